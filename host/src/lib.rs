@@ -1,1 +1,3 @@
-//! stub
+//! Abide: a daemon that hosts long-lived sessions and never loses one.
+
+pub mod domain;

@@ -1,0 +1,108 @@
+//! What clients see of a session: durable events, numbered by cursor from 1 without gaps.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cause, Generation, MessageId, Role, UnixMillis};
+
+/// One durable event. As JSON a flat object `{cursor, turn, at, kind, ...}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its number in the session, from 1.
+    pub cursor: u64,
+    /// The turn that it belongs to; none for what happens outside of turns.
+    pub turn: Option<u64>,
+    /// When it was recorded.
+    pub at: UnixMillis,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// What an event tells, by `kind`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EventBody {
+    /// Somebody said something.
+    Message {
+        /// The message's id.
+        message: MessageId,
+        /// Who.
+        from: Role,
+        /// The timer's, webhook's or approval's name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// What.
+        text: String,
+    },
+    /// A turn began or ended.
+    Turn {
+        /// Which of them.
+        status: TurnStatus,
+        /// The message that the turn consumes.
+        message: MessageId,
+        /// Why it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The recovery message that this turn received.
+    Notice {
+        /// Why the daemon restarted.
+        cause: Cause,
+        /// The generation that the session woke up in.
+        generation: Generation,
+        /// As the guest read it.
+        text: String,
+    },
+    /// A tool was called.
+    Tool {
+        /// Its name.
+        name: String,
+        /// `started`, `done`, `failed` or `unknown`.
+        status: String,
+    },
+    /// What a guest emitted for programs.
+    Custom {
+        /// The guest's name for it.
+        name: String,
+        /// The guest's JSON.
+        data: serde_json::Value,
+    },
+}
+
+impl EventBody {
+    /// The name of its kind, as in the JSON and in a stream's `event:` line.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Message { .. } => "message",
+            Self::Turn { .. } => "turn",
+            Self::Notice { .. } => "notice",
+            Self::Tool { .. } => "tool",
+            Self::Custom { .. } => "custom",
+        }
+    }
+}
+
+/// A turn's life, as its events tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnStatus {
+    /// It began; told once, whatever the attempts.
+    Started,
+    /// It committed.
+    Completed,
+    /// It failed; its message is a dead letter.
+    Failed,
+}
+
+/// Text of a model's answer as it arrives. Not durable: no cursor, never shown again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// What was added.
+    pub text: String,
+    /// The turn that asked.
+    pub turn: u64,
+    /// Its attempt, from 1; a new attempt voids what an older one showed.
+    pub attempt: u32,
+    /// The step within the turn, from 1.
+    pub step: u32,
+}

@@ -1,0 +1,224 @@
+//! Names and numbers that identify things, each validated where it enters.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The longest session id, in bytes.
+pub const SESSION_ID_MAX_BYTES: usize = 256;
+/// The longest plugin, provider, timer or event name, in bytes.
+pub const NAME_MAX_BYTES: usize = 128;
+
+/// A session's id: the client's choice, 1 to 256 bytes of UTF-8 without control characters, and
+/// neither `.` nor `..` (both vanish from a URL's path). May hold `/`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct SessionId(String);
+
+/// Why a text is no session id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadSessionId {
+    /// Zero bytes.
+    #[error("a session id cannot be empty; choose one of 1 to {SESSION_ID_MAX_BYTES} bytes")]
+    Empty,
+    /// Over [`SESSION_ID_MAX_BYTES`].
+    #[error(
+        "a session id of {bytes} bytes is too long; at most {SESSION_ID_MAX_BYTES} are allowed"
+    )]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// `.` or `..`.
+    #[error(
+        "`{0}` cannot be a session id, since it has a meaning of its own in URLs; choose another"
+    )]
+    Dots(String),
+    /// A control character.
+    #[error("a session id cannot hold control characters (there is one at byte {at}); remove it")]
+    Control {
+        /// Its byte offset.
+        at: usize,
+    },
+}
+
+impl SessionId {
+    /// Checks and takes an id.
+    pub fn new(id: impl Into<String>) -> Result<Self, BadSessionId> {
+        let id = id.into();
+        if id.is_empty() {
+            return Err(BadSessionId::Empty);
+        }
+        if id.len() > SESSION_ID_MAX_BYTES {
+            return Err(BadSessionId::TooLong { bytes: id.len() });
+        }
+        if id == "." || id == ".." {
+            return Err(BadSessionId::Dots(id));
+        }
+        if let Some((at, _)) = id.char_indices().find(|(_, c)| c.is_control()) {
+            return Err(BadSessionId::Control { at });
+        }
+        Ok(Self(id))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The number of a worker's life: 1 at the first boot, one more at each restart, whatever its
+/// cause. Never reused; a restart that was refused leaves a gap.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The one after this.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The id of a message within its session: `m` and the cursor of its event, so that it is unique
+/// without being drawn.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageId(String);
+
+impl MessageId {
+    /// The id of the message whose event has this cursor.
+    pub fn at(cursor: u64) -> Self {
+        Self(format!("m{cursor}"))
+    }
+
+    /// The cursor that the id names, if it is one of ours.
+    pub fn cursor(&self) -> Option<u64> {
+        self.0.strip_prefix('m')?.parse().ok()
+    }
+
+    /// An id that a client sent; it may name nothing.
+    pub fn from_client(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A SHA-256: of a component's bytes, or of the configuration file's. Hexadecimal for humans,
+/// 32 bytes in records.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// A digest that was computed elsewhere.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// 64 hexadecimal digits, or nothing.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// The first 12 hexadecimal digits: enough for a human to tell two apart.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Digest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a SHA-256, as 64 hexadecimal digits or 32 bytes")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Digest, E> {
+                Digest::from_hex(text)
+                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            }
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Digest, E> {
+                let bytes = bytes
+                    .try_into()
+                    .map_err(|_| E::invalid_length(bytes.len(), &self))?;
+                Ok(Digest(bytes))
+            }
+        }
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(Visitor)
+        } else {
+            deserializer.deserialize_bytes(Visitor)
+        }
+    }
+}

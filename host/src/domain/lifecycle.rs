@@ -1,0 +1,315 @@
+//! Decisions: what a session may do next. Pure; the driver acts on what they return.
+//!
+//! ```text
+//!              PUT (guest opens)
+//!                    |
+//!                    v     message            begin
+//!                 [idle] ---------> [queued] --------> [running] <--> [parked]
+//!                    ^                 ^  ^               |  |        waits for a human
+//!                    |   inbox empty   |  |  more queued  |  |
+//!                    +-----------------|--+--- turn ends -+  |  third death of the worker,
+//!                                      |       (completed    |  restore refused
+//!                                      |        or failed)   v
+//!                                      +---- resume ---- [faulted]   accepts and holds messages
+//!
+//!            DELETE, from any state: cut, dead-letter what waits  --> [closed], for ever
+//! ```
+//!
+//! A restart is no transition: an open turn is simply begun again, by whoever loads the session.
+
+use super::{
+    Begun, Closed, Digest, Discarded, Ended, Failure, FailureCode, Fault, FaultCode, Faulted,
+    Generation, IdempotencyKey, Limits, Message, MessageId, PastRestart, Received, Record, Refusal,
+    Requeued, Resumed, Role, Session, Timer, TurnEnd, UnixMillis,
+};
+
+/// Workers that a turn may take down before its session is faulted.
+pub const DEATHS_MAX: u32 = 3;
+
+/// What a session is doing, by precedence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// Over.
+    Closed,
+    /// Cannot run until somebody acts.
+    Faulted,
+    /// Waits for a human.
+    Parked,
+    /// A turn is open.
+    Running,
+    /// Messages wait.
+    Queued,
+    /// Nothing to do.
+    Idle,
+}
+
+impl SessionState {
+    /// Its name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Faulted => "faulted",
+            Self::Parked => "parked",
+            Self::Running => "running",
+            Self::Queued => "queued",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// What a turn's beginning depends on besides the session.
+#[derive(Clone, Copy, Debug)]
+pub struct BeginWith<'a> {
+    /// The clock.
+    pub now: UnixMillis,
+    /// Fresh randomness for the guest.
+    pub seed: u64,
+    /// The plugin's component now.
+    pub component: Digest,
+    /// The worker's generation.
+    pub generation: Generation,
+    /// All restarts that matter, oldest first.
+    pub restarts: &'a [PastRestart],
+    /// `notice_window`, in milliseconds.
+    pub notice_window_ms: u64,
+}
+
+impl Session {
+    /// What the session is doing.
+    pub fn state(&self) -> SessionState {
+        let progress = &self.progress;
+        if progress.closed.is_some() {
+            SessionState::Closed
+        } else if progress.fault.is_some() {
+            SessionState::Faulted
+        } else if progress.open.is_some() {
+            SessionState::Running
+        } else if !self.queue.is_empty() {
+            SessionState::Queued
+        } else {
+            SessionState::Idle
+        }
+    }
+
+    /// Accepts a client's message.
+    pub fn receive(
+        &self,
+        text: String,
+        key: Option<IdempotencyKey>,
+        limits: &Limits,
+        at: UnixMillis,
+    ) -> Result<Record, Refusal> {
+        self.alive()?;
+        if text.len() as u64 > limits.message_bytes {
+            let (bytes, limit) = (text.len() as u64, limits.message_bytes);
+            return Err(Refusal::TooLarge {
+                what: "the message",
+                key: "message",
+                bytes,
+                limit,
+            });
+        }
+        if self.queue.len() >= limits.inbox as usize {
+            return Err(Refusal::InboxFull {
+                limit: limits.inbox,
+            });
+        }
+        let id = MessageId::at(self.cursor() + 1);
+        let message = Message {
+            id,
+            from: Role::User,
+            name: None,
+            text,
+            at,
+            due: None,
+        };
+        Ok(Record::Received(Received { message, key }))
+    }
+
+    /// The messages of the timers that are due. They are not refused for a full inbox: what has
+    /// been promised is delivered.
+    pub fn fire_timer(&self, timer: &Timer, at: UnixMillis) -> Option<Record> {
+        if self.progress.closed.is_some() || !self.progress.timers.contains(timer) {
+            return None;
+        }
+        let message = Message {
+            id: MessageId::at(self.cursor() + 1),
+            from: Role::Timer,
+            name: Some(timer.name.clone()),
+            text: timer.text.clone(),
+            at,
+            due: Some(timer.due),
+        };
+        Some(Record::Received(Received { message, key: None }))
+    }
+
+    /// Begins the next turn, or the open one's next attempt; none if there is nothing to do or
+    /// the session may not run. An attempt runs on the component that began the turn.
+    pub fn begin(&self, with: BeginWith<'_>) -> Option<Begun> {
+        if self.progress.closed.is_some() || self.progress.fault.is_some() {
+            return None;
+        }
+        let (turn, message, attempt, deaths, component) = match &self.progress.open {
+            Some(open) => {
+                let begun = &open.begun;
+                let message = begun.message.clone();
+                (
+                    begun.turn,
+                    message,
+                    begun.attempt + 1,
+                    begun.deaths,
+                    begun.component,
+                )
+            }
+            None => {
+                let message = self.queue.front()?.id.clone();
+                (self.progress.last_turn + 1, message, 1, 0, with.component)
+            }
+        };
+        Some(Begun {
+            turn,
+            message,
+            attempt,
+            deaths,
+            notice: self.owed_notice(with.restarts, with.notice_window_ms),
+            now: with.now,
+            seed: with.seed,
+            component,
+            generation: with.generation,
+        })
+    }
+
+    /// What the death of a worker by its own doing means for a session whose turn was open: the
+    /// count, as the open turn's new `deaths`, or the fault that the last one makes.
+    pub fn worker_died(&self, at: UnixMillis) -> Option<Death> {
+        let open = self.progress.open.as_ref()?;
+        let deaths = open.begun.deaths + 1;
+        if deaths < DEATHS_MAX {
+            return Some(Death::Counted(deaths));
+        }
+        Some(Death::Faulted(Record::Faulted(Faulted {
+            fault: Fault {
+                code: FaultCode::KillsWorker,
+                text: format!(
+                    "the daemon's worker died {deaths} times while turn {} was running",
+                    open.begun.turn
+                ),
+                component: Some(open.begun.component),
+            },
+            at,
+        })))
+    }
+
+    /// The open turn fails.
+    pub fn fail(&self, failure: Failure, at: UnixMillis) -> Option<Record> {
+        let begun = &self.progress.open.as_ref()?.begun;
+        let (turn, message) = (begun.turn, begun.message.clone());
+        Some(Record::Ended(Ended {
+            turn,
+            message,
+            end: TurnEnd::Failed(failure),
+            at,
+        }))
+    }
+
+    /// The session cannot run. None if it is so already.
+    pub fn fault(&self, fault: Fault, at: UnixMillis) -> Option<Record> {
+        let news = self.progress.closed.is_none() && self.progress.fault.as_ref() != Some(&fault);
+        news.then_some(Record::Faulted(Faulted { fault, at }))
+    }
+
+    /// A fault that another component may mend, now that the plugin's is `component`.
+    pub fn mended_by(&self, component: Digest) -> bool {
+        self.progress
+            .fault
+            .as_ref()
+            .is_some_and(|fault| match fault.code {
+                FaultCode::Restore => fault.component != Some(component),
+                FaultCode::Plugin => true,
+                FaultCode::KillsWorker => false,
+            })
+    }
+
+    /// An operator lets a faulted session run again.
+    pub fn resume(&self, at: UnixMillis) -> Result<Record, Refusal> {
+        self.alive()?;
+        if self.progress.fault.is_none() {
+            return Err(Refusal::NotFaulted);
+        }
+        Ok(Record::Resumed(Resumed { at }))
+    }
+
+    /// Somebody gives the open turn up; on a faulted session that ends the fault too.
+    pub fn cancel(&self, at: UnixMillis) -> Result<Vec<Record>, Refusal> {
+        self.alive()?;
+        let failure = Failure {
+            code: FailureCode::Cancelled,
+            text: "the turn was cancelled on request".to_owned(),
+        };
+        let ended = self.fail(failure, at).ok_or(Refusal::NothingRuns)?;
+        let resumed = self
+            .progress
+            .fault
+            .as_ref()
+            .map(|_| Record::Resumed(Resumed { at }));
+        Ok(std::iter::once(ended).chain(resumed).collect())
+    }
+
+    /// A dead letter goes back into the inbox.
+    pub fn retry(
+        &self,
+        letter: Message,
+        limits: &Limits,
+        at: UnixMillis,
+    ) -> Result<Record, Refusal> {
+        self.alive()?;
+        if self.queue.len() >= limits.inbox as usize {
+            return Err(Refusal::InboxFull {
+                limit: limits.inbox,
+            });
+        }
+        Ok(Record::Requeued(Requeued {
+            message: letter,
+            at,
+        }))
+    }
+
+    /// Ends the session: the open turn is cut, what waits becomes dead letters.
+    pub fn close(&self, at: UnixMillis) -> Result<Vec<Record>, Refusal> {
+        self.alive()?;
+        let failure = || Failure {
+            code: FailureCode::Closed,
+            text: "the session was closed before the message was answered".to_owned(),
+        };
+        let cut = self.fail(failure(), at);
+        let waiting = self.queue.iter().map(|queued| {
+            Record::Discarded(Discarded {
+                message: queued.id.clone(),
+                failure: failure(),
+                at,
+            })
+        });
+        Ok(cut
+            .into_iter()
+            .chain(waiting)
+            .chain([Record::Closed(Closed { at })])
+            .collect())
+    }
+
+    fn alive(&self) -> Result<(), Refusal> {
+        match self.progress.closed {
+            Some(at) => Err(Refusal::Closed { at }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// See [`Session::worker_died`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Death {
+    /// The count so far.
+    Counted(u32),
+    /// It was one too many.
+    Faulted(Record),
+}

@@ -1,0 +1,72 @@
+//! Everything has a limit. Each is a key under `[plugins.NAME.limits]`, with the default below.
+
+use std::time::Duration;
+
+/// What the sessions of one plugin may use. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of a guest, all its memories together.
+    pub memory_bytes: u64,
+    /// A turn's time, from its beginning to its snapshot, steps included.
+    pub turn_timeout: Duration,
+    /// The time of one step (a model's answer, a tool's, an HTTP response).
+    pub step_timeout: Duration,
+    /// A snapshot's data, without its header.
+    pub snapshot_bytes: u64,
+    /// A message's text.
+    pub message_bytes: u64,
+    /// The arguments a session is created with.
+    pub args_bytes: u64,
+    /// Messages that wait for their turn.
+    pub inbox: u32,
+    /// Events (texts and custom events) that one turn may emit.
+    pub events: u32,
+    /// One event's text or data; also a step's result.
+    pub event_bytes: u64,
+    /// Timers set at a time.
+    pub timers: u32,
+    /// Log lines of one turn; further ones are dropped and counted.
+    pub log_lines: u32,
+    /// Steps of one turn.
+    pub steps: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            turn_timeout: Duration::from_secs(600),
+            step_timeout: Duration::from_secs(300),
+            snapshot_bytes: 1 << 20,
+            message_bytes: 256 << 10,
+            args_bytes: 64 << 10,
+            inbox: 256,
+            events: 1000,
+            event_bytes: 256 << 10,
+            timers: 64,
+            log_lines: 200,
+            steps: 1000,
+        }
+    }
+}
+
+/// How long what is no longer needed for running is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Events kept per session; older ones are trimmed.
+    pub events: u64,
+    /// How long an idempotency key is known.
+    pub keys: Duration,
+    /// Dead letters kept per session; the oldest go first.
+    pub dead_letters: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            events: 10_000,
+            keys: Duration::from_secs(24 * 3600),
+            dead_letters: 1000,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What Abide is about, without any I/O: the one glossary of the house.
+//!
+//! - **session**: a durable conversation, addressed by an id; a log of numbered, atomic *records*.
+//! - **guest**: the component that holds a session's turn logic; a **plugin** is a guest that the
+//!   configuration names.
+//! - **turn**: one message consumed: restore, run, snapshot, commit.
+//! - **step**: a call of a running turn that reaches outside its session.
+//! - **event**: what clients see of a session, numbered by **cursor**.
+//! - **snapshot**: the guest's state after a turn, a shortcut to the fold over the log.
+//! - **dead letter**: a message that no turn will consume unless somebody asks again.
+//! - **generation**: the number of a worker's life. **Notice**: the recovery message that tells a
+//!   guest of a new one.
+//! - **drain**: letting what runs end and beginning nothing new, before a worker goes.
+//! - **fault**: why a session cannot run until somebody acts.
+
+mod capabilities;
+mod events;
+mod ids;
+pub mod lifecycle;
+mod limits;
+mod message;
+mod records;
+mod refusal;
+mod restart;
+mod session;
+mod snapshot;
+mod steps;
+mod time;
+mod view;
+
+pub use capabilities::{Capabilities, Patterns};
+pub use events::{Delta, Event, EventBody, TurnStatus};
+pub use ids::{
+    BadSessionId, Digest, Generation, MessageId, NAME_MAX_BYTES, SESSION_ID_MAX_BYTES, SessionId,
+};
+pub use lifecycle::{BeginWith, Death, SessionState};
+pub use limits::{Limits, Retention};
+pub use message::{Cause, Interruption, Message, Notice, Role};
+pub use records::{
+    Begun, Closed, Created, DeadLetter, Discarded, Ended, Failure, FailureCode, Fault, FaultCode,
+    Faulted, IdempotencyKey, Output, Received, Record, Relabelled, Requeued, Resumed, Timer,
+    TimerOp, TurnEnd,
+};
+pub use refusal::Refusal;
+pub use restart::{
+    ActiveSession, DrainReport, Phases, RelaunchReport, RestartRecord, RestartStatus,
+};
+pub use session::{
+    Identity, LogPos, OpenTurn, PastRestart, Progress, Queued, Session, SnapshotRef,
+};
+pub use snapshot::{BadSnapshot, Snapshot};
+pub use steps::{
+    ChatMessage, ChatRequest, ChatRole, Completion, FinishReason, HttpRequest, HttpResponse,
+    ModelToolCall, StepError, StepRequest, StepResult, Tool, ToolCall, ToolContent, ToolDefinition,
+    ToolOutcome, Usage,
+};
+pub use time::UnixMillis;
+pub use view::{Reason, RunningTurn, SessionView};

@@ -1,0 +1,81 @@
+//! Why a request is not done. One typed reason each; the API has the table to statuses.
+
+use super::{BadSessionId, Failure, UnixMillis};
+
+/// A request that was understood and is not done; nothing has changed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The id is none.
+    #[error(transparent)]
+    BadSessionId(#[from] BadSessionId),
+    /// Nobody created it.
+    #[error("there is no session `{0}`; create it with PUT /v1/sessions/{0}")]
+    UnknownSession(String),
+    /// It was closed.
+    #[error("the session was closed at {at}; closed ids are never used again, choose another")]
+    Closed {
+        /// When.
+        at: UnixMillis,
+    },
+    /// The id is taken by a session of another plugin or other arguments.
+    #[error("the session exists with another {what}; choose another id, or send the same {what}")]
+    Exists {
+        /// `plugin` or `args`.
+        what: &'static str,
+    },
+    /// The configuration has no such plugin.
+    #[error("there is no plugin `{name}`; the configuration has {known}")]
+    UnknownPlugin {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The guest's `open` failed.
+    #[error("the plugin refused to open the session: {0}")]
+    OpenFailed(Failure),
+    /// Over a limit.
+    #[error("{what} has {bytes} bytes; `limits.{key}` allows {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The limit's key.
+        key: &'static str,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Too many messages wait.
+    #[error("{limit} messages wait already (`limits.inbox`); send again when some were answered")]
+    InboxFull {
+        /// The limit.
+        limit: u32,
+    },
+    /// The idempotency key came with another body before.
+    #[error("this Idempotency-Key came with another body before; use a new key for a new message")]
+    KeyReused,
+    /// There is no turn to cancel.
+    #[error("no turn is running; there is nothing to cancel")]
+    NothingRuns,
+    /// There is no fault to end.
+    #[error("the session is not faulted; there is nothing to resume")]
+    NotFaulted,
+    /// There is no such dead letter.
+    #[error("there is no such dead letter; GET /v1/sessions/ID/dead lists them")]
+    NoDeadLetter,
+    /// Events that old are gone.
+    #[error(
+        "events up to {oldest} have been trimmed; the oldest cursor to follow from is {oldest}"
+    )]
+    Trimmed {
+        /// The smallest `after` that can be served.
+        oldest: u64,
+    },
+    /// The disk does not take it.
+    #[error("the store cannot write ({0}); nothing was accepted. Free disk space, then send again")]
+    StoreFailed(String),
+    /// The worker is about to end; the client's connection goes on with its successor.
+    #[error("the daemon is restarting; send again in a moment")]
+    Restarting,
+}

@@ -1,0 +1,135 @@
+//! Restart records: what a restart was for, what it met, how it ended.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cause, Digest, Generation, SessionId, UnixMillis};
+
+/// One restart, under the generation that it brings up. Written when its plan is accepted, and
+/// completed by whoever knows the end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestartRecord {
+    /// Its number.
+    pub generation: Generation,
+    /// Why.
+    pub cause: Cause,
+    /// What set it off, for humans: the keys that changed, a signal, how the worker died.
+    pub trigger: String,
+    /// How far it is.
+    pub status: RestartStatus,
+    /// When the plan was accepted; for a crash, when it was noticed.
+    pub at: UnixMillis,
+    /// The configuration before, by its bytes.
+    pub config_from: Option<Digest>,
+    /// The configuration after.
+    pub config_to: Option<Digest>,
+    /// The version of the binary that serves after it.
+    #[serde(default)]
+    pub version: String,
+    /// Sessions that were active when the drain began.
+    #[serde(default)]
+    pub active: u64,
+    /// What the drain did.
+    #[serde(default)]
+    pub drain: DrainReport,
+    /// How long each phase took.
+    #[serde(default)]
+    pub phases: Phases,
+    /// What came back.
+    #[serde(default)]
+    pub relaunch: RelaunchReport,
+    /// Why it was refused, or what went wrong.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// How far a restart is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartStatus {
+    /// Between its acceptance and its successor's serving.
+    Running,
+    /// The new worker serves and must prove itself.
+    Probation,
+    /// Done.
+    Completed,
+    /// The old binary and configuration serve again.
+    RolledBack,
+    /// It never came to the hand-over; nothing changed.
+    Refused,
+    /// Not a restart: the daemon was asked to stop after this drain, and did.
+    Stopped,
+}
+
+impl RestartStatus {
+    /// Its name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Probation => "probation",
+            Self::Completed => "completed",
+            Self::RolledBack => "rolled_back",
+            Self::Refused => "refused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What a drain met and did. Turns, but for `held` and `idle`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainReport {
+    /// Active sessions without a running turn.
+    pub idle: u64,
+    /// Running when the drain began, and ended by themselves.
+    pub waited_for: u64,
+    /// Cut at the end of the grace period; they run again.
+    pub cut: u64,
+    /// Frozen before their next step; they go on.
+    #[serde(default)]
+    pub frozen: u64,
+    /// Messages accepted and held for the next worker.
+    pub held: u64,
+}
+
+/// Durations of a restart's phases, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phases {
+    /// From the accepted plan to the standby's readiness.
+    pub standby_ms: u64,
+    /// From there to the last turn's end or cut.
+    pub drain_ms: u64,
+    /// From there to the successor's serving.
+    pub handover_ms: u64,
+    /// From there to the last session's return.
+    pub relaunch_ms: u64,
+    /// The longest that a client could wait: from the last moment the old worker answered to the
+    /// first the new one does.
+    pub pause_ms: u64,
+}
+
+/// What came back after a restart. Sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelaunchReport {
+    /// Restored, or found faulted as before.
+    pub restored: u64,
+    /// Open turns that run again.
+    pub resumed_turns: u64,
+    /// Cannot come back; each is faulted with its reason.
+    pub faulted: u64,
+    /// Came back with less than was recorded; named so that a human looks.
+    pub lesser: Vec<SessionId>,
+}
+
+/// An active session as the drain found it, to be held against what comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveSession {
+    /// The session.
+    pub id: SessionId,
+    /// Its completed turns.
+    pub turns: u64,
+    /// Its log's length.
+    pub seq: u64,
+    /// Its last event.
+    pub cursor: u64,
+    /// Streams that followed it.
+    pub subscribers: u64,
+}

@@ -1,0 +1,239 @@
+//! A snapshot's header: what must hold before a guest is given its own past.
+//!
+//! ```text
+//! offset  size  field
+//!      0     4  magic "ABSN"
+//!      4     2  format, little-endian: 1
+//!      6     2  length of the plugin's name, little-endian
+//!      8     4  the guest's schema, little-endian
+//!     12     4  CRC-32 (IEEE) of everything but this field
+//!     16     8  length of the data, little-endian
+//!     24    32  SHA-256 of the component that wrote it
+//!     56     n  the plugin's name
+//!   56+n     m  the data
+//! ```
+
+use super::Digest;
+
+const MAGIC: [u8; 4] = *b"ABSN";
+const FORMAT: u16 = 1;
+const HEADER_BYTES: usize = 56;
+const CRC_AT: std::ops::Range<usize> = 12..16;
+
+/// A guest's state and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The plugin that it belongs to.
+    pub plugin: String,
+    /// The component that wrote it.
+    pub component: Digest,
+    /// The guest's own version of the data's encoding.
+    pub schema: u32,
+    /// The guest's bytes.
+    pub data: Vec<u8>,
+}
+
+/// Why bytes are not a snapshot that may be restored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadSnapshot {
+    /// Shorter than it says.
+    #[error("the snapshot is cut off: {have} bytes of {need}")]
+    Truncated {
+        /// Bytes there are.
+        have: u64,
+        /// Bytes there should be.
+        need: u64,
+    },
+    /// Not a snapshot at all.
+    #[error("these bytes are not a snapshot of Abide's (they do not begin with `ABSN`)")]
+    NotASnapshot,
+    /// Written by a newer Abide.
+    #[error("the snapshot has format {found}, this version of Abide reads up to {FORMAT}; upgrade")]
+    NewerFormat {
+        /// Its format.
+        found: u16,
+    },
+    /// Bits have changed.
+    #[error("the snapshot is damaged: its checksum is {found:08x} and should be {expected:08x}")]
+    Damaged {
+        /// Computed.
+        found: u32,
+        /// Stored.
+        expected: u32,
+    },
+    /// Over the limit.
+    #[error("the snapshot holds {bytes} bytes, `limits.snapshot` allows {limit}")]
+    TooLarge {
+        /// Its data's size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Belongs to another plugin.
+    #[error("the snapshot belongs to plugin `{found}`, not to `{expected}`")]
+    OtherPlugin {
+        /// The plugin it names.
+        found: String,
+        /// The session's plugin.
+        expected: String,
+    },
+}
+
+impl Snapshot {
+    /// The bytes that are stored. The caller has checked the data against the limit.
+    pub fn encode(&self) -> Vec<u8> {
+        let name = &self.plugin.as_bytes()[..self.plugin.len().min(usize::from(u16::MAX))];
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + name.len() + self.data.len());
+        bytes.extend(MAGIC);
+        bytes.extend(FORMAT.to_le_bytes());
+        bytes.extend((name.len() as u16).to_le_bytes());
+        bytes.extend(self.schema.to_le_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend((self.data.len() as u64).to_le_bytes());
+        bytes.extend(self.component.as_bytes());
+        bytes.extend(name);
+        bytes.extend(&self.data);
+        let crc = checksum(&bytes);
+        bytes[CRC_AT].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads what [`Snapshot::encode`] wrote, for a session of `plugin` whose limit is
+    /// `limit_bytes` of data.
+    pub fn decode(bytes: &[u8], plugin: &str, limit_bytes: u64) -> Result<Self, BadSnapshot> {
+        let truncated = |need: u64| BadSnapshot::Truncated {
+            have: bytes.len() as u64,
+            need,
+        };
+        if bytes.len() >= MAGIC.len() && bytes[..MAGIC.len()] != MAGIC {
+            return Err(BadSnapshot::NotASnapshot);
+        }
+        let header: &[u8; HEADER_BYTES] = bytes
+            .first_chunk()
+            .ok_or_else(|| truncated(HEADER_BYTES as u64))?;
+        let format = u16::from_le_bytes([header[4], header[5]]);
+        if format > FORMAT {
+            return Err(BadSnapshot::NewerFormat { found: format });
+        }
+        let name_len = usize::from(u16::from_le_bytes([header[6], header[7]]));
+        let schema = le_u32(header, 8);
+        let expected = le_u32(header, CRC_AT.start);
+        let data_len = u64::from(le_u32(header, 16)) | u64::from(le_u32(header, 20)) << 32;
+        let need = (HEADER_BYTES as u64 + name_len as u64).saturating_add(data_len);
+        if (bytes.len() as u64) < need {
+            return Err(truncated(need));
+        }
+        let found = checksum(bytes);
+        if found != expected || bytes.len() as u64 != need {
+            return Err(BadSnapshot::Damaged { found, expected });
+        }
+        if data_len > limit_bytes {
+            return Err(BadSnapshot::TooLarge {
+                bytes: data_len,
+                limit: limit_bytes,
+            });
+        }
+        let (name, data) = bytes[HEADER_BYTES..].split_at(name_len);
+        if name != plugin.as_bytes() {
+            return Err(BadSnapshot::OtherPlugin {
+                found: String::from_utf8_lossy(name).into_owned(),
+                expected: plugin.to_owned(),
+            });
+        }
+        let mut component = [0; 32];
+        component.copy_from_slice(&header[24..56]);
+        Ok(Self {
+            plugin: plugin.to_owned(),
+            component: Digest::from_bytes(component),
+            schema,
+            data: data.to_vec(),
+        })
+    }
+}
+
+fn le_u32(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}
+
+/// Of everything but the checksum's own field.
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..CRC_AT.start]);
+    hasher.update(&bytes[CRC_AT.end..]);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn snapshot(data: Vec<u8>, schema: u32) -> Snapshot {
+        Snapshot {
+            plugin: "echo".into(),
+            component: Digest::of(b"c"),
+            schema,
+            data,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(data: Vec<u8>, schema: u32) {
+            let snapshot = snapshot(data, schema);
+            prop_assert_eq!(Snapshot::decode(&snapshot.encode(), "echo", u64::MAX), Ok(snapshot));
+        }
+
+        #[test]
+        fn any_cut_is_noticed(data: Vec<u8>, cut: prop::sample::Index) {
+            let bytes = snapshot(data, 1).encode();
+            let cut = cut.index(bytes.len());
+            let refusal = Snapshot::decode(&bytes[..cut], "echo", u64::MAX);
+            prop_assert!(matches!(refusal, Err(BadSnapshot::Truncated { .. })), "{refusal:?}");
+        }
+
+        #[test]
+        fn any_flipped_bit_is_noticed(data: Vec<u8>, at: prop::sample::Index, bit in 0..8u8) {
+            let mut bytes = snapshot(data, 1).encode();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(Snapshot::decode(&bytes, "echo", u64::MAX).is_err());
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes: Vec<u8>) {
+            prop_assert!(Snapshot::decode(&bytes, "echo", u64::MAX).is_err());
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_its_own_error() {
+        let good = snapshot(vec![1; 100], 3);
+        let refusal = |bytes: &[u8], plugin, limit| Snapshot::decode(bytes, plugin, limit);
+        assert_eq!(
+            refusal(&good.encode(), "echo", 99),
+            Err(BadSnapshot::TooLarge {
+                bytes: 100,
+                limit: 99
+            })
+        );
+        assert_eq!(
+            refusal(&good.encode(), "assistant", 100),
+            Err(BadSnapshot::OtherPlugin {
+                found: "echo".into(),
+                expected: "assistant".into()
+            })
+        );
+        assert_eq!(
+            refusal(b"something else", "echo", 100),
+            Err(BadSnapshot::NotASnapshot)
+        );
+        let mut newer = good.encode();
+        newer[4] = 9;
+        assert_eq!(
+            refusal(&newer, "echo", 100),
+            Err(BadSnapshot::NewerFormat { found: 9 })
+        );
+    }
+}

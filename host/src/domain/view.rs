@@ -1,0 +1,103 @@
+//! A session as clients see it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{FaultCode, Session, SessionId, SessionState, UnixMillis};
+
+/// What the API says of a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id.
+    pub id: SessionId,
+    /// Its plugin.
+    pub plugin: String,
+    /// The arguments it was created with.
+    pub args: serde_json::Value,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it is doing.
+    pub state: SessionState,
+    /// Why it does not run, where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Completed turns.
+    pub turns: u64,
+    /// The last event's cursor.
+    pub cursor: u64,
+    /// Messages that wait.
+    pub queued: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Timers that are set.
+    pub timers: u64,
+    /// When it was created.
+    pub created_at: UnixMillis,
+    /// When a turn last committed.
+    pub last_turn_at: Option<UnixMillis>,
+    /// The running turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<RunningTurn>,
+}
+
+/// The turn that is open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunningTurn {
+    /// Its number.
+    pub turn: u64,
+    /// Which attempt.
+    pub attempt: u32,
+    /// When this attempt began.
+    pub since: UnixMillis,
+}
+
+/// Why a session does not run, and the one thing that ends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// For programs.
+    pub code: String,
+    /// For humans.
+    pub text: String,
+    /// The operator's action: `resume`, `cancel`, or what to wait for.
+    pub action: String,
+}
+
+impl Session {
+    /// The view of this session under its id.
+    pub fn view(&self, id: &SessionId) -> SessionView {
+        let progress = &self.progress;
+        let reason = progress.fault.as_ref().map(|fault| {
+            let (code, action) = match fault.code {
+                FaultCode::KillsWorker => ("kills_worker", "resume, or cancel to give the turn up"),
+                FaultCode::Restore => ("restore_failed", "mend the plugin, or resume to try again"),
+                FaultCode::Plugin => ("plugin_unavailable", "configure the plugin, then resume"),
+            };
+            Reason {
+                code: code.to_owned(),
+                text: fault.text.clone(),
+                action: action.to_owned(),
+            }
+        });
+        SessionView {
+            id: id.clone(),
+            plugin: self.identity.plugin.clone(),
+            args: serde_json::from_str(&self.identity.args).unwrap_or_default(),
+            labels: self.identity.labels.clone(),
+            state: self.state(),
+            reason,
+            turns: progress.turns,
+            cursor: self.cursor(),
+            queued: self.queue.len() as u64,
+            dead: progress.dead_letters,
+            timers: progress.timers.len() as u64,
+            created_at: self.identity.created_at,
+            last_turn_at: progress.last_commit,
+            running: progress.open.as_ref().map(|open| RunningTurn {
+                turn: open.begun.turn,
+                attempt: open.begun.attempt,
+                since: open.begun.now,
+            }),
+        }
+    }
+}
