@@ -19,8 +19,8 @@
 
 use super::{
     Begun, Closed, Digest, Discarded, Ended, Failure, FailureCode, Fault, FaultCode, Faulted,
-    Generation, IdempotencyKey, Limits, Message, MessageId, PastRestart, Received, Record, Refusal,
-    Requeued, Resumed, Role, Session, Timer, TurnEnd, UnixMillis,
+    Generation, IdempotencyKey, Limits, Message, MessageId, PastRestart, Progress, Received,
+    Record, Refusal, Requeued, Resumed, Role, Session, Timer, TurnEnd, UnixMillis,
 };
 
 /// Workers that a turn may take down before its session is faulted.
@@ -75,21 +75,27 @@ pub struct BeginWith<'a> {
     pub notice_window_ms: u64,
 }
 
-impl Session {
-    /// What the session is doing.
-    pub fn state(&self) -> SessionState {
-        let progress = &self.progress;
-        if progress.closed.is_some() {
+impl Progress {
+    /// What a session is doing that stands here, with `queued` messages waiting.
+    pub fn state(&self, queued: u64) -> SessionState {
+        if self.closed.is_some() {
             SessionState::Closed
-        } else if progress.fault.is_some() {
+        } else if self.fault.is_some() {
             SessionState::Faulted
-        } else if progress.open.is_some() {
+        } else if self.open.is_some() {
             SessionState::Running
-        } else if !self.queue.is_empty() {
+        } else if queued > 0 {
             SessionState::Queued
         } else {
             SessionState::Idle
         }
+    }
+}
+
+impl Session {
+    /// What the session is doing.
+    pub fn state(&self) -> SessionState {
+        self.progress.state(self.queue.len() as u64)
     }
 
     /// Accepts a client's message.

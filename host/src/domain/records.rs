@@ -146,6 +146,9 @@ pub enum TurnEnd {
         outputs: Vec<Output>,
         /// What became of its timers.
         timers: Vec<TimerOp>,
+        /// Further messages that it took from the inbox while it ran.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        received: Vec<MessageId>,
         /// The generation of its `Begun`.
         generation: Generation,
     },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FaultCode, Session, SessionId, SessionState, UnixMillis};
+use super::{FaultCode, Identity, Progress, Session, SessionId, SessionState, UnixMillis};
 
 /// What the API says of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,7 +66,18 @@ pub struct Reason {
 impl Session {
     /// The view of this session under its id.
     pub fn view(&self, id: &SessionId) -> SessionView {
-        let progress = &self.progress;
+        SessionView::of(
+            id.clone(),
+            &self.identity,
+            &self.progress,
+            self.queue.len() as u64,
+        )
+    }
+}
+
+impl SessionView {
+    /// The view of a session of which `queued` messages wait.
+    pub fn of(id: SessionId, identity: &Identity, progress: &Progress, queued: u64) -> Self {
         let reason = progress.fault.as_ref().map(|fault| {
             let (code, action) = match fault.code {
                 FaultCode::KillsWorker => ("kills_worker", "resume, or cancel to give the turn up"),
@@ -79,19 +90,19 @@ impl Session {
                 action: action.to_owned(),
             }
         });
-        SessionView {
-            id: id.clone(),
-            plugin: self.identity.plugin.clone(),
-            args: serde_json::from_str(&self.identity.args).unwrap_or_default(),
-            labels: self.identity.labels.clone(),
-            state: self.state(),
+        Self {
+            id,
+            plugin: identity.plugin.clone(),
+            args: serde_json::from_str(&identity.args).unwrap_or_default(),
+            labels: identity.labels.clone(),
+            state: progress.state(queued),
             reason,
             turns: progress.turns,
-            cursor: self.cursor(),
-            queued: self.queue.len() as u64,
+            cursor: progress.next.cursor,
+            queued,
             dead: progress.dead_letters,
             timers: progress.timers.len() as u64,
-            created_at: self.identity.created_at,
+            created_at: identity.created_at,
             last_turn_at: progress.last_commit,
             running: progress.open.as_ref().map(|open| RunningTurn {
                 turn: open.begun.turn,
