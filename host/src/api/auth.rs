@@ -187,7 +187,7 @@ mod tests {
         let uri = path.parse().expect("a path");
         access
             .allow(&uri, &headers)
-            .map_or_else(|problem| problem.status.as_u16(), |()| 200)
+            .map_or_else(|problem| problem.status(), |()| 200)
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         let refused = access().allow(&"/".parse().expect("a path"), &headers);
-        assert_eq!(refused.expect_err("refused").status, 400);
+        assert_eq!(refused.expect_err("refused").status(), 400);
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub enum Planned {
 }
 
 /// What the daemon says of itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DaemonStatus {
     /// The worker's generation.
     pub generation: Generation,
@@ -95,7 +95,7 @@ pub struct DaemonStatus {
 }
 
 /// What a daemon is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DaemonState {
     /// Not yet serving: the store is being opened.
@@ -109,9 +109,10 @@ pub enum DaemonState {
 }
 
 /// The configuration that runs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConfigStatus {
     /// The file.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// Of the bytes that run.
     pub digest: Digest,
@@ -122,7 +123,7 @@ pub struct ConfigStatus {
 }
 
 /// A drain that goes on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DrainStatus {
     /// Turns that still run.
     pub running: u64,
@@ -133,7 +134,7 @@ pub struct DrainStatus {
 }
 
 /// A plugin that is loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PluginStatus {
     /// Its name.
     pub name: String,

@@ -10,12 +10,21 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Asked, Empty, GenerationInPath, JsonOrNothing};
-use super::problem::{Kind, Problem};
+use super::problem::{Document, Kind, Problem};
 use super::sessions::{Page, page_len};
 use super::{Api, ControlRequest, DaemonStatus, Planned};
 use crate::domain::{Generation, RestartRecord};
 
-/// `GET /v1/daemon`
+/// Shows the daemon.
+#[utoipa::path(
+    get,
+    path = "/v1/daemon",
+    tag = "daemon",
+    responses(
+        (status = 200, description = "What it is doing", body = DaemonStatus),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn status(State(api): State<Api>) -> Answer<Arc<DaemonStatus>> {
     Answer(api.control.status())
 }
@@ -31,7 +40,17 @@ pub(super) struct RestartsQuery {
     limit: Option<usize>,
 }
 
-/// `GET /v1/daemon/restarts`
+/// Lists restarts.
+#[utoipa::path(
+    get,
+    path = "/v1/daemon/restarts",
+    tag = "daemon",
+    params(RestartsQuery),
+    responses(
+        (status = 200, description = "A page of restarts, the newest first", body = Page<RestartRecord, Generation>),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn restarts(
     State(api): State<Api>,
     Asked(query): Asked<RestartsQuery>,
@@ -54,7 +73,17 @@ pub(super) async fn restarts(
     }))
 }
 
-/// `GET /v1/daemon/restarts/{generation}`
+/// Shows one restart.
+#[utoipa::path(
+    get,
+    path = "/v1/daemon/restarts/{generation}",
+    tag = "daemon",
+    params(("generation" = u64, Path, description = "The restart's number")),
+    responses(
+        (status = 200, description = "The restart and its verdict", body = RestartRecord),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn restart_record(
     State(api): State<Api>,
     GenerationInPath(generation): GenerationInPath,
@@ -75,7 +104,6 @@ pub(super) async fn restart_record(
 #[derive(Serialize, ToSchema)]
 pub(super) struct PlannedBody {
     /// The restart to ask for: `GET /v1/daemon/restarts/{generation}`.
-    #[schema(value_type = u64)]
     generation: Generation,
     /// What changes, and how.
     plan: Value,
@@ -83,7 +111,17 @@ pub(super) struct PlannedBody {
 
 type PlannedAnswer = Result<(StatusCode, Answer<PlannedBody>), Problem>;
 
-/// `POST /v1/daemon/restart`
+/// Restarts on the configuration as its file is now.
+#[utoipa::path(
+    post,
+    path = "/v1/daemon/restart",
+    tag = "daemon",
+    responses(
+        (status = 202, description = "It will happen", body = PlannedBody),
+        (status = 422, description = "The configuration is invalid; nothing was drained. `problems` lists why", body = Document),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn restart(
     State(api): State<Api>,
     JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
@@ -92,7 +130,16 @@ pub(super) async fn restart(
     planned(api.control.ask(request).await?)
 }
 
-/// `POST /v1/daemon/drain`
+/// Drains, then stops.
+#[utoipa::path(
+    post,
+    path = "/v1/daemon/drain",
+    tag = "daemon",
+    responses(
+        (status = 202, description = "It will happen", body = PlannedBody),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn drain(
     State(api): State<Api>,
     JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
@@ -121,12 +168,29 @@ fn planned(planned: Planned) -> PlannedAnswer {
     }
 }
 
-/// `GET /healthz`: the worker is alive.
+/// Whether the worker is alive.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "probes",
+    responses(
+        (status = 200, description = "The worker is alive"),
+    ),
+)]
 pub(super) async fn healthz() -> Answer<Value> {
     Answer(json!({ "status": "ok" }))
 }
 
-/// `GET /readyz`: clients may be sent here.
+/// Whether clients may be sent here.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "probes",
+    responses(
+        (status = 200, description = "Clients may be sent here; also during a drain for a restart"),
+        (status = 503, description = "Not yet, or not any more", body = Document),
+    ),
+)]
 pub(super) async fn readyz(State(api): State<Api>) -> Result<Answer<Value>, Problem> {
     if api.control.is_ready() {
         return Ok(Answer(json!({ "status": "ready" })));

@@ -12,13 +12,13 @@ use http::{HeaderMap, header};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{Asked, InPath};
-use super::problem::{Kind, Problem};
+use super::problem::{Document, Kind, Problem};
 use super::sessions::page_len;
-use crate::domain::{Event, Refusal};
+use crate::domain::{Event, Refusal, SessionId};
 use crate::session::{StreamItem, Subscription};
 
 /// Between two comments on a stream that has nothing to tell, so that both sides notice a dead
@@ -39,8 +39,9 @@ pub(super) struct EventsQuery {
     limit: Option<usize>,
 }
 
-#[derive(Serialize)]
-struct EventsPage {
+/// A page of events.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventsPage {
     items: Vec<Event>,
     /// What to send as `after` for more; none at the end.
     next: Option<u64>,
@@ -50,7 +51,21 @@ struct EventsPage {
     last: u64,
 }
 
-/// `GET /v1/sessions/{id}/events`
+/// Follows a session's events, each exactly once.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{id}/events",
+    tag = "events",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last cursor that was seen; wins over `after`")),
+    responses(
+        (status = 200, description = "Server-sent events: `id` is the cursor, `event` the kind (also `delta` and `restart`, which have no cursor), `data` the event. Who accepts `application/json` alone gets a page.", content(
+            (String = "text/event-stream"),
+            (EventsPage = "application/json"),
+        )),
+        (status = 410, description = "Closed, or trimmed: `oldest` is then the smallest cursor to follow from", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn follow(
     State(api): State<Api>,
     InPath(id): InPath,

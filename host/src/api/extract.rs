@@ -160,8 +160,8 @@ mod tests {
             ("{\"text\":\"a\"} b", 400, "trailing"),
         ] {
             let problem = parse::<Said>(body.as_bytes()).expect_err(body);
-            assert_eq!(problem.status, status, "{body}");
-            assert!(problem.detail.contains(said), "{}", problem.detail);
+            assert_eq!(problem.status(), status, "{body}");
+            assert!(problem.detail().contains(said), "{}", problem.detail());
         }
     }
 }

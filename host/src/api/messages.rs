@@ -11,9 +11,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{Asked, InPath, Json, JsonOrNothing};
-use super::problem::{Kind, Problem};
+use super::problem::{Document, Kind, Problem};
 use super::sessions::{Page, page_len};
-use crate::domain::{DeadLetter, Digest, Event, IdempotencyKey, MessageId, Refusal, TurnStatus};
+use crate::domain::{
+    DeadLetter, Digest, Event, IdempotencyKey, MessageId, Refusal, SessionId, TurnStatus,
+};
 use crate::session::{Accepted, TurnOutcome};
 
 /// The longest `Idempotency-Key`, in bytes.
@@ -42,7 +44,6 @@ pub(super) struct SendQuery {
 #[derive(Serialize, ToSchema)]
 pub(super) struct AcceptedBody {
     /// Its id.
-    #[schema(value_type = String)]
     message: MessageId,
     /// The cursor to follow from.
     cursor: u64,
@@ -53,14 +54,12 @@ pub(super) struct AcceptedBody {
     turn: Option<u64>,
     /// How the turn ended: `completed` or `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     outcome: Option<TurnStatus>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// What it said: its assistant messages and custom events.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<super::openapi::EventSchema>>)]
     output: Option<Vec<Event>>,
 }
 
@@ -93,7 +92,19 @@ impl AcceptedBody {
     }
 }
 
-/// `POST /v1/sessions/{id}/messages`
+/// Sends a message. When this answers, the message is on disk.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/messages",
+    tag = "messages",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), SendQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sending the same message under the same key twice does it once; at most 256 bytes")),
+    request_body = MessageBody,
+    responses(
+        (status = 202, description = "Accepted: it will be consumed by one turn", body = AcceptedBody),
+        (status = 200, description = "Its turn has ended while the request waited", body = AcceptedBody),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn send(
     State(api): State<Api>,
     InPath(id): InPath,
@@ -165,7 +176,18 @@ pub(super) struct RetryBody {
     message: Option<String>,
 }
 
-/// `POST /v1/sessions/{id}/retry`
+/// Puts a dead letter back into the inbox.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/retry",
+    tag = "messages",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    request_body = Option<RetryBody>,
+    responses(
+        (status = 202, description = "The dead letter is queued again", body = AcceptedBody),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn retry(
     State(api): State<Api>,
     InPath(id): InPath,
@@ -188,7 +210,17 @@ pub(super) struct DeadQuery {
     limit: Option<usize>,
 }
 
-/// `GET /v1/sessions/{id}/dead`
+/// Lists the messages that no turn consumed, and why.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{id}/dead",
+    tag = "messages",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), DeadQuery),
+    responses(
+        (status = 200, description = "A page of dead letters", body = Page<DeadLetter, MessageId>),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn dead(
     State(api): State<Api>,
     InPath(id): InPath,
@@ -237,7 +269,11 @@ mod tests {
         let given = key(&headers(&["a"])).expect("a key");
         assert_eq!(given.as_deref(), Some("a"));
         for bad in [vec![""], vec!["a", "b"], vec!["é"], vec![&"x".repeat(257)]] {
-            assert_eq!(key(&headers(&bad)).expect_err("bad").status, 400, "{bad:?}");
+            assert_eq!(
+                key(&headers(&bad)).expect_err("bad").status(),
+                400,
+                "{bad:?}"
+            );
         }
     }
 }

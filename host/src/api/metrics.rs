@@ -9,7 +9,15 @@ use http::{Method, header};
 
 use super::Api;
 
-/// `GET /metrics`
+/// All metrics, as Prometheus reads them.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "probes",
+    responses(
+        (status = 200, description = "Prometheus text", body = String),
+    ),
+)]
 pub(super) async fn render(State(api): State<Api>) -> impl IntoResponse {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], api.metrics.render())

@@ -1,8 +1,6 @@
 //! Errors as clients see them: problem documents (RFC 9457), and the one table that makes them of
 //! refusals.
 
-use std::borrow::Cow;
-
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -16,23 +14,32 @@ const TYPE_PREFIX: &str = "urn:abide:problem:";
 /// Seconds after which a client whose message found a full inbox may try again.
 const INBOX_RETRY_SECONDS: u16 = 1;
 
-/// A problem document.
-#[derive(Debug, Serialize)]
+/// A request that is answered with a problem document.
+#[derive(Debug)]
 pub struct Problem {
+    /// Boxed, for most calls go well and should not carry its size.
+    document: Box<Document>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A problem document.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document {
     /// What kind of problem, for programs: `urn:abide:problem:` and a name.
-    pub r#type: Cow<'static, str>,
+    r#type: String,
     /// What kind of problem, for humans.
-    pub title: Cow<'static, str>,
+    title: &'static str,
     /// The response's status.
     #[serde(serialize_with = "as_number")]
-    pub status: StatusCode,
+    #[schema(value_type = u16)]
+    status: StatusCode,
     /// What happened, to what, and what to do.
-    pub detail: String,
+    detail: String,
     /// Facts for programs, by kind.
     #[serde(flatten)]
-    pub facts: Map<String, Value>,
-    #[serde(skip)]
-    headers: Vec<(HeaderName, HeaderValue)>,
+    #[schema(value_type = std::collections::BTreeMap<String, Value>)]
+    facts: Map<String, Value>,
 }
 
 fn as_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, S::Error> {
@@ -43,19 +50,34 @@ impl Problem {
     /// A problem of a kind: its name, status and title.
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let Kind(name, status, title) = kind;
-        Self {
-            r#type: format!("{TYPE_PREFIX}{name}").into(),
-            title: title.into(),
+        let document = Document {
+            r#type: format!("{TYPE_PREFIX}{name}"),
+            title,
             status,
             detail: detail.into(),
             facts: Map::new(),
+        };
+        Self {
+            document: Box::new(document),
             headers: Vec::new(),
         }
     }
 
+    /// The response's status.
+    #[cfg(test)]
+    pub(super) fn status(&self) -> u16 {
+        self.document.status.as_u16()
+    }
+
+    /// What happened.
+    #[cfg(test)]
+    pub(super) fn detail(&self) -> &str {
+        &self.document.detail
+    }
+
     /// With a fact for programs.
     pub(super) fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.facts.insert(name.to_owned(), value.into());
+        self.document.facts.insert(name.to_owned(), value.into());
         self
     }
 
@@ -69,9 +91,9 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         // A document of texts and numbers: it cannot fail to be JSON.
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let body = serde_json::to_vec(&self.document).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.status;
+        *response.status_mut() = self.document.status;
         let headers = response.headers_mut();
         let kind = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, kind);
@@ -164,7 +186,7 @@ mod tests {
         ] {
             let detail = refusal.to_string();
             let problem = Problem::from(refusal);
-            let json = serde_json::to_value(&problem).expect("JSON");
+            let json = serde_json::to_value(&problem.document).expect("JSON");
             assert_eq!(json["type"], format!("{TYPE_PREFIX}{name}"));
             assert_eq!(json["status"], status);
             assert_eq!(json["detail"], detail);
@@ -175,7 +197,10 @@ mod tests {
     #[test]
     fn facts_and_headers_are_there() {
         let trimmed = Problem::from(Refusal::Trimmed { oldest: 7 });
-        assert_eq!(serde_json::to_value(&trimmed).expect("JSON")["oldest"], 7);
+        assert_eq!(
+            serde_json::to_value(&trimmed.document).expect("JSON")["oldest"],
+            7
+        );
         let full = Problem::from(Refusal::InboxFull { limit: 3 }).into_response();
         assert_eq!(full.headers()[header::RETRY_AFTER], "1");
         assert_eq!(

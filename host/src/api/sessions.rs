@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{Asked, Empty, InPath, Json, JsonOrNothing};
-use super::problem::{Kind, Problem};
+use super::problem::{Document, Kind, Problem};
 use crate::domain::{NAME_MAX_BYTES, SessionId, SessionState, SessionView};
 use crate::session::{ListFilter, NewSession};
 
@@ -23,7 +23,7 @@ const LABELS_MAX: usize = 64;
 const LABEL_MAX_BYTES: usize = 1024;
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page<T, N> {
     pub(super) items: Vec<T>,
     /// What to send as `after` for the next page; none at the end.
@@ -57,7 +57,7 @@ pub(super) struct ListQuery {
     /// Of this plugin only.
     plugin: Option<String>,
     /// In this state only; closed sessions are shown under `closed` alone.
-    #[param(value_type = Option<super::openapi::SessionStateSchema>)]
+    #[param(inline)]
     state: Option<SessionState>,
     /// Behind this id: a page's `next`.
     after: Option<String>,
@@ -65,7 +65,19 @@ pub(super) struct ListQuery {
     limit: Option<usize>,
 }
 
-/// `PUT /v1/sessions/{id}`
+/// Creates a session, or finds it again.
+#[utoipa::path(
+    put,
+    path = "/v1/sessions/{id}",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    request_body = NewSessionBody,
+    responses(
+        (status = 201, description = "A new session", body = SessionView),
+        (status = 200, description = "The same session again, its labels updated", body = SessionView),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn create(
     State(api): State<Api>,
     InPath(id): InPath,
@@ -107,7 +119,17 @@ fn check_labels(labels: Option<&BTreeMap<String, String>>) -> Result<(), Problem
     Ok(())
 }
 
-/// `GET /v1/sessions`
+/// Lists sessions.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions",
+    tag = "sessions",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A page of sessions, by id", body = Page<SessionView, SessionId>),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     Asked(query): Asked<ListQuery>,
@@ -126,7 +148,17 @@ pub(super) async fn list(
     }))
 }
 
-/// `GET /v1/sessions/{id}`
+/// Shows a session.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{id}",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    responses(
+        (status = 200, description = "The session", body = SessionView),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn show(
     State(api): State<Api>,
     InPath(id): InPath,
@@ -134,7 +166,17 @@ pub(super) async fn show(
     Ok(Answer(api.registry.view(&id).await?))
 }
 
-/// `DELETE /v1/sessions/{id}`
+/// Closes a session for ever: a running turn is cut, what is queued is dead-lettered.
+#[utoipa::path(
+    delete,
+    path = "/v1/sessions/{id}",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    responses(
+        (status = 200, description = "It is closed, for ever", body = SessionView),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn close(
     State(api): State<Api>,
     InPath(id): InPath,
@@ -142,7 +184,17 @@ pub(super) async fn close(
     Ok(Answer(api.registry.close(&id).await?))
 }
 
-/// `POST /v1/sessions/{id}/cancel`
+/// Gives the open turn up.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/cancel",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    responses(
+        (status = 200, description = "The open turn is given up", body = SessionView),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn cancel(
     State(api): State<Api>,
     InPath(id): InPath,
@@ -151,7 +203,17 @@ pub(super) async fn cancel(
     Ok(Answer(api.registry.cancel(&id).await?))
 }
 
-/// `POST /v1/sessions/{id}/resume`
+/// Lets a faulted session run again.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/resume",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    responses(
+        (status = 200, description = "The session runs again", body = SessionView),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
 pub(super) async fn resume(
     State(api): State<Api>,
     InPath(id): InPath,

@@ -183,7 +183,8 @@ async fn each_failure_says_what_it_is_and_never_the_key() {
             .into_response()
     };
     let html = || ([("content-type", "text/html")], "<html>").into_response();
-    let cases: Vec<(Vec<Response>, fn(&StepError) -> bool, &str)> = vec![
+    type Case = (Vec<Response>, fn(&StepError) -> bool, &'static str);
+    let cases: Vec<Case> = vec![
         (
             vec![refused(
                 400,
