@@ -1,5 +1,7 @@
 //! Step: chat completions of a language model.
 
+use std::fmt::{self, Display, Formatter};
+
 pub use crate::bindings::abide::session::llm::{
     ChatMessage, ChatRequest, ChatRole, Completion, FinishReason, ToolCall, ToolDefinition, Usage,
 };
@@ -56,5 +58,16 @@ impl From<Completion> for ChatMessage {
             tool_calls: completion.tool_calls,
             ..Self::new(ChatRole::Assistant, completion.content)
         }
+    }
+}
+
+impl Display for ChatRole {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        })
     }
 }

@@ -113,9 +113,11 @@ impl<P: Plugin> Harness<P> {
         assert!(self.snapshot.is_none(), "the session is open already");
         self.context.args = args.into().to_string();
         let instance = Instance::<P>::new();
-        let (host, result) = self
-            .host(Source::Closed)
-            .serve(|| instance.open(&self.context).map(|()| instance.snapshot()));
+        let (host, result) = self.host(Source::Closed).serve(|| {
+            instance
+                .open(&self.context)
+                .map(|()| snapshot_twice(&instance))
+        });
         self.commit(host, instance, result)
     }
 
@@ -178,7 +180,7 @@ impl<P: Plugin> Harness<P> {
                 .restore(&before)
                 .unwrap_or_else(|error| panic!("the plugin refuses its own snapshot: {error}"));
             let result = instance.turn(&input);
-            result.map(|()| instance.snapshot())
+            result.map(|()| snapshot_twice(&instance))
         });
         self.compare_with_kept_instance(&input, &host, &result);
         let result = self.commit(host, instance, result);
@@ -291,7 +293,6 @@ impl<P: Plugin> Harness<P> {
                 snapshot.data.len()
             )));
         }
-        self.check_round_trip(&snapshot);
         self.snapshot = Some(snapshot);
         self.warm = Some(instance);
         self.timers = host.timers;
@@ -299,29 +300,6 @@ impl<P: Plugin> Harness<P> {
             timers: self.timers.values().cloned().collect(),
             ..host.done
         })
-    }
-
-    fn check_round_trip(&mut self, snapshot: &State) {
-        let script = Host {
-            script: Script::default(),
-            source: Source::Closed,
-            timers: BTreeMap::new(),
-            done: TurnResult::default(),
-        };
-        let (_, again) = script.serve(|| {
-            let instance = Instance::<P>::new();
-            instance
-                .restore(snapshot)
-                .unwrap_or_else(|error| panic!("the plugin refuses its own snapshot: {error}"));
-            instance.snapshot()
-        });
-        assert!(
-            again == *snapshot,
-            "restore and snapshot do not give the same bytes back: is there a HashMap or a \
-             HashSet in the state? Use a BTreeMap or a BTreeSet.\n before: {}\n after:  {}",
-            String::from_utf8_lossy(&snapshot.data),
-            String::from_utf8_lossy(&again.data),
-        );
     }
 
     /// The turn once more, with the same answers, on the instance that ran the turn before.
@@ -341,19 +319,46 @@ impl<P: Plugin> Harness<P> {
             timers: self.timers.clone(),
             done: TurnResult::default(),
         };
-        let (kept, kept_result) =
-            host.serve(|| instance.turn(input).map(|()| instance.snapshot()));
-        let same =
-            kept.done == fresh.done && kept.timers == fresh.timers && kept_result == *result;
+        let (kept, kept_result) = host.serve(|| instance.turn(input).map(|()| instance.snapshot()));
+        let same = kept.done == fresh.done && kept.timers == fresh.timers && kept_result == *result;
         assert!(
             same,
             "the plugin remembers something that its snapshot does not hold: a field with \
              #[serde(skip)]? (A plugin that reads the clock or randomness turns this check off \
-             with Harness::rehearse.)\n after a restore: {:?}, {:?}\n without one:     {:?}, {:?}",
+             with Harness::rehearse.)\n after a restore: {:?}, {}\n without one:     {:?}, {}",
             fresh.done,
-            result.as_ref().map(|state| String::from_utf8_lossy(&state.data)),
+            show(result),
             kept.done,
-            kept_result.as_ref().map(|state| String::from_utf8_lossy(&state.data)),
+            show(&kept_result),
         );
+    }
+}
+
+/// The snapshot, which must come back from a restore as the same bytes.
+fn snapshot_twice<P: Plugin>(instance: &Instance<P>) -> State {
+    let snapshot = instance.snapshot();
+    let restored = Instance::<P>::new();
+    restored
+        .restore(&snapshot)
+        .unwrap_or_else(|error| panic!("the plugin refuses its own snapshot: {error}"));
+    let again = restored.snapshot();
+    assert!(
+        again == snapshot,
+        "restore and snapshot do not give the same bytes back: is there a HashMap or a HashSet \
+         in the state? Use a BTreeMap or a BTreeSet.\n before: {}\n after:  {}",
+        show(&Ok(snapshot)),
+        show(&Ok(again)),
+    );
+    snapshot
+}
+
+/// A turn's end, for a human: the state as JSON where that can hold it.
+fn show(result: &Result<State, String>) -> String {
+    match result {
+        Ok(state) => match crate::decode::<Value>(&state.data) {
+            Ok(value) => format!("state {value}"),
+            Err(_) => format!("state {}", state.data.escape_ascii()),
+        },
+        Err(error) => format!("error {error:?}"),
     }
 }

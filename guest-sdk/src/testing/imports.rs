@@ -74,9 +74,11 @@ impl Host {
 
 fn with_host<T>(call: impl FnOnce(&mut Host) -> T) -> T {
     CURRENT.with_borrow_mut(|host| {
-        call(host.as_mut().expect(
-            "a plugin's imports work in a component, or while a testing::Harness runs it",
-        ))
+        call(
+            host.as_mut().expect(
+                "a plugin's imports work in a component, or while a testing::Harness runs it",
+            ),
+        )
     })
 }
 

@@ -40,7 +40,9 @@ impl Plugin for Assistant {
 impl Assistant {
     fn request(&self) -> ChatRequest {
         let system = self.settings.system.as_ref().map(ChatMessage::system);
-        let messages = system.into_iter().chain(self.transcript.messages().cloned());
+        let messages = system
+            .into_iter()
+            .chain(self.transcript.messages().cloned());
         ChatRequest {
             provider: self.settings.provider.clone(),
             model: self.settings.model.clone(),

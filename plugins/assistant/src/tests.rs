@@ -14,7 +14,7 @@ fn asked(turn: &TurnResult) -> Vec<String> {
         [Step::Chat(request, _)] => request
             .messages
             .iter()
-            .map(|message| format!("{:?}: {}", message.role, message.content))
+            .map(|message| format!("{}: {}", message.role, message.content))
             .collect(),
         other => panic!("one model call was expected, not {other:?}"),
     }
@@ -40,10 +40,10 @@ fn remembers_the_conversation_and_sends_its_settings() {
     assert_eq!(
         asked(&turn),
         [
-            "System: Be brief.",
-            "User: hi",
-            "Assistant: Hello!",
-            "User: what did I say?"
+            "system: Be brief.",
+            "user: hi",
+            "assistant: Hello!",
+            "user: what did I say?"
         ]
     );
     let [Step::Chat(request, _)] = turn.steps.as_slice() else {
@@ -62,12 +62,12 @@ fn tells_the_model_of_a_restart() {
     session.restart(Cause::Config);
     session.answer("two");
     let asked = asked(&session.say("2").unwrap());
-    assert_eq!(asked[..2], ["User: 1", "Assistant: one"]);
+    assert_eq!(asked[..2], ["user: 1", "assistant: one"]);
     assert!(
-        asked[2].starts_with("System: [system] The daemon restarted"),
+        asked[2].starts_with("system: [system] The daemon restarted"),
         "{asked:?}"
     );
-    assert_eq!(asked[3], "User: 2");
+    assert_eq!(asked[3], "user: 2");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_model_that_fails_leaves_the_state_alone() {
     session.answer("two");
     assert_eq!(
         asked(&session.say("2").unwrap()),
-        ["User: 1", "Assistant: one", "User: 2"]
+        ["user: 1", "assistant: one", "user: 2"]
     );
 }
 
@@ -138,8 +138,8 @@ fn drops_the_oldest_whole_exchanges_but_never_the_system_prompt() {
             .say(format!("question {n} {}", "q".repeat(100)))
             .unwrap();
         let asked = asked(&turn);
-        assert_eq!(asked[0], "System: S");
-        assert!(asked[1].starts_with("User: question"), "{asked:?}");
+        assert_eq!(asked[0], "system: S");
+        assert!(asked[1].starts_with("user: question"), "{asked:?}");
         assert!(asked.iter().map(String::len).sum::<usize>() <= 1000 + 100);
     }
     let error = session.say("x".repeat(1000)).unwrap_err();

@@ -12,10 +12,16 @@ impl Plugin for Echo {
     fn turn(&mut self, input: &[Message]) -> Result<(), Error> {
         self.turns += 1;
         for message in input {
-            output::text(format!("#{} {}: {}", self.turns, message.role, message.text))?;
+            output::text(format!(
+                "#{} {}: {}",
+                self.turns, message.role, message.text
+            ))?;
         }
         Ok(())
     }
 }
 
 export!(Echo);
+
+#[cfg(test)]
+mod tests;
