@@ -14,11 +14,15 @@ macro_rules! export {
             }
 
             impl $crate::bindings::exports::abide::session::guest::Guest for Component {
-                fn open(context: $crate::Context) -> Result<(), String> {
+                fn open(
+                    context: $crate::Context,
+                ) -> ::core::result::Result<(), ::std::string::String> {
                     INSTANCE.with(|instance| instance.open(&context))
                 }
 
-                fn turn(input: Vec<$crate::Message>) -> Result<(), String> {
+                fn turn(
+                    input: ::std::vec::Vec<$crate::Message>,
+                ) -> ::core::result::Result<(), ::std::string::String> {
                     INSTANCE.with(|instance| instance.turn(&input))
                 }
 
@@ -29,7 +33,7 @@ macro_rules! export {
                 fn restore(
                     _context: $crate::Context,
                     snapshot: $crate::State,
-                ) -> Result<(), $crate::RestoreError> {
+                ) -> ::core::result::Result<(), $crate::RestoreError> {
                     INSTANCE.with(|instance| instance.restore(&snapshot))
                 }
             }

@@ -14,8 +14,7 @@ use crate::http::Response;
 use crate::llm::{Completion, FinishReason};
 use crate::tools::{Outcome, Tool};
 use crate::{
-    Cause, Context, Instance, Interruption, Message, Plugin, Recovery, RestoreError, Role, State,
-    StepError,
+    Cause, Context, Instance, Message, Plugin, Recovery, RestoreError, Role, State, StepError,
 };
 
 /// The largest snapshot that the daemon takes by default, in bytes.
@@ -55,7 +54,9 @@ pub struct Harness<P: Plugin> {
     /// The instance of the last turn, if that turn was committed.
     warm: Option<Instance<P>>,
     rehearse: bool,
+    /// What the next turn is told.
     recovery: Option<Recovery>,
+    /// The number of the last restart.
     generation: u64,
     messages: u64,
     plugin: PhantomData<P>,
@@ -163,14 +164,8 @@ impl<P: Plugin> Harness<P> {
         }
         let before = self.snapshot.clone().expect("the session was opened above");
         let notice = self.recovery.clone().map(|recovery| Message {
-            recovery: Some(recovery),
-            ..self.message(
-                Role::System,
-                None,
-                "[system] The daemon restarted due to a configuration change. Your session \
-                 state has been recovered from the last checkpoint."
-                    .to_owned(),
-            )
+            recovery: Some(recovery.clone()),
+            ..self.message(Role::System, None, notice(recovery.cause))
         });
         let input: Vec<Message> = notice.into_iter().chain([message]).collect();
 
@@ -193,14 +188,20 @@ impl<P: Plugin> Harness<P> {
 
     /// A restart of the daemon: the next turn finds a recovery message in front of its input.
     pub fn restart(&mut self, cause: Cause) {
-        self.generation += 1;
-        self.warm = None;
-        self.recovery = Some(Recovery {
+        let generation = self.generation + 1;
+        self.restart_as(Recovery {
             cause,
-            generation: self.generation,
-            interruption: Interruption::None,
+            generation,
+            interruption: None,
             unknown_steps: Vec::new(),
         });
+    }
+
+    /// A restart of the daemon, with all that its recovery message says.
+    pub fn restart_as(&mut self, recovery: Recovery) {
+        self.warm = None;
+        self.generation = recovery.generation;
+        self.recovery = Some(recovery);
     }
 
     /// Grants the model: its next call answers with `text`. Several queue up.
@@ -332,6 +333,20 @@ impl<P: Plugin> Harness<P> {
             show(&kept_result),
         );
     }
+}
+
+/// A recovery message's text.
+fn notice(cause: Cause) -> String {
+    let cause = match cause {
+        Cause::Config => "a configuration change",
+        Cause::Upgrade => "an upgrade",
+        Cause::Crash => "a crash",
+        Cause::Operator => "an operator's request",
+    };
+    format!(
+        "[system] The daemon restarted due to {cause}. Your session state has been recovered from \
+         the last checkpoint."
+    )
 }
 
 /// The snapshot, which must come back from a restore as the same bytes.

@@ -1,9 +1,10 @@
 //! An Abide plugin.
 //!
-//!     cargo test
-//!     cargo build --release --target wasm32-wasip2
-//!
-//! The second one needs `rustup target add wasm32-wasip2` once.
+//! ```sh
+//! cargo test
+//! rustup target add wasm32-wasip2 # once
+//! cargo build --release --target wasm32-wasip2
+//! ```
 
 use abide_guest_sdk::{Context, Error, Message, Plugin, Role, export, output};
 use serde::{Deserialize, Serialize};

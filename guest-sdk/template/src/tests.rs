@@ -22,5 +22,5 @@ fn remembers_over_a_restart() {
 fn refuses_args_that_it_does_not_know() {
     let args = json!({"nmae": "Ada"});
     let error = Harness::<Session>::new().open(args).unwrap_err();
-    assert!(error.0.starts_with("args.nmae: unknown field"), "{error}");
+    assert_eq!(error.0, "args.nmae: unknown field `nmae`, expected `name`");
 }
