@@ -14,7 +14,8 @@ use crate::http::Response;
 use crate::llm::{Completion, FinishReason};
 use crate::tools::{Outcome, Tool};
 use crate::{
-    Cause, Context, Instance, Message, Plugin, Recovery, RestoreError, Role, State, StepError,
+    Cause, Context, Instance, Interruption, Message, Plugin, Recovery, RestoreError, Role, State,
+    StepError,
 };
 
 /// The largest snapshot that the daemon takes by default, in bytes.
@@ -165,7 +166,7 @@ impl<P: Plugin> Harness<P> {
         let before = self.snapshot.clone().expect("the session was opened above");
         let notice = self.recovery.clone().map(|recovery| Message {
             recovery: Some(recovery.clone()),
-            ..self.message(Role::System, None, notice(recovery.cause))
+            ..self.message(Role::System, None, notice(&recovery))
         });
         let input: Vec<Message> = notice.into_iter().chain([message]).collect();
 
@@ -335,17 +336,28 @@ impl<P: Plugin> Harness<P> {
     }
 }
 
-/// A recovery message's text.
-fn notice(cause: Cause) -> String {
-    let cause = match cause {
-        Cause::Config => "a configuration change",
-        Cause::Upgrade => "an upgrade",
-        Cause::Crash => "a crash",
-        Cause::Operator => "an operator's request",
+/// A recovery message's text, as the daemon writes it.
+fn notice(recovery: &Recovery) -> String {
+    let why = match recovery.cause {
+        Cause::Config => "due to a configuration change",
+        Cause::Upgrade => "due to an upgrade",
+        Cause::Crash => "after a crash",
+        Cause::Operator => "at an operator's request",
+    };
+    let turn = match recovery.interruption {
+        None => "",
+        Some(Interruption::Rerun) => {
+            " The turn that was interrupted is being run again from its beginning."
+        }
+        Some(Interruption::Resumed) => " The turn that was interrupted goes on where it was.",
+    };
+    let unknown = match recovery.unknown_steps.join(", ") {
+        none if none.is_empty() => none,
+        steps => format!(" Nobody knows whether these steps took effect: {steps}."),
     };
     format!(
-        "[system] The daemon restarted due to {cause}. Your session state has been recovered from \
-         the last checkpoint."
+        "[system] The daemon restarted {why}. Your session state has been recovered from the last \
+         checkpoint.{turn}{unknown}"
     )
 }
 

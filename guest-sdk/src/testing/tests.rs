@@ -12,8 +12,8 @@ use crate::llm::{self, ChatMessage, ChatRequest};
 use crate::log::Level;
 use crate::tools::{Content, Invocation, Outcome, Tool};
 use crate::{
-    Cause, Context, Error, Message, Plugin, RestoreError, Role, State, StepError, http, inbox, log,
-    output, timer, tools,
+    Cause, Context, Error, Interruption, Message, Plugin, Recovery, RestoreError, Role, State,
+    StepError, http, inbox, log, output, timer, tools,
 };
 
 /// Counts its turns, and forgets the count in its snapshot.
@@ -207,10 +207,20 @@ fn timers_fire_and_restarts_are_told() {
     let set = session.say("later").unwrap().timers;
     assert_eq!((set[0].name.as_str(), set[0].after_ms), ("t", 1500));
     session.restart(Cause::Config);
-    session.restart(Cause::Crash);
+    session.restart_as(Recovery {
+        cause: Cause::Crash,
+        generation: 9,
+        interruption: Some(Interruption::Resumed),
+        unknown_steps: vec!["tool send_mail".to_owned()],
+    });
     let turn = session.fire("t").unwrap();
     assert_eq!(turn.output.len(), 2);
-    assert!(turn.output[0].starts_with("system: [system] The daemon restarted"));
+    assert_eq!(
+        turn.output[0],
+        "system: [system] The daemon restarted after a crash. Your session state has been \
+         recovered from the last checkpoint. The turn that was interrupted goes on where it was. \
+         Nobody knows whether these steps took effect: tool send_mail."
+    );
     assert_eq!(turn.output[1], "timer: now");
     assert!(turn.timers.is_empty());
 
