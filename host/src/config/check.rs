@@ -4,8 +4,8 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use super::resolved::Config;
 use super::problem::Problem;
+use super::resolved::Config;
 use super::secret::{BadSecret, Env, SecretRef};
 
 /// The largest component that is loaded, in bytes.
@@ -59,16 +59,18 @@ pub(super) fn problems(config: &Config, env: &Env) -> Vec<Problem> {
 /// Whether a file is a WebAssembly component, by its first eight bytes.
 fn component(path: &Path) -> Result<(), (String, String)> {
     let shown = path.display();
-    let build = || {
-        "build it as a component: `cargo build --release --target wasm32-wasip2`".to_owned()
-    };
+    let build =
+        || "build it as a component: `cargo build --release --target wasm32-wasip2`".to_owned();
     let unreadable = |error: std::io::Error| {
         let remedy = if error.kind() == std::io::ErrorKind::NotFound {
             "correct the path (it is relative to the configuration file), or build the plugin"
         } else {
             "make it a file that the daemon's user can read"
         };
-        (format!("plugin file `{shown}` cannot be read ({error})"), remedy.to_owned())
+        (
+            format!("plugin file `{shown}` cannot be read ({error})"),
+            remedy.to_owned(),
+        )
     };
     let mut file = std::fs::File::open(path).map_err(unreadable)?;
     let meta = file.metadata().map_err(unreadable)?;
@@ -78,7 +80,10 @@ fn component(path: &Path) -> Result<(), (String, String)> {
     }
     if meta.len() > PLUGIN_MAX_BYTES {
         return Err((
-            format!("`{shown}` has {} bytes, over {PLUGIN_MAX_BYTES}", meta.len()),
+            format!(
+                "`{shown}` has {} bytes, over {PLUGIN_MAX_BYTES}",
+                meta.len()
+            ),
             "strip it, or build it for size".to_owned(),
         ));
     }

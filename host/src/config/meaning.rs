@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::listen::{collide, is_loopback};
+use super::problem::{Problem, nearest};
 use super::resolved::{
     Config, Daemon, HAND_OVER_BUDGET, LlmProvider, Plugin, SUPERVISOR_BUDGET, StoreTuning,
     ToolServer, Transport,
 };
-use super::listen::{collide, is_loopback};
-use super::problem::{Problem, nearest};
 use super::schema::{DaemonKeys, File, LimitKeys, LlmKeys, McpKeys, PluginKeys, StoreKeys};
 use super::secret::{SecretRef, is_variable_name};
 use super::tree::Places;
@@ -137,7 +137,9 @@ impl Notes {
         for name in names {
             let fits = !name.is_empty()
                 && name.len() <= NAME_MAX_BYTES
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
             if !fits {
                 self.add(
                     &format!("{section}.{name}"),
@@ -189,7 +191,11 @@ pub(super) fn understand(
         dead_letters: retention.dead_letters,
     };
     if retention.events == 0 {
-        notes.add("retention.events", "`0` would keep nothing", "choose 1 or more");
+        notes.add(
+            "retention.events",
+            "`0` would keep nothing",
+            "choose 1 or more",
+        );
     }
     let StoreKeys { wal, cache } = store;
     let store = StoreTuning {
@@ -200,9 +206,13 @@ pub(super) fn understand(
         daemon: understand_daemon(&mut notes, daemon, &folder),
         retention,
         store,
-        plugins: named(plugins, |name, keys| plugin(&mut notes, name, keys, &folder)),
+        plugins: named(plugins, |name, keys| {
+            plugin(&mut notes, name, keys, &folder)
+        }),
         llm: named(llm, |name, keys| provider(&mut notes, name, keys, &folder)),
-        mcp: named(mcp, |name, keys| tool_server(&mut notes, name, keys, &folder)),
+        mcp: named(mcp, |name, keys| {
+            tool_server(&mut notes, name, keys, &folder)
+        }),
         file,
         digest,
         places,
@@ -248,9 +258,9 @@ fn understand_daemon(notes: &mut Notes, keys: DaemonKeys, folder: &Path) -> Daem
     listening(notes, &daemon.listen, daemon.token.is_some());
     chain(notes, &daemon);
     for origin in &daemon.allowed_origins {
-        let is_origin = origin.parse::<http::Uri>().is_ok_and(|uri| {
-            uri.scheme().is_some() && uri.path().trim_matches('/').is_empty()
-        });
+        let is_origin = origin
+            .parse::<http::Uri>()
+            .is_ok_and(|uri| uri.scheme().is_some() && uri.path().trim_matches('/').is_empty());
         if !is_origin {
             notes.add(
                 "daemon.allowed_origins",
@@ -265,7 +275,11 @@ fn understand_daemon(notes: &mut Notes, keys: DaemonKeys, folder: &Path) -> Daem
 fn listening(notes: &mut Notes, listen: &[SocketAddr], has_token: bool) {
     let key = "daemon.listen";
     if listen.is_empty() {
-        notes.add(key, "there is no address", "write one like \"127.0.0.1:7420\"");
+        notes.add(
+            key,
+            "there is no address",
+            "write one like \"127.0.0.1:7420\"",
+        );
     }
     for (i, address) in listen.iter().enumerate() {
         if let Some(earlier) = listen[..i].iter().find(|earlier| collide(earlier, address)) {
@@ -327,7 +341,10 @@ fn grants(notes: &mut Notes, plugin: &str, granted: &[String], providers: &[&str
         if providers.contains(&name.as_str()) {
             continue;
         }
-        let remedy = match (nearest(name, providers.iter().copied()), providers.is_empty()) {
+        let remedy = match (
+            nearest(name, providers.iter().copied()),
+            providers.is_empty(),
+        ) {
             (Some(meant), _) => format!("did you mean `{meant}`?"),
             (None, true) => format!("add [llm.{name}]; no model provider is configured"),
             (None, false) => format!("add [llm.{name}]; known are {}", providers.join(", ")),
@@ -367,7 +384,12 @@ fn understand_limits(notes: &mut Notes, name: &str, keys: LimitKeys) -> Limits {
     let args_bytes = record("args", keys.args, 0);
     let event_bytes = record("event", keys.event, 1);
     Limits {
-        memory_bytes: notes.size(&key("memory"), keys.memory, MEMORY_MIN_BYTES, MEMORY_MAX_BYTES),
+        memory_bytes: notes.size(
+            &key("memory"),
+            keys.memory,
+            MEMORY_MIN_BYTES,
+            MEMORY_MAX_BYTES,
+        ),
         turn_timeout: notes.time(&key("turn_timeout"), keys.turn_timeout, least),
         step_timeout: notes.time(&key("step_timeout"), keys.step_timeout, least),
         snapshot_bytes,
@@ -387,7 +409,11 @@ fn provider(notes: &mut Notes, name: &str, keys: LlmKeys, folder: &Path) -> LlmP
     let least = Duration::from_millis(10);
     notes.url(&key("base_url"), &keys.base_url);
     if keys.model.trim().is_empty() {
-        notes.add(&key("model"), "the model's name is empty", "name the model to ask for");
+        notes.add(
+            &key("model"),
+            "the model's name is empty",
+            "name the model to ask for",
+        );
     }
     LlmProvider {
         base_url: keys.base_url.trim_end_matches('/').to_owned(),
@@ -413,7 +439,11 @@ fn tool_server(notes: &mut Notes, name: &str, keys: McpKeys, folder: &Path) -> T
     let transport = match (command.next(), keys.url) {
         (Some(program), None) => {
             if program.is_empty() {
-                notes.add(&key("command"), "the program's name is empty", "name the program");
+                notes.add(
+                    &key("command"),
+                    "the program's name is empty",
+                    "name the program",
+                );
             }
             if token.is_some() {
                 notes.add(

@@ -8,7 +8,7 @@
 //! - [`json_schema`] and [`reference`] are made from the types that parse.
 
 mod check;
-mod resolved;
+mod diff;
 mod listen;
 mod meaning;
 mod observed;
@@ -16,17 +16,21 @@ mod overrides;
 mod plan;
 mod problem;
 mod reference;
+mod resolved;
 mod schema;
 mod secret;
 mod tree;
 mod units;
 mod watch;
 
-pub use resolved::{Config, Daemon, HAND_OVER_BUDGET, LlmProvider, Loaded, Plugin, SUPERVISOR_BUDGET, StoreTuning, ToolServer, Transport};
 pub use observed::Observed;
 pub use plan::{Change, Class, Plan, Refusal, Verdict, plan};
 pub use problem::{ConfigError, Place, Problem};
 pub use reference::{json_schema, reference, starter};
+pub use resolved::{
+    Config, Daemon, HAND_OVER_BUDGET, LlmProvider, Loaded, Plugin, SUPERVISOR_BUDGET, StoreTuning,
+    ToolServer, Transport,
+};
 pub use schema::{LogFormat, LogLevel, OnConfigChange};
 pub use secret::{BadSecret, Env, Secret, SecretRef, process_env};
 pub use watch::{Timing, Watch};

@@ -109,7 +109,9 @@ fn named_variables(table: &DeTable<'_>) -> Vec<String> {
     let mut names = Vec::new();
     for (key, value) in table {
         match value.get_ref() {
-            DeValue::String(name) if key.get_ref().ends_with("_env") => names.push(name.to_string()),
+            DeValue::String(name) if key.get_ref().ends_with("_env") => {
+                names.push(name.to_string())
+            }
             DeValue::Table(inner) if key.get_ref() == "env" => names.extend(
                 inner
                     .values()
@@ -136,11 +138,16 @@ fn key_path(root: &DeTable<'_>, rest: &str) -> Result<Vec<String>, (String, Stri
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => "unset it".to_owned(),
                 };
-                return Err((format!("it names no key: `{lower}` is unknown{}", within(&path)), remedy));
+                return Err((
+                    format!("it names no key: `{lower}` is unknown{}", within(&path)),
+                    remedy,
+                ));
             };
             node = child;
             lower
-        } else if let Some(child) = known.get("additionalProperties").filter(|one| one.is_object())
+        } else if let Some(child) = known
+            .get("additionalProperties")
+            .filter(|one| one.is_object())
         {
             node = child;
             let written = table.and_then(|table| {

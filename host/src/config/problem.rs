@@ -90,7 +90,10 @@ impl fmt::Display for Problem {
             let gutter = " ".repeat(line.to_string().len());
             let indent = " ".repeat(column.saturating_sub(1));
             let marks = "^".repeat((*width).max(1));
-            write!(f, "\n{gutter} |\n{line} | {text}\n{gutter} | {indent}{marks}")?;
+            write!(
+                f,
+                "\n{gutter} |\n{line} | {text}\n{gutter} | {indent}{marks}"
+            )?;
         }
         Ok(())
     }
@@ -164,9 +167,17 @@ fn masked(line: &str) -> String {
 /// Whether a value under `key` could be a secret, whoever wrote it there.
 pub(super) fn may_be_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["key", "token", "secret", "password", "auth", "credential", "env"]
-        .iter()
-        .any(|word| key.contains(word))
+    [
+        "key",
+        "token",
+        "secret",
+        "password",
+        "auth",
+        "credential",
+        "env",
+    ]
+    .iter()
+    .any(|word| key.contains(word))
 }
 
 /// The one of `known` that somebody who wrote `name` may have meant.

@@ -61,7 +61,9 @@ fn table(node: &Json, defaults: Option<&Json>, path: &mut Vec<String>, out: &mut
     for (name, key) in keys.iter().filter(|(_, key)| holds_tables(key)) {
         path.push(name.clone());
         let inner = resolve(key);
-        let each = inner.get("additionalProperties").filter(|one| one.is_object());
+        let each = inner
+            .get("additionalProperties")
+            .filter(|one| one.is_object());
         if each.is_some() {
             path.push("NAME".to_owned());
         }

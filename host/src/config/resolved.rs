@@ -227,7 +227,12 @@ impl Config {
     /// All secrets, by the table whose key names them and that key's beginning.
     pub(super) fn secrets(&self) -> Vec<(String, &SecretRef)> {
         let mut all = Vec::new();
-        all.extend(self.daemon.token.iter().map(|token| ("daemon.token".to_owned(), token)));
+        all.extend(
+            self.daemon
+                .token
+                .iter()
+                .map(|token| ("daemon.token".to_owned(), token)),
+        );
         for (name, provider) in &self.llm {
             let key = provider.api_key.iter();
             all.extend(key.map(|key| (format!("llm.{name}.api_key"), key)));
@@ -255,7 +260,10 @@ impl Config {
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
             Err(error) => {
-                let line = 1 + bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count();
+                let line = 1 + bytes[..error.valid_up_to()]
+                    .iter()
+                    .filter(|b| **b == b'\n')
+                    .count();
                 return Err(ConfigError::Invalid(vec![Problem {
                     key: String::new(),
                     place: Place::File(file.to_owned()),
@@ -266,7 +274,12 @@ impl Config {
         };
         let (keys, places) = tree::read(file, text, env).map_err(ConfigError::Invalid)?;
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        Ok(meaning::understand(keys, absolute, Digest::of(bytes), places))
+        Ok(meaning::understand(
+            keys,
+            absolute,
+            Digest::of(bytes),
+            places,
+        ))
     }
 }
 

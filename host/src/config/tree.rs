@@ -11,9 +11,9 @@ use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::overrides;
 use super::problem::{Place, Problem, may_be_secret, nearest};
 use super::schema::{File, SCHEMA, resolve};
-use super::overrides;
 use super::secret::Env;
 
 /// Where each key stands, by its dotted path.
@@ -51,11 +51,7 @@ pub(super) struct Tree<'t> {
 }
 
 /// Reads the keys of `text` with the overrides of `env`.
-pub(super) fn read(
-    file: &Path,
-    text: &str,
-    env: &Env,
-) -> Result<(File, Places), Vec<Problem>> {
+pub(super) fn read(file: &Path, text: &str, env: &Env) -> Result<(File, Places), Vec<Problem>> {
     let root = DeTable::parse(text).map_err(|error| {
         let at = error.span().unwrap_or(0..0);
         vec![Problem {
@@ -179,7 +175,9 @@ fn check_table(
 ) {
     let node = resolve(node);
     let known = node.get("properties").and_then(Json::as_object);
-    let each = node.get("additionalProperties").filter(|one| one.is_object());
+    let each = node
+        .get("additionalProperties")
+        .filter(|one| one.is_object());
     if known.is_none() && each.is_none() {
         return;
     }
@@ -191,7 +189,8 @@ fn check_table(
         };
         let span = key.span();
         let Some(child) = known.and_then(|known| known.get(&name)).or(each) else {
-            let suggestion = known.and_then(|known| nearest(&name, known.keys().map(String::as_str)));
+            let suggestion =
+                known.and_then(|known| nearest(&name, known.keys().map(String::as_str)));
             let listed = known.map(|known| {
                 let names: Vec<&str> = known.keys().map(String::as_str).collect();
                 names.join(", ")
@@ -215,7 +214,13 @@ fn check_table(
                 && let DeValue::Table(inner) = value.get_mut()
             {
                 check_table(child, inner, path, found);
-                check_required(child, inner, path, if span.is_empty() { value_span } else { span }, found);
+                check_required(
+                    child,
+                    inner,
+                    path,
+                    if span.is_empty() { value_span } else { span },
+                    found,
+                );
             }
         }
         path.pop();
@@ -263,7 +268,11 @@ fn schema_of(path: &[String]) -> Option<&'static Json> {
         node = table
             .get("properties")
             .and_then(|known| known.get(name))
-            .or_else(|| table.get("additionalProperties").filter(|one| one.is_object()))?;
+            .or_else(|| {
+                table
+                    .get("additionalProperties")
+                    .filter(|one| one.is_object())
+            })?;
     }
     Some(node)
 }
