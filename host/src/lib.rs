@@ -1,1 +1,3 @@
-//! stub
+//! The daemon and its supervisor.
+
+pub mod supervisor;
