@@ -48,7 +48,11 @@ mod peer;
 mod process;
 mod run;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod wire;
+#[cfg(test)]
+mod wire_tests;
 
 pub use config_bytes::{ConfigBytes, MAX_CONFIG_BYTES};
 pub use link::{Link, LinkError, connect};

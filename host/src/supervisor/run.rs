@@ -41,13 +41,16 @@ pub struct Options {
 /// to exit. Must be called from the main thread of a process that has no other threads and starts
 /// no processes of its own: it ends every descendant that belongs to no living worker.
 pub fn run(options: Options) -> ExitCode {
-    match Supervisor::new(options).and_then(Supervisor::run) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            log(&format!("the supervisor cannot go on: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    ExitCode::from(supervise(options))
+}
+
+/// [`run`], with the exit code as a number.
+pub(super) fn supervise(options: Options) -> u8 {
+    let ended = Supervisor::new(options).and_then(Supervisor::run);
+    ended.unwrap_or_else(|error| {
+        log(&format!("the supervisor cannot go on: {error}"));
+        1
+    })
 }
 
 type Config = Rc<ConfigBytes>;
@@ -77,12 +80,8 @@ impl Supervisor {
         set_child_subreaper(Some(getpid()))?;
         raise_descriptor_limit();
         let (read, write) = UnixStream::pair()?;
-        let signals = SignalDelivery::with_pipe(
-            read,
-            write,
-            SignalOnly::default(),
-            [SIGTERM, SIGINT, SIGHUP, SIGCHLD],
-        )?;
+        let signals =
+            SignalDelivery::with_pipe(read, write, SignalOnly, [SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
         let (machine, first) = Machine::new();
         let mut supervisor = Self {
             options,

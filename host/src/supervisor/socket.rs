@@ -75,8 +75,9 @@ pub(super) fn receive(
         match received {
             Ok(received) => break received,
             Err(Errno::INTR) => {}
-            // A peer that died with unread messages in its queue.
-            Err(Errno::CONNRESET) => return Ok(Received::Closed),
+            // The peer died with unread messages in its queue. The kernel says so once, before
+            // it gives out what the peer itself has said.
+            Err(Errno::CONNRESET) => {}
             Err(error) => return Err(error),
         }
     };

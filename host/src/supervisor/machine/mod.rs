@@ -32,6 +32,8 @@
 
 mod endings;
 mod event;
+#[cfg(test)]
+mod histories;
 mod limits;
 mod said;
 mod step;

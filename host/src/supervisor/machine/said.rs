@@ -164,7 +164,7 @@ impl<C: Clone> Machine<C> {
                 worker,
                 standby: Standby::Ready { id: next, .. },
                 ..
-            } if *worker == id => out.push(Action::Relay(*next)),
+            } if *worker == id && self.workers.heard(*next) => out.push(Action::Relay(*next)),
             // The standby died meanwhile: the client must not be the one to pay.
             Phase::Serving { worker, .. } if *worker == id => out.push(Action::Relay(id)),
             Phase::Starting { worker } if *worker != id => out.push(Action::Relay(*worker)),

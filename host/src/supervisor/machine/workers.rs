@@ -103,6 +103,7 @@ impl Workers {
         let late: Vec<(WorkerId, String)> = self
             .0
             .iter()
+            .filter(|(_, worker)| worker.killed.is_none())
             .filter_map(|(id, worker)| match (&worker.due, worker.alive_by) {
                 (Some((at, why)), _) if *at <= now => Some((*id, why.clone())),
                 (_, Some(at)) if at <= now => Some((*id, "gave no sign of life".to_owned())),
@@ -110,6 +111,7 @@ impl Workers {
             })
             .collect();
         for (id, why) in late {
+            out.push(Action::Log(Some(id), format!("{why}; ending it")));
             self.kill(id, &why, out);
         }
     }
