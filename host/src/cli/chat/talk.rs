@@ -15,7 +15,7 @@ use super::input::{Input, Terminal, Typist};
 use super::join::{history, join, summary, trouble};
 use super::screen::Screen;
 use super::view::{ChatView, Item, Piece, aside};
-use crate::domain::{EventBody, MessageId, SessionId, SessionState, TurnStatus};
+use crate::domain::{EventBody, MessageId, Role, SessionId, SessionState, TurnStatus};
 
 /// While nothing comes, how often it is asked whether the session can run at all.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const HELP: &str = "\
 /quit     leave (^D does the same); the session stays
 //text    say a text that begins with a slash";
 
-/// Runs the command. False if a turn failed.
+/// Runs the command. False if a turn of a piped line failed.
 pub(crate) async fn run(global: &Global, args: Chat) -> Result<bool, CliError> {
     let client = Client::new(target::find(global)?)?;
     let _terminal = Terminal::remember();
@@ -62,7 +62,8 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<bool, CliError> {
         talk.screen.show(&pieces)?;
     }
     talk.go().await?;
-    Ok(talk.all_well)
+    // Somebody at a terminal has seen what failed; a script looks at the exit code.
+    Ok(talk.all_well || talk.screen.is_interactive())
 }
 
 struct Talk {
@@ -154,10 +155,23 @@ impl Talk {
             tokio::select! {
                 input = self.typist.next() => return Ok(input),
                 item = self.items.recv() => {
-                    let pieces = self.view.apply(&alive(item)?);
-                    self.screen.show_beside(&pieces)?;
+                    let item = alive(item)?;
+                    let pieces = self.view.apply(&item);
+                    if self.concerns(&item, None) {
+                        self.screen.show_beside(&pieces)?;
+                    }
                 }
             }
+        }
+    }
+
+    /// Whether it is to be shown: to a human everything, to a pipe the turns of its own lines.
+    fn concerns(&self, item: &Item, turn: Option<u64>) -> bool {
+        match item {
+            Item::Event(event) if !self.screen.is_interactive() => {
+                turn.is_some() && event.turn == turn
+            }
+            _ => true,
         }
     }
 
@@ -213,6 +227,7 @@ impl Talk {
         let mut waiting = "waiting for the answer (^C cancels)";
         self.screen.wait(waiting);
         let mut look = Instant::now() + LOOK_AFTER;
+        let mut turn = None;
         loop {
             tokio::select! {
                 item = self.items.recv() => {
@@ -221,14 +236,22 @@ impl Talk {
                         Item::Lost => "waiting for the daemon",
                         _ => "waiting for the answer (^C cancels)",
                     };
-                    let pieces = self.view.apply(&item);
-                    let streams = matches!(pieces.last(), Some(Piece::Text(_)));
-                    self.screen.show(&pieces)?;
-                    if let Some(status) = end_of(&item, message) {
-                        self.all_well &= status == TurnStatus::Completed;
-                        return Ok(());
+                    let status = turn_of(&item, message);
+                    if let Some((number, _)) = status {
+                        turn = number;
                     }
-                    if !streams && !matches!(item, Item::Delta(_)) {
+                    let pieces = self.view.apply(&item);
+                    if self.concerns(&item, turn) {
+                        self.screen.show(&pieces)?;
+                    }
+                    match status {
+                        Some((_, TurnStatus::Started)) | None => {}
+                        Some((_, status)) => {
+                            self.all_well &= status == TurnStatus::Completed;
+                            return Ok(());
+                        }
+                    }
+                    if !is_answer(&item) {
                         self.screen.wait(waiting);
                     }
                     look = Instant::now() + LOOK_AFTER;
@@ -271,16 +294,31 @@ fn alive(item: Option<Result<Item, ClientError>>) -> Result<Item, CliError> {
     }
 }
 
-/// How the turn of that message ended, if the item says so.
-fn end_of(item: &Item, of: &MessageId) -> Option<TurnStatus> {
+/// What the item says of the turn that consumes that message, with the turn's number.
+fn turn_of(item: &Item, of: &MessageId) -> Option<(Option<u64>, TurnStatus)> {
     match item {
         Item::Event(event) => match &event.body {
             EventBody::Turn {
                 status, message, ..
-            } if message == of => Some(*status).filter(|status| *status != TurnStatus::Started),
+            } if message == of => Some((event.turn, *status)),
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// Whether the item is the answer, or a part of it: a spinner has no place behind those.
+fn is_answer(item: &Item) -> bool {
+    match item {
+        Item::Delta(_) => true,
+        Item::Event(event) => matches!(
+            event.body,
+            EventBody::Message {
+                from: Role::Assistant,
+                ..
+            }
+        ),
+        Item::Lost | Item::Back(_) | Item::Trimmed(_) => false,
     }
 }
 
