@@ -21,9 +21,26 @@ struct File {
 
 #[derive(Debug, Default, Deserialize)]
 struct Keys {
-    listen: Option<String>,
+    listen: Option<Listen>,
     token_env: Option<String>,
     token_file: Option<std::path::PathBuf>,
+}
+
+/// One address or several; the first is as good as any.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Listen {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Listen {
+    fn first(&self) -> Option<&str> {
+        match self {
+            Self::One(address) => Some(address),
+            Self::Several(addresses) => addresses.first().map(String::as_str),
+        }
+    }
 }
 
 /// The daemon that the options and the configuration name.
@@ -49,7 +66,7 @@ pub(crate) fn find(global: &Global) -> Result<Target, CliError> {
         },
         Err(_) => (Keys::default(), hint_without_file(global)),
     };
-    keys.listen = env("ABIDE_DAEMON__LISTEN").or(keys.listen);
+    keys.listen = env("ABIDE_DAEMON__LISTEN").map(Listen::One).or(keys.listen);
     keys.token_env = env("ABIDE_DAEMON__TOKEN_ENV").or(keys.token_env);
     keys.token_file = env("ABIDE_DAEMON__TOKEN_FILE")
         .map(Into::into)
@@ -58,7 +75,8 @@ pub(crate) fn find(global: &Global) -> Result<Target, CliError> {
     let (url, hint) = match &named {
         Some(url) => (checked(url)?, String::new()),
         None => {
-            let listen = keys.listen.as_deref().unwrap_or(LISTEN_DEFAULT);
+            let listen = keys.listen.as_ref().and_then(Listen::first);
+            let listen = listen.unwrap_or(LISTEN_DEFAULT);
             (from_listen(listen), hint)
         }
     };
@@ -151,7 +169,11 @@ mod tests {
         let file: File =
             toml::from_str("[daemon]\nlisten = '127.0.0.1:1'\nwrong = 3\n[nonsense]\n")
                 .expect("a TOML document");
-        assert_eq!(file.daemon.listen.as_deref(), Some("127.0.0.1:1"));
+        let first = |file: &File| Some(file.daemon.listen.as_ref()?.first()?.to_owned());
+        assert_eq!(first(&file).as_deref(), Some("127.0.0.1:1"));
+        let file: File =
+            toml::from_str("daemon.listen = ['127.0.0.1:2', '[::1]:2']").expect("TOML");
+        assert_eq!(first(&file).as_deref(), Some("127.0.0.1:2"));
     }
 
     #[test]
