@@ -21,8 +21,8 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
-    /// The configuration; the daemon is found through it
-    #[arg(long, global = true, value_name = "FILE", default_value = "abide.toml")]
+    /// The configuration, by default ABIDE_CONFIG or abide.toml; the daemon is found through it
+    #[arg(long, global = true, value_name = "FILE", default_value_os_t = default_config())]
     pub(crate) config: PathBuf,
     /// Where the daemon listens; without it, ABIDE_URL or what the configuration says
     #[arg(long, global = true, value_name = "URL")]
@@ -46,6 +46,8 @@ pub(crate) struct Json {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Write a configuration to start from
+    Init(Init),
     /// What runs, what drains, what is faulted, and why
     Status(Status),
     /// Talk with a session
@@ -55,6 +57,9 @@ pub(crate) enum Command {
     /// List sessions, look at one, act on one
     #[command(subcommand)]
     Sessions(Sessions),
+    /// Check the configuration, or see what a change would do
+    #[command(subcommand)]
+    Config(Config),
     /// Let running turns end, then stop the daemon; held messages stay for the next start
     Drain(Operate),
     /// Restart the daemon; sessions go on where they are
@@ -64,6 +69,31 @@ pub(crate) enum Command {
     /// Write a plugin, or look at those that are configured
     #[command(subcommand)]
     Plugin(Plugin),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The folder for abide.toml; it is created if need be
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Check all that a start would, and name what is wrong with its place and remedy
+    Check(Check),
+    /// What the running daemon would do about the file as it is now
+    Plan(Check),
+    /// Print the JSON Schema, for editors
+    Schema,
+    /// Print every key with its documentation and default
+    Reference,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) json: Json,
 }
 
 #[derive(Debug, Args)]
@@ -199,7 +229,7 @@ pub(crate) struct Restarts {
 pub(crate) enum Plugin {
     /// Write a new plugin: a Rust crate that builds and passes its tests
     New(New),
-    /// List the plugins that the running daemon has loaded
+    /// List the plugins that are configured, and what the daemon has loaded of them
     List(Status),
 }
 
@@ -211,6 +241,12 @@ pub(crate) struct New {
     /// The folder of the guest SDK; without it, the one that came with this abide
     #[arg(long, value_name = "PATH")]
     pub(crate) sdk: Option<PathBuf>,
+}
+
+fn default_config() -> PathBuf {
+    std::env::var_os("ABIDE_CONFIG")
+        .filter(|file| !file.is_empty())
+        .map_or_else(|| PathBuf::from("abide.toml"), PathBuf::from)
 }
 
 fn session_id(text: &str) -> Result<SessionId, crate::domain::BadSessionId> {

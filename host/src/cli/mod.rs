@@ -4,7 +4,7 @@
 //! args      the grammar                       status, sessions, restarts    what there is
 //! target    which daemon                      operate                       drain, restart
 //! client    HTTP, errors   calls  the API     send, chat                    talking
-//! wire      its documents                     init, plugin                  starting
+//! wire      its documents                     init, config, plugin, plugins starting
 //! out, text what humans see
 //! ```
 //!
@@ -15,10 +15,13 @@ mod args;
 mod calls;
 mod chat;
 mod client;
+mod config;
 mod error;
+mod init;
 mod operate;
 mod out;
 mod plugin;
+mod plugins;
 mod restarts;
 mod run;
 mod send;

@@ -1,18 +1,12 @@
-//! `abide plugin`: a new plugin's crate, and what the daemon has loaded.
+//! `abide plugin new`: a crate that builds and passes its tests.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
-use super::args::{Global, New, Plugin, Status};
-use super::client::Client;
+use super::args::{Global, New};
 use super::error::CliError;
-use super::out::{Out, Tone};
-use super::target;
-use super::text::{Cell, table};
-use super::wire::Daemon;
+use super::out::Out;
 
 /// The longest name of a new plugin, in bytes.
 const NAME_MAX_BYTES: usize = 64;
@@ -32,14 +26,6 @@ const TEMPLATE: [(&str, &str); 3] = [
         include_str!("../../../guest-sdk/template/src/tests.rs"),
     ),
 ];
-
-/// Runs the commands that need no daemon; gives back those that do.
-pub(crate) fn offline(global: &Global, command: Plugin) -> Result<Option<Status>, CliError> {
-    match command {
-        Plugin::New(args) => new(global, &args).map(|()| None),
-        Plugin::List(args) => Ok(Some(args)),
-    }
-}
 
 /// A name that Cargo takes for a crate, and the configuration for a plugin.
 pub(crate) fn crate_name(text: &str) -> Result<String, String> {
@@ -64,7 +50,8 @@ pub(crate) fn crate_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn new(global: &Global, args: &New) -> Result<(), CliError> {
+/// Runs the command.
+pub(super) fn new(global: &Global, args: &New) -> Result<(), CliError> {
     let sdk = sdk(args.sdk.as_deref())?;
     let folder = PathBuf::from(&args.name);
     let file = |doing, path: &Path| {
@@ -148,47 +135,6 @@ fn sdk(named: Option<&Path>) -> Result<PathBuf, CliError> {
                     .to_owned(),
             )
         })
-}
-
-/// `abide plugin list`.
-pub(crate) async fn list(global: &Global, args: Status) -> Result<(), CliError> {
-    let client = Client::new(target::find(global)?)?;
-    let mut out = Out::new(global.no_color);
-    if args.json.json {
-        let daemon: Value = client.get("/v1/daemon").await?;
-        let plugins = daemon.get("plugins").cloned().unwrap_or(json!([]));
-        return Ok(out.json(&json!({ "items": plugins }))?);
-    }
-    let daemon: Daemon = client.daemon().await?;
-    if daemon.plugins.is_empty() {
-        return Ok(out.line("no plugins; name one under [plugins.NAME] in the configuration")?);
-    }
-    let rows: Vec<Vec<Cell>> = daemon
-        .plugins
-        .iter()
-        .map(|plugin| {
-            let sessions = plugin.sessions.map(|sessions| sessions.to_string());
-            vec![
-                Cell::toned(&plugin.name, Tone::Bold),
-                plugin.contract.clone().unwrap_or_default().into(),
-                plugin
-                    .digest
-                    .map_or(String::new(), |digest| digest.short())
-                    .into(),
-                sessions.unwrap_or_default().into(),
-            ]
-        })
-        .collect();
-    out.write_all(
-        table(
-            &out,
-            0,
-            &["plugin", "contract", "digest", "sessions"],
-            &rows,
-        )
-        .as_bytes(),
-    )?;
-    Ok(())
 }
 
 #[cfg(test)]

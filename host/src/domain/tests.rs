@@ -40,9 +40,19 @@ impl Driven {
     fn new() -> Self {
         let first = created(1);
         let session = Session::create(&first).expect("the record is a Created");
-        let limits = Limits { inbox: 4, ..Limits::default() };
+        let limits = Limits {
+            inbox: 4,
+            ..Limits::default()
+        };
         let log = vec![(LogPos::default(), first)];
-        Self { session, log, generation: 1, restarts: Vec::new(), now: 1, limits }
+        Self {
+            session,
+            log,
+            generation: 1,
+            restarts: Vec::new(),
+            now: 1,
+            limits,
+        }
     }
 
     fn add(&mut self, record: Record) {
@@ -52,7 +62,9 @@ impl Driven {
 
     fn receive(&mut self) -> Result<(), Refusal> {
         let at = UnixMillis(self.now);
-        let record = self.session.receive("hello".into(), None, &self.limits, at)?;
+        let record = self
+            .session
+            .receive("hello".into(), None, &self.limits, at)?;
         self.add(record);
         Ok(())
     }
@@ -71,7 +83,9 @@ impl Driven {
     }
 
     fn complete(&mut self) {
-        let Some(open) = self.session.progress.open.clone() else { return };
+        let Some(open) = self.session.progress.open.clone() else {
+            return;
+        };
         self.add(Record::Ended(Ended {
             turn: open.begun.turn,
             message: open.begun.message.clone(),
@@ -89,7 +103,10 @@ impl Driven {
     }
 
     fn fail(&mut self) {
-        let failure = Failure { code: FailureCode::Guest, text: "no".into() };
+        let failure = Failure {
+            code: FailureCode::Guest,
+            text: "no".into(),
+        };
         if let Some(record) = self.session.fail(failure, UnixMillis(self.now)) {
             self.add(record);
         }
@@ -99,7 +116,11 @@ impl Driven {
         self.now += 1;
         self.generation += 1;
         let (generation, at) = (Generation(self.generation), UnixMillis(self.now));
-        self.restarts.push(PastRestart { generation, cause, at });
+        self.restarts.push(PastRestart {
+            generation,
+            cause,
+            at,
+        });
         self.now += 1;
     }
 
@@ -111,7 +132,10 @@ impl Driven {
     }
 
     fn events(&self) -> Vec<Event> {
-        self.log.iter().flat_map(|(at, record)| record.events(at.cursor)).collect()
+        self.log
+            .iter()
+            .flat_map(|(at, record)| record.events(at.cursor))
+            .collect()
     }
 }
 
@@ -154,7 +178,10 @@ fn drive(acts: &[Act]) -> Driven {
             Act::Receive => {
                 // A full inbox and a closed session refuse; nothing else may.
                 if let Err(no) = driven.receive() {
-                    assert!(matches!(no, Refusal::InboxFull { .. } | Refusal::Closed { .. }));
+                    assert!(matches!(
+                        no,
+                        Refusal::InboxFull { .. } | Refusal::Closed { .. }
+                    ));
                 }
                 Vec::new()
             }
@@ -178,7 +205,11 @@ fn drive(acts: &[Act]) -> Driven {
             Act::Cancel => driven.session.cancel(at).unwrap_or_default(),
             Act::Fault => {
                 let (code, text) = (FaultCode::Restore, "no".to_owned());
-                let fault = Fault { code, text, component: Some(component()) };
+                let fault = Fault {
+                    code,
+                    text,
+                    component: Some(component()),
+                };
                 driven.session.fault(fault, at).into_iter().collect()
             }
             Act::Resume => driven.session.resume(at).into_iter().collect(),
@@ -202,7 +233,11 @@ fn drive(acts: &[Act]) -> Driven {
             driven.add(record);
         }
         let known: Vec<_> = dead.iter().map(|letter| letter.id.clone()).collect();
-        dead.extend(dead_letters(&driven.log).into_iter().filter(|l| !known.contains(&l.id)));
+        dead.extend(
+            dead_letters(&driven.log)
+                .into_iter()
+                .filter(|l| !known.contains(&l.id)),
+        );
     }
     driven
 }
@@ -219,7 +254,11 @@ fn dead_letters(log: &[(LogPos, Record)]) -> Vec<Message> {
             Record::Requeued(requeued) => {
                 dead.remove(&requeued.message.id);
             }
-            Record::Ended(Ended { message, end: TurnEnd::Failed(_), .. })
+            Record::Ended(Ended {
+                message,
+                end: TurnEnd::Failed(_),
+                ..
+            })
             | Record::Discarded(Discarded { message, .. }) => {
                 dead.insert(message.clone(), messages[message].clone());
             }
@@ -308,8 +347,13 @@ fn ten_restarts_make_one_notice() {
         driven.restart(Cause::Config);
     }
     driven.restart(Cause::Crash);
-    let notice = driven.answer_one().expect("it was active before the first of them");
-    assert_eq!((notice.cause, notice.generation), (Cause::Crash, Generation(11)));
+    let notice = driven
+        .answer_one()
+        .expect("it was active before the first of them");
+    assert_eq!(
+        (notice.cause, notice.generation),
+        (Cause::Crash, Generation(11))
+    );
     assert_eq!(driven.answer_one(), None);
 }
 
@@ -323,7 +367,11 @@ fn a_session_created_since_or_idle_for_long_is_told_nothing() {
     idle.answer_one();
     idle.now += WINDOW_MS + 1;
     idle.restart(Cause::Config);
-    assert_eq!(idle.answer_one(), None, "its last turn was longer ago than the window");
+    assert_eq!(
+        idle.answer_one(),
+        None,
+        "its last turn was longer ago than the window"
+    );
 }
 
 #[test]
@@ -332,7 +380,10 @@ fn a_message_that_waited_through_a_restart_is_told_of_it() {
     driven.receive().expect("room");
     driven.restart(Cause::Upgrade);
     let begun = driven.begin().expect("it waits");
-    assert_eq!(begun.notice.map(|n| (n.cause, n.interruption)), Some((Cause::Upgrade, Interruption::None)));
+    assert_eq!(
+        begun.notice.map(|n| (n.cause, n.interruption)),
+        Some((Cause::Upgrade, Interruption::None))
+    );
 }
 
 #[test]
@@ -342,7 +393,10 @@ fn a_cut_turn_runs_again_under_its_number_with_the_notice_in_front() {
     let first = driven.begin().expect("it waits");
     driven.restart(Cause::Config);
     let again = driven.begin().expect("it is open");
-    assert_eq!((again.turn, again.attempt, &again.message), (first.turn, 2, &first.message));
+    assert_eq!(
+        (again.turn, again.attempt, &again.message),
+        (first.turn, 2, &first.message)
+    );
     let notice = again.notice.expect("its turn was open");
     assert_eq!(notice.interruption, Interruption::Rerun);
     assert!(notice.text().starts_with(
@@ -350,7 +404,11 @@ fn a_cut_turn_runs_again_under_its_number_with_the_notice_in_front() {
          recovered from the last checkpoint."
     ));
     driven.complete();
-    let kinds: Vec<_> = driven.events().iter().map(|event| event.body.kind()).collect();
+    let kinds: Vec<_> = driven
+        .events()
+        .iter()
+        .map(|event| event.body.kind())
+        .collect();
     assert_eq!(kinds, ["message", "turn", "notice", "message", "turn"]);
 }
 
@@ -374,8 +432,16 @@ fn the_third_death_faults_the_session_and_a_resume_forgets_them() {
         driven.begin().expect("it may run");
         driven.restart(Cause::Crash);
         let at = UnixMillis(driven.now);
-        assert_eq!(driven.session.worker_died(at), Some(Death::Counted(expected)));
-        let open = driven.session.progress.open.as_mut().expect("its turn is open");
+        assert_eq!(
+            driven.session.worker_died(at),
+            Some(Death::Counted(expected))
+        );
+        let open = driven
+            .session
+            .progress
+            .open
+            .as_mut()
+            .expect("its turn is open");
         open.begun.deaths = expected;
     }
     driven.begin().expect("it may run once more");
@@ -385,8 +451,14 @@ fn the_third_death_faults_the_session_and_a_resume_forgets_them() {
     driven.add(record);
     assert_eq!(driven.session.state(), SessionState::Faulted);
     assert!(driven.begin().is_none());
-    assert!(driven.receive().is_ok(), "a faulted session accepts and holds");
-    let resumed = driven.session.resume(UnixMillis(driven.now)).expect("it is faulted");
+    assert!(
+        driven.receive().is_ok(),
+        "a faulted session accepts and holds"
+    );
+    let resumed = driven
+        .session
+        .resume(UnixMillis(driven.now))
+        .expect("it is faulted");
     driven.add(resumed);
     assert_eq!(driven.begin().map(|begun| begun.deaths), Some(0));
 }
@@ -394,7 +466,11 @@ fn the_third_death_faults_the_session_and_a_resume_forgets_them() {
 #[test]
 fn timers_are_replaced_by_name_and_gone_once_fired() {
     let mut driven = Driven::new();
-    let timer = |due| Timer { name: "t".into(), due: UnixMillis(due), text: "now".into() };
+    let timer = |due| Timer {
+        name: "t".into(),
+        due: UnixMillis(due),
+        text: "now".into(),
+    };
     driven.receive().expect("room");
     let open = driven.begin().expect("it waits");
     driven.add(Record::Ended(Ended {
@@ -413,10 +489,21 @@ fn timers_are_replaced_by_name_and_gone_once_fired() {
     }));
     assert_eq!(driven.session.progress.timers, [timer(9)]);
     let at = UnixMillis(10);
-    assert_eq!(driven.session.fire_timer(&timer(5), at), None, "it was replaced");
+    assert_eq!(
+        driven.session.fire_timer(&timer(5), at),
+        None,
+        "it was replaced"
+    );
     let fired = driven.session.fire_timer(&timer(9), at).expect("it is due");
     driven.add(fired);
     assert!(driven.session.progress.timers.is_empty());
-    assert_eq!(driven.session.fire_timer(&timer(9), at), None, "it fires once");
-    assert_eq!(driven.session.queue.front().map(|queued| queued.from), Some(Role::Timer));
+    assert_eq!(
+        driven.session.fire_timer(&timer(9), at),
+        None,
+        "it fires once"
+    );
+    assert_eq!(
+        driven.session.queue.front().map(|queued| queued.from),
+        Some(Role::Timer)
+    );
 }
