@@ -4,5 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod providers;
+pub mod session;
 pub mod store;
 pub mod supervisor;
