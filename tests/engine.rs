@@ -1,0 +1,532 @@
+//! The engine on real guests: what they do reaches nobody else, and is the same each time.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide::domain::{
+    Capabilities, Cause, Completion, Digest, FailureCode, FinishReason, Generation, Interruption,
+    Limits, Message, MessageId, Notice, Output, Patterns, Role, SessionId, Snapshot, StepRequest,
+    StepResult, TimerOp, UnixMillis,
+};
+use abide::engine::{
+    CheckFailure, Component, Context, Engine, EngineOptions, GuestFailure, Job, LoadError,
+    LogLevel, Product, StepCall,
+};
+use futures::FutureExt as _;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+/// A guest's component: in the folder `ABIDE_GUESTS`, or what cargo has built.
+fn guest(name: &str) -> Vec<u8> {
+    let built = || {
+        let exe = env::current_exe().expect("a process knows its executable");
+        let target = exe.ancestors().nth(3).map(Path::to_path_buf);
+        target
+            .expect("a test runs from target/PROFILE/deps")
+            .join("wasm32-wasip2/guest")
+    };
+    let folder = env::var_os("ABIDE_GUESTS").map_or_else(built, PathBuf::from);
+    let path = folder.join(format!("{name}.wasm"));
+    fs::read(&path).unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; build the guests, or name their folder in ABIDE_GUESTS",
+            path.display()
+        )
+    })
+}
+
+/// An engine in a folder of its own.
+struct Bench {
+    folder: TempDir,
+    engine: Engine,
+}
+
+impl Bench {
+    fn new(turns_max: u32) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let engine = engine(folder.path(), turns_max);
+        Self { folder, engine }
+    }
+
+    fn job(&self, name: &str) -> Job {
+        job(self
+            .engine
+            .load(&guest(name))
+            .expect("a guest of ours loads"))
+    }
+}
+
+fn engine(folder: &Path, turns_max: u32) -> Engine {
+    let mut options = EngineOptions::new(folder.join("cache"), folder.join("components"));
+    options.turns_max = turns_max;
+    Engine::new(options).expect("the engine starts")
+}
+
+fn job(component: Arc<Component>) -> Job {
+    Job {
+        component,
+        context: Context {
+            session: SessionId::new("s").expect("an id"),
+            plugin: "tried".into(),
+            args: "{}".into(),
+        },
+        limits: Limits {
+            turn_timeout: Duration::from_secs(20),
+            ..Limits::default()
+        },
+        grants: Capabilities::default(),
+        timers: Vec::new(),
+        now: UnixMillis(1_700_000_000_000),
+        seed: 42,
+    }
+}
+
+fn snapshot(job: &Job, product: &Product) -> Snapshot {
+    Snapshot {
+        plugin: job.context.plugin.clone(),
+        component: job.component.digest(),
+        schema: product.schema,
+        data: product.data.clone(),
+    }
+}
+
+fn message(text: &str) -> Message {
+    Message {
+        id: MessageId::at(1),
+        from: Role::User,
+        name: None,
+        text: text.into(),
+        at: UnixMillis(1),
+        due: None,
+    }
+}
+
+fn text(product: &Product) -> &str {
+    match product.outputs.as_slice() {
+        [Output::Text(text)] => text,
+        other => panic!("one text was expected: {other:?}"),
+    }
+}
+
+/// Opens a session and runs one turn on `text`, in which no step is answered.
+async fn turn(engine: &Engine, job: &Job, text: &str) -> Result<Product, GuestFailure> {
+    let opened = engine.open(job).await.expect("the guest opens");
+    let (steps, _calls) = mpsc::channel(1);
+    let input = vec![message(text)];
+    engine
+        .turn(job, &snapshot(job, &opened), None, input, steps)
+        .await
+}
+
+#[tokio::test]
+async fn every_misbehaviour_has_its_own_failure() {
+    let bench = Bench::new(4);
+    let mut job = bench.job("rogue");
+    job.limits.turn_timeout = Duration::from_millis(700);
+    for (act, code, part) in [
+        ("trap", FailureCode::Trap, "unreachable"),
+        ("panic at the disco", FailureCode::Trap, "at the disco"),
+        ("exit", FailureCode::Trap, "exited with status"),
+        ("fail because", FailureCode::Guest, "because"),
+        (
+            "loop",
+            FailureCode::Timeout,
+            "plugins.tried.limits.turn_timeout",
+        ),
+        ("alloc", FailureCode::Limit, "plugins.tried.limits.memory"),
+        ("events 1001", FailureCode::Guest, "limits.events"),
+        ("say 300000", FailureCode::Guest, "limits.event"),
+        (
+            "snapshot 1048577",
+            FailureCode::Limit,
+            "plugins.tried.limits.snapshot",
+        ),
+    ] {
+        let failure = turn(&bench.engine, &job, act).await;
+        let Err(GuestFailure::Failed(failure)) = failure else {
+            panic!("{act}: {failure:?}");
+        };
+        assert_eq!(failure.code, code, "{act}: {failure}");
+        assert!(failure.text.contains(part), "{act}: {failure}");
+        assert!(
+            !failure.text.contains("/src/"),
+            "{act} shows a path: {failure}"
+        );
+    }
+    let Err(GuestFailure::Failed(failure)) = turn(&bench.engine, &job, "recurse").await else {
+        panic!("endless recursion ended");
+    };
+    assert!(
+        matches!(failure.code, FailureCode::Limit | FailureCode::Trap),
+        "{failure}"
+    );
+    let logged = turn(&bench.engine, &job, "logs 250")
+        .await
+        .expect("logs are no error");
+    assert_eq!((logged.logs.len(), logged.logs_dropped), (200, 50));
+    let well = turn(&bench.engine, &job, "hello")
+        .await
+        .expect("others go on");
+    assert_eq!(text(&well), "ok hello");
+}
+
+#[tokio::test]
+async fn a_guest_that_computes_without_end_holds_up_nobody() {
+    let bench = Bench::new(2);
+    let mut job = bench.job("rogue");
+    job.limits.turn_timeout = Duration::from_secs(1);
+    // Both on the one thread of this test.
+    let (endless, other) = tokio::join!(biased;
+        turn(&bench.engine, &job, "loop"),
+        turn(&bench.engine, &job, "hello"),
+    );
+    assert!(matches!(endless, Err(GuestFailure::Failed(f)) if f.code == FailureCode::Timeout));
+    assert_eq!(text(&other.expect("the other turn ends")), "ok hello");
+}
+
+#[tokio::test]
+async fn a_turn_is_a_function_of_its_job() {
+    let bench = Bench::new(2);
+    let job = bench.job("rogue");
+    for act in ["random", "time", "env", "stdout said"] {
+        let first = turn(&bench.engine, &job, act).await.expect(act);
+        let again = turn(&bench.engine, &job, act).await.expect(act);
+        assert_eq!(first, again, "{act}");
+    }
+    let other = Job {
+        seed: 43,
+        ..job.clone()
+    };
+    let (one, two) = (
+        turn(&bench.engine, &job, "random").await.expect("a turn"),
+        turn(&bench.engine, &other, "random").await.expect("a turn"),
+    );
+    assert_ne!(text(&one), text(&two));
+
+    let time = turn(&bench.engine, &job, "time").await.expect("a turn");
+    let hour_later = job.now.0 + 3_600_000;
+    let expected = format!("before={} after={hour_later} elapsed=3600000", job.now.0);
+    assert_eq!(text(&time), expected);
+
+    let env = turn(&bench.engine, &job, "env").await.expect("a turn");
+    assert!(
+        text(&env).starts_with("env=0 args=0 file=failed"),
+        "{}",
+        text(&env)
+    );
+    assert!(!text(&env).contains("opened"), "{}", text(&env));
+
+    let logs = turn(&bench.engine, &job, "stdout said")
+        .await
+        .expect("a turn")
+        .logs;
+    let logs: Vec<_> = logs.iter().map(|l| (l.level, l.text.as_str())).collect();
+    assert_eq!(logs, [(LogLevel::Info, "said"), (LogLevel::Warn, "said")]);
+}
+
+#[tokio::test]
+async fn a_notice_stands_in_front() {
+    let bench = Bench::new(1);
+    let job = bench.job("echo");
+    let opened = bench.engine.open(&job).await.expect("echo opens");
+    let notice = Notice {
+        cause: Cause::Config,
+        generation: Generation(3),
+        interruption: Interruption::None,
+        unknown_steps: vec![],
+    };
+    let (steps, _calls) = mpsc::channel(1);
+    let input = vec![message("hello")];
+    let product = bench
+        .engine
+        .turn(&job, &snapshot(&job, &opened), Some(&notice), input, steps)
+        .await
+        .expect("echo answers");
+    let expected = [
+        Output::Text(format!("#1 system: {}", notice.text())),
+        Output::Text("#1 user: hello".into()),
+    ];
+    assert_eq!(product.outputs, expected);
+}
+
+#[tokio::test]
+async fn steps_are_denied_unless_granted() {
+    let bench = Bench::new(1);
+    let mut job = bench.job("rogue");
+    for (act, part) in [
+        ("llm hi", "plugins.tried.capabilities.llm"),
+        (
+            "call read {}",
+            "add read to plugins.tried.capabilities.tools",
+        ),
+        (
+            "http http://a.example/",
+            "add a.example to plugins.tried.capabilities.http",
+        ),
+    ] {
+        let product = turn(&bench.engine, &job, act).await.expect(act);
+        assert!(text(&product).contains(part), "{act}: {}", text(&product));
+    }
+    job.grants.llm = Patterns(vec!["local".into()]);
+    let opened = bench.engine.open(&job).await.expect("rogue opens");
+    let (steps, mut calls) = mpsc::channel(1);
+    let (snapshot, input) = (snapshot(&job, &opened), vec![message("llm hi")]);
+    let turn = bench.engine.turn(&job, &snapshot, None, input, steps);
+    let answer = async {
+        let StepCall {
+            request,
+            step,
+            reply,
+        } = calls.recv().await.expect("a step");
+        let StepRequest::Llm(request) = request else {
+            panic!("{request:?}");
+        };
+        assert_eq!((step, request.provider.as_deref()), (1, Some("local")));
+        let completion = Completion {
+            content: "hi there".into(),
+            tool_calls: vec![],
+            finish: FinishReason::Stop,
+            usage: None,
+            model: "m".into(),
+        };
+        let told = reply.send(Ok(StepResult::Llm(completion)));
+        assert!(told.is_ok());
+    };
+    let (product, ()) = tokio::join!(turn, answer);
+    assert_eq!(text(&product.expect("the turn ends")), "hi there");
+}
+
+#[tokio::test]
+async fn turns_wait_for_their_share_and_a_cut_turn_gives_it_back() {
+    let bench = Bench::new(1);
+    let mut job = bench.job("rogue");
+    job.grants.llm = Patterns(vec!["local".into()]);
+    let opened = bench.engine.open(&job).await.expect("rogue opens");
+    let snapshot = snapshot(&job, &opened);
+    let (steps, mut calls) = mpsc::channel(1);
+    let input = vec![message("llm hi")];
+    let mut waiting = Box::pin(bench.engine.turn(&job, &snapshot, None, input, steps));
+    let call = tokio::select! {
+        call = calls.recv() => call.expect("a step"),
+        ended = &mut waiting => panic!("ended without an answer: {ended:?}"),
+    };
+    let mut queued = Box::pin(bench.engine.restore(&job, &snapshot));
+    assert!((&mut queued).now_or_never().is_none(), "the pool holds one");
+    // Nobody answers: the turn is being cut, and must not hear of it.
+    drop(call);
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(waiting);
+    queued.await.expect("the next has its share");
+}
+
+#[tokio::test]
+async fn refused_snapshots_say_why() {
+    let bench = Bench::new(1);
+    let mut job = bench.job("rogue");
+    let opened = bench.engine.open(&job).await.expect("rogue opens");
+    let good = snapshot(&job, &opened);
+    let newer = Snapshot {
+        schema: 7,
+        ..good.clone()
+    };
+    let refusal = bench.engine.restore(&job, &newer).await;
+    assert!(
+        matches!(
+            refusal,
+            Err(GuestFailure::Restore {
+                newer_schema: Some(7),
+                ..
+            })
+        ),
+        "{refusal:?}"
+    );
+    for args in [r#"{"refuse":"no"}"#, r#"{"trap_in":"restore"}"#] {
+        job.context.args = args.into();
+        let refusal = bench.engine.restore(&job, &good).await;
+        assert!(
+            matches!(
+                refusal,
+                Err(GuestFailure::Restore {
+                    newer_schema: None,
+                    ..
+                })
+            ),
+            "{args}: {refusal:?}"
+        );
+        let check = bench.engine.check(&job).await;
+        assert!(
+            matches!(check, Err(CheckFailure::Restore(_))),
+            "{args}: {check:?}"
+        );
+    }
+    job.context.args = r#"{"fail":"not today"}"#.into();
+    let refusal = bench.engine.open(&job).await;
+    assert!(
+        matches!(&refusal, Err(GuestFailure::Failed(f)) if f.text == "not today"),
+        "{refusal:?}"
+    );
+}
+
+#[tokio::test]
+async fn guests_of_ours_pass_the_check() {
+    let bench = Bench::new(1);
+    for name in ["echo", "rogue"] {
+        bench.engine.check(&bench.job(name)).await.expect(name);
+    }
+}
+
+#[tokio::test]
+async fn timers_are_buffered() {
+    let bench = Bench::new(1);
+    let mut job = bench.job("rogue");
+    let product = turn(&bench.engine, &job, "timer tea 3000 drink")
+        .await
+        .expect("a turn");
+    match product.timers.as_slice() {
+        [TimerOp::Set(timer)] => {
+            assert_eq!((timer.name.as_str(), timer.text.as_str()), ("tea", "drink"));
+            assert_eq!(timer.due, UnixMillis(job.now.0 + 3000));
+        }
+        other => panic!("{other:?}"),
+    }
+    job.limits.timers = 1;
+    job.timers = vec!["other".into()];
+    let refused = turn(&bench.engine, &job, "timer tea 3000 drink").await;
+    assert!(
+        matches!(&refused, Err(GuestFailure::Failed(f)) if f.text.contains("limits.timers")),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_precompiled_file_is_made_anew() {
+    let bench = Bench::new(1);
+    let bytes = guest("echo");
+    drop(bench.engine.load(&bytes).expect("echo loads"));
+    let files = || {
+        let cache = fs::read_dir(bench.folder.path().join("cache")).expect("the cache");
+        cache
+            .map(|file| file.expect("a file").path())
+            .collect::<Vec<_>>()
+    };
+    let [file] = files().try_into().expect("one precompiled file");
+    let good = fs::read(&file).expect("the file");
+    let last = good.len() - 1;
+    for damage in [
+        &good[..last],
+        &good[..10],
+        b"",
+        &[&good[..last], &[!good[last]]].concat(),
+    ] {
+        fs::write(&file, damage).expect("the damage is done");
+        let engine = engine(bench.folder.path(), 1);
+        let job = job(engine.load(&bytes).expect("echo loads"));
+        assert_eq!(
+            text(&turn(&engine, &job, "x").await.expect("a turn")),
+            "#1 user: x"
+        );
+        assert_eq!(files(), [file.clone()]);
+        let anew = fs::read(&file).expect("the file");
+        assert_eq!(Digest::of(&anew), Digest::of(&good), "it is as it was");
+    }
+}
+
+#[test]
+fn components_are_kept_by_digest() {
+    let bench = Bench::new(1);
+    let bytes = guest("echo");
+    let digest = bench.engine.keep(&bytes).expect("it is kept");
+    assert_eq!(bench.engine.keep(&bytes).expect("again"), digest);
+    let kept = bench
+        .engine
+        .kept(digest)
+        .expect("it is whole")
+        .expect("it is there");
+    assert_eq!(
+        (kept.digest(), kept.size_bytes()),
+        (digest, bytes.len() as u64)
+    );
+    assert_eq!(kept.contract(), "0.1.0");
+    drop(kept);
+    assert!(
+        bench
+            .engine
+            .kept(Digest::of(b"other"))
+            .expect("no error")
+            .is_none()
+    );
+    let file = bench
+        .folder
+        .path()
+        .join(format!("components/{digest}.wasm"));
+    fs::write(file, b"damage").expect("the damage is done");
+    let damaged = bench.engine.kept(digest);
+    assert!(
+        matches!(damaged, Err(LoadError::Damaged { .. })),
+        "{damaged:?}"
+    );
+}
+
+/// A component that imports empty instances of these names, and exports the first of them under
+/// another name.
+fn component(imports: &[&str], export: &str) -> Vec<u8> {
+    let string = |text: &str| [&[0, text.len() as u8], text.as_bytes()].concat();
+    let section = |id: u8, items: Vec<Vec<u8>>| {
+        let body = [&[items.len() as u8], items.concat().as_slice()].concat();
+        let size = [(body.len() & 0x7f) as u8 | 0x80, (body.len() >> 7) as u8];
+        [&[id], size.as_slice(), &body].concat()
+    };
+    const EMPTY_INSTANCE_TYPE: [u8; 2] = [0x42, 0];
+    const INSTANCE: u8 = 5;
+    const NO_TYPE: u8 = 0;
+    let import = |name: &&str| [string(name), vec![INSTANCE, 0]].concat();
+    let exported = [string(export), vec![INSTANCE, 0, NO_TYPE]].concat();
+    [
+        b"\0asm\x0d\0\x01\0".to_vec(),
+        section(7, vec![EMPTY_INSTANCE_TYPE.to_vec()]),
+        section(10, imports.iter().map(import).collect()),
+        section(11, vec![exported]),
+    ]
+    .concat()
+}
+
+#[test]
+fn what_is_no_guest_is_refused_before_it_runs() {
+    let bench = Bench::new(1);
+    let refusal = |bytes: &[u8]| bench.engine.load(bytes).expect_err("it is no guest");
+    assert!(matches!(refusal(b"#!/bin/sh"), LoadError::NotWasm));
+    assert!(matches!(refusal(b"\0asm\x01\0\0\0"), LoadError::CoreModule));
+    assert!(matches!(
+        refusal(b"\0asm\x0d\0\x01\0junk"),
+        LoadError::Compile { .. }
+    ));
+
+    let good = "wasi:io/error@0.2.0";
+    let import = refusal(&component(
+        &[good, "acme:secrets/store@1.0.0"],
+        "abide:session/guest@0.1.0",
+    ));
+    assert!(
+        matches!(&import, LoadError::Import { name } if name == "acme:secrets/store@1.0.0"),
+        "{import}"
+    );
+    let contract = refusal(&component(&[good], "abide:session/guest@0.9.0"));
+    assert!(matches!(contract, LoadError::Contract { .. }), "{contract}");
+    let text = contract.to_string();
+    assert!(text.contains("@0.9.0") && text.contains("0.1.0"), "{text}");
+    let export = refusal(&component(&[good], "acme:other/guest@0.1.0"));
+    assert!(
+        matches!(&export, LoadError::Export { name, .. } if name == "abide:session/guest@0.1.0"),
+        "{export}"
+    );
+    let function = refusal(&component(&[good], "abide:session/guest@0.1.0"));
+    assert!(
+        matches!(&function, LoadError::Export { name, .. } if name.ends_with("#open")),
+        "{function}"
+    );
+    let cache = fs::read_dir(bench.folder.path().join("cache")).expect("the cache");
+    assert_eq!(cache.count(), 0, "what was refused is not kept");
+}
