@@ -59,10 +59,7 @@ fn faults(setup: &Setup) -> Vec<Fault> {
 }
 
 fn check(boot: &Boot, names: &[&str]) {
-    assert!(
-        boot.status.code().is_some_and(|code| code != 0),
-        "{boot:?}"
-    );
+    assert!(boot.status.code().is_some_and(|code| code != 0), "{boot:?}");
     assert!(!boot.stderr.contains("panicked"), "{}", boot.stderr);
     for name in names {
         assert!(
@@ -200,7 +197,10 @@ async fn a_running_daemon_does_not_drain_for_a_bad_file() {
     check_undisturbed(&daemon, &before, worker, &["data_dir"]).await;
     assert!(!daemon.folder().join("elsewhere").exists());
     // So would the removal of a plugin that has open sessions.
-    let without = daemon.setup.toml().replace("[plugins.echo]", "[plugins.ohce]");
+    let without = daemon
+        .setup
+        .toml()
+        .replace("[plugins.echo]", "[plugins.ohce]");
     daemon.write_config(&without, How::Rename);
     check_undisturbed(&daemon, &before, worker, &["echo"]).await;
     // Asked for a restart on it, it refuses too.

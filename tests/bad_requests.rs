@@ -24,7 +24,10 @@ async fn call(client: &Client, method: Method, path: &str, body: Option<&str>) -
             .header(header::CONTENT_TYPE, "application/json")
             .body(body.to_owned());
     }
-    client.send(request).await.expect("every request is answered")
+    client
+        .send(request)
+        .await
+        .expect("every request is answered")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +51,12 @@ async fn each_gets_a_problem_document_with_its_status() {
         (post(), messages, Some("[]"), &[422]),
         (post(), messages, Some("{}"), &[422]),
         (post(), messages, Some("{\"text\": 7}"), &[422]),
-        (post(), messages, Some("{\"text\":\"a\",\"txet\":\"b\"}"), &[422]),
+        (
+            post(),
+            messages,
+            Some("{\"text\":\"a\",\"txet\":\"b\"}"),
+            &[422],
+        ),
         (put(), "/v1/sessions/a", Some("{}"), &[422]),
         (
             put(),
@@ -69,7 +77,12 @@ async fn each_gets_a_problem_document_with_its_status() {
         ),
         (get(), "/v1/nothing", None, &[404]),
         (get(), "/nothing", None, &[404]),
-        (put(), "/v1/sessions/a", Some("{\"plugin\":\"none\"}"), &[422]),
+        (
+            put(),
+            "/v1/sessions/a",
+            Some("{\"plugin\":\"none\"}"),
+            &[422],
+        ),
         // Ids.
         (put(), &long, Some(echo), &[400, 422]),
         (put(), "/v1/sessions/a%00b", Some(echo), &[400, 422]),
@@ -243,7 +256,13 @@ async fn a_full_inbox_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn public_pages_are_there() {
     let (_daemon, client) = daemon().await;
-    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/daemon"] {
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/v1/daemon",
+    ] {
         let reply = client.get(path).await.expect("an answer");
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
     }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use abide_tests::{
-    Account, Client, Daemon, How, Refused, Sent, Setup, Subscriber, Trouble, until,
-};
+use abide_tests::{Account, Client, Daemon, How, Refused, Sent, Setup, Subscriber, Trouble, until};
 use rand::Rng;
 use tokio::task::JoinSet;
 
@@ -111,7 +109,11 @@ async fn killing_the_worker_a_hundred_times_loses_nothing() {
     assert!(account.answered_once >= account.acknowledged, "{account:?}");
     for ((id, _), n) in talks.iter().zip(0..) {
         // `join_all` returns them in the order of their ends.
-        let n = id.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(n);
+        let n = id
+            .rsplit(' ')
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(n);
         let events = client.events(id, 0).await;
         let subscriber: &Subscriber = &subscribers[n];
         subscriber
@@ -213,7 +215,11 @@ async fn a_thousand_sessions_and_twenty_restarts_refuse_nobody() {
     assert_eq!(generation, first + restarts);
     let (answered, troubles) = fresh.await.expect("the prober does not panic");
     assert!(answered > 0);
-    assert_eq!(troubles, [], "of {answered} requests on connections of their own");
+    assert_eq!(
+        troubles,
+        [],
+        "of {answered} requests on connections of their own"
+    );
     let talks = workers.join_all().await;
     assert_eq!(client.tally.troubles(), 0, "{}", client.tally);
     let mut account = Account::default();

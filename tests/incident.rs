@@ -90,10 +90,7 @@ impl Incident {
         assert_eq!(account.notices, notices);
         let events = self.client.events(SESSION, 0).await;
         let last = self.sent.last().expect("messages were sent");
-        assert_eq!(
-            self.subscriber.wait_for_end_of(&last.message).await,
-            events
-        );
+        assert_eq!(self.subscriber.wait_for_end_of(&last.message).await, events);
         self.subscriber.assert_clean();
         assert_eq!(self.subscriber.connections(), 2, "it resumed exactly once");
         assert_eq!(self.subscriber.restarts(), 1, "and was told why");
@@ -124,9 +121,7 @@ async fn the_incident_config_overwritten_during_a_live_conversation() {
     let text = "what did I say first? [hold=answer]";
     let message = incident.ask_and_leave_in_flight(text).await;
 
-    incident
-        .daemon
-        .edit(How::Rename, |setup| setup.spare += 1);
+    incident.daemon.edit(How::Rename, |setup| setup.spare += 1);
     let client = incident.client.clone();
     let draining = abide_tests::until("the drain", async || {
         let status = incident.daemon.status().await;
@@ -154,7 +149,11 @@ async fn the_incident_config_overwritten_during_a_live_conversation() {
         "[system] The daemon restarted due to a configuration change. Your session state has \
          been recovered from the last checkpoint."
     );
-    assert_eq!(told.turn, Some(LONG + 2), "the first turn after the restart");
+    assert_eq!(
+        told.turn,
+        Some(LONG + 2),
+        "the first turn after the restart"
+    );
     incident.check_history(&calls[0].messages, Some(told.said()), "are you there?");
     incident.lines.push(format!("system: {}", told.said()));
     incident.spoken("are you there?", &held.message);
@@ -189,24 +188,15 @@ async fn the_incident_with_a_model_that_outlasts_the_grace_period() {
         let client = incident.client.clone();
         tokio::spawn(async move { client.ask(SESSION, text, None).await })
     };
-    incident
-        .model
-        .wait_for(text, CallState::Running, 1)
-        .await;
+    incident.model.wait_for(text, CallState::Running, 1).await;
 
     incident
         .daemon
         .edit(How::Truncate, |setup| setup.spare += 1);
     // Cut at the grace period's end: the model sees its caller hang up, and is asked again.
-    incident
-        .model
-        .wait_for(text, CallState::Cancelled, 1)
-        .await;
+    incident.model.wait_for(text, CallState::Cancelled, 1).await;
     let generation = incident.daemon.after_generation(old).await;
-    let again = incident
-        .model
-        .wait_for(text, CallState::Running, 1)
-        .await;
+    let again = incident.model.wait_for(text, CallState::Running, 1).await;
     incident.model.release("thought");
 
     // Who waited for the answer was told where to follow; the answer is there.
@@ -218,7 +208,11 @@ async fn the_incident_with_a_model_that_outlasts_the_grace_period() {
         .await;
     let told = notice(&events);
     assert_eq!(told.generation, Some(generation));
-    assert_eq!(told.turn, Some(LONG + 1), "in front of the turn that was cut");
+    assert_eq!(
+        told.turn,
+        Some(LONG + 1),
+        "in front of the turn that was cut"
+    );
     assert!(
         told.said().starts_with(
             "[system] The daemon restarted due to a configuration change. Your session state \

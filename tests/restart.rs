@@ -207,7 +207,10 @@ async fn messages_of_a_drain_are_accepted_and_answered_after_it() {
     }
     // Sessions can be made and ended meanwhile.
     client.open("made during the drain", "echo").await;
-    let gone = client.request(reqwest::Method::DELETE, "/v1/sessions/made%20during%20the%20drain");
+    let gone = client.request(
+        reqwest::Method::DELETE,
+        "/v1/sessions/made%20during%20the%20drain",
+    );
     let gone = client.send(gone).await.expect("the daemon serves");
     assert!(matches!(gone.status, 200 | 202 | 204), "{gone:?}");
     // Held: no turn begins.

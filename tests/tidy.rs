@@ -203,7 +203,10 @@ fn the_reader_of_use_lines_reads_them() {
     assert!(names("tokio::spawn(x)", "tokio"));
     assert!(!names("let my_tokio::x", "tokio"));
     assert!(!names("// tokio is fine", "tokio"));
-    assert_eq!(code.lines().count(), super::tidy::code(code).lines().count());
+    assert_eq!(
+        code.lines().count(),
+        super::tidy::code(code).lines().count()
+    );
 }
 
 #[test]
@@ -250,7 +253,10 @@ fn crates_are_named_only_where_they_belong() {
         }
         if part == "supervisor" {
             for line in code.lines().filter_map(|line| {
-                let line = line.trim_start().strip_prefix("pub ").unwrap_or(line.trim_start());
+                let line = line
+                    .trim_start()
+                    .strip_prefix("pub ")
+                    .unwrap_or(line.trim_start());
                 line.strip_prefix("use ")
             }) {
                 let used = name(line).unwrap_or_default();

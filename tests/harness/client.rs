@@ -386,13 +386,16 @@ impl Client {
 
     /// Waits until the turn over that message has ended; all events of the session.
     pub async fn events_once_ended(&self, id: &str, message: &str) -> Vec<Event> {
-        until(&format!("the end of {message}'s turn in {id}"), async || {
-            let events = self.events(id, 0).await;
-            events
-                .iter()
-                .any(|event| event.ends(message))
-                .then_some(events)
-        })
+        until(
+            &format!("the end of {message}'s turn in {id}"),
+            async || {
+                let events = self.events(id, 0).await;
+                events
+                    .iter()
+                    .any(|event| event.ends(message))
+                    .then_some(events)
+            },
+        )
         .await
     }
 }

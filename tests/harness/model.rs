@@ -118,11 +118,14 @@ impl FakeModel {
 
     /// Waits until as many calls about this text are in that state.
     pub async fn wait_for(&self, text: &str, state: CallState, count: usize) -> Vec<ModelCall> {
-        until(&format!("{count} calls {state:?} about {text:?}"), async || {
-            let mut calls = self.calls_about(text);
-            calls.retain(|call| call.state == state);
-            (calls.len() >= count).then_some(calls)
-        })
+        until(
+            &format!("{count} calls {state:?} about {text:?}"),
+            async || {
+                let mut calls = self.calls_about(text);
+                calls.retain(|call| call.state == state);
+                (calls.len() >= count).then_some(calls)
+            },
+        )
         .await
     }
 

@@ -56,7 +56,9 @@ impl Subscriber {
     pub fn streamed(&self, turn: u64) -> String {
         let seen = self.seen();
         let of_turn = seen.deltas.iter().filter(|delta| delta["turn"] == turn);
-        let last = of_turn.clone().filter_map(|delta| delta["attempt"].as_u64());
+        let last = of_turn
+            .clone()
+            .filter_map(|delta| delta["attempt"].as_u64());
         let last = last.max();
         of_turn
             .filter(|delta| delta["attempt"].as_u64() == last)
