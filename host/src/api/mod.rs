@@ -1,0 +1,2 @@
+//! The HTTP face of the daemon.
+pub mod server;

@@ -1,0 +1,226 @@
+//! The connections: accepted, served, and passed on to the next worker.
+//!
+//! ```text
+//!   listeners --accept--> one task per connection --- hand_over ---> IdleConnection --> adopt
+//!                          hyper http/1 + router        between requests: at once
+//!                                                       busy: after its response
+//!                                                       still busy after `linger`: closed politely
+//! ```
+//!
+//! Closing an idle keep-alive connection races the client's next request, and hyper drops
+//! connections that have not sent a byte yet. So at a hand-over none is closed: hyper gives back
+//! the socket and what it has read, and the next worker goes on from there.
+
+mod connection;
+#[cfg(test)]
+mod tests;
+mod track;
+mod wire;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use connection::IdleConnection;
+use connection::{Signals, serve, turn_away};
+
+/// Connections that a server holds unless it is told otherwise.
+pub const CONNECTIONS_MAX: usize = 8192;
+/// Clients that are being told at the same time that there is no room; further ones wait in the
+/// listen backlog.
+const TURNED_AWAY_MAX: usize = 64;
+/// After an error of `accept` (no descriptor is free), before the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A socket to accept connections from.
+#[derive(Debug)]
+pub struct Listener {
+    /// The bound and listening socket.
+    pub socket: TcpListener,
+    /// The address as the configuration writes it.
+    pub label: String,
+}
+
+/// The server of one worker.
+pub struct Server {
+    shared: Arc<Shared>,
+    acceptors: JoinSet<()>,
+    stop_accepting: CancellationToken,
+    passed_on: mpsc::UnboundedReceiver<IdleConnection>,
+}
+
+struct Shared {
+    router: Router,
+    signals: Signals,
+    tasks: TaskTracker,
+    /// One permit per connection, which also bounds `pass_on`.
+    room: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+    no_room: Arc<[u8]>,
+    pass_on: mpsc::UnboundedSender<IdleConnection>,
+}
+
+impl Server {
+    /// Serves `router` on the listeners, with at most `connections_max` connections at a time;
+    /// further ones get a 503.
+    ///
+    /// # Errors
+    /// If the runtime cannot take a listener.
+    pub fn start(
+        listeners: Vec<Listener>,
+        router: Router,
+        connections_max: usize,
+    ) -> io::Result<Self> {
+        let (pass_on, passed_on) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            router,
+            signals: Signals::default(),
+            tasks: TaskTracker::new(),
+            room: Arc::new(Semaphore::new(connections_max)),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
+            no_room: no_room(connections_max),
+            pass_on,
+        });
+        let stop_accepting = CancellationToken::new();
+        let mut acceptors = JoinSet::new();
+        for Listener { socket, label } in listeners {
+            socket.set_nonblocking(true)?;
+            let socket = tokio::net::TcpListener::from_std(socket)?;
+            let accepting = accept(socket, label.into(), shared.clone());
+            let stop = stop_accepting.clone();
+            acceptors.spawn(async move { stop.run_until_cancelled(accepting).await.unwrap_or(()) });
+        }
+        Ok(Self {
+            shared,
+            acceptors,
+            stop_accepting,
+            passed_on,
+        })
+    }
+
+    /// Serves a connection that the worker before this one passed on.
+    ///
+    /// # Errors
+    /// If it is no TCP socket.
+    pub fn adopt(&self, idle: IdleConnection) -> io::Result<()> {
+        let socket = std::net::TcpStream::from(idle.fd);
+        socket.set_nonblocking(true)?;
+        let socket = TcpStream::from_std(socket)?;
+        // One that was there already is not turned away, even where there is no room now.
+        let permit = self.shared.room.clone().try_acquire_owned().ok();
+        let prefix = Bytes::from(idle.prefix);
+        self.shared
+            .serve(socket, prefix, idle.local.into(), permit);
+        Ok(())
+    }
+
+    /// Connections that are open now.
+    pub fn connections(&self) -> usize {
+        self.shared.tasks.len()
+    }
+
+    /// Ends the serving: accepts nothing more and gives back every connection as soon as it is
+    /// between two requests. One that is still busy after `linger` is closed after its response;
+    /// one that is busy after twice that is cut. End the event streams and the requests that wait
+    /// before, or they are among those.
+    ///
+    /// To stop for good, drop what this returns.
+    pub async fn hand_over(mut self, linger: Duration) -> Vec<IdleConnection> {
+        self.stop_accepting.cancel();
+        while self.acceptors.join_next().await.is_some() {}
+        let shared = &self.shared;
+        shared.tasks.close();
+        shared.signals.leave.cancel();
+        if tokio::time::timeout(linger, shared.tasks.wait()).await.is_err() {
+            shared.signals.close.cancel();
+            if tokio::time::timeout(linger, shared.tasks.wait()).await.is_err() {
+                let connections = shared.tasks.len();
+                shared.signals.cut.cancel();
+                tracing::warn!(connections, "connections were cut amid their responses");
+            }
+        }
+        std::iter::from_fn(|| self.passed_on.try_recv().ok()).collect()
+    }
+}
+
+impl Shared {
+    fn serve(
+        self: &Arc<Self>,
+        socket: TcpStream,
+        prefix: Bytes,
+        local: Arc<str>,
+        permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    ) {
+        // Small answers must not wait for the client's acknowledgement of earlier ones.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY was refused");
+        }
+        let served = serve(
+            socket,
+            prefix,
+            local,
+            self.router.clone(),
+            self.signals.clone(),
+        );
+        let pass_on = self.pass_on.clone();
+        let cut = self.signals.cut.clone();
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            if let Some(Some(idle)) = cut.run_until_cancelled(served).await {
+                // An error means that the server was dropped, and so is the connection.
+                let _ = pass_on.send(idle);
+            }
+        });
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, label: Arc<str>, shared: Arc<Shared>) {
+    loop {
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                tracing::warn!(%error, listener = %label, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        match shared.room.clone().try_acquire_owned() {
+            Ok(permit) => shared.serve(socket, Bytes::new(), label.clone(), Some(permit)),
+            Err(_) => {
+                let Ok(permit) = shared.turned_away.clone().acquire_owned().await else {
+                    return;
+                };
+                let away = turn_away(socket, shared.no_room.clone());
+                shared.tasks.spawn(async move {
+                    let _permit = permit;
+                    away.await;
+                });
+            }
+        }
+    }
+}
+
+/// The whole answer to a client for whom there is no room.
+fn no_room(connections_max: usize) -> Arc<[u8]> {
+    let body = format!(
+        "{{\"type\":\"urn:abide:problem:no-room\",\"title\":\"Too many connections\",\
+         \"status\":503,\"detail\":\"{connections_max} connections are open, which is the limit; \
+         close some, or try again in a moment\"}}"
+    );
+    let len = body.len();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+         content-length: {len}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
+    .into()
+}

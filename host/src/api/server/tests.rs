@@ -1,0 +1,233 @@
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
+
+use super::*;
+
+const LINGER: Duration = Duration::from_millis(250);
+const HANDOVERS: u64 = 50;
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = socket.local_addr().expect("is bound");
+    (socket, address)
+}
+
+/// A server on the same socket, as a successor's would be.
+fn start(socket: &TcpListener, router: Router) -> Server {
+    let socket = socket.try_clone().expect("duplicates");
+    let label = "test".to_owned();
+    Server::start(vec![Listener { socket, label }], router, 100).expect("starts")
+}
+
+async fn hand_over(old: Server, socket: &TcpListener, router: Router) -> (Server, usize) {
+    let idle = old.hand_over(LINGER).await;
+    let count = idle.len();
+    let new = start(socket, router);
+    for connection in idle {
+        assert_eq!(connection.local, "test");
+        new.adopt(connection).expect("adopts");
+    }
+    (new, count)
+}
+
+fn echo() -> Router {
+    Router::new()
+        .route("/", get(async || "hello"))
+        .route("/echo", post(async |body: String| body))
+}
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.expect("connects")
+}
+
+/// Reads one response with a content-length; returns its head and body.
+async fn response(socket: &mut TcpStream) -> (String, String) {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_ascii_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .and_then(|length| length.parse::<usize>().ok())
+                .expect("a length");
+            if body.len() >= length {
+                return (head, body.to_owned());
+            }
+        }
+        let read = socket.read_buf(&mut bytes).await.expect("reads");
+        assert_ne!(read, 0, "closed after {text:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_notices_fifty_hand_overs() {
+    let (socket, address) = listen();
+    let stop = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicU64::new(0));
+    let mut server = start(&socket, echo());
+    let mut clients = JoinSet::new();
+    for n in 0..8_u64 {
+        let (stop, answered) = (stop.clone(), answered.clone());
+        clients.spawn(async move {
+            let mut kept = None;
+            let mut round = 0;
+            while !stop.load(Ordering::SeqCst) {
+                round += 1;
+                // Half of them keep their connection, the others open one for each request.
+                let mut socket = match kept.take() {
+                    Some(socket) => socket,
+                    None => connect(address).await,
+                };
+                let body = format!("{n}:{round}:{}", "x".repeat((round % 7 * 1000) as usize));
+                let request = format!(
+                    "POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                socket.write_all(request.as_bytes()).await.expect("writes");
+                assert_eq!(response(&mut socket).await.1, body);
+                answered.fetch_add(1, Ordering::SeqCst);
+                kept = (n % 2 == 0).then_some(socket);
+            }
+        });
+    }
+    let mut passed_on = 0;
+    for _ in 0..HANDOVERS {
+        // Each generation serves before it goes.
+        let before = answered.load(Ordering::SeqCst);
+        while answered.load(Ordering::SeqCst) < before + 20 {
+            assert!(clients.try_join_next().is_none(), "a client has failed");
+            tokio::task::yield_now().await;
+        }
+        let count;
+        (server, count) = hand_over(server, &socket, echo()).await;
+        passed_on += count;
+    }
+    stop.store(true, Ordering::SeqCst);
+    while let Some(ended) = clients.join_next().await {
+        ended.expect("no client saw an error");
+    }
+    assert!(passed_on as u64 > HANDOVERS, "{passed_on} were passed on");
+    drop(server.hand_over(LINGER).await);
+}
+
+#[tokio::test]
+async fn half_a_request_is_passed_on() {
+    let (socket, address) = listen();
+    let old = start(&socket, echo());
+    let mut used = connect(address).await;
+    used.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writes");
+    assert_eq!(response(&mut used).await.1, "hello");
+    let mut fresh = connect(address).await;
+    let mut silent = connect(address).await;
+    let half = b"POST /echo HTTP/1.1\r\nhost: a\r\ncont";
+    used.write_all(half).await.expect("writes");
+    fresh.write_all(half).await.expect("writes");
+    // All three are accepted before the old server goes; one may not have been read from yet.
+    while old.connections() < 3 {
+        tokio::task::yield_now().await;
+    }
+    let (new, count) = hand_over(old, &socket, echo()).await;
+    assert_eq!(count, 3);
+    for socket in [&mut used, &mut fresh] {
+        socket.write_all(b"ent-length: 3\r\n\r\nabc").await.expect("writes");
+        assert_eq!(response(socket).await.1, "abc");
+    }
+    silent.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writes");
+    assert_eq!(response(&mut silent).await.1, "hello");
+    assert_eq!(new.hand_over(LINGER).await.len(), 3);
+}
+
+/// A route that answers once it is told to.
+fn held(begun: Arc<Notify>, go: Arc<Notify>) -> Router {
+    Router::new()
+        .route(
+            "/held",
+            get(async |State((begun, go)): State<(Arc<Notify>, Arc<Notify>)>| {
+                begun.notify_one();
+                go.notified().await;
+                "done"
+            }),
+        )
+        .with_state((begun, go))
+}
+
+#[tokio::test]
+async fn a_busy_connection_is_passed_on_after_its_response() {
+    let (socket, address) = listen();
+    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let old = start(&socket, held(begun.clone(), go.clone()));
+    let mut client = connect(address).await;
+    let two = b"GET /held HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    client.write_all(&two[..30]).await.expect("writes");
+    begun.notified().await;
+    let going = tokio::spawn(old.hand_over(Duration::from_secs(60)));
+    // What is sent while the old server answers waits for the new one.
+    client.write_all(&two[30..]).await.expect("writes");
+    go.notify_one();
+    let (head, body) = response(&mut client).await;
+    assert_eq!(body, "done");
+    assert!(!head.contains("connection: close"), "{head}");
+    let idle = going.await.expect("hands over");
+    assert_eq!(idle.len(), 1);
+    let new = start(&socket, echo());
+    for connection in idle {
+        new.adopt(connection).expect("adopts");
+    }
+    assert_eq!(response(&mut client).await.1, "hello");
+}
+
+#[tokio::test]
+async fn one_that_stays_busy_is_told_to_close() {
+    let (socket, address) = listen();
+    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let old = start(&socket, held(begun.clone(), go.clone()));
+    let mut client = connect(address).await;
+    client.write_all(b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("writes");
+    begun.notified().await;
+    let closing = old.shared.signals.close.clone();
+    let going = tokio::spawn(old.hand_over(LINGER));
+    closing.cancelled().await;
+    go.notify_one();
+    let (head, body) = response(&mut client).await;
+    assert_eq!(body, "done");
+    assert!(head.contains("connection: close"), "{head}");
+    assert_eq!(client.read(&mut [0; 1]).await.expect("is not reset"), 0);
+    drop(client);
+    assert!(going.await.expect("hands over").is_empty());
+}
+
+#[tokio::test]
+async fn an_unread_body_is_never_taken_for_a_request() {
+    let (socket, address) = listen();
+    let old = start(&socket, Router::new().route("/", post(async || "unread")));
+    let mut client = connect(address).await;
+    let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\nGET /";
+    client.write_all(head).await.expect("writes");
+    assert_eq!(response(&mut client).await.1, "unread");
+    assert!(old.hand_over(LINGER).await.is_empty());
+}
+
+#[tokio::test]
+async fn who_finds_no_room_is_told() {
+    let (socket, address) = listen();
+    let listener = Listener { socket, label: "test".to_owned() };
+    let server = Server::start(vec![listener], echo(), 1).expect("starts");
+    let mut first = connect(address).await;
+    let hello = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    first.write_all(hello).await.expect("writes");
+    assert_eq!(response(&mut first).await.1, "hello");
+    let mut second = connect(address).await;
+    second.write_all(hello).await.expect("writes");
+    let (head, body) = response(&mut second).await;
+    assert!(head.starts_with("http/1.1 503"), "{head}");
+    let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(body["status"], 503);
+    drop(server);
+}
