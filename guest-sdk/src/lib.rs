@@ -1,1 +1,138 @@
-//! stub
+//! Write an Abide plugin: a serde struct is the state, one function is the turn.
+//!
+//! A plugin is the turn logic of a session: a durable conversation that outlives restarts of
+//! the daemon. The type that implements [`Plugin`] is the session's state. The host makes a
+//! fresh instance for every turn, restores it from the last snapshot, runs [`Plugin::turn`] and
+//! takes the next snapshot; nothing that is not in the serde form of the state survives a turn.
+//! What the turn says through [`output`], [`timer`] and [`log`] takes effect when it has ended
+//! well, all of it or none. What it reaches outside through [`llm`], [`tools`], [`http`] and
+//! [`inbox`] is a *step*: the host notes its result, and does not do it again after a restart.
+//!
+//! A whole plugin, with its test:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use abide_guest_sdk::{Context, Error, Message, Plugin, Role, export, output, timer};
+//! use serde::{Deserialize, Serialize};
+//!
+//! /// Collects tasks, says the next one, and reminds of what is left.
+//! #[derive(Default, Serialize, Deserialize)]
+//! struct Todo {
+//!     every_s: u64,
+//!     tasks: Vec<String>,
+//!     /// Came with version 2.
+//!     done: u64,
+//! }
+//!
+//! /// What the client gives when it creates the session.
+//! #[derive(Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Args {
+//!     #[serde(default = "hour")]
+//!     every_s: u64,
+//! }
+//!
+//! fn hour() -> u64 {
+//!     3600
+//! }
+//!
+//! impl Plugin for Todo {
+//!     const SCHEMA: u32 = 2;
+//!
+//!     fn open(&mut self, context: &Context) -> Result<(), Error> {
+//!         self.every_s = context.read_args::<Args>()?.every_s;
+//!         Ok(())
+//!     }
+//!
+//!     fn turn(&mut self, input: &[Message]) -> Result<(), Error> {
+//!         for message in input {
+//!             match (message.role, message.text.as_str()) {
+//!                 (Role::User, "done") if self.tasks.is_empty() => {
+//!                     return Err("there is nothing to do".into());
+//!                 }
+//!                 (Role::User, "done") => {
+//!                     self.done += 1;
+//!                     output::text(format!("{} is done", self.tasks.remove(0)))?;
+//!                 }
+//!                 (Role::User, task) => self.tasks.push(task.to_owned()),
+//!                 // A reminder, or a recovery message: say where we are.
+//!                 _ => output::text(format!("still to do: {}", self.tasks.join(", ")))?,
+//!             }
+//!         }
+//!         match self.tasks.is_empty() {
+//!             true => timer::cancel("remind"),
+//!             false => timer::set("remind", Duration::from_secs(self.every_s), "")?,
+//!         }
+//!         Ok(())
+//!     }
+//!
+//!     fn migrate(schema: u32, data: &[u8]) -> Result<Self, Error> {
+//!         #[derive(Deserialize)]
+//!         struct Version1 {
+//!             tasks: Vec<String>,
+//!         }
+//!         match schema {
+//!             1 => {
+//!                 let Version1 { tasks } = abide_guest_sdk::decode(data)?;
+//!                 Ok(Self { every_s: hour(), tasks, done: 0 })
+//!             }
+//!             other => Err(format!("there never was a schema {other}").into()),
+//!         }
+//!     }
+//! }
+//!
+//! export!(Todo);
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // In a test:
+//! use abide_guest_sdk::testing::Harness;
+//!
+//! let mut session = Harness::<Todo>::new();
+//! session.open(serde_json::json!({"every_s": 60}))?;
+//! assert_eq!(session.say("water the plants")?.timers[0].after_ms, 60_000);
+//! assert_eq!(session.fire("remind")?.output, ["still to do: water the plants"]);
+//! session.restart(abide_guest_sdk::Cause::Config);
+//! assert_eq!(
+//!     session.say("done")?.output,
+//!     ["still to do: water the plants", "water the plants is done"],
+//! );
+//! assert_eq!(session.say("done").unwrap_err().to_string(), "there is nothing to do");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Its crate has `crate-type = ["cdylib", "rlib"]` and is built with
+//! `cargo build --release --target wasm32-wasip2`.
+//!
+//! In a component the clock stands at the turn's start and randomness is seeded per turn, so a
+//! turn is a function of its state, its input and the results of its steps. There are no files,
+//! no sockets and no environment.
+
+#[doc(hidden)]
+#[allow(missing_docs, unreachable_pub, unused_qualifications, rust_2018_idioms)]
+pub mod bindings;
+mod error;
+mod export;
+mod host;
+pub mod http;
+pub mod inbox;
+pub mod llm;
+pub mod log;
+mod message;
+pub mod output;
+mod plugin;
+mod state;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+pub mod timer;
+pub mod tools;
+
+pub use bindings::abide::session::types::{
+    Cause, Context, Interruption, Message, Recovery, Role, State,
+};
+pub use error::{Error, OutputError, RestoreError, StepError, TimerError};
+pub use plugin::Plugin;
+#[doc(hidden)]
+pub use state::Instance;
+pub use state::decode;

@@ -1,3 +1,10 @@
 //! Abide: a daemon that hosts long-lived sessions and never loses one.
 
+pub mod cli;
+pub mod config;
 pub mod domain;
+pub mod engine;
+pub mod providers;
+pub mod session;
+pub mod store;
+pub mod supervisor;

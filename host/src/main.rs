@@ -1,2 +1,7 @@
-//! stub
-fn main() {}
+//! The `abide` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    abide::cli::run()
+}

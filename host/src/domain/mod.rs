@@ -28,12 +28,15 @@ mod steps;
 mod time;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use capabilities::{Capabilities, Patterns};
 pub use events::{Delta, Event, EventBody, TurnStatus};
 pub use ids::{
     BadSessionId, Digest, Generation, MessageId, NAME_MAX_BYTES, SESSION_ID_MAX_BYTES, SessionId,
 };
-pub use lifecycle::{BeginWith, Death, SessionState};
+pub use lifecycle::{BeginWith, DEATHS_MAX, Death, SessionState};
 pub use limits::{Limits, Retention};
 pub use message::{Cause, Interruption, Message, Notice, Role};
 pub use records::{

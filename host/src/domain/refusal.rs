@@ -75,6 +75,9 @@ pub enum Refusal {
     /// The disk does not take it.
     #[error("the store cannot write ({0}); nothing was accepted. Free disk space, then send again")]
     StoreFailed(String),
+    /// The session was closed while the request waited.
+    #[error("the session was closed before the message was answered")]
+    Gone,
     /// The worker is about to end; the client's connection goes on with its successor.
     #[error("the daemon is restarting; send again in a moment")]
     Restarting,

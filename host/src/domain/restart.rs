@@ -37,6 +37,9 @@ pub struct RestartRecord {
     /// What came back.
     #[serde(default)]
     pub relaunch: RelaunchReport,
+    /// When the old worker stopped answering.
+    #[serde(default)]
+    pub handover_at: Option<UnixMillis>,
     /// Why it was refused, or what went wrong.
     #[serde(default)]
     pub reason: Option<String>,

@@ -197,6 +197,7 @@ impl Session {
                         timers,
                         generation,
                         notice,
+                        received,
                         ..
                     } => {
                         progress.turns += 1;
@@ -212,6 +213,9 @@ impl Session {
                             schema: *schema,
                         };
                         progress.apply_timers(timers);
+                        for message in received {
+                            self.take_queued(message);
+                        }
                     }
                     TurnEnd::Failed(_) => progress.dead_letters += 1,
                 }

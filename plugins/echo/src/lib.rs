@@ -1,1 +1,27 @@
-//! stub
+//! The smallest plugin: answers every message, and shows what a guest sees.
+
+use abide_guest_sdk::{Error, Message, Plugin, export, output};
+use serde::{Deserialize, Serialize};
+
+#[derive(Default, Serialize, Deserialize)]
+struct Echo {
+    turns: u64,
+}
+
+impl Plugin for Echo {
+    fn turn(&mut self, input: &[Message]) -> Result<(), Error> {
+        self.turns += 1;
+        for message in input {
+            output::text(format!(
+                "#{} {}: {}",
+                self.turns, message.role, message.text
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+export!(Echo);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+# `make` alone says what there is.
+
+CARGO   ?= cargo
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+GUESTS  := $(TARGET)/wasm32-wasip2/guest
+PLUGINS := echo assistant
+# Components: the plugins, and a guest that misbehaves for the tests.
+COMPONENTS := $(PLUGINS:%=-p %) -p rogue
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint
+
+help: ## Show what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what a build needs beside Rust and a C++ compiler
+	@tests/setup.sh
+
+build: setup ## Build dist/abide and dist/plugins/*.wasm
+	$(CARGO) build --locked --release --workspace
+	$(CARGO) build --locked --profile guest --target wasm32-wasip2 $(COMPONENTS)
+	@mkdir -p dist/plugins
+	@install -m 755 $(TARGET)/release/abide dist/abide
+	@install -m 644 $(PLUGINS:%=$(GUESTS)/%.wasm) dist/plugins
+
+demo: build ## Restart a daemon under twenty live sessions, and watch
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-demo
+
+test: build ## Run all tests
+	$(CARGO) test --locked --release --workspace
+
+lint: setup ## Check the format, and everything that clippy knows
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --profile guest --target wasm32-wasip2 $(COMPONENTS) -- -D warnings

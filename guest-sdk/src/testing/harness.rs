@@ -1,0 +1,391 @@
+//! The harness: one session of one plugin, driven by a test.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::error::Error as StdError;
+use std::fmt::{self, Display, Formatter};
+use std::marker::PhantomData;
+use std::mem;
+
+use serde_json::Value;
+
+use super::imports::{Host, Source};
+use super::script::{Script, Timer, TurnResult};
+use crate::http::Response;
+use crate::llm::{Completion, FinishReason};
+use crate::tools::{Outcome, Tool};
+use crate::{
+    Cause, Context, Instance, Interruption, Message, Plugin, Recovery, RestoreError, Role, State,
+    StepError,
+};
+
+/// The largest snapshot that the daemon takes by default, in bytes.
+const SNAPSHOT_MAX: usize = 1024 * 1024;
+/// How far the clock moves from one message to the next, in milliseconds.
+const TICK_MS: u64 = 1000;
+
+/// Why a session was not opened or a turn failed: what the plugin returned as its error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed(pub String);
+
+impl Display for Failed {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Failed {}
+
+/// One session of a plugin, on a mock host.
+///
+/// Every turn runs on a fresh instance that was restored from the last snapshot, as in the
+/// daemon, and every snapshot must survive `restore` and `snapshot` byte for byte. Then the
+/// harness runs the turn again, with the same answers, on the instance of the turn before: it
+/// must do the same, else it remembers something that its snapshot does not hold. The harness
+/// panics, and so fails the test, where it finds such a mistake. What it cannot see is memory
+/// outside the plugin's own value (a `static`).
+///
+/// A plugin that reads the clock or randomness does not do the same twice on a native target (in
+/// the daemon it does): for such a plugin, see [`rehearse`](Self::rehearse).
+pub struct Harness<P: Plugin> {
+    context: Context,
+    script: Script,
+    timers: BTreeMap<String, Timer>,
+    /// None until the session is opened.
+    snapshot: Option<State>,
+    /// The instance of the last turn, if that turn was committed.
+    warm: Option<Instance<P>>,
+    rehearse: bool,
+    /// What the next turn is told.
+    recovery: Option<Recovery>,
+    /// The number of the last restart.
+    generation: u64,
+    messages: u64,
+    plugin: PhantomData<P>,
+}
+
+impl<P: Plugin> Default for Harness<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Plugin> Harness<P> {
+    /// A session that is not opened yet.
+    pub fn new() -> Self {
+        Self {
+            context: Context {
+                session: "test".to_owned(),
+                plugin: "plugin".to_owned(),
+                args: "null".to_owned(),
+            },
+            script: Script::default(),
+            timers: BTreeMap::new(),
+            snapshot: None,
+            warm: None,
+            rehearse: true,
+            recovery: None,
+            generation: 0,
+            messages: 0,
+            plugin: PhantomData,
+        }
+    }
+
+    /// A session whose last turn left this snapshot: one that an older version wrote, perhaps.
+    ///
+    /// # Errors
+    /// What the plugin says when it refuses the snapshot.
+    pub fn from_snapshot(snapshot: State) -> Result<Self, RestoreError> {
+        let mut harness = Self::new();
+        let (_, restored) = harness
+            .host(Source::Closed)
+            .serve(|| Instance::<P>::new().restore(&snapshot));
+        restored?;
+        harness.snapshot = Some(snapshot);
+        Ok(harness)
+    }
+
+    /// Opens the session with these arguments. Without it the first turn opens it with none.
+    ///
+    /// # Errors
+    /// What the plugin returned.
+    ///
+    /// # Panics
+    /// If the session is open already, or the snapshot is not faithful.
+    pub fn open(&mut self, args: impl Into<Value>) -> Result<TurnResult, Failed> {
+        assert!(self.snapshot.is_none(), "the session is open already");
+        self.context.args = args.into().to_string();
+        let instance = Instance::<P>::new();
+        let (host, result) = self.host(Source::Closed).serve(|| {
+            instance
+                .open(&self.context)
+                .map(|()| snapshot_twice(&instance))
+        });
+        self.commit(host, instance, result)
+    }
+
+    /// Runs a turn over a user's message.
+    ///
+    /// # Errors
+    /// What the plugin returned: the turn failed, and the state is that before it.
+    ///
+    /// # Panics
+    /// If the plugin forgets a part of its state (see [`Harness`]).
+    pub fn say(&mut self, text: impl Into<String>) -> Result<TurnResult, Failed> {
+        let message = self.message(Role::User, None, text.into());
+        self.deliver(message)
+    }
+
+    /// Runs a turn over the message of a timer that is set, and forgets the timer.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say).
+    ///
+    /// # Panics
+    /// If no timer of that name is set; else as [`say`](Self::say).
+    pub fn fire(&mut self, name: &str) -> Result<TurnResult, Failed> {
+        let timer = self
+            .timers
+            .remove(name)
+            .unwrap_or_else(|| panic!("no timer {name:?} is set"));
+        let mut message = self.message(Role::Timer, Some(timer.name), timer.text);
+        message.due_at_ms = Some(message.at_ms);
+        self.deliver(message)
+    }
+
+    /// Runs a turn over any message, with the recovery message in front where there is one.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say).
+    ///
+    /// # Panics
+    /// As [`say`](Self::say).
+    pub fn deliver(&mut self, message: Message) -> Result<TurnResult, Failed> {
+        if self.snapshot.is_none() {
+            self.open(Value::Null)?;
+        }
+        let before = self.snapshot.clone().expect("the session was opened above");
+        let notice = self.recovery.clone().map(|recovery| Message {
+            recovery: Some(recovery.clone()),
+            ..self.message(Role::System, None, notice(&recovery))
+        });
+        let input: Vec<Message> = notice.into_iter().chain([message]).collect();
+
+        let instance = Instance::<P>::new();
+        let (host, result) = self.host(Source::Live).serve(|| {
+            instance
+                .restore(&before)
+                .unwrap_or_else(|error| panic!("the plugin refuses its own snapshot: {error}"));
+            let result = instance.turn(&input);
+            result.map(|()| snapshot_twice(&instance))
+        });
+        self.compare_with_kept_instance(&input, &host, &result);
+        let result = self.commit(host, instance, result);
+        if result.is_ok() {
+            // A failed turn gives the recovery message back.
+            self.recovery = None;
+        }
+        result
+    }
+
+    /// A restart of the daemon: the next turn finds a recovery message in front of its input.
+    pub fn restart(&mut self, cause: Cause) {
+        let generation = self.generation + 1;
+        self.restart_as(Recovery {
+            cause,
+            generation,
+            interruption: None,
+            unknown_steps: Vec::new(),
+        });
+    }
+
+    /// A restart of the daemon, with all that its recovery message says.
+    pub fn restart_as(&mut self, recovery: Recovery) {
+        self.warm = None;
+        self.generation = recovery.generation;
+        self.recovery = Some(recovery);
+    }
+
+    /// Grants the model: its next call answers with `text`. Several queue up.
+    pub fn answer(&mut self, text: impl Into<String>) {
+        self.answer_with(Ok(Completion {
+            content: text.into(),
+            tool_calls: Vec::new(),
+            finish: FinishReason::Stop,
+            usage: None,
+            model: "mock".to_owned(),
+        }));
+    }
+
+    /// Grants the model: its next call has this result. Several queue up.
+    pub fn answer_with(&mut self, result: Result<Completion, StepError>) {
+        let answers = self.script.completions.get_or_insert_default();
+        answers.push_back(result);
+    }
+
+    /// Grants HTTP: the next request has this result. Several queue up.
+    pub fn respond(&mut self, result: Result<Response, StepError>) {
+        let answers = self.script.responses.get_or_insert_default();
+        answers.push_back(result);
+    }
+
+    /// Grants a tool: `answer` gets the JSON of each call's arguments.
+    pub fn tool(
+        &mut self,
+        tool: Tool,
+        answer: impl FnMut(&str) -> Result<Outcome, StepError> + 'static,
+    ) {
+        let entry = (tool.clone(), Box::new(answer) as _);
+        self.script.tools.insert(tool.name, entry);
+    }
+
+    /// A user's message that comes in while the next turn runs, for
+    /// [`inbox::receive`](crate::inbox::receive).
+    pub fn interject(&mut self, text: impl Into<String>) {
+        let message = self.message(Role::User, None, text.into());
+        self.script.queued.push_back(message);
+    }
+
+    /// Whether each turn is run a second time on the instance of the turn before (it is by
+    /// default). Say no for a plugin that reads the clock or randomness.
+    pub fn rehearse(&mut self, rehearse: bool) {
+        self.rehearse = rehearse;
+    }
+
+    /// The next message of this session, for [`deliver`](Self::deliver).
+    pub fn message(&mut self, role: Role, name: Option<String>, text: String) -> Message {
+        self.messages += 1;
+        Message {
+            id: self.messages.to_string(),
+            role,
+            name,
+            text,
+            at_ms: self.messages * TICK_MS,
+            due_at_ms: None,
+            recovery: None,
+        }
+    }
+
+    /// The last snapshot; none before the session is opened.
+    pub fn snapshot(&self) -> Option<&State> {
+        self.snapshot.as_ref()
+    }
+
+    fn host(&mut self, source: Source) -> Host {
+        Host {
+            script: mem::take(&mut self.script),
+            source,
+            timers: self.timers.clone(),
+            done: TurnResult::default(),
+        }
+    }
+
+    /// Ends a call as the daemon does: all of its effects, or none.
+    fn commit(
+        &mut self,
+        host: Host,
+        instance: Instance<P>,
+        result: Result<State, String>,
+    ) -> Result<TurnResult, Failed> {
+        self.script = host.script;
+        self.warm = None;
+        let snapshot = result.map_err(Failed)?;
+        if snapshot.data.len() > SNAPSHOT_MAX {
+            return Err(Failed(format!(
+                "the snapshot has {} bytes, over the default limit of {SNAPSHOT_MAX}",
+                snapshot.data.len()
+            )));
+        }
+        self.snapshot = Some(snapshot);
+        self.warm = Some(instance);
+        self.timers = host.timers;
+        Ok(TurnResult {
+            timers: self.timers.values().cloned().collect(),
+            ..host.done
+        })
+    }
+
+    /// The turn once more, with the same answers, on the instance that ran the turn before.
+    fn compare_with_kept_instance(
+        &mut self,
+        input: &[Message],
+        fresh: &Host,
+        result: &Result<State, String>,
+    ) {
+        let Some(instance) = self.warm.take().filter(|_| self.rehearse) else {
+            return;
+        };
+        let steps: VecDeque<_> = fresh.done.steps.iter().cloned().collect();
+        let host = Host {
+            script: Script::default(),
+            source: Source::Replay(steps),
+            timers: self.timers.clone(),
+            done: TurnResult::default(),
+        };
+        let (kept, kept_result) = host.serve(|| instance.turn(input).map(|()| instance.snapshot()));
+        let same = kept.done == fresh.done && kept.timers == fresh.timers && kept_result == *result;
+        assert!(
+            same,
+            "the plugin remembers something that its snapshot does not hold: a field with \
+             #[serde(skip)]? (A plugin that reads the clock or randomness turns this check off \
+             with Harness::rehearse.)\n after a restore: {:?}, {}\n without one:     {:?}, {}",
+            fresh.done,
+            show(result),
+            kept.done,
+            show(&kept_result),
+        );
+    }
+}
+
+/// A recovery message's text, as the daemon writes it.
+fn notice(recovery: &Recovery) -> String {
+    let why = match recovery.cause {
+        Cause::Config => "due to a configuration change",
+        Cause::Upgrade => "due to an upgrade",
+        Cause::Crash => "after a crash",
+        Cause::Operator => "at an operator's request",
+    };
+    let turn = match recovery.interruption {
+        None => "",
+        Some(Interruption::Rerun) => {
+            " The turn that was interrupted is being run again from its beginning."
+        }
+        Some(Interruption::Resumed) => " The turn that was interrupted goes on where it was.",
+    };
+    let unknown = match recovery.unknown_steps.join(", ") {
+        none if none.is_empty() => none,
+        steps => format!(" Nobody knows whether these steps took effect: {steps}."),
+    };
+    format!(
+        "[system] The daemon restarted {why}. Your session state has been recovered from the last \
+         checkpoint.{turn}{unknown}"
+    )
+}
+
+/// The snapshot, which must come back from a restore as the same bytes.
+fn snapshot_twice<P: Plugin>(instance: &Instance<P>) -> State {
+    let snapshot = instance.snapshot();
+    let restored = Instance::<P>::new();
+    restored
+        .restore(&snapshot)
+        .unwrap_or_else(|error| panic!("the plugin refuses its own snapshot: {error}"));
+    let again = restored.snapshot();
+    assert!(
+        again == snapshot,
+        "restore and snapshot do not give the same bytes back: is there a HashMap or a HashSet \
+         in the state? Use a BTreeMap or a BTreeSet.\n before: {}\n after:  {}",
+        show(&Ok(snapshot)),
+        show(&Ok(again)),
+    );
+    snapshot
+}
+
+/// A turn's end, for a human: the state as JSON where that can hold it.
+fn show(result: &Result<State, String>) -> String {
+    match result {
+        Ok(state) => match crate::decode::<Value>(&state.data) {
+            Ok(value) => format!("state {value}"),
+            Err(_) => format!("state {}", state.data.escape_ascii()),
+        },
+        Err(error) => format!("error {error:?}"),
+    }
+}

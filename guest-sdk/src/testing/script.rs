@@ -1,0 +1,120 @@
+//! What a test says that the outside answers, and what it is told of a turn.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::http::{Request, Response};
+use crate::llm::{ChatRequest, Completion};
+use crate::log::Level;
+use crate::tools::{Invocation, Outcome, Tool};
+use crate::{Message, StepError};
+
+/// What a committed turn did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TurnResult {
+    /// The texts that it said, in order.
+    pub output: Vec<String>,
+    /// The events that it emitted for programs, in order.
+    pub events: Vec<Event>,
+    /// The timers that are set after it, by name.
+    pub timers: Vec<Timer>,
+    /// The lines that it logged, in order.
+    pub logs: Vec<(Level, String)>,
+    /// The steps that it took, in order.
+    pub steps: Vec<Step>,
+}
+
+/// An event for programs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Its name.
+    pub name: String,
+    /// Its data.
+    pub data: serde_json::Value,
+}
+
+/// A timer that is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// Its name.
+    pub name: String,
+    /// Milliseconds from the turn's clock.
+    pub after_ms: u64,
+    /// What its message will say.
+    pub text: String,
+}
+
+/// A call that reached outside, with its result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// [`llm::chat`](crate::llm::chat).
+    Chat(ChatRequest, Result<Completion, StepError>),
+    /// [`tools::list`](crate::tools::list).
+    ListTools(Result<Vec<Tool>, StepError>),
+    /// [`tools::call`](crate::tools::call), or one part of
+    /// [`tools::call_all`](crate::tools::call_all).
+    Call(Invocation, Result<Outcome, StepError>),
+    /// [`http::send`](crate::http::send).
+    Send(Request, Result<Response, StepError>),
+    /// [`inbox::receive`](crate::inbox::receive).
+    Receive(Result<Vec<Message>, StepError>),
+}
+
+/// What answers a tool's calls.
+pub(super) type ToolFn = Box<dyn FnMut(&str) -> Result<Outcome, StepError>>;
+
+/// The outside, as the test describes it. What it does not mention is not granted.
+#[derive(Default)]
+pub(super) struct Script {
+    /// None until the test grants it.
+    pub(super) completions: Option<VecDeque<Result<Completion, StepError>>>,
+    /// None until the test grants it.
+    pub(super) responses: Option<VecDeque<Result<Response, StepError>>>,
+    pub(super) tools: BTreeMap<String, (Tool, ToolFn)>,
+    /// Messages that wait for [`inbox::receive`](crate::inbox::receive).
+    pub(super) queued: VecDeque<Message>,
+}
+
+impl Script {
+    pub(super) fn chat(&mut self) -> Result<Completion, StepError> {
+        next(&mut self.completions, "llm", "Harness::answer")
+    }
+
+    pub(super) fn send(&mut self) -> Result<Response, StepError> {
+        next(&mut self.responses, "http", "Harness::respond")
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<Tool>, StepError> {
+        Ok(self.tools.values().map(|(tool, _)| tool.clone()).collect())
+    }
+
+    pub(super) fn call(&mut self, invocation: &Invocation) -> Result<Outcome, StepError> {
+        match self.tools.get_mut(&invocation.name) {
+            Some((_, answer)) => answer(&invocation.arguments),
+            None => Err(StepError::Denied(format!(
+                "the test grants no tool {:?}: see Harness::tool",
+                invocation.name
+            ))),
+        }
+    }
+
+    pub(super) fn receive(&mut self) -> Result<Vec<Message>, StepError> {
+        Ok(self.queued.drain(..).collect())
+    }
+}
+
+fn next<T>(
+    answers: &mut Option<VecDeque<Result<T, StepError>>>,
+    what: &str,
+    remedy: &str,
+) -> Result<T, StepError> {
+    match answers {
+        None => Err(StepError::Denied(format!(
+            "the test does not grant {what}: see {remedy}"
+        ))),
+        Some(answers) => answers.pop_front().unwrap_or_else(|| {
+            Err(StepError::Unavailable(format!(
+                "the test has no more answers for {what}: see {remedy}"
+            )))
+        }),
+    }
+}

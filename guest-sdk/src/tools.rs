@@ -1,0 +1,41 @@
+//! Step: tools that the operator has connected and granted.
+
+use serde::Serialize;
+
+pub use crate::bindings::abide::session::tools::{Blob, Content, Invocation, Outcome, Tool};
+use crate::{StepError, host};
+
+/// The tools that this plugin may call now, by name.
+///
+/// # Errors
+/// See [`StepError`].
+pub fn list() -> Result<Vec<Tool>, StepError> {
+    host::tools::list()
+}
+
+/// Calls one tool.
+///
+/// # Errors
+/// See [`StepError`]. A tool that ran and says that it failed is an [`Outcome`].
+pub fn call(invocation: &Invocation) -> Result<Outcome, StepError> {
+    host::tools::call(invocation)
+}
+
+/// Calls several tools at once; the results are in the order of the calls. Each is a step of
+/// its own: after an interruption those that were done are not done again.
+pub fn call_all(invocations: &[Invocation]) -> Vec<Result<Outcome, StepError>> {
+    host::tools::call_all(invocations)
+}
+
+impl Invocation {
+    /// A call of the tool `name` with `arguments`, which must be a JSON object.
+    ///
+    /// # Errors
+    /// If `arguments` cannot be written as JSON.
+    pub fn new(name: impl Into<String>, arguments: &impl Serialize) -> serde_json::Result<Self> {
+        Ok(Self {
+            name: name.into(),
+            arguments: serde_json::to_string(arguments)?,
+        })
+    }
+}

@@ -1,0 +1,288 @@
+//! The command line's grammar.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::domain::SessionId;
+
+/// A daemon that hosts long-lived sessions and never loses one.
+#[derive(Debug, Parser)]
+#[command(name = "abide", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no daemon answers.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The configuration, by default ABIDE_CONFIG or abide.toml; the daemon is found through it
+    #[arg(long, global = true, value_name = "FILE", default_value_os_t = default_config())]
+    pub(crate) config: PathBuf,
+    /// Where the daemon listens; without it, ABIDE_URL or what the configuration says
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The environment variable that holds the bearer token; without it, ABIDE_TOKEN or what the
+    /// configuration names
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) token_env: Option<String>,
+    /// No colours (as with NO_COLOR set)
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+}
+
+/// Output for programs.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Json {
+    /// Print JSON, as the API gives it
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a configuration to start from
+    Init(Init),
+    /// What runs, what drains, what is faulted, and why
+    Status(Status),
+    /// Talk with a session
+    Chat(Chat),
+    /// Send one message and print the answer
+    Send(Send),
+    /// List sessions, look at one, act on one
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// Check the configuration, or see what a change would do
+    #[command(subcommand)]
+    Config(Config),
+    /// Let running turns end, then stop the daemon; held messages stay for the next start
+    Drain(Operate),
+    /// Restart the daemon; sessions go on where they are
+    Restart(Operate),
+    /// What restarts there were, and how each one went
+    Restarts(Restarts),
+    /// Write a plugin, or look at those that are configured
+    #[command(subcommand)]
+    Plugin(Plugin),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The folder for abide.toml; it is created if need be
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Check all that a start would, and name what is wrong with its place and remedy
+    Check(Check),
+    /// What the running daemon would do about the file as it is now
+    Plan(Check),
+    /// Print the JSON Schema, for editors
+    Schema,
+    /// Print every key with its documentation and default
+    Reference,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    /// The session
+    #[arg(value_parser = session_id)]
+    pub(crate) id: SessionId,
+    /// Create the session with this plugin if it does not exist
+    #[arg(long)]
+    pub(crate) plugin: Option<String>,
+    /// The new session's arguments, one JSON value
+    #[arg(long, value_name = "JSON", value_parser = json_value, requires = "plugin")]
+    pub(crate) args: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// The session
+    #[arg(value_parser = session_id)]
+    pub(crate) id: SessionId,
+    /// The message; `-` reads it from standard input
+    pub(crate) text: String,
+    /// How long to wait for the answer; `0s` only hands the message over. Without an answer in
+    /// that time the exit code is 1, and the message stays accepted
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) wait: Duration,
+    /// The Idempotency-Key: the same message under the same key is one message. Drawn if absent
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Create the session with this plugin if it does not exist
+    #[arg(long)]
+    pub(crate) plugin: Option<String>,
+    /// The new session's arguments, one JSON value
+    #[arg(long, value_name = "JSON", value_parser = json_value, requires = "plugin")]
+    pub(crate) args: Option<serde_json::Value>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sessions {
+    /// List sessions
+    List(List),
+    /// One session: its state and why, its turn, its last events, its dead letters
+    Show(One),
+    /// End a session for ever; its id is never used again
+    Close(Close),
+    /// Cut the running turn; its message becomes a dead letter
+    Cancel(One),
+    /// Let a faulted session go on
+    Resume(One),
+    /// Queue a dead letter again
+    Retry(Retry),
+    /// List the messages that no turn will consume
+    Dead(One),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those of this plugin
+    #[arg(long)]
+    pub(crate) plugin: Option<String>,
+    /// Only those in this state
+    #[arg(long, value_parser = ["idle", "queued", "running", "parked", "faulted", "closed"])]
+    pub(crate) state: Option<String>,
+    /// At most this many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "all")]
+    pub(crate) limit: u32,
+    /// All of them, however many
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// The session
+    #[arg(value_parser = session_id)]
+    pub(crate) id: SessionId,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Close {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Retry {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// The dead letter's message id; without it, the latest one
+    #[arg(long, value_name = "ID")]
+    pub(crate) message: Option<String>,
+    /// Even where a step that must not be repeated was done, or may have been
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Operate {
+    /// Return once it is accepted
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restarts {
+    /// Only this one, in detail
+    pub(crate) generation: Option<u64>,
+    /// The latest so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plugin {
+    /// Write a new plugin: a Rust crate that builds and passes its tests
+    New(New),
+    /// List the plugins that are configured, and what the daemon has loaded of them
+    List(Status),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The plugin's name, and its folder's: lowercase letters, digits and dashes
+    #[arg(value_parser = super::plugin::crate_name)]
+    pub(crate) name: String,
+    /// The folder of the guest SDK; without it, the one that came with this abide
+    #[arg(long, value_name = "PATH")]
+    pub(crate) sdk: Option<PathBuf>,
+}
+
+fn default_config() -> PathBuf {
+    std::env::var_os("ABIDE_CONFIG")
+        .filter(|file| !file.is_empty())
+        .map_or_else(|| PathBuf::from("abide.toml"), PathBuf::from)
+}
+
+fn session_id(text: &str) -> Result<SessionId, crate::domain::BadSessionId> {
+    SessionId::new(text)
+}
+
+fn json_value(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| {
+        format!("not one JSON value ({error}); quote it for the shell, as '{{\"key\": 1}}'")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for (line, named) in [
+            ("abide send a hi --wait soon", "--wait"),
+            ("abide chat ..", "cannot be a session id"),
+            ("abide chat a --plugin p --args {", "not one JSON value"),
+            ("abide chat a --args 1", "--plugin"),
+            ("abide sessions list --state asleep", "asleep"),
+            ("abide plugin new Bad_Name", "lowercase"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' '))
+                .expect_err(line)
+                .to_string();
+            assert!(error.contains(named), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The calls of the API, one method each.
+
+use std::time::{Duration, Instant};
+
+use eventsource_stream::{EventStreamError, Eventsource as _};
+use futures::{Stream, StreamExt as _};
+use rand::Rng as _;
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+
+use super::client::{Client, ClientError, escape};
+use super::wire::{Accepted, Daemon, Page, Planned};
+use crate::domain::{Delta, Event, RestartRecord, SessionId, SessionView};
+
+/// How long a message is sent again while connections break. A restart's pause is milliseconds;
+/// a worker that has to be compiled and started anew takes seconds.
+const SEND_RETRY_MAX: Duration = Duration::from_secs(60);
+/// Between two tries, at first and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(2);
+/// A followed stream that is silent for this long, keep-alive comments included, is dead.
+const STREAM_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Growing pauses between tries, with jitter so that many clients do not come back at once.
+#[derive(Debug)]
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    /// From the shortest pause on.
+    pub(crate) fn new() -> Self {
+        Self(RETRY_FIRST)
+    }
+
+    /// Waits, and will wait twice as long the next time.
+    pub(crate) async fn pause(&mut self) {
+        let jittered = self.0.mul_f64(rand::rng().random_range(0.5..1.0));
+        tokio::time::sleep(jittered).await;
+        self.0 = (self.0 * 2).min(RETRY_LAST);
+    }
+}
+
+/// One item of a session's stream.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Streamed {
+    /// A durable event.
+    Event(Event),
+    /// A piece of a model's answer.
+    Delta(Delta),
+    /// The daemon is about to be replaced; the stream ends.
+    Restart {
+        /// How long to wait before coming back, where the daemon says.
+        retry: Option<Duration>,
+    },
+}
+
+/// Which sessions to list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    pub(crate) plugin: Option<String>,
+    pub(crate) state: Option<String>,
+    pub(crate) limit: Option<u32>,
+    pub(crate) after: Option<String>,
+}
+
+impl Filter {
+    /// The path that asks for them.
+    pub(crate) fn path(&self) -> String {
+        let limit = self.limit.map(|limit| limit.to_string());
+        let pairs = [
+            ("plugin", self.plugin.as_deref()),
+            ("state", self.state.as_deref()),
+            ("limit", limit.as_deref()),
+            ("after", self.after.as_deref()),
+        ];
+        let query: Vec<String> = pairs
+            .iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", escape((*value)?))))
+            .collect();
+        if query.is_empty() {
+            "/v1/sessions".to_owned()
+        } else {
+            format!("/v1/sessions?{}", query.join("&"))
+        }
+    }
+}
+
+/// The path of a session, or of something below it.
+pub(crate) fn session_path(id: &SessionId, below: &str) -> String {
+    format!("/v1/sessions/{}{below}", escape(id.as_str()))
+}
+
+impl Client {
+    /// What the daemon says of itself.
+    pub(crate) async fn daemon(&self) -> Result<Daemon, ClientError> {
+        self.get("/v1/daemon").await
+    }
+
+    /// One restart.
+    pub(crate) async fn restart(&self, generation: u64) -> Result<RestartRecord, ClientError> {
+        self.get(&format!("/v1/daemon/restarts/{generation}")).await
+    }
+
+    /// Asks for a restart, or for a drain and a stop: `restart` or `drain`.
+    pub(crate) async fn operate(&self, what: &str) -> Result<Planned, ClientError> {
+        self.post(&format!("/v1/daemon/{what}"), &json!({})).await
+    }
+
+    /// One session.
+    pub(crate) async fn session(&self, id: &SessionId) -> Result<SessionView, ClientError> {
+        self.get(&session_path(id, "")).await
+    }
+
+    /// Creates a session, or finds the same one again.
+    pub(crate) async fn create(
+        &self,
+        id: &SessionId,
+        plugin: &str,
+        args: Option<&Value>,
+    ) -> Result<SessionView, ClientError> {
+        let mut body = json!({ "plugin": plugin });
+        if let Some(args) = args {
+            body["args"] = args.clone();
+        }
+        let request = self.request(Method::PUT, &session_path(id, ""));
+        self.json(request.json(&body)).await
+    }
+
+    /// Cuts the running turn.
+    pub(crate) async fn cancel(&self, id: &SessionId) -> Result<Value, ClientError> {
+        self.act(id, "cancel", &json!({})).await
+    }
+
+    /// One of the operator's actions: `cancel`, `resume` or `retry`.
+    pub(crate) async fn act(
+        &self,
+        id: &SessionId,
+        action: &str,
+        body: &Value,
+    ) -> Result<Value, ClientError> {
+        self.post(&session_path(id, &format!("/{action}")), body)
+            .await
+    }
+
+    /// Durable events after a cursor.
+    pub(crate) async fn events(
+        &self,
+        id: &SessionId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Page<Event>, ClientError> {
+        let below = format!("/events?after={after}&limit={limit}");
+        self.get(&session_path(id, &below)).await
+    }
+
+    /// Sends one message, once: again under the same key while connections break, so that it
+    /// arrives and arrives once. Waits up to `wait` for its turn. `lost` is called when a try
+    /// failed and another follows.
+    pub(crate) async fn message(
+        &self,
+        id: &SessionId,
+        text: &str,
+        key: &str,
+        wait: Duration,
+        mut lost: impl FnMut(&ClientError),
+    ) -> Result<(Accepted, Value), ClientError> {
+        let begun = Instant::now();
+        let mut backoff = Backoff::new();
+        let mut reached = false;
+        loop {
+            let left = wait.saturating_sub(begun.elapsed());
+            match self.message_once(id, text, key, left).await {
+                // Answered early, by a daemon that restarts: ask again for the turn.
+                Ok((accepted, _)) if accepted.outcome.is_none() && begun.elapsed() < wait => {
+                    reached = true;
+                }
+                Ok(done) => return Ok(done),
+                Err(error) => {
+                    let passing = error.is_passing()
+                        || (reached && matches!(error, ClientError::Unreachable { .. }));
+                    if !passing || begun.elapsed() > wait + SEND_RETRY_MAX {
+                        return Err(error);
+                    }
+                    reached = true;
+                    lost(&error);
+                }
+            }
+            backoff.pause().await;
+        }
+    }
+
+    async fn message_once(
+        &self,
+        id: &SessionId,
+        text: &str,
+        key: &str,
+        wait: Duration,
+    ) -> Result<(Accepted, Value), ClientError> {
+        let below = if wait.is_zero() {
+            "/messages".to_owned()
+        } else {
+            format!("/messages?wait={}ms", wait.as_millis().max(1))
+        };
+        let request = self
+            .request(Method::POST, &session_path(id, &below))
+            .header("Idempotency-Key", key)
+            .json(&json!({ "text": text }));
+        let value: Value = self.json_within(request, wait).await?;
+        let accepted =
+            serde_json::from_value(value.clone()).map_err(|error| self.foreign(error))?;
+        Ok((accepted, value))
+    }
+
+    /// The error for an answer that cannot be read.
+    pub(crate) fn foreign(&self, error: impl std::fmt::Display) -> ClientError {
+        foreign(self.url(), error)
+    }
+
+    /// Follows a session from a cursor on, until the connection ends. What is not known is left
+    /// out.
+    pub(crate) async fn follow(
+        &self,
+        id: &SessionId,
+        after: u64,
+    ) -> Result<impl Stream<Item = Result<Streamed, ClientError>> + use<>, ClientError> {
+        let request = self
+            .request(Method::GET, &session_path(id, "/events"))
+            .header(header::ACCEPT, "text/event-stream")
+            .header("Last-Event-ID", after.to_string());
+        let response = self.send(request).await?;
+        let client = self.clone();
+        let url = self.url().to_owned();
+        let bytes = response
+            .bytes_stream()
+            .map(move |bytes| bytes.map_err(|error| client.broken(error)));
+        let events = lively(bytes, url.clone()).eventsource();
+        Ok(events.filter_map(move |item| {
+            let read = match item {
+                Ok(event) => read_event(&event, &url).transpose(),
+                Err(EventStreamError::Transport(lost)) => Some(Err(lost)),
+                Err(other) => Some(Err(foreign(&url, other))),
+            };
+            std::future::ready(read)
+        }))
+    }
+}
+
+/// The stream, ended by an error when nothing comes for [`STREAM_SILENCE_MAX`].
+fn lively<T>(
+    stream: impl Stream<Item = Result<T, ClientError>>,
+    url: String,
+) -> impl Stream<Item = Result<T, ClientError>> {
+    futures::stream::unfold(Some((Box::pin(stream), url)), async |state| {
+        let (mut stream, url) = state?;
+        match tokio::time::timeout(STREAM_SILENCE_MAX, stream.next()).await {
+            Ok(item) => Some((item?, Some((stream, url)))),
+            Err(_) => {
+                let reason = format!("nothing came for {} s", STREAM_SILENCE_MAX.as_secs());
+                Some((Err(ClientError::Lost { url, reason }), None))
+            }
+        }
+    })
+}
+
+/// One event of the stream; none for kinds that a newer daemon has.
+fn read_event(
+    event: &eventsource_stream::Event,
+    url: &str,
+) -> Result<Option<Streamed>, ClientError> {
+    let bad = |error| foreign(url, error);
+    Ok(match event.event.as_str() {
+        "message" | "turn" | "notice" | "tool" | "custom" => Some(Streamed::Event(
+            serde_json::from_str(&event.data).map_err(bad)?,
+        )),
+        "delta" => Some(Streamed::Delta(
+            serde_json::from_str(&event.data).map_err(bad)?,
+        )),
+        "restart" => Some(Streamed::Restart { retry: event.retry }),
+        _ => None,
+    })
+}
+
+fn foreign(url: &str, error: impl std::fmt::Display) -> ClientError {
+    ClientError::Foreign {
+        url: url.to_owned(),
+        reason: error.to_string(),
+    }
+}

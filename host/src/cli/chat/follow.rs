@@ -1,0 +1,154 @@
+//! Follows a session over broken connections and restarts: each later event exactly once.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::sync::mpsc;
+
+use super::super::calls::{Backoff, Streamed};
+use super::super::client::{Client, ClientError};
+use super::view::Item;
+use crate::domain::SessionId;
+
+/// Items that wait to be shown; the connection is read no faster than that.
+const ITEMS_MAX: usize = 256;
+/// An absence shorter than this is not worth a line.
+const UNNOTICED: Duration = Duration::from_secs(1);
+
+/// What the follower brings: items, and in the end why there are no more.
+pub(crate) type Items = mpsc::Receiver<Result<Item, ClientError>>;
+
+/// Starts to follow from a cursor on. `generation` is the daemon's as the caller knows it.
+pub(crate) fn follow(client: Client, id: SessionId, cursor: u64, generation: u64) -> Items {
+    let (items, received) = mpsc::channel(ITEMS_MAX);
+    let follower = Follower {
+        client,
+        id,
+        cursor,
+        generation,
+        items,
+    };
+    tokio::spawn(follower.run());
+    received
+}
+
+struct Follower {
+    client: Client,
+    id: SessionId,
+    cursor: u64,
+    generation: u64,
+    items: mpsc::Sender<Result<Item, ClientError>>,
+}
+
+/// Nobody listens any more.
+struct Gone;
+
+impl Follower {
+    async fn run(mut self) {
+        let mut away = false;
+        loop {
+            match self.connected(away).await {
+                Ok(Ok(())) => away = true,
+                Ok(Err(end)) => {
+                    // The receiver may be gone; then nobody asks why.
+                    let _ = self.items.send(Err(end)).await;
+                    return;
+                }
+                Err(Gone) => return,
+            }
+        }
+    }
+
+    /// One connection's life, from being had (back) to its end. The inner error is final.
+    async fn connected(&mut self, away: bool) -> Result<Result<(), ClientError>, Gone> {
+        let stream = match self.connect(away).await? {
+            Ok(stream) => stream,
+            Err(end) => return Ok(Err(end)),
+        };
+        let mut stream = pin!(stream);
+        if away {
+            let restart = self.restart_since().await;
+            self.bring(Item::Back(restart)).await?;
+        }
+        while let Some(item) = stream.next().await {
+            match item {
+                Ok(Streamed::Event(event)) => {
+                    self.cursor = self.cursor.max(event.cursor);
+                    self.bring(Item::Event(event)).await?;
+                }
+                Ok(Streamed::Delta(delta)) => self.bring(Item::Delta(delta)).await?,
+                Ok(Streamed::Restart { retry }) => {
+                    tokio::time::sleep(retry.unwrap_or_default().min(UNNOTICED)).await;
+                    break;
+                }
+                Err(error) if error.is_passing() => break,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Connects, again and again where there was a connection before.
+    async fn connect(
+        &mut self,
+        away: bool,
+    ) -> Result<
+        Result<impl futures::Stream<Item = Result<Streamed, ClientError>> + use<>, ClientError>,
+        Gone,
+    > {
+        let mut backoff = Backoff::new();
+        let mut notice = pin!(tokio::time::sleep(UNNOTICED));
+        let mut told = !away;
+        loop {
+            let client = self.client.clone();
+            let (id, cursor) = (self.id.clone(), self.cursor);
+            let mut trial = pin!(async move { client.follow(&id, cursor).await });
+            let tried = loop {
+                tokio::select! {
+                    tried = &mut trial => break tried,
+                    () = &mut notice, if !told => {
+                        told = true;
+                        self.bring(Item::Lost).await?;
+                    }
+                    () = self.items.closed() => return Err(Gone),
+                }
+            };
+            match tried {
+                Ok(stream) => return Ok(Ok(stream)),
+                Err(ClientError::Problem(problem))
+                    if problem.oldest.is_some_and(|oldest| oldest > self.cursor) =>
+                {
+                    self.cursor = problem.oldest.unwrap_or(self.cursor);
+                    self.bring(Item::Trimmed(self.cursor)).await?;
+                }
+                Err(error)
+                    if away
+                        && (error.is_passing()
+                            || matches!(error, ClientError::Unreachable { .. })) =>
+                {
+                    tokio::select! {
+                        () = backoff.pause() => {}
+                        () = self.items.closed() => return Err(Gone),
+                    }
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    /// The restart that the connection's loss came from, if it was one.
+    async fn restart_since(&mut self) -> Option<Box<crate::domain::RestartRecord>> {
+        // An error here only costs the line that explains the absence.
+        let daemon = self.client.daemon().await.ok()?;
+        if daemon.generation == self.generation {
+            return None;
+        }
+        self.generation = daemon.generation;
+        daemon.restart.map(Box::new)
+    }
+
+    async fn bring(&self, item: Item) -> Result<(), Gone> {
+        self.items.send(Ok(item)).await.map_err(|_| Gone)
+    }
+}

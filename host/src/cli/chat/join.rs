@@ -1,0 +1,123 @@
+//! Joining a session: finding or creating it, and what was said last.
+
+use serde_json::Value;
+
+use super::super::client::Client;
+use super::super::error::CliError;
+use super::super::out::Tone;
+use super::super::text::duration;
+use super::view::{ChatView, Item, Piece, aside};
+use crate::domain::{EventBody, SessionId, SessionState, SessionView, UnixMillis};
+
+/// Messages that are shown again on joining.
+const HISTORY_MESSAGES: usize = 10;
+/// Events that are read for them.
+const HISTORY_EVENTS: u32 = 60;
+
+/// The session; created if it does not exist and a plugin is named.
+pub(crate) async fn join(
+    client: &Client,
+    id: &SessionId,
+    plugin: Option<&str>,
+    args: Option<&Value>,
+) -> Result<SessionView, CliError> {
+    match (client.session(id).await, plugin) {
+        // With arguments, the daemon says whether they are the session's.
+        (Ok(view), plugin) if args.is_none() && plugin.is_none_or(|name| name == view.plugin) => {
+            Ok(view)
+        }
+        (Ok(_), Some(plugin)) => Ok(client.create(id, plugin, args).await?),
+        (Ok(view), None) => Ok(view),
+        (Err(error), plugin) if error.status() == Some(404) => match plugin {
+            Some(plugin) => Ok(client.create(id, plugin, args).await?),
+            None => Err(CliError::Failed(format!(
+                "there is no session `{id}`; name its plugin to create it: --plugin {}",
+                known_plugins(client).await
+            ))),
+        },
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// The plugins' names, to choose from.
+async fn known_plugins(client: &Client) -> String {
+    let plugins = client.daemon().await.map(|daemon| daemon.plugins);
+    let names: Vec<String> = plugins
+        .unwrap_or_default()
+        .into_iter()
+        .map(|plugin| plugin.name)
+        .collect();
+    if names.is_empty() {
+        "NAME".to_owned()
+    } else {
+        names.join(" | ")
+    }
+}
+
+/// The view of a session that somebody joins, and what stands on the screen first.
+pub(crate) async fn history(
+    client: &Client,
+    session: &SessionView,
+) -> Result<(ChatView, Vec<Piece>), CliError> {
+    let id = &session.id;
+    let mut after = session.cursor.saturating_sub(u64::from(HISTORY_EVENTS));
+    let page = loop {
+        match client.events(id, after, HISTORY_EVENTS).await {
+            Ok(page) => break page,
+            Err(super::super::client::ClientError::Problem(problem))
+                if problem.oldest.is_some_and(|oldest| oldest > after) =>
+            {
+                after = problem.oldest.unwrap_or(after);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let mut view = ChatView::new(id.as_str(), after);
+    let mut messages = Vec::new();
+    for event in page.items {
+        let is_message = matches!(event.body, EventBody::Message { .. });
+        let pieces = view.apply(&Item::Event(event));
+        if is_message {
+            messages.push(pieces);
+        }
+    }
+    let skipped = messages.len().saturating_sub(HISTORY_MESSAGES);
+    let mut pieces: Vec<Piece> = messages.into_iter().skip(skipped).flatten().collect();
+    pieces.push(aside(&format!(
+        "{id}: {} turns with {}; /help lists commands",
+        session.turns, session.plugin
+    )));
+    pieces.extend(trouble(session));
+    Ok((view, pieces))
+}
+
+/// Why the session does not run, where it should.
+pub(crate) fn trouble(session: &SessionView) -> Option<Piece> {
+    let reason = session.reason.as_ref()?;
+    let text = format!(
+        "— the session is {}: {}; {} —",
+        session.state.as_str(),
+        reason.text,
+        reason.action
+    );
+    Some(Piece::Line(Tone::Bad, text))
+}
+
+/// What the session does, in a line.
+pub(crate) fn summary(session: &SessionView) -> Piece {
+    let mut text = format!("{} turns, {}", session.turns, session.state.as_str());
+    if let (SessionState::Running, Some(turn)) = (session.state, &session.running) {
+        let since = UnixMillis::now().since(turn.since);
+        text.push_str(&format!(
+            " (turn {}, attempt {}, for {})",
+            turn.turn,
+            turn.attempt,
+            duration(since)
+        ));
+    }
+    text.push_str(&format!(
+        ", {} queued, {} dead letters",
+        session.queued, session.dead
+    ));
+    aside(&text)
+}

@@ -1,0 +1,104 @@
+//! Where pieces of a conversation are shown: a terminal, beside a line that is edited, or a pipe.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::super::out::{Out, Tone, note};
+use super::input::Beside;
+use super::view::Piece;
+
+/// Between two pictures of the spinner.
+const SPINNER_TICK: Duration = Duration::from_millis(120);
+
+/// The screen.
+pub(crate) struct Screen {
+    out: Out,
+    /// Set on a terminal: prints while a line is edited.
+    beside: Option<Beside>,
+    spinner: Option<ProgressBar>,
+}
+
+impl Screen {
+    /// A terminal if there is a printer, else a pipe.
+    pub(crate) fn new(out: Out, beside: Option<Beside>) -> Self {
+        Self {
+            out,
+            beside,
+            spinner: None,
+        }
+    }
+
+    /// Whether somebody sits there.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.beside.is_some()
+    }
+
+    /// Shows pieces where the cursor is. A pipe gets what was said; what is said about it goes
+    /// to standard error.
+    pub(crate) fn show(&mut self, pieces: &[Piece]) -> io::Result<()> {
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        self.rest();
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => self.out.write_all(text.as_bytes())?,
+                Piece::Break => self.out.line("")?,
+                Piece::Line(Tone::Plain, text) => self.out.line(text)?,
+                Piece::Line(_, text) if self.beside.is_none() => note(text),
+                Piece::Line(tone, text) => {
+                    let text = self.out.paint(*tone, text);
+                    self.out.line(text)?;
+                }
+            }
+        }
+        self.out.flush()
+    }
+
+    /// Shows pieces above the line that is being edited.
+    pub(crate) fn show_beside(&mut self, pieces: &[Piece]) -> io::Result<()> {
+        let Some(beside) = &mut self.beside else {
+            return self.show(pieces);
+        };
+        let mut text = String::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text(more) => text.push_str(more),
+                Piece::Break => text.push('\n'),
+                Piece::Line(tone, line) => {
+                    text.push_str(&self.out.paint(*tone, line));
+                    text.push('\n');
+                }
+            }
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        beside.print(text).map_err(io::Error::other)
+    }
+
+    /// Says that something is waited for, until something is shown.
+    pub(crate) fn wait(&mut self, what: &str) {
+        if self.beside.is_none() {
+            return;
+        }
+        let spinner = self.spinner.get_or_insert_with(|| {
+            let spinner = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                spinner.set_style(style);
+            }
+            spinner.enable_steady_tick(SPINNER_TICK);
+            spinner
+        });
+        spinner.set_message(what.to_owned());
+    }
+
+    /// Nothing is waited for any more.
+    pub(crate) fn rest(&mut self) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The conversation's course: a line, its answer, the next line.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::super::args::{Chat, Global};
+use super::super::client::{Client, ClientError};
+use super::super::error::CliError;
+use super::super::out::{Out, Tone};
+use super::super::send::new_key;
+use super::super::target;
+use super::follow::{Items, follow};
+use super::input::{Input, Terminal, Typist};
+use super::join::{history, join, summary, trouble};
+use super::screen::Screen;
+use super::view::{ChatView, Item, Piece, aside};
+use crate::domain::{EventBody, MessageId, Role, SessionId, SessionState, TurnStatus};
+
+/// While nothing comes, how often it is asked whether the session can run at all.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+
+const HELP: &str = "\
+/status   what the session is doing
+/cancel   cut the running turn (^C does the same while you wait)
+/quit     leave (^D does the same); the session stays
+//text    say a text that begins with a slash";
+
+/// Runs the command. False if a turn of a piped line failed.
+pub(crate) async fn run(global: &Global, args: Chat) -> Result<bool, CliError> {
+    let client = Client::new(target::find(global)?)?;
+    let _terminal = Terminal::remember();
+    let session = join(
+        &client,
+        &args.id,
+        args.plugin.as_deref(),
+        args.args.as_ref(),
+    )
+    .await?;
+    let generation = client.daemon().await?.generation;
+    let (view, pieces) = history(&client, &session).await?;
+
+    let out = Out::new(global.no_color);
+    let terminal = out.is_tty() && std::io::IsTerminal::is_terminal(&std::io::stdin());
+    let (typist, beside) = if terminal {
+        let (typist, beside) = Typist::at_terminal()?;
+        (typist, Some(beside))
+    } else {
+        (Typist::piped()?, None)
+    };
+    let items = follow(client.clone(), args.id.clone(), view.cursor(), generation);
+    let mut talk = Talk {
+        client,
+        id: args.id,
+        view,
+        screen: Screen::new(out, beside),
+        typist,
+        items,
+        all_well: true,
+    };
+    if talk.screen.is_interactive() {
+        talk.screen.show(&pieces)?;
+    }
+    talk.go().await?;
+    // Somebody at a terminal has seen what failed; a script looks at the exit code.
+    Ok(talk.all_well || talk.screen.is_interactive())
+}
+
+struct Talk {
+    client: Client,
+    id: SessionId,
+    view: ChatView,
+    screen: Screen,
+    typist: Typist,
+    items: Items,
+    all_well: bool,
+}
+
+/// What a typed line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked<'a> {
+    Say(&'a str),
+    Status,
+    Cancel,
+    Quit,
+    Help,
+    Nothing,
+    Unknown(&'a str),
+}
+
+/// Reads a line: a command begins with one slash.
+fn asked(line: &str) -> Asked<'_> {
+    match line.trim() {
+        "" => Asked::Nothing,
+        "/status" => Asked::Status,
+        "/cancel" => Asked::Cancel,
+        "/quit" | "/exit" => Asked::Quit,
+        "/help" | "/?" => Asked::Help,
+        text => match text.strip_prefix('/') {
+            Some(said) if said.starts_with('/') => Asked::Say(said),
+            Some(_) => Asked::Unknown(text),
+            None => Asked::Say(line.trim_end()),
+        },
+    }
+}
+
+impl Talk {
+    async fn go(&mut self) -> Result<(), CliError> {
+        loop {
+            let line = match self.read().await? {
+                Input::Line(line) => line,
+                Input::Interrupted => continue,
+                Input::End => return Ok(()),
+                Input::Failed(reason) => {
+                    return Err(CliError::Failed(format!(
+                        "cannot read what is typed: {reason}"
+                    )));
+                }
+            };
+            // A pipe speaks no commands: every line that is not blank is said.
+            let asked = match asked(&line) {
+                Asked::Nothing => Asked::Nothing,
+                _ if !self.screen.is_interactive() => Asked::Say(&line),
+                asked => asked,
+            };
+            match asked {
+                Asked::Nothing => {}
+                Asked::Quit => return Ok(()),
+                Asked::Help => self
+                    .screen
+                    .show(&[Piece::Line(Tone::Dim, HELP.to_owned())])?,
+                Asked::Unknown(command) => {
+                    let text = format!("there is no {command}; /help lists what there is");
+                    self.screen.show(&[aside(&text)])?;
+                }
+                Asked::Status => {
+                    let told = match self.client.session(&self.id).await {
+                        Ok(session) => std::iter::once(summary(&session))
+                            .chain(trouble(&session))
+                            .collect(),
+                        Err(error) => vec![complaint(&error)],
+                    };
+                    self.screen.show(&told)?;
+                }
+                Asked::Cancel => self.cancel().await?,
+                Asked::Say(text) => self.say(text).await?,
+            }
+        }
+    }
+
+    /// The next line; what happens meanwhile is shown above it.
+    async fn read(&mut self) -> Result<Input, CliError> {
+        self.typist.ask().await;
+        loop {
+            tokio::select! {
+                input = self.typist.next() => return Ok(input),
+                item = self.items.recv() => {
+                    let item = alive(item)?;
+                    let pieces = self.view.apply(&item);
+                    if self.concerns(&item, None) {
+                        self.screen.show_beside(&pieces)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether it is to be shown: to a human everything, to a pipe the turns of its own lines.
+    fn concerns(&self, item: &Item, turn: Option<u64>) -> bool {
+        match item {
+            Item::Event(event) if !self.screen.is_interactive() => {
+                turn.is_some() && event.turn == turn
+            }
+            _ => true,
+        }
+    }
+
+    async fn cancel(&mut self) -> Result<(), CliError> {
+        if let Err(error) = self.client.cancel(&self.id).await {
+            self.screen.show(&[complaint(&error)])?;
+        }
+        Ok(())
+    }
+
+    /// Says something, and shows what comes until it is answered.
+    async fn say(&mut self, text: &str) -> Result<(), CliError> {
+        let Some(message) = self.hand_over(text).await? else {
+            return Ok(());
+        };
+        self.view.typed(message.clone());
+        let interactive = self.screen.is_interactive();
+        self.view.set_live(interactive);
+        let done = self.wait_for(&message).await;
+        let pieces = self.view.set_live(false);
+        self.screen.show(&pieces)?;
+        self.screen.rest();
+        done
+    }
+
+    /// Gets a message accepted; none if the daemon refused it and somebody can try another.
+    async fn hand_over(&mut self, text: &str) -> Result<Option<MessageId>, CliError> {
+        self.screen.wait("sending");
+        let key = new_key();
+        let mut told = false;
+        let screen = &mut self.screen;
+        let sent = self
+            .client
+            .message(&self.id, text, &key, Duration::ZERO, |_| {
+                if !std::mem::replace(&mut told, true) {
+                    screen.wait("sending again, as soon as the daemon answers");
+                }
+            })
+            .await;
+        match sent {
+            Ok((accepted, _)) => Ok(Some(accepted.message)),
+            Err(error @ ClientError::Problem(_))
+                if self.screen.is_interactive() && error.status() != Some(410) =>
+            {
+                self.screen.show(&[complaint(&error)])?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn wait_for(&mut self, message: &MessageId) -> Result<(), CliError> {
+        let mut waiting = "waiting for the answer (^C cancels)";
+        self.screen.wait(waiting);
+        let mut look = Instant::now() + LOOK_AFTER;
+        let mut turn = None;
+        loop {
+            tokio::select! {
+                item = self.items.recv() => {
+                    let item = alive(item)?;
+                    waiting = match item {
+                        Item::Lost => "waiting for the daemon",
+                        _ => "waiting for the answer (^C cancels)",
+                    };
+                    let status = turn_of(&item, message);
+                    if let Some((number, _)) = status {
+                        turn = number;
+                    }
+                    let pieces = self.view.apply(&item);
+                    if self.concerns(&item, turn) {
+                        self.screen.show(&pieces)?;
+                    }
+                    match status {
+                        Some((_, TurnStatus::Started)) | None => {}
+                        Some((_, status)) => {
+                            self.all_well &= status == TurnStatus::Completed;
+                            return Ok(());
+                        }
+                    }
+                    if !is_answer(&item) {
+                        self.screen.wait(waiting);
+                    }
+                    look = Instant::now() + LOOK_AFTER;
+                }
+                () = sleep_until(look) => {
+                    look = Instant::now() + LOOK_AFTER;
+                    // Whether the daemon answers at all is the follower's matter.
+                    let Ok(session) = self.client.session(&self.id).await else { continue };
+                    if matches!(session.state, SessionState::Faulted | SessionState::Parked) {
+                        let pieces: Vec<Piece> = trouble(&session).into_iter().collect();
+                        self.screen.show(&pieces)?;
+                        self.all_well = false;
+                        return Ok(());
+                    }
+                }
+                interrupted = tokio::signal::ctrl_c() => {
+                    interrupted?;
+                    if !self.screen.is_interactive() {
+                        return Err(CliError::Failed("interrupted; the message stays accepted".to_owned()));
+                    }
+                    if let Err(error) = self.client.cancel(&self.id).await {
+                        // Nothing to cut: leave the message in the queue and the answer for later.
+                        let text = "not waiting any longer; the answer is shown when it comes";
+                        self.screen.show(&[complaint(&error), aside(text)])?;
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The follower's item; its end is the conversation's.
+fn alive(item: Option<Result<Item, ClientError>>) -> Result<Item, CliError> {
+    match item {
+        Some(item) => Ok(item?),
+        None => Err(CliError::Failed(
+            "the stream ended without a reason; join again".to_owned(),
+        )),
+    }
+}
+
+/// What the item says of the turn that consumes that message, with the turn's number.
+fn turn_of(item: &Item, of: &MessageId) -> Option<(Option<u64>, TurnStatus)> {
+    match item {
+        Item::Event(event) => match &event.body {
+            EventBody::Turn {
+                status, message, ..
+            } if message == of => Some((event.turn, *status)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether the item is the answer, or a part of it: a spinner has no place behind those.
+fn is_answer(item: &Item) -> bool {
+    match item {
+        Item::Delta(_) => true,
+        Item::Event(event) => matches!(
+            event.body,
+            EventBody::Message {
+                from: Role::Assistant,
+                ..
+            }
+        ),
+        Item::Lost | Item::Back(_) | Item::Trimmed(_) => false,
+    }
+}
+
+fn complaint(error: &ClientError) -> Piece {
+    Piece::Line(Tone::Bad, format!("— {error} —"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slash_commands_and_two_say() {
+        assert_eq!(asked("/quit "), Asked::Quit);
+        assert_eq!(asked("//quit"), Asked::Say("/quit"));
+        assert_eq!(asked("/nope"), Asked::Unknown("/nope"));
+        assert_eq!(asked("  "), Asked::Nothing);
+        assert_eq!(asked("  hi "), Asked::Say("  hi"));
+    }
+}

@@ -1,0 +1,318 @@
+//! What a conversation looks like: a pure fold from what the stream brings to what is shown.
+//!
+//! A model's answer arrives twice: as deltas while it is made, and whole once its turn has
+//! committed. The view shows each text once. Deltas open a paragraph (the *draft*); the whole
+//! message closes it, and only what the draft lacked is added. A new attempt of a turn voids the
+//! draft of the older one.
+
+use std::collections::BTreeSet;
+
+use super::super::out::Tone;
+use super::super::text::{brief, clean};
+use crate::domain::{Cause, Delta, Event, EventBody, MessageId, RestartRecord, Role, TurnStatus};
+
+/// The longest JSON of a custom event that is shown.
+const CUSTOM_CHARS: usize = 200;
+
+/// What may happen to a conversation.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    /// A durable event.
+    Event(Event),
+    /// A piece of an answer that is being made.
+    Delta(Delta),
+    /// The connection is gone and could not be had back at once.
+    Lost,
+    /// The connection is back; over a restart, if there was one.
+    Back(Option<Box<RestartRecord>>),
+    /// Events up to that cursor are gone.
+    Trimmed(u64),
+}
+
+/// What is to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// More text in the open paragraph.
+    Text(String),
+    /// The open paragraph ends.
+    Break,
+    /// A line of its own (its text may have several).
+    Line(Tone, String),
+}
+
+/// The text of a step that was shown as it came.
+#[derive(Debug)]
+struct Draft {
+    turn: u64,
+    attempt: u32,
+    step: u32,
+    text: String,
+    /// The paragraph is open: nothing else was shown since.
+    open: bool,
+    /// A piece may be missing: what comes now is not shown any more.
+    broken: bool,
+}
+
+/// A conversation on a screen.
+#[derive(Debug)]
+pub(crate) struct ChatView {
+    session: String,
+    /// The last event shown.
+    cursor: u64,
+    /// Messages that stand on the screen already, since they were typed there.
+    mine: BTreeSet<MessageId>,
+    draft: Option<Draft>,
+    /// The last turn whose end was shown.
+    ended: u64,
+    /// Deltas are shown.
+    live: bool,
+    /// Whether the connection is known to be lost.
+    lost: bool,
+}
+
+impl ChatView {
+    /// An empty screen for a session of which nothing up to `cursor` is to be shown.
+    pub(crate) fn new(session: impl Into<String>, cursor: u64) -> Self {
+        Self {
+            session: session.into(),
+            cursor,
+            mine: BTreeSet::new(),
+            draft: None,
+            ended: 0,
+            live: false,
+            lost: false,
+        }
+    }
+
+    /// The last event shown.
+    pub(crate) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// That message was typed here. To be told before its event arrives.
+    pub(crate) fn typed(&mut self, message: MessageId) {
+        if message.cursor().is_none_or(|cursor| cursor > self.cursor) {
+            self.mine.insert(message);
+        }
+    }
+
+    /// Shows deltas from now on, or no longer: they cannot be shown beside a line that is being
+    /// edited.
+    pub(crate) fn set_live(&mut self, live: bool) -> Vec<Piece> {
+        self.live = live;
+        let mut pieces = Vec::new();
+        if !live {
+            self.interrupt(&mut pieces);
+        }
+        pieces
+    }
+
+    /// What is to be shown of it.
+    pub(crate) fn apply(&mut self, item: &Item) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        match item {
+            Item::Event(event) => self.event(event, &mut pieces),
+            Item::Delta(delta) => self.delta(delta, &mut pieces),
+            Item::Lost => {
+                self.interrupt(&mut pieces);
+                self.lost = true;
+                pieces.push(aside("the connection is lost; trying again"));
+            }
+            Item::Back(restart) => {
+                self.interrupt(&mut pieces);
+                let lost = std::mem::take(&mut self.lost);
+                if let Some(restart) = restart {
+                    pieces.push(aside(&format!(
+                        "the daemon restarted ({}); resumed where we were",
+                        why(restart.cause)
+                    )));
+                } else if lost {
+                    pieces.push(aside("connected again; resumed where we were"));
+                }
+            }
+            Item::Trimmed(oldest) => {
+                self.interrupt(&mut pieces);
+                self.cursor = self.cursor.max(*oldest);
+                pieces.push(aside("older events have been trimmed; some are not shown"));
+            }
+        }
+        pieces
+    }
+
+    fn event(&mut self, event: &Event, pieces: &mut Vec<Piece>) {
+        if event.cursor <= self.cursor {
+            return;
+        }
+        self.cursor = event.cursor;
+        match &event.body {
+            EventBody::Message {
+                message,
+                from,
+                name,
+                text,
+            } => match from {
+                Role::Assistant => self.answer(event.turn, text, pieces),
+                Role::User => {
+                    if !self.mine.remove(message) {
+                        self.line(Tone::Bold, format!("> {}", clean(text)), pieces);
+                    }
+                }
+                other => {
+                    let who = match name {
+                        Some(name) => format!("{} {}", other.as_str(), clean(name)),
+                        None => other.as_str().to_owned(),
+                    };
+                    self.line(Tone::Dim, format!("[{who}] {}", clean(text)), pieces);
+                }
+            },
+            EventBody::Turn {
+                status: TurnStatus::Started,
+                ..
+            } => {}
+            EventBody::Turn {
+                status: TurnStatus::Completed,
+                ..
+            } => self.end(event.turn, pieces),
+            EventBody::Turn {
+                status: TurnStatus::Failed,
+                reason,
+                ..
+            } => {
+                self.end(event.turn, pieces);
+                let reason = reason.as_deref().unwrap_or("no reason given");
+                let text = format!(
+                    "— the turn failed: {}; nothing it said counts, and its message is a dead letter: \
+                     `abide sessions show {}` —",
+                    clean(reason),
+                    self.session
+                );
+                pieces.push(Piece::Line(Tone::Bad, text));
+            }
+            EventBody::Notice { text, .. } => {
+                self.line(Tone::Dim, clean(text).into_owned(), pieces);
+            }
+            EventBody::Tool { name, status } => {
+                self.line(
+                    Tone::Dim,
+                    format!("· {} {}", clean(name), clean(status)),
+                    pieces,
+                );
+            }
+            EventBody::Custom { name, data } => {
+                let data = brief(&data.to_string(), CUSTOM_CHARS);
+                self.line(Tone::Dim, format!("· {} {data}", clean(name)), pieces);
+            }
+        }
+    }
+
+    fn delta(&mut self, delta: &Delta, pieces: &mut Vec<Piece>) {
+        if !self.live || delta.turn <= self.ended || delta.text.is_empty() {
+            return;
+        }
+        let now = (delta.turn, delta.attempt, delta.step);
+        match &self.draft {
+            Some(draft) if now < (draft.turn, draft.attempt, draft.step) => return,
+            Some(draft) if now == (draft.turn, draft.attempt, draft.step) => {}
+            older => {
+                let voided = older.as_ref().is_some_and(|draft| {
+                    draft.turn == delta.turn
+                        && draft.attempt < delta.attempt
+                        && !draft.text.is_empty()
+                });
+                self.interrupt(pieces);
+                if voided {
+                    pieces.push(aside("begun anew; the text above is void"));
+                }
+                self.draft = Some(Draft {
+                    turn: delta.turn,
+                    attempt: delta.attempt,
+                    step: delta.step,
+                    text: String::new(),
+                    open: true,
+                    broken: false,
+                });
+            }
+        }
+        let Some(draft) = self.draft.as_mut().filter(|draft| !draft.broken) else {
+            return;
+        };
+        draft.text.push_str(&delta.text);
+        pieces.push(Piece::Text(clean(&delta.text).into_owned()));
+    }
+
+    /// The whole of what a turn said.
+    fn answer(&mut self, turn: Option<u64>, text: &str, pieces: &mut Vec<Piece>) {
+        let draft = self
+            .draft
+            .take_if(|draft| Some(draft.turn) == turn && !draft.text.is_empty());
+        let Some(draft) = draft else {
+            self.line(Tone::Plain, clean(text).into_owned(), pieces);
+            return;
+        };
+        match text.strip_prefix(draft.text.trim_end()).map(str::trim_end) {
+            Some("") if draft.open => pieces.push(Piece::Break),
+            Some("") => {}
+            Some(rest) if draft.open => {
+                // What was shown may end in blanks that belong to the rest.
+                let blank = &draft.text[draft.text.trim_end().len()..];
+                let rest = rest.strip_prefix(blank).unwrap_or(rest);
+                pieces.push(Piece::Text(clean(rest).into_owned()));
+                pieces.push(Piece::Break);
+            }
+            Some(rest) => pieces.push(Piece::Line(Tone::Plain, format!("…{}", clean(rest)))),
+            None => {
+                if draft.open {
+                    pieces.push(Piece::Break);
+                }
+                pieces.push(aside("the text above is void; this is the answer:"));
+                pieces.push(Piece::Line(Tone::Plain, clean(text).into_owned()));
+            }
+        }
+    }
+
+    /// A turn has ended: what it drafted and did not say is over.
+    fn end(&mut self, turn: Option<u64>, pieces: &mut Vec<Piece>) {
+        self.ended = self.ended.max(turn.unwrap_or(0));
+        self.interrupt(pieces);
+        self.draft = None;
+    }
+
+    fn line(&mut self, tone: Tone, text: String, pieces: &mut Vec<Piece>) {
+        if let Some(draft) = self.draft.as_mut().filter(|draft| draft.open) {
+            // The next delta would stand alone: the rest comes with the whole.
+            draft.open = false;
+            draft.broken = true;
+            pieces.push(Piece::Break);
+        }
+        pieces.push(Piece::Line(tone, text));
+    }
+
+    /// Closes the open paragraph; its step is not continued, since a piece may be missing.
+    fn interrupt(&mut self, pieces: &mut Vec<Piece>) {
+        if let Some(draft) = &mut self.draft {
+            if draft.open {
+                pieces.push(Piece::Break);
+            }
+            draft.open = false;
+            draft.broken = true;
+        }
+    }
+}
+
+/// Something that the conversation's frame says, not its parties.
+pub(crate) fn aside(text: &str) -> Piece {
+    Piece::Line(Tone::Dim, format!("— {text} —"))
+}
+
+fn why(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Config => "configuration change",
+        Cause::Upgrade => "upgrade",
+        Cause::Crash => "crash",
+        Cause::Operator => "an operator asked for it",
+    }
+}
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

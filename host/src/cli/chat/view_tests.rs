@@ -1,0 +1,213 @@
+use super::*;
+use crate::domain::{Generation, UnixMillis};
+
+fn view() -> ChatView {
+    let mut view = ChatView::new("s", 0);
+    view.set_live(true);
+    view
+}
+
+fn event(cursor: u64, turn: Option<u64>, body: EventBody) -> Item {
+    Item::Event(Event {
+        cursor,
+        turn,
+        at: UnixMillis(0),
+        body,
+    })
+}
+
+fn says(cursor: u64, from: Role, text: &str) -> Item {
+    let turn = (from == Role::Assistant).then_some(1);
+    let body = EventBody::Message {
+        message: MessageId::at(cursor),
+        from,
+        name: None,
+        text: text.into(),
+    };
+    event(cursor, turn, body)
+}
+
+fn turn(cursor: u64, status: TurnStatus, reason: Option<&str>) -> Item {
+    let body = EventBody::Turn {
+        status,
+        message: MessageId::at(1),
+        reason: reason.map(str::to_owned),
+    };
+    event(cursor, Some(1), body)
+}
+
+fn delta(attempt: u32, step: u32, text: &str) -> Item {
+    Item::Delta(Delta {
+        text: text.into(),
+        turn: 1,
+        attempt,
+        step,
+    })
+}
+
+/// What a human would read: one string, with `|` for a paragraph's end.
+fn shown(view: &mut ChatView, items: &[Item]) -> String {
+    let mut text = String::new();
+    for piece in items.iter().flat_map(|item| view.apply(item)) {
+        match piece {
+            Piece::Text(more) => text.push_str(&more),
+            Piece::Break => text.push('|'),
+            Piece::Line(_, line) => text.push_str(&format!("{line}|")),
+        }
+    }
+    text
+}
+
+#[test]
+fn a_streamed_answer_is_shown_once() {
+    let items = [
+        delta(1, 1, "Good "),
+        delta(1, 1, "morning"),
+        says(2, Role::Assistant, "Good morning"),
+        turn(3, TurnStatus::Completed, None),
+    ];
+    assert_eq!(shown(&mut view(), &items), "Good morning|");
+}
+
+#[test]
+fn what_the_draft_lacked_is_added() {
+    let items = [
+        delta(1, 1, "Good "),
+        says(2, Role::Assistant, "Good morning"),
+    ];
+    assert_eq!(shown(&mut view(), &items), "Good morning|");
+}
+
+#[test]
+fn an_answer_that_was_not_streamed_is_a_line() {
+    let items = [
+        says(2, Role::Assistant, "one"),
+        says(3, Role::Assistant, "two"),
+    ];
+    assert_eq!(shown(&mut view(), &items), "one|two|");
+}
+
+#[test]
+fn a_new_attempt_voids_the_old_draft() {
+    let items = [
+        delta(1, 1, "Goo"),
+        Item::Back(None),
+        delta(1, 1, "late"),
+        delta(2, 1, "Hello"),
+        delta(1, 1, "later still"),
+        says(2, Role::Assistant, "Hello"),
+    ];
+    assert_eq!(
+        shown(&mut view(), &items),
+        "Goo|— begun anew; the text above is void —|Hello|"
+    );
+}
+
+#[test]
+fn a_draft_that_was_not_the_answer_is_called_void() {
+    let items = [
+        delta(1, 1, "Goo"),
+        Item::Lost,
+        Item::Back(None),
+        says(2, Role::Assistant, "Hello"),
+    ];
+    assert_eq!(
+        shown(&mut view(), &items),
+        "Goo|— the connection is lost; trying again —|— connected again; resumed where we were —|\
+         — the text above is void; this is the answer: —|Hello|"
+    );
+}
+
+#[test]
+fn after_a_gap_only_the_rest_is_shown() {
+    let items = [
+        delta(1, 1, "Good "),
+        Item::Back(None),
+        delta(1, 1, "ning"),
+        says(2, Role::Assistant, "Good morning"),
+    ];
+    assert_eq!(shown(&mut view(), &items), "Good |… morning|");
+}
+
+#[test]
+fn steps_are_paragraphs_and_the_last_is_the_answer() {
+    let items = [
+        delta(1, 1, "Let me look."),
+        event(
+            2,
+            Some(1),
+            EventBody::Tool {
+                name: "find".into(),
+                status: "started".into(),
+            },
+        ),
+        delta(1, 3, "Found."),
+        says(3, Role::Assistant, "Found."),
+    ];
+    assert_eq!(
+        shown(&mut view(), &items),
+        "Let me look.|· find started|Found.|"
+    );
+}
+
+#[test]
+fn events_come_once_and_ones_own_words_are_not_repeated() {
+    let mut view = view();
+    view.typed(MessageId::at(1));
+    let items = [
+        says(1, Role::User, "hi"),
+        says(2, Role::User, "hi from elsewhere"),
+        says(2, Role::User, "hi from elsewhere"),
+        says(3, Role::Assistant, "hello"),
+        says(3, Role::Assistant, "hello"),
+    ];
+    assert_eq!(shown(&mut view, &items), "> hi from elsewhere|hello|");
+    assert_eq!(view.cursor(), 3);
+}
+
+#[test]
+fn deltas_wait_beside_an_edited_line_and_after_the_end() {
+    let mut view = view();
+    view.set_live(false);
+    let items = [
+        delta(1, 1, "Hel"),
+        says(2, Role::Assistant, "Hello"),
+        turn(3, TurnStatus::Completed, None),
+    ];
+    assert_eq!(shown(&mut view, &items), "Hello|");
+    view.set_live(true);
+    assert_eq!(shown(&mut view, &[delta(1, 1, "lo")]), "");
+}
+
+#[test]
+fn a_failure_names_reason_and_remedy() {
+    let text = shown(
+        &mut view(),
+        &[delta(1, 1, "x"), turn(2, TurnStatus::Failed, Some("trap"))],
+    );
+    assert!(text.starts_with("x|— the turn failed: trap;"), "{text}");
+    assert!(text.contains("`abide sessions show s`"), "{text}");
+}
+
+#[test]
+fn a_restart_is_one_line() {
+    let record: RestartRecord = serde_json::from_value(serde_json::json!({
+        "generation": 2, "cause": "config", "trigger": "t", "status": "completed",
+        "at": "2026-01-01T00:00:00Z", "config_from": null, "config_to": null,
+    }))
+    .expect("a restart record");
+    assert_eq!(record.generation, Generation(2));
+    assert_eq!(
+        shown(&mut view(), &[Item::Back(Some(Box::new(record)))]),
+        "— the daemon restarted (configuration change); resumed where we were —|"
+    );
+}
+
+#[test]
+fn guests_cannot_steer_the_terminal() {
+    let items = [
+        delta(1, 1, "a\x1b[2J"),
+        says(2, Role::Assistant, "a\x1b[2Jb"),
+    ];
+    assert_eq!(shown(&mut view(), &items), "a[2Jb|");
+}

@@ -1,0 +1,172 @@
+//! `abide drain` and `abide restart`: ask, then follow until it is over.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::args::{Global, Operate};
+use super::client::{Client, ClientError};
+use super::error::CliError;
+use super::out::{Out, note};
+use super::target;
+use super::text::duration;
+use super::wire::Daemon;
+use crate::domain::{RestartRecord, RestartStatus, UnixMillis};
+
+/// Between two looks at a restart that goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Drain, then stop.
+    Stop,
+    /// Drain, then serve again.
+    Restart,
+}
+
+/// Runs the command. False if it ended otherwise than asked.
+pub(crate) async fn run(global: &Global, args: Operate, goal: Goal) -> Result<bool, CliError> {
+    let client = Client::new(target::find(global)?)?;
+    let mut out = Out::new(global.no_color);
+    let planned = match goal {
+        Goal::Stop => client.operate("drain").await?,
+        Goal::Restart => client.operate("restart").await?,
+    };
+    let generation = planned.generation;
+    if args.no_wait {
+        if args.json.json {
+            out.json(&json!({ "generation": generation }))?;
+        } else {
+            out.line(format!(
+                "accepted; `abide restarts {generation}` tells how it goes"
+            ))?;
+        }
+        return Ok(true);
+    }
+    let progress = Progress::new();
+    let end = watch(&client, generation, goal, &progress).await?;
+    progress.clear();
+    if args.json.json {
+        out.json(&match &end {
+            End::Record(record) => json!(record),
+            End::Stopped(record) => json!(record),
+        })?;
+    }
+    Ok(match end {
+        End::Stopped(_) => {
+            note("stopped; held messages are answered after the next `abide serve`");
+            goal == Goal::Stop
+        }
+        End::Record(record) => {
+            if !args.json.json {
+                super::restarts::detail(&mut out, &record, UnixMillis::now())?;
+            }
+            match goal {
+                Goal::Stop => record.status == RestartStatus::Stopped,
+                Goal::Restart => record.status == RestartStatus::Completed,
+            }
+        }
+    })
+}
+
+/// How it ended.
+enum End {
+    /// With a verdict.
+    Record(Box<RestartRecord>),
+    /// Nobody answers any more; what was last known.
+    Stopped(Option<Box<RestartRecord>>),
+}
+
+async fn watch(
+    client: &Client,
+    generation: u64,
+    goal: Goal,
+    progress: &Progress,
+) -> Result<End, CliError> {
+    let mut known = None;
+    loop {
+        match look(client, generation).await {
+            Ok((daemon, record)) => {
+                progress.tell(&phase(&daemon, &record, UnixMillis::now()));
+                match record.status {
+                    RestartStatus::Running | RestartStatus::Probation => {}
+                    // The record says so just before the last worker goes.
+                    RestartStatus::Stopped if daemon.generation < generation => {}
+                    _ => return Ok(End::Record(Box::new(record))),
+                }
+                known = Some(Box::new(record));
+            }
+            Err(ClientError::Unreachable { .. }) if goal == Goal::Stop => {
+                return Ok(End::Stopped(known));
+            }
+            // The switch itself: the next look meets the successor.
+            Err(error) if error.is_passing() => progress.tell("handing over"),
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn look(client: &Client, generation: u64) -> Result<(Daemon, RestartRecord), ClientError> {
+    Ok((client.daemon().await?, client.restart(generation).await?))
+}
+
+/// What goes on, in a line without moving parts but for the drain's.
+fn phase(daemon: &Daemon, record: &RestartRecord, now: UnixMillis) -> String {
+    if record.status == RestartStatus::Probation {
+        return format!("generation {} serves, on probation", record.generation);
+    }
+    match (&daemon.drain, daemon.state.as_str()) {
+        (Some(drain), _) => {
+            let mut text = format!(
+                "draining: {} turns still run, {} messages held",
+                drain.running, drain.held
+            );
+            if let Some(ends) = drain.ends_at {
+                text.push_str(&format!(", at most {} more", duration(ends.since(now))));
+            }
+            text
+        }
+        (None, "standby") => "validated; the new worker prepares itself".to_owned(),
+        (None, "serving") if daemon.generation >= record.generation.0 => {
+            "serving again; sessions come back".to_owned()
+        }
+        (None, state) => state.to_owned(),
+    }
+}
+
+/// A line that changes on a terminal; elsewhere one line for each new phase.
+struct Progress {
+    bar: ProgressBar,
+    last: std::cell::RefCell<String>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(LOOK_EVERY);
+        Self {
+            bar,
+            last: std::cell::RefCell::default(),
+        }
+    }
+
+    fn tell(&self, what: &str) {
+        let kind = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
+        let is_new = kind(&self.last.borrow()) != kind(what);
+        if self.bar.is_hidden() && is_new {
+            note(what);
+        }
+        self.bar.set_message(what.to_owned());
+        what.clone_into(&mut self.last.borrow_mut());
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}

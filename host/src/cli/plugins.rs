@@ -1,0 +1,159 @@
+//! `abide plugin list`: what the configuration names, held against what the daemon has loaded.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::args::{Global, Status};
+use super::client::{Client, ClientError};
+use super::error::CliError;
+use super::out::{Out, Tone, note};
+use super::target;
+use super::text::{Cell, table};
+use super::wire::PluginView;
+use crate::config::{Config, process_env};
+use crate::domain::Digest;
+
+/// A plugin, from one side or both.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+struct Listed {
+    name: String,
+    /// Its component, as the configuration says.
+    path: Option<PathBuf>,
+    /// The component's size, where it can be read.
+    bytes: Option<u64>,
+    /// The digest of what lies there now.
+    digest: Option<Digest>,
+    /// The digest of what the daemon runs.
+    loaded: Option<Digest>,
+    contract: Option<String>,
+    sessions: Option<u64>,
+}
+
+/// Runs the command. Shows what there is of the two sides; only if there is neither, it fails.
+pub(super) async fn list(global: &Global, args: Status) -> Result<(), CliError> {
+    let env = process_env();
+    let configured = Config::load(&global.config, &env)
+        .map(|loaded| loaded.config)
+        .map_err(|error| CliError::Failed(error.to_string()));
+    let client = Client::new(target::find(global)?)?;
+    let daemon = match client.daemon().await {
+        Ok(daemon) => Ok(daemon.plugins),
+        Err(error @ ClientError::Unreachable { .. }) => Err(error),
+        Err(error) => return Err(error.into()),
+    };
+    let (local, running) = match (configured, daemon) {
+        (Ok(config), Ok(plugins)) => (from_config(&config), plugins),
+        (Ok(config), Err(error)) => {
+            note(format!("{error}; listing what is configured"));
+            (from_config(&config), Vec::new())
+        }
+        (Err(_), Ok(plugins)) => (Vec::new(), plugins),
+        (Err(error), Err(_)) => return Err(error),
+    };
+    let all = joined(local, running);
+    let mut out = Out::new(global.no_color);
+    if args.json.json {
+        return Ok(out.json(&serde_json::json!({ "items": all }))?);
+    }
+    if all.is_empty() {
+        return Ok(out.line("no plugins; name one under [plugins.NAME] in the configuration")?);
+    }
+    let rows: Vec<Vec<Cell>> = all.iter().map(row).collect();
+    let head = ["plugin", "contract", "sessions", "size", "digest", "file"];
+    out.write_all(table(&out, 0, &head, &rows).as_bytes())?;
+    Ok(())
+}
+
+fn from_config(config: &Config) -> Vec<Listed> {
+    let plugins = config.plugins.iter();
+    plugins
+        .map(|(name, plugin)| {
+            // One that cannot be read is shown without size and digest.
+            let bytes = std::fs::read(&plugin.path).ok();
+            Listed {
+                name: name.clone(),
+                path: Some(plugin.path.clone()),
+                bytes: bytes.as_ref().map(|bytes| bytes.len() as u64),
+                digest: bytes.as_deref().map(Digest::of),
+                ..Listed::default()
+            }
+        })
+        .collect()
+}
+
+/// Both sides by name.
+fn joined(local: Vec<Listed>, running: Vec<PluginView>) -> Vec<Listed> {
+    let mut all: BTreeMap<String, Listed> = local
+        .into_iter()
+        .map(|plugin| (plugin.name.clone(), plugin))
+        .collect();
+    for plugin in running {
+        let listed = all.entry(plugin.name.clone()).or_insert_with(|| Listed {
+            name: plugin.name,
+            ..Listed::default()
+        });
+        listed.loaded = plugin.digest;
+        listed.contract = plugin.contract;
+        listed.sessions = plugin.sessions;
+    }
+    all.into_values().collect()
+}
+
+fn row(plugin: &Listed) -> Vec<Cell> {
+    let size = |bytes| bytesize::ByteSize::b(bytes).display().iec().to_string();
+    let digest = match (plugin.digest, plugin.loaded) {
+        (Some(here), Some(runs)) if here != runs => {
+            let text = format!("{} (runs: {})", here.short(), runs.short());
+            Cell::toned(text, Tone::Warn)
+        }
+        (Some(here), _) => here.short().into(),
+        (None, Some(runs)) => runs.short().into(),
+        (None, None) => Cell::toned("cannot be read", Tone::Bad),
+    };
+    let path = plugin.path.as_ref();
+    vec![
+        Cell::toned(&plugin.name, Tone::Bold),
+        plugin.contract.clone().unwrap_or_default().into(),
+        plugin
+            .sessions
+            .map_or(String::new(), |n| n.to_string())
+            .into(),
+        plugin.bytes.map_or(String::new(), size).into(),
+        digest,
+        path.map_or(String::new(), |path| path.display().to_string())
+            .into(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_meet_by_name() {
+        let local = |name: &str| Listed {
+            name: name.to_owned(),
+            digest: Some(Digest::of(b"new")),
+            ..Listed::default()
+        };
+        let running = |name: &str| PluginView {
+            name: name.to_owned(),
+            digest: Some(Digest::of(b"old")),
+            contract: Some("0.1.0".to_owned()),
+            sessions: Some(3),
+        };
+        let all = joined(
+            vec![local("both"), local("new")],
+            vec![running("both"), running("gone")],
+        );
+        let names: Vec<&str> = all.iter().map(|plugin| plugin.name.as_str()).collect();
+        assert_eq!(names, ["both", "gone", "new"]);
+        assert_eq!(all[0].digest, Some(Digest::of(b"new")));
+        assert_eq!(all[0].loaded, Some(Digest::of(b"old")));
+        assert_eq!((all[1].sessions, all[1].digest), (Some(3), None));
+        assert_eq!(all[2].loaded, None);
+    }
+}

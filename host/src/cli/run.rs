@@ -1,0 +1,71 @@
+//! From the arguments to the command, and from its end to the exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use super::args::{Cli, Command, Global, Plugin};
+use super::error::CliError;
+use super::operate::Goal;
+use super::{chat, config, init, operate, plugin, plugins, restarts, send, sessions, status};
+
+/// Runs the command that the arguments name. Prints what went wrong, and says it in the exit
+/// code.
+pub fn run() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    match dispatch(&global, command) {
+        Ok(code) => code,
+        Err(error) => {
+            if !error.is_silent() {
+                super::out::note(format!("error: {error}"));
+            }
+            error.exit_code()
+        }
+    }
+}
+
+/// The exit code is 1 if it did not go as asked and the command has said why.
+fn dispatch(global: &Global, command: Command) -> Result<ExitCode, CliError> {
+    let done = |()| true;
+    let well = match command {
+        Command::Init(args) => init::run(global, &args).map(done),
+        Command::Config(command) => match config::offline(global, command)? {
+            Some(args) => client(config::plan(global, args)).map(done),
+            None => Ok(true),
+        },
+        Command::Status(args) => client(status::run(global, args)).map(done),
+        Command::Chat(args) => client(chat::run(global, args)),
+        Command::Send(args) => client(send::run(global, args)),
+        Command::Sessions(command) => client(sessions::run(global, command)).map(done),
+        Command::Drain(args) => client(operate::run(global, args, Goal::Stop)),
+        Command::Restart(args) => client(operate::run(global, args, Goal::Restart)),
+        Command::Restarts(args) => client(restarts::run(global, args)).map(done),
+        Command::Plugin(Plugin::New(args)) => plugin::new(global, &args).map(done),
+        Command::Plugin(Plugin::List(args)) => client(plugins::list(global, args)).map(done),
+    }?;
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}
+
+/// The one implementation of TLS. To be done before anything speaks HTTP.
+fn install_tls() {
+    // A second installation would be refused, and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Runs a client of the daemon: one thread suffices.
+fn client<T>(command: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    install_tls();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            CliError::Failed(format!(
+                "cannot start the async runtime: {error}; are threads or files exhausted?"
+            ))
+        })?
+        .block_on(command)
+}

@@ -1,0 +1,99 @@
+//! `abide send`: one message, one answer.
+
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use rand::Rng as _;
+
+use super::args::{Global, Send};
+use super::chat::join;
+use super::client::Client;
+use super::error::CliError;
+use super::out::{Out, note};
+use super::target;
+use super::wire::Outcome;
+use crate::domain::EventBody;
+
+/// A key that nobody else draws.
+pub(crate) fn new_key() -> String {
+    format!("cli-{:032x}", rand::rng().random::<u128>())
+}
+
+/// Runs the command. False without an answer.
+pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
+    let text = match args.text.as_str() {
+        "-" => stdin()?,
+        _ => args.text,
+    };
+    let client = Client::new(target::find(global)?)?;
+    if args.plugin.is_some() {
+        join(
+            &client,
+            &args.id,
+            args.plugin.as_deref(),
+            args.args.as_ref(),
+        )
+        .await?;
+    }
+    let key = args.key.unwrap_or_else(new_key);
+    let begun = Instant::now();
+    let mut told = false;
+    let (accepted, raw) = client
+        .message(&args.id, &text, &key, args.wait, |lost| {
+            if !std::mem::replace(&mut told, true) {
+                note(format!(
+                    "{lost} (done for you: it is sent again under the same key)"
+                ));
+            }
+        })
+        .await?;
+
+    let mut out = Out::new(global.no_color);
+    if args.json.json {
+        out.json(&raw)?;
+    } else {
+        for event in &accepted.output {
+            match &event.body {
+                EventBody::Message { text, .. } => out.said(text)?,
+                EventBody::Custom { name, data } => note(format!("{name}: {data}")),
+                EventBody::Turn { .. } | EventBody::Notice { .. } | EventBody::Tool { .. } => {}
+            }
+        }
+    }
+    let id = &args.id;
+    match accepted.outcome {
+        Some(Outcome::Completed) => Ok(true),
+        Some(Outcome::Failed) => {
+            let reason = accepted.reason.as_deref().unwrap_or("no reason given");
+            Err(CliError::Failed(format!(
+                "the turn failed: {reason}; the message {} is a dead letter: `abide sessions show {id}`",
+                accepted.message
+            )))
+        }
+        None if args.wait.is_zero() => {
+            note(format!("accepted as {}", accepted.message));
+            Ok(true)
+        }
+        None => {
+            let waited = Duration::from_secs(begun.elapsed().as_secs());
+            note(format!(
+                "accepted as {}, and not answered in {}; follow it with `abide chat {id}`",
+                accepted.message,
+                humantime::format_duration(waited)
+            ));
+            Ok(false)
+        }
+    }
+}
+
+fn stdin() -> Result<String, CliError> {
+    let mut text = String::new();
+    match std::io::stdin().read_to_string(&mut text) {
+        Ok(_) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+        Err(source) => Err(CliError::File {
+            doing: "read the message from",
+            path: "standard input".into(),
+            source,
+        }),
+    }
+}

@@ -1,0 +1,321 @@
+//! `abide sessions`: lists, one session in detail, and the operator's actions.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::args::{Close, Global, List, One, Retry, Sessions};
+use super::calls::{Filter, session_path};
+use super::client::Client;
+use super::error::CliError;
+use super::out::{Out, Tone};
+use super::target;
+use super::text::{Cell, ago, brief, duration, table};
+use super::wire::Page;
+use crate::domain::{Event, EventBody, SessionState, SessionView, UnixMillis};
+
+/// Sessions on a page, when all are asked for.
+const PAGE: u32 = 500;
+/// Events at the end of a session's details.
+const LAST_EVENTS: u32 = 10;
+/// The longest text of an event, a reason or a dead letter in a table.
+const TEXT_CHARS: usize = 100;
+
+/// Runs the command.
+pub(crate) async fn run(global: &Global, command: Sessions) -> Result<(), CliError> {
+    let client = Client::new(target::find(global)?)?;
+    let mut out = Out::new(global.no_color);
+    match command {
+        Sessions::List(args) => list(&client, &mut out, args).await,
+        Sessions::Show(args) => show(&client, &mut out, &args).await,
+        Sessions::Close(args) => close(&client, &mut out, args).await,
+        Sessions::Cancel(args) => {
+            let answer = client.cancel(&args.id).await?;
+            done(&mut out, &args, &answer, "its turn is cancelled")
+        }
+        Sessions::Resume(args) => {
+            let answer = client.act(&args.id, "resume", &json!({})).await?;
+            done(&mut out, &args, &answer, "it goes on")
+        }
+        Sessions::Retry(args) => retry(&client, &mut out, args).await,
+        Sessions::Dead(args) => dead(&client, &mut out, &args).await,
+    }
+}
+
+async fn list(client: &Client, out: &mut Out, args: List) -> Result<(), CliError> {
+    let mut filter = Filter {
+        plugin: args.plugin,
+        state: args.state,
+        limit: Some(if args.all { PAGE } else { args.limit }),
+        after: None,
+    };
+    let mut items: Vec<Value> = Vec::new();
+    let next = loop {
+        let page: Page<Value> = client.get(&filter.path()).await?;
+        let next = page.next_text();
+        // A daemon that gives the same page again must not be asked for ever.
+        let ends = page.items.is_empty() || next == filter.after;
+        items.extend(page.items);
+        if !args.all || next.is_none() || ends {
+            break next.filter(|_| !args.all);
+        }
+        filter.after = next;
+    };
+    if args.json.json {
+        return Ok(out.json(&json!({ "items": items, "next": next }))?);
+    }
+    let views = items
+        .into_iter()
+        .map(serde_json::from_value)
+        .collect::<Result<Vec<SessionView>, _>>()
+        .map_err(|error| client.foreign(error))?;
+    if views.is_empty() {
+        return Ok(out.line("no such sessions")?);
+    }
+    let now = UnixMillis::now();
+    let rows: Vec<Vec<Cell>> = views.iter().map(|view| row(view, now)).collect();
+    let head = [
+        "id",
+        "plugin",
+        "state",
+        "turns",
+        "queued",
+        "dead",
+        "last turn",
+        "why",
+    ];
+    out.write_all(table(out, 0, &head, &rows).as_bytes())?;
+    if next.is_some() {
+        let more = out.paint(Tone::Dim, "there are more; --limit N or --all shows them");
+        out.line(more)?;
+    }
+    Ok(())
+}
+
+fn row(view: &SessionView, now: UnixMillis) -> Vec<Cell> {
+    let number = |n: u64| if n == 0 { String::new() } else { n.to_string() };
+    let why = match (&view.reason, &view.running) {
+        (Some(reason), _) => format!("{} → {}", brief(&reason.text, TEXT_CHARS), reason.action),
+        (None, Some(turn)) => format!("turn {} for {}", turn.turn, duration(now.since(turn.since))),
+        (None, None) => String::new(),
+    };
+    vec![
+        brief(view.id.as_str(), TEXT_CHARS).into(),
+        view.plugin.clone().into(),
+        state(view.state),
+        view.turns.to_string().into(),
+        number(view.queued).into(),
+        number(view.dead).into(),
+        view.last_turn_at
+            .map_or(String::new(), |at| ago(at, now))
+            .into(),
+        why.into(),
+    ]
+}
+
+/// A state in its tone.
+pub(crate) fn state(state: SessionState) -> Cell {
+    let tone = match state {
+        SessionState::Faulted => Tone::Bad,
+        SessionState::Parked => Tone::Warn,
+        SessionState::Running => Tone::Good,
+        SessionState::Closed => Tone::Dim,
+        SessionState::Queued | SessionState::Idle => Tone::Plain,
+    };
+    Cell::toned(state.as_str(), tone)
+}
+
+async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError> {
+    if args.json.json {
+        let view: Value = client.get(&session_path(&args.id, "")).await?;
+        return Ok(out.json(&view)?);
+    }
+    let view = client.session(&args.id).await?;
+    let now = UnixMillis::now();
+    let mut rows: Vec<Vec<Cell>> = vec![
+        vec!["plugin".into(), view.plugin.clone().into()],
+        vec!["state".into(), state(view.state)],
+    ];
+    let mut fact = |name: &str, value: String| rows.push(vec![name.into(), value.into()]);
+    if let Some(reason) = &view.reason {
+        fact("why", format!("{} ({})", reason.text, reason.code));
+        fact("what to do", reason.action.clone());
+    }
+    if let Some(turn) = &view.running {
+        let since = duration(now.since(turn.since));
+        fact(
+            "running",
+            format!("turn {}, attempt {}, for {since}", turn.turn, turn.attempt),
+        );
+    }
+    fact("turns", view.turns.to_string());
+    fact("queued", format!("{} messages", view.queued));
+    fact("timers", view.timers.to_string());
+    fact("created", ago(view.created_at, now));
+    if let Some(at) = view.last_turn_at {
+        fact("last turn", ago(at, now));
+    }
+    if !view.args.is_null() {
+        fact("args", view.args.to_string());
+    }
+    if !view.labels.is_empty() {
+        let labels: Vec<String> = view
+            .labels
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        fact("labels", labels.join(" "));
+    }
+    out.line(out.paint(Tone::Bold, view.id.as_str()))?;
+    out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+
+    if view.state != SessionState::Closed {
+        let after = view.cursor.saturating_sub(u64::from(LAST_EVENTS));
+        // Trimmed events are no reason to hide the rest.
+        if let Ok(page) = client.events(&args.id, after, LAST_EVENTS).await {
+            out.line(out.paint(Tone::Bold, "last events"))?;
+            let rows: Vec<Vec<Cell>> = page
+                .items
+                .iter()
+                .map(|event| event_row(event, now))
+                .collect();
+            out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+        }
+    }
+    if view.dead > 0 {
+        out.line(out.paint(Tone::Bold, "dead letters"))?;
+        letters(client, out, args, 2).await?;
+    }
+    Ok(())
+}
+
+fn event_row(event: &Event, now: UnixMillis) -> Vec<Cell> {
+    let (tone, what) = match &event.body {
+        EventBody::Message { from, text, .. } => {
+            (Tone::Plain, format!("{}: {text}", from.as_str()))
+        }
+        EventBody::Turn { status, reason, .. } => {
+            let status = format!("{status:?}").to_lowercase();
+            match reason {
+                Some(reason) => (Tone::Bad, format!("{status}: {reason}")),
+                None => (Tone::Dim, status),
+            }
+        }
+        EventBody::Notice { text, .. } => (Tone::Warn, text.clone()),
+        EventBody::Tool { name, status } => (Tone::Dim, format!("{name} {status}")),
+        EventBody::Custom { name, data } => (Tone::Dim, format!("{name} {data}")),
+    };
+    vec![
+        event.cursor.to_string().into(),
+        ago(event.at, now).into(),
+        event
+            .turn
+            .map_or(String::new(), |turn| format!("turn {turn}"))
+            .into(),
+        event.body.kind().into(),
+        Cell::toned(brief(&what, TEXT_CHARS), tone),
+    ]
+}
+
+/// A dead letter, as far as it is shown.
+#[derive(Debug, Deserialize)]
+struct Letter {
+    message: Value,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    at: Option<UnixMillis>,
+    #[serde(default)]
+    reason: Option<Value>,
+}
+
+impl Letter {
+    fn row(&self, now: UnixMillis) -> Vec<Cell> {
+        let of = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
+        let plain = |value: &Value| value.as_str().map(str::to_owned);
+        let id = plain(&self.message).or_else(|| of(&self.message, "id"));
+        let text = self.text.clone().or_else(|| of(&self.message, "text"));
+        let reason = self
+            .reason
+            .as_ref()
+            .and_then(|reason| plain(reason).or_else(|| of(reason, "text")));
+        vec![
+            id.unwrap_or_default().into(),
+            self.at.map_or(String::new(), |at| ago(at, now)).into(),
+            brief(&text.unwrap_or_default(), TEXT_CHARS).into(),
+            Cell::toned(brief(&reason.unwrap_or_default(), TEXT_CHARS), Tone::Bad),
+        ]
+    }
+}
+
+async fn letters(
+    client: &Client,
+    out: &mut Out,
+    args: &One,
+    indent: usize,
+) -> Result<(), CliError> {
+    let page: Page<Letter> = client.get(&session_path(&args.id, "/dead")).await?;
+    let now = UnixMillis::now();
+    let rows: Vec<Vec<Cell>> = page.items.iter().map(|letter| letter.row(now)).collect();
+    if rows.is_empty() {
+        return Ok(out.line("no dead letters")?);
+    }
+    let head = ["message", "died", "text", "reason"];
+    out.write_all(table(out, indent, &head, &rows).as_bytes())?;
+    let remedy = format!(
+        "`abide sessions retry {} --message ID` queues one again",
+        args.id
+    );
+    out.line(out.paint(Tone::Dim, &format!("{}{remedy}", " ".repeat(indent))))?;
+    Ok(())
+}
+
+async fn dead(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError> {
+    if args.json.json {
+        let page: Value = client.get(&session_path(&args.id, "/dead")).await?;
+        return Ok(out.json(&page)?);
+    }
+    letters(client, out, args, 0).await
+}
+
+async fn close(client: &Client, out: &mut Out, args: Close) -> Result<(), CliError> {
+    let id = &args.one.id;
+    if !args.yes && std::io::stdin().is_terminal() {
+        let view = client.session(id).await?;
+        write!(
+            out,
+            "Close {id} ({} turns, {}) for ever? What waits becomes dead letters. [y/N] ",
+            view.turns,
+            view.state.as_str()
+        )?;
+        out.flush()?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(CliError::Failed("not closed".to_owned()));
+        }
+    }
+    let request = client.request(Method::DELETE, &session_path(id, ""));
+    let answer: Value = client.json(request).await?;
+    done(out, &args.one, &answer, "it is closed, for ever")
+}
+
+async fn retry(client: &Client, out: &mut Out, args: Retry) -> Result<(), CliError> {
+    let mut body = json!({ "force": args.force });
+    if let Some(message) = &args.message {
+        body["message"] = json!(message);
+    }
+    let answer = client.act(&args.one.id, "retry", &body).await?;
+    done(out, &args.one, &answer, "the message is queued again")
+}
+
+fn done(out: &mut Out, args: &One, answer: &Value, what: &str) -> Result<(), CliError> {
+    if args.json.json {
+        out.json(answer)?;
+    } else {
+        out.line(format!("{}: {what}", args.id))?;
+    }
+    Ok(())
+}

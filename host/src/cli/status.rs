@@ -1,0 +1,222 @@
+//! `abide status`: what runs, what drains, what is faulted, and why.
+
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use super::args::{Global, Status};
+use super::calls::Filter;
+use super::client::Client;
+use super::error::CliError;
+use super::out::{Out, Tone};
+use super::target;
+use super::text::{Cell, ago, brief, clean, duration, table};
+use super::wire::{Daemon, Page};
+use crate::domain::{RestartRecord, RestartStatus, SessionView, UnixMillis};
+
+/// Sessions that are named under each state.
+const NAMED_MAX: u32 = 8;
+/// The states whose sessions are named, the most urgent first.
+const NAMED: [&str; 3] = ["faulted", "parked", "running"];
+/// The order of the states in the summary.
+const STATES: [&str; 5] = ["running", "queued", "parked", "faulted", "idle"];
+
+/// Runs the command.
+pub(crate) async fn run(global: &Global, args: Status) -> Result<(), CliError> {
+    let client = Client::new(target::find(global)?)?;
+    let mut out = Out::new(global.no_color);
+    if args.json.json {
+        let mut answer: Value = client.get("/v1/daemon").await?;
+        for state in NAMED {
+            let named: Value = client.get(&named(state).path()).await?;
+            answer["named"][state] = named.get("items").cloned().unwrap_or(json!([]));
+        }
+        return Ok(out.json(&answer)?);
+    }
+    let daemon = client.daemon().await?;
+    let now = UnixMillis::now();
+    head(&mut out, client.url(), &daemon, now)?;
+    for state in NAMED {
+        let count = daemon.sessions.get(state).copied().unwrap_or(0);
+        if count > 0 {
+            let page: Page<SessionView> = client.get(&named(state).path()).await?;
+            list(&mut out, state, count, &page.items, now)?;
+        }
+    }
+    Ok(())
+}
+
+fn named(state: &str) -> Filter {
+    Filter {
+        state: Some(state.to_owned()),
+        limit: Some(NAMED_MAX),
+        ..Filter::default()
+    }
+}
+
+fn head(out: &mut Out, url: &str, daemon: &Daemon, now: UnixMillis) -> Result<(), CliError> {
+    let state = Cell::toned(
+        &daemon.state,
+        if daemon.state == "serving" {
+            Tone::Good
+        } else {
+            Tone::Warn
+        },
+    );
+    let mut rows: Vec<Vec<Cell>> = vec![vec!["state".into(), state]];
+    let mut fact = |name: &str, value: Cell| rows.push(vec![name.into(), value]);
+    let mut worker = format!(
+        "{} at {url}, generation {}",
+        daemon.version, daemon.generation
+    );
+    if let Some(pid) = daemon.pid {
+        worker.push_str(&format!(", pid {pid}"));
+    }
+    if let Some(at) = daemon.started_at {
+        worker.push_str(&format!(", up {}", duration(now.since(at))));
+    }
+    fact("abide", worker.into());
+    let config = &daemon.config;
+    let mut text = config.path.clone().unwrap_or_default();
+    if let Some(digest) = config.digest {
+        text.push_str(&format!(" ({})", digest.short()));
+    }
+    if let Some(at) = config.loaded_at {
+        text.push_str(&format!(", loaded {}", ago(at, now)));
+    }
+    fact("config", text.into());
+    if let Some(error) = config.error_text() {
+        fact(
+            "",
+            Cell::toned(format!("not taken: {}", clean(&error)), Tone::Bad),
+        );
+    }
+    let plugins: Vec<String> = daemon
+        .plugins
+        .iter()
+        .map(|plugin| match plugin.sessions {
+            Some(sessions) => format!("{} ({sessions} sessions)", plugin.name),
+            None => plugin.name.clone(),
+        })
+        .collect();
+    fact("plugins", plugins.join(", ").into());
+    fact("sessions", counts(daemon).into());
+    if let Some(drain) = &daemon.drain {
+        let mut text = format!(
+            "{} turns still run, {} messages held",
+            drain.running, drain.held
+        );
+        if let Some(ends) = drain.ends_at {
+            text.push_str(&format!(
+                "; what still runs is cut in {}",
+                duration(ends.since(now))
+            ));
+        }
+        fact("drain", Cell::toned(text, Tone::Warn));
+    }
+    if let Some(restart) = &daemon.restart {
+        fact("restart", verdict(restart, now));
+    }
+    out.write_all(table(out, 0, &[], &rows).as_bytes())?;
+    Ok(())
+}
+
+/// `20: 3 running, 17 idle`
+fn counts(daemon: &Daemon) -> String {
+    let of = |state: &str| daemon.sessions.get(state).copied().unwrap_or(0);
+    let sum = STATES.iter().map(|state| of(state)).sum();
+    let total = daemon.sessions.get("total").copied().unwrap_or(sum);
+    let parts: Vec<String> = STATES
+        .iter()
+        .filter(|state| of(state) > 0)
+        .map(|state| format!("{} {state}", of(state)))
+        .collect();
+    if parts.is_empty() {
+        return total.to_string();
+    }
+    format!("{total}: {}", parts.join(", "))
+}
+
+fn verdict(restart: &RestartRecord, now: UnixMillis) -> Cell {
+    let mut text = format!(
+        "{} {}: {} ({})",
+        restart.cause.as_str(),
+        ago(restart.at, now),
+        restart.status.as_str(),
+        brief(&restart.trigger, 60)
+    );
+    match restart.status {
+        RestartStatus::Completed | RestartStatus::Probation => text.push_str(&format!(
+            "; pause {}, waited for {}, cut {}, held {}",
+            duration(restart.phases.pause_ms),
+            restart.drain.waited_for,
+            restart.drain.cut,
+            restart.drain.held
+        )),
+        RestartStatus::Refused | RestartStatus::RolledBack => {
+            if let Some(reason) = &restart.reason {
+                text.push_str(&format!(": {}", clean(reason)));
+            }
+        }
+        RestartStatus::Running | RestartStatus::Stopped => {}
+    }
+    if !restart.relaunch.lesser.is_empty() {
+        text.push_str(&format!(
+            "; {} sessions came back with LESS",
+            restart.relaunch.lesser.len()
+        ));
+        return Cell::toned(text, Tone::Bad);
+    }
+    let tone = super::restarts::tone(restart.status);
+    Cell::toned(
+        text,
+        if tone == Tone::Good {
+            Tone::Plain
+        } else {
+            tone
+        },
+    )
+}
+
+fn list(
+    out: &mut Out,
+    state: &str,
+    count: u64,
+    views: &[SessionView],
+    now: UnixMillis,
+) -> Result<(), CliError> {
+    let tone = if state == "faulted" {
+        Tone::Bad
+    } else {
+        Tone::Bold
+    };
+    out.line("")?;
+    out.line(out.paint(tone, state))?;
+    let rows: Vec<Vec<Cell>> = views
+        .iter()
+        .map(|view| {
+            let what = match (&view.reason, &view.running) {
+                (Some(reason), _) => format!("{} → {}", clean(&reason.text), reason.action),
+                (None, Some(turn)) => format!(
+                    "turn {}, attempt {}, for {}",
+                    turn.turn,
+                    turn.attempt,
+                    duration(now.since(turn.since))
+                ),
+                (None, None) => String::new(),
+            };
+            vec![
+                brief(view.id.as_str(), 60).into(),
+                view.plugin.clone().into(),
+                what.into(),
+            ]
+        })
+        .collect();
+    out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+    let more = count.saturating_sub(views.len() as u64);
+    if more > 0 {
+        let text = format!("  and {more} more: abide sessions list --state {state}");
+        out.line(out.paint(Tone::Dim, &text))?;
+    }
+    Ok(())
+}

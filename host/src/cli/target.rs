@@ -1,0 +1,184 @@
+//! Finding the daemon. A broken configuration must not hide the daemon that says what is broken
+//! about it, so only the few keys that matter here are read, and nothing else is judged.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::args::Global;
+use super::client::Target;
+use super::error::CliError;
+use super::out::note;
+
+/// Where a daemon listens that was not told otherwise.
+const LISTEN_DEFAULT: &str = "127.0.0.1:7420";
+
+#[derive(Debug, Default, Deserialize)]
+struct File {
+    #[serde(default)]
+    daemon: Keys,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Keys {
+    listen: Option<Listen>,
+    token_env: Option<String>,
+    token_file: Option<std::path::PathBuf>,
+}
+
+/// One address or several; the first is as good as any.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Listen {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Listen {
+    fn first(&self) -> Option<&str> {
+        match self {
+            Self::One(address) => Some(address),
+            Self::Several(addresses) => addresses.first().map(String::as_str),
+        }
+    }
+}
+
+/// The daemon that the options and the configuration name.
+pub(crate) fn find(global: &Global) -> Result<Target, CliError> {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let named = global.url.clone().or_else(|| env("ABIDE_URL"));
+    let (mut keys, hint) = match std::fs::read_to_string(&global.config) {
+        Ok(text) => match toml::from_str::<File>(&text) {
+            Ok(file) => (file.daemon, String::new()),
+            Err(error) => {
+                let file = global.config.display();
+                if named.is_none() {
+                    let reason = error.message();
+                    note(format!(
+                        "warning: {file} cannot be read ({reason}); asking at the default address"
+                    ));
+                }
+                (
+                    Keys::default(),
+                    format!(" (`{file}` is broken: `abide config check` says where)"),
+                )
+            }
+        },
+        Err(_) => (Keys::default(), hint_without_file(global)),
+    };
+    keys.listen = env("ABIDE_DAEMON__LISTEN").map(Listen::One).or(keys.listen);
+    keys.token_env = env("ABIDE_DAEMON__TOKEN_ENV").or(keys.token_env);
+    keys.token_file = env("ABIDE_DAEMON__TOKEN_FILE")
+        .map(Into::into)
+        .or(keys.token_file);
+
+    let (url, hint) = match &named {
+        Some(url) => (checked(url)?, String::new()),
+        None => {
+            let listen = keys.listen.as_ref().and_then(Listen::first);
+            let listen = listen.unwrap_or(LISTEN_DEFAULT);
+            (from_listen(listen), hint)
+        }
+    };
+    Ok(Target {
+        url,
+        token: token(global, &keys, env)?,
+        hint,
+    })
+}
+
+fn hint_without_file(global: &Global) -> String {
+    format!(
+        " (there is no {}; name another with --config, or the daemon with --url)",
+        global.config.display()
+    )
+}
+
+fn token(
+    global: &Global,
+    keys: &Keys,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Option<String>, CliError> {
+    if let Some(name) = &global.token_env {
+        let unset = || {
+            CliError::Usage(format!(
+                "--token-env names {name}, which is not set; export it first"
+            ))
+        };
+        return env(name).map(Some).ok_or_else(unset);
+    }
+    if let Some(token) = env("ABIDE_TOKEN").or_else(|| env(keys.token_env.as_ref()?)) {
+        return Ok(Some(token));
+    }
+    let Some(file) = &keys.token_file else {
+        return Ok(None);
+    };
+    let folder = global.config.parent().unwrap_or(Path::new(""));
+    let path = folder.join(file);
+    match std::fs::read_to_string(&path) {
+        Ok(token) => Ok(Some(token.trim().to_owned())),
+        Err(source) => Err(CliError::File {
+            doing: "read the token from",
+            path,
+            source,
+        }),
+    }
+}
+
+/// A URL as somebody typed it.
+fn checked(url: &str) -> Result<String, CliError> {
+    let url = url.trim_end_matches('/');
+    if url.starts_with("http://") || url.starts_with("https://") {
+        Ok(url.to_owned())
+    } else {
+        Err(CliError::Usage(format!(
+            "`{url}` is no URL of a daemon; write it as http://127.0.0.1:7420"
+        )))
+    }
+}
+
+/// An address to listen on, as one to connect to: a wildcard is reached over loopback.
+fn from_listen(listen: &str) -> String {
+    let reachable = match listen.parse::<std::net::SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() => {
+            let host = if address.is_ipv4() {
+                "127.0.0.1"
+            } else {
+                "[::1]"
+            };
+            format!("{host}:{}", address.port())
+        }
+        _ => listen.to_owned(),
+    };
+    format!("http://{reachable}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_are_reached_over_loopback() {
+        assert_eq!(from_listen("0.0.0.0:80"), "http://127.0.0.1:80");
+        assert_eq!(from_listen("[::]:80"), "http://[::1]:80");
+        assert_eq!(from_listen("10.0.0.7:80"), "http://10.0.0.7:80");
+    }
+
+    #[test]
+    fn other_keys_are_not_judged() {
+        let file: File =
+            toml::from_str("[daemon]\nlisten = '127.0.0.1:1'\nwrong = 3\n[nonsense]\n")
+                .expect("a TOML document");
+        let first = |file: &File| Some(file.daemon.listen.as_ref()?.first()?.to_owned());
+        assert_eq!(first(&file).as_deref(), Some("127.0.0.1:1"));
+        let file: File =
+            toml::from_str("daemon.listen = ['127.0.0.1:2', '[::1]:2']").expect("TOML");
+        assert_eq!(first(&file).as_deref(), Some("127.0.0.1:2"));
+    }
+
+    #[test]
+    fn only_urls_are_urls() {
+        assert!(checked("127.0.0.1:7420").is_err());
+        assert_eq!(checked("http://h:1/").ok().as_deref(), Some("http://h:1"));
+    }
+}

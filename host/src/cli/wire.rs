@@ -1,0 +1,143 @@
+//! The API's documents as the command line reads them, beyond those that the domain defines.
+//! Fields that a newer daemon adds are ignored; those that an older one lacks have defaults.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::domain::{Digest, Event, MessageId, RestartRecord, UnixMillis};
+
+/// One page of a list.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Page<T> {
+    /// What the page holds.
+    pub(crate) items: Vec<T>,
+    /// What to ask for next, as `after`; none at the end.
+    #[serde(default)]
+    pub(crate) next: Option<Value>,
+}
+
+impl<T> Page<T> {
+    /// [`Page::next`] as text for a query.
+    pub(crate) fn next_text(&self) -> Option<String> {
+        match self.next.as_ref()? {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+/// What a message's acceptance says, with its turn where the request waited for it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Accepted {
+    /// The message's id.
+    pub(crate) message: MessageId,
+    /// How its turn ended; none while it has not.
+    #[serde(default)]
+    pub(crate) outcome: Option<Outcome>,
+    /// Why the turn failed.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+    /// What the turn said.
+    #[serde(default)]
+    pub(crate) output: Vec<Event>,
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It committed.
+    Completed,
+    /// It did not.
+    Failed,
+}
+
+/// What the daemon says of itself.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Daemon {
+    pub(crate) generation: u64,
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) version: String,
+    #[serde(default)]
+    pub(crate) pid: Option<u64>,
+    #[serde(default)]
+    pub(crate) started_at: Option<UnixMillis>,
+    #[serde(default)]
+    pub(crate) config: ConfigView,
+    /// Sessions by state, and their `total`.
+    #[serde(default)]
+    pub(crate) sessions: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub(crate) drain: Option<DrainView>,
+    /// The latest restart.
+    #[serde(default)]
+    pub(crate) restart: Option<RestartRecord>,
+    #[serde(default)]
+    pub(crate) plugins: Vec<PluginView>,
+}
+
+/// The configuration that runs.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct ConfigView {
+    #[serde(default)]
+    pub(crate) path: Option<String>,
+    #[serde(default)]
+    pub(crate) digest: Option<Digest>,
+    #[serde(default)]
+    pub(crate) loaded_at: Option<UnixMillis>,
+    /// Why the file as it is now was not taken.
+    #[serde(default)]
+    pub(crate) last_error: Option<Value>,
+}
+
+impl ConfigView {
+    /// [`ConfigView::last_error`] for a human.
+    pub(crate) fn error_text(&self) -> Option<String> {
+        match self.last_error.as_ref()? {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            Value::Object(fields) => ["text", "message", "error", "detail"]
+                .iter()
+                .find_map(|name| fields.get(*name)?.as_str().map(str::to_owned))
+                .or_else(|| serde_json::to_string(fields).ok()),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+/// A drain that goes on.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct DrainView {
+    /// Turns that still run.
+    #[serde(default)]
+    pub(crate) running: u64,
+    /// Messages held for later.
+    #[serde(default)]
+    pub(crate) held: u64,
+    /// When what still runs is cut.
+    #[serde(default)]
+    pub(crate) ends_at: Option<UnixMillis>,
+}
+
+/// A plugin that is loaded.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PluginView {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) digest: Option<Digest>,
+    #[serde(default)]
+    pub(crate) contract: Option<String>,
+    #[serde(default)]
+    pub(crate) sessions: Option<u64>,
+}
+
+/// What a request for a restart or a drain was given.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Planned {
+    /// The restart to ask for.
+    pub(crate) generation: u64,
+}

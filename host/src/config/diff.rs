@@ -1,0 +1,451 @@
+//! The differences between two configurations, key by key. Every struct is taken apart by name, so
+//! that the compiler asks where a new key belongs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::plan::{Change, Class};
+use super::resolved::{Daemon, LlmProvider, Plugin, StoreTuning, ToolServer, Transport};
+use super::secret::SecretRef;
+use super::units::{Size, Time};
+use crate::domain::{Capabilities, Limits, Patterns, Retention};
+
+/// Differences, as they are found.
+pub(super) struct Diff<'a> {
+    changed: &'a BTreeSet<PathBuf>,
+    pub(super) changes: Vec<Change>,
+}
+
+impl<'a> Diff<'a> {
+    pub(super) fn new(changed: &'a BTreeSet<PathBuf>) -> Self {
+        Self {
+            changed,
+            changes: Vec::new(),
+        }
+    }
+
+    fn note<T: PartialEq>(
+        &mut self,
+        key: impl Into<String>,
+        class: Class,
+        (old, new): (&T, &T),
+        show: impl Fn(&T) -> String,
+    ) {
+        if old != new {
+            self.changes.push(Change {
+                key: key.into(),
+                class,
+                from: Some(show(old)),
+                to: Some(show(new)),
+            });
+        }
+    }
+
+    fn content(&mut self, key: String, class: Class, file: &Path) {
+        if self.changed.contains(file) {
+            let shown = file.display().to_string();
+            self.changes.push(Change {
+                key,
+                class,
+                from: Some(shown.clone()),
+                to: Some(shown),
+            });
+        }
+    }
+
+    fn secret(
+        &mut self,
+        key: String,
+        class: Class,
+        (old, new): (&Option<SecretRef>, &Option<SecretRef>),
+    ) {
+        if old != new {
+            self.changes.push(Change {
+                key,
+                class,
+                from: old.as_ref().map(SecretRef::to_string),
+                to: new.as_ref().map(SecretRef::to_string),
+            });
+        } else if let Some(SecretRef::File(file)) = new {
+            self.content(key, class, file);
+        }
+    }
+
+    /// Compares named tables: those that are gone, those that are new, those that differ.
+    pub(super) fn entries<T>(
+        &mut self,
+        section: &str,
+        class: Class,
+        old: &BTreeMap<String, T>,
+        new: &BTreeMap<String, T>,
+        compare: impl Fn(&mut Self, &str, &T, &T),
+        show: impl Fn(&T) -> String,
+    ) {
+        for (name, entry) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
+            self.changes.push(Change {
+                key: format!("{section}.{name}"),
+                class,
+                from: Some(show(entry)),
+                to: None,
+            });
+        }
+        for (name, entry) in new {
+            match old.get(name) {
+                Some(before) => compare(self, &format!("{section}.{name}"), before, entry),
+                None => self.changes.push(Change {
+                    key: format!("{section}.{name}"),
+                    class,
+                    from: None,
+                    to: Some(show(entry)),
+                }),
+            }
+        }
+    }
+
+    pub(super) fn daemon(&mut self, old: &Daemon, new: &Daemon) {
+        use Class::{Fixed, Hot, Restart};
+        let Daemon {
+            listen,
+            data_dir,
+            grace_period,
+            stop_timeout,
+            on_config_change,
+            token,
+            notice_window,
+            probation,
+            log_level,
+            log_format,
+            allowed_hosts,
+            allowed_origins,
+            turns_max,
+            resident_idle,
+        } = new;
+        // The order of addresses, hosts and origins means nothing.
+        let sorted = |list: &[std::net::SocketAddr]| {
+            let mut list = list.to_vec();
+            list.sort();
+            list
+        };
+        self.note(
+            "daemon.listen",
+            Restart,
+            (&sorted(&old.listen), &sorted(listen)),
+            |list| {
+                let shown: Vec<String> = list.iter().map(ToString::to_string).collect();
+                shown.join(", ")
+            },
+        );
+        self.note(
+            "daemon.data_dir",
+            Fixed,
+            (&old.data_dir, data_dir),
+            |path| path.display().to_string(),
+        );
+        self.note(
+            "daemon.shutdown_grace_period",
+            Hot,
+            (&old.grace_period, grace_period),
+            time,
+        );
+        self.note(
+            "daemon.stop_timeout",
+            Hot,
+            (&old.stop_timeout, stop_timeout),
+            time,
+        );
+        self.note(
+            "daemon.on_config_change",
+            Hot,
+            (&old.on_config_change, on_config_change),
+            lower,
+        );
+        self.secret("daemon.token".to_owned(), Restart, (&old.token, token));
+        self.note(
+            "daemon.notice_window",
+            Hot,
+            (&old.notice_window, notice_window),
+            time,
+        );
+        self.note("daemon.probation", Hot, (&old.probation, probation), time);
+        self.note("daemon.log_level", Hot, (&old.log_level, log_level), lower);
+        self.note(
+            "daemon.log_format",
+            Restart,
+            (&old.log_format, log_format),
+            lower,
+        );
+        self.names(
+            "daemon.allowed_hosts",
+            Restart,
+            &old.allowed_hosts,
+            allowed_hosts,
+        );
+        self.names(
+            "daemon.allowed_origins",
+            Restart,
+            &old.allowed_origins,
+            allowed_origins,
+        );
+        self.note(
+            "daemon.turns_max",
+            Restart,
+            (&old.turns_max, turns_max),
+            number,
+        );
+        self.note(
+            "daemon.resident_idle",
+            Hot,
+            (&old.resident_idle, resident_idle),
+            time,
+        );
+    }
+
+    pub(super) fn retention(&mut self, old: &Retention, new: &Retention) {
+        let Retention {
+            events,
+            keys,
+            dead_letters,
+        } = new;
+        self.note(
+            "retention.events",
+            Class::Hot,
+            (&old.events, events),
+            number,
+        );
+        self.note("retention.keys", Class::Hot, (&old.keys, keys), time);
+        self.note(
+            "retention.dead_letters",
+            Class::Hot,
+            (&old.dead_letters, dead_letters),
+            number,
+        );
+    }
+
+    pub(super) fn store(&mut self, old: &StoreTuning, new: &StoreTuning) {
+        let StoreTuning {
+            wal_bytes,
+            cache_bytes,
+        } = new;
+        self.note(
+            "store.wal",
+            Class::Restart,
+            (&old.wal_bytes, wal_bytes),
+            size,
+        );
+        self.note(
+            "store.cache",
+            Class::Restart,
+            (&old.cache_bytes, cache_bytes),
+            size,
+        );
+    }
+
+    pub(super) fn plugin(&mut self, key: &str, old: &Plugin, new: &Plugin) {
+        let Plugin {
+            path,
+            capabilities,
+            limits,
+        } = new;
+        if old.path == *path {
+            self.content(format!("{key}.path"), Class::Restart, path);
+        }
+        self.note(
+            format!("{key}.path"),
+            Class::Restart,
+            (&old.path, path),
+            |path| path.display().to_string(),
+        );
+        let Capabilities { llm, tools, http } = capabilities;
+        for (name, old, new) in [
+            ("llm", &old.capabilities.llm, llm),
+            ("tools", &old.capabilities.tools, tools),
+            ("http", &old.capabilities.http, http),
+        ] {
+            let (Patterns(old), Patterns(new)) = (old, new);
+            if name == "llm" {
+                // The first plain name is the provider a guest gets unasked: order has a meaning.
+                self.note(
+                    format!("{key}.capabilities.llm"),
+                    Class::Restart,
+                    (old, new),
+                    |names| names.join(", "),
+                );
+            } else {
+                self.names(
+                    &format!("{key}.capabilities.{name}"),
+                    Class::Restart,
+                    old,
+                    new,
+                );
+            }
+        }
+        self.limits(key, &old.limits, limits);
+    }
+
+    fn limits(&mut self, key: &str, old: &Limits, new: &Limits) {
+        let Limits {
+            memory_bytes,
+            turn_timeout,
+            step_timeout,
+            snapshot_bytes,
+            message_bytes,
+            args_bytes,
+            inbox,
+            events,
+            event_bytes,
+            timers,
+            log_lines,
+            steps,
+        } = new;
+        let key = |last: &str| format!("{key}.limits.{last}");
+        for (last, old, new) in [
+            ("memory", &old.memory_bytes, memory_bytes),
+            ("snapshot", &old.snapshot_bytes, snapshot_bytes),
+            ("message", &old.message_bytes, message_bytes),
+            ("args", &old.args_bytes, args_bytes),
+            ("event", &old.event_bytes, event_bytes),
+        ] {
+            self.note(key(last), Class::Hot, (old, new), size);
+        }
+        for (last, old, new) in [
+            ("turn_timeout", &old.turn_timeout, turn_timeout),
+            ("step_timeout", &old.step_timeout, step_timeout),
+        ] {
+            self.note(key(last), Class::Hot, (old, new), time);
+        }
+        for (last, old, new) in [
+            ("inbox", &old.inbox, inbox),
+            ("events", &old.events, events),
+            ("timers", &old.timers, timers),
+            ("log_lines", &old.log_lines, log_lines),
+            ("steps", &old.steps, steps),
+        ] {
+            self.note(key(last), Class::Hot, (old, new), number);
+        }
+    }
+
+    pub(super) fn provider(&mut self, key: &str, old: &LlmProvider, new: &LlmProvider) {
+        let LlmProvider {
+            base_url,
+            model,
+            api_key,
+            connect_timeout,
+            idle_timeout,
+            retries,
+        } = new;
+        let full = |last: &str| format!("{key}.{last}");
+        self.note(
+            full("base_url"),
+            Class::Hot,
+            (&old.base_url, base_url),
+            |text| url(text),
+        );
+        self.note(
+            full("model"),
+            Class::Hot,
+            (&old.model, model),
+            String::clone,
+        );
+        self.secret(full("api_key"), Class::Hot, (&old.api_key, api_key));
+        self.note(
+            full("connect_timeout"),
+            Class::Hot,
+            (&old.connect_timeout, connect_timeout),
+            time,
+        );
+        self.note(
+            full("idle_timeout"),
+            Class::Hot,
+            (&old.idle_timeout, idle_timeout),
+            time,
+        );
+        self.note(full("retries"), Class::Hot, (&old.retries, retries), number);
+    }
+
+    pub(super) fn tool_server(&mut self, key: &str, old: &ToolServer, new: &ToolServer) {
+        let ToolServer {
+            transport: how,
+            start_timeout,
+            call_timeout,
+            ask,
+        } = new;
+        match (&old.transport, how) {
+            (
+                Transport::Http {
+                    url: old_url,
+                    token: old_token,
+                },
+                Transport::Http {
+                    url: new_url,
+                    token,
+                },
+            ) => {
+                self.note(
+                    format!("{key}.url"),
+                    Class::Hot,
+                    (old_url, new_url),
+                    |text| url(text),
+                );
+                self.secret(format!("{key}.token"), Class::Hot, (old_token, token));
+            }
+            (old, new) => self.note(key, Class::Hot, (old, new), transport),
+        }
+        let times = (&old.start_timeout, start_timeout);
+        self.note(format!("{key}.start_timeout"), Class::Hot, times, time);
+        let times = (&old.call_timeout, call_timeout);
+        self.note(format!("{key}.call_timeout"), Class::Hot, times, time);
+        self.names(&format!("{key}.ask"), Class::Hot, &old.ask, ask);
+    }
+
+    /// Compares lists whose order and repetitions mean nothing.
+    fn names(&mut self, key: &str, class: Class, old: &[String], new: &[String]) {
+        let old: BTreeSet<&String> = old.iter().collect();
+        let new: BTreeSet<&String> = new.iter().collect();
+        self.note(key, class, (&old, &new), |names| {
+            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            }
+        });
+    }
+}
+
+fn time(duration: &Duration) -> String {
+    Time(*duration).to_string()
+}
+
+fn size(bytes: &u64) -> String {
+    Size(*bytes).to_string()
+}
+
+fn number<T: fmt::Display>(number: &T) -> String {
+    number.to_string()
+}
+
+fn lower<T: fmt::Debug>(value: &T) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
+/// A URL without its query, which may hold a key.
+pub(super) fn url(url: &str) -> String {
+    match url.split_once('?') {
+        Some((before, _)) => format!("{before}?…"),
+        None => url.to_owned(),
+    }
+}
+
+/// How a server is reached, without its arguments, which may hold a key.
+pub(super) fn transport(how: &Transport) -> String {
+    match how {
+        Transport::Command { program, args, env } => format!(
+            "{program} with {} arguments and {} variables",
+            args.len(),
+            env.len()
+        ),
+        Transport::Http { url: at, token: _ } => url(at),
+    }
+}

@@ -1,0 +1,76 @@
+//! What was seen of the configuration file and the files it names at one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::domain::Digest;
+
+/// The files of a configuration at one moment, by their content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// The configuration file's bytes, exactly.
+    pub bytes: Arc<[u8]>,
+    /// The digest of those bytes.
+    pub config: Digest,
+    /// The other files; nothing for one that could not be read.
+    pub others: BTreeMap<PathBuf, Option<Digest>>,
+}
+
+impl Observed {
+    /// Looks now.
+    ///
+    /// # Errors
+    /// Where the configuration file itself cannot be read.
+    pub fn now<'a>(
+        file: &Path,
+        others: impl IntoIterator<Item = &'a PathBuf>,
+    ) -> std::io::Result<Self> {
+        let bytes = std::fs::read(file)?;
+        let others = others
+            .into_iter()
+            .map(|other| (other.clone(), digest(other)))
+            .collect();
+        Ok(Self::with(bytes, others))
+    }
+
+    /// What was seen: the configuration's bytes, and the other files' digests.
+    pub fn with(bytes: impl Into<Arc<[u8]>>, others: BTreeMap<PathBuf, Option<Digest>>) -> Self {
+        let bytes = bytes.into();
+        Self {
+            config: Digest::of(&bytes),
+            bytes,
+            others,
+        }
+    }
+
+    /// The named files whose content differs from `earlier`'s.
+    pub fn changed_since(&self, earlier: &Self) -> BTreeSet<PathBuf> {
+        self.others
+            .iter()
+            .filter(|(file, digest)| {
+                earlier
+                    .others
+                    .get(*file)
+                    .is_some_and(|before| before != *digest)
+            })
+            .map(|(file, _)| file.clone())
+            .collect()
+    }
+
+    /// One digest of all of it: what was refused under it need not be tried again until it
+    /// differs.
+    pub fn digest(&self) -> Digest {
+        let mut all = self.config.as_bytes().to_vec();
+        for (file, digest) in &self.others {
+            all.extend(Digest::of(file.as_os_str().as_encoded_bytes()).as_bytes());
+            all.extend(digest.map_or([0; 32], |digest| *digest.as_bytes()));
+        }
+        Digest::of(&all)
+    }
+}
+
+/// The digest of a file's content, if it can be read.
+fn digest(file: &Path) -> Option<Digest> {
+    Some(Digest::of(&std::fs::read(file).ok()?))
+}

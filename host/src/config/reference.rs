@@ -1,0 +1,159 @@
+//! The reference and the JSON Schema, from the same types that parse; and the file that
+//! `abide init` writes.
+
+use std::fmt::Write as _;
+
+use serde_json::Value as Json;
+
+use super::schema::{SCHEMA, resolve};
+
+/// The JSON Schema of the configuration file.
+pub fn json_schema() -> &'static Json {
+    &SCHEMA
+}
+
+/// Every key with its documentation and default, as an annotated configuration file. Keys are
+/// commented out; what must be given is not.
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Every key of abide.toml, with its default.\n\
+         # ABIDE_SECTION__KEY in the environment overrides a key: ABIDE_DAEMON__LISTEN, \
+         ABIDE_PLUGINS__ECHO__LIMITS__MEMORY.\n",
+    );
+    table(&SCHEMA, None, &mut Vec::new(), &mut out);
+    out
+}
+
+/// Writes the keys of a table, then its tables. `defaults` are those of the table around it.
+fn table(node: &Json, defaults: Option<&Json>, path: &mut Vec<String>, out: &mut String) {
+    let node = resolve(node);
+    let defaults = defaults.or_else(|| node.get("default"));
+    let Some(keys) = node.get("properties").and_then(Json::as_object) else {
+        return;
+    };
+    let is_required = |name: &str| {
+        let required = node.get("required").and_then(Json::as_array);
+        required.is_some_and(|names| names.iter().any(|one| one == name))
+    };
+    for (name, key) in keys.iter().filter(|(_, key)| !holds_tables(key)) {
+        comment(key, out);
+        let default = key
+            .get("default")
+            .or_else(|| defaults?.get(name))
+            .filter(|value| !value.is_null());
+        let inner = resolve(key);
+        let example = inner.get("examples").and_then(|all| all.get(0));
+        let allowed = allowed(key);
+        if let Some(allowed) = allowed {
+            let _ = writeln!(out, "# One of {}.", allowed.join(", "));
+        }
+        // Writing to a String cannot fail.
+        let _ = match (default, example) {
+            (Some(value), _) if value.as_object().is_none_or(|map| !map.is_empty()) => {
+                writeln!(out, "# {name} = {value}")
+            }
+            (Some(_), _) => writeln!(out, "# {name} = {{}}"),
+            (None, Some(value)) => writeln!(out, "# {name} = {value}"),
+            (None, None) if is_required(name) => writeln!(out, "{name} = \"…\""),
+            (None, None) => writeln!(out, "# {name} = \"…\""),
+        };
+    }
+    for (name, key) in keys.iter().filter(|(_, key)| holds_tables(key)) {
+        path.push(name.clone());
+        let inner = resolve(key);
+        let each = inner
+            .get("additionalProperties")
+            .filter(|one| one.is_object());
+        if each.is_some() {
+            path.push("NAME".to_owned());
+        }
+        out.push('\n');
+        comment(key, out);
+        let _ = writeln!(out, "[{}]", path.join("."));
+        let inner_defaults = key.get("default").or_else(|| defaults?.get(name));
+        match each {
+            Some(each) => table(each, None, path, out),
+            None => table(inner, inner_defaults, path, out),
+        }
+        if each.is_some() {
+            path.pop();
+        }
+        path.pop();
+    }
+}
+
+fn comment(node: &Json, out: &mut String) {
+    let text = node
+        .get("description")
+        .or_else(|| resolve(node).get("description"))
+        .and_then(Json::as_str);
+    for line in text.unwrap_or_default().lines() {
+        let _ = writeln!(out, "# {line}");
+    }
+}
+
+/// Whether a key is written as `[a.table]` of its own.
+fn holds_tables(node: &Json) -> bool {
+    let node = resolve(node);
+    let each = node.get("additionalProperties");
+    node.get("properties").is_some()
+        || each.is_some_and(|each| resolve(each).get("properties").is_some())
+}
+
+/// The values that a key can take, where they can be counted.
+pub(super) fn allowed(node: &Json) -> Option<Vec<String>> {
+    let node = resolve(node);
+    if let Some(values) = node.get("enum").and_then(Json::as_array) {
+        return Some(values.iter().map(Json::to_string).collect());
+    }
+    let values = node.get("oneOf")?.as_array()?;
+    values
+        .iter()
+        .map(|one| Some(one.get("const")?.to_string()))
+        .collect()
+}
+
+/// What kind of value a key takes, in words.
+pub(super) fn kind(node: Option<&Json>) -> Option<&'static str> {
+    let kind = resolve(node?).get("type")?;
+    let kind = kind.as_str().or_else(|| kind.get(0)?.as_str())?;
+    Some(match kind {
+        "string" => "a text in quotes",
+        "integer" => "a whole number from 0 on, without quotes",
+        "boolean" => "true or false",
+        "array" => "a list, like [\"a\", \"b\"]",
+        "object" => "a table",
+        _ => return None,
+    })
+}
+
+/// The file that `abide init` writes: small, commented, complete. `plugins` are names and paths,
+/// the latter relative to the file.
+pub fn starter(plugins: &[(&str, &str)]) -> String {
+    let mut out = String::from(
+        "# Abide's configuration. Save it, and the daemon takes it over: it checks it, lets running\n\
+         # turns end, restarts, and brings every session back. `abide config check` checks it,\n\
+         # `abide config reference` lists every key.\n\
+         \n\
+         [daemon]\n\
+         listen = \"127.0.0.1:7420\"         # beyond loopback only with a token\n\
+         data_dir = \"data\"\n\
+         shutdown_grace_period = \"20s\"     # how long a drain waits for what is in flight\n\
+         on_config_change = \"auto\"\n",
+    );
+    for (name, path) in plugins {
+        // A JSON string is a TOML string.
+        let path = Json::from(*path);
+        let _ = write!(out, "\n[plugins.{name}]\npath = {path}\n");
+    }
+    out.push_str(
+        "\n\
+         # A model provider: any server that speaks OpenAI's chat completions. A plugin may use it\n\
+         # once it is granted: [plugins.NAME.capabilities] llm = [\"local\"]\n\
+         # [llm.local]\n\
+         # base_url = \"http://127.0.0.1:8080/v1\"\n\
+         # model = \"smollm2\"\n\
+         # api_key_env = \"OPENAI_API_KEY\"    # the variable's name, never the key\n",
+    );
+    out
+}

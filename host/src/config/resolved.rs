@@ -1,0 +1,320 @@
+//! The configuration as the daemon uses it: typed, complete, paths absolute.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::problem::{ConfigError, Place, Problem};
+use super::schema::{LogFormat, LogLevel, OnConfigChange};
+use super::secret::{Env, SecretRef};
+use super::tree::{self, Places};
+use super::{check, meaning};
+use crate::domain::{Capabilities, Digest, Limits, Retention};
+
+/// The largest configuration file, in bytes.
+const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// What a worker needs, once its turns have ended or are cut, to write that down, close the store
+/// and hand over.
+pub const HAND_OVER_BUDGET: Duration = Duration::from_secs(5);
+
+/// What the supervisor needs, once a worker's time is up, to end it and its descendants before the
+/// service manager does.
+pub const SUPERVISOR_BUDGET: Duration = Duration::from_secs(5);
+
+/// A configuration that is sound in itself.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from, absolute.
+    pub file: PathBuf,
+    /// The digest of that file's bytes.
+    pub digest: Digest,
+    /// The daemon itself.
+    pub daemon: Daemon,
+    /// How long what is no longer needed is kept.
+    pub retention: Retention,
+    /// Tuning of the store.
+    pub store: StoreTuning,
+    /// Plugins by name; at least one.
+    pub plugins: BTreeMap<String, Plugin>,
+    /// Model providers by name.
+    pub llm: BTreeMap<String, LlmProvider>,
+    /// Tool servers by name.
+    pub mcp: BTreeMap<String, ToolServer>,
+    pub(super) places: Places,
+}
+
+/// The daemon itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// Addresses to listen on; at least one, none twice.
+    pub listen: Vec<SocketAddr>,
+    /// The folder of all durable state, absolute.
+    pub data_dir: PathBuf,
+    /// How long a drain waits for steps in flight.
+    pub grace_period: Duration,
+    /// How long the service manager waits for a stop.
+    pub stop_timeout: Duration,
+    /// What a change of the file does.
+    pub on_config_change: OnConfigChange,
+    /// The API's bearer token, where one is wanted.
+    pub token: Option<SecretRef>,
+    /// How recent a committed turn must be for a session without open work to be told of a
+    /// restart.
+    pub notice_window: Duration,
+    /// How long a new worker must serve before it counts as good.
+    pub probation: Duration,
+    /// The least severe level that is logged.
+    pub log_level: LogLevel,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Names allowed in `Host`, besides the addresses listened on and `localhost`.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call the API.
+    pub allowed_origins: Vec<String>,
+    /// Turns in flight at a time.
+    pub turns_max: u32,
+    /// How long a session that does nothing is held in memory.
+    pub resident_idle: Duration,
+}
+
+impl Daemon {
+    /// How long the supervisor lets a worker take to stop, from the drain's beginning: longer than
+    /// the grace period, shorter than the service manager's patience.
+    pub fn stop_budget(&self) -> Duration {
+        self.stop_timeout.saturating_sub(SUPERVISOR_BUDGET)
+    }
+}
+
+/// Tuning of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreTuning {
+    /// The write-ahead log's size at which it is flushed.
+    pub wal_bytes: u64,
+    /// Memory for blocks read from disk.
+    pub cache_bytes: u64,
+}
+
+/// A plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugin {
+    /// Its component, absolute.
+    pub path: PathBuf,
+    /// What it may reach.
+    pub capabilities: Capabilities,
+    /// What its sessions may use.
+    pub limits: Limits,
+}
+
+/// A model provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LlmProvider {
+    /// Where its API begins, without a slash at its end.
+    pub base_url: String,
+    /// The model to ask for where a guest names none.
+    pub model: String,
+    /// Its API key.
+    pub api_key: Option<SecretRef>,
+    /// How long a connection may take to come about.
+    pub connect_timeout: Duration,
+    /// How long the server may say nothing.
+    pub idle_timeout: Duration,
+    /// How often a request that failed before its answer began is sent again.
+    pub retries: u32,
+}
+
+/// A tool server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolServer {
+    /// How it is reached.
+    pub transport: Transport,
+    /// How long it may take to become usable.
+    pub start_timeout: Duration,
+    /// How long one call may take.
+    pub call_timeout: Duration,
+    /// Tools that are called only once a human has approved, by name or pattern.
+    pub ask: Vec<String>,
+}
+
+/// How a tool server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// As a child, over its standard input and output.
+    Command {
+        /// The program.
+        program: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// What it finds in its environment.
+        env: BTreeMap<String, SecretRef>,
+    },
+    /// Over HTTP.
+    Http {
+        /// Where.
+        url: String,
+        /// The bearer token.
+        token: Option<SecretRef>,
+    },
+}
+
+/// A configuration with the bytes it was read from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What they mean.
+    pub config: Config,
+    /// What a standby is started on.
+    pub bytes: Vec<u8>,
+}
+
+impl Config {
+    /// Reads and parses a file. Plugin files and secrets are not looked at ([`Config::check`]).
+    ///
+    /// # Errors
+    /// Where it cannot be read, or its content is not sound.
+    pub fn load(path: &Path, env: &Env) -> Result<Loaded, ConfigError> {
+        let bytes = read(path)?;
+        let config = Self::parse(&bytes, path, env)?;
+        Ok(Loaded { config, bytes })
+    }
+
+    /// Parses the bytes of `file`, whose folder its paths are relative to.
+    ///
+    /// # Errors
+    /// Everything about the content that is not sound in itself.
+    pub fn parse(bytes: &[u8], file: &Path, env: &Env) -> Result<Self, ConfigError> {
+        let (config, problems) = Self::understand(bytes, file, env)?;
+        refuse(problems)?;
+        Ok(config)
+    }
+
+    /// Parses as [`Config::parse`] and checks as [`Config::check`] in one, so that all problems
+    /// are told at once.
+    ///
+    /// # Errors
+    /// All that either of them finds.
+    pub fn validate(bytes: &[u8], file: &Path, env: &Env) -> Result<Self, ConfigError> {
+        let (config, mut problems) = Self::understand(bytes, file, env)?;
+        problems.extend(check::problems(&config, env));
+        refuse(problems)?;
+        Ok(config)
+    }
+
+    /// Checks what only this machine can tell, and what a start would stumble over: plugin files
+    /// are there and are components, secrets are there and not empty. Compiling plugins and
+    /// opening the store are left to those who can.
+    ///
+    /// # Errors
+    /// All that is missing or unusable.
+    pub fn check(&self, env: &Env) -> Result<(), ConfigError> {
+        refuse(check::problems(self, env))
+    }
+
+    /// The files that the configuration names, besides its own: plugins and secrets. New bytes in
+    /// any of them are a change.
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        let plugins = self.plugins.values().map(|plugin| plugin.path.clone());
+        let secrets = self.secrets().into_iter();
+        plugins
+            .chain(secrets.filter_map(|(_, secret)| match secret {
+                SecretRef::File(file) => Some(file.clone()),
+                SecretRef::Env(_) => None,
+            }))
+            .collect()
+    }
+
+    /// All secrets, by the table whose key names them and that key's beginning.
+    pub(super) fn secrets(&self) -> Vec<(String, &SecretRef)> {
+        let mut all = Vec::new();
+        all.extend(
+            self.daemon
+                .token
+                .iter()
+                .map(|token| ("daemon.token".to_owned(), token)),
+        );
+        for (name, provider) in &self.llm {
+            let key = provider.api_key.iter();
+            all.extend(key.map(|key| (format!("llm.{name}.api_key"), key)));
+        }
+        for (name, server) in &self.mcp {
+            match &server.transport {
+                Transport::Command { env, .. } => all.extend(
+                    env.iter()
+                        .map(|(variable, secret)| (format!("mcp.{name}.env.{variable}"), secret)),
+                ),
+                Transport::Http { token, .. } => {
+                    let token = token.iter();
+                    all.extend(token.map(|token| (format!("mcp.{name}.token"), token)));
+                }
+            }
+        }
+        all
+    }
+
+    fn understand(
+        bytes: &[u8],
+        file: &Path,
+        env: &Env,
+    ) -> Result<(Self, Vec<Problem>), ConfigError> {
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+            Err(error) => {
+                let line = 1 + bytes[..error.valid_up_to()]
+                    .iter()
+                    .filter(|b| **b == b'\n')
+                    .count();
+                return Err(ConfigError::Invalid(vec![Problem {
+                    key: String::new(),
+                    place: Place::File(file.to_owned()),
+                    reason: format!("line {line} is not UTF-8"),
+                    remedy: "save the file as UTF-8".to_owned(),
+                }]));
+            }
+        };
+        let (keys, places) = tree::read(file, text, env).map_err(ConfigError::Invalid)?;
+        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        Ok(meaning::understand(
+            keys,
+            absolute,
+            Digest::of(bytes),
+            places,
+        ))
+    }
+}
+
+/// Reads a configuration file, whatever is in it.
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let unreadable = |reason, remedy| ConfigError::Unreadable {
+        file: path.to_owned(),
+        reason,
+        remedy,
+    };
+    let file = std::fs::File::open(path).map_err(|reason| {
+        let remedy = match reason.kind() {
+            std::io::ErrorKind::NotFound => {
+                "`abide init` writes one, `--config FILE` names another"
+            }
+            std::io::ErrorKind::PermissionDenied => "let the daemon's user read it",
+            _ => "make it a readable file",
+        };
+        unreadable(reason, remedy)
+    })?;
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|reason| unreadable(reason, "make it a readable file"))?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        let reason = std::io::Error::other(format!("it has more than {FILE_MAX_BYTES} bytes"));
+        return Err(unreadable(reason, "make it smaller"));
+    }
+    Ok(bytes)
+}
+
+fn refuse(problems: Vec<Problem>) -> Result<(), ConfigError> {
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(ConfigError::Invalid(problems))
+    }
+}

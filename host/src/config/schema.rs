@@ -1,0 +1,365 @@
+//! Every key of the configuration file, with its default and its documentation, here and nowhere
+//! else: the parser, the JSON Schema and the reference are made from these types.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::listen::Listen;
+use super::units::{Size, Time};
+use crate::domain::{Limits, Retention};
+
+/// The configuration of Abide.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "abide.toml")]
+pub(super) struct File {
+    /// The daemon itself.
+    pub(super) daemon: DaemonKeys,
+    /// How long what is no longer needed for running is kept.
+    pub(super) retention: RetentionKeys,
+    /// Tuning of the embedded store.
+    pub(super) store: StoreKeys,
+    /// Plugins: what sessions run. At least one is needed.
+    pub(super) plugins: BTreeMap<String, PluginKeys>,
+    /// Model providers: any server that speaks OpenAI's chat completions.
+    pub(super) llm: BTreeMap<String, LlmKeys>,
+    /// Tool servers: any server that speaks MCP, started by `command` or reached at `url`.
+    pub(super) mcp: BTreeMap<String, McpKeys>,
+}
+
+/// The daemon itself.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DaemonKeys {
+    /// The address to listen on, or a list of them. Beyond loopback only with a token.
+    pub(super) listen: Listen,
+    /// The folder of all durable state, relative to this file. It cannot change while the daemon
+    /// runs.
+    pub(super) data_dir: PathBuf,
+    /// How long a drain waits for steps in flight before it cuts them.
+    pub(super) shutdown_grace_period: Time,
+    /// How long the service manager waits for the daemon to stop before it kills it (systemd's
+    /// `TimeoutStopSec`, Kubernetes' `terminationGracePeriodSeconds`, `docker stop -t`). Must
+    /// exceed the grace period.
+    pub(super) stop_timeout: Time,
+    /// What a change of this file does: `auto` applies what can be applied at once and restarts
+    /// for the rest, `restart` restarts for every change, `ignore` waits for `abide restart`.
+    pub(super) on_config_change: OnConfigChange,
+    /// The environment variable that holds the API's bearer token.
+    pub(super) token_env: Option<String>,
+    /// The file that holds the API's bearer token, relative to this file.
+    pub(super) token_file: Option<PathBuf>,
+    /// A session without open work is told of a restart if it ended a turn within this time
+    /// before it.
+    pub(super) notice_window: Time,
+    /// How long a new worker must serve before it counts as good.
+    pub(super) probation: Time,
+    /// The least severe level that is logged.
+    pub(super) log_level: LogLevel,
+    /// How log lines are written.
+    pub(super) log_format: LogFormat,
+    /// Names that clients may use in `Host`, besides the addresses listened on and `localhost`.
+    pub(super) allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call the API, like `https://console.example`.
+    pub(super) allowed_origins: Vec<String>,
+    /// Turns that may be in flight at a time, over all sessions; further ones wait.
+    pub(super) turns_max: u32,
+    /// How long a session that does nothing is held in memory.
+    pub(super) resident_idle: Time,
+}
+
+impl Default for DaemonKeys {
+    fn default() -> Self {
+        Self {
+            listen: Listen::default(),
+            data_dir: "data".into(),
+            shutdown_grace_period: Time::secs(20),
+            stop_timeout: Time::secs(90),
+            on_config_change: OnConfigChange::Auto,
+            token_env: None,
+            token_file: None,
+            notice_window: Time::secs(3600),
+            probation: Time::secs(10),
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            turns_max: 1000,
+            resident_idle: Time::secs(60),
+        }
+    }
+}
+
+/// What a change of the configuration file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum OnConfigChange {
+    /// Applied at once where that is possible, else by a restart.
+    Auto,
+    /// Every change restarts.
+    Restart,
+    /// Nothing happens until somebody asks for a restart.
+    Ignore,
+}
+
+/// The least severe level that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What failed.
+    Error,
+    /// And what is odd.
+    Warn,
+    /// And what an operator follows.
+    Info,
+    /// And what a developer follows.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How long what is no longer needed for running is kept.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RetentionKeys {
+    /// Events kept per session; older ones are trimmed.
+    pub(super) events: u64,
+    /// How long an idempotency key is known. At least 24 hours.
+    pub(super) keys: Time,
+    /// Dead letters kept per session; the oldest go first.
+    pub(super) dead_letters: u64,
+}
+
+impl Default for RetentionKeys {
+    fn default() -> Self {
+        let Retention {
+            events,
+            keys,
+            dead_letters,
+        } = Retention::default();
+        Self {
+            events,
+            keys: Time(keys),
+            dead_letters,
+        }
+    }
+}
+
+/// Tuning of the embedded store.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StoreKeys {
+    /// The write-ahead log's size at which it is flushed. A larger one slows down the start after
+    /// a crash.
+    pub(super) wal: Size,
+    /// Memory for blocks read from disk.
+    pub(super) cache: Size,
+}
+
+impl Default for StoreKeys {
+    fn default() -> Self {
+        Self {
+            wal: Size(8 << 20),
+            cache: Size(32 << 20),
+        }
+    }
+}
+
+/// A plugin.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PluginKeys {
+    /// Its WebAssembly component, relative to this file.
+    pub(super) path: PathBuf,
+    /// What it may reach outside its session. Nothing by default.
+    #[serde(default)]
+    pub(super) capabilities: CapabilityKeys,
+    /// What each of its sessions may use.
+    #[serde(default)]
+    pub(super) limits: LimitKeys,
+}
+
+/// What a plugin may reach outside its sessions: names, or patterns with `*`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CapabilityKeys {
+    /// Model providers, by the name of their `[llm.NAME]`.
+    pub(super) llm: Vec<String>,
+    /// Tools, by name.
+    pub(super) tools: Vec<String>,
+    /// Hosts for outgoing HTTP.
+    pub(super) http: Vec<String>,
+}
+
+/// What each session of a plugin may use.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitKeys {
+    /// Linear memory of a guest, all its memories together.
+    pub(super) memory: Size,
+    /// A turn's time, from its beginning to its snapshot, steps included.
+    pub(super) turn_timeout: Time,
+    /// The time of one step (a model's answer, a tool's, an HTTP response).
+    pub(super) step_timeout: Time,
+    /// A snapshot's data, without its header.
+    pub(super) snapshot: Size,
+    /// A message's text.
+    pub(super) message: Size,
+    /// The arguments a session is created with.
+    pub(super) args: Size,
+    /// Messages that wait for their turn.
+    pub(super) inbox: u32,
+    /// Events (texts and custom events) that one turn may emit.
+    pub(super) events: u32,
+    /// One event's text or data; also a step's result.
+    pub(super) event: Size,
+    /// Timers set at a time.
+    pub(super) timers: u32,
+    /// Log lines of one turn; further ones are dropped and counted.
+    pub(super) log_lines: u32,
+    /// Steps of one turn.
+    pub(super) steps: u32,
+}
+
+impl Default for LimitKeys {
+    fn default() -> Self {
+        let Limits {
+            memory_bytes,
+            turn_timeout,
+            step_timeout,
+            snapshot_bytes,
+            message_bytes,
+            args_bytes,
+            inbox,
+            events,
+            event_bytes,
+            timers,
+            log_lines,
+            steps,
+        } = Limits::default();
+        Self {
+            memory: Size(memory_bytes),
+            turn_timeout: Time(turn_timeout),
+            step_timeout: Time(step_timeout),
+            snapshot: Size(snapshot_bytes),
+            message: Size(message_bytes),
+            args: Size(args_bytes),
+            inbox,
+            events,
+            event: Size(event_bytes),
+            timers,
+            log_lines,
+            steps,
+        }
+    }
+}
+
+/// A model provider.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LlmKeys {
+    /// Where its API begins, like `http://127.0.0.1:8080/v1`.
+    pub(super) base_url: String,
+    /// The model to ask for where a guest names none.
+    pub(super) model: String,
+    /// The environment variable that holds its API key.
+    #[serde(default)]
+    pub(super) api_key_env: Option<String>,
+    /// The file that holds its API key, relative to this file.
+    #[serde(default)]
+    pub(super) api_key_file: Option<PathBuf>,
+    /// How long a connection may take to come about.
+    #[serde(default = "LlmKeys::connect_timeout")]
+    pub(super) connect_timeout: Time,
+    /// How long the server may say nothing, before and within an answer.
+    #[serde(default = "LlmKeys::idle_timeout")]
+    pub(super) idle_timeout: Time,
+    /// How often a request that failed before its answer began is sent again.
+    #[serde(default = "LlmKeys::retries")]
+    pub(super) retries: u32,
+}
+
+impl LlmKeys {
+    fn connect_timeout() -> Time {
+        Time::secs(10)
+    }
+    fn idle_timeout() -> Time {
+        Time::secs(120)
+    }
+    fn retries() -> u32 {
+        2
+    }
+}
+
+/// A tool server.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct McpKeys {
+    /// The program to start, then its arguments; it runs in this file's folder.
+    pub(super) command: Vec<String>,
+    /// Where the server is, instead of `command`.
+    pub(super) url: Option<String>,
+    /// What the program finds in its environment: its variable's name, then the name of the
+    /// daemon's variable that holds the value.
+    pub(super) env: BTreeMap<String, String>,
+    /// The environment variable that holds the bearer token for `url`.
+    pub(super) token_env: Option<String>,
+    /// The file that holds the bearer token for `url`, relative to this file.
+    pub(super) token_file: Option<PathBuf>,
+    /// How long the server may take to become usable.
+    pub(super) start_timeout: Time,
+    /// How long one call of a tool may take.
+    pub(super) call_timeout: Time,
+    /// Tools, by name or pattern, that are called only once a human has approved.
+    pub(super) ask: Vec<String>,
+}
+
+impl Default for McpKeys {
+    fn default() -> Self {
+        Self {
+            command: Vec::new(),
+            url: None,
+            env: BTreeMap::new(),
+            token_env: None,
+            token_file: None,
+            start_timeout: Time::secs(30),
+            call_timeout: Time::secs(60),
+            ask: Vec::new(),
+        }
+    }
+}
+
+/// The JSON Schema of the configuration file.
+pub(super) static SCHEMA: LazyLock<serde_json::Value> =
+    LazyLock::new(|| schemars::schema_for!(File).to_value());
+
+/// A node of the schema with its reference, if it is one, followed.
+pub(super) fn resolve(node: &serde_json::Value) -> &serde_json::Value {
+    let reference = node.get("$ref").or_else(|| {
+        let alternatives = node.get("anyOf")?.as_array()?;
+        alternatives.iter().find_map(|one| one.get("$ref"))
+    });
+    reference
+        .and_then(|reference| reference.as_str()?.strip_prefix('#'))
+        .and_then(|pointer| SCHEMA.pointer(pointer))
+        .unwrap_or(node)
+}

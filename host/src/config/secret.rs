@@ -1,0 +1,166 @@
+//! Secrets: named in the configuration by a variable or a file, read where they are used, and
+//! never shown.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+/// Environment variables, by name.
+pub type Env = BTreeMap<String, String>;
+
+/// The longest secret, in bytes.
+const SECRET_MAX_BYTES: u64 = 64 << 10;
+
+/// The process's environment, without variables that are not UTF-8.
+pub fn process_env() -> Env {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// Where a secret is.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SecretRef {
+    /// The environment variable that holds it.
+    Env(String),
+    /// The file that holds it.
+    File(PathBuf),
+}
+
+/// A secret. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// Why a secret cannot be used. Never tells anything of its value.
+#[derive(Debug, thiserror::Error)]
+pub enum BadSecret {
+    /// No such variable.
+    #[error("{} is not set", variable(.0))]
+    Unset(String),
+    /// The file cannot be read.
+    #[error("file `{}` cannot be read ({reason})", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// Nothing in it but white space.
+    #[error("{0} is empty")]
+    Empty(SecretRef),
+    /// It could not be sent in a header.
+    #[error("{0} holds control characters or more than {SECRET_MAX_BYTES} bytes")]
+    Unusable(SecretRef),
+}
+
+impl SecretRef {
+    /// The secret, as it is now.
+    ///
+    /// # Errors
+    /// Where it is missing, empty, or cannot be a header's value.
+    pub fn read(&self, env: &Env) -> Result<Secret, BadSecret> {
+        let text = match self {
+            Self::Env(name) => env
+                .get(name)
+                .cloned()
+                .ok_or_else(|| BadSecret::Unset(name.clone()))?,
+            Self::File(file) => {
+                let mut text = String::new();
+                std::fs::File::open(file)
+                    .and_then(|open| open.take(SECRET_MAX_BYTES + 1).read_to_string(&mut text))
+                    .map_err(|reason| BadSecret::Unreadable {
+                        file: file.clone(),
+                        reason,
+                    })?;
+                text
+            }
+        };
+        let secret = text.trim();
+        if secret.is_empty() {
+            return Err(BadSecret::Empty(self.clone()));
+        }
+        if secret.len() as u64 > SECRET_MAX_BYTES || secret.chars().any(char::is_control) {
+            return Err(BadSecret::Unusable(self.clone()));
+        }
+        Ok(Secret(secret.to_owned()))
+    }
+}
+
+impl fmt::Debug for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => f.write_str(&variable(name)),
+            Self::File(file) => write!(f, "file `{}`", file.display()),
+        }
+    }
+}
+
+impl Secret {
+    /// Its value, for the one place that sends or compares it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A variable for humans. Where somebody wrote the secret itself in place of its variable's name,
+/// it must not reach a log: only what is written like a constant is shown.
+fn variable(name: &str) -> String {
+    if is_constant_case(name) {
+        format!("environment variable `{name}`")
+    } else {
+        "the environment variable it names".to_owned()
+    }
+}
+
+/// Whether `name` is written like most variables: `OPENAI_API_KEY`.
+pub(super) fn is_constant_case(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// Whether a variable can have this name.
+pub(super) fn is_variable_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_trimmed_and_never_shown() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let file = dir.path().join("key");
+        std::fs::write(&file, "hunter2\n").expect("writes");
+        let secret = SecretRef::File(file).read(&Env::new()).expect("reads");
+        assert_eq!(secret.expose(), "hunter2");
+        assert!(!format!("{secret:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_key_written_in_place_of_a_name_is_not_repeated() {
+        let error = SecretRef::Env("abcdef0123".to_owned()).read(&Env::new());
+        assert!(!error.expect_err("unset").to_string().contains("abcdef"));
+        let error = SecretRef::Env("MY_KEY".to_owned()).read(&Env::new());
+        assert_eq!(
+            error.expect_err("unset").to_string(),
+            "environment variable `MY_KEY` is not set"
+        );
+    }
+}

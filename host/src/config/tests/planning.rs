@@ -1,0 +1,193 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::super::{Class, Plan, Verdict, plan};
+use super::{parsed, with_echo};
+
+fn planned(old: &str, new: &str) -> Plan {
+    plan(&parsed(old), &parsed(new), &BTreeSet::new())
+}
+
+/// The keys and classes of a plan.
+fn keys(plan: &Plan) -> Vec<(&str, Class)> {
+    plan.changes
+        .iter()
+        .map(|change| (change.key.as_str(), change.class))
+        .collect()
+}
+
+#[test]
+fn the_same_meaning_is_no_change() {
+    let old =
+        with_echo("[daemon]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\nprobation = \"60s\"");
+    for new in [
+        format!("# a comment\n{old}\n\n"),
+        with_echo("daemon = { probation = \"1m\", listen = [\"127.0.0.1:2\", \"127.0.0.1:1\"] }"),
+        old.replace("echo.wasm", "./echo.wasm"),
+        format!("{old}[plugins.echo.limits]\nmemory = 67108864\n"),
+    ] {
+        let plan = planned(&old, &new);
+        assert_eq!(plan.verdict, Verdict::Nothing, "{new}: {:?}", plan.changes);
+    }
+}
+
+#[test]
+fn changes_are_classed() {
+    let base =
+        with_echo("[llm.a]\nbase_url = \"http://x\"\nmodel = \"m\"\n[mcp.f]\nurl = \"http://x\"");
+    let daemon = |key: &str| format!("[daemon]\n{key}\n{base}");
+    let cases = [
+        (
+            daemon("log_level = \"debug\""),
+            "daemon.log_level",
+            Class::Hot,
+        ),
+        (
+            daemon("shutdown_grace_period = \"5s\""),
+            "daemon.shutdown_grace_period",
+            Class::Hot,
+        ),
+        (
+            daemon("listen = \"127.0.0.1:9\""),
+            "daemon.listen",
+            Class::Restart,
+        ),
+        (daemon("token_env = \"T\""), "daemon.token", Class::Restart),
+        (
+            daemon("data_dir = \"other\""),
+            "daemon.data_dir",
+            Class::Fixed,
+        ),
+        (
+            format!("{base}[plugins.echo.limits]\ninbox = 1\n"),
+            "plugins.echo.limits.inbox",
+            Class::Hot,
+        ),
+        (
+            format!("{base}[plugins.echo.capabilities]\nhttp = [\"x\"]\n"),
+            "plugins.echo.capabilities.http",
+            Class::Restart,
+        ),
+        (
+            format!("{base}[plugins.b]\npath = \"b.wasm\"\n"),
+            "plugins.b",
+            Class::Restart,
+        ),
+        (
+            base.replace("echo.wasm", "b.wasm"),
+            "plugins.echo.path",
+            Class::Restart,
+        ),
+        (
+            format!("{base}[store]\nwal = \"16MiB\"\n"),
+            "store.wal",
+            Class::Restart,
+        ),
+        (
+            format!("{base}[retention]\nevents = 5\n"),
+            "retention.events",
+            Class::Hot,
+        ),
+        (base.replace("\"m\"", "\"n\""), "llm.a.model", Class::Hot),
+        (base.replace("[llm.a]", "[llm.b]"), "llm.a", Class::Hot),
+        (
+            base.replace("[mcp.f]", "[mcp.f]\nask = [\"*\"]"),
+            "mcp.f.ask",
+            Class::Hot,
+        ),
+        (
+            base.replace("[mcp.f]\nurl = \"http://x\"", "[mcp.f]\ncommand = [\"x\"]"),
+            "mcp.f",
+            Class::Hot,
+        ),
+    ];
+    for (new, key, class) in cases {
+        let plan = planned(&base, &new);
+        assert!(
+            keys(&plan).contains(&(key, class)),
+            "{key}: {:?}",
+            plan.changes
+        );
+        match (&plan.verdict, class) {
+            (Verdict::Hot, Class::Hot)
+            | (Verdict::Restart, Class::Restart)
+            | (Verdict::Refused(_), Class::Fixed) => {}
+            (verdict, _) => panic!("{key}: {verdict:?}"),
+        }
+        // And back again: a change has the same class in both directions.
+        assert!(
+            keys(&planned(&new, &base)).contains(&(key, class)),
+            "{key} back"
+        );
+    }
+}
+
+#[test]
+fn another_data_folder_is_refused_with_a_remedy() {
+    let plan = planned(
+        &with_echo(""),
+        &with_echo("[daemon]\ndata_dir = \"new\"\nlog_level = \"warn\""),
+    );
+    let Verdict::Refused(reasons) = &plan.verdict else {
+        panic!("{plan:?}");
+    };
+    let [reason] = reasons.as_slice() else {
+        panic!("{reasons:?}");
+    };
+    let told = reason.to_string();
+    for part in [
+        "daemon.data_dir",
+        "/etc/abide/data -> /etc/abide/new",
+        "put the old value back",
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+}
+
+#[test]
+fn new_bytes_in_named_files_are_changes() {
+    let text = with_echo(
+        "[daemon]\ntoken_file = \"token\"\n[llm.a]\nbase_url = \"http://x\"\nmodel = \"m\"\napi_key_file = \"key\"",
+    );
+    let config = parsed(&text);
+    let changed = |file: &str| {
+        let changed = BTreeSet::from([PathBuf::from("/etc/abide").join(file)]);
+        plan(&config, &config, &changed)
+    };
+    assert_eq!(
+        keys(&changed("echo.wasm")),
+        [("plugins.echo.path", Class::Restart)]
+    );
+    assert_eq!(keys(&changed("token")), [("daemon.token", Class::Restart)]);
+    assert_eq!(keys(&changed("key")), [("llm.a.api_key", Class::Hot)]);
+    assert_eq!(changed("other").verdict, Verdict::Nothing);
+    let shown = changed("echo.wasm").changes[0].to_string();
+    assert_eq!(shown, "plugins.echo.path: new content");
+}
+
+#[test]
+fn removed_plugins_are_named() {
+    let both = with_echo("[plugins.b]\npath = \"b.wasm\"");
+    let plan = planned(&both, &with_echo(""));
+    assert_eq!(plan.removed_plugins(), ["b"]);
+    assert_eq!(plan.verdict, Verdict::Restart);
+    assert_eq!(planned(&with_echo(""), &both).removed_plugins(), [""; 0]);
+}
+
+#[test]
+fn plans_show_no_secrets() {
+    let old = with_echo(
+        "[mcp.f]\ncommand = [\"x\", \"--key=hunter2\"]\n[mcp.g]\nurl = \"http://x?key=hunter2\"",
+    );
+    let plan = planned(
+        &old,
+        &old.replace("hunter2", "hunter3")
+            .replace("http://x", "http://y"),
+    );
+    assert_eq!(plan.changes.len(), 2);
+    let shown = format!(
+        "{plan:?}{}",
+        serde_json::to_string(&plan).expect("serializes")
+    );
+    assert!(!shown.contains("hunter"), "{shown}");
+}

@@ -1,0 +1,173 @@
+//! Why a guest's call has no result, in words that name the remedy.
+
+use bytesize::ByteSize;
+use wasmtime::{Trap, WasmBacktrace};
+
+use super::log::cut;
+use super::runtime::{EngineError, STACK_MAX_BYTES};
+use super::state::State;
+use crate::domain::{Failure, FailureCode, Limits};
+
+/// The longest reason that is kept of a guest's own words, in bytes.
+const REASON_MAX_BYTES: usize = 4 << 10;
+/// Functions that a trap's text names.
+const FRAMES_MAX: usize = 5;
+/// The longest function name shown, in bytes.
+const FRAME_MAX_BYTES: usize = 120;
+
+/// Why a call of the engine gave nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum GuestFailure {
+    /// The guest failed; it would fail again in the same way.
+    #[error("{0}")]
+    Failed(Failure),
+    /// The guest could not be restored from its snapshot.
+    #[error("{text}")]
+    Restore {
+        /// For humans.
+        text: String,
+        /// The schema that the snapshot carries, where the guest says that it is too new for it.
+        newer_schema: Option<u32>,
+    },
+    /// The guest is not to blame.
+    #[error(transparent)]
+    Host(#[from] EngineError),
+}
+
+/// An end that a host function makes to a call.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Stop {
+    /// The guest's own doing.
+    #[error("{0}")]
+    Guest(Failure),
+    /// Not the guest's doing.
+    #[error(transparent)]
+    Host(EngineError),
+}
+
+/// Whose limits were in force.
+pub(super) struct Blame<'a> {
+    pub(super) plugin: &'a str,
+    pub(super) limits: &'a Limits,
+}
+
+impl Blame<'_> {
+    /// The guest went over a limit.
+    pub(super) fn limit(&self, key: &str, what: &str) -> Failure {
+        let plugin = self.plugin;
+        Failure {
+            code: FailureCode::Limit,
+            text: format!("{what}; see plugins.{plugin}.limits.{key}"),
+        }
+    }
+
+    /// The turn took too long.
+    pub(super) fn timeout(&self) -> Failure {
+        let (plugin, timeout) = (self.plugin, self.limits.turn_timeout);
+        Failure {
+            code: FailureCode::Timeout,
+            text: format!(
+                "the guest did not end within {}, which is `limits.turn_timeout`; \
+                 raise plugins.{plugin}.limits.turn_timeout if it needs longer",
+                humantime::format_duration(timeout)
+            ),
+        }
+    }
+
+    /// The guest returned an error of its own.
+    pub(super) fn guest(&self, mut text: String) -> Failure {
+        cut(&mut text, REASON_MAX_BYTES);
+        Failure {
+            code: FailureCode::Guest,
+            text,
+        }
+    }
+
+    /// What an error of wasmtime's means.
+    pub(super) fn explain(&self, error: &wasmtime::Error, state: &State) -> GuestFailure {
+        if let Some(stop) = error.downcast_ref::<Stop>() {
+            return match stop.clone() {
+                Stop::Guest(failure) => GuestFailure::Failed(failure),
+                Stop::Host(error) => GuestFailure::Host(error),
+            };
+        }
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            return GuestFailure::Host(EngineError::Exhausted(error.to_string()));
+        }
+        if state.budget.memory_was_refused() {
+            let memory = ByteSize(self.limits.memory_bytes);
+            let what = format!(
+                "the guest wanted more memory than the {memory} that `limits.memory` allows, and \
+                 gave up ({})",
+                reason(error)
+            );
+            return GuestFailure::Failed(self.limit("memory", &what));
+        }
+        let code = match error.downcast_ref::<Trap>() {
+            Some(Trap::StackOverflow) => FailureCode::Limit,
+            _ => FailureCode::Trap,
+        };
+        let mut text = reason(error);
+        if code == FailureCode::Limit {
+            let stack = ByteSize(STACK_MAX_BYTES as u64);
+            text.push_str(&format!(
+                " (of {stack}, which no key changes: recurse less)"
+            ));
+        }
+        text.push_str(&backtrace(error));
+        if let Some(words) = state.log.last_words() {
+            text.push_str(&format!("; its last words: {words}"));
+        }
+        GuestFailure::Failed(Failure { code, text })
+    }
+}
+
+/// The reason alone, without the backtrace.
+fn reason(error: &wasmtime::Error) -> String {
+    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        return format!("the guest exited with status {}", exit.0);
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        let trap = trap.to_string();
+        return format!(
+            "the guest trapped: {}",
+            trap.trim_start_matches("wasm trap: ")
+        );
+    }
+    let mut text = error.root_cause().to_string();
+    cut(&mut text, REASON_MAX_BYTES);
+    text
+}
+
+/// The innermost functions, by name; those of a language's own machinery for dying are passed over
+/// where others follow.
+fn backtrace(error: &wasmtime::Error) -> String {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return String::new();
+    };
+    let names: Vec<_> = backtrace.frames().iter().map(name).collect();
+    let dying = names.iter().take_while(|name| is_machinery(name)).count();
+    let from = if dying < names.len() { dying } else { 0 };
+    let names: Vec<_> = names.into_iter().skip(from).take(FRAMES_MAX).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(" in {}", names.join(" < "))
+}
+
+fn name(frame: &wasmtime::FrameInfo) -> String {
+    let Some(name) = frame.func_name() else {
+        return format!("function {}", frame.func_index());
+    };
+    let mut name = format!("{:#}", rustc_demangle::demangle(name));
+    cut(&mut name, FRAME_MAX_BYTES);
+    name
+}
+
+fn is_machinery(name: &str) -> bool {
+    let of = |part: &str| name.starts_with(part) || name.starts_with(&format!("<{part}"));
+    name == "abort"
+        || ["std::", "core::", "alloc::", "__rustc"]
+            .into_iter()
+            .any(of)
+}

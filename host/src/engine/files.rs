@@ -1,0 +1,35 @@
+//! Files that are whole or not there.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// Writes `parts` as the file `name` of `folder`: synced, then renamed into place, then the folder
+/// synced, so that after a crash the file is the old one or the new one.
+pub(super) fn write_whole(folder: &Path, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+    // Two workers may write the same file during a restart, each under a name of its own.
+    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
+    let written = (|| {
+        let mut file = File::create(&temporary)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        fs::rename(&temporary, folder.join(name))?;
+        File::open(folder)?.sync_all()
+    })();
+    if written.is_err() {
+        // What is left of a failed attempt is of no use, and may not even be there.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// The file's bytes, or none if there is no such file.
+pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,268 @@
+//! One call of a guest: instantiate, restore, turn, snapshot, drop. No instance outlives a call.
+
+use std::future::Future;
+
+use tokio::sync::mpsc;
+use wasmtime::Store;
+
+use super::bindings::Plugin;
+use super::bindings::abide::session::types;
+use super::convert;
+use super::failure::{Blame, GuestFailure};
+use super::job::{Job, Product};
+use super::runtime::Engine;
+use super::state::State;
+use super::steps::StepCall;
+use crate::domain::{Failure, Message, Notice, Snapshot};
+
+impl Engine {
+    /// A new session's first state: `open`, then `snapshot`.
+    pub async fn open(&self, job: &Job) -> Result<Product, GuestFailure> {
+        self.within(job, async {
+            let mut guest = Guest::start(self, job).await?;
+            guest.open().await?;
+            guest.snapshot().await
+        })
+        .await
+    }
+
+    /// One turn: `restore`, then `turn` on the notice (where there is one) and the input, then
+    /// `snapshot`. Steps go to `steps`. Dropping the future cuts the turn; nothing remains of it.
+    pub async fn turn(
+        &self,
+        job: &Job,
+        snapshot: &Snapshot,
+        notice: Option<&Notice>,
+        input: Vec<Message>,
+        steps: mpsc::Sender<StepCall>,
+    ) -> Result<Product, GuestFailure> {
+        self.within(job, async {
+            let mut guest = Guest::start(self, job).await?;
+            guest.restore(snapshot).await?;
+            let notice = notice.map(|notice| convert::recovery_message(notice, job.now));
+            let input: Vec<_> = notice
+                .into_iter()
+                .chain(input.into_iter().map(Into::into))
+                .collect();
+            guest.turn(&input, steps).await?;
+            guest.snapshot().await
+        })
+        .await
+    }
+
+    /// Whether a guest can be restored from a snapshot.
+    pub async fn restore(&self, job: &Job, snapshot: &Snapshot) -> Result<(), GuestFailure> {
+        self.within(job, async {
+            Guest::start(self, job).await?.restore(snapshot).await
+        })
+        .await
+    }
+
+    /// Opens a session that nobody will see, restores its snapshot on a fresh instance and takes
+    /// it again: both must be the same bytes.
+    pub async fn check(&self, job: &Job) -> Result<Product, CheckFailure> {
+        let product = self.open(job).await.map_err(CheckFailure::Open)?;
+        let snapshot = Snapshot {
+            plugin: job.context.plugin.clone(),
+            component: job.component.digest(),
+            schema: product.schema,
+            data: product.data.clone(),
+        };
+        let again = self.within(job, async {
+            let mut guest = Guest::start(self, job).await?;
+            guest.restore(&snapshot).await?;
+            guest.snapshot().await
+        });
+        let again = again.await.map_err(CheckFailure::Restore)?;
+        if (again.schema, &again.data) == (product.schema, &product.data) {
+            return Ok(product);
+        }
+        let pairs = product.data.iter().zip(&again.data);
+        Err(CheckFailure::Unfaithful {
+            schema: product.schema,
+            again_schema: again.schema,
+            bytes: product.data.len(),
+            again_bytes: again.data.len(),
+            same_bytes: pairs.take_while(|(a, b)| a == b).count(),
+        })
+    }
+
+    /// Runs a call on its share of the pool, for as long as a turn may take.
+    async fn within<T>(
+        &self,
+        job: &Job,
+        call: impl Future<Output = Result<T, GuestFailure>>,
+    ) -> Result<T, GuestFailure> {
+        // Waiting for a share is not the guest's time. The call goes before its share does.
+        let _share = self.share(&job.component).await;
+        let call = tokio::time::timeout(job.limits.turn_timeout, call);
+        call.await
+            .unwrap_or_else(|_| Err(GuestFailure::Failed(job.blame().timeout())))
+    }
+}
+
+/// Why a component is not fit to be a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckFailure {
+    /// It does not open.
+    #[error("the session does not open: {0}")]
+    Open(GuestFailure),
+    /// It refuses its own snapshot.
+    #[error("the guest's own snapshot cannot be restored: {0}")]
+    Restore(GuestFailure),
+    /// A restored guest is not what it was.
+    #[error(
+        "the guest forgets: its snapshot (schema {schema}, {bytes} bytes), restored and taken \
+         again, is another (schema {again_schema}, {again_bytes} bytes; the same up to byte \
+         {same_bytes}); put all of its state into it, in a fixed order"
+    )]
+    Unfaithful {
+        /// Of the first snapshot.
+        schema: u32,
+        /// Of the second.
+        again_schema: u32,
+        /// Of the first snapshot.
+        bytes: usize,
+        /// Of the second.
+        again_bytes: usize,
+        /// At the beginning of both.
+        same_bytes: usize,
+    },
+}
+
+impl Job {
+    fn blame(&self) -> Blame<'_> {
+        Blame {
+            plugin: &self.context.plugin,
+            limits: &self.limits,
+        }
+    }
+
+    fn context(&self) -> types::Context {
+        types::Context {
+            session: self.context.session.as_str().to_owned(),
+            plugin: self.context.plugin.clone(),
+            args: self.context.args.clone(),
+        }
+    }
+}
+
+/// A live instance.
+struct Guest<'a> {
+    job: &'a Job,
+    store: Store<State>,
+    plugin: Plugin,
+}
+
+impl<'a> Guest<'a> {
+    async fn start(engine: &Engine, job: &'a Job) -> Result<Self, GuestFailure> {
+        let mut store = Store::new(&engine.0.wasmtime, State::new(job));
+        store.limiter(|state| &mut state.budget);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        match job.component.pre.instantiate_async(&mut store).await {
+            Ok(plugin) => Ok(Self { job, store, plugin }),
+            Err(error) => Err(explain(job, &store, &error)),
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), GuestFailure> {
+        let context = self.job.context();
+        self.store.data_mut().buffer.accept(true);
+        let exports = self.plugin.abide_session_guest();
+        let opened = exports.call_open(&mut self.store, &context).await;
+        self.store.data_mut().buffer.accept(false);
+        self.said(opened)
+    }
+
+    async fn restore(&mut self, snapshot: &Snapshot) -> Result<(), GuestFailure> {
+        let context = self.job.context();
+        let state = types::State {
+            schema: snapshot.schema,
+            data: snapshot.data.clone(),
+        };
+        let exports = self.plugin.abide_session_guest();
+        let restored = exports
+            .call_restore(&mut self.store, &context, &state)
+            .await;
+        let (text, newer_schema) = match restored {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(types::RestoreError::NewerSchema(schema))) => (
+                format!(
+                    "the snapshot has schema {schema}, which this version of the plugin is too \
+                     old to read; go back to the version that wrote it, or to a newer one"
+                ),
+                Some(schema),
+            ),
+            Ok(Err(types::RestoreError::Invalid(text))) => {
+                let reason = self.job.blame().guest(text).text;
+                (format!("the guest refuses its snapshot: {reason}"), None)
+            }
+            Err(error) => match self.explain(&error) {
+                GuestFailure::Failed(Failure { text, .. }) => (
+                    format!("the guest cannot be restored from its snapshot: {text}"),
+                    None,
+                ),
+                other => return Err(other),
+            },
+        };
+        Err(GuestFailure::Restore { text, newer_schema })
+    }
+
+    async fn turn(
+        &mut self,
+        input: &[types::Message],
+        steps: mpsc::Sender<StepCall>,
+    ) -> Result<(), GuestFailure> {
+        let state = self.store.data_mut();
+        state.buffer.accept(true);
+        state.steps.connect(Some(steps));
+        let exports = self.plugin.abide_session_guest();
+        let ended = exports.call_turn(&mut self.store, input).await;
+        let state = self.store.data_mut();
+        state.buffer.accept(false);
+        state.steps.connect(None);
+        self.said(ended)
+    }
+
+    async fn snapshot(mut self) -> Result<Product, GuestFailure> {
+        let exports = self.plugin.abide_session_guest();
+        let taken = exports.call_snapshot(&mut self.store).await;
+        let types::State { schema, data } = taken.map_err(|error| self.explain(&error))?;
+        let (bytes, max) = (data.len(), self.job.limits.snapshot_bytes);
+        if bytes as u64 > max {
+            let what =
+                format!("the guest's snapshot has {bytes} bytes, `limits.snapshot` allows {max}");
+            let failure = self.job.blame().limit("snapshot", &what);
+            return Err(GuestFailure::Failed(failure));
+        }
+        let state = self.store.data_mut();
+        let (outputs, timers) = state.buffer.take();
+        let (logs, logs_dropped) = state.log.take();
+        Ok(Product {
+            outputs,
+            timers,
+            logs,
+            logs_dropped,
+            schema,
+            data,
+        })
+    }
+
+    /// What an export that may fail returned.
+    fn said(&self, result: wasmtime::Result<Result<(), String>>) -> Result<(), GuestFailure> {
+        match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(text)) => Err(GuestFailure::Failed(self.job.blame().guest(text))),
+            Err(error) => Err(self.explain(&error)),
+        }
+    }
+
+    fn explain(&self, error: &wasmtime::Error) -> GuestFailure {
+        explain(self.job, &self.store, error)
+    }
+}
+
+fn explain(job: &Job, store: &Store<State>, error: &wasmtime::Error) -> GuestFailure {
+    job.blame().explain(error, store.data())
+}

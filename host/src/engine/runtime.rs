@@ -1,0 +1,233 @@
+//! The engine: one for a process. Loads components and runs guests, each call on a fresh instance.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use wasmtime::component::{HasSelf, Linker};
+
+use super::bindings::Plugin;
+use super::component::{Component, LoadError, check_kind};
+use super::precompiled::Precompiled;
+use super::state::State;
+use super::{files, pool, wasi};
+use crate::domain::Digest;
+
+/// The call stack of a guest, in bytes. Not a key: it is part of what is compiled.
+pub(super) const STACK_MAX_BYTES: usize = 1 << 20;
+/// How long a guest computes before others get their go.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// What the engine is made with.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// The folder of precompiled components; may be emptied at any time.
+    pub cache_dir: PathBuf,
+    /// The folder of components by digest. Open turns and snapshots depend on them.
+    pub components_dir: PathBuf,
+    /// Guests that run at once; further ones wait. At least 1.
+    pub turns_max: u32,
+}
+
+impl EngineOptions {
+    /// With the default of 1,000 turns at once.
+    pub fn new(cache_dir: impl Into<PathBuf>, components_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            cache_dir: cache_dir.into(),
+            components_dir: components_dir.into(),
+            turns_max: 1000,
+        }
+    }
+}
+
+/// Why the engine cannot do its work; no guest is to blame.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The kernel allows too few mapped regions.
+    #[error(
+        "{turns_max} turns at once take {needed} mapped memory regions, the kernel allows \
+         {allowed}; allow fewer turns, or raise the sysctl vm.max_map_count"
+    )]
+    Maps {
+        /// Turns asked for.
+        turns_max: u32,
+        /// Regions they take.
+        needed: u64,
+        /// Regions allowed.
+        allowed: u64,
+    },
+    /// A folder cannot be made.
+    #[error("cannot make the folder `{path}`: {reason}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The engine cannot be made on this machine.
+    #[error("the WebAssembly engine cannot start: {0}")]
+    Start(String),
+    /// The pool is exhausted, though turns wait for their share of it.
+    #[error("the instance pool is exhausted: {0}; try again")]
+    Exhausted(String),
+    /// A step was answered with the result of another kind of step.
+    #[error("a step `{asked}` was answered with the result of another kind")]
+    WrongReply {
+        /// The step.
+        asked: &'static str,
+    },
+}
+
+/// Loads components and runs guests. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) wasmtime: wasmtime::Engine,
+    linker: Linker<State>,
+    shares: Semaphore,
+    options: EngineOptions,
+    precompiled: Precompiled,
+    /// Components in use, so that one is compiled and held once.
+    loaded: Mutex<HashMap<Digest, Weak<Component>>>,
+}
+
+impl Engine {
+    /// Makes the pool for `turns_max` guests at once. Takes some milliseconds.
+    pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+        for path in [&options.cache_dir, &options.components_dir] {
+            fs::create_dir_all(path).map_err(|error| EngineError::Folder {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+        }
+        let start = |error: wasmtime::Error| EngineError::Start(format!("{error:#}"));
+        let turns_max = options.turns_max.max(1);
+        let wasmtime = wasmtime::Engine::new(&pool::config(turns_max)?).map_err(start)?;
+        let mut linker = Linker::new(&wasmtime);
+        wasi::link(&mut linker).map_err(start)?;
+        Plugin::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(start)?;
+        tick(&wasmtime).map_err(|error| EngineError::Start(error.to_string()))?;
+        Ok(Self(Arc::new(Inner {
+            precompiled: Precompiled::new(options.cache_dir.clone(), &wasmtime),
+            shares: Semaphore::new(turns_max as usize),
+            loaded: Mutex::default(),
+            wasmtime,
+            linker,
+            options,
+        })))
+    }
+
+    /// Compiles a component, or takes it precompiled, and checks it against the contract. Blocks
+    /// for as long as that takes.
+    pub fn load(&self, bytes: &[u8]) -> Result<Arc<Component>, LoadError> {
+        check_kind(bytes)?;
+        let digest = Digest::of(bytes);
+        match self.loaded(digest) {
+            Some(component) => Ok(component),
+            None => self.load_anew(digest, bytes),
+        }
+    }
+
+    fn load_anew(&self, digest: Digest, bytes: &[u8]) -> Result<Arc<Component>, LoadError> {
+        let Inner {
+            wasmtime,
+            linker,
+            precompiled,
+            options,
+            ..
+        } = &*self.0;
+        let size = bytes.len() as u64;
+        let turns_max = options.turns_max.max(1);
+        let link = |compiled| Component::link(linker, &compiled, digest, size, turns_max);
+        let component = match precompiled.load(wasmtime, digest) {
+            Some(compiled) => link(compiled)?,
+            None => {
+                let compiled = wasmtime::component::Component::from_binary(wasmtime, bytes)
+                    .map_err(|error| LoadError::Compile {
+                        reason: format!("{error:#}"),
+                    })?;
+                let component = link(compiled.clone())?;
+                precompiled.keep(digest, &compiled);
+                component
+            }
+        };
+        let component = Arc::new(component);
+        let mut loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|_, component| component.strong_count() > 0);
+        loaded.insert(digest, Arc::downgrade(&component));
+        Ok(component)
+    }
+
+    fn loaded(&self, digest: Digest) -> Option<Arc<Component>> {
+        // The map is whole whatever panicked: each change of it is one call.
+        let loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.get(&digest)?.upgrade()
+    }
+
+    /// Keeps a component's bytes under their digest, synced. Blocks.
+    pub fn keep(&self, bytes: &[u8]) -> Result<Digest, LoadError> {
+        let digest = Digest::of(bytes);
+        let path = self.kept_path(digest);
+        let failed = |error: std::io::Error| LoadError::File {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let kept = files::read(&path).map_err(failed)?;
+        if kept.as_deref() != Some(bytes) {
+            let name = format!("{digest}.wasm");
+            files::write_whole(&self.0.options.components_dir, &name, &[bytes]).map_err(failed)?;
+        }
+        Ok(digest)
+    }
+
+    /// The component that was kept under this digest, if there is one. Blocks.
+    pub fn kept(&self, digest: Digest) -> Result<Option<Arc<Component>>, LoadError> {
+        if let Some(component) = self.loaded(digest) {
+            return Ok(Some(component));
+        }
+        let path = self.kept_path(digest);
+        let read = files::read(&path).map_err(|error| LoadError::File {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let Some(bytes) = read else {
+            return Ok(None);
+        };
+        let found = Digest::of(&bytes);
+        if found != digest {
+            return Err(LoadError::Damaged { path, found });
+        }
+        check_kind(&bytes)?;
+        self.load_anew(digest, &bytes).map(Some)
+    }
+
+    fn kept_path(&self, digest: Digest) -> PathBuf {
+        let name = format!("{digest}.wasm");
+        self.0.options.components_dir.join(name)
+    }
+
+    /// Waits for an instance's share of the pool.
+    pub(super) async fn share(&self, component: &Component) -> SemaphorePermit<'_> {
+        let shares = self.0.shares.acquire_many(component.shares).await;
+        shares.expect("the semaphore is never closed, and no component takes more than it holds")
+    }
+}
+
+/// Lets time pass for guests that compute, for as long as the engine lives.
+fn tick(engine: &wasmtime::Engine) -> std::io::Result<()> {
+    let engine = engine.weak();
+    std::thread::Builder::new()
+        .name("guest-slices".into())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(SLICE);
+            }
+        })?;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Virtual WASI 0.2: all of it is linked, nothing of it is real. Files, sockets, arguments and
+//! environment are wasmtime-wasi's own, with nothing granted; clocks, waiting, randomness and the
+//! standard streams are ours, for theirs touch real time, real entropy and a real terminal.
+
+mod clock;
+mod random;
+mod stdio;
+
+use std::sync::Arc;
+
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::cli::{WasiCli, WasiCliCtx, WasiCliCtxView};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::p2::bindings;
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtx, WasiSocketsCtxView};
+
+pub(super) use clock::Clock;
+use clock::Timeline;
+use random::Entropy;
+use stdio::Stdio;
+
+use super::log::Log;
+use super::state::State;
+
+/// Resources (streams, pollables, errors) that an instance may hold at a time.
+const RESOURCES_MAX: usize = 10_000;
+
+/// The world of one instance.
+pub(super) struct World {
+    table: ResourceTable,
+    clock: Arc<Clock>,
+    log: Arc<Log>,
+    entropy: Entropy,
+    cli: WasiCliCtx,
+    files: WasiFilesystemCtx,
+    sockets: WasiSocketsCtx,
+}
+
+impl World {
+    pub(super) fn new(clock: Arc<Clock>, log: Arc<Log>, seed: u64) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        Self {
+            table,
+            clock,
+            log,
+            entropy: Entropy::new(seed),
+            cli: WasiCliCtx::default(),
+            files: WasiFilesystemCtx::default(),
+            sockets: WasiSocketsCtx::default(),
+        }
+    }
+
+    fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    fn timeline(&mut self) -> Timeline<'_> {
+        Timeline {
+            table: &mut self.table,
+            clock: &self.clock,
+        }
+    }
+
+    fn stdio(&mut self) -> Stdio<'_> {
+        Stdio {
+            table: &mut self.table,
+            log: &self.log,
+        }
+    }
+
+    fn cli(&mut self) -> WasiCliCtxView<'_> {
+        WasiCliCtxView {
+            ctx: &mut self.cli,
+            table: &mut self.table,
+        }
+    }
+
+    fn files(&mut self) -> WasiFilesystemCtxView<'_> {
+        WasiFilesystemCtxView {
+            ctx: &mut self.files,
+            table: &mut self.table,
+        }
+    }
+
+    fn sockets(&mut self) -> WasiSocketsCtxView<'_> {
+        WasiSocketsCtxView {
+            ctx: &mut self.sockets,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Links every interface of `wasi:cli/imports`.
+pub(super) fn link(l: &mut Linker<State>) -> wasmtime::Result<()> {
+    use bindings::{cli, clocks, filesystem, io, random, sockets};
+
+    type Table = HasSelf<ResourceTable>;
+    type Time = Timeline<'static>;
+    type Random = HasSelf<Entropy>;
+
+    io::error::add_to_linker::<_, Table>(l, |s| s.world.table())?;
+    io::streams::add_to_linker::<_, Table>(l, |s| s.world.table())?;
+    io::poll::add_to_linker::<_, Time>(l, |s| s.world.timeline())?;
+    clocks::wall_clock::add_to_linker::<_, Time>(l, |s| s.world.timeline())?;
+    clocks::monotonic_clock::add_to_linker::<_, Time>(l, |s| s.world.timeline())?;
+
+    random::random::add_to_linker::<_, Random>(l, |s| &mut s.world.entropy)?;
+    random::insecure::add_to_linker::<_, Random>(l, |s| &mut s.world.entropy)?;
+    random::insecure_seed::add_to_linker::<_, Random>(l, |s| &mut s.world.entropy)?;
+
+    cli::stdout::add_to_linker::<_, Stdio<'static>>(l, |s| s.world.stdio())?;
+    cli::stderr::add_to_linker::<_, Stdio<'static>>(l, |s| s.world.stdio())?;
+    cli::stdin::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
+    cli::exit::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
+    cli::environment::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
+    cli::terminal_input::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
+    cli::terminal_output::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
+    cli::terminal_stdin::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
+    cli::terminal_stdout::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
+
+    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, |s| s.world.files())?;
+    filesystem::types::add_to_linker::<_, WasiFilesystem>(l, |s| s.world.files())?;
+
+    // Nothing is allowed by default: making a socket and looking up a name are refused before
+    // anything real is touched.
+    let options = sockets::network::LinkOptions::default();
+    sockets::network::add_to_linker::<_, WasiSockets>(l, &options, |s| s.world.sockets())?;
+    sockets::instance_network::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
+    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
+    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
+    sockets::tcp::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
+    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
+    sockets::udp::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
+    Ok(())
+}

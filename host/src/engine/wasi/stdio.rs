@@ -1,0 +1,70 @@
+//! Standard output and error: they go to the log. (Standard input is wasmtime-wasi's own, empty.)
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmtime::component::{HasData, Resource, ResourceTable};
+use wasmtime_wasi::p2::bindings::cli::{stderr, stdout};
+use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamResult};
+
+use crate::engine::log::{Log, Stream};
+
+/// What one write may bring, in bytes.
+const WRITE_MAX_BYTES: usize = 64 << 10;
+
+/// The view of a store's data that makes the streams.
+pub(in crate::engine) struct Stdio<'a> {
+    pub(super) table: &'a mut ResourceTable,
+    pub(super) log: &'a Arc<Log>,
+}
+
+impl HasData for Stdio<'static> {
+    type Data<'a> = Stdio<'a>;
+}
+
+impl Stdio<'_> {
+    fn open(&mut self, stream: Stream) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let log = self.log.clone();
+        let stream: DynOutputStream = Box::new(Logged { log, stream });
+        Ok(self.table.push(stream)?)
+    }
+}
+
+impl stdout::Host for Stdio<'_> {
+    fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        self.open(Stream::Out)
+    }
+}
+
+impl stderr::Host for Stdio<'_> {
+    fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        self.open(Stream::Err)
+    }
+}
+
+/// A stream that is always ready.
+struct Logged {
+    log: Arc<Log>,
+    stream: Stream,
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Logged {
+    async fn ready(&mut self) {}
+}
+
+#[wasmtime_wasi::async_trait]
+impl OutputStream for Logged {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.log.stream(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_MAX_BYTES)
+    }
+}

@@ -1,0 +1,122 @@
+//! Values to bytes and back: MessagePack maps by field name, records with their kind in front.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::domain::{LogPos, Progress, Record};
+
+use super::StoreError;
+
+/// What is kept of a session beside its identity and its queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// The fold, but for its queue.
+    pub progress: Progress,
+    /// How many messages are queued.
+    pub queued: u64,
+    /// The first record that has not been trimmed.
+    pub oldest: LogPos,
+}
+
+/// A value as bytes.
+pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
+    rmp_serde::to_vec_named(value).map_err(|error| StoreError::Encode {
+        what,
+        reason: error.to_string(),
+    })
+}
+
+/// Bytes as a value.
+pub(super) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    rmp_serde::from_slice(bytes).map_err(|error| corrupt(what, error))
+}
+
+/// Bytes that do not mean what they should.
+pub(super) fn corrupt(what: &str, reason: impl ToString) -> StoreError {
+    StoreError::Corrupt {
+        what: what.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+/// A record as bytes: its kind's number, then its map.
+pub(super) fn encode_record(record: &Record) -> Result<Vec<u8>, StoreError> {
+    let (kind, map) = match record {
+        Record::Created(body) => (1_u16, to_map(body)),
+        Record::Received(body) => (2, to_map(body)),
+        Record::Begun(body) => (3, to_map(body)),
+        Record::Ended(body) => (6, to_map(body)),
+        Record::Relabelled(body) => (7, to_map(body)),
+        Record::Faulted(body) => (8, to_map(body)),
+        Record::Resumed(body) => (9, to_map(body)),
+        Record::Discarded(body) => (10, to_map(body)),
+        Record::Requeued(body) => (11, to_map(body)),
+        Record::Closed(body) => (12, to_map(body)),
+    };
+    let mut bytes = map?;
+    bytes[..2].copy_from_slice(&kind.to_le_bytes());
+    Ok(bytes)
+}
+
+/// The map behind two bytes of room for the kind.
+fn to_map<T: Serialize>(body: &T) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::with_capacity(256);
+    bytes.extend([0; 2]);
+    rmp_serde::encode::write_named(&mut bytes, body).map_err(|error| StoreError::Encode {
+        what: "a record",
+        reason: error.to_string(),
+    })?;
+    Ok(bytes)
+}
+
+/// Bytes as a record; `what` says which, should they be none.
+pub(super) fn decode_record(what: impl Fn() -> String, bytes: &[u8]) -> Result<Record, StoreError> {
+    let Some((kind, map)) = bytes.split_first_chunk() else {
+        return Err(corrupt(&what(), "it is shorter than its kind"));
+    };
+    let record = match u16::from_le_bytes(*kind) {
+        1 => rmp_serde::from_slice(map).map(Record::Created),
+        2 => rmp_serde::from_slice(map).map(Record::Received),
+        3 => rmp_serde::from_slice(map).map(Record::Begun),
+        6 => rmp_serde::from_slice(map).map(Record::Ended),
+        7 => rmp_serde::from_slice(map).map(Record::Relabelled),
+        8 => rmp_serde::from_slice(map).map(Record::Faulted),
+        9 => rmp_serde::from_slice(map).map(Record::Resumed),
+        10 => rmp_serde::from_slice(map).map(Record::Discarded),
+        11 => rmp_serde::from_slice(map).map(Record::Requeued),
+        12 => rmp_serde::from_slice(map).map(Record::Closed),
+        kind => return Err(StoreError::NewerRecord { what: what(), kind }),
+    };
+    record.map_err(|error| corrupt(&what(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::{Closed, UnixMillis};
+
+    use super::*;
+
+    #[test]
+    fn records_are_a_kind_and_a_map() {
+        let record = Record::Closed(Closed { at: UnixMillis(5) });
+        let bytes = encode_record(&record).unwrap();
+        assert_eq!(bytes, [12, 0, 0x81, 0xa2, b'a', b't', 5]);
+        assert_eq!(decode_record(|| "it".into(), &bytes), Ok(record));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let newer = decode_record(|| "record 3".into(), &[4, 0, 0x80]).unwrap_err();
+        assert_eq!(
+            newer,
+            StoreError::NewerRecord {
+                what: "record 3".into(),
+                kind: 4
+            }
+        );
+        assert!(newer.to_string().contains("newer version"));
+        for bytes in [&[][..], &[1], &[12, 0], &[12, 0, 0x80], &[12, 0, 0xc1]] {
+            let error = decode_record(|| "record 3".into(), bytes).unwrap_err();
+            assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! RocksDB as the store uses it: its families and options, reads within a range, one synced write.
+
+use std::{path::Path, time::Duration};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactionDecision, DB,
+    DBCompressionType, DBRawIterator, DBRecoveryMode, FlushOptions, LogLevel, Options, ReadOptions,
+    WriteBatch, WriteOptions,
+};
+
+use crate::domain::UnixMillis;
+
+use super::{StoreError, StoreOptions, keys};
+
+/// WAL files kept to be written again: a sync of a file that does not grow takes half the time.
+const WALS_RECYCLED: usize = 2;
+/// Files that RocksDB may hold open.
+const OPEN_FILES: i32 = 512;
+/// The block size, and the size from which a block is worth compressing.
+const BLOCK_BYTES: usize = 16 << 10;
+
+/// A column family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// Counts and restart records.
+    Meta,
+    /// The records of all sessions.
+    Log,
+    /// Their snapshots.
+    Snapshots,
+    /// What is kept of each: identity and progress.
+    Sessions,
+    /// Small projections, told apart by their first byte.
+    Index,
+}
+
+impl Family {
+    const ALL: [Self; 5] = [
+        Self::Meta,
+        Self::Log,
+        Self::Snapshots,
+        Self::Sessions,
+        Self::Index,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Meta => rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
+            Self::Log => "log",
+            Self::Snapshots => "snapshots",
+            Self::Sessions => "sessions",
+            Self::Index => "index",
+        }
+    }
+}
+
+/// One change of an atomic batch.
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    /// Sets a key.
+    Put(Family, Vec<u8>, Vec<u8>),
+    /// Removes a key.
+    Delete(Family, Vec<u8>),
+    /// Removes all keys from the first to before the second.
+    DeleteRange(Family, Vec<u8>, Vec<u8>),
+}
+
+impl Op {
+    /// About what it costs to write.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Put(_, key, value) => key.len() + value.len() + 8,
+            Self::Delete(_, key) => key.len() + 8,
+            Self::DeleteRange(_, from, to) => from.len() + to.len() + 8,
+        }
+    }
+}
+
+/// An open database.
+pub(super) struct Db {
+    db: DB,
+}
+
+impl Db {
+    /// Opens the one at `path`; creates it if `create`.
+    pub(super) fn open(
+        path: &Path,
+        create: bool,
+        options: &StoreOptions,
+    ) -> Result<Self, rocksdb::Error> {
+        let cache = Cache::new_lru_cache(options.cache_bytes);
+        let families = Family::ALL.map(|family| {
+            let options = family_options(family, &cache, options);
+            ColumnFamilyDescriptor::new(family.name(), options)
+        });
+        let db = DB::open_cf_descriptors(&db_options(create, options)?, path, families)?;
+        Ok(Self { db })
+    }
+
+    fn family(&self, family: Family) -> &ColumnFamily {
+        self.db
+            .cf_handle(family.name())
+            .expect("every family is named when the database is opened")
+    }
+
+    /// A value.
+    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db
+            .get_cf(self.family(family), key)
+            .map_err(|error| StoreError::read(&error))
+    }
+
+    /// The keys from `first` to before `bound`; the caller seeks.
+    pub(super) fn range(&self, family: Family, first: &[u8], bound: &[u8]) -> DBRawIterator<'_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(first);
+        options.set_iterate_upper_bound(bound);
+        self.db.raw_iterator_cf_opt(self.family(family), options)
+    }
+
+    /// Calls `each` with the entries from `first` to before `bound` until it returns false.
+    pub(super) fn scan(
+        &self,
+        family: Family,
+        first: &[u8],
+        bound: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut entries = self.range(family, first, bound);
+        entries.seek_to_first();
+        while let Some((key, value)) = entries.item() {
+            if !each(key, value)? {
+                return Ok(());
+            }
+            entries.next();
+        }
+        entries.status().map_err(|error| StoreError::read(&error))
+    }
+
+    /// Writes all of `ops` or none, and returns when they are synced.
+    pub(super) fn write<'a>(
+        &self,
+        ops: impl IntoIterator<Item = &'a Op>,
+    ) -> Result<(), rocksdb::Error> {
+        let mut batch = WriteBatch::default();
+        for op in ops {
+            match op {
+                Op::Put(family, key, value) => batch.put_cf(self.family(*family), key, value),
+                Op::Delete(family, key) => batch.delete_cf(self.family(*family), key),
+                Op::DeleteRange(family, from, to) => {
+                    batch.delete_range_cf(self.family(*family), from, to);
+                }
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.db.write_opt(batch, &options)
+    }
+
+    /// Moves what the WAL holds into tables, so that the next opening has nothing to replay.
+    pub(super) fn flush(&self) -> Result<(), rocksdb::Error> {
+        let families = Family::ALL.map(|family| self.family(family));
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cfs_opt(&families, &options)
+    }
+
+    /// Ends what runs in the background, so that closing waits for nothing long.
+    pub(super) fn stop_background_work(&self) {
+        self.db.cancel_all_background_work(true);
+    }
+}
+
+fn db_options(create: bool, options: &StoreOptions) -> Result<Options, rocksdb::Error> {
+    // The one option without a setter. What the WAL holds after a kill stays there, bounded by
+    // its cap, instead of being flushed before anybody is served.
+    let mut db = Options::default().get_options_from_string("avoid_flush_during_recovery=true")?;
+    db.create_if_missing(create);
+    db.create_missing_column_families(create);
+    // After the power fails, the WAL is good up to its first damaged record, which nobody has
+    // been told of; of the modes it is also the one that allows recycling.
+    db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    db.set_recycle_log_file_num(WALS_RECYCLED);
+    db.set_max_total_wal_size(options.wal_bytes);
+    db.set_db_write_buffer_size(options.memtable_bytes);
+    db.set_max_open_files(OPEN_FILES);
+    db.set_skip_stats_update_on_db_open(true);
+    db.set_max_background_jobs(2);
+    db.set_stats_dump_period_sec(0);
+    db.set_stats_persist_period_sec(0);
+    db.set_log_level(LogLevel::Warn);
+    db.set_keep_log_file_num(2);
+    db.set_max_log_file_size(1 << 20);
+    db.set_max_manifest_file_size(4 << 20);
+    Ok(db)
+}
+
+fn family_options(family: Family, cache: &Cache, options: &StoreOptions) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(BLOCK_BYTES);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    if matches!(family, Family::Sessions | Family::Index) {
+        table.set_bloom_filter(10.0, false);
+    }
+    let mut cf = Options::default();
+    cf.set_block_based_table_factory(&table);
+    cf.set_write_buffer_size(options.memtable_bytes);
+    cf.set_compression_type(match family {
+        Family::Log | Family::Snapshots => DBCompressionType::Lz4,
+        Family::Meta | Family::Sessions | Family::Index => DBCompressionType::None,
+    });
+    if family == Family::Index {
+        let lifetime = options.retention.keys;
+        cf.set_compaction_filter(c"expired-keys", move |_, key, value| {
+            match key.first() == Some(&keys::kind::KEY) && expired(value, lifetime) {
+                true => CompactionDecision::Remove,
+                false => CompactionDecision::Keep,
+            }
+        });
+    }
+    cf
+}
+
+/// Whether what is known of an idempotency key has outlived its `lifetime`.
+pub(super) fn expired(value: &[u8], lifetime: Duration) -> bool {
+    let Some((at, _)) = value.split_first_chunk() else {
+        return false;
+    };
+    let age = UnixMillis::now().since(UnixMillis(u64::from_be_bytes(*at)));
+    u128::from(age) > lifetime.as_millis()
+}

@@ -1,0 +1,142 @@
+//! The handle that everybody shares, and what stands behind it.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc::sync_channel,
+    },
+    thread::JoinHandle,
+};
+
+use crate::domain::SessionId;
+
+use super::{
+    StoreError, StoreOptions,
+    db::Db,
+    flight::Flights,
+    queue::{Job, Queue},
+};
+
+/// The store. Clones are the same store; it closes with [`Store::close`], or when the last of
+/// them is dropped.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What all handles share. Dropping it closes the store.
+pub(super) struct Inner {
+    pub core: Arc<Core>,
+    pub writer: Mutex<Option<JoinHandle<()>>>,
+    /// The lock on the folder. Released when the writer, and with it the database, is gone.
+    pub lock: Mutex<Option<File>>,
+}
+
+/// What handles and writer share.
+pub(super) struct Core {
+    /// RocksDB's folder.
+    pub path: PathBuf,
+    pub options: StoreOptions,
+    /// Only the writer changes it, and holds it for reading while it writes.
+    pub state: RwLock<State>,
+    pub queue: Queue,
+    pub flights: Mutex<Flights>,
+    /// Sessions of which an append failed, until they are loaded again.
+    pub failed: Mutex<HashSet<SessionId>>,
+    pub created: AtomicU64,
+    pub closed: AtomicU64,
+    pub stats: Counters,
+}
+
+/// What the store is good for at the moment.
+pub(super) enum State {
+    /// Everything.
+    Open(Db),
+    /// Nothing, until a write succeeds in opening it again: why.
+    Down(String),
+    /// Nothing any more.
+    Closed,
+}
+
+/// See [`Stats`].
+#[derive(Default)]
+pub(super) struct Counters {
+    pub appends: AtomicU64,
+    pub writes: AtomicU64,
+    pub bytes: AtomicU64,
+    pub failures: AtomicU64,
+}
+
+/// What the writer has done since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Appends that are synced.
+    pub appends: u64,
+    /// Synced writes that they took; the fewer, the more they shared.
+    pub writes: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Writes that failed.
+    pub failures: u64,
+}
+
+impl Store {
+    /// What the writer has done.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.core().stats;
+        Stats {
+            appends: counters.appends.load(Ordering::Relaxed),
+            writes: counters.writes.load(Ordering::Relaxed),
+            bytes: counters.bytes.load(Ordering::Relaxed),
+            failures: counters.failures.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Moves what the write-ahead log holds into tables, so that closing and the next opening
+    /// are quick. Waits for the disk.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let (done, told) = sync_channel(1);
+        self.core().push(Job::Flush { done })?;
+        told.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.inner.core
+    }
+}
+
+impl Core {
+    /// Reads from the database.
+    pub(super) fn read<T>(
+        &self,
+        read: impl FnOnce(&Db) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            State::Open(db) => read(db),
+            State::Down(reason) => Err(StoreError::Down {
+                reason: reason.clone(),
+            }),
+            State::Closed => Err(StoreError::Closed),
+        }
+    }
+
+    /// Hands a job to the writer.
+    pub(super) fn push(&self, job: Job) -> Result<(), StoreError> {
+        self.queue.push(job).map_err(|(_, error)| error)
+    }
+
+    /// Nothing that panics runs under this lock.
+    pub(super) fn flights(&self) -> MutexGuard<'_, Flights> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing that panics runs under this lock.
+    pub(super) fn failed(&self) -> MutexGuard<'_, HashSet<SessionId>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,206 @@
+//! Reading many sessions: lists, projections, counts. None of it reads a session's log.
+
+use std::sync::{atomic::Ordering, mpsc::sync_channel};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Identity, Progress, SessionId, SessionView, Timer, UnixMillis};
+
+use super::{
+    Store, StoreError,
+    codec::{self, Kept},
+    db::{Db, Family},
+    keys::{self, kind},
+    queue::Job,
+    read::kept,
+};
+
+/// A session as lists need it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionSummary {
+    /// Its id.
+    pub id: SessionId,
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it stands.
+    pub progress: Progress,
+    /// Messages that wait.
+    pub queued: u64,
+}
+
+impl SessionSummary {
+    /// As clients see it.
+    pub fn view(&self) -> SessionView {
+        SessionView::of(self.id.clone(), &self.identity, &self.progress, self.queued)
+    }
+}
+
+/// How many sessions there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Created and not closed.
+    pub open: u64,
+    /// Of these, those that cannot run until somebody acts.
+    pub faulted: u64,
+    /// Closed.
+    pub closed: u64,
+}
+
+/// [`Counts`] as they are stored.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct StoredCounts {
+    /// Sessions ever created.
+    pub created: u64,
+    /// Of these, those that were closed.
+    pub closed: u64,
+}
+
+impl Store {
+    /// Sessions in the order of their ids, from behind `after`; closed ones too.
+    pub fn list(
+        &self,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionSummary>, StoreError> {
+        // Ids begin above 0x1f; what stands behind the last of them begins with 0xff, as no UTF-8.
+        let first = after.map_or_else(Vec::new, |after| keys::all_of(after).1);
+        let mut list: Vec<SessionSummary> = Vec::new();
+        let mut identity: Option<(SessionId, Identity)> = None;
+        self.core().read(|db| {
+            db.scan(Family::Sessions, &first, &[0xff], |key, value| {
+                if list.len() == limit {
+                    return Ok(false);
+                }
+                let what = "a session in the list";
+                let id = keys::session_of(key)
+                    .ok_or_else(|| codec::corrupt(what, "its key holds no id"))?;
+                if key.ends_with(b"i") {
+                    identity = Some((id, codec::decode(what, value)?));
+                    return Ok(true);
+                }
+                let kept: Kept = codec::decode(what, value)?;
+                match identity.take() {
+                    Some((of, identity)) if of == id => list.push(SessionSummary {
+                        id,
+                        identity,
+                        progress: kept.progress,
+                        queued: kept.queued,
+                    }),
+                    _ => return Err(codec::corrupt(what, format!("`{id}` has no identity"))),
+                }
+                Ok(true)
+            })
+        })?;
+        Ok(list)
+    }
+
+    /// Sessions that have an open turn or queued messages, or had since they were last pruned: all
+    /// that a start has to look at.
+    pub fn active(&self) -> Result<Vec<SessionId>, StoreError> {
+        self.core().read(|db| marked(db, kind::ACTIVE))
+    }
+
+    /// Forgets active sessions that have no work and committed no turn since `older_than`; returns
+    /// how many those were. Waits for the disk.
+    pub fn prune_active(&self, older_than: UnixMillis) -> Result<u64, StoreError> {
+        let candidates = self.core().read(|db| {
+            let mut idle = Vec::new();
+            for id in marked(db, kind::ACTIVE)? {
+                if is_idle(db, &id, older_than)? {
+                    idle.push(id);
+                }
+            }
+            Ok(idle)
+        })?;
+        if candidates.is_empty() {
+            return Ok(0);
+        }
+        let (done, told) = sync_channel(1);
+        self.core().push(Job::Prune {
+            candidates,
+            older_than,
+            done,
+        })?;
+        told.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Sessions that cannot run until somebody acts, in the order of their ids.
+    pub fn faulted(&self) -> Result<Vec<SessionId>, StoreError> {
+        self.core().read(|db| marked(db, kind::FAULTED))
+    }
+
+    /// Timers that are due at `until`, the earliest first.
+    pub fn timers_due(
+        &self,
+        until: UnixMillis,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, Timer)>, StoreError> {
+        let mut due = Vec::new();
+        self.each_timer(|id, timer| {
+            let take = timer.due <= until && due.len() < limit;
+            if take {
+                due.push((id, timer));
+            }
+            take
+        })?;
+        Ok(due)
+    }
+
+    /// When the earliest timer of all is due.
+    pub fn next_timer(&self) -> Result<Option<UnixMillis>, StoreError> {
+        let mut next = None;
+        self.each_timer(|_, timer| {
+            next = Some(timer.due);
+            false
+        })?;
+        Ok(next)
+    }
+
+    /// How many sessions there are. Reads the faulted ones' ids and nothing else.
+    pub fn counts(&self) -> Result<Counts, StoreError> {
+        let faulted = self.faulted()?.len() as u64;
+        let closed = self.core().closed.load(Ordering::Relaxed);
+        let created = self.core().created.load(Ordering::Relaxed);
+        Ok(Counts {
+            open: created.saturating_sub(closed),
+            faulted,
+            closed,
+        })
+    }
+
+    /// All timers, the earliest first, until `each` returns false.
+    fn each_timer(&self, mut each: impl FnMut(SessionId, Timer) -> bool) -> Result<(), StoreError> {
+        let (first, bound) = keys::all_of_kind(kind::TIMER);
+        self.core().read(|db| {
+            db.scan(Family::Index, &first, &bound, |key, value| {
+                let (_, id) = keys::timer_of(key)
+                    .ok_or_else(|| codec::corrupt("a timer", "its key holds no id"))?;
+                Ok(each(id, codec::decode("a timer", value)?))
+            })
+        })
+    }
+}
+
+/// The ids under the markers of a kind, in order.
+fn marked(db: &Db, kind: u8) -> Result<Vec<SessionId>, StoreError> {
+    let (first, bound) = keys::all_of_kind(kind);
+    let mut ids = Vec::new();
+    db.scan(Family::Index, &first, &bound, |key, _| {
+        let id = keys::marked(key);
+        ids.push(id.ok_or_else(|| codec::corrupt("a marker", "its key holds no id"))?);
+        Ok(true)
+    })?;
+    Ok(ids)
+}
+
+/// Whether a session has neither work nor a commit since `older_than`.
+pub(super) fn is_idle(db: &Db, id: &SessionId, older_than: UnixMillis) -> Result<bool, StoreError> {
+    Ok(kept(db, id)?.is_none_or(
+        |Kept {
+             progress, queued, ..
+         }| {
+            let recent = progress.last_commit.is_some_and(|at| at >= older_than);
+            progress.open.is_none() && queued == 0 && !recent
+        },
+    ))
+}

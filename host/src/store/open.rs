@@ -1,0 +1,276 @@
+//! Opening: the format first, then the lock, then RocksDB.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{ErrorKind, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+    sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
+    thread,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::domain::Retention;
+
+use super::{
+    OpenError, Store,
+    close::release,
+    codec,
+    db::{Db, Family},
+    handle::{Core, Counters, Inner, State},
+    keys,
+    listing::StoredCounts,
+    writer,
+};
+
+/// The version of everything in the folder that this version of Abide writes, and the newest that
+/// it reads.
+pub const FORMAT: u32 = 1;
+
+/// What stands in front of the number in the file `FORMAT`.
+const FORMAT_WORD: &str = "abide-store";
+/// What stands behind it until the store has been created completely.
+const CREATING: &str = "creating";
+
+/// How the store uses disk and memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// The write-ahead log's cap, in bytes: what opening may have to replay after a kill.
+    pub wal_bytes: u64,
+    /// Memory for what is not in tables yet, in bytes.
+    pub memtable_bytes: usize,
+    /// Memory for blocks of tables, in bytes.
+    pub cache_bytes: usize,
+    /// What is kept.
+    pub retention: Retention,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            wal_bytes: 4 << 20,
+            memtable_bytes: 16 << 20,
+            cache_bytes: 64 << 20,
+            retention: Retention::default(),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in the folder `path`, which is created if it does not exist (for its owner
+    /// alone). Nothing is written before the format has been accepted.
+    pub fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
+        let fresh = match fs::metadata(path) {
+            Ok(meta) if !meta.is_dir() => {
+                return Err(OpenError::NotAFolder {
+                    path: path.to_owned(),
+                });
+            }
+            Ok(_) => read_format(path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => Format::None,
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                return Err(OpenError::NotAFolder {
+                    path: path.to_owned(),
+                });
+            }
+            Err(error) => return Err(io("look at", path, error)),
+        };
+        if fresh == Format::None {
+            let mut builder = DirBuilder::new();
+            let made = builder.recursive(true).mode(0o700).create(path);
+            made.map_err(|error| io("create", path, error))?;
+        }
+        let lock = lock(path)?;
+        let opened = open_locked(path, options, lock.try_clone());
+        if opened.is_err() {
+            release(&lock);
+        }
+        opened
+    }
+}
+
+/// What the file `FORMAT` says of a folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// There is none.
+    None,
+    /// Somebody began to create a store.
+    Creating,
+    /// There is a store that this version reads.
+    Known,
+}
+
+fn open_locked(
+    path: &Path,
+    options: StoreOptions,
+    lock: std::io::Result<File>,
+) -> Result<Store, OpenError> {
+    let lock = lock.map_err(|error| io("lock", path, error))?;
+    // Read again: while it was not locked, somebody may have created or replaced it.
+    let format = read_format(path)?;
+    if format == Format::None {
+        write_format(path, &format!("{FORMAT_WORD} {FORMAT} {CREATING}\n"))?;
+    }
+    let folder = path.join("db");
+    let db = open_db(path, &folder, format != Format::Known, &options)?;
+    let counts = stored_counts(&db).map_err(|error| OpenError::Corrupt {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    if format != Format::Known {
+        write_format(path, &format!("{FORMAT_WORD} {FORMAT}\n"))?;
+    }
+    let core = Arc::new(Core {
+        path: folder,
+        options,
+        state: RwLock::new(State::Open(db)),
+        queue: Default::default(),
+        flights: Default::default(),
+        failed: Default::default(),
+        created: AtomicU64::new(counts.created),
+        closed: AtomicU64::new(counts.closed),
+        stats: Counters::default(),
+    });
+    let writer = thread::Builder::new().name("store-writer".to_owned());
+    let writer = writer
+        .spawn({
+            let core = core.clone();
+            move || writer::run(&core)
+        })
+        .map_err(|error| io("start the writer of", path, error))?;
+    Ok(Store {
+        inner: Arc::new(Inner {
+            core,
+            writer: Mutex::new(Some(writer)),
+            lock: Mutex::new(Some(lock)),
+        }),
+    })
+}
+
+/// The counts as they were last written.
+pub(super) fn stored_counts(db: &Db) -> Result<StoredCounts, super::StoreError> {
+    match db.get(Family::Meta, keys::COUNTS)? {
+        Some(bytes) => codec::decode("the count of sessions", &bytes),
+        None => Ok(StoredCounts::default()),
+    }
+}
+
+fn open_db(
+    path: &Path,
+    folder: &Path,
+    create: bool,
+    options: &StoreOptions,
+) -> Result<Db, OpenError> {
+    Db::open(folder, create, options).map_err(|error| {
+        let path = path.to_owned();
+        let reason = error.to_string();
+        match error.kind() {
+            rocksdb::ErrorKind::Corruption
+            | rocksdb::ErrorKind::InvalidArgument
+            | rocksdb::ErrorKind::NotFound => OpenError::Corrupt { path, reason },
+            // A file that should be there and is not comes as an I/O error.
+            rocksdb::ErrorKind::IOError if reason.contains("No such file") => {
+                OpenError::Corrupt { path, reason }
+            }
+            _ => OpenError::Io {
+                doing: "open the store in",
+                path,
+                reason,
+            },
+        }
+    })
+}
+
+fn read_format(path: &Path) -> Result<Format, OpenError> {
+    let file = path.join("FORMAT");
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return match fs::exists(path.join("db")) {
+                Ok(false) => Ok(Format::None),
+                Ok(true) => Err(OpenError::NotAStore {
+                    path: path.to_owned(),
+                    reason: "it has a folder `db` and no file `FORMAT`".to_owned(),
+                }),
+                Err(error) => Err(io("look into", path, error)),
+            };
+        }
+        Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
+        Err(error) => return Err(io("read", &file, error)),
+    };
+    let mut words = text.split_ascii_whitespace();
+    let found = match (words.next(), words.next().map(str::parse::<u32>)) {
+        (Some(FORMAT_WORD), Some(Ok(found))) => found,
+        _ => {
+            return Err(OpenError::NotAStore {
+                path: path.to_owned(),
+                reason: "its file `FORMAT` is none of Abide's".to_owned(),
+            });
+        }
+    };
+    if found > FORMAT {
+        return Err(OpenError::NewerFormat {
+            path: path.to_owned(),
+            found,
+            reads: FORMAT,
+        });
+    }
+    Ok(match words.next() {
+        Some(CREATING) => Format::Creating,
+        _ => Format::Known,
+    })
+}
+
+/// Replaces the file `FORMAT`; synced, with its folder.
+fn write_format(path: &Path, text: &str) -> Result<(), OpenError> {
+    let (file, new) = (path.join("FORMAT"), path.join("FORMAT.new"));
+    let write = || {
+        let mut opened = File::create(&new)?;
+        opened.write_all(text.as_bytes())?;
+        opened.sync_all()?;
+        fs::rename(&new, &file)?;
+        File::open(path)?.sync_all()
+    };
+    write().map_err(|error: std::io::Error| io("write", &file, error))
+}
+
+/// Takes the lock that the kernel releases when its holder dies, and leaves our number in it.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let name = path.join("LOCK");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&name)
+        .map_err(|error| io("open", &name, error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            // Whoever just took it may not have written yet; then the number is not known.
+            let read = file.read_to_string(&mut holder);
+            return Err(OpenError::Locked {
+                path: path.to_owned(),
+                pid: read.ok().and_then(|_| holder.trim().parse().ok()),
+            });
+        }
+        Err(error) => return Err(io("lock", &name, error.into())),
+    }
+    let pid = format!("{}\n", std::process::id());
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(pid.as_bytes()))
+        .map_err(|error| io("write", &name, error))?;
+    Ok(file)
+}
+
+fn io(doing: &'static str, path: &Path, error: std::io::Error) -> OpenError {
+    OpenError::Io {
+        doing,
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}

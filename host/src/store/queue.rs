@@ -1,0 +1,200 @@
+//! The queue between those who append and the one thread that writes.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
+    time::{Duration, Instant},
+};
+
+use crate::domain::{LogPos, SessionId};
+
+use super::{StoreError, db::Op};
+
+/// How long a lazy append may wait for somebody else's sync before it gets one of its own.
+pub(super) const LAZY_DELAY: Duration = Duration::from_millis(5);
+/// Appends that one write takes together.
+const GROUP_MAX: usize = 1024;
+/// Bytes that one write takes together (one append may have more).
+const GROUP_BYTES: usize = 8 << 20;
+/// Bytes that may wait; beyond, appends are refused.
+const QUEUE_BYTES: usize = 256 << 20;
+
+/// What the writer is asked to do.
+pub(super) enum Job {
+    /// Write this.
+    Write(Write),
+    /// Drop the active markers of those of these sessions that have been idle since.
+    Prune {
+        /// The sessions.
+        candidates: Vec<SessionId>,
+        /// A commit before this moment is long ago.
+        older_than: crate::domain::UnixMillis,
+        /// Told the end.
+        done: SyncSender<Result<u64, StoreError>>,
+    },
+    /// The session's owner loads it: its further appends stand on what is written.
+    Forgive {
+        /// The session.
+        id: SessionId,
+        /// Told when what was appended before has failed.
+        done: SyncSender<()>,
+    },
+    /// Move the WAL's content into tables.
+    Flush {
+        /// Told the end.
+        done: SyncSender<Result<(), StoreError>>,
+    },
+}
+
+/// One atomic batch.
+pub(super) struct Write {
+    /// Whose it is, and the position behind its last record; none for restart records.
+    pub session: Option<(SessionId, LogPos)>,
+    /// The changes.
+    pub ops: Vec<Op>,
+    /// Sessions that it creates.
+    pub created: u64,
+    /// Sessions that it closes.
+    pub closed: u64,
+    /// When it must be synced at the latest.
+    pub due: Instant,
+    /// Told the end.
+    pub done: Done,
+}
+
+/// Who waits for a write.
+pub(super) enum Done {
+    /// A task.
+    Task(tokio::sync::oneshot::Sender<Result<(), StoreError>>),
+    /// A thread.
+    Thread(SyncSender<Result<(), StoreError>>),
+}
+
+impl Done {
+    /// Tells them. They may have gone.
+    pub(super) fn tell(self, result: Result<(), StoreError>) {
+        match self {
+            Self::Task(sender) => drop(sender.send(result)),
+            Self::Thread(sender) => drop(sender.send(result)),
+        }
+    }
+}
+
+impl Write {
+    fn bytes(&self) -> usize {
+        self.ops.iter().map(Op::bytes).sum()
+    }
+}
+
+/// What the writer does next.
+pub(super) enum Next {
+    /// These writes, as one.
+    Group(Vec<Write>, usize),
+    /// A job of another kind.
+    Job(Job),
+    /// Nothing came for as long as it was willing to wait.
+    Idle,
+    /// No more will come.
+    End,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<(Job, usize)>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Queue {
+    /// Hands a job over; gives it back with the reason where that is refused.
+    pub(super) fn push(&self, job: Job) -> Result<(), (Job, StoreError)> {
+        let bytes = match &job {
+            Job::Write(write) => write.bytes(),
+            Job::Prune { .. } | Job::Forgive { .. } | Job::Flush { .. } => 0,
+        };
+        let mut state = self.lock();
+        if state.closed {
+            return Err((job, StoreError::Closed));
+        }
+        if bytes > 0 && state.bytes + bytes > QUEUE_BYTES.max(bytes) {
+            let bytes = state.bytes;
+            return Err((job, StoreError::Overloaded { bytes }));
+        }
+        state.bytes += bytes;
+        state.jobs.push_back((job, bytes));
+        drop(state);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Refuses whatever comes from now on.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.news.notify_one();
+    }
+
+    /// What to do next; waits for it, at most `patience`.
+    pub(super) fn next(&self, patience: Duration) -> Next {
+        let give_up = Instant::now() + patience;
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let wait = match state.due() {
+                Some(due) if due <= now || state.closed => return state.take(),
+                Some(due) => due - now,
+                None if state.closed => return Next::End,
+                None if now >= give_up => return Next::Idle,
+                None => give_up - now,
+            };
+            let waited = self.news.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Nothing that panics runs under the lock, so what it guards is whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// When the first of the jobs must be done.
+    fn due(&self) -> Option<Instant> {
+        let dues = self.jobs.iter().map(|(job, _)| match job {
+            Job::Write(write) => Some(write.due),
+            Job::Prune { .. } | Job::Forgive { .. } | Job::Flush { .. } => None,
+        });
+        // A job without a moment of its own is due at once: as if before all others.
+        dues.min().map(|due| due.unwrap_or_else(Instant::now))
+    }
+
+    /// The first job, and all writes behind it that fit into a group.
+    fn take(&mut self) -> Next {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while let Some((job, size)) = self.jobs.pop_front() {
+            match job {
+                Job::Write(write)
+                    if group.is_empty()
+                        || (group.len() < GROUP_MAX && bytes + size <= GROUP_BYTES) =>
+                {
+                    self.bytes -= size;
+                    bytes += size;
+                    group.push(write);
+                }
+                job if group.is_empty() => return Next::Job(job),
+                job => {
+                    self.jobs.push_front((job, size));
+                    break;
+                }
+            }
+        }
+        Next::Group(group, bytes)
+    }
+}

@@ -1,0 +1,312 @@
+//! Reading one session. What is read is synced: nothing is seen before.
+
+use std::{collections::VecDeque, sync::mpsc::sync_channel};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    DeadLetter, Digest, Event, Identity, LogPos, Message, MessageId, Queued, Record, Session,
+    SessionId,
+};
+
+use super::{
+    Store, StoreError,
+    codec::{self, Kept},
+    db::{Db, Family, expired},
+    keys::{self, kind},
+    queue::Job,
+};
+
+/// A page of events ends with the record that takes it over this size, in bytes as stored.
+pub const EVENT_PAGE_BYTES: usize = 1 << 20;
+
+/// Some of a session's events, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventPage {
+    /// The events. The last one's cursor is the `after` of the next page.
+    pub items: Vec<Event>,
+    /// The smallest `after` that can be served.
+    pub oldest: u64,
+    /// The cursor of the session's last event.
+    pub last: u64,
+}
+
+/// What is known of an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// The message that came with it.
+    pub message: MessageId,
+    /// The cursor of that message's event.
+    pub cursor: u64,
+    /// The digest of the body that came with it.
+    pub body: Digest,
+}
+
+/// [`KnownKey`] as it is stored, behind its moment.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredKey {
+    pub message: MessageId,
+    pub body: Digest,
+}
+
+impl Store {
+    /// The session, if it was ever created: who it is, where it stands, what waits. A closed one
+    /// is there for ever, though its log is gone. Whoever is about to
+    /// append to a session loads it first; that also lets it go on after a failed append.
+    pub fn load(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
+        let core = self.core();
+        if core.failed().contains(id) {
+            let (done, told) = sync_channel(1);
+            core.push(Job::Forgive {
+                id: id.clone(),
+                done,
+            })?;
+            told.recv().map_err(|_| StoreError::Closed)?;
+        }
+        core.read(|db| {
+            let Some(mut kept) = kept(db, id)? else {
+                return Ok(None);
+            };
+            loop {
+                let queue = queue(db, id)?;
+                let identity = identity(db, id)?;
+                // For readers that do not own the session: an append may have come in between.
+                let again = self::kept(db, id)?.filter(|again| *again != kept);
+                match again {
+                    Some(again) => kept = again,
+                    None => {
+                        return Ok(Some(Session {
+                            identity,
+                            progress: kept.progress,
+                            queue,
+                        }));
+                    }
+                }
+            }
+        })
+    }
+
+    /// The snapshot that stands with the record at `at`, with its header; the last two are kept.
+    pub fn snapshot(&self, id: &SessionId, at: LogPos) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = keys::position(id, at);
+        self.core().read(|db| db.get(Family::Snapshots, &key))
+    }
+
+    /// The message that the record at `at` brought into the inbox, from the moment on that it was
+    /// appended.
+    pub fn message(&self, id: &SessionId, at: LogPos) -> Result<Option<Message>, StoreError> {
+        let in_flight = self.core().flights().message(id, |pos, _| pos == at);
+        match in_flight {
+            Some(message) => Ok(Some(message)),
+            None => self.core().read(|db| message_at(db, id, at)),
+        }
+    }
+
+    /// What is known of an idempotency key, as long as it is kept.
+    pub fn key(&self, id: &SessionId, name: &str) -> Result<Option<KnownKey>, StoreError> {
+        let key = keys::idempotency(id, name);
+        let Some(value) = self.core().read(|db| db.get(Family::Index, &key))? else {
+            return Ok(None);
+        };
+        if expired(&value, self.core().options.retention.keys) {
+            return Ok(None);
+        }
+        let what = "an idempotency key";
+        let known = value.get(8..).unwrap_or_default();
+        let StoredKey { message, body } = codec::decode(what, known)?;
+        let cursor = message
+            .cursor()
+            .ok_or_else(|| codec::corrupt(what, "it names no message"))?;
+        Ok(Some(KnownKey {
+            message,
+            cursor,
+            body,
+        }))
+    }
+
+    /// The events after the cursor `after`, at most `limit` of them and about
+    /// [`EVENT_PAGE_BYTES`]. Of a session that is unknown or closed there are none.
+    pub fn events(
+        &self,
+        id: &SessionId,
+        after: u64,
+        limit: usize,
+    ) -> Result<EventPage, StoreError> {
+        self.core().read(|db| {
+            let Some(kept) = kept(db, id)? else {
+                return Ok(EventPage::default());
+            };
+            let oldest = kept.oldest.cursor;
+            if after < oldest {
+                return Err(StoreError::Trimmed { oldest });
+            }
+            let mut page = EventPage {
+                items: Vec::new(),
+                oldest,
+                last: kept.progress.next.cursor,
+            };
+            if after >= page.last || limit == 0 || kept.progress.closed.is_some() {
+                return Ok(page);
+            }
+            collect_events(db, id, after, limit, &mut page)?;
+            Ok(page)
+        })
+    }
+
+    /// Dead letters in the order in which their messages came, from behind that message.
+    pub fn dead(
+        &self,
+        id: &SessionId,
+        after: Option<&MessageId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let (mut first, bound) = keys::all_of_in(kind::DEAD, id);
+        if let Some(after) = after {
+            first = keys::message(kind::DEAD, id, after)?;
+            first.push(0);
+        }
+        let mut letters = Vec::new();
+        self.core().read(|db| {
+            db.scan(Family::Index, &first, &bound, |_, value| {
+                if letters.len() == limit {
+                    return Ok(false);
+                }
+                letters.push(codec::decode("a dead letter", value)?);
+                Ok(true)
+            })
+        })?;
+        Ok(letters)
+    }
+
+    /// The dead letter of that message.
+    pub fn dead_letter(
+        &self,
+        id: &SessionId,
+        message: &MessageId,
+    ) -> Result<Option<DeadLetter>, StoreError> {
+        // A client may ask for any text; what names no message has no dead letter.
+        let Ok(key) = keys::message(kind::DEAD, id, message) else {
+            return Ok(None);
+        };
+        let found = self.core().read(|db| db.get(Family::Index, &key))?;
+        found
+            .map(|bytes| codec::decode("a dead letter", &bytes))
+            .transpose()
+    }
+}
+
+/// What is kept of a session.
+pub(super) fn kept(db: &Db, id: &SessionId) -> Result<Option<Kept>, StoreError> {
+    let found = db.get(Family::Sessions, &keys::kept(id))?;
+    found
+        .map(|bytes| codec::decode(&format!("the progress of session `{id}`"), &bytes))
+        .transpose()
+}
+
+fn identity(db: &Db, id: &SessionId) -> Result<Identity, StoreError> {
+    let what = format!("the identity of session `{id}`");
+    match db.get(Family::Sessions, &keys::identity(id))? {
+        Some(bytes) => codec::decode(&what, &bytes),
+        None => Err(codec::corrupt(&what, "it is missing")),
+    }
+}
+
+/// What waits, oldest first.
+fn queue(db: &Db, id: &SessionId) -> Result<VecDeque<Queued>, StoreError> {
+    let mut queue: Vec<Queued> = Vec::new();
+    let (first, bound) = keys::all_of_in(kind::QUEUED, id);
+    db.scan(Family::Index, &first, &bound, |_, value| {
+        queue.push(codec::decode("a queued message", value)?);
+        Ok(true)
+    })?;
+    queue.sort_by_key(|queued| queued.pos);
+    Ok(queue.into())
+}
+
+/// The message that the record at `at` brought.
+fn message_at(db: &Db, id: &SessionId, at: LogPos) -> Result<Option<Message>, StoreError> {
+    let Some(bytes) = db.get(Family::Log, &keys::position(id, at))? else {
+        return Ok(None);
+    };
+    match decode_at(id, at, &bytes)? {
+        Record::Received(received) => Ok(Some(received.message)),
+        Record::Requeued(requeued) => Ok(Some(requeued.message)),
+        _ => Ok(None),
+    }
+}
+
+/// The message of that id: at `at` where that is known, else where the queue says.
+pub(super) fn logged_message(
+    db: &Db,
+    id: &SessionId,
+    message: &MessageId,
+    at: Option<LogPos>,
+) -> Result<Message, StoreError> {
+    let what = || format!("message {message} of session `{id}`");
+    let at = match at {
+        Some(at) => Some(at),
+        None => db
+            .get(Family::Index, &keys::message(kind::QUEUED, id, message)?)?
+            .map(|bytes| codec::decode::<Queued>(&what(), &bytes))
+            .transpose()?
+            .map(|queued| queued.pos),
+    };
+    let at = at.ok_or_else(|| codec::corrupt(&what(), "it is not queued"))?;
+    message_at(db, id, at)?.ok_or_else(|| codec::corrupt(&what(), "it is not in the log"))
+}
+
+/// The event after cursor `n` is told by the last record that stands behind at most `n` events.
+fn collect_events(
+    db: &Db,
+    id: &SessionId,
+    after: u64,
+    limit: usize,
+    page: &mut EventPage,
+) -> Result<(), StoreError> {
+    let (first, bound) = keys::all_of(id);
+    let mut records = db.range(Family::Log, &first, &bound);
+    records.seek_for_prev(keys::position(
+        id,
+        LogPos {
+            cursor: after,
+            seq: u64::MAX,
+        },
+    ));
+    let mut bytes = 0;
+    while let Some((key, value)) = records.item() {
+        let at = keys::position_of(key)
+            .ok_or_else(|| codec::corrupt("a key of the log", "it has no position"))?;
+        let events = decode_at(id, at, value)?.events(at.cursor);
+        let new = events.into_iter().filter(|event| event.cursor > after);
+        page.items.extend(new.take(limit - page.items.len()));
+        bytes += value.len();
+        if page.items.len() == limit || bytes >= EVENT_PAGE_BYTES {
+            break;
+        }
+        records.next();
+    }
+    records.status().map_err(|error| StoreError::read(&error))?;
+    // An append may have come between the two reads, and may have trimmed what was to be read.
+    if page
+        .items
+        .first()
+        .is_none_or(|event| event.cursor != after + 1)
+    {
+        let oldest = kept(db, id)?.map_or(0, |kept| kept.oldest.cursor);
+        return match oldest > after {
+            true => Err(StoreError::Trimmed { oldest }),
+            false => Err(codec::corrupt(
+                &format!("the log of session `{id}`"),
+                format!("event {} is missing", after + 1),
+            )),
+        };
+    }
+    page.last = page
+        .last
+        .max(page.items.last().map_or(0, |event| event.cursor));
+    Ok(())
+}
+
+fn decode_at(id: &SessionId, at: LogPos, bytes: &[u8]) -> Result<Record, StoreError> {
+    codec::decode_record(|| format!("record {} of session `{id}`", at.seq), bytes)
+}

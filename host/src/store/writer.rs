@@ -1,0 +1,269 @@
+//! The one thread that writes: everything that waits, of however many sessions, in one synced
+//! write; then everybody is told. The disk's sync is the whole cost.
+//!
+//! A write that fails may still have left bytes behind. So RocksDB is opened anew before anybody
+//! is told (nothing else ends its refusal of further writes either): what a session's owner then
+//! loads is what there is. Until it does, its further appends fail, since they stand on nothing.
+
+use std::{
+    mem,
+    sync::{PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use crate::domain::{SessionId, UnixMillis};
+
+use super::{
+    StoreError, codec,
+    db::{Db, Family, Op},
+    handle::{Core, State},
+    keys,
+    listing::StoredCounts,
+    open::stored_counts,
+    queue::{Job, Next, Write},
+};
+
+/// After this long without a write, a WAL over [`IDLE_FLUSH_BYTES`] is moved into tables.
+const IDLE: Duration = Duration::from_secs(3);
+/// See [`IDLE`].
+const IDLE_FLUSH_BYTES: usize = 1 << 20;
+/// At the end, a WAL over this size is moved into tables: replaying it would take longer.
+const CLOSE_FLUSH_BYTES: usize = 128 << 10;
+/// How long a store that could not be opened again is left alone.
+const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+
+/// The writer's own state.
+struct Writer<'a> {
+    core: &'a Core,
+    /// Bytes written since the last flush of our own: at least what the WAL holds.
+    unflushed: usize,
+    /// When opening again was last tried in vain.
+    last_try: Option<Instant>,
+}
+
+/// Writes until the queue is closed, then closes the database.
+pub(super) fn run(core: &Core) {
+    let mut writer = Writer {
+        core,
+        unflushed: 0,
+        last_try: None,
+    };
+    loop {
+        match core.queue.next(IDLE) {
+            Next::Group(group, bytes) => writer.group(group, bytes),
+            Next::Job(job) => writer.job(job),
+            Next::Idle if writer.unflushed > IDLE_FLUSH_BYTES => writer.flush_quietly(),
+            Next::Idle => {}
+            Next::End => break,
+        }
+    }
+    if writer.unflushed > CLOSE_FLUSH_BYTES {
+        writer.flush_quietly();
+    }
+    if let State::Open(db) = writer.replace(State::Closed) {
+        db.stop_background_work();
+    }
+}
+
+impl Writer<'_> {
+    /// Writes a group and tells everybody how it went.
+    fn group(&mut self, group: Vec<Write>, bytes: usize) {
+        let (refused, group): (Vec<_>, Vec<_>) = {
+            let failed = self.core.failed();
+            group.into_iter().partition(|write| {
+                let id = write.session.as_ref().map(|(id, _)| id);
+                id.is_some_and(|id| failed.contains(id))
+            })
+        };
+        for write in refused {
+            let id = write.session.as_ref().map(|(id, _)| id.clone());
+            if let Some(id) = id {
+                self.tell(write, Err(StoreError::Reload(id)));
+            }
+        }
+        if group.is_empty() {
+            return;
+        }
+        let result = self.write(&group, bytes);
+        if result.is_err() {
+            let ids = group.iter().filter_map(|write| write.session.as_ref());
+            self.core.failed().extend(ids.map(|(id, _)| id.clone()));
+        }
+        let stats = &self.core.stats;
+        match &result {
+            Ok(()) => {
+                stats
+                    .appends
+                    .fetch_add(group.len() as u64, Ordering::Relaxed);
+                stats.writes.fetch_add(1, Ordering::Relaxed);
+                stats.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            Err(error) => {
+                stats.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(appends = group.len(), "a write failed: {error}");
+            }
+        }
+        for write in group {
+            self.tell(write, result.clone());
+        }
+    }
+
+    fn write(&mut self, group: &[Write], bytes: usize) -> Result<(), StoreError> {
+        self.revive()?;
+        let created: u64 = group.iter().map(|write| write.created).sum();
+        let closed: u64 = group.iter().map(|write| write.closed).sum();
+        let counts = match created + closed {
+            0 => None,
+            _ => Some(StoredCounts {
+                created: self.core.created.load(Ordering::Relaxed) + created,
+                closed: self.core.closed.load(Ordering::Relaxed) + closed,
+            }),
+        };
+        let counts_op = match &counts {
+            Some(counts) => {
+                let bytes = codec::encode("the count of sessions", counts)?;
+                Some(Op::Put(Family::Meta, keys::COUNTS.to_vec(), bytes))
+            }
+            None => None,
+        };
+        let ops = group.iter().flat_map(|write| &write.ops).chain(&counts_op);
+        let written = self.core.read(|db| Ok(db.write(ops)))?;
+        match written {
+            Ok(()) => {
+                self.unflushed += bytes;
+                if let Some(counts) = counts {
+                    self.core.created.store(counts.created, Ordering::Relaxed);
+                    self.core.closed.store(counts.closed, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.reopen();
+                Err(StoreError::write(&error))
+            }
+        }
+    }
+
+    fn tell(&self, write: Write, result: Result<(), StoreError>) {
+        if let Some((id, bound)) = &write.session {
+            self.core.flights().arrive(id, *bound);
+        }
+        write.done.tell(result);
+    }
+
+    fn job(&mut self, job: Job) {
+        match job {
+            Job::Prune {
+                candidates,
+                older_than,
+                done,
+            } => {
+                let _ = done.send(self.prune(&candidates, older_than));
+            }
+            Job::Forgive { id, done } => {
+                self.core.failed().remove(&id);
+                let _ = done.send(());
+            }
+            Job::Flush { done } => {
+                let _ = done.send(self.flush());
+            }
+            Job::Write(write) => {
+                let bytes = write.ops.iter().map(Op::bytes).sum();
+                self.group(vec![write], bytes);
+            }
+        }
+    }
+
+    /// Nobody else writes, so what is found idle here is idle until this has been written.
+    fn prune(&mut self, ids: &[SessionId], older_than: UnixMillis) -> Result<u64, StoreError> {
+        self.revive()?;
+        let ops = self.core.read(|db| {
+            let mut ops = Vec::new();
+            for id in ids {
+                if super::listing::is_idle(db, id, older_than)? {
+                    let key = keys::marker(keys::kind::ACTIVE, id);
+                    ops.push(Op::Delete(Family::Index, key));
+                }
+            }
+            Ok(ops)
+        })?;
+        if !ops.is_empty()
+            && let Err(error) = self.core.read(|db| Ok(db.write(&ops)))?
+        {
+            self.reopen();
+            return Err(StoreError::write(&error));
+        }
+        Ok(ops.len() as u64)
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.revive()?;
+        match self.core.read(|db| Ok(db.flush()))? {
+            Ok(()) => {
+                self.unflushed = 0;
+                Ok(())
+            }
+            Err(error) => {
+                self.reopen();
+                Err(StoreError::write(&error))
+            }
+        }
+    }
+
+    fn flush_quietly(&mut self) {
+        // Said once per idle spell, since the count starts over either way.
+        if let Err(error) = self.flush() {
+            tracing::warn!("cannot flush the store: {error}");
+        }
+        self.unflushed = 0;
+    }
+
+    /// Tries to open a store that is down, though not at every call.
+    fn revive(&mut self) -> Result<(), StoreError> {
+        let Err(error) = self.core.read(|_| Ok(())) else {
+            return Ok(());
+        };
+        if self.last_try.is_some_and(|at| at.elapsed() < REOPEN_PAUSE) {
+            return Err(error);
+        }
+        self.reopen();
+        self.core.read(|_| Ok(()))
+    }
+
+    /// Opens the database anew and flushes what its WAL held: what can be read from here on is
+    /// durable, whatever the failed write left behind.
+    fn reopen(&mut self) {
+        drop(self.replace(State::Down("it is being opened again".to_owned())));
+        let opened = Db::open(&self.core.path, false, &self.core.options)
+            .and_then(|db| db.flush().map(|()| db))
+            .map_err(|error| error.to_string())
+            .and_then(|db| match stored_counts(&db) {
+                Ok(counts) => Ok((db, counts)),
+                Err(error) => Err(error.to_string()),
+            });
+        match opened {
+            Ok((db, counts)) => {
+                self.core.created.store(counts.created, Ordering::Relaxed);
+                self.core.closed.store(counts.closed, Ordering::Relaxed);
+                self.last_try = None;
+                self.unflushed = 0;
+                drop(self.replace(State::Open(db)));
+            }
+            Err(reason) => {
+                tracing::error!("cannot open the store again: {reason}");
+                self.last_try = Some(Instant::now());
+                drop(self.replace(State::Down(reason)));
+            }
+        }
+    }
+
+    /// Sets the state, once those who read the present one have finished.
+    fn replace(&self, state: State) -> State {
+        let mut now = self
+            .core
+            .state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        mem::replace(&mut now, state)
+    }
+}

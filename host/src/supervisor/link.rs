@@ -1,0 +1,153 @@
+//! The worker's end of the link.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+use super::message::{FromWorker, Start, ToWorker};
+use super::socket::{self, Received};
+use super::wire::WireError;
+
+/// The link of a worker to its supervisor. May be shared between threads: one that receives, any
+/// number that send. All calls block.
+#[derive(Debug)]
+pub struct Link {
+    socket: OwnedFd,
+    /// Receiving is one thread's work; the lock keeps a second one from taking half of it.
+    buffer: Mutex<Vec<u8>>,
+}
+
+/// Why the link did not do what it was asked to.
+#[derive(Debug)]
+pub enum LinkError {
+    /// The supervisor is gone. A worker must not outlive it: exit.
+    Closed,
+    /// The process was not started by a supervisor.
+    NotAWorker,
+    /// The supervisor had died before this worker had a chance to notice: exit.
+    Orphaned,
+    /// The first message was not [`ToWorker::Start`].
+    NoStart,
+    /// A message could not be encoded or decoded.
+    Wire(WireError),
+    /// The system refused a call.
+    Io(io::Error),
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => write!(f, "the supervisor is gone"),
+            Self::NotAWorker => write!(
+                f,
+                "this process was not started by a supervisor; start the daemon with `abide serve`"
+            ),
+            Self::Orphaned => write!(f, "the supervisor died while this worker started"),
+            Self::NoStart => write!(f, "the supervisor did not say first what to start as"),
+            Self::Wire(error) => write!(f, "a message of the supervisor's link: {error}"),
+            Self::Io(error) => write!(f, "the supervisor's link: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Wire(error) => Some(error),
+            Self::Io(error) => Some(error),
+            Self::Closed | Self::NotAWorker | Self::Orphaned | Self::NoStart => None,
+        }
+    }
+}
+
+impl From<rustix::io::Errno> for LinkError {
+    fn from(errno: rustix::io::Errno) -> Self {
+        match errno {
+            rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET => Self::Closed,
+            errno => Self::Io(errno.into()),
+        }
+    }
+}
+
+/// A worker's first act, on its main thread: ties its life to the supervisor's, takes the link
+/// from standard input (which becomes `/dev/null`) and waits for [`ToWorker::Start`].
+///
+/// # Errors
+/// [`LinkError::NotAWorker`] if standard input is no link, [`LinkError::Closed`] and
+/// [`LinkError::Orphaned`] if the supervisor is dead, [`LinkError::NoStart`] or
+/// [`LinkError::Wire`] if it speaks otherwise.
+pub fn connect() -> Result<(Link, Start), LinkError> {
+    let stdin = rustix::stdio::stdin();
+    if !matches!(sockopt::socket_type(stdin), Ok(SocketType::SEQPACKET)) {
+        return Err(LinkError::NotAWorker);
+    }
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let socket = fcntl_dupfd_cloexec(stdin, 3)?;
+    // What this worker starts must not hold the link open, nor read from it.
+    let null = std::fs::File::open("/dev/null").map_err(LinkError::Io)?;
+    rustix::stdio::dup2_stdin(&null)?;
+    let link = Link::new(socket);
+    let ToWorker::Start(start) = link.recv()? else {
+        return Err(LinkError::NoStart);
+    };
+    // It may have died between the fork and the call above, which then came too late.
+    let parent = getppid().map_or(0, |pid| pid.as_raw_pid().unsigned_abs());
+    if parent != start.supervisor_pid {
+        return Err(LinkError::Orphaned);
+    }
+    Ok((link, start))
+}
+
+impl Link {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            buffer: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Waits for the supervisor's next message. Kinds that this version does not know are skipped.
+    ///
+    /// # Errors
+    /// [`LinkError::Closed`] once the supervisor is gone: exit. [`LinkError::Wire`] for a broken
+    /// message, after which the link still works.
+    pub fn recv(&self) -> Result<ToWorker, LinkError> {
+        // A poisoned lock means that a thread panicked while it received; the buffer is fully
+        // overwritten by each call, so it cannot be in a bad state.
+        let mut buffer = self
+            .buffer
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        loop {
+            match socket::receive(&self.socket, &mut buffer, RecvFlags::empty())? {
+                Received::Closed => return Err(LinkError::Closed),
+                Received::Oversized => {
+                    return Err(LinkError::Wire(WireError::Descriptor(
+                        "a frame was cut, or no descriptor was free".to_owned(),
+                    )));
+                }
+                Received::Frame(frame) => match ToWorker::decode(frame) {
+                    Err(WireError::UnknownKind(_)) => {}
+                    decoded => return decoded.map_err(LinkError::Wire),
+                },
+            }
+        }
+    }
+
+    /// Sends a message; blocks while the supervisor is behind. Descriptors in it are closed here
+    /// once it is sent.
+    ///
+    /// # Errors
+    /// [`LinkError::Wire`] if a part is too large, in which case nothing is sent;
+    /// [`LinkError::Closed`] if the supervisor is gone.
+    pub fn send(&self, message: FromWorker) -> Result<(), LinkError> {
+        let frame = message.encode().map_err(LinkError::Wire)?;
+        socket::send(&self.socket, &frame, SendFlags::empty())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! What the supervisor does, decided purely: an event in, actions out, no clock and no system call.
+//!
+//! ```text
+//!                first worker dies: its exit code
+//!           +------------------------------------------------+
+//!           |                                                v
+//!   new --> Starting --Serving--> Serving --Stopped----> Stopping --all gone--> Over (Exit)
+//!           ^  ^  |                 |  |                 ^   ^
+//!           |  |  |                 |  +--SIGTERM, ^C----+   |
+//!           |  |  +--dies---+   dies|                        |
+//!           |  |            v       v                        |
+//!           |  +-------- Clearing <-+ (no ready standby)     |
+//!           |   all gone, backoff over    --SIGTERM, ^C------+
+//!           |
+//!           +--Released, or died with a ready standby: Go
+//!
+//!   the standby, within Serving:
+//!
+//!   None --Replace--> Waiting --no other worker lives--> Preparing --StandbyReady--> Ready
+//!     ^                                                      |                         |
+//!     +---- StandbyFailed, CancelReplace, dies, too slow ----+-------------------------+
+//! ```
+//!
+//! What always holds, whatever workers say (tested with random histories):
+//!
+//! - at most one worker has been told to open the store and has neither released it nor died;
+//! - at most two workers live;
+//! - a worker started anew runs on the config of the last `Serving`;
+//! - as long as no worker lives, something is due at a known time, or all is over.
+//!
+//! All deadlines are of one kind: a time at which a worker is killed, and why (`Workers::due`).
+
+mod endings;
+mod event;
+#[cfg(test)]
+mod histories;
+mod limits;
+mod said;
+mod step;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+pub(super) use event::{Action, Birth, Death, Event, Millis, Planned, Said, Tell, WorkerId};
+pub use limits::{ALIVE_TIMEOUT, STOP_MARGIN};
+pub(super) use step::Machine;

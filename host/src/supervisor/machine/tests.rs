@@ -1,0 +1,424 @@
+//! Scenarios, one by one.
+
+use super::limits::{
+    ALIVE_TIMEOUT_MS, BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DEFAULT_STOP_BUDGET_MS, EXIT_DEADLINE_MS,
+    SETTLED_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS, STOP_MARGIN_MS,
+};
+use super::*;
+use crate::supervisor::message::StartCause;
+
+/// A machine and its clock, with its actions as short words: what is told to whom.
+struct World {
+    machine: Machine<u32>,
+    now: Millis,
+}
+
+impl World {
+    fn new() -> Self {
+        let (machine, first) = Machine::new();
+        assert_eq!(words(&first), ["spawn 1 Serve First none"]);
+        Self { machine, now: 0 }
+    }
+
+    /// Worker 1 serves on config 10 and may take a second to stop.
+    fn serving() -> Self {
+        let mut world = Self::new();
+        assert_eq!(world.serves(1, 10), ["settle 1"]);
+        world
+    }
+
+    /// Worker 2 is the standby of generation 7 on config 20.
+    fn preparing() -> Self {
+        let mut world = Self::serving();
+        let spawned = world.replace(1, 7, 20);
+        assert_eq!(spawned, ["spawn 2 Standby Planned 20"]);
+        world
+    }
+
+    fn ready() -> Self {
+        let mut world = Self::preparing();
+        assert_eq!(world.says(2, Said::StandbyReady), ["ready 7 -> 1"]);
+        world
+    }
+
+    fn step(&mut self, event: Event<u32>) -> Vec<String> {
+        words(&self.machine.step(self.now, event))
+    }
+
+    fn says(&mut self, id: WorkerId, said: Said<u32>) -> Vec<String> {
+        self.step(Event::Said(id, said))
+    }
+
+    fn serves(&mut self, id: WorkerId, config: u32) -> Vec<String> {
+        let stop_budget = 1_000;
+        self.says(
+            id,
+            Said::Serving {
+                stop_budget,
+                config,
+            },
+        )
+    }
+
+    fn replace(&mut self, id: WorkerId, generation: u64, config: u32) -> Vec<String> {
+        let info = Vec::new();
+        self.says(
+            id,
+            Said::Replace(Planned {
+                generation,
+                config,
+                info,
+            }),
+        )
+    }
+
+    fn dies(&mut self, id: WorkerId, death: Death) -> Vec<String> {
+        self.step(Event::Gone(id, death))
+    }
+
+    /// Lets time pass up to the next deadline, which must be `after` from now.
+    fn waits(&mut self, after: Millis) -> Vec<String> {
+        assert_eq!(self.machine.next_deadline(), Some(self.now + after));
+        self.now += after - 1;
+        assert_eq!(self.step(Event::Tick), Vec::<String>::new());
+        self.now += 1;
+        self.step(Event::Tick)
+    }
+}
+
+fn words<C: std::fmt::Display>(actions: &[Action<C>]) -> Vec<String> {
+    let short = |cause: &StartCause| match cause {
+        StartCause::First => "First".to_owned(),
+        StartCause::Planned => "Planned".to_owned(),
+        StartCause::Crash { own_doing, detail } => {
+            format!(
+                "Crash({}: {detail})",
+                if *own_doing { "own" } else { "outside" }
+            )
+        }
+    };
+    let word = |action: &Action<C>| match action {
+        Action::Spawn(id, birth) => {
+            let config = birth
+                .config
+                .as_ref()
+                .map_or("none".to_owned(), C::to_string);
+            format!(
+                "spawn {id} {:?} {} {config}",
+                birth.mode,
+                short(&birth.cause)
+            )
+        }
+        Action::Tell(id, Tell::Go(cause)) => format!("go {} -> {id}", short(cause)),
+        Action::Tell(id, Tell::StandbyReady { generation }) => {
+            format!("ready {generation} -> {id}")
+        }
+        Action::Tell(id, Tell::StandbyFailed { generation, reason }) => {
+            format!("failed {generation} ({reason}) -> {id}")
+        }
+        Action::Tell(id, Tell::Stop) => format!("stop -> {id}"),
+        Action::Tell(id, Tell::Reload) => format!("reload -> {id}"),
+        Action::Relay(id) => format!("relay -> {id}"),
+        Action::Settle(id) => format!("settle {id}"),
+        Action::Kill(id) => format!("kill {id}"),
+        Action::Sweep(id) => id.map_or("sweep".to_owned(), |id| format!("sweep {id}")),
+        Action::Exit(code) => format!("exit {code}"),
+        Action::Log(..) => String::new(),
+    };
+    let words = actions.iter().map(word);
+    words.filter(|word| !word.is_empty()).collect()
+}
+
+fn signal(number: u8, name: &str, fault: bool) -> Death {
+    Death::Signal {
+        number,
+        name: name.to_owned(),
+        fault,
+    }
+}
+
+fn killed() -> Death {
+    signal(9, "SIGKILL", false)
+}
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn a_planned_restart_hands_over_once_the_store_is_released() {
+    let mut world = World::ready();
+    assert_eq!(world.says(1, Said::Connection), ["relay -> 2"]);
+    assert_eq!(
+        world.says(1, Said::Released),
+        ["go Planned -> 2", "sweep 1"]
+    );
+    assert_eq!(world.says(1, Said::Connection), ["relay -> 2"]);
+    assert_eq!(world.serves(2, 20), ["settle 2"]);
+    assert_eq!(world.waits(EXIT_DEADLINE_MS), ["kill 1"]);
+    assert_eq!(world.dies(1, killed()), NONE);
+    assert_eq!(world.machine.next_deadline(), None);
+    // The next one runs on what the second serves on.
+    assert_eq!(world.replace(2, 8, 30), ["spawn 3 Standby Planned 30"]);
+}
+
+#[test]
+fn a_standby_that_fails_leaves_the_current_worker_alone() {
+    let mut world = World::preparing();
+    let reason = "port in use".to_owned();
+    let told = world.says(2, Said::StandbyFailed { reason });
+    assert_eq!(told, ["failed 7 (port in use) -> 1"]);
+    assert_eq!(world.dies(2, Death::Exited(1)), NONE);
+
+    let mut world = World::preparing();
+    let told = world.dies(2, signal(11, "SIGSEGV", true));
+    assert_eq!(told, ["failed 7 (died of SIGSEGV) -> 1"]);
+
+    let mut world = World::ready();
+    let told = world.dies(2, killed());
+    assert_eq!(told, ["failed 7 (died of SIGKILL) -> 1"]);
+    // What it would have handed over comes back to it.
+    assert_eq!(world.says(1, Said::Connection), ["relay -> 1"]);
+
+    let mut world = World::preparing();
+    assert_eq!(world.waits(START_DEADLINE_MS), ["kill 2"]);
+    let told = world.dies(2, killed());
+    assert_eq!(
+        told,
+        ["failed 7 (was not ready in time and was ended) -> 1"]
+    );
+
+    let mut world = World::preparing();
+    let told = world.dies(2, Death::NotStarted("no such file".to_owned()));
+    assert_eq!(told, ["failed 7 (could not be started: no such file) -> 1"]);
+}
+
+#[test]
+fn the_latest_of_two_restarts_wins_once_the_first_standby_is_gone() {
+    let mut world = World::ready();
+    assert_eq!(world.replace(1, 8, 30), ["kill 2"]);
+    assert_eq!(world.replace(1, 9, 40), NONE);
+    assert_eq!(world.dies(2, killed()), ["spawn 3 Standby Planned 40"]);
+    assert_eq!(world.says(3, Said::StandbyReady), ["ready 9 -> 1"]);
+}
+
+#[test]
+fn a_restart_that_is_given_up_ends_its_standby() {
+    let mut world = World::ready();
+    assert_eq!(world.says(1, Said::CancelReplace), ["kill 2"]);
+    assert_eq!(world.dies(2, killed()), NONE);
+    assert_eq!(world.replace(1, 8, 30), ["spawn 3 Standby Planned 30"]);
+}
+
+#[test]
+fn only_the_serving_worker_is_replaced() {
+    let mut world = World::ready();
+    for asking in [world.replace(2, 8, 30), {
+        world.says(1, Said::Released);
+        world.replace(2, 8, 30)
+    }] {
+        assert!(
+            asking[0].starts_with("failed 8 (only the worker that serves"),
+            "{asking:?}"
+        );
+    }
+}
+
+#[test]
+fn a_crash_is_followed_by_a_worker_on_the_running_config() {
+    let mut world = World::preparing();
+    assert_eq!(world.dies(1, signal(11, "SIGSEGV", true)), ["kill 2"]);
+    let reborn = "spawn 3 Serve Crash(own: died of SIGSEGV) 10";
+    assert_eq!(world.dies(2, killed()), ["sweep", reborn]);
+
+    let mut world = World::serving();
+    let reborn = "spawn 2 Serve Crash(outside: died of SIGKILL) 10";
+    assert_eq!(world.dies(1, killed()), ["sweep", reborn]);
+
+    let mut world = World::serving();
+    world.serves(1, 11); // A hot change.
+    let reborn = "spawn 2 Serve Crash(own: exited with code 0) 11";
+    assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", reborn]);
+}
+
+#[test]
+fn a_crash_during_the_drain_goes_to_the_ready_standby() {
+    let mut world = World::ready();
+    let told = world.dies(1, signal(6, "SIGABRT", true));
+    assert_eq!(told, ["go Crash(own: died of SIGABRT) -> 2", "sweep"]);
+    assert_eq!(world.serves(2, 20), ["settle 2"]);
+}
+
+#[test]
+fn a_successor_that_dies_before_it_serves_is_followed_by_the_last_good_config() {
+    let mut world = World::ready();
+    world.says(1, Said::Released);
+    // The one that had released must be gone, too.
+    assert_eq!(world.dies(2, Death::Exited(3)), ["kill 1"]);
+    let reborn = "spawn 3 Serve Crash(own: exited with code 3) 10";
+    assert_eq!(world.dies(1, killed()), ["sweep", reborn]);
+
+    // It dies just before the store is released for it.
+    let mut world = World::ready();
+    world.dies(2, killed());
+    assert_eq!(world.says(1, Said::Released), NONE);
+    let reborn = world.dies(1, Death::Exited(0));
+    assert_eq!(reborn.len(), 2);
+    assert!(reborn[1].starts_with("spawn 3 Serve Crash(own: ") && reborn[1].ends_with(" 10"));
+}
+
+#[test]
+fn failed_starts_are_spaced_out_and_forgotten_once_one_has_settled() {
+    let mut world = World::serving();
+    let mut id = 1;
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let before = world.now;
+        let mut out = world.dies(id, Death::Exited(1));
+        if out.is_empty() {
+            out = world.waits(world.machine.next_deadline().unwrap() - world.now);
+        }
+        pauses.push(world.now - before);
+        id += 1;
+        assert!(
+            out[1].starts_with(&format!("spawn {id} Serve Crash")),
+            "{out:?}"
+        );
+    }
+    let first = BACKOFF_FIRST_MS;
+    let expected = [
+        0,
+        first,
+        2 * first,
+        4 * first,
+        8 * first,
+        16 * first,
+        32 * first,
+    ];
+    assert_eq!(pauses, [&expected[..], &[BACKOFF_MAX_MS]].concat());
+    world.serves(id, 10);
+    world.now += SETTLED_MS;
+    assert_eq!(world.dies(id, Death::Exited(1)).len(), 2);
+}
+
+#[test]
+fn kills_from_outside_are_no_loop() {
+    let mut world = World::serving();
+    world.dies(1, killed());
+    for id in 2..20 {
+        world.serves(id, 10);
+        assert_eq!(world.dies(id, killed()), NONE);
+        assert_eq!(world.waits(BACKOFF_FIRST_MS).len(), 2);
+    }
+}
+
+#[test]
+fn a_first_boot_that_fails_ends_with_the_workers_code() {
+    let code = |death| World::new().dies(1, death);
+    assert_eq!(code(Death::Exited(78)), ["sweep", "exit 78"]);
+    assert_eq!(code(signal(11, "SIGSEGV", true)), ["sweep", "exit 139"]);
+    assert_eq!(code(Death::NotStarted(String::new())), ["sweep", "exit 1"]);
+    let mut world = World::new();
+    let reason = "port in use".to_owned();
+    world.says(1, Said::Fatal { reason, code: 2 });
+    assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", "exit 2"]);
+}
+
+#[test]
+fn a_stop_is_a_drain_with_a_deadline() {
+    let mut world = World::serving();
+    assert_eq!(world.step(Event::Terminate), ["stop -> 1"]);
+    assert_eq!(world.says(1, Said::Stopped), NONE);
+    assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", "exit 0"]);
+    assert_eq!(world.step(Event::Terminate), NONE);
+
+    let mut world = World::serving();
+    world.step(Event::Terminate);
+    assert_eq!(world.waits(1_000 + STOP_MARGIN_MS), ["kill 1"]);
+    assert_eq!(world.dies(1, killed()), ["sweep", "exit 1"]);
+
+    let mut world = World::serving();
+    world.step(Event::Terminate);
+    assert_eq!(world.step(Event::Terminate), ["kill 1", "sweep", "exit 1"]);
+}
+
+#[test]
+fn a_stop_comes_through_in_every_phase() {
+    // While the first worker boots.
+    let mut world = World::new();
+    assert_eq!(world.step(Event::Terminate), ["stop -> 1"]);
+    assert_eq!(
+        world.machine.next_deadline(),
+        Some(DEFAULT_STOP_BUDGET_MS + STOP_MARGIN_MS)
+    );
+    assert_eq!(world.serves(1, 10), ["settle 1"]);
+    assert_eq!(world.machine.next_deadline(), Some(1_000 + STOP_MARGIN_MS));
+    assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", "exit 0"]);
+
+    // While a standby prepares, and once it is ready.
+    for mut world in [World::preparing(), World::ready()] {
+        assert_eq!(world.step(Event::Terminate), ["kill 2", "stop -> 1"]);
+        assert_eq!(world.dies(2, killed()), NONE);
+        // It had released the store before it could know.
+        assert_eq!(world.says(1, Said::Released), NONE);
+        assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", "exit 0"]);
+    }
+
+    // Past the point of no return: the new worker opens the store, then stops.
+    let mut world = World::ready();
+    world.says(1, Said::Released);
+    assert_eq!(world.step(Event::Terminate), ["stop -> 2"]);
+    world.serves(2, 20);
+    world.says(2, Said::Stopped);
+    assert_eq!(world.dies(2, Death::Exited(0)), NONE);
+    assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", "exit 0"]);
+
+    // Between a crash and the next worker.
+    let mut world = World::preparing();
+    world.dies(1, killed());
+    assert_eq!(world.step(Event::Terminate), NONE);
+    assert_eq!(world.dies(2, killed()), ["sweep", "exit 0"]);
+}
+
+#[test]
+fn a_worker_may_stop_the_daemon_itself() {
+    let mut world = World::ready();
+    assert_eq!(world.says(1, Said::Stopped), ["kill 2"]);
+    assert_eq!(world.waits(EXIT_DEADLINE_MS), ["kill 1"]);
+    assert_eq!(world.dies(1, killed()), NONE);
+    assert_eq!(world.dies(2, killed()), ["sweep", "exit 0"]);
+}
+
+#[test]
+fn hangs_are_ended_and_are_the_workers_own_doing() {
+    let mut world = World::serving();
+    world.says(1, Said::Alive);
+    world.now += 5;
+    world.says(1, Said::Alive);
+    assert_eq!(world.waits(ALIVE_TIMEOUT_MS), ["kill 1"]);
+    // What it says now is too late to count.
+    assert_eq!(world.serves(1, 99), NONE);
+    let reborn = "spawn 2 Serve Crash(own: gave no sign of life and was ended) 10";
+    assert_eq!(world.dies(1, killed()), ["sweep", reborn]);
+
+    let mut world = World::serving();
+    assert_eq!(world.step(Event::Closed(1)), NONE);
+    assert_eq!(world.waits(SILENT_DEADLINE_MS), ["kill 1"]);
+
+    let mut world = World::serving();
+    assert_eq!(world.step(Event::Broken(1, "why".to_owned())), ["kill 1"]);
+}
+
+#[test]
+fn a_worker_killed_from_outside_closes_its_link_first_and_is_not_blamed() {
+    let mut world = World::serving();
+    assert_eq!(world.step(Event::Closed(1)), NONE);
+    let reborn = "spawn 2 Serve Crash(outside: died of SIGKILL) 10";
+    assert_eq!(world.dies(1, killed()), ["sweep", reborn]);
+}
+
+#[test]
+fn a_hangup_is_for_the_worker_in_charge() {
+    let mut world = World::ready();
+    assert_eq!(world.step(Event::Hangup), ["reload -> 1"]);
+    world.says(1, Said::Released);
+    assert_eq!(world.step(Event::Hangup), ["reload -> 2"]);
+}

@@ -1,0 +1,165 @@
+//! Processes: started, reaped, ended.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait, waitpid,
+};
+
+use super::machine::Death;
+use super::socket;
+
+/// How often the leavings of dead workers are looked for in one sweep: what is killed may leave
+/// orphans itself.
+const SWEEP_ROUNDS: u32 = 16;
+/// The pause between two looks, for the kernel to end what was killed.
+const SWEEP_PAUSE: Duration = Duration::from_millis(2);
+
+/// Starts a worker in a process group of its own, with its end of the link as standard input.
+pub(super) fn spawn(exe: &Path, args: &[OsString]) -> io::Result<(Pid, OwnedFd)> {
+    let (ours, theirs) = socket::pair()?;
+    let child = Command::new(exe)
+        .args(args)
+        .stdin(Stdio::from(theirs))
+        .process_group(0)
+        .spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    // The kernel's process ids are positive `i32`s.
+    let pid = pid.ok_or_else(|| io::Error::other("the child's process id is out of range"))?;
+    Ok((pid, ours))
+}
+
+/// Kills a worker that has not been reaped, with its process group.
+pub(super) fn kill(pid: Pid) {
+    // Both can only fail because nobody is left to be killed: the group does not exist yet
+    // between fork and setpgid, hence the process itself as well.
+    let _ = kill_process_group(pid, Signal::KILL);
+    let _ = kill_process(pid, Signal::KILL);
+}
+
+/// The next child that has ended, if there is one, and how.
+pub(super) fn reap() -> Option<(Pid, Death)> {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => return Some((pid, death(status))),
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+fn death(status: WaitStatus) -> Death {
+    if let Some(code) = status.exit_status() {
+        return Death::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
+    }
+    let number = status.terminating_signal().unwrap_or(0);
+    let fault = [
+        Signal::SEGV,
+        Signal::ABORT,
+        Signal::BUS,
+        Signal::ILL,
+        Signal::FPE,
+        Signal::SYS,
+        Signal::TRAP,
+    ]
+    .iter()
+    .any(|signal| signal.as_raw() == number);
+    Death::Signal {
+        number: u8::try_from(number).unwrap_or(u8::MAX),
+        name: signal_hook::low_level::signal_name(number)
+            .map_or_else(|| format!("signal {number}"), str::to_owned),
+        fault,
+    }
+}
+
+/// Ends every descendant of this process but for the live workers and what belongs to them. Of
+/// `releasing`, itself a live worker, the descendants are ended as well. Gives up after some tens of
+/// milliseconds; the next sweep goes on.
+///
+/// Descendants of a dead worker are children of this process, which is their subreaper. Without a
+/// readable `/proc` nothing is ended.
+pub(super) fn sweep(live: &[Pid], releasing: Option<Pid>) {
+    let me = getpid().as_raw_pid();
+    for _ in 0..SWEEP_ROUNDS {
+        let parents = parents();
+        let mut doomed = Vec::new();
+        let mut todo = vec![me];
+        todo.extend(releasing.map(Pid::as_raw_pid));
+        while let Some(parent) = todo.pop() {
+            for &(pid, of) in &parents {
+                let spared = live.iter().any(|live| live.as_raw_pid() == pid);
+                if of == parent && !spared {
+                    doomed.extend(Pid::from_raw(pid).map(|pid| (pid, of == me)));
+                    todo.push(pid);
+                }
+            }
+        }
+        if doomed.is_empty() {
+            return;
+        }
+        for (pid, _) in &doomed {
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        for (pid, child) in doomed {
+            if child {
+                // Never waits: a process that cannot be killed now must not stop the supervisor.
+                let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+            }
+        }
+        std::thread::sleep(SWEEP_PAUSE);
+    }
+}
+
+/// All processes that can be seen, each with its parent.
+fn parents() -> Vec<(i32, i32)> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let mut file = File::open(entry.path().join("stat")).ok()?;
+            // The kernel gives it out at once; names are short, and the parent comes early.
+            let mut stat = [0; 256];
+            let length = file.read(&mut stat).ok()?;
+            Some((pid, parent_of(stat.get(..length)?)?))
+        })
+        .collect()
+}
+
+/// The parent in a line of `/proc/PID/stat`: `PID (NAME) STATE PARENT ...`, where the name may
+/// hold anything.
+fn parent_of(stat: &[u8]) -> Option<i32> {
+    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields = str::from_utf8(stat.get(after..)?).ok()?;
+    fields.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_cannot_hide_the_parent() {
+        assert_eq!(parent_of(b"12 (a) R 1 (b) S 7 1 1"), Some(7));
+        assert_eq!(parent_of(b"12 (sh) S 34 12 12 0"), Some(34));
+        assert_eq!(parent_of(b"12 (sh"), None);
+        assert_eq!(parent_of(b""), None);
+    }
+
+    #[test]
+    fn this_process_is_listed_with_its_parent() {
+        let parent = rustix::process::getppid().map(Pid::as_raw_pid);
+        let me = getpid().as_raw_pid();
+        let found = parents().into_iter().find(|(pid, _)| *pid == me);
+        assert_eq!(found.map(|found| found.1), parent);
+    }
+}

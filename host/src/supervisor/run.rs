@@ -1,0 +1,394 @@
+//! The supervisor's one loop: waits, lets the machine decide, acts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+
+use super::config_bytes::ConfigBytes;
+use super::listen::Listeners;
+use super::machine::{Action, Birth, Death, Event, Machine, Millis, Planned, Said, Tell, WorkerId};
+use super::message::{Connection, FromWorker, Start, ToWorker};
+use super::peer::{Next, Peer};
+use super::process;
+use super::wire::{Frame, WireError};
+
+/// How many frames of one worker are taken before the others have their turn.
+const FRAMES_PER_TURN: usize = 64;
+
+/// What a supervisor starts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The binary to start workers from. Taken once, by its path: after an upgrade there is
+    /// another file under it, and a running process cannot ask for its own path any more.
+    pub worker_exe: PathBuf,
+    /// The arguments that make it a worker.
+    pub worker_args: Vec<OsString>,
+}
+
+/// Supervises until it is told to stop or the first worker cannot start, and says with what code
+/// to exit. Must be called from the main thread of a process that has no other threads and starts
+/// no processes of its own: it ends every descendant that belongs to no living worker.
+pub fn run(options: Options) -> ExitCode {
+    ExitCode::from(supervise(options))
+}
+
+/// [`run`], with the exit code as a number.
+pub(super) fn supervise(options: Options) -> u8 {
+    let ended = Supervisor::new(options).and_then(Supervisor::run);
+    ended.unwrap_or_else(|error| {
+        log(&format!("the supervisor cannot go on: {error}"));
+        1
+    })
+}
+
+type Config = Rc<ConfigBytes>;
+
+struct Supervisor {
+    options: Options,
+    started: Instant,
+    machine: Machine<Config>,
+    signals: SignalDelivery<UnixStream, SignalOnly>,
+    peers: BTreeMap<WorkerId, Peer>,
+    listeners: Listeners,
+    buffer: Vec<u8>,
+    /// What became of actions, to be decided on after them.
+    outcomes: VecDeque<Event<Config>>,
+    exit: Option<u8>,
+}
+
+/// The part of a message that is acted on and not decided on. It goes with its event.
+enum AtHand {
+    Nothing,
+    Connection(Connection),
+    InUse(Vec<String>),
+}
+
+impl Supervisor {
+    fn new(options: Options) -> io::Result<Self> {
+        set_child_subreaper(Some(getpid()))?;
+        raise_descriptor_limit();
+        let (read, write) = UnixStream::pair()?;
+        let signals =
+            SignalDelivery::with_pipe(read, write, SignalOnly, [SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
+        let (machine, first) = Machine::new();
+        let mut supervisor = Self {
+            options,
+            started: Instant::now(),
+            machine,
+            signals,
+            peers: BTreeMap::new(),
+            listeners: Listeners::default(),
+            buffer: Vec::new(),
+            outcomes: VecDeque::new(),
+            exit: None,
+        };
+        supervisor.act(first, AtHand::Nothing);
+        Ok(supervisor)
+    }
+
+    /// What workers said comes before their death, and both before the clock: a deadline must not
+    /// overtake a message that was in time.
+    fn run(mut self) -> io::Result<u8> {
+        loop {
+            while let Some(event) = self.outcomes.pop_front() {
+                self.feed(event, AtHand::Nothing);
+            }
+            if let Some(code) = self.exit {
+                return Ok(code);
+            }
+            for id in self.wait()? {
+                self.flush(id);
+                self.receive(id, FRAMES_PER_TURN);
+            }
+            self.take_signals();
+            self.end_the_stuck();
+            self.feed(Event::Tick, AtHand::Nothing);
+        }
+    }
+
+    /// Waits for signals, messages, room for messages, or time. Returns whose link is ready.
+    fn wait(&self) -> io::Result<Vec<WorkerId>> {
+        let listen = !self.peers.values().any(Peer::congested);
+        let mut fds = vec![PollFd::new(self.signals.get_read(), PollFlags::IN)];
+        let mut ids = Vec::new();
+        for (id, peer) in self.peers.iter().filter(|(_, peer)| !peer.closed) {
+            fds.push(PollFd::new(&peer.link, peer.interest(listen)));
+            ids.push(*id);
+        }
+        let timeout = self.timeout().map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let links = fds.iter().skip(1).zip(ids);
+        Ok(links
+            .filter_map(|(fd, id)| (!fd.revents().is_empty()).then_some(id))
+            .collect())
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let machine = self.machine.next_deadline();
+        let machine =
+            machine.map(|at| Duration::from_millis(at).saturating_sub(self.started.elapsed()));
+        let patience = self.peers.values().filter_map(Peer::patience);
+        patience.chain(machine).min()
+    }
+
+    fn now(&self) -> Millis {
+        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    fn take_signals(&mut self) {
+        let signals: Vec<_> = self.signals.pending().collect();
+        for signal in signals {
+            match signal {
+                SIGTERM | SIGINT => self.feed(Event::Terminate, AtHand::Nothing),
+                SIGHUP => self.feed(Event::Hangup, AtHand::Nothing),
+                _ => self.reap(),
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Some((pid, death)) = process::reap() {
+            let found = self.peers.iter().find(|(_, peer)| peer.pid == pid);
+            // An orphan of some worker is reaped and forgotten.
+            if let Some(id) = found.map(|(id, _)| *id) {
+                // Its last words. The kernel's buffer bounds them.
+                self.receive(id, usize::MAX);
+                self.listeners.gone(id);
+                self.feed(Event::Gone(id, death), AtHand::Nothing);
+                self.peers.remove(&id);
+            }
+        }
+    }
+
+    fn end_the_stuck(&mut self) {
+        let stuck: Vec<WorkerId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.patience() == Some(Duration::ZERO))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in stuck {
+            let reason = "did not read what it was told".to_owned();
+            self.feed(Event::Broken(id, reason), AtHand::Nothing);
+        }
+    }
+
+    /// Takes in up to `limit` messages of a worker.
+    fn receive(&mut self, id: WorkerId, limit: usize) {
+        for _ in 0..limit {
+            let Some(peer) = self.peers.get_mut(&id) else {
+                return;
+            };
+            match peer.next(&mut self.buffer) {
+                Next::Frame(frame) => self.message(id, frame),
+                Next::Nothing => return,
+                Next::Closed => self.feed(Event::Closed(id), AtHand::Nothing),
+                Next::Broken(reason) => self.broken(id, &reason),
+            }
+        }
+    }
+
+    fn message(&mut self, id: WorkerId, frame: Frame) {
+        let message = match FromWorker::decode(frame) {
+            Ok(message) => message,
+            Err(WireError::UnknownKind(kind)) => {
+                let text = format!("said something of the unknown kind {kind}, which is ignored");
+                return self.log(Some(id), &text);
+            }
+            Err(error) => return self.broken(id, &error.to_string()),
+        };
+        let (said, at_hand) = match message {
+            FromWorker::Listening { addr, fd } => {
+                if let Err(reason) = self.listeners.announce(id, addr, fd) {
+                    self.broken(id, &reason);
+                }
+                return;
+            }
+            FromWorker::Serving(serving) => (
+                Said::Serving {
+                    stop_budget: serving.stop_budget_ms,
+                    config: Rc::new(serving.config),
+                },
+                AtHand::InUse(serving.listeners),
+            ),
+            FromWorker::Replace(replace) => (
+                Said::Replace(Planned {
+                    generation: replace.generation,
+                    config: Rc::new(replace.config),
+                    info: replace.info,
+                }),
+                AtHand::Nothing,
+            ),
+            FromWorker::Connection(connection) => {
+                (Said::Connection, AtHand::Connection(connection))
+            }
+            FromWorker::StandbyReady => (Said::StandbyReady, AtHand::Nothing),
+            FromWorker::StandbyFailed { reason } => {
+                (Said::StandbyFailed { reason }, AtHand::Nothing)
+            }
+            FromWorker::CancelReplace => (Said::CancelReplace, AtHand::Nothing),
+            FromWorker::Released => (Said::Released, AtHand::Nothing),
+            FromWorker::Stopped => (Said::Stopped, AtHand::Nothing),
+            FromWorker::Fatal { reason, code } => (Said::Fatal { reason, code }, AtHand::Nothing),
+            FromWorker::Alive => (Said::Alive, AtHand::Nothing),
+        };
+        self.feed(Event::Said(id, said), at_hand);
+    }
+
+    fn broken(&mut self, id: WorkerId, reason: &str) {
+        let reason = format!("broke the supervisor's protocol ({reason})");
+        self.feed(Event::Broken(id, reason), AtHand::Nothing);
+    }
+
+    fn feed(&mut self, event: Event<Config>, at_hand: AtHand) {
+        let actions = self.machine.step(self.now(), event);
+        self.act(actions, at_hand);
+    }
+
+    fn act(&mut self, actions: Vec<Action<Config>>, mut at_hand: AtHand) {
+        for action in actions {
+            match action {
+                Action::Spawn(id, birth) => self.spawn(id, birth),
+                Action::Tell(id, tell) => self.send(id, message_of(tell)),
+                Action::Relay(id) => {
+                    if let AtHand::Connection(connection) =
+                        std::mem::replace(&mut at_hand, AtHand::Nothing)
+                    {
+                        self.send(id, ToWorker::Connection(connection));
+                    }
+                }
+                Action::Settle(id) => {
+                    if let AtHand::InUse(addrs) = &at_hand {
+                        self.listeners.settle(id, addrs);
+                    }
+                }
+                Action::Kill(id) => {
+                    if let Some(peer) = self.peers.get(&id) {
+                        process::kill(peer.pid);
+                    }
+                }
+                Action::Sweep(releasing) => {
+                    let live: Vec<Pid> = self.peers.values().map(|peer| peer.pid).collect();
+                    let releasing = releasing.and_then(|id| Some(self.peers.get(&id)?.pid));
+                    process::sweep(&live, releasing);
+                }
+                Action::Log(id, text) => self.log(id, &text),
+                Action::Exit(code) => self.exit = Some(code),
+            }
+        }
+    }
+
+    fn spawn(&mut self, id: WorkerId, birth: Birth<Config>) {
+        if let Err(reason) = self.try_spawn(id, birth) {
+            self.outcomes
+                .push_back(Event::Gone(id, Death::NotStarted(reason)));
+        }
+    }
+
+    fn try_spawn(&mut self, id: WorkerId, birth: Birth<Config>) -> Result<(), String> {
+        let start = self.start(birth).map_err(|error| error.to_string())?;
+        let frame = ToWorker::Start(start).encode();
+        let frame = frame.map_err(|error| error.to_string())?;
+        let exe = &self.options.worker_exe;
+        let (pid, link) = process::spawn(exe, &self.options.worker_args)
+            .map_err(|error| format!("{}: {error}", exe.display()))?;
+        self.peers.insert(id, Peer::new(pid, link));
+        self.send_frame(id, frame);
+        Ok(())
+    }
+
+    fn start(&self, birth: Birth<Config>) -> io::Result<Start> {
+        let config = birth.config.map(|config| config.try_clone());
+        Ok(Start {
+            mode: birth.mode,
+            cause: birth.cause,
+            generation: birth.generation,
+            supervisor_pid: std::process::id(),
+            config: config.transpose()?,
+            listeners: self.listeners.handles()?,
+            info: birth.info,
+        })
+    }
+
+    fn send(&mut self, id: WorkerId, message: ToWorker) {
+        match message.encode() {
+            Ok(frame) => self.send_frame(id, frame),
+            // Reasons are cut, and connections have been within their limits as they came.
+            Err(error) => self.log(Some(id), &format!("could not be told something: {error}")),
+        }
+    }
+
+    fn send_frame(&mut self, id: WorkerId, frame: Frame) {
+        if let Some(Err(error)) = self.peers.get_mut(&id).map(|peer| peer.send(frame)) {
+            self.unreachable(id, error);
+        }
+    }
+
+    fn flush(&mut self, id: WorkerId) {
+        if let Some(Err(error)) = self.peers.get_mut(&id).map(Peer::flush) {
+            self.unreachable(id, error);
+        }
+    }
+
+    fn unreachable(&mut self, id: WorkerId, error: Errno) {
+        let reason = format!("could not be sent a message ({error})");
+        self.outcomes.push_back(Event::Broken(id, reason));
+    }
+
+    fn log(&self, id: Option<WorkerId>, text: &str) {
+        match id.map(|id| self.peers.get(&id)) {
+            Some(Some(peer)) => log(&format!("worker {} {text}", peer.pid.as_raw_pid())),
+            Some(None) => log(&format!("a worker {text}")),
+            None => log(text),
+        }
+    }
+}
+
+fn message_of(tell: Tell) -> ToWorker {
+    match tell {
+        Tell::Go(cause) => ToWorker::Go { cause },
+        Tell::StandbyReady { generation } => ToWorker::StandbyReady { generation },
+        Tell::StandbyFailed { generation, reason } => {
+            ToWorker::StandbyFailed { generation, reason }
+        }
+        Tell::Stop => ToWorker::Stop,
+        Tell::Reload => ToWorker::Reload,
+    }
+}
+
+/// One line to standard error. Where there is none, nobody reads.
+fn log(text: &str) {
+    // In one piece, for workers write there as well.
+    let _ = io::stderr().write_all(format!("abide: {text}\n").as_bytes());
+}
+
+/// Connections on their way through are descriptors of this process, and workers inherit the
+/// limit. A kernel that refuses leaves it as it was.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+}

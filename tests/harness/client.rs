@@ -1,0 +1,432 @@
+//! An HTTP client that retries nothing and counts what went wrong.
+
+use std::error::Error as _;
+use std::fmt::{self, Display, Formatter};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+
+use crate::{Event, until};
+
+/// How long a request may take. Above every pause that is allowed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Why a request got no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nobody listened.
+    Refused,
+    /// The connection was reset.
+    Reset,
+    /// The connection ended before the response did.
+    Eof,
+    /// It took too long.
+    Timeout,
+    /// Anything else.
+    Other(String),
+}
+
+/// How often each kind of trouble came up.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Requests with a response, whatever its status.
+    pub answered: AtomicU64,
+    /// See [`Trouble::Refused`].
+    pub refused: AtomicU64,
+    /// See [`Trouble::Reset`].
+    pub reset: AtomicU64,
+    /// See [`Trouble::Eof`].
+    pub eof: AtomicU64,
+    /// See [`Trouble::Timeout`].
+    pub timeout: AtomicU64,
+    /// See [`Trouble::Other`].
+    pub other: AtomicU64,
+}
+
+impl Tally {
+    fn count(&self, trouble: &Trouble) {
+        let counter = match trouble {
+            Trouble::Refused => &self.refused,
+            Trouble::Reset => &self.reset,
+            Trouble::Eof => &self.eof,
+            Trouble::Timeout => &self.timeout,
+            Trouble::Other(_) => &self.other,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests without a response.
+    pub fn troubles(&self) -> u64 {
+        [
+            &self.refused,
+            &self.reset,
+            &self.eof,
+            &self.timeout,
+            &self.other,
+        ]
+        .map(|counter| counter.load(Ordering::Relaxed))
+        .iter()
+        .sum()
+    }
+}
+
+impl Display for Tally {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} answered, {:?} refused, {:?} reset, {:?} cut off, {:?} timed out, {:?} others",
+            self.answered, self.refused, self.reset, self.eof, self.timeout, self.other
+        )
+    }
+}
+
+/// A response.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Its `Content-Type`, without parameters.
+    pub content_type: String,
+    /// Its body: JSON, or a string of whatever else it is.
+    pub body: Value,
+}
+
+impl Reply {
+    /// Asserts that it is a problem document of that status, with a title and a type; its detail
+    /// and title as one text.
+    ///
+    /// # Panics
+    /// If it is anything else.
+    pub fn problem(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.content_type, "application/problem+json", "{self:?}");
+        assert_eq!(self.body["status"], status, "{self:?}");
+        let text = |key: &str| self.body[key].as_str().unwrap_or_default();
+        assert!(!text("title").is_empty(), "{self:?}");
+        assert!(!text("type").is_empty(), "{self:?}");
+        format!("{}: {}", text("title"), text("detail"))
+    }
+
+    /// The body of a reply that must have this status.
+    ///
+    /// # Panics
+    /// If it has another one.
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        self.body
+    }
+}
+
+/// An acknowledged message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Posted {
+    /// 200 if its turn has ended, 202 if it is merely accepted.
+    pub status: u16,
+    /// Its id.
+    pub message: String,
+    /// Where to follow from.
+    pub cursor: u64,
+    /// Whether its key was known.
+    pub duplicate: bool,
+    /// How its turn ended, with 200.
+    pub outcome: Option<String>,
+    /// What its turn said, with 200.
+    pub output: Vec<Event>,
+}
+
+impl Posted {
+    fn read(reply: Reply) -> Result<Self, Refused> {
+        if !matches!(reply.status, 200 | 202) {
+            return Err(Refused::Status(reply));
+        }
+        let body = &reply.body;
+        let message = body["message"].as_str();
+        let output = &body["output"];
+        Ok(Self {
+            status: reply.status,
+            message: message
+                .unwrap_or_else(|| panic!("an acknowledgement names its message: {body}"))
+                .to_owned(),
+            cursor: body["cursor"].as_u64().unwrap_or_default(),
+            duplicate: body["duplicate"].as_bool().unwrap_or_default(),
+            outcome: body["outcome"].as_str().map(str::to_owned),
+            output: match output {
+                Value::Null => Vec::new(),
+                output => serde_json::from_value(output.clone())
+                    .unwrap_or_else(|error| panic!("output is a list of events: {error}: {body}")),
+            },
+        })
+    }
+
+    /// The texts of its output.
+    pub fn said(&self) -> Vec<&str> {
+        self.output
+            .iter()
+            .filter(|event| event.kind == "message")
+            .map(Event::said)
+            .collect()
+    }
+}
+
+/// Why a message was not acknowledged.
+#[derive(Clone, Debug)]
+pub enum Refused {
+    /// The daemon said no.
+    Status(Reply),
+    /// The daemon said nothing.
+    Trouble(Trouble),
+}
+
+/// A client of one daemon. Clones share connections and the tally.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) http: reqwest::Client,
+    base: String,
+    /// What went wrong so far.
+    pub tally: Arc<Tally>,
+}
+
+impl Client {
+    /// A client of the daemon on that port of the loopback.
+    pub fn new(port: u16) -> Self {
+        static PROVIDER: Once = Once::new();
+        // The only failure is that there is one already.
+        PROVIDER.call_once(|| {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .retry(reqwest::retry::never())
+            .timeout(REQUEST_TIMEOUT)
+            .build()
+            .expect("the client's settings are constant");
+        Self {
+            http,
+            base: format!("http://127.0.0.1:{port}"),
+            tally: Arc::default(),
+        }
+    }
+
+    /// A request to that path, to be filled in by the caller.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Sends a request, once.
+    ///
+    /// # Errors
+    /// If there was no whole response. It is counted.
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply, Trouble> {
+        let result = async {
+            let response = request.send().await?;
+            let status = response.status().as_u16();
+            let content_type = response
+                .headers()
+                .get(header::CONTENT_TYPE)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|value| value.split(';').next())
+                .unwrap_or_default()
+                .trim()
+                .to_owned();
+            let bytes = response.bytes().await?;
+            let body = serde_json::from_slice(&bytes)
+                .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into());
+            Ok(Reply {
+                status,
+                content_type,
+                body,
+            })
+        };
+        match result.await {
+            Ok(reply) => {
+                self.tally.answered.fetch_add(1, Ordering::Relaxed);
+                Ok(reply)
+            }
+            Err(error) => {
+                let trouble = trouble(&error);
+                self.tally.count(&trouble);
+                Err(trouble)
+            }
+        }
+    }
+
+    /// `GET path`.
+    ///
+    /// # Errors
+    /// If there was no whole response.
+    pub async fn get(&self, path: &str) -> Result<Reply, Trouble> {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// `POST path` with JSON.
+    ///
+    /// # Errors
+    /// If there was no whole response.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Reply, Trouble> {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Creates a session, or finds it.
+    ///
+    /// # Errors
+    /// If there was no whole response.
+    pub async fn put(&self, id: &str, body: &Value) -> Result<Reply, Trouble> {
+        let path = session_path(id, "");
+        self.send(self.request(Method::PUT, &path).json(body)).await
+    }
+
+    /// Creates a session of that plugin without arguments.
+    ///
+    /// # Panics
+    /// If it is not new.
+    pub async fn open(&self, id: &str, plugin: &str) {
+        let reply = self.put(id, &json!({"plugin": plugin})).await;
+        reply
+            .unwrap_or_else(|trouble| panic!("session {id}: {trouble:?}"))
+            .expect(201);
+    }
+
+    /// Sends a message, once, and does not wait for its turn.
+    ///
+    /// # Errors
+    /// If it was not acknowledged.
+    pub async fn say(&self, id: &str, text: &str, key: Option<&str>) -> Result<Posted, Refused> {
+        self.message(id, text, key, "").await
+    }
+
+    /// Sends a message, once, and waits a minute for its turn's end.
+    ///
+    /// # Errors
+    /// If it was not acknowledged.
+    pub async fn ask(&self, id: &str, text: &str, key: Option<&str>) -> Result<Posted, Refused> {
+        self.message(id, text, key, "?wait=60s").await
+    }
+
+    /// Sends a message and waits for what its turn says.
+    ///
+    /// # Panics
+    /// If the turn does not end well.
+    pub async fn chat(&self, id: &str, text: &str) -> Posted {
+        match self.ask(id, text, None).await {
+            Ok(posted) if posted.outcome.as_deref() == Some("completed") => posted,
+            other => panic!("session {id} does not answer {text:?}: {other:?}"),
+        }
+    }
+
+    async fn message(
+        &self,
+        id: &str,
+        text: &str,
+        key: Option<&str>,
+        query: &str,
+    ) -> Result<Posted, Refused> {
+        let path = session_path(id, &format!("/messages{query}"));
+        let mut request = self
+            .request(Method::POST, &path)
+            .json(&json!({"text": text}));
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let reply = self.send(request).await.map_err(Refused::Trouble)?;
+        Posted::read(reply)
+    }
+
+    /// `GET /v1/sessions/{id}`.
+    ///
+    /// # Panics
+    /// If there is no such session.
+    pub async fn session(&self, id: &str) -> Value {
+        let reply = self.get(&session_path(id, "")).await;
+        reply
+            .unwrap_or_else(|trouble| panic!("session {id}: {trouble:?}"))
+            .expect(200)
+    }
+
+    /// Dead letters of a session.
+    ///
+    /// # Panics
+    /// If there is no such session.
+    pub async fn dead_letters(&self, id: &str) -> Vec<Value> {
+        let reply = self.get(&session_path(id, "/dead")).await;
+        let body = reply
+            .unwrap_or_else(|trouble| panic!("session {id}: {trouble:?}"))
+            .expect(200);
+        body["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// All events after a cursor, page by page.
+    ///
+    /// # Panics
+    /// If a page is anything but events.
+    pub async fn events(&self, id: &str, after: u64) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            let after = events.last().map_or(after, |event| event.cursor);
+            let path = session_path(id, &format!("/events?after={after}"));
+            let request = self
+                .request(Method::GET, &path)
+                .header(header::ACCEPT, "application/json");
+            let reply = self.send(request).await;
+            let body = reply
+                .unwrap_or_else(|trouble| panic!("events of {id}: {trouble:?}"))
+                .expect(200);
+            let page: Vec<Event> = serde_json::from_value(body["items"].clone())
+                .unwrap_or_else(|error| panic!("a page of events: {error}: {body}"));
+            if page.is_empty() {
+                return events;
+            }
+            events.extend(page);
+        }
+    }
+
+    /// Waits until the turn over that message has ended; all events of the session.
+    pub async fn events_once_ended(&self, id: &str, message: &str) -> Vec<Event> {
+        until(
+            &format!("the end of {message}'s turn in {id}"),
+            async || {
+                let events = self.events(id, 0).await;
+                events
+                    .iter()
+                    .any(|event| event.ends(message))
+                    .then_some(events)
+            },
+        )
+        .await
+    }
+}
+
+/// The path of a session, with something behind it. Ids may hold anything.
+pub(crate) fn session_path(id: &str, rest: &str) -> String {
+    let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
+    format!("/v1/sessions/{id}{rest}")
+}
+
+fn trouble(error: &reqwest::Error) -> Trouble {
+    if error.is_timeout() {
+        return Trouble::Timeout;
+    }
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            match io.kind() {
+                io::ErrorKind::ConnectionRefused => return Trouble::Refused,
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                    return Trouble::Reset;
+                }
+                io::ErrorKind::UnexpectedEof => return Trouble::Eof,
+                _ => {}
+            }
+        }
+        // The name that hyper gives to a connection that ended too early.
+        if cause.to_string().contains("before message completed") {
+            return Trouble::Eof;
+        }
+        source = cause.source();
+    }
+    Trouble::Other(format!("{error:?}"))
+}

@@ -1,0 +1,317 @@
+//! The real daemon, on a folder of its own.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{children, descendants, kill_all, signal};
+use crate::{Client, PATIENCE, Setup, abide_binary, until};
+
+/// How much of the daemon's log a failed test shows, in bytes.
+const SHOWN_LOG_BYTES: usize = 12_000;
+
+/// How an editor saves.
+#[derive(Clone, Copy, Debug)]
+pub enum How {
+    /// A new file, renamed over the old one.
+    Rename,
+    /// The old file, emptied and written again in two parts.
+    Truncate,
+}
+
+/// A running daemon. Its processes die with the value.
+pub struct Daemon {
+    folder: TempDir,
+    child: Child,
+    /// What stands in its `abide.toml`, if a test has written nothing else.
+    pub setup: Setup,
+}
+
+/// How a daemon that was not to start ended.
+#[derive(Debug)]
+pub struct Boot {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Daemon {
+    /// Starts a daemon in a new folder and waits until it is ready.
+    pub async fn start(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
+        Self::start_in(folder, setup).await
+    }
+
+    /// Starts a daemon in this folder and waits until it is ready.
+    pub async fn start_in(folder: TempDir, setup: Setup) -> Self {
+        write(&config_path(folder.path()), &setup.toml(), How::Rename);
+        let child = spawn(folder.path());
+        let mut daemon = Self {
+            folder,
+            child,
+            setup,
+        };
+        daemon.until_ready().await;
+        daemon
+    }
+
+    /// Starts a daemon on a folder where it cannot start, and waits for its end.
+    ///
+    /// # Panics
+    /// If it has not ended after [`PATIENCE`].
+    pub fn fail_to_start(folder: &Path, toml: &str) -> Boot {
+        write(&config_path(folder), toml, How::Rename);
+        let mut child = spawn(folder);
+        let started = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("the child is ours") {
+                let stderr = fs::read_to_string(log_path(folder)).unwrap_or_default();
+                return Boot { status, stderr };
+            }
+            if started.elapsed() > PATIENCE {
+                kill_all(child.id().cast_signed());
+                let _ = child.wait();
+                let log = fs::read_to_string(log_path(folder)).unwrap_or_default();
+                panic!("the daemon neither failed nor ended; its log:\n{log}");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    async fn until_ready(&mut self) {
+        let client = self.client();
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                panic!("the daemon ended with {status}:\n{}", self.log());
+            }
+            if let Ok(reply) = client.get("/readyz").await
+                && reply.status == 200
+            {
+                return;
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "not ready after {PATIENCE:?}:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A client of it, with connections of its own.
+    pub fn client(&self) -> Client {
+        Client::new(self.setup.port)
+    }
+
+    /// A bare connection to it.
+    pub fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.setup.port)).expect("the daemon listens")
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it has written to standard error.
+    pub fn log(&self) -> String {
+        fs::read_to_string(log_path(self.folder())).unwrap_or_default()
+    }
+
+    /// The process that was started: the supervisor.
+    pub fn supervisor_pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// The worker, once there is exactly one.
+    pub async fn worker_pid(&self) -> i32 {
+        let supervisor = self.supervisor_pid();
+        until("one worker", async || match children(supervisor)[..] {
+            [pid] => Some(pid),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Sends the worker a signal; its process id.
+    pub async fn signal_worker(&self, what: Signal) -> i32 {
+        let pid = self.worker_pid().await;
+        signal(pid, what);
+        pid
+    }
+
+    /// Ends the worker as `kill -9` does, and waits until another has taken its place.
+    pub async fn kill_worker(&self) {
+        let old = self.signal_worker(Signal::KILL).await;
+        let supervisor = self.supervisor_pid();
+        until("the next worker", async || {
+            matches!(children(supervisor)[..], [pid] if pid != old).then_some(())
+        })
+        .await;
+    }
+
+    /// Changes the configuration and saves it.
+    pub fn edit(&mut self, how: How, change: impl FnOnce(&mut Setup)) {
+        change(&mut self.setup);
+        self.write_config(&self.setup.toml(), how);
+    }
+
+    /// Saves any text as the configuration.
+    pub fn write_config(&self, text: &str, how: How) {
+        write(&config_path(self.folder()), text, how);
+    }
+
+    /// `GET /v1/daemon`.
+    pub async fn status(&self) -> Value {
+        let client = self.client();
+        until("the daemon's status", async || {
+            let reply = client.get("/v1/daemon").await.ok()?;
+            (reply.status == 200).then_some(reply.body)
+        })
+        .await
+    }
+
+    /// The generation that serves.
+    pub async fn generation(&self) -> u64 {
+        let status = self.status().await;
+        status["generation"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no generation in {status}"))
+    }
+
+    /// Waits until a generation after `old` serves, and its sessions are back; its number.
+    pub async fn after_generation(&self, old: u64) -> u64 {
+        let record = until("the restart", async || {
+            let generation = self.generation().await;
+            if generation <= old {
+                return None;
+            }
+            let record = self.restart_record(generation).await?;
+            let status = record["status"].as_str();
+            matches!(status, Some("probation" | "completed")).then_some(record)
+        })
+        .await;
+        record["generation"]
+            .as_u64()
+            .expect("a restart record has its generation")
+    }
+
+    /// Makes a change that needs a restart and waits for it; the new generation.
+    pub async fn restart_by_edit(&mut self) -> u64 {
+        let old = self.generation().await;
+        self.edit(How::Rename, |setup| setup.spare += 1);
+        self.after_generation(old).await
+    }
+
+    /// One restart's record, once there is one.
+    pub async fn restart_record(&self, generation: u64) -> Option<Value> {
+        let path = format!("/v1/daemon/restarts/{generation}");
+        let reply = self.client().get(&path).await.ok()?;
+        (reply.status == 200).then_some(reply.body)
+    }
+
+    /// Waits until a restart's record satisfies a condition.
+    pub async fn restart_record_when(
+        &self,
+        generation: u64,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Value {
+        until("the restart's record", async || {
+            let record = self.restart_record(generation).await?;
+            condition(&record).then_some(record)
+        })
+        .await
+    }
+
+    /// Asks the daemon to stop, as a service manager does, and waits for its end.
+    pub async fn stop(&mut self) -> ExitStatus {
+        signal(self.supervisor_pid(), Signal::TERM);
+        self.ended().await
+    }
+
+    /// Waits for the daemon's end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        until("the daemon's end", async || {
+            child.try_wait().expect("the child is ours")
+        })
+        .await
+    }
+
+    /// Starts the daemon again in its folder, after its end.
+    pub async fn start_again(&mut self) {
+        self.child = spawn(self.folder.path());
+        self.until_ready().await;
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let pids = descendants(self.supervisor_pid());
+        kill_all(self.supervisor_pid());
+        // A worker outlives its supervisor for as long as the kernel needs to tell it.
+        for pid in pids {
+            signal(pid, Signal::KILL);
+        }
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let log = self.log();
+            let from = log.ceil_char_boundary(log.len().saturating_sub(SHOWN_LOG_BYTES));
+            eprintln!("--- the daemon's log ---\n{}---", &log[from..]);
+        }
+    }
+}
+
+fn config_path(folder: &Path) -> PathBuf {
+    folder.join("abide.toml")
+}
+
+fn log_path(folder: &Path) -> PathBuf {
+    folder.join("stderr.log")
+}
+
+fn spawn(folder: &Path) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log_path(folder))
+        .expect("the folder is ours");
+    Command::new(abide_binary())
+        .arg("serve")
+        .arg("--config")
+        .arg(config_path(folder))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("descriptors are not exhausted"))
+        .stderr(log)
+        .spawn()
+        .expect("the binary can be run")
+}
+
+fn write(path: &Path, text: &str, how: How) {
+    const OURS: &str = "the folder is ours";
+    match how {
+        How::Rename => {
+            let aside = path.with_extension("toml.new");
+            fs::write(&aside, text).expect(OURS);
+            fs::rename(&aside, path).expect(OURS);
+        }
+        How::Truncate => {
+            let (head, tail) = text.split_at(text.len() / 2);
+            let mut file = File::create(path).expect(OURS);
+            file.write_all(head.as_bytes()).expect(OURS);
+            // What a watcher may see of a slow writer.
+            file.sync_all().expect(OURS);
+            file.write_all(tail.as_bytes()).expect(OURS);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What the tests and the demo drive a daemon with: the real binary on a folder of its own, HTTP
+//! clients that count what goes wrong, subscribers that resume at their cursor, and a language
+//! model whose answers a test can hold back.
+//!
+//! Nothing here waits for time to pass. Everything waits for an event, and gives up loudly after
+//! [`PATIENCE`].
+
+mod audit;
+mod client;
+mod daemon;
+mod event;
+mod model;
+mod process;
+mod setup;
+mod subscriber;
+mod wait;
+
+pub use audit::{Account, Sent};
+pub use client::{Client, Posted, Refused, Reply, Tally, Trouble};
+pub use daemon::{Boot, Daemon, How};
+pub use event::Event;
+pub use model::{CallState, FakeModel, ModelCall};
+pub use process::{descendants, kill_all, signal};
+pub use rustix::process::Signal;
+pub use setup::{Plugin, Setup, abide_binary, guest};
+pub use subscriber::Subscriber;
+pub use wait::{PATIENCE, until, until_within};

@@ -1,0 +1,271 @@
+//! A language model: any OpenAI-compatible server is like this one, but slower to obey.
+//!
+//! It answers a conversation with `re: ` and its last user message. Marks in that message say
+//! how:
+//!
+//! | mark | meaning |
+//! |---|---|
+//! | `[delay=MS]` | the answer begins after so many milliseconds |
+//! | `[pace=MS]` | so many milliseconds between two words |
+//! | `[hold=NAME]` | the answer begins once [`FakeModel::release`] was called with that name |
+//! | `[status=N]` | no answer, but this HTTP status |
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use futures::stream;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::until;
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallState {
+    /// The answer is not complete.
+    Running,
+    /// The caller has the whole answer.
+    Answered,
+    /// The caller has hung up before that.
+    Cancelled,
+}
+
+/// One call of the model.
+#[derive(Clone, Debug)]
+pub struct ModelCall {
+    /// The conversation, as `role: text` lines.
+    pub messages: Vec<String>,
+    /// What became of it.
+    pub state: CallState,
+}
+
+impl ModelCall {
+    /// The conversation's last line.
+    pub fn last(&self) -> &str {
+        self.messages.last().map_or("", String::as_str)
+    }
+}
+
+struct Shared {
+    calls: Mutex<Vec<ModelCall>>,
+    released: watch::Sender<BTreeSet<String>>,
+}
+
+impl Shared {
+    fn calls(&self) -> MutexGuard<'_, Vec<ModelCall>> {
+        self.calls.lock().expect("nobody panics while holding it")
+    }
+}
+
+/// A model that runs in this process. It ends with the value.
+pub struct FakeModel {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: JoinHandle<()>,
+}
+
+impl FakeModel {
+    /// Starts one on a free port.
+    pub async fn start() -> Self {
+        let shared = Arc::new(Shared {
+            calls: Mutex::default(),
+            released: watch::channel(BTreeSet::new()).0,
+        });
+        let router = Router::new()
+            .route("/v1/chat/completions", post(complete))
+            .with_state(shared.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("the loopback has a free port");
+        let address = listener.local_addr().expect("a bound socket has one");
+        let server = tokio::spawn(async move {
+            // Serves until it is aborted.
+            let _ = axum::serve(listener, router).await;
+        });
+        Self {
+            address,
+            shared,
+            server,
+        }
+    }
+
+    /// What belongs into `base_url`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// All calls so far.
+    pub fn calls(&self) -> Vec<ModelCall> {
+        self.shared.calls().clone()
+    }
+
+    /// Calls whose last line holds this text.
+    pub fn calls_about(&self, text: &str) -> Vec<ModelCall> {
+        let calls = self.shared.calls();
+        let about = calls.iter().filter(|call| call.last().contains(text));
+        about.cloned().collect()
+    }
+
+    /// Waits until as many calls about this text are in that state.
+    pub async fn wait_for(&self, text: &str, state: CallState, count: usize) -> Vec<ModelCall> {
+        until(
+            &format!("{count} calls {state:?} about {text:?}"),
+            async || {
+                let mut calls = self.calls_about(text);
+                calls.retain(|call| call.state == state);
+                (calls.len() >= count).then_some(calls)
+            },
+        )
+        .await
+    }
+
+    /// Lets all calls go on that are, or will be, held under this name.
+    pub fn release(&self, name: &str) {
+        self.shared.released.send_modify(|released| {
+            released.insert(name.to_owned());
+        });
+    }
+}
+
+impl Drop for FakeModel {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// The value of a mark, if it is there.
+fn mark<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("[{name}="))?;
+    rest.split_once(']').map(|(value, _)| value)
+}
+
+fn millis(text: &str, name: &str) -> Duration {
+    let value = mark(text, name).and_then(|value| value.parse().ok());
+    Duration::from_millis(value.unwrap_or(0))
+}
+
+async fn complete(State(shared): State<Arc<Shared>>, Json(request): Json<Value>) -> Response {
+    let messages = request["messages"].as_array().cloned().unwrap_or_default();
+    let text_of = |message: &Value| match &message["content"] {
+        Value::String(text) => text.clone(),
+        // The other form that the protocol allows: parts.
+        parts => parts
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|part| part["text"].as_str())
+            .collect(),
+    };
+    let lines = messages
+        .iter()
+        .map(|message| {
+            let role = message["role"].as_str().unwrap_or("?");
+            format!("{role}: {}", text_of(message))
+        })
+        .collect();
+    let asked = messages.iter().rfind(|message| message["role"] == "user");
+    let asked = asked.map(text_of).unwrap_or_default();
+    let call = {
+        let mut calls = shared.calls();
+        calls.push(ModelCall {
+            messages: lines,
+            state: CallState::Running,
+        });
+        calls.len() - 1
+    };
+    let watched = Watched { shared, call };
+    if let Some(status) = mark(&asked, "status").and_then(|status| status.parse().ok()) {
+        watched.answered();
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let error = json!({"error": {"message": "as you wish", "type": "fake", "code": null}});
+        return (status, Json(error)).into_response();
+    }
+    if request["stream"] == true {
+        let (chunks, receiver) = mpsc::channel(1);
+        tokio::spawn(stream_answer(watched, asked, chunks));
+        let chunks = stream::unfold(receiver, async |mut receiver| {
+            let chunk: String = receiver.recv().await?;
+            Some((Ok::<_, Infallible>(chunk), receiver))
+        });
+        let body = Body::from_stream(chunks);
+        return ([("content-type", "text/event-stream")], body).into_response();
+    }
+    watched.wait(&asked).await;
+    watched.answered();
+    let message = json!({"role": "assistant", "content": format!("re: {asked}")});
+    let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+    Json(envelope("chat.completion", &choice)).into_response()
+}
+
+fn envelope(object: &str, choice: &Value) -> Value {
+    json!({"id": "fake", "object": object, "created": 1, "model": "fake", "choices": [choice]})
+}
+
+/// Sends an answer chunk by chunk, for as long as somebody listens.
+async fn stream_answer(watched: Watched, asked: String, chunks: mpsc::Sender<String>) {
+    tokio::select! {
+        () = watched.wait(&asked) => {}
+        () = chunks.closed() => return,
+    }
+    let pace = millis(&asked, "pace");
+    let answer = format!("re: {asked}");
+    let words = answer.split_inclusive(' ').map(Some).chain([None]);
+    for word in words {
+        let (delta, finish) = match word {
+            Some(word) => (json!({"role": "assistant", "content": word}), Value::Null),
+            None => (json!({}), json!("stop")),
+        };
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        let chunk = format!("data: {}\n\n", envelope("chat.completion.chunk", &choice));
+        if chunks.send(chunk).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pace) => {}
+            () = chunks.closed() => return,
+        }
+    }
+    if chunks.send("data: [DONE]\n\n".to_owned()).await.is_ok() {
+        watched.answered();
+    }
+}
+
+/// A call that counts as cancelled if it is dropped before it was answered.
+struct Watched {
+    shared: Arc<Shared>,
+    call: usize,
+}
+
+impl Watched {
+    fn answered(&self) {
+        self.shared.calls()[self.call].state = CallState::Answered;
+    }
+
+    async fn wait(&self, asked: &str) {
+        tokio::time::sleep(millis(asked, "delay")).await;
+        if let Some(name) = mark(asked, "hold") {
+            let mut released = self.shared.released.subscribe();
+            // An error means that the model is gone, and then nobody waits.
+            let _ = released.wait_for(|released| released.contains(name)).await;
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let state = &mut self.shared.calls()[self.call].state;
+        if *state == CallState::Running {
+            *state = CallState::Cancelled;
+        }
+    }
+}

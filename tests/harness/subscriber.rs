@@ -1,0 +1,169 @@
+//! A subscriber: follows a session's stream, and comes back at its cursor whenever it ends.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use eventsource_stream::Eventsource;
+use futures::StreamExt;
+use reqwest::{Method, header};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::client::session_path;
+use crate::{Client, Event, until};
+
+/// How long to wait before a stream that ended is opened again.
+const RECONNECT_DELAY: Duration = Duration::from_millis(20);
+
+#[derive(Default)]
+struct Seen {
+    events: Vec<Event>,
+    deltas: Vec<Value>,
+    restarts: u64,
+    connections: u64,
+    wrong: Vec<String>,
+}
+
+/// A task that follows one session. It ends with the value.
+pub struct Subscriber {
+    seen: Arc<Mutex<Seen>>,
+    task: JoinHandle<()>,
+}
+
+impl Subscriber {
+    /// Follows a session from its beginning.
+    pub fn follow(client: &Client, id: &str) -> Self {
+        Self::follow_from(client, id, 0)
+    }
+
+    /// Follows a session from behind a cursor.
+    pub fn follow_from(client: &Client, id: &str, after: u64) -> Self {
+        let seen = Arc::<Mutex<Seen>>::default();
+        let task = tokio::spawn(follow(client.clone(), id.to_owned(), after, seen.clone()));
+        Self { seen, task }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        lock(&self.seen)
+    }
+
+    /// The durable events so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.seen().events.clone()
+    }
+
+    /// The text of the deltas of one turn's last attempt so far.
+    pub fn streamed(&self, turn: u64) -> String {
+        let seen = self.seen();
+        let of_turn = seen.deltas.iter().filter(|delta| delta["turn"] == turn);
+        let last = of_turn
+            .clone()
+            .filter_map(|delta| delta["attempt"].as_u64());
+        let last = last.max();
+        of_turn
+            .filter(|delta| delta["attempt"].as_u64() == last)
+            .filter_map(|delta| delta["text"].as_str())
+            .collect()
+    }
+
+    /// How many streams there were.
+    pub fn connections(&self) -> u64 {
+        self.seen().connections
+    }
+
+    /// How many streams ended with a `restart` event.
+    pub fn restarts(&self) -> u64 {
+        self.seen().restarts
+    }
+
+    /// Waits until the events so far satisfy a condition.
+    pub async fn wait_for(&self, what: &str, condition: impl Fn(&[Event]) -> bool) -> Vec<Event> {
+        until(what, async || {
+            let seen = self.seen();
+            condition(&seen.events).then(|| seen.events.clone())
+        })
+        .await
+    }
+
+    /// Waits for the end of the turn over that message.
+    pub async fn wait_for_end_of(&self, message: &str) -> Vec<Event> {
+        self.wait_for(&format!("the end of {message}'s turn"), |events| {
+            events.iter().any(|event| event.ends(message))
+        })
+        .await
+    }
+
+    /// Asserts that no event was missing, doubled or unreadable.
+    ///
+    /// # Panics
+    /// If one was.
+    pub fn assert_clean(&self) {
+        let seen = self.seen();
+        assert!(seen.wrong.is_empty(), "{}", seen.wrong.join("\n"));
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().expect("nobody panics while holding it")
+}
+
+async fn follow(client: Client, id: String, mut after: u64, seen: Arc<Mutex<Seen>>) {
+    loop {
+        let path = session_path(&id, "/events");
+        let request = client
+            .request(Method::GET, &path)
+            .header(header::ACCEPT, "text/event-stream")
+            .header("Last-Event-ID", after.to_string())
+            // A stream lasts for as long as it likes.
+            .timeout(Duration::from_secs(24 * 3600));
+        if let Ok(response) = request.send().await {
+            if response.status() == 200 {
+                lock(&seen).connections += 1;
+                let mut stream = response.bytes_stream().eventsource();
+                // An error is an end: what matters is what the next stream begins with.
+                while let Some(Ok(event)) = stream.next().await {
+                    lock(&seen).take(&event, &mut after);
+                }
+            } else {
+                let status = response.status();
+                let wrong = format!("the stream of {id} was answered with {status}");
+                lock(&seen).wrong.push(wrong);
+                return;
+            }
+        }
+        tokio::time::sleep(RECONNECT_DELAY).await;
+    }
+}
+
+impl Seen {
+    fn take(&mut self, event: &eventsource_stream::Event, after: &mut u64) {
+        match event.event.as_str() {
+            "restart" => self.restarts += 1,
+            "delta" => match serde_json::from_str(&event.data) {
+                Ok(delta) => self.deltas.push(delta),
+                Err(error) => self.wrong.push(format!("{error} in {event:?}")),
+            },
+            kind => match serde_json::from_str::<Event>(&event.data) {
+                Ok(read) => {
+                    let expected = *after + 1;
+                    if read.cursor != expected || event.id != read.cursor.to_string() {
+                        self.wrong
+                            .push(format!("{expected} was expected, not {event:?}"));
+                    }
+                    if read.kind != kind {
+                        self.wrong.push(format!("kind and line differ: {event:?}"));
+                    }
+                    *after = read.cursor;
+                    self.events.push(read);
+                }
+                Err(error) => self.wrong.push(format!("{error} in {event:?}")),
+            },
+        }
+    }
+}
