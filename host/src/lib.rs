@@ -1,5 +1,6 @@
 //! Abide: a daemon that hosts long-lived sessions and never loses one.
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod domain;
