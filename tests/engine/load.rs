@@ -34,7 +34,7 @@ async fn a_damaged_precompiled_file_is_made_anew() {
             text(&turn(&engine, &job, "x").await.expect("a turn")),
             "#1 user: x"
         );
-        assert_eq!(files(), [file.clone()]);
+        assert_eq!(files(), std::slice::from_ref(&file));
         let anew = fs::read(&file).expect("the file");
         assert_eq!(Digest::of(&anew), Digest::of(&good), "it is as it was");
     }
