@@ -50,6 +50,19 @@ pub(super) struct Core {
     pub created: AtomicU64,
     pub closed: AtomicU64,
     pub stats: Counters,
+    /// Writes that are to fail after having reached the disk, or before.
+    #[cfg(test)]
+    pub sabotage: Mutex<Vec<Sabotage>>,
+}
+
+/// How a test has a write fail.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sabotage {
+    /// Nothing of it reaches the disk.
+    Before,
+    /// All of it does.
+    After,
 }
 
 /// What the store is good for at the moment.

@@ -131,6 +131,8 @@ fn open_locked(
         created: AtomicU64::new(counts.created),
         closed: AtomicU64::new(counts.closed),
         stats: Counters::default(),
+        #[cfg(test)]
+        sabotage: Default::default(),
     });
     let writer = thread::Builder::new().name("store-writer".to_owned());
     let writer = writer

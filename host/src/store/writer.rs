@@ -127,6 +127,11 @@ impl Writer<'_> {
             None => None,
         };
         let ops = group.iter().flat_map(|write| &write.ops).chain(&counts_op);
+        #[cfg(test)]
+        if let Some(error) = self.sabotaged(ops.clone()) {
+            self.reopen();
+            return Err(error);
+        }
         let written = self.core.read(|db| Ok(db.write(ops)))?;
         match written {
             Ok(()) => {
@@ -265,5 +270,19 @@ impl Writer<'_> {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         mem::replace(&mut now, state)
+    }
+
+    /// The failure that a test asked for.
+    #[cfg(test)]
+    fn sabotaged<'a>(&self, ops: impl Iterator<Item = &'a Op>) -> Option<StoreError> {
+        use super::handle::Sabotage;
+        let sabotage = self.core.sabotage.lock().unwrap().pop()?;
+        if sabotage == Sabotage::After {
+            let written = self.core.read(|db| Ok(db.write(ops)));
+            written.unwrap().unwrap();
+        }
+        Some(StoreError::Write {
+            reason: "a test wants it".to_owned(),
+        })
     }
 }
