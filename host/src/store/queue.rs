@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
     time::{Duration, Instant},
 };
@@ -140,13 +141,23 @@ impl Queue {
         self.news.notify_one();
     }
 
+    /// Refuses whatever comes, and drops what waits: those who wait for it learn that no one will
+    /// do it.
+    pub(super) fn abandon(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let jobs = mem::take(&mut state.jobs);
+        drop(state);
+        drop(jobs);
+    }
+
     /// What to do next; waits for it, at most `patience`.
     pub(super) fn next(&self, patience: Duration) -> Next {
         let give_up = Instant::now() + patience;
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let wait = match state.due() {
+            let wait = match state.due(now) {
                 Some(due) if due <= now || state.closed => return state.take(),
                 Some(due) => due - now,
                 None if state.closed => return Next::End,
@@ -165,14 +176,13 @@ impl Queue {
 }
 
 impl State {
-    /// When the first of the jobs must be done.
-    fn due(&self) -> Option<Instant> {
+    /// When the first of the jobs must be done; one without a moment of its own must be now.
+    fn due(&self, now: Instant) -> Option<Instant> {
         let dues = self.jobs.iter().map(|(job, _)| match job {
-            Job::Write(write) => Some(write.due),
-            Job::Prune { .. } | Job::Forgive { .. } | Job::Flush { .. } => None,
+            Job::Write(write) => write.due,
+            Job::Prune { .. } | Job::Forgive { .. } | Job::Flush { .. } => now,
         });
-        // A job without a moment of its own is due at once: as if before all others.
-        dues.min().map(|due| due.unwrap_or_else(Instant::now))
+        dues.min()
     }
 
     /// The first job, and all writes behind it that fit into a group.

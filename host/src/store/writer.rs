@@ -41,8 +41,18 @@ struct Writer<'a> {
     last_try: Option<Instant>,
 }
 
+/// However the writer ends, nobody waits for it in vain.
+struct Abandon<'a>(&'a Core);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.queue.abandon();
+    }
+}
+
 /// Writes until the queue is closed, then closes the database.
 pub(super) fn run(core: &Core) {
+    let _abandon = Abandon(core);
     let mut writer = Writer {
         core,
         unflushed: 0,

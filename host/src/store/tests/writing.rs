@@ -84,7 +84,9 @@ fn only_idle_sessions_are_pruned() {
     idle.turn("a");
     busy.turn("a");
     busy.receive("b", None);
-    [&mut idle, &mut busy, &mut never].map(Owner::settle);
+    for owner in [&mut idle, &mut busy, &mut never] {
+        owner.settle();
+    }
     assert_eq!(store.active(), Ok(vec![busy.id.clone(), idle.id.clone()]));
     let last = idle.session.progress.last_commit.unwrap();
     assert_eq!(store.prune_active(last), Ok(0));
