@@ -140,7 +140,7 @@ impl Core {
 
     /// Hands a job to the writer.
     pub(super) fn push(&self, job: Job) -> Result<(), StoreError> {
-        self.queue.push(job).map_err(|(_, error)| error)
+        self.queue.push(job)
     }
 
     /// Nothing that panics runs under this lock.

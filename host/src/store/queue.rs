@@ -114,19 +114,19 @@ struct State {
 }
 
 impl Queue {
-    /// Hands a job over; gives it back with the reason where that is refused.
-    pub(super) fn push(&self, job: Job) -> Result<(), (Job, StoreError)> {
+    /// Hands a job over; where that is refused, it is dropped.
+    pub(super) fn push(&self, job: Job) -> Result<(), StoreError> {
         let bytes = match &job {
             Job::Write(write) => write.bytes(),
             Job::Prune { .. } | Job::Forgive { .. } | Job::Flush { .. } => 0,
         };
         let mut state = self.lock();
         if state.closed {
-            return Err((job, StoreError::Closed));
+            return Err(StoreError::Closed);
         }
         if bytes > 0 && state.bytes + bytes > QUEUE_BYTES.max(bytes) {
             let bytes = state.bytes;
-            return Err((job, StoreError::Overloaded { bytes }));
+            return Err(StoreError::Overloaded { bytes });
         }
         state.bytes += bytes;
         state.jobs.push_back((job, bytes));
