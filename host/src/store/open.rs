@@ -179,7 +179,7 @@ fn open_db(
 ) -> Result<Db, OpenError> {
     let mut opened = Db::open(folder, create, options);
     if let Err(error) = &opened
-        && is_disk_full(&error.to_string())
+        && is_disk_full(error.as_ref())
     {
         reserve.give();
         opened = Db::open(folder, create, options);
