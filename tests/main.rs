@@ -4,6 +4,7 @@
 mod bad_config;
 mod bad_requests;
 mod chaos;
+mod engine;
 mod incident;
 mod restart;
 mod rogue;

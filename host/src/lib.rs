@@ -1,7 +1,9 @@
 //! Abide: a daemon that hosts long-lived sessions and never loses one.
 
+pub mod api;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod domain;
 pub mod engine;
 pub mod providers;

@@ -1,2 +1,72 @@
-//! The HTTP face of the daemon.
+//! The HTTP face of the daemon: JSON over HTTP/1.1, events as server-sent events, errors as
+//! problem documents.
+//!
+//! ```text
+//!   server (connections) -> router -> auth -> handlers -> session::Registry
+//!                                                     \-> Control -> the daemon
+//! ```
+
+mod auth;
+mod control;
+mod daemon;
+mod events;
+mod extract;
+mod messages;
+mod metrics;
+mod openapi;
+mod problem;
+mod router;
 pub mod server;
+mod sessions;
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+
+pub use auth::{Access, Token};
+pub use control::{
+    ConfigStatus, Control, ControlRequest, DaemonState, DaemonStatus, DrainStatus, Planned,
+    PluginStatus,
+};
+pub use openapi::document as openapi_document;
+pub use problem::Problem;
+pub use router::router;
+
+use crate::session::Registry;
+
+/// The smallest limit of a request's body that makes sense, in bytes; what else it should be
+/// follows from the largest message that a plugin takes.
+pub const BODY_MIN_BYTES: usize = 64 << 10;
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Api {
+    /// The sessions.
+    pub registry: Registry,
+    /// The daemon.
+    pub control: Control,
+    /// Who may call.
+    pub access: Arc<Access>,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+    /// Limits.
+    pub limits: ApiLimits,
+}
+
+/// Limits of the API itself; those of sessions are their plugin's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiLimits {
+    /// A request's body. See [`ApiLimits::for_messages`].
+    pub body_bytes: usize,
+}
+
+impl ApiLimits {
+    /// The limits under which every message (or argument) of up to `largest_bytes` can arrive: a
+    /// byte takes up to six in JSON (`\u0000`).
+    pub fn for_messages(largest_bytes: u64) -> Self {
+        let largest = usize::try_from(largest_bytes).unwrap_or(usize::MAX);
+        Self {
+            body_bytes: largest.saturating_mul(6).saturating_add(BODY_MIN_BYTES),
+        }
+    }
+}

@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::domain::SessionId;
 
+/// The name of the command that `serve` starts its workers with.
+pub(crate) const WORKER: &str = "worker";
+
 /// A daemon that hosts long-lived sessions and never loses one.
 #[derive(Debug, Parser)]
 #[command(name = "abide", version, max_term_width = 100)]
@@ -48,6 +51,11 @@ pub(crate) struct Json {
 pub(crate) enum Command {
     /// Write a configuration to start from
     Init(Init),
+    /// Run the daemon, in the foreground
+    Serve,
+    /// The daemon's process, as `serve` starts it
+    #[command(name = WORKER, hide = true)]
+    Worker,
     /// What runs, what drains, what is faulted, and why
     Status(Status),
     /// Talk with a session
@@ -229,6 +237,8 @@ pub(crate) struct Restarts {
 pub(crate) enum Plugin {
     /// Write a new plugin: a Rust crate that builds and passes its tests
     New(New),
+    /// Prove that a component can be a plugin: its contract, limits and snapshot
+    Check(CheckFile),
     /// List the plugins that are configured, and what the daemon has loaded of them
     List(Status),
 }
@@ -241,6 +251,17 @@ pub(crate) struct New {
     /// The folder of the guest SDK; without it, the one that came with this abide
     #[arg(long, value_name = "PATH")]
     pub(crate) sdk: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckFile {
+    /// The component
+    pub(crate) file: PathBuf,
+    /// The arguments to open a session with, one JSON value
+    #[arg(long, value_name = "JSON", value_parser = json_value)]
+    pub(crate) args: Option<serde_json::Value>,
+    #[command(flatten)]
+    pub(crate) json: Json,
 }
 
 fn default_config() -> PathBuf {

@@ -4,7 +4,7 @@
 //! args      the grammar                       status, sessions, restarts    what there is
 //! target    which daemon                      operate                       drain, restart
 //! client    HTTP, errors   calls  the API     send, chat                    talking
-//! wire      its documents                     init, config, plugin, plugins starting
+//! wire      its documents                     init, serve, config, plugin*  starting
 //! out, text what humans see
 //! ```
 //!
@@ -21,10 +21,12 @@ mod init;
 mod operate;
 mod out;
 mod plugin;
+mod plugin_check;
 mod plugins;
 mod restarts;
 mod run;
 mod send;
+mod serve;
 mod sessions;
 mod status;
 mod target;

@@ -11,7 +11,7 @@ use super::client::{Client, ClientError};
 use super::error::CliError;
 use super::out::{Out, Tone, note};
 use super::target;
-use super::text::{Cell, table};
+use super::text::{Cell, size, table};
 use super::wire::PluginView;
 use crate::config::{Config, process_env};
 use crate::domain::Digest;
@@ -103,7 +103,6 @@ fn joined(local: Vec<Listed>, running: Vec<PluginView>) -> Vec<Listed> {
 }
 
 fn row(plugin: &Listed) -> Vec<Cell> {
-    let size = |bytes| bytesize::ByteSize::b(bytes).display().iec().to_string();
     let digest = match (plugin.digest, plugin.loaded) {
         (Some(here), Some(runs)) if here != runs => {
             let text = format!("{} (runs: {})", here.short(), runs.short());

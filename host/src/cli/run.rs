@@ -7,7 +7,10 @@ use clap::Parser as _;
 use super::args::{Cli, Command, Global, Plugin};
 use super::error::CliError;
 use super::operate::Goal;
-use super::{chat, config, init, operate, plugin, plugins, restarts, send, sessions, status};
+use super::{
+    chat, config, init, operate, plugin, plugin_check, plugins, restarts, send, serve, sessions,
+    status,
+};
 
 /// Runs the command that the arguments name. Prints what went wrong, and says it in the exit
 /// code.
@@ -29,6 +32,11 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, CliError> {
     let done = |()| true;
     let well = match command {
         Command::Init(args) => init::run(global, &args).map(done),
+        Command::Serve => return serve::serve(global),
+        Command::Worker => {
+            install_tls();
+            return serve::worker(global);
+        }
         Command::Config(command) => match config::offline(global, command)? {
             Some(args) => client(config::plan(global, args)).map(done),
             None => Ok(true),
@@ -41,6 +49,7 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, CliError> {
         Command::Restart(args) => client(operate::run(global, args, Goal::Restart)),
         Command::Restarts(args) => client(restarts::run(global, args)).map(done),
         Command::Plugin(Plugin::New(args)) => plugin::new(global, &args).map(done),
+        Command::Plugin(Plugin::Check(args)) => client(plugin_check::run(global, args)).map(done),
         Command::Plugin(Plugin::List(args)) => client(plugins::list(global, args)).map(done),
     }?;
     Ok(if well {
@@ -56,7 +65,7 @@ fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Runs a client of the daemon: one thread suffices.
+/// Runs what waits for others: one thread suffices.
 fn client<T>(command: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     install_tls();
     tokio::runtime::Builder::new_current_thread()

@@ -45,6 +45,11 @@ pub(crate) fn ago(at: UnixMillis, now: UnixMillis) -> String {
     format!("{} ago", duration(now.since(at)))
 }
 
+/// A size in the unit that a human would choose.
+pub(crate) fn size(bytes: u64) -> String {
+    bytesize::ByteSize::b(bytes).display().iec().to_string()
+}
+
 /// One cell of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {

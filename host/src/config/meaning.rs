@@ -6,19 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::listen::{collide, is_loopback};
+use super::notes::Notes;
 use super::problem::{Problem, nearest};
 use super::resolved::{
     Config, Daemon, HAND_OVER_BUDGET, LlmProvider, Plugin, SUPERVISOR_BUDGET, StoreTuning,
     ToolServer, Transport,
 };
 use super::schema::{DaemonKeys, File, LimitKeys, LlmKeys, McpKeys, PluginKeys, StoreKeys};
-use super::secret::{SecretRef, is_variable_name};
 use super::tree::Places;
 use super::units::{Size, Time};
-use crate::domain::{Capabilities, Digest, Limits, NAME_MAX_BYTES, Patterns, Retention};
+use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention};
 
-/// The longest of any duration: what is longer is a slip, and clocks would overflow.
-const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Keys are promised to be known for a day.
 const KEYS_MIN: Duration = Duration::from_secs(24 * 3600);
 /// The smallest memory in which a guest starts.
@@ -29,127 +27,6 @@ const MEMORY_MAX_BYTES: u64 = 4 << 30;
 const RECORD_MAX_BYTES: u64 = 256 << 20;
 /// Beyond this, turns in flight would exhaust the address space's mappings.
 const TURNS_MAX: u32 = 10_000;
-
-/// Notes what is wrong, where.
-struct Notes {
-    places: Places,
-    problems: Vec<Problem>,
-}
-
-impl Notes {
-    fn add(&mut self, key: &str, reason: impl Into<String>, remedy: impl Into<String>) {
-        self.problems.push(Problem {
-            key: key.to_owned(),
-            place: self.places.of(key),
-            reason: reason.into(),
-            remedy: remedy.into(),
-        });
-    }
-
-    fn time(&mut self, key: &str, Time(time): Time, min: Duration) -> Duration {
-        if time < min || time > TIME_MAX {
-            self.add(
-                key,
-                format!("`{}` is out of range", Time(time)),
-                format!("choose {} to {}", Time(min), Time(TIME_MAX)),
-            );
-        }
-        time
-    }
-
-    fn size(&mut self, key: &str, Size(size): Size, min: u64, max: u64) -> u64 {
-        if size < min || size > max {
-            self.add(
-                key,
-                format!("`{}` is out of range", Size(size)),
-                format!("choose {} to {}", Size(min), Size(max)),
-            );
-        }
-        size
-    }
-
-    fn count(&mut self, key: &str, count: u32, min: u32, max: u32) -> u32 {
-        if count < min || count > max {
-            self.add(
-                key,
-                format!("`{count}` is out of range"),
-                format!("choose {min} to {max}"),
-            );
-        }
-        count
-    }
-
-    /// A secret that is named by a variable or by a file.
-    fn secret(
-        &mut self,
-        key: &str,
-        env: Option<String>,
-        file: Option<PathBuf>,
-        folder: &Path,
-    ) -> Option<SecretRef> {
-        match (env, file) {
-            (Some(_), Some(_)) => {
-                self.add(
-                    &format!("{key}_file"),
-                    format!("`{key}_env` and `{key}_file` are both given"),
-                    "keep one of them",
-                );
-                None
-            }
-            (Some(name), None) => self.variable(&format!("{key}_env"), name),
-            (None, Some(file)) => Some(SecretRef::File(folder.join(file))),
-            (None, None) => None,
-        }
-    }
-
-    fn variable(&mut self, key: &str, name: String) -> Option<SecretRef> {
-        if is_variable_name(&name) {
-            return Some(SecretRef::Env(name));
-        }
-        // The value is not repeated: it may be the secret itself.
-        self.add(
-            key,
-            "this is not the name of an environment variable",
-            "write the variable's name, like OPENAI_API_KEY, and set it in the daemon's environment",
-        );
-        None
-    }
-
-    /// An HTTP URL; the value is not repeated, since it may hold a password.
-    fn url(&mut self, key: &str, url: &str) {
-        let example = "write it like \"http://127.0.0.1:8080/v1\"";
-        let Ok(parsed) = url.parse::<http::Uri>() else {
-            return self.add(key, "this is not a URL", example);
-        };
-        let is_http = matches!(parsed.scheme_str(), Some("http" | "https"));
-        match parsed.authority() {
-            Some(authority) if authority.as_str().contains('@') => self.add(
-                key,
-                "this URL holds a user or password",
-                "take it out, and name the secret by its variable or file",
-            ),
-            Some(authority) if is_http && !authority.host().is_empty() => {}
-            _ => self.add(key, "this is not an HTTP URL", example),
-        }
-    }
-
-    fn names<'a>(&mut self, section: &str, names: impl Iterator<Item = &'a String>) {
-        for name in names {
-            let fits = !name.is_empty()
-                && name.len() <= NAME_MAX_BYTES
-                && name
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-            if !fits {
-                self.add(
-                    &format!("{section}.{name}"),
-                    "this name cannot be used",
-                    format!("choose 1 to {NAME_MAX_BYTES} letters, digits, `-` and `_`"),
-                );
-            }
-        }
-    }
-}
 
 /// Gives the keys their meaning. What is noted as wrong may have been replaced in the result.
 pub(super) fn understand(
@@ -167,10 +44,7 @@ pub(super) fn understand(
         mcp,
     } = keys;
     let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut notes = Notes {
-        places: places.clone(),
-        problems: Vec::new(),
-    };
+    let mut notes = Notes::new(places.clone());
     notes.names("plugins", plugins.keys());
     notes.names("llm", llm.keys());
     notes.names("mcp", mcp.keys());

@@ -11,6 +11,7 @@ mod check;
 mod diff;
 mod listen;
 mod meaning;
+mod notes;
 mod observed;
 mod overrides;
 mod plan;

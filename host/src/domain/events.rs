@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Cause, Generation, MessageId, Role, UnixMillis};
 
 /// One durable event. As JSON a flat object `{cursor, turn, at, kind, ...}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// Its number in the session, from 1.
     pub cursor: u64,
@@ -19,7 +19,7 @@ pub struct Event {
 }
 
 /// What an event tells, by `kind`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventBody {
     /// Somebody said something.
@@ -83,7 +83,7 @@ impl EventBody {
 }
 
 /// A turn's life, as its events tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TurnStatus {
     /// It began; told once, whatever the attempts.
@@ -95,7 +95,7 @@ pub enum TurnStatus {
 }
 
 /// Text of a model's answer as it arrives. Not durable: no cursor, never shown again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Delta {
     /// What was added.
     pub text: String,

@@ -11,8 +11,9 @@ pub const NAME_MAX_BYTES: usize = 128;
 
 /// A session's id: the client's choice, 1 to 256 bytes of UTF-8 without control characters, and
 /// neither `.` nor `..` (both vanish from a URL's path). May hold `/`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = String, min_length = 1, max_length = 256)]
 pub struct SessionId(String);
 
 /// Why a text is no session id.
@@ -82,9 +83,21 @@ impl<'de> Deserialize<'de> for SessionId {
 /// The number of a worker's life: 1 at the first boot, one more at each restart, whatever its
 /// cause. Never reused; a restart that was refused leaves a gap.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(transparent)]
+#[schema(value_type = u64)]
 pub struct Generation(pub u64);
 
 impl Generation {
@@ -102,8 +115,11 @@ impl fmt::Display for Generation {
 
 /// The id of a message within its session: `m` and the cursor of its event, so that it is unique
 /// without being drawn.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(transparent)]
+#[schema(value_type = String)]
 pub struct MessageId(String);
 
 impl MessageId {
@@ -136,7 +152,8 @@ impl fmt::Display for MessageId {
 
 /// A SHA-256: of a component's bytes, or of the configuration file's. Hexadecimal for humans,
 /// 32 bytes in records.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, utoipa::ToSchema)]
+#[schema(value_type = String, min_length = 64, max_length = 64)]
 pub struct Digest([u8; 32]);
 
 impl Digest {

@@ -27,7 +27,9 @@ use super::{
 pub const DEATHS_MAX: u32 = 3;
 
 /// What a session is doing, by precedence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
     /// Over.

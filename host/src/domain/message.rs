@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Generation, MessageId, UnixMillis};
 
 /// Who a message is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// A client of the session.
@@ -37,7 +37,7 @@ impl Role {
 }
 
 /// One message of a session's inbox.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Message {
     /// Unique in the session.
     pub id: MessageId,
@@ -56,7 +56,7 @@ pub struct Message {
 }
 
 /// Why a worker was replaced. Of several restarts, the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The configuration changed.

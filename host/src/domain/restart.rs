@@ -6,7 +6,7 @@ use super::{Cause, Digest, Generation, SessionId, UnixMillis};
 
 /// One restart, under the generation that it brings up. Written when its plan is accepted, and
 /// completed by whoever knows the end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RestartRecord {
     /// Its number.
     pub generation: Generation,
@@ -46,7 +46,7 @@ pub struct RestartRecord {
 }
 
 /// How far a restart is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RestartStatus {
     /// Between its acceptance and its successor's serving.
@@ -78,7 +78,7 @@ impl RestartStatus {
 }
 
 /// What a drain met and did. Turns, but for `held` and `idle`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DrainReport {
     /// Active sessions without a running turn.
     pub idle: u64,
@@ -94,7 +94,7 @@ pub struct DrainReport {
 }
 
 /// Durations of a restart's phases, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Phases {
     /// From the accepted plan to the standby's readiness.
     pub standby_ms: u64,
@@ -110,7 +110,7 @@ pub struct Phases {
 }
 
 /// What came back after a restart. Sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RelaunchReport {
     /// Restored, or found faulted as before.
     pub restored: u64,

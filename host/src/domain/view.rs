@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{FaultCode, Identity, Progress, Session, SessionId, SessionState, UnixMillis};
 
 /// What the API says of a session.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SessionView {
     /// Its id.
     pub id: SessionId,
@@ -42,7 +42,7 @@ pub struct SessionView {
 }
 
 /// The turn that is open.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RunningTurn {
     /// Its number.
     pub turn: u64,
@@ -53,7 +53,7 @@ pub struct RunningTurn {
 }
 
 /// Why a session does not run, and the one thing that ends it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reason {
     /// For programs.
     pub code: String,

@@ -139,26 +139,35 @@ fn reason(error: &wasmtime::Error) -> String {
     text
 }
 
-/// The innermost functions, by name.
+/// The innermost functions, by name; those of a language's own machinery for dying are passed over
+/// where others follow.
 fn backtrace(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return String::new();
     };
-    let names: Vec<_> = backtrace
-        .frames()
-        .iter()
-        .take(FRAMES_MAX)
-        .map(|frame| match frame.func_name() {
-            Some(name) => {
-                let mut name = name.to_owned();
-                cut(&mut name, FRAME_MAX_BYTES);
-                name
-            }
-            None => format!("function {}", frame.func_index()),
-        })
-        .collect();
+    let names: Vec<_> = backtrace.frames().iter().map(name).collect();
+    let dying = names.iter().take_while(|name| is_machinery(name)).count();
+    let from = if dying < names.len() { dying } else { 0 };
+    let names: Vec<_> = names.into_iter().skip(from).take(FRAMES_MAX).collect();
     if names.is_empty() {
         return String::new();
     }
     format!(" in {}", names.join(" < "))
+}
+
+fn name(frame: &wasmtime::FrameInfo) -> String {
+    let Some(name) = frame.func_name() else {
+        return format!("function {}", frame.func_index());
+    };
+    let mut name = format!("{:#}", rustc_demangle::demangle(name));
+    cut(&mut name, FRAME_MAX_BYTES);
+    name
+}
+
+fn is_machinery(name: &str) -> bool {
+    let of = |part: &str| name.starts_with(part) || name.starts_with(&format!("<{part}"));
+    name == "abort"
+        || ["std::", "core::", "alloc::", "__rustc"]
+            .into_iter()
+            .any(of)
 }

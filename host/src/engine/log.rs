@@ -4,6 +4,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The longest line, in bytes; longer ones are cut.
 const LINE_MAX_BYTES: usize = 8 << 10;
+/// Lines of standard error that a trap's text repeats.
+const LAST_WORDS_LINES: usize = 2;
+/// And how much of them, in bytes.
+const LAST_WORDS_MAX_BYTES: usize = 1 << 10;
+/// The last line of a Rust panic, of no use to anybody here.
+const PANIC_NOTE: &str = "note: run with `RUST_BACKTRACE";
 
 /// How grave a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,16 +104,21 @@ impl Log {
         )
     }
 
-    /// What the guest last wrote to standard error: of a panic, its message.
+    /// What the guest last wrote to standard error, on one line: of a panic, where and why.
     pub(super) fn last_words(&self) -> Option<String> {
         let lines = self.lines();
-        let partial = &lines.partial[Stream::Err as usize];
-        if !partial.is_empty() {
-            return Some(String::from_utf8_lossy(partial).into_owned());
-        }
-        let mut warnings = lines.lines.iter().rev();
-        let last = warnings.find(|line| line.level == LogLevel::Warn && !line.text.is_empty())?;
-        Some(last.text.clone())
+        let partial = String::from_utf8_lossy(&lines.partial[Stream::Err as usize]);
+        let warnings = lines.lines.iter().filter(|l| l.level == LogLevel::Warn);
+        let mut last: Vec<_> = std::iter::once(partial.as_ref())
+            .chain(warnings.rev().map(|line| line.text.as_str()))
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with(PANIC_NOTE))
+            .take(LAST_WORDS_LINES)
+            .collect();
+        last.reverse();
+        let mut words = last.join(" ");
+        cut(&mut words, LAST_WORDS_MAX_BYTES);
+        (!words.is_empty()).then_some(words)
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
@@ -165,6 +176,21 @@ mod tests {
             ]
         );
         assert_eq!(dropped, 0);
+    }
+
+    #[test]
+    fn the_last_words_of_a_panic_are_its_message() {
+        let log = Log::new(10);
+        assert_eq!(log.last_words(), None);
+        log.stream(Stream::Err, b"earlier\n\nthread panicked at a.rs:1:\nwhy\n");
+        log.stream(
+            Stream::Err,
+            b"note: run with `RUST_BACKTRACE=1` to see more\n",
+        );
+        assert_eq!(
+            log.last_words().as_deref(),
+            Some("thread panicked at a.rs:1: why")
+        );
     }
 
     #[test]

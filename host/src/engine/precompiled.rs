@@ -147,7 +147,7 @@ mod tests {
         };
         let (component, payload) = (Digest::of(b"c"), b"payload".as_slice());
         let digest = cache.digest(component, payload);
-        let file = [&MAGIC, &digest, payload].concat();
+        let file = [MAGIC.as_slice(), digest.as_slice(), payload].concat();
         assert_eq!(cache.verify(component, &file), Some(payload));
         for at in 0..file.len() {
             let mut damaged = file.clone();

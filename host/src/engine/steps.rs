@@ -1,6 +1,6 @@
 //! Steps: each goes to whoever drives the turn, and the guest waits for its answer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -99,7 +99,9 @@ impl State {
         let Ok(result) = answer.await else {
             return std::future::pending().await;
         };
-        self.clock.pass(began.elapsed());
+        // In whole milliseconds, as a journal can keep and give back.
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.clock.pass(Duration::from_millis(took_ms));
         Ok(result)
     }
 }

@@ -1,1 +1,5 @@
-//! What steps reach outside.
+//! What steps reach outside of the daemon.
+
+mod llm;
+
+pub use llm::{ApiKey, BadProvider, LlmProvider, LlmProviders};

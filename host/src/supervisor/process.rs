@@ -1,7 +1,8 @@
 //! Processes: started, reaped, ended.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, waitpid,
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait, waitpid,
 };
 
 use super::machine::Death;
@@ -46,7 +47,7 @@ pub(super) fn kill(pid: Pid) {
 /// The next child that has ended, if there is one, and how.
 pub(super) fn reap() -> Option<(Pid, Death)> {
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
+        match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => return Some((pid, death(status))),
             Err(rustix::io::Errno::INTR) => {}
             Ok(None) | Err(_) => return None,
@@ -125,8 +126,11 @@ fn parents() -> Vec<(i32, i32)> {
         .flatten()
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read(entry.path().join("stat")).ok()?;
-            Some((pid, parent_of(&stat)?))
+            let mut file = File::open(entry.path().join("stat")).ok()?;
+            // The kernel gives it out at once; names are short, and the parent comes early.
+            let mut stat = [0; 256];
+            let length = file.read(&mut stat).ok()?;
+            Some((pid, parent_of(stat.get(..length)?)?))
         })
         .collect()
 }
@@ -135,7 +139,7 @@ fn parents() -> Vec<(i32, i32)> {
 /// hold anything.
 fn parent_of(stat: &[u8]) -> Option<i32> {
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields = std::str::from_utf8(stat.get(after..)?).ok()?;
+    let fields = str::from_utf8(stat.get(after..)?).ok()?;
     fields.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 

@@ -376,7 +376,8 @@ fn message_of(tell: Tell) -> ToWorker {
 
 /// One line to standard error. Where there is none, nobody reads.
 fn log(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "abide: {text}");
+    // In one piece, for workers write there as well.
+    let _ = io::stderr().write_all(format!("abide: {text}\n").as_bytes());
 }
 
 /// Connections on their way through are descriptors of this process, and workers inherit the

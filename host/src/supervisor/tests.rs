@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio, exit};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -59,6 +59,8 @@ struct Server {
     /// Connections between two lines.
     idle: Mutex<Vec<TcpStream>>,
     last_failure: Mutex<String>,
+    /// Held for each line, and for good once the worker drains.
+    working: RwLock<()>,
 }
 
 impl Server {
@@ -88,6 +90,7 @@ impl Server {
             cause: start.cause,
             idle: Mutex::default(),
             last_failure: Mutex::default(),
+            working: RwLock::default(),
         };
         if start.mode == Mode::Standby {
             server.stand_by();
@@ -139,9 +142,11 @@ impl Server {
                 accepting.serve(stream.unwrap(), String::new());
             }
         });
-        loop {
-            match self.link.recv().unwrap() {
+        // Ends with the supervisor, as every worker must.
+        while let Ok(message) = self.link.recv() {
+            match message {
                 ToWorker::StandbyReady { .. } => {
+                    let _drained = self.working.write().unwrap();
                     for stream in self.idle.lock().unwrap().drain(..) {
                         let connection = Connection {
                             prefix: b"wh".to_vec(),
@@ -171,24 +176,29 @@ impl Server {
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             let mut line = received;
             while reader.read_line(&mut line).unwrap_or(0) > 0 {
-                let Some(answer) = server.answer(line.trim()) else {
-                    server.idle.lock().unwrap().push(stream);
-                    return;
-                };
+                let _working = server.working.read().unwrap();
+                let idle = line.trim() == "idle";
+                if idle {
+                    let copy = stream.try_clone().unwrap();
+                    server.idle.lock().unwrap().push(copy);
+                }
                 // The client may be gone.
-                let _ = writeln!(&stream, "{answer}");
+                let _ = writeln!(&stream, "{}", server.answer(line.trim()));
+                if idle {
+                    return;
+                }
                 line.clear();
             }
         });
     }
 
-    fn answer(&self, line: &str) -> Option<String> {
+    fn answer(&self, line: &str) -> String {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let me = std::process::id();
-        Some(match word {
+        match word {
             "who" => format!("{me} {} {:?}", self.config, self.cause),
             "failure" => self.last_failure.lock().unwrap().clone(),
-            "idle" => return None,
+            "idle" => "idle".to_owned(),
             "abort" => std::process::abort(),
             "orphan" => {
                 let mut shell = Command::new("sh");
@@ -206,7 +216,7 @@ impl Server {
                 "asked".to_owned()
             }
             other => panic!("a client said {other:?}"),
-        })
+        }
     }
 }
 
@@ -259,9 +269,17 @@ impl Daemon {
         })
     }
 
-    fn descriptors(&self) -> usize {
+    /// Waits until the supervisor holds no socket and no memory file but those it needs: two for
+    /// signals, the listener, the worker's link, the config.
+    fn leaks_nothing(&self) {
         let folder = format!("/proc/{}/fd", self.supervisor.id());
-        std::fs::read_dir(folder).unwrap().count()
+        wait_for("descriptors", || {
+            let links = std::fs::read_dir(&folder).unwrap().flatten();
+            let held = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+            let held = held.filter_map(|target| target.to_str().map(str::to_owned));
+            let passed = |name: &String| name.starts_with("socket:") || name.contains("memfd:");
+            (held.filter(passed).count() == 5).then_some(())
+        });
     }
 
     fn signal(&self, signal: Signal) {
@@ -312,27 +330,22 @@ fn is_gone(pid: Pid) -> Option<()> {
 fn many_restarts_refuse_nobody_and_leak_nothing() {
     let mut daemon = Daemon::start();
     assert!(daemon.ask("who").ends_with(" first First"));
-    let before = daemon.descriptors();
     for round in 0..20 {
         let idle = daemon.connect();
-        writeln!(&idle, "idle").unwrap();
+        assert_eq!(ask_on(&idle, "idle").as_deref(), Some("idle"));
         daemon.ask(&format!("replace config{round}"));
         let who = daemon.ask_until("who", |who| who.contains(&format!("config{round} ")));
         assert!(who.ends_with(" Planned"), "{who}");
         // The idle connection went over, with the first bytes of a line.
         assert_eq!(ask_on(&idle, "o"), Some(who));
     }
-    wait_for("descriptors", || {
-        (daemon.descriptors() == before).then_some(())
-    });
+    daemon.leaks_nothing();
 
     daemon.ask("replace broken");
     let failure = daemon.ask_until("failure", |failure| !failure.is_empty());
     assert_eq!(failure, "7: the config is broken");
     assert!(daemon.ask("who").contains(" config19 "));
-    wait_for("descriptors", || {
-        (daemon.descriptors() == before).then_some(())
-    });
+    daemon.leaks_nothing();
 
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.supervisor.wait().unwrap().code(), Some(0));

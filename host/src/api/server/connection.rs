@@ -150,7 +150,7 @@ pub(super) async fn turn_away(mut socket: TcpStream, response: Arc<[u8]>) {
     let mut head = [0; 1024];
     let _ = tokio::time::timeout(LINGER, async {
         // An answer before the question is one that some clients drop.
-        socket.read(&mut head).await?;
+        let _some = socket.read(&mut head).await?;
         socket.write_all(&response).await
     })
     .await;

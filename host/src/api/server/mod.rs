@@ -118,8 +118,7 @@ impl Server {
         // One that was there already is not turned away, even where there is no room now.
         let permit = self.shared.room.clone().try_acquire_owned().ok();
         let prefix = Bytes::from(idle.prefix);
-        self.shared
-            .serve(socket, prefix, idle.local.into(), permit);
+        self.shared.serve(socket, prefix, idle.local.into(), permit);
         Ok(())
     }
 
@@ -140,9 +139,15 @@ impl Server {
         let shared = &self.shared;
         shared.tasks.close();
         shared.signals.leave.cancel();
-        if tokio::time::timeout(linger, shared.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(linger, shared.tasks.wait())
+            .await
+            .is_err()
+        {
             shared.signals.close.cancel();
-            if tokio::time::timeout(linger, shared.tasks.wait()).await.is_err() {
+            if tokio::time::timeout(linger, shared.tasks.wait())
+                .await
+                .is_err()
+            {
                 let connections = shared.tasks.len();
                 shared.signals.cut.cancel();
                 tracing::warn!(connections, "connections were cut amid their responses");

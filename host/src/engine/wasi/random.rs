@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(whole, pieces);
         assert_ne!(Entropy::new(8).number(), Entropy::new(7).number());
         // Bytes on disk: an open turn must draw the same after an upgrade.
-        assert_eq!(whole[..4], [0, 0, 0, 0]);
+        assert_eq!(whole[..4], [140, 87, 132, 188]);
     }
 
     #[test]

@@ -1,0 +1,200 @@
+//! The daemon itself: what it is doing, its restarts, and how to ask for one.
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use http::{StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Asked, Empty, GenerationInPath, JsonOrNothing};
+use super::problem::{Document, Kind, Problem};
+use super::sessions::{Page, page_len};
+use super::{Api, ControlRequest, DaemonStatus, Planned};
+use crate::domain::{Generation, RestartRecord};
+
+/// Shows the daemon.
+#[utoipa::path(
+    get,
+    path = "/v1/daemon",
+    tag = "daemon",
+    responses(
+        (status = 200, description = "What it is doing", body = DaemonStatus),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn status(State(api): State<Api>) -> Answer<Arc<DaemonStatus>> {
+    Answer(api.control.status())
+}
+
+/// Which restarts to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RestartsQuery {
+    /// Behind this generation: a page's `next`. The newest come first.
+    after: Option<u64>,
+    /// Items of the page: 100 by default, at most 1000.
+    limit: Option<usize>,
+}
+
+/// Lists restarts.
+#[utoipa::path(
+    get,
+    path = "/v1/daemon/restarts",
+    tag = "daemon",
+    params(RestartsQuery),
+    responses(
+        (status = 200, description = "A page of restarts, the newest first", body = Page<RestartRecord, Generation>),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn restarts(
+    State(api): State<Api>,
+    Asked(query): Asked<RestartsQuery>,
+) -> Result<Answer<Page<RestartRecord, Generation>>, Problem> {
+    let limit = page_len(query.limit);
+    let before = query.after.map(Generation);
+    let items = api
+        .control
+        .ask(|reply| ControlRequest::Restarts {
+            before,
+            limit,
+            reply,
+        })
+        .await??;
+    let full = items.len() == limit;
+    let last = items.last().map(|record| record.generation);
+    Ok(Answer(Page {
+        items,
+        next: last.filter(|_| full),
+    }))
+}
+
+/// Shows one restart.
+#[utoipa::path(
+    get,
+    path = "/v1/daemon/restarts/{generation}",
+    tag = "daemon",
+    params(("generation" = u64, Path, description = "The restart's number")),
+    responses(
+        (status = 200, description = "The restart and its verdict", body = RestartRecord),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn restart_record(
+    State(api): State<Api>,
+    GenerationInPath(generation): GenerationInPath,
+) -> Result<Answer<RestartRecord>, Problem> {
+    let generation = Generation(generation);
+    let record = api
+        .control
+        .ask(|reply| ControlRequest::RestartRecord { generation, reply })
+        .await??;
+    record.map(Answer).ok_or_else(|| {
+        let detail =
+            format!("there is no restart {generation}; GET /v1/daemon/restarts lists them");
+        Problem::new(Kind::UNKNOWN_RESTART, detail)
+    })
+}
+
+/// What a restart or a drain will be.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PlannedBody {
+    /// The restart to ask for: `GET /v1/daemon/restarts/{generation}`.
+    generation: Generation,
+    /// What changes, and how.
+    plan: Value,
+}
+
+type PlannedAnswer = Result<(StatusCode, Answer<PlannedBody>), Problem>;
+
+/// Restarts on the configuration as its file is now.
+#[utoipa::path(
+    post,
+    path = "/v1/daemon/restart",
+    tag = "daemon",
+    responses(
+        (status = 202, description = "It will happen", body = PlannedBody),
+        (status = 422, description = "The configuration is invalid; nothing was drained. `problems` lists why", body = Document),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn restart(
+    State(api): State<Api>,
+    JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
+) -> PlannedAnswer {
+    let request = |reply| ControlRequest::Restart { reply };
+    planned(api.control.ask(request).await?)
+}
+
+/// Drains, then stops.
+#[utoipa::path(
+    post,
+    path = "/v1/daemon/drain",
+    tag = "daemon",
+    responses(
+        (status = 202, description = "It will happen", body = PlannedBody),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn drain(
+    State(api): State<Api>,
+    JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
+) -> PlannedAnswer {
+    let request = |reply| ControlRequest::Drain { reply };
+    planned(api.control.ask(request).await?)
+}
+
+fn planned(planned: Planned) -> PlannedAnswer {
+    match planned {
+        Planned::Accepted { generation, plan } => {
+            let body = PlannedBody { generation, plan };
+            Ok((StatusCode::ACCEPTED, Answer(body)))
+        }
+        Planned::Invalid { problems } => {
+            let detail = format!(
+                "nothing was drained; correct the configuration: {}",
+                problems.join("; ")
+            );
+            Err(Problem::new(Kind::INVALID_CONFIG, detail).fact("problems", problems))
+        }
+        Planned::Stopping => {
+            let detail = "the daemon is about to stop for good";
+            Err(Problem::new(Kind::NOT_READY, detail))
+        }
+    }
+}
+
+/// Whether the worker is alive.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "probes",
+    responses(
+        (status = 200, description = "The worker is alive"),
+    ),
+)]
+pub(super) async fn healthz() -> Answer<Value> {
+    Answer(json!({ "status": "ok" }))
+}
+
+/// Whether clients may be sent here.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "probes",
+    responses(
+        (status = 200, description = "Clients may be sent here; also during a drain for a restart"),
+        (status = 503, description = "Not yet, or not any more", body = Document),
+    ),
+)]
+pub(super) async fn readyz(State(api): State<Api>) -> Result<Answer<Value>, Problem> {
+    if api.control.is_ready() {
+        return Ok(Answer(json!({ "status": "ready" })));
+    }
+    let detail = "the daemon is starting, or about to stop";
+    Err(Problem::new(Kind::NOT_READY, detail).header(header::RETRY_AFTER, 1_u16))
+}

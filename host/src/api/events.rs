@@ -1,0 +1,245 @@
+//! A session's events: as a stream that goes on, or as a page.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::response::sse::{Event as Sent, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures::{Stream, stream};
+use http::{HeaderMap, header};
+use rand::Rng as _;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+
+use super::Api;
+use super::extract::{Asked, InPath};
+use super::problem::{Document, Kind, Problem};
+use super::sessions::page_len;
+use crate::domain::{Event, Refusal, SessionId};
+use crate::session::{StreamItem, Subscription};
+
+/// Between two comments on a stream that has nothing to tell, so that both sides notice a dead
+/// connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// When a client should come back after a restart, in milliseconds: spread, so that not all come
+/// at once.
+const RETRY_MS: std::ops::Range<u64> = 20..250;
+
+/// Where to begin.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventsQuery {
+    /// The cursor after which to begin; 0 by default. `Last-Event-ID` wins over it.
+    after: Option<u64>,
+    /// Events of a JSON page: 100 by default, at most 1000. A stream ignores it.
+    limit: Option<usize>,
+}
+
+/// A page of events.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventsPage {
+    items: Vec<Event>,
+    /// What to send as `after` for more; none at the end.
+    next: Option<u64>,
+    /// The smallest cursor that can still be followed from.
+    oldest: u64,
+    /// The session's last cursor.
+    last: u64,
+}
+
+/// Follows a session's events, each exactly once.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{id}/events",
+    tag = "events",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last cursor that was seen; wins over `after`")),
+    responses(
+        (status = 200, description = "Server-sent events: `id` is the cursor, `event` the kind (also `delta` and `restart`, which have no cursor), `data` the event. Who accepts `application/json` alone gets a page.", content(
+            (String = "text/event-stream"),
+            (EventsPage = "application/json"),
+        )),
+        (status = 410, description = "Closed, or trimmed: `oldest` is then the smallest cursor to follow from", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn follow(
+    State(api): State<Api>,
+    InPath(id): InPath,
+    Asked(query): Asked<EventsQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let after = match last_event_id(&headers)? {
+        Some(cursor) => cursor,
+        None => query.after.unwrap_or(0),
+    };
+    if wants_page(&headers) {
+        let page = api
+            .registry
+            .events(&id, after, page_len(query.limit))
+            .await?;
+        let reached = page.items.last().map(|event| event.cursor);
+        return Ok(Answer(EventsPage {
+            next: reached.filter(|reached| *reached < page.last),
+            items: page.items,
+            oldest: page.oldest,
+            last: page.last,
+        })
+        .into_response());
+    }
+    let subscription = api.registry.subscribe(&id, after).await?;
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Ok(Sse::new(sent(subscription))
+        .keep_alive(keep_alive)
+        .into_response())
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
+    let cursor = value.to_str().ok().and_then(|text| text.parse().ok());
+    cursor.map(Some).ok_or_else(|| {
+        let detail = "the header `last-event-id` must be a cursor, as an earlier event had it";
+        Problem::new(Kind::BAD_REQUEST, detail)
+    })
+}
+
+/// Whether the client asks for JSON and not (also) for a stream.
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accepts = |kind: &str| {
+        headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|range| range.split(';').next())
+            .any(|range| range.trim().eq_ignore_ascii_case(kind))
+    };
+    accepts("application/json") && !accepts("text/event-stream")
+}
+
+/// What goes over the wire. Ends with the subscription; its own failure is an end too, for the
+/// client comes back and is then told why.
+fn sent(subscription: Subscription) -> impl Stream<Item = Result<Sent, Infallible>> {
+    stream::unfold(subscription, async |mut subscription| {
+        loop {
+            let item = match subscription.next().await? {
+                Ok(item) => item,
+                Err(Refusal::Closed { .. } | Refusal::Gone) => return None,
+                Err(error) => {
+                    tracing::warn!(%error, "an event stream ends early");
+                    return None;
+                }
+            };
+            match encode(&item) {
+                Ok(event) => return Some((Ok(event), subscription)),
+                Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
+            }
+        }
+    })
+}
+
+fn encode(item: &StreamItem) -> Result<Sent, axum::Error> {
+    match item {
+        StreamItem::Event(event) => Sent::default()
+            .id(event.cursor.to_string())
+            .event(event.body.kind())
+            .json_data(event),
+        StreamItem::Delta(delta) => Sent::default().event("delta").json_data(delta),
+        StreamItem::Restart { generation } => {
+            let retry = Duration::from_millis(rand::rng().random_range(RETRY_MS));
+            Sent::default()
+                .event("restart")
+                .retry(retry)
+                .json_data(json!({ "generation": generation }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+    use http::HeaderValue;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::domain::{Delta, EventBody, Generation, MessageId, Role, UnixMillis};
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        let name = http::HeaderName::from_static(name);
+        [(name, HeaderValue::from_static(value))]
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn a_page_is_for_who_asks_for_json_alone() {
+        for (accept, page) in [
+            ("application/json", true),
+            ("application/json;q=0.9, text/plain", true),
+            ("text/event-stream, application/json", false),
+            ("text/event-stream", false),
+            ("*/*", false),
+        ] {
+            assert_eq!(wants_page(&headers("accept", accept)), page, "{accept}");
+        }
+        assert!(!wants_page(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_last_event_id_is_a_cursor() {
+        assert_eq!(
+            last_event_id(&headers("last-event-id", "7")).expect("a cursor"),
+            Some(7)
+        );
+        assert_eq!(last_event_id(&HeaderMap::new()).expect("none"), None);
+        assert!(last_event_id(&headers("last-event-id", "x")).is_err());
+    }
+
+    #[tokio::test]
+    async fn items_look_on_the_wire_as_documented() {
+        let event = Event {
+            cursor: 3,
+            turn: None,
+            at: UnixMillis(0),
+            body: EventBody::Message {
+                message: MessageId::at(3),
+                from: Role::User,
+                name: None,
+                text: "two\nlines".to_owned(),
+            },
+        };
+        let delta = Delta {
+            text: "x".to_owned(),
+            turn: 1,
+            attempt: 1,
+            step: 2,
+        };
+        let items = [
+            StreamItem::Event(event),
+            StreamItem::Delta(delta.into()),
+            StreamItem::Restart {
+                generation: Generation(9),
+            },
+        ];
+        let sent = items
+            .iter()
+            .map(|item| Ok::<_, Infallible>(encode(item).expect("JSON")));
+        let sent: Vec<_> = sent.collect();
+        let body = Sse::new(stream::iter(sent).boxed())
+            .into_response()
+            .into_body();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        let blocks: Vec<&str> = text.split("\n\n").collect();
+        assert!(blocks[0].contains("id: 3\n") && blocks[0].contains("event: message\n"));
+        assert!(blocks[0].contains("\"text\":\"two\\nlines\""), "{text}");
+        assert!(blocks[1].contains("event: delta\n") && !blocks[1].contains("id:"));
+        assert!(blocks[2].contains("event: restart\n") && blocks[2].contains("retry: "));
+        assert!(blocks[2].contains("data: {\"generation\":9}"), "{text}");
+    }
+}

@@ -1,0 +1,167 @@
+//! Requests as typed values; what does not fit becomes a problem that says where and why.
+
+use axum::body::{Bytes, HttpBody as _};
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::http::request::Parts;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::Api;
+use super::problem::{Kind, Problem};
+use crate::domain::SessionId;
+
+/// The session that a path names by its `{id}`: percent-decoded once, `/` and all.
+pub(super) struct InPath(pub(super) SessionId);
+
+impl FromRequestParts<Api> for InPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        let id = path_param(parts, state, "id").await?;
+        let id = SessionId::new(id).map_err(crate::domain::Refusal::from)?;
+        Ok(Self(id))
+    }
+}
+
+/// The restart that a path names by its `{generation}`.
+pub(super) struct GenerationInPath(pub(super) u64);
+
+impl FromRequestParts<Api> for GenerationInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        let text = path_param(parts, state, "generation").await?;
+        text.parse().map(Self).map_err(|_| {
+            let detail = format!("`{text}` is not the number of a generation");
+            Problem::new(Kind::BAD_REQUEST, detail)
+        })
+    }
+}
+
+async fn path_param(parts: &mut Parts, state: &Api, name: &str) -> Result<String, Problem> {
+    let params = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|rejection| Problem::new(Kind::BAD_REQUEST, rejection.body_text()))?;
+    let value = params.iter().find(|(key, _)| *key == name);
+    let (_, value) =
+        value.ok_or_else(|| Problem::new(Kind::NOT_FOUND, "the path is incomplete"))?;
+    Ok(value.to_owned())
+}
+
+/// The query, every key of which is known.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(Problem::new(Kind::BAD_REQUEST, rejection.body_text())),
+        }
+    }
+}
+
+/// A JSON body.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &Api) -> Result<Self, Problem> {
+        let is_json = is_json(request.headers());
+        let bytes = read(request, state.limits.body_bytes).await?;
+        if !is_json {
+            let detail = "send the header `content-type: application/json`";
+            return Err(Problem::new(Kind::MEDIA_TYPE, detail));
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+/// A JSON body that may be left out.
+pub(super) struct JsonOrNothing<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Api> for JsonOrNothing<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &Api) -> Result<Self, Problem> {
+        if request.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        let Json(body) = Json::from_request(request, state).await?;
+        Ok(Self(body))
+    }
+}
+
+/// A body without fields.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Empty {}
+
+async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let detail = format!("the body has more than {limit} bytes");
+            Err(Problem::new(Kind::TOO_LARGE, detail).fact("limit", limit))
+        }
+        Err(error) => {
+            let detail = format!("the body cannot be read: {error}");
+            Err(Problem::new(Kind::BAD_REQUEST, detail))
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let kind = kind.to_str().unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let kind = match error.classify() {
+            Category::Data => Kind::INVALID,
+            Category::Syntax | Category::Eof | Category::Io => Kind::MALFORMED,
+        };
+        // The text names the field, and the line and column.
+        Problem::new(kind, error.to_string())
+            .fact("line", error.line())
+            .fact("column", error.column())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Said {
+        #[allow(dead_code)]
+        text: String,
+    }
+
+    #[test]
+    fn bodies_are_refused_by_name_and_place() {
+        for (body, status, said) in [
+            ("{\"text\": ", 400, "line 1 column 9"),
+            ("not JSON", 400, "line 1"),
+            ("{\"text\":\"a\",\n\"txet\":\"b\"}", 422, "`txet`"),
+            ("{}", 422, "`text`"),
+            ("{\"text\": 7}", 422, "line 1 column 10"),
+            ("{\"text\":\"a\"} b", 400, "trailing"),
+        ] {
+            let problem = parse::<Said>(body.as_bytes()).expect_err(body);
+            assert_eq!(problem.status(), status, "{body}");
+            assert!(problem.detail().contains(said), "{}", problem.detail());
+        }
+    }
+}

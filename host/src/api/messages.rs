@@ -1,0 +1,279 @@
+//! Messages: sent, waited for, and those that no turn consumed.
+
+use std::time::Duration;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Api;
+use super::extract::{Asked, InPath, Json, JsonOrNothing};
+use super::problem::{Document, Kind, Problem};
+use super::sessions::{Page, page_len};
+use crate::domain::{
+    DeadLetter, Digest, Event, IdempotencyKey, MessageId, Refusal, SessionId, TurnStatus,
+};
+use crate::session::{Accepted, TurnOutcome};
+
+/// The longest `Idempotency-Key`, in bytes.
+const KEY_MAX_BYTES: usize = 256;
+/// The longest `wait`; longer ones are cut to it.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// A message to a session.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MessageBody {
+    /// What it says.
+    text: String,
+}
+
+/// How to send it.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SendQuery {
+    /// How long to wait for the message's turn to end, like `30s`; at most 10 minutes.
+    wait: Option<String>,
+}
+
+/// A message that was accepted, and what became of it if that is known.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AcceptedBody {
+    /// Its id.
+    message: MessageId,
+    /// The cursor to follow from.
+    cursor: u64,
+    /// It had been accepted before, under the same key.
+    duplicate: bool,
+    /// Its turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn: Option<u64>,
+    /// How the turn ended: `completed` or `failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<TurnStatus>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// What it said: its assistant messages and custom events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<Vec<Event>>,
+}
+
+impl AcceptedBody {
+    fn new(accepted: Accepted, outcome: Option<TurnOutcome>) -> Self {
+        let Accepted {
+            message,
+            cursor,
+            duplicate,
+        } = accepted;
+        let body = Self {
+            message,
+            cursor,
+            duplicate,
+            turn: None,
+            outcome: None,
+            reason: None,
+            output: None,
+        };
+        match outcome {
+            None => body,
+            Some(outcome) => Self {
+                turn: Some(outcome.turn),
+                outcome: Some(outcome.status),
+                reason: outcome.reason,
+                output: Some(outcome.output),
+                ..body
+            },
+        }
+    }
+}
+
+/// Sends a message. When this answers, the message is on disk.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/messages",
+    tag = "messages",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), SendQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sending the same message under the same key twice does it once; at most 256 bytes")),
+    request_body = MessageBody,
+    responses(
+        (status = 202, description = "Accepted: it will be consumed by one turn", body = AcceptedBody),
+        (status = 200, description = "Its turn has ended while the request waited", body = AcceptedBody),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn send(
+    State(api): State<Api>,
+    InPath(id): InPath,
+    Asked(query): Asked<SendQuery>,
+    headers: HeaderMap,
+    Json(MessageBody { text }): Json<MessageBody>,
+) -> Result<Response, Problem> {
+    let wait = query.wait.as_deref().map(parse_wait).transpose()?;
+    let key = key(&headers)?.map(|key| IdempotencyKey {
+        key,
+        body: Digest::of(text.as_bytes()),
+    });
+    let accepted = api.registry.send(&id, text, key).await?;
+    let outcome = match wait {
+        None => None,
+        Some(wait) => {
+            let outcome = api.registry.outcome(&id, &accepted.message);
+            match tokio::time::timeout(wait, outcome).await {
+                Ok(Ok(outcome)) => Some(outcome),
+                Ok(Err(refusal @ (Refusal::Gone | Refusal::Closed { .. }))) => {
+                    return Err(refusal.into());
+                }
+                // Accepted it is. What became of it is to be followed: the time is up, or the
+                // daemon restarts, or the first one's events have been trimmed.
+                Ok(Err(_)) | Err(_) => None,
+            }
+        }
+    };
+    let status = match outcome {
+        Some(_) => StatusCode::OK,
+        None => StatusCode::ACCEPTED,
+    };
+    Ok((status, Answer(AcceptedBody::new(accepted, outcome))).into_response())
+}
+
+fn parse_wait(text: &str) -> Result<Duration, Problem> {
+    match humantime::parse_duration(text) {
+        Ok(wait) => Ok(wait.min(WAIT_MAX)),
+        Err(error) => {
+            let detail = format!("`wait={text}` is no duration ({error}); write it like `30s`");
+            Err(Problem::new(Kind::BAD_REQUEST, detail))
+        }
+    }
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
+    match first.to_str() {
+        Ok(key) if (1..=KEY_MAX_BYTES).contains(&key.len()) && values.next().is_none() => {
+            Ok(Some(key.to_owned()))
+        }
+        _ => {
+            let detail = format!(
+                "the header `idempotency-key` must come once, with 1 to {KEY_MAX_BYTES} visible ASCII characters"
+            );
+            Err(Problem::new(Kind::BAD_REQUEST, detail))
+        }
+    }
+}
+
+/// Which dead letter to retry.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetryBody {
+    /// The message's id; the last dead letter's if left out.
+    message: Option<String>,
+}
+
+/// Puts a dead letter back into the inbox.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/retry",
+    tag = "messages",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    request_body = Option<RetryBody>,
+    responses(
+        (status = 202, description = "The dead letter is queued again", body = AcceptedBody),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn retry(
+    State(api): State<Api>,
+    InPath(id): InPath,
+    JsonOrNothing(RetryBody { message }): JsonOrNothing<RetryBody>,
+) -> Result<(StatusCode, Answer<AcceptedBody>), Problem> {
+    let message = message.map(MessageId::from_client);
+    let accepted = api.registry.retry(&id, message).await?;
+    let body = AcceptedBody::new(accepted, None);
+    Ok((StatusCode::ACCEPTED, Answer(body)))
+}
+
+/// Which dead letters to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeadQuery {
+    /// Behind this message: a page's `next`.
+    after: Option<String>,
+    /// Items of the page: 100 by default, at most 1000.
+    limit: Option<usize>,
+}
+
+/// Lists the messages that no turn consumed, and why.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{id}/dead",
+    tag = "messages",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), DeadQuery),
+    responses(
+        (status = 200, description = "A page of dead letters", body = Page<DeadLetter, MessageId>),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn dead(
+    State(api): State<Api>,
+    InPath(id): InPath,
+    Asked(query): Asked<DeadQuery>,
+) -> Result<Answer<Page<DeadLetter, MessageId>>, Problem> {
+    let after = query.after.map(MessageId::from_client);
+    let limit = page_len(query.limit);
+    let items = api.registry.dead(&id, after.as_ref(), limit).await?;
+    let full = items.len() == limit;
+    let last = items.last().map(|letter| letter.message.id.clone());
+    Ok(Answer(Page {
+        items,
+        next: last.filter(|_| full),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_durations_with_a_limit() {
+        for (text, expected) in [
+            ("30s", Some(30)),
+            ("1m 5s", Some(65)),
+            ("2h", Some(600)),
+            ("long", None),
+            ("-1s", None),
+            ("", None),
+        ] {
+            let wait = parse_wait(text).ok().map(|wait| wait.as_secs());
+            assert_eq!(wait, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_come_once_and_are_not_long() {
+        let headers = |values: &[&str]| -> HeaderMap {
+            let name = || http::HeaderName::from_static("idempotency-key");
+            let values = values.iter();
+            values
+                .map(|v| (name(), v.parse().expect("a value")))
+                .collect()
+        };
+        assert_eq!(key(&HeaderMap::new()).expect("none"), None);
+        let given = key(&headers(&["a"])).expect("a key");
+        assert_eq!(given.as_deref(), Some("a"));
+        for bad in [vec![""], vec!["a", "b"], vec!["é"], vec![&"x".repeat(257)]] {
+            assert_eq!(
+                key(&headers(&bad)).expect_err("bad").status(),
+                400,
+                "{bad:?}"
+            );
+        }
+    }
+}

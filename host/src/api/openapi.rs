@@ -1,0 +1,99 @@
+//! What the API is, for programs: OpenAPI, made from the handlers and the types they speak.
+
+use axum::Json as Answer;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::{daemon, events, messages, metrics, sessions};
+use crate::domain::{Delta, Event};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Abide",
+        description = "Durable sessions over HTTP. Errors are problem documents (RFC 9457).",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        sessions::list,
+        sessions::create,
+        sessions::show,
+        sessions::close,
+        sessions::cancel,
+        sessions::resume,
+        messages::send,
+        messages::retry,
+        messages::dead,
+        events::follow,
+        daemon::status,
+        daemon::restarts,
+        daemon::restart_record,
+        daemon::restart,
+        daemon::drain,
+        daemon::healthz,
+        daemon::readyz,
+        metrics::render,
+    ),
+    components(schemas(Event, Delta)),
+    security((), ("token" = [])),
+    modifiers(&Token)
+)]
+struct Document;
+
+/// The bearer token, which only some daemons ask for.
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        if let Some(components) = &mut document.components {
+            components.add_security_scheme("token", SecurityScheme::Http(scheme));
+        }
+    }
+}
+
+/// `GET /openapi.json`
+pub(super) async fn serve() -> Answer<utoipa::openapi::OpenApi> {
+    Answer(document())
+}
+
+/// The document that `GET /openapi.json` shows.
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Every route is described, and nothing else is.
+    #[test]
+    fn the_document_has_every_route() {
+        let source = include_str!("router.rs");
+        let routes: BTreeSet<&str> = source
+            .split('"')
+            .filter(|text| {
+                text.starts_with('/') && !text.starts_with("//") && *text != "/openapi.json"
+            })
+            .collect();
+        let document = serde_json::to_value(document()).expect("JSON");
+        let paths = document["paths"].as_object().expect("paths");
+        let described: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
+        assert_eq!(described, routes);
+    }
+
+    /// What is referred to is there.
+    #[test]
+    fn no_reference_dangles() {
+        let document = serde_json::to_value(document()).expect("JSON");
+        let text = document.to_string();
+        let mut references = text.split("\"#").skip(1).peekable();
+        assert!(references.peek().is_some());
+        for reference in references {
+            let pointer = reference.split('"').next().unwrap_or_default();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
+}

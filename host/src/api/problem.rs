@@ -1,0 +1,211 @@
+//! Errors as clients see them: problem documents (RFC 9457), and the one table that makes them of
+//! refusals.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::domain::Refusal;
+
+/// What every problem's `type` begins with.
+const TYPE_PREFIX: &str = "urn:abide:problem:";
+/// Seconds after which a client whose message found a full inbox may try again.
+const INBOX_RETRY_SECONDS: u16 = 1;
+
+/// A request that is answered with a problem document.
+#[derive(Debug)]
+pub struct Problem {
+    /// Boxed, for most calls go well and should not carry its size.
+    document: Box<Document>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A problem document.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document {
+    /// What kind of problem, for programs: `urn:abide:problem:` and a name.
+    r#type: String,
+    /// What kind of problem, for humans.
+    title: &'static str,
+    /// The response's status.
+    #[serde(serialize_with = "as_number")]
+    #[schema(value_type = u16)]
+    status: StatusCode,
+    /// What happened, to what, and what to do.
+    detail: String,
+    /// Facts for programs, by kind.
+    #[serde(flatten)]
+    #[schema(value_type = std::collections::BTreeMap<String, Value>)]
+    facts: Map<String, Value>,
+}
+
+fn as_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u16(status.as_u16())
+}
+
+impl Problem {
+    /// A problem of a kind: its name, status and title.
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let Kind(name, status, title) = kind;
+        let document = Document {
+            r#type: format!("{TYPE_PREFIX}{name}"),
+            title,
+            status,
+            detail: detail.into(),
+            facts: Map::new(),
+        };
+        Self {
+            document: Box::new(document),
+            headers: Vec::new(),
+        }
+    }
+
+    /// The response's status.
+    #[cfg(test)]
+    pub(super) fn status(&self) -> u16 {
+        self.document.status.as_u16()
+    }
+
+    /// What happened.
+    #[cfg(test)]
+    pub(super) fn detail(&self) -> &str {
+        &self.document.detail
+    }
+
+    /// With a fact for programs.
+    pub(super) fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.document.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With a header.
+    pub(super) fn header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        // A document of texts and numbers: it cannot fail to be JSON.
+        let body = serde_json::to_vec(&self.document).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.document.status;
+        let headers = response.headers_mut();
+        let kind = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, kind);
+        headers.extend(self.headers);
+        response
+    }
+}
+
+/// A kind of problem: its name in `type`, its status, its title.
+pub(super) struct Kind(&'static str, StatusCode, &'static str);
+
+#[rustfmt::skip]
+impl Kind {
+    pub(super) const BAD_REQUEST: Self = Self("bad-request", StatusCode::BAD_REQUEST, "The request makes no sense");
+    pub(super) const MALFORMED: Self = Self("malformed-json", StatusCode::BAD_REQUEST, "The body is not JSON");
+    pub(super) const BAD_SESSION_ID: Self = Self("bad-session-id", StatusCode::BAD_REQUEST, "This cannot be a session's id");
+    pub(super) const UNAUTHORIZED: Self = Self("unauthorized", StatusCode::UNAUTHORIZED, "A token is needed");
+    pub(super) const FORBIDDEN_ORIGIN: Self = Self("forbidden-origin", StatusCode::FORBIDDEN, "Pages of this origin may not call the API");
+    pub(super) const NOT_FOUND: Self = Self("not-found", StatusCode::NOT_FOUND, "There is nothing here");
+    pub(super) const UNKNOWN_SESSION: Self = Self("unknown-session", StatusCode::NOT_FOUND, "There is no such session");
+    pub(super) const UNKNOWN_RESTART: Self = Self("unknown-restart", StatusCode::NOT_FOUND, "There is no such restart");
+    pub(super) const NO_DEAD_LETTER: Self = Self("no-dead-letter", StatusCode::NOT_FOUND, "There is no such dead letter");
+    pub(super) const METHOD: Self = Self("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The method does not fit");
+    pub(super) const EXISTS: Self = Self("session-exists", StatusCode::CONFLICT, "The id is taken by another session");
+    pub(super) const NOTHING_RUNS: Self = Self("nothing-runs", StatusCode::CONFLICT, "No turn runs");
+    pub(super) const NOT_FAULTED: Self = Self("not-faulted", StatusCode::CONFLICT, "The session is not faulted");
+    pub(super) const CLOSED: Self = Self("session-closed", StatusCode::GONE, "The session was closed");
+    pub(super) const TRIMMED: Self = Self("events-trimmed", StatusCode::GONE, "Events that old are gone");
+    pub(super) const TOO_LARGE: Self = Self("too-large", StatusCode::PAYLOAD_TOO_LARGE, "Too large");
+    pub(super) const MEDIA_TYPE: Self = Self("unsupported-media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON");
+    pub(super) const WRONG_HOST: Self = Self("wrong-host", StatusCode::MISDIRECTED_REQUEST, "The request was meant for another host");
+    pub(super) const INVALID: Self = Self("invalid", StatusCode::UNPROCESSABLE_ENTITY, "The body has not the right shape");
+    pub(super) const INVALID_CONFIG: Self = Self("invalid-config", StatusCode::UNPROCESSABLE_ENTITY, "The configuration is invalid");
+    pub(super) const UNKNOWN_PLUGIN: Self = Self("unknown-plugin", StatusCode::UNPROCESSABLE_ENTITY, "There is no such plugin");
+    pub(super) const OPEN_FAILED: Self = Self("open-failed", StatusCode::UNPROCESSABLE_ENTITY, "The plugin refused the session");
+    pub(super) const KEY_REUSED: Self = Self("idempotency-key-reused", StatusCode::UNPROCESSABLE_ENTITY, "The key belongs to another message");
+    pub(super) const INBOX_FULL: Self = Self("inbox-full", StatusCode::TOO_MANY_REQUESTS, "The inbox is full");
+    pub(super) const RESTARTING: Self = Self("restarting", StatusCode::SERVICE_UNAVAILABLE, "The daemon is restarting");
+    pub(super) const NOT_READY: Self = Self("not-ready", StatusCode::SERVICE_UNAVAILABLE, "The daemon does not serve now");
+    pub(super) const STORE_FAILED: Self = Self("store-failed", StatusCode::INSUFFICIENT_STORAGE, "The store cannot write");
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        let problem = |kind| Self::new(kind, detail);
+        match refusal {
+            Refusal::BadSessionId(_) => problem(Kind::BAD_SESSION_ID),
+            Refusal::UnknownSession(_) => problem(Kind::UNKNOWN_SESSION),
+            Refusal::Closed { at } => problem(Kind::CLOSED).fact("closed_at", at.to_string()),
+            Refusal::Gone => problem(Kind::CLOSED),
+            Refusal::Exists { what } => problem(Kind::EXISTS).fact("differs", what),
+            Refusal::UnknownPlugin { name, .. } => {
+                problem(Kind::UNKNOWN_PLUGIN).fact("plugin", name)
+            }
+            Refusal::OpenFailed(_) => problem(Kind::OPEN_FAILED),
+            Refusal::TooLarge { bytes, limit, .. } => problem(Kind::TOO_LARGE)
+                .fact("bytes", bytes)
+                .fact("limit", limit),
+            Refusal::InboxFull { limit } => problem(Kind::INBOX_FULL)
+                .fact("limit", limit)
+                .header(header::RETRY_AFTER, INBOX_RETRY_SECONDS),
+            Refusal::KeyReused => problem(Kind::KEY_REUSED),
+            Refusal::NothingRuns => problem(Kind::NOTHING_RUNS),
+            Refusal::NotFaulted => problem(Kind::NOT_FAULTED),
+            Refusal::NoDeadLetter => problem(Kind::NO_DEAD_LETTER),
+            Refusal::Trimmed { oldest } => problem(Kind::TRIMMED).fact("oldest", oldest),
+            Refusal::StoreFailed(_) => problem(Kind::STORE_FAILED),
+            Refusal::Restarting => problem(Kind::RESTARTING).header(header::RETRY_AFTER, 1_u16),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UnixMillis;
+
+    #[test]
+    fn refusals_become_problem_documents() {
+        for (refusal, status, name) in [
+            (Refusal::UnknownSession("a".into()), 404, "unknown-session"),
+            (Refusal::Closed { at: UnixMillis(0) }, 410, "session-closed"),
+            (Refusal::Trimmed { oldest: 7 }, 410, "events-trimmed"),
+            (Refusal::Exists { what: "args" }, 409, "session-exists"),
+            (Refusal::KeyReused, 422, "idempotency-key-reused"),
+            (Refusal::InboxFull { limit: 3 }, 429, "inbox-full"),
+            (Refusal::StoreFailed("full".into()), 507, "store-failed"),
+            (Refusal::Restarting, 503, "restarting"),
+        ] {
+            let detail = refusal.to_string();
+            let problem = Problem::from(refusal);
+            let json = serde_json::to_value(&problem.document).expect("JSON");
+            assert_eq!(json["type"], format!("{TYPE_PREFIX}{name}"));
+            assert_eq!(json["status"], status);
+            assert_eq!(json["detail"], detail);
+            assert!(json["title"].as_str().is_some_and(|t| !t.is_empty()));
+        }
+    }
+
+    #[test]
+    fn facts_and_headers_are_there() {
+        let trimmed = Problem::from(Refusal::Trimmed { oldest: 7 });
+        assert_eq!(
+            serde_json::to_value(&trimmed.document).expect("JSON")["oldest"],
+            7
+        );
+        let full = Problem::from(Refusal::InboxFull { limit: 3 }).into_response();
+        assert_eq!(full.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(
+            full.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
+    }
+}

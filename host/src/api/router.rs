@@ -1,0 +1,57 @@
+//! Which path leads where.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post, put};
+
+use super::problem::{Kind, Problem};
+use super::{Api, auth, daemon, events, messages, metrics, openapi, sessions};
+
+/// All of the API.
+pub fn router(api: Api) -> Router {
+    let access = api.access.clone();
+    Router::new()
+        .route("/v1/sessions", get(sessions::list))
+        .route(
+            "/v1/sessions/{id}",
+            put(sessions::create)
+                .get(sessions::show)
+                .delete(sessions::close),
+        )
+        .route("/v1/sessions/{id}/messages", post(messages::send))
+        .route("/v1/sessions/{id}/events", get(events::follow))
+        .route("/v1/sessions/{id}/cancel", post(sessions::cancel))
+        .route("/v1/sessions/{id}/resume", post(sessions::resume))
+        .route("/v1/sessions/{id}/retry", post(messages::retry))
+        .route("/v1/sessions/{id}/dead", get(messages::dead))
+        .route("/v1/daemon", get(daemon::status))
+        .route("/v1/daemon/restarts", get(daemon::restarts))
+        .route(
+            "/v1/daemon/restarts/{generation}",
+            get(daemon::restart_record),
+        )
+        .route("/v1/daemon/restart", post(daemon::restart))
+        .route("/v1/daemon/drain", post(daemon::drain))
+        .route("/healthz", get(daemon::healthz))
+        .route("/readyz", get(daemon::readyz))
+        .route("/metrics", get(metrics::render))
+        .route("/openapi.json", get(openapi::serve))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(access, auth::check))
+        .layer(from_fn(metrics::count))
+        .with_state(api)
+}
+
+async fn nothing_here(request: Request) -> Problem {
+    let path = request.uri().path();
+    let detail = format!("there is no `{path}`; GET /openapi.json tells what there is");
+    Problem::new(Kind::NOT_FOUND, detail)
+}
+
+async fn wrong_method(request: Request) -> Problem {
+    let (method, path) = (request.method(), request.uri().path());
+    let detail = format!("`{path}` does not take {method}; the header `allow` says what it takes");
+    Problem::new(Kind::METHOD, detail)
+}

@@ -1,0 +1,223 @@
+//! Sessions: created, listed, shown, acted on, closed.
+
+use std::collections::BTreeMap;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::Api;
+use super::extract::{Asked, Empty, InPath, Json, JsonOrNothing};
+use super::problem::{Document, Kind, Problem};
+use crate::domain::{NAME_MAX_BYTES, SessionId, SessionState, SessionView};
+use crate::session::{ListFilter, NewSession};
+
+/// Items of a page, unless the client says less or more; and the most it gets.
+pub(super) const PAGE: usize = 100;
+pub(super) const PAGE_MAX: usize = 1000;
+/// Labels of a session, and the longest value of one, in bytes.
+const LABELS_MAX: usize = 64;
+const LABEL_MAX_BYTES: usize = 1024;
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Page<T, N> {
+    pub(super) items: Vec<T>,
+    /// What to send as `after` for the next page; none at the end.
+    pub(super) next: Option<N>,
+}
+
+/// How many items a page shall have.
+pub(super) fn page_len(limit: Option<usize>) -> usize {
+    limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+}
+
+/// A session to create, or to find again.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewSessionBody {
+    /// The plugin that holds its logic.
+    plugin: String,
+    /// What its guest is opened with; any JSON.
+    #[serde(default)]
+    args: Value,
+    /// Labels, for people and programs; left out, those of an existing session stay.
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// Which sessions to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Of this plugin only.
+    plugin: Option<String>,
+    /// In this state only; closed sessions are shown under `closed` alone.
+    #[param(inline)]
+    state: Option<SessionState>,
+    /// Behind this id: a page's `next`.
+    after: Option<String>,
+    /// Items of the page: 100 by default, at most 1000.
+    limit: Option<usize>,
+}
+
+/// Creates a session, or finds it again.
+#[utoipa::path(
+    put,
+    path = "/v1/sessions/{id}",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    request_body = NewSessionBody,
+    responses(
+        (status = 201, description = "A new session", body = SessionView),
+        (status = 200, description = "The same session again, its labels updated", body = SessionView),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn create(
+    State(api): State<Api>,
+    InPath(id): InPath,
+    Json(body): Json<NewSessionBody>,
+) -> Result<(StatusCode, Answer<SessionView>), Problem> {
+    check_labels(body.labels.as_ref())?;
+    let new = NewSession {
+        plugin: body.plugin,
+        args: body.args,
+        labels: body.labels,
+    };
+    let (view, created) = api.registry.create(&id, new).await?;
+    let status = if created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, Answer(view)))
+}
+
+fn check_labels(labels: Option<&BTreeMap<String, String>>) -> Result<(), Problem> {
+    let Some(labels) = labels else { return Ok(()) };
+    if labels.len() > LABELS_MAX {
+        let detail = format!(
+            "{} labels are too many; at most {LABELS_MAX} are allowed",
+            labels.len()
+        );
+        return Err(Problem::new(Kind::INVALID, detail));
+    }
+    for (name, value) in labels {
+        if name.is_empty() || name.len() > NAME_MAX_BYTES || value.len() > LABEL_MAX_BYTES {
+            let name: String = name.chars().take(NAME_MAX_BYTES).collect();
+            let detail = format!(
+                "the label `{name}` is too long or has no name; names have 1 to {NAME_MAX_BYTES} bytes, values up to {LABEL_MAX_BYTES}"
+            );
+            return Err(Problem::new(Kind::INVALID, detail));
+        }
+    }
+    Ok(())
+}
+
+/// Lists sessions.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions",
+    tag = "sessions",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A page of sessions, by id", body = Page<SessionView, SessionId>),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Answer<Page<SessionView, SessionId>>, Problem> {
+    let after = query.after.map(SessionId::new).transpose();
+    let filter = ListFilter {
+        plugin: query.plugin,
+        state: query.state,
+        after: after.map_err(crate::domain::Refusal::from)?,
+        limit: page_len(query.limit),
+    };
+    let page = api.registry.list(&filter).await?;
+    Ok(Answer(Page {
+        items: page.items,
+        next: page.next,
+    }))
+}
+
+/// Shows a session.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{id}",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    responses(
+        (status = 200, description = "The session", body = SessionView),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn show(
+    State(api): State<Api>,
+    InPath(id): InPath,
+) -> Result<Answer<SessionView>, Problem> {
+    Ok(Answer(api.registry.view(&id).await?))
+}
+
+/// Closes a session for ever: a running turn is cut, what is queued is dead-lettered.
+#[utoipa::path(
+    delete,
+    path = "/v1/sessions/{id}",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    responses(
+        (status = 200, description = "It is closed, for ever", body = SessionView),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn close(
+    State(api): State<Api>,
+    InPath(id): InPath,
+) -> Result<Answer<SessionView>, Problem> {
+    Ok(Answer(api.registry.close(&id).await?))
+}
+
+/// Gives the open turn up.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/cancel",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    responses(
+        (status = 200, description = "The open turn is given up", body = SessionView),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn cancel(
+    State(api): State<Api>,
+    InPath(id): InPath,
+    JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
+) -> Result<Answer<SessionView>, Problem> {
+    Ok(Answer(api.registry.cancel(&id).await?))
+}
+
+/// Lets a faulted session run again.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/resume",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    responses(
+        (status = 200, description = "The session runs again", body = SessionView),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn resume(
+    State(api): State<Api>,
+    InPath(id): InPath,
+    JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
+) -> Result<Answer<SessionView>, Problem> {
+    Ok(Answer(api.registry.resume(&id).await?))
+}

@@ -1,0 +1,87 @@
+//! `abide serve`, and the worker that it starts.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::args::{Global, WORKER};
+use super::error::CliError;
+use crate::{daemon, supervisor};
+
+/// Runs the daemon in the foreground, until it is told to stop. No thread may have been started
+/// before.
+pub(super) fn serve(global: &Global) -> Result<ExitCode, CliError> {
+    let path = absolute(&global.config)?;
+    Ok(supervisor::run(supervisor::Options {
+        worker_exe: program()?,
+        worker_args: vec![WORKER.into(), "--config".into(), path.into()],
+    }))
+}
+
+/// Runs the worker. Only a supervisor can start one.
+pub(super) fn worker(global: &Global) -> Result<ExitCode, CliError> {
+    let path = absolute(&global.config)?;
+    Ok(daemon::run_worker(&path))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(|source| CliError::File {
+        doing: "find",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// This program by the path that it was called by, so that a link which an upgrade points
+/// elsewhere leads the next worker to the new binary.
+fn program() -> Result<PathBuf, CliError> {
+    let called = std::env::args_os().next();
+    let this = std::env::current_exe().map_err(|source| CliError::File {
+        doing: "find",
+        path: "this program".into(),
+        source,
+    })?;
+    let path = std::env::var_os("PATH");
+    Ok(called
+        .and_then(|name| locate(&name, path.as_deref()))
+        .filter(|found| is_same(found, &this))
+        .unwrap_or(this))
+}
+
+/// Where a shell would find a program of that name.
+fn locate(name: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
+    if Path::new(name).components().nth(1).is_some() || Path::new(name).is_absolute() {
+        return std::path::absolute(name).ok();
+    }
+    std::env::split_paths(path?)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .and_then(|file| std::path::absolute(file).ok())
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_kept_and_names_are_looked_up() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (file, link) = (folder.path().join("abide-1"), folder.path().join("abide"));
+        std::fs::write(&file, "").expect("a file");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        let path = std::env::join_paths(["/nowhere".as_ref(), folder.path()]).expect("a PATH");
+        assert_eq!(locate("abide".as_ref(), Some(&path)), Some(link.clone()));
+        assert_eq!(locate(link.as_os_str(), None), Some(link.clone()));
+        assert_eq!(locate("abide".as_ref(), None), None);
+        assert!(is_same(&link, &file));
+        assert!(!is_same(&link, folder.path()));
+    }
+}

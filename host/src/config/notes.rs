@@ -1,0 +1,141 @@
+//! Notes on what is wrong, and the checks that many keys share.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::problem::Problem;
+use super::secret::{SecretRef, is_variable_name};
+use super::tree::Places;
+use super::units::{Size, Time};
+use crate::domain::NAME_MAX_BYTES;
+
+/// The longest of any duration: what is longer is a slip, and clocks would overflow.
+const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Notes what is wrong, where.
+pub(super) struct Notes {
+    places: Places,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Notes {
+    pub(super) fn new(places: Places) -> Self {
+        Self {
+            places,
+            problems: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, key: &str, reason: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(Problem {
+            key: key.to_owned(),
+            place: self.places.of(key),
+            reason: reason.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    pub(super) fn time(&mut self, key: &str, Time(time): Time, min: Duration) -> Duration {
+        if time < min || time > TIME_MAX {
+            self.add(
+                key,
+                format!("`{}` is out of range", Time(time)),
+                format!("choose {} to {}", Time(min), Time(TIME_MAX)),
+            );
+        }
+        time
+    }
+
+    pub(super) fn size(&mut self, key: &str, Size(size): Size, min: u64, max: u64) -> u64 {
+        if size < min || size > max {
+            self.add(
+                key,
+                format!("`{}` is out of range", Size(size)),
+                format!("choose {} to {}", Size(min), Size(max)),
+            );
+        }
+        size
+    }
+
+    pub(super) fn count(&mut self, key: &str, count: u32, min: u32, max: u32) -> u32 {
+        if count < min || count > max {
+            self.add(
+                key,
+                format!("`{count}` is out of range"),
+                format!("choose {min} to {max}"),
+            );
+        }
+        count
+    }
+
+    /// A secret that is named by a variable or by a file.
+    pub(super) fn secret(
+        &mut self,
+        key: &str,
+        env: Option<String>,
+        file: Option<PathBuf>,
+        folder: &Path,
+    ) -> Option<SecretRef> {
+        match (env, file) {
+            (Some(_), Some(_)) => {
+                self.add(
+                    &format!("{key}_file"),
+                    format!("`{key}_env` and `{key}_file` are both given"),
+                    "keep one of them",
+                );
+                None
+            }
+            (Some(name), None) => self.variable(&format!("{key}_env"), name),
+            (None, Some(file)) => Some(SecretRef::File(folder.join(file))),
+            (None, None) => None,
+        }
+    }
+
+    pub(super) fn variable(&mut self, key: &str, name: String) -> Option<SecretRef> {
+        if is_variable_name(&name) {
+            return Some(SecretRef::Env(name));
+        }
+        // The value is not repeated: it may be the secret itself.
+        self.add(
+            key,
+            "this is not the name of an environment variable",
+            "write the variable's name, like OPENAI_API_KEY, and set it in the daemon's environment",
+        );
+        None
+    }
+
+    /// An HTTP URL; the value is not repeated, since it may hold a password.
+    pub(super) fn url(&mut self, key: &str, url: &str) {
+        let example = "write it like \"http://127.0.0.1:8080/v1\"";
+        let Ok(parsed) = url.parse::<http::Uri>() else {
+            return self.add(key, "this is not a URL", example);
+        };
+        let is_http = matches!(parsed.scheme_str(), Some("http" | "https"));
+        match parsed.authority() {
+            Some(authority) if authority.as_str().contains('@') => self.add(
+                key,
+                "this URL holds a user or password",
+                "take it out, and name the secret by its variable or file",
+            ),
+            Some(authority) if is_http && !authority.host().is_empty() => {}
+            _ => self.add(key, "this is not an HTTP URL", example),
+        }
+    }
+
+    pub(super) fn names<'a>(&mut self, section: &str, names: impl Iterator<Item = &'a String>) {
+        for name in names {
+            let fits = !name.is_empty()
+                && name.len() <= NAME_MAX_BYTES
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+            if !fits {
+                self.add(
+                    &format!("{section}.{name}"),
+                    "this name cannot be used",
+                    format!("choose 1 to {NAME_MAX_BYTES} letters, digits, `-` and `_`"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Which generation a worker's life is, and why it began. Pure; told from the last restart record
+//! and the supervisor's word.
+//!
+//! | the last record | this worker was started | so this life is |
+//! |---|---|---|
+//! | none | | generation 1 |
+//! | any | as the standby of a planned restart | that restart's own generation |
+//! | `stopped` | anew | that generation: the stop and this start are one restart |
+//! | any other | anew, or after a death | the next one; the cause is a crash |
+
+use crate::domain::{
+    Cause, DrainReport, Generation, Phases, RelaunchReport, RestartRecord, RestartStatus,
+    UnixMillis,
+};
+use crate::supervisor::StartCause;
+
+/// How this worker came to be.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Life {
+    /// The record of the restart that brought it up, to be completed by it.
+    pub(super) record: RestartRecord,
+    /// A restart that was under way and did not come to its end.
+    pub(super) abandoned: Option<RestartRecord>,
+    /// Whether the worker before it died by its own doing.
+    pub(super) died_by_own_doing: bool,
+}
+
+/// Tells a worker's generation. `planned` is the restart that it is the standby of.
+pub(super) fn life(
+    last: Option<RestartRecord>,
+    planned: Option<RestartRecord>,
+    cause: &StartCause,
+    version: &str,
+    now: UnixMillis,
+) -> Life {
+    let died_by_own_doing = matches!(
+        cause,
+        StartCause::Crash {
+            own_doing: true,
+            ..
+        }
+    );
+    if let Some(mut record) = planned {
+        if let StartCause::Crash { detail, .. } = cause {
+            record.reason = Some(format!("the worker before died while it drained: {detail}"));
+        }
+        upgrade(&mut record, last.as_ref(), version);
+        return Life {
+            record,
+            abandoned: None,
+            died_by_own_doing,
+        };
+    }
+    let Some(last) = last else {
+        let record = record(
+            Generation(1),
+            Cause::Operator,
+            "the first start",
+            version,
+            now,
+        );
+        return Life {
+            record,
+            abandoned: None,
+            died_by_own_doing: false,
+        };
+    };
+    if last.status == RestartStatus::Stopped {
+        let mut record = RestartRecord {
+            status: RestartStatus::Running,
+            ..last.clone()
+        };
+        upgrade(&mut record, Some(&last), version);
+        return Life {
+            record,
+            abandoned: None,
+            died_by_own_doing,
+        };
+    }
+    let trigger = match cause {
+        StartCause::Crash { detail, .. } => format!("the worker died: {detail}"),
+        StartCause::First | StartCause::Planned => {
+            "the daemon was started after an end without a stop (a crash, or the power failed)"
+                .to_owned()
+        }
+    };
+    let new = record(last.generation.next(), Cause::Crash, &trigger, version, now);
+    let abandoned = (last.status == RestartStatus::Running).then(|| RestartRecord {
+        status: RestartStatus::Refused,
+        reason: Some("a crash came before its end".to_owned()),
+        ..last
+    });
+    Life {
+        record: new,
+        abandoned,
+        died_by_own_doing,
+    }
+}
+
+/// A record for a restart that begins now.
+pub(super) fn record(
+    generation: Generation,
+    cause: Cause,
+    trigger: &str,
+    version: &str,
+    at: UnixMillis,
+) -> RestartRecord {
+    RestartRecord {
+        generation,
+        cause,
+        trigger: trigger.to_owned(),
+        status: RestartStatus::Running,
+        at,
+        config_from: None,
+        config_to: None,
+        version: version.to_owned(),
+        active: 0,
+        drain: DrainReport::default(),
+        phases: Phases::default(),
+        relaunch: RelaunchReport::default(),
+        reason: None,
+        handover_at: None,
+    }
+}
+
+/// A restart that an operator asked for, and that brought a newer binary, was an upgrade.
+fn upgrade(record: &mut RestartRecord, last: Option<&RestartRecord>, version: &str) {
+    let before = last.map_or(record.version.as_str(), |last| last.version.as_str());
+    if record.cause == Cause::Operator && before != version {
+        record.cause = Cause::Upgrade;
+    }
+    record.version = version.to_owned();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(5_000);
+
+    fn last(generation: u64, status: RestartStatus) -> RestartRecord {
+        let at = UnixMillis(1_000);
+        RestartRecord {
+            status,
+            ..record(Generation(generation), Cause::Config, "t", "1.0", at)
+        }
+    }
+
+    fn crash(own_doing: bool) -> StartCause {
+        StartCause::Crash {
+            own_doing,
+            detail: "SIGSEGV".into(),
+        }
+    }
+
+    #[test]
+    fn the_first_start_is_generation_one() {
+        let life = life(None, None, &StartCause::First, "1.0", NOW);
+        assert_eq!(life.record.generation, Generation(1));
+    }
+
+    #[test]
+    fn a_stop_and_the_next_start_are_one_restart() {
+        let stopped = RestartRecord {
+            cause: Cause::Operator,
+            ..last(4, RestartStatus::Stopped)
+        };
+        let same = life(Some(stopped.clone()), None, &StartCause::First, "1.0", NOW);
+        assert_eq!(
+            (same.record.generation, same.record.cause),
+            (Generation(4), Cause::Operator)
+        );
+        assert_eq!(
+            same.record.at,
+            UnixMillis(1_000),
+            "told from the stop, not from the start"
+        );
+        let newer = life(Some(stopped), None, &StartCause::First, "1.1", NOW);
+        assert_eq!(newer.record.cause, Cause::Upgrade);
+    }
+
+    #[test]
+    fn an_end_without_a_stop_is_a_crash() {
+        for cause in [StartCause::First, crash(false), crash(true)] {
+            let life = life(
+                Some(last(4, RestartStatus::Completed)),
+                None,
+                &cause,
+                "1.0",
+                NOW,
+            );
+            assert_eq!(
+                (life.record.generation, life.record.cause),
+                (Generation(5), Cause::Crash)
+            );
+            assert_eq!(life.died_by_own_doing, cause == crash(true));
+        }
+    }
+
+    #[test]
+    fn a_restart_that_a_crash_cut_off_is_told_as_refused() {
+        let life = life(
+            Some(last(4, RestartStatus::Running)),
+            None,
+            &crash(false),
+            "1.0",
+            NOW,
+        );
+        assert_eq!(life.record.generation, Generation(5));
+        let abandoned = life.abandoned.map(|r| (r.generation, r.status));
+        assert_eq!(abandoned, Some((Generation(4), RestartStatus::Refused)));
+    }
+
+    #[test]
+    fn a_standby_takes_its_restart_over_even_from_a_dead_worker() {
+        let planned = last(4, RestartStatus::Running);
+        let life = life(
+            Some(planned.clone()),
+            Some(planned),
+            &crash(true),
+            "1.0",
+            NOW,
+        );
+        assert_eq!(
+            (life.record.generation, life.record.cause),
+            (Generation(4), Cause::Config)
+        );
+        assert!(life.died_by_own_doing && life.abandoned.is_none());
+    }
+}

@@ -1,0 +1,24 @@
+//! The worker: the daemon itself, between the supervisor that started it and the sessions that it
+//! serves.
+//!
+//! ```text
+//!   Start --> prepare -----------> [standby] --Go--> open the store --> SERVING --> relaunch
+//!             config, plugins,     (planned                              |   |
+//!             addresses             restart)                             |   | Stop
+//!                                                  config change, or a   |   v
+//!                                                  request: plan,        |  drain, stop
+//!                                                  Replace, standby ready|
+//!                                                                        v
+//!                                                        drain --> hand over --> Released, exit
+//! ```
+
+mod generation;
+mod logging;
+mod plan;
+mod prepare;
+mod restart;
+mod serve;
+mod status;
+mod worker;
+
+pub use worker::run as run_worker;

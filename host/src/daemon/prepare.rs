@@ -1,0 +1,190 @@
+//! All that can be done before the store is opened: a standby does it while the old worker still
+//! serves, so that what can fail fails there.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use crate::api::server::Listener;
+use crate::api::{Access, Token};
+use crate::config::{BadSecret, Config, Env, Observed, SecretRef};
+use crate::domain::Digest;
+use crate::engine::{Engine, EngineOptions};
+use crate::providers::{ApiKey, BadProvider, LlmProvider, LlmProviders};
+use crate::session::{Plugin, Plugins};
+use crate::supervisor::{FromWorker, Link, bind_listener};
+
+/// A worker that only lacks its store.
+pub(super) struct Prepared {
+    pub(super) config: Arc<Config>,
+    /// The files as they were loaded.
+    pub(super) loaded: Observed,
+    pub(super) engine: Engine,
+    pub(super) plugins: Plugins,
+    pub(super) llm: LlmProviders,
+    pub(super) access: Arc<Access>,
+    pub(super) metrics: PrometheusHandle,
+    pub(super) listeners: Vec<Listener>,
+}
+
+/// Why a worker cannot run on a configuration, with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unprepared {
+    #[error("{key}: {source}")]
+    Plugin {
+        key: String,
+        source: crate::engine::LoadError,
+    },
+    #[error("plugins.{name}.path: {} cannot be read: {source}", path.display())]
+    PluginFile {
+        name: String,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
+    #[error(transparent)]
+    Provider(#[from] BadProvider),
+    #[error("metrics cannot be recorded: {0}")]
+    Metrics(String),
+    #[error("daemon.listen: {addr} is in use by another process; stop it, or choose another port")]
+    InUse { addr: SocketAddr },
+    #[error("daemon.listen: {addr} cannot be bound: {source}")]
+    Bind {
+        addr: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("daemon.data_dir: {} cannot be used: {source}", path.display())]
+    DataDir {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{key}: {source}")]
+    Secret { key: String, source: BadSecret },
+}
+
+/// Compiles, binds and checks. New listening sockets are announced to the supervisor at once, so
+/// that they outlive this worker. Blocks.
+pub(super) fn prepare(
+    config: Arc<Config>,
+    config_bytes: &[u8],
+    env: &Env,
+    mut kept: Vec<(String, OwnedFd)>,
+    link: &Link,
+) -> Result<Prepared, Unprepared> {
+    let mut listeners = Vec::new();
+    for addr in &config.daemon.listen {
+        let name = addr.to_string();
+        let fd = match kept.iter().position(|(kept, _)| *kept == name) {
+            Some(at) => kept.swap_remove(at).1,
+            None => bind(*addr, link)?,
+        };
+        listeners.push(Listener {
+            socket: fd.into(),
+            label: name,
+        });
+    }
+    let others = config.files();
+    let seen = others
+        .iter()
+        .map(|file| (file.clone(), std::fs::read(file).ok()));
+    let digests = seen.map(|(file, bytes)| (file, bytes.as_deref().map(Digest::of)));
+    let loaded = Observed::with(config_bytes, digests.collect());
+    let data_dir = config.daemon.data_dir.clone();
+    std::fs::create_dir_all(&data_dir).map_err(|source| Unprepared::DataDir {
+        path: data_dir.clone(),
+        source,
+    })?;
+    let engine = Engine::new(EngineOptions {
+        cache_dir: data_dir.join("cache"),
+        components_dir: data_dir.join("components"),
+        turns_max: config.daemon.turns_max,
+    })?;
+    let mut plugins = BTreeMap::new();
+    for (name, plugin) in &config.plugins {
+        let bytes = std::fs::read(&plugin.path).map_err(|source| Unprepared::PluginFile {
+            name: name.clone(),
+            path: plugin.path.clone(),
+            source,
+        })?;
+        let key = format!("plugins.{name}.path");
+        let failed = |source| Unprepared::Plugin {
+            key: key.clone(),
+            source,
+        };
+        let component = engine.load(&bytes).map_err(failed)?;
+        engine.keep(&bytes).map_err(failed)?;
+        let plugin = Plugin {
+            component,
+            limits: plugin.limits.clone(),
+            grants: plugin.capabilities.clone(),
+        };
+        plugins.insert(name.clone(), plugin);
+    }
+    let mut llm = BTreeMap::new();
+    for (name, provider) in &config.llm {
+        let key = format!("llm.{name}.api_key");
+        let api_key = secret(key, provider.api_key.as_ref(), env)?;
+        llm.insert(
+            name.clone(),
+            LlmProvider {
+                base_url: provider.base_url.clone(),
+                model: provider.model.clone(),
+                api_key: api_key.map(ApiKey::new),
+                connect_timeout: provider.connect_timeout,
+                idle_timeout: provider.idle_timeout,
+                retries: provider.retries,
+            },
+        );
+    }
+    let token = secret("daemon.token".to_owned(), config.daemon.token.as_ref(), env)?;
+    let llm = LlmProviders::new(llm)?;
+    let access = Arc::new(Access {
+        token: token.as_deref().map(Token::new),
+        hosts: config.daemon.allowed_hosts.clone(),
+        origins: config.daemon.allowed_origins.clone(),
+    });
+    let metrics = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| Unprepared::Metrics(error.to_string()))?;
+    let plugins = Plugins(plugins);
+    Ok(Prepared {
+        config,
+        loaded,
+        engine,
+        plugins,
+        llm,
+        access,
+        metrics,
+        listeners,
+    })
+}
+
+fn secret(
+    key: String,
+    secret: Option<&SecretRef>,
+    env: &Env,
+) -> Result<Option<String>, Unprepared> {
+    let read = secret.map(|secret| secret.read(env)).transpose();
+    let read = read.map_err(|source| Unprepared::Secret { key, source })?;
+    Ok(read.map(|secret| secret.expose().to_owned()))
+}
+
+fn bind(addr: SocketAddr, link: &Link) -> Result<OwnedFd, Unprepared> {
+    let failed = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::AddrInUse => Unprepared::InUse { addr },
+        _ => Unprepared::Bind { addr, source },
+    };
+    let fd = bind_listener(addr).map_err(failed)?;
+    let copy = fd.try_clone().map_err(failed)?;
+    link.send(FromWorker::Listening {
+        addr: addr.to_string(),
+        fd: copy,
+    })
+    .map_err(|error| failed(std::io::Error::other(error)))?;
+    Ok(fd)
+}

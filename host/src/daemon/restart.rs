@@ -1,0 +1,422 @@
+//! A planned restart, from the look at the file to the last word of the old worker; and the stop,
+//! which takes the same drain.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, Observed, Plan, Watch};
+use crate::domain::{
+    Cause, DrainReport, Generation, PastRestart, RestartRecord, RestartStatus, UnixMillis,
+};
+use crate::session::Drained;
+use crate::store::Store;
+use crate::supervisor::{Connection, FromWorker, Replace};
+
+use super::generation::record;
+use super::plan::{self, Asked, Decision};
+use super::serve::{Daemon, Goal, Phase, Planned, keep};
+use super::worker::{VERSION, sealed};
+
+/// How long connections may linger at the hand-over: to finish their response, or to send the
+/// first bytes of a request.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// An accepted restart.
+pub(super) struct Accepted {
+    pub(super) generation: Generation,
+    pub(super) plan: serde_json::Value,
+}
+
+/// The restarts that sessions may have to be told of, this life's own included.
+pub(super) fn past(store: &Store, current: &RestartRecord) -> Vec<PastRestart> {
+    let mut past = store.past_restarts().unwrap_or_else(|error| {
+        tracing::error!(%error, "past restarts cannot be read; sessions are told of this one only");
+        Vec::new()
+    });
+    past.retain(|restart| restart.generation < current.generation);
+    past.push(PastRestart {
+        generation: current.generation,
+        cause: current.cause,
+        at: current.at,
+    });
+    past
+}
+
+impl Daemon {
+    /// The watch saw other content. What was refused is watched too: a plugin that is missing may
+    /// come.
+    pub(super) async fn file_changed(&mut self, seen: Observed, watch: &Watch) {
+        if let Ok(config) = Config::parse(&seen.bytes, &self.config.file, &self.env) {
+            let files = self
+                .config
+                .files()
+                .into_iter()
+                .chain(config.files())
+                .collect::<Vec<_>>();
+            if files.iter().any(|file| !seen.others.contains_key(file)) {
+                match Observed::now(&self.config.file, &files) {
+                    Ok(known) => watch.rearm(known),
+                    Err(error) => tracing::warn!(%error, "the configuration file went again"),
+                }
+            }
+        }
+        // Refusals have been logged, and stand in the status.
+        let _ = self.consider(Asked::Watch, &seen).await;
+    }
+
+    /// SIGHUP: look at the file now.
+    pub(super) async fn reload(&mut self) {
+        // Refusals have been logged, and stand in the status.
+        let _ = self.look_at_file(Asked::Signal).await;
+    }
+
+    /// Reads the configuration file and does what its meaning asks for.
+    pub(super) async fn look_at_file(
+        &mut self,
+        asked: Asked,
+    ) -> Result<Option<Accepted>, Vec<String>> {
+        let seen = Observed::now(&self.config.file, &self.config.files());
+        match seen {
+            Ok(seen) => self.consider(asked, &seen).await,
+            Err(error) => {
+                let text = format!(
+                    "{}: cannot be read ({error}); put it back",
+                    self.config.file.display()
+                );
+                self.refuse(vec![text.clone()]);
+                Err(vec![text])
+            }
+        }
+    }
+
+    async fn consider(
+        &mut self,
+        asked: Asked,
+        seen: &Observed,
+    ) -> Result<Option<Accepted>, Vec<String>> {
+        let under_way = match &self.phase {
+            Phase::Serving => None,
+            Phase::Preparing(planned) => Some(planned.record.generation),
+            Phase::Draining { goal, .. } => Some(goal.generation()),
+        };
+        if let Some(generation) = under_way {
+            // Its successor looks at the file as soon as it serves.
+            return Ok(Some(Accepted {
+                generation,
+                plan: serde_json::Value::Null,
+            }));
+        }
+        // A store that cannot tell lets no plugin go.
+        let sessions = |plugin: &str| self.registry.sessions_of(plugin).unwrap_or(u64::MAX);
+        match plan::decide(asked, &self.config, &self.loaded, seen, &self.env, sessions) {
+            Decision::Nothing => {
+                self.last_error = None;
+                Ok(None)
+            }
+            Decision::Ignored(plan) => {
+                tracing::info!(
+                    "the configuration file changed ({}); on_config_change = \"ignore\", so it \
+                     waits for `abide restart`",
+                    summary(&plan)
+                );
+                self.last_error = None;
+                Ok(None)
+            }
+            Decision::Refused(lines) => {
+                self.refuse(lines.clone());
+                Err(lines)
+            }
+            Decision::Restart { config, plan } => {
+                let (cause, trigger) = match (asked, summary(&plan)) {
+                    (Asked::Operator, what) if what.is_empty() => {
+                        (Cause::Operator, "an operator asked for it".to_owned())
+                    }
+                    (_, what) => (Cause::Config, what),
+                };
+                let record = RestartRecord {
+                    config_from: Some(self.config.digest),
+                    config_to: Some(config.digest),
+                    ..record(
+                        self.next_generation(),
+                        cause,
+                        &trigger,
+                        VERSION,
+                        UnixMillis::now(),
+                    )
+                };
+                let generation = record.generation;
+                self.accept(record, &seen.bytes).await?;
+                Ok(Some(Accepted {
+                    generation,
+                    plan: told(&plan),
+                }))
+            }
+        }
+    }
+
+    fn refuse(&mut self, lines: Vec<String>) {
+        let text = lines.join("\n");
+        if self.last_error.as_ref() != Some(&text) {
+            tracing::error!("the changed configuration is refused, nothing is restarted:\n{text}");
+            metrics::counter!("abide_config_refused_total").increment(1);
+        }
+        self.last_error = Some(text);
+    }
+
+    fn next_generation(&self) -> Generation {
+        let last = self.store.last_generation().ok().flatten();
+        last.unwrap_or_default().max(self.record.generation).next()
+    }
+
+    /// Numbers the restart, puts it down, and has a standby started on these very bytes.
+    async fn accept(&mut self, record: RestartRecord, bytes: &[u8]) -> Result<(), Vec<String>> {
+        let told = |text: String| vec![text];
+        let config = sealed(bytes).map_err(told)?;
+        keep(&self.store, record.clone())
+            .await
+            .map_err(|error| told(format!("the restart cannot be put down: {error}")))?;
+        let generation = record.generation;
+        tracing::info!(
+            generation = generation.0, trigger = %record.trigger,
+            "configuration accepted; a standby is being prepared"
+        );
+        let replace = Replace {
+            generation: generation.0,
+            config,
+            info: Vec::new(),
+        };
+        self.link
+            .send(FromWorker::Replace(replace))
+            .map_err(|error| told(error.to_string()))?;
+        self.last_error = None;
+        self.phase = Phase::Preparing(Planned {
+            record,
+            accepted: Instant::now(),
+        });
+        Ok(())
+    }
+
+    /// There is no successor: everything goes on as if nobody had asked.
+    pub(super) async fn standby_failed(&mut self, generation: Generation, reason: String) {
+        let planned = match std::mem::replace(&mut self.phase, Phase::Serving) {
+            Phase::Preparing(planned) if planned.record.generation == generation => planned,
+            Phase::Draining {
+                goal: Goal::HandOver(planned),
+                task,
+                ..
+            } if planned.record.generation == generation => {
+                task.abort();
+                self.registry.undrain();
+                *planned
+            }
+            other => return self.phase = other,
+        };
+        self.refuse(vec![reason.clone()]);
+        self.refused(planned, reason).await;
+    }
+
+    async fn refused(&self, planned: Planned, reason: String) {
+        let status = RestartStatus::Refused;
+        self.put_down(&RestartRecord {
+            status,
+            reason: Some(reason),
+            ..planned.record
+        })
+        .await;
+    }
+
+    /// The successor is ready: no turn begins from here on.
+    pub(super) async fn standby_ready(&mut self, generation: Generation) {
+        let mut planned = match std::mem::replace(&mut self.phase, Phase::Serving) {
+            Phase::Preparing(planned) if planned.record.generation == generation => planned,
+            other => return self.phase = other,
+        };
+        planned.record.phases.standby_ms = planned.accepted.elapsed().as_millis() as u64;
+        // What is active is put down before the wait: a service manager may kill us during it.
+        match self.witness(&mut planned.record).await {
+            Ok(active) => self.begin_drain(Goal::HandOver(Box::new(planned)), active),
+            Err(reason) => {
+                // Nothing was drained yet, and nothing shall be that cannot be put down.
+                let reason = format!("the drain cannot be put down: {reason}");
+                // An error means that the supervisor is gone; the loop will notice.
+                let _ = self.link.send(FromWorker::CancelReplace);
+                self.refuse(vec![reason.clone()]);
+                self.refused(planned, reason).await;
+            }
+        }
+    }
+
+    async fn witness(&self, record: &mut RestartRecord) -> Result<u64, String> {
+        let registry = self.registry.clone();
+        let active = tokio::task::spawn_blocking(move || registry.active());
+        let active = active
+            .await
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?;
+        record.active = active.len() as u64;
+        let (store, generation) = (self.store.clone(), record.generation);
+        let put = move || store.put_active_sessions(generation, &active);
+        let put = tokio::task::spawn_blocking(put).await;
+        put.map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        keep(&self.store, record.clone()).await?;
+        Ok(record.active)
+    }
+
+    fn begin_drain(&mut self, goal: Goal, active: u64) {
+        let grace = self.config.daemon.grace_period;
+        tracing::info!(
+            active,
+            running = self.registry.running(),
+            ?grace,
+            "draining"
+        );
+        let registry = self.registry.clone();
+        let task = tokio::spawn(async move { registry.drain(grace, active).await });
+        self.phase = Phase::Draining {
+            goal,
+            task,
+            since: UnixMillis::now(),
+        };
+    }
+
+    /// The daemon is to stop: a restart that is under way is given up, a drain goes on.
+    pub(super) async fn begin_stop(&mut self, why: &str) -> Generation {
+        let (given_up, task) = match std::mem::replace(&mut self.phase, Phase::Serving) {
+            Phase::Serving => (None, None),
+            Phase::Preparing(planned) => (Some(planned), None),
+            Phase::Draining {
+                goal: Goal::HandOver(planned),
+                task,
+                since,
+            } => (Some(*planned), Some((task, since))),
+            Phase::Draining {
+                goal: Goal::Stop(generation),
+                task,
+                since,
+            } => {
+                let goal = Goal::Stop(generation);
+                self.phase = Phase::Draining { goal, task, since };
+                return generation;
+            }
+        };
+        if let Some(planned) = given_up {
+            // An error means that the supervisor is gone; the loop will notice.
+            let _ = self.link.send(FromWorker::CancelReplace);
+            self.refused(planned, format!("given up: {why}")).await;
+        }
+        let generation = self.next_generation();
+        let goal = Goal::Stop(generation);
+        let mut stop = record(generation, Cause::Operator, why, VERSION, UnixMillis::now());
+        stop.config_from = Some(self.config.digest);
+        let active = self.witness(&mut stop).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the stop cannot be put down; stopping all the same");
+            0
+        });
+        match task {
+            Some((task, since)) => self.phase = Phase::Draining { goal, task, since },
+            None => self.begin_drain(goal, active),
+        }
+        generation
+    }
+
+    /// Nothing runs any more: hand over or stop, and end.
+    pub(super) async fn leave(mut self, drained: Drained) -> ExitCode {
+        let Drained { report, took } = drained;
+        let DrainReport {
+            idle,
+            waited_for,
+            cut,
+            held,
+            ..
+        } = report;
+        tracing::info!(idle, waited_for, cut, held, ?took, "drained");
+        let phase = std::mem::replace(&mut self.phase, Phase::Serving);
+        let Phase::Draining { goal, .. } = phase else {
+            return ExitCode::FAILURE;
+        };
+        let (mut record, stopping) = match goal {
+            Goal::HandOver(planned) => (planned.record, false),
+            Goal::Stop(generation) => {
+                let stored = self.store.restart(generation).ok().flatten();
+                let new = || {
+                    record(
+                        generation,
+                        Cause::Operator,
+                        "stop",
+                        VERSION,
+                        UnixMillis::now(),
+                    )
+                };
+                (stored.unwrap_or_else(new), true)
+            }
+        };
+        record.drain = report;
+        record.phases.drain_ms = took.as_millis() as u64;
+        record.handover_at = Some(UnixMillis::now());
+        if stopping {
+            record.status = RestartStatus::Stopped;
+            record.handover_at = None;
+        }
+        self.registry.end_streams(record.generation);
+        let connections = match self.server.take() {
+            Some(server) => server.hand_over(LINGER).await,
+            None => Vec::new(),
+        };
+        if !stopping {
+            for idle in connections {
+                let connection = Connection {
+                    prefix: idle.prefix,
+                    addr: idle.local,
+                    fd: idle.fd,
+                };
+                if let Err(error) = self.link.send(FromWorker::Connection(connection)) {
+                    tracing::warn!(%error, "a client's connection could not be passed on");
+                }
+            }
+        }
+        self.registry.leave().await;
+        record.drain.held = self.registry.held();
+        self.put_down(&record).await;
+        let store = self.store.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "the store's closing failed");
+        }
+        let last_word = if stopping {
+            FromWorker::Stopped
+        } else {
+            FromWorker::Released
+        };
+        match self.link.send(last_word) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(%error, "the supervisor is gone");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// The keys that change, in a line.
+fn summary(plan: &Plan) -> String {
+    plan.changes
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn told(plan: &Plan) -> serde_json::Value {
+    // Maps with text keys, enums and texts: nothing that JSON could refuse.
+    serde_json::to_value(plan).unwrap_or_default()
+}
+
+impl Goal {
+    pub(super) fn generation(&self) -> Generation {
+        match self {
+            Self::HandOver(planned) => planned.record.generation,
+            Self::Stop(generation) => *generation,
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! The daemon while it serves: one loop that hears everybody and acts.
+//!
+//! ```text
+//!              accepted                 standby ready           turns ended or cut
+//!   [serving] ---------> [preparing] -----------------> [draining] --------------> hand over, exit
+//!       ^                     |  standby failed              |
+//!       +---------------------+                              | Stop, in any phase
+//!       +--------- the store refuses what a drain must write-+  -> [draining] -> stop, exit
+//! ```
+//!
+//! A configuration change during a restart is found by the successor, which looks at the file as
+//! soon as it serves: the latest wins, and none is lost.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
+use crate::api::{
+    Api, ApiLimits, ConfigStatus, Control, ControlRequest, DaemonStatus, PluginStatus,
+};
+use crate::config::{Config, Env, Observed, Timing, Watch};
+use crate::domain::{Generation, RelaunchReport, RestartRecord, RestartStatus, UnixMillis};
+use crate::session::{Drained, Registry, Settings};
+use crate::store::Store;
+use crate::supervisor::{Connection, FromWorker, Link, Serving, ToWorker};
+
+use super::prepare::Prepared;
+use super::status::Fixed;
+use super::worker::{self, Worker};
+
+/// How often counts are told and bookkeeping is done when nothing happens.
+const TICK: Duration = Duration::from_millis(250);
+/// How often sessions that were active long ago are forgotten as such.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+pub(super) struct Daemon {
+    pub(super) link: Arc<Link>,
+    pub(super) config: Arc<Config>,
+    /// The configuration file and what it names, as they run.
+    pub(super) loaded: Observed,
+    pub(super) env: Env,
+    pub(super) store: Store,
+    pub(super) registry: Registry,
+    pub(super) server: Option<Server>,
+    pub(super) phase: Phase,
+    /// This life's own record, until it is completed.
+    pub(super) record: RestartRecord,
+    pub(super) started: Instant,
+    pub(super) fixed: Fixed,
+    /// Why the file on the disk is not what runs.
+    pub(super) last_error: Option<String>,
+    /// When the list of active sessions was last pruned.
+    pruned: Instant,
+    pub(super) status: watch::Sender<Arc<DaemonStatus>>,
+}
+
+pub(super) enum Phase {
+    Serving,
+    /// A standby gets ready; nothing has changed yet.
+    Preparing(Planned),
+    Draining {
+        goal: Goal,
+        task: JoinHandle<Drained>,
+        since: UnixMillis,
+    },
+}
+
+/// A restart between its acceptance and its hand-over.
+pub(super) struct Planned {
+    pub(super) record: RestartRecord,
+    pub(super) accepted: Instant,
+}
+
+pub(super) enum Goal {
+    HandOver(Box<Planned>),
+    Stop(Generation),
+}
+
+/// What the loop wakes up for.
+enum Woken {
+    Order(Option<ToWorker>),
+    File(Observed),
+    Request(ControlRequest),
+    Drained(Drained),
+    Relaunched(RelaunchReport),
+    ProbationOver,
+    Tick,
+}
+
+/// Serves until a successor takes over or the daemon stops.
+pub(super) async fn serve(worker: Worker) -> ExitCode {
+    let Worker {
+        link,
+        mut orders,
+        prepared,
+        env,
+        store,
+        life,
+        previous,
+        connections,
+    } = worker;
+    let Prepared {
+        config,
+        loaded,
+        engine,
+        plugins,
+        llm,
+        access,
+        metrics,
+        listeners,
+    } = prepared;
+    let fixed = Fixed {
+        started_at: UnixMillis::now(),
+        config: ConfigStatus {
+            path: config.file.clone(),
+            digest: config.digest,
+            loaded_at: UnixMillis::now(),
+            last_error: None,
+        },
+        plugins: plugins
+            .0
+            .iter()
+            .map(|(name, plugin)| PluginStatus {
+                name: name.clone(),
+                digest: plugin.component.digest(),
+                contract: plugin.component.contract().to_owned(),
+                sessions: None,
+            })
+            .collect(),
+    };
+    let restarts = super::restart::past(&store, &life.record);
+    let registry = Registry::new(
+        store.clone(),
+        engine,
+        plugins,
+        llm,
+        Settings {
+            generation: life.record.generation,
+            restarts,
+            previous,
+            died_by_own_doing: life.died_by_own_doing,
+            notice_window: config.daemon.notice_window,
+            resident_idle: config.daemon.resident_idle,
+        },
+    );
+    let (requests, mut asked) = mpsc::channel(64);
+    let starting = Arc::new(fixed.starting(life.record.generation));
+    let (status, status_seen) = watch::channel(starting);
+    let api = Api {
+        registry: registry.clone(),
+        control: Control {
+            requests,
+            status: status_seen,
+        },
+        access,
+        metrics,
+        limits: ApiLimits::for_messages(config.largest_message()),
+    };
+    let names = listeners
+        .iter()
+        .map(|listener| listener.label.clone())
+        .collect();
+    let server = match Server::start(listeners, crate::api::router(api), CONNECTIONS_MAX) {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("abide: the listening sockets cannot be used: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut daemon = Daemon {
+        link,
+        config,
+        loaded,
+        env,
+        store,
+        registry,
+        server: Some(server),
+        phase: Phase::Serving,
+        record: life.record,
+        started: Instant::now(),
+        fixed,
+        last_error: None,
+        pruned: Instant::now(),
+        status,
+    };
+    for connection in connections {
+        daemon.adopt(connection);
+    }
+    if let Err(error) = daemon.announce(names) {
+        tracing::error!(%error, "the supervisor cannot be told that this worker serves");
+        return ExitCode::FAILURE;
+    }
+    daemon.begin_life(life.abandoned).await;
+    let mut relaunch = daemon.relaunch();
+    let clockwork = daemon.registry.clone();
+    tokio::spawn(async move { clockwork.run_timers().await });
+    let file = daemon.config.file.clone();
+    let mut watch = match Watch::start(file, daemon.loaded.clone(), Timing::default()) {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::error!(%error, "the configuration cannot be watched");
+            return ExitCode::FAILURE;
+        }
+    };
+    let probation = tokio::time::sleep(daemon.config.daemon.probation);
+    tokio::pin!(probation);
+    let mut proven = false;
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        daemon.tell_status();
+        let woken = tokio::select! {
+            order = orders.recv() => Woken::Order(order),
+            drained = drained(&mut daemon.phase) => Woken::Drained(drained),
+            Some(request) = asked.recv() => Woken::Request(request),
+            seen = watch.recv() => Woken::File(seen),
+            Some(report) = finished(&mut relaunch) => Woken::Relaunched(report),
+            () = &mut probation, if !proven => Woken::ProbationOver,
+            _ = tick.tick() => Woken::Tick,
+        };
+        match woken {
+            // The supervisor is gone: nobody would start a successor, nobody keeps the sockets.
+            Woken::Order(None) => return ExitCode::FAILURE,
+            Woken::Order(Some(order)) => daemon.order(order).await,
+            Woken::File(seen) => daemon.file_changed(seen, &watch).await,
+            Woken::Request(request) => daemon.answer(request).await,
+            Woken::Drained(drained) => return daemon.leave(drained).await,
+            Woken::Relaunched(report) => daemon.relaunched(report).await,
+            Woken::ProbationOver => {
+                proven = true;
+                daemon.probation_over().await;
+            }
+            Woken::Tick => daemon.housekeeping(),
+        }
+    }
+}
+
+/// The end of the drain under way, if there is one. Dropping the future loses nothing.
+async fn drained(phase: &mut Phase) -> Drained {
+    let Phase::Draining { task, .. } = phase else {
+        return std::future::pending().await;
+    };
+    match task.await {
+        Ok(drained) => drained,
+        // A drain that fails has let no turn begin since: what runs is cut by the end of this
+        // worker and run again by the next.
+        Err(error) => {
+            tracing::error!(%error, "the drain ended early");
+            Drained {
+                report: Default::default(),
+                took: Duration::ZERO,
+            }
+        }
+    }
+}
+
+async fn finished(relaunch: &mut Option<JoinHandle<RelaunchReport>>) -> Option<RelaunchReport> {
+    let task = relaunch.as_mut()?;
+    let report = task.await;
+    *relaunch = None;
+    report.ok()
+}
+
+impl Daemon {
+    fn announce(&self, listeners: Vec<String>) -> Result<(), String> {
+        let budget = self.config.daemon.stop_budget();
+        let serving = Serving {
+            stop_budget_ms: budget.as_millis().try_into().unwrap_or(u64::MAX),
+            config: worker::sealed(&self.loaded.bytes)?,
+            listeners,
+        };
+        self.link
+            .send(FromWorker::Serving(serving))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Puts down why and as what this worker serves.
+    async fn begin_life(&mut self, abandoned: Option<RestartRecord>) {
+        let now = UnixMillis::now();
+        let record = &mut self.record;
+        record.status = RestartStatus::Probation;
+        record.config_to = Some(self.config.digest);
+        if let Some(since) = record.handover_at {
+            record.phases.handover_ms = now.since(since);
+            record.phases.pause_ms = now.since(since);
+        }
+        tracing::info!(
+            generation = record.generation.0, cause = record.cause.as_str(),
+            trigger = %record.trigger, config = %self.config.digest.short(), "serving"
+        );
+        for record in abandoned.iter().chain([&self.record]) {
+            self.put_down(record).await;
+        }
+    }
+
+    fn relaunch(&self) -> Option<JoinHandle<RelaunchReport>> {
+        let registry = self.registry.clone();
+        let generation = self.record.generation;
+        let recorded = self.store.active_sessions(generation).unwrap_or_else(|error| {
+            tracing::error!(%error, "the restart record cannot be read; nothing to compare with");
+            Vec::new()
+        });
+        Some(tokio::spawn(
+            async move { registry.relaunch(recorded).await },
+        ))
+    }
+
+    async fn relaunched(&mut self, report: RelaunchReport) {
+        tracing::info!(
+            restored = report.restored,
+            resumed_turns = report.resumed_turns,
+            faulted = report.faulted,
+            lesser = report.lesser.len(),
+            "relaunched"
+        );
+        self.record.relaunch = report;
+        self.record.phases.relaunch_ms = self.started.elapsed().as_millis() as u64;
+        self.put_down(&self.record).await;
+    }
+
+    async fn probation_over(&mut self) {
+        self.registry.probation_over();
+        self.record.status = RestartStatus::Completed;
+        self.put_down(&self.record).await;
+    }
+
+    async fn order(&mut self, order: ToWorker) {
+        match order {
+            ToWorker::Stop => {
+                self.begin_stop("the daemon was told to stop").await;
+            }
+            ToWorker::Reload => self.reload().await,
+            ToWorker::StandbyReady { generation } => {
+                self.standby_ready(Generation(generation)).await;
+            }
+            ToWorker::StandbyFailed { generation, reason } => {
+                self.standby_failed(Generation(generation), reason).await;
+            }
+            ToWorker::Connection(connection) => self.adopt(connection),
+            ToWorker::Start(_) | ToWorker::Go { .. } => {
+                tracing::warn!(
+                    "the supervisor sent an order that means nothing to a serving worker"
+                );
+            }
+        }
+    }
+
+    /// Serves on what the worker before this one passed on.
+    fn adopt(&self, connection: Connection) {
+        let Connection { prefix, addr, fd } = connection;
+        let Some(server) = &self.server else { return };
+        if let Err(error) = server.adopt(IdleConnection {
+            fd,
+            prefix,
+            local: addr,
+        }) {
+            tracing::warn!(%error, "a connection that was passed on cannot be served");
+        }
+    }
+
+    fn housekeeping(&mut self) {
+        if self.pruned.elapsed() < PRUNE_EVERY {
+            return;
+        }
+        self.pruned = Instant::now();
+        let window = self.config.daemon.notice_window.as_millis() as u64;
+        let forgotten = UnixMillis(UnixMillis::now().0.saturating_sub(window));
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.prune_active(forgotten) {
+                tracing::warn!(%error, "the list of active sessions cannot be pruned");
+            }
+        });
+    }
+
+    /// Writes a restart record; it informs, so a failure is told and nothing waits for it.
+    pub(super) async fn put_down(&self, record: &RestartRecord) {
+        if let Err(error) = keep(&self.store, record.clone()).await {
+            tracing::error!(%error, generation = record.generation.0, "a restart record is not kept");
+        }
+    }
+}
+
+/// Writes a restart record, synced.
+pub(super) async fn keep(store: &Store, record: RestartRecord) -> Result<(), String> {
+    let store = store.clone();
+    let kept = tokio::task::spawn_blocking(move || store.put_restart(&record)).await;
+    kept.map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,167 @@
+//! What the daemon says of itself, and its answers to what the API asks on clients' behalf.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::api::{
+    ConfigStatus, ControlRequest, DaemonState, DaemonStatus, DrainStatus, Planned, PluginStatus,
+};
+use crate::domain::{Generation, Refusal, RestartRecord, UnixMillis};
+use crate::store::StoreError;
+
+use super::plan::Asked;
+use super::serve::{Daemon, Goal, Phase};
+use super::worker::VERSION;
+
+/// What does not change while a worker lives.
+pub(super) struct Fixed {
+    pub(super) started_at: UnixMillis,
+    pub(super) config: ConfigStatus,
+    pub(super) plugins: Vec<PluginStatus>,
+}
+
+impl Fixed {
+    /// What is told while the store is still being opened.
+    pub(super) fn starting(&self, generation: Generation) -> DaemonStatus {
+        DaemonStatus {
+            generation,
+            state: DaemonState::Starting,
+            version: VERSION.to_owned(),
+            pid: std::process::id(),
+            started_at: self.started_at,
+            config: self.config.clone(),
+            sessions: BTreeMap::new(),
+            drain: None,
+            restart: None,
+            plugins: self.plugins.clone(),
+        }
+    }
+}
+
+impl Daemon {
+    /// Tells all who ask from now on how things are.
+    pub(super) fn tell_status(&self) {
+        let mut status = self.fixed.starting(self.record.generation);
+        status.config.last_error = self.last_error.clone();
+        status.sessions = self.sessions();
+        let (state, restart) = match &self.phase {
+            Phase::Serving => (DaemonState::Serving, &self.record),
+            Phase::Preparing(planned) => (DaemonState::Serving, &planned.record),
+            Phase::Draining {
+                goal: Goal::HandOver(planned),
+                ..
+            } => (DaemonState::Draining, &planned.record),
+            Phase::Draining {
+                goal: Goal::Stop(_),
+                ..
+            } => (DaemonState::Stopping, &self.record),
+        };
+        status.state = state;
+        status.restart = Some(restart.clone());
+        if let Phase::Draining { since, .. } = &self.phase {
+            let grace_ms = self.config.daemon.grace_period.as_millis() as u64;
+            status.drain = Some(DrainStatus {
+                running: self.registry.running(),
+                held: self.registry.held(),
+                ends_at: Some(UnixMillis(since.0.saturating_add(grace_ms))),
+            });
+        }
+        metrics::gauge!("abide_turns_running").set(self.registry.running() as f64);
+        self.status.send_replace(Arc::new(status));
+    }
+
+    fn sessions(&self) -> BTreeMap<String, u64> {
+        let Ok(counts) = self.store.counts() else {
+            return BTreeMap::new();
+        };
+        let (running, queued) = (self.registry.running(), self.registry.queued());
+        let busy = running + queued + counts.faulted;
+        metrics::gauge!("abide_sessions").set(counts.open as f64);
+        metrics::gauge!("abide_sessions_faulted").set(counts.faulted as f64);
+        let by_state = [
+            ("total", counts.open),
+            ("running", running),
+            ("queued", queued),
+            ("faulted", counts.faulted),
+            ("idle", counts.open.saturating_sub(busy)),
+            ("closed", counts.closed),
+        ];
+        by_state
+            .into_iter()
+            .map(|(state, count)| (state.to_owned(), count))
+            .collect()
+    }
+
+    pub(super) async fn answer(&mut self, request: ControlRequest) {
+        // A reply that nobody waits for any more is no error.
+        match request {
+            ControlRequest::Restart { reply } => {
+                let planned = self.restart_asked().await;
+                let _ = reply.send(planned);
+            }
+            ControlRequest::Drain { reply } => {
+                let generation = self.begin_stop("an operator asked for a drain").await;
+                let plan = serde_json::Value::Null;
+                let _ = reply.send(Planned::Accepted { generation, plan });
+            }
+            ControlRequest::Restarts {
+                before,
+                limit,
+                reply,
+            } => {
+                let before = before.unwrap_or(Generation(u64::MAX));
+                let listed = self
+                    .store
+                    .restarts(usize::MAX)
+                    .map_err(refusal)
+                    .map(|records| {
+                        let older = records.into_iter().filter(|r| r.generation < before);
+                        older
+                            .map(|record| self.present(record))
+                            .take(limit)
+                            .collect()
+                    });
+                let _ = reply.send(listed);
+            }
+            ControlRequest::RestartRecord { generation, reply } => {
+                let record = self.store.restart(generation).map_err(refusal);
+                let _ = reply.send(record.map(|found| found.map(|record| self.present(record))));
+            }
+        }
+    }
+
+    async fn restart_asked(&mut self) -> Planned {
+        if matches!(
+            self.phase,
+            Phase::Draining {
+                goal: Goal::Stop(_),
+                ..
+            }
+        ) {
+            return Planned::Stopping;
+        }
+        match self.look_at_file(Asked::Operator).await {
+            Ok(Some(accepted)) => Planned::Accepted {
+                generation: accepted.generation,
+                plan: accepted.plan,
+            },
+            Ok(None) => Planned::Invalid {
+                problems: vec!["nothing was accepted".to_owned()],
+            },
+            Err(problems) => Planned::Invalid { problems },
+        }
+    }
+
+    /// A record as it stands now: the store has this life's as it was last put down.
+    fn present(&self, record: RestartRecord) -> RestartRecord {
+        if record.generation == self.record.generation {
+            self.record.clone()
+        } else {
+            record
+        }
+    }
+}
+
+fn refusal(error: StoreError) -> Refusal {
+    Refusal::StoreFailed(error.to_string())
+}

@@ -1,0 +1,244 @@
+//! A worker from its first breath to its serving.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::config::{Config, Env, process_env};
+use crate::domain::{Generation, RestartStatus, UnixMillis};
+use crate::store::{Store, StoreOptions};
+use crate::supervisor::{
+    self, ConfigBytes, Connection, FromWorker, Link, LinkError, Mode, Start, StartCause, ToWorker,
+};
+
+use super::generation::{self, Life};
+use super::prepare::{self, Prepared};
+use super::{logging, serve};
+
+/// What the operator runs.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How often the supervisor hears that this worker is not stuck.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// The exit code for a configuration or a place that the daemon cannot run on.
+const EXIT_UNUSABLE: u8 = 1;
+
+/// A worker that opened its store and may serve.
+pub(super) struct Worker {
+    pub(super) link: Arc<Link>,
+    pub(super) orders: mpsc::UnboundedReceiver<ToWorker>,
+    pub(super) prepared: Prepared,
+    pub(super) env: Env,
+    pub(super) store: Store,
+    pub(super) life: Life,
+    /// The worker before this one.
+    pub(super) previous: Generation,
+    /// Connections that it passed on.
+    pub(super) connections: Vec<Connection>,
+}
+
+/// Runs `abide worker`, which the supervisor starts, to its end.
+pub fn run(config_path: &Path) -> ExitCode {
+    let (link, start) = match supervisor::connect() {
+        Ok(connected) => connected,
+        Err(error) => {
+            eprintln!("abide: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("abide: the worker's threads cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(live(Arc::new(link), start, config_path.to_owned()));
+    // What still runs (a step's connection, a blocking read) has nothing left to say.
+    runtime.shutdown_background();
+    code
+}
+
+async fn live(link: Arc<Link>, start: Start, config_path: PathBuf) -> ExitCode {
+    let standby = start.mode == Mode::Standby;
+    match rise(link.clone(), start, config_path).await {
+        Ok(Some(worker)) => serve::serve(worker).await,
+        Ok(None) => ExitCode::SUCCESS,
+        Err(lines) => {
+            let reason = lines.join("\n");
+            let last_word = if standby {
+                FromWorker::StandbyFailed { reason }
+            } else {
+                for line in &lines {
+                    eprintln!("{line}");
+                }
+                FromWorker::Fatal {
+                    reason,
+                    code: EXIT_UNUSABLE,
+                }
+            };
+            // An error means that the supervisor is gone, and so are we.
+            let _ = link.send(last_word);
+            ExitCode::from(EXIT_UNUSABLE)
+        }
+    }
+}
+
+/// Everything up to the open store; none if the daemon was stopped before.
+async fn rise(
+    link: Arc<Link>,
+    start: Start,
+    config_path: PathBuf,
+) -> Result<Option<Worker>, Vec<String>> {
+    let Start {
+        mode,
+        mut cause,
+        generation,
+        config,
+        listeners,
+        ..
+    } = start;
+    let mut orders = listen(link.clone());
+    let config_bytes = match config {
+        Some(bytes) => bytes
+            .read()
+            .map_err(|e| vec![format!("the handed-over config: {e}")])?,
+        None => {
+            std::fs::read(&config_path).map_err(|error| vec![unreadable(&config_path, &error)])?
+        }
+    };
+    let env = process_env();
+    let config = Config::validate(&config_bytes, &config_path, &env)
+        .map_err(|error| vec![error.to_string()])?;
+    logging::start(config.daemon.log_level, config.daemon.log_format);
+    let config = Arc::new(config);
+    let prepared = {
+        let (config, bytes) = (config.clone(), config_bytes.clone());
+        let (env, link) = (env.clone(), link.clone());
+        tokio::task::spawn_blocking(move || {
+            prepare::prepare(config, &bytes, &env, listeners, &link)
+        })
+        .await
+        .map_err(|error| vec![format!("the preparation ended early: {error}")])?
+        .map_err(|error| vec![format!("{}: {error}", config_path.display())])?
+    };
+    let mut connections = Vec::new();
+    if mode == Mode::Standby {
+        send(&link, FromWorker::StandbyReady)?;
+        loop {
+            match orders.recv().await {
+                Some(ToWorker::Go { cause: why }) => {
+                    cause = why;
+                    break;
+                }
+                Some(ToWorker::Connection(connection)) => connections.push(connection),
+                Some(ToWorker::Stop) | None => return Ok(None),
+                Some(_) => {}
+            }
+        }
+    }
+    let (store, life, previous) = open(&config, generation, &cause).await?;
+    Ok(Some(Worker {
+        link,
+        orders,
+        prepared,
+        env,
+        store,
+        life,
+        previous,
+        connections,
+    }))
+}
+
+async fn open(
+    config: &Arc<Config>,
+    planned: Option<u64>,
+    cause: &StartCause,
+) -> Result<(Store, Life, Generation), Vec<String>> {
+    let (config, cause) = (config.clone(), cause.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let options = StoreOptions {
+            wal_bytes: config.store.wal_bytes,
+            cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
+            retention: config.retention,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&config.daemon.data_dir, options).map_err(|e| e.to_string())?;
+        let told = |error: crate::store::StoreError| error.to_string();
+        let planned = match planned {
+            Some(generation) => store.restart(Generation(generation)).map_err(told)?,
+            None => None,
+        };
+        let recent = store.restarts(RECENT).map_err(told)?;
+        let last = recent.first().cloned();
+        let life = generation::life(last, planned, &cause, VERSION, UnixMillis::now());
+        let served = |status| matches!(status, RestartStatus::Completed | RestartStatus::Probation);
+        let mut before = recent
+            .iter()
+            .filter(|record| record.generation < life.record.generation);
+        let previous = before.find(|record| served(record.status));
+        let previous = previous.map_or(Generation(0), |record| record.generation);
+        Ok::<_, String>((store, life, previous))
+    });
+    match opened.await {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(reason)) => Err(vec![format!("daemon.data_dir: {reason}")]),
+        Err(error) => Err(vec![format!("the store's opening ended early: {error}")]),
+    }
+}
+
+/// Restart records that are looked at for the worker before this one.
+const RECENT: usize = 32;
+
+/// Passes the supervisor's words on; the end of the channel is the end of the supervisor.
+fn listen(link: Arc<Link>) -> mpsc::UnboundedReceiver<ToWorker> {
+    let (sender, orders) = mpsc::unbounded_channel();
+    let ears = link.clone();
+    // A thread: the link blocks. It ends with the link, at the latest with the process.
+    std::thread::spawn(move || {
+        loop {
+            match ears.recv() {
+                Ok(order) => {
+                    if sender.send(order).is_err() {
+                        return;
+                    }
+                }
+                Err(LinkError::Wire(error)) => {
+                    tracing::error!(%error, "the supervisor was not understood")
+                }
+                Err(_) => return,
+            }
+        }
+    });
+    tokio::spawn(async move {
+        // On the runtime that does all the work: if that hangs, so does the beat.
+        while link.send(FromWorker::Alive).is_ok() {
+            tokio::time::sleep(HEARTBEAT).await;
+        }
+    });
+    orders
+}
+
+pub(super) fn send(link: &Link, message: FromWorker) -> Result<(), Vec<String>> {
+    link.send(message).map_err(|error| vec![error.to_string()])
+}
+
+pub(super) fn sealed(bytes: &[u8]) -> Result<ConfigBytes, String> {
+    ConfigBytes::new(bytes).map_err(|error| format!("the config cannot be handed over: {error}"))
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    let remedy = match error.kind() {
+        std::io::ErrorKind::NotFound => "write one with `abide init`, or name it with --config",
+        _ => "make it readable for the daemon's user",
+    };
+    format!(
+        "{}: the configuration cannot be read: {error}; {remedy}",
+        path.display()
+    )
+}

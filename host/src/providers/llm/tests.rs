@@ -1,0 +1,339 @@
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+
+use super::*;
+use crate::domain::{ChatMessage, ChatRole, FinishReason, ModelToolCall, ToolDefinition, Usage};
+
+type Seen = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
+
+/// A server that answers each request with the next of `answers`.
+async fn serve(answers: Vec<Response>) -> (String, Seen) {
+    let seen = Seen::default();
+    let answers = Arc::new(Mutex::new(answers.into_iter()));
+    let state = (seen.clone(), answers);
+    type Shared = (Seen, Arc<Mutex<std::vec::IntoIter<Response>>>);
+    let answer = async |State((seen, answers)): State<Shared>, headers: HeaderMap, body: String| {
+        let body = serde_json::from_str(&body).expect("JSON");
+        seen.lock().expect("no panic").push((headers, body));
+        let next = answers.lock().expect("no panic").next();
+        next.expect("no further request")
+    };
+    let router = Router::new()
+        .route("/v1/chat/completions", post(answer))
+        .with_state(state);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("binds");
+    let address = listener.local_addr().expect("is bound");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (format!("http://{address}/v1"), seen)
+}
+
+fn stream(events: &[Value]) -> Response {
+    let events: String = events.iter().map(|e| format!("data: {e}\n\n")).collect();
+    (
+        [("content-type", "text/event-stream")],
+        events + "data: [DONE]\n\n",
+    )
+        .into_response()
+}
+
+fn text(text: &str) -> Value {
+    json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]})
+}
+
+fn end(reason: &str) -> Value {
+    json!({"model": "m-1", "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+}
+
+fn providers(base_url: &str) -> LlmProviders {
+    let provider = LlmProvider {
+        base_url: base_url.to_owned(),
+        model: "default".to_owned(),
+        api_key: Some(ApiKey::new("sk-secret")),
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(30),
+        retries: 1,
+    };
+    LlmProviders::new([("local".to_owned(), provider)].into()).expect("a good provider")
+}
+
+fn request() -> ChatRequest {
+    let line = |role, content: &str| ChatMessage {
+        role,
+        content: content.to_owned(),
+        tool_calls: Vec::new(),
+        tool_call_id: None,
+    };
+    let call = ModelToolCall {
+        id: "c1".to_owned(),
+        name: "add".to_owned(),
+        arguments: "{}".to_owned(),
+    };
+    ChatRequest {
+        provider: Some("local".to_owned()),
+        model: None,
+        messages: vec![
+            line(ChatRole::User, "hi"),
+            ChatMessage {
+                tool_calls: vec![call],
+                ..line(ChatRole::Assistant, "")
+            },
+            ChatMessage {
+                tool_call_id: Some("c1".to_owned()),
+                ..line(ChatRole::Tool, "3")
+            },
+        ],
+        tools: vec![ToolDefinition {
+            name: "add".to_owned(),
+            description: "adds".to_owned(),
+            parameters: "{\"type\":\"object\"}".to_owned(),
+        }],
+        max_tokens: Some(7),
+        temperature: None,
+    }
+}
+
+async fn ask(answers: Vec<Response>) -> Result<Completion, StepError> {
+    let (url, _) = serve(answers).await;
+    providers(&url).chat(&request(), 1000, |_| {}).await
+}
+
+#[tokio::test]
+async fn an_answer_streams_and_is_complete() {
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}});
+    let (url, seen) = serve(vec![stream(&[text("Hel"), text("lo"), end("stop"), usage])]).await;
+    let mut deltas = Vec::new();
+    let answer = providers(&url)
+        .chat(&request(), 1000, |delta| deltas.push(delta.to_owned()))
+        .await
+        .expect("an answer");
+    assert_eq!(deltas, ["Hel", "lo"]);
+    let expected = Completion {
+        content: "Hello".to_owned(),
+        tool_calls: Vec::new(),
+        finish: FinishReason::Stop,
+        usage: Some(Usage {
+            input_tokens: 5,
+            output_tokens: 2,
+        }),
+        model: "m-1".to_owned(),
+    };
+    assert_eq!(answer, expected);
+    let (headers, body) = seen.lock().expect("no panic").remove(0);
+    assert_eq!(headers["authorization"], "Bearer sk-secret");
+    let expected = json!({
+        "model": "default",
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": "", "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+            ]},
+            {"role": "tool", "content": "3", "tool_call_id": "c1"},
+        ],
+        "tools": [{"type": "function", "function":
+            {"name": "add", "description": "adds", "parameters": {"type": "object"}}}],
+        "max_tokens": 7,
+        "stream": true,
+        "stream_options": {"include_usage": true},
+    });
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn tool_calls_come_in_fragments() {
+    let fragment = |call: Value| json!({"choices": [{"delta": {"tool_calls": [call]}}]});
+    let answer = ask(vec![stream(&[
+        fragment(json!({"index": 0, "id": "a", "function": {"name": "add", "arguments": ""}})),
+        fragment(json!({"index": 0, "function": {"arguments": "{\"x\":"}})),
+        fragment(json!({"index": 1, "function": {"name": "now", "arguments": "{}"}})),
+        fragment(json!({"index": 0, "function": {"arguments": "1}"}})),
+        end("tool_calls"),
+    ])])
+    .await
+    .expect("an answer");
+    let call = |id: &str, name: &str, arguments: &str| ModelToolCall {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        arguments: arguments.to_owned(),
+    };
+    assert_eq!(
+        answer.tool_calls,
+        [call("a", "add", "{\"x\":1}"), call("call_1", "now", "{}")]
+    );
+    assert_eq!(answer.finish, FinishReason::ToolCalls);
+    assert_eq!(answer.usage, None);
+}
+
+#[tokio::test]
+async fn each_failure_says_what_it_is_and_never_the_key() {
+    let refused = |status: u16, body: Value| {
+        (
+            StatusCode::from_u16(status).expect("a status"),
+            body.to_string(),
+        )
+            .into_response()
+    };
+    let html = || ([("content-type", "text/html")], "<html>").into_response();
+    type Case = (Vec<Response>, fn(&StepError) -> bool, &'static str);
+    let cases: Vec<Case> = vec![
+        (
+            vec![refused(
+                400,
+                json!({"error": {"code": 400, "message": "bad sk-secret"}}),
+            )],
+            |e| matches!(e, StepError::Invalid(_)),
+            "bad [API key]",
+        ),
+        (
+            vec![refused(401, json!({"error": {"message": "key sk-secret"}}))],
+            |e| matches!(e, StepError::Failed(_)),
+            "api_key_env",
+        ),
+        (
+            vec![refused(404, json!({"error": "model not found"}))],
+            |e| matches!(e, StepError::Invalid(_)),
+            "model not found",
+        ),
+        (
+            vec![
+                refused(503, json!("busy")),
+                refused(503, json!("still busy")),
+            ],
+            |e| matches!(e, StepError::Unavailable(_)),
+            "still busy",
+        ),
+        (
+            vec![html()],
+            |e| matches!(e, StepError::Failed(_)),
+            "base_url",
+        ),
+        (
+            vec![stream(&[text("cut")])],
+            |e| matches!(e, StepError::Failed(_)),
+            "before it was complete",
+        ),
+        (
+            vec![stream(&[json!({"error": {"message": "out of memory"}})])],
+            |e| matches!(e, StepError::Failed(_)),
+            "out of memory",
+        ),
+        (
+            vec![stream(&[json!([1])])],
+            |e| matches!(e, StepError::Failed(_)),
+            "malformed",
+        ),
+        (
+            vec![stream(&[text(&"x".repeat(1001)), end("stop")])],
+            |e| matches!(e, StepError::TooLarge(_)),
+            "1000 bytes",
+        ),
+    ];
+    for (answers, kind, said) in cases {
+        let error = ask(answers).await.expect_err("a failure");
+        assert!(kind(&error), "{error:?}");
+        assert!(error.to_string().contains(said), "{error}");
+        assert!(!format!("{error:?}").contains("sk-secret"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_overloaded_is_asked_again() {
+    let busy = (
+        StatusCode::TOO_MANY_REQUESTS,
+        "{\"error\":{\"message\":\"slow down\"}}",
+    );
+    let answer = ask(vec![
+        busy.into_response(),
+        stream(&[text("ok"), end("stop")]),
+    ])
+    .await;
+    assert_eq!(answer.expect("an answer").content, "ok");
+}
+
+#[tokio::test]
+async fn nobody_there_is_unavailable_and_unknown_is_denied() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = listener.local_addr().expect("is bound");
+    drop(listener);
+    let providers = providers(&format!("http://{address}/v1"));
+    let error = providers.chat(&request(), 1000, |_| {}).await;
+    assert!(matches!(error, Err(StepError::Unavailable(_))), "{error:?}");
+    let unknown = ChatRequest {
+        provider: Some("other".to_owned()),
+        ..request()
+    };
+    let error = providers.chat(&unknown, 1000, |_| {}).await;
+    assert!(matches!(error, Err(StepError::Denied(_))), "{error:?}");
+}
+
+/// A body that says when it is dropped.
+fn endless(first: Value, dropped: Arc<Notify>) -> Response {
+    struct Told(Arc<Notify>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let told = Told(dropped);
+    let first = futures::stream::iter([Ok::<_, std::io::Error>(format!("data: {first}\n\n"))]);
+    let rest = futures::stream::once(async move {
+        let _told = told;
+        std::future::pending().await
+    });
+    let body = Body::from_stream(first.chain(rest));
+    ([("content-type", "text/event-stream")], body).into_response()
+}
+
+#[tokio::test]
+async fn dropping_the_call_ends_it_on_the_wire() {
+    let dropped = Arc::new(Notify::new());
+    let (url, _) = serve(vec![endless(text("so"), dropped.clone())]).await;
+    let (told, mut deltas) = mpsc::unbounded_channel();
+    let call = tokio::spawn(async move {
+        let providers = providers(&url);
+        let told = |delta: &str| told.send(delta.to_owned()).expect("somebody listens");
+        providers.chat(&request(), 1000, told).await
+    });
+    assert_eq!(deltas.recv().await.as_deref(), Some("so"));
+    call.abort();
+    dropped.notified().await;
+}
+
+#[tokio::test]
+async fn a_silent_server_times_out() {
+    let (url, _) = serve(vec![endless(text("so"), Arc::new(Notify::new()))]).await;
+    let mut providers = providers(&url);
+    for ready in providers.0.values_mut() {
+        ready.provider.idle_timeout = Duration::from_millis(50);
+    }
+    let error = providers.chat(&request(), 1000, |_| {}).await;
+    assert!(matches!(error, Err(StepError::Timeout(_))), "{error:?}");
+}
+
+#[test]
+fn bad_providers_are_named_and_keys_are_not_shown() {
+    let provider = LlmProvider {
+        base_url: "ftp://x".to_owned(),
+        model: "m".to_owned(),
+        api_key: Some(ApiKey::new("sk-secret")),
+        connect_timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(1),
+        retries: 0,
+    };
+    assert!(!format!("{provider:?}").contains("sk-secret"));
+    let error = LlmProviders::new([("bad".to_owned(), provider)].into());
+    let error = error.err().expect("not HTTP").to_string();
+    assert!(
+        error.contains("llm.bad") && error.contains("http://"),
+        "{error}"
+    );
+}

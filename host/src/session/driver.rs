@@ -1,0 +1,232 @@
+//! The one task that owns a session. It alone decides, appends and publishes; everybody else
+//! sends it a [`Command`] or reads the store.
+//!
+//! ```text
+//!  take what waits in the mailbox -> decide (domain) -> append, synced -> publish, answer
+//!        ^                                                                     |
+//!        +---- the running turn ended, the gate moved, a timer <--- begin <----+
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::domain::{Refusal, Session, SessionId, SessionState, UnixMillis};
+
+use super::hub::Live;
+use super::mailbox::{Command, Relaunched};
+use super::reads::refusal;
+use super::registry::Drivers;
+use super::shared::{Gate, Shared};
+
+mod begin;
+mod commands;
+mod commit;
+mod end;
+
+use begin::Running;
+use commit::{Batch, LazyCommit};
+
+/// Requests that are decided and synced together.
+const BATCH: usize = 64;
+/// After the store refused a write, so long no turn begins.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct Driver {
+    id: SessionId,
+    shared: Arc<Shared>,
+    drivers: Drivers,
+    commands: mpsc::Receiver<Command>,
+    gate: watch::Receiver<Gate>,
+    /// As the log stands, records of the batch at hand included. None: it does not exist.
+    session: Option<Session>,
+    running: Option<Running>,
+    /// A `Begun` on its way to the disk.
+    lazy: Option<LazyCommit>,
+    /// Answers that wait until the restore has been tried.
+    relaunching: Vec<oneshot::Sender<Relaunched>>,
+    /// The guest has been restored in this worker: by a turn or by the relaunch.
+    proven: bool,
+    /// No turn begins before.
+    paused_until: Option<Instant>,
+    idle_since: Instant,
+    /// Counted among those that wait.
+    waits: bool,
+}
+
+/// Why a driver woke up.
+enum Woken {
+    Commands,
+    /// The mailbox is closed and empty.
+    Left,
+    TurnEnded(begin::Ended),
+    LazySynced(Result<(), crate::store::StoreError>),
+    Gate,
+    Idle,
+}
+
+impl Driver {
+    pub(super) fn new(
+        id: SessionId,
+        shared: Arc<Shared>,
+        drivers: Drivers,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        let gate = shared.gate.subscribe();
+        Self {
+            id,
+            shared,
+            drivers,
+            commands,
+            gate,
+            session: None,
+            running: None,
+            lazy: None,
+            relaunching: Vec::new(),
+            proven: false,
+            paused_until: None,
+            idle_since: Instant::now(),
+            waits: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut loaded = self.load().await;
+        let mut waiting = Vec::with_capacity(BATCH);
+        loop {
+            let woken = self.wake(&mut waiting).await;
+            match woken {
+                Woken::Commands => {
+                    if loaded.is_err() {
+                        loaded = self.load().await;
+                    }
+                    match &loaded {
+                        Ok(()) => self.serve(&mut waiting).await,
+                        Err(refusal) => commands::refuse_all(waiting.drain(..), refusal),
+                    }
+                    self.idle_since = Instant::now();
+                }
+                Woken::TurnEnded(ended) => {
+                    self.end(ended).await;
+                    self.idle_since = Instant::now();
+                }
+                Woken::LazySynced(result) => self.lazy_synced(result).await,
+                Woken::Gate => self.gate_moved().await,
+                Woken::Idle if self.retire() => break,
+                Woken::Idle => self.idle_since = Instant::now(),
+                Woken::Left => break,
+            }
+            if loaded.is_ok() {
+                self.begin().await;
+            }
+            self.count_waiting();
+        }
+        self.settle_lazy().await;
+        self.drivers.remove(&self.id, &self.commands);
+        self.shared.turns.ended.notify_waiters();
+    }
+
+    async fn wake(&mut self, waiting: &mut Vec<Command>) -> Woken {
+        let idle_at = match self.paused_until {
+            Some(until) => until,
+            None => self.idle_since + self.shared.settings.resident_idle,
+        };
+        tokio::select! {
+            biased;
+            result = commit::synced(&mut self.lazy), if self.lazy.is_some() => {
+                Woken::LazySynced(result)
+            }
+            ended = begin::ended(&mut self.running), if self.running.is_some() => {
+                Woken::TurnEnded(ended)
+            }
+            count = self.commands.recv_many(waiting, BATCH) => {
+                if count == 0 { Woken::Left } else { Woken::Commands }
+            }
+            changed = self.gate.changed() => {
+                if changed.is_err() { Woken::Left } else { Woken::Gate }
+            }
+            () = tokio::time::sleep_until(idle_at), if self.running.is_none() => {
+                self.paused_until = None;
+                Woken::Idle
+            }
+        }
+    }
+
+    async fn gate_moved(&mut self) {
+        let gate = *self.gate.borrow_and_update();
+        if gate == Gate::Leaving {
+            self.commands.close();
+        }
+        if gate >= Gate::Cut {
+            self.cut().await;
+        }
+    }
+
+    /// Reads the session as it stands in the store.
+    async fn load(&mut self) -> Result<(), Refusal> {
+        self.session = self.shared.store.load(&self.id).map_err(refusal)?;
+        self.count_death().await;
+        Ok(())
+    }
+
+    async fn serve(&mut self, waiting: &mut Vec<Command>) {
+        let mut batch = Batch::default();
+        for command in waiting.drain(..) {
+            self.decide(command, &mut batch).await;
+        }
+        self.commit(batch).await;
+    }
+
+    /// Keeps the count of sessions that wait.
+    fn count_waiting(&mut self) {
+        let waits = self.running.is_none()
+            && self
+                .session
+                .as_ref()
+                .is_some_and(|session| session.state() == SessionState::Queued);
+        if waits != self.waits {
+            let queued = &self.shared.turns.queued;
+            if waits {
+                queued.fetch_add(1, Ordering::SeqCst)
+            } else {
+                queued.fetch_sub(1, Ordering::SeqCst)
+            };
+            self.waits = waits;
+        }
+    }
+
+    /// Whether the driver may go: nothing to do, nobody on the way, and it has left the map.
+    fn retire(&mut self) -> bool {
+        let busy = self.running.is_some()
+            || self.lazy.is_some()
+            || !self.relaunching.is_empty()
+            || self.session.as_ref().is_some_and(|s| {
+                s.progress.fault.is_none() && (s.progress.open.is_some() || !s.queue.is_empty())
+            });
+        !busy && self.drivers.retire(&self.id, &self.commands)
+    }
+
+    /// Ends the running turn where it stands. Its `Begun` stays: the next worker begins it again.
+    async fn cut(&mut self) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        match running.abort().await {
+            Some(ended) => self.end(ended).await,
+            None => {
+                self.shared.turns.cut.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn now() -> UnixMillis {
+        UnixMillis::now()
+    }
+
+    fn publish(&self, news: impl FnOnce() -> Live) {
+        self.shared.hubs.publish(&self.id, news);
+    }
+}

@@ -1,0 +1,377 @@
+//! How a turn begins, and what keeps it from beginning.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::domain::{
+    BeginWith, Begun, Death, Failure, FailureCode, Fault, FaultCode, Message, MessageId, Record,
+    Session, Snapshot,
+};
+use crate::engine::{Component, Context, GuestFailure, Job, Product};
+
+use super::Driver;
+use super::commit::Batch;
+use crate::session::mailbox::Relaunched;
+use crate::session::plugins::Plugin;
+use crate::session::shared::{Gate, RunningGuard};
+use crate::session::turn::Turn;
+
+/// A turn that runs now.
+pub(super) struct Running {
+    task: JoinHandle<Result<Product, GuestFailure>>,
+    begun: Begun,
+    /// What it took from the inbox, to be consumed with it.
+    pub(super) received: Vec<MessageId>,
+    /// Held until its end is on the disk: a drain waits for that, not for the guest alone.
+    _guard: RunningGuard,
+}
+
+/// A turn whose guest is done.
+pub(super) struct Ended {
+    pub(super) running: Running,
+    pub(super) result: Result<Product, GuestFailure>,
+}
+
+impl Running {
+    pub(super) fn is(&self, turn: u64, attempt: u32) -> bool {
+        self.begun.turn == turn && self.begun.attempt == attempt
+    }
+
+    pub(super) fn begun(&self) -> &Begun {
+        &self.begun
+    }
+
+    /// Cuts it; unless it has just ended by itself.
+    pub(super) async fn abort(mut self) -> Option<Ended> {
+        self.task.abort();
+        match (&mut self.task).await {
+            Ok(result) => Some(Ended {
+                running: self,
+                result,
+            }),
+            Err(_) => None,
+        }
+    }
+}
+
+/// Waits for the running turn, which must be there. Dropping the future loses nothing.
+pub(super) async fn ended(running: &mut Option<Running>) -> Ended {
+    let result = match running {
+        Some(running) => (&mut running.task).await,
+        None => std::future::pending().await,
+    };
+    let result = result.unwrap_or_else(|error| {
+        let text = format!("the host failed while it ran the guest ({error}); please report it");
+        Err(GuestFailure::Failed(Failure {
+            code: FailureCode::Trap,
+            text,
+        }))
+    });
+    match running.take() {
+        Some(running) => Ended { running, result },
+        None => std::future::pending().await,
+    }
+}
+
+/// What a turn runs on.
+struct Ground {
+    plugin: Plugin,
+    component: Arc<Component>,
+    snapshot: Snapshot,
+}
+
+impl Driver {
+    /// Begins the next turn, if there is one and nothing is in its way.
+    pub(super) async fn begin(&mut self) {
+        if self.running.is_some() || *self.gate.borrow() != Gate::Open {
+            return;
+        }
+        if self
+            .paused_until
+            .is_some_and(|until| until > Instant::now())
+        {
+            return;
+        }
+        let Some(begun) = self.next_begun() else {
+            return self.prove().await;
+        };
+        let ground = self.ground(&begun).await;
+        let message = self.message_of(&begun);
+        let (ground, message) = match (ground, message) {
+            (Ok(ground), Ok(message)) => (ground, message),
+            (Err(fault), _) | (_, Err(fault)) => return self.fault(fault).await,
+        };
+        let Some(guard) = self.shared.begin_turn() else {
+            return;
+        };
+        let job = self.job(&ground, &begun);
+        let turn = Turn {
+            id: self.id.clone(),
+            job,
+            snapshot: ground.snapshot,
+            begun: begun.clone(),
+            message,
+            limits: ground.plugin.limits,
+            driver: self.drivers.weak(&self.id),
+        };
+        let mut batch = Batch::default();
+        self.stage(&mut batch, Record::Begun(begun.clone()));
+        if self.shared.suspicious.load(Ordering::SeqCst) {
+            if !self.commit(batch).await {
+                return;
+            }
+        } else {
+            self.commit_lazily(batch).await;
+        }
+        let resumed = begun.attempt > 1;
+        let task = tokio::spawn(turn.run(self.shared.clone()));
+        self.running = Some(Running {
+            task,
+            begun,
+            received: Vec::new(),
+            _guard: guard,
+        });
+        self.answer_relaunch(resumed);
+    }
+
+    fn next_begun(&self) -> Option<Begun> {
+        let session = self.session.as_ref()?;
+        let settings = &self.shared.settings;
+        let plugin = self.shared.plugins.get(&session.identity.plugin);
+        session.begin(BeginWith {
+            now: Self::now(),
+            seed: rand::random(),
+            // Without the plugin the ground is missing and the session faults before it matters.
+            component: plugin.map_or(session.progress.snapshot.component, |p| {
+                p.component.digest()
+            }),
+            generation: settings.generation,
+            restarts: &settings.restarts,
+            notice_window_ms: settings.notice_window.as_millis() as u64,
+        })
+    }
+
+    /// Plugin, component and snapshot, or why there is no ground to stand on.
+    async fn ground(&self, begun: &Begun) -> Result<Ground, Fault> {
+        let fault = |code, text: String| Fault {
+            code,
+            text,
+            component: Some(begun.component),
+        };
+        let Some(session) = &self.session else {
+            return Err(fault(FaultCode::Plugin, "the session is gone".to_owned()));
+        };
+        let name = &session.identity.plugin;
+        let plugin = self.shared.plugins.get(name).cloned().ok_or_else(|| {
+            let text = format!("its plugin `{name}` is not configured; add [plugins.{name}]");
+            fault(FaultCode::Plugin, text)
+        })?;
+        let component = if plugin.component.digest() == begun.component {
+            plugin.component.clone()
+        } else {
+            let engine = self.shared.engine.clone();
+            let digest = begun.component;
+            let kept = tokio::task::spawn_blocking(move || engine.kept(digest)).await;
+            match kept {
+                Ok(Ok(Some(component))) => component,
+                Ok(Ok(None)) => {
+                    let text = format!(
+                        "turn {} was begun by component {}, which is no longer kept",
+                        begun.turn,
+                        digest.short()
+                    );
+                    return Err(fault(FaultCode::Plugin, text));
+                }
+                Ok(Err(error)) => return Err(fault(FaultCode::Plugin, error.to_string())),
+                Err(error) => return Err(fault(FaultCode::Plugin, error.to_string())),
+            }
+        };
+        let snapshot = self
+            .snapshot(session, plugin.limits.snapshot_bytes)
+            .map_err(|text| fault(FaultCode::Restore, text))?;
+        Ok(Ground {
+            plugin,
+            component,
+            snapshot,
+        })
+    }
+
+    fn snapshot(&self, session: &Session, limit_bytes: u64) -> Result<Snapshot, String> {
+        let at = session.progress.snapshot.at;
+        match self.shared.store.snapshot(&self.id, at) {
+            Ok(Some(bytes)) => Snapshot::decode(&bytes, &session.identity.plugin, limit_bytes)
+                .map_err(|error| error.to_string()),
+            Ok(None) => Err("its snapshot is missing from the store".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn message_of(&self, begun: &Begun) -> Result<Message, Fault> {
+        let session = self.session.as_ref();
+        let pos = session.and_then(|session| match &session.progress.open {
+            Some(open) => Some(open.queued.pos),
+            None => session
+                .queue
+                .iter()
+                .find(|q| q.id == begun.message)
+                .map(|q| q.pos),
+        });
+        let read = pos.map(|pos| self.shared.store.message(&self.id, pos));
+        let text = match read {
+            Some(Ok(Some(message))) => return Ok(message),
+            Some(Err(error)) => error.to_string(),
+            Some(Ok(None)) | None => {
+                format!("message {} is missing from the store", begun.message)
+            }
+        };
+        Err(Fault {
+            code: FaultCode::Restore,
+            text,
+            component: Some(begun.component),
+        })
+    }
+
+    fn job(&self, ground: &Ground, begun: &Begun) -> Job {
+        let identity = self.session.as_ref().map(|session| &session.identity);
+        Job {
+            component: ground.component.clone(),
+            context: Context {
+                session: self.id.clone(),
+                plugin: ground.snapshot.plugin.clone(),
+                args: identity
+                    .map(|identity| identity.args.clone())
+                    .unwrap_or_default(),
+            },
+            limits: ground.plugin.limits.clone(),
+            grants: ground.plugin.grants.clone(),
+            timers: self.session.as_ref().map_or_else(Vec::new, |session| {
+                session
+                    .progress
+                    .timers
+                    .iter()
+                    .map(|timer| timer.name.clone())
+                    .collect()
+            }),
+            now: begun.now,
+            seed: begun.seed,
+        }
+    }
+
+    pub(super) async fn fault(&mut self, fault: Fault) {
+        let record = self
+            .session
+            .as_ref()
+            .and_then(|s| s.fault(fault, Self::now()));
+        if let Some(record) = record {
+            if let Record::Faulted(faulted) = &record {
+                tracing::error!(session = %self.id, reason = %faulted.fault.text, "session faulted");
+                metrics::counter!("abide_sessions_faulted_total").increment(1);
+            }
+            let mut batch = Batch::default();
+            self.stage(&mut batch, record);
+            self.commit(batch).await;
+        }
+        self.answer_relaunch(false);
+    }
+
+    /// Nothing is to be run: a session that came back with a restart proves that it could be.
+    async fn prove(&mut self) {
+        let Some(session) = self
+            .session
+            .as_ref()
+            .filter(|_| !self.relaunching.is_empty())
+        else {
+            return;
+        };
+        let runnable = session.progress.closed.is_none() && session.progress.fault.is_none();
+        if runnable && !self.proven {
+            let begun = Begun {
+                turn: session.progress.last_turn,
+                message: MessageId::at(0),
+                attempt: 0,
+                deaths: 0,
+                notice: None,
+                now: Self::now(),
+                seed: rand::random(),
+                component: match self.shared.plugins.get(&session.identity.plugin) {
+                    Some(plugin) => plugin.component.digest(),
+                    None => session.progress.snapshot.component,
+                },
+                generation: self.shared.settings.generation,
+            };
+            let ground = match self.ground(&begun).await {
+                Ok(ground) => ground,
+                Err(fault) => return self.fault(fault).await,
+            };
+            let job = self.job(&ground, &begun);
+            let restored = self.shared.engine.restore(&job, &ground.snapshot).await;
+            if let Err(failure) = restored {
+                let text = super::end::failure_of(failure).text;
+                let component = Some(begun.component);
+                return self
+                    .fault(Fault {
+                        code: FaultCode::Restore,
+                        text,
+                        component,
+                    })
+                    .await;
+            }
+            self.proven = true;
+        }
+        self.answer_relaunch(false);
+    }
+
+    fn answer_relaunch(&mut self, resumed: bool) {
+        if self.relaunching.is_empty() {
+            return;
+        }
+        let Some(session) = &self.session else {
+            return self.relaunching.clear();
+        };
+        let progress = &session.progress;
+        let returned = Relaunched {
+            turns: progress.turns,
+            seq: progress.next.seq,
+            cursor: progress.next.cursor,
+            resumed,
+            faulted: progress.fault.is_some(),
+        };
+        for reply in self.relaunching.drain(..) {
+            // An error means that the relaunch has been given up.
+            let _ = reply.send(returned);
+        }
+    }
+
+    /// A session whose turn was open when the worker died by its own doing is held to account.
+    pub(super) async fn count_death(&mut self) {
+        let settings = &self.shared.settings;
+        if !settings.died_by_own_doing {
+            return;
+        }
+        let (previous, now) = (settings.previous, Self::now());
+        let death = self.session.as_ref().and_then(|session| {
+            let open = session.progress.open.as_ref()?;
+            if open.begun.generation != previous || session.progress.fault.is_some() {
+                return None;
+            }
+            session.worker_died(now)
+        });
+        match death {
+            None => {}
+            Some(Death::Counted(deaths)) => {
+                if let Some(open) = self.session.as_mut().and_then(|s| s.progress.open.as_mut()) {
+                    open.begun.deaths = deaths;
+                }
+            }
+            Some(Death::Faulted(record)) => {
+                tracing::error!(session = %self.id, "its turn keeps taking the worker down; faulted");
+                let mut batch = Batch::default();
+                self.stage(&mut batch, record);
+                self.commit(batch).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! What clients and operators ask of a session.
+
+use tokio::sync::oneshot;
+
+use crate::domain::{
+    Created, Digest, IdempotencyKey, Limits, Message, MessageId, Record, Refusal, Relabelled,
+    Session, SessionView, Snapshot, TurnEnd,
+};
+use crate::engine::{Context, GuestFailure, Job};
+
+use super::Driver;
+use super::commit::Batch;
+use crate::session::mailbox::{Accepted, Command, NewSession, Reply};
+use crate::session::reads::refusal;
+use crate::session::shared::Gate;
+
+/// Tells everybody the same no.
+pub(super) fn refuse_all(commands: impl Iterator<Item = Command>, refusal: &Refusal) {
+    for command in commands {
+        let no = refusal.clone();
+        // An error means that the client has gone.
+        match command {
+            Command::Create(_, reply) => drop(reply.send(Err(no))),
+            Command::Send { reply, .. } | Command::Retry(_, reply) => drop(reply.send(Err(no))),
+            Command::Close(reply) | Command::Cancel(reply) | Command::Resume(reply) => {
+                drop(reply.send(Err(no)));
+            }
+            Command::FireTimers(done) => drop(done.send(())),
+            // Dropped: that they are not answered says it.
+            Command::Relaunch(_) | Command::Receive { .. } => {}
+        }
+    }
+}
+
+impl Driver {
+    /// Decides one command; its records join the batch, its answer waits for the batch's sync.
+    pub(super) async fn decide(&mut self, command: Command, batch: &mut Batch) {
+        match command {
+            Command::Create(new, reply) => match self.create(new, batch).await {
+                Ok(created) => batch.answer(reply, created),
+                Err(no) => drop(reply.send(Err(no))),
+            },
+            Command::Send { text, key, reply } => match self.send(text, key, batch) {
+                Ok(accepted) => batch.answer(reply, accepted),
+                Err(no) => drop(reply.send(Err(no))),
+            },
+            Command::Close(reply) => self.act(batch, reply, Session::close).await,
+            Command::Cancel(reply) => self.act(batch, reply, Session::cancel).await,
+            Command::Resume(reply) => {
+                self.act(batch, reply, |session, at| Ok(vec![session.resume(at)?]))
+                    .await;
+            }
+            Command::Retry(message, reply) => match self.retry(message, batch) {
+                Ok(accepted) => batch.answer(reply, accepted),
+                Err(no) => drop(reply.send(Err(no))),
+            },
+            Command::FireTimers(done) => {
+                self.fire_timers(batch);
+                batch.done(done);
+            }
+            Command::Relaunch(reply) => {
+                self.mend(batch);
+                self.relaunching.push(reply);
+            }
+            Command::Receive {
+                turn,
+                attempt,
+                reply,
+            } => self.receive(turn, attempt, reply),
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        let plugin = self
+            .session
+            .as_ref()
+            .map(|session| session.identity.plugin.as_str());
+        let plugin = plugin.and_then(|name| self.shared.plugins.get(name));
+        plugin.map_or_else(Limits::default, |plugin| plugin.limits.clone())
+    }
+
+    fn existing(&self) -> Result<&Session, Refusal> {
+        self.session
+            .as_ref()
+            .ok_or_else(|| Refusal::UnknownSession(self.id.to_string()))
+    }
+
+    async fn create(
+        &mut self,
+        new: NewSession,
+        batch: &mut Batch,
+    ) -> Result<(SessionView, bool), Refusal> {
+        if let Some(session) = &self.session {
+            if let Some(at) = session.progress.closed {
+                return Err(Refusal::Closed { at });
+            }
+            if session.identity.plugin != new.plugin {
+                return Err(Refusal::Exists { what: "plugin" });
+            }
+            let args: serde_json::Value =
+                serde_json::from_str(&session.identity.args).unwrap_or_default();
+            if args != new.args {
+                return Err(Refusal::Exists { what: "args" });
+            }
+            if let Some(labels) = new
+                .labels
+                .filter(|labels| *labels != session.identity.labels)
+            {
+                self.stage(
+                    batch,
+                    Record::Relabelled(Relabelled {
+                        labels,
+                        at: Self::now(),
+                    }),
+                );
+            }
+            return Ok((self.existing()?.view(&self.id), false));
+        }
+        let plugin =
+            self.shared
+                .plugins
+                .get(&new.plugin)
+                .ok_or_else(|| Refusal::UnknownPlugin {
+                    name: new.plugin.clone(),
+                    known: self.shared.plugins.names(),
+                })?;
+        let args = new.args.to_string();
+        if args.len() as u64 > plugin.limits.args_bytes {
+            let (bytes, limit) = (args.len() as u64, plugin.limits.args_bytes);
+            return Err(Refusal::TooLarge {
+                what: "`args`",
+                key: "args",
+                bytes,
+                limit,
+            });
+        }
+        let now = Self::now();
+        let job = Job {
+            component: plugin.component.clone(),
+            context: Context {
+                session: self.id.clone(),
+                plugin: new.plugin.clone(),
+                args: args.clone(),
+            },
+            limits: plugin.limits.clone(),
+            grants: plugin.grants.clone(),
+            timers: Vec::new(),
+            now,
+            seed: rand::random(),
+        };
+        let component = plugin.component.digest();
+        let opened = self.shared.engine.open(&job).await.map_err(open_failed)?;
+        self.log_guest(&opened.logs, opened.logs_dropped, 0);
+        let record = Record::Created(Created {
+            plugin: new.plugin.clone(),
+            args,
+            labels: new.labels.unwrap_or_default(),
+            generation: self.shared.settings.generation,
+            component,
+            schema: opened.schema,
+            outputs: opened.outputs,
+            timers: opened.timers,
+            at: now,
+        });
+        let at = self.stage(batch, record);
+        batch.snapshot(
+            at,
+            stored(new.plugin, component, opened.schema, opened.data),
+        );
+        self.proven = true;
+        self.timers_may_have_changed();
+        Ok((self.existing()?.view(&self.id), true))
+    }
+
+    fn send(
+        &mut self,
+        text: String,
+        key: Option<IdempotencyKey>,
+        batch: &mut Batch,
+    ) -> Result<Accepted, Refusal> {
+        let session = self.existing()?;
+        if let Some(key) = &key {
+            if let Some(at) = session.progress.closed {
+                return Err(Refusal::Closed { at });
+            }
+            let known = match batch.known_key(&key.key) {
+                Some(known) => Some(known),
+                None => self
+                    .shared
+                    .store
+                    .key(&self.id, &key.key)
+                    .map_err(refusal)?
+                    .map(|known| (known.message, known.body)),
+            };
+            if let Some((message, body)) = known {
+                if body != key.body {
+                    return Err(Refusal::KeyReused);
+                }
+                let cursor = message.cursor().unwrap_or_default();
+                return Ok(Accepted {
+                    message,
+                    cursor,
+                    duplicate: true,
+                });
+            }
+        }
+        let record = session.receive(text, key, &self.limits(), Self::now())?;
+        self.stage(batch, record);
+        if *self.gate.borrow() != Gate::Open {
+            self.shared
+                .turns
+                .held
+                .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+        let cursor = self.existing()?.cursor();
+        Ok(Accepted {
+            message: MessageId::at(cursor),
+            cursor,
+            duplicate: false,
+        })
+    }
+
+    /// An operator's action that ends what runs, if it ends the open turn.
+    async fn act(
+        &mut self,
+        batch: &mut Batch,
+        reply: Reply<SessionView>,
+        decide: impl FnOnce(&Session, crate::domain::UnixMillis) -> Result<Vec<Record>, Refusal>,
+    ) {
+        let decided = self
+            .existing()
+            .and_then(|session| decide(session, Self::now()));
+        let records = match decided {
+            Ok(records) => records,
+            Err(no) => return drop(reply.send(Err(no))),
+        };
+        for record in records {
+            if matches!(&record, Record::Ended(ended) if matches!(ended.end, TurnEnd::Failed(_))) {
+                // The guest must not outlive its turn's end.
+                if let Some(running) = self.running.take() {
+                    running.abort().await;
+                }
+            }
+            self.stage(batch, record);
+        }
+        if let Some(session) = &self.session {
+            batch.answer(reply, session.view(&self.id));
+        }
+    }
+
+    fn retry(
+        &mut self,
+        message: Option<MessageId>,
+        batch: &mut Batch,
+    ) -> Result<Accepted, Refusal> {
+        let session = self.existing()?;
+        let store = &self.shared.store;
+        let letter = match &message {
+            Some(message) => store.dead_letter(&self.id, message).map_err(refusal)?,
+            None => store
+                .dead(&self.id, None, usize::MAX)
+                .map_err(refusal)?
+                .pop(),
+        };
+        let letter: Message = letter.ok_or(Refusal::NoDeadLetter)?.message;
+        let message = letter.id.clone();
+        if session.queue.iter().any(|queued| queued.id == message) {
+            // Asked twice before the first was synced.
+            return Err(Refusal::NoDeadLetter);
+        }
+        let cursor = session.cursor();
+        let record = session.retry(letter, &self.limits(), Self::now())?;
+        self.stage(batch, record);
+        Ok(Accepted {
+            message,
+            cursor,
+            duplicate: false,
+        })
+    }
+
+    fn fire_timers(&mut self, batch: &mut Batch) {
+        let now = Self::now();
+        let mut due = self.session.as_ref().map_or_else(Vec::new, |session| {
+            session
+                .progress
+                .timers
+                .iter()
+                .filter(|timer| timer.due <= now)
+                .cloned()
+                .collect()
+        });
+        due.sort_by_key(|timer| timer.due);
+        for timer in due {
+            if let Some(record) = self
+                .session
+                .as_ref()
+                .and_then(|s| s.fire_timer(&timer, now))
+            {
+                self.stage(batch, record);
+            }
+        }
+    }
+
+    /// A fault that another component may mend is given another try after a restart.
+    fn mend(&mut self, batch: &mut Batch) {
+        let mended = self.session.as_ref().is_some_and(|session| {
+            let plugin = self.shared.plugins.get(&session.identity.plugin);
+            plugin.is_some_and(|plugin| session.mended_by(plugin.component.digest()))
+        });
+        let resumed = self
+            .session
+            .as_ref()
+            .and_then(|s| s.resume(Self::now()).ok());
+        if let Some(record) = resumed.filter(|_| mended) {
+            self.stage(batch, record);
+        }
+    }
+
+    /// The running turn takes what waits. It is consumed when the turn commits, and stays in the
+    /// inbox if it does not.
+    fn receive(&mut self, turn: u64, attempt: u32, reply: oneshot::Sender<Vec<Message>>) {
+        let Some(running) = self.running.as_mut().filter(|r| r.is(turn, attempt)) else {
+            return;
+        };
+        let Some(session) = &self.session else { return };
+        let mut messages = Vec::new();
+        for queued in &session.queue {
+            if running.received.contains(&queued.id) {
+                continue;
+            }
+            match self.shared.store.message(&self.id, queued.pos) {
+                Ok(Some(message)) => {
+                    running.received.push(message.id.clone());
+                    messages.push(message);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(session = %self.id, %error, "a message cannot be read");
+                    break;
+                }
+            }
+        }
+        // An error means that the turn has just ended.
+        let _ = reply.send(messages);
+    }
+}
+
+fn open_failed(failure: GuestFailure) -> Refusal {
+    Refusal::OpenFailed(super::end::failure_of(failure))
+}
+
+/// The bytes of a snapshot as they are kept.
+pub(super) fn stored(plugin: String, component: Digest, schema: u32, data: Vec<u8>) -> Vec<u8> {
+    Snapshot {
+        plugin,
+        component,
+        schema,
+        data,
+    }
+    .encode()
+}

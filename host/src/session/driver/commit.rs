@@ -1,0 +1,190 @@
+//! From decisions to the disk: what is decided together is synced together, and nobody hears of
+//! it before.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::domain::{Digest, Event, LogPos, MessageId, Received, Record, Refusal};
+use crate::store::{Append, Durability, StoreError};
+
+use super::{Driver, Live, STORE_PAUSE};
+use crate::session::mailbox::Reply;
+use crate::session::reads::refusal;
+
+/// Records that stand in the session already and not yet on the disk, and who waits for them.
+#[derive(Default)]
+pub(super) struct Batch {
+    records: Vec<(LogPos, Record)>,
+    snapshot: Option<(LogPos, Vec<u8>)>,
+    answers: Vec<Box<dyn FnOnce(Result<(), Refusal>) + Send + Sync>>,
+}
+
+impl Batch {
+    /// Answers once what is in the batch by then has been synced, or with the refusal if it was
+    /// not.
+    pub(super) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
+        self.answers.push(Box::new(move |synced| {
+            // An error means that the client has gone.
+            let _ = reply.send(synced.map(|()| value));
+        }));
+    }
+
+    /// Says so, whatever became of the batch.
+    pub(super) fn done(&mut self, done: oneshot::Sender<()>) {
+        self.answers.push(Box::new(move |_| {
+            let _ = done.send(());
+        }));
+    }
+
+    pub(super) fn snapshot(&mut self, at: LogPos, bytes: Vec<u8>) {
+        self.snapshot = Some((at, bytes));
+    }
+
+    /// The message that this batch accepts under the key, if it does.
+    pub(super) fn known_key(&self, key: &str) -> Option<(MessageId, Digest)> {
+        self.records.iter().find_map(|(_, record)| match record {
+            Record::Received(Received {
+                message,
+                key: Some(known),
+            }) if known.key == key => Some((message.id.clone(), known.body)),
+            _ => None,
+        })
+    }
+
+    fn closes(&self) -> bool {
+        self.records
+            .iter()
+            .any(|(_, record)| matches!(record, Record::Closed(_)))
+    }
+
+    fn events(&self) -> Arc<[Event]> {
+        self.records
+            .iter()
+            .flat_map(|(at, record)| record.events(at.cursor))
+            .collect()
+    }
+}
+
+type Synced = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + Sync>>;
+
+/// A `Begun` that rides on the next sync, and what to publish then.
+pub(super) struct LazyCommit {
+    synced: Synced,
+    events: Arc<[Event]>,
+}
+
+/// Waits for the lazy commit, which must be there. Dropping the future loses nothing.
+pub(super) async fn synced(lazy: &mut Option<LazyCommit>) -> Result<(), StoreError> {
+    match lazy {
+        Some(lazy) => lazy.synced.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Driver {
+    /// Takes a record into the session and the batch, and says where it stands.
+    pub(super) fn stage(&mut self, batch: &mut Batch, record: Record) -> LogPos {
+        let at = match &mut self.session {
+            Some(session) => session.apply(&record),
+            None => {
+                self.session = crate::domain::Session::create(&record);
+                LogPos::default()
+            }
+        };
+        batch.records.push((at, record));
+        at
+    }
+
+    /// Syncs the batch, then publishes and answers. On a failure nothing of it has happened: the
+    /// session is read again from the store.
+    pub(super) async fn commit(&mut self, mut batch: Batch) -> bool {
+        let mut result = Ok(());
+        if !batch.records.is_empty() {
+            let (events, closes) = (batch.events(), batch.closes());
+            let synced = self.append(&mut batch, Durability::Synced);
+            // Records are synced in their order: what was on its way is there first.
+            self.settle_lazy().await;
+            result = match synced {
+                Some(synced) => synced.await,
+                None => Ok(()),
+            };
+            match &result {
+                Ok(()) => {
+                    self.publish_events(events);
+                    if closes {
+                        self.publish(|| Live::Closed);
+                    }
+                }
+                Err(error) => self.store_failed(error).await,
+            }
+        }
+        let ok = result.is_ok();
+        let result = result.map_err(refusal);
+        for answer in batch.answers {
+            answer(result.clone());
+        }
+        ok
+    }
+
+    /// Hands the batch over without waiting for its sync.
+    pub(super) async fn commit_lazily(&mut self, mut batch: Batch) {
+        self.settle_lazy().await;
+        let events = batch.events();
+        if let Some(synced) = self.append(&mut batch, Durability::Lazy) {
+            self.lazy = Some(LazyCommit { synced, events });
+        }
+    }
+
+    fn append(&mut self, batch: &mut Batch, durability: Durability) -> Option<Synced> {
+        let after = self.session.as_ref()?;
+        let append = Append {
+            id: self.id.clone(),
+            records: std::mem::take(&mut batch.records),
+            after,
+            snapshot: batch.snapshot.take(),
+            durability,
+        };
+        Some(Box::pin(self.shared.store.append(append)))
+    }
+
+    pub(super) async fn settle_lazy(&mut self) {
+        if self.lazy.is_some() {
+            let result = synced(&mut self.lazy).await;
+            self.lazy_synced(result).await;
+        }
+    }
+
+    pub(super) async fn lazy_synced(&mut self, result: Result<(), StoreError>) {
+        let Some(lazy) = self.lazy.take() else { return };
+        match result {
+            Ok(()) => self.publish_events(lazy.events),
+            Err(error) => self.store_failed(&error).await,
+        }
+    }
+
+    fn publish_events(&self, events: Arc<[Event]>) {
+        if !events.is_empty() {
+            self.publish(|| Live::Events(events));
+        }
+    }
+
+    /// What was decided last has not happened: the turn that runs on it is cut, the session is
+    /// as the store has it, and no turn begins for a moment.
+    async fn store_failed(&mut self, error: &StoreError) {
+        tracing::error!(session = %self.id, %error, "the store took no write; nothing is acknowledged");
+        metrics::counter!("abide_store_write_failures_total").increment(1);
+        if let Some(running) = self.running.take() {
+            running.abort().await;
+        }
+        self.paused_until = Some(Instant::now() + STORE_PAUSE);
+        match self.shared.store.load(&self.id) {
+            Ok(session) => self.session = session,
+            Err(error) => {
+                tracing::error!(session = %self.id, %error, "the session cannot be read again");
+            }
+        }
+    }
+}

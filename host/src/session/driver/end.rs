@@ -1,0 +1,119 @@
+//! How a turn ends: all of it on the disk, or none.
+
+use crate::domain::{
+    Ended as EndedRecord, Failure, FailureCode, Fault, FaultCode, Record, TimerOp, TurnEnd,
+};
+use crate::engine::{GuestFailure, LogLine, Product};
+
+use super::Driver;
+use super::begin::{Ended, Running};
+use super::commands::stored;
+use super::commit::Batch;
+
+impl Driver {
+    /// Commits what the turn did, or that it failed.
+    pub(super) async fn end(&mut self, ended: Ended) {
+        let Ended { running, result } = ended;
+        match result {
+            Ok(product) => self.complete(&running, product).await,
+            Err(GuestFailure::Restore { text, .. }) => {
+                let component = Some(running.begun().component);
+                let fault = Fault {
+                    code: FaultCode::Restore,
+                    text,
+                    component,
+                };
+                self.fault(fault).await;
+            }
+            Err(failure) => {
+                let failure = failure_of(failure);
+                tracing::warn!(
+                    session = %self.id, turn = running.begun().turn, code = ?failure.code,
+                    reason = %failure.text, "turn failed"
+                );
+                metrics::counter!("abide_turns_total", "outcome" => "failed").increment(1);
+                let record = self
+                    .session
+                    .as_ref()
+                    .and_then(|s| s.fail(failure, Self::now()));
+                if let Some(record) = record {
+                    let mut batch = Batch::default();
+                    self.stage(&mut batch, record);
+                    self.commit(batch).await;
+                }
+            }
+        }
+    }
+
+    async fn complete(&mut self, running: &Running, product: Product) {
+        let begun = running.begun();
+        let Some(plugin) = self.session.as_ref().map(|s| s.identity.plugin.clone()) else {
+            return;
+        };
+        self.log_guest(&product.logs, product.logs_dropped, begun.turn);
+        let timers: Vec<TimerOp> = product.timers;
+        let timers_set = !timers.is_empty();
+        let record = Record::Ended(EndedRecord {
+            turn: begun.turn,
+            message: begun.message.clone(),
+            end: TurnEnd::Completed {
+                notice: begun.notice.clone(),
+                component: begun.component,
+                schema: product.schema,
+                outputs: product.outputs,
+                timers,
+                received: running.received.clone(),
+                generation: begun.generation,
+            },
+            at: Self::now(),
+        });
+        let mut batch = Batch::default();
+        let at = self.stage(&mut batch, record);
+        batch.snapshot(
+            at,
+            stored(plugin, begun.component, product.schema, product.data),
+        );
+        if self.commit(batch).await {
+            self.proven = true;
+            metrics::counter!("abide_turns_total", "outcome" => "completed").increment(1);
+            if timers_set {
+                self.timers_may_have_changed();
+            }
+        }
+    }
+
+    pub(super) fn timers_may_have_changed(&self) {
+        self.shared.timers_set.notify_waiters();
+    }
+
+    pub(super) fn log_guest(&self, lines: &[LogLine], dropped: u64, turn: u64) {
+        for line in lines {
+            let (session, text) = (&self.id, &line.text);
+            match line.level {
+                crate::engine::LogLevel::Debug => tracing::debug!(%session, turn, "guest: {text}"),
+                crate::engine::LogLevel::Info => tracing::info!(%session, turn, "guest: {text}"),
+                crate::engine::LogLevel::Warn => tracing::warn!(%session, turn, "guest: {text}"),
+                crate::engine::LogLevel::Error => tracing::error!(%session, turn, "guest: {text}"),
+            }
+        }
+        if dropped > 0 {
+            let session = &self.id;
+            tracing::warn!(%session, turn, dropped, "guest: log lines over `limits.log_lines`");
+        }
+    }
+}
+
+/// A guest's failure as the turn's.
+pub(super) fn failure_of(failure: GuestFailure) -> Failure {
+    match failure {
+        GuestFailure::Failed(failure) => failure,
+        GuestFailure::Restore { text, .. } => Failure {
+            code: FailureCode::Restore,
+            text,
+        },
+        GuestFailure::Host(error) => Failure {
+            code: FailureCode::Trap,
+            text: error.to_string(),
+        },
+    }
+}

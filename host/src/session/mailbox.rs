@@ -1,0 +1,77 @@
+//! Every message that a driver gets, in one place.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use crate::domain::{IdempotencyKey, Message, MessageId, Refusal, SessionView};
+
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// What a client says of the session it wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSession {
+    /// The plugin's name.
+    pub plugin: String,
+    /// The guest's arguments.
+    pub args: serde_json::Value,
+    /// Labels; none leaves those of an existing session alone.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+/// An accepted message: synced, and never lost from here on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub message: MessageId,
+    /// The cursor to follow from: all that comes of the message comes after it.
+    pub cursor: u64,
+    /// It had been accepted before, under the same key.
+    pub duplicate: bool,
+}
+
+/// What a driver is asked to do.
+pub(super) enum Command {
+    /// Create the session, or confirm that it is there.
+    Create(NewSession, Reply<(SessionView, bool)>),
+    /// Accept a message.
+    Send {
+        text: String,
+        key: Option<IdempotencyKey>,
+        reply: Reply<Accepted>,
+    },
+    /// End the session for ever.
+    Close(Reply<SessionView>),
+    /// Give the open turn up.
+    Cancel(Reply<SessionView>),
+    /// Let a faulted session run.
+    Resume(Reply<SessionView>),
+    /// Put a dead letter (none: the last one) back into the inbox.
+    Retry(Option<MessageId>, Reply<Accepted>),
+    /// Deliver the timers that are due.
+    FireTimers(oneshot::Sender<()>),
+    /// Come back after a restart: go on with what was open, or prove that the guest restores.
+    Relaunch(oneshot::Sender<Relaunched>),
+    /// The running turn asks for the messages that came since it began.
+    Receive {
+        turn: u64,
+        attempt: u32,
+        reply: oneshot::Sender<Vec<Message>>,
+    },
+}
+
+/// How a session came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Relaunched {
+    /// Its completed turns, for the witness.
+    pub(super) turns: u64,
+    /// Its log's length.
+    pub(super) seq: u64,
+    /// Its last event.
+    pub(super) cursor: u64,
+    /// An open turn runs again.
+    pub(super) resumed: bool,
+    /// It is faulted.
+    pub(super) faulted: bool,
+}

@@ -1,0 +1,351 @@
+//! The front of the sessions: finds or starts the one task that owns a session, and hands it the
+//! request.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::domain::{
+    ActiveSession, DeadLetter, DrainReport, Generation, IdempotencyKey, MessageId, Refusal,
+    SessionId, SessionView,
+};
+use crate::engine::Engine;
+use crate::providers::LlmProviders;
+use crate::store::Store;
+
+use super::driver::Driver;
+use super::hub::{Hubs, Subscription};
+use super::mailbox::{Accepted, Command, NewSession, Reply};
+use super::outcome::{self, TurnOutcome};
+use super::plugins::Plugins;
+use super::reads::{self, EventPage, ListFilter, ListPage};
+use super::shared::{Drained, Gate, Settings, Shared, TurnCounts};
+use super::{relaunch, timers};
+
+/// Requests that wait for one session's driver before their senders wait too.
+const MAILBOX: usize = 256;
+
+/// All sessions of the daemon. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    pub(super) shared: Arc<Shared>,
+    pub(super) drivers: Drivers,
+}
+
+/// The mailboxes of the sessions in memory.
+#[derive(Clone, Default)]
+pub(super) struct Drivers(Arc<Mutex<HashMap<SessionId, mpsc::Sender<Command>>>>);
+
+impl Registry {
+    /// Sessions on these parts. Nothing runs before [`Registry::relaunch`] or a request.
+    pub fn new(
+        store: Store,
+        engine: Engine,
+        plugins: Plugins,
+        llm: LlmProviders,
+        settings: Settings,
+    ) -> Self {
+        let suspicious = AtomicBool::new(settings.died_by_own_doing);
+        let shared = Arc::new(Shared {
+            store,
+            engine,
+            plugins,
+            llm,
+            settings,
+            hubs: Hubs::default(),
+            gate: watch::Sender::new(Gate::Open),
+            handover: watch::Sender::new(None),
+            suspicious,
+            turns: TurnCounts::default(),
+            timers_set: Notify::new(),
+        });
+        Self {
+            shared,
+            drivers: Drivers::default(),
+        }
+    }
+
+    /// Creates a session, or confirms that it is there (`false`).
+    pub async fn create(
+        &self,
+        id: &SessionId,
+        new: NewSession,
+    ) -> Result<(SessionView, bool), Refusal> {
+        self.ask(id, |reply| Command::Create(new, reply)).await
+    }
+
+    /// A session as it stands.
+    pub async fn view(&self, id: &SessionId) -> Result<SessionView, Refusal> {
+        reads::view(&self.shared.store, id)
+    }
+
+    /// Sessions by id.
+    pub async fn list(&self, filter: &ListFilter) -> Result<ListPage, Refusal> {
+        reads::list(&self.shared.store, filter)
+    }
+
+    /// Ends a session for ever.
+    pub async fn close(&self, id: &SessionId) -> Result<SessionView, Refusal> {
+        self.ask(id, Command::Close).await
+    }
+
+    /// Accepts a message. When this returns it is synced.
+    pub async fn send(
+        &self,
+        id: &SessionId,
+        text: String,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Accepted, Refusal> {
+        self.ask(id, |reply| Command::Send { text, key, reply })
+            .await
+    }
+
+    /// Waits until the message's turn has ended.
+    pub async fn outcome(
+        &self,
+        id: &SessionId,
+        message: &MessageId,
+    ) -> Result<TurnOutcome, Refusal> {
+        let cursor = message.cursor().unwrap_or_default();
+        outcome::follow(self.subscription(id, cursor), message).await
+    }
+
+    /// A page of events behind `after`.
+    pub async fn events(
+        &self,
+        id: &SessionId,
+        after: u64,
+        limit: usize,
+    ) -> Result<EventPage, Refusal> {
+        reads::events(&self.shared.store, id, after, limit)
+    }
+
+    /// Events behind `after`, then live.
+    pub async fn subscribe(&self, id: &SessionId, after: u64) -> Result<Subscription, Refusal> {
+        // Refuses what a stream could only end with.
+        reads::events(&self.shared.store, id, after, 1)?;
+        Ok(self.subscription(id, after))
+    }
+
+    /// Gives the open turn up.
+    pub async fn cancel(&self, id: &SessionId) -> Result<SessionView, Refusal> {
+        self.ask(id, Command::Cancel).await
+    }
+
+    /// Lets a faulted session run.
+    pub async fn resume(&self, id: &SessionId) -> Result<SessionView, Refusal> {
+        self.ask(id, Command::Resume).await
+    }
+
+    /// Puts a dead letter back into the inbox: this one, or the last.
+    pub async fn retry(
+        &self,
+        id: &SessionId,
+        message: Option<MessageId>,
+    ) -> Result<Accepted, Refusal> {
+        self.ask(id, |reply| Command::Retry(message, reply)).await
+    }
+
+    /// Dead letters, oldest first.
+    pub async fn dead(
+        &self,
+        id: &SessionId,
+        after: Option<&MessageId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, Refusal> {
+        reads::dead(&self.shared.store, id, after, limit)
+    }
+
+    /// Open sessions of a plugin; scans the list, so for rare questions only.
+    pub fn sessions_of(&self, plugin: &str) -> Result<u64, Refusal> {
+        reads::count_of(&self.shared.store, plugin)
+    }
+
+    /// Turns that run now.
+    pub fn running(&self) -> u64 {
+        self.shared.turns.running.load(Ordering::SeqCst)
+    }
+
+    /// Sessions whose messages wait while no turn of theirs runs.
+    pub fn queued(&self) -> u64 {
+        self.shared.turns.queued.load(Ordering::SeqCst)
+    }
+
+    /// Messages accepted since the drain began.
+    pub fn held(&self) -> u64 {
+        self.shared.turns.held.load(Ordering::SeqCst)
+    }
+
+    /// Brings back what was active before, in the background of whatever clients ask meanwhile,
+    /// and holds it against what the restart record says.
+    pub async fn relaunch(&self, recorded: Vec<ActiveSession>) -> crate::domain::RelaunchReport {
+        relaunch::run(self, recorded).await
+    }
+
+    /// Delivers timers when they are due, for ever.
+    pub async fn run_timers(&self) {
+        timers::run(self).await;
+    }
+
+    /// The worker has proven itself: turns need not be counted before they begin any more.
+    pub fn probation_over(&self) {
+        self.shared.suspicious.store(false, Ordering::SeqCst);
+    }
+
+    /// The sessions that a restart must bring back, as they stand.
+    pub fn active(&self) -> Result<Vec<ActiveSession>, Refusal> {
+        let store = &self.shared.store;
+        let mut active = Vec::new();
+        for id in store.active().map_err(reads::refusal)? {
+            let Some(session) = store.load(&id).map_err(reads::refusal)? else {
+                continue;
+            };
+            let subscribers = self.shared.hubs.listeners(&id);
+            let progress = session.progress;
+            if progress.closed.is_some() {
+                continue;
+            }
+            active.push(ActiveSession {
+                id,
+                turns: progress.turns,
+                seq: progress.next.seq,
+                cursor: progress.next.cursor,
+                subscribers,
+            });
+        }
+        Ok(active)
+    }
+
+    /// Lets no turn begin and waits for those that run, at most for `grace`; then cuts them.
+    /// Messages are accepted and held throughout. `active` is the number of active sessions.
+    pub async fn drain(&self, grace: Duration, active: u64) -> Drained {
+        let since = Instant::now();
+        let turns = &self.shared.turns;
+        turns.cut.store(0, Ordering::SeqCst);
+        turns.held.store(0, Ordering::SeqCst);
+        self.shared.gate.send_replace(Gate::Draining);
+        let running = self.running();
+        let in_time = tokio::time::timeout(grace, self.shared.no_turn_runs()).await;
+        self.shared.gate.send_replace(Gate::Cut);
+        if in_time.is_err() {
+            self.shared.no_turn_runs().await;
+        }
+        let cut = turns.cut.load(Ordering::SeqCst);
+        let report = DrainReport {
+            idle: active.saturating_sub(running),
+            waited_for: running.saturating_sub(cut),
+            cut,
+            frozen: 0,
+            held: self.held(),
+        };
+        Drained {
+            report,
+            took: since.elapsed(),
+        }
+    }
+
+    /// Gives a drain up: turns begin again.
+    pub fn undrain(&self) {
+        // Drivers with messages that came during the drain are still in memory and watch the gate.
+        self.shared.gate.send_replace(Gate::Open);
+    }
+
+    /// Ends all streams, and the requests that wait, with the word that `generation` takes over.
+    pub fn end_streams(&self, generation: Generation) {
+        self.shared.handover.send_replace(Some(generation));
+    }
+
+    /// Refuses everything from now on, and returns when no driver is left.
+    pub async fn leave(&self) {
+        self.shared.gate.send_replace(Gate::Leaving);
+        while !self.drivers.is_empty() {
+            let ended = self.shared.turns.ended.notified();
+            if self.drivers.is_empty() {
+                break;
+            }
+            // Drivers notify as they go; the bound covers one that went between the two looks.
+            let _ = tokio::time::timeout(Duration::from_millis(10), ended).await;
+        }
+    }
+
+    fn subscription(&self, id: &SessionId, after: u64) -> Subscription {
+        let shared = &self.shared;
+        let handover = shared.handover.subscribe();
+        Subscription::new(
+            id.clone(),
+            after,
+            &shared.hubs,
+            handover,
+            shared.store.clone(),
+        )
+    }
+
+    pub(super) async fn ask<T>(
+        &self,
+        id: &SessionId,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(id, command(reply)).await?;
+        // A driver that goes without an answer has met the end of the worker.
+        answer.await.unwrap_or(Err(Refusal::Restarting))
+    }
+
+    pub(super) async fn tell(&self, id: &SessionId, command: Command) -> Result<(), Refusal> {
+        if *self.shared.gate.borrow() == Gate::Leaving {
+            return Err(Refusal::Restarting);
+        }
+        let mailbox = self.drivers.mailbox(id, &self.shared);
+        mailbox.send(command).await.map_err(|_| Refusal::Restarting)
+    }
+}
+
+impl Drivers {
+    /// The session's mailbox; starts a driver if it has none.
+    fn mailbox(&self, id: &SessionId, shared: &Arc<Shared>) -> mpsc::Sender<Command> {
+        let mut drivers = self.lock();
+        if let Some(mailbox) = drivers.get(id) {
+            return mailbox.clone();
+        }
+        let (mailbox, commands) = mpsc::channel(MAILBOX);
+        drivers.insert(id.clone(), mailbox.clone());
+        let driver = Driver::new(id.clone(), shared.clone(), self.clone(), commands);
+        tokio::spawn(driver.run());
+        mailbox
+    }
+
+    /// Takes a driver out that has nothing to do. Refused while somebody holds its mailbox, for
+    /// a message may be on its way.
+    pub(super) fn retire(&self, id: &SessionId, commands: &mpsc::Receiver<Command>) -> bool {
+        let mut drivers = self.lock();
+        let unused = commands.is_empty() && commands.sender_strong_count() == 1;
+        if unused {
+            drivers.remove(id);
+        }
+        unused
+    }
+
+    /// Takes a driver out whose mailbox is closed: the worker leaves.
+    pub(super) fn remove(&self, id: &SessionId, commands: &mpsc::Receiver<Command>) {
+        if commands.is_closed() {
+            self.lock().remove(id);
+        }
+    }
+
+    /// The mailbox of a driver, for its own turn.
+    pub(super) fn weak(&self, id: &SessionId) -> Option<mpsc::WeakSender<Command>> {
+        self.lock().get(id).map(mpsc::Sender::downgrade)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::Sender<Command>>> {
+        // A panic elsewhere cannot leave the map half-changed: every change is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,122 @@
+//! What all drivers share: the parts they use, and the gate that a drain closes.
+//!
+//! ```text
+//!   Open ----> Draining ----> Cut ----> Leaving
+//!     ^  begins   no turn       running    drivers refuse
+//!     |  turns    begins        turns are  and go
+//!     +------------+            cut
+//!       given up
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use super::hub::Hubs;
+use super::plugins::Plugins;
+use crate::domain::{DrainReport, Generation, PastRestart};
+use crate::engine::Engine;
+use crate::providers::LlmProviders;
+use crate::store::Store;
+
+/// How far a drain is; see the drawing above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gate {
+    /// Turns begin.
+    Open,
+    /// No turn begins; those that run may end. Messages are accepted and held.
+    Draining,
+    /// No turn runs. Messages are still accepted and held.
+    Cut,
+    /// Nothing is accepted: the store is about to close.
+    Leaving,
+}
+
+/// What the sessions need to know of their daemon.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This worker's.
+    pub generation: Generation,
+    /// The restarts up to this one, oldest first.
+    pub restarts: Vec<PastRestart>,
+    /// The generation of the worker before this one.
+    pub previous: Generation,
+    /// Whether that one died by its own doing.
+    pub died_by_own_doing: bool,
+    /// How long before a restart a commit makes a session one that is told of it.
+    pub notice_window: Duration,
+    /// How long an idle session stays in memory.
+    pub resident_idle: Duration,
+}
+
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) engine: Engine,
+    pub(super) plugins: Plugins,
+    pub(super) llm: LlmProviders,
+    pub(super) settings: Settings,
+    pub(super) hubs: Hubs,
+    pub(super) gate: watch::Sender<Gate>,
+    /// The generation that takes over, once streams shall end.
+    pub(super) handover: watch::Sender<Option<Generation>>,
+    /// Each `Begun` is synced before its guest runs: the worker before this one died by its own
+    /// doing, and this one has not proven itself yet.
+    pub(super) suspicious: AtomicBool,
+    pub(super) turns: TurnCounts,
+    /// Timers were set; the clockwork looks again.
+    pub(super) timers_set: Notify,
+}
+
+/// What runs now, and what a drain has seen.
+#[derive(Default)]
+pub(super) struct TurnCounts {
+    pub(super) running: AtomicU64,
+    pub(super) cut: AtomicU64,
+    pub(super) held: AtomicU64,
+    /// Sessions in memory whose messages wait while no turn of theirs runs.
+    pub(super) queued: AtomicU64,
+    /// Something ended.
+    pub(super) ended: Notify,
+}
+
+/// Counts a running turn for as long as it lives.
+pub(super) struct RunningGuard(Arc<Shared>);
+
+impl Shared {
+    /// Counts one more running turn, if turns may begin. The order (count, then look at the gate)
+    /// makes sure that a drain which has seen a count of zero sees no turn begin after.
+    pub(super) fn begin_turn(self: &Arc<Self>) -> Option<RunningGuard> {
+        self.turns.running.fetch_add(1, Ordering::SeqCst);
+        let guard = RunningGuard(self.clone());
+        (*self.gate.borrow() == Gate::Open).then_some(guard)
+    }
+
+    /// Waits until no turn runs.
+    pub(super) async fn no_turn_runs(&self) {
+        loop {
+            let ended = self.turns.ended.notified();
+            if self.turns.running.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for RunningGuard {
+    fn drop(&mut self) {
+        self.0.turns.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.turns.ended.notify_waiters();
+    }
+}
+
+/// What a drain did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// For the restart record.
+    pub report: DrainReport,
+    /// How long it took.
+    pub took: Duration,
+}

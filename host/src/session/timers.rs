@@ -1,0 +1,67 @@
+//! The clockwork: wakes the sessions whose timers are due.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::domain::{SessionId, UnixMillis};
+
+use super::mailbox::Command;
+use super::registry::Registry;
+use super::shared::Gate;
+
+/// Sessions that are woken in one round.
+const ROUND: usize = 256;
+/// The longest sleep: the wall clock may be set forward meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(registry: &Registry) {
+    let shared = &registry.shared;
+    let mut gate = shared.gate.subscribe();
+    loop {
+        if gate.wait_for(|gate| *gate == Gate::Open).await.is_err() {
+            return;
+        }
+        let set = shared.timers_set.notified();
+        let wait = match shared.store.next_timer() {
+            Ok(Some(due)) => Duration::from_millis(due.since(UnixMillis::now())),
+            Ok(None) => LOOK_AGAIN,
+            Err(error) => {
+                tracing::warn!(%error, "timers cannot be read from the store");
+                LOOK_AGAIN
+            }
+        };
+        if wait.is_zero() {
+            if !fire(registry).await {
+                // Somebody could not take its timer: a full disk, perhaps. Not in a tight loop.
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait.min(LOOK_AGAIN)) => {}
+            () = set => {}
+        }
+    }
+}
+
+/// Delivers one round of due timers; whether any of them is gone from the store afterwards.
+async fn fire(registry: &Registry) -> bool {
+    let store = &registry.shared.store;
+    let Ok(due) = store.timers_due(UnixMillis::now(), ROUND) else {
+        return false;
+    };
+    let first = due.first().cloned();
+    let mut sessions: Vec<SessionId> = due.into_iter().map(|(id, _)| id).collect();
+    sessions.sort();
+    sessions.dedup();
+    for id in sessions {
+        let (done, fired) = oneshot::channel();
+        if registry.tell(&id, Command::FireTimers(done)).await.is_ok() {
+            // An error means that the driver went; the next round finds the timer again.
+            let _ = fired.await;
+        }
+    }
+    let left = store.timers_due(UnixMillis::now(), 1);
+    left.is_ok_and(|left| left.first() != first.as_ref())
+}

@@ -1,0 +1,119 @@
+//! The engine on real guests: what they do reaches nobody else, and is the same each time.
+
+mod load;
+mod run;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide::domain::{
+    Capabilities, Limits, Message, MessageId, Output, Role, SessionId, Snapshot, UnixMillis,
+};
+use abide::engine::{Component, Context, Engine, EngineOptions, GuestFailure, Job, Product};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+/// A guest's component: in the folder `ABIDE_GUESTS`, or what cargo has built.
+fn guest(name: &str) -> Vec<u8> {
+    let built = || {
+        let exe = env::current_exe().expect("a process knows its executable");
+        let target = exe.ancestors().nth(3).map(Path::to_path_buf);
+        target
+            .expect("a test runs from target/PROFILE/deps")
+            .join("wasm32-wasip2/guest")
+    };
+    let folder = env::var_os("ABIDE_GUESTS").map_or_else(built, PathBuf::from);
+    let path = folder.join(format!("{name}.wasm"));
+    fs::read(&path).unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; build the guests, or name their folder in ABIDE_GUESTS",
+            path.display()
+        )
+    })
+}
+
+/// An engine in a folder of its own.
+struct Bench {
+    folder: TempDir,
+    engine: Engine,
+}
+
+impl Bench {
+    fn new(turns_max: u32) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let engine = engine(folder.path(), turns_max);
+        Self { folder, engine }
+    }
+
+    fn job(&self, name: &str) -> Job {
+        job(self
+            .engine
+            .load(&guest(name))
+            .expect("a guest of ours loads"))
+    }
+}
+
+fn engine(folder: &Path, turns_max: u32) -> Engine {
+    let mut options = EngineOptions::new(folder.join("cache"), folder.join("components"));
+    options.turns_max = turns_max;
+    Engine::new(options).expect("the engine starts")
+}
+
+fn job(component: Arc<Component>) -> Job {
+    Job {
+        component,
+        context: Context {
+            session: SessionId::new("s").expect("an id"),
+            plugin: "tried".into(),
+            args: "{}".into(),
+        },
+        limits: Limits {
+            turn_timeout: Duration::from_secs(20),
+            ..Limits::default()
+        },
+        grants: Capabilities::default(),
+        timers: Vec::new(),
+        now: UnixMillis(1_700_000_000_000),
+        seed: 42,
+    }
+}
+
+fn snapshot(job: &Job, product: &Product) -> Snapshot {
+    Snapshot {
+        plugin: job.context.plugin.clone(),
+        component: job.component.digest(),
+        schema: product.schema,
+        data: product.data.clone(),
+    }
+}
+
+fn message(text: &str) -> Message {
+    Message {
+        id: MessageId::at(1),
+        from: Role::User,
+        name: None,
+        text: text.into(),
+        at: UnixMillis(1),
+        due: None,
+    }
+}
+
+fn text(product: &Product) -> &str {
+    match product.outputs.as_slice() {
+        [Output::Text(text)] => text,
+        other => panic!("one text was expected: {other:?}"),
+    }
+}
+
+/// Opens a session and runs one turn on `text`, in which no step is answered.
+async fn turn(engine: &Engine, job: &Job, text: &str) -> Result<Product, GuestFailure> {
+    let opened = engine.open(job).await.expect("the guest opens");
+    let (steps, _calls) = mpsc::channel(1);
+    let input = vec![message(text)];
+    engine
+        .turn(job, &snapshot(job, &opened), None, input, steps)
+        .await
+}
