@@ -208,9 +208,6 @@ pub(crate) struct Retry {
     /// The dead letter's message id; without it, the latest one
     #[arg(long, value_name = "ID")]
     pub(crate) message: Option<String>,
-    /// Even where a step that must not be repeated was done, or may have been
-    #[arg(long)]
-    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

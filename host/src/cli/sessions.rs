@@ -3,7 +3,6 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use reqwest::Method;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::args::{Close, Global, List, One, Retry, Sessions};
@@ -14,7 +13,7 @@ use super::out::{Out, Tone};
 use super::target;
 use super::text::{Cell, ago, brief, duration, table};
 use super::wire::Page;
-use crate::domain::{Event, EventBody, SessionState, SessionView, UnixMillis};
+use crate::domain::{DeadLetter, Event, EventBody, SessionState, SessionView, UnixMillis};
 
 /// Sessions on a page, when all are asked for.
 const PAGE: u32 = 500;
@@ -219,35 +218,13 @@ fn event_row(event: &Event, now: UnixMillis) -> Vec<Cell> {
     ]
 }
 
-/// A dead letter, as far as it is shown.
-#[derive(Debug, Deserialize)]
-struct Letter {
-    message: Value,
-    #[serde(default)]
-    text: Option<String>,
-    #[serde(default)]
-    at: Option<UnixMillis>,
-    #[serde(default)]
-    reason: Option<Value>,
-}
-
-impl Letter {
-    fn row(&self, now: UnixMillis) -> Vec<Cell> {
-        let of = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
-        let plain = |value: &Value| value.as_str().map(str::to_owned);
-        let id = plain(&self.message).or_else(|| of(&self.message, "id"));
-        let text = self.text.clone().or_else(|| of(&self.message, "text"));
-        let reason = self
-            .reason
-            .as_ref()
-            .and_then(|reason| plain(reason).or_else(|| of(reason, "text")));
-        vec![
-            id.unwrap_or_default().into(),
-            self.at.map_or(String::new(), |at| ago(at, now)).into(),
-            brief(&text.unwrap_or_default(), TEXT_CHARS).into(),
-            Cell::toned(brief(&reason.unwrap_or_default(), TEXT_CHARS), Tone::Bad),
-        ]
-    }
+fn letter_row(letter: &DeadLetter, now: UnixMillis) -> Vec<Cell> {
+    vec![
+        letter.message.id.as_str().into(),
+        ago(letter.at, now).into(),
+        brief(&letter.message.text, TEXT_CHARS).into(),
+        Cell::toned(brief(&letter.reason.text, TEXT_CHARS), Tone::Bad),
+    ]
 }
 
 async fn letters(
@@ -256,9 +233,13 @@ async fn letters(
     args: &One,
     indent: usize,
 ) -> Result<(), CliError> {
-    let page: Page<Letter> = client.get(&session_path(&args.id, "/dead")).await?;
+    let page: Page<DeadLetter> = client.get(&session_path(&args.id, "/dead")).await?;
     let now = UnixMillis::now();
-    let rows: Vec<Vec<Cell>> = page.items.iter().map(|letter| letter.row(now)).collect();
+    let rows: Vec<Vec<Cell>> = page
+        .items
+        .iter()
+        .map(|letter| letter_row(letter, now))
+        .collect();
     if rows.is_empty() {
         return Ok(out.line("no dead letters")?);
     }
@@ -303,10 +284,10 @@ async fn close(client: &Client, out: &mut Out, args: Close) -> Result<(), CliErr
 }
 
 async fn retry(client: &Client, out: &mut Out, args: Retry) -> Result<(), CliError> {
-    let mut body = json!({ "force": args.force });
-    if let Some(message) = &args.message {
-        body["message"] = json!(message);
-    }
+    let body = match &args.message {
+        Some(message) => json!({ "message": message }),
+        None => json!({}),
+    };
     let answer = client.act(&args.one.id, "retry", &body).await?;
     done(out, &args.one, &answer, "the message is queued again")
 }

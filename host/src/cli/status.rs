@@ -85,10 +85,10 @@ fn head(out: &mut Out, url: &str, daemon: &Daemon, now: UnixMillis) -> Result<()
         text.push_str(&format!(", loaded {}", ago(at, now)));
     }
     fact("config", text.into());
-    if let Some(error) = config.error_text() {
+    if let Some(error) = &config.last_error {
         fact(
             "",
-            Cell::toned(format!("not taken: {}", clean(&error)), Tone::Bad),
+            Cell::toned(format!("not taken: {}", clean(error)), Tone::Bad),
         );
     }
     let plugins: Vec<String> = daemon

@@ -91,22 +91,7 @@ pub(crate) struct ConfigView {
     pub(crate) loaded_at: Option<UnixMillis>,
     /// Why the file as it is now was not taken.
     #[serde(default)]
-    pub(crate) last_error: Option<Value>,
-}
-
-impl ConfigView {
-    /// [`ConfigView::last_error`] for a human.
-    pub(crate) fn error_text(&self) -> Option<String> {
-        match self.last_error.as_ref()? {
-            Value::Null => None,
-            Value::String(text) => Some(text.clone()),
-            Value::Object(fields) => ["text", "message", "error", "detail"]
-                .iter()
-                .find_map(|name| fields.get(*name)?.as_str().map(str::to_owned))
-                .or_else(|| serde_json::to_string(fields).ok()),
-            other => Some(other.to_string()),
-        }
-    }
+    pub(crate) last_error: Option<String>,
 }
 
 /// A drain that goes on.
