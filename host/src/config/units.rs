@@ -46,7 +46,9 @@ impl<'de> Deserialize<'de> for Time {
                 }
             }
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Time, E> {
-                Err(E::custom(format_args!("`{number}` has no unit of time")))
+                Err(E::custom(format_args!(
+                    "`{number}` has no unit of time; seconds are \"{number}s\""
+                )))
             }
         }
         deserializer.deserialize_any(Visitor)

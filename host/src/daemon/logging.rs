@@ -1,9 +1,5 @@
 //! The operator's log: lines on standard error.
 
-use std::io::IsTerminal as _;
-
-use std::io::IsTerminal as _;
-
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, LogLevel};
