@@ -18,6 +18,7 @@ mod plan;
 mod prepare;
 mod restart;
 mod serve;
+mod state;
 mod status;
 mod worker;
 

@@ -14,8 +14,7 @@ use crate::supervisor::{Connection, FromWorker, Replace};
 
 use super::generation::record;
 use super::plan::{self, Asked, Decision};
-use super::serve::{Daemon, Goal, Phase, Planned, keep};
-use super::worker::{VERSION, sealed};
+use super::state::{Daemon, Goal, Phase, Planned, VERSION, keep, sealed};
 
 /// How long connections may linger at the hand-over: to finish their response, or to send the
 /// first bytes of a request.
@@ -438,13 +437,4 @@ fn summary(plan: &Plan) -> String {
 fn told(plan: &Plan) -> serde_json::Value {
     // Maps with text keys, enums and texts: nothing that JSON could refuse.
     serde_json::to_value(plan).unwrap_or_default()
-}
-
-impl Goal {
-    pub(super) fn generation(&self) -> Generation {
-        match self {
-            Self::HandOver(planned) => planned.record.generation,
-            Self::Stop(generation) => *generation,
-        }
-    }
 }

@@ -29,56 +29,13 @@ use crate::store::Store;
 use crate::supervisor::{Connection, FromWorker, Link, Serving, ToWorker};
 
 use super::prepare::Prepared;
-use super::status::Fixed;
-use super::worker::{self, Worker};
+use super::state::{Daemon, Fixed, Phase, sealed};
+use super::worker::Worker;
 
 /// How often counts are told and bookkeeping is done when nothing happens.
 const TICK: Duration = Duration::from_millis(250);
 /// How often sessions that were active long ago are forgotten as such.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-pub(super) struct Daemon {
-    pub(super) link: Arc<Link>,
-    pub(super) config: Arc<Config>,
-    /// The configuration file and what it names, as they run.
-    pub(super) loaded: Observed,
-    pub(super) env: Env,
-    pub(super) store: Store,
-    pub(super) registry: Registry,
-    pub(super) server: Option<Server>,
-    pub(super) phase: Phase,
-    /// This life's own record, until it is completed.
-    pub(super) record: RestartRecord,
-    pub(super) started: Instant,
-    pub(super) fixed: Fixed,
-    /// Why the file on the disk is not what runs.
-    pub(super) last_error: Option<String>,
-    /// When the list of active sessions was last pruned.
-    pruned: Instant,
-    pub(super) status: watch::Sender<Arc<DaemonStatus>>,
-}
-
-pub(super) enum Phase {
-    Serving,
-    /// A standby gets ready; nothing has changed yet.
-    Preparing(Planned),
-    Draining {
-        goal: Goal,
-        task: JoinHandle<Drained>,
-        since: UnixMillis,
-    },
-}
-
-/// A restart between its acceptance and its hand-over.
-pub(super) struct Planned {
-    pub(super) record: RestartRecord,
-    pub(super) accepted: Instant,
-}
-
-pub(super) enum Goal {
-    HandOver(Box<Planned>),
-    Stop(Generation),
-}
-
 /// What the loop wakes up for.
 enum Woken {
     Order(Option<ToWorker>),
@@ -268,7 +225,7 @@ impl Daemon {
         let budget = self.config.daemon.stop_budget();
         let serving = Serving {
             stop_budget_ms: budget.as_millis().try_into().unwrap_or(u64::MAX),
-            config: worker::sealed(&self.loaded.bytes)?,
+            config: sealed(&self.loaded.bytes)?,
             listeners,
         };
         self.link
@@ -374,19 +331,4 @@ impl Daemon {
             }
         });
     }
-
-    /// Writes a restart record; it informs, so a failure is told and nothing waits for it.
-    pub(super) async fn put_down(&self, record: &RestartRecord) {
-        if let Err(error) = keep(&self.store, record.clone()).await {
-            tracing::error!(%error, generation = record.generation.0, "a restart record is not kept");
-        }
-    }
-}
-
-/// Writes a restart record, synced.
-pub(super) async fn keep(store: &Store, record: RestartRecord) -> Result<(), String> {
-    let store = store.clone();
-    let kept = tokio::task::spawn_blocking(move || store.put_restart(&record)).await;
-    kept.map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())
 }

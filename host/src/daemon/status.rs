@@ -10,15 +10,7 @@ use crate::domain::{Generation, Refusal, RestartRecord, UnixMillis};
 use crate::store::StoreError;
 
 use super::plan::Asked;
-use super::serve::{Daemon, Goal, Phase};
-use super::worker::VERSION;
-
-/// What does not change while a worker lives.
-pub(super) struct Fixed {
-    pub(super) started_at: UnixMillis,
-    pub(super) config: ConfigStatus,
-    pub(super) plugins: Vec<PluginStatus>,
-}
+use super::state::{Daemon, Fixed, Goal, Phase, VERSION};
 
 impl Fixed {
     /// What is told while the store is still being opened.

@@ -16,10 +16,9 @@ use crate::supervisor::{
 
 use super::generation::{self, Life};
 use super::prepare::{self, Prepared};
+use super::state::VERSION;
 use super::{logging, serve};
 
-/// What the operator runs.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How often the supervisor hears that this worker is not stuck.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The exit code for a configuration or a place that the daemon cannot run on.
@@ -226,10 +225,6 @@ fn listen(link: Arc<Link>) -> mpsc::UnboundedReceiver<ToWorker> {
 
 pub(super) fn send(link: &Link, message: FromWorker) -> Result<(), Vec<String>> {
     link.send(message).map_err(|error| vec![error.to_string()])
-}
-
-pub(super) fn sealed(bytes: &[u8]) -> Result<ConfigBytes, String> {
-    ConfigBytes::new(bytes).map_err(|error| format!("the config cannot be handed over: {error}"))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> String {

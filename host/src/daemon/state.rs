@@ -1,0 +1,99 @@
+//! What the daemon knows while it serves, and how far a restart is.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::api::server::Server;
+use crate::api::{ConfigStatus, DaemonStatus, PluginStatus};
+use crate::config::{Config, Env, Observed};
+use crate::domain::{Generation, RestartRecord, UnixMillis};
+use crate::session::{Drained, Registry};
+use crate::store::Store;
+use crate::supervisor::{ConfigBytes, Link};
+
+/// What the operator runs.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+pub(super) struct Daemon {
+    pub(super) link: Arc<Link>,
+    pub(super) config: Arc<Config>,
+    /// The configuration file and what it names, as they run.
+    pub(super) loaded: Observed,
+    pub(super) env: Env,
+    pub(super) store: Store,
+    pub(super) registry: Registry,
+    pub(super) server: Option<Server>,
+    pub(super) phase: Phase,
+    /// This life's own record, until it is completed.
+    pub(super) record: RestartRecord,
+    pub(super) started: Instant,
+    pub(super) fixed: Fixed,
+    /// Why the file on the disk is not what runs.
+    pub(super) last_error: Option<String>,
+    /// When the list of active sessions was last pruned.
+    pub(super) pruned: Instant,
+    pub(super) status: watch::Sender<Arc<DaemonStatus>>,
+}
+
+pub(super) enum Phase {
+    Serving,
+    /// A standby gets ready; nothing has changed yet.
+    Preparing(Planned),
+    Draining {
+        goal: Goal,
+        task: JoinHandle<Drained>,
+        since: UnixMillis,
+    },
+}
+
+/// A restart between its acceptance and its hand-over.
+pub(super) struct Planned {
+    pub(super) record: RestartRecord,
+    pub(super) accepted: Instant,
+}
+
+pub(super) enum Goal {
+    HandOver(Box<Planned>),
+    Stop(Generation),
+}
+
+/// What does not change while a worker lives.
+pub(super) struct Fixed {
+    pub(super) started_at: UnixMillis,
+    pub(super) config: ConfigStatus,
+    pub(super) plugins: Vec<PluginStatus>,
+}
+
+impl Goal {
+    pub(super) fn generation(&self) -> Generation {
+        match self {
+            Self::HandOver(planned) => planned.record.generation,
+            Self::Stop(generation) => *generation,
+        }
+    }
+}
+
+impl Daemon {
+    /// Writes a restart record; it informs, so a failure is told and nothing waits for it.
+    pub(super) async fn put_down(&self, record: &RestartRecord) {
+        if let Err(error) = keep(&self.store, record.clone()).await {
+            tracing::error!(%error, generation = record.generation.0, "a restart record is not kept");
+        }
+    }
+}
+
+/// Writes a restart record, synced.
+pub(super) async fn keep(store: &Store, record: RestartRecord) -> Result<(), String> {
+    let store = store.clone();
+    let kept = tokio::task::spawn_blocking(move || store.put_restart(&record)).await;
+    kept.map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())
+}
+
+/// The configuration's bytes as they cross to another process.
+pub(super) fn sealed(bytes: &[u8]) -> Result<ConfigBytes, String> {
+    ConfigBytes::new(bytes).map_err(|error| format!("the config cannot be handed over: {error}"))
+}
