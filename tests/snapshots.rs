@@ -93,8 +93,7 @@ impl Stage {
         };
         let (steps, mut calls) = mpsc::channel(1);
         let job = self.job();
-        let input = [message];
-        let turn = self.engine.turn(&job, before, None, &input, steps);
+        let turn = self.engine.turn(&job, before, None, vec![message], steps);
         let model = async {
             let mut told = Vec::new();
             while let Some(call) = calls.recv().await {

@@ -110,6 +110,9 @@ impl Daemon {
         let sessions = |plugin: &str| self.registry.sessions_of(plugin).unwrap_or(u64::MAX);
         match plan::decide(asked, &self.config, &self.loaded, seen, &self.env, sessions) {
             Decision::Nothing => {
+                // Other bytes of the same meaning: from now on these are what runs.
+                self.loaded = seen.clone();
+                self.fixed.config.digest = seen.config;
                 self.last_error = None;
                 Ok(None)
             }

@@ -130,6 +130,10 @@ impl Batch {
         };
         batch.set_timers(id, before.as_ref(), after)?;
         if after.progress.closed.is_some() {
+            if before.is_none() {
+                batch.created += 1;
+                batch.identify(id, after)?;
+            }
             batch.closed += 1;
             batch.forget(id);
         } else {

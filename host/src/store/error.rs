@@ -151,7 +151,7 @@ impl StoreError {
     /// A failed write, told apart by whether space is what lacks.
     pub(super) fn write(error: &rocksdb::Error) -> Self {
         let reason = error.to_string();
-        if reason.contains("No space left") || reason.contains("quota exceeded") {
+        if is_disk_full(&reason) {
             Self::DiskFull { reason }
         } else {
             Self::Write { reason }
@@ -169,4 +169,9 @@ impl StoreError {
             _ => Self::Read { reason },
         }
     }
+}
+
+/// Whether RocksDB says that space is what lacks. It passes the system's text on, no number.
+pub(super) fn is_disk_full(reason: &str) -> bool {
+    reason.contains("No space left") || reason.contains("quota exceeded")
 }

@@ -50,6 +50,19 @@ pub(super) struct Core {
     pub created: AtomicU64,
     pub closed: AtomicU64,
     pub stats: Counters,
+    /// Writes that are to fail after having reached the disk, or before.
+    #[cfg(test)]
+    pub sabotage: Mutex<Vec<Sabotage>>,
+}
+
+/// How a test has a write fail.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sabotage {
+    /// Nothing of it reaches the disk.
+    Before,
+    /// All of it does.
+    After,
 }
 
 /// What the store is good for at the moment.
@@ -127,7 +140,7 @@ impl Core {
 
     /// Hands a job to the writer.
     pub(super) fn push(&self, job: Job) -> Result<(), StoreError> {
-        self.queue.push(job).map_err(|(_, error)| error)
+        self.queue.push(job)
     }
 
     /// Nothing that panics runs under this lock.

@@ -4,6 +4,7 @@
 //! ```text
 //! data/FORMAT   the version of everything below; read before anything is written
 //! data/LOCK     held (flock) by the one worker that owns the store; the kernel releases it
+//! data/RESERVE  space held back for a disk that is full (`reserve`)
 //! data/db/      RocksDB; `keys` draws what is in it
 //! ```
 //!
@@ -25,6 +26,7 @@ mod listing;
 mod open;
 mod queue;
 mod read;
+mod reserve;
 mod restarts;
 mod trim;
 mod writer;

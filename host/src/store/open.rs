@@ -18,9 +18,11 @@ use super::{
     close::release,
     codec,
     db::{Db, Family},
+    error::is_disk_full,
     handle::{Core, Counters, Inner, State},
     keys,
     listing::StoredCounts,
+    reserve::Reserve,
     writer,
 };
 
@@ -113,7 +115,17 @@ fn open_locked(
         write_format(path, &format!("{FORMAT_WORD} {FORMAT} {CREATING}\n"))?;
     }
     let folder = path.join("db");
-    let db = open_db(path, &folder, format != Format::Known, &options)?;
+    let mut reserve = Reserve::new(path, options.wal_bytes);
+    let db = open_db(
+        path,
+        &folder,
+        format != Format::Known,
+        &options,
+        &mut reserve,
+    )?;
+    if let Err(error) = reserve.hold() {
+        tracing::error!("the disk of {} is full: {error}", path.display());
+    }
     let counts = stored_counts(&db).map_err(|error| OpenError::Corrupt {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -131,12 +143,14 @@ fn open_locked(
         created: AtomicU64::new(counts.created),
         closed: AtomicU64::new(counts.closed),
         stats: Counters::default(),
+        #[cfg(test)]
+        sabotage: Default::default(),
     });
     let writer = thread::Builder::new().name("store-writer".to_owned());
     let writer = writer
         .spawn({
             let core = core.clone();
-            move || writer::run(&core)
+            move || writer::run(&core, reserve)
         })
         .map_err(|error| io("start the writer of", path, error))?;
     Ok(Store {
@@ -161,8 +175,16 @@ fn open_db(
     folder: &Path,
     create: bool,
     options: &StoreOptions,
+    reserve: &mut Reserve,
 ) -> Result<Db, OpenError> {
-    Db::open(folder, create, options).map_err(|error| {
+    let mut opened = Db::open(folder, create, options);
+    if let Err(error) = &opened
+        && is_disk_full(error.as_ref())
+    {
+        reserve.give();
+        opened = Db::open(folder, create, options);
+    }
+    opened.map_err(|error| {
         let path = path.to_owned();
         let reason = error.to_string();
         match error.kind() {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
     time::{Duration, Instant},
 };
@@ -113,19 +114,19 @@ struct State {
 }
 
 impl Queue {
-    /// Hands a job over; gives it back with the reason where that is refused.
-    pub(super) fn push(&self, job: Job) -> Result<(), (Job, StoreError)> {
+    /// Hands a job over; where that is refused, it is dropped.
+    pub(super) fn push(&self, job: Job) -> Result<(), StoreError> {
         let bytes = match &job {
             Job::Write(write) => write.bytes(),
             Job::Prune { .. } | Job::Forgive { .. } | Job::Flush { .. } => 0,
         };
         let mut state = self.lock();
         if state.closed {
-            return Err((job, StoreError::Closed));
+            return Err(StoreError::Closed);
         }
         if bytes > 0 && state.bytes + bytes > QUEUE_BYTES.max(bytes) {
             let bytes = state.bytes;
-            return Err((job, StoreError::Overloaded { bytes }));
+            return Err(StoreError::Overloaded { bytes });
         }
         state.bytes += bytes;
         state.jobs.push_back((job, bytes));
@@ -140,13 +141,23 @@ impl Queue {
         self.news.notify_one();
     }
 
+    /// Refuses whatever comes, and drops what waits: those who wait for it learn that no one will
+    /// do it.
+    pub(super) fn abandon(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let jobs = mem::take(&mut state.jobs);
+        drop(state);
+        drop(jobs);
+    }
+
     /// What to do next; waits for it, at most `patience`.
     pub(super) fn next(&self, patience: Duration) -> Next {
         let give_up = Instant::now() + patience;
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let wait = match state.due() {
+            let wait = match state.due(now) {
                 Some(due) if due <= now || state.closed => return state.take(),
                 Some(due) => due - now,
                 None if state.closed => return Next::End,
@@ -165,14 +176,13 @@ impl Queue {
 }
 
 impl State {
-    /// When the first of the jobs must be done.
-    fn due(&self) -> Option<Instant> {
+    /// When the first of the jobs must be done; one without a moment of its own must be now.
+    fn due(&self, now: Instant) -> Option<Instant> {
         let dues = self.jobs.iter().map(|(job, _)| match job {
-            Job::Write(write) => Some(write.due),
-            Job::Prune { .. } | Job::Forgive { .. } | Job::Flush { .. } => None,
+            Job::Write(write) => write.due,
+            Job::Prune { .. } | Job::Forgive { .. } | Job::Flush { .. } => now,
         });
-        // A job without a moment of its own is due at once: as if before all others.
-        dues.min().map(|due| due.unwrap_or_else(Instant::now))
+        dues.min()
     }
 
     /// The first job, and all writes behind it that fit into a group.

@@ -16,11 +16,13 @@ use crate::domain::{SessionId, UnixMillis};
 use super::{
     StoreError, codec,
     db::{Db, Family, Op},
+    error::is_disk_full,
     handle::{Core, State},
     keys,
     listing::StoredCounts,
     open::stored_counts,
     queue::{Job, Next, Write},
+    reserve::Reserve,
 };
 
 /// After this long without a write, a WAL over [`IDLE_FLUSH_BYTES`] is moved into tables.
@@ -39,19 +41,38 @@ struct Writer<'a> {
     unflushed: usize,
     /// When opening again was last tried in vain.
     last_try: Option<Instant>,
+    /// Held while writes are taken.
+    reserve: Reserve,
+}
+
+/// However the writer ends, nobody waits for it in vain.
+struct Abandon<'a>(&'a Core);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.queue.abandon();
+    }
 }
 
 /// Writes until the queue is closed, then closes the database.
-pub(super) fn run(core: &Core) {
+pub(super) fn run(core: &Core, reserve: Reserve) {
+    let _abandon = Abandon(core);
     let mut writer = Writer {
         core,
         unflushed: 0,
         last_try: None,
+        reserve,
     };
     loop {
-        match core.queue.next(IDLE) {
+        let patience = match writer.last_try {
+            Some(_) => REOPEN_PAUSE,
+            None => IDLE,
+        };
+        match core.queue.next(patience) {
             Next::Group(group, bytes) => writer.group(group, bytes),
             Next::Job(job) => writer.job(job),
+            // Down: `revive` has said why in the log.
+            Next::Idle if writer.last_try.is_some() => drop(writer.revive()),
             Next::Idle if writer.unflushed > IDLE_FLUSH_BYTES => writer.flush_quietly(),
             Next::Idle => {}
             Next::End => break,
@@ -82,6 +103,8 @@ impl Writer<'_> {
             }
         }
         if group.is_empty() {
+            // All of them wait for a load, which a store that is down would refuse.
+            drop(self.revive());
             return;
         }
         let result = self.write(&group, bytes);
@@ -110,6 +133,9 @@ impl Writer<'_> {
 
     fn write(&mut self, group: &[Write], bytes: usize) -> Result<(), StoreError> {
         self.revive()?;
+        self.reserve.hold().map_err(|error| StoreError::DiskFull {
+            reason: error.to_string(),
+        })?;
         let created: u64 = group.iter().map(|write| write.created).sum();
         let closed: u64 = group.iter().map(|write| write.closed).sum();
         let counts = match created + closed {
@@ -127,6 +153,11 @@ impl Writer<'_> {
             None => None,
         };
         let ops = group.iter().flat_map(|write| &write.ops).chain(&counts_op);
+        #[cfg(test)]
+        if let Some(error) = self.sabotaged(ops.clone()) {
+            self.reopen();
+            return Err(error);
+        }
         let written = self.core.read(|db| Ok(db.write(ops)))?;
         match written {
             Ok(()) => {
@@ -137,10 +168,7 @@ impl Writer<'_> {
                 }
                 Ok(())
             }
-            Err(error) => {
-                self.reopen();
-                Err(StoreError::write(&error))
-            }
+            Err(error) => Err(self.failed(&error)),
         }
     }
 
@@ -190,8 +218,7 @@ impl Writer<'_> {
         if !ops.is_empty()
             && let Err(error) = self.core.read(|db| Ok(db.write(&ops)))?
         {
-            self.reopen();
-            return Err(StoreError::write(&error));
+            return Err(self.failed(&error));
         }
         Ok(ops.len() as u64)
     }
@@ -203,10 +230,7 @@ impl Writer<'_> {
                 self.unflushed = 0;
                 Ok(())
             }
-            Err(error) => {
-                self.reopen();
-                Err(StoreError::write(&error))
-            }
+            Err(error) => Err(self.failed(&error)),
         }
     }
 
@@ -230,6 +254,16 @@ impl Writer<'_> {
         self.core.read(|_| Ok(()))
     }
 
+    /// After a write failed: makes room where that is what lacked, and opens the database anew.
+    fn failed(&mut self, error: &rocksdb::Error) -> StoreError {
+        let error = StoreError::write(error);
+        if matches!(error, StoreError::DiskFull { .. }) {
+            self.reserve.give();
+        }
+        self.reopen();
+        error
+    }
+
     /// Opens the database anew and flushes what its WAL held: what can be read from here on is
     /// durable, whatever the failed write left behind.
     fn reopen(&mut self) {
@@ -250,6 +284,9 @@ impl Writer<'_> {
                 drop(self.replace(State::Open(db)));
             }
             Err(reason) => {
+                if is_disk_full(&reason) {
+                    self.reserve.give();
+                }
                 tracing::error!("cannot open the store again: {reason}");
                 self.last_try = Some(Instant::now());
                 drop(self.replace(State::Down(reason)));
@@ -265,5 +302,19 @@ impl Writer<'_> {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         mem::replace(&mut now, state)
+    }
+
+    /// The failure that a test asked for.
+    #[cfg(test)]
+    fn sabotaged<'a>(&self, ops: impl Iterator<Item = &'a Op>) -> Option<StoreError> {
+        use super::handle::Sabotage;
+        let sabotage = self.core.sabotage.lock().unwrap().pop()?;
+        if sabotage == Sabotage::After {
+            let written = self.core.read(|db| Ok(db.write(ops)));
+            written.unwrap().unwrap();
+        }
+        Some(StoreError::Write {
+            reason: "a test wants it".to_owned(),
+        })
     }
 }

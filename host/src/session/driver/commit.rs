@@ -25,7 +25,7 @@ pub(super) struct Batch {
 impl Batch {
     /// Answers once what is in the batch by then has been synced, or with the refusal if it was
     /// not.
-    pub(super) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
+    pub(super) fn answer<T: Send + Sync + 'static>(&mut self, reply: Reply<T>, value: T) {
         self.answers.push(Box::new(move |synced| {
             // An error means that the client has gone.
             let _ = reply.send(synced.map(|()| value));

@@ -1,0 +1,80 @@
+//! A write that fails: nobody is told otherwise, and the session goes on from what there is.
+
+use super::{super::handle::Sabotage, *};
+
+fn sabotage(store: &Store, how: Sabotage) {
+    store.core().sabotage.lock().unwrap().push(how);
+}
+
+#[test]
+fn after_a_failed_write_a_session_is_loaded_again() {
+    for how in [Sabotage::Before, Sabotage::After] {
+        let home = folder();
+        let store = open(home.path());
+        let mut owner = Owner::create(&store, id("s"));
+        let mut other = Owner::create(&store, id("t"));
+        owner.settle();
+        other.settle();
+        sabotage(&store, how);
+        owner.receive("lost?", Some("key"));
+        let failed = block_on(owner.pending.pop().unwrap());
+        assert!(
+            matches!(failed, Err(StoreError::Write { .. })),
+            "{failed:?}"
+        );
+        owner.receive("stands on nothing", None);
+        let refused = block_on(owner.pending.pop().unwrap());
+        assert_eq!(refused, Err(StoreError::Reload(owner.id.clone())));
+        other.turn("is not concerned");
+        other.check();
+        let there = store.load(&owner.id).unwrap().unwrap();
+        let expected = usize::from(how == Sabotage::After);
+        assert_eq!(there.queue.len(), expected);
+        assert_eq!(
+            store.key(&owner.id, "key").unwrap().is_some(),
+            expected == 1
+        );
+        owner.log.truncate(1 + expected);
+        owner.session = there;
+        owner.turn("goes on");
+        owner.check();
+        assert_eq!(store.stats().failures, 1);
+        assert_eq!(store.counts().unwrap().open, 2);
+    }
+}
+
+#[test]
+fn a_failed_creation_is_not_counted() {
+    let home = folder();
+    let store = open(home.path());
+    sabotage(&store, Sabotage::Before);
+    let mut owner = Owner::create(&store, id("s"));
+    block_on(owner.pending.pop().unwrap()).unwrap_err();
+    assert_eq!(store.counts().unwrap(), Counts::default());
+    assert_eq!(store.load(&owner.id), Ok(None));
+    let mut owner = Owner::create(&store, id("s"));
+    owner.check();
+    assert_eq!(store.counts().unwrap().open, 1);
+}
+
+#[test]
+fn a_closed_store_says_so() {
+    let home = folder();
+    let store = open(home.path());
+    let mut owner = Owner::create(&store, id("s"));
+    owner.receive("is written before the store closes", None);
+    store.clone().close();
+    for pending in owner.pending.drain(..) {
+        assert_eq!(block_on(pending), Ok(()));
+    }
+    assert_eq!(store.load(&owner.id), Err(StoreError::Closed));
+    assert_eq!(store.flush(), Err(StoreError::Closed));
+    owner.receive("too late", None);
+    assert_eq!(
+        block_on(owner.pending.pop().unwrap()),
+        Err(StoreError::Closed)
+    );
+    let again = open(home.path());
+    let loaded = again.load(&owner.id).unwrap().unwrap();
+    assert_eq!(loaded.queue.len(), 1);
+}

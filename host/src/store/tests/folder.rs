@@ -1,0 +1,162 @@
+//! What is opened, and what is refused without a byte changed.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use super::*;
+
+/// All files below the folder, with their bytes.
+fn bytes_of(folder: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(bytes_of(&path));
+        } else {
+            files.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    files
+}
+
+fn refusal(path: &Path) -> OpenError {
+    match Store::open(path, StoreOptions::default()) {
+        Ok(_) => panic!("it opened"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_new_folder_is_its_owners_alone() {
+    let home = folder();
+    let path = home.path().join("a/b");
+    open(&path).close();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    assert_eq!(
+        fs::read_to_string(path.join("FORMAT")).unwrap(),
+        "abide-store 1\n"
+    );
+}
+
+#[test]
+fn a_folder_has_one_owner_at_a_time() {
+    let home = folder();
+    let store = open(home.path());
+    let error = refusal(home.path());
+    let owner = std::process::id();
+    assert!(matches!(&error, OpenError::Locked { pid: Some(pid), .. } if *pid == owner));
+    assert!(error.to_string().contains(&format!("process {owner}")));
+    let clone = store.clone();
+    store.close();
+    let next = open(home.path());
+    drop(clone);
+    assert!(matches!(refusal(home.path()), OpenError::Locked { .. }));
+    drop(next);
+    open(home.path()).close();
+}
+
+#[test]
+fn a_newer_format_is_left_alone() {
+    let home = folder();
+    open(home.path()).close();
+    fs::write(home.path().join("FORMAT"), "abide-store 2\n").unwrap();
+    let before = bytes_of(home.path());
+    let error = refusal(home.path());
+    assert!(
+        matches!(
+            &error,
+            OpenError::NewerFormat {
+                found: 2,
+                reads: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(bytes_of(home.path()), before);
+}
+
+#[test]
+fn other_things_are_refused() {
+    let home = folder();
+    let file = home.path().join("file");
+    fs::write(&file, "x").unwrap();
+    assert!(matches!(refusal(&file), OpenError::NotAFolder { .. }));
+    assert!(matches!(
+        refusal(&file.join("x")),
+        OpenError::NotAFolder { .. }
+    ));
+    let alien = home.path().join("alien");
+    fs::create_dir(&alien).unwrap();
+    fs::write(alien.join("FORMAT"), "something else").unwrap();
+    assert!(matches!(refusal(&alien), OpenError::NotAStore { .. }));
+    fs::write(alien.join("FORMAT"), [0xff, 0xfe]).unwrap();
+    assert!(matches!(refusal(&alien), OpenError::NotAStore { .. }));
+    let headless = home.path().join("headless");
+    open(&headless).close();
+    fs::remove_file(headless.join("FORMAT")).unwrap();
+    assert!(matches!(refusal(&headless), OpenError::NotAStore { .. }));
+    assert!(!headless.join("FORMAT").exists());
+}
+
+#[test]
+fn a_store_that_was_wiped_is_not_taken_for_a_new_one() {
+    let home = folder();
+    open(home.path()).close();
+    fs::remove_dir_all(home.path().join("db")).unwrap();
+    let error = refusal(home.path());
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn an_interrupted_creation_is_taken_up() {
+    let home = folder();
+    fs::write(home.path().join("FORMAT"), "abide-store 1 creating\n").unwrap();
+    open(home.path()).close();
+    open(home.path()).close();
+}
+
+#[test]
+fn damage_is_named() {
+    let home = folder();
+    let store = open(home.path());
+    Owner::create(&store, id("s")).settle();
+    store.close();
+    let db = home.path().join("db");
+    let current = fs::read_to_string(db.join("CURRENT")).unwrap();
+    let manifest = db.join(current.trim());
+    let mut bytes = fs::read(&manifest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    fs::write(&manifest, bytes).unwrap();
+    let error = refusal(home.path());
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains("backup"));
+    fs::write(db.join("CURRENT"), "nonsense").unwrap();
+    let error = refusal(home.path());
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn a_record_of_a_newer_version_is_told_apart_from_damage() {
+    use super::super::{db::*, keys};
+    let home = folder();
+    let store = open(home.path());
+    let mut owner = Owner::create(&store, id("s"));
+    owner.settle();
+    let key = keys::position(&owner.id, LogPos::default());
+    let newer = [Op::Put(Family::Log, key, vec![99, 0, 0x80])];
+    store
+        .core()
+        .read(|db| Ok(db.write(&newer)))
+        .unwrap()
+        .unwrap();
+    let error = store.events(&owner.id, 0, 10).unwrap_err();
+    assert_eq!(
+        error,
+        StoreError::NewerRecord {
+            what: "record 0 of session `s`".to_owned(),
+            kind: 99
+        }
+    );
+}

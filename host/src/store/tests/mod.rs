@@ -1,0 +1,296 @@
+//! The store as a whole: what it gives back is what the domain's fold says.
+
+mod failures;
+mod folder;
+mod lifecycle;
+mod retention;
+mod writing;
+
+use std::{collections::BTreeMap, future::Future, path::Path, pin::Pin};
+
+use futures::executor::block_on;
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::{
+    BeginWith, Begun, Created, DeadLetter, Digest, Ended, Event, Failure, FailureCode, Generation,
+    IdempotencyKey, Limits, LogPos, Message, MessageId, Output, Record, Session, SessionId,
+    TimerOp, TurnEnd, UnixMillis,
+};
+
+type Pending = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
+fn open(path: &Path) -> Store {
+    Store::open(path, StoreOptions::default()).unwrap()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn id(text: &str) -> SessionId {
+    SessionId::new(text).unwrap()
+}
+
+fn failure() -> Failure {
+    Failure {
+        code: FailureCode::Guest,
+        text: "no".to_owned(),
+    }
+}
+
+/// A session's owner, with all that it has ever appended.
+struct Owner {
+    store: Store,
+    id: SessionId,
+    session: Session,
+    log: Vec<(LogPos, Record)>,
+    letters: BTreeMap<u64, DeadLetter>,
+    pending: Vec<Pending>,
+    now: u64,
+}
+
+impl Owner {
+    fn create(store: &Store, id: SessionId) -> Self {
+        let created = Record::Created(Created {
+            plugin: "echo".to_owned(),
+            args: "null".to_owned(),
+            labels: BTreeMap::new(),
+            generation: Generation(1),
+            component: Digest::of(b"c"),
+            schema: 1,
+            outputs: vec![Output::Text("hello".to_owned())],
+            timers: Vec::new(),
+            at: UnixMillis(1),
+        });
+        let session = Session::create(&created).unwrap();
+        let mut owner = Self {
+            store: store.clone(),
+            id,
+            session,
+            log: vec![(LogPos::default(), created.clone())],
+            letters: BTreeMap::new(),
+            pending: Vec::new(),
+            now: UnixMillis::now().0,
+        };
+        let append = Append {
+            id: owner.id.clone(),
+            records: vec![(LogPos::default(), created)],
+            after: &owner.session,
+            snapshot: Some((LogPos::default(), vec![0])),
+            durability: Durability::Synced,
+        };
+        owner.pending.push(Box::pin(store.append(append)));
+        owner
+    }
+
+    fn now(&mut self) -> UnixMillis {
+        self.now += 1;
+        UnixMillis(self.now)
+    }
+
+    /// Applies the records and hands them to the store.
+    fn append(&mut self, records: Vec<Record>, durability: Durability) {
+        let mut placed = Vec::new();
+        let mut snapshot = None;
+        for record in records {
+            self.bury(&record);
+            let at = self.session.apply(&record);
+            if matches!(&record, Record::Ended(e) if matches!(e.end, TurnEnd::Completed { .. })) {
+                snapshot = Some((at, at.seq.to_be_bytes().to_vec()));
+            }
+            placed.push((at, record));
+        }
+        self.log.extend(placed.clone());
+        let append = Append {
+            id: self.id.clone(),
+            records: placed,
+            after: &self.session,
+            snapshot,
+            durability,
+        };
+        self.pending.push(Box::pin(self.store.append(append)));
+    }
+
+    /// Keeps the dead letters that the record makes or takes.
+    fn bury(&mut self, record: &Record) {
+        let (message, reason, turn, at) = match record {
+            Record::Ended(Ended {
+                message,
+                end: TurnEnd::Failed(failure),
+                turn,
+                at,
+            }) => (message, failure, Some(*turn), *at),
+            Record::Discarded(d) => (&d.message, &d.failure, None, d.at),
+            Record::Requeued(requeued) => {
+                self.letters.remove(&requeued.message.id.cursor().unwrap());
+                return;
+            }
+            _ => return,
+        };
+        let letter = DeadLetter {
+            message: self.said(message),
+            reason: reason.clone(),
+            turn,
+            at,
+        };
+        self.letters.insert(message.cursor().unwrap(), letter);
+    }
+
+    /// The message of that id, from the records.
+    fn said(&self, id: &MessageId) -> Message {
+        let received = self.log.iter().find_map(|(_, record)| match record {
+            Record::Received(received) if received.message.id == *id => Some(&received.message),
+            _ => None,
+        });
+        received.unwrap().clone()
+    }
+
+    fn receive(&mut self, text: &str, key: Option<&str>) {
+        let key = key.map(|key| IdempotencyKey {
+            key: key.to_owned(),
+            body: Digest::of(text.as_bytes()),
+        });
+        let at = self.now();
+        let limits = Limits::default();
+        if let Ok(record) = self.session.receive(text.to_owned(), key, &limits, at) {
+            self.append(vec![record], Durability::Synced);
+        }
+    }
+
+    fn begin(&mut self) -> Option<Begun> {
+        let now = self.now();
+        let begun = self.session.begin(BeginWith {
+            now,
+            seed: 7,
+            component: Digest::of(b"c"),
+            generation: Generation(1),
+            restarts: &[],
+            notice_window_ms: 0,
+        })?;
+        self.append(vec![Record::Begun(begun.clone())], Durability::Lazy);
+        Some(begun)
+    }
+
+    fn complete(&mut self, outputs: Vec<Output>, timers: Vec<TimerOp>, received: usize) {
+        let at = self.now();
+        let Some(open) = self.session.progress.open.clone() else {
+            return;
+        };
+        let taken = self.session.queue.iter().take(received);
+        let end = TurnEnd::Completed {
+            notice: None,
+            component: open.begun.component,
+            schema: 1,
+            outputs,
+            timers,
+            received: taken.map(|queued| queued.id.clone()).collect(),
+            generation: open.begun.generation,
+        };
+        let ended = Ended {
+            turn: open.begun.turn,
+            message: open.begun.message,
+            end,
+            at,
+        };
+        self.append(vec![Record::Ended(ended)], Durability::Synced);
+    }
+
+    fn fail(&mut self) {
+        let at = self.now();
+        if let Some(record) = self.session.fail(failure(), at) {
+            self.append(vec![record], Durability::Synced);
+        }
+    }
+
+    /// One turn from receipt to commit.
+    fn turn(&mut self, text: &str) {
+        self.receive(text, None);
+        self.begin();
+        self.complete(vec![Output::Text(format!("re: {text}"))], Vec::new(), 0);
+    }
+
+    /// Waits for all that has been appended.
+    fn settle(&mut self) {
+        for pending in self.pending.drain(..) {
+            block_on(pending).unwrap();
+        }
+    }
+
+    /// The events that the records tell.
+    fn events(&self) -> Vec<Event> {
+        let events = self.log.iter().map(|(at, record)| record.events(at.cursor));
+        events.flatten().collect()
+    }
+
+    /// Holds all that the store says against the fold.
+    fn check(&mut self) {
+        self.settle();
+        let (store, id, session) = (&self.store, &self.id, &self.session);
+        assert_eq!(store.load(id).unwrap().as_ref(), Some(session));
+        let progress = &session.progress;
+        let closed = progress.closed.is_some();
+        let active = store.active().unwrap().contains(id);
+        assert!(active || closed || (progress.open.is_none() && session.queue.is_empty()));
+        assert_eq!(
+            store.faulted().unwrap().contains(id),
+            progress.fault.is_some() && !closed
+        );
+        let mut timers: Vec<_> = progress.timers.clone();
+        timers.sort_by(|a, b| (a.due, &a.name).cmp(&(b.due, &b.name)));
+        let due = store.timers_due(UnixMillis(u64::MAX), 100).unwrap();
+        let due = due.into_iter().filter(|(of, _)| of == id);
+        assert_eq!(due.map(|(_, timer)| timer).collect::<Vec<_>>(), timers);
+        let list = store.list(None, 100).unwrap();
+        let summary = list.iter().find(|summary| summary.id == *id).unwrap();
+        assert_eq!(summary.view(), session.view(id));
+        let letters: Vec<_> = self.letters.values().cloned().collect();
+        let stored = store.dead(id, None, 10_000).unwrap();
+        let snapshot = |at| store.snapshot(id, at).unwrap();
+        if closed {
+            assert_eq!(stored, []);
+            assert_eq!(snapshot(progress.snapshot.at), None);
+            assert_eq!(store.events(id, 0, 10).unwrap().items, []);
+            return;
+        }
+        assert_eq!(stored, letters);
+        for queued in &session.queue {
+            let message = store.message(id, queued.pos).unwrap();
+            assert_eq!(message, Some(self.said(&queued.id)));
+        }
+        let kept = [Some(progress.snapshot), progress.previous];
+        for at in kept.into_iter().flatten().map(|snapshot| snapshot.at) {
+            let expected = match at.seq {
+                0 => vec![0],
+                seq => seq.to_be_bytes().to_vec(),
+            };
+            assert_eq!(snapshot(at), Some(expected));
+        }
+        for (at, _) in &self.log {
+            let is_kept = kept.iter().flatten().any(|snapshot| snapshot.at == *at);
+            assert!(is_kept || snapshot(*at).is_none(), "{at:?} is still there");
+        }
+        self.check_events();
+    }
+
+    /// Reads all events in pages of several sizes.
+    fn check_events(&self) {
+        let expected = self.events();
+        for limit in [1, 3, 1000] {
+            let mut found: Vec<Event> = Vec::new();
+            loop {
+                let after = found.last().map_or(0, |event| event.cursor);
+                let page = self.store.events(&self.id, after, limit).unwrap();
+                assert_eq!(page.last, expected.len() as u64);
+                assert!(page.items.len() <= limit);
+                if page.items.is_empty() {
+                    break;
+                }
+                found.extend(page.items);
+            }
+            assert_eq!(found, expected);
+            let cursors = found.iter().map(|event| event.cursor);
+            assert!(cursors.eq(1..=expected.len() as u64));
+        }
+    }
+}
