@@ -27,6 +27,11 @@ pub enum ControlRequest {
         /// Where the answer goes.
         reply: oneshot::Sender<Planned>,
     },
+    /// What a look at the configuration file would lead to.
+    Plan {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<serde_json::Value, Vec<String>>>,
+    },
     /// Drain, then stop.
     Drain {
         /// Where the answer goes.

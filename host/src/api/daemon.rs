@@ -130,6 +130,33 @@ pub(super) async fn restart(
     planned(api.control.ask(request).await?)
 }
 
+/// Tells what the daemon would do about its configuration file as it is now. Does nothing.
+#[utoipa::path(
+    get,
+    path = "/v1/daemon/plan",
+    tag = "daemon",
+    responses(
+        (status = 200, description = "`changes`, each with its key, its class (`hot`, `restart` or `fixed`) and its values before and after; the `verdict`; the running `on_config_change`", body = Value),
+        (status = 422, description = "The configuration is invalid; `problems` lists why", body = Document),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn plan(State(api): State<Api>) -> Result<Answer<Value>, Problem> {
+    let plan = api
+        .control
+        .ask(|reply| ControlRequest::Plan { reply })
+        .await?;
+    plan.map(Answer).map_err(invalid)
+}
+
+fn invalid(problems: Vec<String>) -> Problem {
+    let detail = format!(
+        "nothing was drained; correct the configuration: {}",
+        problems.join("; ")
+    );
+    Problem::new(Kind::INVALID_CONFIG, detail).fact("problems", problems)
+}
+
 /// Drains, then stops.
 #[utoipa::path(
     post,
@@ -154,13 +181,7 @@ fn planned(planned: Planned) -> PlannedAnswer {
             let body = PlannedBody { generation, plan };
             Ok((StatusCode::ACCEPTED, Answer(body)))
         }
-        Planned::Invalid { problems } => {
-            let detail = format!(
-                "nothing was drained; correct the configuration: {}",
-                problems.join("; ")
-            );
-            Err(Problem::new(Kind::INVALID_CONFIG, detail).fact("problems", problems))
-        }
+        Planned::Invalid { problems } => Err(invalid(problems)),
         Planned::Stopping => {
             let detail = "the daemon is about to stop for good";
             Err(Problem::new(Kind::NOT_READY, detail))

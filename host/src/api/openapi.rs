@@ -29,6 +29,7 @@ use crate::domain::{Delta, Event};
         daemon::restarts,
         daemon::restart_record,
         daemon::restart,
+        daemon::plan,
         daemon::drain,
         daemon::healthz,
         daemon::readyz,

@@ -85,9 +85,17 @@ pub(super) fn life(
         }
     };
     let new = record(last.generation.next(), Cause::Crash, &trigger, version, now);
-    let abandoned = (last.status == RestartStatus::Running).then(|| RestartRecord {
-        status: RestartStatus::Refused,
-        reason: Some("a crash came before its end".to_owned()),
+    let end = match last.status {
+        RestartStatus::Running => Some((RestartStatus::Refused, "a crash came before its end")),
+        RestartStatus::Probation => Some((
+            RestartStatus::Completed,
+            "a crash came within its probation",
+        )),
+        _ => None,
+    };
+    let abandoned = end.map(|(status, reason)| RestartRecord {
+        status,
+        reason: Some(reason.to_owned()),
         ..last
     });
     Life {

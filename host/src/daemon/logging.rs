@@ -1,5 +1,9 @@
 //! The operator's log: lines on standard error.
 
+use std::io::IsTerminal as _;
+
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, LogLevel};
@@ -19,6 +23,7 @@ pub(super) fn start(level: LogLevel, format: LogFormat) {
         .unwrap_or_else(|_| EnvFilter::new(format!("abide={level}")));
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter);
     // A second start in one process keeps the first.
     let _ = match format {

@@ -134,7 +134,10 @@ impl Daemon {
                     (Asked::Operator, what) if what.is_empty() => {
                         (Cause::Operator, "an operator asked for it".to_owned())
                     }
-                    (_, what) => (Cause::Config, what),
+                    (Asked::Operator, what) => {
+                        (Cause::Operator, format!("an operator asked for it; {what}"))
+                    }
+                    (Asked::Watch | Asked::Signal, what) => (Cause::Config, what),
                 };
                 let record = RestartRecord {
                     config_from: Some(self.config.digest),
@@ -155,6 +158,23 @@ impl Daemon {
                 }))
             }
         }
+    }
+
+    /// What a look at the file would lead to, if nothing is under way.
+    pub(super) fn planned(&self) -> Result<serde_json::Value, Vec<String>> {
+        let seen = Observed::now(&self.config.file, &self.config.files());
+        let seen = seen.map_err(|error| {
+            vec![format!(
+                "{}: cannot be read ({error})",
+                self.config.file.display()
+            )]
+        })?;
+        let config = Config::validate(&seen.bytes, &self.config.file, &self.env)
+            .map_err(|error| vec![error.to_string()])?;
+        let plan = crate::config::plan(&self.config, &config, &seen.changed_since(&self.loaded));
+        let mut told = told(&plan);
+        told["on_config_change"] = serde_json::json!(self.config.daemon.on_config_change);
+        Ok(told)
     }
 
     fn refuse(&mut self, lines: Vec<String>) {
@@ -379,6 +399,11 @@ impl Daemon {
             }
         }
         self.registry.leave().await;
+        if self.record.status == RestartStatus::Probation {
+            // It served to its planned end.
+            self.record.status = RestartStatus::Completed;
+            self.put_down(&self.record).await;
+        }
         record.drain.held = self.registry.held();
         self.put_down(&record).await;
         let store = self.store.clone();

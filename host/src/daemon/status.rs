@@ -99,6 +99,9 @@ impl Daemon {
                 let planned = self.restart_asked().await;
                 let _ = reply.send(planned);
             }
+            ControlRequest::Plan { reply } => {
+                let _ = reply.send(self.planned());
+            }
             ControlRequest::Drain { reply } => {
                 let generation = self.begin_stop("an operator asked for a drain").await;
                 let plan = serde_json::Value::Null;

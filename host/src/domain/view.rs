@@ -78,6 +78,10 @@ impl Session {
 impl SessionView {
     /// The view of a session of which `queued` messages wait.
     pub fn of(id: SessionId, identity: &Identity, progress: &Progress, queued: u64) -> Self {
+        let (held, running) = match &progress.fault {
+            Some(_) => (progress.open.as_ref(), None),
+            None => (None, progress.open.as_ref()),
+        };
         let reason = progress.fault.as_ref().map(|fault| {
             let (code, action) = match fault.code {
                 FaultCode::KillsWorker => ("kills_worker", "resume, or cancel to give the turn up"),
@@ -99,12 +103,13 @@ impl SessionView {
             reason,
             turns: progress.turns,
             cursor: progress.next.cursor,
-            queued,
+            // What a fault holds up waits, though its turn has begun.
+            queued: queued + u64::from(held.is_some()),
             dead: progress.dead_letters,
             timers: progress.timers.len() as u64,
             created_at: identity.created_at,
             last_turn_at: progress.last_commit,
-            running: progress.open.as_ref().map(|open| RunningTurn {
+            running: running.map(|open| RunningTurn {
                 turn: open.begun.turn,
                 attempt: open.begun.attempt,
                 since: open.begun.now,

@@ -27,7 +27,7 @@ mod commands;
 mod commit;
 mod end;
 
-use begin::Running;
+use begin::{Ended, Running};
 use commit::{Batch, LazyCommit};
 
 /// Requests that are decided and synced together.
@@ -211,11 +211,12 @@ impl Driver {
 
     /// Ends the running turn where it stands. Its `Begun` stays: the next worker begins it again.
     async fn cut(&mut self) {
-        let Some(running) = self.running.take() else {
+        let Some(mut running) = self.running.take() else {
             return;
         };
         match running.abort().await {
-            Some(ended) => self.end(ended).await,
+            Some(result) => self.end(Ended { running, result }).await,
+            // Counted before it is let go: a drain that finds no turn running reads the count.
             None => {
                 self.shared.turns.cut.fetch_add(1, Ordering::SeqCst);
             }

@@ -308,10 +308,17 @@ impl Writer<'_> {
     #[cfg(test)]
     fn sabotaged<'a>(&self, ops: impl Iterator<Item = &'a Op>) -> Option<StoreError> {
         use super::handle::Sabotage;
-        let sabotage = self.core.sabotage.lock().unwrap().pop()?;
+        let mut wanted = self
+            .core
+            .sabotage
+            .lock()
+            .expect("no test panics while it holds it");
+        let sabotage = wanted.pop()?;
         if sabotage == Sabotage::After {
             let written = self.core.read(|db| Ok(db.write(ops)));
-            written.unwrap().unwrap();
+            written
+                .expect("the test's store is open")
+                .expect("the test's disk has room");
         }
         Some(StoreError::Write {
             reason: "a test wants it".to_owned(),

@@ -44,16 +44,10 @@ impl Running {
         &self.begun
     }
 
-    /// Cuts it; unless it has just ended by itself.
-    pub(super) async fn abort(mut self) -> Option<Ended> {
+    /// Cuts it; gives its result if it has just ended by itself.
+    pub(super) async fn abort(&mut self) -> Option<Result<Product, GuestFailure>> {
         self.task.abort();
-        match (&mut self.task).await {
-            Ok(result) => Some(Ended {
-                running: self,
-                result,
-            }),
-            Err(_) => None,
-        }
+        (&mut self.task).await.ok()
     }
 }
 

@@ -237,7 +237,7 @@ impl Driver {
         for record in records {
             if matches!(&record, Record::Ended(ended) if matches!(ended.end, TurnEnd::Failed(_))) {
                 // The guest must not outlive its turn's end.
-                if let Some(running) = self.running.take() {
+                if let Some(mut running) = self.running.take() {
                     running.abort().await;
                 }
             }

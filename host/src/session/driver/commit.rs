@@ -176,7 +176,7 @@ impl Driver {
     async fn store_failed(&mut self, error: &StoreError) {
         tracing::error!(session = %self.id, %error, "the store took no write; nothing is acknowledged");
         metrics::counter!("abide_store_write_failures_total").increment(1);
-        if let Some(running) = self.running.take() {
+        if let Some(mut running) = self.running.take() {
             running.abort().await;
         }
         self.paused_until = Some(Instant::now() + STORE_PAUSE);
