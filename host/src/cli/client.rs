@@ -111,13 +111,8 @@ pub(crate) struct Problem {
 
 impl Problem {
     fn text(&self) -> String {
-        let mut text = match &self.detail {
-            Some(detail) if self.title.is_empty() || detail.starts_with(&self.title) => {
-                detail.clone()
-            }
-            Some(detail) => format!("{}: {detail}", self.title),
-            None => self.title.clone(),
-        };
+        // The title names the kind; the detail says all of it about this case.
+        let mut text = self.detail.clone().unwrap_or_else(|| self.title.clone());
         if let Some(remedy) = &self.remedy {
             text.push_str("; ");
             text.push_str(remedy);
@@ -271,10 +266,10 @@ fn problem(status: StatusCode, body: &[u8]) -> Problem {
         },
         None => {
             let text = super::text::brief(&String::from_utf8_lossy(body), FOREIGN_BODY_CHARS);
+            let colon = if text.is_empty() { "" } else { ": " };
             Problem {
-                title: format!("the daemon answered {status}"),
+                title: format!("the daemon answered {status}{colon}{text}"),
                 status: status.as_u16(),
-                detail: Some(text).filter(|text| !text.is_empty()),
                 ..Problem::default()
             }
         }
@@ -307,10 +302,7 @@ mod tests {
     fn problems_name_reason_and_remedy() {
         let body = br#"{"type":"urn:x","title":"Inbox full","status":429,"detail":"64 messages wait","remedy":"send later"}"#;
         let problem = problem(StatusCode::TOO_MANY_REQUESTS, body);
-        assert_eq!(
-            problem.to_string(),
-            "Inbox full: 64 messages wait; send later"
-        );
+        assert_eq!(problem.to_string(), "64 messages wait; send later");
         assert_eq!(problem.kind, "urn:x");
     }
 

@@ -89,9 +89,10 @@ async fn watch(
     loop {
         match look(client, generation).await {
             Ok((daemon, record)) => {
-                progress.tell(&phase(&daemon, &record, UnixMillis::now()));
                 match record.status {
-                    RestartStatus::Running | RestartStatus::Probation => {}
+                    RestartStatus::Running | RestartStatus::Probation => {
+                        progress.tell(&phase(&daemon, &record, UnixMillis::now()));
+                    }
                     // The record says so just before the last worker goes.
                     RestartStatus::Stopped if daemon.generation < generation => {}
                     _ => return Ok(End::Record(Box::new(record))),

@@ -8,13 +8,16 @@ use tokio::sync::mpsc;
 
 use super::super::calls::{Backoff, Streamed};
 use super::super::client::{Client, ClientError};
-use super::view::Item;
+use super::view::{Absence, Item};
 use crate::domain::SessionId;
 
 /// Items that wait to be shown; the connection is read no faster than that.
 const ITEMS_MAX: usize = 256;
 /// An absence shorter than this is not worth a line.
 const UNNOTICED: Duration = Duration::from_secs(1);
+
+/// How often the daemon is asked what an absence was.
+const ASKED_MAX: u32 = 3;
 
 /// What the follower brings: items, and in the end why there are no more.
 pub(crate) type Items = mpsc::Receiver<Result<Item, ClientError>>;
@@ -68,8 +71,8 @@ impl Follower {
         };
         let mut stream = pin!(stream);
         if away {
-            let restart = self.restart_since().await;
-            self.bring(Item::Back(restart)).await?;
+            let absence = self.absence().await;
+            self.bring(Item::Back(absence)).await?;
         }
         while let Some(item) = stream.next().await {
             match item {
@@ -137,15 +140,24 @@ impl Follower {
         }
     }
 
-    /// The restart that the connection's loss came from, if it was one.
-    async fn restart_since(&mut self) -> Option<Box<crate::domain::RestartRecord>> {
-        // An error here only costs the line that explains the absence.
-        let daemon = self.client.daemon().await.ok()?;
-        if daemon.generation == self.generation {
-            return None;
+    /// What the connection's loss came from.
+    async fn absence(&mut self) -> Absence {
+        let mut backoff = Backoff::new();
+        for _ in 0..ASKED_MAX {
+            match self.client.daemon().await {
+                Ok(daemon) if daemon.generation == self.generation => return Absence::Connection,
+                Ok(daemon) => {
+                    self.generation = daemon.generation;
+                    // The latest record may be that of a restart after this one, or not there yet.
+                    let record = self.client.restart(daemon.generation).await;
+                    return Absence::Restart(record.ok().map(|record| record.cause));
+                }
+                Err(error) if error.is_passing() => backoff.pause().await,
+                Err(_) => break,
+            }
         }
-        self.generation = daemon.generation;
-        daemon.restart.map(Box::new)
+        // Not known: that costs only the line that explains the absence.
+        Absence::Connection
     }
 
     async fn bring(&self, item: Item) -> Result<(), Gone> {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::super::out::Tone;
 use super::super::text::{brief, clean};
-use crate::domain::{Cause, Delta, Event, EventBody, MessageId, RestartRecord, Role, TurnStatus};
+use crate::domain::{Cause, Delta, Event, EventBody, MessageId, Role, TurnStatus};
 
 /// The longest JSON of a custom event that is shown.
 const CUSTOM_CHARS: usize = 200;
@@ -23,10 +23,19 @@ pub(crate) enum Item {
     Delta(Delta),
     /// The connection is gone and could not be had back at once.
     Lost,
-    /// The connection is back; over a restart, if there was one.
-    Back(Option<Box<RestartRecord>>),
+    /// The connection is back.
+    Back(Absence),
     /// Events up to that cursor are gone.
     Trimmed(u64),
+}
+
+/// What a connection was lost over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// Itself alone.
+    Connection,
+    /// A restart, with its cause where it is known.
+    Restart(Option<Cause>),
 }
 
 /// What is to be shown.
@@ -118,16 +127,19 @@ impl ChatView {
                 self.lost = true;
                 pieces.push(aside("the connection is lost; trying again"));
             }
-            Item::Back(restart) => {
+            Item::Back(absence) => {
                 self.interrupt(&mut pieces);
                 let lost = std::mem::take(&mut self.lost);
-                if let Some(restart) = restart {
-                    pieces.push(aside(&format!(
-                        "the daemon restarted ({}); resumed where we were",
-                        why(restart.cause)
-                    )));
-                } else if lost {
-                    pieces.push(aside("connected again; resumed where we were"));
+                match absence {
+                    Absence::Restart(cause) => {
+                        let why = cause.map_or(String::new(), |cause| format!(" ({})", why(cause)));
+                        let text = format!("the daemon restarted{why}; resumed where we were");
+                        pieces.push(aside(&text));
+                    }
+                    Absence::Connection if lost => {
+                        pieces.push(aside("connected again; resumed where we were"));
+                    }
+                    Absence::Connection => {}
                 }
             }
             Item::Trimmed(oldest) => {

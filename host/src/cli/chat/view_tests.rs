@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{Generation, UnixMillis};
+use crate::domain::UnixMillis;
 
 fn view() -> ChatView {
     let mut view = ChatView::new("s", 0);
@@ -91,7 +91,7 @@ fn an_answer_that_was_not_streamed_is_a_line() {
 fn a_new_attempt_voids_the_old_draft() {
     let items = [
         delta(1, 1, "Goo"),
-        Item::Back(None),
+        Item::Back(Absence::Connection),
         delta(1, 1, "late"),
         delta(2, 1, "Hello"),
         delta(1, 1, "later still"),
@@ -108,7 +108,7 @@ fn a_draft_that_was_not_the_answer_is_called_void() {
     let items = [
         delta(1, 1, "Goo"),
         Item::Lost,
-        Item::Back(None),
+        Item::Back(Absence::Connection),
         says(2, Role::Assistant, "Hello"),
     ];
     assert_eq!(
@@ -122,7 +122,7 @@ fn a_draft_that_was_not_the_answer_is_called_void() {
 fn after_a_gap_only_the_rest_is_shown() {
     let items = [
         delta(1, 1, "Good "),
-        Item::Back(None),
+        Item::Back(Absence::Connection),
         delta(1, 1, "ning"),
         says(2, Role::Assistant, "Good morning"),
     ];
@@ -191,14 +191,11 @@ fn a_failure_names_reason_and_remedy() {
 
 #[test]
 fn a_restart_is_one_line() {
-    let record: RestartRecord = serde_json::from_value(serde_json::json!({
-        "generation": 2, "cause": "config", "trigger": "t", "status": "completed",
-        "at": "2026-01-01T00:00:00Z", "config_from": null, "config_to": null,
-    }))
-    .expect("a restart record");
-    assert_eq!(record.generation, Generation(2));
     assert_eq!(
-        shown(&mut view(), &[Item::Back(Some(Box::new(record)))]),
+        shown(
+            &mut view(),
+            &[Item::Back(Absence::Restart(Some(Cause::Config)))]
+        ),
         "— the daemon restarted (configuration change); resumed where we were —|"
     );
 }
