@@ -112,7 +112,11 @@ pub(crate) struct Problem {
 impl Problem {
     fn text(&self) -> String {
         let mut text = match &self.detail {
-            Some(detail) if self.title.is_empty() || detail.starts_with(&self.title) => {
+            Some(detail)
+                if detail
+                    .to_lowercase()
+                    .starts_with(&self.title.to_lowercase()) =>
+            {
                 detail.clone()
             }
             Some(detail) => format!("{}: {detail}", self.title),
