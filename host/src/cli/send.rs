@@ -42,9 +42,7 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
     let (accepted, raw) = client
         .message(&args.id, &text, &key, args.wait, |lost| {
             if !std::mem::replace(&mut told, true) {
-                note(format!(
-                    "{lost} (this goes on trying, under the same key)"
-                ));
+                note(format!("{lost} (this goes on trying, under the same key)"));
             }
         })
         .await?;
