@@ -152,7 +152,9 @@ fn verdict(plan: &Plan) -> &'static str {
         (Some("hot"), Some("restart")) | (Some("restart"), _) => {
             "the daemon restarts; sessions go on where they are"
         }
-        (Some("hot"), _) => "applied at once",
+        (Some("hot"), _) => {
+            "the daemon restarts (this version applies nothing without one); sessions go on"
+        }
         _ => "refused; what runs goes on",
     }
 }
@@ -174,7 +176,7 @@ mod tests {
         for (named, rule, says) in [
             (json!("nothing"), "ignore", "no change"),
             (json!("restart"), "auto", "restarts"),
-            (json!("hot"), "auto", "at once"),
+            (json!("hot"), "auto", "restarts"),
             (json!("hot"), "restart", "restarts"),
             (json!("restart"), "ignore", "by itself"),
             (json!({ "refused": [] }), "auto", "refused"),

@@ -39,9 +39,12 @@ pub(crate) async fn run(global: &Global, args: Operate, goal: Goal) -> Result<bo
         if args.json.json {
             out.json(&json!({ "generation": generation }))?;
         } else {
-            out.line(format!(
-                "accepted; `abide restarts {generation}` tells how it goes"
-            ))?;
+            out.line(match goal {
+                Goal::Stop => "accepted; the daemon stops once its turns have ended".to_owned(),
+                Goal::Restart => {
+                    format!("accepted; `abide restarts {generation}` tells how it goes")
+                }
+            })?;
         }
         return Ok(true);
     }
@@ -103,7 +106,10 @@ async fn watch(
                 return Ok(End::Stopped(known));
             }
             // The switch itself: the next look meets the successor.
-            Err(error) if error.is_passing() => progress.tell("handing over"),
+            Err(error) if error.is_passing() => progress.tell(match goal {
+                Goal::Stop => "stopping",
+                Goal::Restart => "handing over",
+            }),
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(LOOK_EVERY).await;

@@ -87,6 +87,7 @@ pub(crate) fn tone(status: RestartStatus) -> Tone {
 fn pause(record: &RestartRecord) -> String {
     match record.status {
         RestartStatus::Running | RestartStatus::Refused | RestartStatus::Stopped => String::new(),
+        _ if record.handover_at.is_none() => String::new(),
         _ => duration(record.phases.pause_ms),
     }
 }
@@ -180,9 +181,11 @@ pub(crate) fn facts(record: &RestartRecord, now: UnixMillis) -> Vec<(&'static st
             duration(phases.relaunch_ms)
         ),
     ));
-    facts.push((
-        "pause",
-        format!("{} for clients", duration(phases.pause_ms)),
-    ));
+    if record.handover_at.is_some() {
+        facts.push((
+            "pause",
+            format!("{} for clients", duration(phases.pause_ms)),
+        ));
+    }
     facts
 }

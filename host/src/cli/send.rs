@@ -11,6 +11,7 @@ use super::client::Client;
 use super::error::CliError;
 use super::out::{Out, note};
 use super::target;
+use super::text::clean;
 use super::wire::Outcome;
 use crate::domain::EventBody;
 
@@ -41,9 +42,7 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
     let (accepted, raw) = client
         .message(&args.id, &text, &key, args.wait, |lost| {
             if !std::mem::replace(&mut told, true) {
-                note(format!(
-                    "{lost} (done for you: it is sent again under the same key)"
-                ));
+                note(format!("{lost} (this goes on trying, under the same key)"));
             }
         })
         .await?;
@@ -81,6 +80,17 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
                 accepted.message,
                 humantime::format_duration(waited)
             ));
+            // A faulted session does not answer until somebody acts: say so, and what to do.
+            if let Ok(view) = client.session(id).await
+                && let Some(reason) = view.reason
+            {
+                note(format!(
+                    "{id} is {}: {} → {}",
+                    view.state.as_str(),
+                    clean(&reason.text),
+                    clean(&reason.action)
+                ));
+            }
             Ok(false)
         }
     }

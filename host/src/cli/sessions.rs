@@ -21,6 +21,8 @@ const PAGE: u32 = 500;
 const LAST_EVENTS: u32 = 10;
 /// The longest text of an event, a reason or a dead letter in a table.
 const TEXT_CHARS: usize = 100;
+/// The longest reason of a dead letter: its end is what tells the remedy.
+const REASON_CHARS: usize = 1000;
 
 /// Runs the command.
 pub(crate) async fn run(global: &Global, command: Sessions) -> Result<(), CliError> {
@@ -223,7 +225,7 @@ fn letter_row(letter: &DeadLetter, now: UnixMillis) -> Vec<Cell> {
         letter.message.id.as_str().into(),
         ago(letter.at, now).into(),
         brief(&letter.message.text, TEXT_CHARS).into(),
-        Cell::toned(brief(&letter.reason.text, TEXT_CHARS), Tone::Bad),
+        Cell::toned(brief(&letter.reason.text, REASON_CHARS), Tone::Bad),
     ]
 }
 

@@ -146,6 +146,7 @@ fn verdict(restart: &RestartRecord, now: UnixMillis) -> Cell {
         brief(&restart.trigger, 60)
     );
     match restart.status {
+        RestartStatus::Completed | RestartStatus::Probation if restart.handover_at.is_none() => {}
         RestartStatus::Completed | RestartStatus::Probation => text.push_str(&format!(
             "; pause {}, waited for {}, cut {}, held {}",
             duration(restart.phases.pause_ms),

@@ -42,7 +42,9 @@ pub(super) fn life(
     );
     if let Some(mut record) = planned {
         if let StartCause::Crash { detail, .. } = cause {
-            record.reason = Some(format!("the worker before died while it drained: {detail}"));
+            record.reason = Some(format!(
+                "the worker before this one {detail} while it drained"
+            ));
         }
         upgrade(&mut record, last.as_ref(), version);
         return Life {
@@ -78,7 +80,7 @@ pub(super) fn life(
         };
     }
     let trigger = match cause {
-        StartCause::Crash { detail, .. } => format!("the worker died: {detail}"),
+        StartCause::Crash { detail, .. } => format!("the worker {detail}"),
         StartCause::First | StartCause::Planned => {
             "the daemon was started after an end without a stop (a crash, or the power failed)"
                 .to_owned()

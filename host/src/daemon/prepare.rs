@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -95,7 +96,11 @@ pub(super) fn prepare(
     let digests = seen.map(|(file, bytes)| (file, bytes.as_deref().map(Digest::of)));
     let loaded = Observed::with(config_bytes, digests.collect());
     let data_dir = config.daemon.data_dir.clone();
-    std::fs::create_dir_all(&data_dir).map_err(|source| Unprepared::DataDir {
+    let private = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&data_dir);
+    private.map_err(|source| Unprepared::DataDir {
         path: data_dir.clone(),
         source,
     })?;

@@ -20,6 +20,9 @@ use super::state::{Daemon, Goal, Phase, Planned, VERSION, keep, sealed};
 /// first bytes of a request.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// How long sessions may take to see that the worker leaves.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// An accepted restart.
 pub(super) struct Accepted {
     pub(super) generation: Generation,
@@ -54,7 +57,13 @@ impl Daemon {
                 .collect::<Vec<_>>();
             if files.iter().any(|file| !seen.others.contains_key(file)) {
                 match Observed::now(&self.config.file, &files) {
-                    Ok(known) => watch.rearm(known),
+                    Ok(known) => {
+                        // What has been seen is what is compared with, or an edit made since
+                        // would count as known.
+                        let mut others = known.others;
+                        others.extend(seen.others.clone());
+                        watch.rearm(Observed::with(seen.bytes.clone(), others));
+                    }
                     Err(error) => tracing::warn!(%error, "the configuration file went again"),
                 }
             }
@@ -99,11 +108,18 @@ impl Daemon {
             Phase::Draining { goal, .. } => Some(goal.generation()),
         };
         if let Some(generation) = under_way {
-            // Its successor looks at the file as soon as it serves.
+            // Its successor looks at the file as soon as it serves; if there is none, we do.
+            self.missed = Some((asked, seen.clone()));
             return Ok(Some(Accepted {
                 generation,
                 plan: serde_json::Value::Null,
             }));
+        }
+        if asked == Asked::Watch && self.shunned == Some(seen.config) {
+            let text = "the worker died when it began to serve this configuration; correct it, or \
+                        `abide restart` to try it again";
+            self.refuse(vec![text.to_owned()]);
+            return Err(vec![text.to_owned()]);
         }
         // A store that cannot tell lets no plugin go.
         let sessions = |plugin: &str| self.registry.sessions_of(plugin).unwrap_or(u64::MAX);
@@ -211,10 +227,10 @@ impl Daemon {
             .send(FromWorker::Replace(replace))
             .map_err(|error| told(error.to_string()))?;
         self.last_error = None;
-        self.phase = Phase::Preparing(Planned {
+        self.phase = Phase::Preparing(Box::new(Planned {
             record,
             accepted: Instant::now(),
-        });
+        }));
         Ok(())
     }
 
@@ -228,16 +244,19 @@ impl Daemon {
                 ..
             } if planned.record.generation == generation => {
                 task.abort();
+                // Ended for sure, so that it cannot close the gate behind us.
+                let _ = task.await;
                 self.registry.undrain();
-                *planned
+                planned
             }
             other => return self.phase = other,
         };
         self.refuse(vec![reason.clone()]);
         self.refused(planned, reason).await;
+        self.look_at_missed().await;
     }
 
-    async fn refused(&self, planned: Planned, reason: String) {
+    async fn refused(&self, planned: Box<Planned>, reason: String) {
         let status = RestartStatus::Refused;
         self.put_down(&RestartRecord {
             status,
@@ -245,6 +264,14 @@ impl Daemon {
             ..planned.record
         })
         .await;
+    }
+
+    /// What was seen while a restart was under way that came to nothing.
+    async fn look_at_missed(&mut self) {
+        if let Some((asked, seen)) = self.missed.take() {
+            // Refusals have been logged, and stand in the status.
+            let _ = self.consider(asked, &seen).await;
+        }
     }
 
     /// The successor is ready: no turn begins from here on.
@@ -256,7 +283,7 @@ impl Daemon {
         planned.record.phases.standby_ms = planned.accepted.elapsed().as_millis() as u64;
         // What is active is put down before the wait: a service manager may kill us during it.
         match self.witness(&mut planned.record).await {
-            Ok(active) => self.begin_drain(Goal::HandOver(Box::new(planned)), active),
+            Ok(active) => self.begin_drain(Goal::HandOver(planned), active),
             Err(reason) => {
                 // Nothing was drained yet, and nothing shall be that cannot be put down.
                 let reason = format!("the drain cannot be put down: {reason}");
@@ -264,6 +291,7 @@ impl Daemon {
                 let _ = self.link.send(FromWorker::CancelReplace);
                 self.refuse(vec![reason.clone()]);
                 self.refused(planned, reason).await;
+                self.look_at_missed().await;
             }
         }
     }
@@ -311,7 +339,7 @@ impl Daemon {
                 goal: Goal::HandOver(planned),
                 task,
                 since,
-            } => (Some(*planned), Some((task, since))),
+            } => (Some(planned), Some((task, since))),
             Phase::Draining {
                 goal: Goal::Stop(generation),
                 task,
@@ -397,7 +425,7 @@ impl Daemon {
                 }
             }
         }
-        self.registry.leave().await;
+        self.registry.leave(LEAVE_PATIENCE).await;
         if self.record.status == RestartStatus::Probation {
             // It served to its planned end.
             self.record.status = RestartStatus::Completed;

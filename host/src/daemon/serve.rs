@@ -19,14 +19,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
-use crate::api::{
-    Api, ApiLimits, ConfigStatus, Control, ControlRequest, DaemonStatus, PluginStatus,
-};
-use crate::config::{Config, Env, Observed, Timing, Watch};
+use crate::api::{Api, ApiLimits, ConfigStatus, Control, ControlRequest, PluginStatus};
+use crate::config::{Observed, Timing, Watch};
 use crate::domain::{Generation, RelaunchReport, RestartRecord, RestartStatus, UnixMillis};
 use crate::session::{Drained, Registry, Settings};
-use crate::store::Store;
-use crate::supervisor::{Connection, FromWorker, Link, Serving, ToWorker};
+use crate::supervisor::{Connection, FromWorker, Serving, ToWorker};
 
 use super::prepare::Prepared;
 use super::state::{Daemon, Fixed, Phase, sealed};
@@ -34,8 +31,8 @@ use super::worker::Worker;
 
 /// How often counts are told and bookkeeping is done when nothing happens.
 const TICK: Duration = Duration::from_millis(250);
-/// How often sessions that were active long ago are forgotten as such.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// How often sessions that were active long ago are forgotten as such, and metrics are summed up.
+const UPKEEP_EVERY: Duration = Duration::from_secs(10);
 /// What the loop wakes up for.
 enum Woken {
     Order(Option<ToWorker>),
@@ -88,6 +85,11 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
             })
             .collect(),
     };
+    let shunned = life
+        .abandoned
+        .as_ref()
+        .filter(|record| record.status == RestartStatus::Refused)
+        .and_then(|record| record.config_to);
     let restarts = super::restart::past(&store, &life.record);
     let registry = Registry::new(
         store.clone(),
@@ -113,7 +115,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
             status: status_seen,
         },
         access,
-        metrics,
+        metrics: metrics.clone(),
         limits: ApiLimits::for_messages(config.largest_message()),
     };
     let names = listeners
@@ -139,7 +141,10 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         record: life.record,
         started: Instant::now(),
         fixed,
+        metrics,
         last_error: None,
+        missed: None,
+        shunned,
         pruned: Instant::now(),
         status,
     };
@@ -318,10 +323,11 @@ impl Daemon {
     }
 
     fn housekeeping(&mut self) {
-        if self.pruned.elapsed() < PRUNE_EVERY {
+        if self.pruned.elapsed() < UPKEEP_EVERY {
             return;
         }
         self.pruned = Instant::now();
+        self.metrics.run_upkeep();
         let window = self.config.daemon.notice_window.as_millis() as u64;
         let forgotten = UnixMillis(UnixMillis::now().0.saturating_sub(window));
         let store = self.store.clone();

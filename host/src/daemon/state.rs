@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::server::Server;
 use crate::api::{ConfigStatus, DaemonStatus, PluginStatus};
 use crate::config::{Config, Env, Observed};
-use crate::domain::{Generation, RestartRecord, UnixMillis};
+use crate::domain::{Digest, Generation, RestartRecord, UnixMillis};
 use crate::session::{Drained, Registry};
 use crate::store::Store;
 use crate::supervisor::{ConfigBytes, Link};
+
+use super::plan::Asked;
 
 /// What the operator runs.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -31,8 +34,13 @@ pub(super) struct Daemon {
     pub(super) record: RestartRecord,
     pub(super) started: Instant,
     pub(super) fixed: Fixed,
+    pub(super) metrics: PrometheusHandle,
     /// Why the file on the disk is not what runs.
     pub(super) last_error: Option<String>,
+    /// A change that was seen while a restart was under way, and who asked.
+    pub(super) missed: Option<(Asked, Observed)>,
+    /// A configuration that a worker died of before it served: not tried again by itself.
+    pub(super) shunned: Option<Digest>,
     /// When the list of active sessions was last pruned.
     pub(super) pruned: Instant,
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
@@ -41,7 +49,7 @@ pub(super) struct Daemon {
 pub(super) enum Phase {
     Serving,
     /// A standby gets ready; nothing has changed yet.
-    Preparing(Planned),
+    Preparing(Box<Planned>),
     Draining {
         goal: Goal,
         task: JoinHandle<Drained>,

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::api::{
-    ConfigStatus, ControlRequest, DaemonState, DaemonStatus, DrainStatus, Planned, PluginStatus,
-};
+use crate::api::{ControlRequest, DaemonState, DaemonStatus, DrainStatus, Planned};
 use crate::domain::{Generation, Refusal, RestartRecord, UnixMillis};
 use crate::store::StoreError;
 

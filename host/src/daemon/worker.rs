@@ -11,7 +11,7 @@ use crate::config::{Config, Env, process_env};
 use crate::domain::{Generation, RestartStatus, UnixMillis};
 use crate::store::{Store, StoreOptions};
 use crate::supervisor::{
-    self, ConfigBytes, Connection, FromWorker, Link, LinkError, Mode, Start, StartCause, ToWorker,
+    self, Connection, FromWorker, Link, LinkError, Mode, Start, StartCause, ToWorker,
 };
 
 use super::generation::{self, Life};

@@ -40,6 +40,9 @@ pub enum EventBody {
         status: TurnStatus,
         /// The message that the turn consumes.
         message: MessageId,
+        /// Further messages that it took from the inbox while it ran.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        received: Vec<MessageId>,
         /// Why it failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,

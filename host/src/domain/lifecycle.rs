@@ -167,7 +167,11 @@ impl Session {
                     message,
                     begun.attempt + 1,
                     begun.deaths,
-                    begun.component,
+                    if open.anew {
+                        with.component
+                    } else {
+                        begun.component
+                    },
                 )
             }
             None => {

@@ -356,6 +356,7 @@ impl Record {
                 let body = EventBody::Turn {
                     status: TurnStatus::Started,
                     message: begun.message.clone(),
+                    received: Vec::new(),
                     reason: None,
                 };
                 (Some(begun.turn), begun.now, vec![body])
@@ -384,9 +385,12 @@ impl Record {
 impl Ended {
     fn bodies(&self, before: u64) -> Vec<EventBody> {
         let mut bodies = Vec::new();
-        let (status, reason) = match &self.end {
+        let (status, received, reason) = match &self.end {
             TurnEnd::Completed {
-                notice, outputs, ..
+                notice,
+                outputs,
+                received,
+                ..
             } => {
                 bodies.extend(notice.as_ref().map(|notice| EventBody::Notice {
                     cause: notice.cause,
@@ -395,13 +399,16 @@ impl Ended {
                 }));
                 let before = before + bodies.len() as u64;
                 bodies.extend(said(outputs, before));
-                (TurnStatus::Completed, None)
+                (TurnStatus::Completed, received.clone(), None)
             }
-            TurnEnd::Failed(failure) => (TurnStatus::Failed, Some(failure.text.clone())),
+            TurnEnd::Failed(failure) => {
+                (TurnStatus::Failed, Vec::new(), Some(failure.text.clone()))
+            }
         };
         bodies.push(EventBody::Turn {
             status,
             message: self.message.clone(),
+            received,
             reason,
         });
         bodies

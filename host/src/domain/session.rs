@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Begun, Digest, Fault, Generation, MessageId, Notice, Record, Role, Timer, TimerOp, TurnEnd,
-    UnixMillis,
+    Begun, Digest, Fault, FaultCode, Generation, MessageId, Notice, Record, Role, Timer, TimerOp,
+    TurnEnd, UnixMillis,
 };
 
 /// Where a record stands in its session's log: behind `cursor` events, as number `seq`. Both only
@@ -94,6 +94,12 @@ pub struct OpenTurn {
     pub queued: Queued,
     /// How its last attempt began.
     pub begun: Begun,
+    /// Where its first attempt's record stands: what came since may steer it.
+    #[serde(default)]
+    pub since: LogPos,
+    /// Its guest could never be restored: the next attempt may use another component.
+    #[serde(default)]
+    pub anew: bool,
 }
 
 /// A message in the inbox; its text stays in the log.
@@ -177,15 +183,17 @@ impl Session {
                 });
             }
             Record::Begun(begun) => {
-                let queued = match progress.open.take() {
-                    Some(open) => Some(open.queued),
-                    None => self.take_queued(&begun.message),
+                let (queued, since) = match progress.open.take() {
+                    Some(open) => (Some(open.queued), open.since),
+                    None => (self.take_queued(&begun.message), at),
                 };
                 let progress = &mut self.progress;
                 progress.last_turn = progress.last_turn.max(begun.turn);
                 progress.open = queued.map(|queued| OpenTurn {
                     queued,
                     begun: begun.clone(),
+                    since,
+                    anew: false,
                 });
             }
             Record::Ended(ended) => {
@@ -223,9 +231,11 @@ impl Session {
             Record::Relabelled(relabelled) => self.identity.labels = relabelled.labels.clone(),
             Record::Faulted(faulted) => progress.fault = Some(faulted.fault.clone()),
             Record::Resumed(_) => {
-                progress.fault = None;
+                let fault = progress.fault.take().map(|fault| fault.code);
+                let never_ran = matches!(fault, Some(FaultCode::Restore | FaultCode::Plugin));
                 if let Some(open) = &mut progress.open {
                     open.begun.deaths = 0;
+                    open.anew |= never_ran;
                 }
             }
             Record::Discarded(discarded) => {
@@ -301,7 +311,7 @@ impl Session {
             .progress
             .open
             .as_ref()
-            .filter(|o| o.begun.generation < first.generation);
+            .filter(|o| o.begun.generation < last.generation);
         let waiting = self
             .queue
             .iter()

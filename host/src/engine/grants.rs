@@ -21,7 +21,7 @@ impl Grants {
                     Ok(())
                 }
                 None if granted.0.is_empty() => {
-                    Err(self.denied("no llm is".into(), "llm", "a provider's name"))
+                    Err(self.denied("a model provider is".into(), "llm", "a provider's name"))
                 }
                 None => Err(StepError::Invalid(
                     "the operator granted patterns of llm providers: name the one to ask".into(),

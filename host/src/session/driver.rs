@@ -21,6 +21,7 @@ use super::mailbox::{Command, Relaunched};
 use super::reads::refusal;
 use super::registry::Drivers;
 use super::shared::{Gate, Shared};
+use crate::store::StoreError;
 
 mod begin;
 mod commands;
@@ -43,6 +44,8 @@ pub(super) struct Driver {
     gate: watch::Receiver<Gate>,
     /// As the log stands, records of the batch at hand included. None: it does not exist.
     session: Option<Session>,
+    /// Why `session` is not what the store has.
+    unread: Option<Refusal>,
     running: Option<Running>,
     /// A `Begun` on its way to the disk.
     lazy: Option<LazyCommit>,
@@ -62,8 +65,8 @@ enum Woken {
     Commands,
     /// The mailbox is closed and empty.
     Left,
-    TurnEnded(begin::Ended),
-    LazySynced(Result<(), crate::store::StoreError>),
+    TurnEnded(Box<Ended>),
+    LazySynced(Result<(), StoreError>),
     Gate,
     Idle,
 }
@@ -75,7 +78,9 @@ impl Driver {
         drivers: Drivers,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        let gate = shared.gate.subscribe();
+        let mut gate = shared.gate.subscribe();
+        // The gate may have moved since somebody looked for this driver and found none.
+        gate.mark_changed();
         Self {
             id,
             shared,
@@ -83,6 +88,7 @@ impl Driver {
             commands,
             gate,
             session: None,
+            unread: None,
             running: None,
             lazy: None,
             relaunching: Vec::new(),
@@ -94,32 +100,41 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
-        let mut loaded = self.load().await;
+        self.load().await;
         let mut waiting = Vec::with_capacity(BATCH);
         loop {
             let woken = self.wake(&mut waiting).await;
             match woken {
                 Woken::Commands => {
-                    if loaded.is_err() {
-                        loaded = self.load().await;
+                    if self.unread.is_some() {
+                        self.load().await;
                     }
-                    match &loaded {
-                        Ok(()) => self.serve(&mut waiting).await,
-                        Err(refusal) => commands::refuse_all(waiting.drain(..), refusal),
+                    match &self.unread {
+                        None => self.serve(&mut waiting).await,
+                        Some(refusal) => commands::refuse_all(waiting.drain(..), refusal),
                     }
                     self.idle_since = Instant::now();
                 }
                 Woken::TurnEnded(ended) => {
-                    self.end(ended).await;
+                    self.end(*ended).await;
                     self.idle_since = Instant::now();
                 }
                 Woken::LazySynced(result) => self.lazy_synced(result).await,
                 Woken::Gate => self.gate_moved().await,
-                Woken::Idle if self.retire() => break,
-                Woken::Idle => self.idle_since = Instant::now(),
+                // Out of the map already: what stands there from now on is another driver's.
+                Woken::Idle if self.retire() => {
+                    self.shared.turns.ended.notify_waiters();
+                    return;
+                }
+                Woken::Idle => {
+                    if self.unread.is_some() {
+                        self.load().await;
+                    }
+                    self.idle_since = Instant::now();
+                }
                 Woken::Left => break,
             }
-            if loaded.is_ok() {
+            if self.unread.is_none() {
                 self.begin().await;
             }
             self.count_waiting();
@@ -140,13 +155,14 @@ impl Driver {
                 Woken::LazySynced(result)
             }
             ended = begin::ended(&mut self.running), if self.running.is_some() => {
-                Woken::TurnEnded(ended)
+                Woken::TurnEnded(Box::new(ended))
+            }
+            // Before the mailbox: a client that never pauses must not outshout a drain.
+            changed = self.gate.changed() => {
+                if changed.is_err() { Woken::Left } else { Woken::Gate }
             }
             count = self.commands.recv_many(waiting, BATCH) => {
                 if count == 0 { Woken::Left } else { Woken::Commands }
-            }
-            changed = self.gate.changed() => {
-                if changed.is_err() { Woken::Left } else { Woken::Gate }
             }
             () = tokio::time::sleep_until(idle_at), if self.running.is_none() => {
                 self.paused_until = None;
@@ -165,19 +181,35 @@ impl Driver {
         }
     }
 
-    /// Reads the session as it stands in the store.
-    async fn load(&mut self) -> Result<(), Refusal> {
-        self.session = self.shared.store.load(&self.id).map_err(refusal)?;
-        self.count_death().await;
-        Ok(())
+    /// Reads the session as it stands in the store. Until that succeeds nothing is decided, for
+    /// what is in memory may never have been written.
+    async fn load(&mut self) {
+        let (store, id) = (self.shared.store.clone(), self.id.clone());
+        // May wait for the writer, so not on a thread that serves others.
+        let loaded = tokio::task::spawn_blocking(move || store.load_to_append(&id)).await;
+        match loaded.unwrap_or(Err(StoreError::Closed)) {
+            Ok(session) => {
+                self.session = session;
+                self.unread = None;
+                self.count_death().await;
+            }
+            Err(error) => {
+                tracing::error!(session = %self.id, %error, "the session cannot be read");
+                self.paused_until = Some(Instant::now() + STORE_PAUSE);
+                self.unread = Some(refusal(error));
+            }
+        }
     }
 
     async fn serve(&mut self, waiting: &mut Vec<Command>) {
         let mut batch = Batch::default();
+        let created = self.session.is_none();
         for command in waiting.drain(..) {
             self.decide(command, &mut batch).await;
         }
-        self.commit(batch).await;
+        if self.commit(batch).await && created {
+            self.timers_may_have_changed();
+        }
     }
 
     /// Keeps the count of sessions that wait.
@@ -200,7 +232,8 @@ impl Driver {
 
     /// Whether the driver may go: nothing to do, nobody on the way, and it has left the map.
     fn retire(&mut self) -> bool {
-        let busy = self.running.is_some()
+        let busy = self.unread.is_some()
+            || self.running.is_some()
             || self.lazy.is_some()
             || !self.relaunching.is_empty()
             || self.session.as_ref().is_some_and(|s| {

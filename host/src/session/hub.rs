@@ -170,7 +170,10 @@ impl Subscription {
 
     fn read(&mut self) -> Result<(), StoreError> {
         let page = self.store.events(&self.id, self.cursor, PAGE)?;
-        self.caught_up = page.items.last().map_or(self.cursor, |e| e.cursor) >= page.last;
+        let reached = page.items.last().map_or(self.cursor, |e| e.cursor);
+        self.caught_up = reached >= page.last;
+        // A closed session's events are gone, however many it had: nothing more will come.
+        self.ended |= page.items.is_empty() && !self.caught_up;
         self.ready.extend(page.items);
         Ok(())
     }

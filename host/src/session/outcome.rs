@@ -42,8 +42,11 @@ pub(super) async fn follow(
             EventBody::Turn {
                 status,
                 message: of,
+                received,
                 reason,
-            } if of == message && *status != TurnStatus::Started => {
+            } if (of == message || received.contains(message))
+                && *status != TurnStatus::Started =>
+            {
                 output.retain(|said| said.turn == event.turn);
                 return Ok(TurnOutcome {
                     turn: event.turn.unwrap_or_default(),

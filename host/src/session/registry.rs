@@ -258,9 +258,20 @@ impl Registry {
         self.shared.handover.send_replace(Some(generation));
     }
 
-    /// Refuses everything from now on, and returns when no driver is left.
-    pub async fn leave(&self) {
+    /// Refuses everything from now on, and returns when no driver is left, or has not left within
+    /// `patience`: the store, once closed, takes nothing more from it, so it cannot acknowledge
+    /// anything either.
+    pub async fn leave(&self, patience: Duration) {
         self.shared.gate.send_replace(Gate::Leaving);
+        if tokio::time::timeout(patience, self.drivers_gone())
+            .await
+            .is_err()
+        {
+            tracing::warn!("sessions were still at work when the store closed");
+        }
+    }
+
+    async fn drivers_gone(&self) {
         while !self.drivers.is_empty() {
             let ended = self.shared.turns.ended.notified();
             if self.drivers.is_empty() {

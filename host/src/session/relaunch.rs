@@ -10,6 +10,7 @@ use crate::domain::{ActiveSession, RelaunchReport, SessionId};
 
 use super::mailbox::{Command, Relaunched};
 use super::registry::Registry;
+use super::shared::Gate;
 
 /// Sessions that come back at once.
 const AT_ONCE: usize = 64;
@@ -27,6 +28,11 @@ pub(super) async fn run(registry: &Registry, recorded: Vec<ActiveSession>) -> Re
         }
     };
     ids.extend(recorded.keys().cloned());
+    // Another component may mend what is faulted, however long ago it ran.
+    match registry.shared.store.faulted() {
+        Ok(faulted) => ids.extend(faulted),
+        Err(error) => tracing::error!(%error, "the faulted sessions cannot be read"),
+    }
     ids.sort();
     ids.dedup();
     let mut report = RelaunchReport::default();
@@ -38,7 +44,14 @@ pub(super) async fn run(registry: &Registry, recorded: Vec<ActiveSession>) -> Re
         .buffer_unordered(AT_ONCE);
     while let Some((id, returned)) = returns.next().await {
         let before = recorded.remove(&id);
-        let Some(returned) = returned else { continue };
+        let Some(returned) = returned else {
+            let leaving = *registry.shared.gate.borrow() >= Gate::Cut;
+            if before.is_some() && !leaving {
+                tracing::error!(session = %id, "the session was active and does not come back");
+                report.lesser.push(id);
+            }
+            continue;
+        };
         report.restored += u64::from(!returned.faulted);
         report.faulted += u64::from(returned.faulted);
         report.resumed_turns += u64::from(returned.resumed);

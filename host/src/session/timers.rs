@@ -55,13 +55,16 @@ async fn fire(registry: &Registry) -> bool {
     let mut sessions: Vec<SessionId> = due.into_iter().map(|(id, _)| id).collect();
     sessions.sort();
     sessions.dedup();
-    for id in sessions {
+    let wakings = sessions.into_iter().map(|id| async move {
         let (done, fired) = oneshot::channel();
         if registry.tell(&id, Command::FireTimers(done)).await.is_ok() {
             // An error means that the driver went; the next round finds the timer again.
             let _ = fired.await;
         }
-    }
+    });
+    // One session that is slow to wake holds up nobody else's timers: the next round asks again.
+    let wakings = wakings.map(|waking| tokio::time::timeout(LOOK_AGAIN, waking));
+    futures::future::join_all(wakings).await;
     let left = store.timers_due(UnixMillis::now(), 1);
     left.is_ok_and(|left| left.first() != first.as_ref())
 }

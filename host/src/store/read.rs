@@ -51,19 +51,9 @@ pub(super) struct StoredKey {
 
 impl Store {
     /// The session, if it was ever created: who it is, where it stands, what waits. A closed one
-    /// is there for ever, though its log is gone. Whoever is about to
-    /// append to a session loads it first; that also lets it go on after a failed append.
+    /// is there for ever, though its log is gone.
     pub fn load(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
-        let core = self.core();
-        if core.failed().contains(id) {
-            let (done, told) = sync_channel(1);
-            core.push(Job::Forgive {
-                id: id.clone(),
-                done,
-            })?;
-            told.recv().map_err(|_| StoreError::Closed)?;
-        }
-        core.read(|db| {
+        self.core().read(|db| {
             let Some(mut kept) = kept(db, id)? else {
                 return Ok(None);
             };
@@ -82,6 +72,26 @@ impl Store {
                         }));
                     }
                 }
+            }
+        })
+    }
+
+    /// [`Store::load`] for the one who owns the session and is about to append to it: lets it go on
+    /// after a failed append. If this fails, it still may not. May wait for the disk.
+    pub fn load_to_append(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
+        let core = self.core();
+        let failed = core.failed().contains(id);
+        if failed {
+            let (done, told) = sync_channel(1);
+            core.push(Job::Forgive {
+                id: id.clone(),
+                done,
+            })?;
+            told.recv().map_err(|_| StoreError::Closed)?;
+        }
+        self.load(id).inspect_err(|_| {
+            if failed {
+                core.failed().insert(id.clone());
             }
         })
     }

@@ -31,6 +31,7 @@ fn turn(cursor: u64, status: TurnStatus, reason: Option<&str>) -> Item {
     let body = EventBody::Turn {
         status,
         message: MessageId::at(1),
+        received: Vec::new(),
         reason: reason.map(str::to_owned),
     };
     event(cursor, Some(1), body)

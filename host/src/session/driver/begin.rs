@@ -8,16 +8,17 @@ use tokio::time::Instant;
 
 use crate::domain::{
     BeginWith, Begun, Death, Failure, FailureCode, Fault, FaultCode, Message, MessageId, Record,
-    Session, Snapshot,
+    Snapshot,
 };
 use crate::engine::{Component, Context, GuestFailure, Job, Product};
 
-use super::Driver;
 use super::commit::Batch;
+use super::{Driver, STORE_PAUSE};
 use crate::session::mailbox::Relaunched;
 use crate::session::plugins::Plugin;
 use crate::session::shared::{Gate, RunningGuard};
 use crate::session::turn::Turn;
+use crate::store::StoreError;
 
 /// A turn that runs now.
 pub(super) struct Running {
@@ -70,6 +71,14 @@ pub(super) async fn ended(running: &mut Option<Running>) -> Ended {
     }
 }
 
+/// What keeps a turn from beginning.
+enum Obstacle {
+    /// Somebody must act.
+    Fault(Fault),
+    /// The store gives no answer now; it is asked again.
+    Store(StoreError),
+}
+
 /// What a turn runs on.
 struct Ground {
     plugin: Plugin,
@@ -80,7 +89,11 @@ struct Ground {
 impl Driver {
     /// Begins the next turn, if there is one and nothing is in its way.
     pub(super) async fn begin(&mut self) {
-        if self.running.is_some() || *self.gate.borrow() != Gate::Open {
+        if let Some(running) = &self.running {
+            let again = running.begun.attempt > 1;
+            return self.answer_relaunch(again);
+        }
+        if *self.gate.borrow() != Gate::Open {
             return;
         }
         if self
@@ -96,7 +109,7 @@ impl Driver {
         let message = self.message_of(&begun);
         let (ground, message) = match (ground, message) {
             (Ok(ground), Ok(message)) => (ground, message),
-            (Err(fault), _) | (_, Err(fault)) => return self.fault(fault).await,
+            (Err(obstacle), _) | (_, Err(obstacle)) => return self.meet(obstacle).await,
         };
         let Some(guard) = self.shared.begin_turn() else {
             return;
@@ -149,11 +162,13 @@ impl Driver {
     }
 
     /// Plugin, component and snapshot, or why there is no ground to stand on.
-    async fn ground(&self, begun: &Begun) -> Result<Ground, Fault> {
-        let fault = |code, text: String| Fault {
-            code,
-            text,
-            component: Some(begun.component),
+    async fn ground(&self, begun: &Begun) -> Result<Ground, Obstacle> {
+        let fault = |code, text: String| {
+            Obstacle::Fault(Fault {
+                code,
+                text,
+                component: Some(begun.component),
+            })
         };
         let Some(session) = &self.session else {
             return Err(fault(FaultCode::Plugin, "the session is gone".to_owned()));
@@ -183,9 +198,20 @@ impl Driver {
                 Err(error) => return Err(fault(FaultCode::Plugin, error.to_string())),
             }
         };
-        let snapshot = self
-            .snapshot(session, plugin.limits.snapshot_bytes)
-            .map_err(|text| fault(FaultCode::Restore, text))?;
+        let at = session.progress.snapshot.at;
+        let stored = self
+            .shared
+            .store
+            .snapshot(&self.id, at)
+            .map_err(Obstacle::Store)?;
+        let stored = stored.ok_or_else(|| {
+            fault(
+                FaultCode::Restore,
+                "its snapshot is missing from the store".to_owned(),
+            )
+        })?;
+        let snapshot = Snapshot::decode(&stored, name, plugin.limits.snapshot_bytes)
+            .map_err(|error| fault(FaultCode::Restore, error.to_string()))?;
         Ok(Ground {
             plugin,
             component,
@@ -193,17 +219,7 @@ impl Driver {
         })
     }
 
-    fn snapshot(&self, session: &Session, limit_bytes: u64) -> Result<Snapshot, String> {
-        let at = session.progress.snapshot.at;
-        match self.shared.store.snapshot(&self.id, at) {
-            Ok(Some(bytes)) => Snapshot::decode(&bytes, &session.identity.plugin, limit_bytes)
-                .map_err(|error| error.to_string()),
-            Ok(None) => Err("its snapshot is missing from the store".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn message_of(&self, begun: &Begun) -> Result<Message, Fault> {
+    fn message_of(&self, begun: &Begun) -> Result<Message, Obstacle> {
         let session = self.session.as_ref();
         let pos = session.and_then(|session| match &session.progress.open {
             Some(open) => Some(open.queued.pos),
@@ -214,17 +230,13 @@ impl Driver {
                 .map(|q| q.pos),
         });
         let read = pos.map(|pos| self.shared.store.message(&self.id, pos));
-        let text = match read {
-            Some(Ok(Some(message))) => return Ok(message),
-            Some(Err(error)) => error.to_string(),
-            Some(Ok(None)) | None => {
-                format!("message {} is missing from the store", begun.message)
-            }
-        };
-        Err(Fault {
-            code: FaultCode::Restore,
-            text,
-            component: Some(begun.component),
+        let found = read.transpose().map_err(Obstacle::Store)?.flatten();
+        found.ok_or_else(|| {
+            Obstacle::Fault(Fault {
+                code: FaultCode::Restore,
+                text: format!("message {} is missing from the store", begun.message),
+                component: Some(begun.component),
+            })
         })
     }
 
@@ -254,6 +266,16 @@ impl Driver {
         }
     }
 
+    async fn meet(&mut self, obstacle: Obstacle) {
+        match obstacle {
+            Obstacle::Fault(fault) => self.fault(fault).await,
+            Obstacle::Store(error) => {
+                tracing::warn!(session = %self.id, %error, "a turn waits for the store");
+                self.paused_until = Some(Instant::now() + STORE_PAUSE);
+            }
+        }
+    }
+
     pub(super) async fn fault(&mut self, fault: Fault) {
         let record = self
             .session
@@ -273,12 +295,12 @@ impl Driver {
 
     /// Nothing is to be run: a session that came back with a restart proves that it could be.
     async fn prove(&mut self) {
-        let Some(session) = self
-            .session
-            .as_ref()
-            .filter(|_| !self.relaunching.is_empty())
-        else {
+        if self.relaunching.is_empty() {
             return;
+        }
+        let Some(session) = &self.session else {
+            // It was active and is not there: whoever asked hears no answer, and says so.
+            return self.relaunching.clear();
         };
         let runnable = session.progress.closed.is_none() && session.progress.fault.is_none();
         if runnable && !self.proven {
@@ -298,10 +320,15 @@ impl Driver {
             };
             let ground = match self.ground(&begun).await {
                 Ok(ground) => ground,
-                Err(fault) => return self.fault(fault).await,
+                Err(obstacle) => return self.meet(obstacle).await,
             };
             let job = self.job(&ground, &begun);
-            let restored = self.shared.engine.restore(&job, &ground.snapshot).await;
+            let mut gate = self.gate.clone();
+            let restored = tokio::select! {
+                restored = self.shared.engine.restore(&job, &ground.snapshot) => restored,
+                // Not known; the successor will try.
+                _ = gate.wait_for(|gate| *gate >= Gate::Cut) => return self.relaunching.clear(),
+            };
             if let Err(failure) = restored {
                 let text = super::end::failure_of(failure).text;
                 let component = Some(begun.component);

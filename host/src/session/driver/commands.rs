@@ -149,7 +149,12 @@ impl Driver {
             seed: rand::random(),
         };
         let component = plugin.component.digest();
-        let opened = self.shared.engine.open(&job).await.map_err(open_failed)?;
+        let mut gate = self.gate.clone();
+        let opened = tokio::select! {
+            opened = self.shared.engine.open(&job) => opened.map_err(open_failed)?,
+            // Nothing has been created yet: the successor may be asked again.
+            _ = gate.wait_for(|gate| *gate == Gate::Leaving) => return Err(Refusal::Restarting),
+        };
         self.log_guest(&opened.logs, opened.logs_dropped, 0);
         let record = Record::Created(Created {
             plugin: new.plugin.clone(),
@@ -168,7 +173,6 @@ impl Driver {
             stored(new.plugin, component, opened.schema, opened.data),
         );
         self.proven = true;
-        self.timers_may_have_changed();
         Ok((self.existing()?.view(&self.id), true))
     }
 
@@ -280,6 +284,11 @@ impl Driver {
 
     fn fire_timers(&mut self, batch: &mut Batch) {
         let now = Self::now();
+        let limits = self.limits();
+        let room = self.session.as_ref().map_or(0, |session| {
+            let most = limits.inbox as usize + limits.timers as usize;
+            most.saturating_sub(session.queue.len())
+        });
         let mut due = self.session.as_ref().map_or_else(Vec::new, |session| {
             session
                 .progress
@@ -290,6 +299,8 @@ impl Driver {
                 .collect()
         });
         due.sort_by_key(|timer| timer.due);
+        // The rest stays due: a guest that sets timers faster than it answers waits for itself.
+        due.truncate(room);
         for timer in due {
             if let Some(record) = self
                 .session
@@ -323,9 +334,13 @@ impl Driver {
             return;
         };
         let Some(session) = &self.session else { return };
+        let Some(since) = session.progress.open.as_ref().map(|open| open.since) else {
+            return;
+        };
         let mut messages = Vec::new();
         for queued in &session.queue {
-            if running.received.contains(&queued.id) {
+            // What had been waiting when the turn began keeps its turn.
+            if queued.pos < since || running.received.contains(&queued.id) {
                 continue;
             }
             match self.shared.store.message(&self.id, queued.pos) {

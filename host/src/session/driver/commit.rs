@@ -14,12 +14,15 @@ use super::{Driver, Live, STORE_PAUSE};
 use crate::session::mailbox::Reply;
 use crate::session::reads::refusal;
 
+/// What is to be said once it is known whether a batch was synced.
+type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send + Sync>;
+
 /// Records that stand in the session already and not yet on the disk, and who waits for them.
 #[derive(Default)]
 pub(super) struct Batch {
     records: Vec<(LogPos, Record)>,
     snapshot: Option<(LogPos, Vec<u8>)>,
-    answers: Vec<Box<dyn FnOnce(Result<(), Refusal>) + Send + Sync>>,
+    answers: Vec<Answer>,
 }
 
 impl Batch {
@@ -180,11 +183,7 @@ impl Driver {
             running.abort().await;
         }
         self.paused_until = Some(Instant::now() + STORE_PAUSE);
-        match self.shared.store.load(&self.id) {
-            Ok(session) => self.session = session,
-            Err(error) => {
-                tracing::error!(session = %self.id, %error, "the session cannot be read again");
-            }
-        }
+        // Read again at the next wake, before anything is decided.
+        self.unread = Some(refusal(error.clone()));
     }
 }

@@ -27,7 +27,7 @@ fn after_a_failed_write_a_session_is_loaded_again() {
         assert_eq!(refused, Err(StoreError::Reload(owner.id.clone())));
         other.turn("is not concerned");
         other.check();
-        let there = store.load(&owner.id).unwrap().unwrap();
+        let there = store.load_to_append(&owner.id).unwrap().unwrap();
         let expected = usize::from(how == Sabotage::After);
         assert_eq!(there.queue.len(), expected);
         assert_eq!(
@@ -51,7 +51,7 @@ fn a_failed_creation_is_not_counted() {
     let mut owner = Owner::create(&store, id("s"));
     block_on(owner.pending.pop().unwrap()).unwrap_err();
     assert_eq!(store.counts().unwrap(), Counts::default());
-    assert_eq!(store.load(&owner.id), Ok(None));
+    assert_eq!(store.load_to_append(&owner.id), Ok(None));
     let mut owner = Owner::create(&store, id("s"));
     owner.check();
     assert_eq!(store.counts().unwrap().open, 1);
@@ -67,7 +67,7 @@ fn a_closed_store_says_so() {
     for pending in owner.pending.drain(..) {
         assert_eq!(block_on(pending), Ok(()));
     }
-    assert_eq!(store.load(&owner.id), Err(StoreError::Closed));
+    assert_eq!(store.load_to_append(&owner.id), Err(StoreError::Closed));
     assert_eq!(store.flush(), Err(StoreError::Closed));
     owner.receive("too late", None);
     assert_eq!(

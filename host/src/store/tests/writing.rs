@@ -34,7 +34,7 @@ fn a_lazy_append_is_synced_by_itself() {
     owner.check();
     assert!(
         store
-            .load(&owner.id)
+            .load_to_append(&owner.id)
             .unwrap()
             .unwrap()
             .progress
