@@ -21,13 +21,15 @@ build: setup ## Build dist/abide and dist/plugins/*.wasm
 	$(CARGO) build --locked --profile guest --target wasm32-wasip2 $(COMPONENTS)
 	@mkdir -p dist/plugins
 	@install -m 755 $(TARGET)/release/abide dist/abide
+	@strip --strip-debug dist/abide
 	@install -m 644 $(PLUGINS:%=$(GUESTS)/%.wasm) dist/plugins
 
 demo: build ## Restart a daemon under twenty live sessions, and watch
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-demo
 
 test: build ## Run all tests
-	$(CARGO) test --locked --release --workspace
+	$(CARGO) test --locked --release --workspace --doc
+	$(CARGO) test --locked --release --workspace --tests
 
 lint: setup ## Check the format, and everything that clippy knows
 	$(CARGO) fmt --all --check
