@@ -80,6 +80,19 @@ impl Stage {
         self.keep(&product.expect("a session opens"))
     }
 
+    /// `snapshot -> restore -> snapshot` is byte-equal, on a fresh instance of the component.
+    async fn check_round_trip(&self, product: &Product) {
+        let again = self
+            .engine
+            .retake(&self.job(), &self.keep(product))
+            .await
+            .unwrap_or_else(|failure| panic!("{}: {failure}", self.plugin));
+        assert_eq!(
+            (again.schema, again.data),
+            (product.schema, product.data.clone())
+        );
+    }
+
     /// One turn over a user's message; the model answers `re: ` and its last line. What the
     /// model was told comes back beside what the turn gave.
     async fn turn(&self, before: &Snapshot, text: &str) -> (Product, Vec<String>) {
@@ -119,6 +132,7 @@ impl Stage {
         };
         let (product, told) = tokio::join!(turn, model);
         let product = product.unwrap_or_else(|failure| panic!("{}: {failure}", self.plugin));
+        self.check_round_trip(&product).await;
         (product, told)
     }
 }

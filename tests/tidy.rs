@@ -356,8 +356,18 @@ fn the_top_level_is_what_it_says() {
 
 #[test]
 fn released_contracts_do_not_change() {
-    let released = [("wit/v0.1.0/session.wit", "package abide:session@0.1.0;")];
-    for (path, package) in released {
-        assert!(read(path).contains(package), "{path}");
+    let released = [(
+        "wit/v0.1.0/session.wit",
+        "package abide:session@0.1.0;",
+        "13e5a63fdc1a4bec94cd3401f2296190f459b76900c9408b83a44c3a1884c94f",
+    )];
+    for (path, package, digest) in released {
+        let text = read(path);
+        assert!(text.contains(package), "{path} is of another version");
+        let now = abide::domain::Digest::of(text.as_bytes()).to_string();
+        assert_eq!(
+            now, digest,
+            "{path} is released; a change makes a new version, in a new folder"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rand::Rng as _;
 
 use super::args::{Global, Send};
-use super::chat::join;
+use super::chat::{join, no_session};
 use super::client::Client;
 use super::error::CliError;
 use super::out::{Out, note};
@@ -39,13 +39,19 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
     let key = args.key.unwrap_or_else(new_key);
     let begun = Instant::now();
     let mut told = false;
-    let (accepted, raw) = client
+    let sent = client
         .message(&args.id, &text, &key, args.wait, |lost| {
             if !std::mem::replace(&mut told, true) {
                 note(format!("{lost} (this goes on trying, under the same key)"));
             }
         })
-        .await?;
+        .await;
+    let (accepted, raw) = match sent {
+        Err(error) if error.status() == Some(404) => {
+            return Err(no_session(&client, &args.id).await);
+        }
+        sent => sent?,
+    };
 
     let mut out = Out::new(global.no_color);
     if args.json.json {

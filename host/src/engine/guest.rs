@@ -58,6 +58,17 @@ impl Engine {
         .await
     }
 
+    /// Restores a snapshot and takes it again: a guest that keeps its whole state gives the same
+    /// bytes.
+    pub async fn retake(&self, job: &Job, snapshot: &Snapshot) -> Result<Product, GuestFailure> {
+        self.within(job, async {
+            let mut guest = Guest::start(self, job).await?;
+            guest.restore(snapshot).await?;
+            guest.snapshot().await
+        })
+        .await
+    }
+
     /// Opens a session that nobody will see, restores its snapshot on a fresh instance and takes
     /// it again: both must be the same bytes.
     pub async fn check(&self, job: &Job) -> Result<Product, CheckFailure> {
@@ -68,12 +79,8 @@ impl Engine {
             schema: product.schema,
             data: product.data.clone(),
         };
-        let again = self.within(job, async {
-            let mut guest = Guest::start(self, job).await?;
-            guest.restore(&snapshot).await?;
-            guest.snapshot().await
-        });
-        let again = again.await.map_err(CheckFailure::Restore)?;
+        let again = self.retake(job, &snapshot).await;
+        let again = again.map_err(CheckFailure::Restore)?;
         if (again.schema, &again.data) == (product.schema, &product.data) {
             return Ok(product);
         }

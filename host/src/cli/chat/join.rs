@@ -30,13 +30,18 @@ pub(crate) async fn join(
         (Ok(view), None) => Ok(view),
         (Err(error), plugin) if error.status() == Some(404) => match plugin {
             Some(plugin) => Ok(client.create(id, plugin, args).await?),
-            None => Err(CliError::Failed(format!(
-                "there is no session `{id}`; name its plugin to create it: --plugin {}",
-                known_plugins(client).await
-            ))),
+            None => Err(no_session(client, id).await),
         },
         (Err(error), _) => Err(error.into()),
     }
+}
+
+/// That the session does not exist, and how to create it.
+pub(crate) async fn no_session(client: &Client, id: &SessionId) -> CliError {
+    CliError::Failed(format!(
+        "there is no session `{id}`; name its plugin to create it: --plugin {}",
+        known_plugins(client).await
+    ))
 }
 
 /// The plugins' names, to choose from.

@@ -13,5 +13,5 @@ mod screen;
 mod talk;
 mod view;
 
-pub(crate) use join::join;
+pub(crate) use join::{join, no_session};
 pub(super) use talk::run;
