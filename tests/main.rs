@@ -10,3 +10,4 @@ mod restart;
 mod rogue;
 mod snapshots;
 mod tidy;
+mod tools_mcp;

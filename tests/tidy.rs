@@ -48,6 +48,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("notify", &["config"]),
     ("notify_debouncer_full", &["config"]),
     ("async_openai", &["providers"]),
+    ("rmcp", &["providers"]),
     ("signal_hook", &["supervisor"]),
 ];
 

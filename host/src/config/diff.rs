@@ -369,6 +369,8 @@ impl<'a> Diff<'a> {
             transport: how,
             start_timeout,
             call_timeout,
+            repeatable,
+            once,
             ask,
         } = new;
         match (&old.transport, how) {
@@ -396,7 +398,13 @@ impl<'a> Diff<'a> {
         self.note(format!("{key}.start_timeout"), Class::Hot, times, time);
         let times = (&old.call_timeout, call_timeout);
         self.note(format!("{key}.call_timeout"), Class::Hot, times, time);
-        self.names(&format!("{key}.ask"), Class::Hot, &old.ask, ask);
+        for (last, Patterns(old), Patterns(new)) in [
+            ("repeatable", &old.repeatable, repeatable),
+            ("once", &old.once, once),
+            ("ask", &old.ask, ask),
+        ] {
+            self.names(&format!("{key}.{last}"), Class::Hot, old, new);
+        }
     }
 
     /// Compares lists whose order and repetitions mean nothing.

@@ -15,7 +15,7 @@ use super::resolved::{
 use super::schema::{DaemonKeys, File, LimitKeys, LlmKeys, McpKeys, PluginKeys, StoreKeys};
 use super::tree::Places;
 use super::units::{Size, Time};
-use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention};
+use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention, ToolName};
 
 /// Keys are promised to be known for a day.
 const KEYS_MIN: Duration = Duration::from_secs(24 * 3600);
@@ -48,6 +48,13 @@ pub(super) fn understand(
     notes.names("plugins", plugins.keys());
     notes.names("llm", llm.keys());
     notes.names("mcp", mcp.keys());
+    for name in mcp.keys().filter(|name| !ToolName::can_name_server(name)) {
+        notes.add(
+            &format!("mcp.{name}"),
+            "a tool server's name cannot hold `__` or end in `_`: its tools are named SERVER__TOOL",
+            "choose a name with single underscores within, like `my_files`",
+        );
+    }
     if plugins.is_empty() {
         notes.add(
             "plugins",
@@ -364,6 +371,8 @@ fn tool_server(notes: &mut Notes, name: &str, keys: McpKeys, folder: &Path) -> T
         transport,
         start_timeout: notes.time(&key("start_timeout"), keys.start_timeout, least),
         call_timeout: notes.time(&key("call_timeout"), keys.call_timeout, least),
-        ask: keys.ask,
+        repeatable: Patterns(keys.repeatable),
+        once: Patterns(keys.once),
+        ask: Patterns(keys.ask),
     }
 }

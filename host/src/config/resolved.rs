@@ -11,7 +11,7 @@ use super::schema::{LogFormat, LogLevel, OnConfigChange};
 use super::secret::{Env, SecretRef};
 use super::tree::{self, Places};
 use super::{check, meaning};
-use crate::domain::{Capabilities, Digest, Limits, Retention};
+use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention};
 
 /// The largest configuration file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -134,8 +134,12 @@ pub struct ToolServer {
     pub start_timeout: Duration,
     /// How long one call may take.
     pub call_timeout: Duration,
-    /// Tools that are called only once a human has approved, by name or pattern.
-    pub ask: Vec<String>,
+    /// Tools that may be called again where it is unknown whether a call happened.
+    pub repeatable: Patterns,
+    /// Tools that may not, whatever the server says of them. Wins over `repeatable`.
+    pub once: Patterns,
+    /// Tools that are called only once a human has approved.
+    pub ask: Patterns,
 }
 
 /// How a tool server is reached.

@@ -205,7 +205,8 @@ pub(super) struct PluginKeys {
 pub(super) struct CapabilityKeys {
     /// Model providers, by the name of their `[llm.NAME]`.
     pub(super) llm: Vec<String>,
-    /// Tools, by name.
+    /// Tools, by name: `SERVER__TOOL`, with the name of a tool server. That name alone grants all
+    /// of the server's tools.
     pub(super) tools: Vec<String>,
     /// Hosts for outgoing HTTP.
     pub(super) http: Vec<String>,
@@ -320,7 +321,8 @@ pub(super) struct McpKeys {
     /// Where the server is, instead of `command`.
     pub(super) url: Option<String>,
     /// What the program finds in its environment: its variable's name, then the name of the
-    /// daemon's variable that holds the value.
+    /// daemon's variable that holds the value. Of the daemon's own environment it finds only PATH,
+    /// HOME, LANG, LC_*, TMPDIR, USER, SHELL and TZ.
     pub(super) env: BTreeMap<String, String>,
     /// The environment variable that holds the bearer token for `url`.
     pub(super) token_env: Option<String>,
@@ -330,7 +332,15 @@ pub(super) struct McpKeys {
     pub(super) start_timeout: Time,
     /// How long one call of a tool may take.
     pub(super) call_timeout: Time,
-    /// Tools, by name or pattern, that are called only once a human has approved.
+    /// Tools, by the server's own name or pattern, that may be called again where it is unknown
+    /// whether a call happened. Without an entry here or in `once`, what the server says of a tool
+    /// counts: those that only read, or that are idempotent, may.
+    pub(super) repeatable: Vec<String>,
+    /// Tools, by the server's own name or pattern, that are never called again by themselves,
+    /// whatever the server says of them. Wins over `repeatable`.
+    pub(super) once: Vec<String>,
+    /// Tools, by the server's own name or pattern, that are called only once a human has approved.
+    /// This version cannot ask yet, and refuses to call them.
     pub(super) ask: Vec<String>,
 }
 
@@ -344,6 +354,8 @@ impl Default for McpKeys {
             token_file: None,
             start_timeout: Time::secs(30),
             call_timeout: Time::secs(60),
+            repeatable: Vec::new(),
+            once: Vec::new(),
             ask: Vec::new(),
         }
     }

@@ -1,5 +1,10 @@
 //! What an operator has granted to a plugin. Nothing is granted by default.
 
+use std::fmt;
+
+/// Between a tool server's name and its tool's. Models allow no dots in the names of tools.
+const TOOL_SEPARATOR: &str = "__";
+
 /// Names, or patterns with `*` for any run of characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patterns(pub Vec<String>);
@@ -8,6 +13,25 @@ impl Patterns {
     /// Whether any of them fits `name`.
     pub fn allow(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| fits(pattern, name))
+    }
+
+    /// Whether any of them grants a tool by its full name ([`ToolName`]). A server's name alone
+    /// grants all of its tools. The one place for this rule.
+    pub fn allow_tool(&self, full_name: &str) -> bool {
+        let server = ToolName::parse(full_name).map(|name| name.server);
+        self.0
+            .iter()
+            .any(|pattern| fits(pattern, full_name) || Some(pattern.as_str()) == server)
+    }
+
+    /// Whether [`Patterns::allow_tool`] can hold for any tool of a server at all.
+    pub fn allow_tool_server(&self, server: &str) -> bool {
+        let start = ToolName { server, tool: "" }.to_string();
+        self.0.iter().any(|pattern| match pattern.split_once('*') {
+            // Some tool's name meets whatever follows the first `*`.
+            Some((head, _)) => start.starts_with(head) || head.starts_with(&start),
+            None => pattern == server || pattern.starts_with(&start),
+        })
     }
 
     /// The first that is a plain name, not a pattern.
@@ -19,12 +43,40 @@ impl Patterns {
     }
 }
 
+/// A tool's full name, as guests, models and grants see it: `SERVER__TOOL`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToolName<'a> {
+    /// The name of its server's `[mcp.NAME]`.
+    pub server: &'a str,
+    /// Its name there.
+    pub tool: &'a str,
+}
+
+impl<'a> ToolName<'a> {
+    /// Takes a full name apart.
+    pub fn parse(full: &'a str) -> Option<Self> {
+        let (server, tool) = full.split_once(TOOL_SEPARATOR)?;
+        Some(Self { server, tool })
+    }
+
+    /// Whether a server may have this name: with another, full names could be read in two ways.
+    pub fn can_name_server(name: &str) -> bool {
+        !name.contains(TOOL_SEPARATOR) && !name.ends_with('_')
+    }
+}
+
+impl fmt::Display for ToolName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{TOOL_SEPARATOR}{}", self.server, self.tool)
+    }
+}
+
 /// The grants of one plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// Model providers, by the name of their `[llm.NAME]`.
     pub llm: Patterns,
-    /// Tools, by name.
+    /// Tools, by full name ([`Patterns::allow_tool`]).
     pub tools: Patterns,
     /// Hosts for outgoing HTTP.
     pub http: Patterns,
@@ -74,5 +126,44 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, name), expected, "{pattern} on {name}");
         }
+    }
+
+    #[test]
+    fn tools_are_granted_by_name_by_pattern_and_by_server() {
+        for (pattern, name, expected) in [
+            ("files", "files__read", true),
+            ("files", "files2__read", false),
+            ("file", "files__read", false),
+            ("files__read", "files__read", true),
+            ("files__read", "files__write", false),
+            ("files__r*", "files__read", true),
+            ("*__read", "files__read", true),
+            ("f*", "files__read", true),
+            ("*", "files__read", true),
+            ("read", "files__read", false),
+            ("files", "files", true),
+        ] {
+            let granted = Patterns(vec![pattern.to_owned()]);
+            assert_eq!(granted.allow_tool(name), expected, "{pattern} on {name}");
+            if expected && name.contains("__") {
+                assert!(granted.allow_tool_server("files"), "{pattern}");
+            }
+        }
+        for pattern in ["", "mail", "mail__*", "files2*", "filesystem", "x*"] {
+            let granted = Patterns(vec![pattern.to_owned()]);
+            assert!(!granted.allow_tool_server("files"), "{pattern}");
+        }
+        assert!(!Patterns::default().allow_tool("files__read"));
+    }
+
+    #[test]
+    fn full_names_are_read_in_one_way() {
+        let name = ToolName::parse("a_b__c__d").expect("a full name");
+        assert_eq!((name.server, name.tool), ("a_b", "c__d"));
+        assert_eq!(name.to_string(), "a_b__c__d");
+        assert_eq!(ToolName::parse("read"), None);
+        assert!(ToolName::can_name_server("my_files"));
+        assert!(!ToolName::can_name_server("my__files"));
+        assert!(!ToolName::can_name_server("files_"));
     }
 }

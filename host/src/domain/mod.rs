@@ -31,7 +31,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use capabilities::{Capabilities, Patterns};
+pub use capabilities::{Capabilities, Patterns, ToolName};
 pub use events::{Delta, Event, EventBody, TurnStatus};
 pub use ids::{
     BadSessionId, Digest, Generation, MessageId, NAME_MAX_BYTES, SESSION_ID_MAX_BYTES, SessionId,

@@ -37,13 +37,13 @@ impl Grants {
 
     /// The tools that may be called, of those that there are.
     pub(super) fn visible(&self, mut tools: Vec<Tool>) -> Vec<Tool> {
-        tools.retain(|tool| self.granted.tools.allow(&tool.name));
+        tools.retain(|tool| self.granted.tools.allow_tool(&tool.name));
         tools
     }
 
     /// Whether a tool may be called.
     pub(super) fn tool(&self, name: &str) -> Result<(), StepError> {
-        if self.granted.tools.allow(name) {
+        if self.granted.tools.allow_tool(name) {
             Ok(())
         } else {
             Err(self.denied(format!("tool `{name}` is"), "tools", name))
@@ -98,7 +98,7 @@ mod tests {
             plugin: "p".into(),
             granted: Capabilities {
                 llm: patterns(llm),
-                tools: patterns(&["read_*"]),
+                tools: patterns(&["read_*", "mail"]),
                 http: patterns(http),
             },
         }
@@ -125,6 +125,7 @@ mod tests {
             Err(StepError::Denied(_))
         ));
         assert!(grants(&[], &[]).tool("read_file").is_ok());
+        assert!(grants(&[], &[]).tool("mail__send").is_ok());
         assert!(matches!(
             grants(&[], &[]).tool("write_file"),
             Err(StepError::Denied(_))

@@ -1,5 +1,7 @@
 //! What steps reach outside of the daemon.
 
 mod llm;
+mod mcp;
 
 pub use llm::{ApiKey, BadProvider, LlmProvider, LlmProviders};
+pub use mcp::{ToolServer, ToolServers};

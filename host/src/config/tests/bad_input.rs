@@ -327,6 +327,14 @@ fn providers_and_servers_are_checked() {
         &with_echo("[mcp.\"a b\"]\nurl = \"http://x\""),
         &["this name cannot be used"],
     );
+    for name in ["a__b", "a_"] {
+        refused(
+            &with_echo(&format!("[mcp.{name}]\nurl = \"http://x\"")),
+            &[&format!(
+                "mcp.{name}: a tool server's name cannot hold `__`"
+            )],
+        );
+    }
     let grant = "[plugins.echo]\npath = \"echo.wasm\"\ncapabilities.llm = [\"locla\", \"any*\"]";
     refused(
         &format!("{grant}\n[llm.local]\nbase_url = \"http://x\"\nmodel = \"m\""),

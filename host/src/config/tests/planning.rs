@@ -96,6 +96,16 @@ fn changes_are_classed() {
             Class::Hot,
         ),
         (
+            base.replace("[mcp.f]", "[mcp.f]\nrepeatable = [\"read_*\"]"),
+            "mcp.f.repeatable",
+            Class::Hot,
+        ),
+        (
+            base.replace("[mcp.f]", "[mcp.f]\nonce = [\"write\"]"),
+            "mcp.f.once",
+            Class::Hot,
+        ),
+        (
             base.replace("[mcp.f]\nurl = \"http://x\"", "[mcp.f]\ncommand = [\"x\"]"),
             "mcp.f",
             Class::Hot,

@@ -1,0 +1,149 @@
+//! The tools of a server: their names for guests, and which of them may be called again.
+
+use std::collections::BTreeMap;
+
+use super::ToolServer;
+use crate::domain::{Tool, ToolName};
+
+/// A tool as its server offers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Offered {
+    /// Its name on the server.
+    pub(super) own: String,
+    /// What guests see.
+    pub(super) tool: Tool,
+    /// Whether calling it again does no harm.
+    pub(super) repeatable: bool,
+}
+
+/// All tools of a server, by full name.
+#[derive(Debug, Default)]
+pub(super) struct Catalog(BTreeMap<String, Offered>);
+
+impl Catalog {
+    pub(super) fn new(server: &str, settings: &ToolServer, tools: Vec<rmcp::model::Tool>) -> Self {
+        let mut catalog = BTreeMap::new();
+        for tool in tools {
+            let offered = offered(server, settings, tool);
+            let name = &offered.tool.name;
+            if let Some(other) = catalog.get(name) {
+                let Offered { own: first, .. } = other;
+                let own = &offered.own;
+                tracing::warn!(server, name, %first, %own, "two tools have one name; the first is kept");
+                continue;
+            }
+            catalog.insert(name.clone(), offered);
+        }
+        Self(catalog)
+    }
+
+    pub(super) fn get(&self, full_name: &str) -> Option<&Offered> {
+        self.0.get(full_name)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Offered> {
+        self.0.values()
+    }
+}
+
+fn offered(server: &str, settings: &ToolServer, tool: rmcp::model::Tool) -> Offered {
+    let own = tool.name.into_owned();
+    let hints = tool.annotations.unwrap_or_default();
+    let read_only = hints.read_only_hint == Some(true);
+    let repeatable = if settings.once.allow(&own) {
+        false
+    } else {
+        settings.repeatable.allow(&own) || read_only || hints.idempotent_hint == Some(true)
+    };
+    let name = ToolName {
+        server,
+        tool: &shown(&own),
+    };
+    Offered {
+        tool: Tool {
+            name: name.to_string(),
+            description: tool.description.unwrap_or_default().into_owned(),
+            parameters: serde_json::Value::Object((*tool.input_schema).clone()).to_string(),
+            read_only,
+            idempotent: repeatable,
+        },
+        own,
+        repeatable,
+    }
+}
+
+/// A tool's own name in the letters that models take in the names of functions.
+fn shown(own: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    own.chars().map(|c| if fits(c) { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::Patterns;
+
+    fn catalog(settings: &ToolServer, tools: serde_json::Value) -> Catalog {
+        let tools = serde_json::from_value(tools).expect("tools");
+        Catalog::new("files", settings, tools)
+    }
+
+    #[test]
+    fn what_may_be_called_again_is_said_by_the_operator_then_by_the_server() {
+        let patterns = |names: &[&str]| Patterns(names.iter().map(|n| (*n).to_owned()).collect());
+        let settings = ToolServer {
+            repeatable: patterns(&["put", "a*"]),
+            once: patterns(&["append", "stat"]),
+            ..super::super::tests::settings()
+        };
+        let tool = |name: &str, hints: serde_json::Value| json!({"name": name, "inputSchema": {"type": "object"}, "annotations": hints});
+        let catalog = catalog(
+            &settings,
+            json!([
+                tool("write", json!({})),
+                tool("read", json!({"readOnlyHint": true})),
+                tool("set", json!({"idempotentHint": true, "readOnlyHint": false})),
+                tool("unset", json!({"idempotentHint": false})),
+                tool("put", json!({})),
+                tool("append", json!({})),
+                tool("add", json!({})),
+                tool("stat", json!({"readOnlyHint": true})),
+                {"name": "bare", "inputSchema": {}},
+            ]),
+        );
+        for (name, expected) in [
+            ("write", false),
+            ("read", true),
+            ("set", true),
+            ("unset", false),
+            ("put", true),
+            ("append", false),
+            ("add", true),
+            ("stat", false),
+            ("bare", false),
+        ] {
+            let offered = catalog.get(&format!("files__{name}")).expect(name);
+            assert_eq!(offered.repeatable, expected, "{name}");
+            assert_eq!(offered.tool.idempotent, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_made_fit_for_models() {
+        let catalog = catalog(
+            &super::super::tests::settings(),
+            json!([
+                {"name": "fs.read/all", "description": "Reads.", "inputSchema": {"type": "object"}},
+                {"name": "fs/read.all", "inputSchema": {}},
+            ]),
+        );
+        let all: Vec<_> = catalog.all().collect();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].own, "fs.read/all");
+        assert_eq!(all[0].tool.name, "files__fs_read_all");
+        assert_eq!(all[0].tool.description, "Reads.");
+        assert_eq!(all[0].tool.parameters, "{\"type\":\"object\"}");
+    }
+}

@@ -1,0 +1,191 @@
+//! A server's process with all that descends from it, as `/proc` shows it.
+//!
+//! The parent's id alone is not enough: orphans have another parent, and `setsid` leaves group and
+//! session. So each server finds a mark in its environment, which its descendants inherit.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::Read as _;
+
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
+
+/// The variable that holds the mark.
+pub(super) const MARK: &str = "ABIDE_TOOL_SERVER";
+/// The most that is read of a process's environment.
+const ENVIRONMENT_MAX_BYTES: u64 = 4 << 20;
+
+/// One life of a process id: the id with its start, in ticks since boot.
+type Life = (i32, u64);
+
+/// A process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    pid: i32,
+    parent: i32,
+    group: i32,
+    session: i32,
+    start: u64,
+    zombie: bool,
+}
+
+/// A server's process, which must not have been reaped, and its descendants.
+#[derive(Debug)]
+pub(super) struct Family {
+    root: Pid,
+    mark: String,
+    /// All that were ever seen.
+    members: HashSet<Life>,
+    /// Those whose environment holds no mark.
+    strangers: HashSet<Life>,
+}
+
+impl Family {
+    pub(super) fn new(root: Pid, mark_value: &str) -> Self {
+        Self {
+            root,
+            mark: format!("{MARK}={mark_value}"),
+            members: HashSet::new(),
+            strangers: HashSet::new(),
+        }
+    }
+
+    /// Sends a signal to the server and those that stayed in its group.
+    pub(super) fn signal(&self, signal: Signal) {
+        // Fails only where nobody is left.
+        let _ = kill_process_group(self.root, signal);
+    }
+
+    /// Kills all members that can be found; how many were alive. Blocks a little, to read `/proc`.
+    pub(super) fn kill(&mut self) -> usize {
+        let living = self.look();
+        for life in &living {
+            if let Some(pid) = Pid::from_raw(life.0) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        living.len()
+    }
+
+    /// The members that live.
+    pub(super) fn look(&mut self) -> Vec<Life> {
+        let table = table();
+        let root = self.root.as_raw_pid();
+        let me = getpid().as_raw_pid();
+        let others = || table.iter().filter(|e| e.pid > 1 && e.pid != me);
+        let mut found: HashSet<i32> = HashSet::new();
+        for entry in others() {
+            let life = (entry.pid, entry.start);
+            // Nobody else can have the root's id, as a process, group or session, before it has
+            // been reaped.
+            let belongs = [entry.pid, entry.group, entry.session].contains(&root)
+                || self.members.contains(&life)
+                || self.is_marked(life);
+            if belongs {
+                found.insert(entry.pid);
+            }
+        }
+        loop {
+            let before = found.len();
+            let children = others().filter(|entry| found.contains(&entry.parent));
+            let children: Vec<i32> = children.map(|entry| entry.pid).collect();
+            found.extend(children);
+            if found.len() == before {
+                break;
+            }
+        }
+        let found: Vec<&Entry> = others().filter(|e| found.contains(&e.pid)).collect();
+        self.members
+            .extend(found.iter().map(|entry| (entry.pid, entry.start)));
+        found
+            .into_iter()
+            .filter(|entry| !entry.zombie)
+            .map(|entry| (entry.pid, entry.start))
+            .collect()
+    }
+
+    fn is_marked(&mut self, life: Life) -> bool {
+        if self.strangers.contains(&life) {
+            return false;
+        }
+        let mut environment = Vec::new();
+        let read = File::open(format!("/proc/{}/environ", life.0)).and_then(|file| {
+            file.take(ENVIRONMENT_MAX_BYTES)
+                .read_to_end(&mut environment)
+        });
+        let mark = self.mark.as_bytes();
+        let marked = read.is_ok() && environment.split(|byte| *byte == 0).any(|v| v == mark);
+        // Empty between fork and exec, for a moment.
+        if !marked && !environment.is_empty() {
+            self.strangers.insert(life);
+        }
+        marked
+    }
+}
+
+/// All processes that can be seen.
+fn table() -> Vec<Entry> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read(entry.path().join("stat")).ok()?;
+            self::entry(pid, &stat)
+        })
+        .collect()
+}
+
+/// Reads a line of `/proc/PID/stat`: `PID (NAME) STATE PARENT GROUP SESSION ...`, where the name
+/// may hold anything and the start is the 22nd field.
+fn entry(pid: i32, stat: &[u8]) -> Option<Entry> {
+    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let mut fields = str::from_utf8(stat.get(after..)?)
+        .ok()?
+        .split_ascii_whitespace();
+    let state = fields.next()?;
+    let mut number = || fields.next()?.parse().ok();
+    Some(Entry {
+        pid,
+        parent: number()?,
+        group: number()?,
+        session: number()?,
+        zombie: matches!(state, "Z" | "X" | "x"),
+        start: fields.nth(15)?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_stat_is_read_whatever_the_name() {
+        let rest = "34 35 36 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1";
+        let read = entry(12, format!("12 (a) R 1 (b) S {rest}").as_bytes());
+        let expected = Entry {
+            pid: 12,
+            parent: 34,
+            group: 35,
+            session: 36,
+            start: 98765,
+            zombie: false,
+        };
+        assert_eq!(read, Some(expected));
+        let zombie = entry(12, format!("12 (a) Z {rest}").as_bytes());
+        assert!(zombie.expect("a line").zombie);
+        assert_eq!(entry(12, b"12 (sh"), None);
+        assert_eq!(entry(12, b"12 (sh) S 1 2"), None);
+    }
+
+    #[test]
+    fn this_process_is_in_the_table() {
+        let me = getpid().as_raw_pid();
+        let entry = table().into_iter().find(|entry| entry.pid == me);
+        let entry = entry.expect("listed");
+        let parent = rustix::process::getppid().map(Pid::as_raw_pid);
+        assert_eq!(Some(entry.parent), parent);
+        assert!(entry.start > 0);
+    }
+}

@@ -1,0 +1,261 @@
+//! Tools of servers that speak MCP over their standard input and output.
+//!
+//! A server is started when one of its tools is first wanted, and ended with all that descends from
+//! it. What matters most here is the honesty of an outcome: a call that was certainly not written
+//! is `Unavailable`; one that was written and has no answer is `UnknownOutcome`, unless calling it
+//! again does no harm.
+
+mod backoff;
+mod catalog;
+mod connection;
+mod errors;
+mod family;
+mod instance;
+mod lines;
+mod outcome;
+mod process;
+mod server;
+mod stderr;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Patterns, StepError, Tool, ToolCall, ToolName, ToolOutcome};
+use connection::Request;
+use errors::Told;
+use server::Server;
+
+/// One `[mcp.NAME]` with a `command`. Patterns are on the server's own names of tools.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ToolServer {
+    /// The program; with a `/` in it, relative to `cwd`.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// What it finds in its environment, besides the little that it inherits. `Debug` shows no
+    /// values.
+    pub env: Vec<(String, String)>,
+    /// The folder that it runs in.
+    pub cwd: PathBuf,
+    /// How long it may take from its start to the list of its tools.
+    pub start_timeout: Duration,
+    /// How long a call may take.
+    pub call_timeout: Duration,
+    /// Tools that may be called again where it is unknown whether a call happened.
+    pub repeatable: Patterns,
+    /// Tools that may not, whatever the server says of them. Wins over `repeatable`.
+    pub once: Patterns,
+    /// Tools that are called only once a human has approved: this version never calls them.
+    pub ask: Patterns,
+}
+
+impl fmt::Debug for ToolServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<&String> = self.env.iter().map(|(name, _)| name).collect();
+        // Arguments may hold a key as well.
+        f.debug_struct("ToolServer")
+            .field("program", &self.program)
+            .field("args", &self.args.len())
+            .field("env", &variables)
+            .field("cwd", &self.cwd)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All tool servers, by name. Clones share them; when the last clone is dropped, they are ended.
+#[derive(Clone)]
+pub struct ToolServers {
+    servers: Arc<BTreeMap<String, Server>>,
+    unsupported: Arc<BTreeSet<String>>,
+    ending: CancellationToken,
+}
+
+impl ToolServers {
+    /// Takes servers, and the names of those that this version cannot reach. Starts nothing.
+    pub fn new(servers: BTreeMap<String, ToolServer>, unsupported: Vec<String>) -> Self {
+        let ending = CancellationToken::new();
+        let servers = servers.into_iter().map(|(name, settings)| {
+            let server = Server::new(name.clone(), settings, ending.clone());
+            (name, server)
+        });
+        Self {
+            servers: Arc::new(servers.collect()),
+            unsupported: Arc::new(unsupported.into_iter().collect()),
+            ending,
+        }
+    }
+
+    /// The tools that are granted and can be called, by full name. Starts the servers that a grant
+    /// can match; those that are down are left out.
+    ///
+    /// # Errors
+    /// `Unavailable` where there are such servers and all of them are down.
+    pub async fn list(&self, granted: &Patterns) -> Result<Vec<Tool>, StepError> {
+        let wanted = |name: &str| granted.allow_tool_server(name);
+        let unsupported = self.unsupported.iter().filter(|name| wanted(name));
+        let mut down: Vec<StepError> = unsupported.map(|name| not_supported(name)).collect();
+        let servers = self.servers.iter().filter(|(name, _)| wanted(name));
+        let catalogs = servers.map(|(_, server)| async move {
+            let instance = server.running().await?;
+            Ok((server, instance.catalog().await))
+        });
+        let mut tools = Vec::new();
+        let mut answered = false;
+        for catalog in join_all(catalogs).await {
+            match catalog {
+                Ok((server, catalog)) => {
+                    answered = true;
+                    let callable = catalog
+                        .all()
+                        .filter(|offered| !server.settings.ask.allow(&offered.own))
+                        .map(|offered| &offered.tool)
+                        .filter(|tool| granted.allow_tool(&tool.name));
+                    tools.extend(callable.cloned());
+                }
+                Err(error) => down.push(error),
+            }
+        }
+        for error in &down {
+            tracing::warn!(%error, "tools are left out of a list");
+        }
+        match down.into_iter().next() {
+            Some(first) if !answered => Err(first),
+            _ => Ok(tools),
+        }
+    }
+
+    /// Whether it does no harm to send this call again. Starts the server if need be, so that what
+    /// can fail fails before anything has an effect; that is left to [`ToolServers::call`].
+    ///
+    /// # Errors
+    /// `Invalid` where there is no such tool or the arguments are no JSON object, `Denied` where
+    /// there is no such server or a human would have to approve, `Unavailable` where the server is
+    /// down.
+    pub async fn repeatable(&self, call: &ToolCall) -> Result<bool, StepError> {
+        arguments(call)?;
+        let (server, name) = self.server(call)?;
+        let (_, offered) = server.tool(name).await?;
+        Ok(offered.repeatable)
+    }
+
+    /// Calls a tool. `key` is the same however often this call is sent, so that the server can see
+    /// that it knows it; `repeatable` is what [`ToolServers::repeatable`] said of it. Dropping the
+    /// future cancels the call, as far as the server can be told.
+    ///
+    /// # Errors
+    /// As [`ToolServers::repeatable`], all of them before anything was sent; `Unavailable` also
+    /// where the call was certainly not sent. Once it was sent: `TooLarge` where the tool ran and
+    /// its answer has more than `limit_bytes`, `Invalid` and `Failed` where the server answered
+    /// with an error, and where no answer came `UnknownOutcome`, or `Unavailable` and `Timeout` if
+    /// it is repeatable.
+    pub async fn call(
+        &self,
+        call: &ToolCall,
+        key: &str,
+        repeatable: bool,
+        limit_bytes: u64,
+    ) -> Result<ToolOutcome, StepError> {
+        let arguments = arguments(call)?;
+        let (server, name) = self.server(call)?;
+        let (instance, offered) = server.tool(name).await?;
+        let told = Told {
+            name: &call.name,
+            server: &server.name,
+            settings: &server.settings,
+            repeatable,
+            limit_bytes,
+        };
+        let since = Instant::now();
+        let request = Request {
+            tool: offered.own,
+            arguments,
+            key: key.to_owned(),
+            timeout: server.settings.call_timeout,
+            limit_bytes,
+        };
+        let result = match instance.call(request).await {
+            Ok(answer) => {
+                outcome::outcome(answer, limit_bytes).map_err(|error| told.unusable(error))
+            }
+            Err((error, ended)) => Err(told.no_result(error, ended.as_deref())),
+        };
+        count(&server.name, &result, since.elapsed());
+        result
+    }
+
+    /// Ends all servers with all that descends from them, and waits until they are gone; nothing
+    /// is started any more. Takes some seconds at most.
+    pub async fn end(&self) {
+        self.ending.cancel();
+        join_all(self.servers.values().map(Server::end)).await;
+    }
+
+    fn server<'a>(&self, call: &'a ToolCall) -> Result<(&Server, ToolName<'a>), StepError> {
+        let full = &call.name;
+        let name = ToolName::parse(full).ok_or_else(|| {
+            StepError::Invalid(format!(
+                "there is no tool `{full}`: tools are named SERVER__TOOL"
+            ))
+        })?;
+        let server = name.server;
+        if self.unsupported.contains(server) {
+            return Err(not_supported(server));
+        }
+        let found = self.servers.get(server).ok_or_else(|| {
+            StepError::Denied(format!(
+                "there is no tool server `{server}`; add `[mcp.{server}]` to the configuration"
+            ))
+        })?;
+        Ok((found, name))
+    }
+}
+
+fn not_supported(server: &str) -> StepError {
+    StepError::Unavailable(format!(
+        "tool server `{server}` has a `url`, and this version reaches only those with a `command`"
+    ))
+}
+
+/// A call's arguments. Models send nothing at all where a tool takes none.
+fn arguments(call: &ToolCall) -> Result<serde_json::Map<String, Value>, StepError> {
+    let text = call.arguments.trim();
+    let invalid = |why: &dyn fmt::Display| {
+        let name = &call.name;
+        StepError::Invalid(format!(
+            "the arguments of `{name}` must be one JSON object: {why}"
+        ))
+    };
+    match text {
+        "" => Ok(serde_json::Map::new()),
+        text => match serde_json::from_str(text) {
+            Ok(Value::Object(arguments)) => Ok(arguments),
+            Ok(_) => Err(invalid(&"this is another kind of value")),
+            Err(error) => Err(invalid(&error)),
+        },
+    }
+}
+
+fn count(server: &str, result: &Result<ToolOutcome, StepError>, took: Duration) {
+    let outcome = match result {
+        Ok(outcome) if outcome.is_error => "tool_error",
+        Ok(_) => "ok",
+        Err(StepError::UnknownOutcome(_)) => "unknown",
+        Err(_) => "error",
+    };
+    let server = server.to_owned();
+    metrics::counter!(
+        "abide_tool_calls_total", "server" => server.clone(), "outcome" => outcome
+    )
+    .increment(1);
+    metrics::histogram!("abide_tool_call_seconds", "server" => server).record(took);
+}

@@ -1,0 +1,194 @@
+//! A server's process: started, watched, ended with all that it left behind.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+use super::ToolServer;
+use super::family::{Family, MARK};
+
+/// What a server finds of the daemon's environment: enough to run, nothing secret.
+const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "TMPDIR", "USER", "SHELL", "TZ"];
+/// How long a server whose input is closed may take to end by itself.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it may take once it was asked to by a signal.
+const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
+/// How often what descends from it is looked for and killed, and the pause between two looks.
+const KILL_ROUNDS: u32 = 100;
+const KILL_PAUSE: Duration = Duration::from_millis(10);
+/// How long the kernel may take to end a process that was killed.
+const REAP_PATIENCE: Duration = Duration::from_millis(500);
+
+/// A running server. Not reaped before its descendants have ended, so that its id stays its own.
+pub(super) struct Process {
+    child: Child,
+    pid: Pid,
+    /// Taken out for as long as a thread that may block has it.
+    family: Option<Family>,
+    ended: bool,
+}
+
+/// The other ends of a server's pipes.
+pub(super) struct Pipes {
+    pub(super) input: ChildStdin,
+    pub(super) output: ChildStdout,
+    pub(super) errors: ChildStderr,
+}
+
+impl Process {
+    /// Starts a server, in a process group of its own.
+    pub(super) fn spawn(name: &str, settings: &ToolServer) -> Result<(Self, Pipes), String> {
+        let program = &settings.program;
+        let failed = |error: &dyn std::fmt::Display| {
+            format!("`{program}` cannot be started ({error}); check `mcp.{name}.command`")
+        };
+        let mark = format!("{name}-{:016x}", rand::random::<u64>());
+        let mut child = Command::new(resolve(program, &settings.cwd))
+            .args(&settings.args)
+            .current_dir(&settings.cwd)
+            .env_clear()
+            .envs(inherited())
+            .envs(settings.env.iter().map(|(name, value)| (name, value)))
+            .env(MARK, &mark)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| failed(&error))?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        let pid = pid.and_then(Pid::from_raw);
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(pid), (Some(input), Some(output), Some(errors))) = (pid, pipes) else {
+            let _ = child.start_kill();
+            return Err(failed(&"it has no process id or no pipes"));
+        };
+        let process = Self {
+            child,
+            pid,
+            family: Some(Family::new(pid, &mark)),
+            ended: false,
+        };
+        let pipes = Pipes {
+            input,
+            output,
+            errors,
+        };
+        Ok((process, pipes))
+    }
+
+    pub(super) fn id(&self) -> i32 {
+        self.pid.as_raw_pid()
+    }
+
+    /// Waits for its end, and leaves it unreaped.
+    pub(super) async fn exited(&self) {
+        // An error means that the runtime is going, and with it the process.
+        let Ok(mut children) = signal(SignalKind::child()) else {
+            return;
+        };
+        while self.runs() && children.recv().await.is_some() {}
+    }
+
+    fn runs(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::Pid(self.pid), look), Ok(None))
+    }
+
+    /// Ends it and all that descends from it; its input should have been closed. How it ended.
+    pub(super) async fn end(mut self) -> String {
+        // Before it goes, its children can be told by their parent.
+        self.in_family(|family| {
+            family.look();
+        })
+        .await;
+        if timeout(PATIENCE, self.exited()).await.is_err() {
+            if let Some(family) = &self.family {
+                family.signal(Signal::TERM);
+            }
+            let _ = timeout(SIGNAL_PATIENCE, self.exited()).await;
+        }
+        if let Some(family) = &self.family {
+            // Also where there is no `/proc` to be read.
+            family.signal(Signal::KILL);
+        }
+        let mut left = 0;
+        for _ in 0..KILL_ROUNDS {
+            left = self.in_family(Family::kill).await.unwrap_or_default();
+            if left == 0 {
+                break;
+            }
+            sleep(KILL_PAUSE).await;
+        }
+        if left > 0 {
+            tracing::error!(
+                left,
+                "processes of a tool server cannot be killed; they wait in the kernel"
+            );
+        }
+        let status = timeout(REAP_PATIENCE, self.child.wait()).await;
+        self.ended = true;
+        match status {
+            Ok(Ok(status)) => told(status),
+            _ => "it does not end".to_owned(),
+        }
+    }
+
+    /// Does what reads `/proc` on a thread that may block.
+    async fn in_family<T: Send + 'static>(
+        &mut self,
+        act: impl FnOnce(&mut Family) -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut family = self.family.take()?;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = act(&mut family);
+            (family, result)
+        });
+        let (family, result) = done.await.ok()?;
+        self.family = Some(family);
+        Some(result)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The runtime is going, and nobody can wait any more.
+        if !self.ended {
+            if let Some(family) = &mut self.family {
+                family.kill();
+            }
+            let _ = self.child.start_kill();
+        }
+    }
+}
+
+/// A path is relative to the folder that the server runs in; a mere name is looked for in `PATH`.
+fn resolve(program: &str, cwd: &Path) -> PathBuf {
+    if program.contains('/') {
+        cwd.join(program)
+    } else {
+        PathBuf::from(program)
+    }
+}
+
+fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        INHERITED.contains(&&*name) || name.starts_with("LC_")
+    })
+}
+
+fn told(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it exited with status {code}"),
+        (None, Some(signal)) => format!("it was ended by signal {signal}"),
+        (None, None) => "it ended".to_owned(),
+    }
+}

@@ -1,0 +1,119 @@
+//! What a server says on its standard error: logged line by line, and never in the way.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::time::{Duration, Instant};
+
+use super::ToolServer;
+use super::errors::brief;
+
+/// The longest line that is kept; the rest of it is dropped.
+const LINE_MAX_BYTES: usize = 2 << 10;
+/// Lines that are logged in one window; further ones are counted.
+const LINES_MAX: u32 = 100;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// A server's last line, which mostly says why it ended.
+#[derive(Clone, Default)]
+pub(super) struct LastWords(Arc<Mutex<String>>);
+
+impl LastWords {
+    /// Appended to a reason, where there are any.
+    pub(super) fn after(&self, reason: &str) -> String {
+        let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if words.is_empty() {
+            reason.to_owned()
+        } else {
+            format!("{reason}; its last words: {words}")
+        }
+    }
+
+    fn set(&self, line: &str) {
+        line.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Reads to the end, which comes when no process has the pipe any more.
+pub(super) async fn drain(
+    mut errors: impl AsyncRead + Unpin,
+    server: Arc<str>,
+    settings: Arc<ToolServer>,
+    last: LastWords,
+) {
+    let mut log = Log {
+        server,
+        settings,
+        last,
+        window: Instant::now(),
+        lines: 0,
+    };
+    let mut chunk = [0; 4 << 10];
+    let mut line = Vec::new();
+    while let Ok(length @ 1..) = errors.read(&mut chunk).await {
+        for &byte in &chunk[..length] {
+            match byte {
+                b'\n' => log.line(&mut line),
+                _ if line.len() < LINE_MAX_BYTES => line.push(byte),
+                _ => {}
+            }
+        }
+    }
+    log.line(&mut line);
+}
+
+struct Log {
+    server: Arc<str>,
+    settings: Arc<ToolServer>,
+    last: LastWords,
+    window: Instant,
+    lines: u32,
+}
+
+impl Log {
+    fn line(&mut self, line: &mut Vec<u8>) {
+        let text = String::from_utf8_lossy(line);
+        if !text.trim().is_empty() {
+            let text = brief(&self.settings.redact(&text));
+            self.last.set(&text);
+            if self.window.elapsed() >= WINDOW {
+                if self.lines > LINES_MAX {
+                    let dropped = self.lines - LINES_MAX;
+                    tracing::info!(server = %self.server, dropped, "a tool server says too much");
+                }
+                (self.window, self.lines) = (Instant::now(), 0);
+            }
+            self.lines += 1;
+            if self.lines <= LINES_MAX {
+                tracing::info!(server = %self.server, "stderr: {text}");
+            }
+        }
+        line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_line_is_kept_short_and_without_secrets() {
+        let settings = ToolServer {
+            env: vec![("TOKEN".to_owned(), "hunter2hunter2".to_owned())],
+            ..super::super::tests::settings()
+        };
+        let last = LastWords::default();
+        assert_eq!(last.after("it ended"), "it ended");
+        let said = format!(
+            "first\n\nkey hunter2hunter2 refused {}\n\n",
+            "x".repeat(1 << 20)
+        );
+        drain(said.as_bytes(), "s".into(), settings.into(), last.clone()).await;
+        let told = last.after("it ended");
+        assert!(
+            told.starts_with("it ended; its last words: key [TOKEN] refused xxx"),
+            "{told}"
+        );
+        assert!(told.len() < 600, "{}", told.len());
+    }
+}

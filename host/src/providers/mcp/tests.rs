@@ -1,0 +1,336 @@
+//! Connections to a peer that follows a script; of processes and their ends, the suite tells.
+
+use serde_json::json;
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf,
+    duplex, split,
+};
+
+use super::connection::{Connection, NoResult, Serving};
+use super::*;
+
+pub(super) fn settings() -> ToolServer {
+    ToolServer {
+        program: "none".to_owned(),
+        args: Vec::new(),
+        env: Vec::new(),
+        cwd: PathBuf::from("/"),
+        start_timeout: Duration::from_secs(10),
+        call_timeout: Duration::from_secs(10),
+        repeatable: Patterns::default(),
+        once: Patterns::default(),
+        ask: Patterns::default(),
+    }
+}
+
+/// The server's side, message by message.
+struct Peer {
+    lines: Lines<BufReader<ReadHalf<DuplexStream>>>,
+    write: WriteHalf<DuplexStream>,
+}
+
+impl Peer {
+    async fn next(&mut self) -> Value {
+        let line = self.lines.next_line().await.expect("reads");
+        serde_json::from_str(&line.expect("a message")).expect("JSON")
+    }
+
+    async fn say(&mut self, message: Value) {
+        let line = format!("{message}\n");
+        self.write.write_all(line.as_bytes()).await.expect("writes");
+    }
+
+    async fn answer(&mut self, request: &Value, result: Value) {
+        let id = &request["id"];
+        self.say(json!({"jsonrpc": "2.0", "id": id, "result": result}))
+            .await;
+    }
+}
+
+async fn open(pipe_bytes: usize) -> (Arc<Connection>, Serving, Peer) {
+    let (ours, theirs) = duplex(pipe_bytes);
+    let (read, write) = split(theirs);
+    let mut peer = Peer {
+        lines: BufReader::new(read).lines(),
+        write,
+    };
+    let hello = async {
+        let request = peer.next().await;
+        assert_eq!(request["method"], "initialize");
+        assert_eq!(request["params"]["clientInfo"]["name"], "abide");
+        assert_eq!(request["params"]["protocolVersion"], "2025-11-25");
+        let result = json!({
+            "protocolVersion": "2025-06-18",
+            "capabilities": {"tools": {"listChanged": true}},
+            "serverInfo": {"name": "scripted", "version": "1"},
+        });
+        peer.answer(&request, result).await;
+        assert_eq!(peer.next().await["method"], "notifications/initialized");
+    };
+    let (read, write) = split(ours);
+    let (opened, ()) = tokio::join!(Connection::open(read, write), hello);
+    let (connection, serving) = opened.expect("opens");
+    (Arc::new(connection), serving, peer)
+}
+
+fn request(tool: &str, timeout: Duration) -> Request {
+    let arguments = json!({"a": 1});
+    Request {
+        tool: tool.to_owned(),
+        arguments: arguments.as_object().cloned().expect("an object"),
+        key: "s/1/2/0".to_owned(),
+        timeout,
+        limit_bytes: 2 << 20,
+    }
+}
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(100);
+
+fn text(text: &str) -> Value {
+    json!({"content": [{"type": "text", "text": text}]})
+}
+
+#[tokio::test]
+async fn a_call_carries_its_key_and_brings_its_answer() {
+    let (connection, _serving, mut peer) = open(1 << 16).await;
+    let calls = async {
+        let first = connection.call(request("first", LONG));
+        let second = connection.call(request("second", LONG));
+        tokio::join!(first, second)
+    };
+    let answers = async {
+        let (one, two) = (peer.next().await, peer.next().await);
+        for request in [&one, &two] {
+            assert_eq!(request["method"], "tools/call");
+            assert_eq!(request["params"]["arguments"], json!({"a": 1}));
+            assert_eq!(request["params"]["_meta"]["abide/key"], "s/1/2/0");
+        }
+        // In the other order.
+        for request in [two, one] {
+            let name = request["params"]["name"].as_str().expect("a name");
+            peer.answer(&request, text(name)).await;
+        }
+    };
+    let ((first, second), ()) = tokio::join!(calls, answers);
+    for (answer, name) in [(first, "first"), (second, "second")] {
+        let outcome = outcome::outcome(answer.expect("an answer"), 1000).expect("an outcome");
+        assert_eq!(
+            outcome.content,
+            [crate::domain::ToolContent::Text(name.to_owned())]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_or_late_is_cancelled() {
+    let (connection, _serving, mut peer) = open(1 << 16).await;
+    let dropped = tokio::time::timeout(SHORT, connection.call(request("hang", LONG)));
+    assert!(dropped.await.is_err());
+    let late = connection.call(request("hang", SHORT)).await;
+    assert!(matches!(late, Err(NoResult::Late)), "{late:?}");
+    let (mut calls, mut cancelled) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let message = peer.next().await;
+        match message["method"].as_str() {
+            Some("tools/call") => calls.push(message["id"].clone()),
+            Some("notifications/cancelled") => {
+                cancelled.push(message["params"]["requestId"].clone());
+            }
+            _ => panic!("{message}"),
+        }
+    }
+    cancelled.sort_by_key(Value::as_u64);
+    assert_eq!(calls, cancelled);
+    for id in calls {
+        // Too late.
+        peer.answer(&json!({"id": id}), text("done")).await;
+    }
+    let (answer, ()) = tokio::join!(connection.call(request("next", LONG)), async {
+        let call = peer.next().await;
+        peer.answer(&call, text("ok")).await;
+    });
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_call_whose_connection_ends_was_sent_and_the_next_one_is_not() {
+    let (connection, serving, mut peer) = open(1 << 16).await;
+    let (lost, ()) = tokio::join!(connection.call(request("crash", LONG)), async {
+        peer.next().await;
+        drop(peer);
+    });
+    assert!(matches!(lost, Err(NoResult::Lost)), "{lost:?}");
+    let next = connection.call(request("next", LONG)).await;
+    assert!(matches!(next, Err(NoResult::NotSent)), "{next:?}");
+    drop(serving);
+}
+
+#[tokio::test]
+async fn a_call_that_was_given_up_before_it_was_written_is_never_written() {
+    // The pipe takes a part of the first call, and the server reads nothing.
+    let (connection, _serving, mut peer) = open(64).await;
+    let (first, second) = tokio::join!(
+        connection.call(request("first", SHORT)),
+        connection.call(request("second", SHORT))
+    );
+    assert!(matches!(first, Err(NoResult::Late)), "{first:?}");
+    assert!(matches!(second, Err(NoResult::Busy)), "{second:?}");
+    // It reads on, and finds the first alone.
+    let after = tokio::spawn({
+        let connection = connection.clone();
+        async move { connection.call(request("after", LONG)).await }
+    });
+    let mut called = Vec::new();
+    loop {
+        let message = peer.next().await;
+        if message["method"] == "tools/call" {
+            called.push(message["params"]["name"].clone());
+            if message["params"]["name"] == "after" {
+                peer.answer(&message, text("ok")).await;
+                break;
+            }
+        }
+    }
+    assert_eq!(called, ["first", "after"]);
+    assert!(after.await.expect("no panic").is_ok());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_ends_its_call_alone() {
+    let (connection, _serving, mut peer) = open(1 << 16).await;
+    let calls = async {
+        tokio::join!(
+            connection.call(request("flood", LONG)),
+            connection.call(request("small", LONG))
+        )
+    };
+    let answers = async {
+        let (flood, small) = (peer.next().await, peer.next().await);
+        peer.answer(&flood, text(&"x".repeat(9 << 20))).await;
+        peer.answer(&small, text("ok")).await;
+    };
+    let ((flood, small), ()) = tokio::join!(calls, answers);
+    assert!(matches!(flood, Err(NoResult::TooLong)), "{flood:?}");
+    assert!(small.is_ok(), "{small:?}");
+}
+
+#[tokio::test]
+async fn tools_are_listed_page_by_page_and_not_for_ever() {
+    let (connection, _serving, mut peer) = open(1 << 16).await;
+    let tool = |name: String| json!({"name": name, "inputSchema": {"type": "object"}});
+    let pages = async {
+        let request = peer.next().await;
+        assert_eq!(request["method"], "tools/list");
+        let page = json!({"tools": [tool("a".to_owned())], "nextCursor": "2"});
+        peer.answer(&request, page).await;
+        let request = peer.next().await;
+        assert_eq!(request["params"]["cursor"], "2");
+        peer.answer(&request, json!({"tools": [tool("b".to_owned())]}))
+            .await;
+    };
+    let (tools, ()) = tokio::join!(connection.tools(), pages);
+    assert_eq!(tools.expect("tools").len(), 2);
+
+    let endless = async {
+        loop {
+            let request = peer.next().await;
+            let page: Vec<_> = (0..600).map(|n| tool(format!("t{n}"))).collect();
+            peer.answer(&request, json!({"tools": page, "nextCursor": "n"}))
+                .await;
+        }
+    };
+    tokio::select! {
+        tools = connection.tools() => assert_eq!(tools.expect("tools").len(), 1000),
+        () = endless => {}
+    }
+
+    let none = async {
+        let request = peer.next().await;
+        let error = json!({"code": -32601, "message": "no tools here"});
+        peer.say(json!({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+            .await;
+    };
+    let (tools, ()) = tokio::join!(connection.tools(), none);
+    assert_eq!(tools.expect("none").len(), 0);
+}
+
+#[tokio::test]
+async fn a_changed_list_is_noticed() {
+    let (connection, _serving, mut peer) = open(1 << 16).await;
+    assert_eq!(connection.changes(), 0);
+    peer.say(json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}))
+        .await;
+    while connection.changes() == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn calls_that_make_no_sense_start_nothing() {
+    let settings = ToolServer {
+        ask: Patterns(vec!["rm*".to_owned()]),
+        ..settings()
+    };
+    let servers = [("files".to_owned(), settings)].into();
+    let servers = ToolServers::new(servers, vec!["web".to_owned()]);
+    let refused = async |name: &str, arguments: &str| {
+        let call = ToolCall {
+            name: name.to_owned(),
+            arguments: arguments.to_owned(),
+        };
+        let error = servers.repeatable(&call).await.expect_err("refused");
+        let again = servers.call(&call, "k", false, 1000).await;
+        assert_eq!(again, Err(error.clone()));
+        error.to_string()
+    };
+    for (name, arguments, expected) in [
+        (
+            "read",
+            "",
+            "invalid: there is no tool `read`: tools are named SERVER__TOOL",
+        ),
+        (
+            "files__read",
+            "[]",
+            "invalid: the arguments of `files__read` must be one JSON object",
+        ),
+        (
+            "files__read",
+            "{",
+            "invalid: the arguments of `files__read` must be one JSON object",
+        ),
+        (
+            "mail__send",
+            "{}",
+            "denied: there is no tool server `mail`; add `[mcp.mail]`",
+        ),
+        ("web__get", "", "unavailable: tool server `web` has a `url`"),
+        (
+            "files__rmdir",
+            "{}",
+            "denied: tool `files__rmdir` needs a human's approval (`mcp.files.ask`)",
+        ),
+    ] {
+        let told = refused(name, arguments).await;
+        assert!(told.starts_with(expected), "{told}");
+    }
+    let granted = |names: &[&str]| Patterns(names.iter().map(|n| (*n).to_owned()).collect());
+    assert_eq!(servers.list(&granted(&["mail"])).await, Ok(Vec::new()));
+    let error = servers.list(&granted(&["web*"])).await;
+    assert!(matches!(error, Err(StepError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn settings_show_no_values() {
+    let settings = ToolServer {
+        args: vec!["--key=hunter2".to_owned()],
+        env: vec![("KEY".to_owned(), "hunter2".to_owned())],
+        ..settings()
+    };
+    let shown = format!("{settings:?}");
+    assert!(
+        shown.contains("KEY") && !shown.contains("hunter2"),
+        "{shown}"
+    );
+}

@@ -1,0 +1,62 @@
+//! Calls in flight, and how they are cancelled.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// What became of a call.
+pub(crate) enum Done {
+    /// A result, or an error's code and text.
+    Answer(Result<Value, (i64, String)>),
+    /// Nobody waits for an answer.
+    Cancelled,
+}
+
+/// One call.
+#[derive(Clone, Default)]
+pub(crate) struct Call(Arc<(Mutex<bool>, Condvar)>);
+
+impl Call {
+    /// Waits; whether it was cancelled meanwhile.
+    pub(crate) fn sleep(&self, time: Duration) -> bool {
+        let (cancelled, changed) = &*self.0;
+        let until = Instant::now() + time;
+        let mut cancelled = cancelled.lock().expect("no panic");
+        while !*cancelled {
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return false;
+            }
+            let (guard, _) = changed.wait_timeout(cancelled, rest).expect("no panic");
+            cancelled = guard;
+        }
+        true
+    }
+}
+
+/// All calls in flight, by the text of their id.
+#[derive(Default)]
+pub(crate) struct Calls(Mutex<HashMap<String, Call>>);
+
+impl Calls {
+    pub(crate) fn begin(&self, id: &Value) -> Call {
+        let call = Call::default();
+        let mut calls = self.0.lock().expect("no panic");
+        calls.insert(id.to_string(), call.clone());
+        call
+    }
+
+    pub(crate) fn end(&self, id: &Value) {
+        self.0.lock().expect("no panic").remove(&id.to_string());
+    }
+
+    pub(crate) fn cancel(&self, id: &Value) {
+        if let Some(call) = self.0.lock().expect("no panic").get(&id.to_string()) {
+            let (cancelled, changed) = &*call.0;
+            *cancelled.lock().expect("no panic") = true;
+            changed.notify_all();
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! A tool server for tests, which speaks MCP over its standard input and output. What its tools do
+//! can be seen from outside, and how they fail is chosen by the caller.
+//!
+//! - `$ABIDE_TOOLS_LOG`: the file to which tools append what they do, a line `TOKEN<TAB>KEY` each.
+//! - `$ABIDE_TOOLS_STARTS`: the file to which each start appends its process id.
+//! - `--changes`: after the first call there is one tool more, and the client is told.
+//! - `--stubborn`: it goes on when its input ends.
+//! - `--broken`: it complains and exits with status 7.
+
+mod calls;
+mod left;
+mod tools;
+
+use std::io::{BufRead as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use calls::{Calls, Done};
+
+/// What all calls share.
+struct Server {
+    calls: Calls,
+    changes: bool,
+    /// The further tool is there.
+    changed: AtomicBool,
+    output: Mutex<std::io::Stdout>,
+}
+
+impl Server {
+    fn say(&self, message: &Value) {
+        let line = format!("{message}\n");
+        let mut output = self.output.lock().expect("no call panics while it writes");
+        // Nobody reads any more: its input ends as well.
+        let _ = output.write_all(line.as_bytes());
+        let _ = output.flush();
+    }
+
+    fn answer(&self, id: &Value, result: Result<Value, (i64, String)>) {
+        self.say(&match result {
+            Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+            Err((code, message)) => {
+                let error = json!({"code": code, "message": message});
+                json!({"jsonrpc": "2.0", "id": id, "error": error})
+            }
+        });
+    }
+
+    fn take(self: &Arc<Self>, message: &Value) {
+        let (id, params) = (&message["id"], &message["params"]);
+        match message["method"].as_str() {
+            Some("initialize") => self.answer(
+                id,
+                Ok(json!({
+                    "protocolVersion": params["protocolVersion"],
+                    "capabilities": {"tools": {"listChanged": true}},
+                    "serverInfo": {"name": "abide-test-tools", "version": "1"},
+                })),
+            ),
+            Some("ping") => self.answer(id, Ok(json!({}))),
+            Some("tools/list") => {
+                let tools = tools::list(self.changed.load(Ordering::SeqCst));
+                self.answer(id, Ok(json!({"tools": tools})));
+            }
+            Some("tools/call") => {
+                let (server, id, params) = (self.clone(), id.clone(), params.clone());
+                let call = self.calls.begin(&id);
+                thread::spawn(move || {
+                    let done = tools::call(&call, &params);
+                    server.calls.end(&id);
+                    match done {
+                        Done::Answer(result) => server.answer(&id, result),
+                        Done::Cancelled => {}
+                    }
+                    if server.changes && !server.changed.swap(true, Ordering::SeqCst) {
+                        let method = "notifications/tools/list_changed";
+                        server.say(&json!({"jsonrpc": "2.0", "method": method}));
+                    }
+                });
+            }
+            Some("notifications/cancelled") => self.calls.cancel(&params["requestId"]),
+            Some(method) if !id.is_null() => {
+                self.answer(id, Err((-32601, format!("there is no method {method}"))));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    if left::is_one(&args) {
+        return;
+    }
+    if let Some(file) = std::env::var_os("ABIDE_TOOLS_STARTS") {
+        tools::append(file.as_ref(), &format!("{}\n", std::process::id()));
+    }
+    if has("--broken") {
+        eprintln!("nothing works here");
+        std::process::exit(7);
+    }
+    let server = Arc::new(Server {
+        calls: Calls::default(),
+        changes: has("--changes"),
+        changed: AtomicBool::new(false),
+        output: Mutex::new(std::io::stdout()),
+    });
+    for line in std::io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        match serde_json::from_str(&line) {
+            Ok(message) => server.take(&message),
+            Err(error) => eprintln!("not a message: {error}"),
+        }
+    }
+    while has("--stubborn") {
+        thread::park();
+    }
+}
