@@ -6,6 +6,7 @@ mod bad_requests;
 mod chaos;
 mod engine;
 mod incident;
+mod powercut;
 mod restart;
 mod rogue;
 mod snapshots;

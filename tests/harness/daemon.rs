@@ -54,7 +54,7 @@ impl Daemon {
     /// Starts a daemon in this folder and waits until it is ready.
     pub async fn start_in(folder: TempDir, setup: Setup) -> Self {
         write(&config_path(folder.path()), &setup.toml(), How::Rename);
-        let child = spawn(folder.path());
+        let child = spawn(folder.path(), &setup.env);
         let mut daemon = Self {
             folder,
             child,
@@ -70,7 +70,7 @@ impl Daemon {
     /// If it has not ended after [`PATIENCE`].
     pub fn fail_to_start(folder: &Path, toml: &str) -> Boot {
         write(&config_path(folder), toml, How::Rename);
-        let mut child = spawn(folder);
+        let mut child = spawn(folder, &[]);
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("the child is ours") {
@@ -250,7 +250,7 @@ impl Daemon {
 
     /// Starts the daemon again in its folder, after its end.
     pub async fn start_again(&mut self) {
-        self.child = spawn(self.folder.path());
+        self.child = spawn(self.folder.path(), &self.setup.env);
         self.until_ready().await;
     }
 }
@@ -280,7 +280,7 @@ fn log_path(folder: &Path) -> PathBuf {
     folder.join("stderr.log")
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path, env: &[(String, String)]) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
@@ -290,6 +290,7 @@ fn spawn(folder: &Path) -> Child {
         .arg("serve")
         .arg("--config")
         .arg(config_path(folder))
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("descriptors are not exhausted"))
         .stderr(log)

@@ -29,6 +29,19 @@ fn table() -> Vec<Entry> {
         .collect()
 }
 
+/// All processes, dead ones included.
+pub(crate) fn all() -> Vec<i32> {
+    table().into_iter().map(|entry| entry.pid).collect()
+}
+
+/// Whether a process has ended, with all of its threads. Its parent may still have to learn of it.
+pub(crate) fn gone(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    let entry = table().into_iter().find(|entry| entry.pid == pid);
+    // A first thread that has ended before the others is shown as a zombie, too.
+    threads <= 1 && entry.is_none_or(|entry| entry.zombie)
+}
+
 /// The living children of a process, oldest first.
 pub(crate) fn children(parent: i32) -> Vec<i32> {
     let mut pids: Vec<_> = table()

@@ -65,6 +65,8 @@ pub struct Setup {
     pub daemon: Vec<String>,
     /// Further lines at the end.
     pub rest: Vec<String>,
+    /// Further variables of the daemon's environment.
+    pub env: Vec<(String, String)>,
 }
 
 impl Default for Setup {
@@ -80,6 +82,7 @@ impl Default for Setup {
             comment: "a test's configuration".to_owned(),
             daemon: Vec::new(),
             rest: Vec::new(),
+            env: Vec::new(),
         }
     }
 }
@@ -177,7 +180,7 @@ fn free_port() -> u16 {
 }
 
 /// The folder that cargo builds into.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let executable = env::current_exe().expect("a process knows its executable");
     let release = executable
         .ancestors()

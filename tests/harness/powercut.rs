@@ -1,0 +1,224 @@
+//! Power cuts. A process that is killed leaves what it wrote to the page cache, from where the next
+//! one reads it; only a power cut shows what was synced. Here a library that is preloaded into the
+//! daemon's processes, `powercut/shim.c`, logs what they do to the files of a folder, and a power
+//! cut is: kill all of them at once, replay the log, and put in the folder's place what a disk
+//! would have kept:
+//!
+//! - of every file, its content at its last `fsync` or `fdatasync`: what was appended, overwritten
+//!   or cut off since then is undone;
+//! - of every folder, its names at its last `fsync`: files made, renamed and removed since then are
+//!   not there, have their old names, are there again. A file that was synced in a folder that was
+//!   not is lost.
+//!
+//! This is the least that POSIX lets a file system keep. A disk may also keep any part of the rest;
+//! that is not tried.
+//!
+//! What the log tells is held against what the folder really holds, so that operations which the
+//! library does not see (`rustix` makes raw system calls) fail a test instead of being forgotten.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::NamedTempFile;
+
+use self::image::{Image, View};
+use crate::PATIENCE;
+use crate::process::{all, gone, signal};
+use crate::setup::target;
+
+mod image;
+mod log;
+
+const SHIM: &str = include_str!("../powercut/shim.c");
+/// The variable that says where the log is. A process that has it is one of those to be killed.
+const LOG: &str = "ABIDE_POWERCUT_LOG";
+/// Files whose content may be other than the log tells, for it means nothing: the daemon makes the
+/// reserve large by a raw system call.
+const MEANINGLESS: &[&str] = &["RESERVE"];
+
+/// A folder whose power can be cut.
+#[derive(Debug)]
+pub struct PowerCut {
+    folder: PathBuf,
+    log: NamedTempFile,
+    shim: PathBuf,
+    image: Image,
+}
+
+/// What a power cut took away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Operations in the life that it ended.
+    pub records: u64,
+    /// Bytes that were written to files and not synced.
+    pub bytes: u64,
+    /// Files, folders and links that were there and are not any more.
+    pub files: u64,
+    /// Names that were made, changed or removed, and are again as they were.
+    pub entries: u64,
+}
+
+impl PowerCut {
+    /// Watches a folder. What it holds now is durable.
+    ///
+    /// # Panics
+    /// If the folder cannot be read, or there is no C compiler.
+    pub fn new(folder: &Path) -> Self {
+        let folder = folder.canonicalize();
+        let folder = folder.expect("a folder must exist before it is watched");
+        Self {
+            image: scan(&folder),
+            folder,
+            log: NamedTempFile::new().expect("the machine has a folder for temporary files"),
+            shim: shim(),
+        }
+    }
+
+    /// The environment of processes that write to the folder.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let text = |path: &Path| path.to_str().expect("folders have plain names").to_owned();
+        vec![
+            ("LD_PRELOAD".to_owned(), text(&self.shim)),
+            ("ABIDE_POWERCUT_DIR".to_owned(), text(&self.folder)),
+            (LOG.to_owned(), text(self.log.path())),
+        ]
+    }
+
+    /// Ends one process as `kill -9` does, between two operations: what it has written stays, and
+    /// the log knows of it. A process that is killed otherwise may do something last that is not
+    /// in the log.
+    pub fn kill(&self, pid: i32) {
+        let _frozen = self.freeze();
+        signal(pid, Signal::KILL);
+        wait_for_end(&[pid]);
+    }
+
+    /// Cuts the power: kills all processes that have the environment, at once, and leaves in the
+    /// folder what is durable. They can be started again then.
+    ///
+    /// # Panics
+    /// If the log does not tell how the folder came to hold what it holds.
+    pub fn cut(&mut self) -> Losses {
+        let frozen = self.freeze();
+        loop {
+            let pids = self.processes();
+            if pids.is_empty() {
+                break;
+            }
+            for pid in &pids {
+                signal(*pid, Signal::KILL);
+            }
+            wait_for_end(&pids);
+        }
+        let mut log = BufReader::new(File::open(self.log.path()).expect("the log is ours"));
+        while let Some(op) = log::next(&mut log).unwrap_or_else(|error| panic!("{error}")) {
+            let replayed = self.image.replay(op);
+            replayed.unwrap_or_else(|error| panic!("{error}"));
+        }
+        self.compare();
+        let (bytes, entries) = self.image.unsynced();
+        let live = self.image.items(View::Live);
+        let durable = self.image.items(View::Durable);
+        let lost = live.keys().filter(|path| !durable.contains_key(*path));
+        let losses = Losses {
+            records: self.image.records,
+            bytes,
+            files: lost.count() as u64,
+            entries,
+        };
+        let restored = self.image.restore(&self.folder);
+        restored.expect("the folder can be written");
+        self.image = scan(&self.folder);
+        frozen.set_len(0).expect("the log is ours");
+        losses
+    }
+
+    /// While this is held, no process is in the middle of an operation.
+    fn freeze(&self) -> File {
+        let log = File::options().write(true).open(self.log.path());
+        let log = log.expect("the log is ours");
+        log.lock().expect("the log can be locked");
+        log
+    }
+
+    /// Living processes that have the environment.
+    fn processes(&self) -> Vec<i32> {
+        let log = self.log.path().to_str().expect("folders have plain names");
+        let ours = format!("{LOG}={log}");
+        let mut pids = all();
+        pids.retain(|pid| {
+            // Nobody else's processes can be read.
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let mut variables = environment.split(|byte| *byte == 0);
+            variables.any(|variable| variable == ours.as_bytes()) && !gone(*pid)
+        });
+        pids
+    }
+
+    /// Holds what the log tells against what the folder holds.
+    fn compare(&self) {
+        let told = self.image.items(View::Live);
+        let held = scan(&self.folder).items(View::Durable);
+        let paths: BTreeSet<_> = told.keys().chain(held.keys()).collect();
+        let differing = paths.into_iter().filter(|path| {
+            let meaningless = MEANINGLESS.iter().any(|name| path.ends_with(name));
+            match meaningless {
+                true => told.contains_key(*path) != held.contains_key(*path),
+                false => told.get(*path) != held.get(*path),
+            }
+        });
+        let differing: Vec<_> = differing.map(|path| path.display().to_string()).collect();
+        assert!(
+            differing.is_empty(),
+            "what was done to these is not all in the log: {differing:?}"
+        );
+    }
+}
+
+fn scan(folder: &Path) -> Image {
+    Image::scan(folder).expect("the folder can be read, and nobody writes to it")
+}
+
+fn wait_for_end(pids: &[i32]) {
+    let started = Instant::now();
+    while !pids.iter().all(|pid| gone(*pid)) {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "killed and not dead: {pids:?}"
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The library, compiled once by each process that needs it.
+fn shim() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let folder = target().join("powercut");
+        fs::create_dir_all(&folder).expect("cargo's folder can be written");
+        let aside = folder.join(format!("shim.{}", process::id()));
+        let mut compiler = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-x", "c", "-", "-o"])
+            .arg(&aside)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("power cuts need a C compiler, as `cc`: {error}"));
+        let mut source = compiler.stdin.take().expect("it is piped");
+        let given = source.write_all(SHIM.as_bytes());
+        drop(source);
+        let status = compiler.wait().expect("the child is ours");
+        assert!(status.success() && given.is_ok(), "cc: {status}, {given:?}");
+        // Others may have the old one loaded.
+        let built = folder.join("shim.so");
+        fs::rename(&aside, &built).expect("cargo's folder can be written");
+        built
+    };
+    BUILT.get_or_init(build).clone()
+}

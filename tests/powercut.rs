@@ -1,0 +1,220 @@
+//! Power cuts: first that the simulation drops what was not synced and nothing else, then that the
+//! daemon loses nothing that it has acknowledged. `ABIDE_CUTS` changes how many it goes through.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use abide_tests::{
+    Account, Client, Daemon, Losses, PATIENCE, PowerCut, Refused, Sent, Setup, until,
+};
+use rand::Rng;
+use tokio::task::JoinSet;
+
+use self::scenes::{OLD, SCENES, Scene, UNSEEN};
+
+mod scenes;
+
+/// The variable that names the scene which a child process plays.
+const ROLE: &str = "ABIDE_POWERCUT_ROLE";
+/// What it says once it has.
+const DONE: &str = "the scene is over";
+
+/// A role that other tests start, and no test. It waits to be killed.
+#[test]
+fn role() {
+    let Some(name) = env::var_os(ROLE) else {
+        return;
+    };
+    let scene = SCENES.iter().chain(UNSEEN).find(|scene| scene.name == name);
+    let folder = env::var_os("ABIDE_POWERCUT_DIR").expect("given with the role");
+    (scene.expect("scenes are named once").act)(Path::new(&folder));
+    println!("\n{DONE}");
+    loop {
+        thread::park();
+    }
+}
+
+/// Plays a scene in another process, and cuts its power.
+fn play(scene: &Scene, folder: &Path, power: &mut PowerCut) -> Losses {
+    let (_, module) = module_path!().split_once("::").expect("it is a module");
+    let mut child = Command::new(env::current_exe().expect("a process knows its executable"))
+        .args(["--exact", "--nocapture", &format!("{module}::role")])
+        .current_dir(folder)
+        .envs(power.env())
+        .env(ROLE, scene.name)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("tests can be run");
+    let said = BufReader::new(child.stdout.take().expect("it is piped"));
+    let done = said.lines().any(|line| line.is_ok_and(|line| line == DONE));
+    assert!(done, "{}", scene.name);
+    let losses = catch_unwind(AssertUnwindSafe(|| power.cut()));
+    child.wait().expect("the child is ours");
+    losses.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// All of a folder's content.
+fn content(folder: &Path, prefix: &str, found: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let path = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+        let kind = entry.file_type().unwrap();
+        let text = if kind.is_dir() {
+            content(&entry.path(), &format!("{path}/"), found);
+            "/".to_owned()
+        } else if kind.is_symlink() {
+            format!("-> {}", fs::read_link(entry.path()).unwrap().display())
+        } else {
+            fs::read_to_string(entry.path()).unwrap()
+        };
+        found.insert(path, text);
+    }
+}
+
+#[test]
+fn a_cut_leaves_what_was_synced() {
+    for scene in SCENES {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::write(folder.join("old"), OLD).unwrap();
+        let mut power = PowerCut::new(folder);
+        let losses = play(scene, folder, &mut power);
+        let mut left = BTreeMap::new();
+        content(folder, "", &mut left);
+        let expected = scene.left.iter();
+        let expected = expected.map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
+        assert_eq!(left, expected.collect(), "{}: {losses:?}", scene.name);
+        assert!(losses.records > 0, "{}", scene.name);
+        // A second cut has nothing to take away.
+        assert_eq!(power.cut(), Losses::default(), "{}", scene.name);
+    }
+}
+
+#[test]
+fn a_cut_says_what_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("old"), OLD).unwrap();
+    let mut power = PowerCut::new(folder.path());
+    let mut losses = Vec::new();
+    for start in ["an append", "a file is lost", "a file is empty"] {
+        let mut scenes = SCENES.iter();
+        let scene = scenes.find(|scene| scene.name.starts_with(start)).unwrap();
+        let lost = play(scene, folder.path(), &mut power);
+        losses.push((lost.bytes, lost.files, lost.entries));
+    }
+    assert_eq!(losses, [(3, 0, 0), (0, 1, 1), (10, 0, 0)]);
+}
+
+#[test]
+fn a_cut_fails_for_what_it_cannot_know() {
+    for scene in UNSEEN {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("old"), OLD).unwrap();
+        let mut power = PowerCut::new(folder.path());
+        let cut = AssertUnwindSafe(|| play(scene, folder.path(), &mut power));
+        let panic = catch_unwind(cut).expect_err(scene.name);
+        let said = panic.downcast_ref::<String>().expect("it has a text");
+        assert!(said.contains(scene.name), "{said}");
+    }
+}
+
+/// Says one thing after the other in a session, each again and again under its key until it is
+/// acknowledged.
+async fn talk(
+    client: Client,
+    id: String,
+    stop: Arc<AtomicBool>,
+    said: Arc<AtomicU64>,
+) -> Vec<Sent> {
+    let mut sent = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let text = format!("{id} says {}", sent.len());
+        let started = Instant::now();
+        let message = loop {
+            match client.say(&id, &text, Some(&text)).await {
+                Ok(posted) => break posted.message,
+                // There is no power.
+                Err(Refused::Trouble(_)) => {}
+                Err(Refused::Status(reply)) if matches!(reply.status, 429 | 503) => {}
+                Err(other) => panic!("{text:?} was not acknowledged: {other:?}"),
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{text:?} was not acknowledged"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        said.fetch_add(1, Ordering::Relaxed);
+        sent.push(Sent { message, text });
+    }
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_lose_nothing_acknowledged() {
+    const CLIENTS: u64 = 8;
+    let cuts = env::var("ABIDE_CUTS").map_or(5, |cuts| cuts.parse().expect("a number of cuts"));
+    let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).expect("the folder is ours");
+    let mut power = PowerCut::new(&disk);
+    let setup = Setup {
+        data_dir: "disk/data".to_owned(),
+        env: power.env(),
+        ..Setup::default()
+    };
+    let mut daemon = Daemon::start_in(folder, setup).await;
+    let client = daemon.client();
+    let (stop, said) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let mut talkers = JoinSet::new();
+    for n in 0..CLIENTS {
+        let id = format!("talker {n}");
+        client.open(&id, "echo").await;
+        let talk = talk(daemon.client(), id.clone(), stop.clone(), said.clone());
+        talkers.spawn(async move { (id, talk.await) });
+    }
+    let go_on = async || {
+        let worth = rand::rng().random_range(1..=20 * CLIENTS);
+        let enough = said.load(Ordering::Relaxed) + worth;
+        until("the load to go on", async || {
+            (said.load(Ordering::Relaxed) >= enough).then_some(())
+        })
+        .await;
+    };
+    let mut all = Losses::default();
+    for n in 0..cuts {
+        go_on().await;
+        if n % 2 == 1 {
+            // What the next worker reads back may be in the page cache alone.
+            power.kill(daemon.worker_pid().await);
+            go_on().await;
+        }
+        let lost = power.cut();
+        println!("{lost:?}");
+        all.records += lost.records;
+        all.bytes += lost.bytes;
+        daemon.ended().await;
+        daemon.start_again().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut account = Account::default();
+    for (id, sent) in talkers.join_all().await {
+        account.take(&client, &id, &sent).await;
+    }
+    account.assert_clean();
+    assert!(account.acknowledged > cuts, "{account:?}");
+    assert!(all.records > 0 && all.bytes > 0, "{all:?}");
+    println!(
+        "{cuts} power cuts took {} unsynced bytes, none of {} acknowledged messages",
+        all.bytes, account.acknowledged
+    );
+}
