@@ -337,3 +337,23 @@ pub(super) const UNSEEN: &[Scene] = &[
         left: &[],
     },
 ];
+
+/// A process that never rests.
+pub(super) const BUSY: Scene = Scene {
+    name: "busy",
+    act: |folder| {
+        for n in 0..3 {
+            let (file, aside) = (folder.join(n.to_string()), folder.join(format!("{n}.new")));
+            thread::spawn(move || {
+                loop {
+                    fs::write(&aside, [b'x'; 10_000]).unwrap();
+                    fs::rename(&aside, &file).unwrap();
+                    let mut appended = OpenOptions::new().append(true).open(&file).unwrap();
+                    appended.write_all(b"more").unwrap();
+                    fs::remove_file(&file).unwrap();
+                }
+            });
+        }
+    },
+    left: &[],
+};
