@@ -2,9 +2,12 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use serde::Serialize;
+
 pub use crate::bindings::abide::session::llm::{
     ChatMessage, ChatRequest, ChatRole, Completion, FinishReason, ToolCall, ToolDefinition, Usage,
 };
+use crate::tools::Tool;
 use crate::{StepError, host};
 
 /// Asks the model and returns its whole answer. The session's subscribers see the text as it
@@ -49,6 +52,43 @@ impl ChatMessage {
     /// What a user says.
     pub fn user(content: impl Into<String>) -> Self {
         Self::new(ChatRole::User, content)
+    }
+
+    /// What the tool call with that id gave. The messages of all calls that an assistant message
+    /// asks for must follow it directly.
+    pub fn tool(call_id: impl Into<String>, content: impl Into<String>) -> Self {
+        Self {
+            tool_call_id: Some(call_id.into()),
+            ..Self::new(ChatRole::Tool, content)
+        }
+    }
+}
+
+impl ToolCall {
+    /// A call of the tool `name`, as a model asks for it.
+    ///
+    /// # Errors
+    /// If `arguments` cannot be written as JSON.
+    pub fn new(
+        id: impl Into<String>,
+        name: impl Into<String>,
+        arguments: &impl Serialize,
+    ) -> serde_json::Result<Self> {
+        Ok(Self {
+            id: id.into(),
+            name: name.into(),
+            arguments: serde_json::to_string(arguments)?,
+        })
+    }
+}
+
+impl From<Tool> for ToolDefinition {
+    fn from(tool: Tool) -> Self {
+        Self {
+            name: tool.name,
+            description: tool.description,
+            parameters: tool.parameters,
+        }
     }
 }
 

@@ -27,6 +27,37 @@ pub fn call_all(invocations: &[Invocation]) -> Vec<Result<Outcome, StepError>> {
     host::tools::call_all(invocations)
 }
 
+impl Tool {
+    /// A tool without arguments, of which nothing is known but what it is for.
+    pub fn new(name: impl Into<String>, description: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            description: description.into(),
+            parameters: r#"{"type":"object","properties":{}}"#.to_owned(),
+            read_only: false,
+            idempotent: false,
+        }
+    }
+}
+
+impl Outcome {
+    /// A tool's answer in words.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self {
+            content: vec![Content::Text(text.into())],
+            is_error: false,
+        }
+    }
+
+    /// The words of a tool that ran and failed.
+    pub fn error(text: impl Into<String>) -> Self {
+        Self {
+            is_error: true,
+            ..Self::text(text)
+        }
+    }
+}
+
 impl Invocation {
     /// A call of the tool `name` with `arguments`, which must be a JSON object.
     ///

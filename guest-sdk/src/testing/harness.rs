@@ -9,9 +9,9 @@ use std::mem;
 use serde_json::Value;
 
 use super::imports::{Host, Source};
-use super::script::{Script, Timer, TurnResult};
+use super::script::{Script, Step, Timer, TurnResult};
 use crate::http::Response;
-use crate::llm::{Completion, FinishReason};
+use crate::llm::{Completion, FinishReason, ToolCall};
 use crate::tools::{Outcome, Tool};
 use crate::{
     Cause, Context, Instance, Interruption, Message, Plugin, Recovery, RestoreError, Role, State,
@@ -164,10 +164,8 @@ impl<P: Plugin> Harness<P> {
             self.open(Value::Null)?;
         }
         let before = self.snapshot.clone().expect("the session was opened above");
-        let notice = self.recovery.clone().map(|recovery| Message {
-            recovery: Some(recovery.clone()),
-            ..self.message(Role::System, None, notice(&recovery))
-        });
+        let notice = self.recovery.clone();
+        let notice = notice.map(|recovery| self.recovery_message(recovery));
         let input: Vec<Message> = notice.into_iter().chain([message]).collect();
 
         let instance = Instance::<P>::new();
@@ -179,10 +177,16 @@ impl<P: Plugin> Harness<P> {
             result.map(|()| snapshot_twice(&instance))
         });
         self.compare_with_kept_instance(&input, &host, &result);
+        let received = recovery_received(&host.done);
         let result = self.commit(host, instance, result);
-        if result.is_ok() {
-            // A failed turn gives the recovery message back.
-            self.recovery = None;
+        // A failed turn gives the recovery message back; one that it did not receive stands in
+        // front of the next.
+        match &result {
+            Ok(_) => self.recovery = None,
+            Err(_) => self.recovery = received.or(self.recovery.take()),
+        }
+        if let Some(missed) = self.script.interruption.take() {
+            self.recovery = missed.recovery;
         }
         result
     }
@@ -205,12 +209,44 @@ impl<P: Plugin> Harness<P> {
         self.recovery = Some(recovery);
     }
 
+    /// A restart of the daemon in the middle of the next turn, after a step of it was done: the
+    /// turn goes on, and its next [`inbox::receive`](crate::inbox::receive) finds the recovery
+    /// message in front. If the turn receives nothing any more, the turn after it finds the
+    /// message in front of its input. `unknown_steps` is what the message says (`kind name`
+    /// each); that the steps themselves are unknown is for the functions of
+    /// [`tool`](Self::tool) to say, with [`StepError::UnknownOutcome`].
+    pub fn interrupt_in_turn(&mut self, cause: Cause, unknown_steps: &[&str]) {
+        self.generation += 1;
+        let recovery = Recovery {
+            cause,
+            generation: self.generation,
+            interruption: Some(Interruption::Resumed),
+            unknown_steps: unknown_steps.iter().map(|&step| step.to_owned()).collect(),
+        };
+        self.script.interruption = Some(self.recovery_message(recovery));
+    }
+
     /// Grants the model: its next call answers with `text`. Several queue up.
     pub fn answer(&mut self, text: impl Into<String>) {
         self.answer_with(Ok(Completion {
             content: text.into(),
             tool_calls: Vec::new(),
             finish: FinishReason::Stop,
+            usage: None,
+            model: "mock".to_owned(),
+        }));
+    }
+
+    /// Grants the model: its next call asks for these tools, in these words. Several queue up.
+    pub fn answer_with_calls(
+        &mut self,
+        text: impl Into<String>,
+        calls: impl IntoIterator<Item = ToolCall>,
+    ) {
+        self.answer_with(Ok(Completion {
+            content: text.into(),
+            tool_calls: calls.into_iter().collect(),
+            finish: FinishReason::ToolCalls,
             usage: None,
             model: "mock".to_owned(),
         }));
@@ -228,7 +264,9 @@ impl<P: Plugin> Harness<P> {
         answers.push_back(result);
     }
 
-    /// Grants a tool: `answer` gets the JSON of each call's arguments.
+    /// Grants a tool: `answer` gets the JSON of each call's arguments. It may return any
+    /// [`StepError`]: [`UnknownOutcome`](StepError::UnknownOutcome) is what a restart in the
+    /// middle of the call leaves.
     pub fn tool(
         &mut self,
         tool: Tool,
@@ -238,11 +276,17 @@ impl<P: Plugin> Harness<P> {
         self.script.tools.insert(tool.name, entry);
     }
 
-    /// A user's message that comes in while the next turn runs, for
+    /// A user's message that comes in while the next turn runs, for its next
     /// [`inbox::receive`](crate::inbox::receive).
     pub fn interject(&mut self, text: impl Into<String>) {
         let message = self.message(Role::User, None, text.into());
-        self.script.queued.push_back(message);
+        self.interject_later(0, message);
+    }
+
+    /// Any message that comes in while a turn runs: the receive call that comes after `later`
+    /// others finds it. See [`message`](Self::message).
+    pub fn interject_later(&mut self, later: usize, message: Message) {
+        self.script.queue(later, message);
     }
 
     /// Whether each turn is run a second time on the instance of the turn before (it is by
@@ -251,7 +295,8 @@ impl<P: Plugin> Harness<P> {
         self.rehearse = rehearse;
     }
 
-    /// The next message of this session, for [`deliver`](Self::deliver).
+    /// The next message of this session, for [`deliver`](Self::deliver) and
+    /// [`interject_later`](Self::interject_later).
     pub fn message(&mut self, role: Role, name: Option<String>, text: String) -> Message {
         self.messages += 1;
         Message {
@@ -262,6 +307,13 @@ impl<P: Plugin> Harness<P> {
             at_ms: self.messages * TICK_MS,
             due_at_ms: None,
             recovery: None,
+        }
+    }
+
+    fn recovery_message(&mut self, recovery: Recovery) -> Message {
+        Message {
+            recovery: Some(recovery.clone()),
+            ..self.message(Role::System, None, notice(&recovery))
         }
     }
 
@@ -334,6 +386,18 @@ impl<P: Plugin> Harness<P> {
             show(&kept_result),
         );
     }
+}
+
+/// The recovery message that a turn has received while it ran.
+fn recovery_received(done: &TurnResult) -> Option<Recovery> {
+    let received = done.steps.iter().filter_map(|step| match step {
+        Step::Receive(Ok(messages)) => Some(messages),
+        _ => None,
+    });
+    let mut recoveries = received
+        .flatten()
+        .filter_map(|message| message.recovery.clone());
+    recoveries.next_back()
 }
 
 /// A recovery message's text, as the daemon writes it.

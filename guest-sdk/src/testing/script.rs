@@ -70,8 +70,10 @@ pub(super) struct Script {
     /// None until the test grants it.
     pub(super) responses: Option<VecDeque<Result<Response, StepError>>>,
     pub(super) tools: BTreeMap<String, (Tool, ToolFn)>,
-    /// Messages that wait for [`inbox::receive`](crate::inbox::receive).
-    pub(super) queued: VecDeque<Message>,
+    /// What the next calls of [`inbox::receive`](crate::inbox::receive) find, one after another.
+    pub(super) queued: VecDeque<Vec<Message>>,
+    /// The recovery message that the next of those calls finds in front.
+    pub(super) interruption: Option<Message>,
 }
 
 impl Script {
@@ -97,8 +99,17 @@ impl Script {
         }
     }
 
+    /// Has a message found by the receive call that comes after `later` others.
+    pub(super) fn queue(&mut self, later: usize, message: Message) {
+        while self.queued.len() <= later {
+            self.queued.push_back(Vec::new());
+        }
+        self.queued[later].push(message);
+    }
+
     pub(super) fn receive(&mut self) -> Result<Vec<Message>, StepError> {
-        Ok(self.queued.drain(..).collect())
+        let queued = self.queued.pop_front().unwrap_or_default();
+        Ok(self.interruption.take().into_iter().chain(queued).collect())
     }
 }
 

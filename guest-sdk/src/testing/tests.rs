@@ -115,6 +115,10 @@ impl Plugin for Busy {
                 let texts: Vec<_> = inbox::receive()?.into_iter().map(|m| m.text).collect();
                 output::text(texts.join(","))?;
             }
+            Some("steer and fail") => {
+                inbox::receive()?;
+                return Err("failed on purpose".into());
+            }
             Some("later") => timer::set("t", Duration::from_millis(1500), "now")?,
             Some("never") => timer::cancel("t"),
             Some("log") => log::warn("careful"),
@@ -175,14 +179,7 @@ fn nothing_is_granted_until_it_is_scripted() {
 #[test]
 fn tools_and_messages_are_scripted() {
     let mut session = Harness::<Busy>::new();
-    let add = Tool {
-        name: "add".to_owned(),
-        description: String::new(),
-        parameters: "{}".to_owned(),
-        read_only: true,
-        idempotent: true,
-    };
-    session.tool(add, |arguments| {
+    session.tool(Tool::new("add", "Adds."), |arguments| {
         Ok(Outcome {
             content: vec![Content::Json(arguments.to_owned())],
             is_error: false,
@@ -197,8 +194,43 @@ fn tools_and_messages_are_scripted() {
     }
     session.interject("left");
     session.interject("right");
+    let tick = session.message(Role::Timer, Some("t".to_owned()), "tick".to_owned());
+    session.interject_later(1, tick);
     assert_eq!(session.say("steer").unwrap().output[1], "left,right");
+    assert_eq!(session.say("steer").unwrap().output[1], "tick");
     assert_eq!(session.say("steer").unwrap().output[1], "");
+}
+
+#[test]
+fn a_turn_that_is_interrupted_is_told_in_its_middle_or_else_the_next_one() {
+    let mut session = Harness::<Busy>::new();
+    session.say("hi").unwrap();
+    session.interrupt_in_turn(Cause::Crash, &["tools.call add"]);
+    session.interject("left");
+    let told = session.say("steer").unwrap().output[1].clone();
+    assert!(
+        told.contains("goes on where it was. Nobody knows"),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("took effect: tools.call add.,left"),
+        "{told}"
+    );
+
+    session.interrupt_in_turn(Cause::Config, &[]);
+    assert_eq!(session.say("no step").unwrap().output.len(), 1);
+    let output = session.say("next").unwrap().output;
+    assert!(
+        output[0].contains("due to a configuration change"),
+        "{output:?}"
+    );
+    assert_eq!(session.say("again").unwrap().output, ["user: again"]);
+
+    // A turn that has received it and fails gives it back.
+    session.interrupt_in_turn(Cause::Upgrade, &[]);
+    assert!(session.say("steer and fail").is_err());
+    let output = session.say("after").unwrap().output;
+    assert!(output[0].contains("due to an upgrade"), "{output:?}");
 }
 
 #[test]
