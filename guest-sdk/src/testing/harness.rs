@@ -276,6 +276,11 @@ impl<P: Plugin> Harness<P> {
         self.script.tools.insert(tool.name, entry);
     }
 
+    /// The next [`tools::list`](crate::tools::list) fails with this error.
+    pub fn fail_to_list_tools(&mut self, error: StepError) {
+        self.script.unlisted = Some(error);
+    }
+
     /// A user's message that comes in while the next turn runs, for its next
     /// [`inbox::receive`](crate::inbox::receive).
     pub fn interject(&mut self, text: impl Into<String>) {

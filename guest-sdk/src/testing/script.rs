@@ -69,6 +69,8 @@ pub(super) struct Script {
     pub(super) completions: Option<VecDeque<Result<Completion, StepError>>>,
     /// None until the test grants it.
     pub(super) responses: Option<VecDeque<Result<Response, StepError>>>,
+    /// What the next [`tools::list`](crate::tools::list) fails with.
+    pub(super) unlisted: Option<StepError>,
     pub(super) tools: BTreeMap<String, (Tool, ToolFn)>,
     /// What the next calls of [`inbox::receive`](crate::inbox::receive) find, one after another.
     pub(super) queued: VecDeque<Vec<Message>>,
@@ -85,7 +87,10 @@ impl Script {
         next(&mut self.responses, "http", "Harness::respond")
     }
 
-    pub(super) fn list(&self) -> Result<Vec<Tool>, StepError> {
+    pub(super) fn list(&mut self) -> Result<Vec<Tool>, StepError> {
+        if let Some(error) = self.unlisted.take() {
+            return Err(error);
+        }
         Ok(self.tools.values().map(|(tool, _)| tool.clone()).collect())
     }
 

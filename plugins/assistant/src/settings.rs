@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 /// How much of a conversation is kept by default, in bytes.
 const HISTORY_BYTES: usize = 256 * 1024;
+/// How much of one tool result the model is shown by default, in bytes.
+const TOOL_RESULT_BYTES: usize = 16 * 1024;
+/// How often the model may ask for tools in one turn by default.
+const MAX_ROUNDS: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
 /// The session's `args`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +26,10 @@ pub(crate) struct Settings {
     /// How much of the conversation is kept, in bytes. A model with a small context window needs
     /// less than the default.
     pub(crate) history_bytes: usize,
+    /// How much of one tool result the model is shown, in bytes.
+    pub(crate) tool_result_bytes: usize,
+    /// How often the model may ask for tools in one turn. Then the turn ends, and says so.
+    pub(crate) max_rounds: NonZeroU32,
 }
 
 impl Default for Settings {
@@ -32,6 +40,8 @@ impl Default for Settings {
             model: None,
             max_tokens: None,
             history_bytes: HISTORY_BYTES,
+            tool_result_bytes: TOOL_RESULT_BYTES,
+            max_rounds: MAX_ROUNDS,
         }
     }
 }

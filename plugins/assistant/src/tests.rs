@@ -2,7 +2,7 @@
 
 use abide_guest_sdk::llm::{ChatRole, Completion, FinishReason};
 use abide_guest_sdk::testing::{Harness, Step, TurnResult};
-use abide_guest_sdk::{Cause, StepError};
+use abide_guest_sdk::{Cause, State, StepError};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use super::Assistant;
 /// What the model was asked in a turn, as `role: text` lines.
 fn asked(turn: &TurnResult) -> Vec<String> {
     match turn.steps.as_slice() {
-        [Step::Chat(request, _)] => request
+        [Step::ListTools(_), Step::Chat(request, _)] => request
             .messages
             .iter()
             .map(|message| format!("{}: {}", message.role, message.content))
@@ -46,12 +46,13 @@ fn remembers_the_conversation_and_sends_its_settings() {
             "user: what did I say?"
         ]
     );
-    let [Step::Chat(request, _)] = turn.steps.as_slice() else {
+    let [_, Step::Chat(request, _)] = turn.steps.as_slice() else {
         unreachable!("asked() has seen that it is one chat");
     };
     assert_eq!(request.provider.as_deref(), Some("local"));
     assert_eq!(request.model.as_deref(), Some("smollm2"));
     assert_eq!(request.max_tokens, Some(9));
+    assert_eq!(request.tools, []);
 }
 
 #[test]
@@ -82,6 +83,10 @@ fn refuses_bad_settings_by_name() {
             "args.max_tokens: invalid type: string \"many\"",
         ),
         (
+            json!({"max_rounds": 0}),
+            "args.max_rounds: invalid value: integer `0`",
+        ),
+        (
             json!({"system": 7}),
             "args.system: invalid type: integer `7`",
         ),
@@ -94,6 +99,21 @@ fn refuses_bad_settings_by_name() {
         let error = Harness::<Assistant>::new().open(args).unwrap_err();
         assert!(error.0.starts_with(expected), "{error}");
     }
+}
+
+/// What version 0.1.0 wrote, before there were tools.
+#[test]
+fn reads_what_the_first_version_wrote() {
+    let golden = include_bytes!("../../../tests/golden/v0.1.0/assistant.snapshot");
+    let start = b"\x82\xa8settings";
+    let at = golden.windows(start.len()).position(|bytes| bytes == start);
+    let data = golden[at.expect("the state is in the file")..].to_vec();
+    let snapshot = State { schema: 1, data };
+    let mut session = Harness::<Assistant>::from_snapshot(snapshot).expect("it is readable");
+    session.answer("Ada");
+    let asked = asked(&session.say("who am I?").unwrap());
+    assert_eq!(asked[0], "user: my name is Ada");
+    assert_eq!(asked.len(), 7);
 }
 
 #[test]
@@ -190,7 +210,7 @@ proptest! {
                     }));
                     match session.say(text) {
                         Ok(turn) => {
-                            let [Step::Chat(request, _)] = turn.steps.as_slice() else {
+                            let [_, Step::Chat(request, _)] = turn.steps.as_slice() else {
                                 panic!("one model call was expected");
                             };
                             let prompts = usize::from(system.is_some());

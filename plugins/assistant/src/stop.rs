@@ -1,0 +1,93 @@
+//! Why a turn ends without the model's answer, in words for the user.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::num::NonZeroU32;
+
+use abide_guest_sdk::{Error, StepError};
+
+/// Why there is no answer.
+pub(crate) enum Stop {
+    /// The model call failed.
+    Failed(StepError),
+    /// The provider withheld the answer.
+    Withheld,
+    /// There was nothing in it.
+    Empty,
+    /// The model has asked for tools as often as it may.
+    Rounds(NonZeroU32),
+    /// The turn's exchange is over the budget, however much is dropped from it.
+    Outgrown,
+}
+
+impl Stop {
+    /// For a turn that has done nothing yet: it has not happened.
+    pub(crate) fn undone(self) -> Error {
+        match self {
+            Self::Failed(error) => explain(error),
+            Self::Withheld => "The model's provider withheld the answer.".into(),
+            Self::Empty => "The model gave an empty answer. Ask again, or in other words.".into(),
+            stop @ (Self::Rounds(_) | Self::Outgrown) => stop.reason().into(),
+        }
+    }
+
+    /// For a turn that has done something: that stands, and must not be forgotten.
+    pub(crate) fn halfway(self, called: &BTreeMap<String, u32>) -> String {
+        let mut text = format!("I could not finish: {}.", self.reason());
+        let count: u32 = called.values().sum();
+        if count > 0 {
+            let names: Vec<_> = called
+                .iter()
+                .map(|(name, times)| match times {
+                    1 => name.clone(),
+                    times => format!("{name} {times} times"),
+                })
+                .collect();
+            // Writing to a string cannot fail.
+            let _ = write!(
+                text,
+                " Tool calls made before that, whose effects stand: {count} ({}).",
+                names.join(", ")
+            );
+        }
+        text.push_str(" Send a message, and I go on from there.");
+        text
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Self::Failed(error) => format!("the model did not answer ({error})"),
+            Self::Withheld => "the model's provider withheld the answer".to_owned(),
+            Self::Empty => "the model gave an empty answer".to_owned(),
+            Self::Rounds(rounds) => format!(
+                "I have asked for tools {rounds} times in one turn, which is the limit (max_rounds)"
+            ),
+            Self::Outgrown => {
+                "this turn has outgrown what the session may keep (history_bytes)".to_owned()
+            }
+        }
+    }
+}
+
+/// What a user should know of a model that does not answer.
+fn explain(error: StepError) -> Error {
+    match error {
+        StepError::Denied(text) => format!("This assistant may not use that model: {text}"),
+        StepError::Invalid(text) => format!("The model refuses the request: {text}"),
+        StepError::Unavailable(text) => {
+            format!("The model cannot be reached now; send the message again later: {text}")
+        }
+        StepError::Timeout(text) => {
+            format!("The model took too long; send the message again later: {text}")
+        }
+        StepError::TooLarge(text) => format!(
+            "The conversation or its answer is too large for the model's limits; create the \
+             session with a smaller history_bytes or max_tokens: {text}"
+        ),
+        StepError::UnknownOutcome(text) => {
+            format!("Nobody knows whether the model answered; send the message again: {text}")
+        }
+        StepError::Failed(text) => format!("The model's server answered with an error: {text}"),
+    }
+    .into()
+}

@@ -1,0 +1,132 @@
+//! The tools of a turn: what the model is told of them, and what becomes of its calls.
+
+use std::collections::BTreeMap;
+
+use abide_guest_sdk::llm::{ChatMessage, ToolCall, ToolDefinition};
+use abide_guest_sdk::tools::{self, Invocation, Tool};
+use abide_guest_sdk::{StepError, log};
+use serde_json::{Map, Value};
+
+use crate::results;
+
+/// What is granted in this turn, and what was called.
+#[derive(Default)]
+pub(crate) struct Toolbox {
+    tools: Vec<Tool>,
+    /// How often each tool was called.
+    pub(crate) called: BTreeMap<String, u32>,
+}
+
+impl Toolbox {
+    /// The tools that there are now; and what the model should know if they cannot be had.
+    pub(crate) fn open() -> (Self, Option<ChatMessage>) {
+        let (tools, note) = match tools::list() {
+            Ok(tools) => (tools, None),
+            Err(StepError::Denied(_)) => (Vec::new(), None),
+            Err(error) => {
+                let note = format!(
+                    "Your tools cannot be reached now, so you have none in this turn. Say so if \
+                     the task needs them. ({error})"
+                );
+                (Vec::new(), Some(ChatMessage::system(note)))
+            }
+        };
+        let tools = tools.into_iter().filter(is_sound).collect();
+        let called = BTreeMap::new();
+        (Self { tools, called }, note)
+    }
+
+    /// What the model is told of them.
+    pub(crate) fn definitions(&self) -> Vec<ToolDefinition> {
+        self.tools.iter().cloned().map(Into::into).collect()
+    }
+
+    /// Makes the calls that the model asks for, all at once. The model's calls, as they may stand
+    /// in a conversation, and the messages that answer them, in the same order.
+    pub(crate) fn run(
+        &mut self,
+        asked: Vec<ToolCall>,
+        result_bytes: usize,
+    ) -> (Vec<ToolCall>, Vec<ChatMessage>) {
+        let mut calls = asked;
+        distinguish(&mut calls);
+        let verdicts: Vec<_> = calls.iter_mut().map(|call| self.invocation(call)).collect();
+        let invocations: Vec<_> = verdicts.iter().flatten().cloned().collect();
+        let mut results = match invocations.as_slice() {
+            [] => Vec::new(),
+            invocations => tools::call_all(invocations),
+        }
+        .into_iter();
+        let answers = calls.iter().zip(verdicts).map(|(call, verdict)| {
+            let text = verdict.map(|invocation| {
+                let result = results.next().unwrap_or_else(|| {
+                    let reason = "the host gave no result";
+                    Err(StepError::UnknownOutcome(reason.to_owned()))
+                });
+                if !matches!(result, Err(StepError::Denied(_) | StepError::Invalid(_))) {
+                    *self.called.entry(invocation.name).or_default() += 1;
+                }
+                results::tell(&result, result_bytes)
+            });
+            ChatMessage::tool(&call.id, text.unwrap_or_else(|refusal| refusal))
+        });
+        let answers = answers.collect();
+        (calls, answers)
+    }
+
+    /// The call as the host takes it, or what to tell the model instead. Arguments that are not
+    /// an object are taken out of the model's own call: there are providers that refuse a
+    /// conversation in which they stand.
+    fn invocation(&self, call: &mut ToolCall) -> Result<Invocation, String> {
+        if call.arguments.trim().is_empty() {
+            call.arguments = "{}".to_owned();
+        }
+        if let Err(error) = serde_json::from_str::<Map<String, Value>>(&call.arguments) {
+            let wrong = std::mem::replace(&mut call.arguments, "{}".to_owned());
+            return Err(format!(
+                "The tool was not called, because the arguments are not a JSON object ({error}). \
+                 Call it again with one. The arguments were: {}",
+                results::cut(&wrong, results::QUOTED_BYTES)
+            ));
+        }
+        if !self.tools.iter().any(|tool| tool.name == call.name) {
+            let names: Vec<_> = self.tools.iter().map(|tool| tool.name.as_str()).collect();
+            return Err(match names.as_slice() {
+                [] => "Nothing was called: you have no tools in this turn.".to_owned(),
+                names => format!(
+                    "Nothing was called: you have no tool of that name. You have: {}",
+                    results::cut(&names.join(", "), results::QUOTED_BYTES)
+                ),
+            });
+        }
+        Ok(Invocation {
+            name: call.name.clone(),
+            arguments: call.arguments.clone(),
+        })
+    }
+}
+
+/// Whether a provider would take it. One tool that is not would cost the session its model.
+fn is_sound(tool: &Tool) -> bool {
+    let sound = serde_json::from_str::<Map<String, Value>>(&tool.parameters).is_ok();
+    if !sound {
+        let name = &tool.name;
+        log::warn(format!(
+            "tool {name} is left out: its parameters are not an object"
+        ));
+    }
+    sound
+}
+
+/// Gives each call of a message an id of its own, where the model has not.
+fn distinguish(calls: &mut [ToolCall]) {
+    for n in 0..calls.len() {
+        let (before, rest) = calls.split_at_mut(n);
+        let taken = |id: &str| before.iter().any(|call| call.id == id);
+        let mut tries = 0;
+        while rest[0].id.is_empty() || taken(&rest[0].id) {
+            rest[0].id = format!("call_{}", n + tries);
+            tries += 1;
+        }
+    }
+}
