@@ -5,6 +5,7 @@
 //! Nothing here waits for time to pass. Everything waits for an event, and gives up loudly after
 //! [`PATIENCE`].
 
+mod answer;
 mod audit;
 mod client;
 mod daemon;
@@ -16,6 +17,7 @@ mod setup;
 mod subscriber;
 mod wait;
 
+pub use answer::{Answer, AskedCall, message_text};
 pub use audit::{Account, Sent};
 pub use client::{Client, Posted, Refused, Reply, Tally, Trouble};
 pub use daemon::{Boot, Daemon, How};

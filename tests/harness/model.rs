@@ -9,6 +9,8 @@
 //! | `[pace=MS]` | so many milliseconds between two words |
 //! | `[hold=NAME]` | the answer begins once [`FakeModel::release`] was called with that name |
 //! | `[status=N]` | no answer, but this HTTP status |
+//!
+//! A [script](FakeModel::scripted) says something else, and asks for tools.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -28,7 +30,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::until;
+use crate::answer::message_text;
+use crate::{Answer, AskedCall, until};
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub enum CallState {
 pub struct ModelCall {
     /// The conversation, as `role: text` lines.
     pub messages: Vec<String>,
+    /// The whole request, as it came.
+    pub request: Value,
     /// What became of it.
     pub state: CallState,
 }
@@ -57,7 +62,10 @@ impl ModelCall {
     }
 }
 
+type Script = dyn Fn(&[Value]) -> Answer + Send + Sync;
+
 struct Shared {
+    script: Option<Box<Script>>,
     calls: Mutex<Vec<ModelCall>>,
     released: watch::Sender<BTreeSet<String>>,
 }
@@ -78,7 +86,19 @@ pub struct FakeModel {
 impl FakeModel {
     /// Starts one on a free port.
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts one that answers what `script` makes of the messages of a request, as they came.
+    /// The script should look at nothing else: then a call that is made again has the same
+    /// answer. Marks in the last user message still say when it comes.
+    pub async fn scripted(script: impl Fn(&[Value]) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_with(Some(Box::new(script))).await
+    }
+
+    async fn start_with(script: Option<Box<Script>>) -> Self {
         let shared = Arc::new(Shared {
+            script,
             calls: Mutex::default(),
             released: watch::channel(BTreeSet::new()).0,
         });
@@ -156,29 +176,28 @@ fn millis(text: &str, name: &str) -> Duration {
 
 async fn complete(State(shared): State<Arc<Shared>>, Json(request): Json<Value>) -> Response {
     let messages = request["messages"].as_array().cloned().unwrap_or_default();
-    let text_of = |message: &Value| match &message["content"] {
-        Value::String(text) => text.clone(),
-        // The other form that the protocol allows: parts.
-        parts => parts
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|part| part["text"].as_str())
-            .collect(),
-    };
     let lines = messages
         .iter()
         .map(|message| {
             let role = message["role"].as_str().unwrap_or("?");
-            format!("{role}: {}", text_of(message))
+            format!("{role}: {}", message_text(message))
         })
         .collect();
     let asked = messages.iter().rfind(|message| message["role"] == "user");
-    let asked = asked.map(text_of).unwrap_or_default();
+    let asked = asked.map(message_text).unwrap_or_default();
+    let answer = match &shared.script {
+        Some(script) => script(&messages),
+        None => Answer {
+            text: format!("re: {asked}"),
+            calls: Vec::new(),
+        },
+    };
+    let streams = request["stream"] == true;
     let call = {
         let mut calls = shared.calls();
         calls.push(ModelCall {
             messages: lines,
+            request,
             state: CallState::Running,
         });
         calls.len() - 1
@@ -190,9 +209,9 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(request): Json<Value>)
         let error = json!({"error": {"message": "as you wish", "type": "fake", "code": null}});
         return (status, Json(error)).into_response();
     }
-    if request["stream"] == true {
+    if streams {
         let (chunks, receiver) = mpsc::channel(1);
-        tokio::spawn(stream_answer(watched, asked, chunks));
+        tokio::spawn(stream_answer(watched, asked, answer, chunks));
         let chunks = stream::unfold(receiver, async |mut receiver| {
             let chunk: String = receiver.recv().await?;
             Some((Ok::<_, Infallible>(chunk), receiver))
@@ -202,8 +221,12 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(request): Json<Value>)
     }
     watched.wait(&asked).await;
     watched.answered();
-    let message = json!({"role": "assistant", "content": format!("re: {asked}")});
-    let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+    let calls: Vec<_> = answer.calls.iter().map(AskedCall::whole).collect();
+    let mut message = json!({"role": "assistant", "content": answer.text});
+    if !calls.is_empty() {
+        message["tool_calls"] = calls.into();
+    }
+    let choice = json!({"index": 0, "message": message, "finish_reason": answer.finish()});
     Json(envelope("chat.completion", &choice)).into_response()
 }
 
@@ -212,19 +235,22 @@ fn envelope(object: &str, choice: &Value) -> Value {
 }
 
 /// Sends an answer chunk by chunk, for as long as somebody listens.
-async fn stream_answer(watched: Watched, asked: String, chunks: mpsc::Sender<String>) {
+async fn stream_answer(
+    watched: Watched,
+    asked: String,
+    answer: Answer,
+    chunks: mpsc::Sender<String>,
+) {
     tokio::select! {
         () = watched.wait(&asked) => {}
         () = chunks.closed() => return,
     }
     let pace = millis(&asked, "pace");
-    let answer = format!("re: {asked}");
-    let words = answer.split_inclusive(' ').map(Some).chain([None]);
-    for word in words {
-        let (delta, finish) = match word {
-            Some(word) => (json!({"role": "assistant", "content": word}), Value::Null),
-            None => (json!({}), json!("stop")),
-        };
+    let deltas = answer
+        .deltas()
+        .into_iter()
+        .map(|delta| (delta, Value::Null));
+    for (delta, finish) in deltas.chain([(json!({}), answer.finish())]) {
         let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
         let chunk = format!("data: {}\n\n", envelope("chat.completion.chunk", &choice));
         if chunks.send(chunk).await.is_err() {
