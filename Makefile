@@ -8,10 +8,10 @@ PLUGINS := echo assistant
 COMPONENTS := $(PLUGINS:%=-p %) -p rogue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint
+.PHONY: help setup build demo trajectory test lint
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what a build needs beside Rust and a C++ compiler
 	@tests/setup.sh
@@ -26,6 +26,9 @@ build: setup ## Build dist/abide and dist/plugins/*.wasm
 
 demo: build ## Restart a daemon under twenty live sessions, and watch
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-demo
+
+trajectory: build ## Kill and restart a daemon under an agent with real tools (needs Node.js)
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-trajectory
 
 test: build ## Run all tests
 	$(CARGO) test --locked --release --workspace --doc

@@ -42,12 +42,22 @@ pub(crate) fn gone(pid: i32) -> bool {
     threads <= 1 && entry.is_none_or(|entry| entry.zombie)
 }
 
-/// The living children of a process, oldest first.
+/// The name of the program that a process runs, also if the file was replaced since.
+fn program(pid: i32) -> Option<String> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let name = path.file_name()?.to_str()?;
+    Some(name.trim_end_matches(" (deleted)").to_owned())
+}
+
+/// The living children of a process that run the same program, oldest first. Others are what a
+/// child has started and left behind.
 pub(crate) fn children(parent: i32) -> Vec<i32> {
+    let same = program(parent);
     let mut pids: Vec<_> = table()
         .into_iter()
         .filter(|entry| entry.parent == parent && !entry.zombie)
         .map(|entry| entry.pid)
+        .filter(|pid| program(*pid) == same)
         .collect();
     pids.sort_unstable();
     pids

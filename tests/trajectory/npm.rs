@@ -1,0 +1,49 @@
+//! The tool servers, from npm: installed once, into cargo's folder.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What is installed: the results in a transcript are these versions' words.
+const PACKAGES: [&str; 2] = [
+    "@modelcontextprotocol/server-filesystem@2026.8.31",
+    "@modelcontextprotocol/server-everything@2026.8.31",
+];
+
+/// Where the servers' programs are, for node.
+pub(crate) struct Servers {
+    pub(crate) files: PathBuf,
+    pub(crate) everything: PathBuf,
+}
+
+impl Servers {
+    /// Installs them below `folder` if they are not there.
+    pub(crate) fn install(folder: &Path) -> Self {
+        let modules = folder.join("node_modules/@modelcontextprotocol");
+        let this = Self {
+            files: modules.join("server-filesystem/dist/index.js"),
+            everything: modules.join("server-everything/dist/index.js"),
+        };
+        if this.files.exists() && this.everything.exists() {
+            return this;
+        }
+        std::fs::create_dir_all(folder).expect("cargo's folder can be written");
+        let status = Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--prefix"])
+            .arg(folder)
+            .args(PACKAGES)
+            .status()
+            .expect("npm is needed: install Node.js");
+        assert!(status.success(), "npm install: {status}");
+        this
+    }
+
+    /// Their sections in `abide.toml`.
+    pub(crate) fn sections(&self, folder: &Path) -> Vec<String> {
+        vec![
+            "\n[mcp.files]".to_owned(),
+            format!("command = [\"node\", {:?}, {folder:?}]", self.files),
+            "\n[mcp.everything]".to_owned(),
+            format!("command = [\"node\", {:?}, \"stdio\"]", self.everything),
+        ]
+    }
+}

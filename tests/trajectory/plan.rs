@@ -1,0 +1,184 @@
+//! What the agent does: thirty steps with the tools of two servers. Doing one twice, or not at
+//! all, shows in the files: an edit puts a line in front of the last one, a move takes its source
+//! away.
+
+use serde_json::{Value, json};
+
+/// A call of a step, and how to find out whether it has happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// The tool, as the model sees it.
+    pub(crate) tool: &'static str,
+    /// Its arguments.
+    pub(crate) arguments: Value,
+    /// None for a call that changes nothing: it is simply made again.
+    pub(crate) check: Option<Check>,
+}
+
+/// A call that only reads, and what its result holds if another call has happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Check {
+    /// The tool.
+    pub(crate) tool: &'static str,
+    /// Its arguments.
+    pub(crate) arguments: Value,
+    /// What stands in its result after the call in question, and not before.
+    pub(crate) shows: String,
+}
+
+/// The steps: each is what the model asks for in one answer.
+pub(crate) type Plan = Vec<Vec<Call>>;
+
+/// The plan. Its paths are relative to the one folder that the server of files may use.
+pub(crate) fn plan() -> Plan {
+    vec![
+        vec![see("files__list_directory", json!({"path": "."}))],
+        vec![folder("", "notes")],
+        vec![folder("notes/", "daily"), folder("", "archive")],
+        vec![write("notes/log.md", "# Log\n\nend\n")],
+        vec![sum(2, 3)],
+        vec![entry("notes/log.md", 6)],
+        vec![day(1)],
+        vec![echo("half a dozen files to come")],
+        vec![day(2), day(3), day(4)],
+        vec![entry("notes/log.md", 10)],
+        vec![read("notes/log.md")],
+        vec![
+            entry("notes/daily/day-1.md", 12),
+            entry("notes/daily/day-2.md", 12),
+        ],
+        vec![wait()],
+        vec![entry("notes/log.md", 14)],
+        vec![see("files__list_directory", json!({"path": "notes/daily"}))],
+        vec![archive(1)],
+        vec![entry("archive/day-1.md", 17)],
+        vec![see(
+            "everything__get-structured-content",
+            json!({"location": "New York"}),
+        )],
+        vec![entry("notes/log.md", 19)],
+        vec![
+            entry("notes/daily/day-3.md", 20),
+            echo("side by side"),
+            sum(20, 22),
+        ],
+        vec![see(
+            "files__read_multiple_files",
+            json!({"paths": ["archive/day-1.md", "notes/daily/day-3.md"]}),
+        )],
+        vec![folder("archive/", "old")],
+        vec![archive(2)],
+        vec![entry("notes/log.md", 24)],
+        vec![write(
+            "archive/old/index.md",
+            "# Index\n\nday-1\nday-2\nend\n",
+        )],
+        vec![archive(3), archive(4)],
+        vec![entry("notes/log.md", 27), entry("archive/old/index.md", 27)],
+        vec![wait()],
+        vec![see("files__list_directory", json!({"path": "archive"}))],
+        vec![read("notes/log.md"), read("archive/old/index.md")],
+    ]
+}
+
+fn see(tool: &'static str, arguments: Value) -> Call {
+    Call {
+        tool,
+        arguments,
+        check: None,
+    }
+}
+
+fn read(path: &str) -> Call {
+    see("files__read_text_file", json!({"path": path}))
+}
+
+fn echo(message: &str) -> Call {
+    see("everything__echo", json!({"message": message}))
+}
+
+fn sum(a: u32, b: u32) -> Call {
+    see("everything__get-sum", json!({"a": a, "b": b}))
+}
+
+/// A call that takes a second.
+fn wait() -> Call {
+    see(
+        "everything__trigger-long-running-operation",
+        json!({"duration": 1, "steps": 2}),
+    )
+}
+
+fn checked_by_reading(tool: &'static str, arguments: Value, path: &str, shows: String) -> Call {
+    let Call {
+        tool: by,
+        arguments: of,
+        ..
+    } = read(path);
+    Call {
+        tool,
+        arguments,
+        check: Some(Check {
+            tool: by,
+            arguments: of,
+            shows,
+        }),
+    }
+}
+
+fn checked_by_listing(tool: &'static str, arguments: Value, parent: &str, shows: String) -> Call {
+    Call {
+        tool,
+        arguments,
+        check: Some(Check {
+            tool: "files__list_directory",
+            arguments: json!({"path": parent}),
+            shows,
+        }),
+    }
+}
+
+fn write(path: &str, content: &str) -> Call {
+    let arguments = json!({"path": path, "content": content});
+    checked_by_reading("files__write_file", arguments, path, content.to_owned())
+}
+
+fn day(n: u32) -> Call {
+    let text = format!("# Day {n}\n\nend\n");
+    write(&format!("notes/daily/day-{n}.md"), &text)
+}
+
+/// Adds a line in front of a file's last one.
+fn entry(path: &str, n: u32) -> Call {
+    let line = format!("- entry {n}\n");
+    let edit = json!({"oldText": "end\n", "newText": format!("{line}end\n")});
+    let arguments = json!({"path": path, "edits": [edit]});
+    checked_by_reading("files__edit_file", arguments, path, line)
+}
+
+fn folder(parent: &str, name: &str) -> Call {
+    let listed = match parent.trim_end_matches('/') {
+        "" => ".",
+        parent => parent,
+    };
+    checked_by_listing(
+        "files__create_directory",
+        json!({"path": format!("{parent}{name}")}),
+        listed,
+        format!("[DIR] {name}"),
+    )
+}
+
+/// Moves a day's file.
+fn archive(n: u32) -> Call {
+    let name = format!("day-{n}.md");
+    checked_by_listing(
+        "files__move_file",
+        json!({
+            "source": format!("notes/daily/{name}"),
+            "destination": format!("archive/{name}"),
+        }),
+        "archive",
+        format!("[FILE] {name}"),
+    )
+}

@@ -1,0 +1,164 @@
+//! The scripted model: a function of the conversation. It goes through the plan; when it is told
+//! that nobody knows whether a call happened, it first finds out, and calls again only if it did
+//! not.
+//!
+//! The id of a call says what it is for: `s07_0` is the first call of step 7, `s07_0_check1` finds
+//! out whether it happened, `s07_0_try1` makes it again.
+
+use std::collections::BTreeMap;
+
+use abide_tests::{Answer, AskedCall, message_text};
+use serde_json::Value;
+
+use crate::plan::{Call, Plan};
+
+/// What it says in the end.
+pub(crate) const DONE: &str = "All steps are done.";
+/// How often it asks about one call before it gives up.
+const PATIENCE: usize = 100;
+
+/// What the assistant says of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It happened, and this is its result.
+    Done,
+    /// The tool ran and failed.
+    Error,
+    /// It was not made.
+    Refused,
+    /// It was interrupted, and nobody knows.
+    Unknown,
+    /// Anything else that says neither that it happened nor that it did not.
+    Trouble,
+}
+
+impl Verdict {
+    /// By the words in which the assistant tells its model.
+    pub(crate) fn of(result: &str) -> Self {
+        const WORDS: [(&str, Verdict); 9] = [
+            ("unknown-outcome", Verdict::Unknown),
+            ("The tool reports an error", Verdict::Error),
+            ("The tool was not called", Verdict::Refused),
+            ("Nothing was called", Verdict::Refused),
+            ("Nothing was done", Verdict::Refused),
+            ("The tool cannot be reached", Verdict::Trouble),
+            ("The tool took too long", Verdict::Trouble),
+            ("The call or its result is over", Verdict::Trouble),
+            ("The tool's server answered", Verdict::Trouble),
+        ];
+        let known = WORDS.iter().find(|(words, _)| result.starts_with(words));
+        known.map_or(Self::Done, |(_, verdict)| *verdict)
+    }
+}
+
+/// How far a call is.
+enum Progress {
+    Done,
+    Asks(AskedCall),
+    Stuck(String),
+}
+
+/// The results of a conversation by the ids of their calls.
+struct Results(BTreeMap<String, String>);
+
+impl Results {
+    fn of(messages: &[Value]) -> Self {
+        let results = messages.iter().filter_map(|message| {
+            let id = message["tool_call_id"].as_str()?;
+            Some((id.to_owned(), message_text(message)))
+        });
+        Self(results.collect())
+    }
+
+    fn verdict(&self, id: &str) -> Option<(Verdict, &str)> {
+        let text = self.0.get(id)?;
+        Some((Verdict::of(text), text))
+    }
+
+    fn progress(&self, id: &str, call: &Call) -> Progress {
+        for attempt in 0..PATIENCE {
+            let this = match attempt {
+                0 => id.to_owned(),
+                attempt => format!("{id}_try{attempt}"),
+            };
+            match self.verdict(&this) {
+                None => {
+                    return Progress::Asks(AskedCall {
+                        id: this,
+                        name: call.tool.to_owned(),
+                        arguments: call.arguments.clone(),
+                    });
+                }
+                Some((Verdict::Done, _)) => return Progress::Done,
+                Some((Verdict::Error | Verdict::Refused, text)) => {
+                    return Progress::Stuck(format!("{this}: {text}"));
+                }
+                Some((Verdict::Unknown | Verdict::Trouble, _)) => {}
+            }
+            match self.happened(&this, call) {
+                Happened::Yes => return Progress::Done,
+                Happened::No => {}
+                Happened::Asks(check) => return Progress::Asks(check),
+            }
+        }
+        Progress::Stuck(format!("{id}: {PATIENCE} attempts"))
+    }
+
+    fn happened(&self, id: &str, call: &Call) -> Happened {
+        let Some(check) = &call.check else {
+            // It changes nothing.
+            return Happened::No;
+        };
+        for n in 1.. {
+            let this = format!("{id}_check{n}");
+            match self.verdict(&this) {
+                None => {
+                    return Happened::Asks(AskedCall {
+                        id: this,
+                        name: check.tool.to_owned(),
+                        arguments: check.arguments.clone(),
+                    });
+                }
+                Some((Verdict::Done, text)) if text.contains(&check.shows) => {
+                    return Happened::Yes;
+                }
+                // A file that is not there yet is an error.
+                Some((Verdict::Done | Verdict::Error | Verdict::Refused, _)) => break,
+                Some((Verdict::Unknown | Verdict::Trouble, _)) => {}
+            }
+        }
+        Happened::No
+    }
+}
+
+enum Happened {
+    Yes,
+    No,
+    Asks(AskedCall),
+}
+
+/// The step that a conversation is at, from 0, and what the model answers.
+pub(crate) fn follow(plan: &Plan, messages: &[Value]) -> (usize, Answer) {
+    let results = Results::of(messages);
+    for (step, calls) in plan.iter().enumerate() {
+        let mut answer = Answer::default();
+        for (n, call) in calls.iter().enumerate() {
+            match results.progress(&format!("s{step:02}_{n}"), call) {
+                Progress::Done => {}
+                Progress::Asks(call) => answer.calls.push(call),
+                Progress::Stuck(why) => {
+                    answer.text = format!("I give up at {why}");
+                    answer.calls.clear();
+                    return (step, answer);
+                }
+            }
+        }
+        if !answer.calls.is_empty() {
+            answer.text = format!("Step {step}.");
+            return (step, answer);
+        }
+    }
+    let text = DONE.to_owned();
+    let calls = Vec::new();
+    (plan.len(), Answer { text, calls })
+}
