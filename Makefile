@@ -4,8 +4,8 @@ CARGO   ?= cargo
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 GUESTS  := $(TARGET)/wasm32-wasip2/guest
 PLUGINS := echo assistant
-# Components: the plugins, and a guest that misbehaves for the tests.
-COMPONENTS := $(PLUGINS:%=-p %) -p rogue
+# Components: the plugins, a guest that misbehaves and one that does as it is told, for the tests.
+COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo trajectory test lint

@@ -252,13 +252,11 @@ async fn power_cuts_lose_nothing_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the daemon does not sync the folder in which it makes its data folder"]
 async fn power_cuts_lose_nothing_in_a_data_folder_that_the_daemon_has_made() {
     cut_under_load(|_| {}, async |_, _| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a worker relies on log records of a killed one that nobody has synced"]
 async fn power_cuts_lose_nothing_that_outlived_a_killed_worker() {
     // What the next worker reads back may be in the page cache alone.
     let kill = async |power: &PowerCut, daemon: &Daemon| power.kill(daemon.worker_pid().await);

@@ -16,13 +16,18 @@ pub(super) fn write_whole(folder: &Path, name: &str, parts: &[&[u8]]) -> io::Res
         }
         file.sync_all()?;
         fs::rename(&temporary, folder.join(name))?;
-        File::open(folder)?.sync_all()
+        sync_folder(folder)
     })();
     if written.is_err() {
         // What is left of a failed attempt is of no use, and may not even be there.
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// The file's bytes, or none if there is no such file.

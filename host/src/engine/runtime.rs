@@ -180,6 +180,9 @@ impl Engine {
         if kept.as_deref() != Some(bytes) {
             let name = format!("{digest}.wasm");
             files::write_whole(&self.0.options.components_dir, &name, &[bytes]).map_err(failed)?;
+        } else {
+            // Whoever wrote it may have been killed before its name was durable.
+            files::sync_folder(&self.0.options.components_dir).map_err(failed)?;
         }
         Ok(digest)
     }

@@ -115,6 +115,7 @@ fn open_locked(
         write_format(path, &format!("{FORMAT_WORD} {FORMAT} {CREATING}\n"))?;
     }
     let folder = path.join("db");
+    sync_all(path, &folder).map_err(|error| io("sync", &folder, error))?;
     let mut reserve = Reserve::new(path, options.wal_bytes);
     let db = open_db(
         path,
@@ -160,6 +161,25 @@ fn open_locked(
             lock: Mutex::new(Some(lock)),
         }),
     })
+}
+
+/// Syncs what an owner that was killed may have written and not synced: it will be read, and built
+/// upon, and must not be lost from beneath by a power cut. Names too, up to the folder's own.
+fn sync_all(path: &Path, folder: &Path) -> std::io::Result<()> {
+    if fs::exists(folder)? {
+        for entry in fs::read_dir(folder)? {
+            let file = entry?.path();
+            if file.extension().is_some_and(|extension| extension == "log") {
+                File::open(&file)?.sync_data()?;
+            }
+        }
+        File::open(folder)?.sync_all()?;
+    }
+    File::open(path)?.sync_all()?;
+    match path.canonicalize()?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// The counts as they were last written.

@@ -1,0 +1,240 @@
+//! Doing what a script says, and telling of it.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{Duration, SystemTime};
+
+use abide_guest_sdk::llm::{ChatMessage, ChatRequest};
+use abide_guest_sdk::tools::{Invocation, Outcome};
+use abide_guest_sdk::{
+    Cause, Error, Interruption, Message, Recovery, Role, StepError, inbox, llm, output, timer,
+    tools,
+};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::script::{Act, Call, Script};
+
+/// The tool server's name in the daemon's configuration.
+const SERVER: &str = "t";
+
+/// What the custom event `act` says.
+#[derive(Serialize)]
+struct Told<'a> {
+    script: &'a str,
+    n: usize,
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    result: String,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    value: Value,
+}
+
+impl Told<'_> {
+    fn tell(&self) -> Result<(), Error> {
+        Ok(output::event("act", self)?)
+    }
+}
+
+/// One turn.
+pub(crate) struct Show {
+    /// Its number, as the state counts.
+    turn: u64,
+    /// What `random` and `clock` gave so far.
+    salt: u64,
+}
+
+impl Show {
+    pub(crate) fn new(turn: u64) -> Self {
+        Self { turn, salt: 0 }
+    }
+
+    /// Does what one message says.
+    pub(crate) fn take(&mut self, message: &Message) -> Result<(), Error> {
+        if let Some(recovery) = &message.recovery {
+            return Ok(output::event("notice", &notice(recovery))?);
+        }
+        if message.role == Role::Timer {
+            let fired =
+                json!({"name": message.name, "due_ms": message.due_at_ms, "at_ms": message.at_ms});
+            output::event("timer", &fired)?;
+        }
+        let script: Script = serde_json::from_str(&message.text)?;
+        for (n, act) in script.acts.iter().enumerate() {
+            self.act(&script.id, n, act)?;
+        }
+        Ok(output::text(format!("done {} #{}", script.id, self.turn))?)
+    }
+
+    fn act(&mut self, script: &str, n: usize, act: &Act) -> Result<(), Error> {
+        let told = |kind, result: String, value| Told {
+            script,
+            n,
+            kind,
+            part: None,
+            tool: None,
+            token: None,
+            result,
+            value,
+        };
+        let ok = || "ok".to_owned();
+        match act {
+            Act::Call(call) => {
+                let result = result_of(&tools::call(&invocation(call)?));
+                Told {
+                    tool: Some(&call.tool),
+                    token: Some(&call.token),
+                    ..told("call", result, Value::Null)
+                }
+                .tell()
+            }
+            Act::CallAll { calls } => {
+                let invocations = calls
+                    .iter()
+                    .map(invocation)
+                    .collect::<Result<Vec<_>, _>>()?;
+                let results = tools::call_all(&invocations);
+                if results.len() != calls.len() {
+                    let (asked, given) = (calls.len(), results.len());
+                    return Err(format!("{asked} calls have {given} results").into());
+                }
+                for (part, (call, result)) in calls.iter().zip(&results).enumerate() {
+                    Told {
+                        part: Some(part),
+                        tool: Some(&call.tool),
+                        token: Some(&call.token),
+                        ..told("call_all", result_of(result), Value::Null)
+                    }
+                    .tell()?;
+                }
+                Ok(())
+            }
+            Act::Say { text } => {
+                output::text(text)?;
+                told("say", ok(), Value::Null).tell()
+            }
+            Act::Timer {
+                name,
+                after_ms,
+                script,
+            } => {
+                let text = serde_json::to_string(script)?;
+                timer::set(name, Duration::from_millis(*after_ms), text)?;
+                Told {
+                    token: Some(name),
+                    ..told("timer", ok(), json!(unix_ms()))
+                }
+                .tell()
+            }
+            Act::Receive => match inbox::receive() {
+                Ok(messages) => {
+                    let news = messages.iter().filter(|message| message.recovery.is_none());
+                    let ids: Vec<_> = news.map(|message| &message.id).collect();
+                    told("receive", ok(), json!(ids)).tell()?;
+                    messages.iter().try_for_each(|message| self.take(message))
+                }
+                Err(error) => told("receive", failed(&error), Value::Null).tell(),
+            },
+            Act::Llm { text } => {
+                let question = match self.salt {
+                    0 => text.clone(),
+                    salt => format!("{text} ({salt})"),
+                };
+                let request = ChatRequest::new(vec![ChatMessage::user(question)]);
+                match llm::chat(&request) {
+                    Ok(completion) => told("llm", ok(), json!(completion.content)).tell(),
+                    Err(error) => told("llm", failed(&error), Value::Null).tell(),
+                }
+            }
+            Act::List => match tools::list() {
+                Ok(tools) => {
+                    let names: Vec<_> = tools.iter().map(|tool| &tool.name).collect();
+                    told("list", ok(), json!(names)).tell()
+                }
+                Err(error) => told("list", failed(&error), Value::Null).tell(),
+            },
+            Act::Random => {
+                let number = RandomState::new().build_hasher().finish();
+                self.season(number);
+                told("random", ok(), json!(number)).tell()
+            }
+            Act::Clock => {
+                let now = unix_ms();
+                self.season(now);
+                told("clock", ok(), json!(now)).tell()
+            }
+        }
+    }
+
+    fn season(&mut self, with: u64) {
+        self.salt = self.salt.rotate_left(1) ^ with;
+    }
+}
+
+fn invocation(call: &Call) -> Result<Invocation, Error> {
+    let mut arguments = Map::new();
+    arguments.insert("token".to_owned(), json!(call.token));
+    for (name, ms) in [
+        ("sleep_ms", call.sleep_ms),
+        ("sleep_after_ms", call.sleep_after_ms),
+    ] {
+        if let Some(ms) = ms {
+            arguments.insert(name.to_owned(), json!(ms));
+        }
+    }
+    Ok(Invocation::new(
+        format!("{SERVER}__{}", call.tool),
+        &arguments,
+    )?)
+}
+
+fn result_of(result: &Result<Outcome, StepError>) -> String {
+    match result {
+        Ok(outcome) if outcome.is_error => "error:tool".to_owned(),
+        Ok(_) => "ok".to_owned(),
+        Err(error) => failed(error),
+    }
+}
+
+fn failed(error: &StepError) -> String {
+    let kind = match error {
+        StepError::UnknownOutcome(_) => return "unknown".to_owned(),
+        StepError::Denied(_) => "denied",
+        StepError::Invalid(_) => "invalid",
+        StepError::Unavailable(_) => "unavailable",
+        StepError::Timeout(_) => "timeout",
+        StepError::TooLarge(_) => "too-large",
+        StepError::Failed(_) => "failed",
+    };
+    format!("error:{kind}")
+}
+
+fn notice(recovery: &Recovery) -> Value {
+    let cause = match recovery.cause {
+        Cause::Config => "config",
+        Cause::Upgrade => "upgrade",
+        Cause::Crash => "crash",
+        Cause::Operator => "operator",
+    };
+    let interruption = recovery
+        .interruption
+        .map(|interruption| match interruption {
+            Interruption::Rerun => "rerun",
+            Interruption::Resumed => "resumed",
+        });
+    json!({
+        "generation": recovery.generation,
+        "cause": cause,
+        "interruption": interruption,
+        "unknown_steps": recovery.unknown_steps,
+    })
+}
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,71 @@
+//! What a message can ask for.
+
+use serde::{Deserialize, Serialize};
+
+/// What a message says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Script {
+    /// Whose acts these are: unique in the whole run.
+    pub(crate) id: String,
+    /// In this order.
+    #[serde(default)]
+    pub(crate) acts: Vec<Act>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Act {
+    /// Calls a tool.
+    Call(Call),
+    /// Calls several at once.
+    CallAll {
+        /// In this order.
+        calls: Vec<Call>,
+    },
+    /// Says something.
+    Say {
+        /// What.
+        text: String,
+    },
+    /// Sets a timer whose message is a script.
+    Timer {
+        /// Its name.
+        name: String,
+        /// From the turn's clock.
+        after_ms: u64,
+        /// What its message says.
+        script: Script,
+    },
+    /// Takes what came in since the turn began, and does what those scripts say.
+    Receive,
+    /// Asks the model.
+    Llm {
+        /// The question. What `random` and `clock` gave before goes with it: a replay in which
+        /// they give something else asks another question.
+        text: String,
+    },
+    /// Lists the tools.
+    List,
+    /// Tells a random number.
+    Random,
+    /// Tells the clock.
+    Clock,
+}
+
+/// One call of a tool.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Call {
+    /// `record`, `note` or `look`.
+    pub(crate) tool: String,
+    /// What the tool writes down: unique in the whole run.
+    pub(crate) token: String,
+    /// How long the tool sleeps before it does that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sleep_ms: Option<u64>,
+    /// And afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sleep_after_ms: Option<u64>,
+}
