@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use abide::domain::{
-    BadSnapshot, Capabilities, Completion, FinishReason, Limits, Message, MessageId, Output,
-    Patterns, Role, SessionId, Snapshot, StepRequest, StepResult, UnixMillis,
+    BadSnapshot, Capabilities, Completion, FinishReason, FromInbox, Limits, Message, MessageId,
+    Output, Patterns, Role, SessionId, Snapshot, StepRequest, StepResult, UnixMillis,
 };
-use abide::engine::{Component, Context, Engine, EngineOptions, Job, Product};
+use abide::engine::{Component, Context, Engine, EngineOptions, Job, Product, StepAnswer};
 use abide_tests::guest;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -110,8 +110,21 @@ impl Stage {
         let model = async {
             let mut told = Vec::new();
             while let Some(call) = calls.recv().await {
-                let StepRequest::Llm(request) = &call.request else {
-                    panic!("a model call was expected, not {:?}", call.request);
+                let answer = |result| StepAnswer { result, took_ms: 0 };
+                let request = match &call.request {
+                    StepRequest::Llm(request) => request,
+                    StepRequest::ToolsList => {
+                        let _ = call
+                            .reply
+                            .send(answer(Ok(StepResult::ToolsList(Vec::new()))));
+                        continue;
+                    }
+                    StepRequest::Receive => {
+                        let nothing = StepResult::Receive(FromInbox::default());
+                        let _ = call.reply.send(answer(Ok(nothing)));
+                        continue;
+                    }
+                    other => panic!("a model call was expected, not {other:?}"),
                 };
                 told = request
                     .messages
@@ -126,7 +139,7 @@ impl Stage {
                     model: "golden".to_owned(),
                 };
                 // The turn may be over; then nobody minds.
-                let _ = call.reply.send(Ok(StepResult::Llm(completion)));
+                let _ = call.reply.send(answer(Ok(StepResult::Llm(completion))));
             }
             told
         };

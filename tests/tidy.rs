@@ -13,9 +13,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("config", &["domain"]),
     ("engine", &["domain"]),
-    ("store", &["domain"]),
+    // Nothing, in a build for users.
+    ("fault", &[]),
+    ("store", &["domain", "fault"]),
     ("providers", &["domain"]),
-    ("session", &["engine", "store", "providers", "domain"]),
+    (
+        "session",
+        &["engine", "store", "providers", "domain", "fault"],
+    ),
     ("api", &["session", "domain"]),
     ("supervisor", &[]),
     (
@@ -29,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "supervisor",
             "domain",
+            "fault",
         ],
     ),
     (

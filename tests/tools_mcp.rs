@@ -35,6 +35,7 @@ fn server(folder: &Path, args: &[&str]) -> ToolServer {
             ("ABIDE_TOOLS_STARTS".to_owned(), file("starts")),
         ],
         cwd: folder.to_owned(),
+        owner: folder.display().to_string(),
         start_timeout: PATIENCE,
         call_timeout: PATIENCE,
         repeatable: Patterns::default(),

@@ -6,6 +6,7 @@ pub mod config;
 pub mod daemon;
 pub mod domain;
 pub mod engine;
+pub(crate) mod fault;
 pub mod providers;
 pub mod session;
 pub mod store;

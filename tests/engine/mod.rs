@@ -12,7 +12,9 @@ use std::time::Duration;
 use abide::domain::{
     Capabilities, Limits, Message, MessageId, Output, Role, SessionId, Snapshot, UnixMillis,
 };
-use abide::engine::{Component, Context, Engine, EngineOptions, GuestFailure, Job, Product};
+use abide::engine::{
+    Component, Context, Engine, EngineOptions, GuestFailure, Job, Product, StepAnswer, StepCall,
+};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -108,12 +110,28 @@ fn text(product: &Product) -> &str {
     }
 }
 
-/// Opens a session and runs one turn on `text`, in which no step is answered.
+/// Opens a session and runs one turn on `text`, in which steps are refused that are not granted,
+/// and no others answered.
 async fn turn(engine: &Engine, job: &Job, text: &str) -> Result<Product, GuestFailure> {
     let opened = engine.open(job).await.expect("the guest opens");
-    let (steps, _calls) = mpsc::channel(1);
-    let input = vec![message(text)];
-    engine
-        .turn(job, &snapshot(job, &opened), None, input, steps)
-        .await
+    let (steps, mut calls) = mpsc::channel::<StepCall>(1);
+    let (before, input) = (snapshot(job, &opened), vec![message(text)]);
+    let refuse = async {
+        let mut unanswered = Vec::new();
+        while let Some(mut call) = calls.recv().await {
+            match call.refused.first_mut().and_then(Option::take) {
+                Some(refused) => {
+                    let result = Err(refused);
+                    let told = call.reply.send(StepAnswer { result, took_ms: 0 });
+                    told.expect("the guest waits");
+                }
+                None => unanswered.push(call),
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        ended = engine.turn(job, &before, None, input, steps) => ended,
+        never = refuse => never,
+    }
 }

@@ -6,7 +6,7 @@ use abide::domain::{
     Cause, Completion, FailureCode, FinishReason, Generation, Interruption, Notice, Output,
     Patterns, Snapshot, StepRequest, StepResult, TimerOp, UnixMillis,
 };
-use abide::engine::{CheckFailure, GuestFailure, Job, LogLevel, StepCall};
+use abide::engine::{CheckFailure, GuestFailure, Job, LogLevel, StepAnswer, StepCall};
 use futures::FutureExt as _;
 use tokio::sync::mpsc;
 
@@ -172,11 +172,14 @@ async fn steps_are_denied_unless_granted() {
             request,
             step,
             reply,
+            refused,
+            ..
         } = calls.recv().await.expect("a step");
         let StepRequest::Llm(request) = request else {
             panic!("{request:?}");
         };
         assert_eq!((step, request.provider.as_deref()), (1, Some("local")));
+        assert_eq!(refused, [None]);
         let completion = Completion {
             content: "hi there".into(),
             tool_calls: vec![],
@@ -184,7 +187,8 @@ async fn steps_are_denied_unless_granted() {
             usage: None,
             model: "m".into(),
         };
-        let told = reply.send(Ok(StepResult::Llm(completion)));
+        let result = Ok(StepResult::Llm(completion));
+        let told = reply.send(StepAnswer { result, took_ms: 0 });
         assert!(told.is_ok());
     };
     let (product, ()) = tokio::join!(turn, answer);

@@ -250,8 +250,18 @@ impl Daemon {
 
     /// Starts the daemon again in its folder, after its end.
     pub async fn start_again(&mut self) {
-        self.child = spawn(self.folder.path(), &self.setup.env);
+        self.spawn_again();
         self.until_ready().await;
+    }
+
+    /// The same, without waiting until it is ready.
+    pub fn spawn_again(&mut self) {
+        self.child = spawn(self.folder.path(), &self.setup.env);
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the child is ours")
     }
 }
 
@@ -290,7 +300,7 @@ fn spawn(folder: &Path, env: &[(String, String)]) -> Child {
         .arg("serve")
         .arg("--config")
         .arg(config_path(folder))
-        .envs(env.iter().map(|(name, value)| (name, value)))
+        .envs(env.iter().cloned())
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("descriptors are not exhausted"))
         .stderr(log)

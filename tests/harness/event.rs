@@ -24,6 +24,9 @@ pub struct Event {
     /// The message, or the one that a turn consumed.
     #[serde(default)]
     pub message: Option<String>,
+    /// Further messages that a turn took from the inbox while it ran.
+    #[serde(default)]
+    pub received: Vec<String>,
     /// How far a turn is.
     #[serde(default)]
     pub status: Option<String>,
@@ -48,6 +51,13 @@ impl Event {
     /// Its text, or nothing.
     pub fn said(&self) -> &str {
         self.text.as_deref().unwrap_or_default()
+    }
+
+    /// When, in milliseconds since the Unix epoch; 0 if that cannot be read.
+    pub fn at_ms(&self) -> u64 {
+        let at: Option<jiff::Timestamp> = self.at.parse().ok();
+        at.and_then(|at| at.as_millisecond().try_into().ok())
+            .unwrap_or_default()
     }
 
     /// Whether it is a message from there.

@@ -51,7 +51,7 @@ fn program(pid: i32) -> Option<String> {
 
 /// The living children of a process that run the same program, oldest first. Others are what a
 /// child has started and left behind.
-pub(crate) fn children(parent: i32) -> Vec<i32> {
+pub fn children(parent: i32) -> Vec<i32> {
     let same = program(parent);
     let mut pids: Vec<_> = table()
         .into_iter()

@@ -209,6 +209,14 @@ pub fn abide_binary() -> PathBuf {
     )
 }
 
+/// The tool server of the tests, which is built beside this program.
+pub fn tool_server() -> PathBuf {
+    existing(
+        target().join("release/abide-test-tools"),
+        "CARGO_TARGET_DIR",
+    )
+}
+
 /// A guest's component: in the folder `ABIDE_GUESTS`, or what cargo has built.
 pub fn guest(name: &str) -> PathBuf {
     let folder = env::var_os("ABIDE_GUESTS").map(PathBuf::from);

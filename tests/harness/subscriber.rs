@@ -76,6 +76,19 @@ impl Subscriber {
         self.seen().restarts
     }
 
+    /// What was wrong with the streams so far.
+    pub fn troubles(&self) -> Vec<String> {
+        self.seen().wrong.clone()
+    }
+
+    /// The last attempt at a turn of which a delta told; 0 if none did.
+    pub fn attempts(&self, turn: u64) -> u64 {
+        let seen = self.seen();
+        let of_turn = seen.deltas.iter().filter(|delta| delta["turn"] == turn);
+        let attempts = of_turn.filter_map(|delta| delta["attempt"].as_u64());
+        attempts.max().unwrap_or_default()
+    }
+
     /// Waits until the events so far satisfy a condition.
     pub async fn wait_for(&self, what: &str, condition: impl Fn(&[Event]) -> bool) -> Vec<Event> {
         until(what, async || {
@@ -130,7 +143,8 @@ async fn follow(client: Client, id: String, mut after: u64, seen: Arc<Mutex<Seen
                 while let Some(Ok(event)) = stream.next().await {
                     lock(&seen).take(&event, &mut after);
                 }
-            } else {
+            } else if response.status() != 503 {
+                // 503: it is about to stop, or not yet there.
                 let status = response.status();
                 let wrong = format!("the stream of {id} was answered with {status}");
                 lock(&seen).wrong.push(wrong);

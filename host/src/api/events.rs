@@ -211,6 +211,7 @@ mod tests {
                 from: Role::User,
                 name: None,
                 text: "two\nlines".to_owned(),
+                due: None,
             },
         };
         let delta = Delta {

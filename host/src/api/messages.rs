@@ -174,6 +174,9 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 pub(super) struct RetryBody {
     /// The message's id; the last dead letter's if left out.
     message: Option<String>,
+    /// Also if its turn made calls that cannot be repeated: they are made again.
+    #[serde(default)]
+    force: bool,
 }
 
 /// Puts a dead letter back into the inbox.
@@ -191,10 +194,10 @@ pub(super) struct RetryBody {
 pub(super) async fn retry(
     State(api): State<Api>,
     InPath(id): InPath,
-    JsonOrNothing(RetryBody { message }): JsonOrNothing<RetryBody>,
+    JsonOrNothing(RetryBody { message, force }): JsonOrNothing<RetryBody>,
 ) -> Result<(StatusCode, Answer<AcceptedBody>), Problem> {
     let message = message.map(MessageId::from_client);
-    let accepted = api.registry.retry(&id, message).await?;
+    let accepted = api.registry.retry(&id, message, force).await?;
     let body = AcceptedBody::new(accepted, None);
     Ok((StatusCode::ACCEPTED, Answer(body)))
 }

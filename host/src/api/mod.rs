@@ -18,6 +18,7 @@ mod problem;
 mod router;
 pub mod server;
 mod sessions;
+mod turns;
 
 use std::sync::Arc;
 

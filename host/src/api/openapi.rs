@@ -4,7 +4,7 @@ use axum::Json as Answer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{daemon, events, messages, metrics, sessions};
+use super::{daemon, events, messages, metrics, sessions, turns};
 use crate::domain::{Delta, Event};
 
 #[derive(OpenApi)]
@@ -21,6 +21,8 @@ use crate::domain::{Delta, Event};
         sessions::close,
         sessions::cancel,
         sessions::resume,
+        turns::show,
+        turns::replay,
         messages::send,
         messages::retry,
         messages::dead,

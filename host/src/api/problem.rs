@@ -120,6 +120,9 @@ impl Kind {
     pub(super) const EXISTS: Self = Self("session-exists", StatusCode::CONFLICT, "The id is taken by another session");
     pub(super) const NOTHING_RUNS: Self = Self("nothing-runs", StatusCode::CONFLICT, "No turn runs");
     pub(super) const NOT_FAULTED: Self = Self("not-faulted", StatusCode::CONFLICT, "The session is not faulted");
+    pub(super) const NEEDS_FORCE: Self = Self("needs-force", StatusCode::CONFLICT, "It would do again what cannot be repeated");
+    pub(super) const NO_TURN: Self = Self("no-turn", StatusCode::CONFLICT, "There is no turn to look at");
+    pub(super) const UNREPLAYABLE: Self = Self("unreplayable", StatusCode::CONFLICT, "The turn cannot be run again");
     pub(super) const CLOSED: Self = Self("session-closed", StatusCode::GONE, "The session was closed");
     pub(super) const TRIMMED: Self = Self("events-trimmed", StatusCode::GONE, "Events that old are gone");
     pub(super) const TOO_LARGE: Self = Self("too-large", StatusCode::PAYLOAD_TOO_LARGE, "Too large");
@@ -133,6 +136,7 @@ impl Kind {
     pub(super) const INBOX_FULL: Self = Self("inbox-full", StatusCode::TOO_MANY_REQUESTS, "The inbox is full");
     pub(super) const RESTARTING: Self = Self("restarting", StatusCode::SERVICE_UNAVAILABLE, "The daemon is restarting");
     pub(super) const NOT_READY: Self = Self("not-ready", StatusCode::SERVICE_UNAVAILABLE, "The daemon does not serve now");
+    pub(super) const STORE_DAMAGED: Self = Self("store-damaged", StatusCode::INTERNAL_SERVER_ERROR, "The store cannot be read");
     pub(super) const STORE_FAILED: Self = Self("store-failed", StatusCode::INSUFFICIENT_STORAGE, "The store cannot write");
 }
 
@@ -160,8 +164,12 @@ impl From<Refusal> for Problem {
             Refusal::NothingRuns => problem(Kind::NOTHING_RUNS),
             Refusal::NotFaulted => problem(Kind::NOT_FAULTED),
             Refusal::NoDeadLetter => problem(Kind::NO_DEAD_LETTER),
+            Refusal::NeedsForce { calls } => problem(Kind::NEEDS_FORCE).fact("calls", calls),
+            Refusal::NoTurn => problem(Kind::NO_TURN),
+            Refusal::Unreplayable(_) => problem(Kind::UNREPLAYABLE),
             Refusal::Trimmed { oldest } => problem(Kind::TRIMMED).fact("oldest", oldest),
             Refusal::StoreFailed(_) => problem(Kind::STORE_FAILED),
+            Refusal::Unreadable(_) => problem(Kind::STORE_DAMAGED),
             Refusal::Restarting => problem(Kind::RESTARTING).header(header::RETRY_AFTER, 1_u16),
         }
     }

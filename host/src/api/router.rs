@@ -6,7 +6,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post, put};
 
 use super::problem::{Kind, Problem};
-use super::{Api, auth, daemon, events, messages, metrics, openapi, sessions};
+use super::{Api, auth, daemon, events, messages, metrics, openapi, sessions, turns};
 
 /// All of the API.
 pub fn router(api: Api) -> Router {
@@ -23,6 +23,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/sessions/{id}/events", get(events::follow))
         .route("/v1/sessions/{id}/cancel", post(sessions::cancel))
         .route("/v1/sessions/{id}/resume", post(sessions::resume))
+        .route("/v1/sessions/{id}/turn", get(turns::show))
+        .route("/v1/sessions/{id}/replay", post(turns::replay))
         .route("/v1/sessions/{id}/retry", post(messages::retry))
         .route("/v1/sessions/{id}/dead", get(messages::dead))
         .route("/v1/daemon", get(daemon::status))

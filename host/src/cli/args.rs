@@ -159,6 +159,10 @@ pub(crate) enum Sessions {
     Cancel(One),
     /// Let a faulted session go on
     Resume(One),
+    /// The open turn, or the last that committed, step by step
+    Steps(One),
+    /// Run that turn again, offline and without effects: is it deterministic?
+    Replay(One),
     /// Queue a dead letter again
     Retry(Retry),
     /// List the messages that no turn will consume
@@ -208,6 +212,9 @@ pub(crate) struct Retry {
     /// The dead letter's message id; without it, the latest one
     #[arg(long, value_name = "ID")]
     pub(crate) message: Option<String>,
+    /// Also if its turn made calls that cannot be repeated: they are made again
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -31,6 +31,7 @@ mod sessions;
 mod status;
 mod target;
 mod text;
+mod turns;
 mod wire;
 
 pub use run::run;

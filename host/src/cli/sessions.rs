@@ -10,9 +10,9 @@ use super::calls::{Filter, session_path};
 use super::client::Client;
 use super::error::CliError;
 use super::out::{Out, Tone};
-use super::target;
 use super::text::{Cell, ago, brief, duration, table};
 use super::wire::Page;
+use super::{target, turns};
 use crate::domain::{DeadLetter, Event, EventBody, SessionState, SessionView, UnixMillis};
 
 /// Sessions on a page, when all are asked for.
@@ -40,6 +40,14 @@ pub(crate) async fn run(global: &Global, command: Sessions) -> Result<(), CliErr
             let answer = client.act(&args.id, "resume", &json!({})).await?;
             done(&mut out, &args, &answer, "it goes on")
         }
+        Sessions::Steps(args) => match args.json.json {
+            true => {
+                let turn: Value = client.get(&session_path(&args.id, "/turn")).await?;
+                Ok(out.json(&turn)?)
+            }
+            false => turns::steps(&client, &mut out, &args.id, 0).await,
+        },
+        Sessions::Replay(args) => turns::replay(&client, &mut out, &args).await,
         Sessions::Retry(args) => retry(&client, &mut out, args).await,
         Sessions::Dead(args) => dead(&client, &mut out, &args).await,
     }
@@ -172,6 +180,9 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
     out.line(out.paint(Tone::Bold, view.id.as_str()))?;
     out.write_all(table(out, 2, &[], &rows).as_bytes())?;
 
+    if view.running.is_some() {
+        turns::steps(client, out, &args.id, 2).await?;
+    }
     if view.state != SessionState::Closed {
         let after = view.cursor.saturating_sub(u64::from(LAST_EVENTS));
         // Trimmed events are no reason to hide the rest.
@@ -205,7 +216,7 @@ fn event_row(event: &Event, now: UnixMillis) -> Vec<Cell> {
             }
         }
         EventBody::Notice { text, .. } => (Tone::Warn, text.clone()),
-        EventBody::Tool { name, status } => (Tone::Dim, format!("{name} {status}")),
+        EventBody::Tool { name, status, .. } => (Tone::Dim, format!("{name} {}", status.as_str())),
         EventBody::Custom { name, data } => (Tone::Dim, format!("{name} {data}")),
     };
     vec![
@@ -286,10 +297,10 @@ async fn close(client: &Client, out: &mut Out, args: Close) -> Result<(), CliErr
 }
 
 async fn retry(client: &Client, out: &mut Out, args: Retry) -> Result<(), CliError> {
-    let body = match &args.message {
-        Some(message) => json!({ "message": message }),
-        None => json!({}),
-    };
+    let mut body = json!({ "force": args.force });
+    if let Some(message) = &args.message {
+        body["message"] = json!(message);
+    }
     let answer = client.act(&args.one.id, "retry", &body).await?;
     done(out, &args.one, &answer, "the message is queued again")
 }

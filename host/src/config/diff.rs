@@ -298,6 +298,7 @@ impl<'a> Diff<'a> {
             timers,
             log_lines,
             steps,
+            journal_bytes,
         } = new;
         let key = |last: &str| format!("{key}.limits.{last}");
         for (last, old, new) in [
@@ -306,6 +307,7 @@ impl<'a> Diff<'a> {
             ("message", &old.message_bytes, message_bytes),
             ("args", &old.args_bytes, args_bytes),
             ("event", &old.event_bytes, event_bytes),
+            ("journal", &old.journal_bytes, journal_bytes),
         ] {
             self.note(key(last), Class::Hot, (old, new), size);
         }

@@ -25,6 +25,8 @@ const MEMORY_MIN_BYTES: u64 = 1 << 20;
 const MEMORY_MAX_BYTES: u64 = 4 << 30;
 /// The largest of messages, events, snapshots and arguments: each is one record of the store.
 const RECORD_MAX_BYTES: u64 = 256 << 20;
+/// The largest journal of a turn: it is read into memory when the turn goes on.
+const JOURNAL_MAX_BYTES: u64 = 1 << 30;
 /// Beyond this, turns in flight would exhaust the address space's mappings.
 const TURNS_MAX: u32 = 10_000;
 
@@ -264,6 +266,7 @@ fn understand_limits(notes: &mut Notes, name: &str, keys: LimitKeys) -> Limits {
     let message_bytes = record("message", keys.message, 1);
     let args_bytes = record("args", keys.args, 0);
     let event_bytes = record("event", keys.event, 1);
+    let journal_bytes = notes.size(&key("journal"), keys.journal, 1, JOURNAL_MAX_BYTES);
     Limits {
         memory_bytes: notes.size(
             &key("memory"),
@@ -282,6 +285,7 @@ fn understand_limits(notes: &mut Notes, name: &str, keys: LimitKeys) -> Limits {
         timers: notes.count(&key("timers"), keys.timers, 0, 100_000),
         log_lines: notes.count(&key("log_lines"), keys.log_lines, 0, 1_000_000),
         steps: notes.count(&key("steps"), keys.steps, 0, 1_000_000),
+        journal_bytes,
     }
 }
 

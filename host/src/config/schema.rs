@@ -240,6 +240,9 @@ pub(super) struct LimitKeys {
     pub(super) log_lines: u32,
     /// Steps of one turn.
     pub(super) steps: u32,
+    /// What the results of one turn's steps may weigh together; they are kept until the turn after
+    /// it commits.
+    pub(super) journal: Size,
 }
 
 impl Default for LimitKeys {
@@ -257,6 +260,7 @@ impl Default for LimitKeys {
             timers,
             log_lines,
             steps,
+            journal_bytes,
         } = Limits::default();
         Self {
             memory: Size(memory_bytes),
@@ -271,6 +275,7 @@ impl Default for LimitKeys {
             timers,
             log_lines,
             steps,
+            journal: Size(journal_bytes),
         }
     }
 }

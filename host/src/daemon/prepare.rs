@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::api::server::Listener;
 use crate::api::{Access, Token};
-use crate::config::{BadSecret, Config, Env, Observed, SecretRef};
+use crate::config::{BadSecret, Config, Env, Observed, SecretRef, Transport};
 use crate::domain::Digest;
 use crate::engine::{Engine, EngineOptions};
-use crate::providers::{ApiKey, BadProvider, LlmProvider, LlmProviders};
+use crate::providers::{ApiKey, BadProvider, LlmProvider, LlmProviders, ToolServer, ToolServers};
 use crate::session::{Plugin, Plugins};
 use crate::supervisor::{FromWorker, Link, bind_listener};
 
@@ -27,6 +27,7 @@ pub(super) struct Prepared {
     pub(super) engine: Engine,
     pub(super) plugins: Plugins,
     pub(super) llm: LlmProviders,
+    pub(super) tools: ToolServers,
     pub(super) access: Arc<Access>,
     pub(super) metrics: PrometheusHandle,
     pub(super) listeners: Vec<Listener>,
@@ -148,6 +149,7 @@ pub(super) fn prepare(
     }
     let token = secret("daemon.token".to_owned(), config.daemon.token.as_ref(), env)?;
     let llm = LlmProviders::new(llm)?;
+    let tools = tools(&config, env)?;
     let access = Arc::new(Access {
         token: token.as_deref().map(Token::new),
         hosts: config.daemon.allowed_hosts.clone(),
@@ -163,10 +165,51 @@ pub(super) fn prepare(
         engine,
         plugins,
         llm,
+        tools,
         access,
         metrics,
         listeners,
     })
+}
+
+/// The name under which the tool servers of a data folder's workers are known.
+pub(super) fn owner(config: &Config) -> String {
+    Digest::of(config.daemon.data_dir.as_os_str().as_encoded_bytes()).to_string()
+}
+
+fn tools(config: &Config, env: &Env) -> Result<ToolServers, Unprepared> {
+    let folder = config.file.parent().unwrap_or(Path::new("/"));
+    let (mut servers, mut unsupported) = (BTreeMap::new(), Vec::new());
+    for (name, server) in &config.mcp {
+        let (program, args, variables) = match &server.transport {
+            Transport::Command { program, args, env } => (program, args, env),
+            Transport::Http { .. } => {
+                unsupported.push(name.clone());
+                continue;
+            }
+        };
+        let mut values = Vec::new();
+        for (variable, source) in variables {
+            let key = format!("mcp.{name}.env.{variable}");
+            if let Some(value) = secret(key, Some(source), env)? {
+                values.push((variable.clone(), value));
+            }
+        }
+        let server = ToolServer {
+            program: program.clone(),
+            args: args.clone(),
+            env: values,
+            cwd: folder.to_owned(),
+            owner: owner(config),
+            start_timeout: server.start_timeout,
+            call_timeout: server.call_timeout,
+            repeatable: server.repeatable.clone(),
+            once: server.once.clone(),
+            ask: server.ask.clone(),
+        };
+        servers.insert(name.clone(), server);
+    }
+    Ok(ToolServers::new(servers, unsupported))
 }
 
 fn secret(

@@ -8,6 +8,7 @@ use crate::config::{Config, Observed, Plan, Watch};
 use crate::domain::{
     Cause, DrainReport, Generation, PastRestart, RestartRecord, RestartStatus, UnixMillis,
 };
+use crate::fault;
 use crate::session::Drained;
 use crate::store::Store;
 use crate::supervisor::{Connection, FromWorker, Replace};
@@ -141,6 +142,9 @@ impl Daemon {
                 Ok(None)
             }
             Decision::Refused(lines) => {
+                if fault::bug("restart-anyway") {
+                    std::process::exit(1);
+                }
                 self.refuse(lines.clone());
                 Err(lines)
             }
@@ -251,6 +255,9 @@ impl Daemon {
             }
             other => return self.phase = other,
         };
+        if fault::bug("restart-anyway") {
+            std::process::exit(1);
+        }
         self.refuse(vec![reason.clone()]);
         self.refused(planned, reason).await;
         self.look_at_missed().await;

@@ -22,6 +22,7 @@ use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
 use crate::api::{Api, ApiLimits, ConfigStatus, Control, ControlRequest, PluginStatus};
 use crate::config::{Observed, Timing, Watch};
 use crate::domain::{Generation, RelaunchReport, RestartRecord, RestartStatus, UnixMillis};
+use crate::providers::ToolServers;
 use crate::session::{Drained, Registry, Settings};
 use crate::supervisor::{Connection, FromWorker, Serving, ToWorker};
 
@@ -62,6 +63,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         engine,
         plugins,
         llm,
+        tools,
         access,
         metrics,
         listeners,
@@ -90,12 +92,15 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         .as_ref()
         .filter(|record| record.status == RestartStatus::Refused)
         .and_then(|record| record.config_to);
+    // The store is ours, so whoever owned it before is dead: nothing of it may act any more.
+    ToolServers::end_leftovers(&super::prepare::owner(&config)).await;
     let restarts = super::restart::past(&store, &life.record);
     let registry = Registry::new(
         store.clone(),
         engine,
         plugins,
         llm,
+        tools,
         Settings {
             generation: life.record.generation,
             restarts,

@@ -33,6 +33,9 @@ pub enum EventBody {
         name: Option<String>,
         /// What.
         text: String,
+        /// When a timer was due: it is late by what the event's time lies behind that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due: Option<UnixMillis>,
     },
     /// A turn began or ended.
     Turn {
@@ -60,8 +63,10 @@ pub enum EventBody {
     Tool {
         /// Its name.
         name: String,
-        /// `started`, `done`, `failed` or `unknown`.
-        status: String,
+        /// The step of the turn that calls it, from 1.
+        step: u32,
+        /// What became of the call.
+        status: ToolStatus,
     },
     /// What a guest emitted for programs.
     Custom {
@@ -95,6 +100,32 @@ pub enum TurnStatus {
     Completed,
     /// It failed; its message is a dead letter.
     Failed,
+}
+
+/// A tool call's life, as its events tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolStatus {
+    /// It is about to be made.
+    Started,
+    /// The tool answered.
+    Done,
+    /// The tool answered with an error, or gave no answer and did nothing.
+    Failed,
+    /// Nobody knows whether it happened.
+    Unknown,
+}
+
+impl ToolStatus {
+    /// Its name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Text of a model's answer as it arrives. Not durable: no cursor, never shown again.

@@ -15,12 +15,14 @@
 //!            DELETE, from any state: cut, dead-letter what waits  --> [closed], for ever
 //! ```
 //!
-//! A restart is no transition: an open turn is simply begun again, by whoever loads the session.
+//! A restart is no transition: an open turn is begun again, or goes on from its journal, by
+//! whoever loads the session.
 
 use super::{
-    Begun, Closed, Digest, Discarded, Ended, Failure, FailureCode, Fault, FaultCode, Faulted,
-    Generation, IdempotencyKey, Limits, Message, MessageId, PastRestart, Progress, Received,
-    Record, Refusal, Requeued, Resumed, Role, Session, Timer, TurnEnd, UnixMillis,
+    Begun, Closed, DeadLetter, Digest, Discarded, Ended, Failure, FailureCode, Fault, FaultCode,
+    Faulted, Generation, IdempotencyKey, Limits, Message, MessageId, OpenTurn, PastRestart,
+    Progress, Received, Record, Refusal, Requeued, Resumed, Role, Session, Timer, TurnEnd,
+    UnixMillis,
 };
 
 /// Workers that a turn may take down before its session is faulted.
@@ -153,33 +155,14 @@ impl Session {
     }
 
     /// Begins the next turn, or the open one's next attempt; none if there is nothing to do or
-    /// the session may not run. An attempt runs on the component that began the turn.
+    /// the session may not run. An attempt runs on the component that began the turn. Where a step
+    /// of the open turn is done, or may be, it goes on as it began, from its journal; else it runs
+    /// anew.
     pub fn begin(&self, with: BeginWith<'_>) -> Option<Begun> {
         if self.progress.closed.is_some() || self.progress.fault.is_some() {
             return None;
         }
-        let (turn, message, attempt, deaths, component) = match &self.progress.open {
-            Some(open) => {
-                let begun = &open.begun;
-                let message = begun.message.clone();
-                (
-                    begun.turn,
-                    message,
-                    begun.attempt + 1,
-                    begun.deaths,
-                    if open.anew {
-                        with.component
-                    } else {
-                        begun.component
-                    },
-                )
-            }
-            None => {
-                let message = self.queue.front()?.id.clone();
-                (self.progress.last_turn + 1, message, 1, 0, with.component)
-            }
-        };
-        Some(Begun {
+        let fresh = |turn, message, attempt, deaths, component| Begun {
             turn,
             message,
             attempt,
@@ -189,6 +172,32 @@ impl Session {
             seed: with.seed,
             component,
             generation: with.generation,
+            resumed_in: None,
+        };
+        Some(match &self.progress.open {
+            None => {
+                let message = self.queue.front()?.id.clone();
+                fresh(self.progress.last_turn + 1, message, 1, 0, with.component)
+            }
+            Some(open) => {
+                let begun = &open.begun;
+                let component = match open.anew {
+                    true => with.component,
+                    false => begun.component,
+                };
+                let attempt = begun.attempt + 1;
+                if open.resumes() {
+                    Begun {
+                        attempt,
+                        component,
+                        resumed_in: Some(with.generation),
+                        ..begun.clone()
+                    }
+                } else {
+                    let message = begun.message.clone();
+                    fresh(begun.turn, message, attempt, begun.deaths, component)
+                }
+            }
         })
     }
 
@@ -215,12 +224,12 @@ impl Session {
 
     /// The open turn fails.
     pub fn fail(&self, failure: Failure, at: UnixMillis) -> Option<Record> {
-        let begun = &self.progress.open.as_ref()?.begun;
-        let (turn, message) = (begun.turn, begun.message.clone());
+        let OpenTurn { begun, journal, .. } = self.progress.open.as_ref()?;
         Some(Record::Ended(Ended {
-            turn,
-            message,
+            turn: begun.turn,
+            message: begun.message.clone(),
             end: TurnEnd::Failed(failure),
+            effects: journal.effects,
             at,
         }))
     }
@@ -268,21 +277,27 @@ impl Session {
         Ok(std::iter::once(ended).chain(resumed).collect())
     }
 
-    /// A dead letter goes back into the inbox.
+    /// A dead letter goes back into the inbox. If its turn made calls that cannot be repeated,
+    /// only by `force`: they would be made again.
     pub fn retry(
         &self,
-        letter: Message,
+        letter: DeadLetter,
+        force: bool,
         limits: &Limits,
         at: UnixMillis,
     ) -> Result<Record, Refusal> {
         self.alive()?;
+        if letter.effects > 0 && !force {
+            let calls = letter.effects;
+            return Err(Refusal::NeedsForce { calls });
+        }
         if self.queue.len() >= limits.inbox as usize {
             return Err(Refusal::InboxFull {
                 limit: limits.inbox,
             });
         }
         Ok(Record::Requeued(Requeued {
-            message: letter,
+            message: letter.message,
             at,
         }))
     }

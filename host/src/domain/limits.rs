@@ -29,6 +29,8 @@ pub struct Limits {
     pub log_lines: u32,
     /// Steps of one turn.
     pub steps: u32,
+    /// What the results of one turn's steps may weigh together.
+    pub journal_bytes: u64,
 }
 
 impl Default for Limits {
@@ -46,6 +48,7 @@ impl Default for Limits {
             timers: 64,
             log_lines: 200,
             steps: 1000,
+            journal_bytes: 16 << 20,
         }
     }
 }

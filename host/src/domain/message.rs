@@ -91,6 +91,10 @@ pub enum Interruption {
     Rerun,
     /// It goes on from its journal.
     Resumed,
+    /// It went on from its journal and completed before this could be told.
+    Completed,
+    /// It went on from its journal and failed before this could be told.
+    Failed,
 }
 
 /// The recovery message, as a value: derived when a turn begins, never stored ahead.
@@ -126,6 +130,12 @@ impl Notice {
                 .push_str(" The turn that was interrupted is being run again from its beginning."),
             Interruption::Resumed => {
                 text.push_str(" The turn that was interrupted goes on where it was.");
+            }
+            Interruption::Completed => {
+                text.push_str(" The turn that was interrupted went on where it was, and completed.")
+            }
+            Interruption::Failed => {
+                text.push_str(" The turn that was interrupted went on where it was, and failed.");
             }
         }
         if !self.unknown_steps.is_empty() {

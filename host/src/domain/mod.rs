@@ -16,15 +16,18 @@
 mod capabilities;
 mod events;
 mod ids;
+mod journal;
 pub mod lifecycle;
 mod limits;
 mod message;
 mod records;
 mod refusal;
+mod report;
 mod restart;
 mod session;
 mod snapshot;
 mod steps;
+mod telling;
 mod time;
 mod view;
 
@@ -32,30 +35,34 @@ mod view;
 mod tests;
 
 pub use capabilities::{Capabilities, Patterns, ToolName};
-pub use events::{Delta, Event, EventBody, TurnStatus};
+pub use events::{Delta, Event, EventBody, ToolStatus, TurnStatus};
 pub use ids::{
     BadSessionId, Digest, Generation, MessageId, NAME_MAX_BYTES, SESSION_ID_MAX_BYTES, SessionId,
+};
+pub use journal::{
+    Divergence, Journal, Next, Pending, Progressed, Recorded, Replay, Step, unknown_outcome,
 };
 pub use lifecycle::{BeginWith, DEATHS_MAX, Death, SessionState};
 pub use limits::{Limits, Retention};
 pub use message::{Cause, Interruption, Message, Notice, Role};
 pub use records::{
-    Begun, Closed, Created, DeadLetter, Discarded, Ended, Failure, FailureCode, Fault, FaultCode,
-    Faulted, IdempotencyKey, Output, Received, Record, Relabelled, Requeued, Resumed, Timer,
-    TimerOp, TurnEnd,
+    Begun, Closed, Created, DeadLetter, Discarded, Done, Ended, Failure, FailureCode, Fault,
+    FaultCode, Faulted, IdempotencyKey, Output, Planned, Received, Record, Relabelled, Requeued,
+    Resumed, Timer, TimerOp, TurnEnd,
 };
 pub use refusal::Refusal;
+pub use report::{PartReport, PartStatus, ReplayReport, StepReport, TurnReport, Verdict};
 pub use restart::{
     ActiveSession, DrainReport, Phases, RelaunchReport, RestartRecord, RestartStatus,
 };
 pub use session::{
-    Identity, LogPos, OpenTurn, PastRestart, Progress, Queued, Session, SnapshotRef,
+    Identity, LastTurn, LogPos, OpenTurn, PastRestart, Progress, Queued, Session, SnapshotRef,
 };
 pub use snapshot::{BadSnapshot, Snapshot};
 pub use steps::{
-    ChatMessage, ChatRequest, ChatRole, Completion, FinishReason, HttpRequest, HttpResponse,
-    ModelToolCall, StepError, StepRequest, StepResult, Tool, ToolCall, ToolContent, ToolDefinition,
-    ToolOutcome, Usage,
+    Call, ChatMessage, ChatRequest, ChatRole, Completion, Effect, FinishReason, FromInbox,
+    HttpRequest, HttpResponse, ModelToolCall, StepError, StepRequest, StepResult, Tool, ToolCall,
+    ToolContent, ToolDefinition, ToolOutcome, Usage,
 };
 pub use time::UnixMillis;
 pub use view::{Reason, RunningTurn, SessionView};

@@ -7,8 +7,8 @@
 //! | 1 | `Created` | 1 |
 //! | 2 | `Received` | 1 |
 //! | 3 | `Begun` | 1 |
-//! | 4 | reserved: `Planned`, a step that begins | |
-//! | 5 | reserved: `Done`, a step's result | |
+//! | 4 | `Planned` | 1 |
+//! | 5 | `Done` | 1 |
 //! | 6 | `Ended` | 1 |
 //! | 7 | `Relabelled` | 1 |
 //! | 8 | `Faulted` | 1 |
@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Digest, Event, EventBody, Generation, Message, MessageId, Notice, Role, TurnStatus, UnixMillis,
+    Call, Digest, Effect, Generation, Message, MessageId, Notice, StepError, StepResult, UnixMillis,
 };
 
 /// One atomic entry of a session's log.
@@ -34,6 +34,10 @@ pub enum Record {
     Received(Received),
     /// A turn (or a further attempt of it) begins.
     Begun(Begun),
+    /// A step of the open turn begins.
+    Planned(Planned),
+    /// A part of a step has its result.
+    Done(Done),
     /// The turn committed or failed.
     Ended(Ended),
     /// The client changed the session's labels.
@@ -113,8 +117,62 @@ pub struct Begun {
     pub seed: u64,
     /// The component that runs it.
     pub component: Digest,
-    /// The generation that began this attempt.
+    /// The generation whose coming the guest knows of: the one that began this attempt, or the
+    /// attempt that this one resumes.
     pub generation: Generation,
+    /// The generation that goes on with an interrupted attempt: all else stands as it was, and the
+    /// steps are answered from the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_in: Option<Generation>,
+}
+
+impl Begun {
+    /// The generation that runs this attempt.
+    pub fn runs_in(&self) -> Generation {
+        self.resumed_in.unwrap_or(self.generation)
+    }
+}
+
+/// See [`Record::Planned`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    /// The turn.
+    pub turn: u64,
+    /// The step's number in the turn, from 1.
+    pub step: u32,
+    /// What the guest asked for.
+    pub call: Call,
+    /// What its parts do outside, in order; one, but for several tool calls at once.
+    pub effects: Vec<Effect>,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// See [`Record::Done`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// The turn.
+    pub turn: u64,
+    /// The step.
+    pub step: u32,
+    /// Which part of it, from 0.
+    pub part: u32,
+    /// The tool that was called, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// What it gave; a part of several tool calls, what one call gives.
+    pub result: Result<StepResult, StepError>,
+    /// How long it took, in milliseconds: the guest's clock moves on by it.
+    pub took_ms: u64,
+    /// When.
+    pub at: UnixMillis,
+}
+
+impl Done {
+    /// About what its result weighs, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.result.as_ref().map_or(0, StepResult::bytes)
+    }
 }
 
 /// See [`Record::Ended`].
@@ -126,6 +184,10 @@ pub struct Ended {
     pub message: MessageId,
     /// How it ended.
     pub end: TurnEnd,
+    /// Parts of its steps that were begun and must not be begun again; counted for a failed turn,
+    /// whose message somebody may want to try again.
+    #[serde(default)]
+    pub effects: u32,
     /// When.
     pub at: UnixMillis,
 }
@@ -135,9 +197,12 @@ pub struct Ended {
 pub enum TurnEnd {
     /// It committed; a snapshot stands with this record.
     Completed {
-        /// The recovery message that it received.
+        /// The recovery message in front of its input.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         notice: Option<Notice>,
+        /// Recovery messages that it took from the inbox while it ran.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        further_notices: Vec<Notice>,
         /// The component that wrote the snapshot.
         component: Digest,
         /// The snapshot's schema.
@@ -151,6 +216,9 @@ pub enum TurnEnd {
         received: Vec<MessageId>,
         /// The generation of its `Begun`.
         generation: Generation,
+        /// CRC-32 (IEEE) of the snapshot's data, to know it by when it is made again.
+        #[serde(default)]
+        crc: Option<u32>,
     },
     /// It failed: the state stays, the message is a dead letter.
     Failed(Failure),
@@ -219,6 +287,8 @@ pub enum FailureCode {
     Guest,
     /// The guest could not be restored from its snapshot.
     Restore,
+    /// Run again, the guest did something else.
+    Divergence,
     /// Somebody cancelled it.
     Cancelled,
     /// The session was closed.
@@ -309,129 +379,10 @@ pub struct DeadLetter {
     pub reason: Failure,
     /// The turn that failed on it; none if it never had one.
     pub turn: Option<u64>,
+    /// Calls of that turn that happened, or may have happened, and cannot be repeated: a retry
+    /// would make them once more.
+    #[serde(default)]
+    pub effects: u32,
     /// When it died.
     pub at: UnixMillis,
-}
-
-impl Record {
-    /// How many durable events the record tells.
-    pub fn event_count(&self) -> u64 {
-        match self {
-            Self::Created(created) => created.outputs.len() as u64,
-            Self::Received(_) => 1,
-            Self::Begun(begun) => u64::from(begun.attempt == 1),
-            Self::Ended(Ended {
-                end: TurnEnd::Completed {
-                    notice, outputs, ..
-                },
-                ..
-            }) => u64::from(notice.is_some()) + outputs.len() as u64 + 1,
-            Self::Ended(Ended {
-                end: TurnEnd::Failed(_),
-                ..
-            }) => 1,
-            Self::Relabelled(_)
-            | Self::Faulted(_)
-            | Self::Resumed(_)
-            | Self::Discarded(_)
-            | Self::Requeued(_)
-            | Self::Closed(_) => 0,
-        }
-    }
-
-    /// The events that the record tells, when `before` events stand before it.
-    pub fn events(&self, before: u64) -> Vec<Event> {
-        let (turn, at, bodies) = match self {
-            Self::Created(created) => (None, created.at, said(&created.outputs, before)),
-            Self::Received(Received { message, .. }) => {
-                let body = EventBody::Message {
-                    message: message.id.clone(),
-                    from: message.from,
-                    name: message.name.clone(),
-                    text: message.text.clone(),
-                };
-                (None, message.at, vec![body])
-            }
-            Self::Begun(begun) if begun.attempt == 1 => {
-                let body = EventBody::Turn {
-                    status: TurnStatus::Started,
-                    message: begun.message.clone(),
-                    received: Vec::new(),
-                    reason: None,
-                };
-                (Some(begun.turn), begun.now, vec![body])
-            }
-            Self::Ended(ended) => (Some(ended.turn), ended.at, ended.bodies(before)),
-            Self::Begun(_)
-            | Self::Relabelled(_)
-            | Self::Faulted(_)
-            | Self::Resumed(_)
-            | Self::Discarded(_)
-            | Self::Requeued(_)
-            | Self::Closed(_) => return Vec::new(),
-        };
-        (before + 1..)
-            .zip(bodies)
-            .map(|(cursor, body)| Event {
-                cursor,
-                turn,
-                at,
-                body,
-            })
-            .collect()
-    }
-}
-
-impl Ended {
-    fn bodies(&self, before: u64) -> Vec<EventBody> {
-        let mut bodies = Vec::new();
-        let (status, received, reason) = match &self.end {
-            TurnEnd::Completed {
-                notice,
-                outputs,
-                received,
-                ..
-            } => {
-                bodies.extend(notice.as_ref().map(|notice| EventBody::Notice {
-                    cause: notice.cause,
-                    generation: notice.generation,
-                    text: notice.text(),
-                }));
-                let before = before + bodies.len() as u64;
-                bodies.extend(said(outputs, before));
-                (TurnStatus::Completed, received.clone(), None)
-            }
-            TurnEnd::Failed(failure) => {
-                (TurnStatus::Failed, Vec::new(), Some(failure.text.clone()))
-            }
-        };
-        bodies.push(EventBody::Turn {
-            status,
-            message: self.message.clone(),
-            received,
-            reason,
-        });
-        bodies
-    }
-}
-
-/// Outputs as events, when `before` events stand before them.
-fn said(outputs: &[Output], before: u64) -> Vec<EventBody> {
-    (before + 1..)
-        .zip(outputs)
-        .map(|(cursor, output)| match output {
-            Output::Text(text) => EventBody::Message {
-                message: MessageId::at(cursor),
-                from: Role::Assistant,
-                name: None,
-                text: text.clone(),
-            },
-            Output::Event { name, data } => EventBody::Custom {
-                name: name.clone(),
-                // Checked to be JSON when the guest emitted it; kept as text should that fail.
-                data: serde_json::from_str(data)
-                    .unwrap_or_else(|_| serde_json::Value::String(data.clone())),
-            },
-        })
-        .collect()
 }

@@ -64,6 +64,21 @@ pub enum Refusal {
     /// There is no such dead letter.
     #[error("there is no such dead letter; GET /v1/sessions/ID/dead lists them")]
     NoDeadLetter,
+    /// A retry would do again what cannot be repeated.
+    #[error(
+        "its turn made {calls} call(s) that cannot be repeated and that happened, or may have; \
+         look at what they did, then retry with `force` to have them made again"
+    )]
+    NeedsForce {
+        /// How many.
+        calls: u32,
+    },
+    /// No turn is open, and none has committed.
+    #[error("the session has had no turn yet")]
+    NoTurn,
+    /// A turn cannot be run again.
+    #[error("the turn cannot be run again: {0}")]
+    Unreplayable(String),
     /// Events that old are gone.
     #[error(
         "events up to {oldest} have been trimmed; the oldest cursor to follow from is {oldest}"
@@ -73,8 +88,11 @@ pub enum Refusal {
         oldest: u64,
     },
     /// The disk does not take it.
-    #[error("the store cannot write ({0}); nothing was accepted. Free disk space, then send again")]
+    #[error("nothing was accepted: {0}")]
     StoreFailed(String),
+    /// What the disk gives back is not what was stored.
+    #[error("{0}")]
+    Unreadable(String),
     /// The session was closed while the request waited.
     #[error("the session was closed before the message was answered")]
     Gone,

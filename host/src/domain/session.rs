@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Begun, Digest, Fault, FaultCode, Generation, MessageId, Notice, Record, Role, Timer, TimerOp,
-    TurnEnd, UnixMillis,
+    Begun, Digest, Ended, Fault, FaultCode, Generation, Interruption, MessageId, Notice,
+    Progressed, Record, Role, Timer, TimerOp, TurnEnd, UnixMillis,
 };
 
 /// Where a record stands in its session's log: behind `cursor` events, as number `seq`. Both only
@@ -74,6 +74,34 @@ pub struct Progress {
     pub snapshot: SnapshotRef,
     /// The one before it.
     pub previous: Option<SnapshotRef>,
+    /// The turn that made the present snapshot of the previous one.
+    #[serde(default)]
+    pub last: Option<LastTurn>,
+    /// An interrupted turn that went on and ended before its guest could be told of it.
+    #[serde(default)]
+    pub untold: Option<Untold>,
+}
+
+/// The last committed turn: with the previous snapshot and its journal it gives the present one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastTurn {
+    /// Its number.
+    pub turn: u64,
+    /// Where its journal begins, with the `Begun` of the attempt that is recorded.
+    pub from: LogPos,
+    /// Where its message stands.
+    pub message: LogPos,
+    /// The timers that were set when it began.
+    pub timers: Vec<String>,
+}
+
+/// What the next recovery message must say of a turn that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    /// It committed.
+    pub completed: bool,
+    /// What of it nobody knows the outcome of.
+    pub unknown: Vec<String>,
 }
 
 /// Which snapshot, without its bytes.
@@ -100,6 +128,15 @@ pub struct OpenTurn {
     /// Its guest could never be restored: the next attempt may use another component.
     #[serde(default)]
     pub anew: bool,
+    /// Where its journal begins: with the `Begun` of the attempt that is recorded.
+    #[serde(default)]
+    pub from: LogPos,
+    /// What of it is in the journal.
+    #[serde(default)]
+    pub journal: Progressed,
+    /// The timers that were set when it began, for they count towards a limit.
+    #[serde(default)]
+    pub timers: Vec<String>,
 }
 
 /// A message in the inbox; its text stays in the log.
@@ -150,6 +187,8 @@ impl Session {
                     schema: created.schema,
                 },
                 previous: None,
+                last: None,
+                untold: None,
             },
             queue: VecDeque::new(),
         };
@@ -182,52 +221,19 @@ impl Session {
                     pos: at,
                 });
             }
-            Record::Begun(begun) => {
-                let (queued, since) = match progress.open.take() {
-                    Some(open) => (Some(open.queued), open.since),
-                    None => (self.take_queued(&begun.message), at),
-                };
-                let progress = &mut self.progress;
-                progress.last_turn = progress.last_turn.max(begun.turn);
-                progress.open = queued.map(|queued| OpenTurn {
-                    queued,
-                    begun: begun.clone(),
-                    since,
-                    anew: false,
-                });
-            }
-            Record::Ended(ended) => {
-                progress.open = None;
-                match &ended.end {
-                    TurnEnd::Completed {
-                        component,
-                        schema,
-                        timers,
-                        generation,
-                        notice,
-                        received,
-                        ..
-                    } => {
-                        progress.turns += 1;
-                        progress.last_commit = Some(ended.at);
-                        progress.seen = progress
-                            .seen
-                            .max(*generation)
-                            .max(notice.as_ref().map_or(Generation(0), |n| n.generation));
-                        progress.previous = Some(progress.snapshot);
-                        progress.snapshot = SnapshotRef {
-                            at,
-                            component: *component,
-                            schema: *schema,
-                        };
-                        progress.apply_timers(timers);
-                        for message in received {
-                            self.take_queued(message);
-                        }
-                    }
-                    TurnEnd::Failed(_) => progress.dead_letters += 1,
+            Record::Begun(begun) => self.begun(at, begun),
+            Record::Planned(planned) => {
+                if let Some(open) = progress.open.as_mut().filter(|o| o.is(planned.turn)) {
+                    open.journal.plan(planned);
                 }
             }
+            Record::Done(done) => {
+                if let Some(open) = progress.open.as_mut().filter(|o| o.is(done.turn)) {
+                    open.journal.done(done);
+                    open.begun.deaths = 0;
+                }
+            }
+            Record::Ended(ended) => self.ended(at, ended),
             Record::Relabelled(relabelled) => self.identity.labels = relabelled.labels.clone(),
             Record::Faulted(faulted) => progress.fault = Some(faulted.fault.clone()),
             Record::Resumed(_) => {
@@ -261,6 +267,90 @@ impl Session {
         at
     }
 
+    fn begun(&mut self, at: LogPos, begun: &Begun) {
+        let timers = || self.progress.timers.iter().map(|timer| timer.name.clone());
+        let open = match self.progress.open.take() {
+            Some(mut open) if begun.resumed_in.is_some() => {
+                open.journal.resume();
+                OpenTurn {
+                    begun: begun.clone(),
+                    anew: false,
+                    ..open
+                }
+            }
+            open => {
+                let timers = timers().collect();
+                let (queued, since) = match open {
+                    Some(open) => (Some(open.queued), open.since),
+                    None => (self.take_queued(&begun.message), at),
+                };
+                let Some(queued) = queued else { return };
+                OpenTurn {
+                    queued,
+                    begun: begun.clone(),
+                    since,
+                    anew: false,
+                    from: at,
+                    journal: Progressed::default(),
+                    timers,
+                }
+            }
+        };
+        self.progress.last_turn = self.progress.last_turn.max(begun.turn);
+        self.progress.open = Some(open);
+    }
+
+    fn ended(&mut self, at: LogPos, ended: &Ended) {
+        let progress = &mut self.progress;
+        let open = progress.open.take();
+        let untold = open.as_ref().and_then(|open| {
+            let resumed_in = open.begun.resumed_in?;
+            (open.known() < resumed_in).then(|| Untold {
+                completed: matches!(ended.end, TurnEnd::Completed { .. }),
+                unknown: open.journal.unknown.clone(),
+            })
+        });
+        match &ended.end {
+            TurnEnd::Completed {
+                component,
+                schema,
+                timers,
+                generation,
+                notice,
+                further_notices,
+                received,
+                ..
+            } => {
+                progress.turns += 1;
+                progress.last_commit = Some(ended.at);
+                let notices = notice.iter().chain(further_notices);
+                let told = notices.map(|notice| notice.generation).max();
+                progress.seen = progress.seen.max(*generation).max(told.unwrap_or_default());
+                progress.untold = untold;
+                progress.previous = Some(progress.snapshot);
+                progress.snapshot = SnapshotRef {
+                    at,
+                    component: *component,
+                    schema: *schema,
+                };
+                progress.last = open.map(|open| LastTurn {
+                    turn: ended.turn,
+                    from: open.from,
+                    message: open.queued.pos,
+                    timers: open.timers,
+                });
+                progress.apply_timers(timers);
+                for message in received {
+                    self.take_queued(message);
+                }
+            }
+            TurnEnd::Failed(_) => {
+                progress.dead_letters += 1;
+                progress.untold = untold.or(progress.untold.take());
+            }
+        }
+    }
+
     /// The cursor of the last event.
     pub fn cursor(&self) -> u64 {
         self.progress.next.cursor
@@ -269,6 +359,25 @@ impl Session {
     fn take_queued(&mut self, id: &MessageId) -> Option<Queued> {
         let at = self.queue.iter().position(|queued| queued.id == *id)?;
         self.queue.remove(at)
+    }
+}
+
+impl OpenTurn {
+    fn is(&self, turn: u64) -> bool {
+        self.begun.turn == turn
+    }
+
+    /// Whether the next attempt goes on from the journal instead of from the snapshot alone.
+    pub fn resumes(&self) -> bool {
+        self.journal.binds()
+    }
+
+    /// The last generation whose coming its guest has been told of, or began in.
+    fn known(&self) -> Generation {
+        let told = self.begun.notice.as_ref().map(|notice| notice.generation);
+        self.begun
+            .generation
+            .max(told.max(self.journal.told).unwrap_or_default())
     }
 }
 
@@ -299,36 +408,59 @@ pub struct PastRestart {
 }
 
 impl Session {
-    /// The recovery message for a turn that begins now in the last of `restarts` (oldest first),
-    /// if the guest is owed one: it has not seen that generation, and at the first restart since
-    /// what it has seen it had work open, or had committed a turn within `window_ms` before.
+    /// The recovery message in front of the input of a turn that begins now (the open one anew) in
+    /// the last of `restarts` (oldest first), if the guest is owed one: it has not seen that
+    /// generation, and at the first restart since what it has seen it had work open, or had
+    /// committed a turn within `window_ms` before.
     pub fn owed_notice(&self, restarts: &[PastRestart], window_ms: u64) -> Option<Notice> {
-        let unseen = restarts
-            .iter()
-            .position(|r| r.generation > self.progress.seen)?;
-        let (first, last) = (restarts[unseen], restarts.last()?);
-        let open = self
-            .progress
-            .open
-            .as_ref()
-            .filter(|o| o.begun.generation < last.generation);
-        let waiting = self
-            .queue
-            .iter()
-            .chain(self.progress.open.as_ref().map(|o| &o.queued));
-        let had_work = open.is_some() || waiting.into_iter().any(|queued| queued.at < first.at);
-        let recent = self
-            .progress
+        let progress = &self.progress;
+        let (first, last) = unseen(restarts, progress.seen)?;
+        let open = progress.open.as_ref();
+        let interrupted = open.is_some_and(|open| open.begun.runs_in() < last.generation);
+        let mut waiting = self.queue.iter().chain(open.map(|open| &open.queued));
+        let had_work = interrupted || waiting.any(|queued| queued.at < first.at);
+        let recent = progress
             .last_commit
             .is_some_and(|at| first.at.since(at) <= window_ms);
-        (had_work || recent).then(|| Notice {
+        if !had_work && !recent {
+            return None;
+        }
+        let (interruption, unknown_steps) = match &progress.untold {
+            _ if interrupted => (Interruption::Rerun, Vec::new()),
+            Some(untold) => {
+                let became = match untold.completed {
+                    true => Interruption::Completed,
+                    false => Interruption::Failed,
+                };
+                (became, untold.unknown.clone())
+            }
+            None => (Interruption::None, Vec::new()),
+        };
+        Some(Notice {
             cause: last.cause,
             generation: last.generation,
-            interruption: match open {
-                Some(_) => super::Interruption::Rerun,
-                None => super::Interruption::None,
-            },
-            unknown_steps: Vec::new(),
+            interruption,
+            unknown_steps,
         })
     }
+
+    /// The recovery message that the open turn finds in its inbox, if it goes on from its journal
+    /// in a generation that it has not been told of.
+    pub fn owed_meanwhile(&self, restarts: &[PastRestart]) -> Option<Notice> {
+        let open = self.progress.open.as_ref()?;
+        let known = self.progress.seen.max(open.known());
+        let (_, last) = unseen(restarts, known)?;
+        Some(Notice {
+            cause: last.cause,
+            generation: last.generation,
+            interruption: Interruption::Resumed,
+            unknown_steps: open.journal.unknown.clone(),
+        })
+    }
+}
+
+/// The first of the restarts behind a generation, and the last.
+fn unseen(restarts: &[PastRestart], known: Generation) -> Option<(PastRestart, PastRestart)> {
+    let first = restarts.iter().find(|r| r.generation > known)?;
+    Some((*first, *restarts.last()?))
 }

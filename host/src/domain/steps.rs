@@ -1,8 +1,13 @@
 //! Steps: what a turn asks of the world outside its session, and what it is told.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use super::Message;
+use super::{Digest, Message, Notice};
+
+/// The longest text of a [`Call`], in bytes.
+const CALL_TEXT_BYTES: usize = 512;
 
 /// One step as the guest asked for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +40,110 @@ impl StepRequest {
     }
 }
 
+/// A step as a journal names it: enough to tell it from another, and to show it to a human.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Its kind, like `tools.call`.
+    pub kind: String,
+    /// Of all that the guest gave.
+    pub digest: Digest,
+    /// What the guest gave, shortened.
+    pub text: String,
+}
+
+impl Call {
+    /// The name of a request, as the guest made it: whatever the host fills in is not part of it.
+    pub fn of(request: &StepRequest) -> Self {
+        // A derived encoding without maps: the same request gives the same bytes. Into memory it
+        // cannot fail.
+        let bytes = rmp_serde::to_vec(request).unwrap_or_default();
+        let mut text = match request {
+            StepRequest::Llm(request) => match request.messages.last() {
+                Some(last) => format!(
+                    "{} messages, the last: {}",
+                    request.messages.len(),
+                    last.content
+                ),
+                None => "no messages".to_owned(),
+            },
+            StepRequest::ToolsList | StepRequest::Receive => String::new(),
+            StepRequest::ToolCall(call) => format!("{} {}", call.name, call.arguments),
+            StepRequest::ToolCallAll(calls) => {
+                let calls: Vec<_> = calls
+                    .iter()
+                    .map(|call| format!("{} {}", call.name, call.arguments))
+                    .collect();
+                calls.join("; ")
+            }
+            StepRequest::Http(request) => format!("{} {}", request.method, request.url),
+        };
+        if text.len() > CALL_TEXT_BYTES {
+            text.truncate(text.floor_char_boundary(CALL_TEXT_BYTES));
+            text.push('…');
+        }
+        Self {
+            kind: request.kind().to_owned(),
+            digest: Digest::of(&bytes),
+            text,
+        }
+    }
+
+    /// One of its effects, as `kind name`.
+    pub fn what(&self, effect: &Effect) -> String {
+        match effect.name() {
+            "" => self.kind.clone(),
+            name => format!("{} {name}", self.kind),
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.text.as_str() {
+            "" => f.write_str(&self.kind),
+            text => write!(f, "{} {text}", self.kind),
+        }
+    }
+}
+
+/// What a part of a step does outside of its session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// Nothing: the host answers it itself, or refuses it.
+    Local,
+    /// It asks a model, which may be asked again.
+    Model {
+        /// The provider.
+        provider: String,
+    },
+    /// It calls a tool.
+    Tool {
+        /// The tool's name.
+        name: String,
+        /// Whether calling it twice does what calling it once does.
+        repeatable: bool,
+    },
+}
+
+impl Effect {
+    /// Whether it may be caused again when nobody knows whether it was.
+    pub fn repeatable(&self) -> bool {
+        match self {
+            Self::Local | Self::Model { .. } => true,
+            Self::Tool { repeatable, .. } => *repeatable,
+        }
+    }
+
+    /// Whom it reaches; empty for nobody.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Local => "",
+            Self::Model { provider } => provider,
+            Self::Tool { name, .. } => name,
+        }
+    }
+}
+
 /// What a step gave, in the order of [`StepRequest`]'s kinds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StepResult {
@@ -49,7 +158,40 @@ pub enum StepResult {
     /// The response.
     Http(HttpResponse),
     /// The messages.
-    Receive(Vec<Message>),
+    Receive(FromInbox),
+}
+
+impl StepResult {
+    /// About what it weighs, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Llm(completion) => {
+                let calls = completion.tool_calls.iter();
+                let calls: usize = calls
+                    .map(|c| c.id.len() + c.name.len() + c.arguments.len())
+                    .sum();
+                completion.content.len() + calls
+            }
+            Self::ToolsList(tools) => tools
+                .iter()
+                .map(|tool| tool.name.len() + tool.description.len() + tool.parameters.len())
+                .sum(),
+            Self::ToolCall(outcome) => outcome.bytes(),
+            Self::ToolCallAll(outcomes) => outcomes.iter().flatten().map(ToolOutcome::bytes).sum(),
+            Self::Http(response) => response.body.len(),
+            Self::Receive(received) => received.messages.iter().map(|m| m.text.len()).sum(),
+        };
+        bytes as u64
+    }
+}
+
+/// What `inbox.receive` gave.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FromInbox {
+    /// The recovery message, in front of the others.
+    pub notice: Option<Notice>,
+    /// Messages from the inbox.
+    pub messages: Vec<Message>,
 }
 
 /// Why a step has no result. The text is for humans and models.
@@ -229,6 +371,16 @@ pub struct ToolOutcome {
     pub content: Vec<ToolContent>,
     /// The tool ran and says that it failed.
     pub is_error: bool,
+}
+
+impl ToolOutcome {
+    fn bytes(&self) -> usize {
+        let pieces = self.content.iter().map(|piece| match piece {
+            ToolContent::Text(text) | ToolContent::Json(text) => text.len(),
+            ToolContent::Blob { mime_type, data } => mime_type.len() + data.len(),
+        });
+        pieces.sum()
+    }
 }
 
 /// An outgoing HTTP request.

@@ -1,5 +1,6 @@
 //! What a session does, told as stories; the rules behind them are in `rules`.
 
+mod journal;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ struct Driven {
     restarts: Vec<PastRestart>,
     now: u64,
     limits: Limits,
+    /// Recovery messages that the open turn has taken from its inbox.
+    further_notices: Vec<Notice>,
 }
 
 impl Driven {
@@ -52,6 +55,7 @@ impl Driven {
             restarts: Vec::new(),
             now: 1,
             limits,
+            further_notices: Vec::new(),
         }
     }
 
@@ -91,13 +95,16 @@ impl Driven {
             message: open.begun.message.clone(),
             end: TurnEnd::Completed {
                 notice: open.begun.notice.clone(),
+                further_notices: self.further_notices.clone(),
                 component: component(),
                 schema: 1,
                 outputs: vec![Output::Text("hi".into())],
                 timers: Vec::new(),
                 received: Vec::new(),
                 generation: open.begun.generation,
+                crc: None,
             },
+            effects: 0,
             at: UnixMillis(self.now),
         }));
     }
@@ -278,13 +285,16 @@ fn timers_are_replaced_by_name_and_gone_once_fired() {
         message: open.message,
         end: TurnEnd::Completed {
             notice: None,
+            further_notices: Vec::new(),
             component: component(),
             schema: 1,
             outputs: Vec::new(),
             timers: vec![TimerOp::Set(timer(5)), TimerOp::Set(timer(9))],
             received: Vec::new(),
             generation: Generation(1),
+            crc: None,
         },
+        effects: 0,
         at: UnixMillis(driven.now),
     }));
     assert_eq!(driven.session.progress.timers, [timer(9)]);

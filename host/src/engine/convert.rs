@@ -3,9 +3,9 @@
 use super::bindings::abide::session::{http, inbox, llm, log, tools, types};
 use super::log::LogLevel;
 use crate::domain::{
-    Cause, ChatMessage, ChatRequest, ChatRole, Completion, FinishReason, HttpRequest, HttpResponse,
-    Interruption, Message, ModelToolCall, Notice, Role, StepError, Tool, ToolCall, ToolContent,
-    ToolDefinition, ToolOutcome, UnixMillis, Usage,
+    Cause, ChatMessage, ChatRequest, ChatRole, Completion, FinishReason, FromInbox, HttpRequest,
+    HttpResponse, Interruption, Message, ModelToolCall, Notice, Role, StepError, Tool, ToolCall,
+    ToolContent, ToolDefinition, ToolOutcome, UnixMillis, Usage,
 };
 
 impl From<Message> for types::Message {
@@ -40,9 +40,12 @@ pub(super) fn recovery_message(notice: &Notice, now: UnixMillis) -> types::Messa
             },
             generation: notice.generation.0,
             interruption: match notice.interruption {
-                Interruption::None => None,
+                // The turn that was interrupted is over, and nothing of it stands.
+                Interruption::None | Interruption::Failed => None,
                 Interruption::Rerun => Some(types::Interruption::Rerun),
-                Interruption::Resumed => Some(types::Interruption::Resumed),
+                Interruption::Resumed | Interruption::Completed => {
+                    Some(types::Interruption::Resumed)
+                }
             },
             unknown_steps: notice.unknown_steps.clone(),
         }),
@@ -223,9 +226,12 @@ impl From<HttpResponse> for http::Response {
     }
 }
 
-/// What `inbox.receive` gives.
-pub(super) fn received(messages: Vec<Message>) -> Vec<inbox::Message> {
-    messages.into_iter().map(Into::into).collect()
+/// What `inbox.receive` gives at `now`.
+pub(super) fn received(received: FromInbox, now: UnixMillis) -> Vec<inbox::Message> {
+    let notice = received.notice.as_ref();
+    let notice = notice.map(|notice| recovery_message(notice, now));
+    let messages = received.messages.into_iter().map(Into::into);
+    notice.into_iter().chain(messages).collect()
 }
 
 impl From<log::Level> for LogLevel {

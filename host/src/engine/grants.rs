@@ -1,6 +1,6 @@
 //! The only place where a capability is checked: before a step leaves the engine.
 
-use crate::domain::{Capabilities, ChatRequest, HttpRequest, StepError, Tool};
+use crate::domain::{Capabilities, ChatRequest, HttpRequest, StepError};
 
 /// What a plugin may do, and its name for the remedy.
 pub(super) struct Grants {
@@ -28,17 +28,6 @@ impl Grants {
                 )),
             },
         }
-    }
-
-    /// Whether any tool may be called.
-    pub(super) fn any_tool(&self) -> bool {
-        !self.granted.tools.0.is_empty()
-    }
-
-    /// The tools that may be called, of those that there are.
-    pub(super) fn visible(&self, mut tools: Vec<Tool>) -> Vec<Tool> {
-        tools.retain(|tool| self.granted.tools.allow_tool(&tool.name));
-        tools
     }
 
     /// Whether a tool may be called.

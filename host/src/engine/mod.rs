@@ -41,4 +41,4 @@ pub use guest::CheckFailure;
 pub use job::{Context, Job, Product};
 pub use log::{LogLevel, LogLine};
 pub use runtime::{Engine, EngineError, EngineOptions};
-pub use steps::StepCall;
+pub use steps::{StepAnswer, StepCall};

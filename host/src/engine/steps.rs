@@ -1,6 +1,6 @@
 //! Steps: each goes to whoever drives the turn, and the guest waits for its answer.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,19 +10,30 @@ use super::failure::Stop;
 use super::grants::Grants;
 use super::runtime::EngineError;
 use super::state::State;
-use crate::domain::{
-    ChatRequest, Failure, FailureCode, HttpRequest, StepError, StepRequest, StepResult, ToolCall,
-};
+use crate::domain::{Call, Failure, FailureCode, StepError, StepRequest, StepResult, ToolCall};
 
 /// A step that a running turn asks for.
 #[derive(Debug)]
 pub struct StepCall {
-    /// What it asks for; granted already.
-    pub request: StepRequest,
     /// Its number in the turn, from 1.
     pub step: u32,
+    /// Its name, of what the guest gave: the same whenever the turn runs, whatever is granted.
+    pub call: Call,
+    /// What it asks for, completed by the host.
+    pub request: StepRequest,
+    /// Which of its parts (one, but for several tool calls at once) may not be taken, and why.
+    pub refused: Vec<Option<StepError>>,
     /// Takes what the guest is told. A dropped one leaves the guest waiting: its turn is being cut.
-    pub reply: oneshot::Sender<Result<StepResult, StepError>>,
+    pub reply: oneshot::Sender<StepAnswer>,
+}
+
+/// What a guest is told of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepAnswer {
+    /// What it gave.
+    pub result: Result<StepResult, StepError>,
+    /// How long it took, in milliseconds: the guest's clock moves on by it.
+    pub took_ms: u64,
 }
 
 /// What an instance may ask, and whom.
@@ -63,10 +74,12 @@ impl Steps {
 type Answer<T> = wasmtime::Result<Result<T, types::StepError>>;
 
 impl State {
-    /// Takes one step. The caller has checked that it is granted.
+    /// Takes one step. What is refused is a step too, whose outcome the journal keeps: a grant
+    /// that changes while a turn is open must not change what the turn has been told.
     async fn step(
         &mut self,
-        request: StepRequest,
+        mut request: StepRequest,
+        check: impl FnOnce(&Grants, &mut StepRequest) -> Vec<Option<StepError>>,
     ) -> wasmtime::Result<Result<StepResult, StepError>> {
         let steps = &mut self.steps;
         let to = match steps.running() {
@@ -84,23 +97,24 @@ impl State {
             })));
         }
         steps.taken += 1;
+        let call = Call::of(&request);
+        let refused = check(&steps.grants, &mut request);
         let (reply, answer) = oneshot::channel();
         let call = StepCall {
-            request,
             step: steps.taken,
+            call,
+            request,
+            refused,
             reply,
         };
-        let began = Instant::now();
         // With nobody there to ask or to answer, the turn is being cut: it must not be told
         // anything, for that would be an outcome.
         if to.send(call).await.is_err() {
             std::future::pending::<()>().await;
         }
-        let Ok(result) = answer.await else {
+        let Ok(StepAnswer { result, took_ms }) = answer.await else {
             return std::future::pending().await;
         };
-        // In whole milliseconds, as a journal can keep and give back.
-        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.clock.pass(Duration::from_millis(took_ms));
         Ok(result)
     }
@@ -108,12 +122,14 @@ impl State {
 
 impl llm::Host for State {
     async fn chat(&mut self, request: llm::ChatRequest) -> Answer<llm::Completion> {
-        let mut request = ChatRequest::from(request);
-        let running = self.steps.running();
-        if let Err(error) = running.and_then(|_| self.steps.grants.chat(&mut request)) {
-            return Ok(Err(error.into()));
-        }
-        match self.step(StepRequest::Llm(request)).await? {
+        let request = StepRequest::Llm(request.into());
+        let answer = self.step(request, |grants, request| {
+            vec![match request {
+                StepRequest::Llm(request) => grants.chat(request).err(),
+                _ => None,
+            }]
+        });
+        match answer.await? {
             Ok(StepResult::Llm(answer)) => Ok(Ok(answer.into())),
             Ok(_) => Err(wrong_reply("llm")),
             Err(error) => Ok(Err(error.into())),
@@ -123,29 +139,22 @@ impl llm::Host for State {
 
 impl tools::Host for State {
     async fn list(&mut self) -> Answer<Vec<tools::Tool>> {
-        if let Err(error) = self.steps.running() {
-            return Ok(Err(error.into()));
-        }
-        if !self.steps.grants.any_tool() {
-            return Ok(Ok(Vec::new()));
-        }
-        match self.step(StepRequest::ToolsList).await? {
-            Ok(StepResult::ToolsList(all)) => {
-                let visible = self.steps.grants.visible(all);
-                Ok(Ok(visible.into_iter().map(Into::into).collect()))
-            }
+        match self.step(StepRequest::ToolsList, |_, _| vec![None]).await? {
+            Ok(StepResult::ToolsList(tools)) => Ok(Ok(tools.into_iter().map(Into::into).collect())),
             Ok(_) => Err(wrong_reply("tools.list")),
             Err(error) => Ok(Err(error.into())),
         }
     }
 
     async fn call(&mut self, invocation: tools::Invocation) -> Answer<tools::Outcome> {
-        let call = ToolCall::from(invocation);
-        let running = self.steps.running();
-        if let Err(error) = running.and_then(|_| self.steps.grants.tool(&call.name)) {
-            return Ok(Err(error.into()));
-        }
-        match self.step(StepRequest::ToolCall(call)).await? {
+        let request = StepRequest::ToolCall(invocation.into());
+        let answer = self.step(request, |grants, request| {
+            vec![match request {
+                StepRequest::ToolCall(call) => grants.tool(&call.name).err(),
+                _ => None,
+            }]
+        });
+        match answer.await? {
             Ok(StepResult::ToolCall(outcome)) => Ok(Ok(outcome.into())),
             Ok(_) => Err(wrong_reply("tools.call")),
             Err(error) => Ok(Err(error.into())),
@@ -156,54 +165,28 @@ impl tools::Host for State {
         &mut self,
         invocations: Vec<tools::Invocation>,
     ) -> wasmtime::Result<Vec<Result<tools::Outcome, types::StepError>>> {
-        let mut granted = Vec::new();
-        let verdicts: Vec<_> = invocations
-            .into_iter()
-            .map(ToolCall::from)
-            .map(|call| {
-                self.steps.running()?;
-                self.steps.grants.tool(&call.name)?;
-                granted.push(call);
-                Ok(())
-            })
-            .collect();
-        let outcomes = if granted.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.call_granted(granted).await?
-        };
-        let mut outcomes = match outcomes {
-            Ok(outcomes) => outcomes.into_iter(),
-            // No part was taken: each of them has the error of the whole.
-            Err(error) => {
-                let each = |verdict: Result<(), StepError>| {
-                    Err(verdict.err().unwrap_or_else(|| error.clone()).into())
-                };
-                return Ok(verdicts.into_iter().map(each).collect());
+        let parts = invocations.len();
+        let calls = invocations.into_iter().map(ToolCall::from).collect();
+        let answer = self.step(StepRequest::ToolCallAll(calls), |grants, request| {
+            let calls = match request {
+                StepRequest::ToolCallAll(calls) => calls.as_slice(),
+                _ => &[],
+            };
+            calls
+                .iter()
+                .map(|call| grants.tool(&call.name).err())
+                .collect()
+        });
+        match answer.await? {
+            Ok(StepResult::ToolCallAll(outcomes)) if outcomes.len() == parts => {
+                let outcomes = outcomes.into_iter();
+                Ok(outcomes
+                    .map(|outcome| outcome.map(Into::into).map_err(Into::into))
+                    .collect())
             }
-        };
-        verdicts
-            .into_iter()
-            .map(|verdict| match verdict {
-                Ok(()) => match outcomes.next() {
-                    Some(outcome) => Ok(outcome.map(Into::into).map_err(Into::into)),
-                    None => Err(wrong_reply("tools.call-all")),
-                },
-                Err(denied) => Ok(Err(denied.into())),
-            })
-            .collect()
-    }
-}
-
-/// One result for each call, or the error of the step as a whole.
-type Outcomes = Result<Vec<Result<crate::domain::ToolOutcome, StepError>>, StepError>;
-
-impl State {
-    async fn call_granted(&mut self, calls: Vec<ToolCall>) -> wasmtime::Result<Outcomes> {
-        match self.step(StepRequest::ToolCallAll(calls)).await? {
-            Ok(StepResult::ToolCallAll(outcomes)) => Ok(Ok(outcomes)),
             Ok(_) => Err(wrong_reply("tools.call-all")),
-            Err(error) => Ok(Err(error)),
+            // No part was taken: each of them has the error of the whole.
+            Err(error) => Ok((0..parts).map(|_| Err(error.clone().into())).collect()),
         }
     }
 }
@@ -214,12 +197,14 @@ fn wrong_reply(asked: &'static str) -> wasmtime::Error {
 
 impl http::Host for State {
     async fn send(&mut self, request: http::Request) -> Answer<http::Response> {
-        let request = HttpRequest::from(request);
-        let running = self.steps.running();
-        if let Err(error) = running.and_then(|_| self.steps.grants.http(&request)) {
-            return Ok(Err(error.into()));
-        }
-        match self.step(StepRequest::Http(request)).await? {
+        let request = StepRequest::Http(request.into());
+        let answer = self.step(request, |grants, request| {
+            vec![match request {
+                StepRequest::Http(request) => grants.http(request).err(),
+                _ => None,
+            }]
+        });
+        match answer.await? {
             Ok(StepResult::Http(response)) => Ok(Ok(response.into())),
             Ok(_) => Err(wrong_reply("http")),
             Err(error) => Ok(Err(error.into())),
@@ -229,8 +214,10 @@ impl http::Host for State {
 
 impl inbox::Host for State {
     async fn receive(&mut self) -> Answer<Vec<inbox::Message>> {
-        match self.step(StepRequest::Receive).await? {
-            Ok(StepResult::Receive(all)) => Ok(Ok(convert::received(all))),
+        match self.step(StepRequest::Receive, |_, _| vec![None]).await? {
+            Ok(StepResult::Receive(received)) => {
+                Ok(Ok(convert::received(received, self.clock.millis())))
+            }
             Ok(_) => Err(wrong_reply("inbox.receive")),
             Err(error) => Ok(Err(error.into())),
         }

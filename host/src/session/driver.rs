@@ -7,6 +7,7 @@
 //!        +---- the running turn ended, the gate moved, a timer <--- begin <----+
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,15 +22,18 @@ use super::mailbox::{Command, Relaunched};
 use super::reads::refusal;
 use super::registry::Drivers;
 use super::shared::{Gate, Shared};
+use crate::fault;
 use crate::store::StoreError;
 
 mod begin;
 mod commands;
 mod commit;
 mod end;
+mod mend;
+mod steps;
 
-use begin::{Ended, Running};
-use commit::{Batch, LazyCommit};
+use begin::{Ended, Heard, Running};
+use commit::{Batch, InFlight};
 
 /// Requests that are decided and synced together.
 const BATCH: usize = 64;
@@ -47,8 +51,8 @@ pub(super) struct Driver {
     /// Why `session` is not what the store has.
     unread: Option<Refusal>,
     running: Option<Running>,
-    /// A `Begun` on its way to the disk.
-    lazy: Option<LazyCommit>,
+    /// What is on its way to the disk while nobody waits for it, in order.
+    in_flight: VecDeque<InFlight>,
     /// Answers that wait until the restore has been tried.
     relaunching: Vec<oneshot::Sender<Relaunched>>,
     /// The guest has been restored in this worker: by a turn or by the relaunch.
@@ -65,8 +69,8 @@ enum Woken {
     Commands,
     /// The mailbox is closed and empty.
     Left,
-    TurnEnded(Box<Ended>),
-    LazySynced(Result<(), StoreError>),
+    Turn(Heard),
+    Synced(Result<(), StoreError>),
     Gate,
     Idle,
 }
@@ -90,7 +94,7 @@ impl Driver {
             session: None,
             unread: None,
             running: None,
-            lazy: None,
+            in_flight: VecDeque::new(),
             relaunching: Vec::new(),
             proven: false,
             paused_until: None,
@@ -115,11 +119,12 @@ impl Driver {
                     }
                     self.idle_since = Instant::now();
                 }
-                Woken::TurnEnded(ended) => {
+                Woken::Turn(Heard::Asks(ask)) => self.answer(ask).await,
+                Woken::Turn(Heard::Ended(ended)) => {
                     self.end(*ended).await;
                     self.idle_since = Instant::now();
                 }
-                Woken::LazySynced(result) => self.lazy_synced(result).await,
+                Woken::Synced(result) => self.synced(result).await,
                 Woken::Gate => self.gate_moved().await,
                 // Out of the map already: what stands there from now on is another driver's.
                 Woken::Idle if self.retire() => {
@@ -139,7 +144,7 @@ impl Driver {
             }
             self.count_waiting();
         }
-        self.settle_lazy().await;
+        self.settle().await;
         self.drivers.remove(&self.id, &self.commands);
         self.shared.turns.ended.notify_waiters();
     }
@@ -151,11 +156,11 @@ impl Driver {
         };
         tokio::select! {
             biased;
-            result = commit::synced(&mut self.lazy), if self.lazy.is_some() => {
-                Woken::LazySynced(result)
+            result = commit::synced(&mut self.in_flight), if !self.in_flight.is_empty() => {
+                Woken::Synced(result)
             }
-            ended = begin::ended(&mut self.running), if self.running.is_some() => {
-                Woken::TurnEnded(Box::new(ended))
+            heard = begin::hear(&mut self.running), if self.running.is_some() => {
+                Woken::Turn(heard)
             }
             // Before the mailbox: a client that never pauses must not outshout a drain.
             changed = self.gate.changed() => {
@@ -190,6 +195,11 @@ impl Driver {
         match loaded.unwrap_or(Err(StoreError::Closed)) {
             Ok(session) => {
                 self.session = session;
+                if fault::bug("cursor-gap")
+                    && let Some(session) = &mut self.session
+                {
+                    session.progress.next.cursor += 1;
+                }
                 self.unread = None;
                 self.count_death().await;
             }
@@ -234,7 +244,7 @@ impl Driver {
     fn retire(&mut self) -> bool {
         let busy = self.unread.is_some()
             || self.running.is_some()
-            || self.lazy.is_some()
+            || !self.in_flight.is_empty()
             || !self.relaunching.is_empty()
             || self.session.as_ref().is_some_and(|s| {
                 s.progress.fault.is_none() && (s.progress.open.is_some() || !s.queue.is_empty())
@@ -242,17 +252,21 @@ impl Driver {
         !busy && self.drivers.retire(&self.id, &self.commands)
     }
 
-    /// Ends the running turn where it stands. Its `Begun` stays: the next worker begins it again.
+    /// Ends the running turn where it stands. Its `Begun` and its journal stay: the next worker goes
+    /// on with it.
     async fn cut(&mut self) {
         let Some(mut running) = self.running.take() else {
             return;
         };
-        match running.abort().await {
+        let ended = running.abort().await;
+        self.hear_last(&mut running).await;
+        match ended {
             Some(result) => self.end(Ended { running, result }).await,
             // Counted before it is let go: a drain that finds no turn running reads the count.
-            None => {
+            None if !running.is_frozen() => {
                 self.shared.turns.cut.fetch_add(1, Ordering::SeqCst);
             }
+            None => {}
         }
     }
 

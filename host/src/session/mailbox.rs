@@ -1,10 +1,11 @@
-//! Every message that a driver gets, in one place.
+//! Every message that a driver gets, in one place: what everybody may ask of it, and what its own
+//! turn may.
 
 use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
-use crate::domain::{IdempotencyKey, Message, MessageId, Refusal, SessionView};
+use crate::domain::{Failure, FromInbox, IdempotencyKey, MessageId, Record, Refusal, SessionView};
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -48,17 +49,41 @@ pub(super) enum Command {
     /// Let a faulted session run.
     Resume(Reply<SessionView>),
     /// Put a dead letter (none: the last one) back into the inbox.
-    Retry(Option<MessageId>, Reply<Accepted>),
+    Retry {
+        message: Option<MessageId>,
+        /// Also if that repeats what cannot be repeated.
+        force: bool,
+        reply: Reply<Accepted>,
+    },
     /// Deliver the timers that are due.
     FireTimers(oneshot::Sender<()>),
     /// Come back after a restart: go on with what was open, or prove that the guest restores.
     Relaunch(oneshot::Sender<Relaunched>),
-    /// The running turn asks for the messages that came since it began.
-    Receive {
-        turn: u64,
-        attempt: u32,
-        reply: oneshot::Sender<Vec<Message>>,
+}
+
+/// What a running turn asks of the driver that owns its session. An answer that never comes means
+/// that the turn is being cut.
+pub(super) enum Ask {
+    /// Put these records into the log.
+    Record {
+        records: Vec<Record>,
+        urgency: Urgency,
+        /// The reason why the turn must not go on, if there is one.
+        reply: oneshot::Sender<Result<(), Failure>>,
     },
+    /// The messages that came since the turn began.
+    Receive { reply: oneshot::Sender<FromInbox> },
+}
+
+/// How soon a turn's record is synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Before the answer: what follows must not happen without it.
+    First,
+    /// As soon as the disk is free.
+    Soon,
+    /// With the next write of anybody.
+    Lazy,
 }
 
 /// How a session came back.

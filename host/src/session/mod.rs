@@ -13,13 +13,16 @@
 
 mod driver;
 mod hub;
+mod inspect;
 mod mailbox;
 mod outcome;
 mod plugins;
 mod reads;
 mod registry;
 mod relaunch;
+mod replay;
 mod shared;
+mod steps;
 mod timers;
 mod turn;
 

@@ -44,6 +44,9 @@ pub struct EventPage {
 pub(super) fn refusal(error: StoreError) -> Refusal {
     match error {
         StoreError::Trimmed { oldest } => Refusal::Trimmed { oldest },
+        error @ (StoreError::Read { .. }
+        | StoreError::Corrupt { .. }
+        | StoreError::NewerRecord { .. }) => Refusal::Unreadable(error.to_string()),
         error => Refusal::StoreFailed(error.to_string()),
     }
 }

@@ -10,10 +10,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::domain::{
     ActiveSession, DeadLetter, DrainReport, Generation, IdempotencyKey, MessageId, Refusal,
-    SessionId, SessionView,
+    ReplayReport, SessionId, SessionView, TurnReport,
 };
 use crate::engine::Engine;
-use crate::providers::LlmProviders;
+use crate::providers::{LlmProviders, ToolServers};
 use crate::store::Store;
 
 use super::driver::Driver;
@@ -23,7 +23,7 @@ use super::outcome::{self, TurnOutcome};
 use super::plugins::Plugins;
 use super::reads::{self, EventPage, ListFilter, ListPage};
 use super::shared::{Drained, Gate, Settings, Shared, TurnCounts};
-use super::{relaunch, timers};
+use super::{inspect, relaunch, timers};
 
 /// Requests that wait for one session's driver before their senders wait too.
 const MAILBOX: usize = 256;
@@ -46,6 +46,7 @@ impl Registry {
         engine: Engine,
         plugins: Plugins,
         llm: LlmProviders,
+        tools: ToolServers,
         settings: Settings,
     ) -> Self {
         let suspicious = AtomicBool::new(settings.died_by_own_doing);
@@ -54,6 +55,7 @@ impl Registry {
             engine,
             plugins,
             llm,
+            tools,
             settings,
             hubs: Hubs::default(),
             gate: watch::Sender::new(Gate::Open),
@@ -85,6 +87,16 @@ impl Registry {
     /// Sessions by id.
     pub async fn list(&self, filter: &ListFilter) -> Result<ListPage, Refusal> {
         reads::list(&self.shared.store, filter)
+    }
+
+    /// The session's open turn, or the last that committed, step by step.
+    pub async fn turn(&self, id: &SessionId) -> Result<TurnReport, Refusal> {
+        inspect::turn(&self.shared.store, id)
+    }
+
+    /// Runs that turn again, offline and without effects.
+    pub async fn replay(&self, id: &SessionId) -> Result<ReplayReport, Refusal> {
+        inspect::replay(&self.shared, id).await
     }
 
     /// Ends a session for ever.
@@ -140,13 +152,20 @@ impl Registry {
         self.ask(id, Command::Resume).await
     }
 
-    /// Puts a dead letter back into the inbox: this one, or the last.
+    /// Puts a dead letter back into the inbox: this one, or the last. By `force` also if its turn
+    /// made calls that cannot be repeated.
     pub async fn retry(
         &self,
         id: &SessionId,
         message: Option<MessageId>,
+        force: bool,
     ) -> Result<Accepted, Refusal> {
-        self.ask(id, |reply| Command::Retry(message, reply)).await
+        let command = |reply| Command::Retry {
+            message,
+            force,
+            reply,
+        };
+        self.ask(id, command).await
     }
 
     /// Dead letters, oldest first.
@@ -219,8 +238,9 @@ impl Registry {
         Ok(active)
     }
 
-    /// Lets no turn begin and waits for those that run, at most for `grace`; then cuts them.
-    /// Messages are accepted and held throughout. `active` is the number of active sessions.
+    /// Lets no turn and no step begin and waits for those that run, at most for `grace`; then cuts
+    /// them. A turn that wants its next step is frozen before it, and not waited for. Messages are
+    /// accepted and held throughout. `active` is the number of active sessions.
     pub async fn drain(&self, grace: Duration, active: u64) -> Drained {
         let since = Instant::now();
         let turns = &self.shared.turns;
@@ -229,16 +249,19 @@ impl Registry {
         self.shared.gate.send_replace(Gate::Draining);
         let running = self.running();
         let in_time = tokio::time::timeout(grace, self.shared.no_turn_runs()).await;
+        let frozen = turns.frozen.load(Ordering::SeqCst);
         self.shared.gate.send_replace(Gate::Cut);
         if in_time.is_err() {
             self.shared.no_turn_runs().await;
         }
+        // While clients can still be answered: some take their time.
+        self.shared.tools.rest().await;
         let cut = turns.cut.load(Ordering::SeqCst);
         let report = DrainReport {
             idle: active.saturating_sub(running),
-            waited_for: running.saturating_sub(cut),
+            waited_for: running.saturating_sub(cut + frozen),
             cut,
-            frozen: 0,
+            frozen,
             held: self.held(),
         };
         Drained {
@@ -258,16 +281,16 @@ impl Registry {
         self.shared.handover.send_replace(Some(generation));
     }
 
-    /// Refuses everything from now on, and returns when no driver is left, or has not left within
+    /// Refuses everything from now on, ends the tool servers, and returns when no driver is left, or has not left within
     /// `patience`: the store, once closed, takes nothing more from it, so it cannot acknowledge
     /// anything either.
     pub async fn leave(&self, patience: Duration) {
         self.shared.gate.send_replace(Gate::Leaving);
-        if tokio::time::timeout(patience, self.drivers_gone())
-            .await
-            .is_err()
-        {
-            tracing::warn!("sessions were still at work when the store closed");
+        let gone = async {
+            tokio::join!(self.drivers_gone(), self.shared.tools.end());
+        };
+        if tokio::time::timeout(patience, gone).await.is_err() {
+            tracing::warn!("sessions or tool servers were still at work when the store closed");
         }
     }
 
@@ -344,11 +367,6 @@ impl Drivers {
         if commands.is_closed() {
             self.lock().remove(id);
         }
-    }
-
-    /// The mailbox of a driver, for its own turn.
-    pub(super) fn weak(&self, id: &SessionId) -> Option<mpsc::WeakSender<Command>> {
-        self.lock().get(id).map(mpsc::Sender::downgrade)
     }
 
     fn is_empty(&self) -> bool {

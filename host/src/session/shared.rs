@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   Open ----> Draining ----> Cut ----> Leaving
-//!     ^  begins   no turn       running    drivers refuse
-//!     |  turns    begins        turns are  and go
-//!     +------------+            cut
+//!     ^  begins   no turn and   running    drivers refuse
+//!     |  turns    no step       turns are  and go
+//!     +--------- begins        cut
 //!       given up
 //! ```
 
@@ -18,7 +18,7 @@ use super::hub::Hubs;
 use super::plugins::Plugins;
 use crate::domain::{DrainReport, Generation, PastRestart};
 use crate::engine::Engine;
-use crate::providers::LlmProviders;
+use crate::providers::{LlmProviders, ToolServers};
 use crate::store::Store;
 
 /// How far a drain is; see the drawing above.
@@ -26,7 +26,8 @@ use crate::store::Store;
 pub enum Gate {
     /// Turns begin.
     Open,
-    /// No turn begins; those that run may end. Messages are accepted and held.
+    /// No turn and no step begins; turns that need none may end, steps in flight too. Messages are
+    /// accepted and held.
     Draining,
     /// No turn runs. Messages are still accepted and held.
     Cut,
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) plugins: Plugins,
     pub(super) llm: LlmProviders,
+    pub(super) tools: ToolServers,
     pub(super) settings: Settings,
     pub(super) hubs: Hubs,
     pub(super) gate: watch::Sender<Gate>,
@@ -73,6 +75,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct TurnCounts {
     pub(super) running: AtomicU64,
+    /// Turns that stand before a step which the gate does not let begin; not among `running`.
+    pub(super) frozen: AtomicU64,
     pub(super) cut: AtomicU64,
     pub(super) held: AtomicU64,
     /// Sessions in memory whose messages wait while no turn of theirs runs.
@@ -81,15 +85,21 @@ pub(super) struct TurnCounts {
     pub(super) ended: Notify,
 }
 
-/// Counts a running turn for as long as it lives.
-pub(super) struct RunningGuard(Arc<Shared>);
+/// Counts a turn for as long as it lives, among those that run or those that are frozen.
+pub(super) struct TurnGuard {
+    shared: Arc<Shared>,
+    frozen: AtomicBool,
+}
 
 impl Shared {
     /// Counts one more running turn, if turns may begin. The order (count, then look at the gate)
     /// makes sure that a drain which has seen a count of zero sees no turn begin after.
-    pub(super) fn begin_turn(self: &Arc<Self>) -> Option<RunningGuard> {
+    pub(super) fn begin_turn(self: &Arc<Self>) -> Option<TurnGuard> {
         self.turns.running.fetch_add(1, Ordering::SeqCst);
-        let guard = RunningGuard(self.clone());
+        let guard = TurnGuard {
+            shared: self.clone(),
+            frozen: AtomicBool::new(false),
+        };
         (*self.gate.borrow() == Gate::Open).then_some(guard)
     }
 
@@ -105,10 +115,43 @@ impl Shared {
     }
 }
 
-impl Drop for RunningGuard {
+impl TurnGuard {
+    /// The barrier before a step: passes while the gate is open. Else the turn is frozen here, for
+    /// its journal is its state, and nobody waits for it; it goes on if the drain is given up.
+    pub(super) async fn pass(&self) {
+        let mut gate = self.shared.gate.subscribe();
+        let turns = &self.shared.turns;
+        // As in `begin_turn`: counted first, then looked at.
+        while *gate.borrow_and_update() != Gate::Open {
+            self.frozen.store(true, Ordering::SeqCst);
+            turns.frozen.fetch_add(1, Ordering::SeqCst);
+            turns.running.fetch_sub(1, Ordering::SeqCst);
+            turns.ended.notify_waiters();
+            if gate.wait_for(|gate| *gate == Gate::Open).await.is_err() {
+                // The worker is gone; so is this turn.
+                std::future::pending::<()>().await;
+            }
+            turns.running.fetch_add(1, Ordering::SeqCst);
+            turns.frozen.fetch_sub(1, Ordering::SeqCst);
+            self.frozen.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the turn stands before a step that may not begin.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for TurnGuard {
     fn drop(&mut self) {
-        self.0.turns.running.fetch_sub(1, Ordering::SeqCst);
-        self.0.turns.ended.notify_waiters();
+        let turns = &self.shared.turns;
+        let count = match self.is_frozen() {
+            true => &turns.frozen,
+            false => &turns.running,
+        };
+        count.fetch_sub(1, Ordering::SeqCst);
+        turns.ended.notify_waiters();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The clockwork: wakes the sessions whose timers are due.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -8,7 +9,7 @@ use crate::domain::{SessionId, UnixMillis};
 
 use super::mailbox::Command;
 use super::registry::Registry;
-use super::shared::Gate;
+use super::shared::{Gate, Shared};
 
 /// Sessions that are woken in one round.
 const ROUND: usize = 256;
@@ -32,9 +33,10 @@ pub(super) async fn run(registry: &Registry) {
             }
         };
         if wait.is_zero() {
-            if !fire(registry).await {
-                // Somebody could not take its timer: a full disk, perhaps. Not in a tight loop.
-                tokio::time::sleep(LOOK_AGAIN).await;
+            match fire(registry).await {
+                Round::Stuck => tokio::time::sleep(LOOK_AGAIN).await,
+                Round::Full => breathe(shared).await,
+                Round::Last => {}
             }
             continue;
         }
@@ -45,12 +47,42 @@ pub(super) async fn run(registry: &Registry) {
     }
 }
 
-/// Delivers one round of due timers; whether any of them is gone from the store afterwards.
-async fn fire(registry: &Registry) -> bool {
+/// How a round of due timers went.
+enum Round {
+    /// Fewer were due than a round takes.
+    Last,
+    /// More may be due.
+    Full,
+    /// Somebody could not take its timer: a full disk, perhaps. Not in a tight loop.
+    Stuck,
+}
+
+/// After a long downtime many timers are late at once. They come in rounds, each when most turns of
+/// the one before are through, so that no client's message waits behind all of them; but a round
+/// at least every [`LOOK_AGAIN`], whatever turns take.
+async fn breathe(shared: &Shared) {
+    let turns = &shared.turns;
+    let calm = async {
+        loop {
+            let ended = turns.ended.notified();
+            let busy = turns.running.load(Ordering::SeqCst) + turns.queued.load(Ordering::SeqCst);
+            if busy <= ROUND as u64 / 2 {
+                return;
+            }
+            ended.await;
+        }
+    };
+    // An error means that these turns take long.
+    let _ = tokio::time::timeout(LOOK_AGAIN, calm).await;
+}
+
+/// Delivers one round of due timers.
+async fn fire(registry: &Registry) -> Round {
     let store = &registry.shared.store;
     let Ok(due) = store.timers_due(UnixMillis::now(), ROUND) else {
-        return false;
+        return Round::Stuck;
     };
+    let full = due.len() == ROUND;
     let first = due.first().cloned();
     let mut sessions: Vec<SessionId> = due.into_iter().map(|(id, _)| id).collect();
     sessions.sort();
@@ -66,5 +98,11 @@ async fn fire(registry: &Registry) -> bool {
     let wakings = wakings.map(|waking| tokio::time::timeout(LOOK_AGAIN, waking));
     futures::future::join_all(wakings).await;
     let left = store.timers_due(UnixMillis::now(), 1);
-    left.is_ok_and(|left| left.first() != first.as_ref())
+    match left {
+        Ok(left) if left.first() != first.as_ref() || first.is_none() => match full {
+            true => Round::Full,
+            false => Round::Last,
+        },
+        _ => Round::Stuck,
+    }
 }

@@ -189,7 +189,8 @@ impl Batch {
                 self.enqueue(id, at, &requeued.message, after)?;
             }
             Record::Begun(begun) if begun.attempt == 1 => self.dequeue(id, &begun.message)?,
-            Record::Begun(_) => {}
+            // A step is in the log and in the progress; nobody looks for it elsewhere.
+            Record::Begun(_) | Record::Planned(_) | Record::Done(_) => {}
             Record::Ended(ended) => match &ended.end {
                 TurnEnd::Completed { received, .. } => {
                     for message in received {
@@ -201,6 +202,7 @@ impl Batch {
                         message: &ended.message,
                         reason,
                         turn: Some(ended.turn),
+                        effects: ended.effects,
                         at: ended.at,
                     };
                     self.bury(core, append, before, death)?;
@@ -212,6 +214,7 @@ impl Batch {
                     message: &discarded.message,
                     reason: &discarded.failure,
                     turn: None,
+                    effects: 0,
                     at: discarded.at,
                 };
                 self.bury(core, append, before, death)?;
@@ -293,6 +296,7 @@ impl Batch {
             message,
             reason: death.reason.clone(),
             turn: death.turn,
+            effects: death.effects,
             at: death.at,
         };
         let bytes = codec::encode("a dead letter", &letter)?;
@@ -382,6 +386,7 @@ struct Death<'a> {
     message: &'a MessageId,
     reason: &'a Failure,
     turn: Option<u64>,
+    effects: u32,
     at: UnixMillis,
 }
 

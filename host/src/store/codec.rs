@@ -44,6 +44,8 @@ pub(super) fn encode_record(record: &Record) -> Result<Vec<u8>, StoreError> {
         Record::Created(body) => (1_u16, to_map(body)),
         Record::Received(body) => (2, to_map(body)),
         Record::Begun(body) => (3, to_map(body)),
+        Record::Planned(body) => (4, to_map(body)),
+        Record::Done(body) => (5, to_map(body)),
         Record::Ended(body) => (6, to_map(body)),
         Record::Relabelled(body) => (7, to_map(body)),
         Record::Faulted(body) => (8, to_map(body)),
@@ -77,6 +79,8 @@ pub(super) fn decode_record(what: impl Fn() -> String, bytes: &[u8]) -> Result<R
         1 => rmp_serde::from_slice(map).map(Record::Created),
         2 => rmp_serde::from_slice(map).map(Record::Received),
         3 => rmp_serde::from_slice(map).map(Record::Begun),
+        4 => rmp_serde::from_slice(map).map(Record::Planned),
+        5 => rmp_serde::from_slice(map).map(Record::Done),
         6 => rmp_serde::from_slice(map).map(Record::Ended),
         7 => rmp_serde::from_slice(map).map(Record::Relabelled),
         8 => rmp_serde::from_slice(map).map(Record::Faulted),
@@ -105,12 +109,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_says_why() {
-        let newer = decode_record(|| "record 3".into(), &[4, 0, 0x80]).unwrap_err();
+        let newer = decode_record(|| "record 3".into(), &[99, 0, 0x80]).unwrap_err();
         assert_eq!(
             newer,
             StoreError::NewerRecord {
                 what: "record 3".into(),
-                kind: 4
+                kind: 99
             }
         );
         assert!(newer.to_string().contains("newer version"));

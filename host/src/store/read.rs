@@ -112,6 +112,33 @@ impl Store {
         }
     }
 
+    /// The records from `from` on, to before `until` where one is given: a turn's journal among
+    /// them.
+    pub fn records(
+        &self,
+        id: &SessionId,
+        from: LogPos,
+        until: Option<LogPos>,
+    ) -> Result<Vec<Record>, StoreError> {
+        let (_, end) = keys::all_of(id);
+        let end = until.map_or(end, |until| keys::position(id, until));
+        let mut records = Vec::new();
+        self.core().read(|db| {
+            db.scan(
+                Family::Log,
+                &keys::position(id, from),
+                &end,
+                |key, value| {
+                    let at = keys::position_of(key)
+                        .ok_or_else(|| codec::corrupt("a key of the log", "it has no position"))?;
+                    records.push(decode_at(id, at, value)?);
+                    Ok(true)
+                },
+            )
+        })?;
+        Ok(records)
+    }
+
     /// What is known of an idempotency key, as long as it is kept.
     pub fn key(&self, id: &SessionId, name: &str) -> Result<Option<KnownKey>, StoreError> {
         let key = keys::idempotency(id, name);

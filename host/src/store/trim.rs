@@ -13,8 +13,9 @@ use super::{
 const TRIM_MAX: usize = 512;
 
 /// Before which position records may go, if it is time: when a tenth more events than are kept
-/// stand in the log. What a waiting message or the open turn needs stays, and what the two
-/// snapshots stand with; but a session of which no turn commits keeps twice its events at most.
+/// stand in the log. What a waiting message or the open turn needs stays, its journal among it; and
+/// so does what the two snapshots stand with and the journal between them, but a session of which
+/// no turn commits keeps twice its events at most.
 pub(super) fn bound(oldest: LogPos, after: &Session, keep: u64) -> Option<LogPos> {
     let progress = &after.progress;
     let stand = progress.next.cursor.saturating_sub(oldest.cursor);
@@ -26,12 +27,19 @@ pub(super) fn bound(oldest: LogPos, after: &Session, keep: u64) -> Option<LogPos
         seq: 0,
     };
     let waiting = after.queue.front().map(|queued| queued.pos);
-    let open = progress.open.as_ref().map(|open| open.queued.pos);
-    let snapshots = match stand > keep.saturating_mul(2) {
-        true => None,
-        false => Some(progress.previous.unwrap_or(progress.snapshot).at),
+    let open = progress.open.as_ref();
+    let open = open.map(|open| open.queued.pos.min(open.from));
+    let (snapshots, last) = match stand > keep.saturating_mul(2) {
+        true => (None, None),
+        false => (
+            Some(progress.previous.unwrap_or(progress.snapshot).at),
+            progress
+                .last
+                .as_ref()
+                .map(|last| last.from.min(last.message)),
+        ),
     };
-    let needed = [waiting, open, snapshots].into_iter().flatten();
+    let needed = [waiting, open, snapshots, last].into_iter().flatten();
     let bound = needed.fold(enough, LogPos::min);
     (bound > oldest).then_some(bound)
 }

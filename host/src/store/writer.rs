@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::domain::{SessionId, UnixMillis};
+use crate::fault;
 
 use super::{
     StoreError, codec,
@@ -158,7 +159,9 @@ impl Writer<'_> {
             self.reopen();
             return Err(error);
         }
+        fault::point("store.write.before");
         let written = self.core.read(|db| Ok(db.write(ops)))?;
+        fault::point("store.write.after");
         match written {
             Ok(()) => {
                 self.unflushed += bytes;

@@ -162,6 +162,7 @@ impl ChatView {
                 from,
                 name,
                 text,
+                ..
             } => match from {
                 Role::Assistant => self.answer(event.turn, text, pieces),
                 Role::User => {
@@ -203,12 +204,9 @@ impl ChatView {
             EventBody::Notice { text, .. } => {
                 self.line(Tone::Dim, clean(text).into_owned(), pieces);
             }
-            EventBody::Tool { name, status } => {
-                self.line(
-                    Tone::Dim,
-                    format!("· {} {}", clean(name), clean(status)),
-                    pieces,
-                );
+            EventBody::Tool { name, status, .. } => {
+                let text = format!("· {} {}", clean(name), status.as_str());
+                self.line(Tone::Dim, text, pieces);
             }
             EventBody::Custom { name, data } => {
                 let data = brief(&data.to_string(), CUSTOM_CHARS);

@@ -23,6 +23,7 @@ fn says(cursor: u64, from: Role, text: &str) -> Item {
         from,
         name: None,
         text: text.into(),
+        due: None,
     };
     event(cursor, turn, body)
 }
@@ -139,7 +140,8 @@ fn steps_are_paragraphs_and_the_last_is_the_answer() {
             Some(1),
             EventBody::Tool {
                 name: "find".into(),
-                status: "started".into(),
+                step: 1,
+                status: crate::domain::ToolStatus::Started,
             },
         ),
         delta(1, 3, "Found."),

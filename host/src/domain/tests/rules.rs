@@ -8,6 +8,7 @@ use super::*;
 enum Act {
     Receive,
     Begin,
+    Step { repeatable: bool, done: bool },
     Complete,
     Fail,
     Cancel,
@@ -22,6 +23,8 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => Just(Act::Receive),
         8 => Just(Act::Begin),
+        6 => any::<(bool, bool)>()
+            .prop_map(|(repeatable, done)| Act::Step { repeatable, done }),
         5 => Just(Act::Complete),
         2 => Just(Act::Fail),
         1 => Just(Act::Cancel),
@@ -54,9 +57,13 @@ fn drive(acts: &[Act]) -> Driven {
                 // A driver begins nothing while a turn of its own runs; an open turn of an older
                 // generation is begun again.
                 let open = driven.session.progress.open.as_ref();
-                if open.is_none_or(|open| open.begun.generation.0 < driven.generation) {
+                if open.is_none_or(|open| open.begun.runs_in().0 < driven.generation) {
                     driven.begin();
                 }
+                Vec::new()
+            }
+            Act::Step { repeatable, done } => {
+                driven.step(*repeatable, *done);
                 Vec::new()
             }
             Act::Complete => {
@@ -80,7 +87,19 @@ fn drive(acts: &[Act]) -> Driven {
             Act::Resume => driven.session.resume(at).into_iter().collect(),
             Act::Retry => match dead.pop() {
                 Some(letter) => {
-                    let retried = driven.session.retry(letter.clone(), &driven.limits, at);
+                    let retried = {
+                        let letter = DeadLetter {
+                            message: letter.clone(),
+                            reason: Failure {
+                                code: FailureCode::Guest,
+                                text: "no".into(),
+                            },
+                            turn: None,
+                            effects: 0,
+                            at,
+                        };
+                        driven.session.retry(letter, false, &driven.limits, at)
+                    };
                     if retried.is_err() {
                         dead.push(letter);
                     }

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
@@ -13,6 +14,10 @@ use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 pub(super) const MARK: &str = "ABIDE_TOOL_SERVER";
 /// The most that is read of a process's environment.
 const ENVIRONMENT_MAX_BYTES: u64 = 4 << 20;
+
+/// How often leftovers are looked for and killed, and the pause between two looks.
+const LEFTOVER_ROUNDS: u32 = 100;
+const LEFTOVER_PAUSE: Duration = Duration::from_millis(5);
 
 /// One life of a process id: the id with its start, in ticks since boot.
 type Life = (i32, u64);
@@ -107,19 +112,54 @@ impl Family {
         if self.strangers.contains(&life) {
             return false;
         }
-        let mut environment = Vec::new();
-        let read = File::open(format!("/proc/{}/environ", life.0)).and_then(|file| {
-            file.take(ENVIRONMENT_MAX_BYTES)
-                .read_to_end(&mut environment)
-        });
+        let environment = environment(life.0);
         let mark = self.mark.as_bytes();
-        let marked = read.is_ok() && environment.split(|byte| *byte == 0).any(|v| v == mark);
+        let marked = environment.split(|byte| *byte == 0).any(|v| v == mark);
         // Empty between fork and exec, for a moment.
         if !marked && !environment.is_empty() {
             self.strangers.insert(life);
         }
         marked
     }
+}
+
+/// Kills all processes whose mark begins so, and looks until there are none; how many there were.
+/// Blocks.
+pub(super) fn kill_marked(prefix: &str) -> usize {
+    let wanted = format!("{MARK}={prefix}");
+    let mut killed = HashSet::new();
+    for _ in 0..LEFTOVER_ROUNDS {
+        let marked = table().into_iter().filter(|entry| {
+            !entry.zombie
+                && environment(entry.pid)
+                    .split(|byte| *byte == 0)
+                    .any(|variable| variable.starts_with(wanted.as_bytes()))
+        });
+        let marked: Vec<_> = marked.map(|entry| (entry.pid, entry.start)).collect();
+        if marked.is_empty() {
+            break;
+        }
+        for (pid, _) in &marked {
+            if let Some(pid) = Pid::from_raw(*pid) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        killed.extend(marked);
+        std::thread::sleep(LEFTOVER_PAUSE);
+    }
+    killed.len()
+}
+
+/// A process's environment, as far as it can be read.
+fn environment(pid: i32) -> Vec<u8> {
+    let mut environment = Vec::new();
+    if let Ok(file) = File::open(format!("/proc/{pid}/environ")) {
+        // What cannot be read to its end may still hold the mark.
+        let _ = file
+            .take(ENVIRONMENT_MAX_BYTES)
+            .read_to_end(&mut environment);
+    }
+    environment
 }
 
 /// All processes that can be seen.

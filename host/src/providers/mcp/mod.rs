@@ -47,6 +47,9 @@ pub struct ToolServer {
     pub env: Vec<(String, String)>,
     /// The folder that it runs in.
     pub cwd: PathBuf,
+    /// Whose it is, the same for every worker on a data folder and for nobody else: so that a
+    /// worker finds what one that was killed has left behind.
+    pub owner: String,
     /// How long it may take from its start to the list of its tools.
     pub start_timeout: Duration,
     /// How long a call may take.
@@ -191,6 +194,23 @@ impl ToolServers {
         };
         count(&server.name, &result, since.elapsed());
         result
+    }
+
+    /// Kills the servers of an owner's earlier workers that outlived them: what they still do, nobody
+    /// would hear of. For an owner that has started none itself yet. Waits until they are gone.
+    pub async fn end_leftovers(owner: &str) {
+        let mark = process::mark_of(owner);
+        let swept = tokio::task::spawn_blocking(move || family::kill_marked(&mark)).await;
+        if let Ok(killed) = swept
+            && killed > 0
+        {
+            tracing::warn!(killed, "tool servers had outlived their worker");
+        }
+    }
+
+    /// Ends all servers as [`ToolServers::end`] does; they are started again when they are wanted.
+    pub async fn rest(&self) {
+        join_all(self.servers.values().map(Server::end)).await;
     }
 
     /// Ends all servers with all that descends from them, and waits until they are gone; nothing

@@ -42,6 +42,11 @@ pub(super) struct Pipes {
     pub(super) errors: ChildStderr,
 }
 
+/// What the marks of an owner's servers begin with.
+pub(super) fn mark_of(owner: &str) -> String {
+    format!("{owner}/")
+}
+
 impl Process {
     /// Starts a server, in a process group of its own.
     pub(super) fn spawn(name: &str, settings: &ToolServer) -> Result<(Self, Pipes), String> {
@@ -49,7 +54,8 @@ impl Process {
         let failed = |error: &dyn std::fmt::Display| {
             format!("`{program}` cannot be started ({error}); check `mcp.{name}.command`")
         };
-        let mark = format!("{name}-{:016x}", rand::random::<u64>());
+        let owner = mark_of(&settings.owner);
+        let mark = format!("{owner}{name}-{:016x}", rand::random::<u64>());
         let mut child = Command::new(resolve(program, &settings.cwd))
             .args(&settings.args)
             .current_dir(&settings.cwd)

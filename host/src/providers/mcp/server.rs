@@ -30,6 +30,8 @@ pub(super) struct Server {
 #[derive(Default)]
 struct Slot {
     instance: Option<Arc<Instance>>,
+    /// Ends that instance.
+    stop: CancellationToken,
     backoff: Backoff,
 }
 
@@ -65,6 +67,7 @@ impl Server {
         // In a task of its own: a start goes on where its caller is cut, or is undone in full.
         let (name, settings) = (self.name.clone(), self.settings.clone());
         let stop = self.ending.child_token();
+        slot.stop = stop.clone();
         let start = tokio::spawn(async move {
             let started = Instance::start(&name, &settings, stop).await;
             let outcome = if started.is_ok() { "ok" } else { "error" };
@@ -108,10 +111,12 @@ impl Server {
         Ok((instance, offered.clone()))
     }
 
-    /// Waits until the server and its descendants are gone. `ending` has been cancelled before.
+    /// Ends the server and its descendants, and waits until they are gone. It is started again when
+    /// it is wanted, unless `ending` has been cancelled.
     pub(super) async fn end(&self) {
-        let instance = self.slot.lock().await.instance.clone();
-        if let Some(instance) = instance {
+        let mut slot = self.slot.lock().await;
+        if let Some(instance) = slot.instance.take() {
+            slot.stop.cancel();
             instance.until_ended().await;
         }
     }

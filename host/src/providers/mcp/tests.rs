@@ -15,6 +15,7 @@ pub(super) fn settings() -> ToolServer {
         args: Vec::new(),
         env: Vec::new(),
         cwd: PathBuf::from("/"),
+        owner: "tests".to_owned(),
         start_timeout: Duration::from_secs(10),
         call_timeout: Duration::from_secs(10),
         repeatable: Patterns::default(),

@@ -3,31 +3,35 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::domain::{
-    BeginWith, Begun, Death, Failure, FailureCode, Fault, FaultCode, Message, MessageId, Record,
-    Snapshot,
+    BeginWith, Begun, Death, Failure, FailureCode, Fault, FaultCode, Journal, Message, MessageId,
+    Record, Replay, Snapshot,
 };
 use crate::engine::{Component, Context, GuestFailure, Job, Product};
 
 use super::commit::Batch;
+use super::steps::Taken;
 use super::{Driver, STORE_PAUSE};
-use crate::session::mailbox::Relaunched;
+use crate::session::mailbox::{Ask, Relaunched};
 use crate::session::plugins::Plugin;
-use crate::session::shared::{Gate, RunningGuard};
+use crate::session::replay::kept;
+use crate::session::shared::{Gate, TurnGuard};
 use crate::session::turn::Turn;
-use crate::store::StoreError;
+use crate::store::{Durability, StoreError};
 
 /// A turn that runs now.
 pub(super) struct Running {
     task: JoinHandle<Result<Product, GuestFailure>>,
     begun: Begun,
+    pub(super) asks: mpsc::Receiver<Ask>,
     /// What it took from the inbox, to be consumed with it.
-    pub(super) received: Vec<MessageId>,
+    pub(super) taken: Taken,
     /// Held until its end is on the disk: a drain waits for that, not for the guest alone.
-    _guard: RunningGuard,
+    guard: Arc<TurnGuard>,
 }
 
 /// A turn whose guest is done.
@@ -37,12 +41,13 @@ pub(super) struct Ended {
 }
 
 impl Running {
-    pub(super) fn is(&self, turn: u64, attempt: u32) -> bool {
-        self.begun.turn == turn && self.begun.attempt == attempt
-    }
-
     pub(super) fn begun(&self) -> &Begun {
         &self.begun
+    }
+
+    /// Whether it stands before a step that a drain does not let begin.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.guard.is_frozen()
     }
 
     /// Cuts it; gives its result if it has just ended by itself.
@@ -52,11 +57,22 @@ impl Running {
     }
 }
 
+/// What a driver hears of its turn.
+pub(super) enum Heard {
+    Asks(Ask),
+    Ended(Box<Ended>),
+}
+
 /// Waits for the running turn, which must be there. Dropping the future loses nothing.
-pub(super) async fn ended(running: &mut Option<Running>) -> Ended {
-    let result = match running {
-        Some(running) => (&mut running.task).await,
-        None => std::future::pending().await,
+pub(super) async fn hear(running: &mut Option<Running>) -> Heard {
+    let Some(Running { task, asks, .. }) = running else {
+        return std::future::pending().await;
+    };
+    let result = tokio::select! {
+        biased;
+        // Before the turn's end: what it said last is part of it.
+        Some(ask) = asks.recv() => return Heard::Asks(ask),
+        result = task => result,
     };
     let result = result.unwrap_or_else(|error| {
         let text = format!("the host failed while it ran the guest ({error}); please report it");
@@ -66,7 +82,7 @@ pub(super) async fn ended(running: &mut Option<Running>) -> Ended {
         }))
     });
     match running.take() {
-        Some(running) => Ended { running, result },
+        Some(running) => Heard::Ended(Box::new(Ended { running, result })),
         None => std::future::pending().await,
     }
 }
@@ -111,37 +127,61 @@ impl Driver {
             (Ok(ground), Ok(message)) => (ground, message),
             (Err(obstacle), _) | (_, Err(obstacle)) => return self.meet(obstacle).await,
         };
-        let Some(guard) = self.shared.begin_turn() else {
+        let journal = match begun.resumed_in {
+            None => Journal::default(),
+            Some(_) => {
+                self.settle().await;
+                match self.journal() {
+                    Ok(journal) => journal,
+                    Err(error) => return self.meet(Obstacle::Store(error)).await,
+                }
+            }
+        };
+        let Some(guard) = self.shared.begin_turn().map(Arc::new) else {
             return;
         };
-        let job = self.job(&ground, &begun);
+        let (asks_in, asks) = mpsc::channel(1);
+        let taken = Taken::by(&journal);
         let turn = Turn {
             id: self.id.clone(),
-            job,
+            job: self.job(&ground, &begun),
             snapshot: ground.snapshot,
             begun: begun.clone(),
             message,
-            limits: ground.plugin.limits,
-            driver: self.drivers.weak(&self.id),
+            replay: Replay::new(journal),
+            driver: asks_in,
+            guard: guard.clone(),
         };
         let mut batch = Batch::default();
         self.stage(&mut batch, Record::Begun(begun.clone()));
-        if self.shared.suspicious.load(Ordering::SeqCst) {
-            if !self.commit(batch).await {
-                return;
-            }
+        let written = if self.shared.suspicious.load(Ordering::SeqCst) {
+            self.commit(batch).await
         } else {
-            self.commit_lazily(batch).await;
+            self.commit_later(batch, Durability::Lazy)
+        };
+        if !written {
+            return;
         }
         let resumed = begun.attempt > 1;
         let task = tokio::spawn(turn.run(self.shared.clone()));
         self.running = Some(Running {
             task,
             begun,
-            received: Vec::new(),
-            _guard: guard,
+            asks,
+            taken,
+            guard,
         });
         self.answer_relaunch(resumed);
+    }
+
+    /// What the open turn did before it was interrupted.
+    fn journal(&self) -> Result<Journal, StoreError> {
+        let open = self.session.as_ref().and_then(|s| s.progress.open.as_ref());
+        let Some(open) = open else {
+            return Ok(Journal::default());
+        };
+        let records = self.shared.store.records(&self.id, open.from, None)?;
+        Ok(Journal::of(open.begun.turn, records))
     }
 
     fn next_begun(&self) -> Option<Begun> {
@@ -178,40 +218,30 @@ impl Driver {
             let text = format!("its plugin `{name}` is not configured; add [plugins.{name}]");
             fault(FaultCode::Plugin, text)
         })?;
-        let component = if plugin.component.digest() == begun.component {
-            plugin.component.clone()
-        } else {
-            let engine = self.shared.engine.clone();
-            let digest = begun.component;
-            let kept = tokio::task::spawn_blocking(move || engine.kept(digest)).await;
-            match kept {
-                Ok(Ok(Some(component))) => component,
-                Ok(Ok(None)) => {
-                    let text = format!(
-                        "turn {} was begun by component {}, which is no longer kept",
-                        begun.turn,
-                        digest.short()
-                    );
-                    return Err(fault(FaultCode::Plugin, text));
-                }
-                Ok(Err(error)) => return Err(fault(FaultCode::Plugin, error.to_string())),
-                Err(error) => return Err(fault(FaultCode::Plugin, error.to_string())),
-            }
-        };
+        let component = kept(&self.shared.engine, &plugin, begun.component).await;
+        let component = component.map_err(|error| {
+            let text = format!("turn {} cannot go on: {error}", begun.turn);
+            fault(FaultCode::Plugin, text)
+        })?;
         let at = session.progress.snapshot.at;
         let stored = self
             .shared
             .store
             .snapshot(&self.id, at)
             .map_err(Obstacle::Store)?;
-        let stored = stored.ok_or_else(|| {
-            fault(
-                FaultCode::Restore,
-                "its snapshot is missing from the store".to_owned(),
-            )
-        })?;
-        let snapshot = Snapshot::decode(&stored, name, plugin.limits.snapshot_bytes)
-            .map_err(|error| fault(FaultCode::Restore, error.to_string()))?;
+        let read = |bytes: &[u8]| Snapshot::decode(bytes, name, plugin.limits.snapshot_bytes);
+        let stored = stored.as_deref().map(read);
+        let snapshot = match stored {
+            Some(Ok(snapshot)) => snapshot,
+            bad => {
+                let why = match bad {
+                    Some(Err(bad)) => bad.to_string(),
+                    _ => "its snapshot is missing from the store".to_owned(),
+                };
+                let made = self.mend(session, &plugin).await;
+                made.map_err(|unmended| fault(FaultCode::Restore, format!("{why}; {unmended}")))?
+            }
+        };
         Ok(Ground {
             plugin,
             component,
@@ -254,12 +284,14 @@ impl Driver {
             limits: ground.plugin.limits.clone(),
             grants: ground.plugin.grants.clone(),
             timers: self.session.as_ref().map_or_else(Vec::new, |session| {
-                session
-                    .progress
-                    .timers
-                    .iter()
-                    .map(|timer| timer.name.clone())
-                    .collect()
+                match &session.progress.open {
+                    // As they were when it began.
+                    Some(open) if begun.resumed_in.is_some() => open.timers.clone(),
+                    _ => {
+                        let timers = session.progress.timers.iter();
+                        timers.map(|timer| timer.name.clone()).collect()
+                    }
+                }
             }),
             now: begun.now,
             seed: begun.seed,
@@ -317,6 +349,7 @@ impl Driver {
                     None => session.progress.snapshot.component,
                 },
                 generation: self.shared.settings.generation,
+                resumed_in: None,
             };
             let ground = match self.ground(&begun).await {
                 Ok(ground) => ground,
@@ -375,7 +408,7 @@ impl Driver {
         let (previous, now) = (settings.previous, Self::now());
         let death = self.session.as_ref().and_then(|session| {
             let open = session.progress.open.as_ref()?;
-            if open.begun.generation != previous || session.progress.fault.is_some() {
+            if open.begun.runs_in() != previous || session.progress.fault.is_some() {
                 return None;
             }
             session.worker_died(now)

@@ -1,10 +1,8 @@
 //! What clients and operators ask of a session.
 
-use tokio::sync::oneshot;
-
 use crate::domain::{
-    Created, Digest, IdempotencyKey, Limits, Message, MessageId, Record, Refusal, Relabelled,
-    Session, SessionView, Snapshot, TurnEnd,
+    Created, Digest, IdempotencyKey, Limits, MessageId, Record, Refusal, Relabelled, Session,
+    SessionView, Snapshot, TurnEnd,
 };
 use crate::engine::{Context, GuestFailure, Job};
 
@@ -21,13 +19,15 @@ pub(super) fn refuse_all(commands: impl Iterator<Item = Command>, refusal: &Refu
         // An error means that the client has gone.
         match command {
             Command::Create(_, reply) => drop(reply.send(Err(no))),
-            Command::Send { reply, .. } | Command::Retry(_, reply) => drop(reply.send(Err(no))),
+            Command::Send { reply, .. } | Command::Retry { reply, .. } => {
+                drop(reply.send(Err(no)));
+            }
             Command::Close(reply) | Command::Cancel(reply) | Command::Resume(reply) => {
                 drop(reply.send(Err(no)));
             }
             Command::FireTimers(done) => drop(done.send(())),
             // Dropped: that they are not answered says it.
-            Command::Relaunch(_) | Command::Receive { .. } => {}
+            Command::Relaunch(_) => {}
         }
     }
 }
@@ -50,7 +50,11 @@ impl Driver {
                 self.act(batch, reply, |session, at| Ok(vec![session.resume(at)?]))
                     .await;
             }
-            Command::Retry(message, reply) => match self.retry(message, batch) {
+            Command::Retry {
+                message,
+                force,
+                reply,
+            } => match self.retry(message, force, batch) {
                 Ok(accepted) => batch.answer(reply, accepted),
                 Err(no) => drop(reply.send(Err(no))),
             },
@@ -59,14 +63,9 @@ impl Driver {
                 batch.done(done);
             }
             Command::Relaunch(reply) => {
-                self.mend(batch);
+                self.try_again(batch);
                 self.relaunching.push(reply);
             }
-            Command::Receive {
-                turn,
-                attempt,
-                reply,
-            } => self.receive(turn, attempt, reply),
         }
     }
 
@@ -255,6 +254,7 @@ impl Driver {
     fn retry(
         &mut self,
         message: Option<MessageId>,
+        force: bool,
         batch: &mut Batch,
     ) -> Result<Accepted, Refusal> {
         let session = self.existing()?;
@@ -266,14 +266,14 @@ impl Driver {
                 .map_err(refusal)?
                 .pop(),
         };
-        let letter: Message = letter.ok_or(Refusal::NoDeadLetter)?.message;
-        let message = letter.id.clone();
+        let letter = letter.ok_or(Refusal::NoDeadLetter)?;
+        let message = letter.message.id.clone();
         if session.queue.iter().any(|queued| queued.id == message) {
             // Asked twice before the first was synced.
             return Err(Refusal::NoDeadLetter);
         }
         let cursor = session.cursor();
-        let record = session.retry(letter, &self.limits(), Self::now())?;
+        let record = session.retry(letter, force, &self.limits(), Self::now())?;
         self.stage(batch, record);
         Ok(Accepted {
             message,
@@ -313,7 +313,7 @@ impl Driver {
     }
 
     /// A fault that another component may mend is given another try after a restart.
-    fn mend(&mut self, batch: &mut Batch) {
+    fn try_again(&mut self, batch: &mut Batch) {
         let mended = self.session.as_ref().is_some_and(|session| {
             let plugin = self.shared.plugins.get(&session.identity.plugin);
             plugin.is_some_and(|plugin| session.mended_by(plugin.component.digest()))
@@ -325,38 +325,6 @@ impl Driver {
         if let Some(record) = resumed.filter(|_| mended) {
             self.stage(batch, record);
         }
-    }
-
-    /// The running turn takes what waits. It is consumed when the turn commits, and stays in the
-    /// inbox if it does not.
-    fn receive(&mut self, turn: u64, attempt: u32, reply: oneshot::Sender<Vec<Message>>) {
-        let Some(running) = self.running.as_mut().filter(|r| r.is(turn, attempt)) else {
-            return;
-        };
-        let Some(session) = &self.session else { return };
-        let Some(since) = session.progress.open.as_ref().map(|open| open.since) else {
-            return;
-        };
-        let mut messages = Vec::new();
-        for queued in &session.queue {
-            // What had been waiting when the turn began keeps its turn.
-            if queued.pos < since || running.received.contains(&queued.id) {
-                continue;
-            }
-            match self.shared.store.message(&self.id, queued.pos) {
-                Ok(Some(message)) => {
-                    running.received.push(message.id.clone());
-                    messages.push(message);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::error!(session = %self.id, %error, "a message cannot be read");
-                    break;
-                }
-            }
-        }
-        // An error means that the turn has just ended.
-        let _ = reply.send(messages);
     }
 }
 

@@ -1,6 +1,7 @@
 //! From decisions to the disk: what is decided together is synced together, and nobody hears of
 //! it before.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::{Digest, Event, LogPos, MessageId, Received, Record, Refusal};
+use crate::fault;
 use crate::store::{Append, Durability, StoreError};
 
 use super::{Driver, Live, STORE_PAUSE};
@@ -57,6 +59,19 @@ impl Batch {
         })
     }
 
+    /// The fault points around its sync.
+    fn points(&self) -> Points {
+        let (append, synced) = match self.records.last() {
+            Some((_, Record::Received(_))) => ("inbox.append", "inbox.synced"),
+            Some((_, Record::Begun(_))) => ("begun.append", "begun.synced"),
+            Some((_, Record::Planned(_))) => ("planned.append", "planned.synced"),
+            Some((_, Record::Done(_))) => ("done.append", "done.synced"),
+            Some((_, Record::Ended(_))) => ("ended.append", "ended.synced"),
+            _ => ("other.append", "other.synced"),
+        };
+        Points { append, synced }
+    }
+
     fn closes(&self) -> bool {
         self.records
             .iter()
@@ -71,18 +86,28 @@ impl Batch {
     }
 }
 
-type Synced = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + Sync>>;
-
-/// A `Begun` that rides on the next sync, and what to publish then.
-pub(super) struct LazyCommit {
-    synced: Synced,
-    events: Arc<[Event]>,
+/// The names of the fault points around a batch's sync.
+#[derive(Clone, Copy)]
+struct Points {
+    append: &'static str,
+    synced: &'static str,
 }
 
-/// Waits for the lazy commit, which must be there. Dropping the future loses nothing.
-pub(super) async fn synced(lazy: &mut Option<LazyCommit>) -> Result<(), StoreError> {
-    match lazy {
-        Some(lazy) => lazy.synced.as_mut().await,
+type Synced = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + Sync>>;
+
+/// Records on their way to the disk while nobody waits for them, and what to publish then.
+pub(super) struct InFlight {
+    synced: Synced,
+    events: Arc<[Event]>,
+    /// The fault point that is crossed then.
+    point: &'static str,
+}
+
+/// Waits for the oldest of what is in flight, which must be there. Dropping the future loses
+/// nothing.
+pub(super) async fn synced(in_flight: &mut VecDeque<InFlight>) -> Result<(), StoreError> {
+    match in_flight.front_mut() {
+        Some(first) => first.synced.as_mut().await,
         None => std::future::pending().await,
     }
 }
@@ -107,15 +132,26 @@ impl Driver {
         let mut result = Ok(());
         if !batch.records.is_empty() {
             let (events, closes) = (batch.events(), batch.closes());
-            let synced = self.append(&mut batch, Durability::Synced);
+            let points = batch.points();
+            fault::point(points.append);
+            let mut durability = Durability::Synced;
+            if fault::bug("ack-before-sync") {
+                durability = Durability::Lazy;
+                batch.answers.drain(..).for_each(|answer| answer(Ok(())));
+            }
+            if fault::bug("publish-before-commit") {
+                self.publish_events(events.clone());
+            }
+            let synced = self.append(&mut batch, durability);
             // Records are synced in their order: what was on its way is there first.
-            self.settle_lazy().await;
+            self.settle().await;
             result = match synced {
                 Some(synced) => synced.await,
                 None => Ok(()),
             };
             match &result {
                 Ok(()) => {
+                    fault::point(points.synced);
                     self.publish_events(events);
                     if closes {
                         self.publish(|| Live::Closed);
@@ -126,19 +162,29 @@ impl Driver {
         }
         let ok = result.is_ok();
         let result = result.map_err(refusal);
+        let anybody = !batch.answers.is_empty();
         for answer in batch.answers {
             answer(result.clone());
+        }
+        if anybody {
+            fault::point("acknowledged");
         }
         ok
     }
 
-    /// Hands the batch over without waiting for its sync.
-    pub(super) async fn commit_lazily(&mut self, mut batch: Batch) {
-        self.settle_lazy().await;
-        let events = batch.events();
-        if let Some(synced) = self.append(&mut batch, Durability::Lazy) {
-            self.lazy = Some(LazyCommit { synced, events });
-        }
+    /// Hands the batch over without waiting for its sync; whether that was possible.
+    pub(super) fn commit_later(&mut self, mut batch: Batch, durability: Durability) -> bool {
+        let (events, points) = (batch.events(), batch.points());
+        fault::point(points.append);
+        let Some(synced) = self.append(&mut batch, durability) else {
+            return false;
+        };
+        self.in_flight.push_back(InFlight {
+            synced,
+            events,
+            point: points.synced,
+        });
+        true
     }
 
     fn append(&mut self, batch: &mut Batch, durability: Durability) -> Option<Synced> {
@@ -153,17 +199,24 @@ impl Driver {
         Some(Box::pin(self.shared.store.append(append)))
     }
 
-    pub(super) async fn settle_lazy(&mut self) {
-        if self.lazy.is_some() {
-            let result = synced(&mut self.lazy).await;
-            self.lazy_synced(result).await;
+    /// Waits until nothing is in flight.
+    pub(super) async fn settle(&mut self) {
+        while !self.in_flight.is_empty() {
+            let result = synced(&mut self.in_flight).await;
+            self.synced(result).await;
         }
     }
 
-    pub(super) async fn lazy_synced(&mut self, result: Result<(), StoreError>) {
-        let Some(lazy) = self.lazy.take() else { return };
+    /// The oldest of what was in flight has been synced, or has failed.
+    pub(super) async fn synced(&mut self, result: Result<(), StoreError>) {
+        let Some(first) = self.in_flight.pop_front() else {
+            return;
+        };
         match result {
-            Ok(()) => self.publish_events(lazy.events),
+            Ok(()) => {
+                fault::point(first.point);
+                self.publish_events(first.events);
+            }
             Err(error) => self.store_failed(&error).await,
         }
     }
@@ -171,6 +224,7 @@ impl Driver {
     fn publish_events(&self, events: Arc<[Event]>) {
         if !events.is_empty() {
             self.publish(|| Live::Events(events));
+            fault::point("published");
         }
     }
 
@@ -182,6 +236,8 @@ impl Driver {
         if let Some(mut running) = self.running.take() {
             running.abort().await;
         }
+        // All that stands behind what failed fails with it.
+        self.in_flight.clear();
         self.paused_until = Some(Instant::now() + STORE_PAUSE);
         // Read again at the next wake, before anything is decided.
         self.unread = Some(refusal(error.clone()));

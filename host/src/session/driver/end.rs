@@ -4,6 +4,7 @@ use crate::domain::{
     Ended as EndedRecord, Failure, FailureCode, Fault, FaultCode, Record, TimerOp, TurnEnd,
 };
 use crate::engine::{GuestFailure, LogLine, Product};
+use crate::fault;
 
 use super::Driver;
 use super::begin::{Ended, Running};
@@ -58,17 +59,27 @@ impl Driver {
             message: begun.message.clone(),
             end: TurnEnd::Completed {
                 notice: begun.notice.clone(),
+                further_notices: running.taken.notices.clone(),
                 component: begun.component,
                 schema: product.schema,
                 outputs: product.outputs,
                 timers,
-                received: running.received.clone(),
+                received: running.taken.messages.clone(),
                 generation: begun.generation,
+                crc: Some(crc32fast::hash(&product.data)),
             },
+            effects: 0,
             at: Self::now(),
         });
+        let open = self.session.as_ref().and_then(|s| s.progress.open.clone());
         let mut batch = Batch::default();
         let at = self.stage(&mut batch, record);
+        if fault::bug("consume-twice")
+            && begun.attempt > 1
+            && let (Some(session), Some(open)) = (&mut self.session, open)
+        {
+            session.queue.push_back(open.queued);
+        }
         batch.snapshot(
             at,
             stored(plugin, begun.component, product.schema, product.data),

@@ -14,6 +14,10 @@ enum Act {
         key: Option<u8>,
     },
     Begin,
+    Step {
+        repeatable: bool,
+        done: bool,
+    },
     Complete {
         outputs: u8,
         timers: Vec<(u8, Option<u8>)>,
@@ -40,6 +44,8 @@ fn act() -> impl Strategy<Value = Act> {
         8 => ("[a-z]{0,20}", prop::option::of(0..8_u8))
             .prop_map(|(text, key)| Act::Receive { text, key }),
         10 => Just(Act::Begin),
+        8 => (any::<bool>(), any::<bool>())
+            .prop_map(|(repeatable, done)| Act::Step { repeatable, done }),
         6 => (0..4_u8, timers, 0..3_usize)
             .prop_map(|(outputs, timers, received)| Act::Complete { outputs, timers, received }),
         3 => Just(Act::Fail),
@@ -64,6 +70,7 @@ impl Owner {
                 self.receive(&text, key.as_deref());
             }
             Act::Begin => drop(self.begin()),
+            Act::Step { repeatable, done } => self.step(repeatable, done),
             Act::Complete {
                 outputs,
                 timers,
@@ -106,14 +113,10 @@ impl Owner {
                 }
             }
             Act::Retry(n) => {
-                let letter = self
-                    .letters
-                    .values()
-                    .nth(n)
-                    .map(|letter| letter.message.clone());
+                let letter = self.letters.values().nth(n).cloned();
                 let limits = Limits::default();
                 if let Some(letter) = letter
-                    && let Ok(record) = self.session.retry(letter, &limits, at)
+                    && let Ok(record) = self.session.retry(letter, true, &limits, at)
                 {
                     self.append(vec![record], Durability::Synced);
                 }

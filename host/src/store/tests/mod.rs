@@ -13,9 +13,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::{
-    BeginWith, Begun, Created, DeadLetter, Digest, Ended, Event, Failure, FailureCode, Generation,
-    IdempotencyKey, Limits, LogPos, Message, MessageId, Output, Record, Session, SessionId,
-    TimerOp, TurnEnd, UnixMillis,
+    BeginWith, Begun, Call, Created, DeadLetter, Digest, Done, Effect, Ended, Event, Failure,
+    FailureCode, Generation, IdempotencyKey, Limits, LogPos, Message, MessageId, Output, Planned,
+    Record, Session, SessionId, StepError, StepRequest, TimerOp, ToolCall, TurnEnd, UnixMillis,
 };
 
 type Pending = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
@@ -114,14 +114,15 @@ impl Owner {
 
     /// Keeps the dead letters that the record makes or takes.
     fn bury(&mut self, record: &Record) {
-        let (message, reason, turn, at) = match record {
+        let (message, reason, turn, effects, at) = match record {
             Record::Ended(Ended {
                 message,
                 end: TurnEnd::Failed(failure),
                 turn,
+                effects,
                 at,
-            }) => (message, failure, Some(*turn), *at),
-            Record::Discarded(d) => (&d.message, &d.failure, None, d.at),
+            }) => (message, failure, Some(*turn), *effects, *at),
+            Record::Discarded(d) => (&d.message, &d.failure, None, 0, d.at),
             Record::Requeued(requeued) => {
                 self.letters.remove(&requeued.message.id.cursor().unwrap());
                 return;
@@ -132,6 +133,7 @@ impl Owner {
             message: self.said(message),
             reason: reason.clone(),
             turn,
+            effects,
             at,
         };
         self.letters.insert(message.cursor().unwrap(), letter);
@@ -180,20 +182,59 @@ impl Owner {
         let taken = self.session.queue.iter().take(received);
         let end = TurnEnd::Completed {
             notice: None,
+            further_notices: Vec::new(),
             component: open.begun.component,
             schema: 1,
             outputs,
             timers,
             received: taken.map(|queued| queued.id.clone()).collect(),
             generation: open.begun.generation,
+            crc: None,
         };
         let ended = Ended {
             turn: open.begun.turn,
             message: open.begun.message,
             end,
+            effects: 0,
             at,
         };
         self.append(vec![Record::Ended(ended)], Durability::Synced);
+    }
+
+    /// A step of the open turn: planned, and done if `done`.
+    fn step(&mut self, repeatable: bool, done: bool) {
+        let at = self.now();
+        let Some(open) = self.session.progress.open.clone() else {
+            return;
+        };
+        let (turn, step) = (open.begun.turn, open.journal.steps + 1);
+        let request = StepRequest::ToolCall(ToolCall {
+            name: "t".to_owned(),
+            arguments: step.to_string(),
+        });
+        let planned = Record::Planned(Planned {
+            turn,
+            step,
+            call: Call::of(&request),
+            effects: vec![Effect::Tool {
+                name: "t".to_owned(),
+                repeatable,
+            }],
+            at,
+        });
+        self.append(vec![planned], Durability::Lazy);
+        if done {
+            let done = Record::Done(Done {
+                turn,
+                step,
+                part: 0,
+                tool: Some("t".to_owned()),
+                result: Err(StepError::Failed("no".to_owned())),
+                took_ms: 1,
+                at,
+            });
+            self.append(vec![done], Durability::Lazy);
+        }
     }
 
     fn fail(&mut self) {
@@ -269,6 +310,14 @@ impl Owner {
         for (at, _) in &self.log {
             let is_kept = kept.iter().flatten().any(|snapshot| snapshot.at == *at);
             assert!(is_kept || snapshot(*at).is_none(), "{at:?} is still there");
+        }
+        if let Some(open) = &progress.open {
+            let stored = store.records(id, open.from, None).unwrap();
+            let own = self.log.iter().filter(|(at, _)| *at >= open.from);
+            assert_eq!(
+                stored,
+                own.map(|(_, record)| record.clone()).collect::<Vec<_>>()
+            );
         }
         self.check_events();
     }

@@ -71,6 +71,19 @@ pub(crate) fn act(state: &mut Rogue, message: &Message) -> Result<(), Error> {
             };
             said(tools::call(&invocation).map(|outcome| format!("{outcome:?}")))?;
         }
+        // `fickle MIB`: a step that depends on how much memory there is, and then a long one.
+        "fickle" => {
+            let mut room = Vec::<u8>::new();
+            let much = room.try_reserve_exact(size(rest)? << 20).is_ok();
+            let token = if much { "much" } else { "little" };
+            let invocation = Invocation {
+                name: "t__record".to_owned(),
+                arguments: format!("{{\"token\": \"{token}\"}}"),
+            };
+            said(tools::call(&invocation).map(|outcome| format!("{outcome:?}")))?;
+            let request = ChatRequest::new(vec![ChatMessage::user("wait [hold=fickle]")]);
+            said(llm::chat(&request).map(|completion| completion.content))?;
+        }
         "http" => said(http::send(&Request::new("GET", rest)).map(|response| {
             let body = String::from_utf8_lossy(&response.body).into_owned();
             format!("{} {body}", response.status)

@@ -1,0 +1,47 @@
+//! A session's open turn, or its last committed one: shown step by step, and run again offline.
+
+use axum::Json as Answer;
+use axum::extract::State;
+
+use super::Api;
+use super::extract::{Empty, InPath, JsonOrNothing};
+use super::problem::{Document, Problem};
+use crate::domain::{ReplayReport, SessionId, TurnReport};
+
+/// Shows the open turn, or the last that committed, step by step.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{id}/turn",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    responses(
+        (status = 200, description = "The turn", body = TurnReport),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn show(
+    State(api): State<Api>,
+    InPath(id): InPath,
+) -> Result<Answer<TurnReport>, Problem> {
+    Ok(Answer(api.registry.turn(&id).await?))
+}
+
+/// Runs that turn again offline: nothing outside is reached, and nothing changes. Says whether it
+/// did the same.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/replay",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    responses(
+        (status = 200, description = "What came of it", body = ReplayReport),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn replay(
+    State(api): State<Api>,
+    InPath(id): InPath,
+    JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
+) -> Result<Answer<ReplayReport>, Problem> {
+    Ok(Answer(api.registry.replay(&id).await?))
+}

@@ -1,0 +1,116 @@
+//! A session's open turn, or its last committed one: step by step, and run again offline.
+
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use super::args::One;
+use super::calls::session_path;
+use super::client::Client;
+use super::error::CliError;
+use super::out::{Out, Tone};
+use super::text::{Cell, ago, brief, duration, table};
+use crate::domain::{
+    PartReport, PartStatus, ReplayReport, SessionId, StepReport, TurnReport, UnixMillis, Verdict,
+};
+
+/// The longest call or result in a table.
+const TEXT_CHARS: usize = 60;
+
+/// Prints the turn's steps, if it has any.
+pub(crate) async fn steps(
+    client: &Client,
+    out: &mut Out,
+    id: &SessionId,
+    indent: usize,
+) -> Result<(), CliError> {
+    let turn: TurnReport = client.get(&session_path(id, "/turn")).await?;
+    let now = UnixMillis::now();
+    let state = if turn.open { "open" } else { "committed" };
+    let heading = format!(
+        "turn {}, {state}, on message {}, begun {}, attempt {}, component {}",
+        turn.turn,
+        turn.message,
+        ago(turn.began_at, now),
+        turn.attempt,
+        turn.component.short(),
+    );
+    out.line(out.paint(Tone::Bold, &heading))?;
+    if turn.steps.is_empty() {
+        return Ok(out.line(format!("{}no steps", " ".repeat(indent)))?);
+    }
+    let rows: Vec<Vec<Cell>> = turn
+        .steps
+        .iter()
+        .flat_map(|step| rows(step, turn.began_at))
+        .collect();
+    let head = ["step", "after", "kind", "call", "outcome", "took", "result"];
+    out.write_all(table(out, indent, &head, &rows).as_bytes())?;
+    Ok(())
+}
+
+/// One row for each part; what they have in common stands in the first.
+fn rows(step: &StepReport, began: UnixMillis) -> Vec<Vec<Cell>> {
+    let parts = step.parts.iter().enumerate();
+    parts
+        .map(|(n, part)| {
+            let once = |text: String| if n == 0 { text } else { String::new() };
+            let call = match step.parts.len() {
+                1 => brief(&step.call, TEXT_CHARS),
+                _ => part.name.clone(),
+            };
+            vec![
+                once(step.step.to_string()).into(),
+                once(duration(step.at.since(began))).into(),
+                once(step.kind.clone()).into(),
+                call.into(),
+                outcome(part),
+                part.took_ms.map_or(String::new(), duration).into(),
+                brief(part.result.as_deref().unwrap_or_default(), TEXT_CHARS).into(),
+            ]
+        })
+        .collect()
+}
+
+fn outcome(part: &PartReport) -> Cell {
+    match (part.status, part.repeatable) {
+        (PartStatus::Begun, true) => Cell::toned("under way", Tone::Warn),
+        (PartStatus::Begun, false) => Cell::toned("under way, once", Tone::Warn),
+        (PartStatus::Done, _) => Cell::toned("done", Tone::Good),
+        (PartStatus::Failed, _) => Cell::toned("failed", Tone::Bad),
+        (PartStatus::Unknown, _) => Cell::toned("unknown", Tone::Bad),
+    }
+}
+
+/// Runs the turn again offline, and says what came of it.
+pub(crate) async fn replay(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError> {
+    let answer: Value = client.act(&args.id, "replay", &json!({})).await?;
+    let report: ReplayReport =
+        serde_json::from_value(answer.clone()).map_err(|error| client.foreign(error))?;
+    if args.json.json {
+        out.json(&answer)?;
+    } else {
+        let tone = match report.verdict {
+            Verdict::Deterministic => Tone::Good,
+            Verdict::Diverged | Verdict::Different => Tone::Bad,
+        };
+        let state = if report.open { "open" } else { "committed" };
+        out.line(format!(
+            "{}: turn {} ({state}, {} steps, component {}): {}",
+            args.id,
+            report.turn,
+            report.steps,
+            report.component.short(),
+            out.paint(tone, report.verdict.as_str())
+        ))?;
+        out.line(&report.text)?;
+    }
+    match report.verdict {
+        Verdict::Deterministic => Ok(()),
+        verdict => Err(CliError::Failed(format!(
+            "turn {} is not deterministic ({})",
+            report.turn,
+            verdict.as_str()
+        ))),
+    }
+}

@@ -1,0 +1,213 @@
+//! A turn told step by step, and what came of running it again.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Begun, Digest, Done, Journal, MessageId, Step, StepError, StepResult, ToolContent, UnixMillis,
+};
+
+/// The longest result shown of a step, in bytes.
+const SHOWN_BYTES: usize = 500;
+
+/// A turn, step by step: the open one, or the last that committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TurnReport {
+    /// Its number.
+    pub turn: u64,
+    /// Whether it is open still.
+    pub open: bool,
+    /// Its attempts so far.
+    pub attempt: u32,
+    /// The message that it consumes.
+    pub message: MessageId,
+    /// The component that runs it.
+    pub component: Digest,
+    /// When the attempt that its journal records began.
+    pub began_at: UnixMillis,
+    /// Its steps, in order.
+    pub steps: Vec<StepReport>,
+}
+
+/// One step of a turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StepReport {
+    /// Its number in the turn, from 1.
+    pub step: u32,
+    /// Its kind, like `tools.call`.
+    pub kind: String,
+    /// What the guest asked for, shortened.
+    pub call: String,
+    /// When it began.
+    pub at: UnixMillis,
+    /// Its parts; one, but for several tool calls at once.
+    pub parts: Vec<PartReport>,
+}
+
+/// A part of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PartReport {
+    /// Whom it reached; empty for nobody outside.
+    pub name: String,
+    /// Whether it may be done again when nobody knows whether it happened.
+    pub repeatable: bool,
+    /// What became of it.
+    pub status: PartStatus,
+    /// How long it took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
+    /// What it gave, or why it gave nothing; shortened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+}
+
+/// What became of a part of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PartStatus {
+    /// It began; no result is recorded.
+    Begun,
+    /// It gave a result.
+    Done,
+    /// It gave an error.
+    Failed,
+    /// Nobody knows whether it happened.
+    Unknown,
+}
+
+impl PartStatus {
+    /// Its name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl TurnReport {
+    /// Tells a turn by how it began and what its journal holds.
+    pub fn of(begun: &Begun, attempt: u32, open: bool, journal: &Journal) -> Self {
+        Self {
+            turn: begun.turn,
+            open,
+            attempt,
+            message: begun.message.clone(),
+            component: begun.component,
+            began_at: begun.now,
+            steps: journal.steps().iter().map(StepReport::of).collect(),
+        }
+    }
+}
+
+impl StepReport {
+    fn of(step: &Step) -> Self {
+        let planned = &step.planned;
+        let parts = planned.effects.iter().zip(&step.done);
+        Self {
+            step: planned.step,
+            kind: planned.call.kind.clone(),
+            call: planned.call.text.clone(),
+            at: planned.at,
+            parts: parts
+                .map(|(effect, done)| PartReport {
+                    name: effect.name().to_owned(),
+                    repeatable: effect.repeatable(),
+                    status: done.as_ref().map_or(PartStatus::Begun, status),
+                    took_ms: done.as_ref().map(|done| done.took_ms),
+                    result: done.as_ref().map(|done| shown(&done.result)),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn status(done: &Done) -> PartStatus {
+    match &done.result {
+        Ok(StepResult::ToolCall(outcome)) if outcome.is_error => PartStatus::Failed,
+        Ok(_) => PartStatus::Done,
+        Err(StepError::UnknownOutcome(_)) => PartStatus::Unknown,
+        Err(_) => PartStatus::Failed,
+    }
+}
+
+/// A result in a few words.
+fn shown(result: &Result<StepResult, StepError>) -> String {
+    let mut text = match result {
+        Err(error) => error.to_string(),
+        Ok(StepResult::Llm(completion)) => {
+            let calls = completion.tool_calls.iter();
+            let calls = calls.map(|call| format!("[calls {} {}]", call.name, call.arguments));
+            let content = Some(completion.content.clone()).filter(|text| !text.is_empty());
+            content
+                .into_iter()
+                .chain(calls)
+                .collect::<Vec<_>>()
+                .join(" ")
+        }
+        Ok(StepResult::ToolsList(tools)) => format!("{} tools", tools.len()),
+        Ok(StepResult::ToolCall(outcome)) => {
+            let pieces = outcome.content.iter().map(|piece| match piece {
+                ToolContent::Text(text) | ToolContent::Json(text) => text.clone(),
+                ToolContent::Blob { mime_type, data } => {
+                    format!("[{} bytes of {mime_type}]", data.len())
+                }
+            });
+            pieces.collect::<Vec<_>>().join(" ")
+        }
+        Ok(StepResult::ToolCallAll(outcomes)) => format!("{} answers", outcomes.len()),
+        Ok(StepResult::Http(response)) => {
+            format!("status {}, {} bytes", response.status, response.body.len())
+        }
+        Ok(StepResult::Receive(received)) => match &received.notice {
+            Some(_) => format!("the recovery message, {} messages", received.messages.len()),
+            None => format!("{} messages", received.messages.len()),
+        },
+    };
+    if text.len() > SHOWN_BYTES {
+        text.truncate(text.floor_char_boundary(SHOWN_BYTES));
+        text.push('…');
+    }
+    text
+}
+
+/// What came of running a turn again, offline and without effects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReplayReport {
+    /// Its number.
+    pub turn: u64,
+    /// Whether it is open still.
+    pub open: bool,
+    /// The component that ran it.
+    pub component: Digest,
+    /// Steps that its journal holds.
+    pub steps: u32,
+    /// What it was found to be.
+    pub verdict: Verdict,
+    /// In words: where it stopped, or what differed.
+    pub text: String,
+}
+
+/// What a replay says of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It did what it did before, to the last byte; of an open turn, as far as it is recorded.
+    Deterministic,
+    /// It took other steps.
+    Diverged,
+    /// It took the same steps, and said or kept something else.
+    Different,
+}
+
+impl Verdict {
+    /// Its name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deterministic => "deterministic",
+            Self::Diverged => "diverged",
+            Self::Different => "different",
+        }
+    }
+}

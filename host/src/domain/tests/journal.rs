@@ -1,0 +1,300 @@
+//! What an interrupted turn is told when it goes on.
+
+use super::*;
+
+fn call(text: &str) -> Call {
+    Call::of(&StepRequest::ToolCall(ToolCall {
+        name: "t".into(),
+        arguments: text.into(),
+    }))
+}
+
+fn tool(repeatable: bool) -> Effect {
+    Effect::Tool {
+        name: "t".into(),
+        repeatable,
+    }
+}
+
+fn planned(turn: u64, step: u32, text: &str, effects: Vec<Effect>) -> Record {
+    Record::Planned(Planned {
+        turn,
+        step,
+        call: call(text),
+        effects,
+        at: UnixMillis(1),
+    })
+}
+
+fn done(turn: u64, step: u32, part: u32, result: Result<StepResult, StepError>) -> Record {
+    Record::Done(Done {
+        turn,
+        step,
+        part,
+        tool: Some("t".into()),
+        result,
+        took_ms: 5,
+        at: UnixMillis(2),
+    })
+}
+
+fn ok(text: &str) -> Result<StepResult, StepError> {
+    Ok(StepResult::ToolCall(ToolOutcome {
+        content: vec![ToolContent::Text(text.into())],
+        is_error: false,
+    }))
+}
+
+impl Driven {
+    fn open(&mut self) -> Begun {
+        self.receive().expect("room");
+        self.begin().expect("it waits")
+    }
+
+    /// One step of the open turn, if there is one.
+    pub(super) fn step(&mut self, repeatable: bool, is_done: bool) {
+        let Some(open) = &self.session.progress.open else {
+            return;
+        };
+        let (turn, step) = (open.begun.turn, open.journal.steps + 1);
+        self.add(planned(
+            turn,
+            step,
+            &step.to_string(),
+            vec![tool(repeatable)],
+        ));
+        if is_done {
+            self.add(done(turn, step, 0, ok("A")));
+        }
+    }
+
+    fn owed(&self) -> Option<Notice> {
+        self.session.owed_meanwhile(&self.restarts)
+    }
+
+    fn journal(&self) -> Journal {
+        let turn = self.session.progress.last_turn;
+        Journal::of(turn, self.log.iter().map(|(_, record)| record.clone()))
+    }
+}
+
+#[test]
+fn a_turn_with_a_step_done_goes_on_unchanged() {
+    let mut driven = Driven::new();
+    let first = driven.open();
+    driven.add(planned(1, 1, "a", vec![tool(false)]));
+    driven.add(done(1, 1, 0, ok("A")));
+    driven.restart(Cause::Config);
+    let again = driven.begin().expect("it is open");
+    let expected = Begun {
+        attempt: 2,
+        resumed_in: Some(Generation(2)),
+        ..first
+    };
+    assert_eq!(again, expected, "what the guest is a function of stays");
+    assert_eq!(again.runs_in(), Generation(2));
+    let notice = driven.owed().expect("it finds the notice in its inbox");
+    assert_eq!(notice.interruption, Interruption::Resumed);
+    assert!(notice.text().ends_with("goes on where it was."));
+}
+
+#[test]
+fn a_turn_whose_only_steps_can_be_repeated_runs_anew() {
+    let mut driven = Driven::new();
+    driven.open();
+    driven.add(planned(1, 1, "a", vec![tool(true)]));
+    driven.restart(Cause::Crash);
+    let again = driven.begin().expect("it is open");
+    assert_eq!(again.resumed_in, None);
+    assert_eq!(
+        again.notice.map(|notice| notice.interruption),
+        Some(Interruption::Rerun)
+    );
+    let journal = &driven.session.progress.open.as_ref().expect("open").journal;
+    assert_eq!(*journal, Progressed::default(), "its journal begins anew");
+}
+
+#[test]
+fn a_turn_that_only_asked_the_host_runs_anew_and_is_told_once() {
+    let mut driven = Driven::new();
+    driven.open();
+    driven.add(planned(1, 1, "", vec![Effect::Local]));
+    driven.add(done(1, 1, 0, ok("listed")));
+    driven.restart(Cause::Crash);
+    let again = driven.begin().expect("it is open");
+    assert_eq!(again.resumed_in, None, "nothing outside was touched");
+    assert!(again.notice.is_some());
+    assert_eq!(driven.owed(), None, "it stood in front");
+    driven.add(planned(1, 1, "", vec![Effect::Local]));
+    driven.add(done(1, 1, 0, ok("listed")));
+    assert_eq!(driven.owed(), None);
+    driven.complete();
+    assert_eq!(driven.answer_one(), None);
+}
+
+#[test]
+fn what_may_have_happened_is_unknown_and_said_so() {
+    let mut driven = Driven::new();
+    driven.open();
+    driven.add(planned(
+        1,
+        1,
+        "a",
+        vec![tool(false), tool(true), tool(false)],
+    ));
+    driven.add(done(1, 1, 2, ok("C")));
+    driven.restart(Cause::Crash);
+    driven.begin().expect("it is open");
+    let mut replay = Replay::new(driven.journal());
+    let Next::Recorded(parts) = replay.next(&call("a")) else {
+        panic!("the journal knows it");
+    };
+    assert_eq!(parts[0], Recorded::Unknown(tool(false)));
+    assert_eq!(parts[1], Recorded::Again(tool(true)));
+    assert!(matches!(&parts[2], Recorded::Done(done) if done.result == ok("C")));
+    assert_eq!(replay.next(&call("b")), Next::Live);
+    let notice = driven.owed().expect("owed");
+    assert_eq!(notice.unknown_steps, ["tools.call t"]);
+
+    // The same however often it is interrupted, once it is recorded and before.
+    let unknown = Err(unknown_outcome("tools.call t"));
+    driven.add(done(1, 1, 0, unknown.clone()));
+    driven.restart(Cause::Crash);
+    driven.begin().expect("it is open");
+    let Next::Recorded(parts) = Replay::new(driven.journal()).next(&call("a")) else {
+        panic!("the journal knows it");
+    };
+    assert!(matches!(&parts[0], Recorded::Done(done) if done.result == unknown));
+    assert_eq!(driven.owed().expect("owed").unknown_steps, ["tools.call t"]);
+}
+
+#[test]
+fn a_guest_that_does_something_else_diverges() {
+    let mut driven = Driven::new();
+    driven.open();
+    driven.add(planned(1, 1, "a", vec![tool(false)]));
+    driven.add(done(1, 1, 0, ok("A")));
+    let mut replay = Replay::new(driven.journal());
+    let ended_early = replay.end().expect_err("a step is left").to_string();
+    assert!(ended_early.contains("`tools.call t a`") && ended_early.contains("turn's end"));
+    let Next::Diverged(diverged) = replay.next(&call("b")) else {
+        panic!("another call");
+    };
+    let text = diverged.to_string();
+    assert!(text.contains("`tools.call t a`") && text.contains("`tools.call t b`"));
+    assert_eq!(Failure::from(diverged).code, FailureCode::Divergence);
+    assert!(matches!(replay.next(&call("a")), Next::Recorded(_)));
+    assert_eq!(replay.end(), Ok(()));
+}
+
+#[test]
+fn a_turn_that_never_looks_into_its_inbox_has_the_next_one_told() {
+    let mut driven = Driven::new();
+    driven.open();
+    driven.add(planned(1, 1, "a", vec![tool(false)]));
+    driven.restart(Cause::Upgrade);
+    driven.begin().expect("it is open");
+    driven.add(done(1, 1, 0, Err(unknown_outcome("tools.call t"))));
+    driven.complete();
+    let notice = driven.answer_one().expect("nobody was told yet");
+    assert_eq!(
+        (notice.cause, notice.interruption, notice.unknown_steps),
+        (
+            Cause::Upgrade,
+            Interruption::Completed,
+            vec!["tools.call t".to_owned()]
+        )
+    );
+    assert_eq!(driven.answer_one(), None);
+}
+
+#[test]
+fn a_turn_that_finds_the_notice_in_its_inbox_has_nobody_else_told() {
+    let mut driven = Driven::new();
+    driven.open();
+    driven.add(planned(1, 1, "a", vec![tool(false)]));
+    driven.add(done(1, 1, 0, ok("A")));
+    driven.restart(Cause::Config);
+    driven.begin().expect("it is open");
+    let notice = driven.owed().expect("owed");
+    let received = FromInbox {
+        notice: Some(notice.clone()),
+        messages: Vec::new(),
+    };
+    driven.add(planned(1, 2, "", vec![Effect::Local]));
+    driven.add(Record::Done(Done {
+        turn: 1,
+        step: 2,
+        part: 0,
+        tool: None,
+        result: Ok(StepResult::Receive(received)),
+        took_ms: 0,
+        at: UnixMillis(3),
+    }));
+    assert_eq!(driven.owed(), None, "it has been told");
+    driven.further_notices.push(notice);
+    driven.complete();
+    let kinds: Vec<_> = driven.events().iter().map(|e| e.body.kind()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "message", "turn", "tool", "tool", "notice", "message", "turn"
+        ]
+    );
+    driven.further_notices.clear();
+    assert_eq!(driven.answer_one(), None);
+}
+
+#[test]
+fn a_completed_step_forgives_deaths_and_a_retry_of_what_it_did_needs_force() {
+    let mut driven = Driven::new();
+    driven.open();
+    driven.add(planned(1, 1, "a", vec![tool(false)]));
+    let deaths = |driven: &mut Driven| {
+        let open = driven.session.progress.open.as_mut().expect("open");
+        std::mem::replace(&mut open.begun.deaths, 2)
+    };
+    deaths(&mut driven);
+    driven.add(done(1, 1, 0, ok("A")));
+    assert_eq!(deaths(&mut driven), 0);
+    driven.fail();
+    let Some((_, Record::Ended(ended))) = driven.log.last().cloned() else {
+        panic!("it has failed");
+    };
+    assert_eq!(ended.effects, 1);
+    let letter = DeadLetter {
+        message: Message {
+            id: ended.message,
+            from: Role::User,
+            name: None,
+            text: "hello".into(),
+            at: UnixMillis(1),
+            due: None,
+        },
+        reason: Failure {
+            code: FailureCode::Guest,
+            text: "no".into(),
+        },
+        turn: Some(1),
+        effects: ended.effects,
+        at: UnixMillis(1),
+    };
+    let retry = |force| {
+        let at = UnixMillis(9);
+        driven
+            .session
+            .retry(letter.clone(), force, &driven.limits, at)
+    };
+    assert_eq!(retry(false), Err(Refusal::NeedsForce { calls: 1 }));
+    assert!(retry(true).is_ok());
+}
+
+#[test]
+fn a_call_is_known_by_all_that_the_guest_gave() {
+    let same = call("{\"a\":1}");
+    assert_eq!(same, call("{\"a\":1}"));
+    assert_ne!(same.digest, call("{\"a\":2}").digest);
+    let long = call(&"ä".repeat(1000));
+    assert!(long.text.len() < 600 && long.text.ends_with('…'));
+    assert_ne!(long.digest, call(&"ä".repeat(1001)).digest);
+}

@@ -1,0 +1,55 @@
+//! A snapshot that cannot be read is made again: the one before it and the journal of the turn
+//! between the two give it.
+
+use crate::domain::{Record, Session, Snapshot, TurnEnd};
+
+use super::Driver;
+use crate::session::plugins::Plugin;
+use crate::session::replay::{Offline, Replayed, Subject};
+
+impl Driver {
+    /// The present snapshot, made again; or why it cannot be. It is not written back: the session's
+    /// next commit replaces it, and until then it can be made again.
+    pub(super) async fn mend(
+        &self,
+        session: &Session,
+        plugin: &Plugin,
+    ) -> Result<Snapshot, String> {
+        let unmended = |why: &dyn std::fmt::Display| format!("it cannot be made again: {why}");
+        let Some(subject) = Subject::last(&session.progress) else {
+            return Err(unmended(&"no turn has made it"));
+        };
+        let (store, engine) = (&self.shared.store, &self.shared.engine);
+        let offline =
+            Offline::gather(store, engine, plugin, &self.id, &session.identity, &subject).await;
+        let offline = offline.map_err(|error| unmended(&error))?;
+        let product = match offline.run(engine).await {
+            Replayed::Ended(ended) => ended.map_err(|failure| unmended(&failure))?,
+            Replayed::Diverged(diverged) => return Err(unmended(&diverged)),
+            Replayed::Reached { step, .. } => {
+                let why = format!("its turn's journal has no result of step {step}");
+                return Err(unmended(&why));
+            }
+        };
+        let at = session.progress.snapshot.at;
+        let ended = store.records(&self.id, at, None);
+        let ended = ended.map_err(|error| unmended(&error))?.into_iter().next();
+        if let Some(Record::Ended(ended)) = ended
+            && let TurnEnd::Completed { crc: Some(crc), .. } = ended.end
+            && crc != crc32fast::hash(&product.data)
+        {
+            return Err(unmended(&"run again, its turn gives another state"));
+        }
+        tracing::warn!(
+            session = %self.id, turn = subject.turn,
+            "the snapshot was damaged; it was made again from the one before it and the journal"
+        );
+        metrics::counter!("abide_snapshots_mended_total").increment(1);
+        Ok(Snapshot {
+            plugin: session.identity.plugin.clone(),
+            component: offline.begun.component,
+            schema: product.schema,
+            data: product.data,
+        })
+    }
+}

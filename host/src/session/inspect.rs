@@ -1,0 +1,138 @@
+//! A session's open or last committed turn, looked at: told step by step, or run again offline.
+
+use crate::domain::{
+    Journal, Record, Refusal, ReplayReport, Session, SessionId, TurnEnd, TurnReport, Verdict,
+};
+use crate::engine::Product;
+use crate::store::Store;
+
+use super::reads::refusal;
+use super::replay::{Offline, Replayed, Subject};
+use super::shared::Shared;
+
+fn load(store: &Store, id: &SessionId) -> Result<Session, Refusal> {
+    let session = store.load(id).map_err(refusal)?;
+    let session = session.ok_or_else(|| Refusal::UnknownSession(id.to_string()))?;
+    match session.progress.closed {
+        Some(at) => Err(Refusal::Closed { at }),
+        None => Ok(session),
+    }
+}
+
+/// The open turn, or the last that committed.
+fn subject(session: &Session) -> Result<Subject, Refusal> {
+    let progress = &session.progress;
+    Subject::open(progress)
+        .or_else(|| Subject::last(progress))
+        .ok_or(Refusal::NoTurn)
+}
+
+/// Tells that turn step by step.
+pub(super) fn turn(store: &Store, id: &SessionId) -> Result<TurnReport, Refusal> {
+    let session = load(store, id)?;
+    let subject = subject(&session)?;
+    let mut records = subject.records(store, id).map_err(refusal)?.into_iter();
+    let Some(Record::Begun(begun)) = records.next() else {
+        return Err(Refusal::NoTurn);
+    };
+    let mut attempt = begun.attempt;
+    let records = records.inspect(|record| {
+        if let Record::Begun(again) = record {
+            attempt = attempt.max(again.attempt);
+        }
+    });
+    let journal = Journal::of(subject.turn, records);
+    let open = session.progress.open.is_some();
+    Ok(TurnReport::of(&begun, attempt, open, &journal))
+}
+
+/// Runs that turn again. Nothing outside is reached, and nothing of it is kept.
+pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayReport, Refusal> {
+    let session = load(&shared.store, id)?;
+    let subject = subject(&session)?;
+    let (identity, engine) = (&session.identity, &shared.engine);
+    let plugin = shared.plugins.get(&identity.plugin);
+    let plugin = plugin.ok_or_else(|| Refusal::UnknownPlugin {
+        name: identity.plugin.clone(),
+        known: shared.plugins.names(),
+    })?;
+    let offline = Offline::gather(&shared.store, engine, plugin, id, identity, &subject).await;
+    let offline = offline.map_err(|error| Refusal::Unreplayable(error.to_string()))?;
+    let open = session.progress.open.is_some();
+    let (verdict, text) = match offline.run(engine).await {
+        Replayed::Diverged(diverged) => (Verdict::Diverged, diverged.to_string()),
+        Replayed::Reached { step, call } if open => (
+            Verdict::Deterministic,
+            format!("as far as it is recorded; its next step is {step}, `{call}`"),
+        ),
+        Replayed::Reached { step, call } => (
+            Verdict::Diverged,
+            format!("it takes a step {step}, `{call}`, that it did not take before"),
+        ),
+        Replayed::Ended(ended) => match *ended {
+            Ok(_) if open => (
+                Verdict::Deterministic,
+                "as far as it is recorded; no step is left, it ends".to_owned(),
+            ),
+            Err(failure) if open => (
+                Verdict::Deterministic,
+                format!("as far as it is recorded; then it fails: {failure}"),
+            ),
+            Ok(product) => compare(&shared.store, id, &session, &product)?,
+            Err(failure) => (Verdict::Different, format!("it fails now: {failure}")),
+        },
+    };
+    Ok(ReplayReport {
+        turn: subject.turn,
+        open,
+        component: offline.begun.component,
+        steps: u32::try_from(offline.journal().steps().len()).unwrap_or(u32::MAX),
+        verdict,
+        text,
+    })
+}
+
+/// What a committed turn gave now, against what stands in the log.
+fn compare(
+    store: &Store,
+    id: &SessionId,
+    session: &Session,
+    product: &Product,
+) -> Result<(Verdict, String), Refusal> {
+    let at = session.progress.snapshot.at;
+    let records = store.records(id, at, None).map_err(refusal)?;
+    let Some(Record::Ended(ended)) = records.into_iter().next() else {
+        let gone = "its end is no longer in the store; its session has gone on, ask again";
+        return Err(Refusal::Unreplayable(gone.to_owned()));
+    };
+    let TurnEnd::Completed {
+        schema,
+        outputs,
+        timers,
+        crc,
+        ..
+    } = ended.end
+    else {
+        return Err(Refusal::NoTurn);
+    };
+    let same = [
+        ("outputs", outputs == product.outputs),
+        ("timers", timers == product.timers),
+        ("schema", schema == product.schema),
+        (
+            "snapshot",
+            crc.is_none_or(|crc| crc == crc32fast::hash(&product.data)),
+        ),
+    ];
+    let other: Vec<_> = same.iter().filter(|s| !s.1).map(|s| s.0).collect();
+    Ok(match other.is_empty() {
+        true => (
+            Verdict::Deterministic,
+            "its steps, outputs, timers and snapshot are the same".to_owned(),
+        ),
+        false => (
+            Verdict::Different,
+            format!("other than before: its {}", other.join(", ")),
+        ),
+    })
+}

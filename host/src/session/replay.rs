@@ -1,0 +1,217 @@
+//! A turn run again offline: on its snapshot, with its journal, and nothing outside is reached.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::domain::{
+    BadSnapshot, Begun, Call, Digest, Divergence, Identity, Journal, LogPos, Message, Next,
+    Progress, Record, Recorded, Replay, SessionId, Snapshot, SnapshotRef, StepRequest,
+    unknown_outcome,
+};
+use crate::engine::{
+    Component, Context, Engine, GuestFailure, Job, LoadError, Product, StepAnswer, StepCall,
+};
+use crate::store::{Store, StoreError};
+
+use super::plugins::Plugin;
+use super::steps::answer;
+
+/// Which turn of a session, and where what it needs stands.
+pub(super) struct Subject {
+    pub(super) turn: u64,
+    /// The snapshot that it ran on.
+    snapshot: SnapshotRef,
+    /// Where its journal begins, and where it is over.
+    from: LogPos,
+    until: Option<LogPos>,
+    message: LogPos,
+    timers: Vec<String>,
+}
+
+impl Subject {
+    /// The open turn.
+    pub(super) fn open(progress: &Progress) -> Option<Self> {
+        let open = progress.open.as_ref()?;
+        Some(Self {
+            turn: open.begun.turn,
+            snapshot: progress.snapshot,
+            from: open.from,
+            until: None,
+            message: open.queued.pos,
+            timers: open.timers.clone(),
+        })
+    }
+
+    /// The last committed turn.
+    pub(super) fn last(progress: &Progress) -> Option<Self> {
+        let last = progress.last.as_ref()?;
+        Some(Self {
+            turn: last.turn,
+            snapshot: progress.previous?,
+            from: last.from,
+            until: Some(progress.snapshot.at),
+            message: last.message,
+            timers: last.timers.clone(),
+        })
+    }
+
+    /// How it began, and what follows up to its end.
+    pub(super) fn records(&self, store: &Store, id: &SessionId) -> Result<Vec<Record>, StoreError> {
+        store.records(id, self.from, self.until)
+    }
+}
+
+/// Why a turn cannot be run again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreplayable {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("its component {} cannot be loaded: {error}", .component.short())]
+    Component { component: Digest, error: LoadError },
+    #[error("its component {} is no longer kept", .component.short())]
+    NotKept { component: Digest },
+    #[error("the snapshot that it ran on cannot be read: {0}")]
+    Snapshot(#[from] BadSnapshot),
+    #[error("{what} is no longer in the store; `retention.events` says how much is kept")]
+    Gone { what: &'static str },
+}
+
+/// What became of a turn that was run again.
+pub(super) enum Replayed {
+    /// It ended.
+    Ended(Box<Result<Product, GuestFailure>>),
+    /// It asked for a step that the journal does not know, or whose effect would have to be caused
+    /// again: here it would go live.
+    Reached { step: u32, call: Call },
+    /// It did something else than before.
+    Diverged(Box<Divergence>),
+}
+
+/// A turn with all that it is a function of.
+pub(super) struct Offline {
+    job: Job,
+    pub(super) snapshot: Snapshot,
+    pub(super) begun: Begun,
+    message: Message,
+    journal: Journal,
+}
+
+impl Offline {
+    /// Gathers what a turn needs. Reads the disk.
+    pub(super) async fn gather(
+        store: &Store,
+        engine: &Engine,
+        plugin: &Plugin,
+        id: &SessionId,
+        identity: &Identity,
+        subject: &Subject,
+    ) -> Result<Self, Unreplayable> {
+        let mut records = subject.records(store, id)?;
+        let begun = match records.first() {
+            Some(Record::Begun(begun)) if begun.turn == subject.turn => begun.clone(),
+            _ => {
+                return Err(Unreplayable::Gone {
+                    what: "its beginning",
+                });
+            }
+        };
+        let message = store.message(id, subject.message)?;
+        let message = message.ok_or(Unreplayable::Gone {
+            what: "its message",
+        })?;
+        let stored = store.snapshot(id, subject.snapshot.at)?;
+        let stored = stored.ok_or(Unreplayable::Gone {
+            what: "the snapshot that it ran on",
+        })?;
+        let limit = plugin.limits.snapshot_bytes;
+        let snapshot = Snapshot::decode(&stored, &identity.plugin, limit)?;
+        let component = kept(engine, plugin, begun.component).await?;
+        let job = Job {
+            component,
+            context: Context {
+                session: id.clone(),
+                plugin: identity.plugin.clone(),
+                args: identity.args.clone(),
+            },
+            limits: plugin.limits.clone(),
+            grants: plugin.grants.clone(),
+            timers: subject.timers.clone(),
+            now: begun.now,
+            seed: begun.seed,
+        };
+        Ok(Self {
+            job,
+            snapshot,
+            journal: Journal::of(subject.turn, records.drain(1..)),
+            begun,
+            message,
+        })
+    }
+
+    /// The steps that it took.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Runs it.
+    pub(super) async fn run(&self, engine: &Engine) -> Replayed {
+        let (calls, mut asked) = mpsc::channel::<StepCall>(1);
+        let (notice, input) = (self.begun.notice.as_ref(), vec![self.message.clone()]);
+        let guest = engine.turn(&self.job, &self.snapshot, notice, input, calls);
+        tokio::pin!(guest);
+        let mut replay = Replay::new(self.journal.clone());
+        loop {
+            let asked = tokio::select! {
+                ended = &mut guest => return match replay.end() {
+                    Err(diverged) if ended.is_ok() => Replayed::Diverged(Box::new(diverged)),
+                    _ => Replayed::Ended(Box::new(ended)),
+                },
+                Some(asked) = asked.recv() => asked,
+            };
+            match replay.next(&asked.call) {
+                Next::Diverged(diverged) => return Replayed::Diverged(Box::new(diverged)),
+                Next::Live => {
+                    let StepCall { step, call, .. } = asked;
+                    return Replayed::Reached { step, call };
+                }
+                Next::Recorded(parts) => match recorded(&asked.call, &asked.request, parts) {
+                    Some(answer) => drop(asked.reply.send(answer)),
+                    None => {
+                        let StepCall { step, call, .. } = asked;
+                        return Replayed::Reached { step, call };
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// What the journal answers; none if something would have to be done again.
+fn recorded(call: &Call, request: &StepRequest, parts: Vec<Recorded>) -> Option<StepAnswer> {
+    let outcomes = parts.into_iter().map(|part| match part {
+        Recorded::Done(done) => Some((done.result, done.took_ms)),
+        Recorded::Unknown(effect) => Some((Err(unknown_outcome(&call.what(&effect))), 0)),
+        Recorded::Again(_) => None,
+    });
+    Some(answer(request, outcomes.collect::<Option<Vec<_>>>()?))
+}
+
+/// The component that a turn runs on: the plugin's own, or one that is kept.
+pub(super) async fn kept(
+    engine: &Engine,
+    plugin: &Plugin,
+    component: Digest,
+) -> Result<Arc<Component>, Unreplayable> {
+    if plugin.component.digest() == component {
+        return Ok(plugin.component.clone());
+    }
+    let engine = engine.clone();
+    let loaded = tokio::task::spawn_blocking(move || engine.kept(component)).await;
+    match loaded {
+        Ok(Ok(Some(loaded))) => Ok(loaded),
+        Ok(Err(error)) => Err(Unreplayable::Component { component, error }),
+        // The loader does not panic; if it did there is nothing to run the turn on either.
+        Ok(Ok(None)) | Err(_) => Err(Unreplayable::NotKept { component }),
+    }
+}

@@ -1,0 +1,363 @@
+//! Steps: planned, caused, recorded. What cannot be repeated is planned on the disk before it
+//! begins; what can be is not worth a wait.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::{
+    Begun, Call, Capabilities, Delta, Done, Effect, Failure, FromInbox, Limits, Planned, Record,
+    Recorded, SessionId, StepError, StepRequest, StepResult, ToolCall, UnixMillis, unknown_outcome,
+};
+use crate::engine::StepAnswer;
+use crate::fault;
+
+use super::hub::Live;
+use super::mailbox::{Ask, Urgency};
+use super::shared::{Shared, TurnGuard};
+
+/// What one part of a step gave, or why it gave nothing.
+type Outcome = Result<StepResult, StepError>;
+
+/// What the steps of one turn reach.
+pub(super) struct Steps<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) id: &'a SessionId,
+    pub(super) begun: &'a Begun,
+    pub(super) limits: &'a Limits,
+    pub(super) grants: &'a Capabilities,
+    pub(super) driver: mpsc::Sender<Ask>,
+    pub(super) guard: &'a TurnGuard,
+}
+
+/// A part of a step, before it begins.
+enum Part {
+    /// The host has the outcome already: nothing outside is touched.
+    Answered(Outcome),
+    /// This is to be caused.
+    Due(Effect),
+}
+
+/// What the guest may be told of a step, once each part has an outcome.
+pub(super) fn answer(request: &StepRequest, parts: Vec<(Outcome, u64)>) -> StepAnswer {
+    // Parts run at the same time: the slowest is what the guest waits for.
+    let took_ms = parts.iter().map(|(_, took_ms)| *took_ms).max().unwrap_or(0);
+    let mut outcomes = parts.into_iter().map(|(outcome, _)| outcome);
+    let result = match request {
+        StepRequest::ToolCallAll(_) => Ok(StepResult::ToolCallAll(
+            outcomes
+                .map(|outcome| match outcome? {
+                    StepResult::ToolCall(outcome) => Ok(outcome),
+                    _ => Err(StepError::Failed(
+                        "the journal has no tool's answer here".into(),
+                    )),
+                })
+                .collect(),
+        )),
+        _ => outcomes
+            .next()
+            .unwrap_or_else(|| Err(StepError::Failed("the journal has no answer here".into()))),
+    };
+    StepAnswer { result, took_ms }
+}
+
+impl Steps<'_> {
+    /// Takes a step for the first time.
+    ///
+    /// # Errors
+    /// Why the turn must not go on.
+    pub(super) async fn take(
+        &self,
+        step: u32,
+        call: Call,
+        request: &StepRequest,
+        refused: Vec<Option<StepError>>,
+    ) -> Result<StepAnswer, Failure> {
+        self.guard.pass().await;
+        let looks = (0..).zip(refused).map(|(part, refused)| async move {
+            match refused {
+                Some(refused) => Part::Answered(Err(refused)),
+                None => self.look(request, part).await,
+            }
+        });
+        let parts = futures::future::join_all(looks).await;
+        let effects: Vec<Effect> = parts
+            .iter()
+            .map(|part| match part {
+                Part::Answered(_) => Effect::Local,
+                Part::Due(effect) => effect.clone(),
+            })
+            .collect();
+        let once = effects.iter().any(|effect| !effect.repeatable());
+        let mut records = vec![Record::Planned(Planned {
+            turn: self.begun.turn,
+            step,
+            call: call.clone(),
+            effects,
+            at: UnixMillis::now(),
+        })];
+        let mut outcomes: Vec<Option<(Outcome, u64)>> = Vec::new();
+        let mut due = Vec::new();
+        for (part, wanted) in (0..).zip(parts) {
+            outcomes.push(match wanted {
+                Part::Answered(outcome) => {
+                    records.push(self.done(step, part, None, outcome.clone(), 0));
+                    Some((outcome, 0))
+                }
+                Part::Due(effect) => {
+                    due.push((part, effect));
+                    None
+                }
+            });
+        }
+        let urgency = if once { Urgency::First } else { Urgency::Lazy };
+        self.record(records, urgency).await?;
+        self.cause(step, &call, request, due, &mut outcomes).await?;
+        Ok(answer(request, outcomes.into_iter().flatten().collect()))
+    }
+
+    /// Takes a step that the journal knows, part by part: what is done is not done again.
+    ///
+    /// # Errors
+    /// Why the turn must not go on.
+    pub(super) async fn again(
+        &self,
+        step: u32,
+        call: &Call,
+        request: &StepRequest,
+        parts: Vec<Recorded>,
+    ) -> Result<StepAnswer, Failure> {
+        let mut outcomes: Vec<Option<(Outcome, u64)>> = Vec::new();
+        let (mut due, mut unknown) = (Vec::new(), Vec::new());
+        for (part, recorded) in (0..).zip(parts) {
+            outcomes.push(match recorded {
+                Recorded::Done(done) => Some((done.result, done.took_ms)),
+                Recorded::Again(effect) => {
+                    due.push((part, effect));
+                    None
+                }
+                Recorded::Unknown(effect) => {
+                    let what = call.what(&effect);
+                    tracing::warn!(
+                        session = %self.id, turn = self.begun.turn, step, what,
+                        "a step has an unknown outcome"
+                    );
+                    count(&call.kind, "unknown");
+                    let outcome: Outcome = Err(unknown_outcome(&what));
+                    unknown.push(self.done(step, part, Some(&effect), outcome.clone(), 0));
+                    Some((outcome, 0))
+                }
+            });
+        }
+        if !unknown.is_empty() {
+            self.record(unknown, Urgency::Lazy).await?;
+        }
+        if !due.is_empty() {
+            self.guard.pass().await;
+            self.cause(step, call, request, due, &mut outcomes).await?;
+        }
+        Ok(answer(request, outcomes.into_iter().flatten().collect()))
+    }
+
+    /// What a part of a request would do, before anything is done.
+    async fn look(&self, request: &StepRequest, part: usize) -> Part {
+        match request {
+            StepRequest::Llm(request) => Part::Due(Effect::Model {
+                provider: request.provider.clone().unwrap_or_default(),
+            }),
+            StepRequest::ToolsList => Part::Answered(
+                self.shared
+                    .tools
+                    .list(&self.grants.tools)
+                    .await
+                    .map(StepResult::ToolsList),
+            ),
+            StepRequest::ToolCall(call) => self.look_at_tool(call).await,
+            StepRequest::ToolCallAll(calls) => match calls.get(part) {
+                Some(call) => self.look_at_tool(call).await,
+                None => Part::Answered(Err(StepError::Invalid("there is no such call".into()))),
+            },
+            StepRequest::Http(_) => Part::Answered(Err(StepError::Unavailable(
+                "this version of Abide sends no HTTP requests for guests yet".to_owned(),
+            ))),
+            StepRequest::Receive => Part::Answered(Ok(StepResult::Receive(self.receive().await))),
+        }
+    }
+
+    async fn look_at_tool(&self, call: &ToolCall) -> Part {
+        match self.shared.tools.repeatable(call).await {
+            Ok(repeatable) => Part::Due(Effect::Tool {
+                name: call.name.clone(),
+                repeatable,
+            }),
+            Err(error) => Part::Answered(Err(error)),
+        }
+    }
+
+    /// Causes what is due, all at once, and records each outcome as it comes.
+    async fn cause(
+        &self,
+        step: u32,
+        call: &Call,
+        request: &StepRequest,
+        due: Vec<(u32, Effect)>,
+        outcomes: &mut [Option<(Outcome, u64)>],
+    ) -> Result<(), Failure> {
+        let mut under_way: FuturesUnordered<_> = due
+            .into_iter()
+            .map(|(part, effect)| async move {
+                let began = Instant::now();
+                fault::point("effect.before");
+                let outcome = self.effect(step, part, request, &effect).await;
+                fault::point("effect.after");
+                // In whole milliseconds, as the journal keeps and gives it back.
+                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                (part, effect, outcome, took_ms)
+            })
+            .collect();
+        while let Some((part, effect, outcome, took_ms)) = under_way.next().await {
+            count(&call.kind, outcome_name(&outcome));
+            if let Err(error) = &outcome {
+                tracing::info!(
+                    session = %self.id, turn = self.begun.turn, step, kind = call.kind, %error,
+                    "a step gave no result"
+                );
+            }
+            let urgency = match effect.repeatable() {
+                true => Urgency::Lazy,
+                false => Urgency::Soon,
+            };
+            let done = self.done(step, part, Some(&effect), outcome.clone(), took_ms);
+            self.record(vec![done], urgency).await?;
+            if let Some(slot) = outcomes.get_mut(part as usize) {
+                *slot = Some((outcome, took_ms));
+            }
+        }
+        Ok(())
+    }
+
+    async fn effect(
+        &self,
+        step: u32,
+        part: u32,
+        request: &StepRequest,
+        effect: &Effect,
+    ) -> Outcome {
+        let limit = self.limits.step_timeout;
+        let timeout = || {
+            let text = format!(
+                "no result within {} (`limits.step_timeout`)",
+                humantime::format_duration(limit)
+            );
+            match effect {
+                Effect::Tool {
+                    name,
+                    repeatable: false,
+                } => StepError::UnknownOutcome(format!(
+                    "`{name}` was called and gave {text}; it may or may not have happened"
+                )),
+                _ => StepError::Timeout(text),
+            }
+        };
+        let reached = self.reach(step, part, request, effect);
+        let reached = tokio::time::timeout(limit, reached).await;
+        reached.unwrap_or_else(|_: tokio::time::error::Elapsed| Err(timeout()))
+    }
+
+    async fn reach(&self, step: u32, part: u32, request: &StepRequest, effect: &Effect) -> Outcome {
+        let limit = self.limits.event_bytes;
+        let call = match request {
+            StepRequest::Llm(request) => {
+                let on_delta = |text: &str| {
+                    self.shared.hubs.publish(self.id, || {
+                        Live::Delta(Arc::new(Delta {
+                            text: text.to_owned(),
+                            turn: self.begun.turn,
+                            attempt: self.begun.attempt,
+                            step,
+                        }))
+                    });
+                };
+                let answer = self.shared.llm.chat(request, limit, on_delta).await;
+                return answer.map(StepResult::Llm);
+            }
+            StepRequest::ToolCall(call) => Some(call),
+            StepRequest::ToolCallAll(calls) => calls.get(part as usize),
+            StepRequest::ToolsList | StepRequest::Http(_) | StepRequest::Receive => None,
+        };
+        let Some(call) = call else {
+            return Err(StepError::Invalid("there is nothing to call".into()));
+        };
+        // The same whenever this call is made: tools may know a repetition by it.
+        let key = format!("{}/{}/{step}/{part}", self.id, self.begun.turn);
+        let answer = self
+            .shared
+            .tools
+            .call(call, &key, effect.repeatable(), limit)
+            .await;
+        answer.map(StepResult::ToolCall)
+    }
+
+    fn done(
+        &self,
+        step: u32,
+        part: u32,
+        effect: Option<&Effect>,
+        result: Outcome,
+        took_ms: u64,
+    ) -> Record {
+        let tool = match effect {
+            Some(Effect::Tool { name, .. }) => Some(name.clone()),
+            _ => None,
+        };
+        Record::Done(Done {
+            turn: self.begun.turn,
+            step,
+            part,
+            tool,
+            result,
+            took_ms,
+            at: UnixMillis::now(),
+        })
+    }
+
+    async fn record(&self, records: Vec<Record>, urgency: Urgency) -> Result<(), Failure> {
+        let ask = |reply| Ask::Record {
+            records,
+            urgency,
+            reply,
+        };
+        self.ask(ask).await
+    }
+
+    async fn receive(&self) -> FromInbox {
+        self.ask(|reply| Ask::Receive { reply }).await
+    }
+
+    /// Asks the driver. If it does not answer, this turn is being cut, and must hear nothing more.
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> T {
+        let (reply, answer) = oneshot::channel();
+        if self.driver.send(ask(reply)).await.is_ok()
+            && let Ok(answer) = answer.await
+        {
+            return answer;
+        }
+        std::future::pending().await
+    }
+}
+
+fn count(kind: &str, outcome: &'static str) {
+    let kind = kind.to_owned();
+    metrics::counter!("abide_steps_total", "kind" => kind, "outcome" => outcome).increment(1);
+}
+
+fn outcome_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Ok(_) => "ok",
+        Err(StepError::UnknownOutcome(_)) => "unknown",
+        Err(_) => "error",
+    }
+}
