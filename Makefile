@@ -8,7 +8,7 @@ PLUGINS := echo assistant
 COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo trajectory test lint
+.PHONY: help setup build demo trajectory test chaos lint
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,15 @@ trajectory: build ## Kill and restart a daemon under an agent with real tools (n
 test: build ## Run all tests
 	$(CARGO) test --locked --release --workspace --doc
 	$(CARGO) test --locked --release --workspace --tests
+
+# Apart from dist: a daemon with fault points is not what users run.
+chaos: setup ## Kill a daemon until it lies: SEEDS=200 FIRST=1 JOBS=2 DO=run|boundaries|bugs
+	$(CARGO) build --locked --release --workspace --features abide/faults
+	$(CARGO) build --locked --profile guest --target wasm32-wasip2 $(COMPONENTS)
+	@mkdir -p $(TARGET)/chaos
+	@install -m 755 $(TARGET)/release/abide $(TARGET)/chaos/abide
+	@ABIDE_BIN=$(TARGET)/chaos/abide $(TARGET)/release/abide-chaos $(or $(DO),run) \
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS))
 
 lint: setup ## Check the format, and everything that clippy knows
 	$(CARGO) fmt --all --check
