@@ -70,7 +70,9 @@ impl Bench {
         };
         let repeatable = self.servers.repeatable(&call).await?;
         let key = format!("s/1/{tool}");
-        let called = self.servers.call(&call, &key, repeatable, LIMIT_BYTES);
+        let called = self
+            .servers
+            .call(&call, &key, repeatable, LIMIT_BYTES, PATIENCE);
         timeout(PATIENCE * 2, called)
             .await
             .expect("a call ends in time")
@@ -304,7 +306,7 @@ async fn a_call_that_hangs_ends_in_time_and_the_next_one_works() {
         name: "t__record".to_owned(),
         arguments: json!({"token": "cut", "sleep_ms": 3000}).to_string(),
     };
-    let cut = bench.servers.call(&call, "k", false, LIMIT_BYTES);
+    let cut = bench.servers.call(&call, "k", false, LIMIT_BYTES, PATIENCE);
     assert!(timeout(Duration::from_millis(100), cut).await.is_err());
     sleep(Duration::from_millis(3500)).await;
     assert_eq!(

@@ -181,7 +181,8 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
     out.write_all(table(out, 2, &[], &rows).as_bytes())?;
 
     if view.running.is_some() {
-        turns::steps(client, out, &args.id, 2).await?;
+        // It may have ended since; then its events say so.
+        let _ = turns::steps(client, out, &args.id, 2).await;
     }
     if view.state != SessionState::Closed {
         let after = view.cursor.saturating_sub(u64::from(LAST_EVENTS));

@@ -15,7 +15,7 @@ use crate::domain::{
 };
 
 /// The longest call or result in a table.
-const TEXT_CHARS: usize = 60;
+const TEXT_CHARS: usize = 80;
 
 /// Prints the turn's steps, if it has any.
 pub(crate) async fn steps(

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
@@ -18,6 +19,10 @@ use crate::engine::{Engine, EngineOptions};
 use crate::providers::{ApiKey, BadProvider, LlmProvider, LlmProviders, ToolServer, ToolServers};
 use crate::session::{Plugin, Plugins};
 use crate::supervisor::{FromWorker, Link, bind_listener};
+
+/// How long an address may be held by somebody who is about to go, and the pause between two tries.
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
+const BIND_PAUSE: Duration = Duration::from_millis(20);
 
 /// A worker that only lacks its store.
 pub(super) struct Prepared {
@@ -227,7 +232,19 @@ fn bind(addr: SocketAddr, link: &Link) -> Result<OwnedFd, Unprepared> {
         std::io::ErrorKind::AddrInUse => Unprepared::InUse { addr },
         _ => Unprepared::Bind { addr, source },
     };
-    let fd = bind_listener(addr).map_err(failed)?;
+    let since = Instant::now();
+    let fd = loop {
+        match bind_listener(addr) {
+            // The worker of a supervisor that was killed needs a moment to follow it.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && since.elapsed() < BIND_PATIENCE =>
+            {
+                std::thread::sleep(BIND_PAUSE);
+            }
+            bound => break bound.map_err(failed)?,
+        }
+    };
     let copy = fd.try_clone().map_err(failed)?;
     link.send(FromWorker::Listening {
         addr: addr.to_string(),

@@ -32,8 +32,12 @@ pub struct Progressed {
     pub effects: u32,
     /// What the last step has under way.
     pub pending: Vec<Pending>,
-    /// What was under way, and cannot be repeated, when the turn was interrupted.
+    /// What was under way, and cannot be repeated, when the turn was interrupted, and has not been
+    /// told yet.
     pub unknown: Vec<String>,
+    /// The same, told by `inbox.receive`.
+    #[serde(default)]
+    pub told_unknown: Vec<String>,
     /// The last generation of whose coming `inbox.receive` has told.
     pub told: Option<Generation>,
 }
@@ -49,6 +53,9 @@ pub struct Pending {
     pub repeatable: bool,
     /// Whether it reaches anything outside.
     pub outside: bool,
+    /// The turn was interrupted meanwhile: it is told as unknown.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 impl Progressed {
@@ -69,28 +76,38 @@ impl Progressed {
                 what: planned.call.what(effect),
                 repeatable: effect.repeatable(),
                 outside: *effect != Effect::Local,
+                lost: false,
             })
             .collect();
     }
 
-    pub(super) fn done(&mut self, done: &Done) {
+    /// A part of a step has its result. Whether that is progress: something outside was done, and
+    /// the turn need not do it again.
+    pub(super) fn done(&mut self, done: &Done) -> bool {
         let part = self.pending.iter().position(|p| p.part == done.part);
         let part = part.map(|at| self.pending.remove(at));
-        self.done += u32::from(part.is_some_and(|part| part.outside));
+        let (outside, repeatable) = part.map_or((false, true), |p| (p.outside, p.repeatable));
+        self.done += u32::from(outside);
         self.bytes += done.bytes();
+        // It certainly did not happen: nobody could do it twice by another try.
+        if !repeatable && let Err(StepError::Unavailable(_) | StepError::Denied(_)) = &done.result {
+            self.effects = self.effects.saturating_sub(1);
+        }
         if let Ok(StepResult::Receive(received)) = &done.result
             && let Some(notice) = &received.notice
         {
             self.told = self.told.max(Some(notice.generation));
+            self.told_unknown.append(&mut self.unknown);
         }
+        outside && !matches!(done.result, Err(StepError::UnknownOutcome(_)))
     }
 
-    /// The turn goes on in another attempt: what cannot be repeated and is not done is unknown.
-    pub(super) fn resume(&mut self) {
-        let lost = self.pending.iter().filter(|pending| !pending.repeatable);
-        for what in lost.map(|pending| &pending.what) {
-            if !self.unknown.contains(what) {
-                self.unknown.push(what.clone());
+    /// The turn is interrupted: what cannot be repeated and is not done is unknown.
+    pub(super) fn interrupt(&mut self) {
+        for pending in &mut self.pending {
+            if !pending.repeatable && !pending.lost {
+                pending.lost = true;
+                self.unknown.push(pending.what.clone());
             }
         }
     }
@@ -204,26 +221,14 @@ impl Replay {
         )
     }
 
-    /// The guest has ended its turn: it must have taken every step that it took before.
-    pub fn end(&self) -> Result<(), Divergence> {
-        match self.journal.steps.get(self.answered) {
-            None => Ok(()),
-            Some(step) => Err(Divergence {
-                step: step.planned.step,
-                before: step.planned.call.clone(),
-                now: None,
-            }),
-        }
-    }
-
-    /// Steps that it has answered.
-    pub fn answered(&self) -> usize {
-        self.answered
-    }
-
-    /// Whether every step of the journal has been asked for.
-    pub fn is_over(&self) -> bool {
-        self.answered == self.journal.steps.len()
+    /// The guest has ended its turn: what is wrong if it has left out a step that it took before.
+    pub fn left_out(&self) -> Option<Divergence> {
+        let step = self.journal.steps.get(self.answered)?;
+        Some(Divergence {
+            step: step.planned.step,
+            before: step.planned.call.clone(),
+            now: None,
+        })
     }
 }
 

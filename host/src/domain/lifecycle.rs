@@ -209,7 +209,7 @@ impl Session {
         if deaths < DEATHS_MAX {
             return Some(Death::Counted(deaths));
         }
-        Some(Death::Faulted(Record::Faulted(Faulted {
+        Some(Death::Faulted(Box::new(Record::Faulted(Faulted {
             fault: Fault {
                 code: FaultCode::KillsWorker,
                 text: format!(
@@ -219,7 +219,7 @@ impl Session {
                 component: Some(open.begun.component),
             },
             at,
-        })))
+        }))))
     }
 
     /// The open turn fails.
@@ -338,5 +338,5 @@ pub enum Death {
     /// The count so far.
     Counted(u32),
     /// It was one too many.
-    Faulted(Record),
+    Faulted(Box<Record>),
 }

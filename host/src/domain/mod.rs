@@ -21,6 +21,7 @@ pub mod lifecycle;
 mod limits;
 mod message;
 mod records;
+mod recovery;
 mod refusal;
 mod report;
 mod restart;
@@ -57,6 +58,7 @@ pub use restart::{
 };
 pub use session::{
     Identity, LastTurn, LogPos, OpenTurn, PastRestart, Progress, Queued, Session, SnapshotRef,
+    Untold,
 };
 pub use snapshot::{BadSnapshot, Snapshot};
 pub use steps::{

@@ -74,7 +74,10 @@ pub enum Refusal {
         calls: u32,
     },
     /// No turn is open, and none has committed.
-    #[error("the session has had no turn yet")]
+    #[error(
+        "no turn is open, and none has committed of which the log still has the journal; send a \
+         message, then look again"
+    )]
     NoTurn,
     /// A turn cannot be run again.
     #[error("the turn cannot be run again: {0}")]

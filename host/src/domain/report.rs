@@ -115,7 +115,11 @@ impl StepReport {
                     name: effect.name().to_owned(),
                     repeatable: effect.repeatable(),
                     status: done.as_ref().map_or(PartStatus::Begun, status),
-                    took_ms: done.as_ref().map(|done| done.took_ms),
+                    // What nobody knows of took nobody knows how long.
+                    took_ms: done
+                        .as_ref()
+                        .filter(|done| status(done) != PartStatus::Unknown)
+                        .map(|done| done.took_ms),
                     result: done.as_ref().map(|done| shown(&done.result)),
                 })
                 .collect(),
@@ -160,10 +164,19 @@ fn shown(result: &Result<StepResult, StepError>) -> String {
         Ok(StepResult::Http(response)) => {
             format!("status {}, {} bytes", response.status, response.body.len())
         }
-        Ok(StepResult::Receive(received)) => match &received.notice {
-            Some(_) => format!("the recovery message, {} messages", received.messages.len()),
-            None => format!("{} messages", received.messages.len()),
-        },
+        Ok(StepResult::Receive(received)) => {
+            let notice = received
+                .notice
+                .as_ref()
+                .map(|_| "the recovery message".to_owned());
+            let messages = match received.messages.len() {
+                0 if notice.is_some() => None,
+                1 => Some("1 message".to_owned()),
+                count => Some(format!("{count} messages")),
+            };
+            let all: Vec<_> = notice.into_iter().chain(messages).collect();
+            all.join(", ")
+        }
     };
     if text.len() > SHOWN_BYTES {
         text.truncate(text.floor_char_boundary(SHOWN_BYTES));

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Begun, Digest, Ended, Fault, FaultCode, Generation, Interruption, MessageId, Notice,
-    Progressed, Record, Role, Timer, TimerOp, TurnEnd, UnixMillis,
+    Begun, Digest, Ended, Fault, FaultCode, Generation, MessageId, Progressed, Record, Role, Timer,
+    TimerOp, TurnEnd, UnixMillis,
 };
 
 /// Where a record stands in its session's log: behind `cursor` events, as number `seq`. Both only
@@ -80,6 +80,10 @@ pub struct Progress {
     /// An interrupted turn that went on and ended before its guest could be told of it.
     #[serde(default)]
     pub untold: Option<Untold>,
+    /// A turn that had been told of a restart, or had lived through one, has failed: the next one
+    /// is to be told again.
+    #[serde(default)]
+    pub owed: bool,
 }
 
 /// The last committed turn: with the previous snapshot and its journal it gives the present one.
@@ -189,6 +193,7 @@ impl Session {
                 previous: None,
                 last: None,
                 untold: None,
+                owed: false,
             },
             queue: VecDeque::new(),
         };
@@ -229,8 +234,10 @@ impl Session {
             }
             Record::Done(done) => {
                 if let Some(open) = progress.open.as_mut().filter(|o| o.is(done.turn)) {
-                    open.journal.done(done);
-                    open.begun.deaths = 0;
+                    // What the host answers itself is no progress: every attempt asks it anew.
+                    if open.journal.done(done) {
+                        open.begun.deaths = 0;
+                    }
                 }
             }
             Record::Ended(ended) => self.ended(at, ended),
@@ -241,7 +248,8 @@ impl Session {
                 let never_ran = matches!(fault, Some(FaultCode::Restore | FaultCode::Plugin));
                 if let Some(open) = &mut progress.open {
                     open.begun.deaths = 0;
-                    open.anew |= never_ran;
+                    // What is bound to its journal is bound to the component that it was made with.
+                    open.anew |= never_ran && !open.resumes();
                 }
             }
             Record::Discarded(discarded) => {
@@ -271,7 +279,7 @@ impl Session {
         let timers = || self.progress.timers.iter().map(|timer| timer.name.clone());
         let open = match self.progress.open.take() {
             Some(mut open) if begun.resumed_in.is_some() => {
-                open.journal.resume();
+                open.journal.interrupt();
                 OpenTurn {
                     begun: begun.clone(),
                     anew: false,
@@ -303,13 +311,9 @@ impl Session {
     fn ended(&mut self, at: LogPos, ended: &Ended) {
         let progress = &mut self.progress;
         let open = progress.open.take();
-        let untold = open.as_ref().and_then(|open| {
-            let resumed_in = open.begun.resumed_in?;
-            (open.known() < resumed_in).then(|| Untold {
-                completed: matches!(ended.end, TurnEnd::Completed { .. }),
-                unknown: open.journal.unknown.clone(),
-            })
-        });
+        let untold = open
+            .as_ref()
+            .and_then(|open| open.untold(matches!(ended.end, TurnEnd::Completed { .. })));
         match &ended.end {
             TurnEnd::Completed {
                 component,
@@ -327,6 +331,7 @@ impl Session {
                 let told = notices.map(|notice| notice.generation).max();
                 progress.seen = progress.seen.max(*generation).max(told.unwrap_or_default());
                 progress.untold = untold;
+                progress.owed = false;
                 progress.previous = Some(progress.snapshot);
                 progress.snapshot = SnapshotRef {
                     at,
@@ -346,7 +351,13 @@ impl Session {
             }
             TurnEnd::Failed(_) => {
                 progress.dead_letters += 1;
-                progress.untold = untold.or(progress.untold.take());
+                // Its state, which had been told, is not what goes on.
+                progress.owed |= open.is_some_and(|open| open.was_told() || untold.is_some());
+                let before = progress.untold.take();
+                progress.untold = match (before, untold) {
+                    (Some(before), Some(untold)) => Some(before.and(untold)),
+                    (before, untold) => untold.or(before),
+                };
             }
         }
     }
@@ -370,14 +381,6 @@ impl OpenTurn {
     /// Whether the next attempt goes on from the journal instead of from the snapshot alone.
     pub fn resumes(&self) -> bool {
         self.journal.binds()
-    }
-
-    /// The last generation whose coming its guest has been told of, or began in.
-    fn known(&self) -> Generation {
-        let told = self.begun.notice.as_ref().map(|notice| notice.generation);
-        self.begun
-            .generation
-            .max(told.max(self.journal.told).unwrap_or_default())
     }
 }
 
@@ -405,62 +408,4 @@ pub struct PastRestart {
     pub cause: super::Cause,
     /// When it was decided (a crash: when it was noticed).
     pub at: UnixMillis,
-}
-
-impl Session {
-    /// The recovery message in front of the input of a turn that begins now (the open one anew) in
-    /// the last of `restarts` (oldest first), if the guest is owed one: it has not seen that
-    /// generation, and at the first restart since what it has seen it had work open, or had
-    /// committed a turn within `window_ms` before.
-    pub fn owed_notice(&self, restarts: &[PastRestart], window_ms: u64) -> Option<Notice> {
-        let progress = &self.progress;
-        let (first, last) = unseen(restarts, progress.seen)?;
-        let open = progress.open.as_ref();
-        let interrupted = open.is_some_and(|open| open.begun.runs_in() < last.generation);
-        let mut waiting = self.queue.iter().chain(open.map(|open| &open.queued));
-        let had_work = interrupted || waiting.any(|queued| queued.at < first.at);
-        let recent = progress
-            .last_commit
-            .is_some_and(|at| first.at.since(at) <= window_ms);
-        if !had_work && !recent {
-            return None;
-        }
-        let (interruption, unknown_steps) = match &progress.untold {
-            _ if interrupted => (Interruption::Rerun, Vec::new()),
-            Some(untold) => {
-                let became = match untold.completed {
-                    true => Interruption::Completed,
-                    false => Interruption::Failed,
-                };
-                (became, untold.unknown.clone())
-            }
-            None => (Interruption::None, Vec::new()),
-        };
-        Some(Notice {
-            cause: last.cause,
-            generation: last.generation,
-            interruption,
-            unknown_steps,
-        })
-    }
-
-    /// The recovery message that the open turn finds in its inbox, if it goes on from its journal
-    /// in a generation that it has not been told of.
-    pub fn owed_meanwhile(&self, restarts: &[PastRestart]) -> Option<Notice> {
-        let open = self.progress.open.as_ref()?;
-        let known = self.progress.seen.max(open.known());
-        let (_, last) = unseen(restarts, known)?;
-        Some(Notice {
-            cause: last.cause,
-            generation: last.generation,
-            interruption: Interruption::Resumed,
-            unknown_steps: open.journal.unknown.clone(),
-        })
-    }
-}
-
-/// The first of the restarts behind a generation, and the last.
-fn unseen(restarts: &[PastRestart], known: Generation) -> Option<(PastRestart, PastRestart)> {
-    let first = restarts.iter().find(|r| r.generation > known)?;
-    Some((*first, *restarts.last()?))
 }

@@ -8,6 +8,8 @@ use super::{Digest, Message, Notice};
 
 /// The longest text of a [`Call`], in bytes.
 const CALL_TEXT_BYTES: usize = 512;
+/// The longest [`Call::line`], in bytes.
+const CALL_LINE_BYTES: usize = 120;
 
 /// One step as the guest asked for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +88,20 @@ impl Call {
             digest: Digest::of(&bytes),
             text,
         }
+    }
+
+    /// All on one line, and short.
+    pub fn line(&self) -> String {
+        let mut line = self
+            .to_string()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        if line.len() > CALL_LINE_BYTES {
+            line.truncate(line.floor_char_boundary(CALL_LINE_BYTES));
+            line.push('…');
+        }
+        line
     }
 
     /// One of its effects, as `kind name`.

@@ -255,7 +255,7 @@ fn the_third_death_faults_the_session_and_a_resume_forgets_them() {
     let Some(Death::Faulted(record)) = driven.session.worker_died(UnixMillis(driven.now)) else {
         panic!("the third death is one too many");
     };
-    driven.add(record);
+    driven.add(*record);
     assert_eq!(driven.session.state(), SessionState::Faulted);
     assert!(driven.begin().is_none());
     assert!(

@@ -48,7 +48,7 @@ pub struct RunningTurn {
     pub turn: u64,
     /// Which attempt.
     pub attempt: u32,
-    /// When this attempt began.
+    /// When it began: this attempt, or the one that it goes on with.
     pub since: UnixMillis,
 }
 

@@ -10,7 +10,7 @@ use super::bindings::abide::session::types;
 use super::convert;
 use super::failure::{Blame, GuestFailure};
 use super::job::{Job, Product};
-use super::runtime::Engine;
+use super::runtime::{Admission, Engine};
 use super::state::State;
 use super::steps::StepCall;
 use crate::domain::{Failure, Message, Notice, Snapshot};
@@ -36,7 +36,22 @@ impl Engine {
         input: Vec<Message>,
         steps: mpsc::Sender<StepCall>,
     ) -> Result<Product, GuestFailure> {
-        self.within(job, async {
+        let admission = self.admit(&job.component).await;
+        self.admitted_turn(admission, job, snapshot, notice, input, steps)
+            .await
+    }
+
+    /// The same, on a share that is there already.
+    pub async fn admitted_turn(
+        &self,
+        admission: Admission,
+        job: &Job,
+        snapshot: &Snapshot,
+        notice: Option<&Notice>,
+        input: Vec<Message>,
+        steps: mpsc::Sender<StepCall>,
+    ) -> Result<Product, GuestFailure> {
+        self.on(admission, job, async {
             let mut guest = Guest::start(self, job).await?;
             guest.restore(snapshot).await?;
             let notice = notice.map(|notice| convert::recovery_message(notice, job.now));
@@ -94,14 +109,25 @@ impl Engine {
         })
     }
 
-    /// Runs a call on its share of the pool, for as long as a turn may take.
+    /// Runs a call on its share of the pool, once there is one.
     async fn within<T>(
         &self,
         job: &Job,
         call: impl Future<Output = Result<T, GuestFailure>>,
     ) -> Result<T, GuestFailure> {
-        // Waiting for a share is not the guest's time. The call goes before its share does.
-        let _share = self.share(&job.component).await;
+        // Waiting for a share is not the guest's time.
+        let admission = self.admit(&job.component).await;
+        self.on(admission, job, call).await
+    }
+
+    /// Runs a call on this share of the pool, for as long as a turn may take.
+    async fn on<T>(
+        &self,
+        _admission: Admission,
+        job: &Job,
+        call: impl Future<Output = Result<T, GuestFailure>>,
+    ) -> Result<T, GuestFailure> {
+        // Dropped before the admission is.
         let call = tokio::time::timeout(job.limits.turn_timeout, call);
         call.await
             .unwrap_or_else(|_| Err(GuestFailure::Failed(job.blame().timeout())))

@@ -40,5 +40,5 @@ pub use failure::GuestFailure;
 pub use guest::CheckFailure;
 pub use job::{Context, Job, Product};
 pub use log::{LogLevel, LogLine};
-pub use runtime::{Engine, EngineError, EngineOptions};
+pub use runtime::{Admission, Engine, EngineError, EngineOptions};
 pub use steps::{StepAnswer, StepCall};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::Plugin;
@@ -88,7 +88,7 @@ pub struct Engine(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) wasmtime: wasmtime::Engine,
     linker: Linker<State>,
-    shares: Semaphore,
+    shares: Arc<Semaphore>,
     options: EngineOptions,
     precompiled: Precompiled,
     /// Components in use, so that one is compiled and held once.
@@ -113,7 +113,7 @@ impl Engine {
         tick(&wasmtime).map_err(|error| EngineError::Start(error.to_string()))?;
         Ok(Self(Arc::new(Inner {
             precompiled: Precompiled::new(options.cache_dir.clone(), &wasmtime),
-            shares: Semaphore::new(turns_max as usize),
+            shares: Arc::new(Semaphore::new(turns_max as usize)),
             loaded: Mutex::default(),
             wasmtime,
             linker,
@@ -213,12 +213,19 @@ impl Engine {
         self.0.options.components_dir.join(name)
     }
 
-    /// Waits for an instance's share of the pool.
-    pub(super) async fn share(&self, component: &Component) -> SemaphorePermit<'_> {
-        let shares = self.0.shares.acquire_many(component.shares).await;
-        shares.expect("the semaphore is never closed, and no component takes more than it holds")
+    /// Waits for an instance's share of the pool. Dropping the future loses nothing.
+    pub async fn admit(&self, component: &Component) -> Admission {
+        let shares = self.0.shares.clone();
+        let shares = shares.acquire_many_owned(component.shares).await;
+        Admission(
+            shares
+                .expect("the semaphore is never closed, and no component takes more than it holds"),
+        )
     }
 }
+
+/// An instance's share of the pool, for as long as it is held.
+pub struct Admission(#[allow(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit);
 
 /// Lets time pass for guests that compute, for as long as the engine lives.
 fn tick(engine: &wasmtime::Engine) -> std::io::Result<()> {

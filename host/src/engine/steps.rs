@@ -41,6 +41,8 @@ pub(super) struct Steps {
     pub(super) grants: Grants,
     max: u32,
     taken: u32,
+    /// As `taken`, but each of several calls at once for itself: what `max` bounds.
+    weight: u32,
     /// There while a turn runs.
     to: Option<mpsc::Sender<StepCall>>,
 }
@@ -51,6 +53,7 @@ impl Steps {
             grants,
             max,
             taken: 0,
+            weight: 0,
             to: None,
         }
     }
@@ -86,13 +89,18 @@ impl State {
             Ok(to) => to.clone(),
             Err(denied) => return Ok(Err(denied)),
         };
-        if steps.taken >= steps.max {
+        let weight = match &request {
+            StepRequest::ToolCallAll(calls) => u32::try_from(calls.len()).unwrap_or(u32::MAX),
+            _ => 1,
+        };
+        steps.weight = steps.weight.saturating_add(weight.max(1));
+        if steps.weight > steps.max {
             let (max, plugin) = (steps.max, &steps.grants.plugin);
             return Err(wasmtime::Error::new(Stop::Guest(Failure {
                 code: FailureCode::Limit,
                 text: format!(
-                    "the turn has taken {max} steps, as many as `limits.steps` allows; \
-                     raise plugins.{plugin}.limits.steps if it needs more"
+                    "the turn takes more than the {max} steps that `limits.steps` allows; raise \
+                     plugins.{plugin}.limits.steps if it needs more"
                 ),
             })));
         }

@@ -61,13 +61,21 @@ pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayRepo
     let open = session.progress.open.is_some();
     let (verdict, text) = match offline.run(engine).await {
         Replayed::Diverged(diverged) => (Verdict::Diverged, diverged.to_string()),
-        Replayed::Reached { step, call } if open => (
-            Verdict::Deterministic,
-            format!("as far as it is recorded; its next step is {step}, `{call}`"),
-        ),
+        Replayed::Reached { step, call } if open => {
+            let began = offline.journal().steps().len() >= step as usize;
+            let next = if began { "under way is" } else { "its next is" };
+            let call = call.line();
+            (
+                Verdict::Deterministic,
+                format!("as far as it is recorded; {next} step {step}, `{call}`"),
+            )
+        }
         Replayed::Reached { step, call } => (
             Verdict::Diverged,
-            format!("it takes a step {step}, `{call}`, that it did not take before"),
+            format!(
+                "it takes a step {step}, `{}`, that it did not take before",
+                call.line()
+            ),
         ),
         Replayed::Ended(ended) => match *ended {
             Ok(_) if open => (

@@ -69,7 +69,11 @@ pub(super) enum Unreplayable {
     Store(#[from] StoreError),
     #[error("its component {} cannot be loaded: {error}", .component.short())]
     Component { component: Digest, error: LoadError },
-    #[error("its component {} is no longer kept", .component.short())]
+    #[error(
+        "its component {0} is no longer kept; put the file {0}.wasm back into the data folder's \
+         `components`",
+        .component
+    )]
     NotKept { component: Digest },
     #[error("the snapshot that it ran on cannot be read: {0}")]
     Snapshot(#[from] BadSnapshot),
@@ -163,8 +167,8 @@ impl Offline {
         let mut replay = Replay::new(self.journal.clone());
         loop {
             let asked = tokio::select! {
-                ended = &mut guest => return match replay.end() {
-                    Err(diverged) if ended.is_ok() => Replayed::Diverged(Box::new(diverged)),
+                ended = &mut guest => return match replay.left_out() {
+                    Some(diverged) if ended.is_ok() => Replayed::Diverged(Box::new(diverged)),
                     _ => Replayed::Ended(Box::new(ended)),
                 },
                 Some(asked) = asked.recv() => asked,

@@ -137,6 +137,26 @@ impl TurnGuard {
         }
     }
 
+    /// Waits for room to run in. A drain does not wait for that: frozen turns hold what room there
+    /// is.
+    pub(super) async fn until_free<T>(&self, room: impl Future<Output = T>) -> T {
+        tokio::pin!(room);
+        let mut gate = self.shared.gate.subscribe();
+        loop {
+            self.pass().await;
+            let closed = async {
+                if gate.wait_for(|gate| *gate != Gate::Open).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                room = &mut room => return room,
+                () = closed => {}
+            }
+        }
+    }
+
     /// Whether the turn stands before a step that may not begin.
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::SeqCst)

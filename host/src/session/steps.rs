@@ -128,18 +128,26 @@ impl Steps<'_> {
         step: u32,
         call: &Call,
         request: &StepRequest,
+        refused: Vec<Option<StepError>>,
         parts: Vec<Recorded>,
     ) -> Result<StepAnswer, Failure> {
         let mut outcomes: Vec<Option<(Outcome, u64)>> = Vec::new();
-        let (mut due, mut unknown) = (Vec::new(), Vec::new());
-        for (part, recorded) in (0..).zip(parts) {
-            outcomes.push(match recorded {
-                Recorded::Done(done) => Some((done.result, done.took_ms)),
-                Recorded::Again(effect) => {
+        let (mut due, mut settled) = (Vec::new(), Vec::new());
+        let refused = refused.into_iter().chain(std::iter::repeat(None));
+        for ((part, recorded), refused) in (0..).zip(parts).zip(refused) {
+            outcomes.push(match (recorded, refused) {
+                (Recorded::Done(done), _) => Some((done.result, done.took_ms)),
+                // What was granted once may not be any more.
+                (Recorded::Again(effect), Some(refused)) => {
+                    let outcome: Outcome = Err(refused);
+                    settled.push(self.done(step, part, Some(&effect), outcome.clone(), 0));
+                    Some((outcome, 0))
+                }
+                (Recorded::Again(effect), None) => {
                     due.push((part, effect));
                     None
                 }
-                Recorded::Unknown(effect) => {
+                (Recorded::Unknown(effect), _) => {
                     let what = call.what(&effect);
                     tracing::warn!(
                         session = %self.id, turn = self.begun.turn, step, what,
@@ -147,13 +155,13 @@ impl Steps<'_> {
                     );
                     count(&call.kind, "unknown");
                     let outcome: Outcome = Err(unknown_outcome(&what));
-                    unknown.push(self.done(step, part, Some(&effect), outcome.clone(), 0));
+                    settled.push(self.done(step, part, Some(&effect), outcome.clone(), 0));
                     Some((outcome, 0))
                 }
             });
         }
-        if !unknown.is_empty() {
-            self.record(unknown, Urgency::Lazy).await?;
+        if !settled.is_empty() {
+            self.record(settled, Urgency::Lazy).await?;
         }
         if !due.is_empty() {
             self.guard.pass().await;
@@ -246,25 +254,19 @@ impl Steps<'_> {
         request: &StepRequest,
         effect: &Effect,
     ) -> Outcome {
+        let reached = self.reach(step, part, request, effect);
+        if let Effect::Tool { .. } = effect {
+            // It keeps its time itself, and knows whether the call had been sent when it was over.
+            return reached.await;
+        }
         let limit = self.limits.step_timeout;
-        let timeout = || {
-            let text = format!(
+        let reached = tokio::time::timeout(limit, reached).await;
+        reached.unwrap_or_else(|_| {
+            Err(StepError::Timeout(format!(
                 "no result within {} (`limits.step_timeout`)",
                 humantime::format_duration(limit)
-            );
-            match effect {
-                Effect::Tool {
-                    name,
-                    repeatable: false,
-                } => StepError::UnknownOutcome(format!(
-                    "`{name}` was called and gave {text}; it may or may not have happened"
-                )),
-                _ => StepError::Timeout(text),
-            }
-        };
-        let reached = self.reach(step, part, request, effect);
-        let reached = tokio::time::timeout(limit, reached).await;
-        reached.unwrap_or_else(|_: tokio::time::error::Elapsed| Err(timeout()))
+            )))
+        })
     }
 
     async fn reach(&self, step: u32, part: u32, request: &StepRequest, effect: &Effect) -> Outcome {
@@ -296,7 +298,13 @@ impl Steps<'_> {
         let answer = self
             .shared
             .tools
-            .call(call, &key, effect.repeatable(), limit)
+            .call(
+                call,
+                &key,
+                effect.repeatable(),
+                limit,
+                self.limits.step_timeout,
+            )
             .await;
         answer.map(StepResult::ToolCall)
     }

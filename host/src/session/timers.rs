@@ -1,11 +1,12 @@
 //! The clockwork: wakes the sessions whose timers are due.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::domain::{SessionId, UnixMillis};
+use crate::domain::{SessionId, Timer, UnixMillis};
 
 use super::mailbox::Command;
 use super::registry::Registry;
@@ -19,42 +20,48 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) async fn run(registry: &Registry) {
     let shared = &registry.shared;
     let mut gate = shared.gate.subscribe();
+    // Sessions that could not take a timer (their inbox is full, perhaps, or the disk): passed over
+    // for a while, or they would stand in front of all others for ever.
+    let (mut stuck, mut since) = (HashSet::new(), Instant::now());
     loop {
         if gate.wait_for(|gate| *gate == Gate::Open).await.is_err() {
             return;
         }
+        if since.elapsed() >= LOOK_AGAIN {
+            stuck.clear();
+            since = Instant::now();
+        }
         let set = shared.timers_set.notified();
-        let wait = match shared.store.next_timer() {
-            Ok(Some(due)) => Duration::from_millis(due.since(UnixMillis::now())),
-            Ok(None) => LOOK_AGAIN,
+        let now = UnixMillis::now();
+        match shared.store.timers_due(now, ROUND, &stuck) {
+            Ok(due) if due.is_empty() => {
+                let next = shared.store.next_timer().ok().flatten();
+                let wait = next.map_or(0, |due| due.since(now));
+                let wait = match wait {
+                    0 => LOOK_AGAIN,
+                    wait => Duration::from_millis(wait).min(LOOK_AGAIN),
+                };
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = set => {}
+                }
+            }
+            Ok(due) => {
+                deliver(registry, &due).await;
+                let full = due.len() == ROUND;
+                let left = shared.store.timers_due(now, ROUND, &stuck);
+                let left = left.unwrap_or_default().into_iter();
+                stuck.extend(left.filter(|timer| due.contains(timer)).map(|(id, _)| id));
+                if full {
+                    breathe(shared).await;
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "timers cannot be read from the store");
-                LOOK_AGAIN
+                tokio::time::sleep(LOOK_AGAIN).await;
             }
-        };
-        if wait.is_zero() {
-            match fire(registry).await {
-                Round::Stuck => tokio::time::sleep(LOOK_AGAIN).await,
-                Round::Full => breathe(shared).await,
-                Round::Last => {}
-            }
-            continue;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(wait.min(LOOK_AGAIN)) => {}
-            () = set => {}
         }
     }
-}
-
-/// How a round of due timers went.
-enum Round {
-    /// Fewer were due than a round takes.
-    Last,
-    /// More may be due.
-    Full,
-    /// Somebody could not take its timer: a full disk, perhaps. Not in a tight loop.
-    Stuck,
 }
 
 /// After a long downtime many timers are late at once. They come in rounds, each when most turns of
@@ -76,20 +83,14 @@ async fn breathe(shared: &Shared) {
     let _ = tokio::time::timeout(LOOK_AGAIN, calm).await;
 }
 
-/// Delivers one round of due timers.
-async fn fire(registry: &Registry) -> Round {
-    let store = &registry.shared.store;
-    let Ok(due) = store.timers_due(UnixMillis::now(), ROUND) else {
-        return Round::Stuck;
-    };
-    let full = due.len() == ROUND;
-    let first = due.first().cloned();
-    let mut sessions: Vec<SessionId> = due.into_iter().map(|(id, _)| id).collect();
+/// Wakes the sessions whose timers these are.
+async fn deliver(registry: &Registry, due: &[(SessionId, Timer)]) {
+    let mut sessions: Vec<&SessionId> = due.iter().map(|(id, _)| id).collect();
     sessions.sort();
     sessions.dedup();
     let wakings = sessions.into_iter().map(|id| async move {
         let (done, fired) = oneshot::channel();
-        if registry.tell(&id, Command::FireTimers(done)).await.is_ok() {
+        if registry.tell(id, Command::FireTimers(done)).await.is_ok() {
             // An error means that the driver went; the next round finds the timer again.
             let _ = fired.await;
         }
@@ -97,12 +98,4 @@ async fn fire(registry: &Registry) -> Round {
     // One session that is slow to wake holds up nobody else's timers: the next round asks again.
     let wakings = wakings.map(|waking| tokio::time::timeout(LOOK_AGAIN, waking));
     futures::future::join_all(wakings).await;
-    let left = store.timers_due(UnixMillis::now(), 1);
-    match left {
-        Ok(left) if left.first() != first.as_ref() || first.is_none() => match full {
-            true => Round::Full,
-            false => Round::Last,
-        },
-        _ => Round::Stuck,
-    }
 }

@@ -49,10 +49,10 @@ impl Turn {
             driver,
             guard,
         } = self;
+        let admission = guard.until_free(shared.engine.admit(&job.component)).await;
         let notice = begun.notice.as_ref();
-        let guest = shared
-            .engine
-            .turn(&job, &snapshot, notice, vec![message], calls);
+        let engine = &shared.engine;
+        let guest = engine.admitted_turn(admission, &job, &snapshot, notice, vec![message], calls);
         tokio::pin!(guest);
         let steps = Steps {
             shared: &shared,
@@ -67,8 +67,10 @@ impl Turn {
             let call = tokio::select! {
                 ended = &mut guest => {
                     let product = ended?;
-                    replay.end().map_err(|diverged| GuestFailure::Failed(diverged.into()))?;
-                    return Ok(product);
+                    return match replay.left_out() {
+                        None => Ok(product),
+                        Some(diverged) => Err(GuestFailure::Failed(diverged.into())),
+                    };
                 }
                 Some(call) = asked.recv() => call,
             };
@@ -82,7 +84,9 @@ impl Turn {
             let taken = async {
                 match replay.next(&call) {
                     Next::Diverged(diverged) => Err(diverged.into()),
-                    Next::Recorded(parts) => steps.again(step, &call, &request, parts).await,
+                    Next::Recorded(parts) => {
+                        steps.again(step, &call, &request, refused, parts).await
+                    }
                     Next::Live => steps.take(step, call, &request, refused).await,
                 }
             };

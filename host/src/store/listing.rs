@@ -1,6 +1,9 @@
 //! Reading many sessions: lists, projections, counts. None of it reads a session's log.
 
-use std::sync::{atomic::Ordering, mpsc::sync_channel};
+use std::{
+    collections::HashSet,
+    sync::{atomic::Ordering, mpsc::sync_channel},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -129,19 +132,20 @@ impl Store {
         self.core().read(|db| marked(db, kind::FAULTED))
     }
 
-    /// Timers that are due at `until`, the earliest first.
+    /// Timers that are due at `until`, the earliest first, but for those of some sessions.
     pub fn timers_due(
         &self,
         until: UnixMillis,
         limit: usize,
+        except: &HashSet<SessionId>,
     ) -> Result<Vec<(SessionId, Timer)>, StoreError> {
         let mut due = Vec::new();
         self.each_timer(|id, timer| {
-            let take = timer.due <= until && due.len() < limit;
-            if take {
+            let go_on = timer.due <= until && due.len() < limit;
+            if go_on && !except.contains(&id) {
                 due.push((id, timer));
             }
-            take
+            go_on
         })?;
         Ok(due)
     }

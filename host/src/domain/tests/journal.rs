@@ -175,7 +175,7 @@ fn a_guest_that_does_something_else_diverges() {
     driven.add(planned(1, 1, "a", vec![tool(false)]));
     driven.add(done(1, 1, 0, ok("A")));
     let mut replay = Replay::new(driven.journal());
-    let ended_early = replay.end().expect_err("a step is left").to_string();
+    let ended_early = replay.left_out().expect("a step is left").to_string();
     assert!(ended_early.contains("`tools.call t a`") && ended_early.contains("turn's end"));
     let Next::Diverged(diverged) = replay.next(&call("b")) else {
         panic!("another call");
@@ -184,7 +184,7 @@ fn a_guest_that_does_something_else_diverges() {
     assert!(text.contains("`tools.call t a`") && text.contains("`tools.call t b`"));
     assert_eq!(Failure::from(diverged).code, FailureCode::Divergence);
     assert!(matches!(replay.next(&call("a")), Next::Recorded(_)));
-    assert_eq!(replay.end(), Ok(()));
+    assert_eq!(replay.left_out(), None);
 }
 
 #[test]
@@ -232,6 +232,11 @@ fn a_turn_that_finds_the_notice_in_its_inbox_has_nobody_else_told() {
         at: UnixMillis(3),
     }));
     assert_eq!(driven.owed(), None, "it has been told");
+    driven.restart(Cause::Operator);
+    driven.begin().expect("it is open");
+    let later = driven.owed().expect("of a later one it has not");
+    assert_eq!(later.unknown_steps, [] as [&str; 0], "nothing since");
+    driven.restarts.pop();
     driven.further_notices.push(notice);
     driven.complete();
     let kinds: Vec<_> = driven.events().iter().map(|e| e.body.kind()).collect();
@@ -287,6 +292,135 @@ fn a_completed_step_forgives_deaths_and_a_retry_of_what_it_did_needs_force() {
     };
     assert_eq!(retry(false), Err(Refusal::NeedsForce { calls: 1 }));
     assert!(retry(true).is_ok());
+}
+
+#[test]
+fn a_failed_turn_that_was_told_has_the_next_one_told() {
+    // Without any commit that would make it a recent one.
+    let mut driven = Driven::new();
+    driven.open();
+    driven.add(planned(1, 1, "a", vec![tool(false)]));
+    driven.restart(Cause::Crash);
+    driven.begin().expect("it is open");
+    let notice = driven.owed().expect("owed");
+    let received = FromInbox {
+        notice: Some(notice),
+        messages: Vec::new(),
+    };
+    driven.add(planned(1, 2, "", vec![Effect::Local]));
+    driven.add(Record::Done(Done {
+        turn: 1,
+        step: 2,
+        part: 0,
+        tool: None,
+        result: Ok(StepResult::Receive(received)),
+        took_ms: 0,
+        at: UnixMillis(3),
+    }));
+    driven.fail();
+    let notice = driven.answer_one().expect("what was told is undone");
+    assert_eq!(notice.interruption, Interruption::Failed);
+    assert_eq!(notice.unknown_steps, ["tools.call t"]);
+    assert_eq!(driven.answer_one(), None);
+}
+
+#[test]
+fn what_is_unknown_is_told_though_the_turn_that_was_to_hear_it_ran_again() {
+    let mut driven = Driven::new();
+    driven.open();
+    driven.add(planned(1, 1, "a", vec![tool(false), tool(false)]));
+    driven.restart(Cause::Crash);
+    driven.begin().expect("it is open");
+    driven.complete();
+    driven.open();
+    driven.restart(Cause::Config);
+    let again = driven.begin().expect("it is open");
+    let notice = again.notice.expect("its turn was open");
+    assert_eq!(notice.interruption, Interruption::Rerun);
+    let both = ["tools.call t", "tools.call t"];
+    assert_eq!(notice.unknown_steps, both, "two calls of one tool are two");
+}
+
+#[test]
+fn only_what_was_done_outside_forgives_deaths() {
+    let mut driven = Driven::new();
+    driven.open();
+    let deaths = |driven: &mut Driven| {
+        let open = driven.session.progress.open.as_mut().expect("open");
+        std::mem::replace(&mut open.begun.deaths, 2)
+    };
+    deaths(&mut driven);
+    driven.add(planned(1, 1, "", vec![Effect::Local]));
+    driven.add(done(1, 1, 0, ok("listed")));
+    assert_eq!(deaths(&mut driven), 2, "the host can be asked for ever");
+    driven.add(planned(1, 2, "a", vec![tool(false)]));
+    driven.add(done(1, 2, 0, Err(unknown_outcome("t"))));
+    assert_eq!(deaths(&mut driven), 2, "nobody knows of any progress");
+    driven.add(planned(1, 3, "b", vec![tool(false)]));
+    driven.add(done(1, 3, 0, Err(StepError::Unavailable("down".into()))));
+    driven.fail();
+    let Some((_, Record::Ended(ended))) = driven.log.last() else {
+        panic!("it has failed");
+    };
+    assert_eq!(ended.effects, 1, "one may have happened, the other has not");
+}
+
+/// Bytes on disk are forever: open turns are compared by these digests after an upgrade.
+#[test]
+fn the_digest_of_a_call_never_changes() {
+    let chat = StepRequest::Llm(ChatRequest {
+        provider: None,
+        model: Some("m".into()),
+        messages: vec![ChatMessage {
+            role: ChatRole::User,
+            content: "hi".into(),
+            tool_calls: vec![ModelToolCall {
+                id: "1".into(),
+                name: "t".into(),
+                arguments: "{}".into(),
+            }],
+            tool_call_id: Some("1".into()),
+        }],
+        tools: vec![ToolDefinition {
+            name: "t".into(),
+            description: "d".into(),
+            parameters: "{}".into(),
+        }],
+        max_tokens: Some(1),
+        temperature: Some(0.5),
+    });
+    let call = ToolCall {
+        name: "t".into(),
+        arguments: "{}".into(),
+    };
+    let http = StepRequest::Http(HttpRequest {
+        method: "GET".into(),
+        url: "http://x".into(),
+        headers: vec![("a".into(), "b".into())],
+        body: vec![1],
+    });
+    let digests: Vec<_> = [
+        chat,
+        StepRequest::ToolsList,
+        StepRequest::ToolCall(call.clone()),
+        StepRequest::ToolCallAll(vec![call]),
+        http,
+        StepRequest::Receive,
+    ]
+    .iter()
+    .map(|request| Call::of(request).digest.short())
+    .collect();
+    assert_eq!(
+        digests,
+        [
+            "a078891fc196",
+            "c8406ac33055",
+            "7db5cfa48b60",
+            "32661a014f9a",
+            "ea34f30a6267",
+            "00169507e9d3",
+        ]
+    );
 }
 
 #[test]

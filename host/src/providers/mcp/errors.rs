@@ -17,6 +17,8 @@ pub(super) struct Told<'a> {
     pub(super) settings: &'a ToolServer,
     pub(super) repeatable: bool,
     pub(super) limit_bytes: u64,
+    /// How long the answer may take.
+    pub(super) timeout: std::time::Duration,
 }
 
 impl Told<'_> {
@@ -40,8 +42,11 @@ impl Told<'_> {
                 })
             }
             NoResult::Late => {
-                let limit = humantime::format_duration(self.settings.call_timeout);
-                let why = format!("nothing within {limit}, `mcp.{server}.call_timeout`");
+                let limit = humantime::format_duration(self.timeout);
+                let why = format!(
+                    "nothing within {limit}; see `mcp.{server}.call_timeout` and \
+                     `limits.step_timeout`"
+                );
                 self.unanswered(&why, StepError::Timeout)
             }
             NoResult::TooLong => StepError::TooLarge(self.too_large("more")),
@@ -143,6 +148,7 @@ mod tests {
             settings: &settings,
             repeatable,
             limit_bytes: 1000,
+            timeout: settings.call_timeout,
         };
         told.no_result(error, ended)
     }

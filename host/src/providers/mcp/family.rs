@@ -127,10 +127,13 @@ impl Family {
 /// Blocks.
 pub(super) fn kill_marked(prefix: &str) -> usize {
     let wanted = format!("{MARK}={prefix}");
+    // A daemon may have been started by a tool: it is no leftover of its own.
+    let own = ancestry(getpid().as_raw_pid(), &table());
     let mut killed = HashSet::new();
     for _ in 0..LEFTOVER_ROUNDS {
         let marked = table().into_iter().filter(|entry| {
             !entry.zombie
+                && !own.contains(&entry.pid)
                 && environment(entry.pid)
                     .split(|byte| *byte == 0)
                     .any(|variable| variable.starts_with(wanted.as_bytes()))
@@ -148,6 +151,19 @@ pub(super) fn kill_marked(prefix: &str) -> usize {
         std::thread::sleep(LEFTOVER_PAUSE);
     }
     killed.len()
+}
+
+/// A process and those that it descends from.
+fn ancestry(pid: i32, table: &[Entry]) -> HashSet<i32> {
+    let mut found = HashSet::new();
+    let mut next = Some(pid);
+    while let Some(pid) = next
+        && found.insert(pid)
+    {
+        let entry = table.iter().find(|entry| entry.pid == pid);
+        next = entry.map(|entry| entry.parent);
+    }
+    found
 }
 
 /// A process's environment, as far as it can be read.

@@ -152,8 +152,9 @@ impl ToolServers {
     }
 
     /// Calls a tool. `key` is the same however often this call is sent, so that the server can see
-    /// that it knows it; `repeatable` is what [`ToolServers::repeatable`] said of it. Dropping the
-    /// future cancels the call, as far as the server can be told.
+    /// that it knows it; `repeatable` is what [`ToolServers::repeatable`] said of it. The answer may
+    /// take as long as the server's `call_timeout`, but not longer than `limit`. Dropping the future
+    /// cancels the call, as far as the server can be told.
     ///
     /// # Errors
     /// As [`ToolServers::repeatable`], all of them before anything was sent; `Unavailable` also
@@ -167,6 +168,7 @@ impl ToolServers {
         key: &str,
         repeatable: bool,
         limit_bytes: u64,
+        limit: Duration,
     ) -> Result<ToolOutcome, StepError> {
         let arguments = arguments(call)?;
         let (server, name) = self.server(call)?;
@@ -177,13 +179,14 @@ impl ToolServers {
             settings: &server.settings,
             repeatable,
             limit_bytes,
+            timeout: server.settings.call_timeout.min(limit),
         };
         let since = Instant::now();
         let request = Request {
             tool: offered.own,
             arguments,
             key: key.to_owned(),
-            timeout: server.settings.call_timeout,
+            timeout: told.timeout,
             limit_bytes,
         };
         let result = match instance.call(request).await {

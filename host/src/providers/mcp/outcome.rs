@@ -61,16 +61,32 @@ fn complete(result: CallToolResult) -> ToolOutcome {
     }
 }
 
-/// Servers are asked to say structured content once more as text, for older clients.
+/// Servers are asked to say structured content once more as text, for older clients: a model shall
+/// not read everything twice. What a text holds already, as it is or piece by piece, is not added.
 fn structured(content: &mut Vec<ToolContent>, value: &Value) {
-    let said = content.iter().any(|piece| match piece {
-        ToolContent::Text(text) => {
-            serde_json::from_str::<Value>(text).is_ok_and(|text| text == *value)
-        }
-        _ => false,
-    });
+    let texts: Vec<&str> = content
+        .iter()
+        .filter_map(|piece| match piece {
+            ToolContent::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    let as_json = |text: &&str| serde_json::from_str::<Value>(text).is_ok_and(|t| t == *value);
+    let said = texts.iter().any(as_json)
+        || (!texts.is_empty() && only_texts(value, &|leaf| texts.iter().any(|t| t.contains(leaf))));
     if !said {
         content.push(ToolContent::Json(value.to_string()));
+    }
+}
+
+/// Whether a value holds nothing but texts, names of fields aside, of which each is so. A number or
+/// a truth stands in many a text by chance.
+fn only_texts(value: &Value, is_so: &impl Fn(&str) -> bool) -> bool {
+    match value {
+        Value::Array(items) => items.iter().all(|item| only_texts(item, is_so)),
+        Value::Object(fields) => fields.values().all(|field| only_texts(field, is_so)),
+        Value::String(text) => is_so(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -199,6 +215,9 @@ mod tests {
             pieces(twice),
             [ToolContent::Text("{ \"a\": [1] }".to_owned())]
         );
+        let piecewise =
+            json!({"content": text("a note"), "structuredContent": {"content": "a note"}});
+        assert_eq!(pieces(piecewise), [ToolContent::Text("a note".to_owned())]);
         let apart = json!({"content": text("done"), "structuredContent": value});
         let json = ToolContent::Json("{\"a\":[1]}".to_owned());
         assert_eq!(

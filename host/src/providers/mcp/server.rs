@@ -23,6 +23,8 @@ pub(super) struct Server {
     pub(super) settings: Arc<ToolServer>,
     /// Held by the task that starts the server; who waits for the start waits for the lock.
     slot: Arc<Mutex<Slot>>,
+    /// Ends what runs or starts now. Not in the slot, which a start holds.
+    stop: std::sync::Mutex<CancellationToken>,
     /// Cancelled when no server may run any more.
     ending: CancellationToken,
 }
@@ -30,8 +32,6 @@ pub(super) struct Server {
 #[derive(Default)]
 struct Slot {
     instance: Option<Arc<Instance>>,
-    /// Ends that instance.
-    stop: CancellationToken,
     backoff: Backoff,
 }
 
@@ -41,6 +41,7 @@ impl Server {
             name: name.into(),
             settings: Arc::new(settings),
             slot: Arc::default(),
+            stop: std::sync::Mutex::default(),
             ending,
         }
     }
@@ -67,7 +68,8 @@ impl Server {
         // In a task of its own: a start goes on where its caller is cut, or is undone in full.
         let (name, settings) = (self.name.clone(), self.settings.clone());
         let stop = self.ending.child_token();
-        slot.stop = stop.clone();
+        *self.stop() = stop.clone();
+        let stopped = stop.clone();
         let start = tokio::spawn(async move {
             let started = Instance::start(&name, &settings, stop).await;
             let outcome = if started.is_ok() { "ok" } else { "error" };
@@ -82,6 +84,7 @@ impl Server {
                     slot.instance = Some(instance.clone());
                     Ok(instance)
                 }
+                Err(reason) if stopped.is_cancelled() => Err(reason),
                 Err(reason) => {
                     tracing::warn!(server = %name, reason, "tool server did not start");
                     let now = Instant::now();
@@ -114,11 +117,22 @@ impl Server {
     /// Ends the server and its descendants, and waits until they are gone. It is started again when
     /// it is wanted, unless `ending` has been cancelled.
     pub(super) async fn end(&self) {
+        // A start under way gives up, and with it the slot.
+        self.stop().cancel();
         let mut slot = self.slot.lock().await;
-        if let Some(instance) = slot.instance.take() {
-            slot.stop.cancel();
+        if let Some(instance) = slot.instance.clone() {
+            // Another one may have been started since.
+            self.stop().cancel();
             instance.until_ended().await;
+            slot.instance = None;
         }
+    }
+
+    fn stop(&self) -> std::sync::MutexGuard<'_, CancellationToken> {
+        // A token is replaced in one step, whoever panics.
+        self.stop
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn unless_asked(&self, tool: &str, name: ToolName<'_>) -> Result<(), StepError> {

@@ -281,7 +281,7 @@ async fn calls_that_make_no_sense_start_nothing() {
             arguments: arguments.to_owned(),
         };
         let error = servers.repeatable(&call).await.expect_err("refused");
-        let again = servers.call(&call, "k", false, 1000).await;
+        let again = servers.call(&call, "k", false, 1000, Duration::MAX).await;
         assert_eq!(again, Err(error.clone()));
         error.to_string()
     };

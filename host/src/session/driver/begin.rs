@@ -131,6 +131,9 @@ impl Driver {
             None => Journal::default(),
             Some(_) => {
                 self.settle().await;
+                if self.unread.is_some() {
+                    return;
+                }
                 match self.journal() {
                     Ok(journal) => journal,
                     Err(error) => return self.meet(Obstacle::Store(error)).await,
@@ -423,7 +426,7 @@ impl Driver {
             Some(Death::Faulted(record)) => {
                 tracing::error!(session = %self.id, "its turn keeps taking the worker down; faulted");
                 let mut batch = Batch::default();
-                self.stage(&mut batch, record);
+                self.stage(&mut batch, *record);
                 self.commit(batch).await;
             }
         }

@@ -136,14 +136,23 @@ impl Driver {
         let notice = session
             .owed_meanwhile(&self.shared.settings.restarts)
             .filter(|notice| Some(notice.generation) > told);
-        let mut messages: Vec<Message> = Vec::new();
+        let limit = self.shared.plugins.get(&session.identity.plugin);
+        let limit = limit.map_or(u64::MAX, |plugin| plugin.limits.event_bytes);
+        let (mut messages, mut bytes): (Vec<Message>, u64) = (Vec::new(), 0);
         for queued in &session.queue {
+            if bytes >= limit {
+                // The rest comes with the next look.
+                break;
+            }
             // What had been waiting when the turn began keeps its turn.
             if queued.pos < open.since || running.taken.messages.contains(&queued.id) {
                 continue;
             }
             match self.shared.store.message(&self.id, queued.pos) {
-                Ok(Some(message)) => messages.push(message),
+                Ok(Some(message)) => {
+                    bytes += message.text.len() as u64;
+                    messages.push(message);
+                }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::error!(session = %self.id, %error, "a message cannot be read");

@@ -1,0 +1,117 @@
+//! The recovery message: who is owed one, and what it must say. Derived from the fold, never stored.
+
+use super::{Generation, Interruption, Notice, OpenTurn, PastRestart, Session, Untold};
+
+impl Session {
+    /// The recovery message in front of the input of a turn that begins now (the open one anew) in
+    /// the last of `restarts` (oldest first), if the guest is owed one: it has not seen that
+    /// generation, and at the first restart since what it has seen it had work open, or had
+    /// committed a turn within `window_ms` before.
+    pub fn owed_notice(&self, restarts: &[PastRestart], window_ms: u64) -> Option<Notice> {
+        let progress = &self.progress;
+        let (first, last) = unseen(restarts, progress.seen)?;
+        let open = progress.open.as_ref();
+        let interrupted = open.is_some_and(|open| open.begun.runs_in() < last.generation);
+        let mut waiting = self.queue.iter().chain(open.map(|open| &open.queued));
+        let had_work = progress.owed
+            || progress.untold.is_some()
+            || interrupted
+            || waiting.any(|queued| queued.at < first.at);
+        let recent = progress
+            .last_commit
+            .is_some_and(|at| first.at.since(at) <= window_ms);
+        if !had_work && !recent {
+            return None;
+        }
+        let (interruption, unknown_steps) = match &progress.untold {
+            untold if interrupted => {
+                let unknown = untold.as_ref().map(|untold| untold.unknown.clone());
+                (Interruption::Rerun, unknown.unwrap_or_default())
+            }
+            Some(untold) => {
+                let became = match untold.completed {
+                    true => Interruption::Completed,
+                    false => Interruption::Failed,
+                };
+                (became, untold.unknown.clone())
+            }
+            None => (Interruption::None, Vec::new()),
+        };
+        Some(Notice {
+            cause: last.cause,
+            generation: last.generation,
+            interruption,
+            unknown_steps,
+        })
+    }
+
+    /// The recovery message that the open turn finds in its inbox, if it goes on from its journal
+    /// in a generation that it has not been told of.
+    pub fn owed_meanwhile(&self, restarts: &[PastRestart]) -> Option<Notice> {
+        let open = self.progress.open.as_ref()?;
+        let known = self.progress.seen.max(open.known());
+        let (_, last) = unseen(restarts, known)?;
+        Some(Notice {
+            cause: last.cause,
+            generation: last.generation,
+            interruption: Interruption::Resumed,
+            unknown_steps: open.journal.unknown.clone(),
+        })
+    }
+}
+
+/// The first of the restarts behind a generation, and the last.
+fn unseen(restarts: &[PastRestart], known: Generation) -> Option<(PastRestart, PastRestart)> {
+    let first = restarts.iter().find(|r| r.generation > known)?;
+    Some((*first, *restarts.last()?))
+}
+
+impl OpenTurn {
+    /// What the next recovery message must say of it, now that it ends: it went on in a generation
+    /// that its state, if that stands, has not been told of.
+    pub(super) fn untold(&self, completed: bool) -> Option<Untold> {
+        let resumed_in = self.begun.resumed_in?;
+        let unaware = match completed {
+            true => self.known() < resumed_in,
+            false => self.begun.generation < resumed_in,
+        };
+        unaware.then(|| {
+            let mut journal = self.journal.clone();
+            if !completed {
+                // Cancelled in the middle of a step, perhaps.
+                journal.interrupt();
+            }
+            // What a failed turn was told is not known to the state that goes on.
+            let told = match completed {
+                true => Vec::new(),
+                false => journal.told_unknown,
+            };
+            Untold {
+                completed,
+                unknown: [told, journal.unknown].concat(),
+            }
+        })
+    }
+
+    pub(super) fn was_told(&self) -> bool {
+        self.begun.notice.is_some() || self.journal.told.is_some()
+    }
+
+    /// The last generation whose coming its guest has been told of, or began in.
+    fn known(&self) -> Generation {
+        let told = self.begun.notice.as_ref().map(|notice| notice.generation);
+        self.begun
+            .generation
+            .max(told.max(self.journal.told).unwrap_or_default())
+    }
+}
+
+impl Untold {
+    /// Of two turns, the later one's fate, and what nobody knows of either.
+    pub(super) fn and(self, later: Self) -> Self {
+        Self {
+            completed: later.completed,
+            unknown: [self.unknown, later.unknown].concat(),
+        }
+    }
+}
