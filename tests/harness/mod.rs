@@ -25,7 +25,7 @@ pub use daemon::{Boot, Daemon, How};
 pub use event::Event;
 pub use model::{CallState, FakeModel, ModelCall};
 pub use powercut::{Losses, PowerCut};
-pub use process::{children, descendants, kill_all, signal};
+pub use process::{children, descendants, gone, kill_all, signal};
 pub use rustix::process::Signal;
 pub use setup::{Plugin, Setup, abide_binary, guest, tool_server};
 pub use subscriber::Subscriber;

@@ -35,7 +35,7 @@ pub(crate) fn all() -> Vec<i32> {
 }
 
 /// Whether a process has ended, with all of its threads. Its parent may still have to learn of it.
-pub(crate) fn gone(pid: i32) -> bool {
+pub fn gone(pid: i32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     let entry = table().into_iter().find(|entry| entry.pid == pid);
     // A first thread that has ended before the others is shown as a zombie, too.

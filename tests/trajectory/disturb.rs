@@ -1,15 +1,25 @@
 //! What is done to a daemon while its agent works.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use abide_tests::{Daemon, How, Signal, signal, until, until_within};
+use abide_tests::{Daemon, How, Signal, gone, signal, until, until_within};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
 
+use crate::relay::{self, Line, Passed};
+
 /// How long the agent may take from one disturbance to the next.
-const LONGEST_STRETCH: Duration = Duration::from_secs(300);
+const LONGEST_STRETCH: Duration = Duration::from_secs(120);
+/// How long until an agent that still has to call tools calls the next one: their servers start.
+const LONGEST_LULL: Duration = Duration::from_secs(5);
+/// How long a tool server takes to start and to be called first, at most, on an idle machine.
+const LONGEST_START: Duration = Duration::from_millis(600);
+/// How long between two looks into the relays' log.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +32,23 @@ pub(crate) enum What {
     Restart,
 }
 
+/// What it waits for, once the agent has come to its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Moment {
+    /// The model has been asked.
+    Model,
+    /// The next call of a tool has reached its relay.
+    Tool,
+    /// The next one that must not be made again.
+    Once,
+}
+
 /// Something that is done once the agent has come to a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Disturbance {
     /// The step whose model call must have begun.
     pub(crate) step: usize,
+    pub(crate) moment: Moment,
     /// How long after that.
     pub(crate) after: Duration,
     pub(crate) what: What,
@@ -39,8 +61,13 @@ impl Display for Disturbance {
             What::KillSupervisor => "supervisor killed",
             What::Restart => "configuration changed",
         };
+        let moment = match self.moment {
+            Moment::Model => "the model",
+            Moment::Tool => "a tool",
+            Moment::Once => "an effect",
+        };
         let ms = self.after.as_millis();
-        write!(f, "step {:2} + {ms:3} ms: {what}", self.step)
+        write!(f, "step {:2}, {moment:9} + {ms:3} ms: {what}", self.step)
     }
 }
 
@@ -59,39 +86,73 @@ pub(crate) fn plan(
                 n if n % 4 == 3 => What::KillSupervisor,
                 _ => What::KillWorker,
             };
-            let after_ms = match random.random_range(0..3) {
-                // While the model thinks; while the tools run that it asks for; while a tool
-                // server starts, as it does at the first call of each life.
-                0 => random.random_range(0..answer.as_millis() as u64),
-                1 => answer.as_millis() as u64 + random.random_range(0..20),
-                _ => answer.as_millis() as u64 + random.random_range(0..600),
+            let below = |longest: Duration| 0..longest.as_millis() as u64;
+            let (moment, after) = match random.random_range(0..4) {
+                // While the model thinks; at any time, above all while a tool server starts, as
+                // it does at the first call of each life; before, while and after a tool runs.
+                0 => (Moment::Model, below(answer)),
+                1 => (Moment::Model, below(LONGEST_START)),
+                2 => (Moment::Once, below(relay::PAUSE * 5 / 2)),
+                _ => (Moment::Tool, below(relay::PAUSE * 5 / 2)),
             };
             Disturbance {
                 step: random.random_range(0..steps),
-                after: Duration::from_millis(after_ms),
+                moment,
+                after: Duration::from_millis(random.random_range(after)),
                 what,
             }
         })
         .collect();
-    all.sort_by_key(|one| (one.step, one.after));
+    all.sort_by_key(|one| (one.step, one.moment, one.after));
     all
 }
 
+/// Where a disturbance met the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    /// No tool was called.
+    NoCall,
+    /// A call was on its way, or at work.
+    Call,
+    /// A call had happened, and its result was on its way back.
+    Result,
+}
+
 impl Disturbance {
-    /// Waits for its moment, and does it.
-    pub(crate) async fn strike(self, daemon: &mut Daemon, step: &watch::Sender<usize>) {
+    /// Waits for its moment, and does it; what it met. `log` is the relays'.
+    pub(crate) async fn strike(
+        self,
+        daemon: &mut Daemon,
+        step: &watch::Sender<usize>,
+        log: &Path,
+    ) -> Met {
+        let seen = relay::read(log).len();
         let mut reached = step.subscribe();
         let wait = reached.wait_for(|step| *step > self.step);
         tokio::time::timeout(LONGEST_STRETCH, wait)
             .await
             .unwrap_or_else(|_| panic!("the agent does not come to step {}", self.step))
             .expect("the sender is borrowed");
+        if self.moment != Moment::Model {
+            let any = self.moment == Moment::Tool;
+            let awaited = |line: &Line| line.passed == Passed::Came && (any || line.once());
+            let came = |lines: &[Line]| lines.iter().any(awaited);
+            let (before, since) = (relay::read(log).len(), Instant::now());
+            // There may be none left, if others have met all of them.
+            while !came(&relay::read(log)[before..]) && since.elapsed() < LONGEST_LULL {
+                tokio::time::sleep(GLANCE).await;
+            }
+        }
         tokio::time::sleep(self.after).await;
+        let met = met(&relay::read(log)[seen..]);
         match self.what {
             What::KillWorker => daemon.kill_worker().await,
             What::KillSupervisor => {
+                let worker = daemon.worker_pid().await;
                 signal(daemon.supervisor_pid(), Signal::KILL);
                 daemon.ended().await;
+                // Until the kernel has told the worker, its address is in use.
+                until("the worker's end", async || gone(worker).then_some(())).await;
                 daemon.start_again().await;
             }
             What::Restart => {
@@ -105,6 +166,21 @@ impl Disturbance {
                 .await;
             }
         }
+        met
+    }
+}
+
+/// What a disturbance meets now, by what the relays wrote since the one before it.
+fn met(lines: &[Line]) -> Met {
+    let now_ms = relay::now_ms();
+    let last: BTreeMap<_, _> = lines.iter().map(|line| (&line.key, line)).collect();
+    let is = |wanted: fn(&Line, u64) -> bool| last.values().any(|line| wanted(line, now_ms));
+    if is(|line, _| line.passed != Passed::Answered) {
+        Met::Call
+    } else if is(|line, now_ms| now_ms < line.at_ms + relay::PAUSE.as_millis() as u64) {
+        Met::Result
+    } else {
+        Met::NoCall
     }
 }
 

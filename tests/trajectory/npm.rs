@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::relay;
+
 /// What is installed: the results in a transcript are these versions' words.
 const PACKAGES: [&str; 2] = [
     "@modelcontextprotocol/server-filesystem@2026.8.31",
@@ -37,13 +39,20 @@ impl Servers {
         this
     }
 
-    /// Their sections in `abide.toml`.
-    pub(crate) fn sections(&self, folder: &Path) -> Vec<String> {
+    /// Their sections in `abide.toml`, each behind a relay that writes `log`.
+    pub(crate) fn sections(&self, folder: &Path, log: &Path) -> Vec<String> {
+        let relay = std::env::current_exe().expect("a process knows its executable");
+        let pause = relay::PAUSE.as_millis().to_string();
+        let section = |name: &str, server: &Path, argument: &Path| {
+            let command = [relay.as_path(), Path::new(relay::ARGUMENT), log]
+                .into_iter()
+                .chain([Path::new(&pause), Path::new("node"), server, argument]);
+            let command: Vec<_> = command.map(|word| format!("{word:?}")).collect();
+            format!("\n[mcp.{name}]\ncommand = [{}]", command.join(", "))
+        };
         vec![
-            "\n[mcp.files]".to_owned(),
-            format!("command = [\"node\", {:?}, {folder:?}]", self.files),
-            "\n[mcp.everything]".to_owned(),
-            format!("command = [\"node\", {:?}, \"stdio\"]", self.everything),
+            section("files", &self.files, folder),
+            section("everything", &self.everything, Path::new("stdio")),
         ]
     }
 }

@@ -10,13 +10,16 @@ use abide_tests::{Client, Daemon, Event, FakeModel, Setup};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::disturb::{Disturbance, until_at_last};
+use crate::disturb::{Disturbance, Met, until_at_last};
 use crate::npm::Servers;
 use crate::plan::plan;
+use crate::relay::{self, Line};
 use crate::script::follow;
 use crate::transcript::Transcript;
 
 const SESSION: &str = "agent";
+/// The variable that keeps the daemons' folders, to look into.
+const KEEP: &str = "ABIDE_KEEP";
 /// How long the model takes to answer: there must be something to disturb.
 pub(crate) const ANSWER: Duration = Duration::from_millis(40);
 
@@ -30,6 +33,16 @@ pub(crate) struct Outcome {
     /// What it said.
     pub(crate) said: Vec<String>,
     pub(crate) model_calls: usize,
+    /// What the relays in front of the tool servers saw.
+    pub(crate) relayed: Vec<Line>,
+    /// What each disturbance met.
+    pub(crate) met: Vec<Met>,
+    /// How the session's events are not as they must be.
+    pub(crate) wrong_events: Vec<String>,
+    /// The turn, as the daemon tells it.
+    pub(crate) turn: Value,
+    /// What came of running it again offline.
+    pub(crate) replay: Value,
     pub(crate) took: Duration,
     /// The daemon's log.
     pub(crate) log: String,
@@ -37,7 +50,11 @@ pub(crate) struct Outcome {
 
 /// Carries out the plan.
 pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outcome {
-    let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
+    let mut folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
+    if std::env::var_os(KEEP).is_some() {
+        folder.disable_cleanup(true);
+        eprintln!("kept: {}", folder.path().display());
+    }
     let path = folder.path().canonicalize().expect("it is there");
     let files = path.join("files");
     fs::create_dir(&files).expect("the folder is ours");
@@ -64,7 +81,8 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
         let tools = r#"tools = ["files", "everything"]"#;
         plugin.capabilities.push(tools.to_owned());
     }
-    setup.rest.extend(servers.sections(&files));
+    let log = path.join("relayed.jsonl");
+    setup.rest.extend(servers.sections(&files, &log));
 
     let mut daemon = Daemon::start_in(folder, setup).await;
     let client = daemon.client();
@@ -76,9 +94,9 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
     let task = format!("Carry out the plan. [delay={}]", ANSWER.as_millis());
     let posted = client.say(SESSION, &task, Some("task")).await;
     let message = posted.expect("the task is accepted").message;
+    let mut met = Vec::new();
     for disturbance in disturbances {
-        println!("  {disturbance}");
-        disturbance.strike(&mut daemon, &step).await;
+        met.push(disturbance.strike(&mut daemon, &step, &log).await);
     }
     let events = until_at_last("the turn's end", async || ended(&client, &message).await).await;
     let took = started.elapsed();
@@ -96,12 +114,23 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
         .map(|event| event.said().to_owned())
         .collect();
     transcript.said.extend(said.iter().cloned());
+    let wrong_events = wrong(&events, transcript.recoveries);
+    let path = |what| format!("/v1/sessions/{SESSION}/{what}");
+    let turn = client.get(&path("turn")).await;
+    let turn = turn.map_or(Value::Null, |reply| reply.body);
+    let replay = client.post(&path("replay"), &json!({})).await;
+    let replay = replay.map_or(Value::Null, |reply| reply.body);
     Outcome {
         files: tree(&files),
         transcript,
         status: end.and_then(|end| end.status.clone()).unwrap_or_default(),
         said,
         model_calls: calls.len(),
+        relayed: relay::read(&log),
+        met,
+        wrong_events,
+        turn,
+        replay,
         took,
         log: daemon.log(),
     }
@@ -125,6 +154,30 @@ async fn ended(client: &Client, message: &str) -> Option<Vec<Event>> {
     }
     let over = events.iter().any(|event| event.ends(message));
     over.then_some(events)
+}
+
+/// What is wrong with a session's events, whose agent was told so often of a restart.
+fn wrong(events: &[Event], told: usize) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let cursors = events.iter().map(|event| event.cursor);
+    if !cursors.eq(1..=events.len() as u64) {
+        wrong.push("the events' cursors have gaps".to_owned());
+    }
+    let notices = events.iter().filter(|event| event.kind == "notice").count();
+    for (what, found, expected) in [
+        ("turns started", count(events, "started"), 1),
+        ("turns completed", count(events, "completed"), 1),
+        ("recovery messages in the events", notices, told),
+    ] {
+        if found != expected {
+            wrong.push(format!("{what}: {found} instead of {expected}"));
+        }
+    }
+    wrong
+}
+
+fn count(events: &[Event], status: &str) -> usize {
+    events.iter().filter(|event| event.is_turn(status)).count()
 }
 
 /// All that is below a folder.

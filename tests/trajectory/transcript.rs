@@ -31,7 +31,7 @@ pub(crate) struct Transcript {
     pub(crate) recoveries: usize,
     /// How many results were unknown, those of checks excepted.
     pub(crate) unknown: usize,
-    /// How many of those calls were made again.
+    /// How many of those calls were made again: they had been found not to have happened.
     pub(crate) repeated: usize,
     /// What cannot be explained.
     pub(crate) wrong: Vec<String>,
@@ -112,6 +112,11 @@ impl Transcript {
                 .wrong
                 .push(format!("{id} was not to be repeated: {before:?}")),
         }
+    }
+
+    /// How many calls with an unknown outcome were found to have happened.
+    pub(crate) fn found_done(&self) -> usize {
+        self.unknown - self.repeated
     }
 
     /// How it differs from that of a run in which nothing happened.
