@@ -119,20 +119,19 @@ pub(crate) enum Met {
 }
 
 impl Disturbance {
-    /// Waits for its moment, and does it; what it met. `log` is the relays'.
-    pub(crate) async fn strike(
-        self,
-        daemon: &mut Daemon,
-        step: &watch::Sender<usize>,
-        log: &Path,
-    ) -> Met {
-        let seen = relay::read(log).len();
+    /// Waits until the agent has come to its step.
+    pub(crate) async fn until_due(self, step: &watch::Sender<usize>) {
         let mut reached = step.subscribe();
         let wait = reached.wait_for(|step| *step > self.step);
         tokio::time::timeout(LONGEST_STRETCH, wait)
             .await
             .unwrap_or_else(|_| panic!("the agent does not come to step {}", self.step))
             .expect("the sender is borrowed");
+    }
+
+    /// Waits for its moment in that step, and does it; what it met. Of the relays' log, as many
+    /// lines as `seen` are older than the disturbance before it.
+    pub(crate) async fn strike(self, daemon: &mut Daemon, log: &Path, seen: usize) -> Met {
         if self.moment != Moment::Model {
             let any = self.moment == Moment::Tool;
             let awaited = |line: &Line| line.passed == Passed::Came && (any || line.once());

@@ -95,10 +95,19 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
     let posted = client.say(SESSION, &task, Some("task")).await;
     let message = posted.expect("the task is accepted").message;
     let mut met = Vec::new();
+    let end =
+        async || until_at_last("the turn's end", async || ended(&client, &message).await).await;
     for disturbance in disturbances {
-        met.push(disturbance.strike(&mut daemon, &step, &log).await);
+        let seen = relay::read(&log).len();
+        tokio::select! {
+            biased;
+            () = disturbance.until_due(&step) => {}
+            // It has given up: nothing is left to disturb.
+            _ = end() => break,
+        }
+        met.push(disturbance.strike(&mut daemon, &log, seen).await);
     }
-    let events = until_at_last("the turn's end", async || ended(&client, &message).await).await;
+    let events = end().await;
     let took = started.elapsed();
 
     let calls = model.calls();
