@@ -190,6 +190,32 @@ fn a_daemon_that_repeats_or_forgets_is_found_out() {
     assert!(differ(&troubled));
 }
 
+/// A recovery message tells of what became unknown since the one before it, and of nothing else.
+#[test]
+fn an_unknown_outcome_is_told_once() {
+    let plan = plan();
+    let (_, expected) = undisturbed(&plan);
+    let fate = |id: &str| match id {
+        "s05_0" => Fate::Unknown { happened: true },
+        _ => Fate::Done,
+    };
+    let Ending { mut messages, .. } = run(&plan, fate, || false);
+    let told = json!({
+        "role": "system",
+        "content": "[system] The daemon restarted after a crash. Nobody knows whether these steps \
+                    took effect: tools.call files__edit_file.",
+    });
+    let unknown = messages.iter().position(|m| m["content"] == UNKNOWN);
+    messages.insert(unknown.expect("one is") + 1, told.clone());
+    let differences = |messages: &[Value]| {
+        let transcript = Transcript::read(messages, "/nowhere");
+        transcript.differences(&expected)
+    };
+    assert_eq!(differences(&messages), [""; 0]);
+    messages.insert(messages.len() - 1, told);
+    assert_eq!(differences(&messages).len(), 1);
+}
+
 /// What streams from the fake model is what the script says, in OpenAI's words.
 #[tokio::test]
 async fn the_model_streams_what_the_script_says() {

@@ -11,6 +11,9 @@ use crate::script::Verdict;
 /// What a tool server leaves that was killed while it replaced a file.
 pub(crate) const LEFTOVER: &str = ".tmp";
 
+/// What a recovery message says of steps with an unknown outcome.
+const NOBODY_KNOWS: &str = "Nobody knows whether these steps took effect";
+
 /// A call of the plan, with all attempts at it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Deed {
@@ -29,6 +32,9 @@ pub(crate) struct Transcript {
     pub(crate) deeds: BTreeMap<String, Deed>,
     /// How many recovery messages stood in it.
     pub(crate) recoveries: usize,
+    /// How many of them said of steps that nobody knows what became of them, where the agent had
+    /// been told before, and nothing has become unknown since.
+    pub(crate) stale: usize,
     /// How many results were unknown, those of checks excepted.
     pub(crate) unknown: usize,
     /// How many of those calls were made again: they had been found not to have happened.
@@ -43,9 +49,12 @@ impl Transcript {
     pub(crate) fn read(messages: &[Value], folder: &str) -> Self {
         let mut this = Self::default();
         let mut open: Vec<(String, (String, Value))> = Vec::new();
+        // Whether an outcome was unknown since the last recovery message.
+        let mut news = false;
         for message in messages {
             let text = message_text(message).replace(folder, "FOLDER");
             if let Some(id) = message["tool_call_id"].as_str() {
+                news |= Verdict::of(&text) == Verdict::Unknown;
                 match open.first() {
                     Some((expected, _)) if expected == id => {
                         let (id, call) = open.remove(0);
@@ -72,6 +81,8 @@ impl Transcript {
             let role = message["role"].as_str().unwrap_or("?");
             if role == "system" && text.starts_with("[system] The daemon restarted") {
                 this.recoveries += 1;
+                this.stale += usize::from(text.contains(NOBODY_KNOWS) && !news);
+                news = false;
                 continue;
             }
             // Whoever only finds out or tries again has said so at the first attempt.
@@ -122,6 +133,13 @@ impl Transcript {
     /// How it differs from that of a run in which nothing happened.
     pub(crate) fn differences(&self, undisturbed: &Self) -> Vec<String> {
         let mut wrong = self.wrong.clone();
+        if self.stale > 0 {
+            let (stale, all) = (self.stale, self.recoveries);
+            wrong.push(format!(
+                "{stale} of {all} recovery messages tell again of unknown outcomes that an \
+                 earlier one told of"
+            ));
+        }
         if self.said != undisturbed.said {
             wrong.push(format!(
                 "what was said differs: {:?} instead of {:?}",
