@@ -37,6 +37,9 @@ pub(crate) struct Outcome {
     pub(crate) relayed: Vec<Line>,
     /// What each disturbance met.
     pub(crate) met: Vec<Met>,
+    /// Generations that a changed configuration began. A kill in the middle of a change may leave
+    /// it to the daemon's next start, or refused.
+    pub(crate) changes: usize,
     /// How the session's events are not as they must be.
     pub(crate) wrong_events: Vec<String>,
     /// The turn, as the daemon tells it.
@@ -124,6 +127,14 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
         .collect();
     transcript.said.extend(said.iter().cloned());
     let wrong_events = wrong(&events, transcript.recoveries);
+    let restarts = client.get("/v1/daemon/restarts?limit=100").await;
+    let restarts = restarts.map_or(Value::Null, |reply| reply.body);
+    let restarts = restarts["items"].as_array().cloned().unwrap_or_default();
+    let served = |record: &&Value| {
+        let status = record["status"].as_str().unwrap_or_default();
+        record["cause"] == "config" && ["completed", "probation"].contains(&status)
+    };
+    let changes = restarts.iter().filter(served).count();
     let path = |what| format!("/v1/sessions/{SESSION}/{what}");
     let turn = client.get(&path("turn")).await;
     let turn = turn.map_or(Value::Null, |reply| reply.body);
@@ -137,6 +148,7 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
         model_calls: calls.len(),
         relayed: relay::read(&log),
         met,
+        changes,
         wrong_events,
         turn,
         replay,

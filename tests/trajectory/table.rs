@@ -5,11 +5,12 @@ use crate::relay::Passed;
 use crate::run::Outcome;
 
 /// What the columns are.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "seconds",
     "in call",
     "in result",
     "elsewhere",
+    "configs",
     "recoveries",
     "unknown",
     "found done",
@@ -25,7 +26,7 @@ pub(crate) fn head() -> String {
     let names = COLUMNS.map(|name| format!("{name:>width$}", width = name.len()));
     let (struck, outcomes, calls) = ("disturbed", "outcomes", "calls made");
     format!(
-        "{:14} {:>7}  {struck:-^29}  {:>10}  {outcomes:-^29}  {calls:-^33}\n{:14} {}",
+        "{:14} {:>7}  {struck:-^38}  {:>10}  {outcomes:-^29}  {calls:-^33}\n{:14} {}",
         "",
         "",
         "",
@@ -46,6 +47,7 @@ pub(crate) fn row(name: &str, outcome: &Outcome, wrong: &[String]) -> String {
         met(Met::Call),
         met(Met::Result),
         met(Met::NoCall),
+        outcome.changes,
         transcript.recoveries,
         transcript.unknown,
         transcript.found_done(),
