@@ -8,7 +8,7 @@ PLUGINS := echo assistant
 COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo trajectory test chaos lint
+.PHONY: help setup build demo trajectory measure test chaos lint
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ demo: build ## Restart a daemon under twenty live sessions, and watch
 
 trajectory: build ## Kill and restart a daemon under an agent with real tools (needs Node.js)
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-trajectory
+
+measure: build ## Measure 10,000 turns in flight, and what the journal costs (some minutes)
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure journal
 
 test: build ## Run all tests
 	$(CARGO) test --locked --release --workspace --doc

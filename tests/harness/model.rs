@@ -136,6 +136,13 @@ impl FakeModel {
         about.cloned().collect()
     }
 
+    /// How many calls about this text are in that state. Copies none of them.
+    pub fn count(&self, text: &str, state: CallState) -> usize {
+        let calls = self.shared.calls();
+        let of_state = calls.iter().filter(|call| call.state == state);
+        of_state.filter(|call| call.last().contains(text)).count()
+    }
+
     /// Waits until as many calls about this text are in that state.
     pub async fn wait_for(&self, text: &str, state: CallState, count: usize) -> Vec<ModelCall> {
         until(

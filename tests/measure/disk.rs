@@ -1,0 +1,84 @@
+//! What a sync costs here, and how many the daemon makes.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const SOURCE: &str = include_str!("syncs.c");
+/// Syncs of which the median is taken.
+const TRIES: usize = 500;
+/// What is written before each: about a turn's records.
+const APPENDED_BYTES: usize = 512;
+
+/// The middle time that a sync of a growing file takes.
+pub(crate) fn sync_cost() -> Duration {
+    let mut file = tempfile::tempfile().expect("the machine has a folder for temporary files");
+    let mut times: Vec<_> = (0..TRIES)
+        .map(|_| {
+            let began = Instant::now();
+            file.write_all(&[7; APPENDED_BYTES])
+                .and_then(|()| file.sync_data())
+                .expect("the disk takes it");
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[TRIES / 2]
+}
+
+/// Counts a daemon's syncs by a preloaded library, which costs nothing that could be measured.
+pub(crate) struct Syncs {
+    folder: TempDir,
+}
+
+impl Syncs {
+    /// Builds the library.
+    pub(crate) fn new() -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let syncs = Self { folder };
+        fs::write(syncs.count_path(), [0; 8]).map_err(|error| error.to_string())?;
+        let mut compiler = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-x", "c", "-", "-o"])
+            .arg(syncs.library_path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("syncs are counted with a C compiler, as `cc`: {error}"))?;
+        let given = compiler.stdin.take().map(|mut source| {
+            source
+                .write_all(SOURCE.as_bytes())
+                .map_err(|error| error.to_string())
+        });
+        let status = compiler.wait().map_err(|error| error.to_string())?;
+        match (status.success(), given) {
+            (true, Some(Ok(()))) => Ok(syncs),
+            (_, given) => Err(format!("cc: {status}, {given:?}")),
+        }
+    }
+
+    fn count_path(&self) -> PathBuf {
+        self.folder.path().join("count")
+    }
+
+    fn library_path(&self) -> PathBuf {
+        self.folder.path().join("syncs.so")
+    }
+
+    /// The environment of a daemon whose syncs are counted.
+    pub(crate) fn env(&self) -> Vec<(String, String)> {
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        vec![
+            ("LD_PRELOAD".to_owned(), text(self.library_path())),
+            ("ABIDE_MEASURE_SYNCS".to_owned(), text(self.count_path())),
+        ]
+    }
+
+    /// How many there were so far.
+    pub(crate) fn count(&self) -> u64 {
+        let bytes = fs::read(self.count_path()).unwrap_or_default();
+        bytes.try_into().map_or(0, u64::from_ne_bytes)
+    }
+}

@@ -1,0 +1,43 @@
+//! What is printed.
+
+use std::time::Duration;
+
+/// One line of a table: what, and how much.
+pub(crate) fn line(what: &str, value: impl AsRef<str>) {
+    println!("  {what:<52} {}", value.as_ref());
+}
+
+/// A chapter.
+pub(crate) fn chapter(title: &str) {
+    println!("\n{title}");
+}
+
+/// What else the machine does, for it takes part in every figure.
+pub(crate) fn load() {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<_> = load.split_whitespace().take(3).collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    line(
+        "cores; load averages",
+        format!("{cores}; {}", load.join(", ")),
+    );
+}
+
+/// A duration, in milliseconds below ten seconds.
+pub(crate) fn time(time: Duration) -> String {
+    match time.as_secs() {
+        0..10 => format!("{} ms", time.as_millis()),
+        _ => format!("{:.1} s", time.as_secs_f64()),
+    }
+}
+
+/// Bytes as MiB.
+pub(crate) fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// The middle one of some figures.
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
