@@ -79,6 +79,25 @@ async fn ten_restarts_without_traffic_make_one_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn restarts_alone_cost_no_model_call() {
+    let model = FakeModel::start().await;
+    let mut daemon = Daemon::start(Setup::default().assistant(&model)).await;
+    let client = daemon.client();
+    client.open("s", "assistant").await;
+    client.chat("s", "one").await;
+    for _ in 0..3 {
+        daemon.restart_by_edit().await;
+    }
+    assert_eq!(model.calls().len(), 1, "nobody said anything");
+    client.chat("s", "two").await;
+    let [_, second] = &model.calls()[..] else {
+        panic!("one call for each message: {:?}", model.calls());
+    };
+    let notices = second.messages.iter().filter(|line| line.contains(NOTICE));
+    assert_eq!(notices.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_turn_gives_the_message_back() {
     let model = FakeModel::start().await;
     let mut daemon = Daemon::start(Setup::default().assistant(&model)).await;

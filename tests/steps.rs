@@ -179,6 +179,11 @@ async fn what_was_done_before_a_death_is_not_done_again() {
             (&json!(true), &json!(deaths + 1))
         );
     }
+    let replayed = stage.client.post("/v1/sessions/s/replay", &json!({})).await;
+    let replayed = replayed.expect("an answer").expect(200);
+    assert_eq!(replayed["verdict"], "deterministic", "{replayed}");
+    let text = replayed["text"].as_str().unwrap_or_default();
+    assert!(text.contains("under way is step 2"), "{text}");
     let steering = stage
         .send("steering", json!([{"act": "say", "text": "steered"}]))
         .await;

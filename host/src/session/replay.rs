@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 use crate::domain::{
     BadSnapshot, Begun, Call, Digest, Divergence, Identity, Journal, LogPos, Message, Next,
     Progress, Record, Recorded, Replay, SessionId, Snapshot, SnapshotRef, StepRequest,
-    unknown_outcome,
 };
 use crate::engine::{
     Component, Context, Engine, GuestFailure, Job, LoadError, Product, StepAnswer, StepCall,
@@ -85,8 +84,8 @@ pub(super) enum Unreplayable {
 pub(super) enum Replayed {
     /// It ended.
     Ended(Box<Result<Product, GuestFailure>>),
-    /// It asked for a step that the journal does not know, or whose effect would have to be caused
-    /// again: here it would go live.
+    /// It asked for a step that the journal does not know, or has no result of: here it would go
+    /// live.
     Reached { step: u32, call: Call },
     /// It did something else than before.
     Diverged(Box<Divergence>),
@@ -179,7 +178,7 @@ impl Offline {
                     let StepCall { step, call, .. } = asked;
                     return Replayed::Reached { step, call };
                 }
-                Next::Recorded(parts) => match recorded(&asked.call, &asked.request, parts) {
+                Next::Recorded(parts) => match recorded(&asked.request, parts) {
                     Some(answer) => drop(asked.reply.send(answer)),
                     None => {
                         let StepCall { step, call, .. } = asked;
@@ -191,12 +190,12 @@ impl Offline {
     }
 }
 
-/// What the journal answers; none if something would have to be done again.
-fn recorded(call: &Call, request: &StepRequest, parts: Vec<Recorded>) -> Option<StepAnswer> {
+/// What the journal answers; none if it has no result of some part: what is under way now, or what
+/// an interruption has left open and the next attempt has not settled yet.
+fn recorded(request: &StepRequest, parts: Vec<Recorded>) -> Option<StepAnswer> {
     let outcomes = parts.into_iter().map(|part| match part {
         Recorded::Done(done) => Some((done.result, done.took_ms)),
-        Recorded::Unknown(effect) => Some((Err(unknown_outcome(&call.what(&effect))), 0)),
-        Recorded::Again(_) => None,
+        Recorded::Unknown(_) | Recorded::Again(_) => None,
     });
     Some(answer(request, outcomes.collect::<Option<Vec<_>>>()?))
 }

@@ -31,7 +31,7 @@ fn done(turn: u64, step: u32, part: u32, result: Result<StepResult, StepError>) 
         turn,
         step,
         part,
-        tool: Some("t".into()),
+        tool: (!matches!(result, Ok(StepResult::Receive(_)))).then(|| "t".into()),
         result,
         took_ms: 5,
         at: UnixMillis(2),
@@ -66,6 +66,16 @@ impl Driven {
         if is_done {
             self.add(done(turn, step, 0, ok("A")));
         }
+    }
+
+    /// The turn looks into its inbox, and finds this.
+    fn tell(&mut self, turn: u64, step: u32, notice: Notice) {
+        self.add(planned(turn, step, "", vec![Effect::Local]));
+        let received = FromInbox {
+            notice: Some(notice),
+            messages: Vec::new(),
+        };
+        self.add(done(turn, step, 0, Ok(StepResult::Receive(received))));
     }
 
     fn owed(&self) -> Option<Notice> {
@@ -217,20 +227,7 @@ fn a_turn_that_finds_the_notice_in_its_inbox_has_nobody_else_told() {
     driven.restart(Cause::Config);
     driven.begin().expect("it is open");
     let notice = driven.owed().expect("owed");
-    let received = FromInbox {
-        notice: Some(notice.clone()),
-        messages: Vec::new(),
-    };
-    driven.add(planned(1, 2, "", vec![Effect::Local]));
-    driven.add(Record::Done(Done {
-        turn: 1,
-        step: 2,
-        part: 0,
-        tool: None,
-        result: Ok(StepResult::Receive(received)),
-        took_ms: 0,
-        at: UnixMillis(3),
-    }));
+    driven.tell(1, 2, notice.clone());
     assert_eq!(driven.owed(), None, "it has been told");
     driven.restart(Cause::Operator);
     driven.begin().expect("it is open");
@@ -303,20 +300,7 @@ fn a_failed_turn_that_was_told_has_the_next_one_told() {
     driven.restart(Cause::Crash);
     driven.begin().expect("it is open");
     let notice = driven.owed().expect("owed");
-    let received = FromInbox {
-        notice: Some(notice),
-        messages: Vec::new(),
-    };
-    driven.add(planned(1, 2, "", vec![Effect::Local]));
-    driven.add(Record::Done(Done {
-        turn: 1,
-        step: 2,
-        part: 0,
-        tool: None,
-        result: Ok(StepResult::Receive(received)),
-        took_ms: 0,
-        at: UnixMillis(3),
-    }));
+    driven.tell(1, 2, notice);
     driven.fail();
     let notice = driven.answer_one().expect("what was told is undone");
     assert_eq!(notice.interruption, Interruption::Failed);
