@@ -112,6 +112,34 @@ async fn a_guest_that_is_not_deterministic_diverges() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_lowered_in_the_middle_of_a_turn_does_not_disturb_it() {
+    let mut stage = Stage::start(|setup| setup.grace("100ms")).await;
+    let long = "x".repeat(2000);
+    let script = json!([
+        {"act": "call", "tool": "record", "token": "a"},
+        {"act": "say", "text": long},
+        {"act": "llm", "text": "wait [hold=m]"},
+    ]);
+    let message = stage.send("m", script).await;
+    stage.model.wait_for("wait", CallState::Running, 1).await;
+    let old = stage.daemon.generation().await;
+    stage.daemon.edit(How::Rename, |setup| {
+        setup.plugins[1].limits.push("event = \"1KiB\"".into());
+    });
+    stage.daemon.after_generation(old).await;
+    stage.model.release("m");
+    let events = stage.end_of(&message).await;
+    assert_eq!(acts(&events), ["call a ok", "say  ok", "llm  ok"]);
+    assert_eq!(stage.executions("a").len(), 1);
+    let next = stage
+        .perform("next", json!([{"act": "say", "text": long}]))
+        .await;
+    let failed = next.iter().find(|event| event.is_turn("failed"));
+    let reason = failed.and_then(|event| event.reason.clone());
+    assert!(reason.is_some_and(|reason| reason.contains("limits.event")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_timer_that_came_due_while_nobody_ran_is_delivered_once_and_says_how_late() {
     let mut stage = Stage::start(|setup| setup).await;
     let script = json!({"id": "later", "acts": [{"act": "say", "text": "late"}]});

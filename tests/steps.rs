@@ -58,8 +58,9 @@ async fn steps_are_told_and_run_once() {
             "t__record done",
         ]
     );
-    for (token, key) in [("a", "s/1/1/0"), ("b", "s/1/2/0"), ("c", "s/1/2/1")] {
-        assert_eq!(stage.executions(token), [key]);
+    for (token, place) in [("a", "s/1/1/0/"), ("b", "s/1/2/0/"), ("c", "s/1/2/1/")] {
+        let keys = stage.executions(token);
+        assert!(keys.len() == 1 && keys[0].starts_with(place), "{keys:?}");
     }
 
     // Looked at, and run again without a trace.

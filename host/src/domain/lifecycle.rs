@@ -71,6 +71,8 @@ pub struct BeginWith<'a> {
     pub seed: u64,
     /// The plugin's component now.
     pub component: Digest,
+    /// The plugin's limits now.
+    pub limits: &'a Limits,
     /// The worker's generation.
     pub generation: Generation,
     /// All restarts that matter, oldest first.
@@ -171,6 +173,7 @@ impl Session {
             now: with.now,
             seed: with.seed,
             component,
+            limits: Some(with.limits.seen_by_guest()),
             generation: with.generation,
             resumed_in: None,
         };

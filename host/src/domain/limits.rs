@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// What the sessions of one plugin may use. Sizes in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -49,6 +51,52 @@ impl Default for Limits {
             log_lines: 200,
             steps: 1000,
             journal_bytes: 16 << 20,
+        }
+    }
+}
+
+/// The limits that a guest can tell: what it may do is refused to it with a typed error beyond them.
+/// They stand in the log with each turn's beginning, for a turn that goes on must be refused what
+/// it was refused before, and nothing else, whatever the operator has set since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestLimits {
+    /// See [`Limits::events`].
+    pub events: u32,
+    /// See [`Limits::event_bytes`].
+    pub event_bytes: u64,
+    /// See [`Limits::timers`].
+    pub timers: u32,
+    /// See [`Limits::steps`].
+    pub steps: u32,
+}
+
+impl Limits {
+    /// Those that a guest can tell.
+    pub fn seen_by_guest(&self) -> GuestLimits {
+        GuestLimits {
+            events: self.events,
+            event_bytes: self.event_bytes,
+            timers: self.timers,
+            steps: self.steps,
+        }
+    }
+
+    /// The same, but for those that a guest can tell.
+    #[must_use]
+    pub fn with(self, seen: Option<GuestLimits>) -> Self {
+        let Some(seen) = seen else { return self };
+        let GuestLimits {
+            events,
+            event_bytes,
+            timers,
+            steps,
+        } = seen;
+        Self {
+            events,
+            event_bytes,
+            timers,
+            steps,
+            ..self
         }
     }
 }

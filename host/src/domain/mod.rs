@@ -44,7 +44,7 @@ pub use journal::{
     Divergence, Journal, Next, Pending, Progressed, Recorded, Replay, Step, unknown_outcome,
 };
 pub use lifecycle::{BeginWith, DEATHS_MAX, Death, SessionState};
-pub use limits::{Limits, Retention};
+pub use limits::{GuestLimits, Limits, Retention};
 pub use message::{Cause, Interruption, Message, Notice, Role};
 pub use records::{
     Begun, Closed, Created, DeadLetter, Discarded, Done, Ended, Failure, FailureCode, Fault,

@@ -22,7 +22,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Call, Digest, Effect, Generation, Message, MessageId, Notice, StepError, StepResult, UnixMillis,
+    Call, Digest, Effect, Generation, GuestLimits, Message, MessageId, Notice, StepError,
+    StepResult, UnixMillis,
 };
 
 /// One atomic entry of a session's log.
@@ -117,6 +118,9 @@ pub struct Begun {
     pub seed: u64,
     /// The component that runs it.
     pub component: Digest,
+    /// The limits that its guest can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<GuestLimits>,
     /// The generation whose coming the guest knows of: the one that began this attempt, or the
     /// attempt that this one resumes.
     pub generation: Generation,

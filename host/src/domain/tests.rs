@@ -78,6 +78,7 @@ impl Driven {
             now: UnixMillis(self.now),
             seed: 7,
             component: component(),
+            limits: &self.limits,
             generation: Generation(self.generation),
             restarts: &self.restarts,
             notice_window_ms: WINDOW_MS,

@@ -137,7 +137,7 @@ impl Offline {
                 plugin: identity.plugin.clone(),
                 args: identity.args.clone(),
             },
-            limits: plugin.limits.clone(),
+            limits: plugin.limits.clone().with(begun.limits),
             grants: plugin.grants.clone(),
             timers: subject.timers.clone(),
             now: begun.now,

@@ -9,8 +9,9 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::{
-    Begun, Call, Capabilities, Delta, Done, Effect, Failure, FromInbox, Limits, Planned, Record,
-    Recorded, SessionId, StepError, StepRequest, StepResult, ToolCall, UnixMillis, unknown_outcome,
+    Begun, Call, Capabilities, Delta, Digest, Done, Effect, Failure, FromInbox, Limits, Planned,
+    Record, Recorded, SessionId, StepError, StepRequest, StepResult, ToolCall, UnixMillis,
+    unknown_outcome,
 };
 use crate::engine::StepAnswer;
 use crate::fault;
@@ -293,8 +294,11 @@ impl Steps<'_> {
         let Some(call) = call else {
             return Err(StepError::Invalid("there is nothing to call".into()));
         };
-        // The same whenever this call is made: tools may know a repetition by it.
-        let key = format!("{}/{}/{step}/{part}", self.id, self.begun.turn);
+        // The same whenever this call is made: tools may know a repetition by it. With the call
+        // itself in it, for a turn that runs anew may make another one in the same place.
+        let asked = format!("{}\0{}", call.name, call.arguments);
+        let asked = Digest::of(asked.as_bytes()).short();
+        let key = format!("{}/{}/{step}/{part}/{asked}", self.id, self.begun.turn);
         let answer = self
             .shared
             .tools

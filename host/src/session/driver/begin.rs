@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::domain::{
-    BeginWith, Begun, Death, Failure, FailureCode, Fault, FaultCode, Journal, Message, MessageId,
-    Record, Replay, Snapshot,
+    BeginWith, Begun, Death, Failure, FailureCode, Fault, FaultCode, Journal, Limits, Message,
+    MessageId, Record, Replay, Snapshot,
 };
 use crate::engine::{Component, Context, GuestFailure, Job, Product};
 
@@ -198,6 +198,7 @@ impl Driver {
             component: plugin.map_or(session.progress.snapshot.component, |p| {
                 p.component.digest()
             }),
+            limits: plugin.map_or(&Limits::default(), |plugin| &plugin.limits),
             generation: settings.generation,
             restarts: &settings.restarts,
             notice_window_ms: settings.notice_window.as_millis() as u64,
@@ -284,7 +285,7 @@ impl Driver {
                     .map(|identity| identity.args.clone())
                     .unwrap_or_default(),
             },
-            limits: ground.plugin.limits.clone(),
+            limits: ground.plugin.limits.clone().with(begun.limits),
             grants: ground.plugin.grants.clone(),
             timers: self.session.as_ref().map_or_else(Vec::new, |session| {
                 match &session.progress.open {
@@ -351,6 +352,7 @@ impl Driver {
                     Some(plugin) => plugin.component.digest(),
                     None => session.progress.snapshot.component,
                 },
+                limits: None,
                 generation: self.shared.settings.generation,
                 resumed_in: None,
             };

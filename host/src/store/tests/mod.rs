@@ -166,6 +166,7 @@ impl Owner {
             now,
             seed: 7,
             component: Digest::of(b"c"),
+            limits: &Limits::default(),
             generation: Generation(1),
             restarts: &[],
             notice_window_ms: 0,

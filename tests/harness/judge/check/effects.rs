@@ -130,13 +130,24 @@ impl Calls {
     }
 }
 
-/// All executions of a call carry one key, and no other call's do.
+/// A key without the step and the part in it.
+fn placeless(key: &str) -> (&str, &str) {
+    let mut parts = key.rsplitn(4, '/');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(call), Some(_), Some(_), Some(turn)) => (turn, call),
+        _ => (key, ""),
+    }
+}
+
+/// All executions of a call carry one key, and no other call's do. A turn that runs anew, for
+/// nothing that binds it was done, may find more in its inbox, and so come to a call in a later
+/// step than before.
 fn keys(facts: &Facts, verdict: &mut Verdict) {
-    let mut keys_of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut keys_of: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
     let mut tokens_of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for execution in &facts.executions {
         let (token, key) = (execution.token.as_str(), execution.key.as_str());
-        keys_of.entry(token).or_default().insert(key);
+        keys_of.entry(token).or_default().insert(placeless(key));
         tokens_of.entry(key).or_default().insert(token);
         if key.is_empty() {
             verdict.wrong(Kind::Keys, format!("{token} was executed without a key"));
