@@ -131,7 +131,7 @@ async fn what_can_be_repeated_is_repeated_under_its_key() {
     let stage = Stage::start(|setup| setup).await;
     let script = json!([
         {"act": "call", "tool": "record", "token": "first"},
-        {"act": "call", "tool": "note", "token": "again", "sleep_after_ms": 300},
+        {"act": "call", "tool": "note", "token": "again", "sleep_after_ms": 1500},
     ]);
     let message = stage.send("m", script).await;
     stage.executed("again").await;
@@ -237,7 +237,7 @@ async fn what_was_done_before_a_death_is_not_done_again() {
 async fn a_drain_waits_for_the_step_in_flight_and_freezes_the_turn_before_the_next() {
     let mut stage = Stage::start(|setup| setup.grace("30s")).await;
     let script = json!([
-        {"act": "call", "tool": "record", "token": "in flight", "sleep_ms": 1500},
+        {"act": "call", "tool": "record", "token": "in flight", "sleep_ms": 4000},
         {"act": "call", "tool": "record", "token": "next"},
     ]);
     let message = stage.send("m", script).await;
