@@ -138,15 +138,6 @@ impl Scribe {
     }
 }
 
-fn call(tool: Tool, token: &str) -> Call {
-    Call {
-        tool,
-        token: token.to_owned(),
-        sleep_ms: None,
-        sleep_after_ms: None,
-    }
-}
-
 /// A run of one session over one restart, in which all went well.
 pub(super) fn clean() -> Facts {
     let timed = Script {
@@ -158,9 +149,12 @@ pub(super) fn clean() -> Facts {
     let first = Script {
         id: "m1".to_owned(),
         acts: vec![
-            Act::Call(call(Tool::Record, "m1-0")),
+            Act::Call(Call::new(Tool::Record, "m1-0")),
             Act::CallAll {
-                calls: vec![call(Tool::Record, "m1-1-0"), call(Tool::Note, "m1-1-1")],
+                calls: vec![
+                    Call::new(Tool::Record, "m1-1-0"),
+                    Call::new(Tool::Note, "m1-1-1"),
+                ],
             },
             Act::Llm {
                 text: "what?".to_owned(),

@@ -88,28 +88,22 @@ pub(crate) async fn run(means: &Means, jobs: usize) -> Result<bool, String> {
     Ok(well)
 }
 
-fn call(tool: Tool, token: &str) -> Call {
-    Call {
-        tool,
-        token: token.to_owned(),
-        sleep_ms: None,
-        sleep_after_ms: None,
-    }
-}
-
 /// The turn: a step of each kind, and all that is buffered.
 fn script(means: &Means) -> Script {
     let mut acts = Vec::new();
     if means.tools.is_some() {
-        acts.push(Act::Call(call(Tool::Record, TOKENS[0])));
-        acts.push(Act::Call(call(Tool::Note, TOKENS[1])));
+        acts.push(Act::Call(Call::new(Tool::Record, TOKENS[0])));
+        acts.push(Act::Call(Call::new(Tool::Note, TOKENS[1])));
     }
     acts.push(Act::Llm {
         text: "what now?".to_owned(),
     });
     if means.tools.is_some() {
         acts.push(Act::CallAll {
-            calls: vec![call(Tool::Record, TOKENS[2]), call(Tool::Note, TOKENS[3])],
+            calls: vec![
+                Call::new(Tool::Record, TOKENS[2]),
+                Call::new(Tool::Note, TOKENS[3]),
+            ],
         });
     }
     acts.push(Act::Timer {

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::steps::shorten;
 use super::{
-    Begun, Digest, Done, Journal, MessageId, Step, StepError, StepResult, ToolContent, UnixMillis,
+    Begun, Digest, Done, Journal, MessageId, Step, StepError, StepResult, ToolContent, ToolStatus,
+    UnixMillis,
 };
 
 /// The longest result shown of a step, in bytes.
@@ -114,11 +116,14 @@ impl StepReport {
                 .map(|(effect, done)| PartReport {
                     name: effect.name().to_owned(),
                     repeatable: effect.repeatable(),
-                    status: done.as_ref().map_or(PartStatus::Begun, status),
+                    status: done
+                        .as_ref()
+                        .map_or(ToolStatus::Started, Done::status)
+                        .into(),
                     // What nobody knows of took nobody knows how long.
                     took_ms: done
                         .as_ref()
-                        .filter(|done| status(done) != PartStatus::Unknown)
+                        .filter(|done| done.status() != ToolStatus::Unknown)
                         .map(|done| done.took_ms),
                     result: done.as_ref().map(|done| shown(&done.result)),
                 })
@@ -127,12 +132,14 @@ impl StepReport {
     }
 }
 
-fn status(done: &Done) -> PartStatus {
-    match &done.result {
-        Ok(StepResult::ToolCall(outcome)) if outcome.is_error => PartStatus::Failed,
-        Ok(_) => PartStatus::Done,
-        Err(StepError::UnknownOutcome(_)) => PartStatus::Unknown,
-        Err(_) => PartStatus::Failed,
+impl From<ToolStatus> for PartStatus {
+    fn from(status: ToolStatus) -> Self {
+        match status {
+            ToolStatus::Started => Self::Begun,
+            ToolStatus::Done => Self::Done,
+            ToolStatus::Failed => Self::Failed,
+            ToolStatus::Unknown => Self::Unknown,
+        }
     }
 }
 
@@ -178,10 +185,7 @@ fn shown(result: &Result<StepResult, StepError>) -> String {
             all.join(", ")
         }
     };
-    if text.len() > SHOWN_BYTES {
-        text.truncate(text.floor_char_boundary(SHOWN_BYTES));
-        text.push('…');
-    }
+    shorten(&mut text, SHOWN_BYTES);
     text
 }
 

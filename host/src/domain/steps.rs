@@ -42,6 +42,14 @@ impl StepRequest {
     }
 }
 
+/// Cuts a text that is over so many bytes, between two characters, and marks the cut.
+pub(super) fn shorten(text: &mut String, max_bytes: usize) {
+    if text.len() > max_bytes {
+        text.truncate(text.floor_char_boundary(max_bytes));
+        text.push('…');
+    }
+}
+
 /// A step as a journal names it: enough to tell it from another, and to show it to a human.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
@@ -79,10 +87,7 @@ impl Call {
             }
             StepRequest::Http(request) => format!("{} {}", request.method, request.url),
         };
-        if text.len() > CALL_TEXT_BYTES {
-            text.truncate(text.floor_char_boundary(CALL_TEXT_BYTES));
-            text.push('…');
-        }
+        shorten(&mut text, CALL_TEXT_BYTES);
         Self {
             kind: request.kind().to_owned(),
             digest: Digest::of(&bytes),
@@ -97,10 +102,7 @@ impl Call {
             .split_whitespace()
             .collect::<Vec<_>>()
             .join(" ");
-        if line.len() > CALL_LINE_BYTES {
-            line.truncate(line.floor_char_boundary(CALL_LINE_BYTES));
-            line.push('…');
-        }
+        shorten(&mut line, CALL_LINE_BYTES);
         line
     }
 

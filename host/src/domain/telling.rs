@@ -168,7 +168,8 @@ fn said(outputs: &[Output], before: u64) -> Vec<EventBody> {
 }
 
 impl Done {
-    fn status(&self) -> ToolStatus {
+    /// What became of the call.
+    pub(super) fn status(&self) -> ToolStatus {
         match &self.result {
             Ok(StepResult::ToolCall(outcome)) if outcome.is_error => ToolStatus::Failed,
             Ok(_) => ToolStatus::Done,

@@ -6,18 +6,9 @@ use crate::domain::{
 use crate::engine::Product;
 use crate::store::Store;
 
-use super::reads::refusal;
+use super::reads::{alive, refusal};
 use super::replay::{Offline, Replayed, Subject};
 use super::shared::Shared;
-
-fn load(store: &Store, id: &SessionId) -> Result<Session, Refusal> {
-    let session = store.load(id).map_err(refusal)?;
-    let session = session.ok_or_else(|| Refusal::UnknownSession(id.to_string()))?;
-    match session.progress.closed {
-        Some(at) => Err(Refusal::Closed { at }),
-        None => Ok(session),
-    }
-}
 
 /// The open turn, or the last that committed.
 fn subject(session: &Session) -> Result<Subject, Refusal> {
@@ -29,7 +20,7 @@ fn subject(session: &Session) -> Result<Subject, Refusal> {
 
 /// Tells that turn step by step.
 pub(super) fn turn(store: &Store, id: &SessionId) -> Result<TurnReport, Refusal> {
-    let session = load(store, id)?;
+    let session = alive(store, id)?;
     let subject = subject(&session)?;
     let mut records = subject.records(store, id).map_err(refusal)?.into_iter();
     let Some(Record::Begun(begun)) = records.next() else {
@@ -48,7 +39,7 @@ pub(super) fn turn(store: &Store, id: &SessionId) -> Result<TurnReport, Refusal>
 
 /// Runs that turn again. Nothing outside is reached, and nothing of it is kept.
 pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayReport, Refusal> {
-    let session = load(&shared.store, id)?;
+    let session = alive(&shared.store, id)?;
     let subject = subject(&session)?;
     let (identity, engine) = (&session.identity, &shared.engine);
     let plugin = shared.plugins.get(&identity.plugin);

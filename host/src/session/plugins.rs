@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::{Capabilities, Limits};
-use crate::engine::Component;
+use crate::domain::{Begun, Capabilities, Identity, Limits, SessionId};
+use crate::engine::{Component, Context, Job};
 
 /// One configured plugin, loaded.
 #[derive(Clone)]
@@ -15,6 +15,33 @@ pub struct Plugin {
     pub limits: Limits,
     /// What its sessions may call.
     pub grants: Capabilities,
+}
+
+impl Plugin {
+    /// The turn that begins so, as the engine is asked to run it: for the first time, again, or
+    /// offline, it must be the same job. `timers` were set when it began.
+    pub(super) fn job(
+        &self,
+        component: Arc<Component>,
+        id: &SessionId,
+        identity: &Identity,
+        begun: &Begun,
+        timers: Vec<String>,
+    ) -> Job {
+        Job {
+            component,
+            context: Context {
+                session: id.clone(),
+                plugin: identity.plugin.clone(),
+                args: identity.args.clone(),
+            },
+            limits: self.limits.clone().with(begun.limits),
+            grants: self.grants.clone(),
+            timers,
+            now: begun.now,
+            seed: begun.seed,
+        }
+    }
 }
 
 /// All of them, by name.

@@ -1,6 +1,8 @@
 //! Questions that the store answers; no driver is disturbed for them.
 
-use crate::domain::{DeadLetter, Event, MessageId, Refusal, SessionId, SessionState, SessionView};
+use crate::domain::{
+    DeadLetter, Event, MessageId, Refusal, Session, SessionId, SessionState, SessionView,
+};
 use crate::store::{Store, StoreError};
 
 /// Sessions that one listing looks at before it returns what it has found so far.
@@ -51,13 +53,18 @@ pub(super) fn refusal(error: StoreError) -> Refusal {
     }
 }
 
-pub(super) fn view(store: &Store, id: &SessionId) -> Result<SessionView, Refusal> {
+/// A session that exists and is not closed.
+pub(super) fn alive(store: &Store, id: &SessionId) -> Result<Session, Refusal> {
     let session = store.load(id).map_err(refusal)?;
     let session = session.ok_or_else(|| Refusal::UnknownSession(id.to_string()))?;
     match session.progress.closed {
         Some(at) => Err(Refusal::Closed { at }),
-        None => Ok(session.view(id)),
+        None => Ok(session),
     }
+}
+
+pub(super) fn view(store: &Store, id: &SessionId) -> Result<SessionView, Refusal> {
+    Ok(alive(store, id)?.view(id))
 }
 
 pub(super) fn list(store: &Store, filter: &ListFilter) -> Result<ListPage, Refusal> {

@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 
 use crate::domain::{
     BadSnapshot, Begun, Call, Digest, Divergence, Identity, Journal, LogPos, Message, Next,
-    Progress, Record, Recorded, Replay, SessionId, Snapshot, SnapshotRef, StepRequest,
+    Progress, Record, Recorded, Replay, SessionId, Snapshot, StepRequest,
 };
 use crate::engine::{
-    Component, Context, Engine, GuestFailure, Job, LoadError, Product, StepAnswer, StepCall,
+    Component, Engine, GuestFailure, Job, LoadError, Product, StepAnswer, StepCall,
 };
 use crate::store::{Store, StoreError};
 
@@ -20,7 +20,7 @@ use super::steps::answer;
 pub(super) struct Subject {
     pub(super) turn: u64,
     /// The snapshot that it ran on.
-    snapshot: SnapshotRef,
+    snapshot: LogPos,
     /// Where its journal begins, and where it is over.
     from: LogPos,
     until: Option<LogPos>,
@@ -34,7 +34,7 @@ impl Subject {
         let open = progress.open.as_ref()?;
         Some(Self {
             turn: open.begun.turn,
-            snapshot: progress.snapshot,
+            snapshot: progress.snapshot.at,
             from: open.from,
             until: None,
             message: open.queued.pos,
@@ -47,7 +47,7 @@ impl Subject {
         let last = progress.last.as_ref()?;
         Some(Self {
             turn: last.turn,
-            snapshot: progress.previous?,
+            snapshot: progress.previous?.at,
             from: last.from,
             until: Some(progress.snapshot.at),
             message: last.message,
@@ -94,7 +94,7 @@ pub(super) enum Replayed {
 /// A turn with all that it is a function of.
 pub(super) struct Offline {
     job: Job,
-    pub(super) snapshot: Snapshot,
+    snapshot: Snapshot,
     pub(super) begun: Begun,
     message: Message,
     journal: Journal,
@@ -123,26 +123,14 @@ impl Offline {
         let message = message.ok_or(Unreplayable::Gone {
             what: "its message",
         })?;
-        let stored = store.snapshot(id, subject.snapshot.at)?;
+        let stored = store.snapshot(id, subject.snapshot)?;
         let stored = stored.ok_or(Unreplayable::Gone {
             what: "the snapshot that it ran on",
         })?;
         let limit = plugin.limits.snapshot_bytes;
         let snapshot = Snapshot::decode(&stored, &identity.plugin, limit)?;
         let component = kept(engine, plugin, begun.component).await?;
-        let job = Job {
-            component,
-            context: Context {
-                session: id.clone(),
-                plugin: identity.plugin.clone(),
-                args: identity.args.clone(),
-            },
-            limits: plugin.limits.clone().with(begun.limits),
-            grants: plugin.grants.clone(),
-            timers: subject.timers.clone(),
-            now: begun.now,
-            seed: begun.seed,
-        };
+        let job = plugin.job(component, id, identity, &begun, subject.timers.clone());
         Ok(Self {
             job,
             snapshot,

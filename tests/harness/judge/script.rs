@@ -68,6 +68,18 @@ pub struct Call {
     pub sleep_after_ms: Option<u64>,
 }
 
+impl Call {
+    /// One that sleeps neither before nor after.
+    pub fn new(tool: Tool, token: &str) -> Self {
+        Self {
+            tool,
+            token: token.to_owned(),
+            sleep_ms: None,
+            sleep_after_ms: None,
+        }
+    }
+}
+
 /// A tool of the test's tool server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

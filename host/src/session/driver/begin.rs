@@ -11,13 +11,12 @@ use crate::domain::{
     BeginWith, Begun, Death, Failure, FailureCode, Fault, FaultCode, Journal, Limits, Message,
     MessageId, Record, Replay, Snapshot,
 };
-use crate::engine::{Component, Context, GuestFailure, Job, Product};
+use crate::engine::{GuestFailure, Job, Product};
 
 use super::commit::Batch;
 use super::steps::Taken;
 use super::{Driver, STORE_PAUSE};
 use crate::session::mailbox::{Ask, Relaunched};
-use crate::session::plugins::Plugin;
 use crate::session::replay::kept;
 use crate::session::shared::{Gate, TurnGuard};
 use crate::session::turn::Turn;
@@ -97,8 +96,7 @@ enum Obstacle {
 
 /// What a turn runs on.
 struct Ground {
-    plugin: Plugin,
-    component: Arc<Component>,
+    job: Job,
     snapshot: Snapshot,
 }
 
@@ -147,7 +145,7 @@ impl Driver {
         let taken = Taken::by(&journal);
         let turn = Turn {
             id: self.id.clone(),
-            job: self.job(&ground, &begun),
+            job: ground.job,
             snapshot: ground.snapshot,
             begun: begun.clone(),
             message,
@@ -205,7 +203,7 @@ impl Driver {
         })
     }
 
-    /// Plugin, component and snapshot, or why there is no ground to stand on.
+    /// Plugin, component and snapshot of the session, or why there is no ground to stand on.
     async fn ground(&self, begun: &Begun) -> Result<Ground, Obstacle> {
         let fault = |code, text: String| {
             Obstacle::Fault(Fault {
@@ -246,11 +244,16 @@ impl Driver {
                 made.map_err(|unmended| fault(FaultCode::Restore, format!("{why}; {unmended}")))?
             }
         };
-        Ok(Ground {
-            plugin,
-            component,
-            snapshot,
-        })
+        let timers = match &session.progress.open {
+            // As they were when it began.
+            Some(open) if begun.resumed_in.is_some() => open.timers.clone(),
+            _ => {
+                let timers = session.progress.timers.iter();
+                timers.map(|timer| timer.name.clone()).collect()
+            }
+        };
+        let job = plugin.job(component, &self.id, &session.identity, begun, timers);
+        Ok(Ground { job, snapshot })
     }
 
     fn message_of(&self, begun: &Begun) -> Result<Message, Obstacle> {
@@ -272,34 +275,6 @@ impl Driver {
                 component: Some(begun.component),
             })
         })
-    }
-
-    fn job(&self, ground: &Ground, begun: &Begun) -> Job {
-        let identity = self.session.as_ref().map(|session| &session.identity);
-        Job {
-            component: ground.component.clone(),
-            context: Context {
-                session: self.id.clone(),
-                plugin: ground.snapshot.plugin.clone(),
-                args: identity
-                    .map(|identity| identity.args.clone())
-                    .unwrap_or_default(),
-            },
-            limits: ground.plugin.limits.clone().with(begun.limits),
-            grants: ground.plugin.grants.clone(),
-            timers: self.session.as_ref().map_or_else(Vec::new, |session| {
-                match &session.progress.open {
-                    // As they were when it began.
-                    Some(open) if begun.resumed_in.is_some() => open.timers.clone(),
-                    _ => {
-                        let timers = session.progress.timers.iter();
-                        timers.map(|timer| timer.name.clone()).collect()
-                    }
-                }
-            }),
-            now: begun.now,
-            seed: begun.seed,
-        }
     }
 
     async fn meet(&mut self, obstacle: Obstacle) {
@@ -360,10 +335,9 @@ impl Driver {
                 Ok(ground) => ground,
                 Err(obstacle) => return self.meet(obstacle).await,
             };
-            let job = self.job(&ground, &begun);
             let mut gate = self.gate.clone();
             let restored = tokio::select! {
-                restored = self.shared.engine.restore(&job, &ground.snapshot) => restored,
+                restored = self.shared.engine.restore(&ground.job, &ground.snapshot) => restored,
                 // Not known; the successor will try.
                 _ = gate.wait_for(|gate| *gate >= Gate::Cut) => return self.relaunching.clear(),
             };

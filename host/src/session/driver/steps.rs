@@ -4,7 +4,7 @@
 use tokio::sync::oneshot;
 
 use crate::domain::{
-    Failure, FailureCode, FromInbox, Journal, Message, Notice, Record, StepResult,
+    Failure, FailureCode, FromInbox, Journal, Message, MessageId, Notice, Record, StepResult,
 };
 use crate::fault;
 use crate::store::Durability;
@@ -17,7 +17,7 @@ use crate::session::mailbox::{Ask, Urgency};
 /// What a turn took from the inbox, to be consumed when it commits.
 #[derive(Default)]
 pub(super) struct Taken {
-    pub(super) messages: Vec<crate::domain::MessageId>,
+    pub(super) messages: Vec<MessageId>,
     pub(super) notices: Vec<Notice>,
 }
 
@@ -56,23 +56,18 @@ impl Driver {
     /// A turn that has been cut may have had a result on the way: it is kept, and nothing else.
     pub(super) async fn hear_last(&mut self, running: &mut Running) {
         while let Ok(ask) = running.asks.try_recv() {
-            if let Ask::Record {
-                mut records,
-                urgency,
-                ..
-            } = ask
-                && urgency != Urgency::First
-            {
-                // A step that was about to begin has not begun.
-                if records.iter().any(|r| matches!(r, Record::Planned(_))) {
-                    continue;
-                }
-                let mut batch = Batch::default();
-                for record in records.drain(..) {
-                    self.stage(&mut batch, record);
-                }
-                self.commit(batch).await;
+            let Ask::Record { records, .. } = ask else {
+                continue;
+            };
+            // A step that was about to begin has not begun.
+            if records.iter().any(|r| matches!(r, Record::Planned(_))) {
+                continue;
             }
+            let mut batch = Batch::default();
+            for record in records {
+                self.stage(&mut batch, record);
+            }
+            self.commit(batch).await;
         }
     }
 
@@ -126,6 +121,7 @@ impl Driver {
     /// The running turn takes what waits: the recovery message that it is owed, and what came since
     /// it began. It is consumed when the turn commits, and stays in the inbox if it does not.
     fn receive(&mut self, reply: oneshot::Sender<FromInbox>) {
+        let limit = self.limits().event_bytes;
         let (Some(running), Some(session)) = (&mut self.running, &self.session) else {
             return;
         };
@@ -136,8 +132,6 @@ impl Driver {
         let notice = session
             .owed_meanwhile(&self.shared.settings.restarts)
             .filter(|notice| Some(notice.generation) > told);
-        let limit = self.shared.plugins.get(&session.identity.plugin);
-        let limit = limit.map_or(u64::MAX, |plugin| plugin.limits.event_bytes);
         let (mut messages, mut bytes): (Vec<Message>, u64) = (Vec::new(), 0);
         for queued in &session.queue {
             if bytes >= limit {
