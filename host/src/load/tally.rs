@@ -41,7 +41,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.acknowledged += other.acknowledged;
         self.completed += other.completed;
         self.refused += other.refused;
