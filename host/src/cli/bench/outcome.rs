@@ -8,7 +8,7 @@ use super::audit::Found;
 use super::disturb::KILL;
 use super::flags::Bench;
 use super::settle::Settled;
-use crate::load::Report;
+use crate::load::{Example, Fault, Report};
 
 /// Everything, with units in the names.
 #[derive(Clone, Debug, Serialize)]
@@ -45,7 +45,7 @@ pub(super) struct Outcome {
     pub(super) verified: Verified,
     /// The median of appending and syncing, where the folder is known.
     pub(super) sync_ms: Option<f64>,
-    /// Some of what went wrong, in words.
+    /// Some faults in words.
     pub(super) examples: Vec<String>,
 }
 
@@ -101,7 +101,8 @@ impl Outcome {
         after: After,
     ) -> Self {
         let counts = report.counts;
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        // Clocks are read to the microsecond.
+        let ms = |time: Duration| time.as_micros() as f64 / 1e3;
         let per_s = |count: u64, time: Duration| match time.as_secs_f64() {
             0.0 => 0.0,
             seconds => count as f64 / seconds,
@@ -123,6 +124,11 @@ impl Outcome {
             .map(|kill| kill.reset.min(args.connections.into()))
             .sum();
         let (read, found) = after.found.unwrap_or_default();
+        // What kills explain needs no words.
+        let is_told =
+            |example: &Example| example.fault != Fault::Reset || counts.reset > reset_by_kills;
+        let examples = report.examples.iter().filter(|it| is_told(it));
+        let examples = examples.map(|example| example.text.clone());
         let mut outcome = Self {
             ok: false,
             version: env!("CARGO_PKG_VERSION"),
@@ -143,7 +149,7 @@ impl Outcome {
                 p99: ms(report.latency(0.99)),
                 p999: ms(report.latency(0.999)),
                 max: ms(report.latency_max()),
-                mean: report.latencies.mean() / 1e3,
+                mean: report.latencies.mean().round() / 1e3,
             },
             longest_pause_ms: ms(report.longest_pause()),
             disturbances: disturbances
@@ -173,7 +179,7 @@ impl Outcome {
                 failed: after.failed,
             },
             sync_ms: sync.map(ms),
-            examples: [report.examples, found.examples].concat(),
+            examples: examples.chain(found.examples).collect(),
         };
         outcome.ok = outcome.is_ok();
         outcome
