@@ -180,7 +180,7 @@ fn free_port() -> u16 {
 }
 
 /// The folder that cargo builds into.
-pub(crate) fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     let executable = env::current_exe().expect("a process knows its executable");
     let release = executable
         .ancestors()
