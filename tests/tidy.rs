@@ -23,6 +23,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("api", &["session", "domain"]),
     ("supervisor", &[]),
+    // A client: it knows no more of the daemon than any other.
+    ("load", &[]),
     (
         "daemon",
         &[
@@ -39,7 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["daemon", "config", "supervisor", "engine", "domain"],
+        &["daemon", "config", "supervisor", "engine", "load", "domain"],
     ),
 ];
 
@@ -51,6 +53,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["api"]),
     ("hyper", &["api"]),
     ("hyper_util", &["api"]),
+    ("httparse", &["load"]),
     ("notify", &["config"]),
     ("notify_debouncer_full", &["config"]),
     ("async_openai", &["providers"]),

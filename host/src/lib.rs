@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod domain;
 pub mod engine;
 pub(crate) mod fault;
+pub mod load;
 pub mod providers;
 pub mod session;
 pub mod store;

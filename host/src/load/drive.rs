@@ -1,0 +1,280 @@
+//! One connection's turns.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::connection::{Connection, Trouble};
+use super::plan::Load;
+use super::service::{Answer, Service, Turn, Wrong};
+use super::sessions::Session;
+use super::tally::Tally;
+use super::texts::Texts;
+use super::watch::Watch;
+
+/// Before a request is sent again that found no one, or an error.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// Before a turn is asked for again whose message was taken.
+const PENDING_PAUSE: Duration = Duration::from_millis(1);
+/// What a server is given that says "too many" and no more.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+
+/// One of the connection's sessions.
+pub(super) struct Own {
+    pub(super) number: usize,
+    pub(super) session: Session,
+    /// Turns that were begun.
+    begun: u64,
+}
+
+impl Own {
+    pub(super) fn new(number: usize, session: Session) -> Self {
+        Self {
+            number,
+            session,
+            begun: 0,
+        }
+    }
+}
+
+/// Who drives one connection, and what for.
+pub(super) struct Driver<S> {
+    pub(super) number: usize,
+    pub(super) service: Arc<S>,
+    pub(super) load: Arc<Load>,
+    pub(super) texts: Arc<Texts>,
+    pub(super) watch: Watch,
+    /// When no turn is begun any more.
+    pub(super) until: Instant,
+    /// From when on turns count, since the watch began.
+    pub(super) counted_from: Duration,
+}
+
+/// A connection, and room for what is sent over it.
+struct Line {
+    connection: Connection,
+    text: String,
+    request: Vec<u8>,
+}
+
+/// What became of a message.
+enum End {
+    /// It was answered, or nobody knows.
+    Over,
+    /// It was refused, for that long.
+    Rests(Duration),
+}
+
+/// A turn that is under way.
+struct Course {
+    /// When it was first sent, since the watch began, and in which stretch.
+    began: Duration,
+    stretch: usize,
+    /// Its message was told to be durable.
+    acknowledged: bool,
+}
+
+impl<S: Service> Driver<S> {
+    /// Sends turns until the time is up; what its sessions have done.
+    pub(super) async fn run(
+        self,
+        connection: Connection,
+        mut ready: VecDeque<Own>,
+    ) -> VecDeque<Own> {
+        let mut done = VecDeque::new();
+        let mut resting: VecDeque<(Instant, Own)> = VecDeque::new();
+        let mut line = Line {
+            connection,
+            text: String::new(),
+            request: Vec::new(),
+        };
+        loop {
+            // All rest for about the same time: the first to rest is the first to be ready.
+            let now = Instant::now();
+            while resting.front().is_some_and(|(until, _)| *until <= now) {
+                ready.extend(resting.pop_front().map(|(_, own)| own));
+            }
+            if self.watch.is_stopped() || now >= self.until {
+                break;
+            }
+            let Some(mut own) = ready.pop_front() else {
+                match resting.front() {
+                    Some((until, _)) => sleep_until((*until).min(self.until)).await,
+                    None => break,
+                }
+                continue;
+            };
+            if self.load.turns.is_some_and(|turns| own.begun >= turns) {
+                done.push_back(own);
+                continue;
+            }
+            match self.turn(&mut own, &mut line).await {
+                End::Over => {
+                    own.begun += 1;
+                    ready.push_back(own);
+                }
+                End::Rests(pause) => resting.push_back((Instant::now() + pause, own)),
+            }
+        }
+        done.extend(ready);
+        done.extend(resting.into_iter().map(|(_, own)| own));
+        done
+    }
+
+    /// One turn: sent, and sent again, until it is answered or given up.
+    async fn turn(&self, own: &mut Own, line: &mut Line) -> End {
+        let message = own.session.send();
+        self.texts.write(own.number, message, &mut line.text);
+        let turn = Turn {
+            session: own.number,
+            message,
+            text: &line.text,
+        };
+        line.request.clear();
+        self.service.request(&turn, &mut line.request);
+        let mut course = Course {
+            began: self.watch.elapsed(),
+            stretch: self.watch.stretch(),
+            acknowledged: false,
+        };
+        loop {
+            let reply = line.connection.ask(&line.request).await;
+            let pause = match reply {
+                Ok(reply) => match (reply.status, reply.retry_after) {
+                    (200..300, _) => {
+                        let read = self.service.read(&turn, reply.status, reply.body);
+                        match self.answered(own, &mut course, read) {
+                            true => return End::Over,
+                            false => PENDING_PAUSE,
+                        }
+                    }
+                    (429, pause) => {
+                        self.tally().counts.throttled += 1;
+                        own.session.take_back();
+                        return End::Rests(pause.unwrap_or(RETRY_AFTER_DEFAULT));
+                    }
+                    (503, Some(pause)) => {
+                        self.tally().counts.throttled += 1;
+                        pause
+                    }
+                    (status, _) => {
+                        let body = String::from_utf8_lossy(reply.body);
+                        self.tally().error(turn.session, status, &body);
+                        // Who says it is the client's fault will say so again.
+                        if status < 500 || !self.service.is_keyed() {
+                            own.session.lost_sight();
+                            sleep(RETRY_PAUSE).await;
+                            return End::Over;
+                        }
+                        RETRY_PAUSE
+                    }
+                },
+                Err(trouble) => {
+                    let sent = self.trouble(turn.session, &trouble);
+                    if sent && !self.service.is_keyed() {
+                        own.session.lost_sight();
+                        return End::Over;
+                    }
+                    if sent { Duration::ZERO } else { RETRY_PAUSE }
+                }
+            };
+            let waited = self.watch.elapsed().saturating_sub(course.began);
+            if self.watch.is_stopped() || waited > self.load.give_up {
+                self.tally().counts.unanswered += 1;
+                if course.acknowledged {
+                    own.session.left_behind();
+                } else {
+                    own.session.lost_sight();
+                }
+                return End::Over;
+            }
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+        }
+    }
+
+    /// Takes an answer of success; false if the turn is to be asked for again.
+    fn answered(&self, own: &mut Own, course: &mut Course, read: Result<Answer, Wrong>) -> bool {
+        let now = self.watch.elapsed();
+        let silence = self.watch.answered(now);
+        let stretch = self.watch.stretch();
+        let counts = course.began >= self.counted_from;
+        let mut tally = self.tally();
+        let seen = tally.stretch(stretch);
+        seen.silence = seen.silence.max(silence);
+        let answer = match read {
+            Ok(answer) => answer,
+            Err(Wrong(why)) => {
+                tally.counts.wrong += 1;
+                tally.example(|| format!("session {}: {why}", own.number));
+                own.session.lost_sight();
+                return true;
+            }
+        };
+        if !course.acknowledged {
+            course.acknowledged = true;
+            own.session.acknowledged += 1;
+            tally.counts.acknowledged += u64::from(counts);
+        }
+        let order = match answer {
+            Answer::Pending if self.service.is_keyed() => return false,
+            Answer::Pending | Answer::Accepted => {
+                own.session.left_behind();
+                None
+            }
+            Answer::Done(turn) => {
+                tally.counts.completed += u64::from(counts);
+                Some((turn, own.session.ended(turn)))
+            }
+            Answer::Failed(turn, why) => {
+                tally.counts.errors += 1;
+                tally.example(|| format!("session {}: turn {turn} failed: {why}", own.number));
+                Some((turn, own.session.ended(turn)))
+            }
+        };
+        if let Some((turn, order)) = order {
+            tally.order(own.number, turn, order);
+        }
+        if counts {
+            let waited = now.saturating_sub(course.began);
+            tally.latency(waited);
+            tally.pause(course.stretch, stretch, waited);
+            tally.last = tally.last.max(now);
+        }
+        true
+    }
+
+    /// Counts what went wrong; whether the request may have been read.
+    fn trouble(&self, session: usize, trouble: &Trouble) -> bool {
+        let stretch = self.watch.stretch();
+        let mut tally = self.tally();
+        let (sent, text) = match trouble {
+            Trouble::Refused(error) => {
+                tally.counts.refused += 1;
+                (false, format!("no connection: {error}"))
+            }
+            Trouble::Reset(why) => {
+                tally.counts.reset += 1;
+                tally.stretch(stretch).reset += 1;
+                (true, why.clone())
+            }
+            Trouble::Slow => {
+                tally.counts.slow += 1;
+                (true, format!("no answer in {:?}", self.load.patience))
+            }
+            Trouble::Garbled(why) => {
+                tally.counts.wrong += 1;
+                (true, why.clone())
+            }
+        };
+        tally.example(|| format!("session {session}: {text}"));
+        sent
+    }
+
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.watch.tally(self.number)
+    }
+}

@@ -1,0 +1,123 @@
+//! All connections of a run, from their opening to what they have seen.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::connection::{Connection, Trouble};
+use super::drive::{Driver, Own};
+use super::plan::Load;
+use super::report::Report;
+use super::service::Service;
+use super::sessions::Sessions;
+use super::texts::Texts;
+use super::watch::Watch;
+
+/// Why a run did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The address names nothing.
+    #[error("`{address}` is no address to connect to ({reason}); write it like 127.0.0.1:7420")]
+    Address {
+        /// What was given.
+        address: String,
+        /// Why it is none.
+        reason: String,
+    },
+    /// Not all connections could be made.
+    #[error("connection {number} of {connections} to {address} cannot be made: {reason}")]
+    Connect {
+        /// Which, from 1.
+        number: usize,
+        /// Of how many.
+        connections: usize,
+        /// To where.
+        address: SocketAddr,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Sends turns to a service as the load says, and checks the answers. `sessions` are those of an
+/// earlier run on the same sessions, or [fresh ones](Sessions::fresh), as many as the load has.
+///
+/// Runs on as many threads as the runtime that it is called in has.
+pub async fn run<S: Service>(
+    service: Arc<S>,
+    load: &Load,
+    sessions: Sessions,
+    watch: &Watch,
+) -> Result<Report, Failed> {
+    let address = resolve(&load.address).await?;
+    let connections = load.connections.min(sessions.0.len());
+    let mut open = Vec::with_capacity(connections);
+    for number in 1..=connections {
+        let connection = Connection::open(address, load.patience).await;
+        open.push(connection.map_err(|trouble| Failed::Connect {
+            number,
+            connections,
+            address,
+            reason: reason(trouble),
+        })?);
+    }
+    let mut shares: Vec<VecDeque<Own>> = Vec::new();
+    shares.resize_with(connections, VecDeque::new);
+    let count = sessions.0.len();
+    for (number, session) in sessions.0.into_iter().enumerate() {
+        shares[number % connections].push_back(Own::new(number, session));
+    }
+
+    let load = Arc::new(load.clone());
+    let texts = Arc::new(Texts::new(load.text_bytes));
+    let counted_from = watch.begin(load.warm_up);
+    let until = Instant::now() + load.warm_up + load.duration;
+    let mut tasks = JoinSet::new();
+    for (number, (connection, own)) in open.into_iter().zip(shares).enumerate() {
+        let driver = Driver {
+            number,
+            service: service.clone(),
+            load: load.clone(),
+            texts: texts.clone(),
+            watch: watch.clone(),
+            until,
+            counted_from,
+        };
+        tasks.spawn(driver.run(connection, own));
+    }
+    let mut sessions = Sessions::fresh(count);
+    for share in tasks.join_all().await {
+        for own in share {
+            sessions.0[own.number] = own.session;
+        }
+    }
+    Ok(Report::new(
+        watch.total(),
+        watch.history(),
+        counted_from,
+        sessions,
+    ))
+}
+
+async fn resolve(address: &str) -> Result<SocketAddr, Failed> {
+    let fail = |reason: String| Failed::Address {
+        address: address.to_owned(),
+        reason,
+    };
+    let mut found = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| fail(error.to_string()))?;
+    found
+        .next()
+        .ok_or_else(|| fail("the name has no address".to_owned()))
+}
+
+fn reason(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Refused(error) => error.to_string(),
+        Trouble::Reset(why) | Trouble::Garbled(why) => why,
+        Trouble::Slow => "it takes too long".to_owned(),
+    }
+}
