@@ -29,6 +29,6 @@ pub use npm::npm_install;
 pub use powercut::{Losses, PowerCut};
 pub use process::{children, descendants, gone, kill_all, signal};
 pub use rustix::process::Signal;
-pub use setup::{Plugin, Setup, abide_binary, guest, target, tool_server};
+pub use setup::{Plugin, Setup, abide_binary, free_port, guest, target, tool_server};
 pub use subscriber::Subscriber;
 pub use wait::{PATIENCE, until, until_within};

@@ -165,7 +165,7 @@ impl Setup {
 
 /// A port that nobody holds now. Below those that the kernel gives to outgoing connections, so
 /// that none of the clients takes it before the daemon does.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -20,11 +20,13 @@ impl Plugin for Chat {
         self.turn += 1;
         // The rivals are not told of restarts; a word of one is not kept either.
         let said = input.iter().filter(|message| message.role == Role::User);
-        self.messages.extend(said.map(|message| message.text.clone()));
+        self.messages
+            .extend(said.map(|message| message.text.clone()));
         let excess = self.messages.len().saturating_sub(KEPT);
         self.messages.drain(..excess);
         let (turn, kept) = (self.turn, self.messages.len());
-        output::text(format!("{{\"turn\":{turn},\"kept\":{kept}}}"))
+        output::text(format!("{{\"turn\":{turn},\"kept\":{kept}}}"))?;
+        Ok(())
     }
 }
 

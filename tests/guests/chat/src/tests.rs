@@ -14,6 +14,9 @@ fn the_last_messages_are_kept() {
         }
         let said = session.say(format!("message {turn}")).unwrap();
         let kept = turn.min(KEPT);
-        assert_eq!(said.output, [format!("{{\"turn\":{turn},\"kept\":{kept}}}")]);
+        assert_eq!(
+            said.output,
+            [format!("{{\"turn\":{turn},\"kept\":{kept}}}")]
+        );
     }
 }
