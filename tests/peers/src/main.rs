@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! chat      how each server is asked for a turn, and what its answer must say
+//! timed     the same, with a note of when
 //! npm       what the rivals are installed from    versions  of everything
 //! servers   how each is started, killed -9, and started again
 //! bare      what Abide at its fastest would be: its HTTP server in front of RocksDB alone
@@ -25,6 +26,7 @@ mod pattern;
 mod servers;
 mod syncs;
 mod table;
+mod timed;
 mod versions;
 
 use std::net::SocketAddr;
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
 async fn compare(args: Args) -> Result<(), String> {
     let folder = args.folder;
     let folder = folder.unwrap_or_else(|| abide_tests::target().join("peers"));
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut kinds: Vec<Kind> = Kind::ALL.into();
     kinds.retain(|kind| args.only.is_empty() || args.only.contains(kind));
     let installed = Installed::install(&folder, &kinds)?;

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use abide::load::{self, Load, Report, Sessions, Watch};
+use abide::load::{self, Load, Report, Service, Sessions, Watch};
 
 use crate::chat::{KEPT, TEXT_BYTES};
 use crate::servers::{Kind, Kit, Server};
 use crate::syncs::{self, Seen};
+use crate::timed::{Span, Timed};
 
 /// Sessions that are driven.
 const SESSIONS: usize = 1000;
@@ -185,15 +187,12 @@ async fn crash(
     let back = Load {
         connections: BACK_CONNECTIONS,
         turns: Some(1),
+        duration: LONG,
         ..warm
     };
-    let back = Load {
-        duration: LONG,
-        ..back
-    };
     let mut asked = Sessions(sessions.0.drain(..BACK).collect());
-    let report = figures.drive(server, &back, &mut asked).await?;
-    let all = killed.elapsed();
+    let timed = Timed::new(server.chat.clone());
+    let report = figures.drive_as(timed.clone(), &back, &mut asked).await?;
     sessions.0.splice(..0, asked.0);
     if report.counts.completed != BACK as u64 {
         let completed = report.counts.completed;
@@ -201,10 +200,12 @@ async fn crash(
             .wrong
             .push(format!("{completed} of {BACK} answered after a kill"));
     }
-    // The first answer came its latency after the run began.
-    let first = Duration::from_micros(report.latencies.min());
-    let one = all.saturating_sub(report.elapsed) + first;
-    Ok((millis(one), millis(all)))
+    let turns = timed.turns();
+    let since = |turn: Option<&Span>| {
+        let time = turn.map(|turn| turn.to.saturating_sub(killed));
+        time.map_or(f64::NAN, millis)
+    };
+    Ok((since(turns.first()), since(turns.last())))
 }
 
 /// Sends each session as many messages as it keeps.
@@ -243,12 +244,21 @@ impl Figures {
         load: &Load,
         sessions: &mut Sessions,
     ) -> Result<Report, String> {
+        self.drive_as(server.chat.clone(), load, sessions).await
+    }
+
+    async fn drive_as<S: Service>(
+        &mut self,
+        service: Arc<S>,
+        load: &Load,
+        sessions: &mut Sessions,
+    ) -> Result<Report, String> {
         let load = Load {
             sessions: sessions.0.len(),
             ..load.clone()
         };
         let taken = std::mem::take(sessions);
-        let report = load::run(server.chat.clone(), &load, taken, &Watch::new()).await;
+        let report = load::run(service, &load, taken, &Watch::new()).await;
         let report = report.map_err(|error| error.to_string())?;
         *sessions = report.sessions.clone();
         let counts = &report.counts;

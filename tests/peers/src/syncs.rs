@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use abide::load::{self, Answer, Load, Service, Sessions, Turn, Watch, Wrong};
+use abide::load::{self, Load, Sessions, Watch};
 use abide_tests::Signal;
 
-use crate::chat::{Chat, TEXT_BYTES};
+use crate::chat::TEXT_BYTES;
 use crate::servers::Server;
+use crate::timed::{Span, Timed};
 
 /// Turns that are watched, by one client, one after the other.
 const TURNS: u64 = 100;
@@ -30,46 +30,6 @@ pub(crate) struct Seen {
     pub(crate) syncs: usize,
 }
 
-/// A stretch of time, since the epoch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Span {
-    from: Duration,
-    to: Duration,
-}
-
-/// The chat, with a note of when each turn was asked for and answered.
-struct Timed {
-    chat: Arc<Chat>,
-    asked: Mutex<Option<Duration>>,
-    turns: Mutex<Vec<Span>>,
-}
-
-impl Service for Timed {
-    fn request(&self, turn: &Turn<'_>, to: &mut Vec<u8>) {
-        self.chat.request(turn, to);
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
-    }
-
-    fn read(&self, turn: &Turn<'_>, status: u16, body: &[u8]) -> Result<Answer, Wrong> {
-        let asked = self
-            .asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(from) = asked {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.push(Span { from, to: now() });
-        }
-        self.chat.read(turn, status, body)
-    }
-}
-
-fn now() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-}
-
 /// Watches some turns of the first session; none where strace is missing or may not.
 pub(crate) async fn watch(
     server: &Server,
@@ -80,11 +40,7 @@ pub(crate) async fn watch(
     let Some(strace) = Strace::attach(&server.pids(), &log).await else {
         return Ok(None);
     };
-    let timed = Arc::new(Timed {
-        chat: server.chat.clone(),
-        asked: Mutex::default(),
-        turns: Mutex::default(),
-    });
+    let timed = Timed::new(server.chat.clone());
     let load = Load {
         sessions: 1,
         connections: 1,
@@ -98,8 +54,7 @@ pub(crate) async fn watch(
     let report = report.map_err(|error| error.to_string())?;
     sessions.0.splice(..0, report.sessions.0);
     let text = strace.detach(&log)?;
-    let turns = timed.turns.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Some(count(&turns, &spans(&text))))
+    Ok(Some(count(&timed.turns(), &spans(&text))))
 }
 
 fn count(turns: &[Span], syncs: &[Span]) -> Seen {

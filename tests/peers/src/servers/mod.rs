@@ -20,6 +20,7 @@ use self::restate::Restate;
 use crate::chat::{Chat, Shape};
 use crate::npm::Installed;
 use crate::pattern::Pattern;
+use crate::timed::now;
 
 const WORKERD_CONFIG: &str = include_str!("../../workerd/config.capnp");
 const WORKERD_WORKER: &str = include_str!("../../workerd/worker.js");
@@ -140,11 +141,11 @@ impl Server {
     }
 
     /// Ends the process that holds the store as `kill -9` does, and has it started again: Abide's
-    /// worker by its supervisor, the others by us, at once. When it was killed; it can be
-    /// connected to when this returns.
-    pub(crate) async fn crash(&mut self) -> Result<Instant, String> {
+    /// worker by its supervisor, the others by us, at once. When it was killed, since the epoch; it
+    /// can be connected to when this returns.
+    pub(crate) async fn crash(&mut self) -> Result<Duration, String> {
         let pid = self.pid().await;
-        let killed = Instant::now();
+        let killed = now();
         signal(pid, Signal::KILL);
         match &mut self.runs {
             Runs::Abide(_) => {}
