@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench::Bench;
 use crate::domain::SessionId;
 
 /// The name of the command that `serve` starts its workers with.
@@ -77,6 +78,8 @@ pub(crate) enum Command {
     /// Write a plugin, or look at those that are configured
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Measure how fast turns are, and whether the answers are right
+    Bench(Bench),
 }
 
 #[derive(Debug, Args)]
@@ -278,7 +281,7 @@ fn session_id(text: &str) -> Result<SessionId, crate::domain::BadSessionId> {
     SessionId::new(text)
 }
 
-fn json_value(text: &str) -> Result<serde_json::Value, String> {
+pub(super) fn json_value(text: &str) -> Result<serde_json::Value, String> {
     serde_json::from_str(text).map_err(|error| {
         format!("not one JSON value ({error}); quote it for the shell, as '{{\"key\": 1}}'")
     })

@@ -70,7 +70,7 @@ pub(super) fn run(global: &Global, args: &Init) -> Result<(), CliError> {
 }
 
 /// The components in the folder `plugins` beside this program, by name.
-fn beside_program() -> Vec<(String, PathBuf)> {
+pub(super) fn beside_program() -> Vec<(String, PathBuf)> {
     let program = std::env::current_exe().and_then(|path| path.canonicalize());
     let Some(folder) = program
         .ok()

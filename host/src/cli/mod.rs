@@ -5,13 +5,14 @@
 //! target    which daemon                      operate                       drain, restart
 //! client    HTTP, errors   calls  the API     send, chat                    talking
 //! wire      its documents                     init, serve, config, plugin*  starting
-//! out, text what humans see
+//! out, text what humans see                 bench                         measuring
 //! ```
 //!
 //! Commands are clients of the API like any other. They exit with 0 when done, 1 when what was
 //! asked for failed, 2 for wrong usage and 3 when no daemon answers.
 
 mod args;
+mod bench;
 mod calls;
 mod chat;
 mod client;

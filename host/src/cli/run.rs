@@ -8,8 +8,8 @@ use super::args::{Cli, Command, Global, Plugin};
 use super::error::CliError;
 use super::operate::Goal;
 use super::{
-    chat, config, init, operate, plugin, plugin_check, plugins, restarts, send, serve, sessions,
-    status,
+    bench, chat, config, init, operate, plugin, plugin_check, plugins, restarts, send, serve,
+    sessions, status,
 };
 
 /// Runs the command that the arguments name. Prints what went wrong, and says it in the exit
@@ -51,6 +51,13 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, CliError> {
         Command::Plugin(Plugin::New(args)) => plugin::new(global, &args).map(done),
         Command::Plugin(Plugin::Check(args)) => client(plugin_check::run(global, args)).map(done),
         Command::Plugin(Plugin::List(args)) => client(plugins::list(global, args)).map(done),
+        Command::Bench(args) => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            run_on(
+                runtime.worker_threads(args.threads()),
+                bench::run(global, args),
+            )
+        }
     }?;
     Ok(if well {
         ExitCode::SUCCESS
@@ -67,8 +74,16 @@ fn install_tls() {
 
 /// Runs what waits for others: one thread suffices.
 fn client<T>(command: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    run_on(&mut tokio::runtime::Builder::new_current_thread(), command)
+}
+
+/// Runs a command on a runtime that is built for it.
+fn run_on<T>(
+    runtime: &mut tokio::runtime::Builder,
+    command: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
     install_tls();
-    tokio::runtime::Builder::new_current_thread()
+    runtime
         .enable_all()
         .build()
         .map_err(|error| {

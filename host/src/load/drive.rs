@@ -10,7 +10,7 @@ use super::connection::{Connection, Trouble};
 use super::plan::Load;
 use super::service::{Answer, Service, Turn, Wrong};
 use super::sessions::Session;
-use super::tally::Tally;
+use super::tally::{Fault, Tally};
 use super::texts::Texts;
 use super::watch::Watch;
 
@@ -160,8 +160,7 @@ impl<S: Service> Driver<S> {
                         pause
                     }
                     (status, _) => {
-                        let body = String::from_utf8_lossy(reply.body);
-                        self.tally().error(turn.session, status, &body);
+                        self.tally().error(turn.session, status, reply.body);
                         // Who says it is the client's fault will say so again.
                         if status < 500 || !self.service.is_keyed() {
                             own.session.lost_sight();
@@ -209,7 +208,7 @@ impl<S: Service> Driver<S> {
             Ok(answer) => answer,
             Err(Wrong(why)) => {
                 tally.counts.wrong += 1;
-                tally.example(|| format!("session {}: {why}", own.number));
+                tally.example(Fault::Wrong, || format!("session {}: {why}", own.number));
                 own.session.lost_sight();
                 return true;
             }
@@ -231,7 +230,9 @@ impl<S: Service> Driver<S> {
             }
             Answer::Failed(turn, why) => {
                 tally.counts.errors += 1;
-                tally.example(|| format!("session {}: turn {turn} failed: {why}", own.number));
+                tally.example(Fault::Error, || {
+                    format!("session {}: turn {turn} failed: {why}", own.number)
+                });
                 Some((turn, own.session.ended(turn)))
             }
         };
@@ -251,27 +252,28 @@ impl<S: Service> Driver<S> {
     fn trouble(&self, session: usize, trouble: &Trouble) -> bool {
         let stretch = self.watch.stretch();
         let mut tally = self.tally();
-        let (sent, text) = match trouble {
+        let (fault, text) = match trouble {
             Trouble::Refused(error) => {
                 tally.counts.refused += 1;
-                (false, format!("no connection: {error}"))
+                (Fault::Refused, format!("no connection: {error}"))
             }
             Trouble::Reset(why) => {
                 tally.counts.reset += 1;
                 tally.stretch(stretch).reset += 1;
-                (true, why.clone())
+                (Fault::Reset, why.clone())
             }
             Trouble::Slow => {
                 tally.counts.slow += 1;
-                (true, format!("no answer in {:?}", self.load.patience))
+                let text = format!("no answer in {:?}", self.load.patience);
+                (Fault::Slow, text)
             }
             Trouble::Garbled(why) => {
                 tally.counts.wrong += 1;
-                (true, why.clone())
+                (Fault::Wrong, why.clone())
             }
         };
-        tally.example(|| format!("session {session}: {text}"));
-        sent
+        tally.example(fault, || format!("session {session}: {text}"));
+        fault != Fault::Refused
     }
 
     fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {

@@ -34,7 +34,7 @@ pub use report::{Disturbance, Report};
 pub use run::{Failed, run};
 pub use service::{Answer, Service, Turn, Wrong};
 pub use sessions::{Session, Sessions};
-pub use tally::Counts;
+pub use tally::{Counts, Example, Fault};
 pub use texts::Texts;
 pub use watch::Watch;
 pub use wire::write_post;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::sessions::Sessions;
-use super::tally::{Counts, Stretch, Tally};
+use super::tally::{Counts, Example, Stretch, Tally};
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -20,8 +20,8 @@ pub struct Report {
     pub undisturbed_pause: Duration,
     /// What was done to the server while it ran.
     pub disturbances: Vec<Disturbance>,
-    /// Some of what went wrong, in words.
-    pub examples: Vec<String>,
+    /// Some faults in words.
+    pub examples: Vec<Example>,
     /// What each session is known to have done.
     pub sessions: Sessions,
 }

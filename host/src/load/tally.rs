@@ -10,8 +10,10 @@ use super::sessions::Order;
 const LONGEST_MICROS: u64 = 3_600_000_000;
 /// Digits that are kept of a time.
 const DIGITS: u8 = 3;
-/// What went wrong is shown so often, in words.
-const EXAMPLES_MAX: usize = 8;
+/// Each kind of fault is told so often in words.
+const EXAMPLES_MAX: usize = 3;
+/// How much of an answer is told.
+const TOLD_CHARS: usize = 300;
 
 /// How often what happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.acknowledged += other.acknowledged;
         self.completed += other.completed;
         self.refused += other.refused;
@@ -54,6 +56,34 @@ impl Counts {
         self.doubled += other.doubled;
         self.wrong += other.wrong;
     }
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// See [`Counts::refused`].
+    Refused,
+    /// See [`Counts::reset`].
+    Reset,
+    /// See [`Counts::slow`].
+    Slow,
+    /// See [`Counts::errors`].
+    Error,
+    /// See [`Counts::lost`].
+    Lost,
+    /// See [`Counts::doubled`].
+    Doubled,
+    /// See [`Counts::wrong`].
+    Wrong,
+}
+
+/// A fault in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// Its kind.
+    pub fault: Fault,
+    /// What happened.
+    pub text: String,
 }
 
 /// What happened between two disturbances.
@@ -77,7 +107,7 @@ pub(super) struct Tally {
     pub(super) stretches: Vec<Stretch>,
     /// When the last answer that counts came, since the run began.
     pub(super) last: Duration,
-    pub(super) examples: Vec<String>,
+    pub(super) examples: Vec<Example>,
 }
 
 impl Tally {
@@ -115,29 +145,41 @@ impl Tally {
 
     /// Notes how a turn's number follows the one before.
     pub(super) fn order(&mut self, session: usize, turn: u64, order: Order) {
-        let told = match order {
-            Order::Next => return,
+        match order {
+            Order::Next => {}
             Order::Lost(turns) => {
                 self.counts.lost += turns;
-                format!("{turns} that were told are there no more")
+                self.example(Fault::Lost, || {
+                    format!("session {session}: turn {turn} again, and {turns} are gone")
+                });
             }
             Order::Doubled(turns) => {
                 self.counts.doubled += turns;
-                format!("{turns} before it were not asked for")
+                self.example(Fault::Doubled, || {
+                    format!(
+                        "session {session}: turn {turn}, and {turns} before it nobody asked for"
+                    )
+                });
             }
-        };
-        self.example(|| format!("session {session}: turn {turn}: {told}"));
+        }
     }
 
     /// Notes an answer without success.
-    pub(super) fn error(&mut self, session: usize, status: u16, body: &str) {
+    pub(super) fn error(&mut self, session: usize, status: u16, body: &[u8]) {
         self.counts.errors += 1;
-        self.example(|| format!("session {session}: {status}: {body}"));
+        self.example(Fault::Error, || {
+            let body = String::from_utf8_lossy(body);
+            let told: String = body.chars().take(TOLD_CHARS).collect();
+            format!("session {session}: {status} {told}")
+        });
     }
 
-    pub(super) fn example(&mut self, text: impl FnOnce() -> String) {
-        if self.examples.len() < EXAMPLES_MAX {
-            self.examples.push(text());
+    /// Notes a fault in words, while there is room for it.
+    pub(super) fn example(&mut self, fault: Fault, text: impl FnOnce() -> String) {
+        let alike = self.examples.iter().filter(|other| other.fault == fault);
+        if alike.count() < EXAMPLES_MAX {
+            let text = text();
+            self.examples.push(Example { fault, text });
         }
     }
 
@@ -153,8 +195,8 @@ impl Tally {
             ours.reset += theirs.reset;
         }
         self.last = self.last.max(other.last);
-        for text in &other.examples {
-            self.example(|| text.clone());
+        for example in &other.examples {
+            self.example(example.fault, || example.text.clone());
         }
     }
 }
@@ -191,13 +233,15 @@ mod tests {
         other.pause(0, 1, MS);
         other.stretch(1).reset += 1;
         for n in 0..EXAMPLES_MAX {
-            one.example(|| format!("one {n}"));
-            other.example(|| format!("other {n}"));
+            one.example(Fault::Slow, || format!("one {n}"));
+            other.example(Fault::Slow, || format!("other {n}"));
         }
         one.add(&other);
         assert_eq!((one.counts.lost, one.counts.doubled), (2, 3));
         assert_eq!(one.latencies.len(), 2);
         assert_eq!((one.stretches[1].reset, one.stretches[1].pause), (1, MS));
-        assert_eq!(one.examples.len(), EXAMPLES_MAX);
+        let told = |fault| one.examples.iter().filter(|it| it.fault == fault).count();
+        assert_eq!(told(Fault::Slow), EXAMPLES_MAX);
+        assert_eq!((told(Fault::Lost), told(Fault::Doubled)), (1, 1));
     }
 }

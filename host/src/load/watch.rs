@@ -65,7 +65,11 @@ impl Watch {
 
     /// How often what has happened so far.
     pub fn counts(&self) -> Counts {
-        self.total().counts
+        let mut counts = Counts::default();
+        for tally in &self.0.tallies {
+            counts.add(&lock(tally).counts);
+        }
+        counts
     }
 
     /// The load begins now; from when on its turns count.

@@ -11,22 +11,24 @@ use httparse::{EMPTY_HEADER, Response, Status, parse_chunk_size};
 const HEADERS_MAX: usize = 64;
 
 /// Writes a POST of JSON behind what `to` holds. `headers` are further ones, each with `\r\n` at
-/// its end.
+/// its end; `body` comes in pieces.
 pub fn write_post(
     to: &mut Vec<u8>,
     host: &str,
     path: fmt::Arguments<'_>,
     headers: fmt::Arguments<'_>,
-    body: &[u8],
+    body: &[&str],
 ) {
-    let length = body.len();
+    let length: usize = body.iter().map(|piece| piece.len()).sum();
     // Writing to a vector cannot fail.
     let _ = write!(
         to,
         "POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
          content-length: {length}\r\n{headers}\r\n"
     );
-    to.extend_from_slice(body);
+    for piece in body {
+        to.extend_from_slice(piece.as_bytes());
+    }
 }
 
 /// The head of an answer.
@@ -159,7 +161,13 @@ mod tests {
     fn a_post_is_http() {
         let mut bytes = Vec::new();
         let key = format_args!("idempotency-key: {}\r\n", 7);
-        write_post(&mut bytes, "h:1", format_args!("/a/{}", 2), key, b"{}");
+        write_post(
+            &mut bytes,
+            "h:1",
+            format_args!("/a/{}", 2),
+            key,
+            &["{", "}"],
+        );
         let text = String::from_utf8(bytes).expect("ASCII");
         let expected = "POST /a/2 HTTP/1.1\r\nhost: h:1\r\ncontent-type: application/json\r\n\
                         content-length: 2\r\nidempotency-key: 7\r\n\r\n{}";

@@ -1,0 +1,66 @@
+//! Where the data lies, and what a sync costs there.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::cli::error::CliError;
+
+/// Syncs of which the middle one is told.
+const SYNCS: usize = 400;
+/// What is appended before each, about a turn's records.
+pub(super) const APPENDED_BYTES: usize = 512;
+/// `statfs` types of file systems that live in memory: tmpfs and ramfs.
+const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// Whether a folder's files live in memory, so that syncing them costs nothing.
+pub(super) fn is_in_memory(folder: &Path) -> bool {
+    // Of a folder that cannot be looked at, its use will tell.
+    rustix::fs::statfs(folder).is_ok_and(|found| IN_MEMORY.contains(&(found.f_type as i64)))
+}
+
+/// What it costs in this folder to append to a growing file and sync it: the median.
+pub(super) fn sync_cost(folder: &Path) -> Result<Duration, CliError> {
+    let timed = || -> io::Result<Duration> {
+        let mut file = tempfile::tempfile_in(folder)?;
+        let mut times = Vec::with_capacity(SYNCS);
+        for _ in 0..SYNCS {
+            let began = Instant::now();
+            file.write_all(&[7; APPENDED_BYTES])?;
+            file.sync_data()?;
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        Ok(times[SYNCS / 2])
+    };
+    timed().map_err(|source| CliError::File {
+        doing: "time a sync in",
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_takes_some_time_and_a_missing_folder_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert!(sync_cost(folder.path()).expect("a sync") > Duration::ZERO);
+        let missing = folder.path().join("missing");
+        let error = sync_cost(&missing).expect_err("no folder").to_string();
+        assert!(error.contains("missing"), "{error}");
+        assert!(!is_in_memory(&missing));
+    }
+
+    #[test]
+    fn memory_is_told_from_disk() {
+        // Neither is on every machine; where they are, they are known.
+        for (folder, expected) in [("/dev/shm", true), ("/proc", false)] {
+            if Path::new(folder).is_dir() {
+                assert_eq!(is_in_memory(Path::new(folder)), expected, "{folder}");
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! How Abide is asked for a turn, and what its answer says.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::setup::Names;
+use crate::load::{Answer, Service, Turn, Wrong, write_post};
+
+/// How long the daemon may wait for a turn before it answers that it goes on. Shorter than the
+/// load's patience.
+const WAIT: &str = "?wait=20s";
+
+/// A daemon, as it is asked for turns.
+pub(super) struct Abide {
+    names: Names,
+    /// `host:port`, as the `Host` header has it.
+    host: String,
+    /// Headers of every request.
+    headers: String,
+    wait: bool,
+    keys: bool,
+    /// Answers are those of `echo`.
+    echo: bool,
+}
+
+/// What an answer holds, as far as it is read.
+#[derive(Deserialize)]
+struct Told<'a> {
+    message: &'a str,
+    turn: Option<u64>,
+    #[serde(borrow)]
+    outcome: Option<&'a str>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    output: Vec<Output<'a>>,
+}
+
+/// One event of a turn's output.
+#[derive(Deserialize)]
+struct Output<'a> {
+    kind: &'a str,
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
+}
+
+impl Abide {
+    /// A daemon at `host`, which is let in by that token.
+    pub(super) fn new(
+        names: Names,
+        host: &str,
+        token: Option<&str>,
+        wait: bool,
+        keys: bool,
+        plugin: &str,
+    ) -> Self {
+        let headers = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+        Self {
+            names,
+            host: host.to_owned(),
+            headers: headers.unwrap_or_default(),
+            wait,
+            keys,
+            echo: plugin == "echo",
+        }
+    }
+}
+
+impl Service for Abide {
+    fn request(&self, turn: &Turn<'_>, to: &mut Vec<u8>) {
+        let (session, message) = (turn.session, turn.message);
+        let (prefix, wait) = (self.names.prefix(), if self.wait { WAIT } else { "" });
+        let headers = &self.headers;
+        let path = format_args!("/v1/sessions/{prefix}{session}/messages{wait}");
+        let body = ["{\"text\":\"", turn.text, "\"}"];
+        if self.keys {
+            // Unique within the session, as keys must be.
+            let headers = format_args!("{headers}idempotency-key: {message}\r\n");
+            write_post(to, &self.host, path, headers, &body);
+        } else {
+            write_post(to, &self.host, path, format_args!("{headers}"), &body);
+        }
+    }
+
+    fn read(&self, turn: &Turn<'_>, status: u16, body: &[u8]) -> Result<Answer, Wrong> {
+        let wrong = |why: &str| {
+            let body = String::from_utf8_lossy(body);
+            Wrong(format!("{why}: {status} {body}"))
+        };
+        let told: Told<'_> = serde_json::from_slice(body)
+            .map_err(|error| wrong(&format!("an answer that is none ({error})")))?;
+        if told.message.is_empty() {
+            return Err(wrong("an acknowledgement of nothing"));
+        }
+        match (status, told.turn, told.outcome) {
+            (202, None, None) if self.wait => Ok(Answer::Pending),
+            (202, None, None) => Ok(Answer::Accepted),
+            (200, Some(number), Some("completed")) => {
+                if self.echo && !is_echo(&told.output, number, turn.text) {
+                    return Err(wrong("not an echo of what was said"));
+                }
+                Ok(Answer::Done(number))
+            }
+            (200, Some(number), Some("failed")) => {
+                let reason = told.reason.unwrap_or(Cow::Borrowed("no reason given"));
+                Ok(Answer::Failed(number, reason.into_owned()))
+            }
+            _ => Err(wrong("neither accepted nor ended")),
+        }
+    }
+
+    fn is_keyed(&self) -> bool {
+        self.keys
+    }
+}
+
+/// Whether `echo` said this: `#N user: TEXT`, behind an echo of a recovery message where there was
+/// one.
+fn is_echo(output: &[Output<'_>], turn: u64, text: &str) -> bool {
+    let said = |output: &Output<'_>, from: &str, text: Option<&str>| {
+        let rest = output.text.as_deref().and_then(|said| {
+            let said = said.strip_prefix('#')?;
+            let digits = said.find(' ')?;
+            let (number, said) = said.split_at(digits);
+            (number.parse() == Ok(turn)).then_some(())?;
+            said.strip_prefix(' ')?
+                .strip_prefix(from)?
+                .strip_prefix(": ")
+        });
+        output.kind == "message" && rest.is_some_and(|rest| text.is_none_or(|text| text == rest))
+    };
+    match output {
+        [echo] => said(echo, "user", Some(text)),
+        [notice, echo] => said(notice, "system", None) && said(echo, "user", Some(text)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn abide(wait: bool, keys: bool, token: Option<&str>) -> Abide {
+        Abide::new(Names::draw(), "h:1", token, wait, keys, "echo")
+    }
+
+    const TURN: Turn<'static> = Turn {
+        session: 3,
+        message: 12,
+        text: "hello",
+    };
+
+    #[test]
+    fn requests_are_what_the_api_wants() {
+        let write = |abide: &Abide| {
+            let mut bytes = Vec::new();
+            abide.request(&TURN, &mut bytes);
+            String::from_utf8(bytes).expect("ASCII")
+        };
+        let plain = write(&abide(false, false, None));
+        assert!(
+            plain.contains("-3/messages HTTP/1.1\r\nhost: h:1\r\n"),
+            "{plain}"
+        );
+        assert!(plain.ends_with("\r\n\r\n{\"text\":\"hello\"}"), "{plain}");
+        let full = write(&abide(true, true, Some("secret")));
+        for part in [
+            "/messages?wait=",
+            "\r\nidempotency-key: 12\r\n",
+            "\r\nauthorization: Bearer secret\r\n",
+            "\r\ncontent-length: 16\r\n",
+        ] {
+            assert!(full.contains(part), "{part:?} in {full}");
+        }
+    }
+
+    fn read(abide: &Abide, status: u16, body: &str) -> Result<Answer, Wrong> {
+        abide.read(&TURN, status, body.as_bytes())
+    }
+
+    #[test]
+    fn acknowledgements_are_told_from_turns() {
+        let accepted = r#"{"message":"m1","cursor":1,"duplicate":false}"#;
+        assert_eq!(
+            read(&abide(false, false, None), 202, accepted),
+            Ok(Answer::Accepted)
+        );
+        assert_eq!(
+            read(&abide(true, false, None), 202, accepted),
+            Ok(Answer::Pending)
+        );
+        assert!(read(&abide(true, false, None), 200, accepted).is_err());
+        for nonsense in ["", "{}", "[]", r#"{"message":""}"#] {
+            assert!(
+                read(&abide(false, false, None), 202, nonsense).is_err(),
+                "{nonsense}"
+            );
+        }
+        let failed = r#"{"message":"m1","turn":4,"outcome":"failed","reason":"a \"trap\""}"#;
+        let told = Answer::Failed(4, "a \"trap\"".to_owned());
+        assert_eq!(read(&abide(true, false, None), 200, failed), Ok(told));
+    }
+
+    #[test]
+    fn echoes_are_compared_to_the_letter() {
+        let ended = |said: &[&str]| {
+            let output: Vec<_> = said
+                .iter()
+                .map(|text| serde_json::json!({"kind": "message", "from": "assistant", "text": text}))
+                .collect();
+            serde_json::json!({
+                "message": "m1", "cursor": 1, "turn": 7, "outcome": "completed", "output": output,
+            })
+            .to_string()
+        };
+        let system = "#7 system: [system] The daemon\nrestarted.";
+        for (said, fine) in [
+            (&["#7 user: hello"][..], true),
+            (&[system, "#7 user: hello"], true),
+            (&["#7 user: hellO"], false),
+            (&["#8 user: hello"], false),
+            (&["#7 user: hello", "#7 user: hello"], false),
+            (&[system], false),
+            (&[], false),
+        ] {
+            let told = read(&abide(true, true, None), 200, &ended(said));
+            assert_eq!(told.is_ok(), fine, "{said:?}: {told:?}");
+        }
+        let other = Abide::new(Names::draw(), "h:1", None, true, false, "poet");
+        assert_eq!(read(&other, 200, &ended(&["a rhyme"])), Ok(Answer::Done(7)));
+    }
+}

@@ -1,0 +1,124 @@
+//! Sessions: made before, closed after. Neither is measured.
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use rand::Rng as _;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::progress::Progress;
+use crate::cli::calls::{Backoff, session_path};
+use crate::cli::client::{Client, ClientError};
+use crate::cli::error::CliError;
+use crate::domain::SessionId;
+
+/// Requests at a time.
+const AT_ONCE: usize = 64;
+/// Tries of one request, while the daemon says that it may go well later.
+const TRIES_MAX: usize = 20;
+
+/// The names of a run's sessions: no other run, and nobody else, has the same.
+#[derive(Clone, Debug)]
+pub(super) struct Names(String);
+
+impl Names {
+    /// Names that nobody has.
+    pub(super) fn draw() -> Self {
+        Self(format!("bench-{:08x}-", rand::rng().random::<u32>()))
+    }
+
+    /// What all of them begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of one session, from 0.
+    pub(super) fn of(&self, session: usize) -> SessionId {
+        SessionId::new(format!("{}{session}", self.0))
+            .expect("letters, digits and dashes, and few of them")
+    }
+}
+
+/// Creates the sessions.
+pub(super) async fn create(
+    client: &Client,
+    names: &Names,
+    sessions: usize,
+    plugin: &str,
+    args: Option<&Value>,
+    progress: &Progress,
+) -> Result<(), CliError> {
+    each(sessions, progress, async |session| {
+        let id = names.of(session);
+        patiently(async || client.create(&id, plugin, args).await).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Closes them.
+pub(super) async fn close(
+    client: &Client,
+    names: &Names,
+    sessions: usize,
+    progress: &Progress,
+) -> Result<(), CliError> {
+    each(sessions, progress, async |session| {
+        let path = session_path(&names.of(session), "");
+        let closed = patiently(async || {
+            client
+                .json::<Value>(client.request(Method::DELETE, &path))
+                .await
+        });
+        match closed.await {
+            // A try whose answer was lost has closed it.
+            Err(error) if error.status() == Some(410) => Ok(()),
+            closed => closed.map(drop),
+        }
+    })
+    .await
+}
+
+/// Does something with every session, several at a time.
+async fn each(
+    sessions: usize,
+    progress: &Progress,
+    what: impl AsyncFn(usize) -> Result<(), ClientError>,
+) -> Result<(), CliError> {
+    stream::iter(0..sessions)
+        .map(|session| what(session))
+        .buffer_unordered(AT_ONCE)
+        .try_for_each(|()| {
+            progress.step();
+            std::future::ready(Ok(()))
+        })
+        .await?;
+    Ok(())
+}
+
+/// Tries again what may go well in a moment.
+pub(super) async fn patiently<T>(
+    what: impl AsyncFn() -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let mut backoff = Backoff::new();
+    for _ in 1..TRIES_MAX {
+        match what().await {
+            Err(error) if error.is_passing() || error.status() == Some(429) => {}
+            done => return done,
+        }
+        backoff.pause().await;
+    }
+    what().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_do_not_share_sessions() {
+        let (one, other) = (Names::draw(), Names::draw());
+        assert_ne!(one.of(1), other.of(1));
+        assert_ne!(one.of(1), one.of(11));
+        assert!(one.of(1).as_str().starts_with(one.prefix()));
+    }
+}
