@@ -4,14 +4,17 @@ CARGO   ?= cargo
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 GUESTS  := $(TARGET)/wasm32-wasip2/guest
 PLUGINS := echo assistant
-# Components: the plugins, a guest that misbehaves and one that does as it is told, for the tests.
-COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat
+# What Restate calls for the chat: a workspace of its own.
+RESTATE := --manifest-path tests/peers/restate/Cargo.toml
+# Components: the plugins, and for the tests a guest that misbehaves, one that does as it is told,
+# and the chat that rivals are compared by.
+COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat -p chat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo trajectory measure test chaos lint
+.PHONY: help setup build demo trajectory measure bench-peers test chaos lint
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what a build needs beside Rust and a C++ compiler
 	@tests/setup.sh
@@ -34,6 +37,11 @@ measure: build ## Measure 10,000 turns in flight, and what the journal costs (so
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure journal
 
+bench-peers: build ## Compare Abide with Restate, workerd and bare RocksDB: ROUNDS=5 SECONDS=10 ONLY=workerd (needs Node.js)
+	$(CARGO) build --locked --release $(RESTATE) --target-dir $(TARGET)
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-peers \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ONLY:%=--only %)
+
 test: build ## Run all tests
 	$(CARGO) test --locked --release --workspace --doc
 	$(CARGO) test --locked --release --workspace --tests
@@ -51,3 +59,5 @@ lint: setup ## Check the format, and everything that clippy knows
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --profile guest --target wasm32-wasip2 $(COMPONENTS) -- -D warnings
+	$(CARGO) fmt $(RESTATE) --check
+	$(CARGO) clippy --locked --release $(RESTATE) --target-dir $(TARGET) -- -D warnings

@@ -165,7 +165,7 @@ impl Setup {
 
 /// A port that nobody holds now. Below those that the kernel gives to outgoing connections, so
 /// that none of the clients takes it before the daemon does.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -180,7 +180,7 @@ fn free_port() -> u16 {
 }
 
 /// The folder that cargo builds into.
-pub(crate) fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     let executable = env::current_exe().expect("a process knows its executable");
     let release = executable
         .ancestors()

@@ -1,7 +1,8 @@
 //! The tool servers, from npm: installed once, into cargo's folder.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use abide_tests::npm_install;
 
 use crate::relay;
 
@@ -25,17 +26,8 @@ impl Servers {
             files: modules.join("server-filesystem/dist/index.js"),
             everything: modules.join("server-everything/dist/index.js"),
         };
-        if this.files.exists() && this.everything.exists() {
-            return this;
-        }
-        std::fs::create_dir_all(folder).expect("cargo's folder can be written");
-        let status = Command::new("npm")
-            .args(["install", "--no-audit", "--no-fund", "--prefix"])
-            .arg(folder)
-            .args(PACKAGES)
-            .status()
-            .expect("npm is needed: install Node.js");
-        assert!(status.success(), "npm install: {status}");
+        npm_install(folder, &PACKAGES, &[&this.files, &this.everything])
+            .unwrap_or_else(|error| panic!("{error}"));
         this
     }
 

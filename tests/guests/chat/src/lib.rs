@@ -1,0 +1,36 @@
+//! The chat turn that rivals are compared by: a session keeps its last 20 messages and counts its
+//! turns; a turn answers with `{"turn":N,"kept":M}`.
+
+use std::collections::VecDeque;
+
+use abide_guest_sdk::{Error, Message, Plugin, Role, export, output};
+use serde::{Deserialize, Serialize};
+
+/// Messages that are kept.
+const KEPT: usize = 20;
+
+#[derive(Default, Serialize, Deserialize)]
+struct Chat {
+    turn: u64,
+    messages: VecDeque<String>,
+}
+
+impl Plugin for Chat {
+    fn turn(&mut self, input: &[Message]) -> Result<(), Error> {
+        self.turn += 1;
+        // The rivals are not told of restarts; a word of one is not kept either.
+        let said = input.iter().filter(|message| message.role == Role::User);
+        self.messages
+            .extend(said.map(|message| message.text.clone()));
+        let excess = self.messages.len().saturating_sub(KEPT);
+        self.messages.drain(..excess);
+        let (turn, kept) = (self.turn, self.messages.len());
+        output::text(format!("{{\"turn\":{turn},\"kept\":{kept}}}"))?;
+        Ok(())
+    }
+}
+
+export!(Chat);
+
+#[cfg(test)]
+mod tests;

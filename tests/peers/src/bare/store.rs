@@ -1,0 +1,120 @@
+//! The sessions: each one's last messages in memory, and all of it in RocksDB.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rocksdb::{DB, Direction, IteratorMode};
+
+use super::writer::{self, Ops, Queue};
+use crate::chat::KEPT;
+use crate::pattern::Pattern;
+
+/// More than any session has.
+const TURNS_MAX: u64 = 1 << 40;
+
+/// A session as it is in memory.
+#[derive(Default)]
+pub(super) struct Session {
+    pub(super) turn: u64,
+    /// The last messages, the newest last.
+    texts: VecDeque<String>,
+}
+
+/// All sessions.
+pub(super) struct Store {
+    db: Arc<DB>,
+    pattern: Pattern,
+    /// The number of the family of each of the pattern's rows.
+    families: Vec<usize>,
+    queue: Arc<Queue>,
+    sessions: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
+}
+
+impl Store {
+    /// Opens the database in a folder where a pattern was left.
+    pub(super) fn open(folder: &Path) -> Result<Self, String> {
+        let pattern = Pattern::read_in(folder)?;
+        let (mut options, families) = pattern.options()?;
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        let db = DB::open_cf_descriptors(&options, folder.join("db"), families);
+        let db = Arc::new(db.map_err(|error| error.to_string())?);
+        let names: BTreeSet<_> = pattern.rows.iter().map(|row| row.family.clone()).collect();
+        let names: Vec<_> = names.into_iter().collect();
+        let number = |family: &String| names.binary_search(family).unwrap_or_default();
+        let families = pattern.rows.iter().map(|row| number(&row.family)).collect();
+        let queue = Arc::new(Queue::default());
+        writer::start(db.clone(), names, queue.clone());
+        Ok(Self {
+            db,
+            pattern,
+            families,
+            queue,
+            sessions: Mutex::default(),
+        })
+    }
+
+    /// Does a turn: which one it is, and how many messages are kept.
+    pub(super) async fn say(&self, id: &str, text: String) -> Result<(u64, u64), String> {
+        let session = {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            match sessions.get(id) {
+                Some(session) => session.clone(),
+                None => sessions.entry(id.to_owned()).or_default().clone(),
+            }
+        };
+        let mut session = session.lock().await;
+        let session = match &mut *session {
+            Some(session) => session,
+            none => none.insert(self.load(id)?),
+        };
+        session.turn += 1;
+        session.texts.push_back(text);
+        if session.texts.len() as u64 > KEPT {
+            session.texts.pop_front();
+        }
+        let ops = self.ops(id, session);
+        let told = self.queue.push(ops);
+        told.await.map_err(|_| "the write failed".to_owned())?;
+        Ok((session.turn, session.texts.len() as u64))
+    }
+
+    fn ops(&self, id: &str, session: &Session) -> Ops {
+        let pattern = &self.pattern;
+        let rows = pattern.rows.iter().zip(&self.families);
+        let text = |age: usize| {
+            let texts = session.texts.iter();
+            texts.rev().nth(age).map(String::as_str)
+        };
+        rows.map(|(row, family)| {
+            let key = row.key(id, session.turn, pattern);
+            (*family, key, row.value(text))
+        })
+        .collect()
+    }
+
+    /// Reads a session that is not in memory; one that was never sent to is empty.
+    fn load(&self, id: &str) -> Result<Session, String> {
+        let state = self.pattern.state().ok_or("the pattern has no state")?;
+        let family = self.db.cf_handle(&state.family).ok_or("no such family")?;
+        let behind = state.key(id, TURNS_MAX, &self.pattern);
+        let from = IteratorMode::From(&behind, Direction::Reverse);
+        let last = self.db.iterator_cf(family, from).next().transpose();
+        let last = last.map_err(|error| error.to_string())?;
+        let Some((key, value)) = last.filter(|(key, _)| key.starts_with(id.as_bytes())) else {
+            return Ok(Session::default());
+        };
+        let turn = self.pattern.turn_of(&key).ok_or("a key without a number")?;
+        let mut texts = state.texts(&value);
+        texts.retain(|(age, _)| (*age as u64) < turn);
+        texts.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+        let texts = texts
+            .iter()
+            .map(|(_, text)| String::from_utf8_lossy(text).into_owned());
+        Ok(Session {
+            turn,
+            texts: texts.collect(),
+        })
+    }
+}

@@ -1,0 +1,349 @@
+//! What one of Abide's turns writes: read from the write-ahead log of a daemon that had some, so
+//! that bare RocksDB can be given the same keys and bytes, and the same options.
+//!
+//! Keys hold the session's id; behind it may stand a number that grows by the same in every turn.
+//! Values hold the texts of the session's last messages. All else is written as it was.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide::load::{self, Load, Sessions, Texts, Watch};
+use abide_tests::kill_all;
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Env, Options, WriteBatchIteratorCf};
+use serde::{Deserialize, Serialize};
+
+use crate::chat::{Chat, KEPT, Shape, TEXT_BYTES, name};
+use crate::servers::Abide;
+
+/// Where a server finds the pattern in its folder.
+const FILE: &str = "pattern.json";
+/// Turns that are had; the last is the pattern. More than a session keeps messages.
+const TURNS: u64 = KEPT + 5;
+/// What the value of the record begins with that ends a turn.
+const ENDED: [u8; 2] = [6, 0];
+/// The family of records.
+const LOG: &str = "log";
+
+/// What one turn writes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Pattern {
+    /// A database of RocksDB; its options are to be used.
+    like: PathBuf,
+    /// By how much numbers grow in a turn.
+    stride: u64,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// A key that is set or removed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    /// Its column family.
+    pub(crate) family: String,
+    key: Key,
+    /// What it is set to; none removes it.
+    value: Option<Value>,
+}
+
+/// A key: what stands before the id and behind it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Key {
+    before: Vec<u8>,
+    /// The id's end and a number's base: what is to be added to the turn's.
+    number: Option<(u8, i64)>,
+    behind: Vec<u8>,
+}
+
+/// A value, and where in it which of the last messages stands: 0 is the turn's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Value {
+    bytes: Vec<u8>,
+    texts: Vec<(usize, usize)>,
+}
+
+impl Pattern {
+    /// Leaves the pattern in a server's folder.
+    pub(crate) fn leave_in(&self, folder: &Path) -> Result<(), String> {
+        let text = serde_json::to_string(self).map_err(|error| error.to_string())?;
+        std::fs::write(folder.join(FILE), text)
+            .map_err(|error| format!("{}: {error}", folder.display()))
+    }
+
+    /// Reads the pattern that was left in a folder.
+    pub(crate) fn read_in(folder: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(folder.join(FILE)).map_err(|error| error.to_string())?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    }
+
+    /// The options of the database that it was read from.
+    pub(crate) fn options(&self) -> Result<(Options, Vec<ColumnFamilyDescriptor>), String> {
+        options_of(&self.like)
+    }
+
+    /// How many bytes it is, keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        let sizes = self.rows.iter().map(|row| {
+            let Key {
+                before,
+                number,
+                behind,
+            } = &row.key;
+            let id = name(0).len();
+            let number = number.map_or(0, |_| 9);
+            let value = row.value.as_ref().map_or(0, |value| value.bytes.len());
+            before.len() + id + number + behind.len() + value
+        });
+        sizes.sum()
+    }
+
+    /// The row whose value holds all messages that a session keeps.
+    pub(crate) fn state(&self) -> Option<&Row> {
+        let texts = |row: &&Row| row.value.as_ref().map_or(0, |value| value.texts.len());
+        self.rows.iter().max_by_key(texts)
+    }
+
+    /// The turn to which a key of [`Self::state`]'s belongs.
+    pub(crate) fn turn_of(&self, key: &[u8]) -> Option<u64> {
+        let Key {
+            number: Some((_, base)),
+            behind,
+            ..
+        } = &self.state()?.key
+        else {
+            return None;
+        };
+        let number = key.strip_suffix(&behind[..])?.last_chunk()?;
+        Some(u64::from_be_bytes(*number).wrapping_sub_signed(*base) / self.stride)
+    }
+}
+
+impl Row {
+    /// Its key in a session's turn.
+    pub(crate) fn key(&self, id: &str, turn: u64, pattern: &Pattern) -> Vec<u8> {
+        let Key {
+            before,
+            number,
+            behind,
+        } = &self.key;
+        let mut key = Vec::with_capacity(before.len() + id.len() + 9 + behind.len());
+        key.extend(before);
+        key.extend(id.as_bytes());
+        if let Some((end, base)) = number {
+            key.push(*end);
+            let number = (turn * pattern.stride).wrapping_add_signed(*base);
+            key.extend(number.to_be_bytes());
+        }
+        key.extend(behind);
+        key
+    }
+
+    /// What it is set to where these are the last messages, the turn's own last.
+    pub(crate) fn value<'a>(
+        &self,
+        mut text: impl FnMut(usize) -> Option<&'a str>,
+    ) -> Option<Vec<u8>> {
+        let Value { bytes, texts } = self.value.as_ref()?;
+        let mut bytes = bytes.clone();
+        for (at, age) in texts {
+            let text = text(*age).unwrap_or_default().as_bytes();
+            let place = &mut bytes[*at..*at + TEXT_BYTES];
+            let len = text.len().min(TEXT_BYTES);
+            place[..len].copy_from_slice(&text[..len]);
+            place[len..].fill(b' ');
+        }
+        Some(bytes)
+    }
+
+    /// The texts in such a value, with their ages.
+    pub(crate) fn texts<'a>(&self, bytes: &'a [u8]) -> Vec<(usize, &'a [u8])> {
+        let texts = self.value.iter().flat_map(|value| &value.texts);
+        let texts = texts.filter_map(|(at, age)| Some((*age, bytes.get(*at..*at + TEXT_BYTES)?)));
+        texts.collect()
+    }
+}
+
+fn options_of(database: &Path) -> Result<(Options, Vec<ColumnFamilyDescriptor>), String> {
+    let env = Env::new().map_err(|error| error.to_string())?;
+    // As large as the daemon's is by default.
+    let cache = Cache::new_lru_cache(32 << 20);
+    Options::load_latest(database, env, false, cache)
+        .map_err(|error| format!("{}: {error}", database.display()))
+}
+
+/// Has a daemon do some turns, and reads what they wrote.
+pub(crate) async fn observe(folder: &Path) -> Result<Pattern, String> {
+    let home = folder.join("pattern");
+    let _ = std::fs::remove_dir_all(&home);
+    std::fs::create_dir_all(&home).map_err(|error| format!("{}: {error}", home.display()))?;
+    let port = abide_tests::free_port();
+    let abide = Abide::start(port, &home).await?;
+    abide.create(1).await?;
+    let host = format!("127.0.0.1:{port}");
+    let load = Load {
+        sessions: 1,
+        connections: 1,
+        text_bytes: TEXT_BYTES,
+        turns: Some(TURNS),
+        duration: Duration::from_secs(60),
+        ..Load::new(host.clone())
+    };
+    let chat = Chat {
+        host,
+        shape: Shape::Messages,
+    };
+    let report = load::run(Arc::new(chat), &load, Sessions::fresh(1), &Watch::new())
+        .await
+        .map_err(|error| error.to_string())?;
+    if report.counts.completed != TURNS {
+        return Err(format!("Abide failed at the chat: {:?}", report.examples));
+    }
+    // As it is: a daemon that stops would put its write-ahead log away.
+    kill_all(abide.daemon.supervisor_pid());
+    drop(abide);
+    read(&home.join("data/db"))
+}
+
+/// All changes of keys, batch by batch.
+#[derive(Default)]
+struct Changes {
+    families: Vec<String>,
+    rows: Vec<(String, Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Changes {
+    fn family(&self, id: u32) -> String {
+        let name = self.families.get(id as usize);
+        name.cloned().unwrap_or_default()
+    }
+}
+
+impl WriteBatchIteratorCf for Changes {
+    fn put_cf(&mut self, cf_id: u32, key: &[u8], value: &[u8]) {
+        let row = (self.family(cf_id), key.to_vec(), Some(value.to_vec()));
+        self.rows.push(row);
+    }
+
+    fn delete_cf(&mut self, cf_id: u32, key: &[u8]) {
+        self.rows.push((self.family(cf_id), key.to_vec(), None));
+    }
+
+    fn merge_cf(&mut self, _: u32, _: &[u8], _: &[u8]) {}
+}
+
+fn read(database: &Path) -> Result<Pattern, String> {
+    let told = |error: rocksdb::Error| format!("{}: {error}", database.display());
+    let (options, families) = options_of(database)?;
+    // In the order of their numbers.
+    let mut changes = Changes {
+        families: DB::list_cf(&options, database).map_err(told)?,
+        rows: Vec::new(),
+    };
+    let db = DB::open_cf_descriptors(&options, database, families).map_err(told)?;
+    let id = name(0);
+    let mut turns = vec![Vec::new()];
+    for batch in db.get_updates_since(1).map_err(told)? {
+        let (_, batch) = batch.map_err(told)?;
+        changes.rows.clear();
+        batch.iterate_cf(&mut changes);
+        let of_session = |key: &[u8]| find(key, id.as_bytes()).is_some();
+        let rows = changes.rows.drain(..).filter(|(_, key, _)| of_session(key));
+        let rows: Vec<_> = rows.collect();
+        let ends = rows.iter().any(|(family, _, value)| {
+            family == LOG
+                && value
+                    .as_ref()
+                    .is_some_and(|value| value.starts_with(&ENDED))
+        });
+        turns.last_mut().expect("there is always one").extend(rows);
+        if ends {
+            turns.push(Vec::new());
+        }
+    }
+    // What comes last has not ended.
+    turns.pop();
+    if turns.len() as u64 != TURNS {
+        let found = turns.len();
+        return Err(format!(
+            "{}: {found} turns, not {TURNS}",
+            database.display()
+        ));
+    }
+    drop(db);
+    pattern(database, &turns)
+}
+
+fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
+    whole.windows(part.len()).position(|window| window == part)
+}
+
+fn pattern(
+    database: &Path,
+    turns: &[Vec<(String, Vec<u8>, Option<Vec<u8>>)>],
+) -> Result<Pattern, String> {
+    let id = name(0);
+    let number = |rows: &[(String, Vec<u8>, Option<Vec<u8>>)]| {
+        let ended = rows.iter().rfind(|(family, _, value)| {
+            family == LOG
+                && value
+                    .as_ref()
+                    .is_some_and(|value| value.starts_with(&ENDED))
+        });
+        let key = ended.map(|(_, key, _)| key)?;
+        let number = key.get(id.len() + 1..)?.first_chunk()?;
+        Some(u64::from_be_bytes(*number))
+    };
+    let [.., before, last] = turns else {
+        return Err("there are not enough turns".to_owned());
+    };
+    let (Some(last_number), Some(number_before)) = (number(last), number(before)) else {
+        return Err("a turn has no number".to_owned());
+    };
+    let stride = last_number - number_before;
+    let texts = Texts::new(TEXT_BYTES);
+    let said: Vec<String> = (0..KEPT)
+        .map(|age| {
+            let mut text = String::new();
+            texts.write(0, TURNS - age, &mut text);
+            text
+        })
+        .collect();
+    let rows = last.iter().map(|(family, key, value)| {
+        let at = find(key, id.as_bytes()).expect("only keys with the id were kept");
+        let rest = &key[at + id.len()..];
+        let numbered = rest.get(1..).and_then(|rest| rest.split_first_chunk());
+        let base = TURNS * stride;
+        let (number, behind) = match numbered {
+            Some((number, behind)) => {
+                let distance = u64::from_be_bytes(*number).wrapping_sub(base);
+                (Some((rest[0], distance.cast_signed())), behind)
+            }
+            None => (None, rest),
+        };
+        Row {
+            family: family.clone(),
+            key: Key {
+                before: key[..at].to_vec(),
+                number,
+                behind: behind.to_vec(),
+            },
+            value: value.as_ref().map(|bytes| Value {
+                bytes: bytes.clone(),
+                texts: places(bytes, &said),
+            }),
+        }
+    });
+    Ok(Pattern {
+        like: database.to_owned(),
+        stride,
+        rows: rows.collect(),
+    })
+}
+
+/// Where in a value which message stands.
+fn places(bytes: &[u8], said: &[String]) -> Vec<(usize, usize)> {
+    let places = said
+        .iter()
+        .enumerate()
+        .filter_map(|(age, text)| Some((find(bytes, text.as_bytes())?, age)));
+    places.collect()
+}

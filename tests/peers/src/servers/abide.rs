@@ -1,0 +1,59 @@
+//! The daemon, with the chat as a guest.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use abide_tests::{Daemon, Plugin, Setup};
+use tokio::task::JoinSet;
+
+use crate::chat::name;
+
+/// Sessions that are created at once.
+const AT_ONCE: usize = 64;
+
+/// A daemon with the chat.
+pub(crate) struct Abide {
+    pub(crate) daemon: Daemon,
+}
+
+impl Abide {
+    /// Starts one at `port`, its store in this folder.
+    pub(crate) async fn start(port: u16, folder: &Path) -> Result<Self, String> {
+        let data = folder.join("data");
+        fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
+        // What else the daemon has goes with the value, the store stays.
+        let own = tempfile::tempdir_in(folder).map_err(|error| error.to_string())?;
+        let setup = Setup {
+            port,
+            data_dir: data.to_string_lossy().into_owned(),
+            plugins: vec![Plugin::new("chat")],
+            ..Setup::default()
+        };
+        let daemon = Daemon::start_in(own, setup).await;
+        Ok(Self { daemon })
+    }
+
+    /// Creates so many sessions, unless they are there.
+    pub(crate) async fn create(&self, sessions: usize) -> Result<(), String> {
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut tasks = JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let (next, client) = (next.clone(), self.daemon.client());
+            tasks.spawn(async move {
+                loop {
+                    let session = next.fetch_add(1, Ordering::Relaxed);
+                    if session >= sessions {
+                        return;
+                    }
+                    client.open(&name(session), "chat").await;
+                }
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|error| format!("sessions cannot be created: {error}"))?;
+        }
+        Ok(())
+    }
+}

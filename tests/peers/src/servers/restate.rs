@@ -1,0 +1,98 @@
+//! Restate on one node, and the service that it calls.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use abide_tests::{Client, PATIENCE, free_port, target};
+use serde_json::json;
+
+use super::program::Program;
+
+/// While the server starts, before it is asked again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The server and the service.
+pub(crate) struct Restate {
+    pub(crate) server: Program,
+    pub(crate) service: Program,
+}
+
+impl Restate {
+    /// Starts both on a folder, and tells the server of the service. Its ingress listens at `port`.
+    pub(crate) async fn start(program: &Path, port: u16, folder: &Path) -> Result<Self, String> {
+        let config = folder.join("restate.toml");
+        let (node, admin, service) = (free_port(), free_port(), free_port());
+        let text = config_text(port, node, admin);
+        std::fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
+        let address = format!("127.0.0.1:{service}");
+        let args = vec![address.clone().into()];
+        let service = Program::start("service", service_program()?, args, folder)?;
+        let args = vec![
+            "--no-logo".into(),
+            "--config-file".into(),
+            config.into_os_string(),
+            "--base-dir".into(),
+            folder.join("data").into_os_string(),
+        ];
+        let mut this = Self {
+            server: Program::start("restate", program.to_owned(), args, folder)?,
+            service,
+        };
+        this.register(admin, &address).await?;
+        Ok(this)
+    }
+
+    async fn register(&mut self, admin: u16, address: &str) -> Result<(), String> {
+        let client = Client::new(admin);
+        // A store that is started again knows an address that nobody serves any more.
+        let body = json!({"uri": format!("http://{address}"), "force": true});
+        let began = Instant::now();
+        loop {
+            self.server.check()?;
+            self.service.check()?;
+            let told = client.post("/deployments", &body).await;
+            match told {
+                Ok(reply) if (200..300).contains(&reply.status) => return Ok(()),
+                told if began.elapsed() > PATIENCE => {
+                    return Err(format!("Restate does not take the service: {told:?}"));
+                }
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+/// A single node as the documentation has it, with what would disturb a measurement off. Twice as
+/// many partitions as cores: with its default of 24 it is a quarter slower on two cores, since each
+/// partition's log is appended to on its own.
+fn config_text(ingress: u16, node: u16, admin: u16) -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let partitions = 2 * cores;
+    format!(
+        "node-name = \"chat\"\n\
+         disable-telemetry = true\n\
+         log-filter = \"warn\"\n\
+         listen-mode = \"tcp\"\n\
+         bind-ip = \"127.0.0.1\"\n\
+         advertised-host = \"127.0.0.1\"\n\
+         bind-port = {node}\n\
+         default-num-partitions = {partitions}\n\
+         [ingress]\n\
+         bind-port = {ingress}\n\
+         [admin]\n\
+         bind-port = {admin}\n\
+         disable-web-ui = true\n"
+    )
+}
+
+/// The service, which is built beside this program.
+fn service_program() -> Result<PathBuf, String> {
+    let program = target().join("release/restate-chat");
+    if !program.exists() {
+        return Err(format!(
+            "{} is missing: `make bench-peers` builds it first",
+            program.display()
+        ));
+    }
+    Ok(program)
+}
