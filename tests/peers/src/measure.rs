@@ -274,7 +274,9 @@ impl Figures {
         for (what, count) in bad.into_iter().filter(|(_, count)| *count > 0) {
             self.wrong.push(format!("{what}: {count}"));
         }
-        self.wrong.extend(report.examples.iter().cloned());
+        let examples = report.examples.iter();
+        self.wrong
+            .extend(examples.map(|example| example.text.clone()));
         Ok(report)
     }
 }
