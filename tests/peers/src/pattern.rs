@@ -347,3 +347,82 @@ fn places(bytes: &[u8], said: &[String]) -> Vec<(usize, usize)> {
         .filter_map(|(age, text)| Some((find(bytes, text.as_bytes())?, age)));
     places.collect()
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A pattern of turns with a record, a state and a marker, whose database is in the folder.
+    pub(crate) fn sample(folder: &Path) -> Pattern {
+        let database = folder.join("like");
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        drop(DB::open_cf(&options, &database, [LOG, "state"]).unwrap());
+        let id = name(0);
+        let texts = Texts::new(TEXT_BYTES);
+        let key = |cursor: u64, seq: u64| {
+            [
+                id.as_bytes(),
+                &[0],
+                &cursor.to_be_bytes(),
+                &seq.to_be_bytes(),
+            ]
+            .concat()
+        };
+        let turns = (1..=TURNS).map(|turn| {
+            let said = (turn.saturating_sub(KEPT - 1).max(1)..=turn).map(|message| {
+                let mut text = String::new();
+                texts.write(0, message, &mut text);
+                text + ";"
+            });
+            let state = said.collect::<String>().into_bytes();
+            let ended = [&ENDED[..], b"ended"].concat();
+            vec![
+                (LOG.to_owned(), key(3 * turn + 2, 9), Some(ended)),
+                ("state".to_owned(), key(3 * turn + 1, 0), Some(state)),
+                ("state".to_owned(), key(3 * turn - 2, 0), None),
+                (
+                    LOG.to_owned(),
+                    [b"a", id.as_bytes()].concat(),
+                    Some(Vec::new()),
+                ),
+            ]
+        });
+        pattern(&database, &turns.collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_pattern_is_written_for_any_session_and_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let pattern = sample(folder.path());
+        assert_eq!(pattern.stride, 3);
+        let keys: Vec<_> = pattern
+            .rows
+            .iter()
+            .map(|row| row.key("x", 100, &pattern))
+            .collect();
+        let key = |cursor: u64, seq: u64| {
+            [b"x", &[0][..], &cursor.to_be_bytes(), &seq.to_be_bytes()].concat()
+        };
+        let expected = [key(302, 9), key(301, 0), key(298, 0), b"ax".to_vec()];
+        assert_eq!(keys, expected);
+
+        let state = pattern.state().unwrap();
+        assert_eq!(pattern.turn_of(&keys[1]), Some(100));
+        let said = ["new".to_owned(), "old".to_owned()];
+        let value = state
+            .value(|age| said.get(age).map(String::as_str))
+            .unwrap();
+        let found = state.texts(&value);
+        assert_eq!(found.len() as u64, KEPT);
+        for (age, text) in found {
+            let expected = said.get(age).map_or("", String::as_str);
+            assert_eq!(text.trim_ascii_end(), expected.as_bytes(), "{age}");
+        }
+        assert!(pattern.rows[2].value(|_| None).is_none());
+
+        pattern.leave_in(folder.path()).unwrap();
+        assert_eq!(Pattern::read_in(folder.path()), Ok(pattern));
+    }
+}
