@@ -3,6 +3,7 @@
 
 mod bad_config;
 mod bad_requests;
+mod bench;
 mod chaos;
 mod engine;
 mod incident;

@@ -169,16 +169,14 @@ async fn what_was_done_before_a_death_is_not_done_again() {
             (stage.model.calls().len() > calls).then_some(())
         })
         .await;
-        let open = stage
-            .client
-            .get("/v1/sessions/s/turn")
-            .await
-            .expect("an answer")
-            .expect(200);
-        assert_eq!(
-            (&open["open"], &open["attempt"]),
-            (&json!(true), &json!(deaths + 1))
-        );
+        // The attempt's beginning may be on its way to the disk while the model is asked.
+        until("the next attempt to be told", async || {
+            let open = stage.client.get("/v1/sessions/s/turn").await;
+            let open = open.expect("an answer").expect(200);
+            assert_eq!(open["open"], true);
+            (open["attempt"] == deaths + 1).then_some(())
+        })
+        .await;
     }
     let replayed = stage.client.post("/v1/sessions/s/replay", &json!({})).await;
     let replayed = replayed.expect("an answer").expect(200);

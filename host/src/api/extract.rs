@@ -73,7 +73,12 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
 
     async fn from_request(request: Request, state: &Api) -> Result<Self, Problem> {
         let is_json = is_json(request.headers());
-        let bytes = read(request, state.limits.body_bytes).await?;
+        let limit = state.limits.body_bytes;
+        // Bodies on their way are bounded together: there may be as many as connections.
+        let size = request.body().size_hint().upper();
+        let size = size.unwrap_or(limit as u64).min(limit as u64);
+        let _room = state.registry.room(size)?;
+        let bytes = read(request, limit).await?;
         if !is_json {
             let detail = "send the header `content-type: application/json`";
             return Err(Problem::new(Kind::MEDIA_TYPE, detail));

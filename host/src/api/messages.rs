@@ -117,19 +117,18 @@ pub(super) async fn send(
         key,
         body: Digest::of(text.as_bytes()),
     });
-    let accepted = api.registry.send(&id, text, key).await?;
-    let outcome = match wait {
-        None => None,
+    let (accepted, outcome) = match wait {
+        None => (api.registry.send(&id, text, key).await?, None),
         Some(wait) => {
-            let outcome = api.registry.outcome(&id, &accepted.message);
+            let (accepted, outcome) = api.registry.send_and_wait(&id, text, key).await?;
             match tokio::time::timeout(wait, outcome).await {
-                Ok(Ok(outcome)) => Some(outcome),
+                Ok(Ok(outcome)) => (accepted, Some(outcome)),
                 Ok(Err(refusal @ (Refusal::Gone | Refusal::Closed { .. }))) => {
                     return Err(refusal.into());
                 }
                 // Accepted it is. What became of it is to be followed: the time is up, or the
                 // daemon restarts, or the first one's events have been trimmed.
-                Ok(Err(_)) | Err(_) => None,
+                Ok(Err(_)) | Err(_) => (accepted, None),
             }
         }
     };

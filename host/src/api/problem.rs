@@ -11,8 +11,8 @@ use crate::domain::Refusal;
 
 /// What every problem's `type` begins with.
 const TYPE_PREFIX: &str = "urn:abide:problem:";
-/// Seconds after which a client whose message found a full inbox may try again.
-const INBOX_RETRY_SECONDS: u16 = 1;
+/// Seconds after which a client may try again whose message found no room, or the daemon restarting.
+const RETRY_SECONDS: u16 = 1;
 
 /// A request that is answered with a problem document.
 #[derive(Debug)]
@@ -134,6 +134,7 @@ impl Kind {
     pub(super) const OPEN_FAILED: Self = Self("open-failed", StatusCode::UNPROCESSABLE_ENTITY, "The plugin refused the session");
     pub(super) const KEY_REUSED: Self = Self("idempotency-key-reused", StatusCode::UNPROCESSABLE_ENTITY, "The key belongs to another message");
     pub(super) const INBOX_FULL: Self = Self("inbox-full", StatusCode::TOO_MANY_REQUESTS, "The inbox is full");
+    pub(super) const OVERLOADED: Self = Self("overloaded", StatusCode::TOO_MANY_REQUESTS, "Too much waits already");
     pub(super) const RESTARTING: Self = Self("restarting", StatusCode::SERVICE_UNAVAILABLE, "The daemon is restarting");
     pub(super) const NOT_READY: Self = Self("not-ready", StatusCode::SERVICE_UNAVAILABLE, "The daemon does not serve now");
     pub(super) const STORE_DAMAGED: Self = Self("store-damaged", StatusCode::INTERNAL_SERVER_ERROR, "The store cannot be read");
@@ -159,7 +160,10 @@ impl From<Refusal> for Problem {
                 .fact("limit", limit),
             Refusal::InboxFull { limit } => problem(Kind::INBOX_FULL)
                 .fact("limit", limit)
-                .header(header::RETRY_AFTER, INBOX_RETRY_SECONDS),
+                .header(header::RETRY_AFTER, RETRY_SECONDS),
+            Refusal::Overloaded { limit } => problem(Kind::OVERLOADED)
+                .fact("limit", limit)
+                .header(header::RETRY_AFTER, RETRY_SECONDS),
             Refusal::KeyReused => problem(Kind::KEY_REUSED),
             Refusal::NothingRuns => problem(Kind::NOTHING_RUNS),
             Refusal::NotFaulted => problem(Kind::NOT_FAULTED),
@@ -170,7 +174,9 @@ impl From<Refusal> for Problem {
             Refusal::Trimmed { oldest } => problem(Kind::TRIMMED).fact("oldest", oldest),
             Refusal::StoreFailed(_) => problem(Kind::STORE_FAILED),
             Refusal::Unreadable(_) => problem(Kind::STORE_DAMAGED),
-            Refusal::Restarting => problem(Kind::RESTARTING).header(header::RETRY_AFTER, 1_u16),
+            Refusal::Restarting => {
+                problem(Kind::RESTARTING).header(header::RETRY_AFTER, RETRY_SECONDS)
+            }
         }
     }
 }
@@ -189,6 +195,7 @@ mod tests {
             (Refusal::Exists { what: "args" }, 409, "session-exists"),
             (Refusal::KeyReused, 422, "idempotency-key-reused"),
             (Refusal::InboxFull { limit: 3 }, 429, "inbox-full"),
+            (Refusal::Overloaded { limit: 3 }, 429, "overloaded"),
             (Refusal::StoreFailed("full".into()), 507, "store-failed"),
             (Refusal::Restarting, 503, "restarting"),
         ] {

@@ -121,6 +121,8 @@ impl<'a> Diff<'a> {
             allowed_origins,
             turns_max,
             resident_idle,
+            relaunch_max,
+            session_memory_bytes,
         } = new;
         // The order of addresses, hosts and origins means nothing.
         let sorted = |list: &[std::net::SocketAddr]| {
@@ -199,6 +201,18 @@ impl<'a> Diff<'a> {
             Hot,
             (&old.resident_idle, resident_idle),
             time,
+        );
+        self.note(
+            "daemon.relaunch_max",
+            Hot,
+            (&old.relaunch_max, relaunch_max),
+            number,
+        );
+        self.note(
+            "daemon.session_memory",
+            Restart,
+            (&old.session_memory_bytes, session_memory_bytes),
+            size,
         );
     }
 

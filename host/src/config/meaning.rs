@@ -137,6 +137,13 @@ fn understand_daemon(notes: &mut Notes, keys: DaemonKeys, folder: &Path) -> Daem
         allowed_origins: keys.allowed_origins,
         turns_max: notes.count("daemon.turns_max", keys.turns_max, 1, TURNS_MAX),
         resident_idle: notes.time("daemon.resident_idle", keys.resident_idle, zero),
+        relaunch_max: keys.relaunch_max,
+        session_memory_bytes: notes.size(
+            "daemon.session_memory",
+            keys.session_memory,
+            16 << 20,
+            1 << 40,
+        ),
     };
     listening(notes, &daemon.listen, daemon.token.is_some());
     chain(notes, &daemon);

@@ -78,6 +78,10 @@ pub struct Daemon {
     pub turns_max: u32,
     /// How long a session that does nothing is held in memory.
     pub resident_idle: Duration,
+    /// Sessions without open work that a restart brings back.
+    pub relaunch_max: u32,
+    /// What sessions may hold in memory together, in bytes.
+    pub session_memory_bytes: u64,
 }
 
 impl Daemon {

@@ -71,6 +71,14 @@ pub(super) struct DaemonKeys {
     pub(super) turns_max: u32,
     /// How long a session that does nothing is held in memory.
     pub(super) resident_idle: Time,
+    /// Sessions without open work that a restart brings back before somebody asks for them, those
+    /// first that ended a turn last (within `notice_window`). Those with open work come back
+    /// always.
+    pub(super) relaunch_max: u32,
+    /// What sessions may hold in memory, all together: messages that wait or are on their way,
+    /// snapshots kept for the next turn, idle sessions. From half of it on, idle sessions leave
+    /// memory at once; beyond it, messages are refused with 429 and `Retry-After`.
+    pub(super) session_memory: Size,
 }
 
 impl Default for DaemonKeys {
@@ -91,6 +99,8 @@ impl Default for DaemonKeys {
             allowed_origins: Vec::new(),
             turns_max: 1000,
             resident_idle: Time::secs(60),
+            relaunch_max: 20_000,
+            session_memory: Size(256 << 20),
         }
     }
 }
@@ -179,7 +189,7 @@ pub(super) struct StoreKeys {
 impl Default for StoreKeys {
     fn default() -> Self {
         Self {
-            wal: Size(8 << 20),
+            wal: Size(16 << 20),
             cache: Size(32 << 20),
         }
     }

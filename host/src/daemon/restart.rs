@@ -304,6 +304,9 @@ impl Daemon {
     }
 
     async fn witness(&self, record: &mut RestartRecord) -> Result<u64, String> {
+        // What the store would have to do at its closing, while clients wait, is done beforehand.
+        let store = self.store.clone();
+        let flushed = tokio::task::spawn_blocking(move || store.flush());
         let registry = self.registry.clone();
         let active = tokio::task::spawn_blocking(move || registry.active());
         let active = active
@@ -317,6 +320,11 @@ impl Daemon {
         put.map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
         keep(&self.store, record.clone()).await?;
+        match flushed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the store cannot be flushed ahead"),
+            Err(error) => tracing::warn!(%error, "the store's flush ended early"),
+        }
         Ok(record.active)
     }
 

@@ -112,6 +112,8 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
             died_by_own_doing: life.died_by_own_doing,
             notice_window: config.daemon.notice_window,
             resident_idle: config.daemon.resident_idle,
+            relaunch_max: config.daemon.relaunch_max as usize,
+            memory_max_bytes: config.daemon.session_memory_bytes,
         },
     );
     let (requests, mut asked) = mpsc::channel(64);

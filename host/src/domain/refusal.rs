@@ -52,6 +52,15 @@ pub enum Refusal {
         /// The limit.
         limit: u32,
     },
+    /// All sessions together hold as much in memory as they may.
+    #[error(
+        "the messages that wait, of all sessions together, take as much memory as they may \
+         ({limit} bytes); send again in a moment, or raise `daemon.session_memory`"
+    )]
+    Overloaded {
+        /// The limit, in bytes.
+        limit: u64,
+    },
     /// The idempotency key came with another body before.
     #[error("this Idempotency-Key came with another body before; use a new key for a new message")]
     KeyReused,

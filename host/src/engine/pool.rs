@@ -5,7 +5,8 @@
 use std::num::NonZeroUsize;
 
 use wasmtime::{
-    Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, RegallocAlgorithm,
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    RegallocAlgorithm,
 };
 
 use super::budget::TABLE_ELEMENTS_MAX;
@@ -26,8 +27,9 @@ const MEMORY_RESERVED_BYTES: u64 = 4 << 30;
 /// Metadata of one core instance. A large Python module needs more than wasmtime's default of 1 MiB.
 const INSTANCE_MAX_BYTES: usize = 16 << 20;
 /// Of a memory and of a table, what is cleared rather than given back to the kernel when an
-/// instance goes.
-const KEEP_RESIDENT_BYTES: usize = 64 << 10;
+/// instance goes: giving pages back, and faulting them in again, interrupts all processors. Of a
+/// memory, only the pages that were written count, where the kernel can tell (since 6.7).
+const KEEP_RESIDENT_BYTES: usize = 256 << 10;
 /// Frames that a trap keeps.
 const BACKTRACE_FRAMES_MAX: usize = 16;
 
@@ -57,7 +59,8 @@ pub(super) fn config(turns_max: u32) -> Result<Config, EngineError> {
         .max_tables_per_component(u32::MAX)
         .max_tables_per_module(TABLES_PER_TURN)
         .table_elements(TABLE_ELEMENTS_MAX)
-        .table_keep_resident(KEEP_RESIDENT_BYTES);
+        .table_keep_resident(KEEP_RESIDENT_BYTES)
+        .pagemap_scan(Enabled::Auto);
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))

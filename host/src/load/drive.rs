@@ -18,6 +18,8 @@ use super::watch::Watch;
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Before a turn is asked for again whose message was taken.
 const PENDING_PAUSE: Duration = Duration::from_millis(1);
+/// From how long a silence is looked at closely.
+const SILENCE_MIN: Duration = Duration::from_millis(1);
 /// What a server is given that says "too many" and no more.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -201,9 +203,13 @@ impl<S: Service> Driver<S> {
         let silence = self.watch.answered(now);
         let stretch = self.watch.stretch();
         let counts = course.began >= self.counted_from;
+        // Short ones are of no interest, and there are many.
+        let silence_from = match silence < SILENCE_MIN {
+            true => stretch,
+            false => self.watch.stretch_at(now.saturating_sub(silence)),
+        };
         let mut tally = self.tally();
-        let seen = tally.stretch(stretch);
-        seen.silence = seen.silence.max(silence);
+        tally.silence(silence_from, stretch, silence);
         let answer = match read {
             Ok(answer) => answer,
             Err(Wrong(why)) => {

@@ -25,6 +25,8 @@ mod run;
 mod service;
 mod sessions;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod watch;
 mod wire;

@@ -1,5 +1,6 @@
 //! What is counted while it runs: in a few places, so that connections do not wait for each other.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -134,12 +135,19 @@ impl Tally {
         &mut self.stretches[number]
     }
 
-    /// Notes a wait that began in one stretch and ended in another (or the same). It belongs to
-    /// the disturbances that came while it lasted, else to where it lies.
+    /// Notes that a client waited, from one stretch to another (or the same).
     pub(super) fn pause(&mut self, from: usize, to: usize, pause: Duration) {
-        for number in (from + 1).min(to)..=to {
+        for number in within(from, to) {
             let stretch = self.stretch(number);
             stretch.pause = stretch.pause.max(pause);
+        }
+    }
+
+    /// Notes that no client had an answer, from one stretch to another (or the same).
+    pub(super) fn silence(&mut self, from: usize, to: usize, silence: Duration) {
+        for number in within(from, to) {
+            let stretch = self.stretch(number);
+            stretch.silence = stretch.silence.max(silence);
         }
     }
 
@@ -199,6 +207,12 @@ impl Tally {
             self.example(example.fault, || example.text.clone());
         }
     }
+}
+
+/// The stretches that a time belongs to which reaches from one to another: those that began while
+/// it lasted, else the one in which it lies.
+fn within(from: usize, to: usize) -> RangeInclusive<usize> {
+    (from + 1).min(to)..=to
 }
 
 #[cfg(test)]

@@ -88,8 +88,15 @@ impl Watch {
         self.0.began.elapsed()
     }
 
+    /// The stretch that goes on.
     pub(super) fn stretch(&self) -> usize {
         self.0.disturbances.load(Ordering::Acquire)
+    }
+
+    /// The stretch in which that moment lay.
+    pub(super) fn stretch_at(&self, moment: Duration) -> usize {
+        let history = lock(&self.0.history);
+        history.partition_point(|(_, at)| *at <= moment)
     }
 
     pub(super) fn history(&self) -> Vec<(String, Duration)> {

@@ -6,6 +6,9 @@
 //!        ^                                                                     |
 //!        +---- the running turn ended, the gate moved, a timer <--- begin <----+
 //! ```
+//!
+//! A message whose sender waits for its turn needs no sync of its own (`commit`, held): a turn
+//! without steps costs one sync for message, beginning and end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,15 +18,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::domain::{Refusal, Session, SessionId, SessionState, UnixMillis};
+use crate::domain::{
+    LogPos, MessageId, Refusal, Session, SessionId, SessionState, Snapshot, UnixMillis,
+};
 
 use super::hub::Live;
 use super::mailbox::{Command, Relaunched};
+use super::memory::Share;
+use super::outcome::TurnOutcome;
 use super::reads::refusal;
 use super::registry::Drivers;
 use super::shared::{Gate, Shared};
 use crate::fault;
-use crate::store::StoreError;
+use crate::store::{StoreError, Tail};
 
 mod begin;
 mod commands;
@@ -37,6 +44,12 @@ use commit::{Batch, InFlight};
 
 /// Requests that are decided and synced together.
 const BATCH: usize = 64;
+/// About what a session in memory takes besides its texts and its snapshot, and about what a
+/// message that waits takes besides its text; in bytes.
+const DRIVER_BYTES: u64 = 4 << 10;
+const QUEUED_BYTES: u64 = 256;
+/// How long an idle session stays in memory where that is scarce.
+const SCARCE_IDLE: Duration = Duration::from_millis(50);
 /// After the store refused a write, so long no turn begins.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -50,7 +63,16 @@ pub(super) struct Driver {
     session: Option<Session>,
     /// Why `session` is not what the store has.
     unread: Option<Refusal>,
+    /// Where its log ends.
+    tail: Tail,
+    /// The present snapshot, while it is small and the driver lives.
+    snapshot: Option<(LogPos, Arc<Snapshot>)>,
     running: Option<Running>,
+    /// Who waits for the end of a message's turn.
+    waiters: Vec<(MessageId, oneshot::Sender<TurnOutcome>)>,
+    /// Decided, and kept back until then: it rides on the next sync.
+    held: Batch,
+    held_until: Option<Instant>,
     /// What is on its way to the disk while nobody waits for it, in order.
     in_flight: VecDeque<InFlight>,
     /// Answers that wait until the restore has been tried.
@@ -62,6 +84,8 @@ pub(super) struct Driver {
     idle_since: Instant,
     /// Counted among those that wait.
     waits: bool,
+    /// What it holds in memory.
+    share: Share,
 }
 
 /// Why a driver woke up.
@@ -72,7 +96,16 @@ enum Woken {
     Turn(Heard),
     Synced(Result<(), StoreError>),
     Gate,
+    /// What is held has waited long enough.
+    Held,
     Idle,
+}
+
+async fn sleep_until(alarm: Option<Instant>) {
+    match alarm {
+        Some(alarm) => tokio::time::sleep_until(alarm).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Driver {
@@ -85,6 +118,7 @@ impl Driver {
         let mut gate = shared.gate.subscribe();
         // The gate may have moved since somebody looked for this driver and found none.
         gate.mark_changed();
+        let share = shared.memory.share();
         Self {
             id,
             shared,
@@ -93,13 +127,19 @@ impl Driver {
             gate,
             session: None,
             unread: None,
+            tail: Tail::default(),
+            snapshot: None,
             running: None,
+            waiters: Vec::new(),
+            held: Batch::default(),
+            held_until: None,
             in_flight: VecDeque::new(),
             relaunching: Vec::new(),
             proven: false,
             paused_until: None,
             idle_since: Instant::now(),
             waits: false,
+            share,
         }
     }
 
@@ -126,6 +166,7 @@ impl Driver {
                 }
                 Woken::Synced(result) => self.synced(result).await,
                 Woken::Gate => self.gate_moved().await,
+                Woken::Held => self.flush(),
                 // Out of the map already: what stands there from now on is another driver's.
                 Woken::Idle if self.retire() => {
                     self.shared.turns.ended.notify_waiters();
@@ -143,6 +184,7 @@ impl Driver {
                 self.begin().await;
             }
             self.count_waiting();
+            self.weigh();
         }
         self.settle().await;
         self.drivers.remove(&self.id, &self.commands);
@@ -150,10 +192,12 @@ impl Driver {
     }
 
     async fn wake(&mut self, waiting: &mut Vec<Command>) -> Woken {
-        let idle_at = match self.paused_until {
+        let idle_at = self.running.is_none().then(|| match self.paused_until {
             Some(until) => until,
+            None if self.shared.memory.is_scarce() => self.idle_since + SCARCE_IDLE,
             None => self.idle_since + self.shared.settings.resident_idle,
-        };
+        });
+        let alarm = self.held_until.or(idle_at);
         tokio::select! {
             biased;
             result = commit::synced(&mut self.in_flight), if !self.in_flight.is_empty() => {
@@ -166,12 +210,16 @@ impl Driver {
             changed = self.gate.changed() => {
                 if changed.is_err() { Woken::Left } else { Woken::Gate }
             }
-            count = self.commands.recv_many(waiting, BATCH) => {
-                if count == 0 { Woken::Left } else { Woken::Commands }
-            }
-            () = tokio::time::sleep_until(idle_at), if self.running.is_none() => {
+            // Before the mailbox as well: it has been held for long enough.
+            () = sleep_until(alarm), if alarm.is_some() => {
+                if self.held_until.is_some() {
+                    return Woken::Held;
+                }
                 self.paused_until = None;
                 Woken::Idle
+            }
+            count = self.commands.recv_many(waiting, BATCH) => {
+                if count == 0 { Woken::Left } else { Woken::Commands }
             }
         }
     }
@@ -183,6 +231,7 @@ impl Driver {
         }
         if gate >= Gate::Cut {
             self.cut().await;
+            self.flush();
         }
     }
 
@@ -193,8 +242,10 @@ impl Driver {
         // May wait for the writer, so not on a thread that serves others.
         let loaded = tokio::task::spawn_blocking(move || store.load_to_append(&id)).await;
         match loaded.unwrap_or(Err(StoreError::Closed)) {
-            Ok(session) => {
-                self.session = session;
+            Ok((session, tail)) => {
+                (self.session, self.tail) = (session, tail);
+                // Who waits asks the log, which may know more or less than was said here.
+                self.waiters.clear();
                 if fault::bug("cursor-gap")
                     && let Some(session) = &mut self.session
                 {
@@ -216,6 +267,9 @@ impl Driver {
         let created = self.session.is_none();
         for command in waiting.drain(..) {
             self.decide(command, &mut batch).await;
+        }
+        if batch.can_be_held() && *self.gate.borrow() == Gate::Open {
+            return self.hold(batch);
         }
         if self.commit(batch).await && created {
             self.timers_may_have_changed();
@@ -240,11 +294,22 @@ impl Driver {
         }
     }
 
+    /// Tells what it holds in memory.
+    fn weigh(&mut self) {
+        let queued = self.session.as_ref().map_or(0, |s| s.queue.len() as u64);
+        let snapshot = self.snapshot.as_ref();
+        let snapshot = snapshot.map_or(0, |(_, snapshot)| snapshot.data.len());
+        let texts = self.tail.messages_bytes() + self.held.messages_bytes();
+        let bytes = (snapshot + texts) as u64;
+        self.share.set(DRIVER_BYTES + QUEUED_BYTES * queued + bytes);
+    }
+
     /// Whether the driver may go: nothing to do, nobody on the way, and it has left the map.
     fn retire(&mut self) -> bool {
         let busy = self.unread.is_some()
             || self.running.is_some()
             || !self.in_flight.is_empty()
+            || !self.held.is_empty()
             || !self.relaunching.is_empty()
             || self.session.as_ref().is_some_and(|s| {
                 s.progress.fault.is_none() && (s.progress.open.is_some() || !s.queue.is_empty())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
+use super::outcome::TurnOutcome;
 use crate::domain::{Failure, FromInbox, IdempotencyKey, MessageId, Record, Refusal, SessionView};
 
 /// Where an answer goes.
@@ -40,6 +41,8 @@ pub(super) enum Command {
     Send {
         text: String,
         key: Option<IdempotencyKey>,
+        /// Told when its turn has ended. Dropped where somebody else must be asked.
+        wait: Option<oneshot::Sender<TurnOutcome>>,
         reply: Reply<Accepted>,
     },
     /// End the session for ever.

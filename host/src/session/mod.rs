@@ -15,6 +15,7 @@ mod driver;
 mod hub;
 mod inspect;
 mod mailbox;
+mod memory;
 mod outcome;
 mod plugins;
 mod reads;
@@ -28,6 +29,7 @@ mod turn;
 
 pub use hub::{StreamItem, Subscription};
 pub use mailbox::{Accepted, NewSession};
+pub use memory::Share;
 pub use outcome::TurnOutcome;
 pub use plugins::{Plugin, Plugins};
 pub use reads::{EventPage, ListFilter, ListPage};

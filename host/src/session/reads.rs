@@ -49,6 +49,9 @@ pub(super) fn refusal(error: StoreError) -> Refusal {
         error @ (StoreError::Read { .. }
         | StoreError::Corrupt { .. }
         | StoreError::NewerRecord { .. }) => Refusal::Unreadable(error.to_string()),
+        StoreError::Overloaded { bytes } => Refusal::Overloaded {
+            limit: bytes as u64,
+        },
         error => Refusal::StoreFailed(error.to_string()),
     }
 }

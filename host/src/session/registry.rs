@@ -10,15 +10,16 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::domain::{
     ActiveSession, DeadLetter, DrainReport, Generation, IdempotencyKey, MessageId, Refusal,
-    ReplayReport, SessionId, SessionView, TurnReport,
+    ReplayReport, SessionId, SessionView, TurnReport, UnixMillis,
 };
 use crate::engine::Engine;
 use crate::providers::{LlmProviders, ToolServers};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 use super::driver::Driver;
 use super::hub::{Hubs, Subscription};
 use super::mailbox::{Accepted, Command, NewSession, Reply};
+use super::memory::{Memory, Share};
 use super::outcome::{self, TurnOutcome};
 use super::plugins::Plugins;
 use super::reads::{self, EventPage, ListFilter, ListPage};
@@ -50,6 +51,7 @@ impl Registry {
         settings: Settings,
     ) -> Self {
         let suspicious = AtomicBool::new(settings.died_by_own_doing);
+        let memory = Memory::new(settings.memory_max_bytes);
         let shared = Arc::new(Shared {
             store,
             engine,
@@ -62,6 +64,7 @@ impl Registry {
             handover: watch::Sender::new(None),
             suspicious,
             turns: TurnCounts::default(),
+            memory,
             timers_set: Notify::new(),
         });
         Self {
@@ -104,6 +107,11 @@ impl Registry {
         self.ask(id, Command::Close).await
     }
 
+    /// Room in memory for a request of that size, for as long as it is read.
+    pub fn room(&self, bytes: u64) -> Result<Share, Refusal> {
+        self.shared.memory.room(bytes)
+    }
+
     /// Accepts a message. When this returns it is synced.
     pub async fn send(
         &self,
@@ -111,18 +119,52 @@ impl Registry {
         text: String,
         key: Option<IdempotencyKey>,
     ) -> Result<Accepted, Refusal> {
-        self.ask(id, |reply| Command::Send { text, key, reply })
-            .await
+        let _room = self.room(text.len() as u64)?;
+        let command = |reply| Command::Send {
+            text,
+            key,
+            wait: None,
+            reply,
+        };
+        self.ask(id, command).await
     }
 
-    /// Waits until the message's turn has ended.
-    pub async fn outcome(
+    /// Accepts a message, and gives what to wait on until its turn has ended. A turn without steps
+    /// is synced together with its message: when this returns, it may have ended already.
+    pub async fn send_and_wait(
         &self,
         id: &SessionId,
-        message: &MessageId,
-    ) -> Result<TurnOutcome, Refusal> {
-        let cursor = message.cursor().unwrap_or_default();
-        outcome::follow(self.subscription(id, cursor), message).await
+        text: String,
+        key: Option<IdempotencyKey>,
+    ) -> Result<(Accepted, impl Future<Output = Result<TurnOutcome, Refusal>>), Refusal> {
+        let room = self.room(text.len() as u64)?;
+        let (wait, told) = oneshot::channel();
+        let command = |reply| Command::Send {
+            text,
+            key,
+            wait: Some(wait),
+            reply,
+        };
+        let accepted = self.ask(id, command).await?;
+        drop(room);
+        let message = accepted.message.clone();
+        let outcome = async move {
+            let mut handover = self.shared.handover.subscribe();
+            let told = tokio::select! {
+                biased;
+                told = told => told.ok(),
+                _ = handover.wait_for(Option::is_some) => None,
+            };
+            match told {
+                Some(outcome) => Ok(outcome),
+                // A duplicate, or the driver has gone: the log knows.
+                None => {
+                    let cursor = message.cursor().unwrap_or_default();
+                    outcome::follow(self.subscription(id, cursor), &message).await
+                }
+            }
+        };
+        Ok((accepted, outcome))
     }
 
     /// A page of events behind `after`.
@@ -218,7 +260,7 @@ impl Registry {
     pub fn active(&self) -> Result<Vec<ActiveSession>, Refusal> {
         let store = &self.shared.store;
         let mut active = Vec::new();
-        for id in store.active().map_err(reads::refusal)? {
+        for id in self.active_ids().map_err(reads::refusal)? {
             let Some(session) = store.load(&id).map_err(reads::refusal)? else {
                 continue;
             };
@@ -236,6 +278,15 @@ impl Registry {
             });
         }
         Ok(active)
+    }
+
+    /// All sessions that have work, and of those that committed a turn within the notice window as
+    /// many as a restart brings back.
+    pub(super) fn active_ids(&self) -> Result<Vec<SessionId>, StoreError> {
+        let settings = &self.shared.settings;
+        let window = settings.notice_window.as_millis() as u64;
+        let since = UnixMillis(UnixMillis::now().0.saturating_sub(window));
+        self.shared.store.active(since, settings.relaunch_max)
     }
 
     /// Lets no turn and no step begin and waits for those that run, at most for `grace`; then cuts

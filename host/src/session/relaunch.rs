@@ -20,7 +20,7 @@ pub(super) async fn run(registry: &Registry, recorded: Vec<ActiveSession>) -> Re
         .into_iter()
         .map(|session| (session.id.clone(), session))
         .collect();
-    let mut ids: Vec<SessionId> = match registry.shared.store.active() {
+    let mut ids: Vec<SessionId> = match registry.active_ids() {
         Ok(ids) => ids,
         Err(error) => {
             tracing::error!(%error, "the active sessions cannot be read from the store");

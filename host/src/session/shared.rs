@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::hub::Hubs;
+use super::memory::Memory;
 use super::plugins::Plugins;
 use crate::domain::{DrainReport, Generation, PastRestart};
 use crate::engine::Engine;
@@ -50,6 +51,10 @@ pub struct Settings {
     pub notice_window: Duration,
     /// How long an idle session stays in memory.
     pub resident_idle: Duration,
+    /// Sessions without work that a restart brings back, those that were active last.
+    pub relaunch_max: usize,
+    /// What sessions may hold in memory together, in bytes.
+    pub memory_max_bytes: u64,
 }
 
 pub(super) struct Shared {
@@ -67,6 +72,7 @@ pub(super) struct Shared {
     /// doing, and this one has not proven itself yet.
     pub(super) suspicious: AtomicBool,
     pub(super) turns: TurnCounts,
+    pub(super) memory: Memory,
     /// Timers were set; the clockwork looks again.
     pub(super) timers_set: Notify,
 }

@@ -25,7 +25,7 @@ use super::steps::Steps;
 pub(super) struct Turn {
     pub(super) id: SessionId,
     pub(super) job: Job,
-    pub(super) snapshot: Snapshot,
+    pub(super) snapshot: Arc<Snapshot>,
     pub(super) begun: Begun,
     pub(super) message: Message,
     /// What it did before it was interrupted.

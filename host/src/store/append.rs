@@ -5,18 +5,18 @@ use std::{future::Future, time::Instant};
 use tokio::sync::oneshot;
 
 use crate::domain::{
-    DeadLetter, Failure, IdempotencyKey, LogPos, Message, MessageId, Record, Session, SessionId,
-    SnapshotRef, TurnEnd, UnixMillis,
+    DeadLetter, IdempotencyKey, LogPos, Message, MessageId, Record, Session, SessionId, TurnEnd,
 };
 
 use super::{
     Store, StoreError,
-    codec::{self, Kept},
+    codec::{self, KeptRef},
     db::{Family, Op},
     handle::Core,
     keys::{self, kind},
     queue::{Done, Job, LAZY_DELAY, Write},
     read::{StoredKey, logged_message},
+    tail::{Stands, Tail, works},
     trim,
 };
 
@@ -48,13 +48,14 @@ pub enum Durability {
 impl Store {
     /// Appends. The records are taken in at once and in the order of the calls, even if the
     /// future is dropped; it ends when they are synced, and until then no reader sees them. After
-    /// an error what was appended may stand or not: [`Store::load`] tells, and until then all
-    /// further appends to the session fail.
+    /// an error what was appended may stand or not: [`Store::load_to_append`] tells, and until
+    /// then all further appends to the session fail.
     pub fn append(
         &self,
+        tail: &mut Tail,
         append: Append<'_>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static + use<> {
-        let told = self.submit(append);
+        let told = self.submit(tail, append);
         async move {
             // A writer that is gone has not told; then nothing more can be known.
             told?.await.unwrap_or(Err(StoreError::Closed))
@@ -63,93 +64,87 @@ impl Store {
 
     fn submit(
         &self,
-        mut append: Append<'_>,
+        tail: &mut Tail,
+        append: Append<'_>,
     ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         let core = self.core();
-        let (id, end) = (append.id.clone(), append.after.progress.next);
-        let delay = match append.durability {
-            Durability::Synced => None,
-            Durability::Lazy => Some(LAZY_DELAY),
+        let id = append.id.clone();
+        let due = match append.durability {
+            Durability::Synced => Instant::now(),
+            Durability::Lazy => Instant::now() + LAZY_DELAY,
         };
         let fail = |error| {
             core.failed().insert(id.clone());
             error
         };
-        let snapshot = append.snapshot.take();
-        let batch = Batch::of(core, &append, snapshot).map_err(fail)?;
+        let batch = Batch::of(core, tail, append).map_err(fail)?;
         let (done, told) = oneshot::channel();
-        core.flights().depart(&id, batch.kept, batch.messages);
         let write = Write {
-            session: Some((id.clone(), end)),
+            session: Some(id.clone()),
             ops: batch.ops,
             created: batch.created,
             closed: batch.closed,
-            due: delay.map_or_else(Instant::now, |delay| Instant::now() + delay),
+            due,
             done: Done::Task(done),
         };
-        core.push(Job::Write(write)).map_err(|error| {
-            core.flights().arrive(&id, end);
-            fail(error)
-        })?;
+        core.push(Job::Write(write)).map_err(fail)?;
         Ok(told)
     }
 }
 
 /// An append as changes of keys.
+#[derive(Default)]
 struct Batch {
     ops: Vec<Op>,
-    kept: Kept,
-    /// The messages that it brings.
-    messages: Vec<(LogPos, Message)>,
+    /// The messages that it brings and that wait no longer at its end.
+    passed: Vec<MessageId>,
     created: u64,
     closed: u64,
 }
 
 impl Batch {
-    fn of(
-        core: &Core,
-        append: &Append<'_>,
-        snapshot: Option<(LogPos, Vec<u8>)>,
-    ) -> Result<Self, StoreError> {
-        let (id, after) = (&append.id, append.after);
-        let before = match append.records.first() {
-            Some((_, Record::Created(_))) => None,
-            _ => kept_before(core, id)?,
-        };
-        let oldest = before.as_ref().map(|kept| kept.oldest);
+    fn of(core: &Core, tail: &mut Tail, append: Append<'_>) -> Result<Self, StoreError> {
+        let Append {
+            id,
+            records,
+            after,
+            snapshot,
+            ..
+        } = append;
         let mut batch = Self {
-            ops: Vec::with_capacity(append.records.len() + 4),
-            kept: Kept {
-                progress: after.progress.clone(),
-                queued: after.queue.len() as u64,
-                oldest: oldest.unwrap_or_default(),
-            },
-            messages: Vec::new(),
-            created: 0,
-            closed: 0,
+            ops: Vec::with_capacity(records.len() + 6),
+            ..Self::default()
         };
-        batch.set_timers(id, before.as_ref(), after)?;
+        let mut oldest = tail.stands.as_ref().map_or(LogPos::default(), |s| s.oldest);
+        batch.set_timers(&id, tail.stands.as_ref(), after)?;
         if after.progress.closed.is_some() {
-            if before.is_none() {
+            if tail.stands.is_none() {
                 batch.created += 1;
-                batch.identify(id, after)?;
+                batch.identify(&id, after)?;
             }
             batch.closed += 1;
-            batch.forget(id);
+            batch.forget(&id);
         } else {
-            for (at, record) in &append.records {
-                let bytes = codec::encode_record(record)?;
-                batch.put(Family::Log, keys::position(id, *at), bytes);
-                batch.project(core, append, before.as_ref(), *at, record)?;
+            for (at, record) in records {
+                let bytes = codec::encode_record(&record)?;
+                batch.put(Family::Log, keys::position(&id, at), bytes);
+                batch.project(core, &id, tail, after, at, record)?;
             }
             if let Some((at, bytes)) = snapshot {
-                batch.put(Family::Snapshots, keys::position(id, at), bytes);
+                batch.put(Family::Snapshots, keys::position(&id, at), bytes);
             }
-            batch.drop_snapshots(id, before.as_ref(), after);
-            batch.trim(core, id, after)?;
+            batch.drop_snapshots(&id, tail.stands.as_ref(), after);
+            batch.mark(&id, tail.stands.as_ref(), after);
+            oldest = batch.trim(core, &id, oldest, after)?;
         }
-        let bytes = codec::encode("a session's progress", &batch.kept)?;
-        batch.put(Family::Sessions, keys::kept(id), bytes);
+        let kept = KeptRef {
+            progress: &after.progress,
+            queued: after.queue.len() as u64,
+            oldest,
+        };
+        let bytes = codec::encode("a session's progress", &kept)?;
+        batch.put(Family::Sessions, keys::kept(&id), bytes);
+        tail.moved(after, oldest);
         Ok(batch)
     }
 
@@ -165,12 +160,12 @@ impl Batch {
     fn project(
         &mut self,
         core: &Core,
-        append: &Append<'_>,
-        before: Option<&Kept>,
+        id: &SessionId,
+        tail: &mut Tail,
+        after: &Session,
         at: LogPos,
-        record: &Record,
+        record: Record,
     ) -> Result<(), StoreError> {
-        let (id, after) = (&append.id, append.after);
         match record {
             Record::Created(_) => {
                 self.created += 1;
@@ -182,42 +177,44 @@ impl Batch {
                     self.know(id, key, &received.message)?;
                 }
                 self.enqueue(id, at, &received.message, after)?;
+                tail.add(at, received.message);
             }
             Record::Requeued(requeued) => {
                 let key = keys::message(kind::DEAD, id, &requeued.message.id)?;
                 self.delete(Family::Index, key);
                 self.enqueue(id, at, &requeued.message, after)?;
+                tail.add(at, requeued.message);
             }
             Record::Begun(begun) if begun.attempt == 1 => self.dequeue(id, &begun.message)?,
             // A step is in the log and in the progress; nobody looks for it elsewhere.
             Record::Begun(_) | Record::Planned(_) | Record::Done(_) => {}
-            Record::Ended(ended) => match &ended.end {
+            Record::Ended(ended) => match ended.end {
                 TurnEnd::Completed { received, .. } => {
-                    for message in received {
+                    for message in &received {
                         self.dequeue(id, message)?;
                     }
                 }
                 TurnEnd::Failed(reason) => {
-                    let death = Death {
-                        message: &ended.message,
+                    let letter = DeadLetter {
+                        message: find_message(core, id, tail, &ended.message)?,
                         reason,
                         turn: Some(ended.turn),
                         effects: ended.effects,
                         at: ended.at,
                     };
-                    self.bury(core, append, before, death)?;
+                    self.bury(core, id, after, &letter)?;
                 }
             },
             Record::Discarded(discarded) => {
                 self.dequeue(id, &discarded.message)?;
-                let death = Death {
-                    message: &discarded.message,
-                    reason: &discarded.failure,
+                let letter = DeadLetter {
+                    message: find_message(core, id, tail, &discarded.message)?,
+                    reason: discarded.failure,
                     turn: None,
                     effects: 0,
                     at: discarded.at,
                 };
-                self.bury(core, append, before, death)?;
+                self.bury(core, id, after, &letter)?;
             }
             Record::Faulted(_) => {
                 self.put(Family::Index, keys::marker(kind::FAULTED, id), Vec::new());
@@ -245,17 +242,21 @@ impl Batch {
         message: &Message,
         after: &Session,
     ) -> Result<(), StoreError> {
-        if let Some(queued) = after.queue.iter().rfind(|queued| queued.pos == at) {
-            let bytes = codec::encode("a queued message", queued)?;
-            let key = keys::message(kind::QUEUED, id, &message.id)?;
-            self.put(Family::Index, key, bytes);
+        match after.queue.iter().rfind(|queued| queued.pos == at) {
+            Some(queued) => {
+                let bytes = codec::encode("a queued message", queued)?;
+                let key = keys::message(kind::QUEUED, id, &message.id)?;
+                self.put(Family::Index, key, bytes);
+            }
+            None => self.passed.push(message.id.clone()),
         }
-        self.put(Family::Index, keys::marker(kind::ACTIVE, id), Vec::new());
-        self.messages.push((at, message.clone()));
         Ok(())
     }
 
     fn dequeue(&mut self, id: &SessionId, message: &MessageId) -> Result<(), StoreError> {
+        if self.passed.contains(message) {
+            return Ok(());
+        }
         let key = keys::message(kind::QUEUED, id, message)?;
         self.delete(Family::Index, key);
         Ok(())
@@ -282,28 +283,15 @@ impl Batch {
     fn bury(
         &mut self,
         core: &Core,
-        append: &Append<'_>,
-        before: Option<&Kept>,
-        death: Death<'_>,
+        id: &SessionId,
+        after: &Session,
+        letter: &DeadLetter,
     ) -> Result<(), StoreError> {
-        let id = &append.id;
-        let own = self.messages.iter().rfind(|(_, m)| m.id == *death.message);
-        let message = match own {
-            Some((_, message)) => message.clone(),
-            None => find_message(core, id, before, death.message)?,
-        };
-        let letter = DeadLetter {
-            message,
-            reason: death.reason.clone(),
-            turn: death.turn,
-            effects: death.effects,
-            at: death.at,
-        };
-        let bytes = codec::encode("a dead letter", &letter)?;
-        let key = keys::message(kind::DEAD, id, death.message)?;
+        let bytes = codec::encode("a dead letter", letter)?;
+        let key = keys::message(kind::DEAD, id, &letter.message.id)?;
         self.put(Family::Index, key, bytes);
         let limit = core.options.retention.dead_letters;
-        if append.after.progress.dead_letters > limit {
+        if after.progress.dead_letters > limit {
             let excess = core.read(|db| trim::excess_dead_letters(db, id, limit))?;
             self.ops
                 .extend(excess.into_iter().map(|key| Op::Delete(Family::Index, key)));
@@ -312,29 +300,44 @@ impl Batch {
     }
 
     /// Of the snapshots the last two stay.
-    fn drop_snapshots(&mut self, id: &SessionId, before: Option<&Kept>, after: &Session) {
-        let refs = |snapshot: SnapshotRef, previous: Option<SnapshotRef>| {
-            [Some(snapshot.at), previous.map(|previous| previous.at)]
-        };
-        let Some(before) = before.map(|kept| &kept.progress) else {
-            return;
-        };
-        let stay = refs(after.progress.snapshot, after.progress.previous);
-        for at in refs(before.snapshot, before.previous).into_iter().flatten() {
+    fn drop_snapshots(&mut self, id: &SessionId, before: Option<&Stands>, after: &Session) {
+        let progress = &after.progress;
+        let stay = [
+            Some(progress.snapshot.at),
+            progress.previous.map(|previous| previous.at),
+        ];
+        let before = before.map_or([None, None], |before| before.snapshots);
+        for at in before.into_iter().flatten() {
             if !stay.contains(&Some(at)) {
                 self.delete(Family::Snapshots, keys::position(id, at));
             }
         }
     }
 
+    /// Keeps the lists of sessions that have work, and of those that lately had.
+    fn mark(&mut self, id: &SessionId, before: Option<&Stands>, after: &Session) {
+        let active = keys::marker(kind::ACTIVE, id);
+        match (before.is_some_and(|before| before.works), works(after)) {
+            (false, true) => self.put(Family::Index, active, Vec::new()),
+            (true, false) => self.delete(Family::Index, active),
+            (false, false) | (true, true) => {}
+        }
+        let span = after.progress.last_commit.map(keys::span);
+        if let Some(span) = span
+            && before.and_then(|before| before.span) != Some(span)
+        {
+            self.put(Family::Index, keys::recent(span, id), Vec::new());
+        }
+    }
+
     fn set_timers(
         &mut self,
         id: &SessionId,
-        before: Option<&Kept>,
+        before: Option<&Stands>,
         after: &Session,
     ) -> Result<(), StoreError> {
         let now = &after.progress.timers;
-        let before = before.map_or(&[][..], |kept| &kept.progress.timers);
+        let before = before.map_or(&[][..], |before| &before.timers);
         for timer in before.iter().filter(|timer| !now.contains(timer)) {
             self.delete(Family::Index, keys::timer(timer.due, id, &timer.name));
         }
@@ -364,39 +367,25 @@ impl Batch {
         }
     }
 
-    fn trim(&mut self, core: &Core, id: &SessionId, after: &Session) -> Result<(), StoreError> {
+    /// Drops what retention lets go; where the log begins then.
+    fn trim(
+        &mut self,
+        core: &Core,
+        id: &SessionId,
+        oldest: LogPos,
+        after: &Session,
+    ) -> Result<LogPos, StoreError> {
         let events = core.options.retention.events;
-        let Some(bound) = trim::bound(self.kept.oldest, after, events) else {
-            return Ok(());
+        let Some(bound) = trim::bound(oldest, after, events) else {
+            return Ok(oldest);
         };
-        let from = self.kept.oldest;
-        let trimmed = core.read(|db| trim::trimmed(db, id, from, bound))?;
-        self.kept.oldest = trimmed.oldest;
+        let trimmed = core.read(|db| trim::trimmed(db, id, oldest, bound))?;
         let deletes = trimmed
             .keys
             .into_iter()
             .map(|key| Op::Delete(Family::Log, key));
         self.ops.extend(deletes);
-        Ok(())
-    }
-}
-
-/// How a message died.
-struct Death<'a> {
-    message: &'a MessageId,
-    reason: &'a Failure,
-    turn: Option<u64>,
-    effects: u32,
-    at: UnixMillis,
-}
-
-/// What the session's last append left, or leaves, behind.
-fn kept_before(core: &Core, id: &SessionId) -> Result<Option<Kept>, StoreError> {
-    let in_flight = core.flights().kept(id);
-    match in_flight {
-        Some(kept) => Ok(Some(kept)),
-        // What is not in flight is written.
-        None => core.read(|db| super::read::kept(db, id)),
+        Ok(trimmed.oldest)
     }
 }
 
@@ -404,16 +393,13 @@ fn kept_before(core: &Core, id: &SessionId) -> Result<Option<Kept>, StoreError> 
 fn find_message(
     core: &Core,
     id: &SessionId,
-    before: Option<&Kept>,
+    tail: &Tail,
     message: &MessageId,
 ) -> Result<Message, StoreError> {
-    let in_flight = core.flights().message(id, |_, m| m.id == *message);
-    if let Some(found) = in_flight {
-        return Ok(found);
+    if let Some(found) = tail.message_of(message) {
+        return Ok(found.clone());
     }
-    let open = before.and_then(|kept| kept.progress.open.as_ref());
-    let at = open
-        .map(|open| &open.queued)
-        .filter(|queued| queued.id == *message);
-    core.read(|db| logged_message(db, id, message, at.map(|queued| queued.pos)))
+    let open = tail.stands.as_ref().and_then(|stands| stands.open.as_ref());
+    let at = open.filter(|(open, _)| open == message).map(|(_, at)| *at);
+    core.read(|db| logged_message(db, id, message, at))
 }

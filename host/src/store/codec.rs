@@ -7,13 +7,21 @@ use crate::domain::{LogPos, Progress, Record};
 use super::StoreError;
 
 /// What is kept of a session beside its identity and its queue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct Kept {
     /// The fold, but for its queue.
     pub progress: Progress,
     /// How many messages are queued.
     pub queued: u64,
     /// The first record that has not been trimmed.
+    pub oldest: LogPos,
+}
+
+/// [`Kept`] as it is written.
+#[derive(Serialize)]
+pub(super) struct KeptRef<'a> {
+    pub progress: &'a Progress,
+    pub queued: u64,
     pub oldest: LogPos,
 }
 

@@ -207,10 +207,13 @@ fn family_options(family: Family, cache: &Cache, options: &StoreOptions) -> Opti
     let mut cf = Options::default();
     cf.set_block_based_table_factory(&table);
     cf.set_write_buffer_size(options.memtable_bytes);
-    cf.set_compression_type(match family {
-        Family::Log | Family::Snapshots => DBCompressionType::Lz4,
-        Family::Meta | Family::Sessions | Family::Index => DBCompressionType::None,
-    });
+    // What is young is about to be trimmed or replaced: compressed is what stays.
+    if matches!(family, Family::Log | Family::Snapshots) {
+        let (young, old) = (DBCompressionType::None, DBCompressionType::Lz4);
+        cf.set_compression_per_level(&[young, young, old, old, old, old, old]);
+    } else {
+        cf.set_compression_type(DBCompressionType::None);
+    }
     if family == Family::Index {
         let lifetime = options.retention.keys;
         cf.set_compaction_filter(c"expired-keys", move |_, key, value| {

@@ -6,8 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-        mpsc::sync_channel,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
 };
@@ -17,7 +16,6 @@ use crate::domain::SessionId;
 use super::{
     StoreError, StoreOptions,
     db::Db,
-    flight::Flights,
     queue::{Job, Queue},
 };
 
@@ -44,11 +42,12 @@ pub(super) struct Core {
     /// Only the writer changes it, and holds it for reading while it writes.
     pub state: RwLock<State>,
     pub queue: Queue,
-    pub flights: Mutex<Flights>,
     /// Sessions of which an append failed, until they are loaded again.
     pub failed: Mutex<HashSet<SessionId>>,
     pub created: AtomicU64,
     pub closed: AtomicU64,
+    /// Bytes written since the last flush: at least what the WAL holds.
+    pub unflushed: AtomicUsize,
     pub stats: Counters,
     /// Writes that are to fail after having reached the disk, or before.
     #[cfg(test)]
@@ -110,11 +109,11 @@ impl Store {
     }
 
     /// Moves what the write-ahead log holds into tables, so that closing and the next opening
-    /// are quick. Waits for the disk.
+    /// are quick. Writes go on meanwhile. Waits for the disk.
     pub fn flush(&self) -> Result<(), StoreError> {
-        let (done, told) = sync_channel(1);
-        self.core().push(Job::Flush { done })?;
-        told.recv().unwrap_or(Err(StoreError::Closed))
+        let flushed = self.core().flush()?;
+        // The next write meets what is wrong as well, and sees to it.
+        flushed.map_err(|error| StoreError::write(&error))
     }
 
     pub(super) fn core(&self) -> &Core {
@@ -138,14 +137,23 @@ impl Core {
         }
     }
 
+    /// Moves what the WAL holds into tables; what is written meanwhile may stay there.
+    pub(super) fn flush(&self) -> Result<Result<(), rocksdb::Error>, StoreError> {
+        let before = self.unflushed.load(Ordering::Relaxed);
+        let flushed = self.read(|db| Ok(db.flush()))?;
+        if flushed.is_ok() {
+            // Somebody else may have flushed as well.
+            let less = |now: usize| Some(now.saturating_sub(before));
+            let _ = self
+                .unflushed
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+        Ok(flushed)
+    }
+
     /// Hands a job to the writer.
     pub(super) fn push(&self, job: Job) -> Result<(), StoreError> {
         self.queue.push(job)
-    }
-
-    /// Nothing that panics runs under this lock.
-    pub(super) fn flights(&self) -> MutexGuard<'_, Flights> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing that panics runs under this lock.

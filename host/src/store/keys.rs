@@ -8,11 +8,12 @@
 //! snapshots  id 0 position                         snapshot with its header, as `domain` draws it
 //! sessions   id 0 'i'                              identity
 //!            id 0 'p'                              kept: progress, count of queued, oldest position
-//! index      'a' id                                (empty) has work, or had lately
+//! index      'a' id                                (empty) has work (until it is pruned: had)
 //!            'd' id 0 n                            dead letter of message m<n>
 //!            'f' id                                (empty) faulted
 //!            'k' id 0 idempotency key              moment (u64 BE, ms), what is known of the key
 //!            'q' id 0 n                            queued message m<n>, without its text
+//!            'r' span (u64 BE) id                  (empty) committed a turn in that span of time
 //!            't' due (u64 BE, ms) id 0 name        timer
 //! default    "counts"                              sessions created and closed
 //!            'r' generation (u64 BE)               restart record
@@ -38,6 +39,7 @@ pub(super) mod kind {
     pub(in crate::store) const FAULTED: u8 = b'f';
     pub(in crate::store) const KEY: u8 = b'k';
     pub(in crate::store) const QUEUED: u8 = b'q';
+    pub(in crate::store) const RECENT: u8 = b'r';
     pub(in crate::store) const TIMER: u8 = b't';
 }
 
@@ -110,6 +112,35 @@ pub(super) fn marker(kind: u8, id: &SessionId) -> Vec<u8> {
 /// The id of a marker.
 pub(super) fn marked(key: &[u8]) -> Option<SessionId> {
     id_of(key.get(1..)?)
+}
+
+/// How long the spans are by which commits are remembered, in milliseconds.
+const SPAN_MS: u64 = 10 * 60 * 1000;
+
+/// The number of the span that a moment falls into.
+pub(super) fn span(at: UnixMillis) -> u64 {
+    at.0 / SPAN_MS
+}
+
+/// That a session committed a turn in a span, in `index`.
+pub(super) fn recent(span: u64, id: &SessionId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9 + id.as_str().len());
+    key.push(kind::RECENT);
+    key.extend(span.to_be_bytes());
+    key.extend(id.as_str().as_bytes());
+    key
+}
+
+/// The bound below which all commits stand that were made before a span, in `index`.
+pub(super) fn recent_bound(span: u64) -> Vec<u8> {
+    let mut key = vec![kind::RECENT];
+    key.extend(span.to_be_bytes());
+    key
+}
+
+/// Whose commit such a key remembers.
+pub(super) fn recent_of(key: &[u8]) -> Option<SessionId> {
+    id_of(key.get(9..)?)
 }
 
 /// The first and the bound of all keys of a kind in `index`.

@@ -97,26 +97,51 @@ impl Store {
         Ok(list)
     }
 
-    /// Sessions that have an open turn or queued messages, or had since they were last pruned: all
-    /// that a start has to look at.
-    pub fn active(&self) -> Result<Vec<SessionId>, StoreError> {
-        self.core().read(|db| marked(db, kind::ACTIVE))
+    /// All sessions that have an open turn or queued messages, and of the others that committed a
+    /// turn since about `since` (to ten minutes) at most `others_max`, the latest first: all that
+    /// a start has to look at, however many are stored.
+    pub fn active(
+        &self,
+        since: UnixMillis,
+        others_max: usize,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.core().read(|db| {
+            let mut ids = marked(db, kind::ACTIVE)?;
+            let mut known: HashSet<SessionId> = ids.iter().cloned().collect();
+            let most = known.len().saturating_add(others_max);
+            let first = keys::recent_bound(keys::span(since));
+            let (_, bound) = keys::all_of_kind(kind::RECENT);
+            let mut entries = db.range(Family::Index, &first, &bound);
+            entries.seek_to_last();
+            while let Some(key) = entries.key()
+                && known.len() < most
+            {
+                let id = keys::recent_of(key);
+                let id = id.ok_or_else(|| codec::corrupt("a commit's key", "it holds no id"))?;
+                if known.insert(id.clone()) {
+                    ids.push(id);
+                }
+                entries.prev();
+            }
+            entries.status().map_err(|error| StoreError::read(&error))?;
+            Ok(ids)
+        })
     }
 
-    /// Forgets active sessions that have no work and committed no turn since `older_than`; returns
-    /// how many those were. Waits for the disk.
-    pub fn prune_active(&self, older_than: UnixMillis) -> Result<u64, StoreError> {
+    /// Forgets who committed a turn long before `older_than`, and markers of work that is done,
+    /// which stores of earlier versions hold. Waits for the disk.
+    pub fn prune_active(&self, older_than: UnixMillis) -> Result<(), StoreError> {
         let candidates = self.core().read(|db| {
             let mut idle = Vec::new();
             for id in marked(db, kind::ACTIVE)? {
-                if is_idle(db, &id, older_than)? {
+                if is_idle(db, &id)? {
                     idle.push(id);
                 }
             }
             Ok(idle)
         })?;
-        if candidates.is_empty() {
-            return Ok(0);
+        if candidates.is_empty() && !self.remembers_before(older_than)? {
+            return Ok(());
         }
         let (done, told) = sync_channel(1);
         self.core().push(Job::Prune {
@@ -125,6 +150,17 @@ impl Store {
             done,
         })?;
         told.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn remembers_before(&self, older_than: UnixMillis) -> Result<bool, StoreError> {
+        let (first, _) = keys::all_of_kind(kind::RECENT);
+        let bound = keys::recent_bound(keys::span(older_than));
+        self.core().read(|db| {
+            let mut entries = db.range(Family::Index, &first, &bound);
+            entries.seek_to_first();
+            entries.status().map_err(|error| StoreError::read(&error))?;
+            Ok(entries.valid())
+        })
     }
 
     /// Sessions that cannot run until somebody acts, in the order of their ids.
@@ -197,14 +233,8 @@ fn marked(db: &Db, kind: u8) -> Result<Vec<SessionId>, StoreError> {
     Ok(ids)
 }
 
-/// Whether a session has neither work nor a commit since `older_than`.
-pub(super) fn is_idle(db: &Db, id: &SessionId, older_than: UnixMillis) -> Result<bool, StoreError> {
-    Ok(kept(db, id)?.is_none_or(
-        |Kept {
-             progress, queued, ..
-         }| {
-            let recent = progress.last_commit.is_some_and(|at| at >= older_than);
-            progress.open.is_none() && queued == 0 && !recent
-        },
-    ))
+/// Whether a session has no work.
+pub(super) fn is_idle(db: &Db, id: &SessionId) -> Result<bool, StoreError> {
+    let kept = kept(db, id)?;
+    Ok(kept.is_none_or(|kept| kept.progress.open.is_none() && kept.queued == 0))
 }

@@ -51,8 +51,8 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            wal_bytes: 4 << 20,
-            memtable_bytes: 16 << 20,
+            wal_bytes: 16 << 20,
+            memtable_bytes: 32 << 20,
             cache_bytes: 64 << 20,
             retention: Retention::default(),
         }
@@ -139,10 +139,10 @@ fn open_locked(
         options,
         state: RwLock::new(State::Open(db)),
         queue: Default::default(),
-        flights: Default::default(),
         failed: Default::default(),
         created: AtomicU64::new(counts.created),
         closed: AtomicU64::new(counts.closed),
+        unflushed: Default::default(),
         stats: Counters::default(),
         #[cfg(test)]
         sabotage: Default::default(),

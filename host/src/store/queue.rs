@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::domain::{LogPos, SessionId};
+use crate::domain::SessionId;
 
 use super::{StoreError, db::Op};
 
@@ -24,14 +24,14 @@ const QUEUE_BYTES: usize = 256 << 20;
 pub(super) enum Job {
     /// Write this.
     Write(Write),
-    /// Drop the active markers of those of these sessions that have been idle since.
+    /// Forget what is not needed to know what is active.
     Prune {
-        /// The sessions.
+        /// Sessions that may be marked as having work, and have none.
         candidates: Vec<SessionId>,
         /// A commit before this moment is long ago.
         older_than: crate::domain::UnixMillis,
         /// Told the end.
-        done: SyncSender<Result<u64, StoreError>>,
+        done: SyncSender<Result<(), StoreError>>,
     },
     /// The session's owner loads it: its further appends stand on what is written.
     Forgive {
@@ -40,17 +40,12 @@ pub(super) enum Job {
         /// Told when what was appended before has failed.
         done: SyncSender<()>,
     },
-    /// Move the WAL's content into tables.
-    Flush {
-        /// Told the end.
-        done: SyncSender<Result<(), StoreError>>,
-    },
 }
 
 /// One atomic batch.
 pub(super) struct Write {
-    /// Whose it is, and the position behind its last record; none for restart records.
-    pub session: Option<(SessionId, LogPos)>,
+    /// Whose it is; none for restart records.
+    pub session: Option<SessionId>,
     /// The changes.
     pub ops: Vec<Op>,
     /// Sessions that it creates.
@@ -118,7 +113,7 @@ impl Queue {
     pub(super) fn push(&self, job: Job) -> Result<(), StoreError> {
         let bytes = match &job {
             Job::Write(write) => write.bytes(),
-            Job::Prune { .. } | Job::Forgive { .. } | Job::Flush { .. } => 0,
+            Job::Prune { .. } | Job::Forgive { .. } => 0,
         };
         let mut state = self.lock();
         if state.closed {
@@ -180,7 +175,7 @@ impl State {
     fn due(&self, now: Instant) -> Option<Instant> {
         let dues = self.jobs.iter().map(|(job, _)| match job {
             Job::Write(write) => write.due,
-            Job::Prune { .. } | Job::Forgive { .. } | Job::Flush { .. } => now,
+            Job::Prune { .. } | Job::Forgive { .. } => now,
         });
         dues.min()
     }

@@ -15,6 +15,7 @@ use super::{
     db::{Db, Family, expired},
     keys::{self, kind},
     queue::Job,
+    tail::Tail,
 };
 
 /// A page of events ends with the record that takes it over this size, in bytes as stored.
@@ -53,32 +54,14 @@ impl Store {
     /// The session, if it was ever created: who it is, where it stands, what waits. A closed one
     /// is there for ever, though its log is gone.
     pub fn load(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
-        self.core().read(|db| {
-            let Some(mut kept) = kept(db, id)? else {
-                return Ok(None);
-            };
-            loop {
-                let queue = queue(db, id)?;
-                let identity = identity(db, id)?;
-                // For readers that do not own the session: an append may have come in between.
-                let again = self::kept(db, id)?.filter(|again| *again != kept);
-                match again {
-                    Some(again) => kept = again,
-                    None => {
-                        return Ok(Some(Session {
-                            identity,
-                            progress: kept.progress,
-                            queue,
-                        }));
-                    }
-                }
-            }
-        })
+        let loaded = self.core().read(|db| load(db, id))?;
+        Ok(loaded.map(|(session, _)| session))
     }
 
-    /// [`Store::load`] for the one who owns the session and is about to append to it: lets it go on
-    /// after a failed append. If this fails, it still may not. May wait for the disk.
-    pub fn load_to_append(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
+    /// [`Store::load`] for the one who owns the session and is about to append to it, with the
+    /// place where its log ends: lets it go on after a failed append. If this fails, it still may
+    /// not. May wait for the disk.
+    pub fn load_to_append(&self, id: &SessionId) -> Result<(Option<Session>, Tail), StoreError> {
         let core = self.core();
         let failed = core.failed().contains(id);
         if failed {
@@ -89,10 +72,14 @@ impl Store {
             })?;
             told.recv().map_err(|_| StoreError::Closed)?;
         }
-        self.load(id).inspect_err(|_| {
+        let loaded = core.read(|db| load(db, id)).inspect_err(|_| {
             if failed {
                 core.failed().insert(id.clone());
             }
+        })?;
+        Ok(match loaded {
+            Some((session, tail)) => (Some(session), tail),
+            None => (None, Tail::default()),
         })
     }
 
@@ -102,14 +89,10 @@ impl Store {
         self.core().read(|db| db.get(Family::Snapshots, &key))
     }
 
-    /// The message that the record at `at` brought into the inbox, from the moment on that it was
-    /// appended.
+    /// The message that the record at `at` brought into the inbox. The session's owner asks its
+    /// [`Tail`] first.
     pub fn message(&self, id: &SessionId, at: LogPos) -> Result<Option<Message>, StoreError> {
-        let in_flight = self.core().flights().message(id, |pos, _| pos == at);
-        match in_flight {
-            Some(message) => Ok(Some(message)),
-            None => self.core().read(|db| message_at(db, id, at)),
-        }
+        self.core().read(|db| message_at(db, id, at))
     }
 
     /// The records from `from` on, to before `until` where one is given: a turn's journal among
@@ -229,6 +212,29 @@ impl Store {
         found
             .map(|bytes| codec::decode("a dead letter", &bytes))
             .transpose()
+    }
+}
+
+fn load(db: &Db, id: &SessionId) -> Result<Option<(Session, Tail)>, StoreError> {
+    let Some(mut kept) = kept(db, id)? else {
+        return Ok(None);
+    };
+    loop {
+        let queue = queue(db, id)?;
+        let identity = identity(db, id)?;
+        // For readers that do not own the session: an append may have come in between.
+        if let Some(again) = self::kept(db, id)?.filter(|again| *again != kept) {
+            kept = again;
+            continue;
+        }
+        let oldest = kept.oldest;
+        let session = Session {
+            identity,
+            progress: kept.progress,
+            queue,
+        };
+        let tail = Tail::of(&session, oldest);
+        return Ok(Some((session, tail)));
     }
 }
 

@@ -31,15 +31,13 @@ const IDLE: Duration = Duration::from_secs(3);
 /// See [`IDLE`].
 const IDLE_FLUSH_BYTES: usize = 1 << 20;
 /// At the end, a WAL over this size is moved into tables: replaying it would take longer.
-const CLOSE_FLUSH_BYTES: usize = 128 << 10;
+const CLOSE_FLUSH_BYTES: usize = 2 << 20;
 /// How long a store that could not be opened again is left alone.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 
 /// The writer's own state.
 struct Writer<'a> {
     core: &'a Core,
-    /// Bytes written since the last flush of our own: at least what the WAL holds.
-    unflushed: usize,
     /// When opening again was last tried in vain.
     last_try: Option<Instant>,
     /// Held while writes are taken.
@@ -60,7 +58,6 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
     let _abandon = Abandon(core);
     let mut writer = Writer {
         core,
-        unflushed: 0,
         last_try: None,
         reserve,
     };
@@ -74,12 +71,12 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
             Next::Job(job) => writer.job(job),
             // Down: `revive` has said why in the log.
             Next::Idle if writer.last_try.is_some() => drop(writer.revive()),
-            Next::Idle if writer.unflushed > IDLE_FLUSH_BYTES => writer.flush_quietly(),
+            Next::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
             Next::Idle => {}
             Next::End => break,
         }
     }
-    if writer.unflushed > CLOSE_FLUSH_BYTES {
+    if writer.unflushed() > CLOSE_FLUSH_BYTES {
         writer.flush_quietly();
     }
     if let State::Open(db) = writer.replace(State::Closed) {
@@ -93,14 +90,13 @@ impl Writer<'_> {
         let (refused, group): (Vec<_>, Vec<_>) = {
             let failed = self.core.failed();
             group.into_iter().partition(|write| {
-                let id = write.session.as_ref().map(|(id, _)| id);
+                let id = write.session.as_ref();
                 id.is_some_and(|id| failed.contains(id))
             })
         };
         for write in refused {
-            let id = write.session.as_ref().map(|(id, _)| id.clone());
-            if let Some(id) = id {
-                self.tell(write, Err(StoreError::Reload(id)));
+            if let Some(id) = write.session {
+                write.done.tell(Err(StoreError::Reload(id)));
             }
         }
         if group.is_empty() {
@@ -111,7 +107,7 @@ impl Writer<'_> {
         let result = self.write(&group, bytes);
         if result.is_err() {
             let ids = group.iter().filter_map(|write| write.session.as_ref());
-            self.core.failed().extend(ids.map(|(id, _)| id.clone()));
+            self.core.failed().extend(ids.cloned());
         }
         let stats = &self.core.stats;
         match &result {
@@ -128,7 +124,7 @@ impl Writer<'_> {
             }
         }
         for write in group {
-            self.tell(write, result.clone());
+            write.done.tell(result.clone());
         }
     }
 
@@ -164,7 +160,7 @@ impl Writer<'_> {
         fault::point("store.write.after");
         match written {
             Ok(()) => {
-                self.unflushed += bytes;
+                self.core.unflushed.fetch_add(bytes, Ordering::Relaxed);
                 if let Some(counts) = counts {
                     self.core.created.store(counts.created, Ordering::Relaxed);
                     self.core.closed.store(counts.closed, Ordering::Relaxed);
@@ -173,13 +169,6 @@ impl Writer<'_> {
             }
             Err(error) => Err(self.failed(&error)),
         }
-    }
-
-    fn tell(&self, write: Write, result: Result<(), StoreError>) {
-        if let Some((id, bound)) = &write.session {
-            self.core.flights().arrive(id, *bound);
-        }
-        write.done.tell(result);
     }
 
     fn job(&mut self, job: Job) {
@@ -195,9 +184,6 @@ impl Writer<'_> {
                 self.core.failed().remove(&id);
                 let _ = done.send(());
             }
-            Job::Flush { done } => {
-                let _ = done.send(self.flush());
-            }
             Job::Write(write) => {
                 let bytes = write.ops.iter().map(Op::bytes).sum();
                 self.group(vec![write], bytes);
@@ -206,43 +192,39 @@ impl Writer<'_> {
     }
 
     /// Nobody else writes, so what is found idle here is idle until this has been written.
-    fn prune(&mut self, ids: &[SessionId], older_than: UnixMillis) -> Result<u64, StoreError> {
+    fn prune(&mut self, ids: &[SessionId], older_than: UnixMillis) -> Result<(), StoreError> {
         self.revive()?;
-        let ops = self.core.read(|db| {
-            let mut ops = Vec::new();
+        let (first, _) = keys::all_of_kind(keys::kind::RECENT);
+        let bound = keys::recent_bound(keys::span(older_than));
+        let mut ops = vec![Op::DeleteRange(Family::Index, first, bound)];
+        self.core.read(|db| {
             for id in ids {
-                if super::listing::is_idle(db, id, older_than)? {
+                if super::listing::is_idle(db, id)? {
                     let key = keys::marker(keys::kind::ACTIVE, id);
                     ops.push(Op::Delete(Family::Index, key));
                 }
             }
-            Ok(ops)
+            Ok(())
         })?;
-        if !ops.is_empty()
-            && let Err(error) = self.core.read(|db| Ok(db.write(&ops)))?
-        {
-            return Err(self.failed(&error));
-        }
-        Ok(ops.len() as u64)
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        self.revive()?;
-        match self.core.read(|db| Ok(db.flush()))? {
-            Ok(()) => {
-                self.unflushed = 0;
-                Ok(())
-            }
+        match self.core.read(|db| Ok(db.write(&ops)))? {
+            Ok(()) => Ok(()),
             Err(error) => Err(self.failed(&error)),
         }
     }
 
+    fn unflushed(&self) -> usize {
+        self.core.unflushed.load(Ordering::Relaxed)
+    }
+
     fn flush_quietly(&mut self) {
-        // Said once per idle spell, since the count starts over either way.
-        if let Err(error) = self.flush() {
-            tracing::warn!("cannot flush the store: {error}");
-        }
-        self.unflushed = 0;
+        let flushed = match self.core.flush() {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => self.failed(&error),
+            Err(down) => down,
+        };
+        tracing::warn!("cannot flush the store: {flushed}");
+        // Said once per idle spell.
+        self.core.unflushed.store(0, Ordering::Relaxed);
     }
 
     /// Tries to open a store that is down, though not at every call.
@@ -283,7 +265,7 @@ impl Writer<'_> {
                 self.core.created.store(counts.created, Ordering::Relaxed);
                 self.core.closed.store(counts.closed, Ordering::Relaxed);
                 self.last_try = None;
-                self.unflushed = 0;
+                self.core.unflushed.store(0, Ordering::Relaxed);
                 drop(self.replace(State::Open(db)));
             }
             Err(reason) => {

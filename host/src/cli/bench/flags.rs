@@ -9,6 +9,9 @@ use crate::cli::args::{Global, Json, json_value};
 use crate::cli::error::CliError;
 use crate::cli::out::note;
 
+/// Connections, where nobody says how many.
+const CONNECTIONS: u32 = 64;
+
 const LONG_HELP: &str = "\
 How fast turns are, and whether the answers are right.
 
@@ -56,9 +59,10 @@ pub(crate) struct Bench {
     /// How many sessions are used, each in turn
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(super) sessions: u32,
-    /// How many connections, each with one request out at a time
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=50_000))]
-    pub(super) connections: u32,
+    /// How many connections, each with one request out at a time; by default 64, and at most one
+    /// for each session
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    connections: Option<u32>,
     /// How long turns are begun
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(super) duration: Duration,
@@ -130,16 +134,24 @@ impl Bench {
                     .to_owned(),
             ));
         }
-        if self.connections > self.sessions {
+        if self
+            .connections
+            .is_some_and(|wanted| wanted > self.sessions)
+        {
             note(format!(
-                "warning: {} connections, not {}: a session has one turn at a time, so one for \
-                 each session is the most",
-                self.sessions, self.connections
+                "warning: a session has one turn at a time, so of these connections only one for \
+                 each of the {} sessions is made",
+                self.sessions
             ));
-            self.connections = self.sessions;
         }
         self.keys |= self.restart_every.is_some() || self.kill_every.is_some();
         Ok(())
+    }
+
+    /// How many connections there are.
+    pub(super) fn connections(&self) -> u32 {
+        let wanted = self.connections.unwrap_or(CONNECTIONS);
+        wanted.min(self.sessions)
     }
 
     /// How many sessions' logs are read.

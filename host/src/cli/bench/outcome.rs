@@ -121,7 +121,7 @@ impl Outcome {
         let reset_by_kills = disturbances
             .clone()
             .filter(|disturbance| disturbance.what == KILL)
-            .map(|kill| kill.reset.min(args.connections.into()))
+            .map(|kill| kill.reset.min(args.connections().into()))
             .sum();
         let (read, found) = after.found.unwrap_or_default();
         // What kills explain needs no words.
@@ -134,7 +134,7 @@ impl Outcome {
             version: env!("CARGO_PKG_VERSION"),
             plugin: plugin.to_owned(),
             sessions: args.sessions,
-            connections: args.connections,
+            connections: args.connections(),
             text_bytes: args.text_bytes,
             wait: !args.no_wait,
             keys: args.keys,

@@ -32,7 +32,7 @@ const FURTHER_FILES: u64 = 256;
 /// Runs the command. False if anything was not as it must be.
 pub(crate) async fn run(global: &Global, mut args: Bench) -> Result<bool, CliError> {
     args.check(global)?;
-    allow_files(args.connections)?;
+    allow_files(args.connections())?;
     let progress = Progress::new();
     let outcome = match &global.url {
         Some(_) => foreign(global, &args, &progress).await,
@@ -106,7 +106,9 @@ async fn own(args: &Bench, progress: &Progress) -> Result<Outcome, CliError> {
 
 /// One run against one daemon.
 struct Course<'a> {
-    target: Target,
+    /// `host:port`.
+    address: String,
+    token: Option<String>,
     client: Client,
     args: &'a Bench,
     plugin: String,
@@ -125,8 +127,9 @@ impl<'a> Course<'a> {
         progress: &'a Progress,
     ) -> Result<Self, CliError> {
         Ok(Self {
-            client: Client::new(target.clone())?,
-            target,
+            address: address(&target.url)?,
+            token: target.token.clone(),
+            client: Client::new(target)?,
             args,
             plugin,
             names: Names::draw(),
@@ -166,22 +169,22 @@ impl<'a> Course<'a> {
     /// Sends turns, and disturbs the daemon.
     async fn load(&self) -> Result<Report, CliError> {
         let args = self.args;
-        let address = address(&self.target.url)?;
+        let address = &self.address;
         let service = Abide::new(
             self.names.clone(),
-            &address,
-            self.target.token.as_deref(),
+            address,
+            self.token.as_deref(),
             !args.no_wait,
             args.keys,
             &self.plugin,
         );
         let load = Load {
             sessions: self.sessions(),
-            connections: args.connections as usize,
+            connections: args.connections() as usize,
             duration: args.duration,
             warm_up: args.warm_up,
             text_bytes: args.text_bytes as usize,
-            ..Load::new(address)
+            ..Load::new(address.clone())
         };
         let end = args.warm_up + args.duration;
         let schedule = Schedule::new(args.restart_every, args.kill_every, end);

@@ -79,7 +79,7 @@ fn changes_are_classed() {
             Class::Restart,
         ),
         (
-            format!("{base}[store]\nwal = \"16MiB\"\n"),
+            format!("{base}[store]\nwal = \"24MiB\"\n"),
             "store.wal",
             Class::Restart,
         ),

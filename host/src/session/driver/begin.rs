@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::domain::{
-    BeginWith, Begun, Death, Failure, FailureCode, Fault, FaultCode, Journal, Limits, Message,
-    MessageId, Record, Replay, Snapshot,
+    BeginWith, Begun, Death, Failure, FailureCode, Fault, FaultCode, Journal, Limits, LogPos,
+    Message, MessageId, Record, Replay, Session, SessionId, Snapshot,
 };
 use crate::engine::{GuestFailure, Job, Product};
 
@@ -17,10 +17,11 @@ use super::commit::Batch;
 use super::steps::Taken;
 use super::{Driver, STORE_PAUSE};
 use crate::session::mailbox::{Ask, Relaunched};
+use crate::session::plugins::Plugin;
 use crate::session::replay::kept;
 use crate::session::shared::{Gate, TurnGuard};
 use crate::session::turn::Turn;
-use crate::store::{Durability, StoreError};
+use crate::store::{Store, StoreError, Tail};
 
 /// A turn that runs now.
 pub(super) struct Running {
@@ -97,7 +98,26 @@ enum Obstacle {
 /// What a turn runs on.
 struct Ground {
     job: Job,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
+}
+
+/// Where a message is to be found: first in what was decided and not handed over, then in what was
+/// handed over and may not be on the disk, then there.
+pub(super) struct Inbox<'a> {
+    pub(super) id: &'a SessionId,
+    pub(super) held: &'a Batch,
+    pub(super) tail: &'a Tail,
+    pub(super) store: &'a Store,
+}
+
+impl Inbox<'_> {
+    /// The message that the record at `at` brought.
+    pub(super) fn message(&self, at: LogPos) -> Result<Option<Message>, StoreError> {
+        match self.held.message(at).or_else(|| self.tail.message(at)) {
+            Some(message) => Ok(Some(message.clone())),
+            None => self.store.message(self.id, at),
+        }
+    }
 }
 
 impl Driver {
@@ -155,12 +175,9 @@ impl Driver {
         };
         let mut batch = Batch::default();
         self.stage(&mut batch, Record::Begun(begun.clone()));
-        let written = if self.shared.suspicious.load(Ordering::SeqCst) {
-            self.commit(batch).await
-        } else {
-            self.commit_later(batch, Durability::Lazy)
-        };
-        if !written {
+        if !self.shared.suspicious.load(Ordering::SeqCst) {
+            self.hold(batch);
+        } else if !self.commit(batch).await {
             return;
         }
         let resumed = begun.attempt > 1;
@@ -225,24 +242,15 @@ impl Driver {
             let text = format!("turn {} cannot go on: {error}", begun.turn);
             fault(FaultCode::Plugin, text)
         })?;
-        let at = session.progress.snapshot.at;
-        let stored = self
-            .shared
-            .store
-            .snapshot(&self.id, at)
-            .map_err(Obstacle::Store)?;
-        let read = |bytes: &[u8]| Snapshot::decode(bytes, name, plugin.limits.snapshot_bytes);
-        let stored = stored.as_deref().map(read);
-        let snapshot = match stored {
-            Some(Ok(snapshot)) => snapshot,
-            bad => {
-                let why = match bad {
-                    Some(Err(bad)) => bad.to_string(),
-                    _ => "its snapshot is missing from the store".to_owned(),
-                };
+        let snapshot = match self.present_snapshot(session, &plugin) {
+            Ok(Ok(snapshot)) => snapshot,
+            Ok(Err(why)) => {
                 let made = self.mend(session, &plugin).await;
-                made.map_err(|unmended| fault(FaultCode::Restore, format!("{why}; {unmended}")))?
+                let made = made
+                    .map_err(|unmended| fault(FaultCode::Restore, format!("{why}; {unmended}")))?;
+                Arc::new(made)
             }
+            Err(error) => return Err(Obstacle::Store(error)),
         };
         let timers = match &session.progress.open {
             // As they were when it began.
@@ -256,6 +264,24 @@ impl Driver {
         Ok(Ground { job, snapshot })
     }
 
+    /// The snapshot that the next turn stands on, or why it cannot be used.
+    fn present_snapshot(
+        &self,
+        session: &Session,
+        plugin: &Plugin,
+    ) -> Result<Result<Arc<Snapshot>, String>, StoreError> {
+        let at = session.progress.snapshot.at;
+        if let Some((_, snapshot)) = self.snapshot.as_ref().filter(|(pos, _)| *pos == at) {
+            return Ok(Ok(snapshot.clone()));
+        }
+        let Some(stored) = self.shared.store.snapshot(&self.id, at)? else {
+            return Ok(Err("its snapshot is missing from the store".to_owned()));
+        };
+        let limit = plugin.limits.snapshot_bytes;
+        let snapshot = Snapshot::decode(&stored, &session.identity.plugin, limit);
+        Ok(snapshot.map(Arc::new).map_err(|bad| bad.to_string()))
+    }
+
     fn message_of(&self, begun: &Begun) -> Result<Message, Obstacle> {
         let session = self.session.as_ref();
         let pos = session.and_then(|session| match &session.progress.open {
@@ -266,7 +292,13 @@ impl Driver {
                 .find(|q| q.id == begun.message)
                 .map(|q| q.pos),
         });
-        let read = pos.map(|pos| self.shared.store.message(&self.id, pos));
+        let inbox = Inbox {
+            id: &self.id,
+            held: &self.held,
+            tail: &self.tail,
+            store: &self.shared.store,
+        };
+        let read = pos.map(|pos| inbox.message(pos));
         let found = read.transpose().map_err(Obstacle::Store)?.flatten();
         found.ok_or_else(|| {
             Obstacle::Fault(Fault {

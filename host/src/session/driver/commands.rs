@@ -1,8 +1,8 @@
 //! What clients and operators ask of a session.
 
 use crate::domain::{
-    Created, Digest, IdempotencyKey, Limits, MessageId, Record, Refusal, Relabelled, Session,
-    SessionView, Snapshot, TurnEnd,
+    Created, IdempotencyKey, Limits, MessageId, Record, Refusal, Relabelled, Session, SessionView,
+    Snapshot, TurnEnd,
 };
 use crate::engine::{Context, GuestFailure, Job};
 
@@ -40,8 +40,19 @@ impl Driver {
                 Ok(created) => batch.answer(reply, created),
                 Err(no) => drop(reply.send(Err(no))),
             },
-            Command::Send { text, key, reply } => match self.send(text, key, batch) {
-                Ok(accepted) => batch.answer(reply, accepted),
+            Command::Send {
+                text,
+                key,
+                wait,
+                reply,
+            } => match self.send(text, key, batch) {
+                Ok(accepted) => match wait.filter(|_| !accepted.duplicate) {
+                    Some(wait) => {
+                        self.waiters.push((accepted.message.clone(), wait));
+                        batch.answer_in_time(reply, accepted);
+                    }
+                    None => batch.answer(reply, accepted),
+                },
                 Err(no) => drop(reply.send(Err(no))),
             },
             Command::Close(reply) => self.act(batch, reply, Session::close).await,
@@ -167,10 +178,13 @@ impl Driver {
             at: now,
         });
         let at = self.stage(batch, record);
-        batch.snapshot(
-            at,
-            stored(new.plugin, component, opened.schema, opened.data),
-        );
+        let snapshot = Snapshot {
+            plugin: new.plugin,
+            component,
+            schema: opened.schema,
+            data: opened.data,
+        };
+        batch.snapshot(at, snapshot.encode());
         self.proven = true;
         Ok((self.existing()?.view(&self.id), true))
     }
@@ -186,7 +200,8 @@ impl Driver {
             if let Some(at) = session.progress.closed {
                 return Err(Refusal::Closed { at });
             }
-            let known = match batch.known_key(&key.key) {
+            let unwritten = batch.known_key(&key.key);
+            let known = match unwritten.or_else(|| self.unwritten_key(&key.key)) {
                 Some(known) => Some(known),
                 None => self
                     .shared
@@ -330,15 +345,4 @@ impl Driver {
 
 fn open_failed(failure: GuestFailure) -> Refusal {
     Refusal::OpenFailed(super::end::failure_of(failure))
-}
-
-/// The bytes of a snapshot as they are kept.
-pub(super) fn stored(plugin: String, component: Digest, schema: u32, data: Vec<u8>) -> Vec<u8> {
-    Snapshot {
-        plugin,
-        component,
-        schema,
-        data,
-    }
-    .encode()
 }

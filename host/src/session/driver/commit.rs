@@ -1,20 +1,31 @@
 //! From decisions to the disk: what is decided together is synced together, and nobody hears of
 //! it before.
+//!
+//! ```text
+//!   decided --commit--> append, wait for its sync --------------------> publish, answer
+//!      |    --commit_later--> append --> in flight --(synced)---------> publish, answer
+//!      +----hold--> held: goes in front of the next of the two, after HOLD at the latest
+//! ```
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::domain::{Digest, Event, LogPos, MessageId, Received, Record, Refusal};
+use crate::domain::{Digest, Event, LogPos, Message, MessageId, Received, Record, Refusal};
 use crate::fault;
 use crate::store::{Append, Durability, StoreError};
 
 use super::{Driver, Live, STORE_PAUSE};
 use crate::session::mailbox::Reply;
+use crate::session::outcome::TurnOutcome;
 use crate::session::reads::refusal;
+
+/// How long records that nobody waits for may be held back.
+const HOLD: Duration = Duration::from_millis(5);
 
 /// What is to be said once it is known whether a batch was synced.
 type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send + Sync>;
@@ -25,12 +36,20 @@ pub(super) struct Batch {
     records: Vec<(LogPos, Record)>,
     snapshot: Option<(LogPos, Vec<u8>)>,
     answers: Vec<Answer>,
+    /// Somebody waits for nothing but its sync.
+    hurried: bool,
 }
 
 impl Batch {
     /// Answers once what is in the batch by then has been synced, or with the refusal if it was
     /// not.
     pub(super) fn answer<T: Send + Sync + 'static>(&mut self, reply: Reply<T>, value: T) {
+        self.hurried = true;
+        self.answer_in_time(reply, value);
+    }
+
+    /// The same, for somebody who waits for the turn's end anyway.
+    pub(super) fn answer_in_time<T: Send + Sync + 'static>(&mut self, reply: Reply<T>, value: T) {
         self.answers.push(Box::new(move |synced| {
             // An error means that the client has gone.
             let _ = reply.send(synced.map(|()| value));
@@ -39,6 +58,7 @@ impl Batch {
 
     /// Says so, whatever became of the batch.
     pub(super) fn done(&mut self, done: oneshot::Sender<()>) {
+        self.hurried = true;
         self.answers.push(Box::new(move |_| {
             let _ = done.send(());
         }));
@@ -46,6 +66,56 @@ impl Batch {
 
     pub(super) fn snapshot(&mut self, at: LogPos, bytes: Vec<u8>) {
         self.snapshot = Some((at, bytes));
+    }
+
+    /// Whether nobody would notice if it were synced a little later.
+    pub(super) fn can_be_held(&self) -> bool {
+        !self.hurried && self.snapshot.is_none()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.answers.is_empty()
+    }
+
+    /// Takes in what was decided after it.
+    fn add(&mut self, later: Batch) {
+        if self.is_empty() {
+            *self = later;
+            return;
+        }
+        self.records.extend(later.records);
+        self.answers.extend(later.answers);
+        self.snapshot = later.snapshot.or(self.snapshot.take());
+        self.hurried |= later.hurried;
+    }
+
+    fn tell(self, synced: Result<(), Refusal>) {
+        let anybody = !self.answers.is_empty();
+        for answer in self.answers {
+            answer(synced.clone());
+        }
+        if anybody {
+            fault::point("acknowledged");
+        }
+    }
+
+    /// The size of the texts that it brings.
+    pub(super) fn messages_bytes(&self) -> usize {
+        let texts = self.records.iter().map(|(_, record)| match record {
+            Record::Received(received) => received.message.text.len(),
+            _ => 0,
+        });
+        texts.sum()
+    }
+
+    /// The message that the record at `at` brings, if it is in the batch.
+    pub(super) fn message(&self, at: LogPos) -> Option<&Message> {
+        let (_, record) = self.records.iter().rfind(|(pos, _)| *pos == at)?;
+        match record {
+            Record::Received(received) => Some(&received.message),
+            Record::Requeued(requeued) => Some(&requeued.message),
+            _ => None,
+        }
     }
 
     /// The message that this batch accepts under the key, if it does.
@@ -57,6 +127,21 @@ impl Batch {
             }) if known.key == key => Some((message.id.clone(), known.body)),
             _ => None,
         })
+    }
+
+    fn keys(&self) -> Vec<KnownKey> {
+        let keys = self.records.iter().filter_map(|(_, record)| match record {
+            Record::Received(Received {
+                message,
+                key: Some(key),
+            }) => Some(KnownKey {
+                key: key.key.clone(),
+                message: message.id.clone(),
+                body: key.body,
+            }),
+            _ => None,
+        });
+        keys.collect()
     }
 
     /// The fault points around its sync.
@@ -95,12 +180,24 @@ struct Points {
 
 type Synced = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + Sync>>;
 
-/// Records on their way to the disk while nobody waits for them, and what to publish then.
+/// Records on their way to the disk while nobody waits for them, and what to publish and to whom
+/// to answer then.
 pub(super) struct InFlight {
     synced: Synced,
     events: Arc<[Event]>,
+    /// What is left of their batch.
+    batch: Batch,
+    /// The idempotency keys among them.
+    keys: Vec<KnownKey>,
     /// The fault point that is crossed then.
     point: &'static str,
+}
+
+/// What a batch accepts under an idempotency key.
+struct KnownKey {
+    key: String,
+    message: MessageId,
+    body: Digest,
 }
 
 /// Waits for the oldest of what is in flight, which must be there. Dropping the future loses
@@ -126,62 +223,108 @@ impl Driver {
         at
     }
 
-    /// Syncs the batch, then publishes and answers. On a failure nothing of it has happened: the
-    /// session is read again from the store.
-    pub(super) async fn commit(&mut self, mut batch: Batch) -> bool {
-        let mut result = Ok(());
+    /// Keeps back what nobody would notice if it were synced a little later: it rides on the
+    /// session's next sync, or gets one of its own after [`HOLD`].
+    pub(super) fn hold(&mut self, batch: Batch) {
         if !batch.records.is_empty() {
-            let (events, closes) = (batch.events(), batch.closes());
-            let points = batch.points();
-            fault::point(points.append);
-            let mut durability = Durability::Synced;
-            if fault::bug("ack-before-sync") {
-                durability = Durability::Lazy;
-                batch.answers.drain(..).for_each(|answer| answer(Ok(())));
-            }
-            if fault::bug("publish-before-commit") {
-                self.publish_events(events.clone());
-            }
-            let synced = self.append(&mut batch, durability);
-            // Records are synced in their order: what was on its way is there first.
-            self.settle().await;
-            result = match synced {
-                Some(synced) => synced.await,
-                None => Ok(()),
-            };
-            match &result {
-                Ok(()) => {
-                    fault::point(points.synced);
-                    self.publish_events(events);
-                    if closes {
-                        self.publish(|| Live::Closed);
-                    }
+            self.held_until.get_or_insert_with(|| Instant::now() + HOLD);
+            self.held.add(batch);
+        } else if !self.held.is_empty() {
+            // The answers are about what is held.
+            self.held.add(batch);
+        } else if let Some(last) = self.in_flight.back_mut() {
+            last.batch.add(batch);
+        } else {
+            batch.tell(Ok(()));
+        }
+    }
+
+    /// Hands over what is held.
+    pub(super) fn flush(&mut self) {
+        if !self.held.is_empty() {
+            self.commit_later(Batch::default(), Durability::Synced);
+        }
+    }
+
+    /// The batch behind what is held.
+    fn with_held(&mut self, batch: Batch) -> Batch {
+        self.held_until = None;
+        let mut all = std::mem::take(&mut self.held);
+        all.add(batch);
+        all
+    }
+
+    /// What was accepted under the key and is not on the disk yet.
+    pub(super) fn unwritten_key(&self, key: &str) -> Option<(MessageId, Digest)> {
+        let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.keys);
+        let mut known = in_flight.filter(|known| known.key == key);
+        let known = known
+            .next()
+            .map(|known| (known.message.clone(), known.body));
+        known.or_else(|| self.held.known_key(key))
+    }
+
+    /// Syncs what is held and the batch, then publishes and answers. On a failure nothing of it
+    /// has happened: the session is read again from the store.
+    pub(super) async fn commit(&mut self, batch: Batch) -> bool {
+        let mut batch = self.with_held(batch);
+        if batch.records.is_empty() {
+            self.hold(batch);
+            return self.unread.is_none();
+        }
+        let (events, closes) = (batch.events(), batch.closes());
+        let points = batch.points();
+        fault::point(points.append);
+        let mut durability = Durability::Synced;
+        if fault::bug("ack-before-sync") {
+            durability = Durability::Lazy;
+            batch.answers.drain(..).for_each(|answer| answer(Ok(())));
+        }
+        if fault::bug("publish-before-commit") {
+            self.publish_events(events.clone());
+        }
+        let synced = self.append(&mut batch, durability);
+        // Records are synced in their order: what was on its way is there first.
+        self.arrive().await;
+        let result = match synced {
+            Some(synced) => synced.await,
+            None => Ok(()),
+        };
+        match &result {
+            Ok(()) => {
+                self.tail.settled();
+                fault::point(points.synced);
+                self.publish_events(events);
+                if closes {
+                    self.publish(|| Live::Closed);
                 }
-                Err(error) => self.store_failed(error).await,
             }
+            Err(error) => self.store_failed(error).await,
         }
         let ok = result.is_ok();
-        let result = result.map_err(refusal);
-        let anybody = !batch.answers.is_empty();
-        for answer in batch.answers {
-            answer(result.clone());
-        }
-        if anybody {
-            fault::point("acknowledged");
-        }
+        batch.tell(result.map_err(refusal));
         ok
     }
 
-    /// Hands the batch over without waiting for its sync; whether that was possible.
-    pub(super) fn commit_later(&mut self, mut batch: Batch, durability: Durability) -> bool {
+    /// Hands over what is held and the batch, without waiting for the sync; whether that was
+    /// possible.
+    pub(super) fn commit_later(&mut self, batch: Batch, durability: Durability) -> bool {
+        let mut batch = self.with_held(batch);
         let (events, points) = (batch.events(), batch.points());
+        let keys = batch.keys();
         fault::point(points.append);
+        let durability = match batch.answers.is_empty() {
+            true => durability,
+            false => Durability::Synced,
+        };
         let Some(synced) = self.append(&mut batch, durability) else {
             return false;
         };
         self.in_flight.push_back(InFlight {
             synced,
             events,
+            batch,
+            keys,
             point: points.synced,
         });
         true
@@ -196,11 +339,18 @@ impl Driver {
             snapshot: batch.snapshot.take(),
             durability,
         };
-        Some(Box::pin(self.shared.store.append(append)))
+        let store = &self.shared.store;
+        Some(Box::pin(store.append(&mut self.tail, append)))
+    }
+
+    /// Waits until all that was decided is on the disk.
+    pub(super) async fn settle(&mut self) {
+        self.flush();
+        self.arrive().await;
     }
 
     /// Waits until nothing is in flight.
-    pub(super) async fn settle(&mut self) {
+    async fn arrive(&mut self) {
         while !self.in_flight.is_empty() {
             let result = synced(&mut self.in_flight).await;
             self.synced(result).await;
@@ -212,19 +362,39 @@ impl Driver {
         let Some(first) = self.in_flight.pop_front() else {
             return;
         };
-        match result {
+        match &result {
             Ok(()) => {
+                if self.in_flight.is_empty() {
+                    self.tail.settled();
+                }
                 fault::point(first.point);
                 self.publish_events(first.events);
             }
-            Err(error) => self.store_failed(&error).await,
+            Err(error) => self.store_failed(error).await,
         }
+        first.batch.tell(result.map_err(refusal));
     }
 
-    fn publish_events(&self, events: Arc<[Event]>) {
-        if !events.is_empty() {
-            self.publish(|| Live::Events(events));
-            fault::point("published");
+    fn publish_events(&mut self, events: Arc<[Event]>) {
+        if events.is_empty() {
+            return;
+        }
+        self.answer_waiters(&events);
+        self.publish(|| Live::Events(events));
+        fault::point("published");
+    }
+
+    /// Tells those who wait for a turn that has ended.
+    fn answer_waiters(&mut self, events: &[Event]) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        for (message, waiter) in std::mem::take(&mut self.waiters) {
+            match TurnOutcome::among(events, &message) {
+                // An error means that the client has gone.
+                Some(outcome) => drop(waiter.send(outcome)),
+                None => self.waiters.push((message, waiter)),
+            }
         }
     }
 
@@ -237,7 +407,12 @@ impl Driver {
             running.abort().await;
         }
         // All that stands behind what failed fails with it.
-        self.in_flight.clear();
+        let failed = std::mem::take(&mut self.in_flight);
+        let held = self.with_held(Batch::default());
+        let batches = failed.into_iter().map(|failed| failed.batch).chain([held]);
+        for batch in batches {
+            batch.tell(Err(refusal(error.clone())));
+        }
         self.paused_until = Some(Instant::now() + STORE_PAUSE);
         // Read again at the next wake, before anything is decided.
         self.unread = Some(refusal(error.clone()));

@@ -1,15 +1,20 @@
 //! How a turn ends: all of it on the disk, or none.
 
+use std::sync::Arc;
+
 use crate::domain::{
-    Ended as EndedRecord, Failure, FailureCode, Fault, FaultCode, Record, TimerOp, TurnEnd,
+    Ended as EndedRecord, Failure, FailureCode, Fault, FaultCode, Record, Snapshot, TimerOp,
+    TurnEnd,
 };
 use crate::engine::{GuestFailure, LogLine, Product};
 use crate::fault;
 
 use super::Driver;
 use super::begin::{Ended, Running};
-use super::commands::stored;
 use super::commit::Batch;
+
+/// The largest snapshot that a driver keeps in memory for the next turn, in bytes.
+const SNAPSHOT_IN_MEMORY_BYTES: usize = 32 << 10;
 
 impl Driver {
     /// Commits what the turn did, or that it failed.
@@ -72,6 +77,12 @@ impl Driver {
             at: Self::now(),
         });
         let open = self.session.as_ref().and_then(|s| s.progress.open.clone());
+        let snapshot = Snapshot {
+            plugin,
+            component: begun.component,
+            schema: product.schema,
+            data: product.data,
+        };
         let mut batch = Batch::default();
         let at = self.stage(&mut batch, record);
         if fault::bug("consume-twice")
@@ -80,12 +91,12 @@ impl Driver {
         {
             session.queue.push_back(open.queued);
         }
-        batch.snapshot(
-            at,
-            stored(plugin, begun.component, product.schema, product.data),
-        );
+        batch.snapshot(at, snapshot.encode());
         if self.commit(batch).await {
             self.proven = true;
+            let small = snapshot.data.len() <= SNAPSHOT_IN_MEMORY_BYTES;
+            let room = small && !self.shared.memory.is_scarce();
+            self.snapshot = room.then(|| (at, Arc::new(snapshot)));
             metrics::counter!("abide_turns_total", "outcome" => "completed").increment(1);
             if timers_set {
                 self.timers_may_have_changed();

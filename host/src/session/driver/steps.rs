@@ -10,7 +10,7 @@ use crate::fault;
 use crate::store::Durability;
 
 use super::Driver;
-use super::begin::Running;
+use super::begin::{Inbox, Running};
 use super::commit::Batch;
 use crate::session::mailbox::{Ask, Urgency};
 
@@ -132,6 +132,12 @@ impl Driver {
         let notice = session
             .owed_meanwhile(&self.shared.settings.restarts)
             .filter(|notice| Some(notice.generation) > told);
+        let inbox = Inbox {
+            id: &self.id,
+            held: &self.held,
+            tail: &self.tail,
+            store: &self.shared.store,
+        };
         let (mut messages, mut bytes): (Vec<Message>, u64) = (Vec::new(), 0);
         for queued in &session.queue {
             if bytes >= limit {
@@ -142,7 +148,7 @@ impl Driver {
             if queued.pos < open.since || running.taken.messages.contains(&queued.id) {
                 continue;
             }
-            match self.shared.store.message(&self.id, queued.pos) {
+            match inbox.message(queued.pos) {
                 Ok(Some(message)) => {
                     bytes += message.text.len() as u64;
                     messages.push(message);

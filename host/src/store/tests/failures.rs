@@ -27,7 +27,8 @@ fn after_a_failed_write_a_session_is_loaded_again() {
         assert_eq!(refused, Err(StoreError::Reload(owner.id.clone())));
         other.turn("is not concerned");
         other.check();
-        let there = store.load_to_append(&owner.id).unwrap().unwrap();
+        let (there, tail) = store.load_to_append(&owner.id).unwrap();
+        let there = there.unwrap();
         let expected = usize::from(how == Sabotage::After);
         assert_eq!(there.queue.len(), expected);
         assert_eq!(
@@ -35,7 +36,7 @@ fn after_a_failed_write_a_session_is_loaded_again() {
             expected == 1
         );
         owner.log.truncate(1 + expected);
-        owner.session = there;
+        (owner.session, owner.tail) = (there, tail);
         owner.turn("goes on");
         owner.check();
         assert_eq!(store.stats().failures, 1);
@@ -51,7 +52,7 @@ fn a_failed_creation_is_not_counted() {
     let mut owner = Owner::create(&store, id("s"));
     block_on(owner.pending.pop().unwrap()).unwrap_err();
     assert_eq!(store.counts().unwrap(), Counts::default());
-    assert_eq!(store.load_to_append(&owner.id), Ok(None));
+    assert_eq!(store.load_to_append(&owner.id).unwrap().0, None);
     let mut owner = Owner::create(&store, id("s"));
     owner.check();
     assert_eq!(store.counts().unwrap().open, 1);
@@ -67,7 +68,8 @@ fn a_closed_store_says_so() {
     for pending in owner.pending.drain(..) {
         assert_eq!(block_on(pending), Ok(()));
     }
-    assert_eq!(store.load_to_append(&owner.id), Err(StoreError::Closed));
+    let refused = store.load_to_append(&owner.id);
+    assert_eq!(refused.unwrap_err(), StoreError::Closed);
     assert_eq!(store.flush(), Err(StoreError::Closed));
     owner.receive("too late", None);
     assert_eq!(

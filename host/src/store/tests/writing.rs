@@ -34,7 +34,7 @@ fn a_lazy_append_is_synced_by_itself() {
     owner.check();
     assert!(
         store
-            .load_to_append(&owner.id)
+            .load(&owner.id)
             .unwrap()
             .unwrap()
             .progress
@@ -50,14 +50,12 @@ fn a_message_in_flight_can_be_read_and_buried() {
     let mut owner = Owner::create(&store, id("s"));
     owner.receive("hello", None);
     let at = owner.session.queue[0].pos;
-    let message = store.message(&owner.id, at).unwrap();
-    assert_eq!(
-        message.map(|message| message.text).as_deref(),
-        Some("hello")
-    );
+    let message = owner.tail.message(at);
+    assert_eq!(message.map(|message| message.text.as_str()), Some("hello"));
     owner.begin();
     owner.fail();
     owner.check();
+    assert_eq!(owner.tail.message(at), None, "nobody needs it any more");
     let letters = store.dead(&owner.id, None, 10).unwrap();
     let [letter] = &letters[..] else {
         panic!("{letters:?}")
@@ -75,23 +73,69 @@ fn a_message_in_flight_can_be_read_and_buried() {
 }
 
 #[test]
-fn only_idle_sessions_are_pruned() {
+fn messages_that_take_too_much_memory_are_read_from_the_disk() {
     let home = folder();
     let store = open(home.path());
-    let mut idle = Owner::create(&store, id("idle"));
-    let mut busy = Owner::create(&store, id("busy"));
-    let mut never = Owner::create(&store, id("never"));
-    idle.turn("a");
-    busy.turn("a");
-    busy.receive("b", None);
-    for owner in [&mut idle, &mut busy, &mut never] {
-        owner.settle();
+    let mut owner = Owner::create(&store, id("s"));
+    for letter in ["a", "b", "c"] {
+        owner.receive(&letter.repeat(40 << 10), None);
     }
-    assert_eq!(store.active(), Ok(vec![busy.id.clone(), idle.id.clone()]));
-    let last = idle.session.progress.last_commit.unwrap();
-    assert_eq!(store.prune_active(last), Ok(0));
-    assert_eq!(store.prune_active(UnixMillis(last.0 + 1)), Ok(1));
-    assert_eq!(store.active(), Ok(vec![busy.id.clone()]));
-    idle.receive("again", None);
-    idle.check();
+    let at: Vec<_> = owner
+        .session
+        .queue
+        .iter()
+        .map(|queued| queued.pos)
+        .collect();
+    let in_memory = |owner: &Owner| {
+        at.iter()
+            .map(|at| owner.tail.message(*at).is_some())
+            .collect()
+    };
+    let all: Vec<bool> = in_memory(&owner);
+    assert_eq!(all, [true; 3], "they may not be on the disk yet");
+    owner.settle();
+    owner.tail.settled();
+    let few: Vec<bool> = in_memory(&owner);
+    assert_eq!(few, [false, false, true]);
+    owner.begin();
+    owner.fail();
+    owner.check();
+    let letter = store.dead(&owner.id, None, 10).unwrap().remove(0);
+    assert_eq!(letter.message.text, "a".repeat(40 << 10));
+}
+
+#[test]
+fn what_is_active_is_what_has_work_or_lately_had() {
+    const SPAN: u64 = 10 * 60 * 1000;
+    let home = folder();
+    let store = open(home.path());
+    let mut owners: Vec<_> = ["early", "late", "later", "busy", "never"]
+        .map(|name| Owner::create(&store, id(name)))
+        .into();
+    for (owner, spans) in owners.iter_mut().zip([1, 2, 3, 1]) {
+        owner.now = spans * SPAN;
+        owner.turn("a");
+    }
+    owners[1].now = 3 * SPAN;
+    owners[1].turn("again");
+    owners[3].receive("b", None);
+    for owner in &mut owners {
+        owner.check();
+    }
+    let active = |since: u64, others: usize| -> Vec<String> {
+        let ids = store.active(UnixMillis(since), others).unwrap();
+        ids.iter().map(|id| id.as_str().to_owned()).collect()
+    };
+    assert_eq!(active(0, 10), ["busy", "later", "late", "early"]);
+    assert_eq!(active(0, 1), ["busy", "later"]);
+    assert_eq!(active(2 * SPAN + 5, 10), ["busy", "later", "late"]);
+    assert_eq!(active(4 * SPAN, 10), ["busy"]);
+    store.prune_active(UnixMillis(3 * SPAN)).unwrap();
+    assert_eq!(active(0, 10), ["busy", "later", "late"]);
+    store.prune_active(UnixMillis(9 * SPAN)).unwrap();
+    assert_eq!(active(0, 10), ["busy"], "what has work is never forgotten");
+    owners[0].now = 9 * SPAN;
+    owners[0].turn("again");
+    owners[0].check();
+    assert_eq!(active(0, 10), ["busy", "early"]);
 }
