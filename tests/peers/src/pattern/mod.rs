@@ -4,27 +4,20 @@
 //! Keys hold the session's id; behind it may stand a number that grows by the same in every turn.
 //! Values hold the texts of the session's last messages. All else is written as it was.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+mod learn;
+mod observe;
 
-use abide::load::{self, Load, Sessions, Texts, Watch};
-use abide_tests::kill_all;
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Env, Options, WriteBatchIteratorCf};
+use std::path::{Path, PathBuf};
+
+use rocksdb::{Cache, ColumnFamilyDescriptor, Env, Options};
 use serde::{Deserialize, Serialize};
 
-use crate::chat::{Chat, KEPT, Shape, TEXT_BYTES, name};
-use crate::servers::Abide;
+use crate::chat::{TEXT_BYTES, name};
+
+pub(crate) use observe::observe;
 
 /// Where a server finds the pattern in its folder.
 const FILE: &str = "pattern.json";
-/// Turns that are had; the last is the pattern. More than a session keeps messages.
-const TURNS: u64 = KEPT + 5;
-/// What the value of the record begins with that ends a turn.
-const ENDED: [u8; 2] = [6, 0];
-/// The family of records.
-const LOG: &str = "log";
-
 /// What one turn writes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pattern {
@@ -170,187 +163,14 @@ fn options_of(database: &Path) -> Result<(Options, Vec<ColumnFamilyDescriptor>),
         .map_err(|error| format!("{}: {error}", database.display()))
 }
 
-/// Has a daemon do some turns, and reads what they wrote.
-pub(crate) async fn observe(folder: &Path) -> Result<Pattern, String> {
-    let home = folder.join("pattern");
-    let _ = std::fs::remove_dir_all(&home);
-    std::fs::create_dir_all(&home).map_err(|error| format!("{}: {error}", home.display()))?;
-    let port = abide_tests::free_port();
-    let abide = Abide::start(port, &home).await?;
-    abide.create(1).await?;
-    let host = format!("127.0.0.1:{port}");
-    let load = Load {
-        sessions: 1,
-        connections: 1,
-        text_bytes: TEXT_BYTES,
-        turns: Some(TURNS),
-        duration: Duration::from_secs(60),
-        ..Load::new(host.clone())
-    };
-    let chat = Chat {
-        host,
-        shape: Shape::Messages,
-    };
-    let report = load::run(Arc::new(chat), &load, Sessions::fresh(1), &Watch::new())
-        .await
-        .map_err(|error| error.to_string())?;
-    if report.counts.completed != TURNS {
-        return Err(format!("Abide failed at the chat: {:?}", report.examples));
-    }
-    // As it is: a daemon that stops would put its write-ahead log away.
-    kill_all(abide.daemon.supervisor_pid());
-    drop(abide);
-    read(&home.join("data/db"))
-}
-
-/// All changes of keys, batch by batch.
-#[derive(Default)]
-struct Changes {
-    families: Vec<String>,
-    rows: Vec<(String, Vec<u8>, Option<Vec<u8>>)>,
-}
-
-impl Changes {
-    fn family(&self, id: u32) -> String {
-        let name = self.families.get(id as usize);
-        name.cloned().unwrap_or_default()
-    }
-}
-
-impl WriteBatchIteratorCf for Changes {
-    fn put_cf(&mut self, cf_id: u32, key: &[u8], value: &[u8]) {
-        let row = (self.family(cf_id), key.to_vec(), Some(value.to_vec()));
-        self.rows.push(row);
-    }
-
-    fn delete_cf(&mut self, cf_id: u32, key: &[u8]) {
-        self.rows.push((self.family(cf_id), key.to_vec(), None));
-    }
-
-    fn merge_cf(&mut self, _: u32, _: &[u8], _: &[u8]) {}
-}
-
-fn read(database: &Path) -> Result<Pattern, String> {
-    let told = |error: rocksdb::Error| format!("{}: {error}", database.display());
-    let (options, families) = options_of(database)?;
-    // In the order of their numbers.
-    let mut changes = Changes {
-        families: DB::list_cf(&options, database).map_err(told)?,
-        rows: Vec::new(),
-    };
-    let db = DB::open_cf_descriptors(&options, database, families).map_err(told)?;
-    let id = name(0);
-    let mut turns = vec![Vec::new()];
-    for batch in db.get_updates_since(1).map_err(told)? {
-        let (_, batch) = batch.map_err(told)?;
-        changes.rows.clear();
-        batch.iterate_cf(&mut changes);
-        let of_session = |key: &[u8]| find(key, id.as_bytes()).is_some();
-        let rows = changes.rows.drain(..).filter(|(_, key, _)| of_session(key));
-        let rows: Vec<_> = rows.collect();
-        let ends = rows.iter().any(|(family, _, value)| {
-            family == LOG
-                && value
-                    .as_ref()
-                    .is_some_and(|value| value.starts_with(&ENDED))
-        });
-        turns.last_mut().expect("there is always one").extend(rows);
-        if ends {
-            turns.push(Vec::new());
-        }
-    }
-    // What comes last has not ended.
-    turns.pop();
-    if turns.len() as u64 != TURNS {
-        let found = turns.len();
-        return Err(format!(
-            "{}: {found} turns, not {TURNS}",
-            database.display()
-        ));
-    }
-    drop(db);
-    pattern(database, &turns)
-}
-
-fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
-    whole.windows(part.len()).position(|window| window == part)
-}
-
-fn pattern(
-    database: &Path,
-    turns: &[Vec<(String, Vec<u8>, Option<Vec<u8>>)>],
-) -> Result<Pattern, String> {
-    let id = name(0);
-    let number = |rows: &[(String, Vec<u8>, Option<Vec<u8>>)]| {
-        let ended = rows.iter().rfind(|(family, _, value)| {
-            family == LOG
-                && value
-                    .as_ref()
-                    .is_some_and(|value| value.starts_with(&ENDED))
-        });
-        let key = ended.map(|(_, key, _)| key)?;
-        let number = key.get(id.len() + 1..)?.first_chunk()?;
-        Some(u64::from_be_bytes(*number))
-    };
-    let [.., before, last] = turns else {
-        return Err("there are not enough turns".to_owned());
-    };
-    let (Some(last_number), Some(number_before)) = (number(last), number(before)) else {
-        return Err("a turn has no number".to_owned());
-    };
-    let stride = last_number - number_before;
-    let texts = Texts::new(TEXT_BYTES);
-    let said: Vec<String> = (0..KEPT)
-        .map(|age| {
-            let mut text = String::new();
-            texts.write(0, TURNS - age, &mut text);
-            text
-        })
-        .collect();
-    let rows = last.iter().map(|(family, key, value)| {
-        let at = find(key, id.as_bytes()).expect("only keys with the id were kept");
-        let rest = &key[at + id.len()..];
-        let numbered = rest.get(1..).and_then(|rest| rest.split_first_chunk());
-        let base = TURNS * stride;
-        let (number, behind) = match numbered {
-            Some((number, behind)) => {
-                let distance = u64::from_be_bytes(*number).wrapping_sub(base);
-                (Some((rest[0], distance.cast_signed())), behind)
-            }
-            None => (None, rest),
-        };
-        Row {
-            family: family.clone(),
-            key: Key {
-                before: key[..at].to_vec(),
-                number,
-                behind: behind.to_vec(),
-            },
-            value: value.as_ref().map(|bytes| Value {
-                bytes: bytes.clone(),
-                texts: places(bytes, &said),
-            }),
-        }
-    });
-    Ok(Pattern {
-        like: database.to_owned(),
-        stride,
-        rows: rows.collect(),
-    })
-}
-
-/// Where in a value which message stands.
-fn places(bytes: &[u8], said: &[String]) -> Vec<(usize, usize)> {
-    let places = said
-        .iter()
-        .enumerate()
-        .filter_map(|(age, text)| Some((find(bytes, text.as_bytes())?, age)));
-    places.collect()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use abide::load::Texts;
+    use rocksdb::DB;
+
+    use super::learn::{ENDED, LOG, TURNS, learn};
     use super::*;
+    use crate::chat::KEPT;
 
     /// A pattern of turns with a record, a state and a marker, whose database is in the folder.
     pub(crate) fn sample(folder: &Path) -> Pattern {
@@ -389,7 +209,7 @@ pub(crate) mod tests {
                 ),
             ]
         });
-        pattern(&database, &turns.collect::<Vec<_>>()).unwrap()
+        learn(&database, &turns.collect::<Vec<_>>()).unwrap()
     }
 
     #[test]
