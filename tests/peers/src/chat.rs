@@ -55,13 +55,13 @@ struct Output {
 impl Service for Chat {
     fn request(&self, turn: &Turn<'_>, to: &mut Vec<u8>) {
         let session = turn.session;
-        let body = format!("{{\"text\":\"{}\"}}", turn.text);
+        let body = ["{\"text\":\"", turn.text, "\"}"];
         let path = match self.shape {
             Shape::Messages => format_args!("/v1/sessions/s{session:05}/messages?wait=30s"),
             Shape::Object => format_args!("/Chat/s{session:05}/say"),
             Shape::Path => format_args!("/chat/s{session:05}"),
         };
-        write_post(to, &self.host, path, format_args!(""), body.as_bytes());
+        write_post(to, &self.host, path, format_args!(""), &body);
     }
 
     fn read(&self, _: &Turn<'_>, _: u16, body: &[u8]) -> Result<Answer, Wrong> {

@@ -41,6 +41,10 @@ use crate::npm::Installed;
 use crate::servers::{Kind, Kit};
 use crate::table::Table;
 
+/// The daemon's allocator: bare RocksDB is to have no less.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the same chat turn on Abide, Restate, workerd and bare RocksDB.
 #[derive(Parser)]
 #[command(name = "abide-peers")]

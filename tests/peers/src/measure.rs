@@ -1,6 +1,7 @@
 //! One server in one round.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -140,18 +141,20 @@ async fn many(
     figures: &mut Figures,
     stores: &mut Stores,
 ) -> Result<(), String> {
-    if !stores.0.contains_key(&kind) {
-        let folder = kit
-            .folder
-            .join("stored")
-            .join(kind.title().replace(' ', "-"));
-        let folder = empty(folder)?;
-        let server = Server::start(kind, kit, &folder).await?;
-        eprintln!("filling {} sessions", plan.stored);
-        let sessions = fill(&server, plan.stored, figures).await?;
-        stores.0.insert(kind, (folder, sessions));
-    }
-    let (folder, sessions) = stores.0.get_mut(&kind).expect("it was made");
+    let (folder, sessions) = match stores.0.entry(kind) {
+        Entry::Occupied(made) => made.into_mut(),
+        Entry::Vacant(none) => {
+            let folder = kit
+                .folder
+                .join("stored")
+                .join(kind.title().replace(' ', "-"));
+            let folder = empty(folder)?;
+            let server = Server::start(kind, kit, &folder).await?;
+            eprintln!("filling {} sessions", plan.stored);
+            let sessions = fill(&server, plan.stored, figures).await?;
+            none.insert((folder, sessions))
+        }
+    };
     let mut server = Server::start(kind, kit, folder).await?;
     let touch = Load {
         turns: Some(1),
@@ -274,7 +277,9 @@ impl Figures {
         for (what, count) in bad.into_iter().filter(|(_, count)| *count > 0) {
             self.wrong.push(format!("{what}: {count}"));
         }
-        self.wrong.extend(report.examples.iter().cloned());
+        let examples = report.examples.iter();
+        self.wrong
+            .extend(examples.map(|example| example.text.clone()));
         Ok(report)
     }
 }

@@ -118,3 +118,30 @@ impl Store {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::tests::sample;
+
+    #[tokio::test]
+    async fn what_is_written_can_be_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        sample(folder.path()).leave_in(folder.path()).unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for turn in 1..=KEPT + 3 {
+            for id in ["s1", "s2"] {
+                let said = store.say(id, format!("{id} {turn}")).await;
+                assert_eq!(said, Ok((turn, turn.min(KEPT))));
+                let loaded = store.load(id).unwrap();
+                assert_eq!(
+                    (loaded.turn, loaded.texts.len() as u64),
+                    (turn, turn.min(KEPT))
+                );
+                let last = loaded.texts.back().unwrap();
+                assert_eq!(last.trim_end(), format!("{id} {turn}"));
+            }
+        }
+        assert_eq!(store.load("s").unwrap().turn, 0, "another session's key");
+    }
+}
