@@ -8,10 +8,10 @@ PLUGINS := echo assistant
 COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo trajectory measure test chaos lint
+.PHONY: help setup build demo trajectory measure measure-scale test chaos lint
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what a build needs beside Rust and a C++ compiler
 	@tests/setup.sh
@@ -33,6 +33,15 @@ trajectory: build ## Kill and restart a daemon under an agent with real tools (n
 measure: build ## Measure 10,000 turns in flight, and what the journal costs (some minutes)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure journal
+
+# The stores are kept in DATA: making a million sessions takes the better part of it.
+measure-scale: build ## Measure up to a million sessions, and draw the figures (DATA=folder)
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure idle
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure long
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure state --plots tests/measure/plots
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure pressure
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure curve --plots tests/measure/plots \
+		$(if $(DATA),--data $(DATA))
 
 test: build ## Run all tests
 	$(CARGO) test --locked --release --workspace --doc
