@@ -290,7 +290,10 @@ impl Daemon {
         planned.record.phases.standby_ms = planned.accepted.elapsed().as_millis() as u64;
         // What is active is put down before the wait: a service manager may kill us during it.
         match self.witness(&mut planned.record).await {
-            Ok(active) => self.begin_drain(Goal::HandOver(planned), active),
+            Ok(active) => {
+                self.flush().await;
+                self.begin_drain(Goal::HandOver(planned), active);
+            }
             Err(reason) => {
                 // Nothing was drained yet, and nothing shall be that cannot be put down.
                 let reason = format!("the drain cannot be put down: {reason}");
@@ -300,6 +303,15 @@ impl Daemon {
                 self.refused(planned, reason).await;
                 self.look_at_missed().await;
             }
+        }
+    }
+
+    /// Leaves the store little to do at its end, when nobody is answered.
+    async fn flush(&self) {
+        let store = self.store.clone();
+        let flushed = tokio::task::spawn_blocking(move || store.flush()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "the store cannot be flushed before the drain");
         }
     }
 
