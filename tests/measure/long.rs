@@ -12,7 +12,7 @@ use crate::told::{chapter, line, load, median, mib};
 use crate::{disk, proc};
 
 /// Turns of a window, half of them the old session's.
-const WINDOW: usize = 1_000;
+const WINDOW: usize = 2_000;
 /// Turns that one of the two takes before it is the other's go.
 const GO: usize = 50;
 /// Turns that a fresh session has taken before it is compared with.

@@ -11,6 +11,7 @@ use crate::plot::{Plot, Scale, Series};
 use crate::told::{chapter, line, load, median};
 use crate::{acrobat, disk, proc};
 
+const SESSION: &str = "holds";
 /// States, in KiB.
 const SIZES_KIB: &[usize] = &[0, 1, 4, 16, 64, 256, 1024];
 /// How long each has its go.
@@ -20,51 +21,46 @@ const GO: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(3500);
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// The gos of one size.
-#[derive(Default)]
-struct Cost {
+/// A session with a state of one size, in a daemon of its own: what tables' rewriting costs is to be
+/// of these states alone.
+struct Subject {
+    kib: usize,
+    /// Ended with the value.
+    _daemon: Daemon,
+    worker: i32,
+    client: Lean,
+    /// The median time of a turn in each go.
     us: Vec<f64>,
-    written_kib: Vec<f64>,
+    /// All turns, and all bytes that were written because of them.
+    turns: usize,
+    written_bytes: u64,
 }
 
 /// Measures that; draws into `plots`.
 pub(crate) async fn measure(rounds: u32, plots: Option<PathBuf>) -> Result<(), String> {
-    let mut setup = acrobat(&[]);
-    setup.plugins[0]
-        .limits
-        .push("snapshot = \"4MiB\"".to_owned());
-    let daemon = Daemon::start(setup).await;
-    let worker = daemon.worker_pid().await;
-    let mut client = Lean::new(daemon.setup.port);
     chapter("a turn over the size of the state");
     load();
     line(
         "a sync takes",
         format!("{} us", disk::sync_cost().as_micros()),
     );
-    for kib in SIZES_KIB {
-        let session = session(*kib);
-        client.open(&session, "acrobat").await?;
-        let hold = lean::script(&json!([{"act": "hold", "bytes": kib * 1024}]));
-        client.say(&session, hold).await?.expect_completed()?;
+    let mut subjects = Vec::new();
+    for &kib in SIZES_KIB {
+        subjects.push(Subject::new(kib).await?);
     }
-    let mut costs: Vec<Cost> = SIZES_KIB.iter().map(|_| Cost::default()).collect();
     for _ in 0..rounds {
-        for (kib, cost) in SIZES_KIB.iter().zip(&mut costs) {
-            quiet(worker).await;
-            go(&mut client, worker, &session(*kib), cost).await?;
+        for subject in &mut subjects {
+            subject.go().await?;
         }
     }
     println!(
         "  {:>10} {:>12} {:>14}",
         "state", "us a turn", "KiB written"
     );
-    let medians = |of: fn(&Cost) -> &Vec<f64>| -> Vec<f64> {
-        costs.iter().map(|cost| median(of(cost).clone())).collect()
-    };
-    let (us, written) = (medians(|cost| &cost.us), medians(|cost| &cost.written_kib));
+    let us: Vec<f64> = subjects.iter().map(Subject::median_us).collect();
+    let written: Vec<f64> = subjects.iter().map(Subject::written_kib).collect();
     for ((kib, us), written) in SIZES_KIB.iter().zip(&us).zip(&written) {
-        println!("  {:>6} KiB {us:>12.0} {written:>14.1}", kib);
+        println!("  {kib:>6} KiB {us:>12.0} {written:>14.1}");
     }
     match plots {
         Some(folder) => draw(us, written, &folder),
@@ -72,30 +68,56 @@ pub(crate) async fn measure(rounds: u32, plots: Option<PathBuf>) -> Result<(), S
     }
 }
 
-fn session(kib: usize) -> String {
-    format!("holds{kib}")
-}
-
-/// Turns of one session, one after the other, and all that is written because of them.
-async fn go(client: &mut Lean, worker: i32, session: &str, cost: &mut Cost) -> Result<(), String> {
-    let written = proc::written_bytes(worker);
-    let began = Instant::now();
-    let message = lean::script(&json!([]));
-    let mut times = Vec::new();
-    while began.elapsed() < GO {
-        let sent = Instant::now();
-        client
-            .say(session, message.clone())
-            .await?
-            .expect_completed()?;
-        times.push(sent.elapsed().as_secs_f64() * 1e6);
+impl Subject {
+    async fn new(kib: usize) -> Result<Self, String> {
+        let mut setup = acrobat(&[]);
+        // The largest state and what the guest holds besides.
+        let limit = "snapshot = \"2MiB\"".to_owned();
+        setup.plugins[0].limits.push(limit);
+        let daemon = Daemon::start(setup).await;
+        let mut client = Lean::new(daemon.setup.port);
+        client.open(SESSION, "acrobat").await?;
+        let hold = lean::script(&json!([{"act": "hold", "bytes": kib * 1024}]));
+        client.say(SESSION, hold).await?.expect_completed()?;
+        Ok(Self {
+            kib,
+            worker: daemon.worker_pid().await,
+            _daemon: daemon,
+            client,
+            us: Vec::new(),
+            turns: 0,
+            written_bytes: 0,
+        })
     }
-    quiet(worker).await;
-    let written = proc::written_bytes(worker) - written;
-    cost.written_kib
-        .push(written as f64 / 1024.0 / times.len() as f64);
-    cost.us.push(median(times));
-    Ok(())
+
+    /// Turns, one after the other, and all that is written because of them.
+    async fn go(&mut self) -> Result<(), String> {
+        quiet(self.worker).await;
+        let written = proc::written_bytes(self.worker);
+        let began = Instant::now();
+        let message = lean::script(&json!([]));
+        let mut times = Vec::new();
+        while began.elapsed() < GO {
+            let sent = Instant::now();
+            let answer = self.client.say(SESSION, message.clone()).await;
+            let ended = answer.and_then(lean::Answer::expect_completed);
+            ended.map_err(|error| format!("with {} KiB: {error}", self.kib))?;
+            times.push(sent.elapsed().as_secs_f64() * 1e6);
+        }
+        quiet(self.worker).await;
+        self.written_bytes += proc::written_bytes(self.worker) - written;
+        self.turns += times.len();
+        self.us.push(median(times));
+        Ok(())
+    }
+
+    fn median_us(&self) -> f64 {
+        median(self.us.clone())
+    }
+
+    fn written_kib(&self) -> f64 {
+        self.written_bytes as f64 / 1024.0 / self.turns as f64
+    }
 }
 
 /// Waits until a process has written nothing for a while.
