@@ -147,10 +147,10 @@ impl<S: Service> Driver<S> {
                 Ok(reply) => match (reply.status, reply.retry_after) {
                     (200..300, _) => {
                         let read = self.service.read(&turn, reply.status, reply.body);
-                        match self.answered(own, &mut course, read) {
-                            true => return End::Over,
-                            false => PENDING_PAUSE,
+                        if self.answered(own, &mut course, read) {
+                            return End::Over;
                         }
+                        PENDING_PAUSE
                     }
                     (429, pause) => {
                         self.tally().counts.throttled += 1;
@@ -204,9 +204,10 @@ impl<S: Service> Driver<S> {
         let stretch = self.watch.stretch();
         let counts = course.began >= self.counted_from;
         // Short ones are of no interest, and there are many.
-        let silence_from = match silence < SILENCE_MIN {
-            true => stretch,
-            false => self.watch.stretch_at(now.saturating_sub(silence)),
+        let silence_from = if silence < SILENCE_MIN {
+            stretch
+        } else {
+            self.watch.stretch_at(now.saturating_sub(silence))
         };
         let mut tally = self.tally();
         tally.silence(silence_from, stretch, silence);
