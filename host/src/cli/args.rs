@@ -78,7 +78,6 @@ pub(crate) enum Command {
     /// Write a plugin, or look at those that are configured
     #[command(subcommand)]
     Plugin(Plugin),
-    /// Measure how fast turns are, and whether the answers are right
     Bench(Bench),
 }
 

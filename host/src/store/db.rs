@@ -4,8 +4,8 @@ use std::{path::Path, time::Duration};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactionDecision, DB,
-    DBCompressionType, DBRawIterator, DBRecoveryMode, FlushOptions, LogLevel, Options, ReadOptions,
-    WriteBatch, WriteOptions,
+    DBCompactionStyle, DBCompressionType, DBRawIterator, DBRecoveryMode, FlushOptions, LogLevel,
+    Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::domain::UnixMillis;
@@ -18,6 +18,9 @@ const WALS_RECYCLED: usize = 2;
 const OPEN_FILES: i32 = 512;
 /// The block size, and the size from which a block is worth compressing.
 const BLOCK_BYTES: usize = 16 << 10;
+
+/// Young tables of a family before they are merged.
+const TABLES_BEFORE_MERGE: i32 = 8;
 
 /// A column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,6 +210,12 @@ fn family_options(family: Family, cache: &Cache, options: &StoreOptions) -> Opti
     let mut cf = Options::default();
     cf.set_block_based_table_factory(&table);
     cf.set_write_buffer_size(options.memtable_bytes);
+    // Tables are merged later than by default, and the log, which is much and is trimmed from its
+    // oldest end, by size and not by level: merging it was a third of all that was done.
+    cf.set_level_zero_file_num_compaction_trigger(TABLES_BEFORE_MERGE);
+    if family == Family::Log {
+        cf.set_compaction_style(DBCompactionStyle::Universal);
+    }
     // What is young is about to be trimmed or replaced: compressed is what stays.
     if matches!(family, Family::Log | Family::Snapshots) {
         let (young, old) = (DBCompressionType::None, DBCompressionType::Lz4);

@@ -5,20 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::args::{Global, Json, json_value};
+use crate::cli::args::{Global, json_value};
 use crate::cli::error::CliError;
 use crate::cli::out::note;
 
 /// Connections, where nobody says how many.
 const CONNECTIONS: u32 = 64;
-
-const LONG_HELP: &str = "\
-How fast turns are, and whether the answers are right.
-
-Starts a daemon on a fresh folder and removes it at the end, or drives the one that --url names
-(and closes the sessions that it made there). Each connection owns its share of the sessions and
-has one request out at a time; the next is sent when the answer is there. The load shares the
-machine with the daemon unless that runs elsewhere.";
 
 const MEANING: &str = "\
 What the figures mean:
@@ -34,26 +26,34 @@ What the figures mean:
   refused       Connections that were not made.
   reset         Requests whose connection ended before their answer did. A kill cuts off what is
                 under way: at most one request of each connection, told apart.
-  slow          Requests without an answer for 30 s; they are sent again.
+  slow          Requests without an answer for 30 s; they are cut off.
   throttled     Answers 429, or 503 with Retry-After: the client came back as told. No error.
   errors        Other answers without success, and turns that failed.
   unanswered    Turns that got no answer within 60 s, or because the daemon ended.
   lost          Acknowledged messages or turns that are not there any more, or never had a turn.
   doubled       Messages that are there twice, or had two turns.
-  wrong         Answers and logs that say what cannot be: another turn number than the session's
-                last plus one, an echo of something else, a gap in the cursors.
+  wrong         Answers and logs that say what cannot be: an echo of something else, a gap in the
+                cursors.
 
-lost, doubled and wrong come from every answer, and at the end from the sessions' logs (of at most
---verify sessions). A restart or kill does not begin when less than half of its interval is left.
+lost and doubled come from every answer, whose turn must have the number of the session's last plus
+one, and at the end from the sessions' logs (of --verify sessions, spread evenly). A request that
+was reset or slow is sent again where it has a key; without one nobody knows, and its message may
+be there or not. A restart or kill does not begin when less than half of its interval is left.
 ABIDE_STORE__* and ABIDE_RETENTION__* in the environment tune the daemon that is started; nothing
 else of the environment or of a configuration does.
 
 Exit codes: 0 all is well, 1 something was refused, reset (but by a kill), in error, unanswered,
 lost, doubled or wrong, 2 wrong usage, 3 no daemon answers.";
 
-/// The command's arguments.
+/// Measure how fast turns are, and whether the answers are right
+///
+/// Starts a daemon on a fresh folder and removes it at the end, or drives the one that --url names
+/// (neither ABIDE_URL nor a configuration does) and closes the sessions that it made there. Each
+/// connection owns its share of the sessions and
+/// has one request out at a time; the next is sent when the answer is there. The load shares the
+/// machine with the daemon, unless that runs elsewhere.
 #[derive(Clone, Debug, Args)]
-#[command(long_about = LONG_HELP, after_long_help = MEANING)]
+#[command(after_long_help = MEANING)]
 #[command(after_help = "`abide bench --help` says what the figures mean.")]
 pub(crate) struct Bench {
     /// How many sessions are used, each in turn
@@ -107,8 +107,9 @@ pub(crate) struct Bench {
     /// With --url: leave the sessions open
     #[arg(long)]
     pub(super) keep: bool,
-    #[command(flatten)]
-    pub(super) json: Json,
+    /// Print JSON, with units in the names
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 impl Bench {

@@ -41,7 +41,7 @@ pub(crate) async fn run(global: &Global, mut args: Bench) -> Result<bool, CliErr
     progress.clear();
     let outcome = outcome?;
     let mut out = Out::new(global.no_color);
-    if args.json.json {
+    if args.json {
         out.json(&outcome)?;
     } else {
         let text = show(&out, &outcome);
