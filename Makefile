@@ -11,7 +11,7 @@ RESTATE := --manifest-path tests/peers/restate/Cargo.toml
 COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat -p chat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo trajectory measure measure-scale bench-peers test chaos lint
+.PHONY: help setup build demo trajectory measure measure-scale bench bench-peers test chaos lint
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ trajectory: build ## Kill and restart a daemon under an agent with real tools (n
 measure: build ## Measure 10,000 turns in flight, and what the journal costs (some minutes)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure journal
+
+bench: build ## Measure parts of the daemon against what they are built on: ONLY=commit (some minutes)
+	$(CARGO) bench --locked --profile release --workspace --bench costs -- $(ONLY)
 
 bench-peers: build ## Compare Abide with Restate, workerd and bare RocksDB: ROUNDS=5 SECONDS=10 ONLY=workerd (needs Node.js)
 	$(CARGO) build --locked --release $(RESTATE) --target-dir $(TARGET)

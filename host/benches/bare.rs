@@ -1,0 +1,83 @@
+//! The database of a store without the store: the same options, and the rows of its last turn.
+
+use std::path::Path;
+
+use rocksdb::{Cache, DB, Env, Options, WriteBatch, WriteBatchIteratorCf, WriteOptions};
+
+/// A family's name, a key in it, and what it is set to; none removes it.
+type Row = (String, Vec<u8>, Option<Vec<u8>>);
+
+/// Opens a store's database as it is, or another with its options.
+pub(crate) fn open(like: &Path, path: &Path) -> DB {
+    let env = Env::new().expect("RocksDB has an environment");
+    let cache = Cache::new_lru_cache(32 << 20);
+    let (mut options, families) =
+        Options::load_latest(like, env, false, cache).expect("a database keeps its options");
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    DB::open_cf_descriptors(&options, path, families).expect("the database opens")
+}
+
+/// The rows of the last batch in a database's write-ahead log.
+pub(crate) fn last_rows(database: &Path) -> Vec<Row> {
+    struct Rows {
+        families: Vec<String>,
+        rows: Vec<Row>,
+    }
+    impl WriteBatchIteratorCf for Rows {
+        fn put_cf(&mut self, family: u32, key: &[u8], value: &[u8]) {
+            let family = self.families[family as usize].clone();
+            self.rows.push((family, key.to_vec(), Some(value.to_vec())));
+        }
+
+        fn delete_cf(&mut self, family: u32, key: &[u8]) {
+            let family = self.families[family as usize].clone();
+            self.rows.push((family, key.to_vec(), None));
+        }
+
+        fn merge_cf(&mut self, _: u32, _: &[u8], _: &[u8]) {}
+    }
+    let db = open(database, database);
+    let families = DB::list_cf(&Options::default(), database).expect("a database has families");
+    let batches = db.get_updates_since(1).expect("its log is there");
+    let (_, last) = batches
+        .last()
+        .expect("a turn was written")
+        .expect("and can be read");
+    let mut rows = Rows {
+        families,
+        rows: Vec::new(),
+    };
+    last.iterate_cf(&mut rows);
+    rows.rows
+}
+
+/// How many bytes rows are, keys and values.
+pub(crate) fn bytes(rows: &[Row]) -> usize {
+    let sizes = rows
+        .iter()
+        .map(|(_, key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
+    sizes.sum()
+}
+
+/// Writes the rows so many times over, under keys that differ, in one synced batch.
+pub(crate) fn write(db: &DB, rows: &[Row], times: usize) {
+    let mut batch = WriteBatch::default();
+    for n in 0..times {
+        for (family, key, value) in rows {
+            let family = db.cf_handle(family).expect("all were opened");
+            let mut key = key.clone();
+            // The session's number, at the end of its name.
+            if let Some(digit) = key.iter_mut().find(|byte| **byte == b'#') {
+                *digit = n as u8;
+            }
+            match value {
+                Some(value) => batch.put_cf(family, key, value),
+                None => batch.delete_cf(family, key),
+            }
+        }
+    }
+    let mut synced = WriteOptions::default();
+    synced.set_sync(true);
+    db.write_opt(batch, &synced).expect("the disk takes it");
+}

@@ -1,0 +1,31 @@
+//! What parts of the daemon cost, against what they are built on: `make bench`.
+//!
+//! ```text
+//! commit   a turn's records and snapshot to the disk    bare RocksDB, the same bytes; bare fdatasync
+//! guest    instantiate and restore, turn, snapshot      bare wasmtime, the same component and pool
+//! replay   a step that the journal answers
+//! opening  a store with many sessions, after a kill     bare RocksDB on the same database
+//! ```
+//!
+//! Guests are read from `ABIDE_GUESTS`, or from where cargo builds them. Stores lie in the folder
+//! for temporary files (`TMPDIR`), which should be on a disk.
+#![allow(missing_docs)] // `criterion_group!` makes functions without
+
+mod bare;
+mod commit;
+mod guest;
+mod opening;
+mod owner;
+mod replay;
+mod wasm;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(
+    costs,
+    commit::bench,
+    guest::bench,
+    replay::bench,
+    opening::bench
+);
+criterion_main!(costs);
