@@ -76,6 +76,8 @@ struct Course {
     stretch: usize,
     /// Its message was told to be durable.
     acknowledged: bool,
+    /// How often its answer was lost.
+    cut_off: u32,
 }
 
 impl<S: Service> Driver<S> {
@@ -140,6 +142,7 @@ impl<S: Service> Driver<S> {
             began: self.watch.elapsed(),
             stretch: self.watch.stretch(),
             acknowledged: false,
+            cut_off: 0,
         };
         loop {
             let reply = line.connection.ask(&line.request).await;
@@ -152,12 +155,12 @@ impl<S: Service> Driver<S> {
                         }
                         PENDING_PAUSE
                     }
-                    (429, pause) => {
+                    (429, pause) if !course.acknowledged => {
                         self.tally().counts.throttled += 1;
                         own.session.take_back();
                         return End::Rests(pause.unwrap_or(RETRY_AFTER_DEFAULT));
                     }
-                    (503, Some(pause)) => {
+                    (429 | 503, Some(pause)) => {
                         self.tally().counts.throttled += 1;
                         pause
                     }
@@ -178,7 +181,13 @@ impl<S: Service> Driver<S> {
                         own.session.lost_sight();
                         return End::Over;
                     }
-                    if sent { Duration::ZERO } else { RETRY_PAUSE }
+                    // What was cut off is sent again at once, but not for ever.
+                    course.cut_off += u32::from(sent);
+                    if sent && course.cut_off == 1 {
+                        Duration::ZERO
+                    } else {
+                        RETRY_PAUSE
+                    }
                 }
             };
             let waited = self.watch.elapsed().saturating_sub(course.began);
