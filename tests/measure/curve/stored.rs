@@ -6,11 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use abide_tests::{Daemon, Setup};
 use tempfile::TempDir;
 
+use super::ACTIVE;
 use crate::lean::{self, Lean};
 use crate::told::{line, time};
 
@@ -20,8 +21,6 @@ const PLUGIN: &str = "echo";
 const CONNECTIONS: usize = 64;
 /// Sessions after which it is written down how many there are.
 const STRIDE: usize = 50_000;
-/// How long to wait for sessions not to count as active any more.
-const QUIET_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Where the stores lie: a folder for each number of sessions.
 pub(crate) struct Stores {
@@ -77,11 +76,7 @@ impl Stores {
         fs::create_dir_all(&place).map_err(told)?;
         let began = Instant::now();
         let mut daemon = Daemon::start(Setup {
-            daemon: vec![
-                // Sessions are forgotten as active soon, and leave the memory at once.
-                "notice_window = \"5s\"".to_owned(),
-                "resident_idle = \"1s\"".to_owned(),
-            ],
+            daemon: vec!["resident_idle = \"1s\"".to_owned()],
             ..setup(&data)
         })
         .await;
@@ -95,16 +90,16 @@ impl Stores {
             &format!("{sessions} sessions stored, each with one turn, after"),
             format!("{} ({rate:.0}/s)", time(began.elapsed())),
         );
-        until_quiet(&mut daemon).await?;
         daemon.stop().await;
         Ok(data)
     }
 }
 
-/// The daemon's configuration on a store.
+/// The daemon's configuration on a store, of which the latest sessions count as active.
 pub(crate) fn setup(data: &Path) -> Setup {
     Setup {
         data_dir: data.to_string_lossy().into_owned(),
+        daemon: vec![format!("relaunch_max = {ACTIVE}")],
         ..Setup::default()
     }
 }
@@ -139,24 +134,6 @@ pub(crate) async fn take_turns(
         client.await.map_err(|error| error.to_string())??;
     }
     Ok(())
-}
-
-/// Waits until no session counts as active; a restart tells how many do.
-async fn until_quiet(daemon: &mut Daemon) -> Result<(), String> {
-    let began = Instant::now();
-    loop {
-        // The daemon looks every ten seconds.
-        tokio::time::sleep(Duration::from_secs(11)).await;
-        let generation = daemon.restart_by_edit().await;
-        let record = daemon.restart_record(generation).await;
-        let active = record.and_then(|record| record["active"].as_u64());
-        if active == Some(0) {
-            return Ok(());
-        }
-        if began.elapsed() > QUIET_PATIENCE {
-            return Err(format!("{active:?} sessions still count as active"));
-        }
-    }
 }
 
 /// How many sessions a store has for sure.
