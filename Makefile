@@ -11,10 +11,10 @@ RESTATE := --manifest-path tests/peers/restate/Cargo.toml
 COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat -p chat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo trajectory measure bench bench-peers test chaos lint
+.PHONY: help setup build demo trajectory measure measure-scale bench bench-peers test chaos lint
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what a build needs beside Rust and a C++ compiler
 	@tests/setup.sh
@@ -44,6 +44,15 @@ bench-peers: build ## Compare Abide with Restate, workerd and bare RocksDB: ROUN
 	$(CARGO) build --locked --release $(RESTATE) --target-dir $(TARGET)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-peers \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ONLY:%=--only %)
+
+# The stores are kept in DATA: making a million sessions takes the better part of it.
+measure-scale: build ## Measure up to a million sessions, and draw the figures (DATA=folder)
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure idle
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure long
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure state --plots tests/measure/plots
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure pressure
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure curve --plots tests/measure/plots \
+		$(if $(DATA),--data $(DATA))
 
 test: build ## Run all tests
 	$(CARGO) test --locked --release --workspace --doc

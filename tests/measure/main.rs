@@ -1,43 +1,120 @@
 //! Measurements of the built daemon, as a client sees it and as `/proc` shows it.
 //!
-//! | subcommand | what it measures |
-//! |---|---|
-//! | `in-flight [--turns 10000]` | so many turns at once, each waiting for a slow model: memory, and a restart in their midst |
-//! | `journal [--seconds 5]` | turns per second with steps against without |
-//!
 //! The client, the model and the daemon share the machine: figures say what a machine does as a
 //! whole, and only those of one run can be compared.
 
+mod crowd;
+mod curve;
 mod disk;
+mod idle;
 mod in_flight;
 mod journal;
+mod lean;
+mod long;
+mod memory;
 mod parallel;
+mod plot;
 mod polling;
+mod pressure;
 mod proc;
+mod state;
 mod told;
 mod tool;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use abide_tests::{Plugin, Setup};
+use clap::{Parser, Subcommand, value_parser};
 
-const USAGE: &str = "abide-measure in-flight [--turns N] | journal [--seconds N]";
+/// Measures the daemon `ABIDE_BIN` with the guests in `ABIDE_GUESTS`.
+#[derive(Parser)]
+#[command(name = "abide-measure")]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// So many turns at once, each waiting for a slow model: memory, and a restart in their midst
+    InFlight {
+        #[arg(long, default_value_t = 10_000)]
+        turns: usize,
+    },
+    /// Turns per second with steps against without
+    Journal {
+        /// How long each go takes, in seconds
+        #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
+    /// Memory with so many idle sessions
+    Idle {
+        #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
+        sessions: Vec<usize>,
+    },
+    /// The pause of a planned restart, and the time from `kill -9` to the first answered turn,
+    /// over the number of stored sessions; against a bare opening of the same store
+    Curve {
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "1000,10000,100000,1000000"
+        )]
+        sessions: Vec<usize>,
+        /// Restarts and kills at each of them; figures are medians
+        #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Where the stores are made, and kept for the next time; else in a temporary folder
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// The folder to draw the figures into
+        #[arg(long)]
+        plots: Option<PathBuf>,
+    },
+    /// A session's last turns against a fresh session's, in time and on disk
+    Long {
+        #[arg(long, default_value_t = 100_000, value_parser = value_parser!(u32).range(10_000..))]
+        turns: u32,
+    },
+    /// A turn's cost over the size of its session's state
+    State {
+        /// Rounds over all sizes; figures are medians
+        #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// The folder to draw the figures into
+        #[arg(long)]
+        plots: Option<PathBuf>,
+    },
+    /// Memory and answers while clients send far more than turns end
+    Pressure {
+        /// Connections, each to sessions of its own
+        #[arg(long, default_value_t = 5_000)]
+        connections: usize,
+        /// Messages that each of them sends
+        #[arg(long, default_value_t = 4)]
+        messages: usize,
+    },
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
-    let done = match args[..] {
-        ["in-flight"] => in_flight::measure(10_000).await,
-        ["journal"] => journal::measure(5).await,
-        ["in-flight", "--turns", turns] if number(turns).is_some() => {
-            in_flight::measure(number(turns).unwrap_or(1)).await
-        }
-        ["journal", "--seconds", seconds] if number(seconds).is_some() => {
-            journal::measure(number(seconds).unwrap_or(1) as u64).await
-        }
-        _ => Err(format!("usage: {USAGE}")),
+    let done = match Args::parse().what {
+        What::InFlight { turns } => in_flight::measure(turns).await,
+        What::Journal { seconds } => journal::measure(seconds).await,
+        What::Idle { sessions } => idle::measure(&sessions).await,
+        What::Curve {
+            sessions,
+            rounds,
+            data,
+            plots,
+        } => curve::measure(&sessions, rounds, data, plots).await,
+        What::Long { turns } => long::measure(turns).await,
+        What::State { rounds, plots } => state::measure(rounds, plots).await,
+        What::Pressure {
+            connections,
+            messages,
+        } => pressure::measure(connections, messages).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -31,20 +31,29 @@ impl Process {
                 .unwrap_or_else(|error| panic!("/proc/{pid}/{name}: {error}"))
         };
         let status = read("status");
-        let kib = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let number = line.and_then(|line| line.split_whitespace().next());
-            number.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
-        };
         let files = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
         Self {
-            rss_bytes: kib("VmRSS:"),
-            anon_bytes: kib("RssAnon:"),
-            tables_bytes: kib("VmPTE:"),
+            rss_bytes: bytes_of(&status, "VmRSS:"),
+            anon_bytes: bytes_of(&status, "RssAnon:"),
+            tables_bytes: bytes_of(&status, "VmPTE:"),
             maps: read("maps").lines().count() as u64,
             files: files as u64,
         }
     }
+}
+
+/// Resident memory of a process that may have gone, and the part of it that is no file's.
+pub(crate) fn memory(pid: i32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let [rss, anon] = ["VmRSS:", "RssAnon:"].map(|name| bytes_of(&status, name));
+    Some((rss, anon))
+}
+
+/// A line of `/proc/PID/status`, in bytes.
+fn bytes_of(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// The processor time that a process has used.

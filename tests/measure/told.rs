@@ -31,6 +31,11 @@ pub(crate) fn time(time: Duration) -> String {
     }
 }
 
+/// A short duration, in milliseconds.
+pub(crate) fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}
+
 /// Bytes as MiB.
 pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))

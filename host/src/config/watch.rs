@@ -42,6 +42,9 @@ impl Default for Timing {
     }
 }
 
+/// The part of the debounce for which events gather before a look.
+const BURST: u32 = 10;
+
 /// A running watch; it ends when it is dropped, and never by itself.
 #[derive(Debug)]
 pub struct Watch {
@@ -174,7 +177,10 @@ impl Worker {
                 report.send_replace(Some(settled));
             }
             match self.woken.recv_timeout(self.timing.poll) {
-                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                // Something else in the folder may be written all the time, a log perhaps: what
+                // comes in a burst is one look.
+                Ok(()) => std::thread::sleep(self.timing.debounce / BURST),
+                Err(RecvTimeoutError::Timeout) => {}
                 // The holder is gone, and with it the last sender but the notifier's.
                 Err(RecvTimeoutError::Disconnected) => return,
             }

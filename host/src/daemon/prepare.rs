@@ -177,8 +177,14 @@ pub(super) fn prepare(
     })
 }
 
+/// Ends what the tool servers of a worker that died have left behind: nothing of it may act any
+/// more.
+pub(super) async fn end_leftovers(config: &Config) {
+    ToolServers::end_leftovers(&owner(config)).await;
+}
+
 /// The name under which the tool servers of a data folder's workers are known.
-pub(super) fn owner(config: &Config) -> String {
+fn owner(config: &Config) -> String {
     Digest::of(config.daemon.data_dir.as_os_str().as_encoded_bytes()).to_string()
 }
 

@@ -21,8 +21,7 @@ use tokio::task::JoinHandle;
 use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
 use crate::api::{Api, ApiLimits, ConfigStatus, Control, ControlRequest, PluginStatus};
 use crate::config::{Observed, Timing, Watch};
-use crate::domain::{Cause, Generation, RelaunchReport, RestartRecord, RestartStatus, UnixMillis};
-use crate::providers::ToolServers;
+use crate::domain::{Generation, RelaunchReport, RestartRecord, RestartStatus, UnixMillis};
 use crate::session::{Drained, Registry, Settings};
 use crate::supervisor::{Connection, FromWorker, Serving, ToWorker};
 
@@ -93,11 +92,6 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         // A kill from outside says nothing about what was to be served.
         .filter(|record| record.status == RestartStatus::Refused && life.died_by_own_doing)
         .and_then(|record| record.config_to);
-    if life.record.cause == Cause::Crash {
-        // The store is ours, so whoever owned it before is dead: nothing of it may act any more. A
-        // worker that hands over has seen to that itself.
-        ToolServers::end_leftovers(&super::prepare::owner(&config)).await;
-    }
     let restarts = super::restart::past(&store, &life.record);
     let registry = Registry::new(
         store.clone(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Env, process_env};
-use crate::domain::{Generation, RestartStatus, UnixMillis};
+use crate::domain::{Cause, Generation, RestartStatus, UnixMillis};
 use crate::store::{Store, StoreOptions};
 use crate::supervisor::{
     self, Connection, FromWorker, Link, LinkError, Mode, Start, StartCause, ToWorker,
@@ -117,31 +117,52 @@ async fn rise(
     logging::start(config.daemon.log_level, config.daemon.log_format);
     let config = Arc::new(config);
     let prepared = {
-        let (config, bytes) = (config.clone(), config_bytes.clone());
-        let (env, link) = (env.clone(), link.clone());
-        tokio::task::spawn_blocking(move || {
-            prepare::prepare(config, &bytes, &env, listeners, &link)
-        })
-        .await
-        .map_err(|error| vec![format!("the preparation ended early: {error}")])?
-        .map_err(|error| vec![format!("{}: {error}", config_path.display())])?
+        let (config, link, env) = (config.clone(), link.clone(), env.clone());
+        let preparing = tokio::task::spawn_blocking(move || {
+            prepare::prepare(config, &config_bytes, &env, listeners, &link)
+        });
+        async move {
+            preparing
+                .await
+                .map_err(|error| vec![format!("the preparation ended early: {error}")])?
+                .map_err(|error| vec![format!("{}: {error}", config_path.display())])
+        }
     };
     let mut connections = Vec::new();
-    if mode == Mode::Standby {
-        send(&link, FromWorker::StandbyReady)?;
-        loop {
-            match orders.recv().await {
-                Some(ToWorker::Go { cause: why }) => {
-                    cause = why;
-                    break;
-                }
-                Some(ToWorker::Connection(connection)) => connections.push(connection),
-                Some(ToWorker::Stop) | None => return Ok(None),
-                Some(_) => {}
-            }
+    let (prepared, opened) = match mode {
+        Mode::Serve if matches!(cause, StartCause::Crash { .. }) => {
+            // Clients wait. A worker has served on this configuration, and the supervisor has seen
+            // its end: the store's opening waits for nothing.
+            let (prepared, opened, ()) = tokio::join!(
+                prepared,
+                open(&config, generation, &cause),
+                prepare::end_leftovers(&config)
+            );
+            (prepared?, opened?)
         }
-    }
-    let (store, life, previous) = open(&config, generation, &cause).await?;
+        Mode::Serve | Mode::Standby => {
+            let prepared = prepared.await?;
+            if mode == Mode::Standby {
+                send(&link, FromWorker::StandbyReady)?;
+                match stand_by(&mut orders, &mut connections).await {
+                    Some(why) => cause = why,
+                    None => return Ok(None),
+                }
+            }
+            let opened = open(&config, generation, &cause).await?;
+            if opened.life.record.cause == Cause::Crash {
+                // The store is ours, so whoever owned it is dead. A worker that hands over has
+                // seen to this itself.
+                prepare::end_leftovers(&config).await;
+            }
+            (prepared, opened)
+        }
+    };
+    let Opened {
+        store,
+        life,
+        previous,
+    } = opened;
     Ok(Some(Worker {
         link,
         orders,
@@ -154,11 +175,34 @@ async fn rise(
     }))
 }
 
+/// Waits for the word to take over, with its cause, and for what the worker that leaves passes on;
+/// none if the daemon stops instead.
+async fn stand_by(
+    orders: &mut mpsc::UnboundedReceiver<ToWorker>,
+    connections: &mut Vec<Connection>,
+) -> Option<StartCause> {
+    loop {
+        match orders.recv().await? {
+            ToWorker::Go { cause } => return Some(cause),
+            ToWorker::Connection(connection) => connections.push(connection),
+            ToWorker::Stop => return None,
+            _ => {}
+        }
+    }
+}
+
+/// An open store, and what it says of this worker.
+struct Opened {
+    store: Store,
+    life: Life,
+    previous: Generation,
+}
+
 async fn open(
     config: &Arc<Config>,
     planned: Option<u64>,
     cause: &StartCause,
-) -> Result<(Store, Life, Generation), Vec<String>> {
+) -> Result<Opened, Vec<String>> {
     let (config, cause) = (config.clone(), cause.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let options = StoreOptions {
@@ -182,7 +226,11 @@ async fn open(
             .filter(|record| record.generation < life.record.generation);
         let previous = before.find(|record| served(record.status));
         let previous = previous.map_or(Generation(0), |record| record.generation);
-        Ok::<_, String>((store, life, previous))
+        Ok::<_, String>(Opened {
+            store,
+            life,
+            previous,
+        })
     });
     match opened.await {
         Ok(Ok(opened)) => Ok(opened),

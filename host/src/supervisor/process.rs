@@ -87,6 +87,12 @@ fn death(status: WaitStatus) -> Death {
 /// readable `/proc` nothing is ended.
 pub(super) fn sweep(live: &[Pid], releasing: Option<Pid>) {
     let me = getpid().as_raw_pid();
+    let is_live = |pid: &i32| live.iter().any(|live| live.as_raw_pid() == *pid);
+    // The usual case after a worker's death, in which clients wait: nothing is left, and nobody
+    // else needs to be looked at.
+    if releasing.is_none() && children().is_some_and(|children| children.iter().all(is_live)) {
+        return;
+    }
     for _ in 0..SWEEP_ROUNDS {
         let parents = parents();
         let mut doomed = Vec::new();
@@ -94,8 +100,7 @@ pub(super) fn sweep(live: &[Pid], releasing: Option<Pid>) {
         todo.extend(releasing.map(Pid::as_raw_pid));
         while let Some(parent) = todo.pop() {
             for &(pid, of) in &parents {
-                let spared = live.iter().any(|live| live.as_raw_pid() == pid);
-                if of == parent && !spared {
+                if of == parent && !is_live(&pid) {
                     doomed.extend(Pid::from_raw(pid).map(|pid| (pid, of == me)));
                     todo.push(pid);
                 }
@@ -115,6 +120,14 @@ pub(super) fn sweep(live: &[Pid], releasing: Option<Pid>) {
         }
         std::thread::sleep(SWEEP_PAUSE);
     }
+}
+
+/// The children of this process, where the kernel lists them. None of them can be missing, as the
+/// manual warns, for nobody but this process reaps them. It has one thread.
+fn children() -> Option<Vec<i32>> {
+    let list = std::fs::read_to_string("/proc/thread-self/children").ok()?;
+    let pids = list.split_ascii_whitespace().map(str::parse);
+    pids.collect::<Result<_, _>>().ok()
 }
 
 /// All processes that can be seen, each with its parent.
@@ -153,6 +166,21 @@ mod tests {
         assert_eq!(parent_of(b"12 (sh) S 34 12 12 0"), Some(34));
         assert_eq!(parent_of(b"12 (sh"), None);
         assert_eq!(parent_of(b""), None);
+    }
+
+    #[test]
+    fn a_child_is_listed_until_it_is_reaped() {
+        // Other tests of this process have children, too, but not of this thread.
+        assert!(children().expect("Linux lists them").is_empty());
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("it is there");
+        let pid = i32::try_from(child.id()).expect("the kernel's are `i32`s");
+        assert_eq!(children(), Some(vec![pid]));
+        child.kill().expect("it is ours");
+        child.wait().expect("it is ours");
+        assert_eq!(children(), Some(Vec::new()));
     }
 
     #[test]

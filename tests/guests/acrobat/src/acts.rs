@@ -41,16 +41,19 @@ impl Told<'_> {
 }
 
 /// One turn.
-pub(crate) struct Show {
+pub(crate) struct Show<'a> {
     /// Its number, as the state counts.
     turn: u64,
+    /// What the state holds besides.
+    held: &'a mut String,
     /// What `random` and `clock` gave so far.
     salt: u64,
 }
 
-impl Show {
-    pub(crate) fn new(turn: u64) -> Self {
-        Self { turn, salt: 0 }
+impl<'a> Show<'a> {
+    pub(crate) fn new(turn: u64, held: &'a mut String) -> Self {
+        let salt = 0;
+        Self { turn, held, salt }
     }
 
     /// Does what one message says.
@@ -167,12 +170,30 @@ impl Show {
                 self.season(now);
                 told("clock", ok(), json!(now)).tell()
             }
+            Act::Hold { bytes } => {
+                *self.held = ballast(*bytes);
+                told("hold", ok(), json!(bytes)).tell()
+            }
         }
     }
 
     fn season(&mut self, with: u64) {
         self.salt = self.salt.rotate_left(1) ^ with;
     }
+}
+
+/// A text of that length which no compression makes much shorter.
+fn ballast(bytes: usize) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let letters = (0..bytes).map(|_| {
+        // Marsaglia's xorshift.
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        char::from(LETTERS[(seed >> 58) as usize])
+    });
+    letters.collect()
 }
 
 fn invocation(call: &Call) -> Result<Invocation, Error> {

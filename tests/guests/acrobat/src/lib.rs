@@ -17,12 +17,15 @@ use serde::{Deserialize, Serialize};
 struct Acrobat {
     /// Turns that ended well, the present one included.
     turns: u64,
+    /// What it was told to hold.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    held: String,
 }
 
 impl Plugin for Acrobat {
     fn turn(&mut self, input: &[Message]) -> Result<(), Error> {
         self.turns += 1;
-        let mut show = acts::Show::new(self.turns);
+        let mut show = acts::Show::new(self.turns, &mut self.held);
         for message in input {
             show.take(message)?;
         }

@@ -52,6 +52,11 @@ pub(crate) enum Act {
     Random,
     /// Tells the clock.
     Clock,
+    /// Holds so many bytes in the state from now on, in place of those that it held.
+    Hold {
+        /// How many.
+        bytes: usize,
+    },
 }
 
 /// One call of a tool.

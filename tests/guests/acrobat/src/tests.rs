@@ -138,6 +138,18 @@ fn recovery_messages_are_told() {
 }
 
 #[test]
+fn what_it_holds_stands_in_its_state() {
+    let mut session = Harness::<Acrobat>::new();
+    let empty = session.snapshot().unwrap().data.len();
+    for bytes in [1000, 10] {
+        let acts = json!([{"act": "hold", "bytes": bytes}]);
+        session.say(script("m1", &acts)).unwrap();
+        let held = session.snapshot().unwrap().data.len() - empty;
+        assert!((bytes..bytes + 20).contains(&held), "{held}");
+    }
+}
+
+#[test]
 fn what_is_no_script_fails_the_turn() {
     let mut session = Harness::<Acrobat>::new();
     assert!(session.say("hello").is_err());

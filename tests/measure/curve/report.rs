@@ -1,0 +1,157 @@
+//! What the rounds gave, as a table, held against the targets, and as a plot.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::rounds::{Kill, Restart};
+use crate::plot::{self, Plot, Scale, Series};
+use crate::told::{chapter, line, median};
+
+/// The longest wait of a client in a planned restart.
+const PAUSE_MS: f64 = 100.0;
+/// What a start after a kill may take beyond a bare opening.
+const BEYOND_BARE_MS: f64 = 30.0;
+/// How much later the hundredth session may be answered.
+const HUNDRED_MS: f64 = 100.0;
+/// How far the largest store may be from the smallest.
+const SPREAD: f64 = 1.2;
+
+/// All rounds with one number of sessions.
+pub(crate) struct Point {
+    sessions: usize,
+    active: usize,
+    pub(crate) restarts: Vec<Restart>,
+    pub(crate) kills: Vec<Kill>,
+}
+
+/// A curve of a point's median.
+struct Figure {
+    name: &'static str,
+    rival: bool,
+    of: fn(&Point) -> f64,
+}
+
+const FIGURES: &[Figure] = &[
+    Figure {
+        name: "planned restart: longest wait",
+        rival: false,
+        of: |point| point.restart(|restart| restart.pause),
+    },
+    Figure {
+        name: "kill -9: to the first answered turn",
+        rival: false,
+        of: |point| point.kill(|kill| kill.first),
+    },
+    Figure {
+        name: "kill -9: to 100 sessions answered",
+        rival: false,
+        of: |point| point.kill(|kill| kill.first + kill.hundred),
+    },
+    Figure {
+        name: "RocksDB alone: opening that store",
+        rival: true,
+        of: |point| point.kill(|kill| kill.bare),
+    },
+];
+
+impl Point {
+    pub(crate) fn new(sessions: usize, active: usize) -> Self {
+        Self {
+            sessions,
+            active,
+            restarts: Vec::new(),
+            kills: Vec::new(),
+        }
+    }
+
+    fn restart(&self, of: fn(&Restart) -> Duration) -> f64 {
+        median_ms(self.restarts.iter().map(of))
+    }
+
+    fn kill(&self, of: fn(&Kill) -> Duration) -> f64 {
+        median_ms(self.kills.iter().map(of))
+    }
+}
+
+fn median_ms(times: impl Iterator<Item = Duration>) -> f64 {
+    median(times.map(|time| time.as_secs_f64() * 1e3).collect())
+}
+
+/// The medians, and what was to be reached.
+pub(crate) fn print(points: &[Point]) {
+    chapter("medians, in ms");
+    println!(
+        "  {:>9} {:>7} {:>8} {:>6} {:>8} {:>8} {:>8} {:>11} {:>8}",
+        "sessions", "active", "restart", "usual", "first", "bare", "beyond", "100 sess.", "failed"
+    );
+    for point in points {
+        let beyond = median(point.kills.iter().map(Kill::beyond_bare_ms).collect());
+        let troubles: usize = point.restarts.iter().map(|restart| restart.troubles).sum();
+        println!(
+            "  {:>9} {:>7} {:>8.1} {:>6.1} {:>8.1} {:>8.1} {beyond:>8.1} {:>11.1} {troubles:>8}",
+            point.sessions,
+            point.active,
+            point.restart(|restart| restart.pause),
+            point.restart(|restart| restart.usual),
+            point.kill(|kill| kill.first),
+            point.kill(|kill| kill.bare),
+            point.kill(|kill| kill.hundred),
+        );
+    }
+    chapter("targets");
+    let worst = |of: &dyn Fn(&Point) -> f64| points.iter().map(of).fold(0.0, f64::max);
+    let judge = |what: &str, found: f64, most: f64, unit: &str| {
+        let verdict = if found <= most { "met" } else { "MISSED" };
+        line(what, format!("{found:.2}{unit} of {most}{unit}: {verdict}"));
+    };
+    let pause = worst(&|point| point.restart(|restart| restart.pause));
+    judge(
+        "a client's longest wait in a restart",
+        pause,
+        PAUSE_MS,
+        " ms",
+    );
+    let beyond = worst(&|point| median(point.kills.iter().map(Kill::beyond_bare_ms).collect()));
+    judge(
+        "a kill, beyond a bare opening",
+        beyond,
+        BEYOND_BARE_MS,
+        " ms",
+    );
+    let hundred = worst(&|point| point.kill(|kill| kill.hundred));
+    judge("from there to 100 sessions", hundred, HUNDRED_MS, " ms");
+    if let ([first, .., last], [restart, kill, ..]) = (points, FIGURES) {
+        for figure in [restart, kill] {
+            let ratio = (figure.of)(last) / (figure.of)(first);
+            let what = format!("{}, {} to {}", figure.name, first.sessions, last.sessions);
+            judge(&what, ratio, SPREAD, "x");
+        }
+    }
+}
+
+impl Kill {
+    fn beyond_bare_ms(&self) -> f64 {
+        (self.first.as_secs_f64() - self.bare.as_secs_f64()) * 1e3
+    }
+}
+
+/// Draws the curves into `restarts.svg` of a folder.
+pub(crate) fn draw(points: &[Point], folder: &Path) -> Result<(), String> {
+    let series = FIGURES.iter().map(|figure| Series {
+        name: figure.name.to_owned(),
+        rival: figure.rival,
+        values: points.iter().map(figure.of).collect(),
+    });
+    let plot = Plot {
+        title: "What clients wait for, over the number of stored sessions".to_owned(),
+        across: "stored sessions, of which up to 10,000 are active".to_owned(),
+        places: points
+            .iter()
+            .map(|point| plot::count(point.sessions))
+            .collect(),
+        up: "milliseconds".to_owned(),
+        scale: Scale::Linear,
+        series: series.collect(),
+    };
+    plot.write(folder, "restarts")
+}

@@ -1,0 +1,203 @@
+//! One restart, one kill, each under load.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use abide_tests::{Daemon, How, Signal, signal, until, until_within};
+use serde_json::Value;
+
+use super::{CONNECTIONS, bare};
+use crate::crowd::{Asked, Crowd, Got};
+use crate::told::{line, millis};
+
+/// How long clients have asked before something happens.
+const LEAD: Duration = Duration::from_secs(2);
+/// How long they go on after it is over.
+const TAIL: Duration = Duration::from_millis(500);
+/// How long the supervisor watches a new worker; one that ends sooner is started anew after a
+/// pause, for something may be wrong with it.
+const SETTLED: Duration = Duration::from_millis(10_500);
+/// How long a restart, or the sessions' return after it, may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Sessions that must be answered after a kill.
+const SESSIONS: usize = 100;
+/// Answers after which that many sessions are among them for sure: each of a client's is another's.
+const ANSWERS: u64 = 3 * SESSIONS as u64;
+
+pub(crate) struct Stage<'a> {
+    pub(crate) daemon: &'a mut Daemon,
+    /// RocksDB's folder.
+    pub(crate) db: PathBuf,
+    /// Where it is copied to.
+    pub(crate) copy: PathBuf,
+    pub(crate) active: usize,
+}
+
+/// What a planned restart cost.
+pub(crate) struct Restart {
+    /// The longest that a request took, from the edit until the sessions were back.
+    pub(crate) pause: Duration,
+    /// The same before the edit.
+    pub(crate) usual: Duration,
+    /// Requests without an answer.
+    pub(crate) troubles: usize,
+    /// What the daemon says of it.
+    pub(crate) record: Value,
+}
+
+/// What a kill cost.
+pub(crate) struct Kill {
+    /// From the kill to the first answered turn.
+    pub(crate) first: Duration,
+    /// From there until so many different sessions were answered.
+    pub(crate) hundred: Duration,
+    /// A bare opening of the same store.
+    pub(crate) bare: Duration,
+    /// What RocksDB had to replay, as files.
+    pub(crate) wal_bytes: u64,
+}
+
+impl Stage<'_> {
+    fn crowd(&self) -> Crowd {
+        Crowd::start(self.daemon.setup.port, CONNECTIONS, self.active)
+    }
+
+    /// A configuration change.
+    pub(crate) async fn restart(&mut self) -> Result<Restart, String> {
+        let old = self.daemon.generation().await;
+        let crowd = self.crowd();
+        tokio::time::sleep(LEAD).await;
+        let edited = Instant::now();
+        self.daemon.edit(How::Rename, |setup| setup.spare += 1);
+        let generation = self.daemon.after_generation(old).await;
+        let record = until_within(PATIENCE, "the sessions' return", async || {
+            let record = self.daemon.restart_record(generation).await?;
+            (record["phases"]["relaunch_ms"].as_u64() > Some(0)).then_some(record)
+        })
+        .await;
+        tokio::time::sleep(TAIL).await;
+        let asked = crowd.stop().await;
+        let longest = |asked: &mut dyn Iterator<Item = &Asked>| {
+            let times = asked.map(Asked::took);
+            times.max().unwrap_or_default()
+        };
+        // The first requests open the connections.
+        let began = edited - LEAD / 2;
+        let before = asked.iter().filter(|asked| asked.ended < edited);
+        Ok(Restart {
+            pause: longest(&mut asked.iter().filter(|asked| asked.ended >= edited)),
+            usual: longest(&mut before.filter(|asked| asked.sent >= began)),
+            troubles: asked
+                .iter()
+                .filter(|asked| asked.got == Got::Trouble)
+                .count(),
+            record,
+        })
+    }
+
+    /// A `kill -9` of the worker.
+    pub(crate) async fn kill(&mut self) -> Result<Kill, String> {
+        // The last one's worker is served under no load.
+        tokio::time::sleep(SETTLED).await;
+        let crowd = self.crowd();
+        tokio::time::sleep(LEAD).await;
+        let worker = self.daemon.worker_pid().await;
+        // Nothing moves from here on: what is copied is what the kill leaves.
+        signal(worker, Signal::STOP);
+        until("the worker's standing still", async || {
+            stands(worker).then_some(())
+        })
+        .await;
+        let copied = bare::copy(&self.db, &self.copy).map_err(|error| error.to_string());
+        let turns = crowd.turns();
+        let killed = Instant::now();
+        signal(worker, Signal::KILL);
+        until_within(PATIENCE, "answers after a kill", async || {
+            (crowd.turns() >= turns + ANSWERS).then_some(())
+        })
+        .await;
+        let mut asked = crowd.stop().await;
+        copied?;
+        let wal_bytes = log_bytes(&self.copy);
+        let copy = self.copy.clone();
+        let bare = tokio::task::spawn_blocking(move || {
+            let took = bare::open(&copy);
+            drop(fs::remove_dir_all(copy));
+            took
+        });
+        let bare = bare.await.map_err(|error| error.to_string())??;
+        asked.retain(|asked| asked.ended >= killed && asked.got == Got::Turn);
+        asked.sort_by_key(|asked| asked.ended);
+        let mut seen = HashSet::new();
+        let mut firsts = asked.iter().filter(|asked| seen.insert(asked.session));
+        let first = firsts.next().map(|asked| asked.ended - killed);
+        let all = firsts.nth(SESSIONS - 2).map(|asked| asked.ended - killed);
+        let (Some(first), Some(all)) = (first, all) else {
+            return Err("too few sessions answered after the kill".to_owned());
+        };
+        Ok(Kill {
+            first,
+            hundred: all - first,
+            bare,
+            wal_bytes,
+        })
+    }
+}
+
+impl Restart {
+    pub(crate) fn tell(&self) {
+        let phases = &self.record["phases"];
+        line(
+            "a restart: the longest wait of a client",
+            format!(
+                "{} (before: {}; {} active, standby {} ms, drain {}, hand-over {}, relaunch {}; \
+                 {} requests failed)",
+                millis(self.pause),
+                millis(self.usual),
+                self.record["active"],
+                phases["standby_ms"],
+                phases["drain_ms"],
+                phases["handover_ms"],
+                phases["relaunch_ms"],
+                self.troubles
+            ),
+        );
+    }
+}
+
+impl Kill {
+    pub(crate) fn tell(&self) {
+        line(
+            "a kill: to the first answered turn",
+            format!(
+                "{}, {SESSIONS} sessions {} later; bare opening {} ({:.1} MiB of logs)",
+                millis(self.first),
+                millis(self.hundred),
+                millis(self.bare),
+                self.wal_bytes as f64 / f64::from(1 << 20),
+            ),
+        );
+    }
+}
+
+/// Whether all threads of a process have stopped.
+fn stands(pid: i32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, state)| state.starts_with('T'))
+    })
+}
+
+/// The bytes of a store's write-ahead logs, those that wait to be used again included.
+fn log_bytes(db: &PathBuf) -> u64 {
+    let entries = fs::read_dir(db).into_iter().flatten().flatten();
+    let logs = entries.filter(|entry| entry.path().extension().is_some_and(|e| e == "log"));
+    logs.filter_map(|entry| Some(entry.metadata().ok()?.len()))
+        .sum()
+}

@@ -1,0 +1,188 @@
+//! A session that has taken very many turns, against one that has taken few.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use abide_tests::{Daemon, Setup, Signal, signal};
+
+use crate::curve::bare;
+use crate::lean::{self, Lean};
+use crate::told::{chapter, line, load, median, mib};
+use crate::{disk, proc};
+
+/// Turns of a window, half of them the old session's.
+const WINDOW: usize = 2_000;
+/// Turns that one of the two takes before it is the other's go.
+const GO: usize = 50;
+/// Turns that a fresh session has taken before it is compared with.
+const FRESH: usize = 100;
+/// Windows between the first and the last.
+const WINDOWS: usize = 10;
+/// How much more the last turns may cost.
+const TARGET: f64 = 1.1;
+const GUEST: &str = "echo";
+
+/// What was seen in one window.
+struct Window {
+    /// The old session's turns before it.
+    turns: usize,
+    /// A turn of the old and of the fresh one.
+    old_us: f64,
+    fresh_us: f64,
+    /// What a turn of the two has had written, tables' rewriting included.
+    written_bytes: f64,
+    /// The data folder.
+    folder_bytes: u64,
+    /// What of it is needed.
+    live_bytes: u64,
+}
+
+struct Stage {
+    daemon: Daemon,
+    worker: i32,
+    client: Lean,
+    /// Where RocksDB's folder is copied to.
+    copy: PathBuf,
+}
+
+/// Measures so many turns of one session.
+pub(crate) async fn measure(turns: u32) -> Result<(), String> {
+    let turns = turns as usize;
+    let daemon = Daemon::start(Setup::default()).await;
+    let mut stage = Stage {
+        worker: daemon.worker_pid().await,
+        client: Lean::new(daemon.setup.port),
+        copy: daemon.folder().join("copy"),
+        daemon,
+    };
+    chapter(&format!("one session, {turns} turns, one after the other"));
+    load();
+    line(
+        "a sync takes",
+        format!("{} us", disk::sync_cost().as_micros()),
+    );
+    stage.client.open("old", GUEST).await?;
+    let mut taken = 0;
+    let mut windows = Vec::new();
+    println!(
+        "  {:>8} {:>10} {:>10} {:>7} {:>12} {:>12} {:>12}",
+        "turns", "us a turn", "a fresh", "ratio", "KiB written", "folder", "needed"
+    );
+    for n in 0..=WINDOWS {
+        // The first begins where the fresh ones do, the last ends with the last turn.
+        let until = FRESH + (turns - FRESH - WINDOW / 2) * n / WINDOWS;
+        while taken < until {
+            stage.turn("old").await?;
+            taken += 1;
+        }
+        let window = stage.window(n, &mut taken).await?;
+        window.tell();
+        windows.push(window);
+    }
+    judge(&windows);
+    Ok(())
+}
+
+impl Stage {
+    async fn turn(&mut self, session: &str) -> Result<Duration, String> {
+        let began = Instant::now();
+        let answer = self.client.say(session, lean::message()).await?;
+        answer.expect_completed()?;
+        Ok(began.elapsed())
+    }
+
+    async fn window(&mut self, n: usize, taken: &mut usize) -> Result<Window, String> {
+        let fresh = format!("fresh{n}");
+        self.client.open(&fresh, GUEST).await?;
+        for _ in 0..FRESH {
+            self.turn(&fresh).await?;
+        }
+        let turns = *taken;
+        let (mut olds, mut freshes) = (Vec::new(), Vec::new());
+        let written = proc::written_bytes(self.worker);
+        for _ in 0..WINDOW / GO / 2 {
+            for _ in 0..GO {
+                olds.push(self.turn("old").await?.as_secs_f64() * 1e6);
+                *taken += 1;
+            }
+            for _ in 0..GO {
+                freshes.push(self.turn(&fresh).await?.as_secs_f64() * 1e6);
+            }
+        }
+        let written = proc::written_bytes(self.worker) - written;
+        // The fresh one's log must not be counted as the old one's.
+        let (folder_bytes, live_bytes) = self.sizes()?;
+        let closed = self
+            .client
+            .ask(
+                http::Method::DELETE,
+                &format!("/v1/sessions/{fresh}"),
+                Vec::new().into(),
+            )
+            .await?;
+        if closed.status != 200 {
+            return Err(closed.told());
+        }
+        Ok(Window {
+            turns,
+            old_us: median(olds),
+            fresh_us: median(freshes),
+            written_bytes: written as f64 / WINDOW as f64,
+            folder_bytes,
+            live_bytes,
+        })
+    }
+
+    /// The data folder's size, and what RocksDB would keep of it.
+    fn sizes(&self) -> Result<(u64, u64), String> {
+        let data = self.daemon.folder().join("data");
+        signal(self.worker, Signal::STOP);
+        let copied = bare::copy(&data.join("db"), &self.copy);
+        signal(self.worker, Signal::CONT);
+        copied.map_err(|error| format!("{}: {error}", self.copy.display()))?;
+        let live = bare::live_bytes(&self.copy);
+        drop(fs::remove_dir_all(&self.copy));
+        Ok((bare::folder_bytes(Path::new(&data)), live?))
+    }
+}
+
+impl Window {
+    fn tell(&self) {
+        println!(
+            "  {:>8} {:>10.0} {:>10.0} {:>7.3} {:>12.2} {:>12} {:>12}",
+            self.turns,
+            self.old_us,
+            self.fresh_us,
+            self.old_us / self.fresh_us,
+            self.written_bytes / 1024.0,
+            mib(self.folder_bytes),
+            mib(self.live_bytes)
+        );
+    }
+}
+
+/// Time against a fresh session's in the same window; bytes against those of the window in the
+/// middle, by when the log is as long as it may be.
+fn judge(windows: &[Window]) {
+    let (Some(last), Some(middle)) = (windows.last(), windows.get(windows.len() / 2)) else {
+        return;
+    };
+    chapter("targets");
+    let judge = |what: &str, ratio: f64| {
+        let verdict = if ratio <= TARGET { "met" } else { "MISSED" };
+        line(what, format!("{ratio:.3}x of {TARGET}x: {verdict}"));
+    };
+    judge(
+        "the last turns' time, to a fresh session's",
+        last.old_us / last.fresh_us,
+    );
+    judge(
+        "needed bytes at the end, to those in the middle",
+        last.live_bytes as f64 / middle.live_bytes as f64,
+    );
+    judge(
+        "bytes written a turn at the end, to the middle",
+        last.written_bytes / middle.written_bytes,
+    );
+}
