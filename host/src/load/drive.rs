@@ -76,6 +76,8 @@ struct Course {
     stretch: usize,
     /// Its message was told to be durable.
     acknowledged: bool,
+    /// How often its answer was lost.
+    cut_off: u32,
 }
 
 impl<S: Service> Driver<S> {
@@ -140,6 +142,7 @@ impl<S: Service> Driver<S> {
             began: self.watch.elapsed(),
             stretch: self.watch.stretch(),
             acknowledged: false,
+            cut_off: 0,
         };
         loop {
             let reply = line.connection.ask(&line.request).await;
@@ -147,17 +150,17 @@ impl<S: Service> Driver<S> {
                 Ok(reply) => match (reply.status, reply.retry_after) {
                     (200..300, _) => {
                         let read = self.service.read(&turn, reply.status, reply.body);
-                        match self.answered(own, &mut course, read) {
-                            true => return End::Over,
-                            false => PENDING_PAUSE,
+                        if self.answered(own, &mut course, read) {
+                            return End::Over;
                         }
+                        PENDING_PAUSE
                     }
-                    (429, pause) => {
+                    (429, pause) if !course.acknowledged => {
                         self.tally().counts.throttled += 1;
                         own.session.take_back();
                         return End::Rests(pause.unwrap_or(RETRY_AFTER_DEFAULT));
                     }
-                    (503, Some(pause)) => {
+                    (429 | 503, Some(pause)) => {
                         self.tally().counts.throttled += 1;
                         pause
                     }
@@ -178,7 +181,13 @@ impl<S: Service> Driver<S> {
                         own.session.lost_sight();
                         return End::Over;
                     }
-                    if sent { Duration::ZERO } else { RETRY_PAUSE }
+                    // What was cut off is sent again at once, but not for ever.
+                    course.cut_off += u32::from(sent);
+                    if sent && course.cut_off == 1 {
+                        Duration::ZERO
+                    } else {
+                        RETRY_PAUSE
+                    }
                 }
             };
             let waited = self.watch.elapsed().saturating_sub(course.began);
@@ -204,9 +213,10 @@ impl<S: Service> Driver<S> {
         let stretch = self.watch.stretch();
         let counts = course.began >= self.counted_from;
         // Short ones are of no interest, and there are many.
-        let silence_from = match silence < SILENCE_MIN {
-            true => stretch,
-            false => self.watch.stretch_at(now.saturating_sub(silence)),
+        let silence_from = if silence < SILENCE_MIN {
+            stretch
+        } else {
+            self.watch.stretch_at(now.saturating_sub(silence))
         };
         let mut tally = self.tally();
         tally.silence(silence_from, stretch, silence);

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Load {
     /// Where the server listens: `host:port`.
     pub address: String,
-    /// Sessions, each used in turn.
+    /// How many sessions are used, each in turn.
     pub sessions: usize,
     /// Connections, each with one request out at a time. At most as many as sessions are used.
     pub connections: usize,

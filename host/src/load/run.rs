@@ -42,17 +42,18 @@ pub enum Failed {
 }
 
 /// Sends turns to a service as the load says, and checks the answers. `sessions` are those of an
-/// earlier run on the same sessions, or [fresh ones](Sessions::fresh), as many as the load has.
+/// earlier run, or [fresh ones](Sessions::fresh); the load uses the first of them.
 ///
 /// Runs on as many threads as the runtime that it is called in has.
 pub async fn run<S: Service>(
     service: Arc<S>,
     load: &Load,
-    sessions: Sessions,
+    mut sessions: Sessions,
     watch: &Watch,
 ) -> Result<Report, Failed> {
     let address = resolve(&load.address).await?;
-    let connections = load.connections.min(sessions.0.len());
+    let used = load.sessions.min(sessions.0.len());
+    let connections = load.connections.min(used);
     let mut open = Vec::with_capacity(connections);
     for number in 1..=connections {
         let connection = Connection::open(address, load.patience).await;
@@ -65,9 +66,9 @@ pub async fn run<S: Service>(
     }
     let mut shares: Vec<VecDeque<Own>> = Vec::new();
     shares.resize_with(connections, VecDeque::new);
-    let count = sessions.0.len();
-    for (number, session) in sessions.0.into_iter().enumerate() {
-        shares[number % connections].push_back(Own::new(number, session));
+    for (number, session) in sessions.0[..used].iter_mut().enumerate() {
+        let own = Own::new(number, std::mem::take(session));
+        shares[number % connections].push_back(own);
     }
 
     let load = Arc::new(load.clone());
@@ -87,7 +88,6 @@ pub async fn run<S: Service>(
         };
         tasks.spawn(driver.run(connection, own));
     }
-    let mut sessions = Sessions::fresh(count);
     for share in tasks.join_all().await {
         for own in share {
             sessions.0[own.number] = own.session;

@@ -284,9 +284,10 @@ fn address(url: &str) -> Result<String, CliError> {
     let has_port = rest
         .rsplit_once(':')
         .is_some_and(|(_, port)| !port.is_empty() && !port.contains(']'));
-    Ok(match has_port {
-        true => rest.to_owned(),
-        false => format!("{rest}:80"),
+    Ok(if has_port {
+        rest.to_owned()
+    } else {
+        format!("{rest}:80")
     })
 }
 

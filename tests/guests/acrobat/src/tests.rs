@@ -140,6 +140,7 @@ fn recovery_messages_are_told() {
 #[test]
 fn what_it_holds_stands_in_its_state() {
     let mut session = Harness::<Acrobat>::new();
+    session.say(script("m1", &json!([]))).unwrap();
     let empty = session.snapshot().unwrap().data.len();
     for bytes in [1000, 10] {
         let acts = json!([{"act": "hold", "bytes": bytes}]);
