@@ -210,7 +210,10 @@ impl<'a> Audit<'a> {
                     "is not there".to_owned()
                 }
                 Fate { received: 0, .. } => continue,
-                Fate { received: 1, turns } if turns == 1 => continue,
+                Fate {
+                    received: 1,
+                    turns: 1,
+                } => continue,
                 Fate {
                     received: 1,
                     turns: 0,

@@ -16,7 +16,7 @@ const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 /// Whether a folder's files live in memory, so that syncing them costs nothing.
 pub(super) fn is_in_memory(folder: &Path) -> bool {
     // Of a folder that cannot be looked at, its use will tell.
-    rustix::fs::statfs(folder).is_ok_and(|found| IN_MEMORY.contains(&(found.f_type as i64)))
+    rustix::fs::statfs(folder).is_ok_and(|found| IN_MEMORY.contains(&found.f_type))
 }
 
 /// What it costs in this folder to append to a growing file and sync it: the median.
