@@ -5,7 +5,7 @@ use std::path::Path;
 use rocksdb::{Cache, DB, Env, Options, WriteBatch, WriteBatchIteratorCf, WriteOptions};
 
 /// A family's name, a key in it, and what it is set to; none removes it.
-type Row = (String, Vec<u8>, Option<Vec<u8>>);
+pub(crate) type Row = (String, Vec<u8>, Option<Vec<u8>>);
 
 /// Opens a store's database as it is, or another with its options.
 pub(crate) fn open(like: &Path, path: &Path) -> DB {
@@ -18,7 +18,7 @@ pub(crate) fn open(like: &Path, path: &Path) -> DB {
     DB::open_cf_descriptors(&options, path, families).expect("the database opens")
 }
 
-/// The rows of the last batch in a database's write-ahead log.
+/// The rows of the last batch in the write-ahead log of a database that has put none of it away.
 pub(crate) fn last_rows(database: &Path) -> Vec<Row> {
     struct Rows {
         families: Vec<String>,
@@ -39,11 +39,9 @@ pub(crate) fn last_rows(database: &Path) -> Vec<Row> {
     }
     let db = open(database, database);
     let families = DB::list_cf(&Options::default(), database).expect("a database has families");
-    let batches = db.get_updates_since(1).expect("its log is there");
-    let (_, last) = batches
-        .last()
-        .expect("a turn was written")
-        .expect("and can be read");
+    let batches = db.get_updates_since(1).expect("its log is whole");
+    let last = batches.last().expect("a turn was written");
+    let (_, last) = last.expect("and can be read");
     let mut rows = Rows {
         families,
         rows: Vec::new(),

@@ -1,7 +1,8 @@
 //! A turn's way to the disk: records and snapshot, 1 and 64 turns in flight.
 
-use std::fs::File;
-use std::io::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Seek as _, Write as _};
+use std::path::Path;
 
 use abide::store::{Store, StoreOptions};
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -13,6 +14,8 @@ use crate::owner::{Owner, STATE_BYTES, noise};
 
 /// Turns in flight.
 const AT_ONCE: [usize; 2] = [1, 64];
+/// When the file that is only appended to begins anew.
+const FILE_MAX_BYTES: u64 = 256 << 20;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
@@ -21,8 +24,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let store = Store::open(&path, StoreOptions::default()).expect("a new store opens");
     let mut owners: Vec<_> = (0..AT_ONCE[1])
         .map(|n| {
-            // The mark is where the bare database puts another number.
-            let (owner, synced) = Owner::create(&store, &format!("s{n:02}#"), STATE_BYTES);
+            let (owner, synced) = Owner::create(&store, &format!("s{n:03}"), STATE_BYTES);
             block_on(synced).expect("the session is created");
             owner
         })
@@ -43,12 +45,9 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             });
         });
     }
-    // A turn by itself, with the log that still holds it left behind by a copy.
-    block_on(owners[0].turn(&store)).expect("the disk takes it");
-    let like = folder.path().join("copy");
-    copy(&path.join("db"), &like);
     store.close();
-    let rows = bare::last_rows(&like);
+    let like = folder.path().join("like");
+    let rows = turn_rows(&folder.path().join("few"), &like);
     let db = bare::open(&like, &folder.path().join("bare"));
     for turns in AT_ONCE {
         group.throughput(Throughput::Elements(turns as u64));
@@ -61,30 +60,52 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let data = noise(1, bare::bytes(&rows) * turns);
         group.throughput(Throughput::Elements(turns as u64));
         group.bench_function(BenchmarkId::new("bare fdatasync", turns), |bencher| {
-            bencher.iter(|| {
-                file.write_all(&data)
-                    .and_then(|()| file.sync_data())
-                    .expect("the disk takes it");
-            });
+            bencher.iter(|| append(&mut file, &data).expect("the disk takes it"));
         });
     }
     group.finish();
 }
 
+/// Appends and syncs. The file grows, as logs do, but not without end.
+fn append(file: &mut File, data: &[u8]) -> io::Result<()> {
+    if file.stream_position()? > FILE_MAX_BYTES {
+        file.set_len(0)?;
+        file.rewind()?;
+    }
+    file.write_all(data)?;
+    file.sync_data()
+}
+
+/// What one turn writes, of a store that has had a few; its database stays at `like`.
+fn turn_rows(path: &Path, like: &Path) -> Vec<bare::Row> {
+    let store = Store::open(path, StoreOptions::default()).expect("a new store opens");
+    // The mark is where another number is put for each turn of a batch.
+    let (mut owner, created) = Owner::create(&store, "s00#", STATE_BYTES);
+    block_on(created).expect("the session is created");
+    // Enough that each removes a snapshot.
+    for _ in 0..4 {
+        block_on(owner.turn(&store)).expect("the disk takes it");
+    }
+    // As it is: closing might put the log away.
+    copy(&path.join("db"), like);
+    store.close();
+    bare::last_rows(like)
+}
+
 /// Copies the files of a folder.
-pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     const OURS: &str = "both folders are ours";
-    std::fs::create_dir_all(to).expect(OURS);
-    for entry in std::fs::read_dir(from).expect(OURS) {
+    fs::create_dir_all(to).expect(OURS);
+    for entry in fs::read_dir(from).expect(OURS) {
         let entry = entry.expect(OURS);
         let target = to.join(entry.file_name());
         if entry.file_type().expect(OURS).is_dir() {
             copy(&entry.path(), &target);
         } else if entry.path().extension().is_some_and(|kind| kind == "sst") {
             // Never changed once it is whole.
-            std::fs::hard_link(entry.path(), target).expect(OURS);
+            fs::hard_link(entry.path(), target).expect(OURS);
         } else {
-            std::fs::copy(entry.path(), target).expect(OURS);
+            fs::copy(entry.path(), target).expect(OURS);
         }
     }
 }

@@ -45,7 +45,7 @@ use crate::table::Table;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Measures the same chat turn on Abide, Restate, workerd and bare RocksDB.
+/// Measures the same chat turn on Abide, Restate, workerd and bare RocksDB, for about half an hour.
 #[derive(Parser)]
 #[command(name = "abide-peers")]
 struct Args {

@@ -127,7 +127,7 @@ impl Display for Table {
         self.line(f, "---", |_| "---:".to_owned())?;
         self.line(f, "version", |kind| self.versions[&kind].clone())?;
         self.line(f, "syncs before it answers", |kind| match self.seen(kind) {
-            None => "not seen".to_owned(),
+            None => "not seen: needs strace".to_owned(),
             Some(Seen {
                 turns,
                 synced,

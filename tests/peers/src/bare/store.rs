@@ -105,7 +105,10 @@ impl Store {
         let Some((key, value)) = last.filter(|(key, _)| key.starts_with(id.as_bytes())) else {
             return Ok(Session::default());
         };
-        let turn = self.pattern.turn_of(&key).ok_or("a key without a number")?;
+        let turn = self
+            .pattern
+            .turn_of(id, &key)
+            .ok_or("a key without a number")?;
         let mut texts = state.texts(&value);
         texts.retain(|(age, _)| (*age as u64) < turn);
         texts.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
@@ -143,5 +146,8 @@ mod tests {
             }
         }
         assert_eq!(store.load("s").unwrap().turn, 0, "another session's key");
+        let family = store.db.cf_handle("state").unwrap();
+        let states = store.db.iterator_cf(family, IteratorMode::Start).count();
+        assert_eq!(states, 2, "each turn removes the state before its own");
     }
 }

@@ -30,22 +30,40 @@ pub(super) fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
     whole.windows(part.len()).position(|window| window == part)
 }
 
+/// What stands behind the id in a key: what ends it and up to two numbers, and the rest.
+fn numbers(mut behind: &[u8]) -> (Option<u8>, Vec<u64>, &[u8]) {
+    let mut numbers = Vec::new();
+    let end = match behind {
+        [end, rest @ ..] if rest.len() >= 8 => {
+            behind = rest;
+            Some(*end)
+        }
+        _ => None,
+    };
+    while let Some((number, rest)) = behind.split_first_chunk()
+        && end.is_some()
+        && numbers.len() < 2
+    {
+        numbers.push(u64::from_be_bytes(*number));
+        behind = rest;
+    }
+    (end, numbers, behind)
+}
+
 /// Learns the pattern from as many turns as [`TURNS`].
 pub(super) fn learn(database: &Path, turns: &[Vec<Change>]) -> Result<Pattern, String> {
     let id = name(0);
-    let number = |rows: &[Change]| {
-        let ended = rows.iter().rfind(|change| ends(change));
-        let key = ended.map(|(_, key, _)| key)?;
-        let number = key.get(id.len() + 1..)?.first_chunk()?;
-        Some(u64::from_be_bytes(*number))
+    let position = |rows: &[Change]| -> Option<[u64; 2]> {
+        let (_, key, _) = rows.iter().rfind(|change| ends(change))?;
+        numbers(&key[id.len()..]).1.first_chunk().copied()
     };
     let [.., before, last] = turns else {
         return Err("there are not enough turns".to_owned());
     };
-    let (Some(last_number), Some(number_before)) = (number(last), number(before)) else {
-        return Err("a turn has no number".to_owned());
+    let (Some(now), Some(then)) = (position(last), position(before)) else {
+        return Err("a turn has no position".to_owned());
     };
-    let stride = last_number - number_before;
+    let strides = [now[0] - then[0], now[1] - then[1]];
     let texts = Texts::new(TEXT_BYTES);
     let said: Vec<String> = (0..KEPT)
         .map(|age| {
@@ -56,21 +74,16 @@ pub(super) fn learn(database: &Path, turns: &[Vec<Change>]) -> Result<Pattern, S
         .collect();
     let rows = last.iter().map(|(family, key, value)| {
         let at = find(key, id.as_bytes()).expect("only keys with the id were kept");
-        let rest = &key[at + id.len()..];
-        let numbered = rest.get(1..).and_then(|rest| rest.split_first_chunk());
-        let base = TURNS * stride;
-        let (number, behind) = match numbered {
-            Some((number, behind)) => {
-                let distance = u64::from_be_bytes(*number).wrapping_sub(base);
-                (Some((rest[0], distance.cast_signed())), behind)
-            }
-            None => (None, rest),
-        };
+        let (end, counted, behind) = numbers(&key[at + id.len()..]);
+        let bases = counted.iter().zip(strides);
         Row {
             family: family.clone(),
             key: Key {
                 before: key[..at].to_vec(),
-                number,
+                end,
+                numbers: bases
+                    .map(|(number, stride)| number.wrapping_sub(TURNS * stride).cast_signed())
+                    .collect(),
                 behind: behind.to_vec(),
             },
             value: value.as_ref().map(|bytes| Value {
@@ -81,7 +94,7 @@ pub(super) fn learn(database: &Path, turns: &[Vec<Change>]) -> Result<Pattern, S
     });
     Ok(Pattern {
         like: database.to_owned(),
-        stride,
+        strides,
         rows: rows.collect(),
     })
 }

@@ -1,7 +1,8 @@
 //! What one of Abide's turns writes: read from the write-ahead log of a daemon that had some, so
 //! that bare RocksDB can be given the same keys and bytes, and the same options.
 //!
-//! Keys hold the session's id; behind it may stand a number that grows by the same in every turn.
+//! Keys hold the session's id; behind it may stand numbers, of which each grows by the same in every
+//! turn.
 //! Values hold the texts of the session's last messages. All else is written as it was.
 
 mod learn;
@@ -23,8 +24,8 @@ const FILE: &str = "pattern.json";
 pub(crate) struct Pattern {
     /// A database of RocksDB; its options are to be used.
     like: PathBuf,
-    /// By how much numbers grow in a turn.
-    stride: u64,
+    /// By how much the first and the second number of a key grow in a turn.
+    strides: [u64; 2],
     pub(crate) rows: Vec<Row>,
 }
 
@@ -42,8 +43,10 @@ pub(crate) struct Row {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Key {
     before: Vec<u8>,
-    /// The id's end and a number's base: what is to be added to the turn's.
-    number: Option<(u8, i64)>,
+    /// What ends the id, where numbers follow.
+    end: Option<u8>,
+    /// What is to be added to the turn's share of each.
+    numbers: Vec<i64>,
     behind: Vec<u8>,
 }
 
@@ -76,15 +79,8 @@ impl Pattern {
     /// How many bytes it is, keys and values.
     pub(crate) fn bytes(&self) -> usize {
         let sizes = self.rows.iter().map(|row| {
-            let Key {
-                before,
-                number,
-                behind,
-            } = &row.key;
-            let id = name(0).len();
-            let number = number.map_or(0, |_| 9);
-            let value = row.value.as_ref().map_or(0, |value| value.bytes.len());
-            before.len() + id + number + behind.len() + value
+            let key = row.key(&name(0), 0, self).len();
+            key + row.value.as_ref().map_or(0, |value| value.bytes.len())
         });
         sizes.sum()
     }
@@ -95,18 +91,14 @@ impl Pattern {
         self.rows.iter().max_by_key(texts)
     }
 
-    /// The turn to which a key of [`Self::state`]'s belongs.
-    pub(crate) fn turn_of(&self, key: &[u8]) -> Option<u64> {
+    /// The turn to which a key of [`Self::state`]'s belongs, in a session of that id.
+    pub(crate) fn turn_of(&self, id: &str, key: &[u8]) -> Option<u64> {
         let Key {
-            number: Some((_, base)),
-            behind,
-            ..
-        } = &self.state()?.key
-        else {
-            return None;
-        };
-        let number = key.strip_suffix(&behind[..])?.last_chunk()?;
-        Some(u64::from_be_bytes(*number).wrapping_sub_signed(*base) / self.stride)
+            before, numbers, ..
+        } = &self.state()?.key;
+        let number = key.get(before.len() + id.len() + 1..)?.first_chunk()?;
+        let number = u64::from_be_bytes(*number).wrapping_sub_signed(*numbers.first()?);
+        Some(number / self.strides[0])
     }
 }
 
@@ -115,15 +107,17 @@ impl Row {
     pub(crate) fn key(&self, id: &str, turn: u64, pattern: &Pattern) -> Vec<u8> {
         let Key {
             before,
-            number,
+            end,
+            numbers,
             behind,
         } = &self.key;
-        let mut key = Vec::with_capacity(before.len() + id.len() + 9 + behind.len());
+        let len = before.len() + id.len() + 1 + 8 * numbers.len() + behind.len();
+        let mut key = Vec::with_capacity(len);
         key.extend(before);
         key.extend(id.as_bytes());
-        if let Some((end, base)) = number {
-            key.push(*end);
-            let number = (turn * pattern.stride).wrapping_add_signed(*base);
+        key.extend(end);
+        for (base, stride) in numbers.iter().zip(pattern.strides) {
+            let number = (turn * stride).wrapping_add_signed(*base);
             key.extend(number.to_be_bytes());
         }
         key.extend(behind);
@@ -190,6 +184,7 @@ pub(crate) mod tests {
             ]
             .concat()
         };
+        // Records are counted by two, states among them.
         let turns = (1..=TURNS).map(|turn| {
             let said = (turn.saturating_sub(KEPT - 1).max(1)..=turn).map(|message| {
                 let mut text = String::new();
@@ -199,9 +194,9 @@ pub(crate) mod tests {
             let state = said.collect::<String>().into_bytes();
             let ended = [&ENDED[..], b"ended"].concat();
             vec![
-                (LOG.to_owned(), key(3 * turn + 2, 9), Some(ended)),
-                ("state".to_owned(), key(3 * turn + 1, 0), Some(state)),
-                ("state".to_owned(), key(3 * turn - 2, 0), None),
+                (LOG.to_owned(), key(3 * turn + 2, 2 * turn + 9), Some(ended)),
+                ("state".to_owned(), key(3 * turn + 1, 2 * turn), Some(state)),
+                ("state".to_owned(), key(3 * turn - 2, 2 * turn - 2), None),
                 (
                     LOG.to_owned(),
                     [b"a", id.as_bytes()].concat(),
@@ -216,7 +211,7 @@ pub(crate) mod tests {
     fn a_pattern_is_written_for_any_session_and_turn() {
         let folder = tempfile::tempdir().unwrap();
         let pattern = sample(folder.path());
-        assert_eq!(pattern.stride, 3);
+        assert_eq!(pattern.strides, [3, 2]);
         let keys: Vec<_> = pattern
             .rows
             .iter()
@@ -225,11 +220,11 @@ pub(crate) mod tests {
         let key = |cursor: u64, seq: u64| {
             [b"x", &[0][..], &cursor.to_be_bytes(), &seq.to_be_bytes()].concat()
         };
-        let expected = [key(302, 9), key(301, 0), key(298, 0), b"ax".to_vec()];
+        let expected = [key(302, 209), key(301, 200), key(298, 198), b"ax".to_vec()];
         assert_eq!(keys, expected);
 
         let state = pattern.state().unwrap();
-        assert_eq!(pattern.turn_of(&keys[1]), Some(100));
+        assert_eq!(pattern.turn_of("x", &keys[1]), Some(100));
         let said = ["new".to_owned(), "old".to_owned()];
         let value = state
             .value(|age| said.get(age).map(String::as_str))
