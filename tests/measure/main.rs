@@ -62,6 +62,9 @@ enum What {
             default_value = "1000,10000,100000,1000000"
         )]
         sessions: Vec<usize>,
+        /// Sessions that took a turn just before, and that a restart brings back
+        #[arg(long, default_value_t = 1000)]
+        active: usize,
         /// Restarts and kills at each of them; figures are medians
         #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
         rounds: u32,
@@ -105,10 +108,11 @@ async fn main() -> ExitCode {
         What::Idle { sessions } => idle::measure(&sessions).await,
         What::Curve {
             sessions,
+            active,
             rounds,
             data,
             plots,
-        } => curve::measure(&sessions, rounds, data, plots).await,
+        } => curve::measure(&sessions, active, rounds, data, plots).await,
         What::Long { turns } => long::measure(turns).await,
         What::State { rounds, plots } => state::measure(rounds, plots).await,
         What::Pressure {

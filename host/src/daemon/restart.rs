@@ -288,10 +288,12 @@ impl Daemon {
             other => return self.phase = other,
         };
         planned.record.phases.standby_ms = planned.accepted.elapsed().as_millis() as u64;
+        self.registry.clear(true);
         // What is active is put down before the wait: a service manager may kill us during it.
         match self.witness(&mut planned.record).await {
             Ok(active) => self.begin_drain(Goal::HandOver(planned), active),
             Err(reason) => {
+                self.registry.clear(false);
                 // Nothing was drained yet, and nothing shall be that cannot be put down.
                 let reason = format!("the drain cannot be put down: {reason}");
                 // An error means that the supervisor is gone; the loop will notice.
@@ -304,9 +306,6 @@ impl Daemon {
     }
 
     async fn witness(&self, record: &mut RestartRecord) -> Result<u64, String> {
-        // What the store would have to do at its closing, while clients wait, is done beforehand.
-        let store = self.store.clone();
-        let flushed = tokio::task::spawn_blocking(move || store.flush());
         let registry = self.registry.clone();
         let active = tokio::task::spawn_blocking(move || registry.active());
         let active = active
@@ -320,7 +319,9 @@ impl Daemon {
         put.map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
         keep(&self.store, record.clone()).await?;
-        match flushed.await {
+        // What the store would have to do at its closing, while clients wait, is done beforehand.
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || store.flush()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the store cannot be flushed ahead"),
             Err(error) => tracing::warn!(%error, "the store's flush ended early"),

@@ -48,7 +48,7 @@ const BATCH: usize = 64;
 /// message that waits takes besides its text; in bytes.
 const DRIVER_BYTES: u64 = 4 << 10;
 const QUEUED_BYTES: u64 = 256;
-/// How long an idle session stays in memory where that is scarce.
+/// How long an idle session stays in memory where that is scarce, or a drain is about to begin.
 const SCARCE_IDLE: Duration = Duration::from_millis(50);
 /// After the store refused a write, so long no turn begins.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -192,9 +192,11 @@ impl Driver {
     }
 
     async fn wake(&mut self, waiting: &mut Vec<Command>) -> Woken {
+        let shared = &self.shared;
+        let hurry = || shared.memory.is_scarce() || shared.clearing.load(Ordering::Relaxed);
         let idle_at = self.running.is_none().then(|| match self.paused_until {
             Some(until) => until,
-            None if self.shared.memory.is_scarce() => self.idle_since + SCARCE_IDLE,
+            None if hurry() => self.idle_since + SCARCE_IDLE,
             None => self.idle_since + self.shared.settings.resident_idle,
         });
         let alarm = self.held_until.or(idle_at);

@@ -65,6 +65,7 @@ impl Registry {
             suspicious,
             turns: TurnCounts::default(),
             memory,
+            clearing: AtomicBool::new(false),
             timers_set: Notify::new(),
         });
         Self {
@@ -289,6 +290,18 @@ impl Registry {
         self.shared.store.active(since, settings.relaunch_max)
     }
 
+    /// Whether a drain is about to begin: if so, idle sessions leave memory. Each of thousands would
+    /// have to be told of the drain, and of its end, while clients wait.
+    pub fn clear(&self, about_to_drain: bool) {
+        self.shared
+            .clearing
+            .store(about_to_drain, Ordering::Relaxed);
+        if about_to_drain {
+            // The gate stays as it is; those that sleep wake up and look.
+            self.shared.gate.send_modify(|_| {});
+        }
+    }
+
     /// Lets no turn and no step begin and waits for those that run, at most for `grace`; then cuts
     /// them. A turn that wants its next step is frozen before it, and not waited for. Messages are
     /// accepted and held throughout. `active` is the number of active sessions.
@@ -323,6 +336,7 @@ impl Registry {
 
     /// Gives a drain up: turns begin again.
     pub fn undrain(&self) {
+        self.clear(false);
         // Drivers with messages that came during the drain are still in memory and watch the gate.
         self.shared.gate.send_replace(Gate::Open);
     }

@@ -12,8 +12,8 @@ use super::mailbox::{Command, Relaunched};
 use super::registry::Registry;
 use super::shared::Gate;
 
-/// Sessions that come back at once.
-const AT_ONCE: usize = 64;
+/// Sessions that come back at once. Few: clients' first turns share the processors with them.
+const AT_ONCE: usize = 8;
 
 pub(super) async fn run(registry: &Registry, recorded: Vec<ActiveSession>) -> RelaunchReport {
     let mut recorded: HashMap<SessionId, ActiveSession> = recorded

@@ -73,6 +73,9 @@ pub(super) struct Shared {
     pub(super) suspicious: AtomicBool,
     pub(super) turns: TurnCounts,
     pub(super) memory: Memory,
+    /// A drain is about to begin: what is idle leaves memory now, while clients are served, and is
+    /// not in the way then.
+    pub(super) clearing: AtomicBool,
     /// Timers were set; the clockwork looks again.
     pub(super) timers_set: Notify,
 }

@@ -30,8 +30,9 @@ use super::{
 const IDLE: Duration = Duration::from_secs(3);
 /// See [`IDLE`].
 const IDLE_FLUSH_BYTES: usize = 1 << 20;
-/// At the end, a WAL over this size is moved into tables: replaying it would take longer.
-const CLOSE_FLUSH_BYTES: usize = 2 << 20;
+/// At the end, a WAL over this size is moved into tables: replaying it would take longer. (A planned
+/// restart has flushed the store just before.)
+const CLOSE_FLUSH_BYTES: usize = 8 << 20;
 /// How long a store that could not be opened again is left alone.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 

@@ -15,8 +15,6 @@ use rounds::Stage;
 use stored::Stores;
 pub(crate) use stored::take_turns;
 
-/// Sessions of which a worker must bring back each, for they took a turn within the last hour.
-const ACTIVE: usize = 10_000;
 /// Clients' connections.
 const CONNECTIONS: usize = 64;
 
@@ -24,6 +22,7 @@ const CONNECTIONS: usize = 64;
 /// `plots`.
 pub(crate) async fn measure(
     sessions: &[usize],
+    active: usize,
     rounds: u32,
     data: Option<PathBuf>,
     plots: Option<PathBuf>,
@@ -35,7 +34,7 @@ pub(crate) async fn measure(
     let mut points = Vec::new();
     let mut smaller = None;
     for &sessions in &sizes {
-        points.push(point(&stores, sessions, smaller, rounds).await?);
+        points.push(point(&stores, sessions, active.min(sessions), smaller, rounds).await?);
         smaller = Some(sessions);
     }
     report::print(&points);
@@ -48,17 +47,17 @@ pub(crate) async fn measure(
 async fn point(
     stores: &Stores,
     sessions: usize,
+    active: usize,
     smaller: Option<usize>,
     rounds: u32,
 ) -> Result<Point, String> {
-    let active = ACTIVE.min(sessions);
     chapter(&format!(
         "{sessions} sessions stored, {active} of them active"
     ));
     load();
     let data = stores.with(sessions, smaller).await?;
     line("the store's size", mib(bare::folder_bytes(&data)));
-    let mut daemon = Daemon::start(stored::setup(&data)).await;
+    let mut daemon = Daemon::start(stored::setup(&data, active)).await;
     stored::take_turns(daemon.setup.port, 0..active, false).await?;
     let mut stage = Stage {
         daemon: &mut daemon,

@@ -142,9 +142,10 @@ pub(crate) fn draw(points: &[Point], folder: &Path) -> Result<(), String> {
         rival: figure.rival,
         values: points.iter().map(figure.of).collect(),
     });
+    let active = points.iter().map(|point| point.active).max().unwrap_or(0);
     let plot = Plot {
         title: "What clients wait for, over the number of stored sessions".to_owned(),
-        across: "stored sessions, of which up to 10,000 are active".to_owned(),
+        across: format!("stored sessions, of which {active} are active"),
         places: points
             .iter()
             .map(|point| plot::count(point.sessions))

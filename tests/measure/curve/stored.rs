@@ -11,7 +11,6 @@ use std::time::Instant;
 use abide_tests::{Daemon, Setup};
 use tempfile::TempDir;
 
-use super::ACTIVE;
 use crate::lean::{self, Lean};
 use crate::told::{line, time};
 
@@ -77,7 +76,7 @@ impl Stores {
         let began = Instant::now();
         let mut daemon = Daemon::start(Setup {
             daemon: vec!["resident_idle = \"1s\"".to_owned()],
-            ..setup(&data)
+            ..setup(&data, 0)
         })
         .await;
         for from in (there..sessions).step_by(STRIDE) {
@@ -95,11 +94,11 @@ impl Stores {
     }
 }
 
-/// The daemon's configuration on a store, of which the latest sessions count as active.
-pub(crate) fn setup(data: &Path) -> Setup {
+/// The daemon's configuration on a store, of which so many sessions count as active, the latest.
+pub(crate) fn setup(data: &Path, active: usize) -> Setup {
     Setup {
         data_dir: data.to_string_lossy().into_owned(),
-        daemon: vec![format!("relaunch_max = {ACTIVE}")],
+        daemon: vec![format!("relaunch_max = {active}")],
         ..Setup::default()
     }
 }
