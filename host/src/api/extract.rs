@@ -1,5 +1,7 @@
 //! Requests as typed values; what does not fit becomes a problem that says where and why.
 
+use std::time::Duration;
+
 use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
@@ -12,6 +14,9 @@ use serde_json::error::Category;
 use super::Api;
 use super::problem::{Kind, Problem};
 use crate::domain::SessionId;
+
+/// How long a body that there is no room for may take to arrive.
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The session that a path names by its `{id}`: percent-decoded once, `/` and all.
 pub(super) struct InPath(pub(super) SessionId);
@@ -73,11 +78,17 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
 
     async fn from_request(request: Request, state: &Api) -> Result<Self, Problem> {
         let is_json = is_json(request.headers());
-        let limit = state.limits.body_bytes;
+        let limit = state.body_bytes();
         // Bodies on their way are bounded together: there may be as many as connections.
         let size = request.body().size_hint().upper();
         let size = size.unwrap_or(limit as u64).min(limit as u64);
-        let _room = state.registry.room(size)?;
+        let _room = match state.registry.room(size) {
+            Ok(room) => room,
+            Err(refusal) => {
+                drop_body(request, limit).await;
+                return Err(refusal.into());
+            }
+        };
         let bytes = read(request, limit).await?;
         if !is_json {
             let detail = "send the header `content-type: application/json`";
@@ -106,6 +117,18 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for JsonOrNothing<T> {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Empty {}
+
+/// Reads a body that there is no room for, and keeps none of it: a client that is still sending when
+/// its connection is closed may lose the answer.
+async fn drop_body(request: Request, limit: usize) {
+    let mut body = Limited::new(request.into_body(), limit);
+    let _ = tokio::time::timeout(DROP_PATIENCE, async {
+        while let Some(Ok(frame)) = body.frame().await {
+            drop(frame);
+        }
+    })
+    .await;
+}
 
 async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
     match Limited::new(request.into_body(), limit).collect().await {

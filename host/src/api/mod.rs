@@ -50,24 +50,14 @@ pub struct Api {
     pub access: Arc<Access>,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
-    /// Limits.
-    pub limits: ApiLimits,
 }
 
-/// Limits of the API itself; those of sessions are their plugin's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ApiLimits {
-    /// A request's body. See [`ApiLimits::for_messages`].
-    pub body_bytes: usize,
-}
-
-impl ApiLimits {
-    /// The limits under which every message (or argument) of up to `largest_bytes` can arrive: a
-    /// byte takes up to six in JSON (`\u0000`).
-    pub fn for_messages(largest_bytes: u64) -> Self {
-        let largest = usize::try_from(largest_bytes).unwrap_or(usize::MAX);
-        Self {
-            body_bytes: largest.saturating_mul(6).saturating_add(BODY_MIN_BYTES),
-        }
+impl Api {
+    /// The largest body under which every message (or argument) that a plugin takes can arrive: a
+    /// byte takes up to six in JSON (`\u0000`). The limits of sessions are their plugin's.
+    fn body_bytes(&self) -> usize {
+        let largest = self.registry.parts().plugins.largest_input_bytes();
+        let largest = usize::try_from(largest).unwrap_or(usize::MAX);
+        largest.saturating_mul(6).saturating_add(BODY_MIN_BYTES)
     }
 }

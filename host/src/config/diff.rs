@@ -224,14 +224,14 @@ impl<'a> Diff<'a> {
         } = new;
         self.note(
             "retention.events",
-            Class::Hot,
+            Class::Restart,
             (&old.events, events),
             number,
         );
-        self.note("retention.keys", Class::Hot, (&old.keys, keys), time);
+        self.note("retention.keys", Class::Restart, (&old.keys, keys), time);
         self.note(
             "retention.dead_letters",
-            Class::Hot,
+            Class::Restart,
             (&old.dead_letters, dead_letters),
             number,
         );

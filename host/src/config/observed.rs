@@ -44,6 +44,19 @@ impl Observed {
         }
     }
 
+    /// The same, with these files as they are now where they have not been seen.
+    pub fn completed(&self, files: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut others = self.others.clone();
+        for file in files {
+            let entry = others.entry(file);
+            entry.or_insert_with_key(|file| digest(file));
+        }
+        Self {
+            others,
+            ..self.clone()
+        }
+    }
+
     /// The named files whose content differs from `earlier`'s.
     pub fn changed_since(&self, earlier: &Self) -> BTreeSet<PathBuf> {
         self.others

@@ -86,6 +86,12 @@ impl fmt::Display for Refusal {
 }
 
 impl Plan {
+    /// The changes, in a line for humans.
+    pub fn summary(&self) -> String {
+        let changes: Vec<String> = self.changes.iter().map(ToString::to_string).collect();
+        changes.join("; ")
+    }
+
     /// Plugins that the new configuration no longer has. It must be refused while one of them has
     /// open sessions.
     pub fn removed_plugins(&self) -> &[String] {

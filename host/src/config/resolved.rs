@@ -219,15 +219,6 @@ impl Config {
         refuse(check::problems(self, env))
     }
 
-    /// The largest text that any plugin takes from a client, in bytes: a message or arguments.
-    pub fn largest_message(&self) -> u64 {
-        let limits = self.plugins.values().map(|plugin| &plugin.limits);
-        limits
-            .map(|l| l.message_bytes.max(l.args_bytes))
-            .max()
-            .unwrap_or_default()
-    }
-
     /// The files that the configuration names, besides its own: plugins and secrets. New bytes in
     /// any of them are a change.
     pub fn files(&self) -> BTreeSet<PathBuf> {

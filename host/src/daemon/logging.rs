@@ -1,14 +1,46 @@
 //! The operator's log: lines on standard error.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{LogFormat, LogLevel};
 
-/// Begins logging. `ABIDE_LOG` (a filter of tracing's, as `abide=debug`) wins over the config's
-/// level.
+/// Changes the filter of the lines that are written from now on.
+type Change = dyn Fn(EnvFilter) -> bool + Send + Sync;
+
+static CHANGE: OnceLock<Box<Change>> = OnceLock::new();
+
+/// The variable with a filter of tracing's, as `abide=debug`; it wins over the config's level.
+const FILTER: &str = "ABIDE_LOG";
+
+/// Begins logging.
 pub(super) fn start(level: LogLevel, format: LogFormat) {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let _ = CHANGE.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+    let filtered = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A second start in one process keeps the first.
+    let _ = match format {
+        LogFormat::Text => filtered.with(lines.with_target(false)).try_init(),
+        LogFormat::Json => filtered.with(lines.json()).try_init(),
+    };
+}
+
+/// Logs at another level from now on.
+pub(super) fn change(level: LogLevel) {
+    let changed = CHANGE.get().is_some_and(|change| change(filter(level)));
+    if !changed {
+        tracing::warn!("the log's level could not be changed; it will be after the next restart");
+    }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
     let level = match level {
         LogLevel::Off => "off",
         LogLevel::Error => "error",
@@ -17,15 +49,5 @@ pub(super) fn start(level: LogLevel, format: LogFormat) {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    let filter = EnvFilter::try_from_env("ABIDE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("abide={level}")));
-    let lines = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(filter);
-    // A second start in one process keeps the first.
-    let _ = match format {
-        LogFormat::Text => lines.with_target(false).try_init(),
-        LogFormat::Json => lines.json().try_init(),
-    };
+    EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(format!("abide={level}")))
 }

@@ -13,6 +13,7 @@
 //! ```
 
 mod generation;
+mod hot;
 mod logging;
 mod plan;
 mod prepare;

@@ -22,6 +22,11 @@ pub(super) enum Decision {
     Nothing,
     /// Changes wait for somebody to ask, by the running `on_config_change`.
     Ignored(config::Plan),
+    /// Every change can be applied at once.
+    Hot {
+        config: Arc<Config>,
+        plan: config::Plan,
+    },
     /// Restart on this configuration.
     Restart {
         config: Arc<Config>,
@@ -55,6 +60,14 @@ pub(super) fn decide(
     match (&plan.verdict, asked, running.daemon.on_config_change) {
         (Verdict::Nothing, Asked::Watch | Asked::Signal, _) => Decision::Nothing,
         (_, Asked::Watch, OnConfigChange::Ignore) => Decision::Ignored(plan),
+        (
+            Verdict::Hot,
+            Asked::Watch | Asked::Signal,
+            OnConfigChange::Auto | OnConfigChange::Ignore,
+        ) => Decision::Hot {
+            config: Arc::new(new),
+            plan,
+        },
         _ => Decision::Restart {
             config: Arc::new(new),
             plan,

@@ -15,9 +15,9 @@ use crate::api::server::Listener;
 use crate::api::{Access, Token};
 use crate::config::{BadSecret, Config, Env, Observed, SecretRef, Transport};
 use crate::domain::Digest;
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Component, Engine, EngineOptions};
 use crate::providers::{ApiKey, BadProvider, LlmProvider, LlmProviders, ToolServer, ToolServers};
-use crate::session::{Plugin, Plugins};
+use crate::session::{Parts, Plugin, Plugins};
 use crate::supervisor::{FromWorker, Link, bind_listener};
 
 /// How long an address may be held by somebody who is about to go, and the pause between two tries.
@@ -30,9 +30,7 @@ pub(super) struct Prepared {
     /// The files as they were loaded.
     pub(super) loaded: Observed,
     pub(super) engine: Engine,
-    pub(super) plugins: Plugins,
-    pub(super) llm: LlmProviders,
-    pub(super) tools: ToolServers,
+    pub(super) parts: Parts,
     pub(super) access: Arc<Access>,
     pub(super) metrics: PrometheusHandle,
     pub(super) listeners: Vec<Listener>,
@@ -115,7 +113,7 @@ pub(super) fn prepare(
         components_dir: data_dir.join("components"),
         turns_max: config.daemon.turns_max,
     })?;
-    let mut plugins = BTreeMap::new();
+    let mut components = BTreeMap::new();
     for (name, plugin) in &config.plugins {
         let bytes = std::fs::read(&plugin.path).map_err(|source| Unprepared::PluginFile {
             name: name.clone(),
@@ -129,32 +127,10 @@ pub(super) fn prepare(
         };
         let component = engine.load(&bytes).map_err(failed)?;
         engine.keep(&bytes).map_err(failed)?;
-        let plugin = Plugin {
-            component,
-            limits: plugin.limits.clone(),
-            grants: plugin.capabilities.clone(),
-        };
-        plugins.insert(name.clone(), plugin);
-    }
-    let mut llm = BTreeMap::new();
-    for (name, provider) in &config.llm {
-        let key = format!("llm.{name}.api_key");
-        let api_key = secret(key, provider.api_key.as_ref(), env)?;
-        llm.insert(
-            name.clone(),
-            LlmProvider {
-                base_url: provider.base_url.clone(),
-                model: provider.model.clone(),
-                api_key: api_key.map(ApiKey::new),
-                connect_timeout: provider.connect_timeout,
-                idle_timeout: provider.idle_timeout,
-                retries: provider.retries,
-            },
-        );
+        components.insert(name.clone(), component);
     }
     let token = secret("daemon.token".to_owned(), config.daemon.token.as_ref(), env)?;
-    let llm = LlmProviders::new(llm)?;
-    let tools = tools(&config, env)?;
+    let parts = parts(&config, env, &components, None)?;
     let access = Arc::new(Access {
         token: token.as_deref().map(Token::new),
         hosts: config.daemon.allowed_hosts.clone(),
@@ -163,14 +139,11 @@ pub(super) fn prepare(
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| Unprepared::Metrics(error.to_string()))?;
-    let plugins = Plugins(plugins);
     Ok(Prepared {
         config,
         loaded,
         engine,
-        plugins,
-        llm,
-        tools,
+        parts,
         access,
         metrics,
         listeners,
@@ -188,7 +161,61 @@ fn owner(config: &Config) -> String {
     Digest::of(config.daemon.data_dir.as_os_str().as_encoded_bytes()).to_string()
 }
 
-fn tools(config: &Config, env: &Env) -> Result<ToolServers, Unprepared> {
+/// What sessions run on under this configuration, and may reach. `components` are its plugins' by
+/// name; of `before`, what is configured as it was goes on as it is.
+pub(super) fn parts(
+    config: &Config,
+    env: &Env,
+    components: &BTreeMap<String, Arc<Component>>,
+    before: Option<&Parts>,
+) -> Result<Parts, Unprepared> {
+    let plugins = config.plugins.iter().filter_map(|(name, plugin)| {
+        let plugin = Plugin {
+            component: components.get(name)?.clone(),
+            limits: plugin.limits.clone(),
+            grants: plugin.capabilities.clone(),
+        };
+        Some((name.clone(), Arc::new(plugin)))
+    });
+    let (servers, unsupported) = tool_servers(config, env)?;
+    Ok(Parts {
+        plugins: Plugins(plugins.collect()),
+        llm: Arc::new(llm(config, env)?),
+        tools: match before {
+            Some(before) => before.tools.with(servers, unsupported),
+            None => ToolServers::new(servers, unsupported),
+        },
+        notice_window: config.daemon.notice_window,
+        resident_idle: config.daemon.resident_idle,
+        relaunch_max: config.daemon.relaunch_max as usize,
+    })
+}
+
+fn llm(config: &Config, env: &Env) -> Result<LlmProviders, Unprepared> {
+    let mut providers = BTreeMap::new();
+    for (name, provider) in &config.llm {
+        let key = format!("llm.{name}.api_key");
+        let api_key = secret(key, provider.api_key.as_ref(), env)?;
+        providers.insert(
+            name.clone(),
+            LlmProvider {
+                base_url: provider.base_url.clone(),
+                model: provider.model.clone(),
+                api_key: api_key.map(ApiKey::new),
+                connect_timeout: provider.connect_timeout,
+                idle_timeout: provider.idle_timeout,
+                retries: provider.retries,
+            },
+        );
+    }
+    Ok(LlmProviders::new(providers)?)
+}
+
+/// The servers, and the names of those that this version cannot reach.
+fn tool_servers(
+    config: &Config,
+    env: &Env,
+) -> Result<(BTreeMap<String, ToolServer>, Vec<String>), Unprepared> {
     let folder = config.file.parent().unwrap_or(Path::new("/"));
     let (mut servers, mut unsupported) = (BTreeMap::new(), Vec::new());
     for (name, server) in &config.mcp {
@@ -220,7 +247,7 @@ fn tools(config: &Config, env: &Env) -> Result<ToolServers, Unprepared> {
         };
         servers.insert(name.clone(), server);
     }
-    Ok(ToolServers::new(servers, unsupported))
+    Ok((servers, unsupported))
 }
 
 fn secret(

@@ -136,7 +136,7 @@ impl Daemon {
                 tracing::info!(
                     "the configuration file changed ({}); on_config_change = \"ignore\", so it \
                      waits for `abide restart`",
-                    summary(&plan)
+                    plan.summary()
                 );
                 self.last_error = None;
                 Ok(None)
@@ -148,8 +148,15 @@ impl Daemon {
                 self.refuse(lines.clone());
                 Err(lines)
             }
+            Decision::Hot { config, plan } => match self.apply(config, seen, &plan) {
+                Ok(()) => Ok(None),
+                Err(lines) => {
+                    self.refuse(lines.clone());
+                    Err(lines)
+                }
+            },
             Decision::Restart { config, plan } => {
-                let (cause, trigger) = match (asked, summary(&plan)) {
+                let (cause, trigger) = match (asked, plan.summary()) {
                     (Asked::Operator, what) if what.is_empty() => {
                         (Cause::Operator, "an operator asked for it".to_owned())
                     }
@@ -467,15 +474,6 @@ impl Daemon {
             }
         }
     }
-}
-
-/// The keys that change, in a line.
-fn summary(plan: &Plan) -> String {
-    plan.changes
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
 }
 
 fn told(plan: &Plan) -> serde_json::Value {

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
-use crate::api::{Api, ApiLimits, ConfigStatus, Control, ControlRequest, PluginStatus};
+use crate::api::{Api, ConfigStatus, Control, ControlRequest, PluginStatus};
 use crate::config::{Observed, Timing, Watch};
 use crate::domain::{Generation, RelaunchReport, RestartRecord, RestartStatus, UnixMillis};
 use crate::session::{Drained, Registry, Settings};
@@ -60,9 +60,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         config,
         loaded,
         engine,
-        plugins,
-        llm,
-        tools,
+        parts,
         access,
         metrics,
         listeners,
@@ -75,7 +73,8 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
             loaded_at: UnixMillis::now(),
             last_error: None,
         },
-        plugins: plugins
+        plugins: parts
+            .plugins
             .0
             .iter()
             .map(|(name, plugin)| PluginStatus {
@@ -96,17 +95,12 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
     let registry = Registry::new(
         store.clone(),
         engine,
-        plugins,
-        llm,
-        tools,
+        parts,
         Settings {
             generation: life.record.generation,
             restarts,
             previous,
             died_by_own_doing: life.died_by_own_doing,
-            notice_window: config.daemon.notice_window,
-            resident_idle: config.daemon.resident_idle,
-            relaunch_max: config.daemon.relaunch_max as usize,
             memory_max_bytes: config.daemon.session_memory_bytes,
         },
     );
@@ -121,7 +115,6 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         },
         access,
         metrics: metrics.clone(),
-        limits: ApiLimits::for_messages(config.largest_message()),
     };
     let names = listeners
         .iter()
@@ -142,6 +135,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         store,
         registry,
         server: Some(server),
+        listeners: names,
         phase: Phase::Serving,
         record: life.record,
         started: Instant::now(),
@@ -156,7 +150,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
     for connection in connections {
         daemon.adopt(connection);
     }
-    if let Err(error) = daemon.announce(names) {
+    if let Err(error) = daemon.announce() {
         tracing::error!(%error, "the supervisor cannot be told that this worker serves");
         return ExitCode::FAILURE;
     }
@@ -231,12 +225,13 @@ async fn finished(relaunch: &mut Option<JoinHandle<RelaunchReport>>) -> Option<R
 }
 
 impl Daemon {
-    fn announce(&self, listeners: Vec<String>) -> Result<(), String> {
+    /// Tells the supervisor what this worker serves: what it starts one on that follows a crash.
+    pub(super) fn announce(&self) -> Result<(), String> {
         let budget = self.config.daemon.stop_budget();
         let serving = Serving {
             stop_budget_ms: budget.as_millis().try_into().unwrap_or(u64::MAX),
             config: sealed(&self.loaded.bytes)?,
-            listeners,
+            listeners: self.listeners.clone(),
         };
         self.link
             .send(FromWorker::Serving(serving))

@@ -29,6 +29,8 @@ pub(super) struct Daemon {
     pub(super) store: Store,
     pub(super) registry: Registry,
     pub(super) server: Option<Server>,
+    /// The addresses that it listens on, as the supervisor knows them.
+    pub(super) listeners: Vec<String>,
     pub(super) phase: Phase,
     /// This life's own record, until it is completed.
     pub(super) record: RestartRecord,

@@ -197,7 +197,7 @@ impl Driver {
         let idle_at = self.running.is_none().then(|| match self.paused_until {
             Some(until) => until,
             None if hurry() => self.idle_since + SCARCE_IDLE,
-            None => self.idle_since + self.shared.settings.resident_idle,
+            None => self.idle_since + self.shared.parts().resident_idle,
         });
         let alarm = self.held_until.or(idle_at);
         tokio::select! {

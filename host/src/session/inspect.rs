@@ -42,10 +42,11 @@ pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayRepo
     let session = alive(&shared.store, id)?;
     let subject = subject(&session)?;
     let (identity, engine) = (&session.identity, &shared.engine);
-    let plugin = shared.plugins.get(&identity.plugin);
+    let parts = shared.parts();
+    let plugin = parts.plugins.get(&identity.plugin);
     let plugin = plugin.ok_or_else(|| Refusal::UnknownPlugin {
         name: identity.plugin.clone(),
-        known: shared.plugins.names(),
+        known: parts.plugins.names(),
     })?;
     let offline = Offline::gather(&shared.store, engine, plugin, id, identity, &subject).await;
     let offline = offline.map_err(|error| Refusal::Unreplayable(error.to_string()))?;

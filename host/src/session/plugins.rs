@@ -46,12 +46,21 @@ impl Plugin {
 
 /// All of them, by name.
 #[derive(Clone, Default)]
-pub struct Plugins(pub BTreeMap<String, Plugin>);
+pub struct Plugins(pub BTreeMap<String, Arc<Plugin>>);
 
 impl Plugins {
     /// The plugin of that name.
-    pub fn get(&self, name: &str) -> Option<&Plugin> {
+    pub fn get(&self, name: &str) -> Option<&Arc<Plugin>> {
         self.0.get(name)
+    }
+
+    /// The largest text that any of them takes from a client, in bytes: a message or arguments.
+    pub fn largest_input_bytes(&self) -> u64 {
+        let limits = self.0.values().map(|plugin| &plugin.limits);
+        limits
+            .map(|limits| limits.message_bytes.max(limits.args_bytes))
+            .max()
+            .unwrap_or_default()
     }
 
     /// Their names, for messages: `` `a`, `b` ``.

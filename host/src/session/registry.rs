@@ -13,7 +13,6 @@ use crate::domain::{
     ReplayReport, SessionId, SessionView, TurnReport, UnixMillis,
 };
 use crate::engine::Engine;
-use crate::providers::{LlmProviders, ToolServers};
 use crate::store::{Store, StoreError};
 
 use super::driver::Driver;
@@ -21,7 +20,7 @@ use super::hub::{Hubs, Subscription};
 use super::mailbox::{Accepted, Command, NewSession, Reply};
 use super::memory::{Memory, Share};
 use super::outcome::{self, TurnOutcome};
-use super::plugins::Plugins;
+use super::parts::{Current, Parts};
 use super::reads::{self, EventPage, ListFilter, ListPage};
 use super::shared::{Drained, Gate, Settings, Shared, TurnCounts};
 use super::{inspect, relaunch, timers};
@@ -42,22 +41,13 @@ pub(super) struct Drivers(Arc<Mutex<HashMap<SessionId, mpsc::Sender<Command>>>>)
 
 impl Registry {
     /// Sessions on these parts. Nothing runs before [`Registry::relaunch`] or a request.
-    pub fn new(
-        store: Store,
-        engine: Engine,
-        plugins: Plugins,
-        llm: LlmProviders,
-        tools: ToolServers,
-        settings: Settings,
-    ) -> Self {
+    pub fn new(store: Store, engine: Engine, parts: Parts, settings: Settings) -> Self {
         let suspicious = AtomicBool::new(settings.died_by_own_doing);
         let memory = Memory::new(settings.memory_max_bytes);
         let shared = Arc::new(Shared {
             store,
             engine,
-            plugins,
-            llm,
-            tools,
+            parts: Current::new(parts),
             settings,
             hubs: Hubs::default(),
             gate: watch::Sender::new(Gate::Open),
@@ -72,6 +62,18 @@ impl Registry {
             shared,
             drivers: Drivers::default(),
         }
+    }
+
+    /// The replaceable parts as they are now.
+    pub fn parts(&self) -> Arc<Parts> {
+        self.shared.parts()
+    }
+
+    /// Replaces them for every turn that begins from now on; those that run go on with theirs.
+    pub fn replace_parts(&self, parts: Parts) {
+        self.shared.parts.replace(parts);
+        // Those that sleep may have to sleep shorter; they wake up and look.
+        self.shared.gate.send_modify(|_| {});
     }
 
     /// Creates a session, or confirms that it is there (`false`).
@@ -284,10 +286,10 @@ impl Registry {
     /// All sessions that have work, and of those that committed a turn within the notice window as
     /// many as a restart brings back.
     pub(super) fn active_ids(&self) -> Result<Vec<SessionId>, StoreError> {
-        let settings = &self.shared.settings;
-        let window = settings.notice_window.as_millis() as u64;
+        let parts = self.shared.parts();
+        let window = parts.notice_window.as_millis() as u64;
         let since = UnixMillis(UnixMillis::now().0.saturating_sub(window));
-        self.shared.store.active(since, settings.relaunch_max)
+        self.shared.store.active(since, parts.relaunch_max)
     }
 
     /// Whether a drain is about to begin: if so, idle sessions leave memory. Each of thousands would
@@ -319,7 +321,7 @@ impl Registry {
             self.shared.no_turn_runs().await;
         }
         // While clients can still be answered: some take their time.
-        self.shared.tools.rest().await;
+        self.shared.parts().tools.rest().await;
         let cut = turns.cut.load(Ordering::SeqCst);
         let report = DrainReport {
             idle: active.saturating_sub(running),
@@ -351,8 +353,9 @@ impl Registry {
     /// anything either.
     pub async fn leave(&self, patience: Duration) {
         self.shared.gate.send_replace(Gate::Leaving);
+        let parts = self.shared.parts();
         let gone = async {
-            tokio::join!(self.drivers_gone(), self.shared.tools.end());
+            tokio::join!(self.drivers_gone(), parts.tools.end());
         };
         if tokio::time::timeout(patience, gone).await.is_err() {
             tracing::warn!("sessions or tool servers were still at work when the store closed");

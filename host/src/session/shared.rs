@@ -16,10 +16,9 @@ use tokio::sync::{Notify, watch};
 
 use super::hub::Hubs;
 use super::memory::Memory;
-use super::plugins::Plugins;
+use super::parts::{Current, Parts};
 use crate::domain::{DrainReport, Generation, PastRestart};
 use crate::engine::Engine;
-use crate::providers::{LlmProviders, ToolServers};
 use crate::store::Store;
 
 /// How far a drain is; see the drawing above.
@@ -47,12 +46,6 @@ pub struct Settings {
     pub previous: Generation,
     /// Whether that one died by its own doing.
     pub died_by_own_doing: bool,
-    /// How long before a restart a commit makes a session one that is told of it.
-    pub notice_window: Duration,
-    /// How long an idle session stays in memory.
-    pub resident_idle: Duration,
-    /// Sessions without work that a restart brings back, those that were active last.
-    pub relaunch_max: usize,
     /// What sessions may hold in memory together, in bytes.
     pub memory_max_bytes: u64,
 }
@@ -60,9 +53,7 @@ pub struct Settings {
 pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) engine: Engine,
-    pub(super) plugins: Plugins,
-    pub(super) llm: LlmProviders,
-    pub(super) tools: ToolServers,
+    pub(super) parts: Current,
     pub(super) settings: Settings,
     pub(super) hubs: Hubs,
     pub(super) gate: watch::Sender<Gate>,
@@ -101,6 +92,11 @@ pub(super) struct TurnGuard {
 }
 
 impl Shared {
+    /// The replaceable parts as they are now: hold on to them for as long as they must not change.
+    pub(super) fn parts(&self) -> Arc<Parts> {
+        self.parts.get()
+    }
+
     /// Counts one more running turn, if turns may begin. The order (count, then look at the gate)
     /// makes sure that a drain which has seen a count of zero sees no turn begin after.
     pub(super) fn begin_turn(self: &Arc<Self>) -> Option<TurnGuard> {

@@ -18,6 +18,7 @@ use crate::fault;
 
 use super::hub::Live;
 use super::mailbox::{Ask, Urgency};
+use super::parts::Parts;
 use super::shared::{Shared, TurnGuard};
 
 /// What one part of a step gave, or why it gave nothing.
@@ -26,6 +27,7 @@ type Outcome = Result<StepResult, StepError>;
 /// What the steps of one turn reach.
 pub(super) struct Steps<'a> {
     pub(super) shared: &'a Shared,
+    pub(super) parts: &'a Parts,
     pub(super) id: &'a SessionId,
     pub(super) begun: &'a Begun,
     pub(super) limits: &'a Limits,
@@ -178,7 +180,7 @@ impl Steps<'_> {
                 provider: request.provider.clone().unwrap_or_default(),
             }),
             StepRequest::ToolsList => Part::Answered(
-                self.shared
+                self.parts
                     .tools
                     .list(&self.grants.tools)
                     .await
@@ -197,7 +199,7 @@ impl Steps<'_> {
     }
 
     async fn look_at_tool(&self, call: &ToolCall) -> Part {
-        match self.shared.tools.repeatable(call).await {
+        match self.parts.tools.repeatable(call).await {
             Ok(repeatable) => Part::Due(Effect::Tool {
                 name: call.name.clone(),
                 repeatable,
@@ -284,7 +286,7 @@ impl Steps<'_> {
                         }))
                     });
                 };
-                let answer = self.shared.llm.chat(request, limit, on_delta).await;
+                let answer = self.parts.llm.chat(request, limit, on_delta).await;
                 return answer.map(StepResult::Llm);
             }
             StepRequest::ToolCall(call) => Some(call),
@@ -300,7 +302,7 @@ impl Steps<'_> {
         let asked = Digest::of(asked.as_bytes()).short();
         let key = format!("{}/{}/{step}/{part}/{asked}", self.id, self.begun.turn);
         let answer = self
-            .shared
+            .parts
             .tools
             .call(
                 call,

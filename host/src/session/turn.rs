@@ -54,8 +54,10 @@ impl Turn {
         let engine = &shared.engine;
         let guest = engine.admitted_turn(admission, &job, &snapshot, notice, vec![message], calls);
         tokio::pin!(guest);
+        let parts = shared.parts();
         let steps = Steps {
             shared: &shared,
+            parts: &parts,
             id: &id,
             begun: &begun,
             limits: &job.limits,

@@ -23,7 +23,7 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -75,26 +75,59 @@ impl fmt::Debug for ToolServer {
     }
 }
 
-/// All tool servers, by name. Clones share them; when the last clone is dropped, they are ended.
+/// All tool servers, by name. Clones share them; a server that no clone has any more is ended.
 #[derive(Clone)]
 pub struct ToolServers {
-    servers: Arc<BTreeMap<String, Server>>,
+    servers: Arc<BTreeMap<String, Arc<Server>>>,
     unsupported: Arc<BTreeSet<String>>,
+    /// Servers that [`ToolServers::with`] has left behind: some turn may still use them.
+    left: Arc<Mutex<Vec<Weak<Server>>>>,
     ending: CancellationToken,
 }
 
 impl ToolServers {
     /// Takes servers, and the names of those that this version cannot reach. Starts nothing.
     pub fn new(servers: BTreeMap<String, ToolServer>, unsupported: Vec<String>) -> Self {
-        let ending = CancellationToken::new();
-        let servers = servers.into_iter().map(|(name, settings)| {
-            let server = Server::new(name.clone(), settings, ending.clone());
-            (name, server)
-        });
+        let none = Self {
+            servers: Arc::default(),
+            unsupported: Arc::default(),
+            left: Arc::default(),
+            ending: CancellationToken::new(),
+        };
+        none.with(servers, unsupported)
+    }
+
+    /// These servers in place of the present ones. Those whose settings are the same go on as they
+    /// are; the others end once no turn that began with them runs any more.
+    pub fn with(&self, servers: BTreeMap<String, ToolServer>, unsupported: Vec<String>) -> Self {
+        let servers: BTreeMap<String, Arc<Server>> = servers
+            .into_iter()
+            .map(|(name, settings)| {
+                let same = self.servers.get(&name);
+                let same = same.filter(|server| *server.settings == settings).cloned();
+                let ending = self.ending.child_token();
+                let server =
+                    same.unwrap_or_else(|| Arc::new(Server::new(name.clone(), settings, ending)));
+                (name, server)
+            })
+            .collect();
+        let stays = |name: &String, server: &Arc<Server>| {
+            servers
+                .get(name)
+                .is_some_and(|new| Arc::ptr_eq(new, server))
+        };
+        let gone = self
+            .servers
+            .iter()
+            .filter(|(name, server)| !stays(name, server));
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|server| server.strong_count() > 0);
+        left.extend(gone.map(|(_, server)| Arc::downgrade(server)));
         Self {
-            servers: Arc::new(servers.collect()),
+            servers: Arc::new(servers),
             unsupported: Arc::new(unsupported.into_iter().collect()),
-            ending,
+            left: self.left.clone(),
+            ending: self.ending.clone(),
         }
     }
 
@@ -213,14 +246,22 @@ impl ToolServers {
 
     /// Ends all servers as [`ToolServers::end`] does; they are started again when they are wanted.
     pub async fn rest(&self) {
-        join_all(self.servers.values().map(Server::end)).await;
+        join_all(self.all().iter().map(|server| server.end())).await;
     }
 
     /// Ends all servers with all that descends from them, and waits until they are gone; nothing
     /// is started any more. Takes some seconds at most.
     pub async fn end(&self) {
         self.ending.cancel();
-        join_all(self.servers.values().map(Server::end)).await;
+        join_all(self.all().iter().map(|server| server.end())).await;
+    }
+
+    /// Those that are configured, and those of before which are still in use.
+    fn all(&self) -> Vec<Arc<Server>> {
+        // The list is whole whatever panicked: each change of it is one call.
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = left.iter().filter_map(Weak::upgrade);
+        self.servers.values().cloned().chain(left).collect()
     }
 
     fn server<'a>(&self, call: &'a ToolCall) -> Result<(&Server, ToolName<'a>), StepError> {

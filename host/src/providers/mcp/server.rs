@@ -25,7 +25,7 @@ pub(super) struct Server {
     slot: Arc<Mutex<Slot>>,
     /// Ends what runs or starts now. Not in the slot, which a start holds.
     stop: std::sync::Mutex<CancellationToken>,
-    /// Cancelled when no server may run any more.
+    /// Cancelled when it may not run any more: its own, and a child of that of all servers.
     ending: CancellationToken,
 }
 
@@ -168,7 +168,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // All are dropped together. A start that is under way is wanted by nobody any more.
+        // Nobody can call it any more, and a start that is under way is wanted by nobody.
         self.ending.cancel();
     }
 }

@@ -205,7 +205,8 @@ impl Driver {
     fn next_begun(&self) -> Option<Begun> {
         let session = self.session.as_ref()?;
         let settings = &self.shared.settings;
-        let plugin = self.shared.plugins.get(&session.identity.plugin);
+        let parts = self.shared.parts();
+        let plugin = parts.plugins.get(&session.identity.plugin);
         session.begin(BeginWith {
             now: Self::now(),
             seed: rand::random(),
@@ -216,7 +217,7 @@ impl Driver {
             limits: plugin.map_or(&Limits::default(), |plugin| &plugin.limits),
             generation: settings.generation,
             restarts: &settings.restarts,
-            notice_window_ms: settings.notice_window.as_millis() as u64,
+            notice_window_ms: parts.notice_window.as_millis() as u64,
         })
     }
 
@@ -233,7 +234,7 @@ impl Driver {
             return Err(fault(FaultCode::Plugin, "the session is gone".to_owned()));
         };
         let name = &session.identity.plugin;
-        let plugin = self.shared.plugins.get(name).cloned().ok_or_else(|| {
+        let plugin = self.shared.parts().plugin(name).ok_or_else(|| {
             let text = format!("its plugin `{name}` is not configured; add [plugins.{name}]");
             fault(FaultCode::Plugin, text)
         })?;
@@ -355,7 +356,7 @@ impl Driver {
                 notice: None,
                 now: Self::now(),
                 seed: rand::random(),
-                component: match self.shared.plugins.get(&session.identity.plugin) {
+                component: match self.shared.parts().plugin(&session.identity.plugin) {
                     Some(plugin) => plugin.component.digest(),
                     None => session.progress.snapshot.component,
                 },

@@ -85,7 +85,7 @@ impl Driver {
             .session
             .as_ref()
             .map(|session| session.identity.plugin.as_str());
-        let plugin = plugin.and_then(|name| self.shared.plugins.get(name));
+        let plugin = plugin.and_then(|name| self.shared.parts().plugin(name));
         plugin.map_or_else(Limits::default, |plugin| plugin.limits.clone())
     }
 
@@ -126,14 +126,14 @@ impl Driver {
             }
             return Ok((self.existing()?.view(&self.id), false));
         }
-        let plugin =
-            self.shared
-                .plugins
-                .get(&new.plugin)
-                .ok_or_else(|| Refusal::UnknownPlugin {
-                    name: new.plugin.clone(),
-                    known: self.shared.plugins.names(),
-                })?;
+        let parts = self.shared.parts();
+        let plugin = parts
+            .plugins
+            .get(&new.plugin)
+            .ok_or_else(|| Refusal::UnknownPlugin {
+                name: new.plugin.clone(),
+                known: parts.plugins.names(),
+            })?;
         let args = new.args.to_string();
         if args.len() as u64 > plugin.limits.args_bytes {
             let (bytes, limit) = (args.len() as u64, plugin.limits.args_bytes);
@@ -330,7 +330,7 @@ impl Driver {
     /// A fault that another component may mend is given another try after a restart.
     fn try_again(&mut self, batch: &mut Batch) {
         let mended = self.session.as_ref().is_some_and(|session| {
-            let plugin = self.shared.plugins.get(&session.identity.plugin);
+            let plugin = self.shared.parts().plugin(&session.identity.plugin);
             plugin.is_some_and(|plugin| session.mended_by(plugin.component.digest()))
         });
         let resumed = self

@@ -1,0 +1,53 @@
+//! Changes that take no restart: everything that can fail is made before anything is replaced, and
+//! turns that run go on with what they began with.
+
+use std::sync::Arc;
+
+use crate::config::{Config, Observed, Plan};
+use crate::domain::UnixMillis;
+
+use super::state::Daemon;
+use super::{logging, prepare};
+
+impl Daemon {
+    /// Takes a configuration over that differs in hot keys only.
+    ///
+    /// # Errors
+    /// Why it cannot be run on; then nothing has changed.
+    pub(super) fn apply(
+        &mut self,
+        config: Arc<Config>,
+        seen: &Observed,
+        plan: &Plan,
+    ) -> Result<(), Vec<String>> {
+        let told = |text: String| vec![text];
+        let before = self.registry.parts();
+        let plugins = before.plugins.0.iter();
+        let components = plugins
+            .map(|(name, plugin)| (name.clone(), plugin.component.clone()))
+            .collect();
+        let parts = prepare::parts(&config, &self.env, &components, Some(&before))
+            .map_err(|error| told(format!("{}: {error}", config.file.display())))?;
+        let (old_config, old_loaded) = (self.config.clone(), self.loaded.clone());
+        self.config = config;
+        self.loaded = seen.completed(self.config.files());
+        // Before anything else: a worker that is started after a crash runs on what sessions do.
+        if let Err(error) = self.announce() {
+            (self.config, self.loaded) = (old_config, old_loaded);
+            return Err(told(error));
+        }
+        self.registry.replace_parts(parts);
+        if old_config.daemon.log_level != self.config.daemon.log_level {
+            logging::change(self.config.daemon.log_level);
+        }
+        self.fixed.config.digest = self.config.digest;
+        self.fixed.config.loaded_at = UnixMillis::now();
+        self.last_error = None;
+        metrics::counter!("abide_config_applied_total").increment(1);
+        tracing::info!(
+            config = %self.config.digest.short(),
+            "the configuration was changed without a restart: {}", plan.summary()
+        );
+        Ok(())
+    }
+}
