@@ -13,6 +13,7 @@
 //! ```
 
 mod generation;
+mod last_look;
 mod logging;
 mod plan;
 mod prepare;
@@ -20,6 +21,7 @@ mod restart;
 mod serve;
 mod state;
 mod status;
+mod watchdog;
 mod worker;
 
 pub use worker::run as run_worker;

@@ -196,7 +196,7 @@ impl Daemon {
         Ok(told)
     }
 
-    fn refuse(&mut self, lines: Vec<String>) {
+    pub(super) fn refuse(&mut self, lines: Vec<String>) {
         let text = lines.join("\n");
         if self.last_error.as_ref() != Some(&text) {
             tracing::error!("the changed configuration is refused, nothing is restarted:\n{text}");
@@ -263,7 +263,7 @@ impl Daemon {
         self.look_at_missed().await;
     }
 
-    async fn refused(&self, planned: Box<Planned>, reason: String) {
+    pub(super) async fn refused(&self, planned: Box<Planned>, reason: String) {
         let status = RestartStatus::Refused;
         self.put_down(&RestartRecord {
             status,
@@ -274,7 +274,7 @@ impl Daemon {
     }
 
     /// What was seen while a restart was under way that came to nothing.
-    async fn look_at_missed(&mut self) {
+    pub(super) async fn look_at_missed(&mut self) {
         if let Some((asked, seen)) = self.missed.take() {
             // Refusals have been logged, and stand in the status.
             let _ = self.consider(asked, &seen).await;

@@ -16,6 +16,7 @@ use crate::store::Store;
 use crate::supervisor::{ConfigBytes, Link};
 
 use super::plan::Asked;
+use super::watchdog::Watchdog;
 
 /// What the operator runs.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -44,6 +45,7 @@ pub(super) struct Daemon {
     /// When the list of active sessions was last pruned.
     pub(super) pruned: Instant,
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
+    pub(super) watchdog: Watchdog,
 }
 
 pub(super) enum Phase {

@@ -34,6 +34,15 @@ pub(super) struct Running {
     guard: Arc<TurnGuard>,
 }
 
+/// An owner that panics takes its turn with it: nobody would hear of it, and a drain would wait for it.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.task.abort();
+        }
+    }
+}
+
 /// A turn whose guest is done.
 pub(super) struct Ended {
     pub(super) running: Running,
@@ -158,7 +167,11 @@ impl Driver {
                 }
             }
         };
-        let Some(guard) = self.shared.begin_turn().map(Arc::new) else {
+        let Some(guard) = self
+            .shared
+            .begin_turn(self.heart.pulse(), begun.turn)
+            .map(Arc::new)
+        else {
             return;
         };
         let (asks_in, asks) = mpsc::channel(1);
@@ -180,6 +193,7 @@ impl Driver {
         } else if !self.commit(batch).await {
             return;
         }
+        self.obstacle = None;
         let resumed = begun.attempt > 1;
         let task = tokio::spawn(turn.run(self.shared.clone()));
         self.running = Some(Running {
@@ -314,6 +328,7 @@ impl Driver {
             Obstacle::Fault(fault) => self.fault(fault).await,
             Obstacle::Store(error) => {
                 tracing::warn!(session = %self.id, %error, "a turn waits for the store");
+                self.obstacle = Some(error.to_string());
                 self.paused_until = Some(Instant::now() + STORE_PAUSE);
             }
         }
@@ -396,13 +411,10 @@ impl Driver {
         let Some(session) = &self.session else {
             return self.relaunching.clear();
         };
-        let progress = &session.progress;
         let returned = Relaunched {
-            turns: progress.turns,
-            seq: progress.next.seq,
-            cursor: progress.next.cursor,
+            extent: session.extent(),
             resumed,
-            faulted: progress.fault.is_some(),
+            faulted: session.progress.fault.is_some(),
         };
         for reply in self.relaunching.drain(..) {
             // An error means that the relaunch has been given up.
