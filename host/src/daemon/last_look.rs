@@ -1,5 +1,6 @@
 //! The last look before a hand-over: a store that takes no write would be none for the successor
-//! either. Then the restart is given up, with its reason, and everything goes on here.
+//! either. Then the restart is given up, with its reason, and everything goes on here; what became
+//! of it is put down when that is possible again.
 
 use crate::supervisor::FromWorker;
 
@@ -36,5 +37,16 @@ impl Daemon {
         self.refused(planned, reason).await;
         self.look_at_missed().await;
         false
+    }
+
+    /// Puts down what the store did not take, once it takes something again.
+    pub(super) async fn put_down_unkept(&self) {
+        if self.unkept().is_empty() || self.store.writer_signs().failing.is_some() {
+            return;
+        }
+        let records: Vec<_> = self.unkept().values().cloned().collect();
+        for record in &records {
+            self.put_down(record).await;
+        }
     }
 }

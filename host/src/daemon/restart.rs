@@ -170,7 +170,8 @@ impl Daemon {
                     )
                 };
                 let generation = record.generation;
-                self.accept(record, &seen.bytes).await?;
+                let accepted = self.accept(record, &seen.bytes).await;
+                accepted.inspect_err(|lines| self.refuse(lines.clone()))?;
                 Ok(Some(Accepted {
                     generation,
                     plan: told(&plan),

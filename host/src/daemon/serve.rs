@@ -12,7 +12,7 @@
 //! soon as it serves: the latest wins, and none is lost.
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -160,6 +160,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         pruned: Instant::now(),
         status,
         watchdog,
+        unkept: Mutex::default(),
     };
     for connection in connections {
         daemon.adopt(connection);
@@ -211,7 +212,10 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
                 proven = true;
                 daemon.probation_over().await;
             }
-            Woken::Tick => daemon.housekeeping(),
+            Woken::Tick => {
+                daemon.housekeeping();
+                daemon.put_down_unkept().await;
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the daemon knows while it serves, and how far a restart is.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -46,6 +47,8 @@ pub(super) struct Daemon {
     pub(super) pruned: Instant,
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
     pub(super) watchdog: Watchdog,
+    /// Restart records that the store did not take: they are put down when it does.
+    pub(super) unkept: Mutex<BTreeMap<Generation, RestartRecord>>,
 }
 
 pub(super) enum Phase {
@@ -89,9 +92,21 @@ impl Goal {
 impl Daemon {
     /// Writes a restart record; it informs, so a failure is told and nothing waits for it.
     pub(super) async fn put_down(&self, record: &RestartRecord) {
-        if let Err(error) = keep(&self.store, record.clone()).await {
-            tracing::error!(%error, generation = record.generation.0, "a restart record is not kept");
+        let generation = record.generation;
+        let kept = keep(&self.store, record.clone()).await;
+        if let Err(error) = &kept {
+            tracing::error!(%error, generation = generation.0, "a restart record is not kept yet");
         }
+        let mut unkept = self.unkept();
+        match kept {
+            Ok(()) => unkept.remove(&generation),
+            Err(_) => unkept.insert(generation, record.clone()),
+        };
+    }
+
+    /// Nothing that panics runs under the lock.
+    pub(super) fn unkept(&self) -> MutexGuard<'_, BTreeMap<Generation, RestartRecord>> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

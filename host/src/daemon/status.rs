@@ -165,10 +165,10 @@ impl Daemon {
     /// A record as it stands now: the store has this life's as it was last put down.
     fn present(&self, record: RestartRecord) -> RestartRecord {
         if record.generation == self.record.generation {
-            self.record.clone()
-        } else {
-            record
+            return self.record.clone();
         }
+        let unkept = self.unkept().get(&record.generation).cloned();
+        unkept.unwrap_or(record)
     }
 }
 
