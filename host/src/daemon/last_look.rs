@@ -41,7 +41,7 @@ impl Daemon {
 
     /// Puts down what the store did not take, once it takes something again.
     pub(super) async fn put_down_unkept(&self) {
-        if self.unkept().is_empty() || self.store.writer_signs().failing.is_some() {
+        if self.unkept().is_empty() || self.store.failing().is_some() {
             return;
         }
         let records: Vec<_> = self.unkept().values().cloned().collect();

@@ -124,6 +124,11 @@ impl Store {
         }
     }
 
+    /// Why the store took no write when it last was to; none if it did, or takes them again.
+    pub fn failing(&self) -> Option<String> {
+        self.core().health().failing.clone()
+    }
+
     /// How the writer is, now.
     pub fn writer_signs(&self) -> WriterSigns {
         let waits = self.core().queue.due_since();

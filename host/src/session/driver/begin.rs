@@ -148,6 +148,12 @@ impl Driver {
         let Some(begun) = self.next_begun() else {
             return self.prove().await;
         };
+        // It would be cut at its first write, and have called a model for nothing.
+        if let Some(reason) = self.shared.store.failing() {
+            self.obstacle = Some(reason);
+            self.paused_until = Some(Instant::now() + STORE_PAUSE);
+            return;
+        }
         let ground = self.ground(&begun).await;
         let message = self.message_of(&begun);
         let (ground, message) = match (ground, message) {
