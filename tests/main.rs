@@ -17,3 +17,4 @@ mod stage;
 mod steps;
 mod tidy;
 mod tools_mcp;
+mod watchdog;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::problem::{Kind, Problem};
-use crate::domain::{Digest, Generation, RestartRecord, UnixMillis};
+use crate::domain::{Digest, Finding, Generation, RestartRecord, UnixMillis};
 
 /// The API's line to the daemon.
 #[derive(Clone, Debug)]
@@ -97,7 +97,13 @@ pub struct DaemonStatus {
     pub restart: Option<RestartRecord>,
     /// The plugins that are loaded.
     pub plugins: Vec<PluginStatus>,
+    /// What is wrong at the moment, the gravest first; at most [`FINDINGS_MAX`]. Metrics count all.
+    #[schema(value_type = Vec<Finding>)]
+    pub watchdog: Arc<[Finding]>,
 }
+
+/// The most findings that the status names.
+pub const FINDINGS_MAX: usize = 1000;
 
 /// What a daemon is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

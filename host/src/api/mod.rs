@@ -26,8 +26,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 pub use auth::{Access, Token};
 pub use control::{
-    ConfigStatus, Control, ControlRequest, DaemonState, DaemonStatus, DrainStatus, Planned,
-    PluginStatus,
+    ConfigStatus, Control, ControlRequest, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX,
+    Planned, PluginStatus,
 };
 pub use openapi::document as openapi_document;
 pub use problem::Problem;

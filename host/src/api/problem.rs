@@ -138,6 +138,7 @@ impl Kind {
     pub(super) const RESTARTING: Self = Self("restarting", StatusCode::SERVICE_UNAVAILABLE, "The daemon is restarting");
     pub(super) const NOT_READY: Self = Self("not-ready", StatusCode::SERVICE_UNAVAILABLE, "The daemon does not serve now");
     pub(super) const STORE_DAMAGED: Self = Self("store-damaged", StatusCode::INTERNAL_SERVER_ERROR, "The store cannot be read");
+    pub(super) const DISK_NEARLY_FULL: Self = Self("disk-nearly-full", StatusCode::INSUFFICIENT_STORAGE, "The disk is nearly full");
     pub(super) const STORE_FAILED: Self = Self("store-failed", StatusCode::INSUFFICIENT_STORAGE, "The store cannot write");
 }
 
@@ -164,6 +165,12 @@ impl From<Refusal> for Problem {
             Refusal::Overloaded { limit } => problem(Kind::OVERLOADED)
                 .fact("limit", limit)
                 .header(header::RETRY_AFTER, RETRY_SECONDS),
+            Refusal::DiskNearlyFull {
+                free_bytes,
+                reserve_bytes,
+            } => problem(Kind::DISK_NEARLY_FULL)
+                .fact("free_bytes", free_bytes)
+                .fact("reserve_bytes", reserve_bytes),
             Refusal::KeyReused => problem(Kind::KEY_REUSED),
             Refusal::NothingRuns => problem(Kind::NOTHING_RUNS),
             Refusal::NotFaulted => problem(Kind::NOT_FAULTED),
@@ -197,6 +204,14 @@ mod tests {
             (Refusal::InboxFull { limit: 3 }, 429, "inbox-full"),
             (Refusal::Overloaded { limit: 3 }, 429, "overloaded"),
             (Refusal::StoreFailed("full".into()), 507, "store-failed"),
+            (
+                Refusal::DiskNearlyFull {
+                    free_bytes: 1,
+                    reserve_bytes: 2,
+                },
+                507,
+                "disk-nearly-full",
+            ),
             (Refusal::Restarting, 503, "restarting"),
         ] {
             let detail = refusal.to_string();

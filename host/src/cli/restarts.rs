@@ -165,11 +165,21 @@ pub(crate) fn facts(record: &RestartRecord, now: UnixMillis) -> Vec<(&'static st
         ),
     ));
     if !relaunch.lesser.is_empty() {
-        let ids: Vec<&str> = relaunch.lesser.iter().map(|id| id.as_str()).collect();
         facts.push((
             "LESS THAN WAS",
-            format!("{}; look at each: abide sessions show ID", ids.join(", ")),
+            format!(
+                "{} sessions; look at each: abide sessions show ID",
+                relaunch.lesser.len()
+            ),
         ));
+        // A record of an earlier version has names alone.
+        let names = relaunch.lesser.iter().skip(relaunch.shortfalls.len());
+        let told = relaunch.shortfalls.iter();
+        let told = told.map(|lacks| format!("{}: {lacks}", lacks.id));
+        facts.extend(
+            told.chain(names.map(ToString::to_string))
+                .map(|text| ("", text)),
+        );
     }
     facts.push((
         "took",

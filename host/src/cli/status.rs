@@ -11,7 +11,7 @@ use super::error::CliError;
 use super::out::{Out, Tone};
 use super::target;
 use super::text::{Cell, ago, brief, clean, duration, table};
-use super::wire::{Daemon, Page};
+use super::wire::{Daemon, FindingView, Page};
 use crate::domain::{RestartRecord, RestartStatus, SessionView, UnixMillis};
 
 /// Sessions that are named under each state.
@@ -36,6 +36,7 @@ pub(crate) async fn run(global: &Global, args: Status) -> Result<(), CliError> {
     let daemon = client.daemon().await?;
     let now = UnixMillis::now();
     head(&mut out, client.url(), &daemon, now)?;
+    findings(&mut out, &daemon.watchdog, now)?;
     for state in NAMED {
         let count = daemon.sessions.get(state).copied().unwrap_or(0);
         if count > 0 {
@@ -118,6 +119,35 @@ fn head(out: &mut Out, url: &str, daemon: &Daemon, now: UnixMillis) -> Result<()
         fact("restart", verdict(restart, now));
     }
     out.write_all(table(out, 0, &[], &rows).as_bytes())?;
+    Ok(())
+}
+
+/// What the watchdog has found: for how long, and what ends it.
+fn findings(out: &mut Out, found: &[FindingView], now: UnixMillis) -> Result<(), CliError> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    out.line(out.paint(Tone::Bad, "wrong"))?;
+    let named = NAMED_MAX as usize;
+    let rows: Vec<Vec<Cell>> = found
+        .iter()
+        .take(named)
+        .map(|finding| {
+            vec![
+                clean(&finding.kind).replace('_', " ").into(),
+                brief(&finding.subject, 60).into(),
+                duration(now.since(finding.since)).into(),
+                format!("{} → {}", clean(&finding.reason), clean(&finding.remedy)).into(),
+            ]
+        })
+        .collect();
+    out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+    let more = found.len().saturating_sub(named);
+    if more > 0 {
+        let text = format!("  and {more} more: abide status --json");
+        out.line(out.paint(Tone::Dim, &text))?;
+    }
     Ok(())
 }
 

@@ -78,6 +78,19 @@ pub(crate) struct Daemon {
     pub(crate) restart: Option<RestartRecord>,
     #[serde(default)]
     pub(crate) plugins: Vec<PluginView>,
+    /// What is wrong at the moment.
+    #[serde(default)]
+    pub(crate) watchdog: Vec<FindingView>,
+}
+
+/// Something that is wrong. Kinds may be newer than this program.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct FindingView {
+    pub(crate) kind: String,
+    pub(crate) subject: String,
+    pub(crate) since: UnixMillis,
+    pub(crate) reason: String,
+    pub(crate) remedy: String,
 }
 
 /// The configuration that runs.

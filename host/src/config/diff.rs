@@ -123,6 +123,7 @@ impl<'a> Diff<'a> {
             resident_idle,
             relaunch_max,
             session_memory_bytes,
+            disk_reserve_bytes,
         } = new;
         // The order of addresses, hosts and origins means nothing.
         let sorted = |list: &[std::net::SocketAddr]| {
@@ -212,6 +213,12 @@ impl<'a> Diff<'a> {
             "daemon.session_memory",
             Restart,
             (&old.session_memory_bytes, session_memory_bytes),
+            size,
+        );
+        self.note(
+            "daemon.disk_reserve",
+            Hot,
+            (&old.disk_reserve_bytes, disk_reserve_bytes),
             size,
         );
     }

@@ -144,6 +144,7 @@ fn understand_daemon(notes: &mut Notes, keys: DaemonKeys, folder: &Path) -> Daem
             16 << 20,
             1 << 40,
         ),
+        disk_reserve_bytes: notes.size("daemon.disk_reserve", keys.disk_reserve, 0, 1 << 50),
     };
     listening(notes, &daemon.listen, daemon.token.is_some());
     chain(notes, &daemon);

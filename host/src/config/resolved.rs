@@ -82,6 +82,8 @@ pub struct Daemon {
     pub relaunch_max: u32,
     /// What sessions may hold in memory together, in bytes.
     pub session_memory_bytes: u64,
+    /// What must be free on the disk for anything new to be accepted, in bytes.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Daemon {

@@ -79,6 +79,10 @@ pub(super) struct DaemonKeys {
     /// snapshots kept for the next turn, idle sessions. From half of it on, idle sessions leave
     /// memory at once; beyond it, messages are refused with 429 and `Retry-After`.
     pub(super) session_memory: Size,
+    /// What must be free on the disk of `data_dir`: with less, new sessions and messages are refused
+    /// (507), and what was accepted before goes on. Several times `store.wal`; `0B` holds nothing
+    /// back.
+    pub(super) disk_reserve: Size,
 }
 
 impl Default for DaemonKeys {
@@ -101,6 +105,7 @@ impl Default for DaemonKeys {
             resident_idle: Time::secs(60),
             relaunch_max: 20_000,
             session_memory: Size(256 << 20),
+            disk_reserve: Size(256 << 20),
         }
     }
 }

@@ -14,6 +14,7 @@
 
 mod generation;
 mod hot;
+mod last_look;
 mod logging;
 mod plan;
 mod prepare;
@@ -21,6 +22,7 @@ mod restart;
 mod serve;
 mod state;
 mod status;
+mod watchdog;
 mod worker;
 
 pub use worker::run as run_worker;

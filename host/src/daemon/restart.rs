@@ -177,7 +177,8 @@ impl Daemon {
                     )
                 };
                 let generation = record.generation;
-                self.accept(record, &seen.bytes).await?;
+                let accepted = self.accept(record, &seen.bytes).await;
+                accepted.inspect_err(|lines| self.refuse(lines.clone()))?;
                 Ok(Some(Accepted {
                     generation,
                     plan: told(&plan),
@@ -203,7 +204,7 @@ impl Daemon {
         Ok(told)
     }
 
-    fn refuse(&mut self, lines: Vec<String>) {
+    pub(super) fn refuse(&mut self, lines: Vec<String>) {
         let text = lines.join("\n");
         if self.last_error.as_ref() != Some(&text) {
             tracing::error!("the changed configuration is refused, nothing is restarted:\n{text}");
@@ -270,7 +271,7 @@ impl Daemon {
         self.look_at_missed().await;
     }
 
-    async fn refused(&self, planned: Box<Planned>, reason: String) {
+    pub(super) async fn refused(&self, planned: Box<Planned>, reason: String) {
         let status = RestartStatus::Refused;
         self.put_down(&RestartRecord {
             status,
@@ -281,7 +282,7 @@ impl Daemon {
     }
 
     /// What was seen while a restart was under way that came to nothing.
-    async fn look_at_missed(&mut self) {
+    pub(super) async fn look_at_missed(&mut self) {
         if let Some((asked, seen)) = self.missed.take() {
             // Refusals have been logged, and stand in the status.
             let _ = self.consider(asked, &seen).await;

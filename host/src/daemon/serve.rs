@@ -12,7 +12,7 @@
 //! soon as it serves: the latest wins, and none is lost.
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -22,11 +22,12 @@ use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
 use crate::api::{Api, ConfigStatus, Control, ControlRequest, PluginStatus};
 use crate::config::{Observed, Timing, Watch};
 use crate::domain::{Generation, RelaunchReport, RestartRecord, RestartStatus, UnixMillis};
-use crate::session::{Drained, Registry, Settings};
+use crate::session::{Drained, Registry, Settings, Witness};
 use crate::supervisor::{Connection, FromWorker, Serving, ToWorker};
 
 use super::prepare::Prepared;
 use super::state::{Daemon, Fixed, Phase, sealed};
+use super::watchdog::Watchdog;
 use super::worker::Worker;
 
 /// How often counts are told and bookkeeping is done when nothing happens.
@@ -104,6 +105,12 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
             memory_max_bytes: config.daemon.session_memory_bytes,
         },
     );
+    let watchdog = Watchdog::start(
+        &registry,
+        &store,
+        config.daemon.data_dir.clone(),
+        config.daemon.disk_reserve_bytes,
+    );
     let (requests, mut asked) = mpsc::channel(64);
     let starting = Arc::new(fixed.starting(life.record.generation));
     let (status, status_seen) = watch::channel(starting);
@@ -146,6 +153,8 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         shunned,
         pruned: Instant::now(),
         status,
+        watchdog,
+        unkept: Mutex::default(),
     };
     for connection in connections {
         daemon.adopt(connection);
@@ -187,13 +196,20 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
             Woken::Order(Some(order)) => daemon.order(order).await,
             Woken::File(seen) => daemon.file_changed(seen, &watch).await,
             Woken::Request(request) => daemon.answer(request).await,
-            Woken::Drained(drained) => return daemon.leave(drained).await,
+            Woken::Drained(drained) => {
+                if daemon.may_leave().await {
+                    return daemon.leave(drained).await;
+                }
+            }
             Woken::Relaunched(report) => daemon.relaunched(report).await,
             Woken::ProbationOver => {
                 proven = true;
                 daemon.probation_over().await;
             }
-            Woken::Tick => daemon.housekeeping(),
+            Woken::Tick => {
+                daemon.housekeeping();
+                daemon.put_down_unkept().await;
+            }
         }
     }
 }
@@ -259,13 +275,26 @@ impl Daemon {
 
     fn relaunch(&self) -> Option<JoinHandle<RelaunchReport>> {
         let registry = self.registry.clone();
-        let generation = self.record.generation;
-        let recorded = self.store.active_sessions(generation).unwrap_or_else(|error| {
+        let store = self.store.clone();
+        let fresh = store.active_sessions(self.record.generation);
+        let witness = fresh.and_then(|sessions| {
+            Ok(match sessions.is_empty() {
+                false => Witness {
+                    sessions,
+                    is_fresh: true,
+                },
+                true => Witness {
+                    sessions: store.last_active_sessions()?,
+                    is_fresh: false,
+                },
+            })
+        });
+        let witness = witness.unwrap_or_else(|error| {
             tracing::error!(%error, "the restart record cannot be read; nothing to compare with");
-            Vec::new()
+            Witness::default()
         });
         Some(tokio::spawn(
-            async move { registry.relaunch(recorded).await },
+            async move { registry.relaunch(witness).await },
         ))
     }
 
@@ -277,6 +306,8 @@ impl Daemon {
             lesser = report.lesser.len(),
             "relaunched"
         );
+        super::watchdog::tell_lesser(report.lesser.len());
+        self.watchdog.relaunched();
         self.record.relaunch = report;
         self.record.phases.relaunch_ms = self.started.elapsed().as_millis() as u64;
         self.put_down(&self.record).await;
@@ -323,6 +354,8 @@ impl Daemon {
     }
 
     fn housekeeping(&mut self) {
+        self.watchdog
+            .hold_back(self.config.daemon.disk_reserve_bytes);
         if self.pruned.elapsed() < UPKEEP_EVERY {
             return;
         }

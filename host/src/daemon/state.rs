@@ -1,6 +1,7 @@
 //! What the daemon knows while it serves, and how far a restart is.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -16,6 +17,7 @@ use crate::store::Store;
 use crate::supervisor::{ConfigBytes, Link};
 
 use super::plan::Asked;
+use super::watchdog::Watchdog;
 
 /// What the operator runs.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -46,6 +48,9 @@ pub(super) struct Daemon {
     /// When the list of active sessions was last pruned.
     pub(super) pruned: Instant,
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
+    pub(super) watchdog: Watchdog,
+    /// Restart records that the store did not take: they are put down when it does.
+    pub(super) unkept: Mutex<BTreeMap<Generation, RestartRecord>>,
 }
 
 pub(super) enum Phase {
@@ -89,9 +94,21 @@ impl Goal {
 impl Daemon {
     /// Writes a restart record; it informs, so a failure is told and nothing waits for it.
     pub(super) async fn put_down(&self, record: &RestartRecord) {
-        if let Err(error) = keep(&self.store, record.clone()).await {
-            tracing::error!(%error, generation = record.generation.0, "a restart record is not kept");
+        let generation = record.generation;
+        let kept = keep(&self.store, record.clone()).await;
+        if let Err(error) = &kept {
+            tracing::error!(%error, generation = generation.0, "a restart record is not kept yet");
         }
+        let mut unkept = self.unkept();
+        match kept {
+            Ok(()) => unkept.remove(&generation),
+            Err(_) => unkept.insert(generation, record.clone()),
+        };
+    }
+
+    /// Nothing that panics runs under the lock.
+    pub(super) fn unkept(&self) -> MutexGuard<'_, BTreeMap<Generation, RestartRecord>> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::api::{ControlRequest, DaemonState, DaemonStatus, DrainStatus, Planned};
-use crate::domain::{Generation, Refusal, RestartRecord, UnixMillis};
+use crate::api::{ControlRequest, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX, Planned};
+use crate::domain::{Finding, Generation, Refusal, RestartRecord, UnixMillis};
 use crate::store::StoreError;
 
 use super::plan::Asked;
@@ -24,6 +24,7 @@ impl Fixed {
             drain: None,
             restart: None,
             plugins: self.plugins.clone(),
+            watchdog: Arc::default(),
         }
     }
 }
@@ -47,6 +48,7 @@ impl Daemon {
             } => (DaemonState::Stopping, &self.record),
         };
         status.state = state;
+        status.watchdog = self.findings();
         status.restart = Some(restart.clone());
         if let Phase::Draining { since, .. } = &self.phase {
             let grace_ms = self.config.daemon.grace_period.as_millis() as u64;
@@ -58,6 +60,21 @@ impl Daemon {
         }
         metrics::gauge!("abide_turns_running").set(self.registry.running() as f64);
         self.status.send_replace(Arc::new(status));
+    }
+
+    /// What the watchdog has found, and the sessions that came back with less in this life.
+    fn findings(&self) -> Arc<[Finding]> {
+        let found = self.watchdog.found();
+        let lesser = &self.record.relaunch.shortfalls;
+        if lesser.is_empty() {
+            return found;
+        }
+        let since = self.fixed.started_at;
+        let mut all: Vec<Finding> = lesser.iter().map(|lacks| lacks.finding(since)).collect();
+        all.extend(found.iter().cloned());
+        all.sort_by_key(|finding| finding.kind);
+        all.truncate(FINDINGS_MAX);
+        all.into()
     }
 
     fn sessions(&self) -> BTreeMap<String, u64> {
@@ -148,10 +165,10 @@ impl Daemon {
     /// A record as it stands now: the store has this life's as it was last put down.
     fn present(&self, record: RestartRecord) -> RestartRecord {
         if record.generation == self.record.generation {
-            self.record.clone()
-        } else {
-            record
+            return self.record.clone();
         }
+        let unkept = self.unkept().get(&record.generation).cloned();
+        unkept.unwrap_or(record)
     }
 }
 

@@ -31,6 +31,7 @@ mod steps;
 mod telling;
 mod time;
 mod view;
+mod watchdog;
 
 #[cfg(test)]
 mod tests;
@@ -54,7 +55,8 @@ pub use records::{
 pub use refusal::Refusal;
 pub use report::{PartReport, PartStatus, ReplayReport, StepReport, TurnReport, Verdict};
 pub use restart::{
-    ActiveSession, DrainReport, Phases, RelaunchReport, RestartRecord, RestartStatus,
+    ActiveSession, DrainReport, Extent, Phases, RelaunchReport, RestartRecord, RestartStatus,
+    SHORTFALLS_TOLD, Shortfall,
 };
 pub use session::{
     Identity, LastTurn, LogPos, OpenTurn, PastRestart, Progress, Queued, Session, SnapshotRef,
@@ -68,3 +70,7 @@ pub use steps::{
 };
 pub use time::UnixMillis;
 pub use view::{Reason, RunningTurn, SessionView};
+pub use watchdog::{
+    Changes, DiskSigns, Finding, FindingKind, Findings, Observation, STEP_MARGIN, STUCK_AFTER,
+    SessionSigns, TURN_MARGIN, Timed, TurnSigns, WRITER_STALLED_AFTER, WriterSigns, judge,
+};

@@ -61,6 +61,18 @@ pub enum Refusal {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// Less is free on the disk than is held back for what was accepted before.
+    #[error(
+        "nothing was accepted: the disk of the data folder has {free_bytes} bytes free, and \
+         {reserve_bytes} are held back for what was accepted before (`daemon.disk_reserve`); free \
+         some space, then send again"
+    )]
+    DiskNearlyFull {
+        /// What is free for the daemon's user, in bytes.
+        free_bytes: u64,
+        /// What is held back, in bytes.
+        reserve_bytes: u64,
+    },
     /// The idempotency key came with another body before.
     #[error("this Idempotency-Key came with another body before; use a new key for a new message")]
     KeyReused,

@@ -1,5 +1,7 @@
 //! Restart records: what a restart was for, what it met, how it ended.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Cause, Digest, Generation, SessionId, UnixMillis};
@@ -118,8 +120,64 @@ pub struct RelaunchReport {
     pub resumed_turns: u64,
     /// Cannot come back; each is faulted with its reason.
     pub faulted: u64,
-    /// Came back with less than was recorded; named so that a human looks.
+    /// Came back with less than was recorded, or not at all; named so that a human looks.
     pub lesser: Vec<SessionId>,
+    /// What the first [`SHORTFALLS_TOLD`] of these lack.
+    #[serde(default)]
+    pub shortfalls: Vec<Shortfall>,
+}
+
+/// Sessions whose loss a restart's record tells in full; of all others it has the names, and the
+/// log has the rest.
+pub const SHORTFALLS_TOLD: usize = 100;
+
+impl RelaunchReport {
+    /// Takes a session in that came back with less than was recorded.
+    pub fn lacks(&mut self, shortfall: Shortfall) {
+        self.lesser.push(shortfall.id.clone());
+        if self.shortfalls.len() < SHORTFALLS_TOLD {
+            self.shortfalls.push(shortfall);
+        }
+    }
+}
+
+/// How far a session had come. Each of these only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Extent {
+    /// Its completed turns.
+    pub turns: u64,
+    /// Its log's length, in records.
+    pub seq: u64,
+    /// Its last event.
+    pub cursor: u64,
+}
+
+/// A session that came back with less than was recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Shortfall {
+    /// Which.
+    pub id: SessionId,
+    /// How far it had come.
+    pub recorded: Extent,
+    /// How far it came back; none if nothing of it is in the store, or can be read there.
+    pub found: Option<Extent>,
+}
+
+impl fmt::Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { turns, seq, cursor } = self;
+        write!(f, "{turns} turns, {seq} records, cursor {cursor}")
+    }
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "recorded: {}; found: ", self.recorded)?;
+        match &self.found {
+            Some(found) => found.fmt(f),
+            None => f.write_str("nothing"),
+        }
+    }
 }
 
 /// An active session as the drain found it, to be held against what comes back.
@@ -135,4 +193,25 @@ pub struct ActiveSession {
     pub cursor: u64,
     /// Streams that followed it.
     pub subscribers: u64,
+}
+
+impl ActiveSession {
+    /// What it lacks that is found to have come this far; none if it is all there.
+    pub fn shortfall(&self, found: Option<Extent>) -> Option<Shortfall> {
+        let recorded = Extent {
+            turns: self.turns,
+            seq: self.seq,
+            cursor: self.cursor,
+        };
+        let whole = found.is_some_and(|found| {
+            found.turns >= recorded.turns
+                && found.seq >= recorded.seq
+                && found.cursor >= recorded.cursor
+        });
+        (!whole).then(|| Shortfall {
+            id: self.id.clone(),
+            recorded,
+            found,
+        })
+    }
 }

@@ -362,6 +362,23 @@ impl Session {
         }
     }
 
+    /// Whether a turn of it should run: nobody has to act before.
+    pub fn has_work(&self) -> bool {
+        let progress = &self.progress;
+        progress.closed.is_none()
+            && progress.fault.is_none()
+            && (progress.open.is_some() || !self.queue.is_empty())
+    }
+
+    /// How far it has come.
+    pub fn extent(&self) -> super::Extent {
+        super::Extent {
+            turns: self.progress.turns,
+            seq: self.progress.next.seq,
+            cursor: self.progress.next.cursor,
+        }
+    }
+
     /// The cursor of the last event.
     pub fn cursor(&self) -> u64 {
         self.progress.next.cursor

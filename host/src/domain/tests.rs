@@ -2,6 +2,7 @@
 
 mod journal;
 mod rules;
+mod watchdog;
 
 use std::collections::BTreeMap;
 

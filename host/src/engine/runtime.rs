@@ -213,6 +213,12 @@ impl Engine {
         self.0.options.components_dir.join(name)
     }
 
+    /// Whether so much of the pool is free that no turn should have to wait for its share.
+    pub fn is_roomy(&self) -> bool {
+        let shares = self.0.options.turns_max.max(1) as usize;
+        2 * self.0.shares.available_permits() >= shares
+    }
+
     /// Waits for an instance's share of the pool. Dropping the future loses nothing.
     pub async fn admit(&self, component: &Component) -> Admission {
         let shares = self.0.shares.clone();

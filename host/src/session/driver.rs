@@ -29,6 +29,7 @@ use super::outcome::TurnOutcome;
 use super::reads::refusal;
 use super::registry::Drivers;
 use super::shared::{Gate, Shared};
+use super::vitals::Heart;
 use crate::fault;
 use crate::store::{StoreError, Tail};
 
@@ -84,6 +85,10 @@ pub(super) struct Driver {
     idle_since: Instant,
     /// Counted among those that wait.
     waits: bool,
+    /// Why the store kept a turn from beginning when it last did.
+    obstacle: Option<String>,
+    /// Where the watchdog sees it.
+    heart: Heart,
     /// What it holds in memory.
     share: Share,
 }
@@ -119,6 +124,7 @@ impl Driver {
         // The gate may have moved since somebody looked for this driver and found none.
         gate.mark_changed();
         let share = shared.memory.share();
+        let heart = Heart::new(id.clone(), shared.clone());
         Self {
             id,
             shared,
@@ -139,15 +145,20 @@ impl Driver {
             paused_until: None,
             idle_since: Instant::now(),
             waits: false,
+            obstacle: None,
+            heart,
             share,
         }
     }
 
     pub(super) async fn run(mut self) {
+        self.heart.pulse().works();
         self.load().await;
         let mut waiting = Vec::with_capacity(BATCH);
         loop {
+            self.show();
             let woken = self.wake(&mut waiting).await;
+            self.heart.pulse().works();
             match woken {
                 Woken::Commands => {
                     if self.unread.is_some() {
@@ -296,6 +307,19 @@ impl Driver {
         }
     }
 
+    /// Shows the watchdog whether it has work that does not run, and why.
+    fn show(&self) {
+        let waits = match &self.session {
+            _ if self.unread.is_some() => true,
+            Some(session) => self.running.is_none() && session.has_work(),
+            None => false,
+        };
+        self.heart.pulse().rests(waits, || match &self.unread {
+            Some(refusal) => Some(refusal.to_string()),
+            None => self.obstacle.clone(),
+        });
+    }
+
     /// Tells what it holds in memory.
     fn weigh(&mut self) {
         let queued = self.session.as_ref().map_or(0, |s| s.queue.len() as u64);
@@ -313,9 +337,7 @@ impl Driver {
             || !self.in_flight.is_empty()
             || !self.held.is_empty()
             || !self.relaunching.is_empty()
-            || self.session.as_ref().is_some_and(|s| {
-                s.progress.fault.is_none() && (s.progress.open.is_some() || !s.queue.is_empty())
-            });
+            || self.session.as_ref().is_some_and(Session::has_work);
         !busy && self.drivers.retire(&self.id, &self.commands)
     }
 

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
 use super::outcome::TurnOutcome;
-use crate::domain::{Failure, FromInbox, IdempotencyKey, MessageId, Record, Refusal, SessionView};
+use crate::domain::{
+    Extent, Failure, FromInbox, IdempotencyKey, MessageId, Record, Refusal, SessionView,
+};
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -92,12 +94,8 @@ pub(super) enum Urgency {
 /// How a session came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Relaunched {
-    /// Its completed turns, for the witness.
-    pub(super) turns: u64,
-    /// Its log's length.
-    pub(super) seq: u64,
-    /// Its last event.
-    pub(super) cursor: u64,
+    /// How far it has come, for the witness.
+    pub(super) extent: Extent,
     /// An open turn runs again.
     pub(super) resumed: bool,
     /// It is faulted.

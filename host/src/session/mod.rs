@@ -24,9 +24,11 @@ mod registry;
 mod relaunch;
 mod replay;
 mod shared;
+mod space;
 mod steps;
 mod timers;
 mod turn;
+mod vitals;
 
 pub use hub::{StreamItem, Subscription};
 pub use mailbox::{Accepted, NewSession};
@@ -36,4 +38,5 @@ pub use parts::Parts;
 pub use plugins::{Plugin, Plugins};
 pub use reads::{EventPage, ListFilter, ListPage};
 pub use registry::Registry;
+pub use relaunch::Witness;
 pub use shared::{Drained, Gate, Settings};

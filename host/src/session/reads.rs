@@ -52,6 +52,8 @@ pub(super) fn refusal(error: StoreError) -> Refusal {
         StoreError::Overloaded { bytes } => Refusal::Overloaded {
             limit: bytes as u64,
         },
+        // It is closed at the worker's end, and then only.
+        StoreError::Closed => Refusal::Restarting,
         error => Refusal::StoreFailed(error.to_string()),
     }
 }

@@ -22,7 +22,10 @@ use super::memory::{Memory, Share};
 use super::outcome::{self, TurnOutcome};
 use super::parts::{Current, Parts};
 use super::reads::{self, EventPage, ListFilter, ListPage};
+use super::relaunch::Witness;
 use super::shared::{Drained, Gate, Settings, Shared, TurnCounts};
+use super::space::Space;
+use super::vitals::Vitals;
 use super::{inspect, relaunch, timers};
 
 /// Requests that wait for one session's driver before their senders wait too.
@@ -55,6 +58,8 @@ impl Registry {
             suspicious,
             turns: TurnCounts::default(),
             memory,
+            space: Space::default(),
+            vitals: Vitals::default(),
             clearing: AtomicBool::new(false),
             timers_set: Notify::new(),
         });
@@ -245,8 +250,8 @@ impl Registry {
 
     /// Brings back what was active before, in the background of whatever clients ask meanwhile,
     /// and holds it against what the restart record says.
-    pub async fn relaunch(&self, recorded: Vec<ActiveSession>) -> crate::domain::RelaunchReport {
-        relaunch::run(self, recorded).await
+    pub async fn relaunch(&self, witness: Witness) -> crate::domain::RelaunchReport {
+        relaunch::run(self, witness).await
     }
 
     /// Delivers timers when they are due, for ever.
@@ -409,7 +414,8 @@ impl Drivers {
     /// The session's mailbox; starts a driver if it has none.
     fn mailbox(&self, id: &SessionId, shared: &Arc<Shared>) -> mpsc::Sender<Command> {
         let mut drivers = self.lock();
-        if let Some(mailbox) = drivers.get(id) {
+        // One whose owner is gone without a word (it has panicked) is no mailbox any more.
+        if let Some(mailbox) = drivers.get(id).filter(|mailbox| !mailbox.is_closed()) {
             return mailbox.clone();
         }
         let (mailbox, commands) = mpsc::channel(MAILBOX);
@@ -435,6 +441,13 @@ impl Drivers {
         if commands.is_closed() {
             self.lock().remove(id);
         }
+    }
+
+    /// Whether somebody looks after the session.
+    pub(super) fn has(&self, id: &SessionId) -> bool {
+        self.lock()
+            .get(id)
+            .is_some_and(|mailbox| !mailbox.is_closed())
     }
 
     fn is_empty(&self) -> bool {

@@ -1,12 +1,13 @@
 //! The return of the sessions that were active: each is loaded, goes on with its open turn, or
-//! proves that its guest restores. One that cannot is known now, not at its next message.
+//! proves that its guest restores. One that cannot is known now, not at its next message; and one
+//! that comes back with less than was recorded is told aloud.
 
 use std::collections::HashMap;
 
 use futures::StreamExt as _;
 use tokio::sync::oneshot;
 
-use crate::domain::{ActiveSession, RelaunchReport, SessionId};
+use crate::domain::{ActiveSession, Extent, RelaunchReport, SessionId};
 
 use super::mailbox::{Command, Relaunched};
 use super::registry::Registry;
@@ -15,8 +16,19 @@ use super::shared::Gate;
 /// Sessions that come back at once. Few: clients' first turns share the processors with them.
 const AT_ONCE: usize = 8;
 
-pub(super) async fn run(registry: &Registry, recorded: Vec<ActiveSession>) -> RelaunchReport {
-    let mut recorded: HashMap<SessionId, ActiveSession> = recorded
+/// What sessions had when it was last written down.
+#[derive(Clone, Debug, Default)]
+pub struct Witness {
+    /// Each of them.
+    pub sessions: Vec<ActiveSession>,
+    /// It was written down by the drain that led to this worker: all of them are brought back.
+    /// Else (a crash has come since) they are only held against what there is.
+    pub is_fresh: bool,
+}
+
+pub(super) async fn run(registry: &Registry, witness: Witness) -> RelaunchReport {
+    let Witness { sessions, is_fresh } = witness;
+    let mut recorded: HashMap<SessionId, ActiveSession> = sessions
         .into_iter()
         .map(|session| (session.id.clone(), session))
         .collect();
@@ -27,7 +39,9 @@ pub(super) async fn run(registry: &Registry, recorded: Vec<ActiveSession>) -> Re
             Vec::new()
         }
     };
-    ids.extend(recorded.keys().cloned());
+    if is_fresh {
+        ids.extend(recorded.keys().cloned());
+    }
     // Another component may mend what is faulted, however long ago it ran.
     match registry.shared.store.faulted() {
         Ok(faulted) => ids.extend(faulted),
@@ -43,36 +57,65 @@ pub(super) async fn run(registry: &Registry, recorded: Vec<ActiveSession>) -> Re
         })
         .buffer_unordered(AT_ONCE);
     while let Some((id, returned)) = returns.next().await {
-        let before = recorded.remove(&id);
-        let Some(returned) = returned else {
-            let leaving = *registry.shared.gate.borrow() >= Gate::Cut;
-            if before.is_some() && !leaving {
-                tracing::error!(session = %id, "the session was active and does not come back");
-                report.lesser.push(id);
-            }
-            continue;
-        };
+        // Those that do not answer are looked for below.
+        let Some(returned) = returned else { continue };
         report.restored += u64::from(!returned.faulted);
         report.faulted += u64::from(returned.faulted);
         report.resumed_turns += u64::from(returned.resumed);
-        if before.is_some_and(|before| returned.lacks(&before)) {
-            tracing::error!(session = %id, "the session came back with less than was recorded");
-            metrics::counter!("abide_sessions_lesser_total").increment(1);
-            report.lesser.push(id);
+        if let Some(before) = recorded.remove(&id) {
+            compare(&mut report, &before, Some(returned.extent));
         }
     }
+    drop(returns);
+    let mut rest: Vec<ActiveSession> = recorded.into_values().collect();
+    rest.sort_by(|a, b| a.id.cmp(&b.id));
+    look_for(registry, &mut report, rest).await;
     report
 }
 
-/// None for a session that is closed, or that the worker's own end met first.
+/// Holds those that were not brought back, or gave no answer, against the store.
+async fn look_for(registry: &Registry, report: &mut RelaunchReport, rest: Vec<ActiveSession>) {
+    if rest.is_empty() {
+        return;
+    }
+    let store = registry.shared.store.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let found = rest.into_iter().map(|before| {
+            let found = store.load(&before.id);
+            (before, found)
+        });
+        found.collect::<Vec<_>>()
+    });
+    let Ok(looked) = looked.await else { return };
+    // The store may be closed already: that says nothing of the sessions.
+    if *registry.shared.gate.borrow() >= Gate::Leaving {
+        return;
+    }
+    for (before, found) in looked {
+        let found = found.unwrap_or_else(|error| {
+            tracing::error!(session = %before.id, %error, "the session cannot be read");
+            None
+        });
+        compare(report, &before, found.map(|session| session.extent()));
+    }
+}
+
+/// Says so aloud where less is found than was recorded.
+fn compare(report: &mut RelaunchReport, before: &ActiveSession, found: Option<Extent>) {
+    let Some(shortfall) = before.shortfall(found) else {
+        return;
+    };
+    tracing::error!(
+        session = %before.id,
+        "the session came back with LESS than was recorded: {shortfall}"
+    );
+    metrics::counter!("abide_sessions_lesser_total").increment(1);
+    report.lacks(shortfall);
+}
+
+/// None for a session that is not there, or that the worker's own end met first.
 async fn relaunch(registry: &Registry, id: &SessionId) -> Option<Relaunched> {
     let (reply, returned) = oneshot::channel();
     registry.tell(id, Command::Relaunch(reply)).await.ok()?;
     returned.await.ok()
-}
-
-impl Relaunched {
-    fn lacks(&self, before: &ActiveSession) -> bool {
-        self.turns < before.turns || self.seq < before.seq || self.cursor < before.cursor
-    }
 }

@@ -17,6 +17,8 @@ use tokio::sync::{Notify, watch};
 use super::hub::Hubs;
 use super::memory::Memory;
 use super::parts::{Current, Parts};
+use super::space::Space;
+use super::vitals::{Pulse, Vitals};
 use crate::domain::{DrainReport, Generation, PastRestart};
 use crate::engine::Engine;
 use crate::store::Store;
@@ -64,6 +66,8 @@ pub(super) struct Shared {
     pub(super) suspicious: AtomicBool,
     pub(super) turns: TurnCounts,
     pub(super) memory: Memory,
+    pub(super) space: Space,
+    pub(super) vitals: Vitals,
     /// A drain is about to begin: what is idle leaves memory now, while clients are served, and is
     /// not in the way then.
     pub(super) clearing: AtomicBool,
@@ -88,6 +92,8 @@ pub(super) struct TurnCounts {
 /// Counts a turn for as long as it lives, among those that run or those that are frozen.
 pub(super) struct TurnGuard {
     shared: Arc<Shared>,
+    /// Where the watchdog sees it.
+    pub(super) pulse: Arc<Pulse>,
     frozen: AtomicBool,
 }
 
@@ -99,10 +105,12 @@ impl Shared {
 
     /// Counts one more running turn, if turns may begin. The order (count, then look at the gate)
     /// makes sure that a drain which has seen a count of zero sees no turn begin after.
-    pub(super) fn begin_turn(self: &Arc<Self>) -> Option<TurnGuard> {
+    pub(super) fn begin_turn(self: &Arc<Self>, pulse: &Arc<Pulse>, turn: u64) -> Option<TurnGuard> {
         self.turns.running.fetch_add(1, Ordering::SeqCst);
+        pulse.turn_begins(turn);
         let guard = TurnGuard {
             shared: self.clone(),
+            pulse: pulse.clone(),
             frozen: AtomicBool::new(false),
         };
         (*self.gate.borrow() == Gate::Open).then_some(guard)
@@ -176,6 +184,7 @@ impl Drop for TurnGuard {
             false => &turns.running,
         };
         count.fetch_sub(1, Ordering::SeqCst);
+        self.pulse.turn_ends();
         turns.ended.notify_waiters();
     }
 }

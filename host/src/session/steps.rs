@@ -217,6 +217,8 @@ impl Steps<'_> {
         due: Vec<(u32, Effect)>,
         outcomes: &mut [Option<(Outcome, u64)>],
     ) -> Result<(), Failure> {
+        // If it is cut, so is the turn, and with it what is shown of it.
+        self.guard.pulse.step_begins(step, self.limits.step_timeout);
         let mut under_way: FuturesUnordered<_> = due
             .into_iter()
             .map(|(part, effect)| async move {
@@ -247,6 +249,7 @@ impl Steps<'_> {
                 *slot = Some((outcome, took_ms));
             }
         }
+        self.guard.pulse.step_ends();
         Ok(())
     }
 

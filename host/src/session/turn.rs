@@ -50,6 +50,7 @@ impl Turn {
             guard,
         } = self;
         let admission = guard.until_free(shared.engine.admit(&job.component)).await;
+        guard.pulse.turn_runs(job.limits.turn_timeout);
         let notice = begun.notice.as_ref();
         let engine = &shared.engine;
         let guest = engine.admitted_turn(admission, &job, &snapshot, notice, vec![message], calls);

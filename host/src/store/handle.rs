@@ -9,9 +9,10 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
+    time::Instant,
 };
 
-use crate::domain::SessionId;
+use crate::domain::{SessionId, WriterSigns};
 
 use super::{
     StoreError, StoreOptions,
@@ -49,6 +50,8 @@ pub(super) struct Core {
     /// Bytes written since the last flush: at least what the WAL holds.
     pub unflushed: AtomicUsize,
     pub stats: Counters,
+    /// What the watchdog sees of the writer.
+    pub health: Mutex<Health>,
     /// Writes that are to fail after having reached the disk, or before.
     #[cfg(test)]
     pub sabotage: Mutex<Vec<Sabotage>>,
@@ -72,6 +75,19 @@ pub(super) enum State {
     Down(String),
     /// Nothing any more.
     Closed,
+}
+
+/// What the writer shows of itself; see [`WriterSigns`].
+#[derive(Default)]
+pub(super) struct Health {
+    /// Since when it has been at what it does now.
+    pub at_work: Option<Instant>,
+    /// When it last came to an end with something.
+    pub ended: Option<Instant>,
+    /// Why it took no write when it last was to.
+    pub failing: Option<String>,
+    /// It has panicked.
+    pub gone: bool,
 }
 
 /// See [`Stats`].
@@ -105,6 +121,28 @@ impl Store {
             writes: counters.writes.load(Ordering::Relaxed),
             bytes: counters.bytes.load(Ordering::Relaxed),
             failures: counters.failures.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Why the store took no write when it last was to; none if it did, or takes them again.
+    pub fn failing(&self) -> Option<String> {
+        self.core().health().failing.clone()
+    }
+
+    /// How the writer is, now.
+    pub fn writer_signs(&self) -> WriterSigns {
+        let waits = self.core().queue.due_since();
+        let health = self.core().health();
+        let since = match (health.at_work, waits) {
+            (Some(work), Some(waits)) => Some(work.min(waits)),
+            (work, waits) => work.or(waits),
+        };
+        // A long queue is none that stands still.
+        let since = since.map(|since| health.ended.map_or(since, |ended| since.max(ended)));
+        WriterSigns {
+            stalled_for: since.map(|since| since.elapsed()),
+            failing: health.failing.clone(),
+            gone: health.gone,
         }
     }
 
@@ -154,6 +192,11 @@ impl Core {
     /// Hands a job to the writer.
     pub(super) fn push(&self, job: Job) -> Result<(), StoreError> {
         self.queue.push(job)
+    }
+
+    /// Nothing that panics runs under this lock.
+    pub(super) fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing that panics runs under this lock.

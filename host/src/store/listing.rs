@@ -168,6 +168,17 @@ impl Store {
         self.core().read(|db| marked(db, kind::FAULTED))
     }
 
+    /// Sessions that are marked as having work, and are not faulted: so far as the store knows, turns
+    /// of theirs should run. A marker may be left from an earlier version; [`Store::load`] knows.
+    pub fn should_run(&self) -> Result<Vec<SessionId>, StoreError> {
+        self.core().read(|db| {
+            let mut ids = marked(db, kind::ACTIVE)?;
+            let faulted: HashSet<SessionId> = marked(db, kind::FAULTED)?.into_iter().collect();
+            ids.retain(|id| !faulted.contains(id));
+            Ok(ids)
+        })
+    }
+
     /// Timers that are due at `until`, the earliest first, but for those of some sessions.
     pub fn timers_due(
         &self,

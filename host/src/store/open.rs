@@ -144,6 +144,7 @@ fn open_locked(
         closed: AtomicU64::new(counts.closed),
         unflushed: Default::default(),
         stats: Counters::default(),
+        health: Default::default(),
         #[cfg(test)]
         sabotage: Default::default(),
     });

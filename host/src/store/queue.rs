@@ -164,6 +164,12 @@ impl Queue {
         }
     }
 
+    /// Since when the job that waits longest could have been done.
+    pub(super) fn due_since(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.lock().due(now).filter(|due| *due <= now)
+    }
+
     /// Nothing that panics runs under the lock, so what it guards is whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

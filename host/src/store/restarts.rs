@@ -96,6 +96,13 @@ impl Store {
         Ok(list.transpose()?.unwrap_or_default())
     }
 
+    /// The last list of active sessions that was written down, whichever drain it was for: what
+    /// each of them had then, it must have now.
+    pub fn last_active_sessions(&self) -> Result<Vec<ActiveSession>, StoreError> {
+        let lists = self.newest(keys::ACTIVE_LIST, 1)?;
+        Ok(lists.into_iter().next().unwrap_or_default())
+    }
+
     /// Sets a key of a kind that is numbered by generation, and lets the oldest go beyond `keep`.
     fn put(&self, kind: u8, keep: usize, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
         let mut ops = vec![Op::Put(Family::Meta, key.clone(), value)];

@@ -8,6 +8,7 @@
 use std::{
     mem,
     sync::{PoisonError, atomic::Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -50,6 +51,7 @@ struct Abandon<'a>(&'a Core);
 
 impl Drop for Abandon<'_> {
     fn drop(&mut self) {
+        self.0.health().gone = thread::panicking();
         self.0.queue.abandon();
     }
 }
@@ -63,19 +65,24 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
         reserve,
     };
     loop {
-        let patience = match writer.last_try {
-            Some(_) => REOPEN_PAUSE,
-            None => IDLE,
+        let patience = match writer.is_failing() {
+            true => REOPEN_PAUSE,
+            false => IDLE,
         };
-        match core.queue.next(patience) {
+        let next = core.queue.next(patience);
+        core.health().at_work = Some(Instant::now());
+        match next {
             Next::Group(group, bytes) => writer.group(group, bytes),
             Next::Job(job) => writer.job(job),
-            // Down: `revive` has said why in the log.
-            Next::Idle if writer.last_try.is_some() => drop(writer.revive()),
+            // Why, is in the log.
+            Next::Idle if writer.is_failing() => writer.probe(),
             Next::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
             Next::Idle => {}
             Next::End => break,
         }
+        let mut health = core.health();
+        health.at_work = None;
+        health.ended = Some(Instant::now());
     }
     if writer.unflushed() > CLOSE_FLUSH_BYTES {
         writer.flush_quietly();
@@ -102,10 +109,12 @@ impl Writer<'_> {
         }
         if group.is_empty() {
             // All of them wait for a load, which a store that is down would refuse.
-            drop(self.revive());
+            let revived = self.revive();
+            self.note(&revived);
             return;
         }
         let result = self.write(&group, bytes);
+        self.note(&result);
         if result.is_err() {
             let ids = group.iter().filter_map(|write| write.session.as_ref());
             self.core.failed().extend(ids.cloned());
@@ -172,6 +181,46 @@ impl Writer<'_> {
         }
     }
 
+    /// Shows whether the store takes writes.
+    fn note(&self, result: &Result<(), StoreError>) {
+        match result {
+            Ok(()) => self.core.health().failing = None,
+            // What cannot be written down is no fault of the disk.
+            Err(StoreError::Encode { .. }) => {}
+            Err(error) => self.core.health().failing = Some(error.to_string()),
+        }
+    }
+
+    fn is_failing(&self) -> bool {
+        self.last_try.is_some() || self.core.health().failing.is_some()
+    }
+
+    /// Whether a store that took no write takes one again: nobody may be there to find out.
+    fn probe(&mut self) {
+        let written = self.revive().and_then(|()| self.write_counts());
+        if written.is_ok() {
+            tracing::info!("the store takes writes again");
+        }
+        self.note(&written);
+    }
+
+    /// Writes the counts as they are, synced.
+    fn write_counts(&mut self) -> Result<(), StoreError> {
+        self.reserve.hold().map_err(|error| StoreError::DiskFull {
+            reason: error.to_string(),
+        })?;
+        let counts = StoredCounts {
+            created: self.core.created.load(Ordering::Relaxed),
+            closed: self.core.closed.load(Ordering::Relaxed),
+        };
+        let bytes = codec::encode("the count of sessions", &counts)?;
+        let op = Op::Put(Family::Meta, keys::COUNTS.to_vec(), bytes);
+        match self.core.read(|db| Ok(db.write([&op])))? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
     fn job(&mut self, job: Job) {
         match job {
             Job::Prune {
@@ -179,7 +228,9 @@ impl Writer<'_> {
                 older_than,
                 done,
             } => {
-                let _ = done.send(self.prune(&candidates, older_than));
+                let pruned = self.prune(&candidates, older_than);
+                self.note(&pruned);
+                let _ = done.send(pruned);
             }
             Job::Forgive { id, done } => {
                 self.core.failed().remove(&id);
@@ -224,6 +275,7 @@ impl Writer<'_> {
             Err(down) => down,
         };
         tracing::warn!("cannot flush the store: {flushed}");
+        self.note(&Err(flushed));
         // Said once per idle spell.
         self.core.unflushed.store(0, Ordering::Relaxed);
     }

@@ -43,6 +43,11 @@ fn changes_are_classed() {
             Class::Hot,
         ),
         (
+            daemon("disk_reserve = \"1GiB\""),
+            "daemon.disk_reserve",
+            Class::Hot,
+        ),
+        (
             daemon("shutdown_grace_period = \"5s\""),
             "daemon.shutdown_grace_period",
             Class::Hot,

@@ -34,6 +34,15 @@ pub(super) struct Running {
     guard: Arc<TurnGuard>,
 }
 
+/// An owner that panics takes its turn with it: nobody would hear of it, and a drain would wait for it.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.task.abort();
+        }
+    }
+}
+
 /// A turn whose guest is done.
 pub(super) struct Ended {
     pub(super) running: Running,
@@ -139,6 +148,12 @@ impl Driver {
         let Some(begun) = self.next_begun() else {
             return self.prove().await;
         };
+        // It would be cut at its first write, and have called a model for nothing.
+        if let Some(reason) = self.shared.store.failing() {
+            self.obstacle = Some(reason);
+            self.paused_until = Some(Instant::now() + STORE_PAUSE);
+            return;
+        }
         let ground = self.ground(&begun).await;
         let message = self.message_of(&begun);
         let (ground, message) = match (ground, message) {
@@ -158,7 +173,11 @@ impl Driver {
                 }
             }
         };
-        let Some(guard) = self.shared.begin_turn().map(Arc::new) else {
+        let Some(guard) = self
+            .shared
+            .begin_turn(self.heart.pulse(), begun.turn)
+            .map(Arc::new)
+        else {
             return;
         };
         let (asks_in, asks) = mpsc::channel(1);
@@ -180,6 +199,7 @@ impl Driver {
         } else if !self.commit(batch).await {
             return;
         }
+        self.obstacle = None;
         let resumed = begun.attempt > 1;
         let task = tokio::spawn(turn.run(self.shared.clone()));
         self.running = Some(Running {
@@ -315,6 +335,7 @@ impl Driver {
             Obstacle::Fault(fault) => self.fault(fault).await,
             Obstacle::Store(error) => {
                 tracing::warn!(session = %self.id, %error, "a turn waits for the store");
+                self.obstacle = Some(error.to_string());
                 self.paused_until = Some(Instant::now() + STORE_PAUSE);
             }
         }
@@ -397,13 +418,10 @@ impl Driver {
         let Some(session) = &self.session else {
             return self.relaunching.clear();
         };
-        let progress = &session.progress;
         let returned = Relaunched {
-            turns: progress.turns,
-            seq: progress.next.seq,
-            cursor: progress.next.cursor,
+            extent: session.extent(),
             resumed,
-            faulted: progress.fault.is_some(),
+            faulted: session.progress.fault.is_some(),
         };
         for reply in self.relaunching.drain(..) {
             // An error means that the relaunch has been given up.

@@ -126,6 +126,7 @@ impl Driver {
             }
             return Ok((self.existing()?.view(&self.id), false));
         }
+        self.shared.space.check()?;
         let parts = self.shared.parts();
         let plugin = parts
             .plugins
@@ -223,6 +224,7 @@ impl Driver {
             }
         }
         let record = session.receive(text, key, &self.limits(), Self::now())?;
+        self.shared.space.check()?;
         self.stage(batch, record);
         if *self.gate.borrow() != Gate::Open {
             self.shared
@@ -289,6 +291,7 @@ impl Driver {
         }
         let cursor = session.cursor();
         let record = session.retry(letter, force, &self.limits(), Self::now())?;
+        self.shared.space.check()?;
         self.stage(batch, record);
         Ok(Accepted {
             message,

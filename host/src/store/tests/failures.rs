@@ -1,6 +1,7 @@
 //! A write that fails: nobody is told otherwise, and the session goes on from what there is.
 
 use super::{super::handle::Sabotage, *};
+use crate::domain::WriterSigns;
 
 fn sabotage(store: &Store, how: Sabotage) {
     store.core().sabotage.lock().unwrap().push(how);
@@ -42,6 +43,28 @@ fn after_a_failed_write_a_session_is_loaded_again() {
         assert_eq!(store.stats().failures, 1);
         assert_eq!(store.counts().unwrap().open, 2);
     }
+}
+
+#[test]
+fn a_writer_that_failed_shows_it_until_a_write_succeeds() {
+    let home = folder();
+    let store = open(home.path());
+    let mut owner = Owner::create(&store, id("s"));
+    owner.settle();
+    assert_eq!(store.writer_signs(), WriterSigns::default());
+    sabotage(&store, Sabotage::Before);
+    owner.receive("lost", None);
+    block_on(owner.pending.pop().unwrap()).unwrap_err();
+    assert!(store.writer_signs().failing.is_some());
+    // Nobody writes any more: the writer tries by itself.
+    let since = std::time::Instant::now();
+    while store.writer_signs().failing.is_some() {
+        assert!(since.elapsed() < std::time::Duration::from_secs(60));
+        std::thread::yield_now();
+    }
+    assert_eq!(store.counts().unwrap().open, 1);
+    store.clone().close();
+    assert!(!store.writer_signs().gone, "it has ended in order");
 }
 
 #[test]

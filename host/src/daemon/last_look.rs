@@ -1,0 +1,52 @@
+//! The last look before a hand-over: a store that takes no write would be none for the successor
+//! either. Then the restart is given up, with its reason, and everything goes on here; what became
+//! of it is put down when that is possible again.
+
+use crate::supervisor::FromWorker;
+
+use super::state::{Daemon, Goal, Phase, keep};
+
+impl Daemon {
+    /// Whether this worker, whose turns have ended or are cut, may leave. A stop goes on whatever
+    /// the disk says.
+    pub(super) async fn may_leave(&mut self) -> bool {
+        let Phase::Draining {
+            goal: Goal::HandOver(planned),
+            ..
+        } = &self.phase
+        else {
+            return true;
+        };
+        let Err(error) = keep(&self.store, planned.record.clone()).await else {
+            return true;
+        };
+        let phase = std::mem::replace(&mut self.phase, Phase::Serving);
+        let Phase::Draining {
+            goal: Goal::HandOver(planned),
+            ..
+        } = phase
+        else {
+            self.phase = phase;
+            return true;
+        };
+        let reason = format!("nothing is handed over, for the store takes no write: {error}");
+        // An error means that the supervisor is gone; the loop will notice.
+        let _ = self.link.send(FromWorker::CancelReplace);
+        self.registry.undrain();
+        self.refuse(vec![reason.clone()]);
+        self.refused(planned, reason).await;
+        self.look_at_missed().await;
+        false
+    }
+
+    /// Puts down what the store did not take, once it takes something again.
+    pub(super) async fn put_down_unkept(&self) {
+        if self.unkept().is_empty() || self.store.failing().is_some() {
+            return;
+        }
+        let records: Vec<_> = self.unkept().values().cloned().collect();
+        for record in &records {
+            self.put_down(record).await;
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The watchdog: looks once a second whether something is that should never be, has
+//! `domain::watchdog` judge what it saw, and tells: once in the log when it appears and when it is
+//! gone, in metrics, and in the status for as long as it lasts. It also keeps an eye on the disk,
+//! on which nothing new is accepted while it is nearly full.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::api::FINDINGS_MAX;
+use crate::domain::{
+    Changes, Finding, FindingKind, Findings, Observation, SessionId, UnixMillis, judge,
+};
+use crate::session::Registry;
+use crate::store::Store;
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often it looks for sessions that nobody looks after: that reads the store.
+const OWNERLESS_EVERY: Duration = Duration::from_secs(30);
+/// Findings of one look that are logged one by one; of the others their number.
+const LOGGED_MAX: usize = 50;
+/// The exit code of a worker whose store has lost its writer.
+const EXIT_NO_WRITER: i32 = 1;
+
+/// The daemon's end of it.
+pub(super) struct Watchdog {
+    found: watch::Receiver<Arc<[Finding]>>,
+    shared: Arc<Shared>,
+}
+
+/// What the daemon tells it.
+struct Shared {
+    reserve_bytes: AtomicU64,
+    relaunched: AtomicBool,
+}
+
+impl Watchdog {
+    /// Starts it. When this returns it has looked at the disk once.
+    pub(super) fn start(
+        registry: &Registry,
+        store: &Store,
+        folder: PathBuf,
+        reserve_bytes: u64,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            reserve_bytes: AtomicU64::new(reserve_bytes),
+            relaunched: AtomicBool::new(false),
+        });
+        look_at_disk(registry, &folder, reserve_bytes);
+        let (told, found) = watch::channel(Arc::default());
+        let looks = Looks {
+            registry: registry.clone(),
+            store: store.clone(),
+            folder,
+            shared: shared.clone(),
+            findings: Findings::default(),
+            closed_at: Instant::now(),
+            ownerless: Vec::new(),
+            ownerless_at: Instant::now(),
+            told,
+        };
+        tokio::spawn(looks.run());
+        Self { found, shared }
+    }
+
+    /// What is wrong at the moment.
+    pub(super) fn found(&self) -> Arc<[Finding]> {
+        self.found.borrow().clone()
+    }
+
+    /// So much must be free on the disk, in bytes, from the next look on.
+    pub(super) fn hold_back(&self, reserve_bytes: u64) {
+        self.shared
+            .reserve_bytes
+            .store(reserve_bytes, Ordering::Relaxed);
+    }
+
+    /// All sessions that were active are back: from now on each one with work has an owner.
+    pub(super) fn relaunched(&self) {
+        self.shared.relaunched.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Tells of sessions that came back with less: that is found once, and stands.
+pub(super) fn tell_lesser(count: usize) {
+    let kind = FindingKind::SessionLesser.as_str();
+    metrics::counter!("abide_watchdog_findings_total", "kind" => kind).increment(count as u64);
+    metrics::gauge!("abide_watchdog_findings", "kind" => kind).set(count as f64);
+}
+
+/// Asks the disk what is free for the daemon's user.
+fn look_at_disk(registry: &Registry, folder: &PathBuf, reserve_bytes: u64) {
+    match rustix::fs::statvfs(folder) {
+        Ok(disk) => {
+            let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+            metrics::gauge!("abide_disk_free_bytes").set(free_bytes as f64);
+            registry.disk_seen(free_bytes, reserve_bytes);
+        }
+        Err(error) => {
+            // What was seen last holds on.
+            tracing::warn!(%error, "the disk of {} does not say what is free", folder.display());
+        }
+    }
+}
+
+struct Looks {
+    registry: Registry,
+    store: Store,
+    folder: PathBuf,
+    shared: Arc<Shared>,
+    findings: Findings,
+    /// When turns were last seen not to be free to begin.
+    closed_at: Instant,
+    /// Sessions with work and without an owner, when it was last looked for them.
+    ownerless: Vec<SessionId>,
+    ownerless_at: Instant,
+    told: watch::Sender<Arc<[Finding]>>,
+}
+
+impl Looks {
+    async fn run(mut self) {
+        let mut disk = tokio::spawn(async {});
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            // A disk that does not answer is asked again when it has.
+            if disk.is_finished() {
+                disk = self.ask_disk();
+            }
+            let lost = self.lost().await;
+            let seen = self.observe(lost);
+            if seen.writer.gone && self.registry.is_open() {
+                // Nothing can be written any more, not even that this worker ends: its successor
+                // finds all that was acknowledged.
+                tracing::error!(
+                    "the store's writer has panicked; the worker ends, and begins anew"
+                );
+                std::process::exit(EXIT_NO_WRITER);
+            }
+            self.tell(judge(&seen));
+        }
+    }
+
+    fn ask_disk(&self) -> tokio::task::JoinHandle<()> {
+        let (registry, folder) = (self.registry.clone(), self.folder.clone());
+        let reserve_bytes = self.shared.reserve_bytes.load(Ordering::Relaxed);
+        tokio::task::spawn_blocking(move || look_at_disk(&registry, &folder, reserve_bytes))
+    }
+
+    fn observe(&mut self, ownerless: Vec<SessionId>) -> Observation {
+        let is_open = self.registry.is_open();
+        if !is_open {
+            self.closed_at = Instant::now();
+        }
+        Observation {
+            now: UnixMillis::now(),
+            open_for: is_open.then(|| self.closed_at.elapsed()),
+            roomy: self.registry.is_roomy(),
+            longest_turn: self.registry.longest_turn(),
+            sessions: self.registry.signs(),
+            ownerless,
+            folder: self.folder.display().to_string(),
+            writer: self.store.writer_signs(),
+            disk: self.registry.disk_signs(),
+        }
+    }
+
+    /// Sessions that had work and no owner at two looks in a row, and are woken by this. They are
+    /// told until the next look.
+    async fn lost(&mut self) -> Vec<SessionId> {
+        let is_time = self.ownerless_at.elapsed() >= OWNERLESS_EVERY;
+        if !is_time || !self.registry.is_open() || !self.shared.relaunched.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.ownerless_at = Instant::now();
+        let registry = self.registry.clone();
+        let seen = tokio::task::spawn_blocking(move || registry.ownerless()).await;
+        // A store that gives no answer has a finding of its own.
+        let Ok(Ok(seen)) = seen else {
+            return Vec::new();
+        };
+        let before = std::mem::take(&mut self.ownerless);
+        let (lost, new): (Vec<_>, Vec<_>) = seen.into_iter().partition(|id| before.contains(id));
+        self.ownerless = new;
+        for id in &lost {
+            let (registry, id) = (self.registry.clone(), id.clone());
+            tokio::spawn(async move { registry.wake(&id).await });
+        }
+        lost
+    }
+
+    fn tell(&mut self, found: Vec<Finding>) {
+        let changes = self.findings.update(found);
+        for finding in changes.appeared.iter().take(LOGGED_MAX) {
+            let Finding {
+                kind,
+                subject,
+                reason,
+                remedy,
+                ..
+            } = finding;
+            tracing::error!(kind = kind.as_str(), %subject, %reason, %remedy, "watchdog");
+        }
+        for finding in changes.gone.iter().take(LOGGED_MAX) {
+            let Finding { kind, subject, .. } = finding;
+            tracing::info!(kind = kind.as_str(), %subject, "watchdog: it is well again");
+        }
+        let more = changes.appeared.len().saturating_sub(LOGGED_MAX);
+        if more > 0 {
+            tracing::error!(more, "watchdog: and more of the same; metrics count them");
+        }
+        for finding in &changes.appeared {
+            let kind = finding.kind.as_str();
+            metrics::counter!("abide_watchdog_findings_total", "kind" => kind).increment(1);
+        }
+        let standing = |kind: &FindingKind| *kind != FindingKind::SessionLesser;
+        for kind in FindingKind::ALL.into_iter().filter(standing) {
+            let count = self.findings.count(kind) as f64;
+            metrics::gauge!("abide_watchdog_findings", "kind" => kind.as_str()).set(count);
+        }
+        if changes != Changes::default() {
+            let named = self.findings.all().take(FINDINGS_MAX).cloned().collect();
+            self.told.send_replace(named);
+        }
+    }
+}
