@@ -11,7 +11,7 @@ RESTATE := --manifest-path tests/peers/restate/Cargo.toml
 COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat -p chat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo trajectory measure measure-scale bench bench-peers test chaos lint
+.PHONY: help setup build demo matrix trajectory measure measure-scale bench bench-peers test chaos lint
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,12 +30,16 @@ build: setup ## Build dist/abide and dist/plugins/*.wasm
 demo: build ## Restart a daemon under twenty live sessions, and watch
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-demo
 
+matrix: build ## Save the configuration in every way, with every kind of change, under live sessions: ONLY=data
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-matrix $(ONLY)
+
 trajectory: build ## Kill and restart a daemon under an agent with real tools (needs Node.js)
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-trajectory
 
 measure: build ## Measure 10,000 turns in flight, and what the journal costs (some minutes)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure journal
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure restarts
 
 bench: build ## Measure parts of the daemon against what they are built on: ONLY=commit (some minutes)
 	$(CARGO) bench --locked --profile release --workspace --bench costs -- $(ONLY)

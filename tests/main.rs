@@ -8,6 +8,7 @@ mod chaos;
 mod engine;
 mod incident;
 mod judge;
+mod phases;
 mod powercut;
 mod replay;
 mod restart;

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -54,7 +56,7 @@ impl Daemon {
     /// Starts a daemon in this folder and waits until it is ready.
     pub async fn start_in(folder: TempDir, setup: Setup) -> Self {
         write(&config_path(folder.path()), &setup.toml(), How::Rename);
-        let child = spawn(folder.path(), &setup.env);
+        let child = spawn(folder.path(), &setup.env, setup.user);
         let mut daemon = Self {
             folder,
             child,
@@ -70,7 +72,7 @@ impl Daemon {
     /// If it has not ended after [`PATIENCE`].
     pub fn fail_to_start(folder: &Path, toml: &str) -> Boot {
         write(&config_path(folder), toml, How::Rename);
-        let mut child = spawn(folder, &[]);
+        let mut child = spawn(folder, &[], None);
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("the child is ours") {
@@ -256,7 +258,7 @@ impl Daemon {
 
     /// The same, without waiting until it is ready.
     pub fn spawn_again(&mut self) {
-        self.child = spawn(self.folder.path(), &self.setup.env);
+        self.child = spawn(self.folder.path(), &self.setup.env, self.setup.user);
     }
 
     /// How it ended, if it has.
@@ -290,13 +292,26 @@ fn log_path(folder: &Path) -> PathBuf {
     folder.join("stderr.log")
 }
 
-fn spawn(folder: &Path, env: &[(String, String)]) -> Child {
+fn spawn(folder: &Path, env: &[(String, String)], user: Option<u32>) -> Child {
+    let mut binary = abide_binary();
+    if let Some(user) = user {
+        let copy = folder.join("abide");
+        if !copy.exists() {
+            fs::copy(&binary, &copy).expect("the folder has room");
+        }
+        binary = copy;
+        chown(folder, Some(user), Some(user)).expect("only root runs a daemon as somebody else");
+    }
     let log = File::options()
         .create(true)
         .append(true)
         .open(log_path(folder))
         .expect("the folder is ours");
-    Command::new(abide_binary())
+    let mut command = Command::new(binary);
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    command
         .arg("serve")
         .arg("--config")
         .arg(config_path(folder))

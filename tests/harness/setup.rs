@@ -59,6 +59,8 @@ pub struct Setup {
     /// Changing it changes the configuration in a way that needs a restart: it names a plugin
     /// that no session uses.
     pub spare: u32,
+    /// The spare plugin's component, if not `echo`'s.
+    pub spare_path: Option<PathBuf>,
     /// A comment on the first line; changing it changes nothing.
     pub comment: String,
     /// Further lines of `[daemon]`.
@@ -67,6 +69,9 @@ pub struct Setup {
     pub rest: Vec<String>,
     /// Further variables of the daemon's environment.
     pub env: Vec<(String, String)>,
+    /// The user and group that the daemon runs as, if not ours. Takes root. Its folder is given to
+    /// them, and a copy of the binary lies in it; guests must be where they can read them.
+    pub user: Option<u32>,
 }
 
 impl Default for Setup {
@@ -79,10 +84,12 @@ impl Default for Setup {
             plugins: vec![Plugin::new("echo")],
             model: None,
             spare: 0,
+            spare_path: None,
             comment: "a test's configuration".to_owned(),
             daemon: Vec::new(),
             rest: Vec::new(),
             env: Vec::new(),
+            user: None,
         }
     }
 }
@@ -134,6 +141,7 @@ impl Setup {
         self.daemon.iter().for_each(|daemon| line(daemon));
         let spare = Plugin {
             name: format!("spare{}", self.spare),
+            path: self.spare_path.clone().unwrap_or_else(|| guest("echo")),
             ..Plugin::new("echo")
         };
         for plugin in self.plugins.iter().chain([&spare]) {

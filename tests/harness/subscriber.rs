@@ -21,6 +21,7 @@ struct Seen {
     deltas: Vec<Value>,
     restarts: u64,
     connections: u64,
+    broken: u64,
     wrong: Vec<String>,
 }
 
@@ -74,6 +75,11 @@ impl Subscriber {
     /// How many streams ended with a `restart` event.
     pub fn restarts(&self) -> u64 {
         self.seen().restarts
+    }
+
+    /// How many streams could not be opened, or ended without a `restart` event.
+    pub fn broken(&self) -> u64 {
+        self.seen().broken
     }
 
     /// What was wrong with the streams so far.
@@ -135,7 +141,12 @@ async fn follow(client: Client, id: String, mut after: u64, seen: Arc<Mutex<Seen
             .header("Last-Event-ID", after.to_string())
             // A stream lasts for as long as it likes.
             .timeout(Duration::from_secs(24 * 3600));
-        if let Ok(response) = request.send().await {
+        let restarts = lock(&seen).restarts;
+        let response = request.send().await;
+        if response.is_err() {
+            lock(&seen).broken += 1;
+        }
+        if let Ok(response) = response {
             if response.status() == 200 {
                 lock(&seen).connections += 1;
                 let mut stream = response.bytes_stream().eventsource();
@@ -143,6 +154,8 @@ async fn follow(client: Client, id: String, mut after: u64, seen: Arc<Mutex<Seen
                 while let Some(Ok(event)) = stream.next().await {
                     lock(&seen).take(&event, &mut after);
                 }
+                let mut seen = lock(&seen);
+                seen.broken += u64::from(seen.restarts == restarts);
             } else if response.status() != 503 {
                 // 503: it is about to stop, or not yet there.
                 let status = response.status();

@@ -17,6 +17,8 @@ mod plot;
 mod polling;
 mod pressure;
 mod proc;
+mod raw;
+mod restarts;
 mod state;
 mod told;
 mod tool;
@@ -98,6 +100,12 @@ enum What {
         #[arg(long, default_value_t = 4)]
         messages: usize,
     },
+    /// Clients of every kind over so many restarts, idle and as many under load: what they lose
+    /// (nothing), how long they wait, and what the supervisor keeps of it
+    Restarts {
+        #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
+        count: u32,
+    },
 }
 
 #[tokio::main]
@@ -119,6 +127,7 @@ async fn main() -> ExitCode {
             connections,
             messages,
         } => pressure::measure(connections, messages).await,
+        What::Restarts { count } => restarts::measure(count).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

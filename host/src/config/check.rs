@@ -9,7 +9,7 @@ use super::resolved::Config;
 use super::secret::{BadSecret, Env, SecretRef};
 
 /// The largest component that is loaded, in bytes.
-const PLUGIN_MAX_BYTES: u64 = 512 << 20;
+pub(super) const PLUGIN_MAX_BYTES: u64 = 512 << 20;
 
 /// All that is missing or unusable.
 pub(super) fn problems(config: &Config, env: &Env) -> Vec<Problem> {

@@ -1,9 +1,16 @@
 //! What was seen of the configuration file and the files it names at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
+
+use super::check::PLUGIN_MAX_BYTES;
+use super::resolved::FILE_MAX_BYTES;
 use crate::domain::Digest;
 
 /// The files of a configuration at one moment, by their content.
@@ -22,11 +29,8 @@ impl Observed {
     ///
     /// # Errors
     /// Where the configuration file itself cannot be read.
-    pub fn now<'a>(
-        file: &Path,
-        others: impl IntoIterator<Item = &'a PathBuf>,
-    ) -> std::io::Result<Self> {
-        let bytes = std::fs::read(file)?;
+    pub fn now<'a>(file: &Path, others: impl IntoIterator<Item = &'a PathBuf>) -> io::Result<Self> {
+        let bytes = config_bytes(file)?;
         let others = others
             .into_iter()
             .map(|other| (other.clone(), digest(other)))
@@ -83,7 +87,30 @@ impl Observed {
     }
 }
 
-/// The digest of a file's content, if it can be read.
-fn digest(file: &Path) -> Option<Digest> {
-    Some(Digest::of(&std::fs::read(file).ok()?))
+/// The bytes of the configuration file; of one that is too large, enough to tell that it is.
+pub(super) fn config_bytes(file: &Path) -> io::Result<Vec<u8>> {
+    read(file, FILE_MAX_BYTES + 1)
+}
+
+/// The digest of a named file's content, if it can be read. What is larger than a plugin may be is
+/// refused in any case, and not read to its end.
+pub(super) fn digest(file: &Path) -> Option<Digest> {
+    let bytes = read(file, PLUGIN_MAX_BYTES + 1).ok()?;
+    Some(Digest::of(&bytes))
+}
+
+/// Reads a file from its beginning. Only a regular one: a pipe would have its reader wait, or give
+/// nothing the second time, and a device need not end.
+fn read(file: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(file)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(max_bytes).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

@@ -14,7 +14,7 @@ use super::{check, meaning};
 use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention};
 
 /// The largest configuration file, in bytes.
-const FILE_MAX_BYTES: u64 = 1 << 20;
+pub(super) const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// What a worker needs, once its turns have ended or are cut, to write that down, close the store
 /// and hand over.
@@ -267,6 +267,14 @@ impl Config {
         file: &Path,
         env: &Env,
     ) -> Result<(Self, Vec<Problem>), ConfigError> {
+        if bytes.len() as u64 > FILE_MAX_BYTES {
+            return Err(ConfigError::Invalid(vec![Problem {
+                key: String::new(),
+                place: Place::File(file.to_owned()),
+                reason: format!("it has more than {FILE_MAX_BYTES} bytes"),
+                remedy: "make it smaller".to_owned(),
+            }]));
+        }
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
             Err(error) => {

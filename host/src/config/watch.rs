@@ -2,7 +2,8 @@
 //!
 //! The folders of the files are watched, not the files: editors rename over them, Kubernetes swaps
 //! a link, files go and come back. What counts is content: events only say when to look, and every
-//! few seconds somebody looks without one, since network file systems send none.
+//! few seconds somebody looks without one, since network file systems send none, and events get
+//! lost. No decision asks the wall clock, which may be set.
 //!
 //! ```text
 //! wait (event, poll) -> look -> as reported? wait again
@@ -11,18 +12,16 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 
-use super::observed::Observed;
-use crate::domain::Digest;
+use super::notifier::Notifier;
+use super::observed::{self, Observed};
+use super::sight::Sight;
 
 /// How long a watch waits.
 #[derive(Clone, Copy, Debug)]
@@ -84,10 +83,31 @@ impl Watch {
     /// it is logged, and polling alone goes on.
     pub fn start(file: PathBuf, running: Observed, timing: Timing) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
+        let notifier = Notifier::new(wake.clone());
+        Self::begin(file, running, timing, notifier, (wake, woken))
+    }
+
+    /// The same where the system tells nothing, as on a network file system.
+    #[cfg(test)]
+    pub(super) fn start_deaf(
+        file: PathBuf,
+        running: Observed,
+        timing: Timing,
+    ) -> std::io::Result<Self> {
+        Self::begin(file, running, timing, Notifier::none(), sync_channel(1))
+    }
+
+    fn begin(
+        file: PathBuf,
+        running: Observed,
+        timing: Timing,
+        notifier: Notifier,
+        (wake, woken): (SyncSender<()>, Receiver<()>),
+    ) -> std::io::Result<Self> {
         let (report, reports) = watch::channel(None);
         let shared = Arc::new(Shared::default());
         let worker = Worker {
-            notifier: Notifier::new(wake.clone()),
+            notifier,
             sight: Sight::default(),
             file,
             reported: running,
@@ -175,13 +195,14 @@ impl Worker {
             if let Some(settled) = self.settled() {
                 self.reported = settled.clone();
                 report.send_replace(Some(settled));
+                // Links may lead elsewhere by now.
+                continue;
             }
             match self.woken.recv_timeout(self.timing.poll) {
-                // Something else in the folder may be written all the time, a log perhaps: what
-                // comes in a burst is one look.
+                // What comes in a burst is one look.
                 Ok(()) => std::thread::sleep(self.timing.debounce / BURST),
                 Err(RecvTimeoutError::Timeout) => {}
-                // The holder is gone, and with it the last sender but the notifier's.
+                // The holder is gone.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -211,7 +232,7 @@ impl Worker {
     /// counts as unchanged, unless something else has changed.
     fn look(&mut self) -> Option<Observed> {
         let mut missing = BTreeSet::new();
-        let bytes = std::fs::read(&self.file);
+        let bytes = observed::config_bytes(&self.file);
         if bytes.is_err() {
             missing.insert(self.file.clone());
         }
@@ -231,138 +252,5 @@ impl Worker {
                 .iter()
                 .any(|(file, now)| now.is_some() && self.reported.others.get(file) != Some(now));
         is_news.then_some(seen)
-    }
-}
-
-/// Reads digests, and saves itself from reading large files again that have not been touched.
-#[derive(Default)]
-struct Sight {
-    known: BTreeMap<PathBuf, (Stamp, Digest)>,
-}
-
-/// What the system tells of a file without reading it: device, inode, size, times.
-type Stamp = (u64, u64, u64, i64, i64, i64, i64);
-
-/// Files below this size are read at every look.
-const LARGE_BYTES: u64 = 1 << 20;
-/// A file written this recently may be written again without another time stamp.
-const RACY: Duration = Duration::from_secs(2);
-
-impl Sight {
-    fn digest(&mut self, file: &Path) -> Option<Digest> {
-        let meta = std::fs::metadata(file).ok()?;
-        let stamp = (
-            meta.dev(),
-            meta.ino(),
-            meta.size(),
-            meta.mtime(),
-            meta.mtime_nsec(),
-            meta.ctime(),
-            meta.ctime_nsec(),
-        );
-        if let Some((known, digest)) = self.known.get(file)
-            && *known == stamp
-        {
-            return Some(*digest);
-        }
-        let digest = Digest::of(&std::fs::read(file).ok()?);
-        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(meta.ctime().unsigned_abs());
-        let is_old = changed.elapsed().is_ok_and(|age| age > RACY);
-        if meta.size() >= LARGE_BYTES && is_old {
-            self.known.insert(file.to_owned(), (stamp, digest));
-        } else {
-            self.known.remove(file);
-        }
-        Some(digest)
-    }
-}
-
-/// The system's notifications for the folders of the files.
-struct Notifier {
-    watcher: Option<RecommendedWatcher>,
-    /// Watched folders, by path, with device and inode: a folder made anew needs a new watch.
-    folders: BTreeMap<PathBuf, (u64, u64)>,
-    /// When the last warning was given.
-    warned: Option<Instant>,
-}
-
-/// How often it is repeated that a folder cannot be watched.
-const WARN_AGAIN: Duration = Duration::from_secs(3600);
-
-impl Notifier {
-    fn new(wake: SyncSender<()>) -> Self {
-        let mut notifier = Self {
-            watcher: None,
-            folders: BTreeMap::new(),
-            warned: None,
-        };
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is not changing, and our own reads must not wake us. Errors and lost events
-            // are reasons to look.
-            let is_read = event.is_ok_and(|event| {
-                matches!(event.kind, EventKind::Access(kind)
-                    if kind != AccessKind::Close(AccessMode::Write))
-            });
-            if !is_read {
-                let _ = wake.try_send(());
-            }
-        });
-        match watcher {
-            Ok(watcher) => notifier.watcher = Some(watcher),
-            Err(error) => notifier.warn(&error),
-        }
-        notifier
-    }
-
-    /// Watches the folders of `files`, of what they link to, and no others.
-    fn cover<'a>(&mut self, files: impl Iterator<Item = &'a PathBuf>) {
-        let Some(watcher) = &mut self.watcher else {
-            return;
-        };
-        let mut wanted = BTreeMap::new();
-        for file in files {
-            let target = file.canonicalize().ok();
-            for path in std::iter::once(file).chain(target.as_ref()) {
-                if let Some(folder) = path.parent()
-                    && let Ok(meta) = std::fs::metadata(folder)
-                {
-                    wanted.insert(folder.to_owned(), (meta.dev(), meta.ino()));
-                }
-            }
-        }
-        self.folders.retain(|folder, id| {
-            let stays = wanted.get(folder) == Some(id);
-            if !stays {
-                // A folder that is gone took its watch with it; then this fails, and may.
-                let _ = watcher.unwatch(folder);
-            }
-            stays
-        });
-        let mut failed = None;
-        for (folder, id) in wanted {
-            if self.folders.contains_key(&folder) {
-                continue;
-            }
-            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.folders.insert(folder, id);
-                }
-                Err(error) => failed = Some(error),
-            }
-        }
-        if let Some(error) = failed {
-            self.warn(&error);
-        }
-    }
-
-    fn warn(&mut self, error: &notify::Error) {
-        if self.warned.is_none_or(|at| at.elapsed() > WARN_AGAIN) {
-            self.warned = Some(Instant::now());
-            tracing::warn!(
-                %error,
-                "the system does not tell of changes of the configuration's files; they are looked \
-                 at every few seconds instead (if watches ran out, raise fs.inotify.max_user_watches)"
-            );
-        }
     }
 }

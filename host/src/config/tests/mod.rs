@@ -3,6 +3,7 @@
 mod bad_input;
 mod good_input;
 mod planning;
+mod saving;
 mod watching;
 
 use std::path::{Path, PathBuf};

@@ -5,21 +5,21 @@ use std::time::Duration;
 use super::super::{Observed, Timing, Watch};
 use super::Folder;
 
-const TIMING: Timing = Timing {
+pub(super) const TIMING: Timing = Timing {
     debounce: Duration::from_millis(60),
     poll: Duration::from_secs(60),
 };
 /// With which only polling can notice anything in time.
-const POLLING: Timing = Timing {
+pub(super) const POLLING: Timing = Timing {
     debounce: Duration::from_millis(60),
     poll: Duration::from_millis(100),
 };
 /// How long a report may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Scene {
-    folder: Folder,
-    watch: Watch,
+pub(super) struct Scene {
+    pub(super) folder: Folder,
+    pub(super) watch: Watch,
 }
 
 impl Scene {
@@ -31,32 +31,32 @@ impl Scene {
         Self { folder, watch }
     }
 
-    fn put(&self, name: &str, text: &str) {
+    pub(super) fn put(&self, name: &str, text: &str) {
         fs::write(self.folder.path().join(name), text).expect("writes");
     }
 
     /// Writes beside and renames over, as editors do.
-    fn replace(&self, name: &str, text: &str) {
+    pub(super) fn replace(&self, name: &str, text: &str) {
         self.put("draft", text);
         let path = self.folder.path();
         fs::rename(path.join("draft"), path.join(name)).expect("renames");
     }
 
-    async fn next(&mut self) -> Observed {
+    pub(super) async fn next(&mut self) -> Observed {
         tokio::time::timeout(PATIENCE, self.watch.recv())
             .await
             .expect("a report")
     }
 
     /// Asserts that the next report is of `text`: nothing that came before was reported.
-    async fn next_is(&mut self, text: &str) -> Observed {
+    pub(super) async fn next_is(&mut self, text: &str) -> Observed {
         let seen = self.next().await;
         assert_eq!(String::from_utf8_lossy(&seen.bytes), text);
         seen
     }
 
     /// Long enough for a wrong report to be made: it would then be the next one.
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         tokio::time::sleep(TIMING.debounce * 5).await;
     }
 }
@@ -224,6 +224,99 @@ async fn a_change_before_the_start_is_not_lost() {
     let watch = Watch::start(folder.file(), running, TIMING).expect("starts");
     let mut scene = Scene { watch, folder };
     scene.next_is("two").await;
+}
+
+#[tokio::test]
+async fn a_link_far_away_is_seen_when_it_is_swapped() {
+    let folder = Folder::new();
+    let path = folder.path();
+    for (version, text) in [("v1", "one"), ("v2", "two"), ("v3", "three")] {
+        let release = path.join("mnt/releases").join(version);
+        fs::create_dir_all(&release).expect("creates");
+        fs::write(release.join("abide.toml"), text).expect("writes");
+    }
+    // The folder of the link in the middle is neither the file's nor the end's.
+    let swap = |version: &str| {
+        let to = format!("releases/{version}");
+        std::os::unix::fs::symlink(to, path.join("mnt/new")).expect("links");
+        fs::rename(path.join("mnt/new"), path.join("mnt/current")).expect("renames");
+    };
+    swap("v1");
+    std::os::unix::fs::symlink("mnt/current/abide.toml", folder.file()).expect("links");
+    let watch = watch(&folder.file(), &[], TIMING);
+    let mut scene = Scene {
+        watch,
+        folder: Folder::new(),
+    };
+    for (version, text) in [("v2", "two"), ("v3", "three"), ("v1", "one")] {
+        swap(version);
+        scene.next_is(text).await;
+    }
+    fs::write(path.join("mnt/releases/v1/abide.toml"), "four").expect("writes");
+    scene.next_is("four").await;
+}
+
+#[tokio::test]
+async fn a_folder_made_anew_is_watched_anew() {
+    let folder = Folder::new();
+    let inner = folder.path().join("etc");
+    let file = inner.join("abide.toml");
+    let make = |text: &str| {
+        fs::create_dir(&inner).expect("creates");
+        fs::write(&file, text).expect("writes");
+    };
+    make("one");
+    let watch = watch(&file, &[], TIMING);
+    let mut scene = Scene { watch, folder };
+    for (made, written) in [("two", "three"), ("four", "five"), ("six", "seven")] {
+        // Many a file system gives the new one the old one's number.
+        fs::remove_dir_all(&inner).expect("removes");
+        make(made);
+        scene.next_is(made).await;
+        fs::write(&file, written).expect("writes");
+        scene.next_is(written).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_for_a_while_is_unreadable_and_stops_nobody() {
+    let mut scene = Scene::new(TIMING);
+    let file = scene.folder.file();
+    let plugin = scene.folder.path().join("echo.wasm");
+    fs::remove_file(&file).expect("removes");
+    fs::create_dir(&file).expect("creates");
+    fs::remove_file(&plugin).expect("removes");
+    // Whoever opens a pipe to read waits for a writer.
+    let mode = rustix::fs::Mode::RUSR;
+    let pipe = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &plugin, pipe, mode, 0).expect("a pipe");
+    scene.settle().await;
+    let missing: Vec<_> = scene.watch.missing().into_iter().collect();
+    assert_eq!(missing, [file.clone(), plugin.clone()]);
+    fs::remove_dir(&file).expect("removes");
+    std::os::unix::fs::symlink("abide.toml", &file).expect("links");
+    scene.settle().await;
+    scene.replace("abide.toml", "two");
+    let seen = scene.next_is("two").await;
+    assert_eq!(seen.others[&plugin], None);
+    scene.replace("echo.wasm", "here");
+    assert!(scene.next_is("two").await.others[&plugin].is_some());
+}
+
+#[tokio::test]
+async fn a_file_that_is_far_too_large_is_not_read_to_its_end() {
+    let mut scene = Scene::new(TIMING);
+    scene.put("sparse", "");
+    let sparse = scene.folder.path().join("sparse");
+    let file = fs::File::options().append(true).open(&sparse);
+    file.expect("opens").set_len(1 << 40).expect("grows");
+    fs::rename(&sparse, scene.folder.file()).expect("renames");
+    let seen = scene.next().await;
+    assert!(seen.bytes.len() < 2 << 20);
+    let error =
+        crate::config::Config::parse(&seen.bytes, &scene.folder.file(), &Default::default());
+    let error = error.expect_err("too large").to_string();
+    assert!(error.contains("bytes"), "{error}");
 }
 
 #[tokio::test]

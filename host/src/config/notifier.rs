@@ -1,0 +1,276 @@
+//! The system's notifications for the folders of some files, and of the links that lead to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+/// How often it is repeated that a folder cannot be watched.
+const WARN_AGAIN: Duration = Duration::from_secs(3600);
+
+/// As many links are followed in a path as the kernel follows.
+const LINKS_MAX: usize = 40;
+
+type Names = Arc<Mutex<BTreeSet<OsString>>>;
+
+/// Wakes somebody when one of the files may have changed. What it cannot be told it does not
+/// find out: polling does.
+pub(super) struct Notifier {
+    /// Nobody, where only polling is wanted.
+    wake: Option<SyncSender<()>>,
+    watcher: Option<RecommendedWatcher>,
+    /// Watched folders, by path, with device and inode: a folder made anew needs a new watch.
+    folders: BTreeMap<PathBuf, (u64, u64)>,
+    /// Names of files, links and folders an event about which counts.
+    names: Names,
+    /// When the last warning was given.
+    warned: Option<Instant>,
+}
+
+impl Notifier {
+    pub(super) fn new(wake: SyncSender<()>) -> Self {
+        Self {
+            wake: Some(wake),
+            ..Self::none()
+        }
+    }
+
+    /// One that never wakes anybody.
+    pub(super) fn none() -> Self {
+        Self {
+            wake: None,
+            watcher: None,
+            folders: BTreeMap::new(),
+            names: Names::default(),
+            warned: None,
+        }
+    }
+
+    /// Watches the folders of `files` and of the links to them, and no others. To be called again
+    /// before each look: links come to lead elsewhere, folders come and go, and what the system has
+    /// run out of may be there again.
+    pub(super) fn cover<'a>(&mut self, files: impl Iterator<Item = &'a PathBuf>) {
+        let Some(wake) = &self.wake else { return };
+        if self.watcher.is_none() {
+            match listen(wake.clone(), self.names.clone()) {
+                Ok(watcher) => self.watcher = Some(watcher),
+                Err(error) => return self.warn(&error),
+            }
+        }
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let mut trail = Trail::default();
+        for file in files {
+            trail.follow(file);
+        }
+        let Trail { folders, names } = trail;
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        let wanted: BTreeMap<_, _> = folders
+            .into_iter()
+            .filter_map(|folder| {
+                let meta = std::fs::metadata(&folder).ok()?;
+                Some((folder, (meta.dev(), meta.ino())))
+            })
+            .collect();
+        self.folders.retain(|folder, id| {
+            let stays = wanted.get(folder) == Some(id);
+            if !stays {
+                // A folder that is gone took its watch with it; then this fails, and may.
+                let _ = watcher.unwatch(folder);
+            }
+            stays
+        });
+        let mut failed = None;
+        for (folder, id) in wanted {
+            // Also those that are watched: a folder that was made anew under the number of the
+            // one before it has lost its watch, and one more costs nothing.
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.folders.insert(folder, id)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let Some(error) = failed {
+            self.warn(&error);
+        }
+    }
+
+    fn warn(&mut self, error: &notify::Error) {
+        if self.warned.is_none_or(|at| at.elapsed() > WARN_AGAIN) {
+            self.warned = Some(Instant::now());
+            tracing::warn!(
+                %error,
+                "the system does not tell of changes of the configuration's files; they are looked \
+                 at every few seconds instead (if it ran out of them, raise \
+                 fs.inotify.max_user_instances or fs.inotify.max_user_watches)"
+            );
+        }
+    }
+}
+
+fn listen(wake: SyncSender<()>, names: Names) -> notify::Result<RecommendedWatcher> {
+    notify::recommended_watcher(move |event: notify::Result<Event>| {
+        let names = names.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts(&event, &names) {
+            // Full: a look is due anyway. Closed: there is nobody to wake.
+            let _ = wake.try_send(());
+        }
+    })
+}
+
+/// Whether an event is a reason to look. Something else in the folder may be written all the time,
+/// a log perhaps.
+fn counts(event: &notify::Result<Event>, names: &BTreeSet<OsString>) -> bool {
+    let event = match event {
+        Ok(event) if !event.need_rescan() => event,
+        // Who knows what was not told.
+        Ok(_) | Err(_) => return true,
+    };
+    // Reading is not changing, and our own reads must not wake us.
+    let is_read = matches!(event.kind, EventKind::Access(kind)
+        if kind != AccessKind::Close(AccessMode::Write));
+    let about = |path: &PathBuf| path.file_name().is_none_or(|name| names.contains(name));
+    !is_read && (event.paths.is_empty() || event.paths.iter().any(about))
+}
+
+/// Where a change would make paths lead to something else: folders, and names of what is in them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Trail {
+    folders: BTreeSet<PathBuf>,
+    names: BTreeSet<OsString>,
+}
+
+impl Trail {
+    /// Adds an absolute path: the folder of each link on the way, and that of the file. Where the
+    /// way ends before, the folder in which it would go on.
+    fn follow(&mut self, file: &Path) {
+        let mut links = 0;
+        // Free of links.
+        let mut at = PathBuf::from("/");
+        let mut rest = steps(file);
+        while let Some(step) = rest.pop() {
+            if step == OsStr::new("..") {
+                at.pop();
+                continue;
+            }
+            let next = at.join(&step);
+            if let Ok(target) = std::fs::read_link(&next) {
+                self.add(&at, step);
+                links += 1;
+                if links > LINKS_MAX {
+                    return;
+                }
+                if target.is_absolute() {
+                    at = PathBuf::from("/");
+                }
+                rest.extend(steps(&target));
+            } else if rest.is_empty() || !next.is_dir() {
+                self.add(&at, step);
+                return;
+            } else {
+                at = next;
+            }
+        }
+    }
+
+    fn add(&mut self, folder: &Path, name: OsString) {
+        // That it is moved or removed is told under its own name.
+        self.names.extend(folder.file_name().map(OsStr::to_owned));
+        self.names.insert(name);
+        self.folders.insert(folder.to_owned());
+    }
+}
+
+/// The steps of a path, the last one first.
+fn steps(path: &Path) -> Vec<OsString> {
+    let steps = path.components().rev().filter_map(|step| match step {
+        Component::Normal(_) | Component::ParentDir => Some(step.as_os_str().to_owned()),
+        Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
+    });
+    steps.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use notify::event::{CreateKind, DataChange, Flag, ModifyKind, RemoveKind, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn every_link_on_the_way_is_watched_where_it_lies() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().canonicalize().expect("it is there");
+        for name in ["etc", "mnt/releases/v1/conf", "mnt/shared"] {
+            fs::create_dir_all(root.join(name)).expect("creates");
+        }
+        fs::write(root.join("mnt/shared/abide.toml"), "one").expect("writes");
+        let link = |to: &Path, name: &str| symlink(to, root.join(name)).expect("links");
+        link(&root.join("mnt/current/conf/abide.toml"), "etc/abide.toml");
+        link(Path::new("releases/v1"), "mnt/current");
+        let up = Path::new("../../../shared/abide.toml");
+        link(up, "mnt/releases/v1/conf/abide.toml");
+
+        let mut trail = Trail::default();
+        trail.follow(&root.join("etc/../etc/./abide.toml"));
+        let folders = ["etc", "mnt", "mnt/releases/v1/conf", "mnt/shared"];
+        let folders: BTreeSet<_> = folders.iter().map(|name| root.join(name)).collect();
+        assert_eq!(trail.folders, folders);
+        let names = ["abide.toml", "conf", "current", "etc", "mnt", "shared"];
+        assert!(trail.names.iter().eq(names), "{:?}", trail.names);
+    }
+
+    #[test]
+    fn ways_that_end_early_are_watched_where_they_would_go_on() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().canonicalize().expect("it is there");
+        symlink("loop", root.join("loop")).expect("links");
+        symlink("nowhere/x", root.join("dangling")).expect("links");
+        for (name, ends_at) in [
+            ("not/there/abide.toml", "not"),
+            ("abide.toml", "abide.toml"),
+            ("loop", "loop"),
+            ("dangling", "nowhere"),
+        ] {
+            let mut trail = Trail::default();
+            trail.follow(&root.join(name));
+            assert!(trail.folders.iter().eq([&root]), "{name}: {trail:?}");
+            assert!(trail.names.contains(OsStr::new(ends_at)), "{trail:?}");
+        }
+    }
+
+    #[test]
+    fn events_count_that_are_of_our_names_or_lost() {
+        let names = BTreeSet::from([OsString::from("abide.toml"), OsString::from("etc")]);
+        let told = |kind, path: &str| counts(&Ok(Event::new(kind).add_path(path.into())), &names);
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        for kind in [
+            written,
+            renamed,
+            EventKind::Create(CreateKind::File),
+            EventKind::Remove(RemoveKind::File),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)),
+        ] {
+            assert!(told(kind, "/etc/abide.toml"), "{kind:?}");
+            assert!(!told(kind, "/etc/abide.log"), "{kind:?}");
+        }
+        let read = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        assert!(!told(read, "/etc/abide.toml"));
+        assert!(told(EventKind::Remove(RemoveKind::Folder), "/etc"));
+        assert!(told(written, "/"));
+        // The queue overflowed; something failed; nobody says what it is about.
+        let lost = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        assert!(counts(&Ok(lost), &names));
+        assert!(counts(&Err(notify::Error::generic("broken")), &names));
+        assert!(counts(&Ok(Event::new(written)), &names));
+    }
+}

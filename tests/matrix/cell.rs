@@ -1,0 +1,250 @@
+//! One cell of the table: a change, saved in one way, and what came of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use abide_tests::{Account, Client, Daemon, Sent, Setup, Subscriber};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::ways::{Place, Way};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+const GLANCE: Duration = Duration::from_millis(10);
+/// How long it is looked at whether anything more comes of it: above the debounce.
+const AFTERMATH: Duration = Duration::from_millis(700);
+/// Between two messages of the live session.
+const TALK_EVERY: Duration = Duration::from_millis(25);
+
+/// What is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Hot,
+    Restart,
+    Syntax,
+    Semantics,
+    Fixed,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Hot,
+        Self::Restart,
+        Self::Syntax,
+        Self::Semantics,
+        Self::Fixed,
+    ];
+
+    /// The new text, and for what is to be refused a part of the reason.
+    fn change(self, setup: &mut Setup, number: u64) -> (String, Option<&'static str>) {
+        match self {
+            Self::Hot => setup.grace = format!("{}s", 10 + number / 10 % 40),
+            Self::Restart => setup.spare = 1000 + (number % 9000) as u32,
+            Self::Syntax => {
+                let broken = setup.toml().replacen("data_dir = ", "data_dir ", 1);
+                return (broken, Some("abide.toml:4:"));
+            }
+            Self::Semantics => {
+                let wrong = setup.toml().replacen(
+                    "\nshutdown_grace_period = \"",
+                    "\nshutdown_grace_period = \"5 parsecs ",
+                    1,
+                );
+                return (wrong, Some("shutdown_grace_period"));
+            }
+            Self::Fixed => {
+                let moved = setup.toml().replacen("\"data\"", "\"atad\"", 1);
+                return (moved, Some("data_dir"));
+            }
+        }
+        (setup.toml(), None)
+    }
+}
+
+/// What came of a cell.
+pub(crate) struct Outcome {
+    /// From the save until it had its effect.
+    pub(crate) took: Duration,
+    pub(crate) wrong: Vec<String>,
+}
+
+fn digest(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Saves a change of that kind in that way, and looks at what comes of it.
+pub(crate) async fn run(daemon: &mut Daemon, way: &Way, kind: Kind, number: u64) -> Outcome {
+    let mut wrong = Vec::new();
+    let live = Live::begin(daemon, &format!("live {number}")).await;
+    let before = daemon.status().await;
+    let old_text = daemon.setup.toml();
+    let (text, reason) = kind.change(&mut daemon.setup, number);
+    let saved = save(daemon, way, &text, number).await;
+    let wanted = digest(&text);
+    let has_effect = |status: &Value| match reason {
+        Some(reason) => {
+            let told = status["config"]["last_error"].as_str();
+            told.is_some_and(|told| told.contains(reason))
+        }
+        None => status["config"]["digest"] == wanted.as_str(),
+    };
+    let took = when(daemon, saved, has_effect).await;
+    if took.is_none() {
+        wrong.push(format!(
+            "nothing came of it: {}",
+            daemon.status().await["config"]
+        ));
+    }
+    tokio::time::sleep(AFTERMATH).await;
+    let steps = u64::from(kind == Kind::Restart);
+    check(daemon, &before, steps, &mut wrong).await;
+    if reason.is_some() {
+        let expected = &before["config"]["digest"];
+        if daemon.status().await["config"]["digest"] != *expected {
+            wrong.push("it does not run on the old configuration".to_owned());
+        }
+        // Put back, in the same way.
+        let saved = save(daemon, way, &old_text, number + 1).await;
+        let is_well = |status: &Value| status["config"]["last_error"].is_null();
+        if when(daemon, saved, is_well).await.is_none() {
+            wrong.push("the error stays after the file was put back".to_owned());
+        }
+        tokio::time::sleep(AFTERMATH).await;
+        check(daemon, &before, 0, &mut wrong).await;
+    }
+    live.end(daemon, &mut wrong).await;
+    Outcome {
+        took: took.unwrap_or(PATIENCE),
+        wrong,
+    }
+}
+
+async fn save(daemon: &Daemon, way: &Way, text: &str, number: u64) -> Instant {
+    let folder = daemon.folder().to_owned();
+    let place = Place {
+        file: folder.join("abide.toml"),
+        folder,
+        worker: daemon.worker_pid().await,
+        number,
+    };
+    let (save, bytes) = (way.save, text.as_bytes().to_vec());
+    let saved = tokio::task::spawn_blocking(move || save(&place, &bytes));
+    saved.await.expect("a save does not panic")
+}
+
+/// How long after `since` the status satisfied a condition.
+async fn when(
+    daemon: &Daemon,
+    since: Instant,
+    condition: impl Fn(&Value) -> bool,
+) -> Option<Duration> {
+    while since.elapsed() < PATIENCE {
+        if condition(&daemon.status().await) {
+            return Some(since.elapsed());
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+    None
+}
+
+/// So many generations came since, each with a record, and no other record.
+async fn check(daemon: &Daemon, before: &Value, steps: u64, wrong: &mut Vec<String>) {
+    let now = daemon.status().await;
+    let old = before["generation"].as_u64().unwrap_or_default();
+    if now["generation"].as_u64() != Some(old + steps) {
+        let generation = &now["generation"];
+        wrong.push(format!(
+            "generation {old} became {generation}, not {}",
+            old + steps
+        ));
+    }
+    if now["state"] != "serving" || !now["drain"].is_null() {
+        wrong.push(format!("it does not serve: {now}"));
+    }
+    let list = daemon.client().get("/v1/daemon/restarts").await;
+    let list = list.map(|reply| reply.body).unwrap_or_default();
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    let later = items
+        .iter()
+        .filter(|item| item["generation"].as_u64() > Some(old));
+    let later: Vec<_> = later.map(|item| item["status"].to_string()).collect();
+    if later.len() as u64 != steps {
+        wrong.push(format!("{steps} restarts expected, not {later:?}"));
+    }
+}
+
+/// A session in which somebody talks all the time, and somebody listens.
+struct Live {
+    id: String,
+    client: Client,
+    subscriber: Subscriber,
+    stop: Arc<AtomicBool>,
+    talk: tokio::task::JoinHandle<(Vec<Sent>, Vec<String>)>,
+}
+
+impl Live {
+    async fn begin(daemon: &Daemon, id: &str) -> Self {
+        let client = daemon.client();
+        client.open(id, "echo").await;
+        let subscriber = Subscriber::follow(&client, id);
+        let stop = Arc::<AtomicBool>::default();
+        let talk = tokio::spawn(talk(client.clone(), id.to_owned(), stop.clone()));
+        Self {
+            id: id.to_owned(),
+            client,
+            subscriber,
+            stop,
+            talk,
+        }
+    }
+
+    async fn end(self, daemon: &Daemon, wrong: &mut Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (sent, refused) = self.talk.await.expect("a talk does not panic");
+        wrong.extend(refused);
+        let mut account = Account::default();
+        account.take(&self.client, &self.id, &sent).await;
+        wrong.append(&mut account.wrong);
+        if sent.is_empty() {
+            wrong.push("nothing was said".to_owned());
+        }
+        let stored = self.client.events(&self.id, 0).await;
+        let seen = self
+            .subscriber
+            .wait_for("all events", |seen| seen.len() >= stored.len());
+        if seen.await != stored {
+            wrong.push("the subscriber saw other events than there are".to_owned());
+        }
+        wrong.extend(self.subscriber.troubles());
+        if self.client.tally.troubles() > 0 || self.subscriber.broken() > 0 {
+            wrong.push(format!(
+                "{}; {} streams cut",
+                self.client.tally,
+                self.subscriber.broken()
+            ));
+        }
+        let long = daemon.client().ask("long", "still there?", None).await;
+        if !long.is_ok_and(|posted| posted.outcome.as_deref() == Some("completed")) {
+            wrong.push("the old session does not go on".to_owned());
+        }
+    }
+}
+
+async fn talk(client: Client, id: String, stop: Arc<AtomicBool>) -> (Vec<Sent>, Vec<String>) {
+    let (mut sent, mut wrong) = (Vec::new(), Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        let text = format!("line {}", sent.len());
+        match client.say(&id, &text, None).await {
+            Ok(posted) => sent.push(Sent {
+                message: posted.message,
+                text,
+            }),
+            Err(refused) => wrong.push(format!("{text}: {refused:?}")),
+        }
+        tokio::time::sleep(TALK_EVERY).await;
+    }
+    (sent, wrong)
+}
