@@ -18,4 +18,5 @@ mod stage;
 mod steps;
 mod tidy;
 mod tools_mcp;
+mod trial;
 mod watchdog;

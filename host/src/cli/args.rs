@@ -48,15 +48,23 @@ pub(crate) struct Json {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Start on the configuration that last proved itself, not on the file: for when the file is of
+    /// no use and the sessions cannot wait. The file is watched, and taken over once it is correct
+    #[arg(long)]
+    pub(crate) last_good: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Write a configuration to start from
     Init(Init),
     /// Run the daemon, in the foreground
-    Serve,
+    Serve(Serve),
     /// The daemon's process, as `serve` starts it
     #[command(name = WORKER, hide = true)]
-    Worker,
+    Worker(Serve),
     /// What runs, what drains, what is faulted, and why
     Status(Status),
     /// Talk with a session

@@ -32,10 +32,10 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, CliError> {
     let done = |()| true;
     let well = match command {
         Command::Init(args) => init::run(global, &args).map(done),
-        Command::Serve => return serve::serve(global),
-        Command::Worker => {
+        Command::Serve(args) => return serve::serve(global, &args),
+        Command::Worker(args) => {
             install_tls();
-            return serve::worker(global);
+            return serve::worker(global, &args);
         }
         Command::Config(command) => match config::offline(global, command)? {
             Some(args) => client(config::plan(global, args)).map(done),

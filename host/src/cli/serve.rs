@@ -5,24 +5,28 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::args::{Global, WORKER};
+use super::args::{Global, Serve, WORKER};
 use super::error::CliError;
 use crate::{daemon, supervisor};
 
 /// Runs the daemon in the foreground, until it is told to stop. No thread may have been started
 /// before.
-pub(super) fn serve(global: &Global) -> Result<ExitCode, CliError> {
+pub(super) fn serve(global: &Global, serve: &Serve) -> Result<ExitCode, CliError> {
     let path = absolute(&global.config)?;
+    let mut worker_args = vec![WORKER.into(), "--config".into(), path.into()];
+    if serve.last_good {
+        worker_args.push("--last-good".into());
+    }
     Ok(supervisor::run(supervisor::Options {
         worker_exe: program()?,
-        worker_args: vec![WORKER.into(), "--config".into(), path.into()],
+        worker_args,
     }))
 }
 
 /// Runs the worker. Only a supervisor can start one.
-pub(super) fn worker(global: &Global) -> Result<ExitCode, CliError> {
+pub(super) fn worker(global: &Global, serve: &Serve) -> Result<ExitCode, CliError> {
     let path = absolute(&global.config)?;
-    Ok(daemon::run_worker(&path))
+    Ok(daemon::run_worker(&path, serve.last_good))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, CliError> {

@@ -48,15 +48,15 @@ impl Observed {
         }
     }
 
-    /// The same, with these files as they are now where they have not been seen.
-    pub fn completed(&self, files: impl IntoIterator<Item = PathBuf>) -> Self {
-        let mut others = self.others.clone();
-        for file in files {
-            let entry = others.entry(file);
-            entry.or_insert_with_key(|file| digest(file));
-        }
+    /// The same with these files only, as they are now where they have not been seen.
+    pub fn narrowed(&self, files: impl IntoIterator<Item = PathBuf>) -> Self {
+        let seen = |file: &PathBuf| self.others.get(file).copied();
+        let others = files.into_iter().map(|file| {
+            let digest = seen(&file).unwrap_or_else(|| digest(&file));
+            (file, digest)
+        });
         Self {
-            others,
+            others: others.collect(),
             ..self.clone()
         }
     }

@@ -8,8 +8,10 @@
 //! | `stopped` | anew | that generation: the stop and this start are one restart |
 //! | any other | anew, or after a death | the next one; the cause is a crash |
 
+use std::collections::BTreeMap;
+
 use crate::domain::{
-    Cause, DrainReport, Generation, Phases, RelaunchReport, RestartRecord, RestartStatus,
+    Cause, Digest, DrainReport, Generation, Phases, RelaunchReport, RestartRecord, RestartStatus,
     UnixMillis,
 };
 use crate::supervisor::StartCause;
@@ -38,7 +40,7 @@ pub(super) fn life(
         StartCause::Crash {
             own_doing: true,
             ..
-        }
+        } | StartCause::Rollback { .. }
     );
     if let Some(mut record) = planned {
         if let StartCause::Crash { detail, .. } = cause {
@@ -81,6 +83,7 @@ pub(super) fn life(
     }
     let trigger = match cause {
         StartCause::Crash { detail, .. } => format!("the worker {detail}"),
+        StartCause::Rollback { detail } => format!("rolled back: the worker {detail}"),
         StartCause::First | StartCause::Planned => {
             "the daemon was started after an end without a stop (a crash, or the power failed)"
                 .to_owned()
@@ -88,6 +91,11 @@ pub(super) fn life(
     };
     let new = record(last.generation.next(), Cause::Crash, &trigger, version, now);
     let end = match last.status {
+        RestartStatus::Running | RestartStatus::Probation
+            if matches!(cause, StartCause::Rollback { .. }) =>
+        {
+            Some((RestartStatus::RolledBack, trigger.as_str()))
+        }
         RestartStatus::Running => Some((RestartStatus::Refused, "a crash came before its end")),
         RestartStatus::Probation => Some((
             RestartStatus::Completed,
@@ -107,6 +115,28 @@ pub(super) fn life(
     }
 }
 
+/// What was rolled back and has not proven itself since, with the reason. `recent` are restart
+/// records, the latest first.
+pub(super) fn condemned(recent: &[RestartRecord]) -> BTreeMap<Digest, String> {
+    let mut condemned = BTreeMap::new();
+    for record in recent.iter().rev() {
+        match (record.tried, record.status) {
+            (Some(tried), RestartStatus::RolledBack) => {
+                let reason = record.reason.clone().unwrap_or_default();
+                condemned.insert(
+                    tried,
+                    format!("generation {}, {reason}", record.generation.0),
+                );
+            }
+            (Some(tried), RestartStatus::Completed) => {
+                condemned.remove(&tried);
+            }
+            _ => {}
+        }
+    }
+    condemned
+}
+
 /// A record for a restart that begins now.
 pub(super) fn record(
     generation: Generation,
@@ -123,6 +153,7 @@ pub(super) fn record(
         at,
         config_from: None,
         config_to: None,
+        tried: None,
         version: version.to_owned(),
         active: 0,
         drain: DrainReport::default(),
@@ -219,6 +250,37 @@ mod tests {
         assert_eq!(life.record.generation, Generation(5));
         let abandoned = life.abandoned.map(|r| (r.generation, r.status));
         assert_eq!(abandoned, Some((Generation(4), RestartStatus::Refused)));
+    }
+
+    #[test]
+    fn a_restart_that_did_not_prove_itself_is_told_as_rolled_back_and_not_tried_again() {
+        let (bad, good) = (Digest::of(b"bad"), Digest::of(b"good"));
+        let rollback = StartCause::Rollback {
+            detail: "died of SIGABRT".into(),
+        };
+        for status in [RestartStatus::Running, RestartStatus::Probation] {
+            let tried = RestartRecord {
+                tried: Some(bad),
+                ..last(4, status)
+            };
+            let life = life(Some(tried), None, &rollback, "1.0", NOW);
+            assert!(life.died_by_own_doing);
+            assert_eq!(
+                life.record.trigger,
+                "rolled back: the worker died of SIGABRT"
+            );
+            let abandoned = life.abandoned.expect("the restart before");
+            assert_eq!(abandoned.status, RestartStatus::RolledBack);
+            let completed = |generation, tried| RestartRecord {
+                tried: Some(tried),
+                ..last(generation, RestartStatus::Completed)
+            };
+            let only = |recent: &[RestartRecord]| condemned(recent).into_keys().collect::<Vec<_>>();
+            let recent = [completed(5, good), abandoned.clone(), completed(3, bad)];
+            assert_eq!(only(&recent), [bad]);
+            let recent = [completed(5, bad), abandoned];
+            assert_eq!(only(&recent), []);
+        }
     }
 
     #[test]

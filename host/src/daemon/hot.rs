@@ -30,7 +30,7 @@ impl Daemon {
             .map_err(|error| told(format!("{}: {error}", config.file.display())))?;
         let (old_config, old_loaded) = (self.config.clone(), self.loaded.clone());
         self.config = config;
-        self.loaded = seen.completed(self.config.files());
+        self.loaded = seen.narrowed(self.config.files());
         // Before anything else: a worker that is started after a crash runs on what sessions do.
         if let Err(error) = self.announce() {
             (self.config, self.loaded) = (old_config, old_loaded);
@@ -43,6 +43,7 @@ impl Daemon {
         self.fixed.config.digest = self.config.digest;
         self.fixed.config.loaded_at = UnixMillis::now();
         self.last_error = None;
+        self.on_trial = true;
         metrics::counter!("abide_config_applied_total").increment(1);
         tracing::info!(
             config = %self.config.digest.short(),

@@ -12,7 +12,9 @@
 //!                                                        drain --> hand over --> Released, exit
 //! ```
 
+mod first_boot;
 mod generation;
+mod handed;
 mod hot;
 mod last_look;
 mod logging;

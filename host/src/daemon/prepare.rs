@@ -20,6 +20,8 @@ use crate::providers::{ApiKey, BadProvider, LlmProvider, LlmProviders, ToolServe
 use crate::session::{Parts, Plugin, Plugins};
 use crate::supervisor::{FromWorker, Link, bind_listener};
 
+use super::handed::Handed;
+
 /// How long an address may be held by somebody who is about to go, and the pause between two tries.
 const BIND_PATIENCE: Duration = Duration::from_secs(2);
 const BIND_PAUSE: Duration = Duration::from_millis(20);
@@ -76,7 +78,7 @@ pub(super) enum Unprepared {
 /// that they outlive this worker. Blocks.
 pub(super) fn prepare(
     config: Arc<Config>,
-    config_bytes: &[u8],
+    handed: &Handed,
     env: &Env,
     mut kept: Vec<(String, OwnedFd)>,
     link: &Link,
@@ -93,12 +95,6 @@ pub(super) fn prepare(
             label: name,
         });
     }
-    let others = config.files();
-    let seen = others
-        .iter()
-        .map(|file| (file.clone(), std::fs::read(file).ok()));
-    let digests = seen.map(|(file, bytes)| (file, bytes.as_deref().map(Digest::of)));
-    let loaded = Observed::with(config_bytes, digests.collect());
     let data_dir = config.daemon.data_dir.clone();
     let private = std::fs::DirBuilder::new()
         .recursive(true)
@@ -113,22 +109,13 @@ pub(super) fn prepare(
         components_dir: data_dir.join("components"),
         turns_max: config.daemon.turns_max,
     })?;
-    let mut components = BTreeMap::new();
+    let (mut components, mut digests) = (BTreeMap::new(), BTreeMap::new());
     for (name, plugin) in &config.plugins {
-        let bytes = std::fs::read(&plugin.path).map_err(|source| Unprepared::PluginFile {
-            name: name.clone(),
-            path: plugin.path.clone(),
-            source,
-        })?;
-        let key = format!("plugins.{name}.path");
-        let failed = |source| Unprepared::Plugin {
-            key: key.clone(),
-            source,
-        };
-        let component = engine.load(&bytes).map_err(failed)?;
-        engine.keep(&bytes).map_err(failed)?;
+        let component = component(&engine, name, &plugin.path, handed)?;
+        digests.insert(plugin.path.clone(), Some(component.digest()));
         components.insert(name.clone(), component);
     }
+    let loaded = Observed::with(handed.config.clone(), digests).narrowed(config.files());
     let token = secret("daemon.token".to_owned(), config.daemon.token.as_ref(), env)?;
     let parts = parts(&config, env, &components, None)?;
     let access = Arc::new(Access {
@@ -148,6 +135,34 @@ pub(super) fn prepare(
         metrics,
         listeners,
     })
+}
+
+/// A plugin's component: the file's, unless another one was handed over and has been kept.
+fn component(
+    engine: &Engine,
+    name: &str,
+    path: &Path,
+    handed: &Handed,
+) -> Result<Arc<Component>, Unprepared> {
+    let failed = |source| Unprepared::Plugin {
+        key: format!("plugins.{name}.path"),
+        source,
+    };
+    let bytes = std::fs::read(path);
+    if let Some(wanted) = handed.files.get(path)
+        && !matches!(&bytes, Ok(bytes) if Digest::of(bytes) == *wanted)
+        && let Some(kept) = engine.kept(*wanted).map_err(failed)?
+    {
+        return Ok(kept);
+    }
+    let bytes = bytes.map_err(|source| Unprepared::PluginFile {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        source,
+    })?;
+    let component = engine.load(&bytes).map_err(failed)?;
+    engine.keep(&bytes).map_err(failed)?;
+    Ok(component)
 }
 
 /// Ends what the tool servers of a worker that died have left behind: nothing of it may act any

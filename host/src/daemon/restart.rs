@@ -14,8 +14,9 @@ use crate::store::Store;
 use crate::supervisor::{Connection, FromWorker, Replace};
 
 use super::generation::record;
+use super::handed::Handed;
 use super::plan::{self, Asked, Decision};
-use super::state::{Daemon, Goal, Phase, Planned, VERSION, keep, sealed};
+use super::state::{Daemon, Goal, Phase, Planned, VERSION, keep};
 
 /// How long connections may linger at the hand-over: to finish their response, or to send the
 /// first bytes of a request.
@@ -116,11 +117,19 @@ impl Daemon {
                 plan: serde_json::Value::Null,
             }));
         }
-        if asked == Asked::Watch && self.shunned == Some(seen.config) {
-            let text = "the worker died when it began to serve this configuration; correct it, or \
-                        `abide restart` to try it again";
-            self.refuse(vec![text.to_owned()]);
-            return Err(vec![text.to_owned()]);
+        // What cannot be parsed is refused below, for what is wrong with it.
+        let tried = Config::parse(&seen.bytes, &self.config.file, &self.env)
+            .map(|config| seen.narrowed(config.files()));
+        if asked == Asked::Watch
+            && let Ok(tried) = &tried
+            && let Some(reason) = self.condemned.get(&tried.digest())
+        {
+            let text = format!(
+                "this configuration was tried and rolled back: {reason}; correct it, or \
+                 `abide restart` to try it again"
+            );
+            self.refuse(vec![text.clone()]);
+            return Err(vec![text]);
         }
         // A store that cannot tell lets no plugin go.
         let sessions = |plugin: &str| self.registry.sessions_of(plugin).unwrap_or(u64::MAX);
@@ -168,6 +177,7 @@ impl Daemon {
                 let record = RestartRecord {
                     config_from: Some(self.config.digest),
                     config_to: Some(config.digest),
+                    tried: tried.as_ref().ok().map(Observed::digest),
                     ..record(
                         self.next_generation(),
                         cause,
@@ -177,7 +187,7 @@ impl Daemon {
                     )
                 };
                 let generation = record.generation;
-                let accepted = self.accept(record, &seen.bytes).await;
+                let accepted = self.accept(record, tried.as_ref().unwrap_or(seen)).await;
                 accepted.inspect_err(|lines| self.refuse(lines.clone()))?;
                 Ok(Some(Accepted {
                     generation,
@@ -219,9 +229,9 @@ impl Daemon {
     }
 
     /// Numbers the restart, puts it down, and has a standby started on these very bytes.
-    async fn accept(&mut self, record: RestartRecord, bytes: &[u8]) -> Result<(), Vec<String>> {
+    async fn accept(&mut self, record: RestartRecord, seen: &Observed) -> Result<(), Vec<String>> {
         let told = |text: String| vec![text];
-        let config = sealed(bytes).map_err(told)?;
+        let config = Handed::of(seen).sealed().map_err(told)?;
         keep(&self.store, record.clone())
             .await
             .map_err(|error| told(format!("the restart cannot be put down: {error}")))?;

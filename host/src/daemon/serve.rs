@@ -22,11 +22,13 @@ use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
 use crate::api::{Api, ConfigStatus, Control, ControlRequest, PluginStatus};
 use crate::config::{Observed, Timing, Watch};
 use crate::domain::{Generation, RelaunchReport, RestartRecord, RestartStatus, UnixMillis};
+use crate::give_back;
 use crate::session::{Drained, Registry, Settings, Witness};
 use crate::supervisor::{Connection, FromWorker, Serving, ToWorker};
 
+use super::handed::{Handed, keep_last_good};
 use super::prepare::Prepared;
-use super::state::{Daemon, Fixed, Phase, sealed};
+use super::state::{Daemon, Fixed, Phase};
 use super::watchdog::Watchdog;
 use super::worker::Worker;
 
@@ -55,6 +57,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         store,
         life,
         previous,
+        condemned,
         connections,
     } = worker;
     let Prepared {
@@ -86,12 +89,6 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
             })
             .collect(),
     };
-    let shunned = life
-        .abandoned
-        .as_ref()
-        // A kill from outside says nothing about what was to be served.
-        .filter(|record| record.status == RestartStatus::Refused && life.died_by_own_doing)
-        .and_then(|record| record.config_to);
     let restarts = super::restart::past(&store, &life.record);
     let registry = Registry::new(
         store.clone(),
@@ -150,7 +147,8 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         metrics,
         last_error: None,
         missed: None,
-        shunned,
+        condemned,
+        on_trial: false,
         pruned: Instant::now(),
         status,
         watchdog,
@@ -181,6 +179,11 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
     let mut tick = tokio::time::interval(TICK);
     loop {
         daemon.tell_status();
+        if std::mem::take(&mut daemon.on_trial) {
+            proven = false;
+            let over = tokio::time::Instant::now() + daemon.config.daemon.probation;
+            probation.as_mut().reset(over);
+        }
         let woken = tokio::select! {
             order = orders.recv() => Woken::Order(order),
             drained = drained(&mut daemon.phase) => Woken::Drained(drained),
@@ -246,7 +249,7 @@ impl Daemon {
         let budget = self.config.daemon.stop_budget();
         let serving = Serving {
             stop_budget_ms: budget.as_millis().try_into().unwrap_or(u64::MAX),
-            config: sealed(&self.loaded.bytes)?,
+            config: Handed::of(&self.loaded).sealed()?,
             listeners: self.listeners.clone(),
         };
         self.link
@@ -260,6 +263,7 @@ impl Daemon {
         let record = &mut self.record;
         record.status = RestartStatus::Probation;
         record.config_to = Some(self.config.digest);
+        record.tried = Some(self.loaded.digest());
         if let Some(since) = record.handover_at {
             record.phases.handover_ms = now.since(since);
             record.phases.pause_ms = now.since(since);
@@ -315,6 +319,19 @@ impl Daemon {
 
     async fn probation_over(&mut self) {
         self.registry.probation_over();
+        // An error means that the supervisor is gone; the loop will notice.
+        let _ = self.link.send(FromWorker::Proven);
+        let (folder, handed) = (
+            self.config.daemon.data_dir.clone(),
+            Handed::of(&self.loaded),
+        );
+        let kept = tokio::task::spawn_blocking(move || keep_last_good(&folder, &handed));
+        if let Ok(Err(error)) = kept.await {
+            tracing::warn!(
+                error,
+                "the configuration that runs is not kept as the last good one"
+            );
+        }
         self.record.status = RestartStatus::Completed;
         self.put_down(&self.record).await;
     }
@@ -361,6 +378,9 @@ impl Daemon {
         }
         self.pruned = Instant::now();
         self.metrics.run_upkeep();
+        if self.registry.running() == 0 {
+            give_back::from_all_threads();
+        }
         let window = self.config.daemon.notice_window.as_millis() as u64;
         let forgotten = UnixMillis(UnixMillis::now().0.saturating_sub(window));
         let store = self.store.clone();

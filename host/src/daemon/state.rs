@@ -14,7 +14,7 @@ use crate::config::{Config, Env, Observed};
 use crate::domain::{Digest, Generation, RestartRecord, UnixMillis};
 use crate::session::{Drained, Registry};
 use crate::store::Store;
-use crate::supervisor::{ConfigBytes, Link};
+use crate::supervisor::Link;
 
 use super::plan::Asked;
 use super::watchdog::Watchdog;
@@ -43,8 +43,10 @@ pub(super) struct Daemon {
     pub(super) last_error: Option<String>,
     /// A change that was seen while a restart was under way, and who asked.
     pub(super) missed: Option<(Asked, Observed)>,
-    /// A configuration that a worker died of before it served: not tried again by itself.
-    pub(super) shunned: Option<Digest>,
+    /// Configurations that were rolled back, and why: not tried again by themselves.
+    pub(super) condemned: BTreeMap<Digest, String>,
+    /// Whether what runs has yet to prove itself: a hot change has just been made.
+    pub(super) on_trial: bool,
     /// When the list of active sessions was last pruned.
     pub(super) pruned: Instant,
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
@@ -118,9 +120,4 @@ pub(super) async fn keep(store: &Store, record: RestartRecord) -> Result<(), Str
     let kept = tokio::task::spawn_blocking(move || store.put_restart(&record)).await;
     kept.map_err(|error| error.to_string())?
         .map_err(|error| error.to_string())
-}
-
-/// The configuration's bytes as they cross to another process.
-pub(super) fn sealed(bytes: &[u8]) -> Result<ConfigBytes, String> {
-    ConfigBytes::new(bytes).map_err(|error| format!("the config cannot be handed over: {error}"))
 }

@@ -1,5 +1,6 @@
 //! A worker from its first breath to its serving.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,13 +9,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Env, process_env};
-use crate::domain::{Cause, Generation, RestartStatus, UnixMillis};
+use crate::domain::{Cause, Digest, Generation, RestartStatus, UnixMillis};
+use crate::give_back;
 use crate::store::{Store, StoreOptions};
 use crate::supervisor::{
     self, Connection, FromWorker, Link, LinkError, Mode, Start, StartCause, ToWorker,
 };
 
+use super::first_boot;
 use super::generation::{self, Life};
+use super::handed::Handed;
 use super::prepare::{self, Prepared};
 use super::state::VERSION;
 use super::{logging, serve};
@@ -34,12 +38,15 @@ pub(super) struct Worker {
     pub(super) life: Life,
     /// The worker before this one.
     pub(super) previous: Generation,
+    /// Configurations that were rolled back, and why.
+    pub(super) condemned: BTreeMap<Digest, String>,
     /// Connections that it passed on.
     pub(super) connections: Vec<Connection>,
 }
 
-/// Runs `abide worker`, which the supervisor starts, to its end.
-pub fn run(config_path: &Path) -> ExitCode {
+/// Runs `abide worker`, which the supervisor starts, to its end. At the first boot it runs on the
+/// file, or on what last proved itself if `last_good`.
+pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
     let (link, start) = match supervisor::connect() {
         Ok(connected) => connected,
         Err(error) => {
@@ -49,6 +56,7 @@ pub fn run(config_path: &Path) -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_park(give_back::from_this_thread)
         .build()
     {
         Ok(runtime) => runtime,
@@ -57,15 +65,20 @@ pub fn run(config_path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(live(Arc::new(link), start, config_path.to_owned()));
+    let code = runtime.block_on(live(
+        Arc::new(link),
+        start,
+        config_path.to_owned(),
+        last_good,
+    ));
     // What still runs (a step's connection, a blocking read) has nothing left to say.
     runtime.shutdown_background();
     code
 }
 
-async fn live(link: Arc<Link>, start: Start, config_path: PathBuf) -> ExitCode {
+async fn live(link: Arc<Link>, start: Start, config_path: PathBuf, last_good: bool) -> ExitCode {
     let standby = start.mode == Mode::Standby;
-    match rise(link.clone(), start, config_path).await {
+    match rise(link.clone(), start, config_path, last_good).await {
         Ok(Some(worker)) => serve::serve(worker).await,
         Ok(None) => ExitCode::SUCCESS,
         Err(lines) => {
@@ -93,6 +106,7 @@ async fn rise(
     link: Arc<Link>,
     start: Start,
     config_path: PathBuf,
+    last_good: bool,
 ) -> Result<Option<Worker>, Vec<String>> {
     let Start {
         mode,
@@ -103,23 +117,37 @@ async fn rise(
         ..
     } = start;
     let mut orders = listen(link.clone());
-    let config_bytes = match config {
+    let env = process_env();
+    let handed = match config {
         Some(bytes) => bytes
             .read()
-            .map_err(|e| vec![format!("the handed-over config: {e}")])?,
-        None => {
-            std::fs::read(&config_path).map_err(|error| vec![unreadable(&config_path, &error)])?
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| Handed::decode(&bytes))
+            .map_err(|error| vec![format!("the handed-over configuration: {error}")])?,
+        None => first_boot::handed(&config_path, &env, last_good)?,
+    };
+    let config = match cause {
+        StartCause::First => {
+            let config = Config::validate(&handed.config, &config_path, &env).map_err(|error| {
+                first_boot::told(error.to_string(), &handed, &config_path, &env)
+            })?;
+            first_boot::tell_last_good(&config, &link)?;
+            config
+        }
+        StartCause::Planned => Config::validate(&handed.config, &config_path, &env)
+            .map_err(|error| vec![error.to_string()])?,
+        // It has served: what has become of the files that it names must not keep it down.
+        StartCause::Crash { .. } | StartCause::Rollback { .. } => {
+            Config::parse(&handed.config, &config_path, &env)
+                .map_err(|error| vec![error.to_string()])?
         }
     };
-    let env = process_env();
-    let config = Config::validate(&config_bytes, &config_path, &env)
-        .map_err(|error| vec![error.to_string()])?;
     logging::start(config.daemon.log_level, config.daemon.log_format);
     let config = Arc::new(config);
     let prepared = {
         let (config, link, env) = (config.clone(), link.clone(), env.clone());
         let preparing = tokio::task::spawn_blocking(move || {
-            prepare::prepare(config, &config_bytes, &env, listeners, &link)
+            prepare::prepare(config, &handed, &env, listeners, &link)
         });
         async move {
             preparing
@@ -130,7 +158,12 @@ async fn rise(
     };
     let mut connections = Vec::new();
     let (prepared, opened) = match mode {
-        Mode::Serve if matches!(cause, StartCause::Crash { .. }) => {
+        Mode::Serve
+            if matches!(
+                cause,
+                StartCause::Crash { .. } | StartCause::Rollback { .. }
+            ) =>
+        {
             // Clients wait. A worker has served on this configuration, and the supervisor has seen
             // its end: the store's opening waits for nothing.
             let (prepared, opened, ()) = tokio::join!(
@@ -162,6 +195,7 @@ async fn rise(
         store,
         life,
         previous,
+        condemned,
     } = opened;
     Ok(Some(Worker {
         link,
@@ -171,6 +205,7 @@ async fn rise(
         store,
         life,
         previous,
+        condemned,
         connections,
     }))
 }
@@ -196,6 +231,7 @@ struct Opened {
     store: Store,
     life: Life,
     previous: Generation,
+    condemned: BTreeMap<Digest, String>,
 }
 
 async fn open(
@@ -220,6 +256,8 @@ async fn open(
         let recent = store.restarts(RECENT).map_err(told)?;
         let last = recent.first().cloned();
         let life = generation::life(last, planned, &cause, VERSION, UnixMillis::now());
+        let told: Vec<_> = life.abandoned.iter().chain(&recent).cloned().collect();
+        let condemned = generation::condemned(&told);
         let served = |status| matches!(status, RestartStatus::Completed | RestartStatus::Probation);
         let mut before = recent
             .iter()
@@ -230,6 +268,7 @@ async fn open(
             store,
             life,
             previous,
+            condemned,
         })
     });
     match opened.await {
@@ -273,15 +312,4 @@ fn listen(link: Arc<Link>) -> mpsc::UnboundedReceiver<ToWorker> {
 
 pub(super) fn send(link: &Link, message: FromWorker) -> Result<(), Vec<String>> {
     link.send(message).map_err(|error| vec![error.to_string()])
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> String {
-    let remedy = match error.kind() {
-        std::io::ErrorKind::NotFound => "write one with `abide init`, or name it with --config",
-        _ => "make it readable for the daemon's user",
-    };
-    format!(
-        "{}: the configuration cannot be read: {error}; {remedy}",
-        path.display()
-    )
 }

@@ -24,6 +24,9 @@ pub struct RestartRecord {
     pub config_from: Option<Digest>,
     /// The configuration after.
     pub config_to: Option<Digest>,
+    /// What was to be served, by the configuration's bytes and those of the files it names.
+    #[serde(default)]
+    pub tried: Option<Digest>,
     /// The version of the binary that serves after it.
     #[serde(default)]
     pub version: String,

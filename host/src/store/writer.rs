@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::domain::{SessionId, UnixMillis};
-use crate::fault;
+use crate::{fault, give_back};
 
 use super::{
     StoreError, codec,
@@ -64,6 +64,8 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
         last_try: None,
         reserve,
     };
+    // Whether free memory was given back since there was last something to do.
+    let mut gave_back = false;
     loop {
         let patience = match writer.is_failing() {
             true => REOPEN_PAUSE,
@@ -72,11 +74,15 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
         let next = core.queue.next(patience);
         core.health().at_work = Some(Instant::now());
         match next {
-            Next::Group(group, bytes) => writer.group(group, bytes),
+            Next::Group(group, bytes) => {
+                gave_back = false;
+                writer.group(group, bytes);
+            }
             Next::Job(job) => writer.job(job),
             // Why, is in the log.
             Next::Idle if writer.is_failing() => writer.probe(),
             Next::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
+            Next::Idle if !mem::replace(&mut gave_back, true) => give_back::now(),
             Next::Idle => {}
             Next::End => break,
         }

@@ -51,6 +51,11 @@ pub enum FromWorker {
     },
     /// I own the store and serve. Said again whenever what it tells has changed.
     Serving(Serving),
+    /// At the first boot, before [`FromWorker::Serving`]: this configuration proved itself in an
+    /// earlier life of the daemon. It is what is gone back to if mine does not.
+    LastGood(ConfigBytes),
+    /// My probation is over: what I serve on is what later ones are rolled back to.
+    Proven,
     /// Start my replacement. While one is being prepared already, it is ended first: the latest
     /// wins.
     Replace(Replace),
@@ -121,6 +126,12 @@ pub enum StartCause {
         /// Whether it died by its own doing: it exited, faulted, or was ended for hanging.
         /// `false` for a signal from outside, as `kill -9` or the kernel's lack of memory.
         own_doing: bool,
+        /// How it died, for people.
+        detail: String,
+    },
+    /// The worker before it died by its own doing on a configuration or binary that had not proven
+    /// itself; this one runs on those that last did.
+    Rollback {
         /// How it died, for people.
         detail: String,
     },

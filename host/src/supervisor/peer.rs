@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -9,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::Pid;
 
+use super::process::Binary;
 use super::socket::{self, Received};
 use super::wire::Frame;
 
@@ -23,6 +25,8 @@ const SEND_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) struct Peer {
     pub(super) pid: Pid,
     pub(super) link: OwnedFd,
+    /// What it was started from.
+    pub(super) binary: Rc<Binary>,
     /// Whether its end is closed: there is nothing more to send or receive.
     pub(super) closed: bool,
     queue: VecDeque<Frame>,
@@ -40,10 +44,11 @@ pub(super) enum Next {
 }
 
 impl Peer {
-    pub(super) fn new(pid: Pid, link: OwnedFd) -> Self {
+    pub(super) fn new(pid: Pid, link: OwnedFd, binary: Rc<Binary>) -> Self {
         Self {
             pid,
             link,
+            binary,
             closed: false,
             queue: VecDeque::new(),
             waits_since: None,

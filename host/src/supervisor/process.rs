@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -22,10 +23,55 @@ const SWEEP_ROUNDS: u32 = 16;
 /// The pause between two looks, for the kernel to end what was killed.
 const SWEEP_PAUSE: Duration = Duration::from_millis(2);
 
+/// A worker's binary, held open: what a running worker was started from can be started again
+/// whatever lies under its name by then.
+#[derive(Debug)]
+pub(super) struct Binary {
+    file: File,
+    id: [i64; 4],
+}
+
+impl Binary {
+    /// Opens what lies there now.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let id = identity(&file.metadata()?);
+        Ok(Self { file, id })
+    }
+
+    /// Where to start it from: under its name if it still lies there, else by the descriptor.
+    fn path(&self, name: &Path) -> PathBuf {
+        let there = std::fs::metadata(name).is_ok_and(|meta| identity(&meta) == self.id);
+        if there {
+            name.to_owned()
+        } else {
+            PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+        }
+    }
+}
+
+impl PartialEq for Binary {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+/// What tells two files apart, and a file from itself after it was written again.
+fn identity(meta: &std::fs::Metadata) -> [i64; 4] {
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    [
+        number(meta.dev()),
+        number(meta.ino()),
+        number(meta.size()),
+        meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
+    ]
+}
+
 /// Starts a worker in a process group of its own, with its end of the link as standard input.
-pub(super) fn spawn(exe: &Path, args: &[OsString]) -> io::Result<(Pid, OwnedFd)> {
+pub(super) fn spawn(binary: &Binary, name: &Path, args: &[OsString]) -> io::Result<(Pid, OwnedFd)> {
     let (ours, theirs) = socket::pair()?;
-    let child = Command::new(exe)
+    let child = Command::new(binary.path(name))
+        .arg0(name)
         .args(args)
         .stdin(Stdio::from(theirs))
         .process_group(0)

@@ -21,7 +21,7 @@ use super::listen::Listeners;
 use super::machine::{Action, Birth, Death, Event, Machine, Millis, Planned, Said, Tell, WorkerId};
 use super::message::{Connection, FromWorker, Start, ToWorker};
 use super::peer::{Next, Peer};
-use super::process;
+use super::process::{self, Binary};
 use super::wire::{Frame, WireError};
 
 /// How many frames of one worker are taken before the others have their turn.
@@ -53,7 +53,21 @@ pub(super) fn supervise(options: Options) -> u8 {
     })
 }
 
-type Config = Rc<ConfigBytes>;
+/// What a worker is made of. None of it can be changed by whoever edits files.
+#[derive(Debug)]
+struct Makings {
+    config: ConfigBytes,
+    binary: Rc<Binary>,
+}
+
+impl PartialEq for Makings {
+    fn eq(&self, other: &Self) -> bool {
+        let same = || Some(self.config.read().ok()? == other.config.read().ok()?);
+        self.binary == other.binary && same() == Some(true)
+    }
+}
+
+type Config = Rc<Makings>;
 
 struct Supervisor {
     options: Options,
@@ -222,21 +236,42 @@ impl Supervisor {
                 }
                 return;
             }
-            FromWorker::Serving(serving) => (
-                Said::Serving {
-                    stop_budget: serving.stop_budget_ms,
-                    config: Rc::new(serving.config),
-                },
-                AtHand::InUse(serving.listeners),
-            ),
-            FromWorker::Replace(replace) => (
-                Said::Replace(Planned {
-                    generation: replace.generation,
-                    config: Rc::new(replace.config),
-                    info: replace.info,
-                }),
-                AtHand::Nothing,
-            ),
+            FromWorker::Serving(serving) => {
+                let Some(config) = self.makings_of(id, serving.config) else {
+                    return;
+                };
+                let stop_budget = serving.stop_budget_ms;
+                let said = Said::Serving {
+                    stop_budget,
+                    config,
+                };
+                (said, AtHand::InUse(serving.listeners))
+            }
+            FromWorker::LastGood(config) => {
+                let Some(config) = self.makings_of(id, config) else {
+                    return;
+                };
+                (Said::LastGood(config), AtHand::Nothing)
+            }
+            FromWorker::Proven => (Said::Proven, AtHand::Nothing),
+            FromWorker::Replace(replace) => match self.makings_now(replace.config) {
+                Ok(config) => (
+                    Said::Replace(Planned {
+                        generation: replace.generation,
+                        config,
+                        info: replace.info,
+                    }),
+                    AtHand::Nothing,
+                ),
+                Err(error) => {
+                    let exe = self.options.worker_exe.display();
+                    let failed = ToWorker::StandbyFailed {
+                        generation: replace.generation,
+                        reason: format!("the binary {exe} cannot be opened: {error}"),
+                    };
+                    return self.send(id, failed);
+                }
+            },
             FromWorker::Connection(connection) => {
                 (Said::Connection, AtHand::Connection(connection))
             }
@@ -303,20 +338,36 @@ impl Supervisor {
         }
     }
 
+    /// A worker's own binary, with the configuration that it speaks of.
+    fn makings_of(&self, id: WorkerId, config: ConfigBytes) -> Option<Config> {
+        let binary = self.peers.get(&id)?.binary.clone();
+        Some(Rc::new(Makings { config, binary }))
+    }
+
+    /// The binary that lies there now, with a configuration.
+    fn makings_now(&self, config: ConfigBytes) -> io::Result<Config> {
+        let binary = Rc::new(Binary::open(&self.options.worker_exe)?);
+        Ok(Rc::new(Makings { config, binary }))
+    }
+
     fn try_spawn(&mut self, id: WorkerId, birth: Birth<Config>) -> Result<(), String> {
+        let exe = self.options.worker_exe.clone();
+        let told = |error: io::Error| format!("{}: {error}", exe.display());
+        let binary = match &birth.config {
+            Some(makings) => makings.binary.clone(),
+            None => Rc::new(Binary::open(&exe).map_err(told)?),
+        };
         let start = self.start(birth).map_err(|error| error.to_string())?;
         let frame = ToWorker::Start(start).encode();
         let frame = frame.map_err(|error| error.to_string())?;
-        let exe = &self.options.worker_exe;
-        let (pid, link) = process::spawn(exe, &self.options.worker_args)
-            .map_err(|error| format!("{}: {error}", exe.display()))?;
-        self.peers.insert(id, Peer::new(pid, link));
+        let (pid, link) = process::spawn(&binary, &exe, &self.options.worker_args).map_err(told)?;
+        self.peers.insert(id, Peer::new(pid, link, binary));
         self.send_frame(id, frame);
         Ok(())
     }
 
     fn start(&self, birth: Birth<Config>) -> io::Result<Start> {
-        let config = birth.config.map(|config| config.try_clone());
+        let config = birth.config.map(|makings| makings.config.try_clone());
         Ok(Start {
             mode: birth.mode,
             cause: birth.cause,

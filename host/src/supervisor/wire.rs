@@ -211,6 +211,12 @@ impl FromWorker {
                 w.finish()
             }
             Self::Alive => Writer::new(11).finish(),
+            Self::Proven => Writer::new(12).finish(),
+            Self::LastGood(config) => {
+                let mut w = Writer::new(13);
+                w.fd(config.into());
+                w.finish()
+            }
         }
     }
 
@@ -244,6 +250,8 @@ impl FromWorker {
                 code: r.u8()?,
             },
             11 => Self::Alive,
+            12 => Self::Proven,
+            13 => Self::LastGood(r.config()?),
             kind => return Err(WireError::UnknownKind(kind)),
         })
     }
@@ -316,6 +324,10 @@ impl Writer {
             StartCause::Crash { own_doing, detail } => {
                 self.u8(2);
                 self.u8(u8::from(*own_doing));
+                self.reason(detail);
+            }
+            StartCause::Rollback { detail } => {
+                self.u8(3);
                 self.reason(detail);
             }
         }
@@ -437,6 +449,9 @@ impl Reader {
                     1 => true,
                     _ => return Err(WireError::Invalid("own_doing")),
                 },
+                detail: self.text("detail", MAX_REASON_BYTES)?,
+            },
+            3 => StartCause::Rollback {
                 detail: self.text("detail", MAX_REASON_BYTES)?,
             },
             _ => return Err(WireError::Invalid("cause")),

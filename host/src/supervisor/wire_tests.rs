@@ -35,6 +35,7 @@ fn cause() -> impl Strategy<Value = StartCause> {
         Just(StartCause::Planned),
         (any::<bool>(), ".{0,40}")
             .prop_map(|(own_doing, detail)| StartCause::Crash { own_doing, detail }),
+        ".{0,40}".prop_map(|detail| StartCause::Rollback { detail }),
     ]
 }
 
@@ -116,6 +117,8 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
         Just(()).prop_map(|()| FromWorker::Stopped),
         (".{0,40}", any::<u8>()).prop_map(|(reason, code)| FromWorker::Fatal { reason, code }),
         Just(()).prop_map(|()| FromWorker::Alive),
+        Just(()).prop_map(|()| FromWorker::Proven),
+        config().prop_map(FromWorker::LastGood),
     ]
 }
 

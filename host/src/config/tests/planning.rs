@@ -91,7 +91,7 @@ fn changes_are_classed() {
         (
             format!("{base}[retention]\nevents = 5\n"),
             "retention.events",
-            Class::Hot,
+            Class::Restart,
         ),
         (base.replace("\"m\"", "\"n\""), "llm.a.model", Class::Hot),
         (base.replace("[llm.a]", "[llm.b]"), "llm.a", Class::Hot),

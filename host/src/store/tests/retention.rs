@@ -142,6 +142,7 @@ fn restart(generation: u64, status: RestartStatus) -> RestartRecord {
         at: UnixMillis(generation),
         config_from: None,
         config_to: Some(Digest::of(b"config")),
+        tried: None,
         version: String::new(),
         active: 0,
         drain: Default::default(),

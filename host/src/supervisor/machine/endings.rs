@@ -8,11 +8,12 @@ use super::limits::{
 use super::step::{Machine, Phase, Standby};
 use crate::supervisor::message::StartCause;
 
+const BACK: &str = "rolling back to the configuration and binary that last proved themselves";
 const AGAIN: &str = "starting it anew on the running configuration";
 pub(super) const RELEASED_TOO_SLOW: &str = "had released the store and did not exit";
 pub(super) const STOP_TOO_SLOW: &str = "did not stop in time";
 
-impl<C: Clone> Machine<C> {
+impl<C: Clone + PartialEq> Machine<C> {
     pub(super) fn gone(
         &mut self,
         now: Millis,
@@ -24,12 +25,9 @@ impl<C: Clone> Machine<C> {
             return;
         };
         let (own_doing, detail) = worker.tell(death);
-        let crash = StartCause::Crash {
-            own_doing,
-            detail: detail.clone(),
-        };
         match &mut self.phase {
-            Phase::Starting { worker: of } if *of == id => {
+            Phase::Starting { worker: of, config } if *of == id => {
+                let config = config.clone();
                 if self.good.is_none() {
                     if !worker.has_failed() {
                         let log = format!("{detail} before it served; giving up");
@@ -43,12 +41,9 @@ impl<C: Clone> Machine<C> {
                     };
                     return;
                 }
-                out.push(Action::Log(
-                    Some(id),
-                    format!("{detail} before it served; {AGAIN}"),
-                ));
-                let delay = self.backoff(None, own_doing);
-                self.clear(now, crash, delay, &[], out);
+                let detail = format!("{detail} before it served");
+                let next = self.after(config.as_ref(), own_doing, &detail);
+                self.start_anew(now, id, next, None, out);
             }
             Phase::Serving {
                 worker: of,
@@ -56,15 +51,19 @@ impl<C: Clone> Machine<C> {
                 standby,
             } if *of == id => {
                 let served = now.saturating_sub(*since);
-                if let Standby::Ready { id: next, .. } = *standby {
+                if let Standby::Ready {
+                    id: next, config, ..
+                } = &*standby
+                {
                     let log = format!("{detail} while it drained; the new one takes over");
                     out.push(Action::Log(Some(id), log));
-                    self.go(now, next, crash, out);
+                    let next = (*next, config.clone());
+                    self.go(now, next, StartCause::Crash { own_doing, detail }, out);
                     out.push(Action::Sweep(None));
                 } else {
-                    out.push(Action::Log(Some(id), format!("{detail}; {AGAIN}")));
-                    let delay = self.backoff(Some(served), own_doing);
-                    self.clear(now, crash, delay, &[], out);
+                    let config = self.good.as_ref().map(|good| good.config.clone());
+                    let next = self.after(config.as_ref(), own_doing, &detail);
+                    self.start_anew(now, id, next, Some(served), out);
                 }
             }
             Phase::Serving { .. } => self.drop_standby(id, detail, out),
@@ -103,7 +102,7 @@ impl<C: Clone> Machine<C> {
             Phase::Clearing { .. } | Phase::Over => (None, false),
             Phase::Serving { worker, .. } => (Some(*worker), false),
             // The one that has released may end its last answers.
-            Phase::Starting { worker } => (Some(*worker), true),
+            Phase::Starting { worker, .. } => (Some(*worker), true),
         };
         let kept: Vec<WorkerId> = worker.into_iter().collect();
         for other in self.workers.others(&kept) {
@@ -130,6 +129,63 @@ impl<C: Clone> Machine<C> {
             done: false,
             code: 0,
         };
+    }
+
+    /// What follows on the death of a worker that ran on `config`, and why:
+    ///
+    /// | it died | and `config` | the next one runs on |
+    /// |---|---|---|
+    /// | by its own doing | is not what last proved itself | that: a rollback |
+    /// | by its own doing | is | the same, after a pause |
+    /// | of a signal from outside | | what last served |
+    fn after(
+        &mut self,
+        config: Option<&C>,
+        own_doing: bool,
+        detail: &str,
+    ) -> (StartCause, Option<C>) {
+        let detail = detail.to_owned();
+        let running = self.good.as_ref().map(|good| good.config.clone());
+        let safe = self.proven.clone().or_else(|| running.clone());
+        if own_doing && safe.is_some() && safe.as_ref() != config {
+            if let (Some(good), Some(safe)) = (&mut self.good, &safe) {
+                good.config = safe.clone();
+            }
+            return (StartCause::Rollback { detail }, safe);
+        }
+        (StartCause::Crash { own_doing, detail }, running)
+    }
+
+    /// Has a worker started once all others are gone, and says so.
+    fn start_anew(
+        &mut self,
+        now: Millis,
+        dead: WorkerId,
+        (cause, config): (StartCause, Option<C>),
+        served: Option<Millis>,
+        out: &mut Vec<Action<C>>,
+    ) {
+        let (delay, log) = match &cause {
+            StartCause::Rollback { detail } => {
+                // What comes back has proven itself: it starts with a clean slate.
+                self.respawns = 0;
+                (0, format!("{detail}; {BACK}"))
+            }
+            StartCause::Crash { own_doing, detail } => {
+                let delay = self.backoff(served, *own_doing);
+                let log = match delay {
+                    0 => format!("{detail}; {AGAIN}"),
+                    delay => format!(
+                        "{detail}; it is death {} in a row; {AGAIN} in {delay} ms",
+                        self.respawns
+                    ),
+                };
+                (delay, log)
+            }
+            StartCause::First | StartCause::Planned => (0, AGAIN.to_owned()),
+        };
+        out.push(Action::Log(Some(dead), log));
+        self.clear(now, (cause, config), delay, &[], out);
     }
 
     /// The pause before the next respawn of a worker that had served for `served`.

@@ -29,15 +29,27 @@ pub(in crate::supervisor) enum Event<C> {
 /// A worker's message, without what is of no interest to the decision.
 #[derive(Clone, Debug)]
 pub(in crate::supervisor) enum Said<C> {
-    Serving { stop_budget: Millis, config: C },
+    Serving {
+        stop_budget: Millis,
+        config: C,
+    },
+    /// What proved itself in an earlier life of the supervisor.
+    LastGood(C),
+    /// Its probation is over.
+    Proven,
     Replace(Planned<C>),
     StandbyReady,
-    StandbyFailed { reason: String },
+    StandbyFailed {
+        reason: String,
+    },
     CancelReplace,
     Connection,
     Released,
     Stopped,
-    Fatal { reason: String, code: u8 },
+    Fatal {
+        reason: String,
+        code: u8,
+    },
     Alive,
 }
 

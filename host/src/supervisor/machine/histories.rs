@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::supervisor::message::Mode;
+use crate::supervisor::message::{Mode, StartCause};
 
 /// A step of a random history; numbers pick among the workers that live.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
-        12 => (0..2_usize, 0..10_u8).prop_map(|(who, what)| Move::Say(who, what)),
+        12 => (0..2_usize, 0..12_u8).prop_map(|(who, what)| Move::Say(who, what)),
         3 => (0..2_usize, 0..4_u8).prop_map(|(who, how)| Move::Die(who, how)),
         1 => (0..2_usize).prop_map(Move::Close),
         1 => (0..2_usize).prop_map(Move::Break),
@@ -54,6 +54,8 @@ fn said(what: u8, config: u32) -> Said<u32> {
             reason: "why".to_owned(),
             code: 3,
         },
+        9 => Said::Proven,
+        10 => Said::LastGood(config),
         _ => Said::Alive,
     }
 }
@@ -68,6 +70,8 @@ struct Observer {
     /// The last that has served.
     served: Option<WorkerId>,
     good: Option<u32>,
+    /// Configs that have proven themselves, or are said to have.
+    proven: BTreeSet<u32>,
     exited: bool,
     spawned: u64,
 }
@@ -82,6 +86,12 @@ impl Observer {
                     self.spawned = *id;
                     if birth.mode == Mode::Serve {
                         assert!(self.live.is_empty(), "serves beside others");
+                        if let StartCause::Rollback { .. } = birth.cause {
+                            let config = birth.config.expect("something is gone back to");
+                            let known = self.proven.contains(&config) || self.good == Some(config);
+                            assert!(known, "rolled back to what nobody knows");
+                            self.good = birth.config;
+                        }
                         assert_eq!(birth.config, self.good, "not the running config");
                         assert_eq!(self.owner.replace(*id), None, "two owners");
                     }
@@ -160,6 +170,10 @@ proptest! {
                     observer.owner.take_if(|owner| owner == id);
                 }
                 Event::Said(_, Said::Serving { config, .. }) => serving = Some(*config),
+                Event::Said(_, Said::LastGood(config)) => {
+                    observer.proven.insert(*config);
+                }
+                Event::Said(_, Said::Proven) => observer.proven.extend(observer.good),
                 _ => {}
             }
             let actions = machine.step(now, event);

@@ -25,7 +25,8 @@
 //!
 //! - at most one worker has been told to open the store and has neither released it nor died;
 //! - at most two workers live;
-//! - a worker started anew runs on the config of the last `Serving`;
+//! - a worker started anew runs on the config of the last `Serving`; or, where a worker that had not
+//!   proven itself died by its own doing, on the last that did;
 //! - as long as no worker lives, something is due at a known time, or all is over.
 //!
 //! All deadlines are of one kind: a time at which a worker is killed, and why (`Workers::due`).

@@ -8,7 +8,7 @@ use crate::supervisor::message::StartCause;
 
 const FAILED_TOO_SLOW: &str = "failed and did not exit";
 
-impl<C: Clone> Machine<C> {
+impl<C: Clone + PartialEq> Machine<C> {
     pub(super) fn said(
         &mut self,
         now: Millis,
@@ -30,6 +30,11 @@ impl<C: Clone> Machine<C> {
                 stop_budget,
                 config,
             } => self.serving(now, id, stop_budget, config, out),
+            Said::LastGood(config) => {
+                // What this supervisor has seen itself counts more.
+                self.proven.get_or_insert(config);
+            }
+            Said::Proven => self.proves(id),
             Said::Replace(planned) => self.replace(id, planned, out),
             Said::StandbyReady => self.standby_ready(id, out),
             Said::StandbyFailed { reason } => self.standby_failed(now, id, reason, out),
@@ -50,7 +55,7 @@ impl<C: Clone> Machine<C> {
     ) {
         let stop_budget = stop_budget.min(MAX_STOP_BUDGET_MS);
         match &mut self.phase {
-            Phase::Starting { worker } if *worker == id => {
+            Phase::Starting { worker, .. } if *worker == id => {
                 self.phase = Phase::Serving {
                     worker: id,
                     since: now,
@@ -82,6 +87,16 @@ impl<C: Clone> Machine<C> {
         out.push(Action::Settle(id));
     }
 
+    /// What it serves on is what later ones that fail are rolled back to.
+    fn proves(&mut self, id: WorkerId) {
+        if let Phase::Serving { worker, .. } = &self.phase
+            && *worker == id
+        {
+            self.proven = self.good.as_ref().map(|good| good.config.clone());
+            self.respawns = 0;
+        }
+    }
+
     fn replace(&mut self, id: WorkerId, planned: Planned<C>, out: &mut Vec<Action<C>>) {
         match &mut self.phase {
             Phase::Serving {
@@ -109,10 +124,19 @@ impl<C: Clone> Machine<C> {
         if let Phase::Serving {
             worker, standby, ..
         } = &mut self.phase
-            && let Standby::Preparing { id: of, generation } = *standby
-            && of == id
+            && let Standby::Preparing {
+                id: of,
+                generation,
+                config,
+            } = &*standby
+            && *of == id
         {
-            *standby = Standby::Ready { id, generation };
+            let (generation, config) = (*generation, config.clone());
+            *standby = Standby::Ready {
+                id,
+                generation,
+                config,
+            };
             out.push(Action::Tell(*worker, Tell::StandbyReady { generation }));
             self.workers.not_due(id);
         }
@@ -136,8 +160,12 @@ impl<C: Clone> Machine<C> {
         if let Phase::Serving {
             worker, standby, ..
         } = &mut self.phase
-            && let Standby::Preparing { id: of, generation } | Standby::Ready { id: of, generation } =
-                *standby
+            && let Standby::Preparing {
+                id: of, generation, ..
+            }
+            | Standby::Ready {
+                id: of, generation, ..
+            } = *standby
             && of == id
         {
             *standby = Standby::None;
@@ -167,7 +195,7 @@ impl<C: Clone> Machine<C> {
             } if *worker == id && self.workers.heard(*next) => out.push(Action::Relay(*next)),
             // The standby died meanwhile: the client must not be the one to pay.
             Phase::Serving { worker, .. } if *worker == id => out.push(Action::Relay(id)),
-            Phase::Starting { worker } if *worker != id => out.push(Action::Relay(*worker)),
+            Phase::Starting { worker, .. } if *worker != id => out.push(Action::Relay(*worker)),
             _ => {}
         }
     }
@@ -177,8 +205,13 @@ impl<C: Clone> Machine<C> {
             Phase::Serving {
                 worker, standby, ..
             } if *worker == id => match std::mem::replace(standby, Standby::None) {
-                Standby::Preparing { id: next, .. } | Standby::Ready { id: next, .. } => {
-                    self.go(now, next, StartCause::Planned, out);
+                Standby::Preparing {
+                    id: next, config, ..
+                }
+                | Standby::Ready {
+                    id: next, config, ..
+                } => {
+                    self.go(now, (next, config), StartCause::Planned, out);
                     // After Go, for its sake: clients are waiting.
                     out.push(Action::Sweep(Some(id)));
                 }
@@ -190,7 +223,8 @@ impl<C: Clone> Machine<C> {
                         own_doing: true,
                         detail: "the worker that was to take over died before it could".to_owned(),
                     };
-                    self.clear(now, cause, 0, &[id], out);
+                    let config = self.good.as_ref().map(|good| good.config.clone());
+                    self.clear(now, (cause, config), 0, &[id], out);
                 }
             },
             Phase::Stopping { .. } => return self.stopped(now, id, out),
@@ -210,7 +244,7 @@ impl<C: Clone> Machine<C> {
                 *done = true;
                 *code = 0;
             }
-            Phase::Serving { worker, .. } | Phase::Starting { worker } if *worker == id => {
+            Phase::Serving { worker, .. } | Phase::Starting { worker, .. } if *worker == id => {
                 self.phase = Phase::Stopping {
                     worker: Some(id),
                     asked: false,

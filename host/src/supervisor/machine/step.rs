@@ -1,7 +1,7 @@
 //! The machine itself: its phases, and what moves it from one to the next.
 
 use super::event::{Action, Birth, Event, Millis, Planned, Tell, WorkerId};
-use super::limits::{SILENT_DEADLINE_MS, START_DEADLINE_MS};
+use super::limits::{SERVE_DEADLINE_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS};
 use super::workers::Workers;
 use crate::supervisor::message::{Mode, StartCause};
 
@@ -12,8 +12,10 @@ pub(in crate::supervisor) struct Machine<C> {
     pub(super) phase: Phase<C>,
     /// All that are started and not reaped.
     pub(super) workers: Workers,
-    /// What the last `Serving` said.
+    /// What the last `Serving` said; after a rollback, what is gone back to.
     pub(super) good: Option<Good<C>>,
+    /// What last proved itself, in this life of the supervisor or an earlier one.
+    pub(super) proven: Option<C>,
     /// Respawns since a worker was last settled; governs the backoff.
     pub(super) respawns: u32,
     pub(super) started: WorkerId,
@@ -25,9 +27,11 @@ pub(super) struct Good<C> {
 }
 
 pub(super) enum Phase<C> {
-    /// One worker was told to open the store.
+    /// One worker was told to open the store. It runs on `config`, or at the first boot on the
+    /// file as it is.
     Starting {
         worker: WorkerId,
+        config: Option<C>,
     },
     /// It did, and serves.
     Serving {
@@ -39,6 +43,7 @@ pub(super) enum Phase<C> {
     Clearing {
         until: Millis,
         cause: StartCause,
+        config: Option<C>,
     },
     /// The end was asked for, by a signal or by the worker.
     Stopping {
@@ -57,25 +62,28 @@ pub(super) enum Standby<C> {
     Preparing {
         id: WorkerId,
         generation: u64,
+        config: C,
     },
     Ready {
         id: WorkerId,
         generation: u64,
+        config: C,
     },
 }
 
-impl<C: Clone> Machine<C> {
+impl<C: Clone + PartialEq> Machine<C> {
     /// The machine and its first actions.
     pub(in crate::supervisor) fn new() -> (Self, Vec<Action<C>>) {
         let mut machine = Self {
             phase: Phase::Over,
             workers: Workers::default(),
             good: None,
+            proven: None,
             respawns: 0,
             started: 0,
         };
         let mut out = Vec::new();
-        machine.serve(0, StartCause::First, &mut out);
+        machine.serve(0, StartCause::First, None, &mut out);
         (machine, out)
     }
 
@@ -113,7 +121,7 @@ impl<C: Clone> Machine<C> {
 
     fn hangup(&mut self, out: &mut Vec<Action<C>>) {
         match &self.phase {
-            Phase::Starting { worker } | Phase::Serving { worker, .. } => {
+            Phase::Starting { worker, .. } | Phase::Serving { worker, .. } => {
                 out.push(Action::Tell(*worker, Tell::Reload));
             }
             // The next worker compares the file with what it runs on anyway.
@@ -124,10 +132,14 @@ impl<C: Clone> Machine<C> {
     /// Does what waited for others to be gone, or for time.
     fn proceed(&mut self, now: Millis, out: &mut Vec<Action<C>>) {
         match &mut self.phase {
-            Phase::Clearing { until, cause } if self.workers.is_empty() && *until <= now => {
-                let cause = cause.clone();
+            Phase::Clearing {
+                until,
+                cause,
+                config,
+            } if self.workers.is_empty() && *until <= now => {
+                let (cause, config) = (cause.clone(), config.clone());
                 out.push(Action::Sweep(None));
-                self.serve(now, cause, out);
+                self.serve(now, cause, config, out);
             }
             Phase::Serving { standby, .. } if self.workers.only_one() => {
                 if let Standby::Waiting(planned) = standby {
@@ -137,6 +149,7 @@ impl<C: Clone> Machine<C> {
                     *standby = Standby::Preparing {
                         id,
                         generation: planned.generation,
+                        config: planned.config.clone(),
                     };
                     self.workers.insert(id);
                     self.workers
@@ -161,21 +174,30 @@ impl<C: Clone> Machine<C> {
     }
 
     /// Starts a worker that may open the store at once.
-    pub(super) fn serve(&mut self, now: Millis, cause: StartCause, out: &mut Vec<Action<C>>) {
+    pub(super) fn serve(
+        &mut self,
+        now: Millis,
+        cause: StartCause,
+        config: Option<C>,
+        out: &mut Vec<Action<C>>,
+    ) {
         self.started += 1;
         let id = self.started;
         self.workers.insert(id);
         // The first boot has no last good state to go back to: whoever started it decides.
         if self.good.is_some() {
             self.workers
-                .due(id, now + START_DEADLINE_MS, SERVE_TOO_SLOW);
+                .due(id, now + SERVE_DEADLINE_MS, SERVE_TOO_SLOW);
         }
-        self.phase = Phase::Starting { worker: id };
+        self.phase = Phase::Starting {
+            worker: id,
+            config: config.clone(),
+        };
         let birth = Birth {
             mode: Mode::Serve,
             cause,
             generation: None,
-            config: self.good.as_ref().map(|good| good.config.clone()),
+            config,
             info: Vec::new(),
         };
         out.push(Action::Spawn(id, birth));
@@ -185,14 +207,17 @@ impl<C: Clone> Machine<C> {
     pub(super) fn go(
         &mut self,
         now: Millis,
-        id: WorkerId,
+        (id, config): (WorkerId, C),
         cause: StartCause,
         out: &mut Vec<Action<C>>,
     ) {
-        self.phase = Phase::Starting { worker: id };
+        self.phase = Phase::Starting {
+            worker: id,
+            config: Some(config),
+        };
         self.workers.not_due(id);
         self.workers
-            .due(id, now + START_DEADLINE_MS, SERVE_TOO_SLOW);
+            .due(id, now + SERVE_DEADLINE_MS, SERVE_TOO_SLOW);
         out.push(Action::Tell(id, Tell::Go(cause)));
     }
 
@@ -201,7 +226,7 @@ impl<C: Clone> Machine<C> {
     pub(super) fn clear(
         &mut self,
         now: Millis,
-        cause: StartCause,
+        (cause, config): (StartCause, Option<C>),
         delay: Millis,
         spared: &[WorkerId],
         out: &mut Vec<Action<C>>,
@@ -212,6 +237,7 @@ impl<C: Clone> Machine<C> {
         self.phase = Phase::Clearing {
             until: now + delay,
             cause,
+            config,
         };
     }
 }
