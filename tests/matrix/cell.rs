@@ -1,10 +1,12 @@
 //! One cell of the table: a change, saved in one way, and what came of it.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use abide_tests::{Account, Client, Daemon, Sent, Setup, Subscriber};
+use abide_tests::{Account, Client, Daemon, Sent, Setup, Subscriber, guest};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -36,31 +38,70 @@ impl Kind {
         Self::Semantics,
         Self::Fixed,
     ];
+}
 
-    /// The new text, and for what is to be refused a part of the reason.
-    fn change(self, setup: &mut Setup, number: u64) -> (String, Option<&'static str>) {
-        match self {
-            Self::Hot => setup.grace = format!("{}s", 10 + number / 10 % 40),
-            Self::Restart => setup.spare = 1000 + (number % 9000) as u32,
-            Self::Syntax => {
-                let broken = setup.toml().replacen("data_dir = ", "data_dir ", 1);
-                return (broken, Some("abide.toml:4:"));
+/// What is saved.
+pub(crate) enum Target {
+    /// `abide.toml`.
+    Config,
+    /// The component of a plugin that it names.
+    Plugin(PathBuf),
+}
+
+/// New content, and for what is to be refused a part of the reason.
+struct Change {
+    bytes: Vec<u8>,
+    reason: Option<&'static str>,
+}
+
+impl Target {
+    /// None where there is no such change.
+    fn change(&self, kind: Kind, setup: &mut Setup, number: u64) -> Option<Change> {
+        let (bytes, reason) = match self {
+            Self::Config => {
+                let (text, reason) = config(kind, setup, number);
+                (text.into_bytes(), reason)
             }
-            Self::Semantics => {
-                let wrong = setup.toml().replacen(
-                    "\nshutdown_grace_period = \"",
-                    "\nshutdown_grace_period = \"5 parsecs ",
-                    1,
-                );
-                return (wrong, Some("shutdown_grace_period"));
+            Self::Plugin(_) => {
+                let bytes = match kind {
+                    Kind::Restart => {
+                        let mut bytes = fs::read(guest("echo")).expect("it is built");
+                        // A custom section: its kind, its length, its name, and what it holds.
+                        bytes.extend([0, 10, 1, b'n']);
+                        bytes.extend(number.to_le_bytes());
+                        bytes
+                    }
+                    Kind::Syntax => b"plain text, and no component".to_vec(),
+                    // The head of a component, and no more sense.
+                    Kind::Semantics => [&b"\0asm\x0d\0\x01\0"[..], &[0xff; 16]].concat(),
+                    Kind::Hot | Kind::Fixed => return None,
+                };
+                (bytes, (kind != Kind::Restart).then_some("plugins.spare"))
             }
-            Self::Fixed => {
-                let moved = setup.toml().replacen("\"data\"", "\"atad\"", 1);
-                return (moved, Some("data_dir"));
-            }
-        }
-        (setup.toml(), None)
+        };
+        Some(Change { bytes, reason })
     }
+}
+
+fn config(kind: Kind, setup: &mut Setup, number: u64) -> (String, Option<&'static str>) {
+    match kind {
+        Kind::Hot => setup.grace = format!("{}s", 10 + number / 10 % 40),
+        Kind::Restart => setup.spare = 1000 + (number % 9000) as u32,
+        Kind::Syntax => {
+            let broken = setup.toml().replacen("data_dir = ", "data_dir ", 1);
+            return (broken, Some("abide.toml:4:"));
+        }
+        Kind::Semantics => {
+            let (key, wrong) = ("\nshutdown_grace_period = \"", "5 parsecs ");
+            let wrong = setup.toml().replacen(key, &format!("{key}{wrong}"), 1);
+            return (wrong, Some("shutdown_grace_period"));
+        }
+        Kind::Fixed => {
+            let moved = setup.toml().replacen("\"data\"", "\"atad\"", 1);
+            return (moved, Some("data_dir"));
+        }
+    }
+    (setup.toml(), None)
 }
 
 /// What came of a cell.
@@ -70,33 +111,43 @@ pub(crate) struct Outcome {
     pub(crate) wrong: Vec<String>,
 }
 
-fn digest(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
+fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Saves a change of that kind in that way, and looks at what comes of it.
-pub(crate) async fn run(daemon: &mut Daemon, way: &Way, kind: Kind, number: u64) -> Outcome {
+/// Saves a change of that kind in that way, and looks at what comes of it; nothing where there is
+/// no such change.
+pub(crate) async fn run(
+    daemon: &mut Daemon,
+    way: &Way,
+    target: &Target,
+    kind: Kind,
+    number: u64,
+) -> Option<Outcome> {
+    let file = match target {
+        Target::Config => daemon.folder().join("abide.toml"),
+        Target::Plugin(file) => file.clone(),
+    };
+    let old_bytes = fs::read(&file).expect("the file is there");
+    let Change { bytes, reason } = target.change(kind, &mut daemon.setup, number)?;
     let mut wrong = Vec::new();
     let live = Live::begin(daemon, &format!("live {number}")).await;
     let before = daemon.status().await;
-    let old_text = daemon.setup.toml();
-    let (text, reason) = kind.change(&mut daemon.setup, number);
-    let saved = save(daemon, way, &text, number).await;
-    let wanted = digest(&text);
-    let has_effect = |status: &Value| match reason {
-        Some(reason) => {
+    let wanted = digest(&bytes);
+    let saved = save(daemon, way, &file, bytes, number).await;
+    let has_effect = |status: &Value| match (reason, target) {
+        (Some(reason), _) => {
             let told = status["config"]["last_error"].as_str();
             told.is_some_and(|told| told.contains(reason))
         }
-        None => status["config"]["digest"] == wanted.as_str(),
+        (None, Target::Config) => status["config"]["digest"] == wanted.as_str(),
+        (None, Target::Plugin(_)) => status["generation"] != before["generation"],
     };
     let took = when(daemon, saved, has_effect).await;
     if took.is_none() {
-        wrong.push(format!(
-            "nothing came of it: {}",
-            daemon.status().await["config"]
-        ));
+        let config = &daemon.status().await["config"];
+        wrong.push(format!("nothing came of it: {config}"));
     }
     tokio::time::sleep(AFTERMATH).await;
     let steps = u64::from(kind == Kind::Restart);
@@ -107,7 +158,7 @@ pub(crate) async fn run(daemon: &mut Daemon, way: &Way, kind: Kind, number: u64)
             wrong.push("it does not run on the old configuration".to_owned());
         }
         // Put back, in the same way.
-        let saved = save(daemon, way, &old_text, number + 1).await;
+        let saved = save(daemon, way, &file, old_bytes, number + 1).await;
         let is_well = |status: &Value| status["config"]["last_error"].is_null();
         if when(daemon, saved, is_well).await.is_none() {
             wrong.push("the error stays after the file was put back".to_owned());
@@ -116,21 +167,21 @@ pub(crate) async fn run(daemon: &mut Daemon, way: &Way, kind: Kind, number: u64)
         check(daemon, &before, 0, &mut wrong).await;
     }
     live.end(daemon, &mut wrong).await;
-    Outcome {
+    Some(Outcome {
         took: took.unwrap_or(PATIENCE),
         wrong,
-    }
+    })
 }
 
-async fn save(daemon: &Daemon, way: &Way, text: &str, number: u64) -> Instant {
-    let folder = daemon.folder().to_owned();
+async fn save(daemon: &Daemon, way: &Way, file: &Path, bytes: Vec<u8>, number: u64) -> Instant {
+    let folder = file.parent().expect("a file lies in a folder").to_owned();
     let place = Place {
-        file: folder.join("abide.toml"),
         folder,
+        file: file.to_owned(),
         worker: daemon.worker_pid().await,
         number,
     };
-    let (save, bytes) = (way.save, text.as_bytes().to_vec());
+    let save = way.save;
     let saved = tokio::task::spawn_blocking(move || save(&place, &bytes));
     saved.await.expect("a save does not panic")
 }
@@ -154,12 +205,9 @@ async fn when(
 async fn check(daemon: &Daemon, before: &Value, steps: u64, wrong: &mut Vec<String>) {
     let now = daemon.status().await;
     let old = before["generation"].as_u64().unwrap_or_default();
-    if now["generation"].as_u64() != Some(old + steps) {
-        let generation = &now["generation"];
-        wrong.push(format!(
-            "generation {old} became {generation}, not {}",
-            old + steps
-        ));
+    let generation = now["generation"].as_u64().unwrap_or_default();
+    if (generation > old) != (steps > 0) {
+        wrong.push(format!("generation {old} became {generation}"));
     }
     if now["state"] != "serving" || !now["drain"].is_null() {
         wrong.push(format!("it does not serve: {now}"));
@@ -167,9 +215,10 @@ async fn check(daemon: &Daemon, before: &Value, steps: u64, wrong: &mut Vec<Stri
     let list = daemon.client().get("/v1/daemon/restarts").await;
     let list = list.map(|reply| reply.body).unwrap_or_default();
     let items = list["items"].as_array().cloned().unwrap_or_default();
+    // What only a standby can tell takes a number, and is refused.
     let later = items
         .iter()
-        .filter(|item| item["generation"].as_u64() > Some(old));
+        .filter(|item| item["generation"].as_u64() > Some(old) && item["status"] != "refused");
     let later: Vec<_> = later.map(|item| item["status"].to_string()).collect();
     if later.len() as u64 != steps {
         wrong.push(format!("{steps} restarts expected, not {later:?}"));
