@@ -50,7 +50,12 @@ struct Seen {
 }
 
 pub(crate) async fn measure(count: u32) -> Result<(), String> {
-    let mut daemon = Daemon::start(Setup::default()).await;
+    // All that is said is looked at in the end.
+    let setup = Setup {
+        rest: vec!["[retention]\nevents = 1000000".to_owned()],
+        ..Setup::default()
+    };
+    let mut daemon = Daemon::start(setup).await;
     let mut wrong = Vec::new();
     for restart in 0..WARMING {
         one(&mut daemon, restart).await;
