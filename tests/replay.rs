@@ -91,6 +91,7 @@ async fn a_guest_that_is_not_deterministic_diverges() {
     let old = stage.daemon.generation().await;
     stage.daemon.edit(How::Rename, |setup| {
         setup.plugins[2].limits.push("memory = \"8MiB\"".into());
+        setup.spare += 1;
     });
     stage.daemon.after_generation(old).await;
     let events = abide_tests::until("the turn's end", async || {
@@ -125,6 +126,7 @@ async fn a_limit_that_is_lowered_in_the_middle_of_a_turn_does_not_disturb_it() {
     let old = stage.daemon.generation().await;
     stage.daemon.edit(How::Rename, |setup| {
         setup.plugins[1].limits.push("event = \"1KiB\"".into());
+        setup.spare += 1;
     });
     stage.daemon.after_generation(old).await;
     stage.model.release("m");

@@ -15,7 +15,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("engine", &["domain"]),
     // Nothing, in a build for users.
     ("fault", &[]),
-    ("store", &["domain", "fault"]),
+    ("give_back", &[]),
+    ("store", &["domain", "fault", "give_back"]),
     ("providers", &["domain"]),
     (
         "session",
@@ -37,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "supervisor",
             "domain",
             "fault",
+            "give_back",
         ],
     ),
     (
@@ -49,6 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("wasmtime", &["engine"]),
     ("wasmtime_wasi", &["engine"]),
+    ("libmimalloc_sys", &["give_back"]),
     ("rocksdb", &["store"]),
     ("axum", &["api"]),
     ("hyper", &["api"]),

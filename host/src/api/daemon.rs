@@ -136,7 +136,7 @@ pub(super) async fn restart(
     path = "/v1/daemon/plan",
     tag = "daemon",
     responses(
-        (status = 200, description = "`changes`, each with its key, its class (`hot`, `restart` or `fixed`) and its values before and after; the `verdict`; the running `on_config_change`", body = Value),
+        (status = 200, description = "`changes`, each with its key, its class (`hot`, `restart` or `fixed`) and its values before and after; the `verdict`; the running `on_config_change`; `running_turns`, and how long a restart now would wait for them, `wait_at_most_ms`", body = Value),
         (status = 422, description = "The configuration is invalid; `problems` lists why", body = Document),
         (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
     ),

@@ -1,6 +1,7 @@
 //! `abide config`: what a start, or a change under a running daemon, would make of the file.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -91,6 +92,10 @@ struct Plan {
     verdict: Value,
     #[serde(default)]
     on_config_change: Option<String>,
+    #[serde(default)]
+    running_turns: u64,
+    #[serde(default)]
+    wait_at_most_ms: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,6 +120,13 @@ pub(super) async fn plan(global: &Global, args: Check) -> Result<(), CliError> {
     let rows: Vec<Vec<Cell>> = plan.changes.iter().map(row).collect();
     out.write_all(table(&out, 0, &["key", "takes", "from", "to"], &rows).as_bytes())?;
     out.line(verdict(&plan))?;
+    if plan.verdict == "restart" && plan.running_turns > 0 {
+        let wait = humantime::format_duration(Duration::from_millis(plan.wait_at_most_ms));
+        out.line(format!(
+            "turns that run now: {}; the restart waits for what they have in flight, at most {wait}",
+            plan.running_turns
+        ))?;
+    }
     if let Some(refusals) = plan.verdict.get("refused").and_then(Value::as_array) {
         for refusal in refusals {
             let of = |key| refusal.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -152,9 +164,7 @@ fn verdict(plan: &Plan) -> &'static str {
         (Some("hot"), Some("restart")) | (Some("restart"), _) => {
             "the daemon restarts; sessions go on where they are"
         }
-        (Some("hot"), _) => {
-            "the daemon restarts (this version applies nothing without one); sessions go on"
-        }
+        (Some("hot"), _) => "applied at once, without a restart; turns that run are not touched",
         _ => "refused; what runs goes on",
     }
 }
@@ -168,6 +178,8 @@ mod tests {
             changes: Vec::new(),
             verdict,
             on_config_change: on_config_change.map(str::to_owned),
+            running_turns: 0,
+            wait_at_most_ms: 0,
         }
     }
 
@@ -176,7 +188,7 @@ mod tests {
         for (named, rule, says) in [
             (json!("nothing"), "ignore", "no change"),
             (json!("restart"), "auto", "restarts"),
-            (json!("hot"), "auto", "restarts"),
+            (json!("hot"), "auto", "at once"),
             (json!("hot"), "restart", "restarts"),
             (json!("restart"), "ignore", "by itself"),
             (json!({ "refused": [] }), "auto", "refused"),

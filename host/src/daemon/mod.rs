@@ -13,6 +13,7 @@
 //! ```
 
 mod first_boot;
+mod foretell;
 mod generation;
 mod handed;
 mod hot;

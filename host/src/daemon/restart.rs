@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Observed, Plan, Watch};
+use crate::config::{Config, Observed, Watch};
 use crate::domain::{
     Cause, DrainReport, Generation, PastRestart, RestartRecord, RestartStatus, UnixMillis,
 };
@@ -191,27 +191,10 @@ impl Daemon {
                 accepted.inspect_err(|lines| self.refuse(lines.clone()))?;
                 Ok(Some(Accepted {
                     generation,
-                    plan: told(&plan),
+                    plan: super::foretell::told(&plan),
                 }))
             }
         }
-    }
-
-    /// What a look at the file would lead to, if nothing is under way.
-    pub(super) fn planned(&self) -> Result<serde_json::Value, Vec<String>> {
-        let seen = Observed::now(&self.config.file, &self.config.files());
-        let seen = seen.map_err(|error| {
-            vec![format!(
-                "{}: cannot be read ({error})",
-                self.config.file.display()
-            )]
-        })?;
-        let config = Config::validate(&seen.bytes, &self.config.file, &self.env)
-            .map_err(|error| vec![error.to_string()])?;
-        let plan = crate::config::plan(&self.config, &config, &seen.changed_since(&self.loaded));
-        let mut told = told(&plan);
-        told["on_config_change"] = serde_json::json!(self.config.daemon.on_config_change);
-        Ok(told)
     }
 
     pub(super) fn refuse(&mut self, lines: Vec<String>) {
@@ -485,9 +468,4 @@ impl Daemon {
             }
         }
     }
-}
-
-fn told(plan: &Plan) -> serde_json::Value {
-    // Maps with text keys, enums and texts: nothing that JSON could refuse.
-    serde_json::to_value(plan).unwrap_or_default()
 }

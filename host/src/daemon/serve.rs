@@ -8,6 +8,14 @@
 //!       +--------- the store refuses what a drain must write-+  -> [draining] -> stop, exit
 //! ```
 //!
+//! What a request means, by what goes on:
+//!
+//! | | serving | preparing | draining for a restart | draining for a stop |
+//! |---|---|---|---|---|
+//! | a change of the file, SIGHUP | plan: nothing, hot, restart, refused | noted; the successor looks at the file as it then is, or we do if there is none | as before | nothing: the next start reads the file |
+//! | `abide restart` | a restart | answered with the one under way; noted as above | as before | refused: it stops |
+//! | SIGTERM, SIGINT, `abide drain` | drain, then stop | the restart is given up; drain, stop | the restart is given up; the drain goes on to the stop | the same drain; a second signal makes the supervisor end all at once |
+//!
 //! A configuration change during a restart is found by the successor, which looks at the file as
 //! soon as it serves: the latest wins, and none is lost.
 

@@ -21,6 +21,13 @@
 //!     +---- StandbyFailed, CancelReplace, dies, too slow ----+-------------------------+
 //! ```
 //!
+//! Signals, by the phase that they meet:
+//!
+//! | | Starting, Serving | Clearing | Stopping |
+//! |---|---|---|---|
+//! | SIGTERM, SIGINT | the worker is told to stop and has its budget; a standby is ended | the end | the first after a worker's own stop is noted; a second ends all at once, exit code 1 |
+//! | SIGHUP | passed on to the worker | nothing: the next one compares with the file anyway | nothing |
+//!
 //! What always holds, whatever workers say (tested with random histories):
 //!
 //! - at most one worker has been told to open the store and has neither released it nor died;
@@ -36,6 +43,8 @@ mod event;
 #[cfg(test)]
 mod histories;
 mod limits;
+#[cfg(test)]
+mod rollbacks;
 mod said;
 mod step;
 #[cfg(test)]

@@ -2,26 +2,26 @@
 
 use super::limits::{
     ALIVE_TIMEOUT_MS, BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DEFAULT_STOP_BUDGET_MS, EXIT_DEADLINE_MS,
-    SERVE_DEADLINE_MS, SETTLED_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS, STOP_MARGIN_MS,
+    SETTLED_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS, STOP_MARGIN_MS,
 };
 use super::*;
 use crate::supervisor::message::StartCause;
 
 /// A machine and its clock, with its actions as short words: what is told to whom.
-struct World {
+pub(super) struct World {
     machine: Machine<u32>,
     now: Millis,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (machine, first) = Machine::new();
         assert_eq!(words(&first), ["spawn 1 Serve First none"]);
         Self { machine, now: 0 }
     }
 
     /// Worker 1 serves on config 10 and may take a second to stop.
-    fn serving() -> Self {
+    pub(super) fn serving() -> Self {
         let mut world = Self::new();
         assert_eq!(world.serves(1, 10), ["settle 1"]);
         world
@@ -45,11 +45,11 @@ impl World {
         words(&self.machine.step(self.now, event))
     }
 
-    fn says(&mut self, id: WorkerId, said: Said<u32>) -> Vec<String> {
+    pub(super) fn says(&mut self, id: WorkerId, said: Said<u32>) -> Vec<String> {
         self.step(Event::Said(id, said))
     }
 
-    fn serves(&mut self, id: WorkerId, config: u32) -> Vec<String> {
+    pub(super) fn serves(&mut self, id: WorkerId, config: u32) -> Vec<String> {
         let stop_budget = 1_000;
         self.says(
             id,
@@ -60,7 +60,7 @@ impl World {
         )
     }
 
-    fn replace(&mut self, id: WorkerId, generation: u64, config: u32) -> Vec<String> {
+    pub(super) fn replace(&mut self, id: WorkerId, generation: u64, config: u32) -> Vec<String> {
         let info = Vec::new();
         self.says(
             id,
@@ -72,12 +72,12 @@ impl World {
         )
     }
 
-    fn dies(&mut self, id: WorkerId, death: Death) -> Vec<String> {
+    pub(super) fn dies(&mut self, id: WorkerId, death: Death) -> Vec<String> {
         self.step(Event::Gone(id, death))
     }
 
     /// Lets time pass up to the next deadline, which must be `after` from now.
-    fn waits(&mut self, after: Millis) -> Vec<String> {
+    pub(super) fn waits(&mut self, after: Millis) -> Vec<String> {
         assert_eq!(self.machine.next_deadline(), Some(self.now + after));
         self.now += after - 1;
         assert_eq!(self.step(Event::Tick), Vec::<String>::new());
@@ -130,7 +130,7 @@ fn words<C: std::fmt::Display>(actions: &[Action<C>]) -> Vec<String> {
     words.filter(|word| !word.is_empty()).collect()
 }
 
-fn signal(number: u8, name: &str, fault: bool) -> Death {
+pub(super) fn signal(number: u8, name: &str, fault: bool) -> Death {
     Death::Signal {
         number,
         name: name.to_owned(),
@@ -138,7 +138,7 @@ fn signal(number: u8, name: &str, fault: bool) -> Death {
     }
 }
 
-fn killed() -> Death {
+pub(super) fn killed() -> Death {
     signal(9, "SIGKILL", false)
 }
 
@@ -413,126 +413,4 @@ fn a_hangup_is_for_the_worker_in_charge() {
     assert_eq!(world.step(Event::Hangup), ["reload -> 1"]);
     world.says(1, Said::Released);
     assert_eq!(world.step(Event::Hangup), ["reload -> 2"]);
-}
-
-/// Worker 2 was told to take over on config 20; worker 1 had proven config 10.
-fn on_trial() -> World {
-    let mut world = World::serving();
-    assert_eq!(world.says(1, Said::Proven), Vec::<String>::new());
-    world.replace(1, 7, 20);
-    world.says(2, Said::StandbyReady);
-    assert_eq!(
-        world.says(1, Said::Released),
-        ["go Planned -> 2", "sweep 1"]
-    );
-    world
-}
-
-/// And serves.
-fn in_probation() -> World {
-    let mut world = on_trial();
-    world.serves(2, 20);
-    world.dies(1, Death::Exited(0));
-    world
-}
-
-#[test]
-fn a_worker_that_dies_within_its_probation_is_rolled_back() {
-    for (death, how) in [
-        (signal(6, "SIGABRT", true), "died of SIGABRT"),
-        (Death::Exited(101), "exited with code 101"),
-    ] {
-        let mut world = in_probation();
-        let spawned = world.dies(2, death);
-        let rolled_back = format!("spawn 3 Serve Rollback({how}) 10");
-        assert_eq!(spawned, ["sweep", &*rolled_back]);
-        // What is gone back to is what runs, also if it is killed before it serves.
-        let spawned = world.dies(3, killed());
-        let told = "outside: died of SIGKILL before it served";
-        assert_eq!(
-            spawned,
-            ["sweep", &*format!("spawn 4 Serve Crash({told}) 10")]
-        );
-    }
-}
-
-#[test]
-fn a_worker_that_dies_or_hangs_before_it_serves_is_rolled_back() {
-    let mut world = on_trial();
-    world.dies(1, Death::Exited(0));
-    let spawned = world.dies(2, Death::Exited(1));
-    let told = "exited with code 1 before it served";
-    assert_eq!(
-        spawned,
-        ["sweep", &*format!("spawn 3 Serve Rollback({told}) 10")]
-    );
-    let mut world = on_trial();
-    world.dies(1, Death::Exited(0));
-    assert_eq!(world.waits(SERVE_DEADLINE_MS), ["kill 2"]);
-    let spawned = world.dies(2, killed());
-    let told = "did not serve in time and was ended before it served";
-    assert_eq!(
-        spawned,
-        ["sweep", &*format!("spawn 3 Serve Rollback({told}) 10")]
-    );
-}
-
-#[test]
-fn a_worker_that_is_killed_from_outside_is_not_rolled_back() {
-    let mut world = in_probation();
-    let spawned = world.dies(2, killed());
-    let told = "outside: died of SIGKILL";
-    assert_eq!(
-        spawned,
-        ["sweep", &*format!("spawn 3 Serve Crash({told}) 20")]
-    );
-}
-
-#[test]
-fn what_has_proven_itself_is_started_anew_as_it_is() {
-    let mut world = in_probation();
-    world.says(2, Said::Proven);
-    let spawned = world.dies(2, Death::Exited(1));
-    let told = "own: exited with code 1";
-    assert_eq!(
-        spawned,
-        ["sweep", &*format!("spawn 3 Serve Crash({told}) 20")]
-    );
-}
-
-#[test]
-fn a_restart_within_a_probation_leaves_the_last_good_as_it_was() {
-    let mut world = in_probation();
-    world.replace(2, 8, 30);
-    world.says(3, Said::StandbyReady);
-    world.says(2, Said::Released);
-    world.serves(3, 30);
-    world.dies(2, Death::Exited(0));
-    let spawned = world.dies(3, Death::Exited(1));
-    assert_eq!(
-        spawned,
-        ["sweep", "spawn 4 Serve Rollback(exited with code 1) 10"]
-    );
-}
-
-#[test]
-fn the_first_boot_is_rolled_back_to_what_an_earlier_life_had_proven() {
-    let mut world = World::new();
-    world.says(1, Said::LastGood(5));
-    world.serves(1, 10);
-    let spawned = world.dies(1, Death::Exited(1));
-    assert_eq!(
-        spawned,
-        ["sweep", "spawn 2 Serve Rollback(exited with code 1) 5"]
-    );
-    // It is no better. There is no other way back: it is tried again, ever more rarely.
-    world.serves(2, 5);
-    let spawned = world.dies(2, Death::Exited(1));
-    let told = "own: exited with code 1";
-    assert_eq!(
-        spawned,
-        ["sweep", &*format!("spawn 3 Serve Crash({told}) 5")]
-    );
-    assert_eq!(world.dies(3, Death::Exited(1)), Vec::<String>::new());
-    assert_eq!(world.waits(BACKOFF_FIRST_MS).len(), 2);
 }
