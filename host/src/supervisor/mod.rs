@@ -26,6 +26,12 @@
 //!   a ready standby                                      | --- Go{Crash} --------> |
 //!   else, all others ended                               | --- Start{Serve,Crash}> |  running config
 //!
+//! probation               worker 2                 supervisor                  worker 3
+//!   first boot only           | --- LastGood{config} --> |
+//!   it is over                | --- Proven ------------> |
+//!   dies by its own doing     x                          | - Start{Serve,Rollback}>|  what last proved
+//!   before that                                                                       itself
+//!
 //! stop                    supervisor                  worker
 //!   SIGTERM, ^C               | ---- Stop -------------> |  drains
 //!   exits once it is gone     | <--- Stopped ----------- x
