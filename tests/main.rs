@@ -4,6 +4,7 @@
 mod bad_config;
 mod bad_requests;
 mod bench;
+mod boot_failures;
 mod chaos;
 mod engine;
 mod incident;

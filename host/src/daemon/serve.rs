@@ -19,6 +19,7 @@
 //! A configuration change during a restart is found by the successor, which looks at the file as
 //! soon as it serves: the latest wins, and none is lost.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -154,6 +155,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         fixed,
         metrics,
         last_error: None,
+        unreadable: BTreeSet::new(),
         missed: None,
         condemned,
         on_trial: false,
@@ -219,6 +221,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
             }
             Woken::Tick => {
                 daemon.housekeeping();
+                daemon.unreadable(watch.missing());
                 daemon.put_down_unkept().await;
             }
         }

@@ -1,6 +1,7 @@
 //! What the daemon knows while it serves, and how far a restart is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -41,6 +42,8 @@ pub(super) struct Daemon {
     pub(super) metrics: PrometheusHandle,
     /// Why the file on the disk is not what runs.
     pub(super) last_error: Option<String>,
+    /// Files of the configuration that cannot be read now.
+    pub(super) unreadable: BTreeSet<PathBuf>,
     /// A change that was seen while a restart was under way, and who asked.
     pub(super) missed: Option<(Asked, Observed)>,
     /// Configurations that were rolled back, and why: not tried again by themselves.
