@@ -157,6 +157,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         last_error: None,
         unreadable: BTreeSet::new(),
         missed: None,
+        postponed: false,
         condemned,
         on_trial: false,
         pruned: Instant::now(),
@@ -223,6 +224,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
                 daemon.housekeeping();
                 daemon.unreadable(watch.missing());
                 daemon.put_down_unkept().await;
+                daemon.look_again().await;
             }
         }
     }

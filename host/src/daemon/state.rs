@@ -46,6 +46,9 @@ pub(super) struct Daemon {
     pub(super) unreadable: BTreeSet<PathBuf>,
     /// A change that was seen while a restart was under way, and who asked.
     pub(super) missed: Option<(Asked, Observed)>,
+    /// The store took no write when a restart was about to hand over: the file is looked at again
+    /// once it does.
+    pub(super) postponed: bool,
     /// Configurations that were rolled back, and why: not tried again by themselves.
     pub(super) condemned: BTreeMap<Digest, String>,
     /// Whether what runs has yet to prove itself: a hot change has just been made.
