@@ -436,10 +436,7 @@ async fn a_server_finds_little_in_its_environment() {
         name: "t__look".to_owned(),
         arguments: String::new(),
     };
-    servers
-        .repeatable(&call)
-        .await
-        .expect_err("it is no server");
+    servers.look(&call).await.expect_err("it is no server");
     let text = fs::read_to_string(&file).expect("it ran in its folder");
     let names: BTreeSet<&str> = text
         .lines()
