@@ -259,6 +259,7 @@ fn tool_servers(
             repeatable: server.repeatable.clone(),
             once: server.once.clone(),
             ask: server.ask.clone(),
+            ask_timeout: server.ask_timeout,
         };
         servers.insert(name.clone(), server);
     }

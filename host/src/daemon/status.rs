@@ -113,6 +113,7 @@ impl Daemon {
         let (running, queued) = (self.registry.running(), self.registry.queued());
         let busy = running + queued + counts.faulted;
         metrics::gauge!("abide_sessions").set(counts.open as f64);
+        metrics::gauge!("abide_sessions_parked").set(counts.parked as f64);
         metrics::gauge!("abide_sessions_faulted").set(counts.faulted as f64);
         let by_state = [
             ("total", counts.open),
