@@ -86,7 +86,7 @@ pub struct Progress {
     pub owed: bool,
     /// The approvals of the last turn that ended with some: a late answer is told what became of
     /// them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answered: Vec<Approval>,
 }
 
@@ -146,7 +146,7 @@ pub struct OpenTurn {
     #[serde(default)]
     pub timers: Vec<String>,
     /// What it asked, or asks, a human.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
 }
 

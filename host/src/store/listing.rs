@@ -206,9 +206,8 @@ impl Store {
         })
     }
 
-    /// Sessions that are marked as having work, and are neither faulted nor wait
-    /// for a human: so far as the store knows, turns
-    /// of theirs should run. A marker may be left from an earlier version; [`Store::load`] knows.
+    /// Sessions that are marked as having work, and neither are faulted nor wait for a human: so far
+    /// as the store knows, turns of theirs should run. A marker may be left from an earlier version; [`Store::load`] knows.
     pub fn should_run(&self) -> Result<Vec<SessionId>, StoreError> {
         self.core().read(|db| {
             let mut ids = marked(db, kind::ACTIVE)?;

@@ -181,13 +181,13 @@ impl ToolServers {
         }
     }
 
-    /// Whether it does no harm to send this call again, and whether a human has to approve. Starts the server if need be, so that what
-    /// can fail fails before anything has an effect; that is left to [`ToolServers::call`].
+    /// Whether it does no harm to send this call again, and whether a human has to approve. Starts
+    /// the server if need be, so that what can fail fails before anything has an effect; that is
+    /// left to [`ToolServers::call`].
     ///
     /// # Errors
     /// `Invalid` where there is no such tool or the arguments are no JSON object, `Denied` where
-    /// there is no such server, `Unavailable` where the server is
-    /// down.
+    /// there is no such server, `Unavailable` where the server is down.
     pub async fn look(&self, call: &ToolCall) -> Result<Look, StepError> {
         arguments(call)?;
         let (server, name) = self.server(call)?;
