@@ -181,7 +181,7 @@ impl From<Refusal> for Problem {
             Refusal::NeedsForce { calls } => problem(Kind::NEEDS_FORCE).fact("calls", calls),
             Refusal::UnknownApproval(_) => problem(Kind::UNKNOWN_APPROVAL),
             Refusal::ApprovalDecided { status } => {
-                problem(Kind::APPROVAL_DECIDED).fact("status", status.as_str())
+                problem(Kind::APPROVAL_DECIDED).fact("outcome", status.as_str())
             }
             Refusal::ApprovalExpired { at } => {
                 problem(Kind::APPROVAL_EXPIRED).fact("expired_at", at.to_string())

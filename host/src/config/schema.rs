@@ -46,8 +46,8 @@ pub(super) struct DaemonKeys {
     /// `TimeoutStopSec`, Kubernetes' `terminationGracePeriodSeconds`, `docker stop -t`). Must
     /// exceed the grace period.
     pub(super) stop_timeout: Time,
-    /// What a change of this file does: `auto` takes it over (in this version always by a restart,
-    /// also where `abide config plan` says `hot`), `restart` restarts for every change, `ignore`
+    /// What a change of this file does: `auto` takes it over, at once where `abide config plan` says
+    /// `hot` of all of it and by a restart otherwise, `restart` restarts for every change, `ignore`
     /// waits for `abide restart`.
     pub(super) on_config_change: OnConfigChange,
     /// The environment variable that holds the API's bearer token.
