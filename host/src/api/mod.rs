@@ -13,6 +13,7 @@ mod events;
 mod extract;
 mod messages;
 mod metrics;
+mod openai;
 mod openapi;
 mod problem;
 mod router;

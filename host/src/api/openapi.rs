@@ -4,7 +4,7 @@ use axum::Json as Answer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{daemon, events, messages, metrics, sessions, turns};
+use super::{daemon, events, messages, metrics, openai, sessions, turns};
 use crate::domain::{Delta, Event};
 
 #[derive(OpenApi)]
@@ -27,6 +27,9 @@ use crate::domain::{Delta, Event};
         messages::retry,
         messages::dead,
         events::follow,
+        openai::complete,
+        openai::models,
+        openai::model,
         daemon::status,
         daemon::restarts,
         daemon::restart_record,
