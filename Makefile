@@ -39,10 +39,11 @@ trajectory: build ## Kill and restart a daemon under an agent with real tools (n
 model: ## Serve a small real model until Ctrl-C, offline after the first run: MODEL_PORT=8080
 	@tests/model/run.sh $(TARGET)/model $(or $(MODEL_PORT),8080)
 
-measure: build ## Measure 10,000 turns in flight, what the journal costs, and 100 restarts (some minutes)
+measure: build ## Measure 10,000 turns in flight, what the journal costs, 100 restarts, and failing ones (some minutes)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure journal
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure restarts
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure boot-failures
 
 bench: build ## Measure parts of the daemon against what they are built on: ONLY=commit (some minutes)
 	$(CARGO) bench --locked --profile release --workspace --bench costs -- $(ONLY)

@@ -1,9 +1,11 @@
 //! End-to-end tests of the built daemon and its plugins: real processes, real files, real HTTP.
 //! `make test` builds what they need.
 
+mod approvals;
 mod bad_config;
 mod bad_requests;
 mod bench;
+mod boot_failures;
 mod chaos;
 mod engine;
 mod incident;

@@ -41,6 +41,7 @@ fn server(folder: &Path, args: &[&str]) -> ToolServer {
         repeatable: Patterns::default(),
         once: Patterns::default(),
         ask: Patterns::default(),
+        ask_timeout: Duration::from_secs(60),
     }
 }
 
@@ -68,7 +69,7 @@ impl Bench {
             name: format!("t__{tool}"),
             arguments: arguments.to_string(),
         };
-        let repeatable = self.servers.repeatable(&call).await?;
+        let repeatable = self.servers.look(&call).await?.repeatable;
         let key = format!("s/1/{tool}");
         let called = self
             .servers
@@ -154,15 +155,24 @@ async fn servers_and_operators_say_what_may_be_repeated() {
             name: format!("t__{tool}"),
             arguments: String::new(),
         };
-        assert_eq!(
-            bench.servers.repeatable(&call).await,
-            Ok(expected),
-            "{tool}"
-        );
+        let look = bench
+            .servers
+            .look(&call)
+            .await
+            .expect("there is such a tool");
+        assert_eq!((look.repeatable, look.ask), (expected, None), "{tool}");
     }
-    let denied = bench.call("record", json!({"token": "a"})).await;
-    assert!(matches!(denied, Err(StepError::Denied(_))), "{denied:?}");
-    assert!(!bench.names(&["t"]).await.contains("t__record"));
+    let call = ToolCall {
+        name: "t__record".to_owned(),
+        arguments: String::new(),
+    };
+    let look = bench
+        .servers
+        .look(&call)
+        .await
+        .expect("there is such a tool");
+    assert!(look.ask.is_some(), "{look:?}");
+    assert!(bench.names(&["t"]).await.contains("t__record"));
     assert_eq!(bench.lines("log"), [""; 0]);
     bench.servers.end().await;
 }
@@ -426,10 +436,7 @@ async fn a_server_finds_little_in_its_environment() {
         name: "t__look".to_owned(),
         arguments: String::new(),
     };
-    servers
-        .repeatable(&call)
-        .await
-        .expect_err("it is no server");
+    servers.look(&call).await.expect_err("it is no server");
     let text = fs::read_to_string(&file).expect("it ran in its folder");
     let names: BTreeSet<&str> = text
         .lines()

@@ -151,3 +151,23 @@ async fn a_change_of_limits_is_applied_at_once_and_outlives_a_crash() {
     daemon.after_generation(generation).await;
     refused(&daemon).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_cannot_be_read_is_told_of_until_it_can() {
+    let daemon = Daemon::start(Setup::default()).await;
+    let file = daemon.folder().join("abide.toml");
+    let away = daemon.folder().join("away.toml");
+    let digest = daemon.status().await["config"]["digest"].clone();
+    fs::rename(&file, &away).expect("it is ours");
+    error_that_names(&daemon, "abide.toml cannot be read now").await;
+    // Asked to look at it, the daemon goes on as it is.
+    signal(daemon.supervisor_pid(), Signal::HUP);
+    fs::rename(&away, &file).expect("it is ours");
+    until("the error to be over", async || {
+        let status = daemon.status().await;
+        status["config"]["last_error"].is_null().then_some(())
+    })
+    .await;
+    assert_eq!(daemon.status().await["config"]["digest"], digest);
+    assert_eq!(daemon.generation().await, 1);
+}

@@ -9,7 +9,7 @@ use serde_json::Value;
 pub struct Event {
     /// Its number in the session, from 1.
     pub cursor: u64,
-    /// `message`, `turn`, `notice`, `tool` or `custom`.
+    /// `message`, `turn`, `notice`, `tool`, `approval` or `custom`.
     pub kind: String,
     /// The turn that it belongs to.
     pub turn: Option<u64>,

@@ -7,6 +7,7 @@
 
 mod answer;
 mod audit;
+pub mod boot_failure;
 mod client;
 mod daemon;
 mod event;

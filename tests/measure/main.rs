@@ -3,6 +3,7 @@
 //! The client, the model and the daemon share the machine: figures say what a machine does as a
 //! whole, and only those of one run can be compared.
 
+mod boot_failures;
 mod crowd;
 mod curve;
 mod disk;
@@ -106,6 +107,9 @@ enum What {
         #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
         count: u32,
     },
+    /// A new worker that cannot take over, in every way and before and after the hand-over: how
+    /// long clients wait (some minutes: a standby that hangs is given two)
+    BootFailures,
 }
 
 #[tokio::main]
@@ -128,6 +132,7 @@ async fn main() -> ExitCode {
             messages,
         } => pressure::measure(connections, messages).await,
         What::Restarts { count } => restarts::measure(count).await,
+        What::BootFailures => boot_failures::measure().await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ use serde_json::error::Category;
 
 use super::Api;
 use super::problem::{Kind, Problem};
-use crate::domain::SessionId;
+use crate::domain::{ApprovalId, Refusal, SessionId};
 
 /// How long a body that there is no room for may take to arrive.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
@@ -28,6 +28,19 @@ impl FromRequestParts<Api> for InPath {
         let id = path_param(parts, state, "id").await?;
         let id = SessionId::new(id).map_err(crate::domain::Refusal::from)?;
         Ok(Self(id))
+    }
+}
+
+/// The approval that a path names by its `{id}`.
+pub(super) struct ApprovalInPath(pub(super) ApprovalId);
+
+impl FromRequestParts<Api> for ApprovalInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        let text = path_param(parts, state, "id").await?;
+        let id = ApprovalId::parse(&text).ok_or(Refusal::UnknownApproval(text));
+        Ok(Self(id?))
     }
 }
 

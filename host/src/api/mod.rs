@@ -6,6 +6,7 @@
 //!                                                     \-> Control -> the daemon
 //! ```
 
+mod approvals;
 mod auth;
 mod control;
 mod daemon;

@@ -4,7 +4,7 @@ use axum::Json as Answer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{daemon, events, messages, metrics, openai, sessions, turns};
+use super::{approvals, daemon, events, messages, metrics, openai, sessions, turns};
 use crate::domain::{Delta, Event};
 
 #[derive(OpenApi)]
@@ -27,6 +27,8 @@ use crate::domain::{Delta, Event};
         messages::retry,
         messages::dead,
         events::follow,
+        approvals::list,
+        approvals::decide,
         openai::complete,
         openai::models,
         openai::model,

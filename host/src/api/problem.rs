@@ -133,6 +133,9 @@ impl Kind {
     pub(super) const NOTHING_RUNS: Self = Self("nothing-runs", StatusCode::CONFLICT, "No turn runs");
     pub(super) const NOT_FAULTED: Self = Self("not-faulted", StatusCode::CONFLICT, "The session is not faulted");
     pub(super) const NEEDS_FORCE: Self = Self("needs-force", StatusCode::CONFLICT, "It would do again what cannot be repeated");
+    pub(super) const UNKNOWN_APPROVAL: Self = Self("unknown-approval", StatusCode::NOT_FOUND, "There is no such approval");
+    pub(super) const APPROVAL_DECIDED: Self = Self("approval-decided", StatusCode::CONFLICT, "The approval was decided before");
+    pub(super) const APPROVAL_EXPIRED: Self = Self("approval-expired", StatusCode::GONE, "The approval expired");
     pub(super) const NO_TURN: Self = Self("no-turn", StatusCode::CONFLICT, "There is no turn to look at");
     pub(super) const UNREPLAYABLE: Self = Self("unreplayable", StatusCode::CONFLICT, "The turn cannot be run again");
     pub(super) const CLOSED: Self = Self("session-closed", StatusCode::GONE, "The session was closed");
@@ -190,6 +193,13 @@ impl From<Refusal> for Problem {
             Refusal::NotFaulted => problem(Kind::NOT_FAULTED),
             Refusal::NoDeadLetter => problem(Kind::NO_DEAD_LETTER),
             Refusal::NeedsForce { calls } => problem(Kind::NEEDS_FORCE).fact("calls", calls),
+            Refusal::UnknownApproval(_) => problem(Kind::UNKNOWN_APPROVAL),
+            Refusal::ApprovalDecided { status } => {
+                problem(Kind::APPROVAL_DECIDED).fact("status", status.as_str())
+            }
+            Refusal::ApprovalExpired { at } => {
+                problem(Kind::APPROVAL_EXPIRED).fact("expired_at", at.to_string())
+            }
             Refusal::NoTurn => problem(Kind::NO_TURN),
             Refusal::Unreplayable(_) => problem(Kind::UNREPLAYABLE),
             Refusal::Trimmed { oldest } => problem(Kind::TRIMMED).fact("oldest", oldest),

@@ -6,7 +6,9 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post, put};
 
 use super::problem::{Kind, Problem};
-use super::{Api, auth, daemon, events, messages, metrics, openai, openapi, sessions, turns};
+use super::{
+    Api, approvals, auth, daemon, events, messages, metrics, openai, openapi, sessions, turns,
+};
 
 /// All of the API.
 pub fn router(api: Api) -> Router {
@@ -27,6 +29,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/sessions/{id}/replay", post(turns::replay))
         .route("/v1/sessions/{id}/retry", post(messages::retry))
         .route("/v1/sessions/{id}/dead", get(messages::dead))
+        .route("/v1/approvals", get(approvals::list))
+        .route("/v1/approvals/{id}", post(approvals::decide))
         .route("/v1/chat/completions", post(openai::complete))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{id}", get(openai::model))

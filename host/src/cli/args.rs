@@ -74,6 +74,8 @@ pub(crate) enum Command {
     /// List sessions, look at one, act on one
     #[command(subcommand)]
     Sessions(Sessions),
+    /// Tool calls that wait for a human: list them, approve one, deny one
+    Approvals(Approvals),
     /// Check the configuration, or see what a change would do
     #[command(subcommand)]
     Config(Config),
@@ -177,6 +179,33 @@ pub(crate) enum Sessions {
     Retry(Retry),
     /// List the messages that no turn will consume
     Dead(One),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Approvals {
+    #[command(flatten)]
+    pub(crate) json: Json,
+    #[command(subcommand)]
+    pub(crate) action: Option<ApprovalsAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApprovalsAction {
+    /// List those that wait (what happens without a word as well)
+    List,
+    /// Let the call be made
+    Approve {
+        /// The approval's id
+        id: String,
+    },
+    /// Do not let it be made; the model is told so
+    Deny {
+        /// The approval's id
+        id: String,
+        /// Why: the model reads it
+        #[arg(long)]
+        reason: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

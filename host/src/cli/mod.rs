@@ -11,6 +11,7 @@
 //! Commands are clients of the API like any other. They exit with 0 when done, 1 when what was
 //! asked for failed, 2 for wrong usage and 3 when no daemon answers.
 
+mod approvals;
 mod args;
 mod bench;
 mod calls;

@@ -8,8 +8,8 @@ use super::args::{Cli, Command, Global, Plugin};
 use super::error::CliError;
 use super::operate::Goal;
 use super::{
-    bench, chat, config, init, operate, plugin, plugin_check, plugins, restarts, send, serve,
-    sessions, status,
+    approvals, bench, chat, config, init, operate, plugin, plugin_check, plugins, restarts, send,
+    serve, sessions, status,
 };
 
 /// Runs the command that the arguments name. Prints what went wrong, and says it in the exit
@@ -45,6 +45,7 @@ fn dispatch(global: &Global, command: Command) -> Result<ExitCode, CliError> {
         Command::Chat(args) => client(chat::run(global, args)),
         Command::Send(args) => client(send::run(global, args)),
         Command::Sessions(command) => client(sessions::run(global, command)).map(done),
+        Command::Approvals(args) => client(approvals::run(global, args)).map(done),
         Command::Drain(args) => client(operate::run(global, args, Goal::Stop)),
         Command::Restart(args) => client(operate::run(global, args, Goal::Restart)),
         Command::Restarts(args) => client(restarts::run(global, args)).map(done),

@@ -61,7 +61,10 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
             match &event.body {
                 EventBody::Message { text, .. } => out.said(text)?,
                 EventBody::Custom { name, data } => note(format!("{name}: {data}")),
-                EventBody::Turn { .. } | EventBody::Notice { .. } | EventBody::Tool { .. } => {}
+                EventBody::Turn { .. }
+                | EventBody::Notice { .. }
+                | EventBody::Tool { .. }
+                | EventBody::Approval { .. } => {}
             }
         }
     }

@@ -217,6 +217,15 @@ fn event_row(event: &Event, now: UnixMillis) -> Vec<Cell> {
             }
         }
         EventBody::Notice { text, .. } => (Tone::Warn, text.clone()),
+        EventBody::Approval {
+            name,
+            status,
+            approval,
+            ..
+        } => (
+            Tone::Warn,
+            format!("{name} {} ({approval})", status.as_str()),
+        ),
         EventBody::Tool { name, status, .. } => (Tone::Dim, format!("{name} {}", status.as_str())),
         EventBody::Custom { name, data } => (Tone::Dim, format!("{name} {data}")),
     };

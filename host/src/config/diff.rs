@@ -395,6 +395,7 @@ impl<'a> Diff<'a> {
             repeatable,
             once,
             ask,
+            ask_timeout,
         } = new;
         match (&old.transport, how) {
             (
@@ -421,6 +422,8 @@ impl<'a> Diff<'a> {
         self.note(format!("{key}.start_timeout"), Class::Hot, times, time);
         let times = (&old.call_timeout, call_timeout);
         self.note(format!("{key}.call_timeout"), Class::Hot, times, time);
+        let times = (&old.ask_timeout, ask_timeout);
+        self.note(format!("{key}.ask_timeout"), Class::Hot, times, time);
         for (last, Patterns(old), Patterns(new)) in [
             ("repeatable", &old.repeatable, repeatable),
             ("once", &old.once, once),

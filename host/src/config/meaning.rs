@@ -386,5 +386,6 @@ fn tool_server(notes: &mut Notes, name: &str, keys: McpKeys, folder: &Path) -> T
         repeatable: Patterns(keys.repeatable),
         once: Patterns(keys.once),
         ask: Patterns(keys.ask),
+        ask_timeout: notes.time(&key("ask_timeout"), keys.ask_timeout, least),
     }
 }

@@ -26,7 +26,7 @@ mod tree;
 mod units;
 mod watch;
 
-pub use observed::Observed;
+pub use observed::{Observed, plugin_bytes};
 pub use plan::{Change, Class, Plan, Refusal, Verdict, plan};
 pub use problem::{ConfigError, Place, Problem};
 pub use reference::{json_schema, reference, starter};

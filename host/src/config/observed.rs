@@ -92,6 +92,20 @@ pub(super) fn config_bytes(file: &Path) -> io::Result<Vec<u8>> {
     read(file, FILE_MAX_BYTES + 1)
 }
 
+/// A component's bytes.
+///
+/// # Errors
+/// Where it cannot be read, is no regular file, or is larger than a plugin may be.
+pub fn plugin_bytes(file: &Path) -> io::Result<Vec<u8>> {
+    let bytes = read(file, PLUGIN_MAX_BYTES + 1)?;
+    if bytes.len() as u64 > PLUGIN_MAX_BYTES {
+        return Err(io::Error::other(format!(
+            "it has more than {PLUGIN_MAX_BYTES} bytes"
+        )));
+    }
+    Ok(bytes)
+}
+
 /// The digest of a named file's content, if it can be read. What is larger than a plugin may be is
 /// refused in any case, and not read to its end.
 pub(super) fn digest(file: &Path) -> Option<Digest> {

@@ -146,6 +146,8 @@ pub struct ToolServer {
     pub once: Patterns,
     /// Tools that are called only once a human has approved.
     pub ask: Patterns,
+    /// How long an approval waits for its answer.
+    pub ask_timeout: Duration,
 }
 
 /// How a tool server is reached.

@@ -360,8 +360,11 @@ pub(super) struct McpKeys {
     /// whatever the server says of them. Wins over `repeatable`.
     pub(super) once: Vec<String>,
     /// Tools, by the server's own name or pattern, that are called only once a human has approved.
-    /// This version cannot ask yet, and refuses to call them.
+    /// Until then the turn is parked, over any number of restarts; `abide approvals` answers.
     pub(super) ask: Vec<String>,
+    /// How long an approval waits for its answer, by the wall clock, before it counts as denied. What
+    /// is asked already keeps the time that it was asked with.
+    pub(super) ask_timeout: Time,
 }
 
 impl Default for McpKeys {
@@ -377,6 +380,7 @@ impl Default for McpKeys {
             repeatable: Vec::new(),
             once: Vec::new(),
             ask: Vec::new(),
+            ask_timeout: Time::secs(7 * 24 * 60 * 60),
         }
     }
 }

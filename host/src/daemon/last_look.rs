@@ -4,6 +4,7 @@
 
 use crate::supervisor::FromWorker;
 
+use super::plan::Asked;
 use super::state::{Daemon, Goal, Phase, keep};
 
 impl Daemon {
@@ -34,9 +35,20 @@ impl Daemon {
         let _ = self.link.send(FromWorker::CancelReplace);
         self.registry.undrain();
         self.refuse(vec![reason.clone()]);
+        self.postponed = true;
         self.refused(planned, reason).await;
         self.look_at_missed().await;
         false
+    }
+
+    /// Looks at the file again where the store alone kept a change from being taken, and takes
+    /// writes again.
+    pub(super) async fn look_again(&mut self) {
+        if self.postponed && self.store.failing().is_none() {
+            self.postponed = false;
+            // Refusals have been logged, and stand in the status.
+            let _ = self.look_at_file(Asked::Watch).await;
+        }
     }
 
     /// Puts down what the store did not take, once it takes something again.

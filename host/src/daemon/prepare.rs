@@ -13,7 +13,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::api::server::Listener;
 use crate::api::{Access, Token};
-use crate::config::{BadSecret, Config, Env, Observed, SecretRef, Transport};
+use crate::config::{BadSecret, Config, Env, Observed, SecretRef, Transport, plugin_bytes};
 use crate::domain::Digest;
 use crate::engine::{Component, Engine, EngineOptions};
 use crate::providers::{ApiKey, BadProvider, LlmProvider, LlmProviders, ToolServer, ToolServers};
@@ -148,7 +148,7 @@ fn component(
         key: format!("plugins.{name}.path"),
         source,
     };
-    let bytes = std::fs::read(path);
+    let bytes = plugin_bytes(path);
     if let Some(wanted) = handed.files.get(path)
         && !matches!(&bytes, Ok(bytes) if Digest::of(bytes) == *wanted)
         && let Some(kept) = engine.kept(*wanted).map_err(failed)?
@@ -259,6 +259,7 @@ fn tool_servers(
             repeatable: server.repeatable.clone(),
             once: server.once.clone(),
             ask: server.ask.clone(),
+            ask_timeout: server.ask_timeout,
         };
         servers.insert(name.clone(), server);
     }

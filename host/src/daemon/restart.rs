@@ -58,7 +58,8 @@ impl Daemon {
                 .chain(config.files())
                 .collect::<Vec<_>>();
             if files.iter().any(|file| !seen.others.contains_key(file)) {
-                match Observed::now(&self.config.file, &files) {
+                let now = tokio::task::block_in_place(|| Observed::now(&self.config.file, &files));
+                match now {
                     Ok(known) => {
                         // What has been seen is what is compared with, or an edit made since
                         // would count as known.
@@ -85,7 +86,9 @@ impl Daemon {
         &mut self,
         asked: Asked,
     ) -> Result<Option<Accepted>, Vec<String>> {
-        let seen = Observed::now(&self.config.file, &self.config.files());
+        // Plugins are large, and disks may be slow.
+        let seen =
+            tokio::task::block_in_place(|| Observed::now(&self.config.file, &self.config.files()));
         match seen {
             Ok(seen) => self.consider(asked, &seen).await,
             Err(error) => {
@@ -93,7 +96,8 @@ impl Daemon {
                     "{}: cannot be read ({error}); put it back",
                     self.config.file.display()
                 );
-                self.refuse(vec![text.clone()]);
+                // No more than said: it is the watch that tells as long as it is so.
+                tracing::error!("{text}");
                 Err(vec![text])
             }
         }

@@ -19,6 +19,7 @@
 //! A configuration change during a restart is found by the successor, which looks at the file as
 //! soon as it serves: the latest wins, and none is lost.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -154,7 +155,9 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         fixed,
         metrics,
         last_error: None,
+        unreadable: BTreeSet::new(),
         missed: None,
+        postponed: false,
         condemned,
         on_trial: false,
         pruned: Instant::now(),
@@ -219,7 +222,9 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
             }
             Woken::Tick => {
                 daemon.housekeeping();
+                daemon.unreadable(watch.missing());
                 daemon.put_down_unkept().await;
+                daemon.look_again().await;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What the daemon knows while it serves, and how far a restart is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -41,8 +42,13 @@ pub(super) struct Daemon {
     pub(super) metrics: PrometheusHandle,
     /// Why the file on the disk is not what runs.
     pub(super) last_error: Option<String>,
+    /// Files of the configuration that cannot be read now.
+    pub(super) unreadable: BTreeSet<PathBuf>,
     /// A change that was seen while a restart was under way, and who asked.
     pub(super) missed: Option<(Asked, Observed)>,
+    /// The store took no write when a restart was about to hand over: the file is looked at again
+    /// once it does.
+    pub(super) postponed: bool,
     /// Configurations that were rolled back, and why: not tried again by themselves.
     pub(super) condemned: BTreeMap<Digest, String>,
     /// Whether what runs has yet to prove itself: a hot change has just been made.

@@ -1,6 +1,7 @@
 //! What the daemon says of itself, and its answers to what the API asks on clients' behalf.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::{ControlRequest, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX, Planned};
@@ -29,11 +30,39 @@ impl Fixed {
     }
 }
 
+/// Why what lies on the disk is not what runs, where it cannot be told.
+fn cannot_be_read(files: &BTreeSet<PathBuf>) -> Option<String> {
+    let names: Vec<_> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} cannot be read now; what runs goes on. Put it back, or make it readable: it is \
+             looked at as soon as it can be",
+            names.join(", ")
+        )
+    })
+}
+
 impl Daemon {
+    /// Notes what the watch cannot read at the moment.
+    pub(super) fn unreadable(&mut self, files: BTreeSet<PathBuf>) {
+        if files != self.unreadable
+            && let Some(text) = cannot_be_read(&files)
+        {
+            tracing::warn!("{text}");
+        }
+        self.unreadable = files;
+    }
+
     /// Tells all who ask from now on how things are.
     pub(super) fn tell_status(&self) {
         let mut status = self.fixed.starting(self.record.generation);
-        status.config.last_error = self.last_error.clone();
+        status.config.last_error = self
+            .last_error
+            .clone()
+            .or_else(|| cannot_be_read(&self.unreadable));
         status.sessions = self.sessions();
         let (state, restart) = match &self.phase {
             Phase::Serving => (DaemonState::Serving, &self.record),
@@ -84,6 +113,7 @@ impl Daemon {
         let (running, queued) = (self.registry.running(), self.registry.queued());
         let busy = running + queued + counts.faulted;
         metrics::gauge!("abide_sessions").set(counts.open as f64);
+        metrics::gauge!("abide_sessions_parked").set(counts.parked as f64);
         metrics::gauge!("abide_sessions_faulted").set(counts.faulted as f64);
         let by_state = [
             ("total", counts.open),

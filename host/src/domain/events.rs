@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Generation, MessageId, Role, UnixMillis};
+use super::{ApprovalId, ApprovalStatus, Cause, Generation, MessageId, Role, UnixMillis};
 
 /// One durable event. As JSON a flat object `{cursor, turn, at, kind, ...}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -68,6 +68,29 @@ pub enum EventBody {
         /// What became of the call.
         status: ToolStatus,
     },
+    /// A tool call waits for a human, or waits no longer.
+    Approval {
+        /// Its name, for `/v1/approvals`.
+        approval: ApprovalId,
+        /// The tool.
+        name: String,
+        /// The step of the turn that calls it, from 1.
+        step: u32,
+        /// What became of it.
+        status: ApprovalStatus,
+        /// The call's arguments, where it is asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arguments: Option<String>,
+        /// From when on it counts as denied, where it is asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<UnixMillis>,
+        /// Who decided, as they said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// Why, as they said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// What a guest emitted for programs.
     Custom {
         /// The guest's name for it.
@@ -85,6 +108,7 @@ impl EventBody {
             Self::Turn { .. } => "turn",
             Self::Notice { .. } => "notice",
             Self::Tool { .. } => "tool",
+            Self::Approval { .. } => "approval",
             Self::Custom { .. } => "custom",
         }
     }

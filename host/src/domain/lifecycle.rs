@@ -15,6 +15,9 @@
 //!            DELETE, from any state: cut, dead-letter what waits  --> [closed], for ever
 //! ```
 //!
+//! A turn is parked where it calls a tool that needs an approval: its guest is dropped, and it is
+//! begun again from its journal once the last approval that it waits for is decided.
+//!
 //! A restart is no transition: an open turn is begun again, or goes on from its journal, by
 //! whoever loads the session.
 
@@ -88,6 +91,8 @@ impl Progress {
             SessionState::Closed
         } else if self.fault.is_some() {
             SessionState::Faulted
+        } else if self.is_parked() {
+            SessionState::Parked
         } else if self.open.is_some() {
             SessionState::Running
         } else if queued > 0 {
@@ -161,7 +166,8 @@ impl Session {
     /// of the open turn is done, or may be, it goes on as it began, from its journal; else it runs
     /// anew.
     pub fn begin(&self, with: BeginWith<'_>) -> Option<Begun> {
-        if self.progress.closed.is_some() || self.progress.fault.is_some() {
+        let progress = &self.progress;
+        if progress.closed.is_some() || progress.fault.is_some() || progress.is_parked() {
             return None;
         }
         let fresh = |turn, message, attempt, deaths, component| Begun {
@@ -208,6 +214,10 @@ impl Session {
     /// count, as the open turn's new `deaths`, or the fault that the last one makes.
     pub fn worker_died(&self, at: UnixMillis) -> Option<Death> {
         let open = self.progress.open.as_ref()?;
+        if self.progress.is_parked() {
+            // It did not run.
+            return None;
+        }
         let deaths = open.begun.deaths + 1;
         if deaths < DEATHS_MAX {
             return Some(Death::Counted(deaths));
@@ -277,7 +287,8 @@ impl Session {
             .fault
             .as_ref()
             .map(|_| Record::Resumed(Resumed { at }));
-        Ok(std::iter::once(ended).chain(resumed).collect())
+        let withdrawn = self.withdraw(at).into_iter();
+        Ok(withdrawn.chain([ended]).chain(resumed).collect())
     }
 
     /// A dead letter goes back into the inbox. If its turn made calls that cannot be repeated,
@@ -320,8 +331,10 @@ impl Session {
                 at,
             })
         });
-        Ok(cut
+        Ok(self
+            .withdraw(at)
             .into_iter()
+            .chain(cut)
             .chain(waiting)
             .chain([Record::Closed(Closed { at })])
             .collect())

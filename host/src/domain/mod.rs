@@ -13,6 +13,7 @@
 //! - **drain**: letting what runs end and beginning nothing new, before a worker goes.
 //! - **fault**: why a session cannot run until somebody acts.
 
+mod approvals;
 mod capabilities;
 mod events;
 mod ids;
@@ -36,6 +37,7 @@ mod watchdog;
 #[cfg(test)]
 mod tests;
 
+pub use approvals::{Answer, Approval, ApprovalId, ApprovalStatus, Asked, DECISION_REASON_BYTES};
 pub use capabilities::{Capabilities, Patterns, ToolName};
 pub use events::{Delta, Event, EventBody, ToolStatus, TurnStatus};
 pub use ids::{
@@ -48,9 +50,9 @@ pub use lifecycle::{BeginWith, DEATHS_MAX, Death, SessionState};
 pub use limits::{GuestLimits, Limits, Retention};
 pub use message::{Cause, Interruption, Message, Notice, Role};
 pub use records::{
-    Begun, Closed, Created, DeadLetter, Discarded, Done, Ended, Failure, FailureCode, Fault,
-    FaultCode, Faulted, IdempotencyKey, Output, Planned, Received, Record, Relabelled, Requeued,
-    Resumed, Timer, TimerOp, TurnEnd,
+    Begun, Closed, Created, DeadLetter, Decided, Discarded, Done, Ended, Failure, FailureCode,
+    Fault, FaultCode, Faulted, IdempotencyKey, Output, Planned, Received, Record, Relabelled,
+    Requeued, Resumed, Timer, TimerOp, TurnEnd,
 };
 pub use refusal::Refusal;
 pub use report::{PartReport, PartStatus, ReplayReport, StepReport, TurnReport, Verdict};

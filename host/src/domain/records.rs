@@ -16,14 +16,16 @@
 //! | 10 | `Discarded` | 1 |
 //! | 11 | `Requeued` | 1 |
 //! | 12 | `Closed` | 1 |
+//! | 13 | `Asked` | 1 |
+//! | 14 | `Decided` | 1 |
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Call, Digest, Effect, Generation, GuestLimits, Message, MessageId, Notice, StepError,
-    StepResult, UnixMillis,
+    ApprovalId, ApprovalStatus, Asked, Call, Digest, Effect, Generation, GuestLimits, Message,
+    MessageId, Notice, StepError, StepResult, UnixMillis,
 };
 
 /// One atomic entry of a session's log.
@@ -53,6 +55,10 @@ pub enum Record {
     Requeued(Requeued),
     /// The session is over. Nothing follows.
     Closed(Closed),
+    /// A tool call of the open turn waits for a human.
+    Asked(Asked),
+    /// It waits no longer.
+    Decided(Decided),
 }
 
 /// See [`Record::Created`].
@@ -370,6 +376,29 @@ pub struct Requeued {
 /// See [`Record::Closed`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Closed {
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// See [`Record::Decided`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decided {
+    /// The approval.
+    pub id: ApprovalId,
+    /// The turn that asked.
+    pub turn: u64,
+    /// The step.
+    pub step: u32,
+    /// The tool.
+    pub tool: String,
+    /// What became of it.
+    pub status: ApprovalStatus,
+    /// Who decided, as they said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why, as they said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// When.
     pub at: UnixMillis,
 }

@@ -1,6 +1,6 @@
 //! Why a request is not done. One typed reason each; the API has the table to statuses.
 
-use super::{BadSessionId, Failure, UnixMillis};
+use super::{ApprovalStatus, BadSessionId, Failure, UnixMillis};
 
 /// A request that was understood and is not done; nothing has changed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -93,6 +93,21 @@ pub enum Refusal {
     NeedsForce {
         /// How many.
         calls: u32,
+    },
+    /// Nobody asked this, or it went with its turn's journal.
+    #[error("there is no approval `{0}`; GET /v1/approvals lists those that wait")]
+    UnknownApproval(String),
+    /// It was decided otherwise.
+    #[error("the approval was {} before; a decision stands", .status.as_str())]
+    ApprovalDecided {
+        /// What became of it.
+        status: ApprovalStatus,
+    },
+    /// Its time is over.
+    #[error("the approval expired at {at}, which counts as a denial; send a message to go on")]
+    ApprovalExpired {
+        /// When.
+        at: UnixMillis,
     },
     /// No turn is open, and none has committed.
     #[error(

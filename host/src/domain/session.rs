@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Begun, Digest, Ended, Fault, FaultCode, Generation, MessageId, Progressed, Record, Role, Timer,
-    TimerOp, TurnEnd, UnixMillis,
+    Approval, Begun, Digest, Ended, Fault, FaultCode, Generation, MessageId, Progressed, Record,
+    Role, Timer, TimerOp, TurnEnd, UnixMillis,
 };
 
 /// Where a record stands in its session's log: behind `cursor` events, as number `seq`. Both only
@@ -84,6 +84,10 @@ pub struct Progress {
     /// is to be told again.
     #[serde(default)]
     pub owed: bool,
+    /// The approvals of the last turn that ended with some: a late answer is told what became of
+    /// them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answered: Vec<Approval>,
 }
 
 /// The last committed turn: with the previous snapshot and its journal it gives the present one.
@@ -141,6 +145,9 @@ pub struct OpenTurn {
     /// The timers that were set when it began, for they count towards a limit.
     #[serde(default)]
     pub timers: Vec<String>,
+    /// What it asked, or asks, a human.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
 }
 
 /// A message in the inbox; its text stays in the log.
@@ -194,6 +201,7 @@ impl Session {
                 last: None,
                 untold: None,
                 owed: false,
+                answered: Vec::new(),
             },
             queue: VecDeque::new(),
         };
@@ -267,6 +275,18 @@ impl Session {
                     pos: at,
                 });
             }
+            Record::Asked(asked) => {
+                if let Some(open) = progress.open.as_mut().filter(|o| o.is(asked.turn)) {
+                    open.approvals.push(Approval::of(asked));
+                }
+            }
+            Record::Decided(decided) => {
+                let open = progress.open.iter_mut();
+                let mut known = open.flat_map(|open| &mut open.approvals);
+                if let Some(approval) = known.find(|known| known.id == decided.id) {
+                    approval.decide(decided);
+                }
+            }
             Record::Closed(closed) => {
                 progress.closed = Some(closed.at);
                 progress.timers.clear();
@@ -301,6 +321,7 @@ impl Session {
                     from: at,
                     journal: Progressed::default(),
                     timers,
+                    approvals: Vec::new(),
                 }
             }
         };
@@ -311,6 +332,7 @@ impl Session {
     fn ended(&mut self, at: LogPos, ended: &Ended) {
         let progress = &mut self.progress;
         let open = progress.open.take();
+        progress.answered = open.as_ref().map_or_else(Vec::new, |o| o.approvals.clone());
         let untold = open
             .as_ref()
             .and_then(|open| open.untold(matches!(ended.end, TurnEnd::Completed { .. })));
@@ -367,6 +389,7 @@ impl Session {
         let progress = &self.progress;
         progress.closed.is_none()
             && progress.fault.is_none()
+            && !progress.is_parked()
             && (progress.open.is_some() || !self.queue.is_empty())
     }
 
@@ -397,7 +420,8 @@ impl OpenTurn {
 
     /// Whether the next attempt goes on from the journal instead of from the snapshot alone.
     pub fn resumes(&self) -> bool {
-        self.journal.binds()
+        // What a human was shown must be what is done.
+        self.journal.binds() || !self.approvals.is_empty()
     }
 }
 

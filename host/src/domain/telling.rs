@@ -1,8 +1,8 @@
 //! What records tell clients: each durable event is derived from the one record that holds it.
 
 use super::{
-    Done, Effect, Ended, Event, EventBody, MessageId, Output, Planned, Received, Record, Role,
-    StepError, StepResult, ToolStatus, TurnEnd, TurnStatus,
+    ApprovalStatus, Done, Effect, Ended, Event, EventBody, MessageId, Output, Planned, Received,
+    Record, Role, StepError, StepResult, ToolStatus, TurnEnd, TurnStatus,
 };
 
 impl Record {
@@ -10,7 +10,7 @@ impl Record {
     pub fn event_count(&self) -> u64 {
         match self {
             Self::Created(created) => created.outputs.len() as u64,
-            Self::Received(_) => 1,
+            Self::Received(_) | Self::Asked(_) | Self::Decided(_) => 1,
             Self::Begun(begun) => u64::from(begun.attempt == 1),
             Self::Planned(planned) => planned.tools().count() as u64,
             Self::Done(done) => u64::from(done.tool.is_some()),
@@ -78,6 +78,32 @@ impl Record {
                     status: done.status(),
                 });
                 (Some(done.turn), done.at, body.into_iter().collect())
+            }
+            Self::Asked(asked) => {
+                let body = EventBody::Approval {
+                    approval: asked.id.clone(),
+                    name: asked.tool.clone(),
+                    step: asked.step,
+                    status: ApprovalStatus::Asked,
+                    arguments: Some(asked.arguments.clone()),
+                    expires_at: Some(asked.expires_at),
+                    by: None,
+                    reason: None,
+                };
+                (Some(asked.turn), asked.at, vec![body])
+            }
+            Self::Decided(decided) => {
+                let body = EventBody::Approval {
+                    approval: decided.id.clone(),
+                    name: decided.tool.clone(),
+                    step: decided.step,
+                    status: decided.status,
+                    arguments: None,
+                    expires_at: None,
+                    by: decided.by.clone(),
+                    reason: decided.reason.clone(),
+                };
+                (Some(decided.turn), decided.at, vec![body])
             }
             Self::Ended(ended) => (Some(ended.turn), ended.at, ended.bodies(before)),
             Self::Begun(_)

@@ -1,5 +1,6 @@
 //! What a session does, told as stories; the rules behind them are in `rules`.
 
+mod approvals;
 mod journal;
 mod rules;
 mod watchdog;

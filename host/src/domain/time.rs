@@ -17,6 +17,12 @@ impl UnixMillis {
     }
 
     /// How much later `self` is than `earlier`, in milliseconds; 0 if the clock was set back.
+    pub fn later(self, by: std::time::Duration) -> Self {
+        let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from then to now; 0 if it lies ahead.
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

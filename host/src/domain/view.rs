@@ -59,7 +59,7 @@ pub struct Reason {
     pub code: String,
     /// For humans.
     pub text: String,
-    /// The operator's action: `resume`, `cancel`, or what to wait for.
+    /// The operator's action: `resume`, `cancel`, an approval, or what to wait for.
     pub action: String,
 }
 
@@ -80,6 +80,7 @@ impl SessionView {
     pub fn of(id: SessionId, identity: &Identity, progress: &Progress, queued: u64) -> Self {
         let (held, running) = match &progress.fault {
             Some(_) => (progress.open.as_ref(), None),
+            None if progress.is_parked() => (None, None),
             None => (None, progress.open.as_ref()),
         };
         let reason = progress.fault.as_ref().map(|fault| {
@@ -93,6 +94,20 @@ impl SessionView {
                 text: fault.text.clone(),
                 action: action.to_owned(),
             }
+        });
+        let reason = reason.or_else(|| {
+            let asked = progress.waiting().next()?;
+            Some(Reason {
+                code: "approval".to_owned(),
+                text: format!(
+                    "turn {} waits for a human to approve {}; without an answer it counts as \
+                     denied at {}",
+                    asked.turn,
+                    asked.line(),
+                    asked.expires_at
+                ),
+                action: format!("abide approvals approve {0}, or deny {0}", asked.id),
+            })
         });
         Self {
             id,

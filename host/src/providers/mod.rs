@@ -4,4 +4,4 @@ mod llm;
 mod mcp;
 
 pub use llm::{ApiKey, BadProvider, LlmProvider, LlmProviders};
-pub use mcp::{ToolServer, ToolServers};
+pub use mcp::{Look, ToolServer, ToolServers};

@@ -38,6 +38,7 @@ mod commands;
 mod commit;
 mod end;
 mod mend;
+mod park;
 mod steps;
 
 use begin::{Ended, Heard, Running};

@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 
 use super::outcome::TurnOutcome;
 use crate::domain::{
-    Extent, Failure, FromInbox, IdempotencyKey, MessageId, Record, Refusal, SessionView,
+    Answer, Approval, ApprovalId, Extent, Failure, FromInbox, IdempotencyKey, MessageId, Record,
+    Refusal, SessionView,
 };
 
 /// Where an answer goes.
@@ -60,7 +61,13 @@ pub(super) enum Command {
         force: bool,
         reply: Reply<Accepted>,
     },
-    /// Deliver the timers that are due.
+    /// Take a human's answer to an approval; gives it as it stands then.
+    Decide {
+        id: ApprovalId,
+        answer: Answer,
+        reply: Reply<Approval>,
+    },
+    /// Deliver the timers that are due, and end the approvals that have expired.
     FireTimers(oneshot::Sender<()>),
     /// Come back after a restart: go on with what was open, or prove that the guest restores.
     Relaunch(oneshot::Sender<Relaunched>),
@@ -76,6 +83,8 @@ pub(super) enum Ask {
         /// The reason why the turn must not go on, if there is one.
         reply: oneshot::Sender<Result<(), Failure>>,
     },
+    /// Ask a human, and drop the turn: it is begun again when all is decided. Never answered.
+    Park { records: Vec<Record> },
     /// The messages that came since the turn began.
     Receive { reply: oneshot::Sender<FromInbox> },
 }

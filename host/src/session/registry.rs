@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::domain::{
-    ActiveSession, DeadLetter, DrainReport, Generation, IdempotencyKey, MessageId, Refusal,
-    ReplayReport, SessionId, SessionView, TurnReport, UnixMillis,
+    ActiveSession, Answer, Approval, ApprovalId, DeadLetter, DrainReport, Generation,
+    IdempotencyKey, MessageId, Refusal, ReplayReport, SessionId, SessionView, TurnReport,
+    UnixMillis,
 };
 use crate::engine::Engine;
 use crate::store::{Store, StoreError};
@@ -195,6 +196,34 @@ impl Registry {
     /// Gives the open turn up.
     pub async fn cancel(&self, id: &SessionId) -> Result<SessionView, Refusal> {
         self.ask(id, Command::Cancel).await
+    }
+
+    /// Takes a human's answer to an approval. When this returns it is synced.
+    pub async fn decide(&self, id: ApprovalId, answer: Answer) -> Result<Approval, Refusal> {
+        let unknown = || Refusal::UnknownApproval(id.to_string());
+        let session = id.session().ok_or_else(unknown)?;
+        if self
+            .shared
+            .store
+            .load(&session)
+            .map_err(reads::refusal)?
+            .is_none()
+        {
+            return Err(unknown());
+        }
+        let command = |reply| Command::Decide { id, answer, reply };
+        self.ask(&session, command).await
+    }
+
+    /// Approvals that wait, of at most `limit` sessions from behind `after`, by session; and the
+    /// session to go on behind, if there may be more.
+    pub async fn approvals(
+        &self,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<(Vec<Approval>, Option<SessionId>), Refusal> {
+        let waiting = self.shared.store.approvals(after, limit);
+        waiting.map_err(reads::refusal)
     }
 
     /// Lets a faulted session run.

@@ -2,16 +2,16 @@
 //! begins; what can be is not worth a wait.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::{
-    Begun, Call, Capabilities, Delta, Digest, Done, Effect, Failure, FromInbox, Limits, Planned,
-    Record, Recorded, SessionId, StepError, StepRequest, StepResult, ToolCall, UnixMillis,
-    unknown_outcome,
+    Approval, ApprovalId, Asked, Begun, Call, Capabilities, Delta, Digest, Done, Effect, Failure,
+    FromInbox, Limits, Planned, Record, Recorded, SessionId, StepError, StepRequest, StepResult,
+    ToolCall, UnixMillis, unknown_outcome,
 };
 use crate::engine::StepAnswer;
 use crate::fault;
@@ -34,6 +34,8 @@ pub(super) struct Steps<'a> {
     pub(super) grants: &'a Capabilities,
     pub(super) driver: mpsc::Sender<Ask>,
     pub(super) guard: &'a TurnGuard,
+    /// What the turn asked a human before, decided.
+    pub(super) approvals: &'a [Approval],
 }
 
 /// A part of a step, before it begins.
@@ -42,6 +44,8 @@ enum Part {
     Answered(Outcome),
     /// This is to be caused.
     Due(Effect),
+    /// A human is to be asked first, and has until then.
+    Ask(ToolCall, Duration),
 }
 
 /// What the guest may be told of a step, once each part has an outcome.
@@ -80,17 +84,23 @@ impl Steps<'_> {
         refused: Vec<Option<StepError>>,
     ) -> Result<StepAnswer, Failure> {
         self.guard.pass().await;
+        for approval in self.approvals.iter().filter(|known| known.step == step) {
+            approval.fits(&call)?;
+        }
         let looks = (0..).zip(refused).map(|(part, refused)| async move {
             match refused {
                 Some(refused) => Part::Answered(Err(refused)),
-                None => self.look(request, part).await,
+                None => self.look(step, request, part).await,
             }
         });
         let parts = futures::future::join_all(looks).await;
+        if parts.iter().any(|part| matches!(part, Part::Ask(..))) {
+            return self.park(step, &call, parts).await;
+        }
         let effects: Vec<Effect> = parts
             .iter()
             .map(|part| match part {
-                Part::Answered(_) => Effect::Local,
+                Part::Answered(_) | Part::Ask(..) => Effect::Local,
                 Part::Due(effect) => effect.clone(),
             })
             .collect();
@@ -114,6 +124,8 @@ impl Steps<'_> {
                     due.push((part, effect));
                     None
                 }
+                // None is left of them: see `approve`.
+                Part::Ask(..) => None,
             });
         }
         let urgency = if once { Urgency::First } else { Urgency::Lazy };
@@ -174,7 +186,7 @@ impl Steps<'_> {
     }
 
     /// What a part of a request would do, before anything is done.
-    async fn look(&self, request: &StepRequest, part: usize) -> Part {
+    async fn look(&self, step: u32, request: &StepRequest, part: u32) -> Part {
         match request {
             StepRequest::Llm(request) => Part::Due(Effect::Model {
                 provider: request.provider.clone().unwrap_or_default(),
@@ -186,9 +198,9 @@ impl Steps<'_> {
                     .await
                     .map(StepResult::ToolsList),
             ),
-            StepRequest::ToolCall(call) => self.look_at_tool(call).await,
-            StepRequest::ToolCallAll(calls) => match calls.get(part) {
-                Some(call) => self.look_at_tool(call).await,
+            StepRequest::ToolCall(call) => self.look_at_tool(step, part, call).await,
+            StepRequest::ToolCallAll(calls) => match calls.get(part as usize) {
+                Some(call) => self.look_at_tool(step, part, call).await,
                 None => Part::Answered(Err(StepError::Invalid("there is no such call".into()))),
             },
             StepRequest::Http(_) => Part::Answered(Err(StepError::Unavailable(
@@ -198,12 +210,44 @@ impl Steps<'_> {
         }
     }
 
-    async fn look_at_tool(&self, call: &ToolCall) -> Part {
-        match self.parts.tools.repeatable(call).await {
-            Ok(repeatable) => Part::Due(Effect::Tool {
-                name: call.name.clone(),
-                repeatable,
-            }),
+    /// Asks a human about the parts that need it, all at once. The driver parks the turn by that: it
+    /// is begun again once all are decided, and comes here with the answers.
+    async fn park<T>(&self, step: u32, call: &Call, parts: Vec<Part>) -> T {
+        let at = UnixMillis::now();
+        let asked = (0..).zip(parts).filter_map(|(part, wanted)| match wanted {
+            Part::Ask(tool, timeout) => Some(Record::Asked(Asked {
+                id: ApprovalId::new(self.id, self.begun.turn, step, part),
+                turn: self.begun.turn,
+                step,
+                part,
+                call: call.clone(),
+                tool: tool.name,
+                arguments: tool.arguments,
+                at,
+                expires_at: at.later(timeout),
+            })),
+            Part::Answered(_) | Part::Due(_) => None,
+        });
+        let records = asked.collect();
+        // An error means that this turn is being cut before it has asked; the next attempt does.
+        let _ = self.driver.send(Ask::Park { records }).await;
+        std::future::pending().await
+    }
+
+    async fn look_at_tool(&self, step: u32, part: u32, call: &ToolCall) -> Part {
+        let mut decided = self.approvals.iter();
+        let decided = decided.find(|known| known.step == step && known.part == part);
+        if let Some(denial) = decided.and_then(Approval::denial) {
+            return Part::Answered(Err(StepError::Denied(denial)));
+        }
+        match self.parts.tools.look(call).await {
+            Ok(look) => match look.ask {
+                Some(timeout) if decided.is_none() => Part::Ask(call.clone(), timeout),
+                _ => Part::Due(Effect::Tool {
+                    name: call.name.clone(),
+                    repeatable: look.repeatable,
+                }),
+            },
             Err(error) => Part::Answered(Err(error)),
         }
     }

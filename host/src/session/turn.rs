@@ -6,6 +6,8 @@
 //!     |                      v
 //!     |              the barrier (a drain freezes the turn here)
 //!     |                      v
+//!     |              needs an approval? -- not decided --> asked, and parked: it is begun again
+//!     |                      v
 //!     |              Planned -> effect -> Done      (`steps`)
 //!     +------- result -------+
 //! ```
@@ -14,7 +16,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::domain::{Begun, Message, Next, Replay, SessionId, Snapshot};
+use crate::domain::{Approval, Begun, Message, Next, Replay, SessionId, Snapshot};
 use crate::engine::{GuestFailure, Job, Product, StepCall};
 
 use super::mailbox::Ask;
@@ -30,6 +32,8 @@ pub(super) struct Turn {
     pub(super) message: Message,
     /// What it did before it was interrupted.
     pub(super) replay: Replay,
+    /// What it asked a human before.
+    pub(super) approvals: Vec<Approval>,
     /// The driver, which alone writes to the session's log.
     pub(super) driver: mpsc::Sender<Ask>,
     pub(super) guard: Arc<TurnGuard>,
@@ -46,6 +50,7 @@ impl Turn {
             begun,
             message,
             mut replay,
+            approvals,
             driver,
             guard,
         } = self;
@@ -65,6 +70,7 @@ impl Turn {
             grants: &job.grants,
             driver,
             guard: &guard,
+            approvals: &approvals,
         };
         loop {
             let call = tokio::select! {

@@ -16,7 +16,7 @@ use super::{
     keys::{self, kind},
     queue::{Done, Job, LAZY_DELAY, Write},
     read::{StoredKey, logged_message},
-    tail::{Stands, Tail, works},
+    tail::{Stands, Tail, moments, works},
     trim,
 };
 
@@ -187,7 +187,11 @@ impl Batch {
             }
             Record::Begun(begun) if begun.attempt == 1 => self.dequeue(id, &begun.message)?,
             // A step is in the log and in the progress; nobody looks for it elsewhere.
-            Record::Begun(_) | Record::Planned(_) | Record::Done(_) => {}
+            Record::Begun(_)
+            | Record::Planned(_)
+            | Record::Done(_)
+            | Record::Asked(_)
+            | Record::Decided(_) => {}
             Record::Ended(ended) => match ended.end {
                 TurnEnd::Completed { received, .. } => {
                     for message in &received {
@@ -322,6 +326,12 @@ impl Batch {
             (true, false) => self.delete(Family::Index, active),
             (false, false) | (true, true) => {}
         }
+        let parked = keys::marker(kind::PARKED, id);
+        match (before.is_some_and(|b| b.parked), after.progress.is_parked()) {
+            (false, true) => self.put(Family::Index, parked, Vec::new()),
+            (true, false) => self.delete(Family::Index, parked),
+            (false, false) | (true, true) => {}
+        }
         let span = after.progress.last_commit.map(keys::span);
         if let Some(span) = span
             && before.and_then(|before| before.span) != Some(span)
@@ -336,7 +346,7 @@ impl Batch {
         before: Option<&Stands>,
         after: &Session,
     ) -> Result<(), StoreError> {
-        let now = &after.progress.timers;
+        let now = &moments(after);
         let before = before.map_or(&[][..], |before| &before.timers);
         for timer in before.iter().filter(|timer| !now.contains(timer)) {
             self.delete(Family::Index, keys::timer(timer.due, id, &timer.name));
@@ -362,7 +372,7 @@ impl Batch {
             let (first, bound) = keys::all_of_in(kind, id);
             self.ops.push(Op::DeleteRange(Family::Index, first, bound));
         }
-        for kind in [kind::ACTIVE, kind::FAULTED] {
+        for kind in [kind::ACTIVE, kind::FAULTED, kind::PARKED] {
             self.delete(Family::Index, keys::marker(kind, id));
         }
     }

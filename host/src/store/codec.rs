@@ -61,6 +61,8 @@ pub(super) fn encode_record(record: &Record) -> Result<Vec<u8>, StoreError> {
         Record::Discarded(body) => (10, to_map(body)),
         Record::Requeued(body) => (11, to_map(body)),
         Record::Closed(body) => (12, to_map(body)),
+        Record::Asked(body) => (13, to_map(body)),
+        Record::Decided(body) => (14, to_map(body)),
     };
     let mut bytes = map?;
     bytes[..2].copy_from_slice(&kind.to_le_bytes());
@@ -96,6 +98,8 @@ pub(super) fn decode_record(what: impl Fn() -> String, bytes: &[u8]) -> Result<R
         10 => rmp_serde::from_slice(map).map(Record::Discarded),
         11 => rmp_serde::from_slice(map).map(Record::Requeued),
         12 => rmp_serde::from_slice(map).map(Record::Closed),
+        13 => rmp_serde::from_slice(map).map(Record::Asked),
+        14 => rmp_serde::from_slice(map).map(Record::Decided),
         kind => return Err(StoreError::NewerRecord { what: what(), kind }),
     };
     record.map_err(|error| corrupt(&what(), error))

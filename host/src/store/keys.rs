@@ -12,9 +12,10 @@
 //!            'd' id 0 n                            dead letter of message m<n>
 //!            'f' id                                (empty) faulted
 //!            'k' id 0 idempotency key              moment (u64 BE, ms), what is known of the key
+//!            'p' id                                (empty) its turn waits for a human
 //!            'q' id 0 n                            queued message m<n>, without its text
 //!            'r' span (u64 BE) id                  (empty) committed a turn in that span of time
-//!            't' due (u64 BE, ms) id 0 name        timer
+//!            't' due (u64 BE, ms) id 0 name        timer; the name \u{1}: when an approval expires
 //! default    "counts"                              sessions created and closed
 //!            'r' generation (u64 BE)               restart record
 //!            's' generation (u64 BE)               sessions that were active when its drain began
@@ -38,6 +39,7 @@ pub(super) mod kind {
     pub(in crate::store) const DEAD: u8 = b'd';
     pub(in crate::store) const FAULTED: u8 = b'f';
     pub(in crate::store) const KEY: u8 = b'k';
+    pub(in crate::store) const PARKED: u8 = b'p';
     pub(in crate::store) const QUEUED: u8 = b'q';
     pub(in crate::store) const RECENT: u8 = b'r';
     pub(in crate::store) const TIMER: u8 = b't';

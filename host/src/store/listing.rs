@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Identity, Progress, SessionId, SessionView, Timer, UnixMillis};
+use crate::domain::{Approval, Identity, Progress, SessionId, SessionView, Timer, UnixMillis};
 
 use super::{
     Store, StoreError,
@@ -45,6 +45,8 @@ pub struct Counts {
     pub open: u64,
     /// Of these, those that cannot run until somebody acts.
     pub faulted: u64,
+    /// Of these, those whose turn waits for a human.
+    pub parked: u64,
     /// Closed.
     pub closed: u64,
 }
@@ -168,13 +170,50 @@ impl Store {
         self.core().read(|db| marked(db, kind::FAULTED))
     }
 
-    /// Sessions that are marked as having work, and are not faulted: so far as the store knows, turns
-    /// of theirs should run. A marker may be left from an earlier version; [`Store::load`] knows.
+    /// The approvals that wait, session by session in the order of their ids, from behind the session
+    /// `after`; those of at most `limit` sessions, and whether there may be more. Reads the parked
+    /// sessions of the page and no others.
+    pub fn approvals(
+        &self,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<(Vec<Approval>, Option<SessionId>), StoreError> {
+        let (first, bound) = keys::all_of_kind(kind::PARKED);
+        // A marker is an id and nothing more: what is behind it begins with it and goes on.
+        let first = after.map_or(first, |after| {
+            let mut key = keys::marker(kind::PARKED, after);
+            key.push(0);
+            key
+        });
+        self.core().read(|db| {
+            let (mut ids, mut more) = (Vec::new(), false);
+            db.scan(Family::Index, &first, &bound, |key, _| {
+                more = ids.len() == limit;
+                if more {
+                    return Ok(false);
+                }
+                let id = keys::marked(key);
+                ids.push(id.ok_or_else(|| codec::corrupt("a marker", "its key holds no id"))?);
+                Ok(true)
+            })?;
+            let mut waiting = Vec::new();
+            for id in &ids {
+                if let Some(kept) = kept(db, id)? {
+                    waiting.extend(kept.progress.waiting().cloned());
+                }
+            }
+            Ok((waiting, ids.pop().filter(|_| more)))
+        })
+    }
+
+    /// Sessions that are marked as having work, and neither are faulted nor wait for a human: so far
+    /// as the store knows, turns of theirs should run. A marker may be left from an earlier version; [`Store::load`] knows.
     pub fn should_run(&self) -> Result<Vec<SessionId>, StoreError> {
         self.core().read(|db| {
             let mut ids = marked(db, kind::ACTIVE)?;
             let faulted: HashSet<SessionId> = marked(db, kind::FAULTED)?.into_iter().collect();
-            ids.retain(|id| !faulted.contains(id));
+            let parked: HashSet<SessionId> = marked(db, kind::PARKED)?.into_iter().collect();
+            ids.retain(|id| !faulted.contains(id) && !parked.contains(id));
             Ok(ids)
         })
     }
@@ -210,11 +249,13 @@ impl Store {
     /// How many sessions there are. Reads the faulted ones' ids and nothing else.
     pub fn counts(&self) -> Result<Counts, StoreError> {
         let faulted = self.faulted()?.len() as u64;
+        let parked = self.core().read(|db| marked(db, kind::PARKED))?.len() as u64;
         let closed = self.core().closed.load(Ordering::Relaxed);
         let created = self.core().created.load(Ordering::Relaxed);
         Ok(Counts {
             open: created.saturating_sub(closed),
             faulted,
+            parked,
             closed,
         })
     }

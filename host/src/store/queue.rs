@@ -106,6 +106,8 @@ struct State {
     jobs: VecDeque<(Job, usize)>,
     bytes: usize,
     closed: bool,
+    /// The writer sleeps. (To wake somebody who does not is a system call all the same.)
+    sleeps: bool,
 }
 
 impl Queue {
@@ -125,8 +127,11 @@ impl Queue {
         }
         state.bytes += bytes;
         state.jobs.push_back((job, bytes));
+        let sleeps = state.sleeps;
         drop(state);
-        self.news.notify_one();
+        if sleeps {
+            self.news.notify_one();
+        }
         Ok(())
     }
 
@@ -159,8 +164,10 @@ impl Queue {
                 None if now >= give_up => return Next::Idle,
                 None => give_up - now,
             };
+            state.sleeps = true;
             let waited = self.news.wait_timeout(state, wait);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.sleeps = false;
         }
     }
 

@@ -29,12 +29,14 @@ pub(super) struct Stands {
     pub oldest: LogPos,
     /// Where the present snapshot stands, and the one before it.
     pub snapshots: [Option<LogPos>; 2],
-    /// The timers that are set.
+    /// The session's moments: the timers that are set, and when an approval expires.
     pub timers: Vec<Timer>,
     /// The open turn's message.
     pub open: Option<(MessageId, LogPos)>,
     /// Whether anything is to be done.
     pub works: bool,
+    /// Whether its turn waits for a human.
+    pub parked: bool,
     /// The span of time of the last commit.
     pub span: Option<u64>,
 }
@@ -48,15 +50,31 @@ impl Stands {
                 Some(progress.snapshot.at),
                 progress.previous.map(|previous| previous.at),
             ],
-            timers: progress.timers.clone(),
+            timers: moments(session),
             open: progress
                 .open
                 .as_ref()
                 .map(|open| (open.queued.id.clone(), open.queued.pos)),
             works: works(session),
+            parked: progress.is_parked(),
             span: progress.last_commit.map(keys::span),
         }
     }
+}
+
+/// No guest's timer is named so: what wakes a session when an approval expires.
+const EXPIRY: &str = "\u{1}";
+
+/// When a session is to be woken: its timers, and the first of its approvals that expires.
+pub(super) fn moments(session: &Session) -> Vec<Timer> {
+    let mut moments = session.progress.timers.clone();
+    let expires = session.progress.waiting().map(|asked| asked.expires_at);
+    moments.extend(expires.min().map(|due| Timer {
+        name: EXPIRY.to_owned(),
+        due,
+        text: String::new(),
+    }));
+    moments
 }
 
 /// Whether a session has an open turn or queued messages.

@@ -15,7 +15,9 @@ use super::input::{Input, Terminal, Typist};
 use super::join::{history, join, summary, trouble};
 use super::screen::Screen;
 use super::view::{ChatView, Item, Piece, aside};
-use crate::domain::{EventBody, MessageId, Role, SessionId, SessionState, TurnStatus};
+use crate::domain::{
+    ApprovalId, ApprovalStatus, EventBody, MessageId, Role, SessionId, SessionState, TurnStatus,
+};
 
 /// While nothing comes, how often it is asked whether the session can run at all.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
@@ -223,6 +225,31 @@ impl Talk {
         }
     }
 
+    /// Asks whoever types about a tool call; false if it is left for later.
+    async fn decide(&mut self, id: &ApprovalId) -> Result<bool, CliError> {
+        let text = "y makes the call, n or n REASON does not, anything else leaves it for later";
+        self.screen.show(&[aside(text)])?;
+        self.typist.ask().await;
+        let Input::Line(line) = self.typist.next().await else {
+            return Ok(false);
+        };
+        let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        let approve = match word {
+            "y" | "yes" => true,
+            "n" | "no" => false,
+            _ => {
+                let text = format!("it waits; abide approvals approve {id}, or deny {id}");
+                self.screen.show(&[aside(&text)])?;
+                return Ok(false);
+            }
+        };
+        let reason = Some(rest.trim()).filter(|reason| !reason.is_empty());
+        if let Err(error) = self.client.decide(id.as_str(), approve, reason).await {
+            self.screen.show(&[complaint(&error)])?;
+        }
+        Ok(true)
+    }
+
     async fn wait_for(&mut self, message: &MessageId) -> Result<(), CliError> {
         let mut waiting = "waiting for the answer (^C cancels)";
         self.screen.wait(waiting);
@@ -245,7 +272,15 @@ impl Talk {
                         self.screen.show(&pieces)?;
                     }
                     match status {
-                        Some((_, TurnStatus::Started)) | None => {}
+                        Some((_, TurnStatus::Started)) => {}
+                        None => {
+                            if let Some(approval) = asks(&item)
+                                && self.screen.is_interactive()
+                                && !self.decide(&approval).await?
+                            {
+                                return Ok(());
+                            }
+                        }
                         Some((_, status)) => {
                             self.all_well &= status == TurnStatus::Completed;
                             return Ok(());
@@ -281,6 +316,21 @@ impl Talk {
                 }
             }
         }
+    }
+}
+
+/// The approval that the item asks for.
+fn asks(item: &Item) -> Option<ApprovalId> {
+    match item {
+        Item::Event(event) => match &event.body {
+            EventBody::Approval {
+                approval,
+                status: ApprovalStatus::Asked,
+                ..
+            } => Some(approval.clone()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::super::out::Tone;
 use super::super::text::{brief, clean};
-use crate::domain::{Cause, Delta, Event, EventBody, MessageId, Role, TurnStatus};
+use crate::domain::{ApprovalStatus, Cause, Delta, Event, EventBody, MessageId, Role, TurnStatus};
 
 /// The longest JSON of a custom event that is shown.
 const CUSTOM_CHARS: usize = 200;
@@ -204,6 +204,25 @@ impl ChatView {
             EventBody::Notice { text, .. } => {
                 self.line(Tone::Dim, clean(text).into_owned(), pieces);
             }
+            EventBody::Approval {
+                approval,
+                name,
+                status,
+                arguments,
+                reason,
+                ..
+            } => {
+                let said = arguments
+                    .as_deref()
+                    .or(reason.as_deref())
+                    .unwrap_or_default();
+                let text = format!("· {} {}: {}", clean(name), status.as_str(), clean(said));
+                self.line(Tone::Warn, text, pieces);
+                if *status == ApprovalStatus::Asked {
+                    let text = format!("  it waits for a human, as approval {approval}");
+                    self.line(Tone::Warn, text, pieces);
+                }
+            }
             EventBody::Tool { name, status, .. } => {
                 let text = format!("· {} {}", clean(name), status.as_str());
                 self.line(Tone::Dim, text, pieces);
@@ -227,6 +246,8 @@ impl ChatView {
                 let voided = older.as_ref().is_some_and(|draft| {
                     draft.turn == delta.turn
                         && draft.attempt < delta.attempt
+                        // One that goes on from its journal leaves what stands.
+                        && delta.step <= draft.step
                         && !draft.text.is_empty()
                 });
                 self.interrupt(pieces);

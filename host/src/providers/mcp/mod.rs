@@ -58,8 +58,20 @@ pub struct ToolServer {
     pub repeatable: Patterns,
     /// Tools that may not, whatever the server says of them. Wins over `repeatable`.
     pub once: Patterns,
-    /// Tools that are called only once a human has approved: this version never calls them.
+    /// Tools that are called only once a human has approved: [`ToolServers::look`] says so, and its
+    /// caller sees to it.
     pub ask: Patterns,
+    /// How long such an approval waits for its answer.
+    pub ask_timeout: Duration,
+}
+
+/// What is to be known of a call before it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Whether it does no harm to send the call again.
+    pub repeatable: bool,
+    /// A human has to approve, within that time.
+    pub ask: Option<Duration>,
 }
 
 impl fmt::Debug for ToolServer {
@@ -143,17 +155,16 @@ impl ToolServers {
         let servers = self.servers.iter().filter(|(name, _)| wanted(name));
         let catalogs = servers.map(|(_, server)| async move {
             let instance = server.running().await?;
-            Ok((server, instance.catalog().await))
+            Ok(instance.catalog().await)
         });
         let mut tools = Vec::new();
         let mut answered = false;
         for catalog in join_all(catalogs).await {
             match catalog {
-                Ok((server, catalog)) => {
+                Ok(catalog) => {
                     answered = true;
                     let callable = catalog
                         .all()
-                        .filter(|offered| !server.settings.ask.allow(&offered.own))
                         .map(|offered| &offered.tool)
                         .filter(|tool| granted.allow_tool(&tool.name));
                     tools.extend(callable.cloned());
@@ -170,27 +181,32 @@ impl ToolServers {
         }
     }
 
-    /// Whether it does no harm to send this call again. Starts the server if need be, so that what
-    /// can fail fails before anything has an effect; that is left to [`ToolServers::call`].
+    /// Whether it does no harm to send this call again, and whether a human has to approve. Starts
+    /// the server if need be, so that what can fail fails before anything has an effect; that is
+    /// left to [`ToolServers::call`].
     ///
     /// # Errors
     /// `Invalid` where there is no such tool or the arguments are no JSON object, `Denied` where
-    /// there is no such server or a human would have to approve, `Unavailable` where the server is
-    /// down.
-    pub async fn repeatable(&self, call: &ToolCall) -> Result<bool, StepError> {
+    /// there is no such server, `Unavailable` where the server is down.
+    pub async fn look(&self, call: &ToolCall) -> Result<Look, StepError> {
         arguments(call)?;
         let (server, name) = self.server(call)?;
         let (_, offered) = server.tool(name).await?;
-        Ok(offered.repeatable)
+        let settings = &server.settings;
+        let ask = settings.ask.allow(&offered.own);
+        Ok(Look {
+            repeatable: offered.repeatable,
+            ask: ask.then_some(settings.ask_timeout),
+        })
     }
 
     /// Calls a tool. `key` is the same however often this call is sent, so that the server can see
-    /// that it knows it; `repeatable` is what [`ToolServers::repeatable`] said of it. The answer may
+    /// that it knows it; `repeatable` is what [`ToolServers::look`] said of it. The answer may
     /// take as long as the server's `call_timeout`, but not longer than `limit`. Dropping the future
     /// cancels the call, as far as the server can be told.
     ///
     /// # Errors
-    /// As [`ToolServers::repeatable`], all of them before anything was sent; `Unavailable` also
+    /// As [`ToolServers::look`], all of them before anything was sent; `Unavailable` also
     /// where the call was certainly not sent. Once it was sent: `TooLarge` where the tool ran and
     /// its answer has more than `limit_bytes`, `Invalid` and `Failed` where the server answered
     /// with an error, and where no answer came `UnknownOutcome`, or `Unavailable` and `Timeout` if

@@ -98,19 +98,16 @@ impl Server {
         started.map_err(|reason| self.down(&reason))
     }
 
-    /// A tool by its full name, on a running server. A tool that is called only with an approval
-    /// is denied.
+    /// A tool by its full name, on a running server.
     pub(super) async fn tool(
         &self,
         name: ToolName<'_>,
     ) -> Result<(Arc<Instance>, Offered), StepError> {
-        self.unless_asked(name.tool, name)?;
         let instance = self.running().await?;
         let catalog = instance.catalog().await;
         let Some(offered) = catalog.get(&name.to_string()) else {
             return Err(self.unknown(name, &catalog));
         };
-        self.unless_asked(&offered.own, name)?;
         Ok((instance, offered.clone()))
     }
 
@@ -133,17 +130,6 @@ impl Server {
         self.stop
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn unless_asked(&self, tool: &str, name: ToolName<'_>) -> Result<(), StepError> {
-        let server = &self.name;
-        if self.settings.ask.allow(tool) {
-            return Err(StepError::Denied(format!(
-                "tool `{name}` needs a human's approval (`mcp.{server}.ask`), and this version \
-                 cannot ask for one; the operator may take it out of `mcp.{server}.ask`"
-            )));
-        }
-        Ok(())
     }
 
     fn unknown(&self, name: ToolName<'_>, catalog: &Catalog) -> StepError {

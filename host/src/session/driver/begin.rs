@@ -189,6 +189,7 @@ impl Driver {
             begun: begun.clone(),
             message,
             replay: Replay::new(journal),
+            approvals: self.approvals(),
             driver: asks_in,
             guard: guard.clone(),
         };
@@ -377,9 +378,14 @@ impl Driver {
                 notice: None,
                 now: Self::now(),
                 seed: rand::random(),
-                component: match self.shared.parts().plugin(&session.identity.plugin) {
-                    Some(plugin) => plugin.component.digest(),
-                    None => session.progress.snapshot.component,
+                component: match (
+                    &session.progress.open,
+                    self.shared.parts().plugin(&session.identity.plugin),
+                ) {
+                    // It waits for a human, and goes on with what began it.
+                    (Some(open), _) => open.begun.component,
+                    (None, Some(plugin)) => plugin.component.digest(),
+                    (None, None) => session.progress.snapshot.component,
                 },
                 limits: None,
                 generation: self.shared.settings.generation,

@@ -25,6 +25,7 @@ pub(super) fn refuse_all(commands: impl Iterator<Item = Command>, refusal: &Refu
             Command::Close(reply) | Command::Cancel(reply) | Command::Resume(reply) => {
                 drop(reply.send(Err(no)));
             }
+            Command::Decide { reply, .. } => drop(reply.send(Err(no))),
             Command::FireTimers(done) => drop(done.send(())),
             // Dropped: that they are not answered says it.
             Command::Relaunch(_) => {}
@@ -69,7 +70,9 @@ impl Driver {
                 Ok(accepted) => batch.answer(reply, accepted),
                 Err(no) => drop(reply.send(Err(no))),
             },
+            Command::Decide { id, answer, reply } => self.take_answer(&id, &answer, batch, reply),
             Command::FireTimers(done) => {
+                self.expire(batch);
                 self.fire_timers(batch);
                 batch.done(done);
             }

@@ -49,6 +49,7 @@ impl Driver {
                 urgency,
                 reply,
             } => self.record(records, urgency, reply).await,
+            Ask::Park { records } => self.park(records).await,
             Ask::Receive { reply } => self.receive(reply),
         }
     }

@@ -66,7 +66,12 @@ impl<C: Clone + PartialEq> Machine<C> {
                     self.start_anew(now, id, next, Some(served), out);
                 }
             }
-            Phase::Serving { .. } => self.drop_standby(id, detail, out),
+            Phase::Serving { .. } => {
+                let reason = format!(
+                    "the new worker {detail}, before it took over; `abide restart` tries again"
+                );
+                self.drop_standby(id, reason, out);
+            }
             Phase::Stopping {
                 worker: of,
                 done,

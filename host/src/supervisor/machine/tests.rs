@@ -161,6 +161,13 @@ fn a_planned_restart_hands_over_once_the_store_is_released() {
     assert_eq!(world.replace(2, 8, 30), ["spawn 3 Standby Planned 30"]);
 }
 
+/// What the current worker is told of a standby that is no more.
+fn unready(how: &str) -> String {
+    format!(
+        "failed 7 (the new worker {how}, before it took over; `abide restart` tries again) -> 1"
+    )
+}
+
 #[test]
 fn a_standby_that_fails_leaves_the_current_worker_alone() {
     let mut world = World::preparing();
@@ -171,25 +178,22 @@ fn a_standby_that_fails_leaves_the_current_worker_alone() {
 
     let mut world = World::preparing();
     let told = world.dies(2, signal(11, "SIGSEGV", true));
-    assert_eq!(told, ["failed 7 (died of SIGSEGV) -> 1"]);
+    assert_eq!(told, [unready("died of SIGSEGV")]);
 
     let mut world = World::ready();
     let told = world.dies(2, killed());
-    assert_eq!(told, ["failed 7 (died of SIGKILL) -> 1"]);
+    assert_eq!(told, [unready("died of SIGKILL")]);
     // What it would have handed over comes back to it.
     assert_eq!(world.says(1, Said::Connection), ["relay -> 1"]);
 
     let mut world = World::preparing();
     assert_eq!(world.waits(START_DEADLINE_MS), ["kill 2"]);
     let told = world.dies(2, killed());
-    assert_eq!(
-        told,
-        ["failed 7 (was not ready in time and was ended) -> 1"]
-    );
+    assert_eq!(told, [unready("was not ready in time and was ended")]);
 
     let mut world = World::preparing();
     let told = world.dies(2, Death::NotStarted("no such file".to_owned()));
-    assert_eq!(told, ["failed 7 (could not be started: no such file) -> 1"]);
+    assert_eq!(told, [unready("could not be started: no such file")]);
 }
 
 #[test]

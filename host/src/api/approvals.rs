@@ -1,0 +1,91 @@
+//! Approvals: what waits for a human, and the answers.
+
+use axum::Json as Answered;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::Api;
+use super::extract::{ApprovalInPath, Asked, Json};
+use super::problem::{Document, Problem};
+use super::sessions::{Page, page_len};
+use crate::domain::{Answer, Approval, ApprovalId, Refusal, SessionId};
+
+/// Which approvals to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Query {
+    /// Behind this session: what `next` said.
+    after: Option<String>,
+    /// Those of at most so many sessions (100; at most 1000).
+    limit: Option<usize>,
+}
+
+/// A human's answer.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DecisionBody {
+    /// What shall become of the call.
+    decision: Decision,
+    /// Why; the model reads it. At most 2 KiB.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// What shall become of a call.
+#[derive(Clone, Copy, Deserialize, PartialEq, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Decision {
+    /// It is made.
+    Approve,
+    /// It is not.
+    Deny,
+}
+
+/// Lists the approvals that wait, by session.
+#[utoipa::path(
+    get,
+    path = "/v1/approvals",
+    tag = "approvals",
+    params(Query),
+    responses(
+        (status = 200, description = "A page of them", body = Page<Approval, SessionId>),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Asked(query): Asked<Query>,
+) -> Result<Answered<Page<Approval, SessionId>>, Problem> {
+    let after = query.after.map(SessionId::new).transpose();
+    let after = after.map_err(Refusal::from)?;
+    let limit = page_len(query.limit);
+    let (items, next) = api.registry.approvals(after.as_ref(), limit).await?;
+    Ok(Answered(Page { items, next }))
+}
+
+/// Answers an approval. The same answer again is 200 with the first one's outcome; another is 409.
+#[utoipa::path(
+    post,
+    path = "/v1/approvals/{id}",
+    tag = "approvals",
+    params(("id" = ApprovalId, Path, description = "The approval's id, percent-encoded")),
+    request_body = DecisionBody,
+    responses(
+        (status = 200, description = "The approval as it stands", body = Approval),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn decide(
+    State(api): State<Api>,
+    ApprovalInPath(id): ApprovalInPath,
+    Json(body): Json<DecisionBody>,
+) -> Result<Answered<Approval>, Problem> {
+    let answer = Answer {
+        approve: body.decision == Decision::Approve,
+        by: Some("api".to_owned()),
+        reason: body.reason.filter(|reason| !reason.trim().is_empty()),
+    };
+    Ok(Answered(api.registry.decide(id, answer).await?))
+}
