@@ -1,5 +1,6 @@
 //! What became of a message, read from the session's events.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::domain::{Delta, Event, EventBody, MessageId, Refusal, Role, TurnStatus};
@@ -64,6 +65,10 @@ fn end_of<'a>(event: &'a Event, message: &MessageId) -> Option<(TurnStatus, &'a 
     }
 }
 
+/// Deltas that are kept until it is known whose turn they belong to: a turn's beginning is told once
+/// it is synced, and a fast model speaks before. Beyond, the oldest go, and the end tells them.
+const EARLY_DELTAS: usize = 256;
+
 /// What there is to tell of a message on its way.
 pub enum Progress {
     /// A piece of an answer that its turn is being given.
@@ -78,6 +83,8 @@ pub struct Follower {
     message: MessageId,
     /// The message's turn, once it has begun.
     turn: Option<u64>,
+    /// What was said before that.
+    early: VecDeque<Arc<Delta>>,
     output: Vec<Event>,
 }
 
@@ -88,6 +95,7 @@ impl Follower {
             events,
             message,
             turn: None,
+            early: VecDeque::new(),
             output: Vec::new(),
         }
     }
@@ -95,14 +103,26 @@ impl Follower {
     /// What comes next; not to be asked again after [`Progress::Ended`] or a refusal. Dropping the
     /// future loses nothing.
     pub async fn next(&mut self) -> Result<Progress, Refusal> {
-        while let Some(item) = self.events.next().await {
-            let event = match item? {
-                StreamItem::Event(event) => event,
+        loop {
+            if let Some(turn) = self.turn {
                 // What another turn's model says is for others.
-                StreamItem::Delta(delta) if self.turn == Some(delta.turn) => {
+                self.early.retain(|delta| delta.turn == turn);
+                if let Some(delta) = self.early.pop_front() {
                     return Ok(Progress::Delta(delta));
                 }
-                StreamItem::Delta(_) => continue,
+            }
+            let Some(item) = self.events.next().await else {
+                return Err(Refusal::Gone);
+            };
+            let event = match item? {
+                StreamItem::Event(event) => event,
+                StreamItem::Delta(delta) => {
+                    if self.early.len() == EARLY_DELTAS {
+                        self.early.pop_front();
+                    }
+                    self.early.push_back(delta);
+                    continue;
+                }
                 StreamItem::Restart { .. } => return Err(Refusal::Restarting),
             };
             if is_output(&event) {
@@ -121,7 +141,6 @@ impl Follower {
                 }));
             }
         }
-        Err(Refusal::Gone)
     }
 }
 

@@ -16,7 +16,7 @@ use super::request::{self, Ask};
 use super::said::{BETWEEN, Said};
 use super::wire::{self, Choice, Completion, Request};
 use crate::api::Api;
-use crate::api::extract::Json;
+use crate::api::extract::LongJson;
 use crate::api::messages::key;
 use crate::api::problem::{Kind, Problem};
 use crate::domain::{Digest, Event, EventBody, IdempotencyKey, MessageId, Refusal, TurnStatus};
@@ -52,9 +52,9 @@ const LOOK_BACK: u64 = 1000;
 pub(in crate::api) async fn complete(
     State(api): State<Api>,
     headers: HeaderMap,
-    body: Result<Json<Request>, Problem>,
+    body: Result<LongJson<Request>, Problem>,
 ) -> Result<Response, Failed> {
-    let Json(body) = body?;
+    let LongJson(body) = body?;
     let key = key(&headers)?;
     let ask = request::read(&headers, body)?;
     let stream = ask.stream;
