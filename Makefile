@@ -11,7 +11,7 @@ RESTATE := --manifest-path tests/peers/restate/Cargo.toml
 COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat -p chat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo matrix trajectory measure measure-scale bench bench-peers test chaos lint
+.PHONY: help setup build demo matrix trajectory model measure measure-scale bench bench-peers test chaos lint
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ matrix: build ## Save the configuration in every way, with every kind of change,
 
 trajectory: build ## Kill and restart a daemon under an agent with real tools (needs Node.js)
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-trajectory
+
+model: ## Serve a small real model until Ctrl-C, offline after the first run: MODEL_PORT=8080
+	@tests/model/run.sh $(TARGET)/model $(or $(MODEL_PORT),8080)
 
 measure: build ## Measure 10,000 turns in flight, what the journal costs, 100 restarts, and failing ones (some minutes)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight

@@ -10,6 +10,7 @@ mod chaos;
 mod engine;
 mod incident;
 mod judge;
+mod openai;
 mod phases;
 mod powercut;
 mod replay;

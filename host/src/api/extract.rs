@@ -15,6 +15,8 @@ use super::Api;
 use super::problem::{Kind, Problem};
 use crate::domain::{ApprovalId, Refusal, SessionId};
 
+/// How large a body may be that carries a whole conversation, if a single message may not be larger.
+const CONVERSATION_BYTES: usize = 16 << 20;
 /// How long a body that there is no room for may take to arrive.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -90,25 +92,44 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &Api) -> Result<Self, Problem> {
-        let is_json = is_json(request.headers());
-        let limit = state.body_bytes();
-        // Bodies on their way are bounded together: there may be as many as connections.
-        let size = request.body().size_hint().upper();
-        let size = size.unwrap_or(limit as u64).min(limit as u64);
-        let _room = match state.registry.room(size) {
-            Ok(room) => room,
-            Err(refusal) => {
-                drop_body(request, limit).await;
-                return Err(refusal.into());
-            }
-        };
-        let bytes = read(request, limit).await?;
-        if !is_json {
-            let detail = "send the header `content-type: application/json`";
-            return Err(Problem::new(Kind::MEDIA_TYPE, detail));
-        }
-        parse(&bytes).map(Self)
+        json(request, state, state.body_bytes()).await.map(Self)
     }
+}
+
+/// A JSON body that carries a whole conversation, of which but the last message is new.
+pub(super) struct LongJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for LongJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &Api) -> Result<Self, Problem> {
+        let limit = state.body_bytes().max(CONVERSATION_BYTES);
+        json(request, state, limit).await.map(Self)
+    }
+}
+
+async fn json<T: DeserializeOwned>(
+    request: Request,
+    state: &Api,
+    limit: usize,
+) -> Result<T, Problem> {
+    let is_json = is_json(request.headers());
+    // Bodies on their way are bounded together: there may be as many as connections.
+    let size = request.body().size_hint().upper();
+    let size = size.unwrap_or(limit as u64).min(limit as u64);
+    let _room = match state.registry.room(size) {
+        Ok(room) => room,
+        Err(refusal) => {
+            drop_body(request, limit).await;
+            return Err(refusal.into());
+        }
+    };
+    let bytes = read(request, limit).await?;
+    if !is_json {
+        let detail = "send the header `content-type: application/json`";
+        return Err(Problem::new(Kind::MEDIA_TYPE, detail));
+    }
+    parse(&bytes)
 }
 
 /// A JSON body that may be left out.

@@ -14,6 +14,7 @@ mod events;
 mod extract;
 mod messages;
 mod metrics;
+mod openai;
 mod openapi;
 mod problem;
 mod router;

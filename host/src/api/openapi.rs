@@ -4,7 +4,7 @@ use axum::Json as Answer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{approvals, daemon, events, messages, metrics, sessions, turns};
+use super::{approvals, daemon, events, messages, metrics, openai, sessions, turns};
 use crate::domain::{Delta, Event};
 
 #[derive(OpenApi)]
@@ -29,6 +29,9 @@ use crate::domain::{Delta, Event};
         events::follow,
         approvals::list,
         approvals::decide,
+        openai::complete,
+        openai::models,
+        openai::model,
         daemon::status,
         daemon::restarts,
         daemon::restart_record,

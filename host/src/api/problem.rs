@@ -75,6 +75,18 @@ impl Problem {
         &self.document.detail
     }
 
+    /// Its status, name, text and headers, for those who speak another shape of errors.
+    pub(super) fn into_parts(self) -> (StatusCode, String, String, Vec<(HeaderName, HeaderValue)>) {
+        let Document {
+            r#type,
+            status,
+            detail,
+            ..
+        } = *self.document;
+        let name = r#type.strip_prefix(TYPE_PREFIX).unwrap_or_default();
+        (status, name.to_owned(), detail, self.headers)
+    }
+
     /// With a fact for programs.
     pub(super) fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.document.facts.insert(name.to_owned(), value.into());
@@ -138,6 +150,8 @@ impl Kind {
     pub(super) const KEY_REUSED: Self = Self("idempotency-key-reused", StatusCode::UNPROCESSABLE_ENTITY, "The key belongs to another message");
     pub(super) const INBOX_FULL: Self = Self("inbox-full", StatusCode::TOO_MANY_REQUESTS, "The inbox is full");
     pub(super) const OVERLOADED: Self = Self("overloaded", StatusCode::TOO_MANY_REQUESTS, "Too much waits already");
+    pub(super) const TURN_FAILED: Self = Self("turn-failed", StatusCode::UNPROCESSABLE_ENTITY, "The message's turn failed");
+    pub(super) const STILL_RUNS: Self = Self("turn-still-runs", StatusCode::GATEWAY_TIMEOUT, "The message's turn takes longer than the request may wait");
     pub(super) const RESTARTING: Self = Self("restarting", StatusCode::SERVICE_UNAVAILABLE, "The daemon is restarting");
     pub(super) const NOT_READY: Self = Self("not-ready", StatusCode::SERVICE_UNAVAILABLE, "The daemon does not serve now");
     pub(super) const STORE_DAMAGED: Self = Self("store-damaged", StatusCode::INTERNAL_SERVER_ERROR, "The store cannot be read");

@@ -6,7 +6,9 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post, put};
 
 use super::problem::{Kind, Problem};
-use super::{Api, approvals, auth, daemon, events, messages, metrics, openapi, sessions, turns};
+use super::{
+    Api, approvals, auth, daemon, events, messages, metrics, openai, openapi, sessions, turns,
+};
 
 /// All of the API.
 pub fn router(api: Api) -> Router {
@@ -29,6 +31,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/sessions/{id}/dead", get(messages::dead))
         .route("/v1/approvals", get(approvals::list))
         .route("/v1/approvals/{id}", post(approvals::decide))
+        .route("/v1/chat/completions", post(openai::complete))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{id}", get(openai::model))
         .route("/v1/daemon", get(daemon::status))
         .route("/v1/daemon/restarts", get(daemon::restarts))
         .route(

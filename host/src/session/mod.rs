@@ -33,7 +33,7 @@ mod vitals;
 pub use hub::{StreamItem, Subscription};
 pub use mailbox::{Accepted, NewSession};
 pub use memory::Share;
-pub use outcome::TurnOutcome;
+pub use outcome::{Follower, Progress, TurnOutcome};
 pub use parts::Parts;
 pub use plugins::{Plugin, Plugins};
 pub use reads::{EventPage, ListFilter, ListPage};

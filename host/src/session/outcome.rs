@@ -1,6 +1,9 @@
 //! What became of a message, read from the session's events.
 
-use crate::domain::{Event, EventBody, MessageId, Refusal, Role, TurnStatus};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::domain::{Delta, Event, EventBody, MessageId, Refusal, Role, TurnStatus};
 
 use super::hub::{StreamItem, Subscription};
 
@@ -62,31 +65,102 @@ fn end_of<'a>(event: &'a Event, message: &MessageId) -> Option<(TurnStatus, &'a 
     }
 }
 
-/// Follows a subscription that begins at the message until its turn has ended.
-pub(super) async fn follow(
-    mut events: Subscription,
-    message: &MessageId,
-) -> Result<TurnOutcome, Refusal> {
-    let mut output: Vec<Event> = Vec::new();
-    while let Some(item) = events.next().await {
-        let event = match item? {
-            StreamItem::Event(event) => event,
-            StreamItem::Delta(_) => continue,
-            StreamItem::Restart { .. } => return Err(Refusal::Restarting),
-        };
-        if is_output(&event) {
-            // Turns do not overlap: what another one said is not wanted any more.
-            output.retain(|said| said.turn == event.turn);
-            output.push(event);
-        } else if let Some((status, reason)) = end_of(&event, message) {
-            output.retain(|said| said.turn == event.turn);
-            return Ok(TurnOutcome {
-                turn: event.turn.unwrap_or_default(),
-                status,
-                reason: reason.clone(),
-                output,
-            });
+/// Deltas that are kept until it is known whose turn they belong to: a turn's beginning is told once
+/// it is synced, and a fast model speaks before. Beyond, the oldest go, and the end tells them.
+const EARLY_DELTAS: usize = 256;
+
+/// What there is to tell of a message on its way.
+pub enum Progress {
+    /// A piece of an answer that its turn is being given.
+    Delta(Arc<Delta>),
+    /// Its turn has ended. The last thing.
+    Ended(TurnOutcome),
+}
+
+/// Follows a message until its turn has ended, by a subscription that begins at it or before.
+pub struct Follower {
+    events: Subscription,
+    message: MessageId,
+    /// The message's turn, once it has begun.
+    turn: Option<u64>,
+    /// What was said before that.
+    early: VecDeque<Arc<Delta>>,
+    output: Vec<Event>,
+}
+
+impl Follower {
+    /// Follows this message.
+    pub fn new(events: Subscription, message: MessageId) -> Self {
+        Self {
+            events,
+            message,
+            turn: None,
+            early: VecDeque::new(),
+            output: Vec::new(),
         }
     }
-    Err(Refusal::Gone)
+
+    /// What comes next; not to be asked again after [`Progress::Ended`] or a refusal. Dropping the
+    /// future loses nothing.
+    pub async fn next(&mut self) -> Result<Progress, Refusal> {
+        loop {
+            if let Some(turn) = self.turn {
+                // What another turn's model says is for others.
+                self.early.retain(|delta| delta.turn == turn);
+                if let Some(delta) = self.early.pop_front() {
+                    return Ok(Progress::Delta(delta));
+                }
+            }
+            let Some(item) = self.events.next().await else {
+                return Err(Refusal::Gone);
+            };
+            let event = match item? {
+                StreamItem::Event(event) => event,
+                StreamItem::Delta(delta) => {
+                    if self.early.len() == EARLY_DELTAS {
+                        self.early.pop_front();
+                    }
+                    self.early.push_back(delta);
+                    continue;
+                }
+                StreamItem::Restart { .. } => return Err(Refusal::Restarting),
+            };
+            if is_output(&event) {
+                // Turns do not overlap: what another one said is not wanted any more.
+                self.output.retain(|said| said.turn == event.turn);
+                self.output.push(event);
+            } else if begins(&event, &self.message) {
+                self.turn = event.turn;
+            } else if let Some((status, reason)) = end_of(&event, &self.message) {
+                self.output.retain(|said| said.turn == event.turn);
+                return Ok(Progress::Ended(TurnOutcome {
+                    turn: event.turn.unwrap_or_default(),
+                    status,
+                    reason: reason.clone(),
+                    output: std::mem::take(&mut self.output),
+                }));
+            }
+        }
+    }
+}
+
+/// Whether this event begins the message's turn.
+fn begins(event: &Event, message: &MessageId) -> bool {
+    matches!(
+        &event.body,
+        EventBody::Turn { status: TurnStatus::Started, message: of, .. } if of == message
+    )
+}
+
+/// Follows a subscription that begins at the message until its turn has ended.
+pub(super) async fn follow(
+    events: Subscription,
+    message: &MessageId,
+) -> Result<TurnOutcome, Refusal> {
+    let mut follower = Follower::new(events, message.clone());
+    loop {
+        if let Progress::Ended(outcome) = follower.next().await? {
+            return Ok(outcome);
+        }
+    }
 }

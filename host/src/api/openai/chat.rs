@@ -1,0 +1,318 @@
+//! `POST /v1/chat/completions`: sends the last message, and answers with its turn's output.
+
+use std::convert::Infallible;
+use std::time::{Duration, SystemTime};
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::response::sse::{Event as Sent, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures::{Stream, StreamExt as _, stream};
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use super::error::{ErrorBody, Failed};
+use super::request::{self, Ask};
+use super::said::{BETWEEN, Said};
+use super::wire::{self, Choice, Completion, Request};
+use crate::api::Api;
+use crate::api::extract::LongJson;
+use crate::api::messages::key;
+use crate::api::problem::{Kind, Problem};
+use crate::domain::{Digest, Event, EventBody, IdempotencyKey, MessageId, Refusal, TurnStatus};
+use crate::session::{Follower, NewSession, Progress, TurnOutcome};
+
+/// How long a request waits for its turn.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How far back a repeated request looks for its message, in events.
+const LOOK_BACK: u64 = 1000;
+
+/// Sends the last message to a session, as OpenAI's clients ask for a completion.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    tag = "openai",
+    params(
+        ("X-Abide-Session" = Option<String>, Header, description = "The session; else the field `user` names it. It is created, with the plugin that `model` names, if it is not there"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Sending the same message under the same key twice does it once; at most 256 bytes"),
+    ),
+    request_body = Request,
+    responses(
+        (status = 200, description = "The turn's output, at once or by server-sent events", content(
+            (Completion = "application/json"),
+            (String = "text/event-stream"),
+        )),
+        (status = 422, description = "The turn failed", body = ErrorBody),
+        (status = 503, description = "The daemon restarts; the message, if it was accepted, is kept and its turn goes on", body = ErrorBody),
+        (status = 504, description = "The turn takes more than 10 minutes; it goes on", body = ErrorBody),
+        (status = "default", description = "It was not done", body = ErrorBody),
+    ),
+)]
+pub(in crate::api) async fn complete(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Result<LongJson<Request>, Problem>,
+) -> Result<Response, Failed> {
+    let LongJson(body) = body?;
+    let key = key(&headers)?;
+    let ask = request::read(&headers, body)?;
+    let stream = ask.stream;
+    let plugin = ask.plugin.clone();
+    let mut talk = Talk {
+        deadline: Instant::now() + WAIT_MAX,
+        ..begin(&api, ask, key).await?
+    };
+    if stream {
+        // Until there is something to show, a failure can still be told by a status.
+        let first = talk.piece().await?;
+        let head = talk.completion("chat.completion.chunk", &plugin);
+        let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+        let sent = sent(head, first, talk);
+        return Ok(Sse::new(sent).keep_alive(keep_alive).into_response());
+    }
+    let mut content = String::new();
+    loop {
+        match talk.next().await? {
+            Progress::Delta(_) => {}
+            Progress::Ended(outcome) => {
+                content.push_str(&output(outcome)?);
+                break;
+            }
+        }
+    }
+    let mut answer = talk.completion("chat.completion", &plugin);
+    answer.choices.push(Choice {
+        index: 0,
+        message: Some(wire::Answer {
+            role: Some("assistant"),
+            content: Some(content),
+        }),
+        delta: None,
+        finish_reason: Some("stop"),
+    });
+    Ok(Answer(answer).into_response())
+}
+
+/// A message on its way.
+struct Talk {
+    follower: Follower,
+    message: MessageId,
+    session: String,
+    said: Said,
+    /// Deltas may have been missed: only the end tells all.
+    late: bool,
+    deadline: Instant,
+}
+
+/// A piece of a stream.
+enum Piece {
+    Text(String),
+    /// The last one.
+    End(String),
+}
+
+/// Finds or creates the session, and sends the message, or finds the one that was sent before.
+async fn begin(api: &Api, ask: Ask, key: Option<String>) -> Result<Talk, Failed> {
+    let Ask {
+        session: id,
+        plugin,
+        text,
+        stream: _,
+        again,
+    } = ask;
+    let view = match api.registry.view(&id).await {
+        Err(Refusal::UnknownSession(_)) => {
+            let new = NewSession {
+                plugin,
+                args: serde_json::Value::Null,
+                labels: None,
+            };
+            api.registry.create(&id, new).await?.0
+        }
+        Ok(view) if view.plugin != plugin => {
+            return Err(Refusal::Exists { what: "plugin" }.into());
+        }
+        view => view?,
+    };
+    let before = if again && key.is_none() {
+        let after = view.cursor.saturating_sub(LOOK_BACK);
+        let limit = usize::try_from(LOOK_BACK).unwrap_or(usize::MAX);
+        let page = match api.registry.events(&id, after, limit).await {
+            Err(Refusal::Trimmed { oldest }) => api.registry.events(&id, oldest, limit).await?,
+            page => page?,
+        };
+        request::sent_before(&page.items, &text).flatten()
+    } else {
+        None
+    };
+    // Subscribed before it is sent: nothing falls between.
+    let (message, events, late) = if let Some(message) = before {
+        let cursor = message.cursor().unwrap_or(view.cursor);
+        (message, api.registry.subscribe(&id, cursor).await?, true)
+    } else {
+        let events = api.registry.subscribe(&id, view.cursor).await?;
+        let key = key.map(|key| IdempotencyKey {
+            key,
+            body: Digest::of(text.as_bytes()),
+        });
+        let accepted = api.registry.send(&id, text, key).await?;
+        let events = if accepted.duplicate {
+            let cursor = accepted.message.cursor().unwrap_or(accepted.cursor);
+            api.registry.subscribe(&id, cursor).await?
+        } else {
+            events
+        };
+        (accepted.message, events, accepted.duplicate)
+    };
+    Ok(Talk {
+        follower: Follower::new(events, message.clone()),
+        message,
+        session: id.to_string(),
+        said: Said::default(),
+        late,
+        deadline: Instant::now(),
+    })
+}
+
+impl Talk {
+    async fn next(&mut self) -> Result<Progress, Failed> {
+        match tokio::time::timeout_at(self.deadline, self.follower.next()).await {
+            Ok(Ok(progress)) => Ok(progress),
+            Ok(Err(Refusal::Restarting)) => {
+                let detail = format!(
+                    "the daemon restarts; the message is kept, its turn goes on, {}",
+                    self.where_to_look()
+                );
+                let problem = Problem::new(Kind::RESTARTING, detail);
+                Err(problem.header(http::header::RETRY_AFTER, 1).into())
+            }
+            Ok(Err(refusal)) => Err(refusal.into()),
+            Err(_) => {
+                let detail = format!(
+                    "no end of the turn within 10 minutes; it goes on, {}",
+                    self.where_to_look()
+                );
+                Err(Problem::new(Kind::STILL_RUNS, detail).into())
+            }
+        }
+    }
+
+    fn where_to_look(&self) -> String {
+        format!(
+            "and GET /v1/sessions/{}/events?after={} tells what becomes of it",
+            percent_encoding::utf8_percent_encode(
+                &self.session,
+                percent_encoding::NON_ALPHANUMERIC
+            ),
+            self.message.cursor().unwrap_or_default()
+        )
+    }
+
+    /// The next piece with something in it, or the last one.
+    async fn piece(&mut self) -> Result<Piece, Failed> {
+        loop {
+            match self.next().await? {
+                Progress::Delta(_) if self.late => {}
+                Progress::Delta(delta) => {
+                    let text = self.said.delta(&delta);
+                    if !text.is_empty() {
+                        return Ok(Piece::Text(text));
+                    }
+                }
+                Progress::Ended(outcome) => {
+                    return Ok(Piece::End(self.said.end(&output(outcome)?)));
+                }
+            }
+        }
+    }
+
+    fn completion(&self, object: &'static str, plugin: &str) -> Completion {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Completion {
+            id: format!("chatcmpl-{}", self.message),
+            object,
+            created: now.map(|now| now.as_secs()).unwrap_or_default(),
+            model: plugin.to_owned(),
+            choices: Vec::new(),
+        }
+    }
+}
+
+/// What a turn said, if it did not fail.
+fn output(outcome: TurnOutcome) -> Result<String, Failed> {
+    if outcome.status == TurnStatus::Failed {
+        let reason = outcome.reason.unwrap_or_default();
+        return Err(Problem::new(Kind::TURN_FAILED, format!("the turn failed: {reason}")).into());
+    }
+    let texts: Vec<String> = outcome.output.into_iter().filter_map(text_of).collect();
+    Ok(texts.join(BETWEEN))
+}
+
+fn text_of(event: Event) -> Option<String> {
+    match event.body {
+        EventBody::Message { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+/// Where a stream is.
+enum Turn {
+    First(Piece, Talk),
+    Next(Talk),
+    Over,
+}
+
+/// What goes over the wire. A client that goes away ends this, and not the turn.
+fn sent(
+    head: Completion,
+    first: Piece,
+    talk: Talk,
+) -> impl Stream<Item = Result<Sent, Infallible>> {
+    let role = chunk(&head, Some("assistant"), Some(String::new()), None);
+    let pieces = stream::unfold(Turn::First(first, talk), |turn| async move {
+        let (piece, talk) = match turn {
+            Turn::First(piece, talk) => (Ok(piece), talk),
+            Turn::Next(mut talk) => (talk.piece().await, talk),
+            Turn::Over => return None,
+        };
+        let next = match &piece {
+            Ok(Piece::Text(_)) => Turn::Next(talk),
+            Ok(Piece::End(_)) | Err(_) => Turn::Over,
+        };
+        Some((piece, next))
+    });
+    let rest = pieces.flat_map(move |piece: Result<Piece, Failed>| {
+        stream::iter(match piece {
+            Ok(Piece::Text(text)) => vec![chunk(&head, None, Some(text), None)],
+            Ok(Piece::End(text)) => vec![
+                chunk(&head, None, Some(text), None),
+                chunk(&head, None, None, Some("stop")),
+                Sent::default().data("[DONE]"),
+            ],
+            Err(failed) => vec![data(&failed.into_body())],
+        })
+    });
+    stream::iter([role]).chain(rest).map(Ok)
+}
+
+fn chunk(
+    head: &Completion,
+    role: Option<&'static str>,
+    content: Option<String>,
+    finish_reason: Option<&'static str>,
+) -> Sent {
+    let mut chunk = head.clone();
+    chunk.choices.push(Choice {
+        index: 0,
+        message: None,
+        delta: Some(wire::Answer { role, content }),
+        finish_reason,
+    });
+    data(&chunk)
+}
+
+/// Types of texts and numbers: they cannot fail to be JSON.
+fn data(value: &impl serde::Serialize) -> Sent {
+    Sent::default().data(serde_json::to_string(value).unwrap_or_default())
+}

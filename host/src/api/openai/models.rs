@@ -1,0 +1,77 @@
+//! The plugins, as models.
+
+use axum::Json as Answer;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::error::{ErrorBody, Failed};
+use crate::api::Api;
+use crate::api::problem::{Kind, Problem};
+
+/// A plugin, as a model.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct Model {
+    /// The plugin's name.
+    id: String,
+    object: &'static str,
+    /// Always 0: a plugin has no date.
+    created: u64,
+    owned_by: &'static str,
+}
+
+/// All of them.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct Models {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+fn as_model(name: &str) -> Model {
+    Model {
+        id: name.to_owned(),
+        object: "model",
+        created: 0,
+        owned_by: "abide",
+    }
+}
+
+/// Lists the plugins, as OpenAI lists models.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "openai",
+    responses((status = 200, description = "The plugins", body = Models)),
+)]
+pub(in crate::api) async fn models(State(api): State<Api>) -> Answer<Models> {
+    let parts = api.registry.parts();
+    let data = parts.plugins.0.keys().map(|name| as_model(name)).collect();
+    Answer(Models {
+        object: "list",
+        data,
+    })
+}
+
+/// Shows a plugin, as OpenAI shows a model.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    tag = "openai",
+    params(("id" = String, Path, description = "The plugin's name")),
+    responses(
+        (status = 200, description = "The plugin", body = Model),
+        (status = "default", description = "It is not there", body = ErrorBody),
+    ),
+)]
+pub(in crate::api) async fn model(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Answer<Model>, Failed> {
+    let parts = api.registry.parts();
+    if parts.plugins.get(&id).is_none() {
+        let known = parts.plugins.names();
+        let detail = format!("there is no plugin `{id}`; the configuration has {known}");
+        return Err(Problem::new(Kind::NOT_FOUND, detail).into());
+    }
+    Ok(Answer(as_model(&id)))
+}

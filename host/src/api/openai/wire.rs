@@ -1,0 +1,84 @@
+//! OpenAI's types, as far as they matter here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// A request for a completion. What is not listed is accepted and ignored (`temperature`,
+/// `max_tokens`: the plugin's own settings hold), unless the answer's meaning hangs on it.
+#[derive(Deserialize, ToSchema)]
+pub(in crate::api) struct Request {
+    /// The plugin.
+    pub(super) model: String,
+    /// The conversation; the session knows it, all but the last one.
+    pub(super) messages: Vec<Said>,
+    /// The session, where the header `X-Abide-Session` does not name it.
+    #[serde(default)]
+    pub(super) user: Option<String>,
+    /// Whether to answer by server-sent events.
+    #[serde(default)]
+    pub(super) stream: Option<bool>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub(super) rest: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Said {
+    pub(super) role: String,
+    /// Left out by what an assistant says by tool calls alone.
+    #[serde(default)]
+    pub(super) content: Option<Content>,
+}
+
+/// A text, or parts of one.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Part {
+    /// `text`; others are refused by name.
+    pub(super) r#type: String,
+    #[serde(default)]
+    pub(super) text: Option<String>,
+}
+
+/// An answer, or a piece of one.
+#[derive(Clone, Serialize, ToSchema)]
+pub(in crate::api) struct Completion {
+    /// `chatcmpl-` and the message's id in its session.
+    pub(super) id: String,
+    /// `chat.completion`, or `chat.completion.chunk` in a stream.
+    pub(super) object: &'static str,
+    /// Seconds since 1970.
+    pub(super) created: u64,
+    /// The plugin.
+    pub(super) model: String,
+    pub(super) choices: Vec<Choice>,
+}
+
+#[derive(Clone, Serialize, ToSchema)]
+pub(super) struct Choice {
+    pub(super) index: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message: Option<Answer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) delta: Option<Answer>,
+    /// `stop` at the end.
+    pub(super) finish_reason: Option<&'static str>,
+}
+
+/// What the assistant says.
+#[derive(Clone, Default, Serialize, ToSchema)]
+pub(super) struct Answer {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) content: Option<String>,
+}
