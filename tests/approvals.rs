@@ -65,6 +65,11 @@ async fn an_approved_call_is_made_once_and_the_answer_stands() {
         text.contains("t__record") && text.contains("\"a\""),
         "{text}"
     );
+    let status = until("the status to count it", async || {
+        let status = stage.daemon.status().await;
+        (status["sessions"]["parked"] == 1).then_some(status)
+    });
+    assert_eq!(status.await["sessions"]["idle"], 0);
     let asked = waiting(&stage).await;
     assert_eq!(
         (&asked[0]["id"], &asked[0]["status"]),

@@ -111,7 +111,7 @@ impl Daemon {
             return BTreeMap::new();
         };
         let (running, queued) = (self.registry.running(), self.registry.queued());
-        let busy = running + queued + counts.faulted;
+        let busy = running + queued + counts.parked + counts.faulted;
         metrics::gauge!("abide_sessions").set(counts.open as f64);
         metrics::gauge!("abide_sessions_parked").set(counts.parked as f64);
         metrics::gauge!("abide_sessions_faulted").set(counts.faulted as f64);
@@ -119,6 +119,7 @@ impl Daemon {
             ("total", counts.open),
             ("running", running),
             ("queued", queued),
+            ("parked", counts.parked),
             ("faulted", counts.faulted),
             ("idle", counts.open.saturating_sub(busy)),
             ("closed", counts.closed),
