@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, escape};
 use super::wire::{Accepted, Daemon, Page, Planned};
-use crate::domain::{Delta, Event, RestartRecord, SessionId, SessionView};
+use crate::domain::{Delta, Event, EventBody, RestartRecord, SessionId, SessionView};
 
 /// How long a message is sent again while connections break. A restart's pause is milliseconds;
 /// a worker that has to be compiled and started anew takes seconds.
@@ -268,7 +268,7 @@ fn read_event(
 ) -> Result<Option<Streamed>, ClientError> {
     let bad = |error| foreign(url, error);
     Ok(match event.event.as_str() {
-        "message" | "turn" | "notice" | "tool" | "custom" => Some(Streamed::Event(
+        kind if EventBody::KINDS.contains(&kind) => Some(Streamed::Event(
             serde_json::from_str(&event.data).map_err(bad)?,
         )),
         "delta" => Some(Streamed::Delta(

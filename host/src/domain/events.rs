@@ -101,6 +101,9 @@ pub enum EventBody {
 }
 
 impl EventBody {
+    /// The names of all kinds.
+    pub const KINDS: [&str; 6] = ["message", "turn", "notice", "tool", "approval", "custom"];
+
     /// The name of its kind, as in the JSON and in a stream's `event:` line.
     pub fn kind(&self) -> &'static str {
         match self {
