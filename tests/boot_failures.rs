@@ -2,7 +2,11 @@
 //! How long clients wait is measured by `abide-measure boot-failures`, which has also those cases
 //! that take the supervisor's deadlines to end.
 
+use std::net::TcpListener;
+
 use abide_tests::boot_failure::{BootFailure, provoke};
+use abide_tests::{Daemon, How, Setup, until};
+use serde_json::json;
 
 /// What happens in front of the hand-over changes nothing; what happens behind it is rolled back.
 async fn check(failure: BootFailure, told: &[&str]) {
@@ -35,6 +39,36 @@ async fn a_plugin_that_does_not_compile_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_taken_changes_nothing() {
     check(BootFailure::PortTaken, &["127.0.0.1:", "in use"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_hindered_is_done_once_it_is_asked_for_again() {
+    let daemon = Daemon::start(Setup::default()).await;
+    let taken = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+    let taken_at = taken.local_addr().expect("it is bound");
+    let own = format!("\"127.0.0.1:{}\"", daemon.setup.port);
+    let text = daemon.setup.toml().replace(
+        &format!("listen = {own}"),
+        &format!("listen = [{own}, \"{taken_at}\"]"),
+    );
+    daemon.write_config(&text, How::Rename);
+    let told = until("the hindrance to be told", async || {
+        let status = daemon.status().await;
+        status["config"]["last_error"].as_str().map(str::to_owned)
+    })
+    .await;
+    for part in [&taken_at.to_string(), "in use", "`abide restart`"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let old = daemon.generation().await;
+    drop(taken);
+    let asked = daemon.client().post("/v1/daemon/restart", &json!({})).await;
+    asked.expect("it is answered").expect(202);
+    daemon.after_generation(old).await;
+    let again = abide_tests::Client::new(taken_at.port());
+    let ready = again.get("/readyz").await.expect("it listens there");
+    assert_eq!(ready.status, 200);
+    assert!(daemon.status().await["config"]["last_error"].is_null());
 }
 
 #[tokio::test(flavor = "multi_thread")]

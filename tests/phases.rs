@@ -72,11 +72,11 @@ async fn an_edit_during_a_drain_is_applied_after_it() {
 }
 
 /// A session with a turn in flight, and one without.
-struct Play {
-    daemon: Daemon,
-    client: Client,
-    model: FakeModel,
-    old: u64,
+pub(crate) struct Play {
+    pub(crate) daemon: Daemon,
+    pub(crate) client: Client,
+    pub(crate) model: FakeModel,
+    pub(crate) old: u64,
     busy: Vec<Sent>,
     other: Vec<Sent>,
 }
@@ -93,7 +93,13 @@ const VICTIMS: [Victim; 3] = [Victim::Worker, Victim::Supervisor, Victim::Both];
 impl Play {
     async fn open() -> Self {
         let model = FakeModel::start().await;
-        let daemon = Daemon::start(Setup::default().assistant(&model).grace("30s")).await;
+        let setup = Setup::default().assistant(&model).grace("30s");
+        Self::on(setup, model).await
+    }
+
+    /// The same with a daemon of this kind, whose assistant asks this model.
+    pub(crate) async fn on(setup: Setup, model: FakeModel) -> Self {
+        let daemon = Daemon::start(setup).await;
         let client = daemon.client();
         client.open("busy", "assistant").await;
         client.open("other", "echo").await;
@@ -149,7 +155,7 @@ impl Play {
     }
 
     /// Edits, and waits until the turn in flight is waited for.
-    async fn drain(&mut self) {
+    pub(crate) async fn drain(&mut self) {
         self.daemon.edit(How::Rename, |setup| setup.spare = 10);
         until("the drain", async || {
             (!self.daemon.status().await["drain"].is_null()).then_some(())
@@ -201,7 +207,7 @@ impl Play {
     }
 
     /// All is well: the file is in effect, and each message was answered once.
-    async fn check(&mut self) {
+    pub(crate) async fn check(&mut self) {
         self.model.release("w");
         runs_on_its_file(&self.daemon).await;
         self.say("other", "after").await;
@@ -215,46 +221,33 @@ impl Play {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_dies_while_a_standby_is_prepared_nothing_is_lost() {
+/// Reaches a phase, and ends the worker, the supervisor or both in it.
+async fn whoever_dies(reach: impl AsyncFn(&mut Play)) {
     for victim in VICTIMS {
         println!("{victim:?}");
         let mut play = Play::open().await;
-        play.prepare().await;
+        reach(&mut play).await;
         play.kill(victim).await;
         play.check().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_dies_while_a_standby_is_prepared_nothing_is_lost() {
+    whoever_dies(Play::prepare).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dies_in_a_drain_nothing_is_lost() {
-    for victim in VICTIMS {
-        println!("{victim:?}");
-        let mut play = Play::open().await;
-        play.drain().await;
-        play.kill(victim).await;
-        play.check().await;
-    }
+    whoever_dies(Play::drain).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dies_in_a_hand_over_nothing_is_lost() {
-    for victim in VICTIMS {
-        println!("{victim:?}");
-        let mut play = Play::open().await;
-        play.hand_over().await;
-        play.kill(victim).await;
-        play.check().await;
-    }
+    whoever_dies(Play::hand_over).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dies_on_probation_nothing_is_lost() {
-    for victim in VICTIMS {
-        println!("{victim:?}");
-        let mut play = Play::open().await;
-        play.probation().await;
-        play.kill(victim).await;
-        play.check().await;
-    }
+    whoever_dies(Play::probation).await;
 }

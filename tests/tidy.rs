@@ -12,9 +12,10 @@ const MAX_LINES: usize = 500;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("config", &["domain"]),
-    ("engine", &["domain"]),
+    ("engine", &["domain", "files"]),
     // Nothing, in a build for users.
     ("fault", &[]),
+    ("files", &[]),
     ("give_back", &[]),
     ("store", &["domain", "fault", "give_back"]),
     ("providers", &["domain"]),
@@ -38,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "supervisor",
             "domain",
             "fault",
+            "files",
             "give_back",
         ],
     ),

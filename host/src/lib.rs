@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod domain;
 pub mod engine;
 pub(crate) mod fault;
+pub(crate) mod files;
 pub(crate) mod give_back;
 pub mod load;
 pub mod providers;

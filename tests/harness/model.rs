@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -51,6 +52,8 @@ pub struct ModelCall {
     pub messages: Vec<String>,
     /// The whole request, as it came.
     pub request: Value,
+    /// What its `Authorization` said.
+    pub key: Option<String>,
     /// What became of it.
     pub state: CallState,
 }
@@ -181,7 +184,13 @@ fn millis(text: &str, name: &str) -> Duration {
     Duration::from_millis(value.unwrap_or(0))
 }
 
-async fn complete(State(shared): State<Arc<Shared>>, Json(request): Json<Value>) -> Response {
+async fn complete(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Json(request): Json<Value>,
+) -> Response {
+    let key = headers.get(AUTHORIZATION);
+    let key = key.and_then(|key| Some(key.to_str().ok()?.to_owned()));
     let messages = request["messages"].as_array().cloned().unwrap_or_default();
     let lines = messages
         .iter()
@@ -205,6 +214,7 @@ async fn complete(State(shared): State<Arc<Shared>>, Json(request): Json<Value>)
         calls.push(ModelCall {
             messages: lines,
             request,
+            key,
             state: CallState::Running,
         });
         calls.len() - 1

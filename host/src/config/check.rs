@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::problem::Problem;
+use super::regular;
 use super::resolved::Config;
 use super::secret::{BadSecret, Env, SecretRef};
 
@@ -72,12 +73,12 @@ fn component(path: &Path) -> Result<(), (String, String)> {
             remedy.to_owned(),
         )
     };
-    let mut file = std::fs::File::open(path).map_err(unreadable)?;
-    let meta = file.metadata().map_err(unreadable)?;
+    let meta = std::fs::metadata(path).map_err(unreadable)?;
     if !meta.is_file() {
         let remedy = "name the component's file".to_owned();
         return Err((format!("`{shown}` is not a file"), remedy));
     }
+    let mut file = regular::open(path).map_err(unreadable)?;
     if meta.len() > PLUGIN_MAX_BYTES {
         return Err((
             format!(

@@ -1,15 +1,12 @@
 //! What was seen of the configuration file and the files it names at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
-
 use super::check::PLUGIN_MAX_BYTES;
+use super::regular::read;
 use super::resolved::FILE_MAX_BYTES;
 use crate::domain::Digest;
 
@@ -88,7 +85,10 @@ impl Observed {
 }
 
 /// The bytes of the configuration file; of one that is too large, enough to tell that it is.
-pub(super) fn config_bytes(file: &Path) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// Where it cannot be read, or is no regular file.
+pub fn config_bytes(file: &Path) -> io::Result<Vec<u8>> {
     read(file, FILE_MAX_BYTES + 1)
 }
 
@@ -111,20 +111,4 @@ pub fn plugin_bytes(file: &Path) -> io::Result<Vec<u8>> {
 pub(super) fn digest(file: &Path) -> Option<Digest> {
     let bytes = read(file, PLUGIN_MAX_BYTES + 1).ok()?;
     Some(Digest::of(&bytes))
-}
-
-/// Reads a file from its beginning. Only a regular one: a pipe would have its reader wait, or give
-/// nothing the second time, and a device need not end.
-fn read(file: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::options()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(file)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(max_bytes).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

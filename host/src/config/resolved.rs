@@ -180,8 +180,15 @@ pub struct Loaded {
     pub bytes: Vec<u8>,
 }
 
+/// What was read of a configuration, which may not be sound.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    config: Config,
+    problems: Vec<Problem>,
+}
+
 impl Config {
-    /// Reads and parses a file. Plugin files and secrets are not looked at ([`Config::check`]).
+    /// Reads and parses a file. Plugin files and secrets are not looked at ([`Draft::checked`]).
     ///
     /// # Errors
     /// Where it cannot be read, or its content is not sound.
@@ -196,31 +203,18 @@ impl Config {
     /// # Errors
     /// Everything about the content that is not sound in itself.
     pub fn parse(bytes: &[u8], file: &Path, env: &Env) -> Result<Self, ConfigError> {
-        let (config, problems) = Self::understand(bytes, file, env)?;
+        let Draft { config, problems } = Self::draft(bytes, file, env)?;
         refuse(problems)?;
         Ok(config)
     }
 
-    /// Parses as [`Config::parse`] and checks as [`Config::check`] in one, so that all problems
+    /// Parses as [`Config::parse`] and checks as [`Draft::checked`] in one, so that all problems
     /// are told at once.
     ///
     /// # Errors
     /// All that either of them finds.
     pub fn validate(bytes: &[u8], file: &Path, env: &Env) -> Result<Self, ConfigError> {
-        let (config, mut problems) = Self::understand(bytes, file, env)?;
-        problems.extend(check::problems(&config, env));
-        refuse(problems)?;
-        Ok(config)
-    }
-
-    /// Checks what only this machine can tell, and what a start would stumble over: plugin files
-    /// are there and are components, secrets are there and not empty. Compiling plugins and
-    /// opening the store are left to those who can.
-    ///
-    /// # Errors
-    /// All that is missing or unusable.
-    pub fn check(&self, env: &Env) -> Result<(), ConfigError> {
-        refuse(check::problems(self, env))
+        Self::draft(bytes, file, env)?.checked(env)
     }
 
     /// The files that the configuration names, besides its own: plugins and secrets. New bytes in
@@ -264,11 +258,11 @@ impl Config {
         all
     }
 
-    fn understand(
-        bytes: &[u8],
-        file: &Path,
-        env: &Env,
-    ) -> Result<(Self, Vec<Problem>), ConfigError> {
+    /// Reads the bytes of `file` as far as they can be understood.
+    ///
+    /// # Errors
+    /// Where they are no configuration at all.
+    pub fn draft(bytes: &[u8], file: &Path, env: &Env) -> Result<Draft, ConfigError> {
         if bytes.len() as u64 > FILE_MAX_BYTES {
             return Err(ConfigError::Invalid(vec![Problem {
                 key: String::new(),
@@ -294,12 +288,31 @@ impl Config {
         };
         let (keys, places) = tree::read(file, text, env).map_err(ConfigError::Invalid)?;
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        Ok(meaning::understand(
-            keys,
-            absolute,
-            Digest::of(bytes),
-            places,
-        ))
+        let (config, problems) = meaning::understand(keys, absolute, Digest::of(bytes), places);
+        Ok(Draft { config, problems })
+    }
+}
+
+impl Draft {
+    /// The files that it names ([`Config::files`]).
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        self.config.files()
+    }
+
+    /// The configuration, if it is sound. Also checks what only this machine can tell, and what a
+    /// start would stumble over: plugin files are there and are components, secrets are there and
+    /// not empty. Compiling plugins and opening the store are left to those who can.
+    ///
+    /// # Errors
+    /// All that is not sound, missing or unusable.
+    pub fn checked(self, env: &Env) -> Result<Config, ConfigError> {
+        let Self {
+            config,
+            mut problems,
+        } = self;
+        problems.extend(check::problems(&config, env));
+        refuse(problems)?;
+        Ok(config)
     }
 }
 

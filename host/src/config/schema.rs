@@ -85,11 +85,14 @@ pub(super) struct DaemonKeys {
     pub(super) disk_reserve: Size,
 }
 
+/// The default of `daemon.data_dir`.
+pub const DATA_DIR: &str = "data";
+
 impl Default for DaemonKeys {
     fn default() -> Self {
         Self {
             listen: Listen::default(),
-            data_dir: "data".into(),
+            data_dir: DATA_DIR.into(),
             shutdown_grace_period: Time::secs(20),
             stop_timeout: Time::secs(90),
             on_config_change: OnConfigChange::Auto,

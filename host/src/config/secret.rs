@@ -3,8 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read as _;
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::regular;
+use super::resolved::Config;
 
 /// Environment variables, by name.
 pub type Env = BTreeMap<String, String>;
@@ -28,9 +32,55 @@ pub enum SecretRef {
     File(PathBuf),
 }
 
-/// A secret. Its `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
+/// A secret. Its `Debug` shows nothing of it. It can be encoded to cross from one worker to the next
+/// in memory, and must not reach a disk.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret(String);
+
+/// What stands in the files that secrets are named by: what a worker runs on. The files may be gone
+/// by the time that one is started after a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretFiles(BTreeMap<PathBuf, Secret>);
+
+impl SecretFiles {
+    /// Those of a configuration: what `known` says of them, and of others what can be read now.
+    pub fn of(config: &Config, known: &Self) -> Self {
+        let files = config.secrets().into_iter().filter_map(|(_, secret)| {
+            let SecretRef::File(file) = secret else {
+                return None;
+            };
+            let content = match known.0.get(file) {
+                Some(content) => content.clone(),
+                // Who needs it is told why it cannot be had.
+                None => secret.read(&Env::new()).ok()?,
+            };
+            Some((file.clone(), content))
+        });
+        Self(files.collect())
+    }
+
+    /// A secret, by its file or from the environment.
+    ///
+    /// # Errors
+    /// Those of [`SecretRef::read`].
+    pub fn read(&self, secret: &SecretRef, env: &Env) -> Result<Secret, BadSecret> {
+        let known = match secret {
+            SecretRef::File(file) => self.0.get(file),
+            SecretRef::Env(_) => None,
+        };
+        known.map_or_else(|| secret.read(env), |known| Ok(known.clone()))
+    }
+
+    /// Those files of which something is known.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.0.keys()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 /// Why a secret cannot be used. Never tells anything of its value.
 #[derive(Debug, thiserror::Error)]
@@ -66,14 +116,13 @@ impl SecretRef {
                 .cloned()
                 .ok_or_else(|| BadSecret::Unset(name.clone()))?,
             Self::File(file) => {
-                let mut text = String::new();
-                std::fs::File::open(file)
-                    .and_then(|open| open.take(SECRET_MAX_BYTES + 1).read_to_string(&mut text))
-                    .map_err(|reason| BadSecret::Unreadable {
-                        file: file.clone(),
-                        reason,
-                    })?;
-                text
+                let text = regular::read(file, SECRET_MAX_BYTES + 1).and_then(|bytes| {
+                    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8"))
+                });
+                text.map_err(|reason| BadSecret::Unreadable {
+                    file: file.clone(),
+                    reason,
+                })?
             }
         };
         let secret = text.trim();

@@ -3,18 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Env};
+use crate::config::{Config, DATA_DIR, Env, config_bytes};
 use crate::supervisor::{FromWorker, Link};
 
 use super::handed::{self, Handed};
 use super::worker::send;
 
-/// The default of `daemon.data_dir`.
-const DATA_DIR: &str = "data";
-
 /// What to run on.
 pub(super) fn handed(path: &Path, env: &Env, last_good: bool) -> Result<Handed, Vec<String>> {
-    let file = std::fs::read(path);
+    let file = config_bytes(path);
     if last_good {
         let bytes = file.unwrap_or_default();
         let folder = data_dir(&bytes, path, env);
@@ -44,9 +41,13 @@ pub(super) fn told(reason: String, handed: &Handed, path: &Path, env: &Env) -> V
 }
 
 /// Tells the supervisor what to go back to should this worker die before it has proven itself.
-pub(super) fn tell_last_good(config: &Config, link: &Link) -> Result<(), Vec<String>> {
+pub(super) fn tell_last_good(config: &Config, env: &Env, link: &Link) -> Result<(), Vec<String>> {
     match handed::last_good(&config.daemon.data_dir) {
-        Ok(Some(handed)) => {
+        Ok(Some(mut handed)) => {
+            // As the worker that ran on it would say it: the supervisor compares.
+            if let Ok(config) = Config::parse(&handed.config, &config.file, env) {
+                handed = handed.with_secrets(&config);
+            }
             let sealed = handed.sealed().map_err(|error| vec![error])?;
             send(link, FromWorker::LastGood(sealed))
         }

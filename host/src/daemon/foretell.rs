@@ -7,15 +7,19 @@ use super::state::Daemon;
 impl Daemon {
     /// What a look at the file would lead to, if nothing is under way.
     pub(super) fn planned(&self) -> Result<serde_json::Value, Vec<String>> {
-        let seen = Observed::now(&self.config.file, &self.config.files());
-        let seen = seen.map_err(|error| {
+        // Plugins are large, and disks may be slow.
+        let looked = tokio::task::block_in_place(|| {
+            let seen = Observed::now(&self.config.file, &self.config.files())?;
+            let config = Config::validate(&seen.bytes, &self.config.file, &self.env);
+            Ok((seen, config))
+        });
+        let (seen, config) = looked.map_err(|error: std::io::Error| {
             vec![format!(
                 "{}: cannot be read ({error})",
                 self.config.file.display()
             )]
         })?;
-        let config = Config::validate(&seen.bytes, &self.config.file, &self.env)
-            .map_err(|error| vec![error.to_string()])?;
+        let config = config.map_err(|error| vec![error.to_string()])?;
         let plan = crate::config::plan(&self.config, &config, &seen.changed_since(&self.loaded));
         let mut told = told(&plan);
         told["on_config_change"] = serde_json::json!(self.config.daemon.on_config_change);

@@ -1,14 +1,16 @@
 //! What a worker is started on: the configuration's bytes, and which content of the files that it
-//! names went with them. A plugin's file may have been replaced since by one that does not load;
-//! a worker that is started after a crash, or rolled back to, must not depend on it.
+//! names went with them. A plugin's file may have been replaced since by one that does not load, a
+//! secret's may be gone; a worker that is started after a crash, or rolled back to, must not depend
+//! on it. Secrets cross in memory, and stand in no file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Observed;
+use crate::config::{Config, Observed, SecretFiles};
 use crate::domain::Digest;
+use crate::files;
 use crate::supervisor::ConfigBytes;
 
 /// What comes before the rest. No configuration begins with it, and one that a version handed over
@@ -22,11 +24,14 @@ pub(super) struct Handed {
     pub(super) config: Vec<u8>,
     /// The files that it names, as they were.
     pub(super) files: BTreeMap<PathBuf, Digest>,
+    /// What stood in those of them that hold secrets; nothing where it was kept on a disk.
+    #[serde(default, skip_serializing_if = "SecretFiles::is_empty")]
+    pub(super) secrets: SecretFiles,
 }
 
 impl Handed {
     /// What was seen, without the files that could not be read or whose names are not text.
-    pub(super) fn of(seen: &Observed) -> Self {
+    pub(super) fn of(seen: &Observed, secrets: &SecretFiles) -> Self {
         let files = seen.others.iter();
         let files = files.filter(|(file, _)| file.to_str().is_some());
         Self {
@@ -34,7 +39,14 @@ impl Handed {
             files: files
                 .filter_map(|(file, digest)| Some((file.clone(), (*digest)?)))
                 .collect(),
+            secrets: secrets.clone(),
         }
+    }
+
+    /// What comes from a disk, with the secrets that its configuration names, as they are now.
+    pub(super) fn with_secrets(self, config: &Config) -> Self {
+        let secrets = SecretFiles::of(config, &self.secrets);
+        Self { secrets, ..self }
     }
 
     pub(super) fn encode(&self) -> Result<Vec<u8>, String> {
@@ -47,7 +59,7 @@ impl Handed {
             Some(rest) => rmp_serde::from_slice(rest).map_err(|error| error.to_string()),
             None => Ok(Self {
                 config: bytes.to_vec(),
-                files: BTreeMap::new(),
+                ..Self::default()
             }),
         }
     }
@@ -63,38 +75,28 @@ impl Handed {
 }
 
 /// The file in the data folder that keeps what last proved itself.
-pub(super) fn last_good_file(data_dir: &Path) -> PathBuf {
-    data_dir.join("last-good")
-}
+const LAST_GOOD: &str = "last-good";
 
 /// What last proved itself, if anything has.
 ///
 /// # Errors
 /// Where the file is there and cannot be used.
 pub(super) fn last_good(data_dir: &Path) -> Result<Option<Handed>, String> {
-    let file = last_good_file(data_dir);
-    match std::fs::read(&file) {
-        Ok(bytes) => Handed::decode(&bytes)
-            .map(Some)
-            .map_err(|error| format!("{}: {error}", file.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{}: {error}", file.display())),
-    }
+    let file = data_dir.join(LAST_GOOD);
+    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let Some(bytes) = files::read(&file).map_err(|error| told(&error))? else {
+        return Ok(None);
+    };
+    Handed::decode(&bytes)
+        .map(Some)
+        .map_err(|error| told(&error))
 }
 
-/// Keeps what has proven itself; after a crash the file is the old one or the new one. Blocks.
-pub(super) fn keep_last_good(data_dir: &Path, handed: &Handed) -> Result<(), String> {
-    use std::io::Write as _;
-    let failed = |error: std::io::Error| error.to_string();
-    let bytes = handed.encode()?;
-    let mut file = tempfile::NamedTempFile::new_in(data_dir).map_err(failed)?;
-    file.write_all(&bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(last_good_file(data_dir))
-        .map_err(|error| error.to_string())?;
-    std::fs::File::open(data_dir)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)
+/// Keeps what has proven itself, but for its secrets; after a crash the file is the old one or the
+/// new one. Blocks.
+pub(super) fn keep_last_good(data_dir: &Path, seen: &Observed) -> Result<(), String> {
+    let bytes = Handed::of(seen, &SecretFiles::default()).encode()?;
+    files::write_whole(data_dir, LAST_GOOD, &[&bytes]).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -110,7 +112,7 @@ mod tests {
                 ("/gone".into(), None),
             ]),
         );
-        let handed = Handed::of(&seen);
+        let handed = Handed::of(&seen, &SecretFiles::default());
         assert_eq!(handed.files.len(), 1);
         let bytes = handed.encode().expect("it can be encoded");
         assert_eq!(Handed::decode(&bytes), Ok(handed));
@@ -128,12 +130,33 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(last_good(folder.path()), Ok(None));
         for text in ["one", "two"] {
-            let handed = Handed {
-                config: text.into(),
-                files: BTreeMap::new(),
-            };
-            keep_last_good(folder.path(), &handed).expect("it can be written");
+            let seen = Observed::with(text.as_bytes(), BTreeMap::new());
+            keep_last_good(folder.path(), &seen).expect("it can be written");
+            let handed = Handed::of(&seen, &SecretFiles::default());
             assert_eq!(last_good(folder.path()), Ok(Some(handed)));
         }
+    }
+
+    #[test]
+    fn secrets_are_handed_over_and_not_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("key");
+        std::fs::write(&file, "hunter2").expect("writes");
+        let text = "[plugins.echo]\npath = \"echo.wasm\"\n\
+                    [llm.m]\nbase_url = \"http://h\"\nmodel = \"m\"\napi_key_file = \"key\"\n";
+        let path = folder.path().join("abide.toml");
+        let config = Config::parse(text.as_bytes(), &path, &Default::default()).expect("sound");
+        let seen = Observed::with(text.as_bytes(), BTreeMap::new());
+        let bare = Handed::of(&seen, &SecretFiles::default());
+        let handed = bare.clone().with_secrets(&config);
+        assert!(!format!("{handed:?}").contains("hunter2"));
+        // What a worker ran on counts, whatever has become of the file.
+        std::fs::remove_file(&file).expect("removes");
+        let arrived = Handed::decode(&handed.encode().expect("it can be encoded"));
+        let arrived = arrived.expect("it can be decoded").with_secrets(&config);
+        assert_eq!(arrived, handed);
+        assert!(arrived.secrets.files().eq([&file]));
+        keep_last_good(folder.path(), &seen).expect("it can be written");
+        assert_eq!(last_good(folder.path()), Ok(Some(bare)));
     }
 }

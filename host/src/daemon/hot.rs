@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Observed, Plan};
+use crate::config::{Config, Observed, Plan, SecretFiles};
 use crate::domain::UnixMillis;
 
 use super::state::Daemon;
@@ -26,14 +26,20 @@ impl Daemon {
         let components = plugins
             .map(|(name, plugin)| (name.clone(), plugin.component.clone()))
             .collect();
-        let parts = prepare::parts(&config, &self.env, &components, Some(&before))
+        let loaded = seen.narrowed(config.files());
+        let secrets = SecretFiles::of(&config, &SecretFiles::default());
+        let source = prepare::Secrets {
+            env: &self.env,
+            files: &secrets,
+        };
+        let parts = prepare::parts(&config, source, &components, Some(&before))
             .map_err(|error| told(format!("{}: {error}", config.file.display())))?;
-        let (old_config, old_loaded) = (self.config.clone(), self.loaded.clone());
-        self.config = config;
-        self.loaded = seen.narrowed(self.config.files());
+        let old_config = std::mem::replace(&mut self.config, config);
+        let old_loaded = std::mem::replace(&mut self.loaded, loaded);
+        let old_secrets = std::mem::replace(&mut self.secrets, secrets);
         // Before anything else: a worker that is started after a crash runs on what sessions do.
         if let Err(error) = self.announce() {
-            (self.config, self.loaded) = (old_config, old_loaded);
+            (self.config, self.loaded, self.secrets) = (old_config, old_loaded, old_secrets);
             return Err(told(error));
         }
         self.registry.replace_parts(parts);

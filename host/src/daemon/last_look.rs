@@ -1,6 +1,6 @@
 //! The last look before a hand-over: a store that takes no write would be none for the successor
 //! either. Then the restart is given up, with its reason, and everything goes on here; what became
-//! of it is put down when that is possible again.
+//! of it is put down when that is possible again, and the change is looked at once more.
 
 use crate::supervisor::FromWorker;
 
@@ -34,21 +34,25 @@ impl Daemon {
         // An error means that the supervisor is gone; the loop will notice.
         let _ = self.link.send(FromWorker::CancelReplace);
         self.registry.undrain();
+        self.waits_for_store = true;
         self.refuse(vec![reason.clone()]);
-        self.postponed = true;
         self.refused(planned, reason).await;
         self.look_at_missed().await;
         false
     }
 
-    /// Looks at the file again where the store alone kept a change from being taken, and takes
-    /// writes again.
+    /// A change that was refused because of the store is no worse than before: it is looked at again
+    /// once the store takes writes.
     pub(super) async fn look_again(&mut self) {
-        if self.postponed && self.store.failing().is_none() {
-            self.postponed = false;
-            // Refusals have been logged, and stand in the status.
-            let _ = self.look_at_file(Asked::Watch).await;
+        if !self.waits_for_store
+            || !matches!(self.phase, Phase::Serving)
+            || self.store.failing().is_some()
+        {
+            return;
         }
+        self.waits_for_store = false;
+        // Refusals have been logged, and stand in the status.
+        let _ = self.look_at_file(Asked::Watch).await;
     }
 
     /// Puts down what the store did not take, once it takes something again.

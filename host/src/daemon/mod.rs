@@ -19,6 +19,7 @@ mod handed;
 mod hot;
 mod last_look;
 mod logging;
+mod look;
 mod plan;
 mod prepare;
 mod restart;

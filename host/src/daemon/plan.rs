@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{self, Config, Env, Observed, OnConfigChange, Verdict};
+use crate::config::{self, Config, ConfigError, Draft, Env, Observed, OnConfigChange, Verdict};
 
 /// Who wants the daemon to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +36,17 @@ pub(super) enum Decision {
     Refused(Vec<String>),
 }
 
-/// Holds the file's bytes against what runs. `open_sessions` tells how many sessions a plugin has.
+/// Holds what was seen, and what was read of it, against what runs. `open_sessions` tells how many
+/// sessions a plugin has.
 pub(super) fn decide(
     asked: Asked,
     running: &Config,
     loaded: &Observed,
-    seen: &Observed,
+    (seen, draft): (&Observed, Result<Draft, ConfigError>),
     env: &Env,
     open_sessions: impl Fn(&str) -> u64,
 ) -> Decision {
-    let new = match Config::validate(&seen.bytes, &running.file, env) {
+    let new = match draft.and_then(|draft| draft.checked(env)) {
         Ok(new) => new,
         Err(error) => return Decision::Refused(vec![error.to_string()]),
     };

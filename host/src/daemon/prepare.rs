@@ -13,7 +13,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::api::server::Listener;
 use crate::api::{Access, Token};
-use crate::config::{BadSecret, Config, Env, Observed, SecretRef, Transport, plugin_bytes};
+use crate::config::{
+    BadSecret, Config, Env, Observed, SecretFiles, SecretRef, Transport, plugin_bytes,
+};
 use crate::domain::Digest;
 use crate::engine::{Component, Engine, EngineOptions};
 use crate::providers::{ApiKey, BadProvider, LlmProvider, LlmProviders, ToolServer, ToolServers};
@@ -31,11 +33,19 @@ pub(super) struct Prepared {
     pub(super) config: Arc<Config>,
     /// The files as they were loaded.
     pub(super) loaded: Observed,
+    pub(super) secrets: SecretFiles,
     pub(super) engine: Engine,
     pub(super) parts: Parts,
     pub(super) access: Arc<Access>,
     pub(super) metrics: PrometheusHandle,
     pub(super) listeners: Vec<Listener>,
+}
+
+/// Where secrets are found.
+#[derive(Clone, Copy)]
+pub(super) struct Secrets<'a> {
+    pub(super) env: &'a Env,
+    pub(super) files: &'a SecretFiles,
 }
 
 /// Why a worker cannot run on a configuration, with the remedy.
@@ -115,9 +125,23 @@ pub(super) fn prepare(
         digests.insert(plugin.path.clone(), Some(component.digest()));
         components.insert(name.clone(), component);
     }
+    // Files of secrets that were handed over count as they were, those that are read as they are:
+    // the watch finds what has become of them since.
+    for file in handed.secrets.files() {
+        digests.insert(file.clone(), handed.files.get(file).copied());
+    }
     let loaded = Observed::with(handed.config.clone(), digests).narrowed(config.files());
-    let token = secret("daemon.token".to_owned(), config.daemon.token.as_ref(), env)?;
-    let parts = parts(&config, env, &components, None)?;
+    let secrets = SecretFiles::of(&config, &handed.secrets);
+    let secret_source = Secrets {
+        env,
+        files: &secrets,
+    };
+    let token = secret(
+        "daemon.token".to_owned(),
+        config.daemon.token.as_ref(),
+        secret_source,
+    )?;
+    let parts = parts(&config, secret_source, &components, None)?;
     let access = Arc::new(Access {
         token: token.as_deref().map(Token::new),
         hosts: config.daemon.allowed_hosts.clone(),
@@ -129,6 +153,7 @@ pub(super) fn prepare(
     Ok(Prepared {
         config,
         loaded,
+        secrets,
         engine,
         parts,
         access,
@@ -180,7 +205,7 @@ fn owner(config: &Config) -> String {
 /// name; of `before`, what is configured as it was goes on as it is.
 pub(super) fn parts(
     config: &Config,
-    env: &Env,
+    secrets: Secrets<'_>,
     components: &BTreeMap<String, Arc<Component>>,
     before: Option<&Parts>,
 ) -> Result<Parts, Unprepared> {
@@ -192,10 +217,10 @@ pub(super) fn parts(
         };
         Some((name.clone(), Arc::new(plugin)))
     });
-    let (servers, unsupported) = tool_servers(config, env)?;
+    let (servers, unsupported) = tool_servers(config, secrets)?;
     Ok(Parts {
         plugins: Plugins(plugins.collect()),
-        llm: Arc::new(llm(config, env)?),
+        llm: Arc::new(llm(config, secrets)?),
         tools: match before {
             Some(before) => before.tools.with(servers, unsupported),
             None => ToolServers::new(servers, unsupported),
@@ -206,11 +231,11 @@ pub(super) fn parts(
     })
 }
 
-fn llm(config: &Config, env: &Env) -> Result<LlmProviders, Unprepared> {
+fn llm(config: &Config, secrets: Secrets<'_>) -> Result<LlmProviders, Unprepared> {
     let mut providers = BTreeMap::new();
     for (name, provider) in &config.llm {
         let key = format!("llm.{name}.api_key");
-        let api_key = secret(key, provider.api_key.as_ref(), env)?;
+        let api_key = secret(key, provider.api_key.as_ref(), secrets)?;
         providers.insert(
             name.clone(),
             LlmProvider {
@@ -229,7 +254,7 @@ fn llm(config: &Config, env: &Env) -> Result<LlmProviders, Unprepared> {
 /// The servers, and the names of those that this version cannot reach.
 fn tool_servers(
     config: &Config,
-    env: &Env,
+    secrets: Secrets<'_>,
 ) -> Result<(BTreeMap<String, ToolServer>, Vec<String>), Unprepared> {
     let folder = config.file.parent().unwrap_or(Path::new("/"));
     let (mut servers, mut unsupported) = (BTreeMap::new(), Vec::new());
@@ -244,7 +269,7 @@ fn tool_servers(
         let mut values = Vec::new();
         for (variable, source) in variables {
             let key = format!("mcp.{name}.env.{variable}");
-            if let Some(value) = secret(key, Some(source), env)? {
+            if let Some(value) = secret(key, Some(source), secrets)? {
                 values.push((variable.clone(), value));
             }
         }
@@ -269,9 +294,9 @@ fn tool_servers(
 fn secret(
     key: String,
     secret: Option<&SecretRef>,
-    env: &Env,
+    Secrets { env, files }: Secrets<'_>,
 ) -> Result<Option<String>, Unprepared> {
-    let read = secret.map(|secret| secret.read(env)).transpose();
+    let read = secret.map(|secret| files.read(secret, env)).transpose();
     let read = read.map_err(|source| Unprepared::Secret { key, source })?;
     Ok(read.map(|secret| secret.expose().to_owned()))
 }

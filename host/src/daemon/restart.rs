@@ -1,10 +1,9 @@
-//! A planned restart, from the look at the file to the last word of the old worker; and the stop,
-//! which takes the same drain.
+//! A planned restart, from its acceptance to the last word of the old worker; and the stop, which
+//! takes the same drain.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Observed, Watch};
 use crate::domain::{
     Cause, DrainReport, Generation, PastRestart, RestartRecord, RestartStatus, UnixMillis,
 };
@@ -15,21 +14,18 @@ use crate::supervisor::{Connection, FromWorker, Replace};
 
 use super::generation::record;
 use super::handed::Handed;
-use super::plan::{self, Asked, Decision};
 use super::state::{Daemon, Goal, Phase, Planned, VERSION, keep};
 
 /// How long connections may linger at the hand-over: to finish their response, or to send the
 /// first bytes of a request.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// What to do about a new worker that was not ready: nothing is known of why but what it said.
+const TRY_AGAIN: &str = "nothing has changed; new content of the files is tried by itself, the same \
+                         again by `abide restart`";
+
 /// How long sessions may take to see that the worker leaves.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// An accepted restart.
-pub(super) struct Accepted {
-    pub(super) generation: Generation,
-    pub(super) plan: serde_json::Value,
-}
 
 /// The restarts that sessions may have to be told of, this life's own included.
 pub(super) fn past(store: &Store, current: &RestartRecord) -> Vec<PastRestart> {
@@ -47,181 +43,23 @@ pub(super) fn past(store: &Store, current: &RestartRecord) -> Vec<PastRestart> {
 }
 
 impl Daemon {
-    /// The watch saw other content. What was refused is watched too: a plugin that is missing may
-    /// come.
-    pub(super) async fn file_changed(&mut self, seen: Observed, watch: &Watch) {
-        if let Ok(config) = Config::parse(&seen.bytes, &self.config.file, &self.env) {
-            let files = self
-                .config
-                .files()
-                .into_iter()
-                .chain(config.files())
-                .collect::<Vec<_>>();
-            if files.iter().any(|file| !seen.others.contains_key(file)) {
-                let now = tokio::task::block_in_place(|| Observed::now(&self.config.file, &files));
-                match now {
-                    Ok(known) => {
-                        // What has been seen is what is compared with, or an edit made since
-                        // would count as known.
-                        let mut others = known.others;
-                        others.extend(seen.others.clone());
-                        watch.rearm(Observed::with(seen.bytes.clone(), others));
-                    }
-                    Err(error) => tracing::warn!(%error, "the configuration file went again"),
-                }
-            }
-        }
-        // Refusals have been logged, and stand in the status.
-        let _ = self.consider(Asked::Watch, &seen).await;
-    }
-
-    /// SIGHUP: look at the file now.
-    pub(super) async fn reload(&mut self) {
-        // Refusals have been logged, and stand in the status.
-        let _ = self.look_at_file(Asked::Signal).await;
-    }
-
-    /// Reads the configuration file and does what its meaning asks for.
-    pub(super) async fn look_at_file(
-        &mut self,
-        asked: Asked,
-    ) -> Result<Option<Accepted>, Vec<String>> {
-        // Plugins are large, and disks may be slow.
-        let seen =
-            tokio::task::block_in_place(|| Observed::now(&self.config.file, &self.config.files()));
-        match seen {
-            Ok(seen) => self.consider(asked, &seen).await,
-            Err(error) => {
-                let text = format!(
-                    "{}: cannot be read ({error}); put it back",
-                    self.config.file.display()
-                );
-                // No more than said: it is the watch that tells as long as it is so.
-                tracing::error!("{text}");
-                Err(vec![text])
-            }
-        }
-    }
-
-    async fn consider(
-        &mut self,
-        asked: Asked,
-        seen: &Observed,
-    ) -> Result<Option<Accepted>, Vec<String>> {
-        let under_way = match &self.phase {
-            Phase::Serving => None,
-            Phase::Preparing(planned) => Some(planned.record.generation),
-            Phase::Draining { goal, .. } => Some(goal.generation()),
-        };
-        if let Some(generation) = under_way {
-            // Its successor looks at the file as soon as it serves; if there is none, we do.
-            self.missed = Some((asked, seen.clone()));
-            return Ok(Some(Accepted {
-                generation,
-                plan: serde_json::Value::Null,
-            }));
-        }
-        // What cannot be parsed is refused below, for what is wrong with it.
-        let tried = Config::parse(&seen.bytes, &self.config.file, &self.env)
-            .map(|config| seen.narrowed(config.files()));
-        if asked == Asked::Watch
-            && let Ok(tried) = &tried
-            && let Some(reason) = self.condemned.get(&tried.digest())
-        {
-            let text = format!(
-                "this configuration was tried and rolled back: {reason}; correct it, or \
-                 `abide restart` to try it again"
-            );
-            self.refuse(vec![text.clone()]);
-            return Err(vec![text]);
-        }
-        // A store that cannot tell lets no plugin go.
-        let sessions = |plugin: &str| self.registry.sessions_of(plugin).unwrap_or(u64::MAX);
-        match plan::decide(asked, &self.config, &self.loaded, seen, &self.env, sessions) {
-            Decision::Nothing => {
-                // Other bytes of the same meaning: from now on these are what runs.
-                self.loaded = seen.clone();
-                self.fixed.config.digest = seen.config;
-                self.last_error = None;
-                Ok(None)
-            }
-            Decision::Ignored(plan) => {
-                tracing::info!(
-                    "the configuration file changed ({}); on_config_change = \"ignore\", so it \
-                     waits for `abide restart`",
-                    plan.summary()
-                );
-                self.last_error = None;
-                Ok(None)
-            }
-            Decision::Refused(lines) => {
-                if fault::bug("restart-anyway") {
-                    std::process::exit(1);
-                }
-                self.refuse(lines.clone());
-                Err(lines)
-            }
-            Decision::Hot { config, plan } => match self.apply(config, seen, &plan) {
-                Ok(()) => Ok(None),
-                Err(lines) => {
-                    self.refuse(lines.clone());
-                    Err(lines)
-                }
-            },
-            Decision::Restart { config, plan } => {
-                let (cause, trigger) = match (asked, plan.summary()) {
-                    (Asked::Operator, what) if what.is_empty() => {
-                        (Cause::Operator, "an operator asked for it".to_owned())
-                    }
-                    (Asked::Operator, what) => {
-                        (Cause::Operator, format!("an operator asked for it; {what}"))
-                    }
-                    (Asked::Watch | Asked::Signal, what) => (Cause::Config, what),
-                };
-                let record = RestartRecord {
-                    config_from: Some(self.config.digest),
-                    config_to: Some(config.digest),
-                    tried: tried.as_ref().ok().map(Observed::digest),
-                    ..record(
-                        self.next_generation(),
-                        cause,
-                        &trigger,
-                        VERSION,
-                        UnixMillis::now(),
-                    )
-                };
-                let generation = record.generation;
-                let accepted = self.accept(record, tried.as_ref().unwrap_or(seen)).await;
-                accepted.inspect_err(|lines| self.refuse(lines.clone()))?;
-                Ok(Some(Accepted {
-                    generation,
-                    plan: super::foretell::told(&plan),
-                }))
-            }
-        }
-    }
-
-    pub(super) fn refuse(&mut self, lines: Vec<String>) {
-        let text = lines.join("\n");
-        if self.last_error.as_ref() != Some(&text) {
-            tracing::error!("the changed configuration is refused, nothing is restarted:\n{text}");
-            metrics::counter!("abide_config_refused_total").increment(1);
-        }
-        self.last_error = Some(text);
-    }
-
-    fn next_generation(&self) -> Generation {
+    pub(super) fn next_generation(&self) -> Generation {
         let last = self.store.last_generation().ok().flatten();
         last.unwrap_or_default().max(self.record.generation).next()
     }
 
     /// Numbers the restart, puts it down, and has a standby started on these very bytes.
-    async fn accept(&mut self, record: RestartRecord, seen: &Observed) -> Result<(), Vec<String>> {
+    pub(super) async fn accept(
+        &mut self,
+        record: RestartRecord,
+        handed: Handed,
+    ) -> Result<(), Vec<String>> {
         let told = |text: String| vec![text];
-        let config = Handed::of(seen).sealed().map_err(told)?;
-        keep(&self.store, record.clone())
-            .await
-            .map_err(|error| told(format!("the restart cannot be put down: {error}")))?;
+        let config = handed.sealed().map_err(told)?;
+        if let Err(error) = keep(&self.store, record.clone()).await {
+            self.waits_for_store = true;
+            return Err(told(format!("the restart cannot be put down: {error}")));
+        }
         let generation = record.generation;
         tracing::info!(
             generation = generation.0, trigger = %record.trigger,
@@ -263,7 +101,7 @@ impl Daemon {
         if fault::bug("restart-anyway") {
             std::process::exit(1);
         }
-        self.refuse(vec![reason.clone()]);
+        self.refuse(vec![reason.clone(), TRY_AGAIN.to_owned()]);
         self.refused(planned, reason).await;
         self.look_at_missed().await;
     }
@@ -276,14 +114,6 @@ impl Daemon {
             ..planned.record
         })
         .await;
-    }
-
-    /// What was seen while a restart was under way that came to nothing.
-    pub(super) async fn look_at_missed(&mut self) {
-        if let Some((asked, seen)) = self.missed.take() {
-            // Refusals have been logged, and stand in the status.
-            let _ = self.consider(asked, &seen).await;
-        }
     }
 
     /// The successor is ready: no turn begins from here on.
@@ -303,6 +133,7 @@ impl Daemon {
                 let reason = format!("the drain cannot be put down: {reason}");
                 // An error means that the supervisor is gone; the loop will notice.
                 let _ = self.link.send(FromWorker::CancelReplace);
+                self.waits_for_store = true;
                 self.refuse(vec![reason.clone()]);
                 self.refused(planned, reason).await;
                 self.look_at_missed().await;

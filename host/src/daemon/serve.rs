@@ -72,6 +72,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
     let Prepared {
         config,
         loaded,
+        secrets,
         engine,
         parts,
         access,
@@ -144,6 +145,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         link,
         config,
         loaded,
+        secrets,
         env,
         store,
         registry,
@@ -157,7 +159,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         last_error: None,
         unreadable: BTreeSet::new(),
         missed: None,
-        postponed: false,
+        waits_for_store: false,
         condemned,
         on_trial: false,
         pruned: Instant::now(),
@@ -262,7 +264,7 @@ impl Daemon {
         let budget = self.config.daemon.stop_budget();
         let serving = Serving {
             stop_budget_ms: budget.as_millis().try_into().unwrap_or(u64::MAX),
-            config: Handed::of(&self.loaded).sealed()?,
+            config: Handed::of(&self.loaded, &self.secrets).sealed()?,
             listeners: self.listeners.clone(),
         };
         self.link
@@ -334,11 +336,8 @@ impl Daemon {
         self.registry.probation_over();
         // An error means that the supervisor is gone; the loop will notice.
         let _ = self.link.send(FromWorker::Proven);
-        let (folder, handed) = (
-            self.config.daemon.data_dir.clone(),
-            Handed::of(&self.loaded),
-        );
-        let kept = tokio::task::spawn_blocking(move || keep_last_good(&folder, &handed));
+        let (folder, loaded) = (self.config.daemon.data_dir.clone(), self.loaded.clone());
+        let kept = tokio::task::spawn_blocking(move || keep_last_good(&folder, &loaded));
         if let Ok(Err(error)) = kept.await {
             tracing::warn!(
                 error,

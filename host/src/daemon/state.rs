@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::server::Server;
 use crate::api::{ConfigStatus, DaemonStatus, PluginStatus};
-use crate::config::{Config, Env, Observed};
+use crate::config::{Config, Env, Observed, SecretFiles};
 use crate::domain::{Digest, Generation, RestartRecord, UnixMillis};
 use crate::session::{Drained, Registry};
 use crate::store::Store;
@@ -28,6 +28,8 @@ pub(super) struct Daemon {
     pub(super) config: Arc<Config>,
     /// The configuration file and what it names, as they run.
     pub(super) loaded: Observed,
+    /// The secrets that come from files, as they run.
+    pub(super) secrets: SecretFiles,
     pub(super) env: Env,
     pub(super) store: Store,
     pub(super) registry: Registry,
@@ -46,9 +48,8 @@ pub(super) struct Daemon {
     pub(super) unreadable: BTreeSet<PathBuf>,
     /// A change that was seen while a restart was under way, and who asked.
     pub(super) missed: Option<(Asked, Observed)>,
-    /// The store took no write when a restart was about to hand over: the file is looked at again
-    /// once it does.
-    pub(super) postponed: bool,
+    /// Something was refused because the store took no write: it is looked at again once it does.
+    pub(super) waits_for_store: bool,
     /// Configurations that were rolled back, and why: not tried again by themselves.
     pub(super) condemned: BTreeMap<Digest, String>,
     /// Whether what runs has yet to prove itself: a hot change has just been made.

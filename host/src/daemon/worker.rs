@@ -131,7 +131,7 @@ async fn rise(
             let config = Config::validate(&handed.config, &config_path, &env).map_err(|error| {
                 first_boot::told(error.to_string(), &handed, &config_path, &env)
             })?;
-            first_boot::tell_last_good(&config, &link)?;
+            first_boot::tell_last_good(&config, &env, &link)?;
             config
         }
         StartCause::Planned => Config::validate(&handed.config, &config_path, &env)

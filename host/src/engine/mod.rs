@@ -22,7 +22,6 @@ mod contract;
 mod convert;
 
 mod failure;
-mod files;
 mod grants;
 mod guest;
 mod job;

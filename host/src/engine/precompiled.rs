@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component as Compiled;
 
-use super::files;
 use crate::domain::Digest;
+use crate::files;
 
 const MAGIC: [u8; 8] = *b"ABPC\x01\0\0\0";
 const HEADER_BYTES: usize = 40;

@@ -13,8 +13,9 @@ use super::bindings::Plugin;
 use super::component::{Component, LoadError, check_kind};
 use super::precompiled::Precompiled;
 use super::state::State;
-use super::{files, pool, wasi};
+use super::{pool, wasi};
 use crate::domain::Digest;
+use crate::files;
 
 /// The call stack of a guest, in bytes. Not a key: it is part of what is compiled.
 pub(super) const STACK_MAX_BYTES: usize = 1 << 20;

@@ -197,6 +197,21 @@ fn plugin_files_are_looked_at() {
 }
 
 #[test]
+fn nobody_waits_for_a_pipe() {
+    let folder = super::Folder::new();
+    let pipe = folder.path().join("pipe");
+    let (mode, kind) = (rustix::fs::Mode::RUSR, rustix::fs::FileType::Fifo);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).expect("a pipe");
+    let told = |text: &str| folder.validate(text, &[]).expect_err("refused").to_string();
+    let plugin = told("[plugins.echo]\npath = \"pipe\"");
+    assert!(plugin.contains("pipe` is not a file"), "{plugin}");
+    let secret = told(&with_echo("[daemon]\ntoken_file = \"pipe\""));
+    assert!(secret.contains("it is not a regular file"), "{secret}");
+    assert!(crate::config::config_bytes(&pipe).is_err());
+    assert!(crate::config::plugin_bytes(&pipe).is_err());
+}
+
+#[test]
 fn addresses_are_checked() {
     refused(
         &with_echo("[daemon]\nlisten = \"localhost:1\""),

@@ -67,9 +67,7 @@ impl<C: Clone + PartialEq> Machine<C> {
                 }
             }
             Phase::Serving { .. } => {
-                let reason = format!(
-                    "the new worker {detail}, before it took over; `abide restart` tries again"
-                );
+                let reason = format!("the new worker {detail} before it took over");
                 self.drop_standby(id, reason, out);
             }
             Phase::Stopping {

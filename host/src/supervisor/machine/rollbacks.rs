@@ -25,38 +25,61 @@ fn in_probation() -> World {
     world
 }
 
+/// And is through with it.
+fn proven() -> World {
+    let mut world = in_probation();
+    world.says(2, Said::Proven);
+    world
+}
+
+/// Told, and without the worker before it.
+fn alone() -> World {
+    let mut world = on_trial();
+    world.dies(1, Death::Exited(0));
+    world
+}
+
 #[test]
-fn a_worker_that_dies_within_its_probation_is_rolled_back() {
-    for (death, how) in [
-        (signal(6, "SIGABRT", true), "died of SIGABRT"),
-        (Death::Exited(101), "exited with code 101"),
-    ] {
-        let mut world = in_probation();
-        let spawned = world.dies(2, death);
-        let rolled_back = format!("spawn 3 Serve Rollback({how}) 10");
-        assert_eq!(spawned, ["sweep", &*rolled_back]);
-        // What is gone back to is what runs, also if it is killed before it serves.
-        let spawned = world.dies(3, killed());
-        let told = "outside: died of SIGKILL before it served";
+fn what_a_death_by_whose_doing_leads_to_in_which_phase() {
+    let aborted = || signal(6, "SIGABRT", true);
+    let exited = || Death::Exited(101);
+    let cases: [(fn() -> World, Death, &str); 9] = [
+        (
+            alone,
+            aborted(),
+            "Rollback(died of SIGABRT before it served) 10",
+        ),
+        (
+            alone,
+            exited(),
+            "Rollback(exited with code 101 before it served) 10",
+        ),
+        // Before it serves nothing says that its configuration can be run on.
+        (
+            alone,
+            killed(),
+            "Crash(outside: died of SIGKILL before it served) 10",
+        ),
+        (in_probation, aborted(), "Rollback(died of SIGABRT) 10"),
+        (in_probation, exited(), "Rollback(exited with code 101) 10"),
+        (in_probation, killed(), "Crash(outside: died of SIGKILL) 20"),
+        (proven, aborted(), "Crash(own: died of SIGABRT) 20"),
+        (proven, exited(), "Crash(own: exited with code 101) 20"),
+        (proven, killed(), "Crash(outside: died of SIGKILL) 20"),
+    ];
+    for (reached, death, next) in cases {
+        let spawned = reached().dies(2, death.clone());
         assert_eq!(
             spawned,
-            ["sweep", &*format!("spawn 4 Serve Crash({told}) 10")]
+            ["sweep", &*format!("spawn 3 Serve {next}")],
+            "{death:?}"
         );
     }
 }
 
 #[test]
-fn a_worker_that_dies_or_hangs_before_it_serves_is_rolled_back() {
-    let mut world = on_trial();
-    world.dies(1, Death::Exited(0));
-    let spawned = world.dies(2, Death::Exited(1));
-    let told = "exited with code 1 before it served";
-    assert_eq!(
-        spawned,
-        ["sweep", &*format!("spawn 3 Serve Rollback({told}) 10")]
-    );
-    let mut world = on_trial();
-    world.dies(1, Death::Exited(0));
+fn a_worker_that_hangs_before_it_serves_is_rolled_back() {
+    let mut world = alone();
     assert_eq!(world.waits(SERVE_DEADLINE_MS), ["kill 2"]);
     let spawned = world.dies(2, killed());
     let told = "did not serve in time and was ended before it served";
@@ -67,25 +90,14 @@ fn a_worker_that_dies_or_hangs_before_it_serves_is_rolled_back() {
 }
 
 #[test]
-fn a_worker_that_is_killed_from_outside_is_not_rolled_back() {
+fn what_is_gone_back_to_is_what_runs_also_if_it_is_killed_before_it_serves() {
     let mut world = in_probation();
-    let spawned = world.dies(2, killed());
-    let told = "outside: died of SIGKILL";
+    world.dies(2, Death::Exited(101));
+    let spawned = world.dies(3, killed());
+    let told = "outside: died of SIGKILL before it served";
     assert_eq!(
         spawned,
-        ["sweep", &*format!("spawn 3 Serve Crash({told}) 20")]
-    );
-}
-
-#[test]
-fn what_has_proven_itself_is_started_anew_as_it_is() {
-    let mut world = in_probation();
-    world.says(2, Said::Proven);
-    let spawned = world.dies(2, Death::Exited(1));
-    let told = "own: exited with code 1";
-    assert_eq!(
-        spawned,
-        ["sweep", &*format!("spawn 3 Serve Crash({told}) 20")]
+        ["sweep", &*format!("spawn 4 Serve Crash({told}) 10")]
     );
 }
 

@@ -163,9 +163,7 @@ fn a_planned_restart_hands_over_once_the_store_is_released() {
 
 /// What the current worker is told of a standby that is no more.
 fn unready(how: &str) -> String {
-    format!(
-        "failed 7 (the new worker {how}, before it took over; `abide restart` tries again) -> 1"
-    )
+    format!("failed 7 (the new worker {how} before it took over) -> 1")
 }
 
 #[test]
