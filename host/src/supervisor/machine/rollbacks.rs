@@ -39,11 +39,14 @@ fn alone() -> World {
     world
 }
 
+/// Makes a world that has come so far.
+type Reached = fn() -> World;
+
 #[test]
 fn what_a_death_by_whose_doing_leads_to_in_which_phase() {
     let aborted = || signal(6, "SIGABRT", true);
     let exited = || Death::Exited(101);
-    let cases: [(fn() -> World, Death, &str); 9] = [
+    let cases: [(Reached, Death, &str); 9] = [
         (
             alone,
             aborted(),
