@@ -78,7 +78,7 @@ pub(crate) struct Play {
     pub(crate) model: FakeModel,
     pub(crate) old: u64,
     busy: Vec<Sent>,
-    other: Vec<Sent>,
+    pub(crate) other: Vec<Sent>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -165,8 +165,7 @@ impl Daemon {
                 let _ = reply.send(listed);
             }
             ControlRequest::RestartRecord { generation, reply } => {
-                let record = self.store.restart(generation).map_err(refusal);
-                let _ = reply.send(record.map(|found| found.map(|record| self.present(record))));
+                let _ = reply.send(self.recorded(generation));
             }
         }
     }
@@ -190,6 +189,19 @@ impl Daemon {
                 problems: vec!["nothing was accepted".to_owned()],
             },
             Err(problems) => Planned::Invalid { problems },
+        }
+    }
+
+    /// A restart's record, if there is one: what the store lacks is known here, also while it cannot
+    /// be read.
+    fn recorded(&self, generation: Generation) -> Result<Option<RestartRecord>, Refusal> {
+        if generation == self.record.generation {
+            return Ok(Some(self.record.clone()));
+        }
+        let unkept = self.unkept().get(&generation).cloned();
+        match unkept {
+            Some(record) => Ok(Some(record)),
+            None => self.store.restart(generation).map_err(refusal),
         }
     }
 
