@@ -12,6 +12,7 @@ mod engine;
 mod incident;
 mod judge;
 mod openai;
+mod outgoing;
 mod phases;
 mod powercut;
 mod replay;

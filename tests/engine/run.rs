@@ -156,7 +156,7 @@ async fn steps_are_denied_unless_granted() {
         ),
         (
             "http http://a.example/",
-            "add a.example to plugins.tried.capabilities.http",
+            "add http://a.example to plugins.tried.capabilities.http",
         ),
     ] {
         let product = turn(&bench.engine, &job, act).await.expect(act);

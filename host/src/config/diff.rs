@@ -10,7 +10,7 @@ use super::plan::{Change, Class};
 use super::resolved::{Daemon, LlmProvider, Plugin, StoreTuning, ToolServer, Transport};
 use super::secret::SecretRef;
 use super::units::{Size, Time};
-use crate::domain::{Capabilities, Limits, Patterns, Retention};
+use crate::domain::{Limits, Patterns, Retention};
 
 /// Differences, as they are found.
 pub(super) struct Diff<'a> {
@@ -26,7 +26,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    fn note<T: PartialEq>(
+    pub(super) fn note<T: PartialEq>(
         &mut self,
         key: impl Into<String>,
         class: Class,
@@ -278,30 +278,7 @@ impl<'a> Diff<'a> {
             (&old.path, path),
             |path| path.display().to_string(),
         );
-        let Capabilities { llm, tools, http } = capabilities;
-        for (name, old, new) in [
-            ("llm", &old.capabilities.llm, llm),
-            ("tools", &old.capabilities.tools, tools),
-            ("http", &old.capabilities.http, http),
-        ] {
-            let (Patterns(old), Patterns(new)) = (old, new);
-            if name == "llm" {
-                // The first plain name is the provider a guest gets unasked: order has a meaning.
-                self.note(
-                    format!("{key}.capabilities.llm"),
-                    Class::Restart,
-                    (old, new),
-                    |names| names.join(", "),
-                );
-            } else {
-                self.names(
-                    &format!("{key}.capabilities.{name}"),
-                    Class::Restart,
-                    old,
-                    new,
-                );
-            }
-        }
+        self.capabilities(key, &old.capabilities, capabilities);
         self.limits(key, &old.limits, limits);
     }
 
@@ -434,7 +411,7 @@ impl<'a> Diff<'a> {
     }
 
     /// Compares lists whose order and repetitions mean nothing.
-    fn names(&mut self, key: &str, class: Class, old: &[String], new: &[String]) {
+    pub(super) fn names(&mut self, key: &str, class: Class, old: &[String], new: &[String]) {
         let old: BTreeSet<&String> = old.iter().collect();
         let new: BTreeSet<&String> = new.iter().collect();
         self.note(key, class, (&old, &new), |names| {

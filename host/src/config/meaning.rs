@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::grants;
 use super::listen::{collide, is_loopback};
 use super::notes::Notes;
-use super::problem::{Problem, nearest};
+use super::problem::Problem;
 use super::resolved::{
     Config, Daemon, HAND_OVER_BUDGET, LlmProvider, Plugin, SUPERVISOR_BUDGET, StoreTuning,
     ToolServer, Transport,
@@ -66,7 +67,7 @@ pub(super) fn understand(
     }
     let providers: Vec<&str> = llm.keys().map(String::as_str).collect();
     for (name, plugin) in &plugins {
-        grants(&mut notes, name, &plugin.capabilities.llm, &providers);
+        grants::llm(&mut notes, name, &plugin.capabilities.llm, &providers);
     }
     let retention = Retention {
         events: retention.events,
@@ -227,27 +228,6 @@ fn chain(notes: &mut Notes, daemon: &Daemon) {
     }
 }
 
-fn grants(notes: &mut Notes, plugin: &str, granted: &[String], providers: &[&str]) {
-    for name in granted.iter().filter(|name| !name.contains('*')) {
-        if providers.contains(&name.as_str()) {
-            continue;
-        }
-        let remedy = match (
-            nearest(name, providers.iter().copied()),
-            providers.is_empty(),
-        ) {
-            (Some(meant), _) => format!("did you mean `{meant}`?"),
-            (None, true) => format!("add [llm.{name}]; no model provider is configured"),
-            (None, false) => format!("add [llm.{name}]; known are {}", providers.join(", ")),
-        };
-        notes.add(
-            &format!("plugins.{plugin}.capabilities.llm"),
-            format!("there is no model provider `{name}`"),
-            remedy,
-        );
-    }
-}
-
 fn plugin(notes: &mut Notes, name: &str, keys: PluginKeys, folder: &Path) -> Plugin {
     let PluginKeys {
         path,
@@ -259,7 +239,7 @@ fn plugin(notes: &mut Notes, name: &str, keys: PluginKeys, folder: &Path) -> Plu
         capabilities: Capabilities {
             llm: Patterns(capabilities.llm),
             tools: Patterns(capabilities.tools),
-            http: Patterns(capabilities.http),
+            http: grants::http(notes, name, capabilities.http, capabilities.http_private),
         },
         limits: understand_limits(notes, name, limits),
     }

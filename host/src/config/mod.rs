@@ -10,6 +10,7 @@
 
 mod check;
 mod diff;
+mod grants;
 mod listen;
 mod meaning;
 mod notes;

@@ -226,8 +226,14 @@ pub(super) struct CapabilityKeys {
     /// Tools, by name: `SERVER__TOOL`, with the name of a tool server. That name alone grants all
     /// of the server's tools.
     pub(super) tools: Vec<String>,
-    /// Hosts for outgoing HTTP.
+    /// Hosts for outgoing HTTP, as `[SCHEME://]HOST[:PORT]`: https unless the entry says `http://`,
+    /// the scheme's own port unless it names one (`:*` for any). A host may hold `*`, which matches
+    /// names and never addresses. Private addresses are reached only where the entry is that address,
+    /// or `localhost`, or by `http_private`.
     pub(super) http: Vec<String>,
+    /// Of those hosts the names, or patterns, that may resolve to private addresses: loopback,
+    /// private networks, link-local, cloud metadata.
+    pub(super) http_private: Vec<String>,
 }
 
 /// What each session of a plugin may use.

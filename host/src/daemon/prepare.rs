@@ -18,7 +18,9 @@ use crate::config::{
 };
 use crate::domain::Digest;
 use crate::engine::{Component, Engine, EngineOptions};
-use crate::providers::{ApiKey, BadProvider, LlmProvider, LlmProviders, ToolServer, ToolServers};
+use crate::providers::{
+    ApiKey, BadProvider, HttpSender, LlmProvider, LlmProviders, NoHttp, ToolServer, ToolServers,
+};
 use crate::session::{Parts, Plugin, Plugins};
 use crate::supervisor::{FromWorker, Link, bind_listener};
 
@@ -66,6 +68,8 @@ pub(super) enum Unprepared {
     Engine(#[from] crate::engine::EngineError),
     #[error(transparent)]
     Provider(#[from] BadProvider),
+    #[error(transparent)]
+    Http(#[from] NoHttp),
     #[error("metrics cannot be recorded: {0}")]
     Metrics(String),
     #[error("daemon.listen: {addr} is in use by another process; stop it, or choose another port")]
@@ -224,6 +228,10 @@ pub(super) fn parts(
         tools: match before {
             Some(before) => before.tools.with(servers, unsupported),
             None => ToolServers::new(servers, unsupported),
+        },
+        http: match before {
+            Some(before) => before.http.clone(),
+            None => Arc::new(HttpSender::new()?),
         },
         notice_window: config.daemon.notice_window,
         resident_idle: config.daemon.resident_idle,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::HttpGrants;
+
 /// Between a tool server's name and its tool's. Models allow no dots in the names of tools.
 const TOOL_SEPARATOR: &str = "__";
 
@@ -79,7 +81,7 @@ pub struct Capabilities {
     /// Tools, by full name ([`Patterns::allow_tool`]).
     pub tools: Patterns,
     /// Hosts for outgoing HTTP.
-    pub http: Patterns,
+    pub http: HttpGrants,
 }
 
 /// Whether `name` fits `pattern`, in which `*` stands for any run of characters.

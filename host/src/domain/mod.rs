@@ -21,6 +21,7 @@ mod journal;
 pub mod lifecycle;
 mod limits;
 mod message;
+mod outgoing;
 mod records;
 mod recovery;
 mod refusal;
@@ -49,6 +50,7 @@ pub use journal::{
 pub use lifecycle::{BeginWith, DEATHS_MAX, Death, SessionState};
 pub use limits::{GuestLimits, Limits, Retention};
 pub use message::{Cause, Interruption, Message, Notice, Role};
+pub use outgoing::{BadHttpRule, HttpGrants, HttpRule, Reach, Target};
 pub use records::{
     Begun, Closed, Created, DeadLetter, Decided, Discarded, Done, Ended, Failure, FailureCode,
     Fault, FaultCode, Faulted, IdempotencyKey, Output, Planned, Received, Record, Relabelled,

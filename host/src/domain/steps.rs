@@ -141,6 +141,13 @@ pub enum Effect {
         /// Whether calling it twice does what calling it once does.
         repeatable: bool,
     },
+    /// It sends an HTTP request.
+    Http {
+        /// Its method and where it goes, like `GET api.example`.
+        name: String,
+        /// Whether its method is one that may be sent twice.
+        repeatable: bool,
+    },
 }
 
 impl Effect {
@@ -148,7 +155,7 @@ impl Effect {
     pub fn repeatable(&self) -> bool {
         match self {
             Self::Local | Self::Model { .. } => true,
-            Self::Tool { repeatable, .. } => *repeatable,
+            Self::Tool { repeatable, .. } | Self::Http { repeatable, .. } => *repeatable,
         }
     }
 
@@ -157,7 +164,7 @@ impl Effect {
         match self {
             Self::Local => "",
             Self::Model { provider } => provider,
-            Self::Tool { name, .. } => name,
+            Self::Tool { name, .. } | Self::Http { name, .. } => name,
         }
     }
 }

@@ -131,7 +131,7 @@ impl Planned {
     fn tools(&self) -> impl Iterator<Item = &str> {
         self.effects.iter().filter_map(|effect| match effect {
             Effect::Tool { name, .. } => Some(name.as_str()),
-            Effect::Local | Effect::Model { .. } => None,
+            Effect::Local | Effect::Model { .. } | Effect::Http { .. } => None,
         })
     }
 }

@@ -1,7 +1,9 @@
 //! What steps reach outside of the daemon.
 
+mod http;
 mod llm;
 mod mcp;
 
+pub use http::{HttpSender, NoHttp};
 pub use llm::{ApiKey, BadProvider, LlmProvider, LlmProviders};
 pub use mcp::{Look, ToolServer, ToolServers};

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::plugins::{Plugin, Plugins};
-use crate::providers::{LlmProviders, ToolServers};
+use crate::providers::{HttpSender, LlmProviders, ToolServers};
 
 /// What a hot change replaces, all of it at once. Each turn goes on to its end with the parts that
 /// it began with.
@@ -16,6 +16,8 @@ pub struct Parts {
     pub llm: Arc<LlmProviders>,
     /// The tools they may call.
     pub tools: ToolServers,
+    /// What sends their HTTP requests.
+    pub http: Arc<HttpSender>,
     /// How long before a restart a commit makes a session one that is told of it.
     pub notice_window: Duration,
     /// How long an idle session stays in memory.

@@ -203,9 +203,13 @@ impl Steps<'_> {
                 Some(call) => self.look_at_tool(step, part, call).await,
                 None => Part::Answered(Err(StepError::Invalid("there is no such call".into()))),
             },
-            StepRequest::Http(_) => Part::Answered(Err(StepError::Unavailable(
-                "this version of Abide sends no HTTP requests for guests yet".to_owned(),
-            ))),
+            StepRequest::Http(request) => {
+                let (grants, limit) = (&self.grants.http, self.limits.event_bytes);
+                match self.parts.http.look(request, grants, limit) {
+                    Ok(effect) => Part::Due(effect),
+                    Err(error) => Part::Answered(Err(error)),
+                }
+            }
             StepRequest::Receive => Part::Answered(Ok(StepResult::Receive(self.receive().await))),
         }
     }
@@ -305,8 +309,9 @@ impl Steps<'_> {
         effect: &Effect,
     ) -> Outcome {
         let reached = self.reach(step, part, request, effect);
-        if let Effect::Tool { .. } = effect {
-            // It keeps its time itself, and knows whether the call had been sent when it was over.
+        if let Effect::Tool { .. } | Effect::Http { .. } = effect {
+            // They keep their time themselves, and know whether the call had been sent when it was
+            // over.
             return reached.await;
         }
         let limit = self.limits.step_timeout;
@@ -338,7 +343,15 @@ impl Steps<'_> {
             }
             StepRequest::ToolCall(call) => Some(call),
             StepRequest::ToolCallAll(calls) => calls.get(part as usize),
-            StepRequest::ToolsList | StepRequest::Http(_) | StepRequest::Receive => None,
+            StepRequest::Http(request) => {
+                let time = self.limits.step_timeout;
+                let sent = self
+                    .parts
+                    .http
+                    .send(request, &self.grants.http, limit, time);
+                return sent.await.map(StepResult::Http);
+            }
+            StepRequest::ToolsList | StepRequest::Receive => None,
         };
         let Some(call) = call else {
             return Err(StepError::Invalid("there is nothing to call".into()));

@@ -359,6 +359,19 @@ fn providers_and_servers_are_checked() {
         ],
     );
     refused(grant, &["no model provider is configured"]);
+    let echo = "[plugins.echo]\npath = \"echo.wasm\"\n";
+    refused(
+        &format!("{echo}capabilities.http = [\"ok.example\", \"https://a.example/path\"]"),
+        &[
+            "plugins.echo.capabilities.http: `https://a.example/path` is no host to send to",
+            "leave out what follows the host",
+            "write entries like",
+        ],
+    );
+    refused(
+        &format!("{echo}capabilities.http_private = [\"10.0.0.0/8\"]"),
+        &["plugins.echo.capabilities.http_private: `10.0.0.0/8` is no host's name"],
+    );
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use abide_guest_sdk::llm::{ChatMessage, ChatRequest};
 use abide_guest_sdk::tools::{Invocation, Outcome};
 use abide_guest_sdk::{
-    Cause, Error, Interruption, Message, Recovery, Role, StepError, inbox, llm, output, timer,
-    tools,
+    Cause, Error, Interruption, Message, Recovery, Role, StepError, http, inbox, llm, output,
+    timer, tools,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -151,6 +151,20 @@ impl<'a> Show<'a> {
                 match llm::chat(&request) {
                     Ok(completion) => told("llm", ok(), json!(completion.content)).tell(),
                     Err(error) => told("llm", failed(&error), Value::Null).tell(),
+                }
+            }
+            Act::Http { method, url, body } => {
+                let request = http::Request {
+                    body: body.clone().into_bytes(),
+                    ..http::Request::new(method, url)
+                };
+                match http::send(&request) {
+                    Ok(response) => {
+                        let body = String::from_utf8_lossy(&response.body);
+                        let value = json!({"status": response.status, "body": body});
+                        told("http", ok(), value).tell()
+                    }
+                    Err(error) => told("http", failed(&error), json!(error.to_string())).tell(),
                 }
             }
             Act::List => match tools::list() {

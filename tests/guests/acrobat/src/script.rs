@@ -46,6 +46,16 @@ pub(crate) enum Act {
         /// they give something else asks another question.
         text: String,
     },
+    /// Sends an HTTP request.
+    Http {
+        /// The method.
+        method: String,
+        /// The URL.
+        url: String,
+        /// The body.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        body: String,
+    },
     /// Lists the tools.
     List,
     /// Tells a random number.

@@ -1,0 +1,89 @@
+//! What plugins are granted: what the entries mean, and how two sets of them differ.
+
+use super::diff::Diff;
+use super::notes::Notes;
+use super::plan::Class;
+use super::problem::nearest;
+use crate::domain::{Capabilities, HttpGrants, HttpRule, Patterns};
+
+/// Providers that are granted by name must be there.
+pub(super) fn llm(notes: &mut Notes, plugin: &str, granted: &[String], providers: &[&str]) {
+    for name in granted.iter().filter(|name| !name.contains('*')) {
+        if providers.contains(&name.as_str()) {
+            continue;
+        }
+        let remedy = match (
+            nearest(name, providers.iter().copied()),
+            providers.is_empty(),
+        ) {
+            (Some(meant), _) => format!("did you mean `{meant}`?"),
+            (None, true) => format!("add [llm.{name}]; no model provider is configured"),
+            (None, false) => format!("add [llm.{name}]; known are {}", providers.join(", ")),
+        };
+        notes.add(
+            &format!("plugins.{plugin}.capabilities.llm"),
+            format!("there is no model provider `{name}`"),
+            remedy,
+        );
+    }
+}
+
+/// Hosts, and those of them that may be private.
+pub(super) fn http(
+    notes: &mut Notes,
+    plugin: &str,
+    hosts: Vec<String>,
+    private: Vec<String>,
+) -> HttpGrants {
+    let mut rules = Vec::new();
+    for entry in &hosts {
+        match HttpRule::parse(entry) {
+            Ok(rule) => rules.push(rule),
+            Err(error) => notes.add(
+                &format!("plugins.{plugin}.capabilities.http"),
+                error.to_string(),
+                "write entries like \"api.example\", \"*.example:8443\" or \"http://localhost:8080\"",
+            ),
+        }
+    }
+    for name in &private {
+        let is_name = !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "*.-_".contains(c));
+        if !is_name {
+            notes.add(
+                &format!("plugins.{plugin}.capabilities.http_private"),
+                format!("`{name}` is no host's name"),
+                "write names or patterns alone, like \"*.internal\"; an address needs no entry here",
+            );
+        }
+    }
+    let private = private.iter().map(|name| name.to_ascii_lowercase());
+    HttpGrants {
+        hosts: rules,
+        private: Patterns(private.collect()),
+    }
+}
+
+impl Diff<'_> {
+    pub(super) fn capabilities(&mut self, key: &str, old: &Capabilities, new: &Capabilities) {
+        let Capabilities { llm, tools, http } = new;
+        let HttpGrants { hosts, private } = http;
+        let key = |last: &str| format!("{key}.capabilities.{last}");
+        // The first plain name is the provider a guest gets unasked: order has a meaning.
+        self.note(key("llm"), Class::Restart, (&old.llm, llm), |names| {
+            names.0.join(", ")
+        });
+        let entries = |rules: &[HttpRule]| -> Vec<String> {
+            rules.iter().map(|rule| rule.as_str().to_owned()).collect()
+        };
+        for (last, old, new) in [
+            ("tools", &old.tools.0, &tools.0),
+            ("http", &entries(&old.http.hosts), &entries(hosts)),
+            ("http_private", &old.http.private.0, &private.0),
+        ] {
+            self.names(&key(last), Class::Restart, old, new);
+        }
+    }
+}

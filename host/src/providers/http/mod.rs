@@ -1,0 +1,271 @@
+//! Outgoing HTTP for guests. Where a request may go was granted by name; what that name resolves to
+//! is looked at when the connection is made. Redirects are answers as any other: whoever follows
+//! one sends a request of its own, which is looked at again. Proxies of the environment are not
+//! used, since they would do the resolving.
+
+mod address;
+mod request;
+mod resolver;
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use url::Host;
+
+use crate::domain::{Effect, HttpGrants, HttpRequest, HttpResponse, Reach, StepError};
+use address::Kind;
+use request::Sound;
+use resolver::{OutOfReach, Resolver};
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a request is sent as, unless the guest says otherwise.
+const USER_AGENT: &str = concat!("abide/", env!("CARGO_PKG_VERSION"));
+
+/// Sends requests. One client for each reach: they share no connections, since one that a wider
+/// grant has made must not serve a narrower one.
+pub struct HttpSender {
+    public: reqwest::Client,
+    loopback: reqwest::Client,
+    private: reqwest::Client,
+}
+
+/// Why no requests can be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("HTTP requests of guests cannot be sent: {0}")]
+pub struct NoHttp(#[from] reqwest::Error);
+
+impl HttpSender {
+    /// Prepares the clients. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// No TLS.
+    pub fn new() -> Result<Self, NoHttp> {
+        // An error means that one is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = |reach| {
+            reqwest::Client::builder()
+                .dns_resolver(std::sync::Arc::new(Resolver(reach)))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .referer(false)
+                .user_agent(USER_AGENT)
+                .build()
+        };
+        Ok(Self {
+            public: client(Reach::Public)?,
+            loopback: client(Reach::Loopback)?,
+            private: client(Reach::Private)?,
+        })
+    }
+
+    /// What sending this would do, before anything is done.
+    ///
+    /// # Errors
+    /// `Invalid` where the request makes no sense, `TooLarge` where its body has more than
+    /// `limit_bytes` or its headers more than 32 KiB, `Denied` where it is not granted.
+    pub fn look(
+        &self,
+        request: &HttpRequest,
+        grants: &HttpGrants,
+        limit_bytes: u64,
+    ) -> Result<Effect, StepError> {
+        let sound = Sound::of(request, limit_bytes)?;
+        reach(&sound, grants)?;
+        Ok(Effect::Http {
+            name: sound.name(),
+            repeatable: sound.repeatable(),
+        })
+    }
+
+    /// Sends a request once, and takes its whole answer in: headers and body of at most
+    /// `limit_bytes`, within `limit`. Dropping the future ends it on the wire.
+    ///
+    /// # Errors
+    /// As [`HttpSender::look`]; `Denied` also where the host's addresses may not be reached,
+    /// `Unavailable` where there is no connection. Once it was sent: `TooLarge` and `Failed` where
+    /// an answer came that cannot be taken, and where none came `UnknownOutcome`, or `Unavailable`
+    /// and `Timeout` if it is repeatable.
+    pub async fn send(
+        &self,
+        request: &HttpRequest,
+        grants: &HttpGrants,
+        limit_bytes: u64,
+        limit: Duration,
+    ) -> Result<HttpResponse, StepError> {
+        let deadline = Instant::now() + limit;
+        let sound = Sound::of(request, limit_bytes)?;
+        let client = match reach(&sound, grants)? {
+            Reach::Public => &self.public,
+            Reach::Loopback => &self.loopback,
+            Reach::Private => &self.private,
+        };
+        let (name, repeatable) = (sound.name(), sound.repeatable());
+        let late = || {
+            let limit = humantime::format_duration(limit);
+            let why = format!("nothing within {limit} (`limits.step_timeout`)");
+            unanswered(&name, repeatable, &why, StepError::Timeout)
+        };
+        let sending = client
+            .request(sound.method, sound.url)
+            .headers(sound.headers)
+            .body(request.body.clone())
+            .send();
+        let response = match timeout_at(deadline, sending).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(no_answer(&name, repeatable, &error)),
+            Err(_) => return Err(late()),
+        };
+        let status = response.status().as_u16();
+        let headers = response.headers().iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        });
+        let headers: Vec<(String, String)> = headers.collect();
+        let heads: usize = headers.iter().map(|(n, v)| n.len() + v.len()).sum();
+        let answered =
+            |what: &str| format!("`{name}` was answered with status {status}, and {what}");
+        let body = match timeout_at(deadline, body(response, heads as u64, limit_bytes)).await {
+            Ok(Ok(Some(body))) => body,
+            Ok(Ok(None)) => {
+                return Err(StepError::TooLarge(answered(&format!(
+                    "the answer has more than the {limit_bytes} bytes that are allowed \
+                     (`limits.event`); what the request did is done"
+                ))));
+            }
+            Ok(Err(error)) => {
+                let why = chain(&error.without_url());
+                let text = answered(&format!("the answer broke off: {why}"));
+                return Err(StepError::Failed(text));
+            }
+            Err(_) => {
+                let limit = humantime::format_duration(limit);
+                return Err(StepError::Timeout(answered(&format!(
+                    "the answer was not over within {limit} (`limits.step_timeout`)"
+                ))));
+            }
+        };
+        Ok(HttpResponse {
+            status,
+            headers,
+            body,
+        })
+    }
+}
+
+/// How far a request may reach.
+fn reach(sound: &Sound, grants: &HttpGrants) -> Result<Reach, StepError> {
+    let target = &sound.target;
+    let reach = grants.reach(target).ok_or_else(|| {
+        StepError::Denied(format!(
+            "HTTP to `{target}` is not granted; add it to the plugin's `capabilities.http`"
+        ))
+    })?;
+    // An address is connected to as it is: no resolver sees it.
+    let kind = match target.host {
+        Host::Ipv4(address) => Kind::of(address.into()),
+        Host::Ipv6(address) => Kind::of(address.into()),
+        Host::Domain(_) => return Ok(reach),
+    };
+    if kind.is_within(reach) {
+        Ok(reach)
+    } else {
+        let kind = kind.as_str();
+        Err(StepError::Denied(format!(
+            "`{target}` is {kind}: nothing is sent there"
+        )))
+    }
+}
+
+/// The whole body; none where it, with what came before it, has too many bytes.
+async fn body(
+    mut response: reqwest::Response,
+    before: u64,
+    limit_bytes: u64,
+) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let room = limit_bytes.saturating_sub(before);
+    if before > limit_bytes {
+        return Ok(None);
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if (body.len() + chunk.len()) as u64 > room {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+fn no_answer(name: &str, repeatable: bool, error: &reqwest::Error) -> StepError {
+    if let Some(OutOfReach { name, kind }) = out_of_reach(error) {
+        let kind = kind.as_str();
+        return StepError::Denied(format!(
+            "`{name}` resolves to {kind}; if it shall be reached, add {name} to the plugin's \
+             `capabilities.http_private`"
+        ));
+    }
+    let why = causes(error);
+    if error.is_builder() {
+        return StepError::Invalid(format!("`{name}` cannot be sent: {why}"));
+    }
+    if error.is_connect() {
+        return StepError::Unavailable(format!(
+            "`{name}` was not sent, for there is no connection: {why}"
+        ));
+    }
+    unanswered(name, repeatable, &why, StepError::Unavailable)
+}
+
+/// A request that was sent and has no answer.
+fn unanswered(
+    name: &str,
+    repeatable: bool,
+    why: &str,
+    known: impl Fn(String) -> StepError,
+) -> StepError {
+    let text = format!("`{name}` was sent and no answer came ({why})");
+    if repeatable {
+        known(format!("{text}; it does no harm to send it again"))
+    } else {
+        StepError::UnknownOutcome(format!(
+            "{text}; it may or may not have happened: find out before sending it again"
+        ))
+    }
+}
+
+fn out_of_reach(error: &reqwest::Error) -> Option<&OutOfReach> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// What lies behind an error: its own text names the URL, which may hold a key.
+fn causes(error: &reqwest::Error) -> String {
+    error
+        .source()
+        .map_or_else(|| "it gives no reason".to_owned(), chain)
+}
+
+/// An error with its causes, which is where most say what happened.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
