@@ -11,6 +11,7 @@ mod disk;
 mod engine;
 mod incident;
 mod judge;
+mod model_faults;
 mod openai;
 mod outgoing;
 mod phases;

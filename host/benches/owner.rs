@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use abide::domain::{
-    BeginWith, Created, Digest, Ended, Generation, Limits, LogPos, Output, Record, Session,
-    SessionId, Snapshot, TurnEnd, UnixMillis,
+    BeginWith, Created, Digest, Ended, Generation, Limits, LogPos, ModelUsage, Output, Record,
+    Session, SessionId, Snapshot, TurnEnd, UnixMillis,
 };
 use abide::store::{Append, Durability, Store, StoreError, Tail};
 
@@ -99,6 +99,7 @@ impl Owner {
                 crc: Some(0),
             },
             effects: 0,
+            usage: ModelUsage::default(),
             at: now,
         });
         let at = self.session.apply(&ended);

@@ -33,6 +33,9 @@ pub struct Event {
     /// Why a turn failed.
     #[serde(default)]
     pub reason: Option<String>,
+    /// What a turn's model calls cost.
+    #[serde(default)]
+    pub usage: Option<Value>,
     /// Why the daemon restarted.
     #[serde(default)]
     pub cause: Option<String>,

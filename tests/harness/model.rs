@@ -10,13 +10,14 @@
 //! | `[hold=NAME]` | the answer begins once [`FakeModel::release`] was called with that name |
 //! | `[status=N]` | no answer, but this HTTP status |
 //!
-//! A [script](FakeModel::scripted) says something else, and asks for tools.
+//! A [script](FakeModel::scripted) says something else, and asks for tools. The next calls may be
+//! told to [go wrong](FakeModel::fail).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::answer::message_text;
+use crate::model_fault::ModelFault;
 use crate::{Answer, AskedCall, until};
 
 /// What became of a call.
@@ -54,6 +56,8 @@ pub struct ModelCall {
     pub request: Value,
     /// What its `Authorization` said.
     pub key: Option<String>,
+    /// When it came.
+    pub at: Instant,
     /// What became of it.
     pub state: CallState,
 }
@@ -65,11 +69,17 @@ impl ModelCall {
     }
 }
 
+/// What the model says that every call cost, in tokens.
+pub const PROMPT_TOKENS: u64 = 11;
+/// What it says that every answer cost.
+pub const ANSWER_TOKENS: u64 = 7;
+
 type Script = dyn Fn(&[Value]) -> Answer + Send + Sync;
 
 struct Shared {
     script: Option<Box<Script>>,
     calls: Mutex<Vec<ModelCall>>,
+    faults: Mutex<VecDeque<ModelFault>>,
     released: watch::Sender<BTreeSet<String>>,
 }
 
@@ -103,6 +113,7 @@ impl FakeModel {
         let shared = Arc::new(Shared {
             script,
             calls: Mutex::default(),
+            faults: Mutex::default(),
             released: watch::channel(BTreeSet::new()).0,
         });
         let router = Router::new()
@@ -125,6 +136,12 @@ impl FakeModel {
     /// What belongs into `base_url`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// The next calls go wrong, in this order.
+    pub fn fail(&self, faults: impl IntoIterator<Item = ModelFault>) {
+        let mut queued = self.shared.faults.lock().expect("nobody panics with it");
+        queued.extend(faults);
     }
 
     /// All calls so far.
@@ -215,11 +232,22 @@ async fn complete(
             messages: lines,
             request,
             key,
+            at: Instant::now(),
             state: CallState::Running,
         });
         calls.len() - 1
     };
     let watched = Watched { shared, call };
+    let fault = watched
+        .shared
+        .faults
+        .lock()
+        .expect("nobody panics with it")
+        .pop_front();
+    if let Some(fault) = fault {
+        watched.answered();
+        return fault.response();
+    }
     if let Some(status) = mark(&asked, "status").and_then(|status| status.parse().ok()) {
         watched.answered();
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -267,6 +295,7 @@ async fn stream_answer(
         .deltas()
         .into_iter()
         .map(|delta| (delta, Value::Null));
+    let usage = json!({"prompt_tokens": PROMPT_TOKENS, "completion_tokens": ANSWER_TOKENS});
     for (delta, finish) in deltas.chain([(json!({}), answer.finish())]) {
         let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
         let chunk = format!("data: {}\n\n", envelope("chat.completion.chunk", &choice));
@@ -278,7 +307,9 @@ async fn stream_answer(
             () = chunks.closed() => return,
         }
     }
-    if chunks.send("data: [DONE]\n\n".to_owned()).await.is_ok() {
+    let cost = json!({"id": "fake", "model": "fake", "choices": [], "usage": usage});
+    let end = format!("data: {cost}\n\ndata: [DONE]\n\n");
+    if chunks.send(end).await.is_ok() {
         watched.answered();
     }
 }

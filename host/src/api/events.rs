@@ -219,6 +219,7 @@ mod tests {
             turn: 1,
             attempt: 1,
             step: 2,
+            request: 1,
         };
         let items = [
             StreamItem::Event(event),

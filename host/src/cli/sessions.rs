@@ -166,6 +166,9 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
     if let Some(at) = view.last_turn_at {
         fact("last turn", ago(at, now));
     }
+    if !view.usage.is_none() {
+        fact("models", view.usage.to_string());
+    }
     if !view.args.is_null() {
         fact("args", view.args.to_string());
     }
@@ -209,8 +212,16 @@ fn event_row(event: &Event, now: UnixMillis) -> Vec<Cell> {
         EventBody::Message { from, text, .. } => {
             (Tone::Plain, format!("{}: {text}", from.as_str()))
         }
-        EventBody::Turn { status, reason, .. } => {
-            let status = format!("{status:?}").to_lowercase();
+        EventBody::Turn {
+            status,
+            reason,
+            usage,
+            ..
+        } => {
+            let mut status = format!("{status:?}").to_lowercase();
+            if !usage.is_none() {
+                status = format!("{status} ({usage})");
+            }
             match reason {
                 Some(reason) => (Tone::Bad, format!("{status}: {reason}")),
                 None => (Tone::Dim, status),

@@ -330,10 +330,13 @@ impl<'a> Diff<'a> {
         let LlmProvider {
             base_url,
             model,
+            context_tokens,
             api_key,
             connect_timeout,
             idle_timeout,
+            timeout,
             retries,
+            fallback,
         } = new;
         let full = |last: &str| format!("{key}.{last}");
         self.note(
@@ -348,6 +351,12 @@ impl<'a> Diff<'a> {
             (&old.model, model),
             String::clone,
         );
+        self.note(
+            full("context_tokens"),
+            Class::Hot,
+            (&old.context_tokens, context_tokens),
+            |count| count.map_or_else(|| "none".to_owned(), |count| number(&count)),
+        );
         self.secret(full("api_key"), Class::Hot, (&old.api_key, api_key));
         self.note(
             full("connect_timeout"),
@@ -361,7 +370,14 @@ impl<'a> Diff<'a> {
             (&old.idle_timeout, idle_timeout),
             time,
         );
+        self.note(full("timeout"), Class::Hot, (&old.timeout, timeout), time);
         self.note(full("retries"), Class::Hot, (&old.retries, retries), number);
+        self.note(
+            full("fallback"),
+            Class::Hot,
+            (&old.fallback, fallback),
+            |name| name.clone().unwrap_or_else(|| "none".to_owned()),
+        );
     }
 
     pub(super) fn tool_server(&mut self, key: &str, old: &ToolServer, new: &ToolServer) {

@@ -1,5 +1,7 @@
 //! What plugins are granted: what the entries mean, and how two sets of them differ.
 
+use std::collections::BTreeMap;
+
 use super::diff::Diff;
 use super::notes::Notes;
 use super::plan::Class;
@@ -12,20 +14,54 @@ pub(super) fn llm(notes: &mut Notes, plugin: &str, granted: &[String], providers
         if providers.contains(&name.as_str()) {
             continue;
         }
-        let remedy = match (
-            nearest(name, providers.iter().copied()),
-            providers.is_empty(),
-        ) {
-            (Some(meant), _) => format!("did you mean `{meant}`?"),
-            (None, true) => format!("add [llm.{name}]; no model provider is configured"),
-            (None, false) => format!("add [llm.{name}]; known are {}", providers.join(", ")),
-        };
-        notes.add(
+        unknown(
+            notes,
             &format!("plugins.{plugin}.capabilities.llm"),
-            format!("there is no model provider `{name}`"),
-            remedy,
+            name,
+            providers,
         );
     }
+}
+
+/// A provider's fallback must be there, and be another one.
+pub(super) fn fallbacks(notes: &mut Notes, fallbacks: &BTreeMap<&str, &str>, providers: &[&str]) {
+    for (name, fallback) in fallbacks {
+        let key = format!("llm.{name}.fallback");
+        if !providers.contains(fallback) {
+            unknown(notes, &key, fallback, providers);
+            continue;
+        }
+        let mut chain = vec![*name];
+        let mut next = Some(fallback);
+        while let Some(further) = next
+            && !chain.contains(further)
+        {
+            chain.push(further);
+            next = fallbacks.get(further);
+        }
+        // Told once, of the circle's first member, not of all that lead to it.
+        let circle = next.is_some_and(|next| next == name);
+        if circle && chain.iter().min() == Some(name) {
+            chain.push(name);
+            notes.add(
+                &key,
+                format!("it goes in a circle: {}", chain.join(" -> ")),
+                "leave `fallback` out of the last one",
+            );
+        }
+    }
+}
+
+fn unknown(notes: &mut Notes, key: &str, name: &str, providers: &[&str]) {
+    let remedy = match (
+        nearest(name, providers.iter().copied()),
+        providers.is_empty(),
+    ) {
+        (Some(meant), _) => format!("did you mean `{meant}`?"),
+        (None, true) => format!("add [llm.{name}]; no model provider is configured"),
+        (None, false) => format!("add [llm.{name}]; known are {}", providers.join(", ")),
+    };
+    notes.add(key, format!("there is no model provider `{name}`"), remedy);
 }
 
 /// Hosts, and those of them that may be private.

@@ -69,6 +69,11 @@ pub(super) fn understand(
     for (name, plugin) in &plugins {
         grants::llm(&mut notes, name, &plugin.capabilities.llm, &providers);
     }
+    let fallbacks = llm.iter();
+    let fallbacks = fallbacks
+        .filter_map(|(name, keys)| Some((name.as_str(), keys.fallback.as_deref()?)))
+        .collect();
+    grants::fallbacks(&mut notes, &fallbacks, &providers);
     let retention = Retention {
         events: retention.events,
         keys: notes.time("retention.keys", retention.keys, KEYS_MIN),
@@ -291,10 +296,15 @@ fn provider(notes: &mut Notes, name: &str, keys: LlmKeys, folder: &Path) -> LlmP
     LlmProvider {
         base_url: keys.base_url.trim_end_matches('/').to_owned(),
         model: keys.model,
+        context_tokens: keys
+            .context_tokens
+            .map(|count| notes.count(&key("context_tokens"), count, 256, 100_000_000)),
         api_key: notes.secret(&key("api_key"), keys.api_key_env, keys.api_key_file, folder),
         connect_timeout: notes.time(&key("connect_timeout"), keys.connect_timeout, least),
         idle_timeout: notes.time(&key("idle_timeout"), keys.idle_timeout, least),
+        timeout: notes.time(&key("timeout"), keys.timeout, least),
         retries: notes.count(&key("retries"), keys.retries, 0, 100),
+        fallback: keys.fallback,
     }
 }
 

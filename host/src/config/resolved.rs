@@ -121,14 +121,20 @@ pub struct LlmProvider {
     pub base_url: String,
     /// The model to ask for where a guest names none.
     pub model: String,
+    /// How many tokens that model takes in all.
+    pub context_tokens: Option<u32>,
     /// Its API key.
     pub api_key: Option<SecretRef>,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
     /// How long the server may say nothing.
     pub idle_timeout: Duration,
-    /// How often a request that failed before its answer began is sent again.
+    /// How long one answer may take.
+    pub timeout: Duration,
+    /// How often a request that failed for a reason that may pass is sent again.
     pub retries: u32,
+    /// The provider that is asked where this one gives no answer.
+    pub fallback: Option<String>,
 }
 
 /// A tool server.

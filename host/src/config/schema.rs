@@ -312,6 +312,12 @@ pub(super) struct LlmKeys {
     pub(super) base_url: String,
     /// The model to ask for where a guest names none.
     pub(super) model: String,
+    /// How many tokens that model takes in all, request and answer together. A request that has
+    /// more (by an estimate that the provider's own counts make better) is refused before it is
+    /// sent, so that the plugin shortens the conversation; left out, it is as the provider has it,
+    /// and some forget a conversation's beginning without a word.
+    #[serde(default)]
+    pub(super) context_tokens: Option<u32>,
     /// The environment variable that holds its API key.
     #[serde(default)]
     pub(super) api_key_env: Option<String>,
@@ -324,9 +330,20 @@ pub(super) struct LlmKeys {
     /// How long the server may say nothing, before and within an answer.
     #[serde(default = "LlmKeys::idle_timeout")]
     pub(super) idle_timeout: Time,
-    /// How often a request that failed before its answer began is sent again.
+    /// How long one answer may take, from the request to its end. Below a plugin's
+    /// `limits.step_timeout` it leaves time for the fallback.
+    #[serde(default = "LlmKeys::timeout")]
+    pub(super) timeout: Time,
+    /// How often a request is sent again that failed for a reason that may pass: a connection that
+    /// does not come about or breaks, 429, 5xx, an answer that is cut off or makes no sense. The
+    /// pauses are those that the provider asks for (`Retry-After`, up to 60 s), or grow from 0.25 s
+    /// to 8 s and up to twice that at random.
     #[serde(default = "LlmKeys::retries")]
     pub(super) retries: u32,
+    /// The provider, `[llm.NAME]`, that is asked for its own model where this one gives no answer.
+    /// What a plugin may ask this one, it may so ask that one.
+    #[serde(default)]
+    pub(super) fallback: Option<String>,
 }
 
 impl LlmKeys {
@@ -335,6 +352,9 @@ impl LlmKeys {
     }
     fn idle_timeout() -> Time {
         Time::secs(120)
+    }
+    fn timeout() -> Time {
+        Time::secs(300)
     }
     fn retries() -> u32 {
         2

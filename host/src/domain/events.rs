@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ApprovalId, ApprovalStatus, Cause, Generation, MessageId, Role, UnixMillis};
+use super::{
+    ApprovalId, ApprovalStatus, Cause, Generation, MessageId, ModelUsage, Role, UnixMillis,
+};
 
 /// One durable event. As JSON a flat object `{cursor, turn, at, kind, ...}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -49,6 +51,9 @@ pub enum EventBody {
         /// Why it failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// What its model calls cost, where it has ended.
+        #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
+        usage: ModelUsage,
     },
     /// The recovery message that this turn received.
     Notice {
@@ -166,4 +171,7 @@ pub struct Delta {
     pub attempt: u32,
     /// The step within the turn, from 1.
     pub step: u32,
+    /// How often a model was asked within the step, from 1; an answer that begins anew voids what
+    /// an older one showed.
+    pub request: u32,
 }

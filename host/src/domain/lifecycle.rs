@@ -237,12 +237,14 @@ impl Session {
 
     /// The open turn fails.
     pub fn fail(&self, failure: Failure, at: UnixMillis) -> Option<Record> {
-        let OpenTurn { begun, journal, .. } = self.progress.open.as_ref()?;
+        let open = self.progress.open.as_ref()?;
+        let OpenTurn { begun, journal, .. } = open;
         Some(Record::Ended(Ended {
             turn: begun.turn,
             message: begun.message.clone(),
             end: TurnEnd::Failed(failure),
             effects: journal.effects,
+            usage: open.usage,
             at,
         }))
     }

@@ -32,6 +32,7 @@ mod snapshot;
 mod steps;
 mod telling;
 mod time;
+mod usage;
 mod view;
 mod watchdog;
 
@@ -73,6 +74,7 @@ pub use steps::{
     ToolContent, ToolDefinition, ToolOutcome, Usage,
 };
 pub use time::UnixMillis;
+pub use usage::ModelUsage;
 pub use view::{Reason, RunningTurn, SessionView};
 pub use watchdog::{
     Changes, DiskSigns, Finding, FindingKind, Findings, Observation, STEP_MARGIN, STUCK_AFTER,

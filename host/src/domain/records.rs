@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApprovalId, ApprovalStatus, Asked, Call, Digest, Effect, Generation, GuestLimits, Message,
-    MessageId, Notice, StepError, StepResult, UnixMillis,
+    MessageId, ModelUsage, Notice, StepError, StepResult, UnixMillis,
 };
 
 /// One atomic entry of a session's log.
@@ -198,6 +198,9 @@ pub struct Ended {
     /// whose message somebody may want to try again.
     #[serde(default)]
     pub effects: u32,
+    /// What its model calls cost.
+    #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
+    pub usage: ModelUsage,
     /// When.
     pub at: UnixMillis,
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Approval, Begun, Digest, Ended, Fault, FaultCode, Generation, MessageId, Progressed, Record,
-    Role, Timer, TimerOp, TurnEnd, UnixMillis,
+    Approval, Begun, Digest, Ended, Fault, FaultCode, Generation, MessageId, ModelUsage,
+    Progressed, Record, Role, Timer, TimerOp, TurnEnd, UnixMillis,
 };
 
 /// Where a record stands in its session's log: behind `cursor` events, as number `seq`. Both only
@@ -88,6 +88,9 @@ pub struct Progress {
     /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answered: Vec<Approval>,
+    /// What its model calls have cost, those of the open turn too.
+    #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
+    pub usage: ModelUsage,
 }
 
 /// The last committed turn: with the previous snapshot and its journal it gives the present one.
@@ -148,6 +151,9 @@ pub struct OpenTurn {
     /// What it asked, or asks, a human.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
+    /// What its model calls have cost, those of older attempts too.
+    #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
+    pub usage: ModelUsage,
 }
 
 /// A message in the inbox; its text stays in the log.
@@ -202,6 +208,7 @@ impl Session {
                 untold: None,
                 owed: false,
                 answered: Vec::new(),
+                usage: ModelUsage::default(),
             },
             queue: VecDeque::new(),
         };
@@ -242,6 +249,8 @@ impl Session {
             }
             Record::Done(done) => {
                 if let Some(open) = progress.open.as_mut().filter(|o| o.is(done.turn)) {
+                    open.usage.count(done);
+                    progress.usage.count(done);
                     // What the host answers itself is no progress: every attempt asks it anew.
                     if open.journal.done(done) {
                         open.begun.deaths = 0;
@@ -308,6 +317,7 @@ impl Session {
             }
             open => {
                 let timers = timers().collect();
+                let usage = open.as_ref().map_or_else(ModelUsage::default, |o| o.usage);
                 let (queued, since) = match open {
                     Some(open) => (Some(open.queued), open.since),
                     None => (self.take_queued(&begun.message), at),
@@ -322,6 +332,7 @@ impl Session {
                     journal: Progressed::default(),
                     timers,
                     approvals: Vec::new(),
+                    usage,
                 }
             }
         };

@@ -245,6 +245,47 @@ pub enum StepError {
     Failed(String),
 }
 
+impl StepError {
+    /// Its kind's name in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "denied",
+            Self::Invalid(_) => "invalid",
+            Self::Unavailable(_) => "unavailable",
+            Self::Timeout(_) => "timeout",
+            Self::TooLarge(_) => "too_large",
+            Self::UnknownOutcome(_) => "unknown_outcome",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Denied(text)
+            | Self::Invalid(text)
+            | Self::Unavailable(text)
+            | Self::Timeout(text)
+            | Self::TooLarge(text)
+            | Self::UnknownOutcome(text)
+            | Self::Failed(text) => text,
+        }
+    }
+
+    /// Its text, to be changed.
+    pub fn text_mut(&mut self) -> &mut String {
+        match self {
+            Self::Denied(text)
+            | Self::Invalid(text)
+            | Self::Unavailable(text)
+            | Self::Timeout(text)
+            | Self::TooLarge(text)
+            | Self::UnknownOutcome(text)
+            | Self::Failed(text) => text,
+        }
+    }
+}
+
 /// Who says a line of a chat with a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChatRole {

@@ -1,8 +1,8 @@
 //! What records tell clients: each durable event is derived from the one record that holds it.
 
 use super::{
-    ApprovalStatus, Done, Effect, Ended, Event, EventBody, MessageId, Output, Planned, Received,
-    Record, Role, StepError, StepResult, ToolStatus, TurnEnd, TurnStatus,
+    ApprovalStatus, Done, Effect, Ended, Event, EventBody, MessageId, ModelUsage, Output, Planned,
+    Received, Record, Role, StepError, StepResult, ToolStatus, TurnEnd, TurnStatus,
 };
 
 impl Record {
@@ -60,6 +60,7 @@ impl Record {
                     message: begun.message.clone(),
                     received: Vec::new(),
                     reason: None,
+                    usage: ModelUsage::default(),
                 };
                 (Some(begun.turn), begun.now, vec![body])
             }
@@ -166,6 +167,7 @@ impl Ended {
             message: self.message.clone(),
             received,
             reason,
+            usage: self.usage,
         });
         bodies
     }

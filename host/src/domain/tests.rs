@@ -108,6 +108,7 @@ impl Driven {
                 crc: None,
             },
             effects: 0,
+            usage: ModelUsage::default(),
             at: UnixMillis(self.now),
         }));
     }
@@ -298,6 +299,7 @@ fn timers_are_replaced_by_name_and_gone_once_fired() {
             crc: None,
         },
         effects: 0,
+        usage: ModelUsage::default(),
         at: UnixMillis(driven.now),
     }));
     assert_eq!(driven.session.progress.timers, [timer(9)]);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FaultCode, Identity, Progress, Session, SessionId, SessionState, UnixMillis};
+use super::{
+    FaultCode, Identity, ModelUsage, Progress, Session, SessionId, SessionState, UnixMillis,
+};
 
 /// What the API says of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -36,6 +38,9 @@ pub struct SessionView {
     pub created_at: UnixMillis,
     /// When a turn last committed.
     pub last_turn_at: Option<UnixMillis>,
+    /// What its model calls have cost.
+    #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
+    pub usage: ModelUsage,
     /// The running turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<RunningTurn>,
@@ -124,6 +129,7 @@ impl SessionView {
             timers: progress.timers.len() as u64,
             created_at: identity.created_at,
             last_turn_at: progress.last_commit,
+            usage: progress.usage,
             running: running.map(|open| RunningTurn {
                 turn: open.begun.turn,
                 attempt: open.begun.attempt,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::domain::{Delta, Event, EventBody, MessageId, Refusal, Role, TurnStatus};
+use crate::domain::{Delta, Event, EventBody, MessageId, ModelUsage, Refusal, Role, TurnStatus};
 
 use super::hub::{StreamItem, Subscription};
 
@@ -18,23 +18,26 @@ pub struct TurnOutcome {
     pub reason: Option<String>,
     /// Its assistant messages and custom events.
     pub output: Vec<Event>,
+    /// What its model calls cost.
+    pub usage: ModelUsage,
 }
 
 impl TurnOutcome {
     /// How the message's turn ended, if these are the events of the commit that ended it: all that
     /// a turn says stands in front of its end.
     pub(super) fn among(events: &[Event], message: &MessageId) -> Option<Self> {
-        let (end, turn, status, reason) = events.iter().enumerate().find_map(|(at, event)| {
-            let (status, reason) = end_of(event, message)?;
-            Some((at, event.turn, status, reason))
+        let (end, turn, told) = events.iter().enumerate().find_map(|(at, event)| {
+            let end = end_of(event, message)?;
+            Some((at, event.turn, end))
         })?;
         let output = events[..end].iter();
         let output = output.filter(|said| said.turn == turn && is_output(said));
         Some(Self {
             turn: turn.unwrap_or_default(),
-            status,
-            reason: reason.clone(),
+            status: told.status,
+            reason: told.reason.clone(),
             output: output.cloned().collect(),
+            usage: told.usage,
         })
     }
 }
@@ -50,16 +53,28 @@ fn is_output(event: &Event) -> bool {
     )
 }
 
+/// How a turn ended, as its event tells it.
+struct End<'a> {
+    status: TurnStatus,
+    reason: &'a Option<String>,
+    usage: ModelUsage,
+}
+
 /// How this event ends the message's turn, if it does.
-fn end_of<'a>(event: &'a Event, message: &MessageId) -> Option<(TurnStatus, &'a Option<String>)> {
+fn end_of<'a>(event: &'a Event, message: &MessageId) -> Option<End<'a>> {
     match &event.body {
         EventBody::Turn {
             status,
             message: of,
             received,
             reason,
+            usage,
         } if (of == message || received.contains(message)) && *status != TurnStatus::Started => {
-            Some((*status, reason))
+            Some(End {
+                status: *status,
+                reason,
+                usage: *usage,
+            })
         }
         _ => None,
     }
@@ -131,13 +146,14 @@ impl Follower {
                 self.output.push(event);
             } else if begins(&event, &self.message) {
                 self.turn = event.turn;
-            } else if let Some((status, reason)) = end_of(&event, &self.message) {
+            } else if let Some(end) = end_of(&event, &self.message) {
                 self.output.retain(|said| said.turn == event.turn);
                 return Ok(Progress::Ended(TurnOutcome {
                     turn: event.turn.unwrap_or_default(),
-                    status,
-                    reason: reason.clone(),
+                    status: end.status,
+                    reason: end.reason.clone(),
                     output: std::mem::take(&mut self.output),
+                    usage: end.usage,
                 }));
             }
         }

@@ -328,17 +328,19 @@ impl Steps<'_> {
         let limit = self.limits.event_bytes;
         let call = match request {
             StepRequest::Llm(request) => {
-                let on_delta = |text: &str| {
+                let on_delta = |asked: u32, text: &str| {
                     self.shared.hubs.publish(self.id, || {
                         Live::Delta(Arc::new(Delta {
                             text: text.to_owned(),
                             turn: self.begun.turn,
                             attempt: self.begun.attempt,
                             step,
+                            request: asked,
                         }))
                     });
                 };
-                let answer = self.parts.llm.chat(request, limit, on_delta).await;
+                let time = self.limits.step_timeout;
+                let answer = self.parts.llm.chat(request, limit, time, on_delta).await;
                 return answer.map(StepResult::Llm);
             }
             StepRequest::ToolCall(call) => Some(call),

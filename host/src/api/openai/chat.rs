@@ -19,12 +19,16 @@ use crate::api::Api;
 use crate::api::extract::LongJson;
 use crate::api::messages::key;
 use crate::api::problem::{Kind, Problem};
-use crate::domain::{Digest, Event, EventBody, IdempotencyKey, MessageId, Refusal, TurnStatus};
+use crate::domain::{
+    Digest, Event, EventBody, IdempotencyKey, MessageId, ModelUsage, Refusal, TurnStatus,
+};
 use crate::session::{Follower, NewSession, Progress, TurnOutcome};
 
 /// How long a request waits for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The event by which a plugin says that its answer was cut at the model's token limit.
+const TRUNCATED: &str = "truncated";
 /// How far back a repeated request looks for its message, in events.
 const LOOK_BACK: u64 = 1000;
 
@@ -57,7 +61,7 @@ pub(in crate::api) async fn complete(
     let LongJson(body) = body?;
     let key = key(&headers)?;
     let ask = request::read(&headers, body)?;
-    let stream = ask.stream;
+    let (stream, usage) = (ask.stream, ask.usage);
     let plugin = ask.plugin.clone();
     let mut talk = Talk {
         deadline: Instant::now() + WAIT_MAX,
@@ -68,29 +72,25 @@ pub(in crate::api) async fn complete(
         let first = talk.piece().await?;
         let head = talk.completion("chat.completion.chunk", &plugin);
         let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-        let sent = sent(head, first, talk);
+        let sent = sent(head, first, talk, usage);
         return Ok(Sse::new(sent).keep_alive(keep_alive).into_response());
     }
-    let mut content = String::new();
-    loop {
-        match talk.next().await? {
-            Progress::Delta(_) => {}
-            Progress::Ended(outcome) => {
-                content.push_str(&output(outcome)?);
-                break;
-            }
+    let said = loop {
+        if let Progress::Ended(outcome) = talk.next().await? {
+            break output(outcome)?;
         }
-    }
+    };
     let mut answer = talk.completion("chat.completion", &plugin);
     answer.choices.push(Choice {
         index: 0,
         message: Some(wire::Answer {
             role: Some("assistant"),
-            content: Some(content),
+            content: Some(said.text),
         }),
         delta: None,
-        finish_reason: Some("stop"),
+        finish_reason: Some(said.finish),
     });
+    answer.usage = Some(said.usage.into());
     Ok(Answer(answer).into_response())
 }
 
@@ -109,7 +109,15 @@ struct Talk {
 enum Piece {
     Text(String),
     /// The last one.
-    End(String),
+    End(End),
+}
+
+/// How a stream ends.
+struct End {
+    /// What was not shown yet.
+    text: String,
+    finish: &'static str,
+    usage: ModelUsage,
 }
 
 /// Finds or creates the session, and sends the message, or finds the one that was sent before.
@@ -119,6 +127,7 @@ async fn begin(api: &Api, ask: Ask, key: Option<String>) -> Result<Talk, Failed>
         plugin,
         text,
         stream: _,
+        usage: _,
         again,
     } = ask;
     let view = match api.registry.view(&id).await {
@@ -221,7 +230,11 @@ impl Talk {
                     }
                 }
                 Progress::Ended(outcome) => {
-                    return Ok(Piece::End(self.said.end(&output(outcome)?)));
+                    let whole = output(outcome)?;
+                    return Ok(Piece::End(End {
+                        text: self.said.end(&whole.text),
+                        ..whole
+                    }));
                 }
             }
         }
@@ -235,18 +248,27 @@ impl Talk {
             created: now.map(|now| now.as_secs()).unwrap_or_default(),
             model: plugin.to_owned(),
             choices: Vec::new(),
+            usage: None,
         }
     }
 }
 
-/// What a turn said, if it did not fail.
-fn output(outcome: TurnOutcome) -> Result<String, Failed> {
+/// All that a turn said, if it did not fail.
+fn output(outcome: TurnOutcome) -> Result<End, Failed> {
     if outcome.status == TurnStatus::Failed {
         let reason = outcome.reason.unwrap_or_default();
         return Err(Problem::new(Kind::TURN_FAILED, format!("the turn failed: {reason}")).into());
     }
+    let cut = outcome
+        .output
+        .iter()
+        .any(|event| matches!(&event.body, EventBody::Custom { name, .. } if name == TRUNCATED));
     let texts: Vec<String> = outcome.output.into_iter().filter_map(text_of).collect();
-    Ok(texts.join(BETWEEN))
+    Ok(End {
+        text: texts.join(BETWEEN),
+        finish: if cut { "length" } else { "stop" },
+        usage: outcome.usage,
+    })
 }
 
 fn text_of(event: Event) -> Option<String> {
@@ -268,6 +290,7 @@ fn sent(
     head: Completion,
     first: Piece,
     talk: Talk,
+    usage: bool,
 ) -> impl Stream<Item = Result<Sent, Infallible>> {
     let role = chunk(&head, Some("assistant"), Some(String::new()), None);
     let pieces = stream::unfold(Turn::First(first, talk), |turn| async move {
@@ -285,11 +308,19 @@ fn sent(
     let rest = pieces.flat_map(move |piece: Result<Piece, Failed>| {
         stream::iter(match piece {
             Ok(Piece::Text(text)) => vec![chunk(&head, None, Some(text), None)],
-            Ok(Piece::End(text)) => vec![
-                chunk(&head, None, Some(text), None),
-                chunk(&head, None, None, Some("stop")),
-                Sent::default().data("[DONE]"),
-            ],
+            Ok(Piece::End(end)) => {
+                let mut last = vec![
+                    chunk(&head, None, Some(end.text), None),
+                    chunk(&head, None, None, Some(end.finish)),
+                ];
+                if usage {
+                    let mut cost = head.clone();
+                    cost.usage = Some(end.usage.into());
+                    last.push(data(&cost));
+                }
+                last.push(Sent::default().data("[DONE]"));
+                last
+            }
             Err(failed) => vec![data(&failed.into_body())],
         })
     });

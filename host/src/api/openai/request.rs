@@ -14,6 +14,8 @@ pub(super) struct Ask {
     pub(super) plugin: String,
     pub(super) text: String,
     pub(super) stream: bool,
+    /// Whether a stream says at its end what the turn cost.
+    pub(super) usage: bool,
     /// The client's library sends this again by itself.
     pub(super) again: bool,
 }
@@ -43,6 +45,7 @@ pub(super) fn read(headers: &HeaderMap, request: Request) -> Result<Ask, Problem
         plugin: request.model,
         text: text(last.content)?,
         stream: request.stream.unwrap_or(false),
+        usage: request.stream_options.unwrap_or_default().include_usage,
         again: header(headers, "x-stainless-retry-count")?
             .and_then(|count| count.parse::<u64>().ok())
             .is_some_and(|count| count > 0),

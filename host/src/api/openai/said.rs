@@ -15,8 +15,8 @@ pub(super) struct Said {
     all: String,
     /// Where in it the text of the last model call begins.
     block: usize,
-    /// The attempt and step that speak now.
-    speaker: Option<(u32, u32)>,
+    /// The attempt, step and request that speak now.
+    speaker: Option<(u32, u32, u32)>,
     /// What they have said.
     text: String,
 }
@@ -24,11 +24,11 @@ pub(super) struct Said {
 impl Said {
     /// What to show of a delta.
     pub(super) fn delta(&mut self, delta: &Delta) -> String {
-        let speaker = (delta.attempt, delta.step);
+        let speaker = (delta.attempt, delta.step, delta.request);
         if self.speaker != Some(speaker) {
             let goes_on = self
                 .speaker
-                .is_some_and(|(attempt, step)| attempt == delta.attempt && step < delta.step);
+                .is_some_and(|(attempt, step, _)| attempt == delta.attempt && step < delta.step);
             self.speaker = Some(speaker);
             self.text.clear();
             if goes_on && self.block < self.all.len() {
@@ -85,6 +85,7 @@ mod tests {
                 turn: 1,
                 attempt: *attempt,
                 step: *step,
+                request: 1,
             });
         }
         seen + &said.end(output)

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::domain::ModelUsage;
+
 /// A request for a completion. What is not listed is accepted and ignored (`temperature`,
 /// `max_tokens`: the plugin's own settings hold), unless the answer's meaning hangs on it.
 #[derive(Deserialize, ToSchema)]
@@ -20,9 +22,18 @@ pub(in crate::api) struct Request {
     /// Whether to answer by server-sent events.
     #[serde(default)]
     pub(super) stream: Option<bool>,
+    #[serde(default)]
+    pub(super) stream_options: Option<StreamOptions>,
     #[serde(flatten)]
     #[schema(ignore)]
     pub(super) rest: BTreeMap<String, Value>,
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+pub(super) struct StreamOptions {
+    /// Whether a last chunk without choices says what the turn cost.
+    #[serde(default)]
+    pub(super) include_usage: bool,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -61,6 +72,27 @@ pub(in crate::api) struct Completion {
     /// The plugin.
     pub(super) model: String,
     pub(super) choices: Vec<Choice>,
+    /// What the turn's model calls cost, all of them; zeros where no model was asked, or its
+    /// provider does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) usage: Option<Usage>,
+}
+
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub(super) struct Usage {
+    pub(super) prompt_tokens: u64,
+    pub(super) completion_tokens: u64,
+    pub(super) total_tokens: u64,
+}
+
+impl From<ModelUsage> for Usage {
+    fn from(usage: ModelUsage) -> Self {
+        Self {
+            prompt_tokens: usage.input_tokens,
+            completion_tokens: usage.output_tokens,
+            total_tokens: usage.input_tokens.saturating_add(usage.output_tokens),
+        }
+    }
 }
 
 #[derive(Clone, Serialize, ToSchema)]
@@ -70,7 +102,8 @@ pub(super) struct Choice {
     pub(super) message: Option<Answer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) delta: Option<Answer>,
-    /// `stop` at the end.
+    /// At the end `stop`, or `length` where the plugin says (by an event `truncated`) that its
+    /// answer was cut at the model's token limit.
     pub(super) finish_reason: Option<&'static str>,
 }
 

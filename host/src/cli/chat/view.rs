@@ -55,11 +55,19 @@ struct Draft {
     turn: u64,
     attempt: u32,
     step: u32,
+    request: u32,
     text: String,
     /// The paragraph is open: nothing else was shown since.
     open: bool,
     /// A piece may be missing: what comes now is not shown any more.
     broken: bool,
+}
+
+impl Draft {
+    /// What comes later in a session is greater.
+    fn order(&self) -> (u64, u32, u32, u32) {
+        (self.turn, self.attempt, self.step, self.request)
+    }
 }
 
 /// A conversation on a screen.
@@ -238,14 +246,13 @@ impl ChatView {
         if !self.live || delta.turn <= self.ended || delta.text.is_empty() {
             return;
         }
-        let now = (delta.turn, delta.attempt, delta.step);
+        let now = (delta.turn, delta.attempt, delta.step, delta.request);
         match &self.draft {
-            Some(draft) if now < (draft.turn, draft.attempt, draft.step) => return,
-            Some(draft) if now == (draft.turn, draft.attempt, draft.step) => {}
+            Some(draft) if now < draft.order() => return,
+            Some(draft) if now == draft.order() => {}
             older => {
                 let voided = older.as_ref().is_some_and(|draft| {
                     draft.turn == delta.turn
-                        && draft.attempt < delta.attempt
                         // One that goes on from its journal leaves what stands.
                         && delta.step <= draft.step
                         && !draft.text.is_empty()
@@ -258,6 +265,7 @@ impl ChatView {
                     turn: delta.turn,
                     attempt: delta.attempt,
                     step: delta.step,
+                    request: delta.request,
                     text: String::new(),
                     open: true,
                     broken: false,

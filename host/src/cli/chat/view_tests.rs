@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::UnixMillis;
+use crate::domain::{ModelUsage, UnixMillis};
 
 fn view() -> ChatView {
     let mut view = ChatView::new("s", 0);
@@ -34,16 +34,22 @@ fn turn(cursor: u64, status: TurnStatus, reason: Option<&str>) -> Item {
         message: MessageId::at(1),
         received: Vec::new(),
         reason: reason.map(str::to_owned),
+        usage: ModelUsage::default(),
     };
     event(cursor, Some(1), body)
 }
 
 fn delta(attempt: u32, step: u32, text: &str) -> Item {
+    delta_of(attempt, step, 1, text)
+}
+
+fn delta_of(attempt: u32, step: u32, request: u32, text: &str) -> Item {
     Item::Delta(Delta {
         text: text.into(),
         turn: 1,
         attempt,
         step,
+        request,
     })
 }
 
@@ -97,6 +103,22 @@ fn a_new_attempt_voids_the_old_draft() {
         delta(1, 1, "late"),
         delta(2, 1, "Hello"),
         delta(1, 1, "later still"),
+        says(2, Role::Assistant, "Hello"),
+    ];
+    assert_eq!(
+        shown(&mut view(), &items),
+        "Goo|— begun anew; the text above is void —|Hello|"
+    );
+}
+
+#[test]
+fn a_model_that_is_asked_again_within_a_step_voids_what_it_said() {
+    let items = [
+        delta_of(1, 1, 1, "Goo"),
+        delta_of(1, 1, 2, "Hel"),
+        // Late, of the request that broke off.
+        delta_of(1, 1, 1, "d"),
+        delta_of(1, 1, 2, "lo"),
         says(2, Role::Assistant, "Hello"),
     ];
     assert_eq!(

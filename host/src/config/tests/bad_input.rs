@@ -16,7 +16,7 @@ fn told(text: &str, env: &[(&str, &str)]) -> String {
 
 /// Asserts that `text` is refused, and that each of `parts` is told.
 #[track_caller]
-fn refused(text: &str, parts: &[&str]) {
+pub(super) fn refused(text: &str, parts: &[&str]) {
     let told = told(text, &[]);
     for part in parts {
         assert!(told.contains(part), "`{part}` is missing from:\n{told}");

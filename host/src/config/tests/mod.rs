@@ -1,6 +1,7 @@
 //! Tests of the configuration as a whole.
 
 mod bad_input;
+mod fallbacks;
 mod good_input;
 mod planning;
 mod saving;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::errors;
+use super::fault::{self, Fault};
 use crate::domain::{Completion, FinishReason, ModelToolCall, StepError, Usage};
 
 /// What a tool call weighs besides its texts, so that empty ones are bounded too.
@@ -72,6 +72,8 @@ struct Tokens {
 
 /// What has arrived so far.
 pub(super) struct Answer {
+    /// Whose answer it is.
+    at: String,
     content: String,
     calls: BTreeMap<u64, ModelToolCall>,
     finish: Option<FinishReason>,
@@ -82,8 +84,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(limit_bytes: u64) -> Self {
+    pub(super) fn new(at: String, limit_bytes: u64) -> Self {
         Self {
+            at,
             content: String::new(),
             calls: BTreeMap::new(),
             finish: None,
@@ -95,11 +98,12 @@ impl Answer {
     }
 
     /// Adds a chunk; gives the text that it brought.
-    pub(super) fn take(&mut self, chunk: Chunk) -> Result<Option<String>, StepError> {
+    pub(super) fn take(&mut self, chunk: Chunk) -> Result<Option<String>, Fault> {
         if let Some(error) = chunk.error {
-            return Err(StepError::Failed(format!(
-                "the model provider broke off its answer: {}",
-                errors::message(&error)
+            let said = fault::message(&error);
+            return Err(Fault::broken(format!(
+                "{} broke its answer off: {said}",
+                self.at
             )));
         }
         if let Some(model) = chunk.model.filter(|model| !model.is_empty()) {
@@ -135,7 +139,7 @@ impl Answer {
         Ok(text)
     }
 
-    fn add_call(&mut self, fragment: Fragment) -> Result<(), StepError> {
+    fn add_call(&mut self, fragment: Fragment) -> Result<(), Fault> {
         let last = self.calls.last_key_value().map(|(index, _)| *index);
         // Without an index, an id begins a new call, and anything else goes on with the last.
         let index = fragment.index.unwrap_or(match (last, &fragment.id) {
@@ -168,24 +172,24 @@ impl Answer {
         Ok(())
     }
 
-    fn grow(&mut self, by: u64) -> Result<(), StepError> {
+    fn grow(&mut self, by: u64) -> Result<(), Fault> {
         self.bytes = self.bytes.saturating_add(by);
         if self.bytes <= self.limit_bytes {
             return Ok(());
         }
-        Err(StepError::TooLarge(format!(
-            "the model's answer has more than the {} bytes that `limits.event` allows",
-            self.limit_bytes
-        )))
+        Err(Fault::nothing(StepError::TooLarge(format!(
+            "the answer of {} has more than the {} bytes that `limits.event` allows",
+            self.at, self.limit_bytes
+        ))))
     }
 
     /// The whole answer, once the stream has ended. `asked` is the model that was asked for.
-    pub(super) fn complete(self, asked: &str) -> Result<Completion, StepError> {
+    pub(super) fn complete(self, asked: &str) -> Result<Completion, Fault> {
         let finish = self.finish.ok_or_else(|| {
-            StepError::Failed(
-                "the model provider's answer ended before it was complete (no finish reason)"
-                    .to_owned(),
-            )
+            Fault::broken(format!(
+                "the answer of {} ended before it was complete (no finish reason)",
+                self.at
+            ))
         })?;
         let calls = self.calls.into_values().enumerate();
         let tool_calls: Vec<ModelToolCall> = calls

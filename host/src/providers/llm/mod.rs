@@ -1,70 +1,48 @@
 //! Chat completions by any server that speaks OpenAI's API, streamed.
+//!
+//! ```text
+//!   ask a provider ---> the whole answer
+//!     ^  |
+//!     |  +-- broke off, overloaded, silent: retries left? -- yes --> pause, ask it again
+//!     |  |                                                  no
+//!     |  +-- refuses the key, knows no such model -----------+
+//!     |  |                                                   v
+//!     |  |                                          it has a fallback? -- no --> error
+//!     |  |                                                   | yes
+//!     +--------- the fallback, with its own model -----------+
+//!        |
+//!        +-- the request makes no sense, or is too large --> error
+//! ```
 
 mod answer;
-mod errors;
+mod attempt;
+mod fault;
+mod pauses;
+mod provider;
 mod request;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod window;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
-use async_openai::middleware::retry::OpenAIRetryLayer;
-use futures::StreamExt as _;
+use tokio::time::Instant;
 
 use crate::domain::{ChatRequest, Completion, StepError};
-use answer::{Answer, Chunk};
-
-/// A provider's secret. Its `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    /// Takes a key.
-    pub fn new(key: impl Into<String>) -> Self {
-        Self(key.into())
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKey(…)")
-    }
-}
-
-/// One `[llm.NAME]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LlmProvider {
-    /// Where its API begins, like `http://127.0.0.1:8080/v1`.
-    pub base_url: String,
-    /// The model where a guest names none.
-    pub model: String,
-    /// Its secret, if it wants one.
-    pub api_key: Option<ApiKey>,
-    /// How long a connection may take to come about.
-    pub connect_timeout: Duration,
-    /// How long the server may say nothing, before and within an answer.
-    pub idle_timeout: Duration,
-    /// How often a request is sent again whose connection failed, or that was answered with 429
-    /// or 5xx.
-    pub retries: u32,
-}
-
-/// Why a provider cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("`llm.{name}` cannot be used: {reason}")]
-pub struct BadProvider {
-    name: String,
-    reason: String,
-}
+use attempt::attempt;
+use fault::{Fault, Remedy};
+use pauses::Pauses;
+pub use provider::{ApiKey, BadProvider, LlmProvider};
+use window::Tokens;
 
 struct Ready {
     provider: LlmProvider,
     client: Client<OpenAIConfig>,
+    tokens: Tokens,
 }
 
 /// All providers, by name.
@@ -79,105 +57,149 @@ impl LlmProviders {
         // An error means that one is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ready = providers.into_iter().map(|(name, provider)| {
-            let client = client(&name, &provider).map_err(|reason| BadProvider {
+            let client = provider::client(&provider).map_err(|reason| BadProvider {
                 name: name.clone(),
                 reason,
             })?;
-            Ok((name, Ready { provider, client }))
+            let ready = Ready {
+                provider,
+                client,
+                tokens: Tokens::new(),
+            };
+            Ok((name, ready))
         });
         ready.collect::<Result<_, _>>().map(Self)
     }
 
-    /// One chat completion. `on_delta` is told of each piece of text as it arrives. Dropping the
-    /// future ends the request on the wire.
+    /// One chat completion, within about `time`. `on_delta` is told of each piece of text as it
+    /// arrives, with the number of the request that brought it, from 1: what an earlier request
+    /// brought is void. Dropping the future ends the request on the wire.
     ///
     /// # Errors
     /// `Denied` without a provider, `Invalid` where the request makes no sense to the server,
     /// `Unavailable` where it cannot be reached or is overloaded, `Timeout` where it says nothing
-    /// for the idle timeout, `TooLarge` where the answer has more than `limit_bytes` of text and
-    /// tool calls, `Failed` for the rest.
+    /// for the idle timeout or is not done in time, `TooLarge` where the request is over the
+    /// model's window or the answer has more than `limit_bytes` of text and tool calls, `Failed`
+    /// for the rest. Where a fallback was asked too, the kind is that of the first provider.
     pub async fn chat(
         &self,
         request: &ChatRequest,
         limit_bytes: u64,
-        mut on_delta: impl FnMut(&str),
+        time: Duration,
+        mut on_delta: impl FnMut(u32, &str),
     ) -> Result<Completion, StepError> {
-        let name = request.provider.as_deref().unwrap_or_default();
-        let Ready { provider, client } = self.0.get(name).ok_or_else(|| {
+        let ends = Instant::now() + time;
+        let (mut name, mut ready) = self.find(request.provider.as_deref().unwrap_or_default())?;
+        let mut model = request.model.as_deref().unwrap_or(&ready.provider.model);
+        let mut before: Option<StepError> = None;
+        let mut tried = vec![name];
+        let mut asked = 0;
+        loop {
+            let first = asked;
+            let mut pauses = Pauses::new(ready.provider.retries);
+            let fault = loop {
+                asked += 1;
+                let told = |text: &str| on_delta(asked, text);
+                let fault = match attempt(name, ready, model, request, limit_bytes, told).await {
+                    Ok(completion) => {
+                        count(name, "ok");
+                        count_tokens(name, &completion);
+                        return Ok(completion);
+                    }
+                    Err(fault) => fault,
+                };
+                count(name, fault.error.kind());
+                let left = ends.saturating_duration_since(Instant::now());
+                let Some(pause) = pauses.next(fault.remedy, left) else {
+                    break fault;
+                };
+                tracing::info!(
+                    provider = name, error = %fault.error, pause_ms = pause.as_millis(),
+                    "no answer from a model; it is asked again"
+                );
+                tokio::time::sleep(pause).await;
+            };
+            let error = fault.told(asked - first);
+            let error = match before.take() {
+                Some(before) => fallen(before, name, error),
+                None => error,
+            };
+            let next = ready.provider.fallback.as_deref();
+            let next = next.filter(|next| fault.remedy != Remedy::Nothing && !tried.contains(next));
+            let Some(next) = next else {
+                return Err(error);
+            };
+            tracing::warn!(provider = name, fallback = next, %error, "no answer from a model; its fallback is asked");
+            before = Some(error);
+            (name, ready) = self.find(next)?;
+            // A guest's wish is for a model of the provider that it named.
+            model = &ready.provider.model;
+            tried.push(name);
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<(&str, &Ready), StepError> {
+        let found = self.0.get_key_value(name);
+        let (name, ready) = found.ok_or_else(|| {
             StepError::Denied(format!(
                 "there is no model provider `{name}`; add `[llm.{name}]` to the configuration"
             ))
         })?;
-        let idle = provider.idle_timeout;
-        let silent = || {
-            StepError::Timeout(format!(
-                "model provider `{name}` at {} said nothing for {}; \
-                 raise `llm.{name}.idle_timeout` if it is slow",
-                provider.base_url,
-                humantime::format_duration(idle)
-            ))
-        };
-        let explain = |error| errors::explain(name, provider, error);
-        let body = request::body(request, &provider.model)?;
-        let chat = client.chat();
-        let begin = chat.create_stream_byot::<_, Chunk>(body);
-        let mut chunks = tokio::time::timeout(idle, begin)
-            .await
-            .map_err(|_| silent())?
-            .map_err(explain)?;
-        let mut answer = Answer::new(limit_bytes);
-        while let Some(chunk) = tokio::time::timeout(idle, chunks.next())
-            .await
-            .map_err(|_| silent())?
-        {
-            if let Some(delta) = answer.take(chunk.map_err(explain)?)? {
-                on_delta(&delta);
-            }
+        Ok((name, ready))
+    }
+}
+
+/// The error of a call whose fallback gave no answer either.
+fn fallen(before: StepError, fallback: &str, error: StepError) -> StepError {
+    let text = format!(
+        "{}; its fallback `{fallback}`: {}",
+        before.text(),
+        error.text()
+    );
+    // A shorter request may be answered by the fallback: that is news for the guest.
+    let mut all = match error {
+        StepError::TooLarge(_) => error,
+        _ => before,
+    };
+    *all.text_mut() = text;
+    all
+}
+
+impl Fault {
+    /// The error of a provider that was asked so often.
+    fn told(&self, asked: u32) -> StepError {
+        let mut error = self.error.clone();
+        if let Remedy::Again { after: Some(after) } = self.remedy {
+            let after = humantime::format_duration(after);
+            error
+                .text_mut()
+                .push_str(&format!("; it asks to be left alone for {after}"));
         }
-        answer.complete(request.model.as_deref().unwrap_or(&provider.model))
+        if asked > 1 {
+            error
+                .text_mut()
+                .push_str(&format!(" (asked {asked} times)"));
+        }
+        error
     }
 }
 
-fn client(name: &str, provider: &LlmProvider) -> Result<Client<OpenAIConfig>, String> {
-    let url = reqwest::Url::parse(&provider.base_url)
-        .map_err(|error| format!("`base_url` is not a URL ({error})"))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("`base_url` must begin with http:// or https://".to_owned());
-    }
-    let key = provider.api_key.as_ref().map_or("", |key| key.0.as_str());
-    if reqwest::header::HeaderValue::from_str(key).is_err() {
-        return Err("its API key holds characters that a header cannot".to_owned());
-    }
-    let mut http = reqwest::Client::builder()
-        .connect_timeout(provider.connect_timeout)
-        // A redirect would show the key to another server.
-        .redirect(reqwest::redirect::Policy::none());
-    if is_loopback(&url) {
-        http = http.no_proxy();
-    }
-    let http = http.build().map_err(|error| errors::chain(&error))?;
-    let config = OpenAIConfig::new()
-        .with_api_base(provider.base_url.trim_end_matches('/'))
-        .with_api_key(key)
-        .with_org_id("")
-        .with_project_id("");
-    let retry = OpenAIRetryLayer::new(provider.retries as usize);
-    let service = tower::ServiceBuilder::new()
-        .layer(retry)
-        .service(transport::service(
-            http.clone(),
-            name.into(),
-            !key.is_empty(),
-        ));
-    Ok(Client::build(http, config).with_http_service(service))
+fn count(provider: &str, outcome: &'static str) {
+    let provider = provider.to_owned();
+    metrics::counter!("abide_llm_requests_total", "provider" => provider, "outcome" => outcome)
+        .increment(1);
 }
 
-fn is_loopback(url: &reqwest::Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let ip = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost"
-            || ip
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback())
-    })
+fn count_tokens(provider: &str, completion: &Completion) {
+    let Some(usage) = completion.usage else {
+        return;
+    };
+    for (direction, tokens) in [
+        ("input", usage.input_tokens),
+        ("output", usage.output_tokens),
+    ] {
+        let provider = provider.to_owned();
+        metrics::counter!("abide_llm_tokens_total", "provider" => provider, "direction" => direction)
+            .increment(tokens);
+    }
 }

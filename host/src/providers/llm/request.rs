@@ -62,7 +62,8 @@ struct Function {
 }
 
 /// The request's body.
-pub(super) fn body(request: &ChatRequest, default_model: &str) -> Result<Body, StepError> {
+/// The request to `model`.
+pub(super) fn body(request: &ChatRequest, model: &str) -> Result<Body, StepError> {
     if request.messages.is_empty() {
         let reason = "a chat needs at least one message";
         return Err(StepError::Invalid(reason.to_owned()));
@@ -74,10 +75,7 @@ pub(super) fn body(request: &ChatRequest, default_model: &str) -> Result<Body, S
         return Err(StepError::Invalid(reason));
     }
     Ok(Body {
-        model: request
-            .model
-            .clone()
-            .unwrap_or_else(|| default_model.to_owned()),
+        model: model.to_owned(),
         messages: request.messages.iter().map(line).collect(),
         tools: request.tools.iter().map(tool).collect::<Result<_, _>>()?,
         max_tokens: request.max_tokens,

@@ -1,16 +1,21 @@
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
 use super::*;
 use crate::domain::{ChatMessage, ChatRole, FinishReason, ModelToolCall, ToolDefinition, Usage};
+
+/// The time of a call that has no reason to end by it.
+const LONG: Duration = Duration::from_secs(60);
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
 
@@ -54,16 +59,34 @@ fn end(reason: &str) -> Value {
     json!({"model": "m-1", "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
 }
 
-fn providers(base_url: &str) -> LlmProviders {
-    let provider = LlmProvider {
-        base_url: base_url.to_owned(),
+fn provider() -> LlmProvider {
+    LlmProvider {
+        base_url: "http://127.0.0.1:9/v1".to_owned(),
         model: "default".to_owned(),
+        context_tokens: None,
         api_key: Some(ApiKey::new("sk-secret")),
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(30),
+        timeout: Duration::from_secs(60),
         retries: 1,
+        fallback: None,
+    }
+}
+
+fn providers(base_url: &str) -> LlmProviders {
+    let provider = LlmProvider {
+        base_url: base_url.to_owned(),
+        ..provider()
     };
     LlmProviders::new([("local".to_owned(), provider)].into()).expect("a good provider")
+}
+
+impl LlmProviders {
+    fn change(&mut self, change: impl Fn(&mut LlmProvider)) {
+        self.0
+            .values_mut()
+            .for_each(|ready| change(&mut ready.provider));
+    }
 }
 
 fn request() -> ChatRequest {
@@ -103,8 +126,11 @@ fn request() -> ChatRequest {
 }
 
 async fn ask(answers: Vec<Response>) -> Result<Completion, StepError> {
+    let retries = answers.len() as u32 - 1;
     let (url, _) = serve(answers).await;
-    providers(&url).chat(&request(), 1000, |_| {}).await
+    let mut providers = providers(&url);
+    providers.change(|provider| provider.retries = retries);
+    providers.chat(&request(), 1000, LONG, |_, _| {}).await
 }
 
 #[tokio::test]
@@ -113,7 +139,9 @@ async fn an_answer_streams_and_is_complete() {
     let (url, seen) = serve(vec![stream(&[text("Hel"), text("lo"), end("stop"), usage])]).await;
     let mut deltas = Vec::new();
     let answer = providers(&url)
-        .chat(&request(), 1000, |delta| deltas.push(delta.to_owned()))
+        .chat(&request(), 1000, LONG, |_, delta| {
+            deltas.push(delta.to_owned())
+        })
         .await
         .expect("an answer");
     assert_eq!(deltas, ["Hel", "lo"]);
@@ -246,6 +274,78 @@ async fn each_failure_says_what_it_is_and_never_the_key() {
 }
 
 #[tokio::test]
+async fn a_request_over_the_window_is_too_large_whoever_says_so() {
+    for error in [
+        json!({"message": "no", "code": "context_length_exceeded"}),
+        json!({"message": "no", "type": "exceed_context_size_error", "n_ctx": 256}),
+        json!({"message": "This model's maximum context length is 8192 tokens."}),
+        json!({"message": "prompt is too long: 201 tokens > 200 maximum"}),
+    ] {
+        let body = json!({ "error": error }).to_string();
+        let refused = (StatusCode::BAD_REQUEST, body).into_response();
+        let error = ask(vec![refused]).await.expect_err("a refusal");
+        assert!(matches!(error, StepError::TooLarge(_)), "{error:?}");
+    }
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 500, "completion_tokens": 2}});
+    let (url, seen) = serve(vec![stream(&[text("ok"), end("stop"), usage])]).await;
+    let mut providers = providers(&url);
+    providers.change(|provider| provider.context_tokens = Some(400));
+    let mut long = request();
+    long.messages[0].content = "x".repeat(1000);
+    let first = providers.chat(&long, 1000, LONG, |_, _| {}).await;
+    assert_eq!(first.expect("by rule of thumb it fits").content, "ok");
+    let error = providers.chat(&long, 1000, LONG, |_, _| {}).await;
+    let error = error.expect_err("it has been counted");
+    let said = "tokens, and model `default` takes 393 beside its answer";
+    assert!(
+        matches!(&error, StepError::TooLarge(text) if text.contains(said)),
+        "{error}"
+    );
+    assert_eq!(seen.lock().expect("no panic").len(), 1);
+}
+
+#[tokio::test]
+async fn text_of_an_answer_that_broke_off_is_told_from_what_follows() {
+    let (url, _) = serve(vec![
+        stream(&[text("so")]),
+        stream(&[text("ok"), end("stop")]),
+    ])
+    .await;
+    let mut deltas = Vec::new();
+    let told = |request, delta: &str| deltas.push((request, delta.to_owned()));
+    let answer = providers(&url).chat(&request(), 1000, LONG, told).await;
+    assert_eq!(answer.expect("an answer").content, "ok");
+    assert_eq!(deltas, [(1, "so".to_owned()), (2, "ok".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_fallback_is_asked_for_its_own_model() {
+    let refused = (StatusCode::UNAUTHORIZED, "{}").into_response();
+    let (first, _) = serve(vec![refused]).await;
+    let (second, seen) = serve(vec![stream(&[text("ok"), end("stop")])]).await;
+    let named = |name: &str, url: &str, model: &str, fallback: &str| {
+        let provider = LlmProvider {
+            base_url: url.to_owned(),
+            model: model.to_owned(),
+            fallback: Some(fallback.to_owned()),
+            ..provider()
+        };
+        (name.to_owned(), provider)
+    };
+    // A circle does no harm.
+    let first = named("local", &first, "m", "spare");
+    let second = named("spare", &second, "other", "local");
+    let providers = LlmProviders::new([first, second].into()).expect("good providers");
+    let wish = ChatRequest {
+        model: Some("special".to_owned()),
+        ..request()
+    };
+    let answer = providers.chat(&wish, 1000, LONG, |_, _| {}).await;
+    assert_eq!(answer.expect("an answer").content, "ok");
+    assert_eq!(seen.lock().expect("no panic")[0].1["model"], "other");
+}
+
+#[tokio::test]
 async fn what_is_overloaded_is_asked_again() {
     let busy = (
         StatusCode::TOO_MANY_REQUESTS,
@@ -265,13 +365,13 @@ async fn nobody_there_is_unavailable_and_unknown_is_denied() {
     let address = listener.local_addr().expect("is bound");
     drop(listener);
     let providers = providers(&format!("http://{address}/v1"));
-    let error = providers.chat(&request(), 1000, |_| {}).await;
+    let error = providers.chat(&request(), 1000, LONG, |_, _| {}).await;
     assert!(matches!(error, Err(StepError::Unavailable(_))), "{error:?}");
     let unknown = ChatRequest {
         provider: Some("other".to_owned()),
         ..request()
     };
-    let error = providers.chat(&unknown, 1000, |_| {}).await;
+    let error = providers.chat(&unknown, 1000, LONG, |_, _| {}).await;
     assert!(matches!(error, Err(StepError::Denied(_))), "{error:?}");
 }
 
@@ -300,8 +400,8 @@ async fn dropping_the_call_ends_it_on_the_wire() {
     let (told, mut deltas) = mpsc::unbounded_channel();
     let call = tokio::spawn(async move {
         let providers = providers(&url);
-        let told = |delta: &str| told.send(delta.to_owned()).expect("somebody listens");
-        providers.chat(&request(), 1000, told).await
+        let told = |_, delta: &str| told.send(delta.to_owned()).expect("somebody listens");
+        providers.chat(&request(), 1000, LONG, told).await
     });
     assert_eq!(deltas.recv().await.as_deref(), Some("so"));
     call.abort();
@@ -312,10 +412,11 @@ async fn dropping_the_call_ends_it_on_the_wire() {
 async fn a_silent_server_times_out() {
     let (url, _) = serve(vec![endless(text("so"), Arc::new(Notify::new()))]).await;
     let mut providers = providers(&url);
-    for ready in providers.0.values_mut() {
-        ready.provider.idle_timeout = Duration::from_millis(50);
-    }
-    let error = providers.chat(&request(), 1000, |_| {}).await;
+    providers.change(|provider| {
+        provider.idle_timeout = Duration::from_millis(50);
+        provider.retries = 0;
+    });
+    let error = providers.chat(&request(), 1000, LONG, |_, _| {}).await;
     assert!(matches!(error, Err(StepError::Timeout(_))), "{error:?}");
 }
 
@@ -323,11 +424,7 @@ async fn a_silent_server_times_out() {
 fn bad_providers_are_named_and_keys_are_not_shown() {
     let provider = LlmProvider {
         base_url: "ftp://x".to_owned(),
-        model: "m".to_owned(),
-        api_key: Some(ApiKey::new("sk-secret")),
-        connect_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(1),
-        retries: 0,
+        ..provider()
     };
     assert!(!format!("{provider:?}").contains("sk-secret"));
     let error = LlmProviders::new([("bad".to_owned(), provider)].into());

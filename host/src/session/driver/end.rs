@@ -59,6 +59,7 @@ impl Driver {
         self.log_guest(&product.logs, product.logs_dropped, begun.turn);
         let timers: Vec<TimerOp> = product.timers;
         let timers_set = !timers.is_empty();
+        let open = self.session.as_ref().and_then(|s| s.progress.open.clone());
         let record = Record::Ended(EndedRecord {
             turn: begun.turn,
             message: begun.message.clone(),
@@ -74,9 +75,9 @@ impl Driver {
                 crc: Some(crc32fast::hash(&product.data)),
             },
             effects: 0,
+            usage: open.as_ref().map(|open| open.usage).unwrap_or_default(),
             at: Self::now(),
         });
-        let open = self.session.as_ref().and_then(|s| s.progress.open.clone());
         let snapshot = Snapshot {
             plugin,
             component: begun.component,

@@ -14,8 +14,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::domain::{
     BeginWith, Begun, Call, Created, DeadLetter, Digest, Done, Effect, Ended, Event, Failure,
-    FailureCode, Generation, IdempotencyKey, Limits, LogPos, Message, MessageId, Output, Planned,
-    Record, Session, SessionId, StepError, StepRequest, TimerOp, ToolCall, TurnEnd, UnixMillis,
+    FailureCode, Generation, IdempotencyKey, Limits, LogPos, Message, MessageId, ModelUsage,
+    Output, Planned, Record, Session, SessionId, StepError, StepRequest, TimerOp, ToolCall,
+    TurnEnd, UnixMillis,
 };
 
 type Pending = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
@@ -125,6 +126,7 @@ impl Owner {
                 turn,
                 effects,
                 at,
+                ..
             }) => (message, failure, Some(*turn), *effects, *at),
             Record::Discarded(d) => (&d.message, &d.failure, None, 0, d.at),
             Record::Requeued(requeued) => {
@@ -201,6 +203,7 @@ impl Owner {
             message: open.begun.message,
             end,
             effects: 0,
+            usage: ModelUsage::default(),
             at,
         };
         self.append(vec![Record::Ended(ended)], Durability::Synced);
