@@ -19,6 +19,7 @@ mod powercut;
 mod replay;
 mod restart;
 mod rogue;
+mod same_agent;
 mod secrets;
 mod snapshots;
 mod stage;
