@@ -23,6 +23,7 @@ mod snapshots;
 mod stage;
 mod steps;
 mod tidy;
+mod tools_bench;
 mod tools_mcp;
 mod trial;
 mod watchdog;

@@ -32,6 +32,7 @@ mod snapshot;
 mod steps;
 mod telling;
 mod time;
+mod tool_servers;
 mod view;
 mod watchdog;
 
@@ -73,6 +74,7 @@ pub use steps::{
     ToolContent, ToolDefinition, ToolOutcome, Usage,
 };
 pub use time::UnixMillis;
+pub use tool_servers::{ToolServerKind, ToolServerState, ToolServerStatus};
 pub use view::{Reason, RunningTurn, SessionView};
 pub use watchdog::{
     Changes, DiskSigns, Finding, FindingKind, Findings, Observation, STEP_MARGIN, STUCK_AFTER,

@@ -172,7 +172,7 @@ fn client(name: &str, provider: &LlmProvider) -> Result<Client<OpenAIConfig>, St
     Ok(Client::build(http, config).with_http_service(service))
 }
 
-fn is_loopback(url: &reqwest::Url) -> bool {
+pub(super) fn is_loopback(url: &reqwest::Url) -> bool {
     url.host_str().is_some_and(|host| {
         let ip = host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost"
