@@ -1,11 +1,14 @@
 //! A tool server that is down is missed by guests and operators, and found again.
 
+use std::fs;
 use std::process::Command;
 
+use abide::domain::{StepError, ToolServerState};
 use abide_tests::{abide_binary, tool_server, until};
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, acts};
+use crate::tools_bench::{self, Bench, program};
 use crate::tools_web::{Answers, Web};
 
 /// The tools that a turn found.
@@ -154,4 +157,81 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
     told(&stage, "t", "down").await;
     let names = listed(&stage, "l-last").await;
     assert!(names.iter().any(|name| name == "t__record"), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_goes_away_is_missed_and_found_again() {
+    let mut bench = Bench::new(&[], |_| {});
+    let file = bench.folder.path().join("server");
+    let mut server = tools_bench::server(bench.folder.path(), &[]);
+    program(&mut server).program = "./server".to_owned();
+    bench = Bench::with(bench.folder, server);
+    let place = || fs::copy(tool_server(), &file).expect("it is copied");
+    place();
+    assert_eq!(bench.tools(&["t__look"]).await[0].name, "t__look");
+
+    fs::remove_file(&file).expect("it is there");
+    let lost = bench.call("crash", json!({})).await;
+    assert!(
+        matches!(lost, Err(StepError::UnknownOutcome(_))),
+        "{lost:?}"
+    );
+    // First it has fallen, then it cannot be started again.
+    for part in ["it exited with status 3", "`./server` cannot be started"] {
+        tools_bench::until(part, async || {
+            let tools = bench.tools(&["t__look"]).await;
+            let told = &tools[0].description;
+            assert!(told.starts_with("[unavailable now: "), "{told}");
+            told.contains(part)
+        })
+        .await;
+        let status = bench.status();
+        assert_eq!(
+            (status.state, status.tools),
+            (ToolServerState::Down, Some(8))
+        );
+    }
+    place();
+    tools_bench::until("its return", async || {
+        bench.call("look", json!({"token": "a"})).await.is_ok()
+    })
+    .await;
+    let tools = bench.tools(&["t__look"]).await;
+    assert!(tools[0].description.starts_with("Looks"), "{tools:?}");
+    bench.servers.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_is_told_and_not_shown_and_the_right_one_is_taken_at_once() {
+    let web = Web::start(Answers::Json, Some("hunter2-right"));
+    let url = web.url();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("token");
+    fs::write(&file, "hunter2-wrong\n").expect("the folder is ours");
+    let stage = Stage::start(|mut setup| {
+        setup.rest = vec![format!("[mcp.t]\nurl = \"{url}\"\ntoken_file = {file:?}")];
+        setup
+    })
+    .await;
+    let generation = stage.daemon.generation().await;
+    let call = |token: &str| json!([{"act": "call", "tool": "record", "token": token}]);
+    let events = stage.perform("a", call("a")).await;
+    assert_eq!(acts(&events), ["call a error:unavailable"]);
+    let down = told(&stage, "t", "down").await.to_string();
+    let turn = stage.client.get("/v1/sessions/s/turn").await;
+    let turn = turn.expect("an answer").expect(200).to_string();
+    let log = stage.daemon.log();
+    for text in [&down, &turn, &log] {
+        assert!(text.contains("`mcp.t.token_file`"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    fs::write(&file, "hunter2-right\n").expect("the folder is ours");
+    until("the right token", async || {
+        let events = stage.perform("b", call("b")).await;
+        (acts(&events) == ["call b ok"]).then_some(())
+    })
+    .await;
+    assert_eq!(web.executions("b").len(), 1);
+    assert_eq!(stage.daemon.generation().await, generation);
 }

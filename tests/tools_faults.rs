@@ -89,8 +89,9 @@ async fn misbehaves(at: &Reached, tool: &str, expected: &str, part: &str) {
     })
     .await;
     // Others are served as ever.
-    stage.client.open("other", "echo").await;
-    stage.client.chat("other", "hello").await;
+    let other = format!("beside {tool}");
+    stage.client.open(&other, "echo").await;
+    stage.client.chat(&other, "hello").await;
     let events = stage.end_of(&message).await;
     let told = acts(&events);
     assert_eq!(told, [format!("call {tool} {expected}"), "say  ok".into()]);
@@ -248,9 +249,9 @@ async fn another_url_is_taken_over_at_once_and_a_call_under_way_goes_on() {
     stage.daemon.edit(How::Rename, |setup| {
         setup.rest = vec![format!("[mcp.t]\nurl = \"{url}\"")];
     });
+    stage.client.open("t2", "acrobat").await;
     until("the change", async || {
         let next = json!([{"act": "call", "tool": "record", "token": "b"}]);
-        stage.client.open("t2", "acrobat").await;
         let script = json!({"id": "b", "acts": next}).to_string();
         stage.client.chat("t2", &script).await;
         (!second.executions("b").is_empty()).then_some(())

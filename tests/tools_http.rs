@@ -170,6 +170,27 @@ async fn a_server_that_forgot_the_session_is_gone_back_to_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restart_between_two_calls_goes_unnoticed() {
+    for answers in BOTH {
+        let web = Web::start(answers, None);
+        let bench = bench(&web, None, |_| {});
+        assert_eq!(
+            told(bench.call("record", json!({"token": "a"})).await),
+            "done"
+        );
+        web.go();
+        web.come();
+        // The old connection may be closing while it is written to.
+        until("the next call", async || {
+            bench.call("note", json!({"token": "b"})).await.is_ok()
+        })
+        .await;
+        assert_eq!(web.executions("b").len(), 1);
+        assert_eq!(web.world.initialized.load(Ordering::SeqCst), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tools_that_change_are_listed_again() {
     // With a word, where it can say one.
     let web = Web::start(Answers::Events, None);

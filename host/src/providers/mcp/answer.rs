@@ -40,11 +40,11 @@ pub(super) fn id_of(message: &ClientJsonRpcMessage) -> Option<RequestId> {
     }
 }
 
-/// What kind of content an answer says that it is.
-pub(super) fn kind_of(response: &Response) -> &str {
+/// What kind of content an answer says that it is, in lower case.
+pub(super) fn kind_of(response: &Response) -> String {
     let kind = response.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok());
-    kind.unwrap_or("nothing that is named")
+    kind.unwrap_or("nothing that is named").to_ascii_lowercase()
 }
 
 impl Asked<'_> {
@@ -69,8 +69,8 @@ impl Asked<'_> {
         }
         if !kind.starts_with("application/json") {
             return Err(Fate::Unclear(format!(
-                "it answered with {kind} in place of JSON or an event stream; check \
-                 `mcp.{}.url`",
+                "it answered with {} in place of JSON or an event stream; check `mcp.{}.url`",
+                brief(&kind),
                 self.server
             )));
         }

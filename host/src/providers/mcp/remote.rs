@@ -22,6 +22,9 @@ use crate::providers::llm::is_loopback;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection is used again. Servers close theirs after some seconds (most after 5),
+/// and a call that is sent in that very moment would have an unknown outcome.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Calls that may wait for the head of their answer at a time.
 const POSTS_MAX: usize = 256;
 /// The longest pause before a stream that breaks off again and again is asked for anew.
@@ -142,6 +145,7 @@ fn client(endpoint: &Endpoint) -> Result<reqwest::Client, String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .user_agent(concat!("abide/", env!("CARGO_PKG_VERSION")))
         .referer(false)
         // A redirect would show the token to another server.

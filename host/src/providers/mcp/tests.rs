@@ -288,6 +288,22 @@ async fn a_changed_list_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_server_that_says_too_much_is_read_slowly_and_its_answer_comes() {
+    let (connection, _serving, mut peer) = open(1 << 16).await;
+    let begun = Instant::now();
+    let (answer, ()) = tokio::join!(connection.call(request("chatter", LONG)), async {
+        let call = peer.next().await;
+        for _ in 0..1500 {
+            peer.say(json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}))
+                .await;
+        }
+        peer.answer(&call, text("done")).await;
+    });
+    assert!(answer.is_ok(), "{answer:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(900));
+}
+
+#[tokio::test]
 async fn calls_that_make_no_sense_start_nothing() {
     let servers = [("files".to_owned(), settings())].into();
     let servers = ToolServers::new(servers);
