@@ -155,8 +155,8 @@ pub fn starter(plugins: &[(&str, &str)]) -> String {
          # model = \"smollm2\"\n\
          # api_key_env = \"OPENAI_API_KEY\"    # the variable's name, never the key\n\
          \n\
-         # A tool server: any server that speaks MCP, as a program or over HTTP. A plugin may call its\n\
-         # tools once they are granted: [plugins.NAME.capabilities] tools = [\"files\"]\n\
+         # A tool server: any that speaks MCP, as a program or over HTTP. A plugin may call its tools\n\
+         # once they are granted: [plugins.NAME.capabilities] tools = [\"files\"]\n\
          # [mcp.files]\n\
          # command = [\"npx\", \"-y\", \"@modelcontextprotocol/server-filesystem\", \"notes\"]\n\
          # [mcp.web]\n\

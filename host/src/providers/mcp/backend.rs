@@ -3,6 +3,7 @@
 //! is told to who waits for it.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -148,13 +149,14 @@ impl Inner {
 
     /// A request that got no answer.
     fn unanswered(&self, error: &reqwest::Error) -> Fate {
-        let (why, server) = (causes(error), &self.server);
         if !error.is_connect() {
-            return Fate::Unclear(format!("the connection broke off: {why}"));
+            return Fate::Unclear(format!("the connection broke off: {}", causes(error)));
         }
         let reason = format!(
-            "{} cannot be reached ({why}); check that it runs and that `mcp.{server}.url` is right",
-            self.shown
+            "{} cannot be reached ({}); check that it runs and that `mcp.{}.url` is right",
+            self.shown,
+            root(error),
+            self.server
         );
         self.end(reason.clone(), false);
         Fate::NotTaken(reason)
@@ -270,6 +272,16 @@ impl Inner {
             done = what => done,
         }
     }
+}
+
+/// What lies at the bottom of an error: of one that kept a connection from coming about, it says it
+/// all.
+fn root(error: &dyn Error) -> String {
+    let mut root = error;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    root.to_string()
 }
 
 impl StreamableHttpClient for Backend {

@@ -87,17 +87,26 @@ fn shown(own: &str) -> String {
     name
 }
 
+/// How much of a reason stands in front of each tool's description, in characters: models read all.
+const REASON_MAX_CHARS: usize = 200;
+
 /// What a guest finds in place of the tools of a server that is down: those that it had last, or
 /// one that stands for all of them.
 pub(super) fn missing(server: &str, last: Option<&Catalog>, reason: &str) -> Vec<Tool> {
     match last {
-        Some(last) => last
-            .all()
-            .map(|offered| Tool {
-                description: format!("[unavailable now: {reason}] {}", offered.tool.description),
-                ..offered.tool.clone()
-            })
-            .collect(),
+        Some(last) => {
+            let mut short: String = reason.chars().take(REASON_MAX_CHARS).collect();
+            if short.len() < reason.len() {
+                short.push('…');
+            }
+            let tools = last.all().map(|offered| &offered.tool);
+            tools
+                .map(|tool| Tool {
+                    description: format!("[unavailable now: {short}] {}", tool.description),
+                    ..tool.clone()
+                })
+                .collect()
+        }
         None => vec![Tool {
             name: ToolName {
                 server,
