@@ -63,6 +63,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("notify_debouncer_full", &["config"]),
     ("async_openai", &["providers"]),
     ("rmcp", &["providers"]),
+    ("sse_stream", &["providers"]),
     ("signal_hook", &["supervisor"]),
 ];
 

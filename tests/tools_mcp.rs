@@ -3,97 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use abide::domain::{Patterns, StepError, ToolCall, ToolContent, ToolOutcome};
-use abide::providers::{ToolServer, ToolServers};
+use abide::domain::{StepError, ToolCall, ToolServerState};
+use abide::providers::ToolServers;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const LIMIT_BYTES: u64 = 1 << 20;
-
-/// Servers in a folder that shows what they did.
-struct Bench {
-    folder: TempDir,
-    servers: ToolServers,
-}
-
-fn patterns(names: &[&str]) -> Patterns {
-    Patterns(names.iter().map(|name| (*name).to_owned()).collect())
-}
-
-fn server(folder: &Path, args: &[&str]) -> ToolServer {
-    let file = |name: &str| folder.join(name).display().to_string();
-    ToolServer {
-        program: env!("CARGO_BIN_EXE_abide-test-tools").to_owned(),
-        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        env: vec![
-            ("ABIDE_TOOLS_LOG".to_owned(), file("log")),
-            ("ABIDE_TOOLS_STARTS".to_owned(), file("starts")),
-        ],
-        cwd: folder.to_owned(),
-        owner: folder.display().to_string(),
-        start_timeout: PATIENCE,
-        call_timeout: PATIENCE,
-        repeatable: Patterns::default(),
-        once: Patterns::default(),
-        ask: Patterns::default(),
-        ask_timeout: Duration::from_secs(60),
-    }
-}
-
-impl Bench {
-    fn new(args: &[&str], change: impl FnOnce(&mut ToolServer)) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut server = server(folder.path(), args);
-        change(&mut server);
-        let servers = ToolServers::new([("t".to_owned(), server)].into(), Vec::new());
-        Self { folder, servers }
-    }
-
-    fn lines(&self, file: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    fn starts(&self) -> usize {
-        self.lines("starts").len()
-    }
-
-    /// Calls as a turn does: first asks whether it may be repeated.
-    async fn call(&self, tool: &str, arguments: Value) -> Result<ToolOutcome, StepError> {
-        let call = ToolCall {
-            name: format!("t__{tool}"),
-            arguments: arguments.to_string(),
-        };
-        let repeatable = self.servers.look(&call).await?.repeatable;
-        let key = format!("s/1/{tool}");
-        let called = self
-            .servers
-            .call(&call, &key, repeatable, LIMIT_BYTES, PATIENCE);
-        timeout(PATIENCE * 2, called)
-            .await
-            .expect("a call ends in time")
-    }
-
-    async fn names(&self, granted: &[&str]) -> BTreeSet<String> {
-        let tools = self.servers.list(&patterns(granted)).await;
-        let tools = tools.expect("the server answers");
-        tools.into_iter().map(|tool| tool.name).collect()
-    }
-}
-
-fn told(outcome: Result<ToolOutcome, StepError>) -> String {
-    let outcome = outcome.expect("an outcome");
-    assert!(!outcome.is_error, "{outcome:?}");
-    match outcome.content.as_slice() {
-        [ToolContent::Text(text) | ToolContent::Json(text)] => text.clone(),
-        other => panic!("one piece was expected: {other:?}"),
-    }
-}
+use crate::tools_bench::{Bench, LIMIT_BYTES, PATIENCE, patterns, program, server, told, until};
 
 /// Whether a process lives.
 fn lives(pid: u64) -> bool {
@@ -102,14 +20,6 @@ fn lives(pid: u64) -> bool {
         .rsplit_once(')')
         .and_then(|(_, rest)| rest.trim_start().chars().next());
     state.is_some_and(|state| !"ZX".contains(state))
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < PATIENCE, "{what} does not come about");
-        sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,14 +177,16 @@ async fn a_broken_server_is_not_started_over_and_over() {
     }
     // At 0, 250 and 750 ms, and at most as often where the clock is ahead.
     assert!((2..=3).contains(&bench.starts()), "{}", bench.starts());
-    let listed = bench.servers.list(&patterns(&["*"])).await;
+    let status = &bench.servers.status()[0];
+    assert_eq!(status.state, ToolServerState::Down, "{status:?}");
+    assert_eq!(status.tools, None);
     assert!(
-        matches!(listed, Err(StepError::Unavailable(_))),
-        "{listed:?}"
+        status.next_try_at.is_some() && status.since.is_some(),
+        "{status:?}"
     );
 
     let missing = Bench::new(&[], |server| {
-        server.program = "./no-such-program".to_owned()
+        program(server).program = "./no-such-program".to_owned();
     });
     let error = missing.call("look", json!({"token": "y"})).await;
     let error = error.expect_err("there is none").to_string();
@@ -287,7 +199,7 @@ async fn a_broken_server_is_not_started_over_and_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_shake_hands_is_given_up() {
     let bench = Bench::new(&["600"], |server| {
-        server.program = "sleep".to_owned();
+        program(server).program = "sleep".to_owned();
         server.start_timeout = Duration::from_millis(200);
     });
     let error = bench.call("look", json!({"token": "y"})).await;
@@ -429,9 +341,10 @@ async fn a_server_finds_little_in_its_environment() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file: PathBuf = folder.path().join("env");
     let mut settings = server(folder.path(), &["-c", "env > env; pwd > cwd"]);
-    settings.program = "sh".to_owned();
-    settings.env.push(("TOKEN".to_owned(), "secret".to_owned()));
-    let servers = ToolServers::new([("t".to_owned(), settings)].into(), Vec::new());
+    let shell = program(&mut settings);
+    shell.program = "sh".to_owned();
+    shell.env.push(("TOKEN".to_owned(), "secret".to_owned()));
+    let servers = ToolServers::new([("t".to_owned(), settings)].into());
     let call = ToolCall {
         name: "t__look".to_owned(),
         arguments: String::new(),

@@ -6,8 +6,12 @@
 //! - `--changes`: after the first call there is one tool more, and the client is told.
 //! - `--stubborn`: it goes on when its input ends.
 //! - `--broken`: it complains and exits with status 7.
+//! - `--deaf`: it reads nothing and says nothing.
+//! - `--faulty`: there are tools that fail as no tool should.
+//! - `--fickle`: after the first call the tool `note` is gone, and nobody is told.
 
 mod calls;
+mod faulty;
 mod left;
 mod tools;
 
@@ -24,6 +28,8 @@ use calls::{Calls, Done};
 struct Server {
     calls: Calls,
     changes: bool,
+    faulty: bool,
+    fickle: bool,
     /// The further tool is there.
     changed: AtomicBool,
     output: Mutex<std::io::Stdout>,
@@ -31,7 +37,10 @@ struct Server {
 
 impl Server {
     fn say(&self, message: &Value) {
-        let line = format!("{message}\n");
+        self.write(&format!("{message}\n"));
+    }
+
+    fn write(&self, line: &str) {
         let mut output = self.output.lock().expect("no call panics while it writes");
         // Nobody reads any more: its input ends as well.
         let _ = output.write_all(line.as_bytes());
@@ -61,20 +70,32 @@ impl Server {
             ),
             Some("ping") => self.answer(id, Ok(json!({}))),
             Some("tools/list") => {
-                let tools = tools::list(self.changed.load(Ordering::SeqCst));
+                let changed = self.changed.load(Ordering::SeqCst);
+                let mut tools = tools::list(changed && self.changes);
+                if self.faulty {
+                    tools.extend(faulty::list());
+                }
+                tools.retain(|tool| !(changed && self.fickle && tool["name"] == "note"));
                 self.answer(id, Ok(json!({"tools": tools})));
             }
             Some("tools/call") => {
                 let (server, id, params) = (self.clone(), id.clone(), params.clone());
                 let call = self.calls.begin(&id);
                 thread::spawn(move || {
-                    let done = tools::call(&call, &params);
+                    let gone = server.fickle && server.changed.load(Ordering::SeqCst);
+                    let done = if gone && params["name"] == "note" {
+                        Done::Answer(Err((-32602, "there is no tool note".to_owned())))
+                    } else if server.faulty && faulty::has(&params["name"]) {
+                        faulty::call(&server, &call, &id, &params)
+                    } else {
+                        tools::call(&call, &params)
+                    };
                     server.calls.end(&id);
                     match done {
                         Done::Answer(result) => server.answer(&id, result),
                         Done::Cancelled => {}
                     }
-                    if server.changes && !server.changed.swap(true, Ordering::SeqCst) {
+                    if !server.changed.swap(true, Ordering::SeqCst) && server.changes {
                         let method = "notifications/tools/list_changed";
                         server.say(&json!({"jsonrpc": "2.0", "method": method}));
                     }
@@ -102,9 +123,14 @@ fn main() {
         eprintln!("nothing works here");
         std::process::exit(7);
     }
+    while has("--deaf") {
+        thread::park();
+    }
     let server = Arc::new(Server {
         calls: Calls::default(),
         changes: has("--changes"),
+        faulty: has("--faulty"),
+        fickle: has("--fickle"),
         changed: AtomicBool::new(false),
         output: Mutex::new(std::io::stdout()),
     });

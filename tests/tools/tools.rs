@@ -58,7 +58,7 @@ pub(crate) fn list(changed: bool) -> Vec<Value> {
     tools
 }
 
-fn tool(name: &str, description: &str, schema: &Value, annotations: Value) -> Value {
+pub(crate) fn tool(name: &str, description: &str, schema: &Value, annotations: Value) -> Value {
     json!({
         "name": name,
         "description": description,
@@ -116,11 +116,11 @@ pub(crate) fn call(call: &Call, params: &Value) -> Done {
     Done::Answer(answer)
 }
 
-fn text(text: &str) -> Value {
+pub(crate) fn text(text: &str) -> Value {
     json!({"content": [{"type": "text", "text": text}]})
 }
 
-fn log(token: &str, key: &str) {
+pub(crate) fn log(token: &str, key: &str) {
     if let Some(file) = std::env::var_os("ABIDE_TOOLS_LOG") {
         append(file.as_ref(), &format!("{token}\t{key}\n"));
     }

@@ -11,7 +11,7 @@ use super::error::CliError;
 use super::out::{Out, Tone};
 use super::target;
 use super::text::{Cell, ago, brief, clean, duration, table};
-use super::wire::{Daemon, FindingView, Page};
+use super::wire::{Daemon, FindingView, Page, ToolServerView};
 use crate::domain::{RestartRecord, RestartStatus, SessionView, UnixMillis};
 
 /// Sessions that are named under each state.
@@ -36,6 +36,7 @@ pub(crate) async fn run(global: &Global, args: Status) -> Result<(), CliError> {
     let daemon = client.daemon().await?;
     let now = UnixMillis::now();
     head(&mut out, client.url(), &daemon, now)?;
+    tool_servers(&mut out, &daemon.tool_servers, now)?;
     findings(&mut out, &daemon.watchdog, now)?;
     for state in NAMED {
         let count = daemon.sessions.get(state).copied().unwrap_or(0);
@@ -120,6 +121,55 @@ fn head(out: &mut Out, url: &str, daemon: &Daemon, now: UnixMillis) -> Result<()
     }
     out.write_all(table(out, 0, &[], &rows).as_bytes())?;
     Ok(())
+}
+
+/// How each tool server is; of one that is down, why, and when it is tried again.
+fn tool_servers(
+    out: &mut Out,
+    servers: &[ToolServerView],
+    now: UnixMillis,
+) -> Result<(), CliError> {
+    if servers.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    out.line(out.paint(Tone::Bold, "tool servers"))?;
+    let row = |server: &ToolServerView| {
+        let (tone, what) = match server.state.as_str() {
+            "up" => (Tone::Good, String::new()),
+            "down" => (Tone::Bad, fall(server, now)),
+            "idle" => (Tone::Dim, "starts when a turn wants its tools".to_owned()),
+            _ => (
+                Tone::Warn,
+                clean(server.reason.as_deref().unwrap_or("")).into_owned(),
+            ),
+        };
+        let since = server.since.map(|since| duration(now.since(since)));
+        let tools = server.tools.map(|tools| format!("{tools} tools"));
+        vec![
+            clean(&server.name).into_owned().into(),
+            Cell::toned(clean(&server.state).into_owned(), tone),
+            since.unwrap_or_default().into(),
+            tools.unwrap_or_default().into(),
+            what.into(),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = servers.iter().map(row).collect();
+    out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+    Ok(())
+}
+
+/// `it exited with status 7; tried again in 3.0 s`
+fn fall(server: &ToolServerView, now: UnixMillis) -> String {
+    let reason = clean(server.reason.as_deref().unwrap_or("it does not say why"));
+    let wait = server.next_try_at.map_or(0, |at| at.since(now));
+    match wait {
+        0 => format!("{reason}; tried again when a turn wants it"),
+        wait => format!(
+            "{reason}; tried again in {}, when a turn wants it",
+            duration(wait)
+        ),
+    }
 }
 
 /// What the watchdog has found: for how long, and what ends it.

@@ -78,9 +78,27 @@ pub(crate) struct Daemon {
     pub(crate) restart: Option<RestartRecord>,
     #[serde(default)]
     pub(crate) plugins: Vec<PluginView>,
+    /// The tool servers that are configured.
+    #[serde(default)]
+    pub(crate) tool_servers: Vec<ToolServerView>,
     /// What is wrong at the moment.
     #[serde(default)]
     pub(crate) watchdog: Vec<FindingView>,
+}
+
+/// A tool server. States may be newer than this program.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ToolServerView {
+    pub(crate) name: String,
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) since: Option<UnixMillis>,
+    #[serde(default)]
+    pub(crate) tools: Option<u64>,
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+    #[serde(default)]
+    pub(crate) next_try_at: Option<UnixMillis>,
 }
 
 /// Something that is wrong. Kinds may be newer than this program.

@@ -153,7 +153,15 @@ pub fn starter(plugins: &[(&str, &str)]) -> String {
          # [llm.local]\n\
          # base_url = \"http://127.0.0.1:8080/v1\"\n\
          # model = \"smollm2\"\n\
-         # api_key_env = \"OPENAI_API_KEY\"    # the variable's name, never the key\n",
+         # api_key_env = \"OPENAI_API_KEY\"    # the variable's name, never the key\n\
+         \n\
+         # A tool server: any that speaks MCP, as a program or over HTTP. A plugin may call its tools\n\
+         # once they are granted: [plugins.NAME.capabilities] tools = [\"files\"]\n\
+         # [mcp.files]\n\
+         # command = [\"npx\", \"-y\", \"@modelcontextprotocol/server-filesystem\", \"notes\"]\n\
+         # [mcp.web]\n\
+         # url = \"https://tools.example/mcp\"\n\
+         # token_env = \"WEB_TOKEN\"            # the variable's name, never the token\n",
     );
     out
 }

@@ -367,7 +367,8 @@ impl LlmKeys {
 pub(super) struct McpKeys {
     /// The program to start, then its arguments; it runs in this file's folder.
     pub(super) command: Vec<String>,
-    /// Where the server is, instead of `command`.
+    /// Where the server is, instead of `command`: it speaks MCP over HTTP (streamable). Redirects are
+    /// not followed, and a loopback URL is reached without a proxy.
     pub(super) url: Option<String>,
     /// What the program finds in its environment: its variable's name, then the name of the
     /// daemon's variable that holds the value. Of the daemon's own environment it finds only PATH,
@@ -377,7 +378,9 @@ pub(super) struct McpKeys {
     pub(super) token_env: Option<String>,
     /// The file that holds the bearer token for `url`, relative to this file.
     pub(super) token_file: Option<PathBuf>,
-    /// How long the server may take to become usable.
+    /// How long the server may take to become usable: to start or to be connected to, and to list its
+    /// tools. One that fails is tried again after pauses that grow from 250 ms to 30 s, as soon as a
+    /// turn wants it.
     pub(super) start_timeout: Time,
     /// How long one call of a tool may take.
     pub(super) call_timeout: Time,

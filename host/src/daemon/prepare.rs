@@ -19,7 +19,8 @@ use crate::config::{
 use crate::domain::Digest;
 use crate::engine::{Component, Engine, EngineOptions};
 use crate::providers::{
-    ApiKey, BadProvider, HttpSender, LlmProvider, LlmProviders, NoHttp, ToolServer, ToolServers,
+    ApiKey, BadProvider, Endpoint, HttpSender, LlmProvider, LlmProviders, NoHttp, Program,
+    ToolServer, ToolServerAt, ToolServers,
 };
 use crate::session::{Parts, Plugin, Plugins};
 use crate::supervisor::{FromWorker, Link, bind_listener};
@@ -221,13 +222,13 @@ pub(super) fn parts(
         };
         Some((name.clone(), Arc::new(plugin)))
     });
-    let (servers, unsupported) = tool_servers(config, secrets)?;
+    let servers = tool_servers(config, secrets)?;
     Ok(Parts {
         plugins: Plugins(plugins.collect()),
         llm: Arc::new(llm(config, secrets)?),
         tools: match before {
-            Some(before) => before.tools.with(servers, unsupported),
-            None => ToolServers::new(servers, unsupported),
+            Some(before) => before.tools.with(servers),
+            None => ToolServers::new(servers),
         },
         http: match before {
             Some(before) => before.http.clone(),
@@ -262,34 +263,36 @@ fn llm(config: &Config, secrets: Secrets<'_>) -> Result<LlmProviders, Unprepared
     Ok(LlmProviders::new(providers)?)
 }
 
-/// The servers, and the names of those that this version cannot reach.
 fn tool_servers(
     config: &Config,
     secrets: Secrets<'_>,
-) -> Result<(BTreeMap<String, ToolServer>, Vec<String>), Unprepared> {
-    let folder = config.file.parent().unwrap_or(Path::new("/"));
-    let (mut servers, mut unsupported) = (BTreeMap::new(), Vec::new());
+) -> Result<BTreeMap<String, ToolServer>, Unprepared> {
+    let mut servers = BTreeMap::new();
     for (name, server) in &config.mcp {
-        let (program, args, variables) = match &server.transport {
-            Transport::Command { program, args, env } => (program, args, env),
-            Transport::Http { .. } => {
-                unsupported.push(name.clone());
-                continue;
+        let at = match &server.transport {
+            Transport::Command { program, args, env } => {
+                let mut values = Vec::new();
+                for (variable, source) in env {
+                    let key = format!("mcp.{name}.env.{variable}");
+                    if let Some(value) = secret(key, Some(source), secrets)? {
+                        values.push((variable.clone(), value));
+                    }
+                }
+                ToolServerAt::Command(Program {
+                    program: program.clone(),
+                    args: args.clone(),
+                    env: values,
+                    cwd: config.file.parent().unwrap_or(Path::new("/")).to_owned(),
+                    owner: owner(config),
+                })
             }
+            Transport::Http { url, token } => ToolServerAt::Url(Endpoint {
+                url: url.clone(),
+                token: secret(format!("mcp.{name}.token"), token.as_ref(), secrets)?,
+            }),
         };
-        let mut values = Vec::new();
-        for (variable, source) in variables {
-            let key = format!("mcp.{name}.env.{variable}");
-            if let Some(value) = secret(key, Some(source), secrets)? {
-                values.push((variable.clone(), value));
-            }
-        }
         let server = ToolServer {
-            program: program.clone(),
-            args: args.clone(),
-            env: values,
-            cwd: folder.to_owned(),
-            owner: owner(config),
+            at,
             start_timeout: server.start_timeout,
             call_timeout: server.call_timeout,
             repeatable: server.repeatable.clone(),
@@ -299,7 +302,7 @@ fn tool_servers(
         };
         servers.insert(name.clone(), server);
     }
-    Ok((servers, unsupported))
+    Ok(servers)
 }
 
 fn secret(

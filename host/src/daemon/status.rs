@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::{ControlRequest, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX, Planned};
-use crate::domain::{Finding, Generation, Refusal, RestartRecord, UnixMillis};
+use crate::domain::{
+    Finding, Generation, Refusal, RestartRecord, ToolServerState, ToolServerStatus, UnixMillis,
+};
 use crate::store::StoreError;
 
 use super::plan::Asked;
@@ -25,6 +27,7 @@ impl Fixed {
             drain: None,
             restart: None,
             plugins: self.plugins.clone(),
+            tool_servers: Vec::new(),
             watchdog: Arc::default(),
         }
     }
@@ -64,6 +67,7 @@ impl Daemon {
             .clone()
             .or_else(|| cannot_be_read(&self.unreadable));
         status.sessions = self.sessions();
+        status.tool_servers = self.tool_servers();
         let (state, restart) = match &self.phase {
             Phase::Serving => (DaemonState::Serving, &self.record),
             Phase::Preparing(planned) => (DaemonState::Serving, &planned.record),
@@ -104,6 +108,32 @@ impl Daemon {
         all.sort_by_key(|finding| finding.kind);
         all.truncate(FINDINGS_MAX);
         all.into()
+    }
+
+    fn tool_servers(&self) -> Vec<ToolServerStatus> {
+        let servers = self.registry.parts().tools.status();
+        let tell = |name: &str, now: Option<ToolServerState>, tools: u64| {
+            for state in ToolServerState::ALL {
+                let is_so = f64::from(u8::from(now == Some(state)));
+                metrics::gauge!(
+                    "abide_tool_server_state",
+                    "server" => name.to_owned(), "state" => state.as_str()
+                )
+                .set(is_so);
+            }
+            metrics::gauge!("abide_tool_server_tools", "server" => name.to_owned())
+                .set(tools as f64);
+        };
+        for server in &servers {
+            tell(&server.name, Some(server.state), server.tools.unwrap_or(0));
+        }
+        // Those that the configuration has no more.
+        for before in &self.status.borrow().tool_servers {
+            if servers.iter().all(|server| server.name != before.name) {
+                tell(&before.name, None, 0);
+            }
+        }
+        servers
     }
 
     fn sessions(&self) -> BTreeMap<String, u64> {

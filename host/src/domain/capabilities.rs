@@ -18,9 +18,16 @@ impl Patterns {
     }
 
     /// Whether any of them grants a tool by its full name ([`ToolName`]). A server's name alone
-    /// grants all of its tools. The one place for this rule.
+    /// grants all of its tools; any of its tools grants what stands for a server that is down. The
+    /// one place for this rule.
     pub fn allow_tool(&self, full_name: &str) -> bool {
-        let server = ToolName::parse(full_name).map(|name| name.server);
+        let name = ToolName::parse(full_name);
+        if let Some(name) = name
+            && name.stands_for_server()
+        {
+            return self.allow_tool_server(name.server);
+        }
+        let server = name.map(|name| name.server);
         self.0
             .iter()
             .any(|pattern| fits(pattern, full_name) || Some(pattern.as_str()) == server)
@@ -59,6 +66,15 @@ impl<'a> ToolName<'a> {
     pub fn parse(full: &'a str) -> Option<Self> {
         let (server, tool) = full.split_once(TOOL_SEPARATOR)?;
         Some(Self { server, tool })
+    }
+
+    /// What stands for all tools of a server that is down, where none of them is known. No tool has
+    /// this name: calling it says why the server is down.
+    pub const UNAVAILABLE: &'static str = "unavailable";
+
+    /// Whether it stands for its server ([`ToolName::UNAVAILABLE`]).
+    pub fn stands_for_server(&self) -> bool {
+        self.tool == Self::UNAVAILABLE
     }
 
     /// Whether a server may have this name: with another, full names could be read in two ways.
@@ -144,6 +160,9 @@ mod tests {
             ("*", "files__read", true),
             ("read", "files__read", false),
             ("files", "files", true),
+            ("files__read", "files__unavailable", true),
+            ("*__read", "files__unavailable", true),
+            ("mail", "files__unavailable", false),
         ] {
             let granted = Patterns(vec![pattern.to_owned()]);
             assert_eq!(granted.allow_tool(name), expected, "{pattern} on {name}");

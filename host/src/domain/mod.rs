@@ -32,6 +32,7 @@ mod snapshot;
 mod steps;
 mod telling;
 mod time;
+mod tool_servers;
 mod usage;
 mod view;
 mod watchdog;
@@ -74,6 +75,7 @@ pub use steps::{
     ToolContent, ToolDefinition, ToolOutcome, Usage,
 };
 pub use time::UnixMillis;
+pub use tool_servers::{ToolServerKind, ToolServerState, ToolServerStatus};
 pub use usage::ModelUsage;
 pub use view::{Reason, RunningTurn, SessionView};
 pub use watchdog::{

@@ -6,4 +6,4 @@ mod mcp;
 
 pub use http::{HttpSender, NoHttp};
 pub use llm::{ApiKey, BadProvider, LlmProvider, LlmProviders};
-pub use mcp::{Look, ToolServer, ToolServers};
+pub use mcp::{Endpoint, Look, Program, ToolServer, ToolServerAt, ToolServers};

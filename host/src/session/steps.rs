@@ -191,13 +191,10 @@ impl Steps<'_> {
             StepRequest::Llm(request) => Part::Due(Effect::Model {
                 provider: request.provider.clone().unwrap_or_default(),
             }),
-            StepRequest::ToolsList => Part::Answered(
-                self.parts
-                    .tools
-                    .list(&self.grants.tools)
-                    .await
-                    .map(StepResult::ToolsList),
-            ),
+            StepRequest::ToolsList => {
+                let tools = self.parts.tools.list(&self.grants.tools).await;
+                Part::Answered(Ok(StepResult::ToolsList(tools)))
+            }
             StepRequest::ToolCall(call) => self.look_at_tool(step, part, call).await,
             StepRequest::ToolCallAll(calls) => match calls.get(part as usize) {
                 Some(call) => self.look_at_tool(step, part, call).await,

@@ -128,9 +128,9 @@ fn the_starter_runs_as_it_is() {
         .filter(|line| !line.starts_with("once"))
         .map(|line| format!("{line}\n"))
         .collect();
-    let config = folder.validate(&shown, &[("OPENAI_API_KEY", "x")]);
+    let config = folder.validate(&shown, &[("OPENAI_API_KEY", "x"), ("WEB_TOKEN", "x")]);
     let config = config.unwrap_or_else(|error| panic!("{error}\n{shown}"));
-    assert_eq!(config.llm.len(), 1);
+    assert_eq!((config.llm.len(), config.mcp.len()), (1, 2));
 }
 
 #[test]

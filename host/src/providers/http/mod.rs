@@ -250,7 +250,7 @@ fn out_of_reach(error: &reqwest::Error) -> Option<&OutOfReach> {
 }
 
 /// What lies behind an error: its own text names the URL, which may hold a key.
-fn causes(error: &reqwest::Error) -> String {
+pub(super) fn causes(error: &reqwest::Error) -> String {
     error
         .source()
         .map_or_else(|| "it gives no reason".to_owned(), chain)

@@ -36,6 +36,7 @@ use crate::domain::{ChatRequest, Completion, StepError};
 use attempt::attempt;
 use fault::{Fault, Remedy};
 use pauses::Pauses;
+pub(super) use provider::is_loopback;
 pub use provider::{ApiKey, BadProvider, LlmProvider};
 use window::Tokens;
 

@@ -86,7 +86,8 @@ pub(super) fn client(provider: &LlmProvider) -> Result<Client<OpenAIConfig>, Str
     Ok(Client::build(http, config).with_http_service(service))
 }
 
-fn is_loopback(url: &reqwest::Url) -> bool {
+/// Whether nobody but this machine is meant.
+pub(in crate::providers) fn is_loopback(url: &reqwest::Url) -> bool {
     url.host_str().is_some_and(|host| {
         let ip = host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost"

@@ -41,6 +41,10 @@ impl Catalog {
         self.0.get(full_name)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &Offered> {
         self.0.values()
     }
@@ -75,7 +79,49 @@ fn offered(server: &str, settings: &ToolServer, tool: rmcp::model::Tool) -> Offe
 /// A tool's own name in the letters that models take in the names of functions.
 fn shown(own: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-    own.chars().map(|c| if fits(c) { c } else { '_' }).collect()
+    let mut name: String = own.chars().map(|c| if fits(c) { c } else { '_' }).collect();
+    if name == ToolName::UNAVAILABLE {
+        // Who is granted any tool of a server may call what stands for it.
+        name.push('_');
+    }
+    name
+}
+
+/// How much of a reason stands in front of each tool's description, in characters: models read all.
+const REASON_MAX_CHARS: usize = 200;
+
+/// What a guest finds in place of the tools of a server that is down: those that it had last, or
+/// one that stands for all of them.
+pub(super) fn missing(server: &str, last: Option<&Catalog>, reason: &str) -> Vec<Tool> {
+    match last {
+        Some(last) => {
+            let mut short: String = reason.chars().take(REASON_MAX_CHARS).collect();
+            if short.len() < reason.len() {
+                short.push('…');
+            }
+            let tools = last.all().map(|offered| &offered.tool);
+            tools
+                .map(|tool| Tool {
+                    description: format!("[unavailable now: {short}] {}", tool.description),
+                    ..tool.clone()
+                })
+                .collect()
+        }
+        None => vec![Tool {
+            name: ToolName {
+                server,
+                tool: ToolName::UNAVAILABLE,
+            }
+            .to_string(),
+            description: format!(
+                "Tool server `{server}` cannot be reached now, so its tools are missing here: \
+                 {reason}. They are back as soon as it is; calling this only says why it is not."
+            ),
+            parameters: "{\"type\":\"object\",\"properties\":{}}".to_owned(),
+            read_only: true,
+            idempotent: true,
+        }],
+    }
 }
 
 #[cfg(test)]
@@ -137,13 +183,29 @@ mod tests {
             json!([
                 {"name": "fs.read/all", "description": "Reads.", "inputSchema": {"type": "object"}},
                 {"name": "fs/read.all", "inputSchema": {}},
+                {"name": "unavailable", "inputSchema": {}},
             ]),
         );
         let all: Vec<_> = catalog.all().collect();
-        assert_eq!(all.len(), 1);
+        assert_eq!(all.len(), 2);
+        assert_eq!(all[1].tool.name, "files__unavailable_");
         assert_eq!(all[0].own, "fs.read/all");
         assert_eq!(all[0].tool.name, "files__fs_read_all");
         assert_eq!(all[0].tool.description, "Reads.");
         assert_eq!(all[0].tool.parameters, "{\"type\":\"object\"}");
+    }
+
+    #[test]
+    fn tools_of_a_server_that_is_down_say_so() {
+        let tools = json!([{"name": "read", "description": "Reads.", "inputSchema": {}}]);
+        let last = catalog(&super::super::tests::settings(), tools);
+        let known = missing("files", Some(&last), "it exited");
+        assert_eq!(known.len(), 1);
+        assert_eq!(known[0].name, "files__read");
+        assert_eq!(known[0].description, "[unavailable now: it exited] Reads.");
+        let unknown = missing("files", None, "it exited");
+        assert_eq!(unknown.len(), 1);
+        assert_eq!(unknown[0].name, "files__unavailable");
+        assert!(unknown[0].description.contains("missing here: it exited."));
     }
 }

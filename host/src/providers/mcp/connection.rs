@@ -1,4 +1,4 @@
-//! An MCP connection: its opening, the list of tools, calls. Knows nothing of processes.
+//! An MCP connection: its opening, the list of tools, calls. Knows nothing of processes or HTTP.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,12 +13,15 @@ use rmcp::service::{
     ClientInitializeError, NotificationContext, PeerRequestOptions, RequestHandle, RunningService,
     ServiceError,
 };
+use rmcp::transport::Transport;
 use rmcp::{ClientHandler, Peer, RoleClient, serve_client};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use super::lines::TOO_LONG;
-use super::wire::{Sending, Wire};
+use super::pace::Paced;
+use super::sending::{Fate, Sending};
+use super::wire::Wire;
 
 /// The longest line that is read of any server, in bytes.
 const LINE_MAX_BYTES: usize = 64 << 20;
@@ -56,7 +59,28 @@ pub(super) type Serving = RunningService<RoleClient, Handler>;
 pub(super) struct Connection {
     peer: Peer<RoleClient>,
     changes: Arc<AtomicU64>,
-    line_bound: Arc<AtomicUsize>,
+    bound: AnswerBound,
+}
+
+/// How long an answer may be on the wire, in bytes, at this moment: as long as some call takes.
+#[derive(Clone)]
+pub(super) struct AnswerBound(Arc<AtomicUsize>);
+
+impl AnswerBound {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicUsize::new(LINE_BYTES)))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn make_room_for(&self, limit_bytes: u64) {
+        let bound = limit_bytes.saturating_mul(WIRE_FACTOR);
+        let bound = usize::try_from(bound).unwrap_or(LINE_MAX_BYTES);
+        self.0
+            .fetch_max(bound.min(LINE_MAX_BYTES), Ordering::Relaxed);
+    }
 }
 
 /// A call.
@@ -75,8 +99,12 @@ pub(super) enum NoResult {
     NotSent,
     /// It was not written, and will not be: the server reads nothing.
     Busy,
-    /// It was written, and the connection ended.
-    Lost,
+    /// It did not reach the server, or was turned away there, and why.
+    NotTaken(String),
+    /// As that, since the server does not know this session any more: a new one may take it.
+    Forgotten,
+    /// It was written, and the connection ended or what came is no answer; why, if that is known.
+    Lost(Option<String>),
     /// It was written, and nothing came in time.
     Late,
     /// The answer was too long to be taken in.
@@ -86,7 +114,7 @@ pub(super) enum NoResult {
 }
 
 impl Connection {
-    /// Shakes hands. The connection lasts as long as the second value.
+    /// Shakes hands over a server's pipes. The connection lasts as long as the second value.
     pub(super) async fn open<R, W>(
         read: R,
         write: W,
@@ -95,16 +123,28 @@ impl Connection {
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let line_bound = Arc::new(AtomicUsize::new(LINE_BYTES));
+        let bound = AnswerBound::new();
+        Self::over(Wire::new(read, write, bound.0.clone()), bound).await
+    }
+
+    /// As [`Connection::open`], over any transport that keeps the bound, and that tells of each
+    /// request what became of it ([`Sending`]).
+    pub(super) async fn over<T>(
+        transport: T,
+        bound: AnswerBound,
+    ) -> Result<(Self, Serving), ClientInitializeError>
+    where
+        T: Transport<RoleClient> + 'static,
+    {
         let changes = Arc::new(AtomicU64::new(0));
         let handler = Handler {
             changes: changes.clone(),
         };
-        let serving = serve_client(handler, Wire::new(read, write, line_bound.clone())).await?;
+        let serving = serve_client(handler, Paced::new(transport)).await?;
         let connection = Self {
             peer: serving.peer().clone(),
             changes,
-            line_bound,
+            bound,
         };
         Ok((connection, serving))
     }
@@ -112,6 +152,11 @@ impl Connection {
     /// How often the server has said that its tools have changed.
     pub(super) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
+    }
+
+    /// Has the tools listed again before the list is used next.
+    pub(super) fn doubt(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// All tools, page by page.
@@ -147,11 +192,7 @@ impl Connection {
     /// Calls a tool. Where it gives up, and where the future is dropped, the server is told.
     pub(super) async fn call(&self, request: Request) -> Result<ServerResult, NoResult> {
         let deadline = Instant::now() + request.timeout;
-        let bound = request.limit_bytes.saturating_mul(WIRE_FACTOR);
-        let bound = usize::try_from(bound).unwrap_or(LINE_MAX_BYTES);
-        self.line_bound
-            .fetch_max(bound.min(LINE_MAX_BYTES), Ordering::Relaxed);
-
+        self.bound.make_room_for(request.limit_bytes);
         let sending = Sending::default();
         let params = CallToolRequestParams::new(request.tool).with_arguments(request.arguments);
         let mut call = CallToolRequest::new(params);
@@ -171,10 +212,10 @@ impl Connection {
             handle: Some(handle),
         };
         let Ok(answer) = timeout_at(deadline, in_flight.answer()).await else {
-            return Err(if sending.give_up() {
-                NoResult::Busy
-            } else {
-                NoResult::Late
+            return Err(match sending.fate() {
+                _ if sending.give_up() => NoResult::Busy,
+                Some(Fate::TooLong) => NoResult::TooLong,
+                _ => NoResult::Late,
             });
         };
         match answer {
@@ -183,10 +224,15 @@ impl Connection {
                 Err(NoResult::TooLong)
             }
             Some(Err(ServiceError::McpError(error))) => Err(NoResult::Refused(error)),
-            // The pipe did not take the whole line, and who reads it acts on whole lines.
-            Some(Err(ServiceError::TransportSend(_))) => Err(NoResult::NotSent),
-            _ if sending.give_up() => Err(NoResult::NotSent),
-            _ => Err(NoResult::Lost),
+            _ => Err(match sending.fate() {
+                Some(Fate::NotSent) => NoResult::NotSent,
+                Some(Fate::NotTaken(why)) => NoResult::NotTaken(why),
+                Some(Fate::Forgotten) => NoResult::Forgotten,
+                Some(Fate::TooLong) => NoResult::TooLong,
+                Some(Fate::Unclear(why)) => NoResult::Lost(Some(why)),
+                None if sending.give_up() => NoResult::NotSent,
+                None => NoResult::Lost(None),
+            }),
         }
     }
 }

@@ -7,8 +7,6 @@ use crate::domain::StepError;
 
 /// The longest text of a server that an error repeats, in characters.
 const REPEATED_MAX_CHARS: usize = 500;
-/// Shorter values of variables are no secrets, and may stand in any text.
-const SECRET_MIN_BYTES: usize = 6;
 
 /// A call, as far as its errors tell of it.
 pub(super) struct Told<'a> {
@@ -26,17 +24,14 @@ impl Told<'_> {
     pub(super) fn no_result(&self, error: NoResult, ended: Option<&str>) -> StepError {
         let (name, server) = (self.name, self.server);
         match error {
-            NoResult::NotSent | NoResult::Busy => {
-                let why = match error {
-                    NoResult::Busy => "it reads no input",
-                    _ => ended.unwrap_or("it takes no input any more"),
-                };
-                StepError::Unavailable(format!(
-                    "the call of `{name}` was not sent to tool server `{server}`: {why}"
-                ))
-            }
-            NoResult::Lost => {
-                let why = ended.unwrap_or("it closed the connection");
+            NoResult::NotSent => self.not_sent(ended.unwrap_or("it takes no input any more")),
+            NoResult::Busy => self.not_sent("it reads no input"),
+            NoResult::NotTaken(why) => self.not_sent(&self.said(&why)),
+            NoResult::Forgotten => self.not_sent("it forgets every session at once"),
+            NoResult::Lost(why) => {
+                let why = why.map(|why| self.said(&why));
+                let why = why.as_deref().or(ended);
+                let why = why.unwrap_or("it closed the connection");
                 self.unanswered(&format!("tool server `{server}`: {why}"), |text| {
                     StepError::Unavailable(text)
                 })
@@ -51,7 +46,7 @@ impl Told<'_> {
             }
             NoResult::TooLong => StepError::TooLarge(self.too_large("more")),
             NoResult::Refused(error) => {
-                let said = brief(&self.settings.redact(&error.message));
+                let said = self.said(&error.message);
                 let text = format!("tool `{name}` answered with error {}: {said}", error.code.0);
                 if error.code == rmcp::model::ErrorCode::INVALID_PARAMS {
                     StepError::Invalid(text)
@@ -78,6 +73,19 @@ impl Told<'_> {
         }
     }
 
+    /// What a server or the network said, fit to be repeated.
+    fn said(&self, text: &str) -> String {
+        brief(&self.settings.redact(text))
+    }
+
+    fn not_sent(&self, why: &str) -> StepError {
+        let (name, server) = (self.name, self.server);
+        StepError::Unavailable(format!(
+            "the call of `{name}` was not taken by tool server `{server}`, and has not happened: \
+             {why}"
+        ))
+    }
+
     fn too_large(&self, size: &str) -> String {
         format!(
             "tool `{}` ran, and its answer has {size} where {} bytes are allowed \
@@ -98,19 +106,6 @@ impl Told<'_> {
                 "{text}; it may or may not have happened: find out before calling it again"
             ))
         }
-    }
-}
-
-impl ToolServer {
-    /// A server's text without the values that it was given: servers repeat what they know.
-    pub(super) fn redact(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (name, value) in &self.env {
-            if value.len() >= SECRET_MIN_BYTES && text.contains(value.as_str()) {
-                text = text.replace(value.as_str(), &format!("[{name}]"));
-            }
-        }
-        text
     }
 }
 
@@ -138,10 +133,7 @@ mod tests {
     use super::*;
 
     fn told(repeatable: bool, error: NoResult, ended: Option<&str>) -> StepError {
-        let settings = ToolServer {
-            env: vec![("TOKEN".to_owned(), "hunter2hunter2".to_owned())],
-            ..super::super::tests::settings()
-        };
+        let settings = super::super::tests::with_secret("TOKEN", "hunter2hunter2");
         let told = Told {
             name: "files__write",
             server: "files",
@@ -155,19 +147,23 @@ mod tests {
 
     #[test]
     fn only_what_was_sent_may_have_happened() {
-        use NoResult::{Busy, Late, Lost, NotSent};
+        use NoResult::{Busy, Forgotten, Late, Lost, NotSent, NotTaken};
         let ended = Some("it exited with status 1");
-        let once = told(false, Lost, ended);
+        let once = told(false, Lost(None), ended);
         let text = "unknown outcome: the call was sent to `files__write` and no answer came \
                     (tool server `files`: it exited with status 1); it may or may not have \
                     happened: find out before calling it again";
         assert_eq!(once.to_string(), text);
-        assert!(matches!(told(true, Lost, None), StepError::Unavailable(_)));
+        assert!(matches!(
+            told(true, Lost(None), None),
+            StepError::Unavailable(_)
+        ));
         assert!(matches!(told(true, Late, None), StepError::Timeout(_)));
         let late = told(false, Late, None);
         assert!(matches!(&late, StepError::UnknownOutcome(text) if text.contains("call_timeout")));
         for repeatable in [true, false] {
-            for error in [NotSent, Busy] {
+            let refused = NotTaken("it refused the request (400)".to_owned());
+            for error in [NotSent, Busy, Forgotten, refused] {
                 let error = told(repeatable, error, None);
                 assert!(matches!(error, StepError::Unavailable(_)), "{error}");
             }

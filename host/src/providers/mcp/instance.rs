@@ -1,24 +1,22 @@
-//! One life of a server: from its start to the end of its last descendant.
+//! One life of a server: from its start to its end, however it is reached.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use rmcp::service::ClientInitializeError;
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant as Moment, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::ToolServer;
 use super::catalog::Catalog;
 use super::connection::{Connection, NoResult, Request, Serving};
-use super::errors::brief;
-use super::process::{Pipes, Process};
-use super::stderr::{self, LastWords};
+use super::settings::{ToolServer, ToolServerAt};
+use super::{child, remote};
+use crate::domain::UnixMillis;
 
 /// How long what is still in a dead server's pipe may take to be read, and an open connection to
 /// be closed.
-const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a call whose connection ended waits to be told what became of the server.
 const OBITUARY_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -29,113 +27,136 @@ pub(super) struct Instance {
     connection: Connection,
     /// The tools, and the count of changes that they were listed at.
     catalog: Mutex<(u64, Arc<Catalog>)>,
-    since: Instant,
+    /// The same tools, for who must not wait for a list.
+    known: watch::Sender<Arc<Catalog>>,
+    pub(super) since: UnixMillis,
     ended: watch::Receiver<Option<Ended>>,
     /// Once nobody has the instance any more, it is ended.
     _stop: DropGuard,
 }
 
+/// How a server ended.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub(super) reason: String,
+    /// It goes on, and has only forgotten us: it may be gone back to at once.
+    pub(super) forgotten: bool,
+}
+
 /// The end of a server.
 #[derive(Clone, Debug)]
 pub(super) struct Ended {
-    pub(super) reason: String,
-    pub(super) at: Instant,
+    pub(super) end: End,
+    pub(super) at: Moment,
+    pub(super) at_ms: UnixMillis,
     pub(super) served: Duration,
 }
 
+impl Ended {
+    fn now(end: End, since: Moment) -> Self {
+        Self {
+            end,
+            at: Moment::now(),
+            at_ms: UnixMillis::now(),
+            served: since.elapsed(),
+        }
+    }
+}
+
+/// An open connection, and the tools that were found on it.
+pub(super) struct Opened {
+    connection: Connection,
+    serving: Serving,
+    catalog: (u64, Arc<Catalog>),
+}
+
+impl Opened {
+    /// Lists a connection's tools.
+    pub(super) async fn list(
+        server: &str,
+        settings: &ToolServer,
+        connection: Connection,
+        serving: Serving,
+    ) -> Result<Self, String> {
+        let changes = connection.changes();
+        let tools = connection.tools().await;
+        let tools = tools.map_err(|error| format!("it did not list its tools: {error}"))?;
+        let catalog = Catalog::new(server, settings, tools);
+        Ok(Self {
+            connection,
+            serving,
+            catalog: (changes, Arc::new(catalog)),
+        })
+    }
+
+    /// How many there are.
+    pub(super) fn tools(&self) -> usize {
+        self.catalog.1.len()
+    }
+}
+
 impl Instance {
-    /// Starts a server, shakes hands and lists its tools, all within its time. It ends when `stop`
-    /// is cancelled.
+    /// Starts a server or connects to it, shakes hands and lists its tools, all within its time. It
+    /// ends when `stop` is cancelled.
     pub(super) async fn start(
         server: &Arc<str>,
         settings: &Arc<ToolServer>,
         stop: CancellationToken,
     ) -> Result<Self, String> {
-        let (process, pipes) = Process::spawn(server, settings)?;
-        let Pipes {
-            input,
-            output,
-            errors,
-        } = pipes;
-        let last = LastWords::default();
-        tokio::spawn(stderr::drain(
-            errors,
-            server.clone(),
-            settings.clone(),
-            last.clone(),
-        ));
-        let opening = async {
-            let opened = Connection::open(output, input).await;
-            let (connection, serving) = opened.map_err(|error| explain(&error))?;
-            let changes = connection.changes();
-            let tools = connection.tools().await;
-            let tools = tools.map_err(|error| format!("it did not list its tools: {error}"))?;
-            let catalog = Catalog::new(server, settings, tools);
-            Ok((connection, serving, (changes, Arc::new(catalog))))
-        };
-        let limit = settings.start_timeout;
-        let opened = tokio::select! {
-            opened = opening => opened,
-            () = process.exited() => Err(String::new()),
-            () = sleep(limit) => Err(format!(
-                "it was not ready within {} (`mcp.{server}.start_timeout`)",
-                humantime::format_duration(limit)
-            )),
-            () = stop.cancelled() => Err("it was not needed any more".to_owned()),
-        };
-        let (connection, serving, catalog) = match opened {
-            Ok(opened) => opened,
-            Err(reason) => {
-                // Where it went by itself, its status says more than the broken connection.
-                let gone = timeout(CLOSE_PATIENCE, process.exited()).await.is_ok();
-                let status = process.end().await;
-                let reason = if gone {
-                    format!("{status} before it was ready")
-                } else {
-                    reason
-                };
-                return Err(last.after(&settings.redact(&brief(&reason))));
-            }
-        };
-        tracing::info!(
-            %server,
-            pid = process.id(),
-            tools = catalog.1.all().count(),
-            "tool server started"
-        );
+        match &settings.at {
+            ToolServerAt::Command(program) => child::start(server, settings, program, stop).await,
+            ToolServerAt::Url(endpoint) => remote::start(server, settings, endpoint, stop).await,
+        }
+    }
+
+    /// Takes an open connection; `watch` waits for its end.
+    pub(super) fn new<F>(
+        server: &Arc<str>,
+        settings: &Arc<ToolServer>,
+        opened: Opened,
+        stop: CancellationToken,
+        watch: impl FnOnce(Serving) -> F,
+    ) -> Self
+    where
+        F: Future<Output = End> + Send + 'static,
+    {
+        let Opened {
+            connection,
+            serving,
+            catalog,
+        } = opened;
         let (told, ended) = watch::channel(None);
-        let since = Instant::now();
-        let kept = keep(process, serving, stop.clone());
+        let since = Moment::now();
+        let end = watch(serving);
         let name = server.clone();
         tokio::spawn(async move {
-            let reason = kept.await;
-            tracing::info!(server = %name, reason, "tool server ended");
-            let _ = told.send(Some(Ended {
-                reason: last.after(&reason),
-                at: Instant::now(),
-                served: since.elapsed(),
-            }));
+            let end = end.await;
+            tracing::info!(server = %name, reason = end.reason, "tool server ended");
+            let _ = told.send(Some(Ended::now(end, since)));
         });
-        Ok(Self {
+        Self {
             server: server.clone(),
             settings: settings.clone(),
             connection,
+            known: watch::Sender::new(catalog.1.clone()),
             catalog: Mutex::new(catalog),
-            since,
+            since: UnixMillis::now(),
             ended,
             _stop: stop.drop_guard(),
-        })
+        }
     }
 
     /// Its end, if it has ended.
     pub(super) fn ended(&self) -> Option<Ended> {
         match self.ended.has_changed() {
             // The keeper is gone without a word: it panicked, or the runtime goes.
-            Err(_) if self.ended.borrow().is_none() => Some(Ended {
-                reason: "it is watched by nobody".to_owned(),
-                at: Instant::now(),
-                served: self.since.elapsed(),
-            }),
+            Err(_) if self.ended.borrow().is_none() => {
+                let end = End {
+                    reason: "it is watched by nobody".to_owned(),
+                    forgotten: false,
+                };
+                Some(Ended::now(end, Moment::now()))
+            }
             _ => self.ended.borrow().clone(),
         }
     }
@@ -143,6 +164,11 @@ impl Instance {
     /// Waits for its end.
     pub(super) async fn until_ended(&self) {
         let _ = self.ended.clone().wait_for(Option::is_some).await;
+    }
+
+    /// Its tools as they were listed last.
+    pub(super) fn known(&self) -> Arc<Catalog> {
+        self.known.borrow().clone()
     }
 
     /// Its tools; listed again where it has said that they changed.
@@ -155,9 +181,10 @@ impl Instance {
         let server = &self.server;
         match timeout(self.settings.call_timeout, self.connection.tools()).await {
             Ok(Ok(tools)) => {
-                let tools = Catalog::new(server, &self.settings, tools);
-                tracing::info!(%server, tools = tools.all().count(), "tools changed");
-                *catalog = (changes, Arc::new(tools));
+                let tools = Arc::new(Catalog::new(server, &self.settings, tools));
+                tracing::info!(%server, tools = tools.len(), "tools changed");
+                self.known.send_replace(tools.clone());
+                *catalog = (changes, tools);
             }
             Ok(Err(error)) => {
                 tracing::warn!(%server, %error, "tools changed, and cannot be listed again");
@@ -177,43 +204,33 @@ impl Instance {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        let is_over = matches!(error, NoResult::NotSent | NoResult::Lost);
-        if is_over {
+        if let NoResult::Refused(refused) = &error
+            && matches!(
+                refused.code,
+                rmcp::model::ErrorCode::INVALID_PARAMS | rmcp::model::ErrorCode::METHOD_NOT_FOUND
+            )
+        {
+            // It may have taken the tool away, or changed what it takes, without a word.
+            self.connection.doubt();
+        }
+        let is_over = matches!(error, NoResult::NotSent | NoResult::Lost(None));
+        if is_over || matches!(error, NoResult::Forgotten) {
             let _ = timeout(OBITUARY_PATIENCE, self.until_ended()).await;
         }
         let ended = self.ended().filter(|_| is_over);
-        Err((error, ended.map(|ended| ended.reason)))
+        Err((error, ended.map(|ended| ended.end.reason)))
     }
 }
 
-/// Watches over a server to its end. How it ended.
-async fn keep(process: Process, serving: Serving, stop: CancellationToken) -> String {
-    let connection = serving.cancellation_token();
-    let closed = serving.waiting().fuse();
-    tokio::pin!(closed);
-    tokio::select! {
-        () = process.exited() => {
-            // Its last answers may lie in the pipe yet, whose end comes once no descendant has it.
-            let status = process.end().await;
-            let _ = timeout(CLOSE_PATIENCE, &mut closed).await;
-            connection.cancel();
-            status
-        }
-        _ = &mut closed => {
-            let status = process.end().await;
-            format!("it closed its output; {status}")
-        }
-        () = stop.cancelled() => {
-            connection.cancel();
-            // Closes its input, unless it blocks a writer: then its end does.
-            let _ = timeout(CLOSE_PATIENCE, &mut closed).await;
-            process.end().await;
-            "it was ended, since the daemon restarts or stops".to_owned()
-        }
-    }
+/// Why a server is given up that does not become usable.
+pub(super) fn late(server: &str, settings: &ToolServer) -> String {
+    format!(
+        "it was not ready within {} (`mcp.{server}.start_timeout`)",
+        humantime::format_duration(settings.start_timeout)
+    )
 }
 
-fn explain(error: &ClientInitializeError) -> String {
+pub(super) fn explain(error: &ClientInitializeError) -> String {
     match error {
         ClientInitializeError::ConnectionClosed(_) => "it closed its output".to_owned(),
         ClientInitializeError::JsonRpcError(error) => {

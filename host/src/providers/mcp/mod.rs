@@ -1,28 +1,40 @@
-//! Tools of servers that speak MCP over their standard input and output.
+//! Tools of servers that speak MCP, over their standard input and output or over HTTP.
 //!
-//! A server is started when one of its tools is first wanted, and ended with all that descends from
-//! it. What matters most here is the honesty of an outcome: a call that was certainly not written
-//! is `Unavailable`; one that was written and has no answer is `UnknownOutcome`, unless calling it
-//! again does no harm.
+//! A server is started, or connected to, when one of its tools is first wanted; one that was started
+//! is ended with all that descends from it. What matters most here is the honesty of an outcome: a
+//! call that has certainly not happened is `Unavailable`; one that was sent and has no answer is
+//! `UnknownOutcome`, unless calling it again does no harm.
+//!
+//! ```text
+//!   server (all its lives) -> instance (one) -> connection (MCP) -> wire (pipes)    <- child
+//!                                                               \-> backend (HTTP)  <- remote
+//! ```
 
+mod answer;
+mod backend;
 mod backoff;
 mod catalog;
+mod child;
 mod connection;
 mod errors;
+mod events;
 mod family;
 mod instance;
 mod lines;
 mod outcome;
+mod pace;
 mod process;
+mod remote;
+mod sending;
 mod server;
+mod settings;
 mod stderr;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -30,40 +42,13 @@ use futures::future::join_all;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Patterns, StepError, Tool, ToolCall, ToolName, ToolOutcome};
-use connection::Request;
+use crate::domain::{Patterns, StepError, Tool, ToolCall, ToolName, ToolOutcome, ToolServerStatus};
+use catalog::Offered;
+use connection::{NoResult, Request};
 use errors::Told;
 use server::Server;
 
-/// One `[mcp.NAME]` with a `command`. Patterns are on the server's own names of tools.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ToolServer {
-    /// The program; with a `/` in it, relative to `cwd`.
-    pub program: String,
-    /// Its arguments.
-    pub args: Vec<String>,
-    /// What it finds in its environment, besides the little that it inherits. `Debug` shows no
-    /// values.
-    pub env: Vec<(String, String)>,
-    /// The folder that it runs in.
-    pub cwd: PathBuf,
-    /// Whose it is, the same for every worker on a data folder and for nobody else: so that a
-    /// worker finds what one that was killed has left behind.
-    pub owner: String,
-    /// How long it may take from its start to the list of its tools.
-    pub start_timeout: Duration,
-    /// How long a call may take.
-    pub call_timeout: Duration,
-    /// Tools that may be called again where it is unknown whether a call happened.
-    pub repeatable: Patterns,
-    /// Tools that may not, whatever the server says of them. Wins over `repeatable`.
-    pub once: Patterns,
-    /// Tools that are called only once a human has approved: [`ToolServers::look`] says so, and its
-    /// caller sees to it.
-    pub ask: Patterns,
-    /// How long such an approval waits for its answer.
-    pub ask_timeout: Duration,
-}
+pub use settings::{Endpoint, Program, ToolServer, ToolServerAt};
 
 /// What is to be known of a call before it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,44 +59,29 @@ pub struct Look {
     pub ask: Option<Duration>,
 }
 
-impl fmt::Debug for ToolServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let variables: Vec<&String> = self.env.iter().map(|(name, _)| name).collect();
-        // Arguments may hold a key as well.
-        f.debug_struct("ToolServer")
-            .field("program", &self.program)
-            .field("args", &self.args.len())
-            .field("env", &variables)
-            .field("cwd", &self.cwd)
-            .finish_non_exhaustive()
-    }
-}
-
 /// All tool servers, by name. Clones share them; a server that no clone has any more is ended.
 #[derive(Clone)]
 pub struct ToolServers {
     servers: Arc<BTreeMap<String, Arc<Server>>>,
-    unsupported: Arc<BTreeSet<String>>,
     /// Servers that [`ToolServers::with`] has left behind: some turn may still use them.
     left: Arc<Mutex<Vec<Weak<Server>>>>,
     ending: CancellationToken,
 }
 
 impl ToolServers {
-    /// Takes servers, and the names of those that this version cannot reach. Starts nothing.
-    pub fn new(servers: BTreeMap<String, ToolServer>, unsupported: Vec<String>) -> Self {
+    /// Takes servers. Starts nothing.
+    pub fn new(servers: BTreeMap<String, ToolServer>) -> Self {
         let none = Self {
             servers: Arc::default(),
-            unsupported: Arc::default(),
             left: Arc::default(),
             ending: CancellationToken::new(),
         };
-        none.with(servers, unsupported)
+        none.with(servers)
     }
 
     /// These servers in place of the present ones. Those whose settings are the same go on as they
     /// are; the others end once no turn that began with them runs any more.
-    pub fn with(&self, servers: BTreeMap<String, ToolServer>, unsupported: Vec<String>) -> Self {
+    pub fn with(&self, servers: BTreeMap<String, ToolServer>) -> Self {
         let servers: BTreeMap<String, Arc<Server>> = servers
             .into_iter()
             .map(|(name, settings)| {
@@ -137,48 +107,40 @@ impl ToolServers {
         left.extend(gone.map(|(_, server)| Arc::downgrade(server)));
         Self {
             servers: Arc::new(servers),
-            unsupported: Arc::new(unsupported.into_iter().collect()),
             left: self.left.clone(),
             ending: self.ending.clone(),
         }
     }
 
-    /// The tools that are granted and can be called, by full name. Starts the servers that a grant
-    /// can match; those that are down are left out.
-    ///
-    /// # Errors
-    /// `Unavailable` where there are such servers and all of them are down.
-    pub async fn list(&self, granted: &Patterns) -> Result<Vec<Tool>, StepError> {
-        let wanted = |name: &str| granted.allow_tool_server(name);
-        let unsupported = self.unsupported.iter().filter(|name| wanted(name));
-        let mut down: Vec<StepError> = unsupported.map(|name| not_supported(name)).collect();
-        let servers = self.servers.iter().filter(|(name, _)| wanted(name));
-        let catalogs = servers.map(|(_, server)| async move {
-            let instance = server.running().await?;
-            Ok(instance.catalog().await)
-        });
-        let mut tools = Vec::new();
-        let mut answered = false;
-        for catalog in join_all(catalogs).await {
-            match catalog {
-                Ok(catalog) => {
-                    answered = true;
-                    let callable = catalog
-                        .all()
-                        .map(|offered| &offered.tool)
-                        .filter(|tool| granted.allow_tool(&tool.name));
-                    tools.extend(callable.cloned());
+    /// The tools that are granted, by full name. Starts the servers that a grant can match. Those of
+    /// one that is down are there as they were last, and their descriptions say so; where they are
+    /// not known, one stands for all of them ([`ToolName::UNAVAILABLE`]).
+    pub async fn list(&self, granted: &Patterns) -> Vec<Tool> {
+        let servers = self.servers.iter();
+        let wanted = servers.filter(|(name, _)| granted.allow_tool_server(name));
+        let lists = wanted.map(|(name, server)| async move {
+            match server.list().await {
+                Ok(catalog) => catalog.all().map(|offered| offered.tool.clone()).collect(),
+                Err(down) => {
+                    let reason = &down.reason;
+                    tracing::warn!(server = name, reason, "tools are listed as unavailable");
+                    catalog::missing(name, server.last_tools().as_deref(), reason)
                 }
-                Err(error) => down.push(error),
             }
-        }
-        for error in &down {
-            tracing::warn!(%error, "tools are left out of a list");
-        }
-        match down.into_iter().next() {
-            Some(first) if !answered => Err(first),
-            _ => Ok(tools),
-        }
+        });
+        let lists: Vec<Vec<Tool>> = join_all(lists).await;
+        let tools = lists.into_iter().flatten();
+        tools
+            .filter(|tool| granted.allow_tool(&tool.name))
+            .collect()
+    }
+
+    /// How each server is.
+    pub fn status(&self) -> Vec<ToolServerStatus> {
+        self.servers
+            .values()
+            .map(|server| server.status())
+            .collect()
     }
 
     /// Whether it does no harm to send this call again, and whether a human has to approve. Starts
@@ -221,7 +183,7 @@ impl ToolServers {
     ) -> Result<ToolOutcome, StepError> {
         let arguments = arguments(call)?;
         let (server, name) = self.server(call)?;
-        let (instance, offered) = server.tool(name).await?;
+        let (mut instance, mut offered) = server.tool(name).await?;
         let told = Told {
             name: &call.name,
             server: &server.name,
@@ -231,14 +193,17 @@ impl ToolServers {
             timeout: server.settings.call_timeout.min(limit),
         };
         let since = Instant::now();
-        let request = Request {
-            tool: offered.own,
-            arguments,
-            key: key.to_owned(),
-            timeout: told.timeout,
-            limit_bytes,
-        };
-        let result = match instance.call(request).await {
+        let mut called = instance
+            .call(request(&told, key, offered, &arguments))
+            .await;
+        if let Err((NoResult::Forgotten, _)) = called {
+            // It has not happened: once more, in a new session, with the tools as they are there.
+            (instance, offered) = server.tool(name).await?;
+            called = instance
+                .call(request(&told, key, offered, &arguments))
+                .await;
+        }
+        let result = match called {
             Ok(answer) => {
                 outcome::outcome(answer, limit_bytes).map_err(|error| told.unusable(error))
             }
@@ -288,9 +253,6 @@ impl ToolServers {
             ))
         })?;
         let server = name.server;
-        if self.unsupported.contains(server) {
-            return Err(not_supported(server));
-        }
         let found = self.servers.get(server).ok_or_else(|| {
             StepError::Denied(format!(
                 "there is no tool server `{server}`; add `[mcp.{server}]` to the configuration"
@@ -300,10 +262,19 @@ impl ToolServers {
     }
 }
 
-fn not_supported(server: &str) -> StepError {
-    StepError::Unavailable(format!(
-        "tool server `{server}` has a `url`, and this version reaches only those with a `command`"
-    ))
+fn request(
+    told: &Told<'_>,
+    key: &str,
+    offered: Offered,
+    arguments: &serde_json::Map<String, Value>,
+) -> Request {
+    Request {
+        tool: offered.own,
+        arguments: arguments.clone(),
+        key: key.to_owned(),
+        timeout: told.timeout,
+        limit_bytes: told.limit_bytes,
+    }
 }
 
 /// A call's arguments. Models send nothing at all where a tool takes none.

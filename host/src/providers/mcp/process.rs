@@ -11,8 +11,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
-use super::ToolServer;
 use super::family::{Family, MARK};
+use super::settings::Program;
 
 /// What a server finds of the daemon's environment: enough to run, nothing secret.
 const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "TMPDIR", "USER", "SHELL", "TZ"];
@@ -49,7 +49,7 @@ pub(super) fn mark_of(owner: &str) -> String {
 
 impl Process {
     /// Starts a server, in a process group of its own.
-    pub(super) fn spawn(name: &str, settings: &ToolServer) -> Result<(Self, Pipes), String> {
+    pub(super) fn spawn(name: &str, settings: &Program) -> Result<(Self, Pipes), String> {
         let program = &settings.program;
         let failed = |error: &dyn std::fmt::Display| {
             format!("`{program}` cannot be started ({error}); check `mcp.{name}.command`")

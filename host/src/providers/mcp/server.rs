@@ -1,38 +1,82 @@
 //! A server over all its lives: started when it is needed, one start at a time, and not again at
 //! once where it fell.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::ToolServer;
 use super::backoff::Backoff;
 use super::catalog::{Catalog, Offered};
 use super::instance::{Ended, Instance};
-use crate::domain::{StepError, ToolName};
+use super::settings::{ToolServer, ToolServerAt};
+use crate::domain::{
+    StepError, ToolName, ToolServerKind, ToolServerState, ToolServerStatus, UnixMillis,
+};
 
 /// Tools that an error names at most.
 const NAMED_MAX: usize = 20;
+/// How long a list of tools waits for a server that did not start before. Others are waited for as
+/// long as they may take.
+const DOUBTFUL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One `[mcp.NAME]`.
 pub(super) struct Server {
     pub(super) name: Arc<str>,
     pub(super) settings: Arc<ToolServer>,
     /// Held by the task that starts the server; who waits for the start waits for the lock.
-    slot: Arc<Mutex<Slot>>,
-    /// Ends what runs or starts now. Not in the slot, which a start holds.
-    stop: std::sync::Mutex<CancellationToken>,
+    falls: Arc<Mutex<Backoff>>,
+    /// How it is, for who must not wait. Changed only by who holds `falls`.
+    state: Arc<StdMutex<Seen>>,
+    /// Ends what runs or starts now. Not in the state, which a start replaces.
+    stop: StdMutex<CancellationToken>,
     /// Cancelled when it may not run any more: its own, and a child of that of all servers.
     ending: CancellationToken,
 }
 
+/// A server as it was seen last.
 #[derive(Default)]
-struct Slot {
-    instance: Option<Arc<Instance>>,
-    backoff: Backoff,
+struct Seen {
+    state: State,
+    /// The tools that it had last.
+    tools: Option<Arc<Catalog>>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Idle,
+    /// With the reason for which it fell before, if it did.
+    Starting(UnixMillis, Option<String>),
+    Running(Arc<Instance>),
+    Fallen(Fall),
+}
+
+#[derive(Clone)]
+struct Fall {
+    reason: String,
+    at: UnixMillis,
+    /// When it may be tried again.
+    until: UnixMillis,
+}
+
+/// Why a server cannot be used now.
+pub(super) struct Down {
+    /// Why, with the remedy.
+    pub(super) reason: String,
+    /// How long it is left alone.
+    rest: Option<Duration>,
+}
+
+impl Down {
+    fn because(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            rest: None,
+        }
+    }
 }
 
 impl Server {
@@ -40,33 +84,49 @@ impl Server {
         Self {
             name: name.into(),
             settings: Arc::new(settings),
-            slot: Arc::default(),
-            stop: std::sync::Mutex::default(),
+            falls: Arc::default(),
+            state: Arc::default(),
+            stop: StdMutex::default(),
             ending,
         }
     }
 
     /// The running instance, started where there is none.
-    pub(super) async fn running(&self) -> Result<Arc<Instance>, StepError> {
-        let mut slot = self.slot.clone().lock_owned().await;
+    pub(super) async fn running(&self) -> Result<Arc<Instance>, Down> {
+        let mut falls = self.falls.clone().lock_owned().await;
         if self.ending.is_cancelled() {
-            return Err(self.down("the daemon restarts or stops"));
+            return Err(Down::because("the daemon restarts or stops"));
         }
-        if let Some(instance) = &slot.instance {
-            let Some(Ended { reason, at, served }) = instance.ended() else {
-                return Ok(instance.clone());
+        if let Some(instance) = self.instance() {
+            let Some(ended) = instance.ended() else {
+                return Ok(instance);
             };
-            slot.instance = None;
-            slot.backoff.fell(at, served, reason);
+            let Ended {
+                end, at, served, ..
+            } = ended;
+            let tools = Some(instance.known());
+            if end.forgotten {
+                self.see(State::Idle, tools);
+            } else {
+                falls.fell(at, served, end.reason.clone());
+                let fall = fall(&falls, end.reason, ended.at_ms);
+                self.see(State::Fallen(fall), tools);
+            }
         }
-        if let Some((rest, reason)) = slot.backoff.rest(Instant::now()) {
-            // In whole milliseconds, and not one too few.
-            let rest = Duration::from_millis(rest.as_millis() as u64 + 1);
-            let rest = humantime::format_duration(rest);
-            return Err(self.down(&format!("{reason}; it is tried again in {rest}")));
+        if let Some((rest, reason)) = falls.rest(Instant::now()) {
+            return Err(Down {
+                reason: reason.to_owned(),
+                rest: Some(rest),
+            });
         }
+        let before = match &self.seen().state {
+            State::Fallen(fall) => Some(fall.reason.clone()),
+            _ => None,
+        };
+        self.see(State::Starting(UnixMillis::now(), before), None);
         // In a task of its own: a start goes on where its caller is cut, or is undone in full.
-        let (name, settings) = (self.name.clone(), self.settings.clone());
+        let (name, settings, state) =
+            (self.name.clone(), self.settings.clone(), self.state.clone());
         let stop = self.ending.child_token();
         *self.stop() = stop.clone();
         let stopped = stop.clone();
@@ -81,21 +141,51 @@ impl Server {
             match started {
                 Ok(instance) => {
                     let instance = Arc::new(instance);
-                    slot.instance = Some(instance.clone());
+                    see(&state, State::Running(instance.clone()), None);
                     Ok(instance)
                 }
-                Err(reason) if stopped.is_cancelled() => Err(reason),
+                Err(reason) if stopped.is_cancelled() => {
+                    see(&state, State::Idle, None);
+                    Err(Down::because(reason))
+                }
                 Err(reason) => {
                     tracing::warn!(server = %name, reason, "tool server did not start");
                     let now = Instant::now();
-                    slot.backoff.fell(now, Duration::ZERO, reason.clone());
-                    Err(reason)
+                    falls.fell(now, Duration::ZERO, reason.clone());
+                    let fall = fall(&falls, reason.clone(), UnixMillis::now());
+                    see(&state, State::Fallen(fall), None);
+                    let rest = falls.rest(now).map(|(rest, _)| rest);
+                    Err(Down { reason, rest })
                 }
             }
         });
         let started = start.await;
-        let started = started.unwrap_or_else(|_| Err("its start was cut".to_owned()));
-        started.map_err(|reason| self.down(&reason))
+        started.unwrap_or_else(|_| Err(Down::because("its start was cut")))
+    }
+
+    /// Its tools. Does not wait long for a server that did not start before.
+    pub(super) async fn list(&self) -> Result<Arc<Catalog>, Down> {
+        let doubt = match &self.seen().state {
+            State::Fallen(fall) => Some(fall.reason.clone()),
+            State::Starting(_, before) => before.clone(),
+            State::Idle | State::Running(_) => None,
+        };
+        let instance = match doubt {
+            None => self.running().await?,
+            Some(reason) => timeout(DOUBTFUL_PATIENCE, self.running())
+                .await
+                .map_err(|_| Down::because(reason))??,
+        };
+        Ok(instance.catalog().await)
+    }
+
+    /// The tools that it had last, where they are known.
+    pub(super) fn last_tools(&self) -> Option<Arc<Catalog>> {
+        let seen = self.seen();
+        match &seen.state {
+            State::Running(instance) => Some(instance.known()),
+            _ => seen.tools.clone(),
+        }
     }
 
     /// A tool by its full name, on a running server.
@@ -103,7 +193,7 @@ impl Server {
         &self,
         name: ToolName<'_>,
     ) -> Result<(Arc<Instance>, Offered), StepError> {
-        let instance = self.running().await?;
+        let instance = self.running().await.map_err(|down| self.error(&down))?;
         let catalog = instance.catalog().await;
         let Some(offered) = catalog.get(&name.to_string()) else {
             return Err(self.unknown(name, &catalog));
@@ -114,22 +204,80 @@ impl Server {
     /// Ends the server and its descendants, and waits until they are gone. It is started again when
     /// it is wanted, unless `ending` has been cancelled.
     pub(super) async fn end(&self) {
-        // A start under way gives up, and with it the slot.
+        // A start under way gives up, and with it the lock.
         self.stop().cancel();
-        let mut slot = self.slot.lock().await;
-        if let Some(instance) = slot.instance.clone() {
+        let _falls = self.falls.lock().await;
+        if let Some(instance) = self.instance() {
             // Another one may have been started since.
             self.stop().cancel();
             instance.until_ended().await;
-            slot.instance = None;
+            self.see(State::Idle, Some(instance.known()));
         }
     }
 
-    fn stop(&self) -> std::sync::MutexGuard<'_, CancellationToken> {
+    /// How it is, for an operator.
+    pub(super) fn status(&self) -> ToolServerStatus {
+        let kind = match &self.settings.at {
+            ToolServerAt::Command(_) => ToolServerKind::Command,
+            ToolServerAt::Url(_) => ToolServerKind::Url,
+        };
+        let seen = self.seen();
+        let mut status = ToolServerStatus {
+            name: self.name.to_string(),
+            kind,
+            state: ToolServerState::Idle,
+            since: None,
+            tools: seen.tools.as_ref().map(|tools| tools.len() as u64),
+            reason: None,
+            next_try_at: None,
+        };
+        let mut down = |since: UnixMillis, reason: &str, next: UnixMillis| {
+            status.state = ToolServerState::Down;
+            status.since = Some(since);
+            status.reason = Some(reason.to_owned());
+            status.next_try_at = Some(next);
+        };
+        match &seen.state {
+            State::Idle => {}
+            State::Fallen(fall) => down(fall.at, &fall.reason, fall.until),
+            State::Starting(since, before) => {
+                status.state = ToolServerState::Starting;
+                status.since = Some(*since);
+                status.reason.clone_from(before);
+            }
+            State::Running(instance) => {
+                match instance.ended().filter(|ended| !ended.end.forgotten) {
+                    Some(ended) => down(ended.at_ms, &ended.end.reason, ended.at_ms),
+                    None => {
+                        status.state = ToolServerState::Up;
+                        status.since = Some(instance.since);
+                    }
+                }
+                status.tools = Some(instance.known().len() as u64);
+            }
+        }
+        status
+    }
+
+    fn instance(&self) -> Option<Arc<Instance>> {
+        match &self.seen().state {
+            State::Running(instance) => Some(instance.clone()),
+            _ => None,
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // What is seen is replaced in one step, whoever panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn see(&self, state: State, tools: Option<Arc<Catalog>>) {
+        see(&self.state, state, tools);
+    }
+
+    fn stop(&self) -> MutexGuard<'_, CancellationToken> {
         // A token is replaced in one step, whoever panics.
-        self.stop
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unknown(&self, name: ToolName<'_>, catalog: &Catalog) -> StepError {
@@ -141,15 +289,54 @@ impl Server {
             }
             all => format!("it has {}", all.join(", ")),
         };
-        StepError::Invalid(format!(
-            "tool server `{}` has no tool `{name}`; {known}",
+        let server = &self.name;
+        StepError::Invalid(if name.stands_for_server() {
+            format!(
+                "`{name}` stood for tool server `{server}` while it was down, and it is up again: \
+                 {known}; list the tools again"
+            )
+        } else {
+            format!("tool server `{server}` has no tool `{name}`; {known}")
+        })
+    }
+
+    /// What a guest is told that wanted to use it.
+    fn error(&self, down: &Down) -> StepError {
+        let Down { reason, rest } = down;
+        let again = rest.map_or_else(String::new, |rest| {
+            // In whole milliseconds, and not one too few.
+            let rest = Duration::from_millis(rest.as_millis() as u64 + 1);
+            let rest = humantime::format_duration(rest);
+            format!("; it is tried again in {rest}")
+        });
+        StepError::Unavailable(format!(
+            "tool server `{}` is down: {reason}{again}",
             self.name
         ))
     }
+}
 
-    fn down(&self, reason: &str) -> StepError {
-        StepError::Unavailable(format!("tool server `{}` is down: {reason}", self.name))
+fn fall(falls: &Backoff, reason: String, at: UnixMillis) -> Fall {
+    let rest = falls.rest(Instant::now());
+    let rest = rest.map_or(Duration::ZERO, |(rest, _)| rest);
+    Fall {
+        reason,
+        at,
+        until: UnixMillis::now().later(rest),
     }
+}
+
+/// Takes a state over, and the tools where they are known better than before.
+fn see(seen: &StdMutex<Seen>, state: State, tools: Option<Arc<Catalog>>) {
+    let before = {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if tools.is_some() {
+            seen.tools = tools;
+        }
+        std::mem::replace(&mut seen.state, state)
+    };
+    // Not under the lock: what nobody uses any more ends here.
+    drop(before);
 }
 
 impl Drop for Server {

@@ -98,10 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_line_is_kept_short_and_without_secrets() {
-        let settings = ToolServer {
-            env: vec![("TOKEN".to_owned(), "hunter2hunter2".to_owned())],
-            ..super::super::tests::settings()
-        };
+        let settings = super::super::tests::with_secret("TOKEN", "hunter2hunter2");
         let last = LastWords::default();
         assert_eq!(last.after("it ended"), "it ended");
         let said = format!(

@@ -2,43 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use rmcp::RoleClient;
-use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, JsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 
 use super::lines::BoundedLines;
-
-/// How far a request has come. Whoever makes the first move has it: the writer begins, or the
-/// caller gives up, and then not a byte of the request is ever written.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sending(Arc<AtomicU8>);
-
-const WAITS: u8 = 0;
-const BEGUN: u8 = 1;
-const GIVEN_UP: u8 = 2;
-
-impl Sending {
-    fn leave_waiting_for(&self, next: u8) -> bool {
-        self.0
-            .compare_exchange(WAITS, next, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    /// Whether it may be written.
-    fn begin(&self) -> bool {
-        self.leave_waiting_for(BEGUN)
-    }
-
-    /// Whether the server has certainly not been sent it, and will not be.
-    pub(super) fn give_up(&self) -> bool {
-        self.leave_waiting_for(GIVEN_UP) || self.0.load(Ordering::Acquire) == GIVEN_UP
-    }
-}
+use super::sending::{Fate, Sending};
 
 /// A server's standard output and input.
 pub(super) struct Wire<R, W>
@@ -78,18 +52,20 @@ where
         &mut self,
         message: ClientJsonRpcMessage,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let sending = match &message {
-            JsonRpcMessage::Request(asked) => asked.request.extensions().get::<Sending>().cloned(),
-            _ => None,
-        };
+        let sending = Sending::of(&message);
         let turn = self.turn.clone();
         let write = self.inner.send(message);
         async move {
             let _turn = turn.lock().await;
-            if sending.is_some_and(|sending| !sending.begin()) {
+            if sending.as_ref().is_some_and(|sending| !sending.begin()) {
                 return Err(io::Error::other("its caller has given it up"));
             }
-            write.await
+            let written = write.await;
+            if let (Err(_), Some(sending)) = (&written, sending) {
+                // The pipe did not take the whole line, and who reads it acts on whole lines.
+                sending.settle(Fate::NotSent);
+            }
+            written
         }
     }
 

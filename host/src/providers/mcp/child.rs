@@ -1,0 +1,105 @@
+//! A server that is a process of ours: from its start to the end of its last descendant.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::ToolServer;
+use super::connection::{Connection, Serving};
+use super::errors::brief;
+use super::instance::{CLOSE_PATIENCE, End, Instance, Opened, explain, late};
+use super::process::{Pipes, Process};
+use super::settings::Program;
+use super::stderr::{self, LastWords};
+
+/// Starts a server, shakes hands and lists its tools, all within its time. It ends when `stop`
+/// is cancelled.
+pub(super) async fn start(
+    server: &Arc<str>,
+    settings: &Arc<ToolServer>,
+    program: &Program,
+    stop: CancellationToken,
+) -> Result<Instance, String> {
+    let (process, pipes) = Process::spawn(server, program)?;
+    let Pipes {
+        input,
+        output,
+        errors,
+    } = pipes;
+    let last = LastWords::default();
+    tokio::spawn(stderr::drain(
+        errors,
+        server.clone(),
+        settings.clone(),
+        last.clone(),
+    ));
+    let opening = async {
+        let opened = Connection::open(output, input).await;
+        let (connection, serving) = opened.map_err(|error| explain(&error))?;
+        Opened::list(server, settings, connection, serving).await
+    };
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = process.exited() => Err(String::new()),
+        () = sleep(settings.start_timeout) => Err(late(server, settings)),
+        () = stop.cancelled() => Err("it was not needed any more".to_owned()),
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(reason) => {
+            // Where it went by itself, its status says more than the broken connection.
+            let gone = timeout(CLOSE_PATIENCE, process.exited()).await.is_ok();
+            let status = process.end().await;
+            let reason = if gone {
+                format!("{status} before it was ready; check `mcp.{server}.command`")
+            } else {
+                reason
+            };
+            return Err(last.after(&settings.redact(&brief(&reason))));
+        }
+    };
+    tracing::info!(
+        %server,
+        pid = process.id(),
+        tools = opened.tools(),
+        "tool server started"
+    );
+    let stopped = stop.clone();
+    let kept = |serving| async move {
+        let reason = keep(process, serving, stopped).await;
+        End {
+            reason: last.after(&reason),
+            forgotten: false,
+        }
+    };
+    Ok(Instance::new(server, settings, opened, stop, kept))
+}
+
+/// Watches over a server to its end. How it ended.
+async fn keep(process: Process, serving: Serving, stop: CancellationToken) -> String {
+    let connection = serving.cancellation_token();
+    let closed = serving.waiting().fuse();
+    tokio::pin!(closed);
+    tokio::select! {
+        () = process.exited() => {
+            // Its last answers may lie in the pipe yet, whose end comes once no descendant has it.
+            let status = process.end().await;
+            let _ = timeout(CLOSE_PATIENCE, &mut closed).await;
+            connection.cancel();
+            status
+        }
+        _ = &mut closed => {
+            let status = process.end().await;
+            format!("it closed its output; {status}")
+        }
+        () = stop.cancelled() => {
+            connection.cancel();
+            // Closes its input, unless it blocks a writer: then its end does.
+            let _ = timeout(CLOSE_PATIENCE, &mut closed).await;
+            process.end().await;
+            "it was ended, since the daemon restarts or stops".to_owned()
+        }
+    }
+}

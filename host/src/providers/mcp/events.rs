@@ -1,0 +1,79 @@
+//! How long a server-sent event has become, counted in passing.
+
+/// Counts the event that goes on, across chunks.
+#[derive(Debug, Default)]
+pub(super) struct EventSize {
+    event: usize,
+    line: usize,
+    is_comment: bool,
+    after_cr: bool,
+}
+
+impl EventSize {
+    /// Takes what came. Whether nothing that a reader has to hold grew beyond `bound` bytes.
+    pub(super) fn take(&mut self, chunk: &[u8], bound: usize) -> bool {
+        for &byte in chunk {
+            let after_cr = std::mem::take(&mut self.after_cr);
+            match byte {
+                b'\n' if after_cr => {}
+                b'\n' | b'\r' => {
+                    // An empty line ends the event.
+                    if self.line == 0 {
+                        self.event = 0;
+                    }
+                    self.line = 0;
+                    self.after_cr = byte == b'\r';
+                }
+                _ => {
+                    if self.line == 0 {
+                        self.is_comment = byte == b':';
+                    }
+                    self.line += 1;
+                    // Comments are dropped line by line: they keep a stream awake, for ever.
+                    self.event += usize::from(!self.is_comment);
+                    if self.line.max(self.event) > bound {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(text: &str, bound: usize) -> bool {
+        // In chunks of every kind.
+        let all = |chunk: usize| {
+            let mut size = EventSize::default();
+            text.as_bytes()
+                .chunks(chunk)
+                .all(|part| size.take(part, bound))
+        };
+        let whole = all(text.len());
+        assert!((1..5).all(|chunk| all(chunk) == whole), "{text:?}");
+        whole
+    }
+
+    #[test]
+    fn events_are_bounded_and_streams_are_not() {
+        for (text, expected) in [
+            ("data: a\n\n", true),
+            ("data: abcd\n\n", false),
+            ("data: a", true),
+            ("data: a\n\ndata: a\n\ndata: a\n\n", true),
+            ("data: a\r\n\r\ndata: a\r\n\r\n", true),
+            ("data: a\r\rdata: a\r\r", true),
+            ("data: a\ndata: b\n\n", false),
+            ("data: a\r\ndata: b\r\n", false),
+            (": ping\n: ping\n: ping\n", true),
+            (": a comment that is too long", false),
+            ("data: a\n: ping\ndata: b\n", false),
+        ] {
+            assert_eq!(fits(text, 8), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A connection to a server that somebody else runs, over HTTP: from its opening to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::common::client_side_sse::ExponentialBackoff;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::ToolServer;
+use super::backend::{Backend, Over, Parts};
+use super::connection::{AnswerBound, Connection, Serving};
+use super::errors::brief;
+use super::instance::{CLOSE_PATIENCE, End, Instance, Opened, explain, late};
+use super::settings::Endpoint;
+use crate::providers::http::causes;
+use crate::providers::llm::is_loopback;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection is used again. Servers close theirs after some seconds (most after 5),
+/// and a call that is sent in that very moment would have an unknown outcome.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Calls that may wait for the head of their answer at a time.
+const POSTS_MAX: usize = 256;
+/// The longest pause before a stream that breaks off again and again is asked for anew.
+const STREAM_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Connects, shakes hands and lists the tools, all within the server's time. It ends when `stop` is
+/// cancelled.
+pub(super) async fn start(
+    server: &Arc<str>,
+    settings: &Arc<ToolServer>,
+    endpoint: &Endpoint,
+    stop: CancellationToken,
+) -> Result<Instance, String> {
+    let bound = AnswerBound::new();
+    // What is under way does not outlive an opening that fails.
+    let opening = stop.child_token();
+    let given_up = opening.clone().drop_guard();
+    let backend = Backend::new(Parts {
+        server: server.clone(),
+        url: url(server, endpoint)?,
+        shown: endpoint.shown().to_owned(),
+        http: client(endpoint)?,
+        token: token(server, endpoint)?,
+        bound: bound.clone(),
+        stop: opening,
+    });
+    let transport = StreamableHttpClientTransport::with_client(backend.clone(), config(endpoint));
+    let opening = async {
+        let opened = Connection::over(transport, bound).await;
+        let (connection, serving) = opened.map_err(|error| explain(&error))?;
+        Opened::list(server, settings, connection, serving).await
+    };
+    let opened = tokio::select! {
+        opened = opening => opened.map_err(|reason| backend.trouble().unwrap_or(reason)),
+        () = sleep(settings.start_timeout) => Err(late(server, settings)),
+        () = stop.cancelled() => Err("it was not needed any more".to_owned()),
+    };
+    let opened = opened.map_err(|reason| settings.redact(&brief(&reason)))?;
+    given_up.disarm();
+    tracing::info!(
+        %server,
+        url = endpoint.shown(),
+        tools = opened.tools(),
+        "tool server connected"
+    );
+    let over = backend.over();
+    let stopped = stop.clone();
+    let redacted = settings.clone();
+    Ok(Instance::new(
+        server,
+        settings,
+        opened,
+        stop,
+        |serving| async move {
+            let Over { reason, forgotten } = watch(serving, over, stopped).await;
+            let reason = redacted.redact(&brief(&reason));
+            End { reason, forgotten }
+        },
+    ))
+}
+
+/// Watches over a connection to its end, or until it is of no use for new calls. Those under way
+/// may go on as long as somebody has the instance.
+async fn watch(
+    serving: Serving,
+    mut over: watch::Receiver<Option<Over>>,
+    stop: CancellationToken,
+) -> Over {
+    let connection = serving.cancellation_token();
+    let stopping = stop.clone();
+    let (open, closed) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let _open = open;
+        let closed = serving.waiting();
+        tokio::pin!(closed);
+        tokio::select! {
+            _ = &mut closed => {}
+            () = stopping.cancelled() => {
+                connection.cancel();
+                let _ = timeout(CLOSE_PATIENCE, &mut closed).await;
+            }
+        }
+    });
+    let ended = |reason: &str| Over {
+        reason: reason.to_owned(),
+        forgotten: false,
+    };
+    tokio::select! {
+        over = over.wait_for(Option::is_some) => {
+            let over = over.ok().and_then(|over| over.clone());
+            over.unwrap_or_else(|| ended("the connection ended"))
+        }
+        _ = closed => ended(match stop.is_cancelled() {
+            true => "it was ended, since the daemon restarts or stops",
+            false => "the connection ended",
+        }),
+    }
+}
+
+fn config(endpoint: &Endpoint) -> StreamableHttpClientTransportConfig {
+    let mut retry = ExponentialBackoff::default();
+    retry.max_delay = Some(STREAM_PAUSE_MAX);
+    let mut config = StreamableHttpClientTransportConfig::with_uri(endpoint.shown())
+        .max_concurrent_requests(POSTS_MAX)
+        // A new session is a new instance: its tools are listed again.
+        .reinit_on_expired_session(false);
+    config.retry_config = Arc::new(retry);
+    config
+}
+
+fn url(server: &str, endpoint: &Endpoint) -> Result<reqwest::Url, String> {
+    reqwest::Url::parse(&endpoint.url)
+        .map_err(|error| format!("`mcp.{server}.url` is not a URL ({error})"))
+}
+
+fn client(endpoint: &Endpoint) -> Result<reqwest::Client, String> {
+    // An error means that one is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut client = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .user_agent(concat!("abide/", env!("CARGO_PKG_VERSION")))
+        .referer(false)
+        // A redirect would show the token to another server.
+        .redirect(reqwest::redirect::Policy::none());
+    if reqwest::Url::parse(&endpoint.url).is_ok_and(|url| is_loopback(&url)) {
+        client = client.no_proxy();
+    }
+    let client = client.build();
+    client.map_err(|error| format!("no HTTP client can be made: {}", causes(&error)))
+}
+
+fn token(server: &str, endpoint: &Endpoint) -> Result<Option<HeaderValue>, String> {
+    let Some(token) = &endpoint.token else {
+        return Ok(None);
+    };
+    let value = HeaderValue::try_from(format!("Bearer {token}"));
+    let mut value = value.map_err(|_| {
+        format!(
+            "its bearer token holds characters that a header cannot; check \
+             `mcp.{server}.token_env` or `mcp.{server}.token_file`"
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
