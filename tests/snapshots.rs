@@ -137,6 +137,7 @@ impl Stage {
                     finish: FinishReason::Stop,
                     usage: None,
                     model: "golden".to_owned(),
+                    context_tokens: None,
                 };
                 // The turn may be over; then nobody minds.
                 let _ = call.reply.send(answer(Ok(StepResult::Llm(completion))));

@@ -186,6 +186,7 @@ async fn steps_are_denied_unless_granted() {
             finish: FinishReason::Stop,
             usage: None,
             model: "m".into(),
+            context_tokens: None,
         };
         let result = Ok(StepResult::Llm(completion));
         let told = reply.send(StepAnswer { result, took_ms: 0 });

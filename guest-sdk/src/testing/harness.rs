@@ -234,6 +234,7 @@ impl<P: Plugin> Harness<P> {
             finish: FinishReason::Stop,
             usage: None,
             model: "mock".to_owned(),
+            context_tokens: None,
         }));
     }
 
@@ -249,6 +250,7 @@ impl<P: Plugin> Harness<P> {
             finish: FinishReason::ToolCalls,
             usage: None,
             model: "mock".to_owned(),
+            context_tokens: None,
         }));
     }
 

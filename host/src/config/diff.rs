@@ -330,6 +330,7 @@ impl<'a> Diff<'a> {
         let LlmProvider {
             base_url,
             model,
+            context_tokens,
             api_key,
             connect_timeout,
             idle_timeout,
@@ -347,6 +348,12 @@ impl<'a> Diff<'a> {
             Class::Hot,
             (&old.model, model),
             String::clone,
+        );
+        self.note(
+            full("context_tokens"),
+            Class::Hot,
+            (&old.context_tokens, context_tokens),
+            |count| count.map_or_else(|| "none".to_owned(), |count| number(&count)),
         );
         self.secret(full("api_key"), Class::Hot, (&old.api_key, api_key));
         self.note(

@@ -291,6 +291,9 @@ fn provider(notes: &mut Notes, name: &str, keys: LlmKeys, folder: &Path) -> LlmP
     LlmProvider {
         base_url: keys.base_url.trim_end_matches('/').to_owned(),
         model: keys.model,
+        context_tokens: keys
+            .context_tokens
+            .map(|count| notes.count(&key("context_tokens"), count, 256, 100_000_000)),
         api_key: notes.secret(&key("api_key"), keys.api_key_env, keys.api_key_file, folder),
         connect_timeout: notes.time(&key("connect_timeout"), keys.connect_timeout, least),
         idle_timeout: notes.time(&key("idle_timeout"), keys.idle_timeout, least),

@@ -121,6 +121,8 @@ pub struct LlmProvider {
     pub base_url: String,
     /// The model to ask for where a guest names none.
     pub model: String,
+    /// How many tokens that model takes in all.
+    pub context_tokens: Option<u32>,
     /// Its API key.
     pub api_key: Option<SecretRef>,
     /// How long a connection may take to come about.

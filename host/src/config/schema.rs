@@ -312,6 +312,10 @@ pub(super) struct LlmKeys {
     pub(super) base_url: String,
     /// The model to ask for where a guest names none.
     pub(super) model: String,
+    /// How many tokens that model takes in all, request and answer together. Plugins are told, and
+    /// may shorten a conversation in time; left out, they learn it where the provider refuses.
+    #[serde(default)]
+    pub(super) context_tokens: Option<u32>,
     /// The environment variable that holds its API key.
     #[serde(default)]
     pub(super) api_key_env: Option<String>,

@@ -249,6 +249,7 @@ fn llm(config: &Config, secrets: Secrets<'_>) -> Result<LlmProviders, Unprepared
             LlmProvider {
                 base_url: provider.base_url.clone(),
                 model: provider.model.clone(),
+                context_tokens: provider.context_tokens.map(u64::from),
                 api_key: api_key.map(ApiKey::new),
                 connect_timeout: provider.connect_timeout,
                 idle_timeout: provider.idle_timeout,

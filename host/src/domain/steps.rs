@@ -347,6 +347,9 @@ pub struct Completion {
     pub usage: Option<Usage>,
     /// The model that answered.
     pub model: String,
+    /// How many tokens it takes in all, where the operator says.
+    #[serde(default)]
+    pub context_tokens: Option<u64>,
 }
 
 /// A tool as the guest sees it.

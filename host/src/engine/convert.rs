@@ -161,6 +161,7 @@ impl From<Completion> for llm::Completion {
                 }
             }),
             model: completion.model,
+            context_tokens: completion.context_tokens,
         }
     }
 }

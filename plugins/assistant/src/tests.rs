@@ -139,6 +139,7 @@ fn a_model_that_fails_leaves_the_state_alone() {
         finish: FinishReason::ContentFilter,
         usage: None,
         model: "mock".to_owned(),
+        context_tokens: None,
     }));
     assert!(session.say("withheld").unwrap_err().0.contains("withheld"));
 
@@ -206,6 +207,7 @@ proptest! {
                             finish: FinishReason::Stop,
                             usage: None,
                             model: "mock".to_owned(),
+                            context_tokens: None,
                         }
                     }));
                     match session.say(text) {

@@ -179,8 +179,13 @@ impl Answer {
         )))
     }
 
-    /// The whole answer, once the stream has ended. `asked` is the model that was asked for.
-    pub(super) fn complete(self, asked: &str) -> Result<Completion, StepError> {
+    /// The whole answer, once the stream has ended. `asked` is the model that was asked for, and
+    /// takes `context_tokens`.
+    pub(super) fn complete(
+        self,
+        asked: &str,
+        context_tokens: Option<u64>,
+    ) -> Result<Completion, StepError> {
         let finish = self.finish.ok_or_else(|| {
             StepError::Failed(
                 "the model provider's answer ended before it was complete (no finish reason)"
@@ -206,6 +211,7 @@ impl Answer {
             tool_calls,
             usage: self.usage,
             model: self.model.unwrap_or_else(|| asked.to_owned()),
+            context_tokens,
         })
     }
 }

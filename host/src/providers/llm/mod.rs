@@ -43,6 +43,8 @@ pub struct LlmProvider {
     pub base_url: String,
     /// The model where a guest names none.
     pub model: String,
+    /// How many tokens its model takes in all, request and answer together; passed on to guests.
+    pub context_tokens: Option<u64>,
     /// Its secret, if it wants one.
     pub api_key: Option<ApiKey>,
     /// How long a connection may take to come about.
@@ -134,7 +136,10 @@ impl LlmProviders {
                 on_delta(&delta);
             }
         }
-        answer.complete(request.model.as_deref().unwrap_or(&provider.model))
+        let asked = request.model.as_deref().unwrap_or(&provider.model);
+        // What the operator says is said of the provider's own model.
+        let context_tokens = provider.context_tokens.filter(|_| asked == provider.model);
+        answer.complete(asked, context_tokens)
     }
 }
 

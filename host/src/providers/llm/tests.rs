@@ -58,6 +58,7 @@ fn providers(base_url: &str) -> LlmProviders {
     let provider = LlmProvider {
         base_url: base_url.to_owned(),
         model: "default".to_owned(),
+        context_tokens: Some(4096),
         api_key: Some(ApiKey::new("sk-secret")),
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(30),
@@ -126,6 +127,7 @@ async fn an_answer_streams_and_is_complete() {
             output_tokens: 2,
         }),
         model: "m-1".to_owned(),
+        context_tokens: Some(4096),
     };
     assert_eq!(answer, expected);
     let (headers, body) = seen.lock().expect("no panic").remove(0);
@@ -324,6 +326,7 @@ fn bad_providers_are_named_and_keys_are_not_shown() {
     let provider = LlmProvider {
         base_url: "ftp://x".to_owned(),
         model: "m".to_owned(),
+        context_tokens: None,
         api_key: Some(ApiKey::new("sk-secret")),
         connect_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_secs(1),
