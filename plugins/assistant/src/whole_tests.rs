@@ -5,7 +5,7 @@ use abide_guest_sdk::{Cause, Role, StepError};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::agent_tests::{call, lines, requests, session};
+use crate::agent_tests::{call, kept, lines, requests, session};
 
 /// What a model may do next, and what comes of it.
 #[derive(Clone, Debug)]
@@ -78,9 +78,7 @@ proptest! {
                             prop_assert_eq!(turn.output.len(), 1);
                             for request in requests(&turn) {
                                 lines(&request.messages);
-                                let bytes: usize = request
-                                    .messages
-                                    .iter()
+                                let bytes: usize = kept(&request.messages)
                                     .map(|message| message.content.len() + 64)
                                     .sum();
                                 prop_assert!(bytes <= history_bytes);
