@@ -13,6 +13,8 @@ const DROPPED: &str = "[dropped to save room]";
 const DROPPED_UNKNOWN: &str = "unknown-outcome [dropped to save room]";
 /// What stands where the arguments of a call were: providers insist on an object.
 const DROPPED_ARGUMENTS: &str = r#"{"dropped":"to save room"}"#;
+/// Room is made by parts of the budget of which there are so many.
+const STEPS: usize = 8;
 /// What is shown of a tool result at least, however short the room is, in bytes.
 const RESULT_BYTES_MIN: usize = 256;
 
@@ -96,8 +98,15 @@ impl Transcript {
     /// Drops the contents of tool results and then whole exchanges, oldest first; of the present
     /// exchange at last the arguments of calls. What the model has not answered yet stays. False
     /// if all of that is not enough.
+    ///
+    /// A little more is dropped than need be, so that a conversation that grows is told with the
+    /// same beginning for some turns: servers keep what they have made of that, and charge less.
     pub(crate) fn make_room(&mut self, budget: usize) -> bool {
-        let mut surplus = self.size().saturating_sub(budget);
+        let surplus = self.size().saturating_sub(budget);
+        if surplus == 0 {
+            return true;
+        }
+        let mut surplus = surplus.next_multiple_of(budget / STEPS + 1);
         let seen = self.messages().count() - self.unanswered();
         let results = self.exchanges.iter_mut().flatten().take(seen);
         for result in results.filter(|message| message.role == ChatRole::Tool) {
@@ -122,7 +131,7 @@ impl Transcript {
             }
             surplus = surplus.saturating_sub(replace(&mut call.arguments, DROPPED_ARGUMENTS));
         }
-        surplus == 0
+        self.size() <= budget
     }
 
     /// Cuts the tool results that the model has not answered yet, each to the same length. The

@@ -167,3 +167,21 @@ proptest! {
         }
     }
 }
+
+/// A server that keeps what it made of a conversation's beginning can use it again.
+#[test]
+fn a_conversation_that_is_full_does_not_begin_otherwise_in_every_turn() {
+    let mut transcript = Transcript::default();
+    let mut number = 0;
+    let mut begins = Vec::new();
+    for _ in 0..200 {
+        let heard = vec![ChatMessage::user(text(&mut number, 100))];
+        transcript.begin(heard, 10_000).expect("it is short");
+        let said = ChatMessage::new(ChatRole::Assistant, text(&mut number, 100));
+        transcript.end(vec![said], 10_000);
+        begins.push(all(&transcript)[0].content.clone());
+        begins.dedup();
+    }
+    assert!(begins.len() < 60, "{}", begins.len());
+    assert!(transcript.size() > 8500, "{}", transcript.size());
+}

@@ -17,8 +17,8 @@ use crate::window::Window;
 /// How much room the conversation has in any case, in bytes: where less is left, the guess at the
 /// window is wrong.
 const CONVERSATION_BYTES_MIN: usize = 1024;
-/// How often a model may refuse requests as too large in one turn. The last request has nothing
-/// in it that can be left out.
+/// How often one question may be refused as too large. The last request has nothing in it that
+/// can be left out.
 const REFUSALS_MAX: u32 = 5;
 /// The host's remedy for an answer that is too large. Then a shorter request is of no use.
 const ANSWER_LIMIT: &str = "limits.event";
@@ -36,8 +36,6 @@ pub(crate) struct Turn<'a> {
     toolbox: Toolbox,
     /// How often the model has asked for tools.
     rounds: u32,
-    /// How often a request was too large for it.
-    refusals: u32,
 }
 
 /// What the user is told.
@@ -64,7 +62,6 @@ impl<'a> Turn<'a> {
             window,
             toolbox,
             rounds: 0,
-            refusals: 0,
         })
     }
 
@@ -127,10 +124,13 @@ impl<'a> Turn<'a> {
         if !self.transcript.make_room(self.settings.history_bytes) {
             return Err(Stop::Outgrown);
         }
-        // If that is not enough, it may be all the same: the budget is a guess.
-        self.transcript.make_room(self.budget());
-        let mut request = self.request();
+        // The window decides what is shown, not what is kept: it is a guess, and another model
+        // may answer next. If there is not enough room, it may do all the same.
+        let mut shown = self.transcript.clone();
+        shown.make_room(self.budget());
+        let mut refusals = 0;
         loop {
+            let request = self.request(&shown);
             let weight = weigh(&request);
             match llm::chat(&request) {
                 Ok(completion) => {
@@ -138,59 +138,56 @@ impl<'a> Turn<'a> {
                     return Ok(completion);
                 }
                 Err(StepError::TooLarge(reason)) if !reason.contains(ANSWER_LIMIT) => {
-                    request = self.shorter(weight).ok_or(Stop::Window(reason))?;
+                    refusals += 1;
+                    if !self.shorten(&mut shown, weight, refusals) {
+                        return Err(Stop::Window(reason));
+                    }
                 }
                 Err(error) => return Err(Stop::Failed(error)),
             }
         }
     }
 
-    /// The request once more, after one of that weight was refused; none if it cannot be made
-    /// shorter.
-    fn shorter(&mut self, refused: Weight) -> Option<ChatRequest> {
-        self.refusals += 1;
-        let size = self.transcript.size();
-        let next = match self.refusals {
+    /// Leaves more out of what is shown, after a request of that weight was refused. False if
+    /// there is nothing left, or it was refused too often.
+    fn shorten(&mut self, shown: &mut Transcript, refused: Weight, refusals: u32) -> bool {
+        let size = shown.size();
+        let next = match refusals {
             1 => size / 3 * 2,
             _ => size / 2,
         };
         self.window.refused(refused.bytes() - size + next);
-        let budget = match self.refusals {
+        let budget = match refusals {
             ..REFUSALS_MAX => next,
             REFUSALS_MAX => 0,
-            _ => return None,
+            _ => return false,
         };
-        if !self.transcript.make_room(budget) {
-            self.transcript.cut_results(budget);
+        if !shown.make_room(budget) {
+            shown.cut_results(budget);
         }
-        let request = self.request();
-        (weigh(&request).bytes() < refused.bytes()).then_some(request)
+        weigh(&self.request(shown)).bytes() < refused.bytes()
     }
 
-    /// What the conversation should weigh at most, in bytes.
+    /// What is shown of the conversation should weigh that much at most, in bytes.
     fn budget(&self) -> usize {
         let window = self.window.bytes(self.settings.max_tokens);
         let left = window.map_or(usize::MAX, |bytes| {
-            let rest = weigh(&self.request_of(Vec::new())).bytes();
+            let rest = weigh(&self.request(&Transcript::default())).bytes();
             bytes.saturating_sub(rest).max(CONVERSATION_BYTES_MIN)
         });
         left.min(self.settings.history_bytes)
     }
 
-    fn request(&self) -> ChatRequest {
-        self.request_of(self.transcript.messages().cloned().collect())
-    }
-
-    /// The request, with these messages of the conversation.
-    fn request_of(&self, conversation: Vec<ChatMessage>) -> ChatRequest {
+    fn request(&self, shown: &Transcript) -> ChatRequest {
         let system = self.settings.system.as_ref().map(ChatMessage::system);
-        let front = system.into_iter().chain(self.transcript.note());
+        let front = system.into_iter().chain(shown.note());
+        let messages = front.chain(shown.messages().cloned());
         ChatRequest {
             provider: self.settings.provider.clone(),
             model: self.settings.model.clone(),
             max_tokens: self.settings.max_tokens.map(Into::into),
             tools: self.toolbox.definitions(),
-            ..ChatRequest::new(front.chain(conversation).collect())
+            ..ChatRequest::new(messages.collect())
         }
     }
 

@@ -1,8 +1,8 @@
 //! How much the model's context window takes, as far as anybody says.
 //!
 //! Windows are counted in tokens, and only the model's own server knows how many a text has. So
-//! this is a guess, on the safe side, that gets better with every answer. It decides what is
-//! dropped of old things; it never refuses anything: that is for the model's server to do.
+//! this is a guess, on the safe side, that gets better with every answer. It decides how much of
+//! the conversation a model is shown; what is kept, and what is refused, are not for it to say.
 
 use std::num::NonZeroU32;
 
