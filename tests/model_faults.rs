@@ -335,3 +335,65 @@ async fn a_call_with_broken_arguments_is_not_made_and_the_model_is_told() {
     }
     assert!(fs::read_to_string(&log).unwrap_or_default().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_that_outgrows_the_window_goes_on_and_the_model_is_told() {
+    let model = FakeModel::start().await;
+    // By the host's own look, and by what the provider says.
+    let daemon = daemon(&model, "context_tokens = 600").await;
+    let client = daemon.client();
+    for n in 0..12 {
+        client
+            .chat("s", &format!("{n} {}", "word ".repeat(60)))
+            .await;
+    }
+    let calls = model.calls();
+    assert_eq!(calls.len(), 12, "what is too much is not sent");
+    let first = &calls.last().expect("there are some").messages[0];
+    assert!(first.contains("earlier exchanges were dropped"), "{first}");
+    let code = json!({"message": "too long", "code": "context_length_exceeded"});
+    model.fail([said_by_server(400, code.clone())]);
+    client.chat("s", "the provider is stricter").await;
+    let calls = model.calls();
+    let [.., refused, answered] = calls.as_slice() else {
+        panic!("two calls: {calls:?}");
+    };
+    assert!(answered.messages.len() < refused.messages.len());
+    // One message that is too much by itself.
+    let posted = ask(&client, &"x".repeat(4000)).await;
+    assert_eq!(posted.outcome.as_deref(), Some("failed"));
+    let reason = reason(&client).await;
+    assert!(reason.contains("context window"), "{reason}");
+    client.chat("s", "and on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_was_cut_is_known_to_clients_and_to_the_model() {
+    let model = FakeModel::start().await;
+    let daemon = daemon(&model, "retries = 0").await;
+    let client = daemon.client();
+    let body = |text: &str| {
+        json!({
+            "model": "assistant", "user": "s", "messages": [{"role": "user", "content": text}],
+        })
+    };
+    let path = "/v1/chat/completions";
+    model.fail([ModelFault::Length]);
+    let cut = client.post(path, &body("tell me")).await;
+    let cut = cut.expect("an answer").expect(200);
+    assert_eq!(cut["choices"][0]["finish_reason"], "length");
+    assert_eq!(cut["choices"][0]["message"]["content"], "Well,");
+    let events = client.events("s", 0).await;
+    let told = events
+        .iter()
+        .find(|e| e.name.as_deref() == Some("truncated"));
+    assert_eq!(
+        told.and_then(|event| event.data.clone()),
+        Some(json!({"reason": "max_tokens"}))
+    );
+    let whole = client.post(path, &body("go on")).await;
+    let whole = whole.expect("an answer").expect(200);
+    assert_eq!(whole["choices"][0]["finish_reason"], "stop");
+    let asked = model.calls_about("go on").remove(0).messages.join("\n");
+    assert!(asked.contains("was cut at the token limit"), "{asked}");
+}

@@ -1,6 +1,7 @@
 //! Snapshots: what every version has written, the present components must read. Golden files lie
-//! in `golden/vVERSION/PLUGIN.snapshot`, one folder per released version, and never change.
-//! `ABIDE_BLESS=1` writes those of the present version where there are none.
+//! in `golden/vVERSION`, one folder per released version, and never change: `PLUGIN.snapshot` is of
+//! the schema 1, `PLUGIN.SCHEMA.snapshot` of a later one. `ABIDE_BLESS=1` writes those of the
+//! present version and schema where there are none.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,17 +151,25 @@ impl Stage {
     }
 }
 
+/// The name of a plugin's golden file of that schema.
+fn golden_name(plugin: &str, schema: u32) -> String {
+    match schema {
+        1 => format!("{plugin}.snapshot"),
+        _ => format!("{plugin}.{schema}.snapshot"),
+    }
+}
+
 fn golden_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
 async fn bless(stage: &Stage) {
     let folder = golden_folder().join(concat!("v", env!("CARGO_PKG_VERSION")));
-    let path = folder.join(format!("{}.snapshot", stage.plugin));
+    let mut snapshot = stage.open().await;
+    let path = folder.join(golden_name(stage.plugin, snapshot.schema));
     if path.exists() {
         return;
     }
-    let mut snapshot = stage.open().await;
     for text in GOLDEN {
         snapshot = stage.keep(&stage.turn(&snapshot, text).await.0);
     }
@@ -168,24 +177,28 @@ async fn bless(stage: &Stage) {
     fs::write(&path, snapshot.encode()).expect("the repository can be written");
 }
 
-/// Each golden file of a plugin: its path and bytes. At least the present version has one.
+/// Each golden file of a plugin: its path and bytes. At least the present version and schema has
+/// one.
 async fn golden(stage: &Stage) -> Vec<(String, Vec<u8>)> {
     if std::env::var_os("ABIDE_BLESS").is_some() {
         bless(stage).await;
     }
+    let schema = stage.open().await.schema;
     let versions = fs::read_dir(golden_folder()).expect("golden files are there");
     let files: Vec<_> = versions
         .flatten()
-        .filter_map(|version| {
-            let path = version.path().join(format!("{}.snapshot", stage.plugin));
+        .flat_map(|version| (1..=schema).map(move |schema| (version.path(), schema)))
+        .filter_map(|(folder, schema)| {
+            let path = folder.join(golden_name(stage.plugin, schema));
             let bytes = fs::read(&path).ok()?;
             Some((path.display().to_string(), bytes))
         })
         .collect();
-    let present = concat!("v", env!("CARGO_PKG_VERSION"));
+    let present = format!("v{}/", env!("CARGO_PKG_VERSION"));
+    let present = present + &golden_name(stage.plugin, schema);
     assert!(
-        files.iter().any(|(path, _)| path.contains(present)),
-        "no golden file of {present}: run the tests once with ABIDE_BLESS=1"
+        files.iter().any(|(path, _)| path.ends_with(&present)),
+        "no golden file {present}: run the tests once with ABIDE_BLESS=1"
     );
     files
 }
@@ -229,6 +242,7 @@ async fn golden_files_of_every_version_are_read() {
 async fn damaged_golden_files_are_refused_each_with_its_own_error() {
     let stage = Stage::new("assistant");
     let limit = Limits::default().snapshot_bytes;
+    let present = stage.open().await.schema;
     for (path, bytes) in golden(&stage).await {
         let refusal = |bytes: &[u8], plugin: &str, limit: u64| {
             Snapshot::decode(bytes, plugin, limit).expect_err("it is damaged")
@@ -253,7 +267,7 @@ async fn damaged_golden_files_are_refused_each_with_its_own_error() {
             "{refused}"
         );
         let mut newer = Snapshot::decode(&bytes, "assistant", limit).expect("it is whole");
-        newer.schema += 1;
+        newer.schema = present + 1;
         let refused = stage.engine.restore(&stage.job(), &newer).await;
         let refused = refused.expect_err("a newer schema").to_string();
         assert!(refused.contains(&newer.schema.to_string()), "{refused}");

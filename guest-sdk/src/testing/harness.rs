@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::imports::{Host, Source};
 use super::script::{Script, Step, Timer, TurnResult};
 use crate::http::Response;
-use crate::llm::{Completion, FinishReason, ToolCall};
+use crate::llm::{ChatRequest, Completion, FinishReason, ToolCall};
 use crate::tools::{Outcome, Tool};
 use crate::{
     Cause, Context, Instance, Interruption, Message, Plugin, Recovery, RestoreError, Role, State,
@@ -256,6 +256,15 @@ impl<P: Plugin> Harness<P> {
     pub fn answer_with(&mut self, result: Result<Completion, StepError>) {
         let answers = self.script.completions.get_or_insert_default();
         answers.push_back(result);
+    }
+
+    /// Grants the model: `answer` gets each request for which no answer is queued. Requests that
+    /// are the same should have the same answer.
+    pub fn model(
+        &mut self,
+        answer: impl FnMut(&ChatRequest) -> Result<Completion, StepError> + 'static,
+    ) {
+        self.script.model = Some(Box::new(answer));
     }
 
     /// Grants HTTP: the next request has this result. Several queue up.

@@ -99,7 +99,7 @@ pub(crate) mod llm {
     pub(crate) fn chat(request: &ChatRequest) -> Result<Completion, StepError> {
         with_host(|host| {
             host.step(
-                |script| script.chat(),
+                |script| script.chat(request),
                 |step| match step {
                     Step::Chat(before, result) if before == request => Some(result.clone()),
                     _ => None,

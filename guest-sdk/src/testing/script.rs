@@ -62,11 +62,16 @@ pub enum Step {
 /// What answers a tool's calls.
 pub(super) type ToolFn = Box<dyn FnMut(&str) -> Result<Outcome, StepError>>;
 
+/// What answers the model's calls.
+pub(super) type ModelFn = Box<dyn FnMut(&ChatRequest) -> Result<Completion, StepError>>;
+
 /// The outside, as the test describes it. What it does not mention is not granted.
 #[derive(Default)]
 pub(super) struct Script {
     /// None until the test grants it.
     pub(super) completions: Option<VecDeque<Result<Completion, StepError>>>,
+    /// Answers once there are no completions left.
+    pub(super) model: Option<ModelFn>,
     /// None until the test grants it.
     pub(super) responses: Option<VecDeque<Result<Response, StepError>>>,
     /// What the next [`tools::list`](crate::tools::list) fails with.
@@ -79,8 +84,12 @@ pub(super) struct Script {
 }
 
 impl Script {
-    pub(super) fn chat(&mut self) -> Result<Completion, StepError> {
-        next(&mut self.completions, "llm", "Harness::answer")
+    pub(super) fn chat(&mut self, request: &ChatRequest) -> Result<Completion, StepError> {
+        let queued = self.completions.as_ref().is_some_and(|one| !one.is_empty());
+        match &mut self.model {
+            Some(answer) if !queued => answer(request),
+            _ => next(&mut self.completions, "llm", "Harness::answer"),
+        }
     }
 
     pub(super) fn send(&mut self) -> Result<Response, StepError> {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Event, Harness, Step};
 use crate::http::{Request, Response};
-use crate::llm::{self, ChatMessage, ChatRequest};
+use crate::llm::{self, ChatMessage, ChatRequest, Completion, FinishReason};
 use crate::log::Level;
 use crate::tools::{Content, Invocation, Outcome, Tool};
 use crate::{
@@ -278,6 +278,38 @@ fn what_fails_changes_nothing_and_gives_the_recovery_message_back() {
 
     let error = Harness::<Busy>::new().open("bad").unwrap_err();
     assert_eq!(error.to_string(), "bad args");
+}
+
+/// Asks the model what it was told.
+#[derive(Default, Serialize, Deserialize)]
+struct Relay;
+
+impl Plugin for Relay {
+    fn turn(&mut self, input: &[Message]) -> Result<(), Error> {
+        let messages = input.iter().map(|message| ChatMessage::user(&message.text));
+        output::text(llm::chat(&ChatRequest::new(messages.collect()))?.content)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_model_answers_what_it_is_asked_once_the_queue_is_empty() {
+    let mut session = Harness::<Relay>::new();
+    session.model(|request| match request.messages[0].content.as_str() {
+        "no" => Err(StepError::TooLarge("as you wish".to_owned())),
+        text => Ok(Completion {
+            content: text.to_uppercase(),
+            tool_calls: Vec::new(),
+            finish: FinishReason::Stop,
+            usage: None,
+            model: "mock".to_owned(),
+        }),
+    });
+    session.answer("queued");
+    assert_eq!(session.say("hi").unwrap().output, ["queued"]);
+    assert_eq!(session.say("hi").unwrap().output, ["HI"]);
+    assert_eq!(session.say("no").unwrap_err().0, "too large: as you wish");
+    assert_eq!(session.say("ho").unwrap().output, ["HO"]);
 }
 
 #[test]

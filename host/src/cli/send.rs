@@ -11,7 +11,7 @@ use super::client::Client;
 use super::error::CliError;
 use super::out::{Out, note};
 use super::target;
-use super::text::clean;
+use super::text::{clean, meaning};
 use super::wire::Outcome;
 use crate::domain::EventBody;
 
@@ -60,7 +60,10 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
         for event in &accepted.output {
             match &event.body {
                 EventBody::Message { text, .. } => out.said(text)?,
-                EventBody::Custom { name, data } => note(format!("{name}: {data}")),
+                EventBody::Custom { name, data } => match meaning(name) {
+                    Some(meaning) => note(meaning),
+                    None => note(format!("{name}: {data}")),
+                },
                 EventBody::Turn { .. }
                 | EventBody::Notice { .. }
                 | EventBody::Tool { .. }

@@ -16,6 +16,12 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// What a human is told of a plugin's event, where it is one that has a meaning for them.
+pub(crate) fn meaning(event: &str) -> Option<&'static str> {
+    // The assistant's, and any other plugin's whose answer was cut at the model's token limit.
+    (event == "truncated").then_some("cut at the token limit; say \"go on\"")
+}
+
 /// On one line and at most `max` characters, with an ellipsis for what is left out.
 pub(crate) fn brief(text: &str, max: usize) -> String {
     let text = clean(text);

@@ -83,8 +83,18 @@ pub(crate) fn lines(messages: &[ChatMessage]) -> Vec<String> {
     lines
 }
 
+/// The messages that are kept: all but the note of what was dropped.
+pub(crate) fn kept(messages: &[ChatMessage]) -> impl Iterator<Item = &ChatMessage> {
+    messages.iter().filter(|message| {
+        let note = message.role == ChatRole::System
+            && message.content.starts_with('[')
+            && message.content.ends_with("dropped to save room]");
+        !note
+    })
+}
+
 /// What the model was told in a turn's last request.
-fn told(turn: &TurnResult) -> Vec<String> {
+pub(crate) fn told(turn: &TurnResult) -> Vec<String> {
     lines(&requests(turn).last().expect("the model was asked").messages)
 }
 
@@ -187,7 +197,7 @@ fn results_are_told_in_words() {
     assert_eq!(texts[3], "[The tool is done and says nothing.]");
     assert_eq!(texts[4], "éééééééééé\n[cut: 20 of 100 bytes]");
     for (text, expected) in texts[5..].iter().zip([
-        "you may not use this tool",
+        "this is not allowed",
         "Nothing was done",
         "cannot be reached now",
         "may have done its work all the same",

@@ -29,8 +29,8 @@ pub(crate) fn tell(result: &Result<Outcome, StepError>, bytes: usize) -> String 
     let cut = |reason: &str| cut(reason, bytes.max(QUOTED_BYTES));
     match error {
         StepError::Denied(reason) => format!(
-            "Nothing was called: you may not use this tool. Do not call it again; go on without \
-             it, or tell the user what you lack. ({})",
+            "Nothing was called: this is not allowed. Do not make the same call again; go on \
+             without it, or tell the user what you lack. ({})",
             cut(reason)
         ),
         StepError::Invalid(reason) => format!(

@@ -23,8 +23,8 @@ pub(crate) struct Settings {
     pub(crate) model: Option<String>,
     /// The longest answer, in tokens; the provider's default if none.
     pub(crate) max_tokens: Option<NonZeroU32>,
-    /// How much of the conversation is kept, in bytes. A model with a small context window needs
-    /// less than the default.
+    /// How much of the conversation is kept, in bytes. The model is shown as much of it as its
+    /// context window takes.
     pub(crate) history_bytes: usize,
     /// How much of one tool result the model is shown, in bytes.
     pub(crate) tool_result_bytes: usize,

@@ -14,6 +14,11 @@ pub(crate) enum Stop {
     Withheld,
     /// There was nothing in it.
     Empty,
+    /// There was nothing in it, and the model has spent all the tokens that it may.
+    Spent,
+    /// The request is over the model's context window, however much is dropped; what its server
+    /// says.
+    Window(String),
     /// The model has asked for tools as often as it may.
     Rounds(NonZeroU32),
     /// The turn's exchange is over the budget, however much is dropped from it.
@@ -27,6 +32,15 @@ impl Stop {
             Self::Failed(error) => explain(error),
             Self::Withheld => "The model's provider withheld the answer.".into(),
             Self::Empty => "The model gave an empty answer. Ask again, or in other words.".into(),
+            Self::Spent => "The model has spent all the tokens of an answer (max_tokens) and said \
+                            nothing: on thinking, perhaps. Ask for less, or create the session \
+                            with a larger max_tokens."
+                .into(),
+            Self::Window(text) => Error::new(format_args!(
+                "The message does not fit into the model's context window, even without the \
+                 conversation before it: send a shorter one. The conversation is kept. (A long \
+                 system prompt, many tools and a large max_tokens take room in it too.) {text}"
+            )),
             stop @ (Self::Rounds(_) | Self::Outgrown) => stop.reason().into(),
         }
     }
@@ -59,6 +73,13 @@ impl Stop {
             Self::Failed(error) => format!("the model did not answer ({error})"),
             Self::Withheld => "the model's provider withheld the answer".to_owned(),
             Self::Empty => "the model gave an empty answer".to_owned(),
+            Self::Spent => "the model has spent all the tokens of an answer (max_tokens) and said \
+                            nothing"
+                .to_owned(),
+            Self::Window(text) => format!(
+                "what this turn has gathered does not fit into the model's context window, even \
+                 without the conversation before it ({text})"
+            ),
             Self::Rounds(rounds) => format!(
                 "I have asked for tools {rounds} times in one turn, which is the limit (max_rounds)"
             ),
@@ -81,8 +102,8 @@ fn explain(error: StepError) -> Error {
             format!("The model took too long; send the message again later: {text}")
         }
         StepError::TooLarge(text) => format!(
-            "The conversation or its answer is too large for the model's limits; create the \
-             session with a smaller history_bytes or max_tokens: {text}"
+            "The model's answer is too large; ask for less, or create the session with a smaller \
+             max_tokens: {text}"
         ),
         StepError::UnknownOutcome(text) => {
             format!("Nobody knows whether the model answered; send the message again: {text}")

@@ -2,11 +2,12 @@
 
 use abide_guest_sdk::llm::{ChatRole, Completion, FinishReason};
 use abide_guest_sdk::testing::{Harness, Step, TurnResult};
-use abide_guest_sdk::{Cause, State, StepError};
+use abide_guest_sdk::{Cause, RestoreError, State, StepError};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::Assistant;
+use crate::agent_tests::kept;
 
 /// What the model was asked in a turn, as `role: text` lines.
 fn asked(turn: &TurnResult) -> Vec<String> {
@@ -101,7 +102,7 @@ fn refuses_bad_settings_by_name() {
     }
 }
 
-/// What version 0.1.0 wrote, before there were tools.
+/// What the first version of 0.1.0 wrote, before there were tools.
 #[test]
 fn reads_what_the_first_version_wrote() {
     let golden = include_bytes!("../../../tests/golden/v0.1.0/assistant.snapshot");
@@ -114,6 +115,55 @@ fn reads_what_the_first_version_wrote() {
     let asked = asked(&session.say("who am I?").unwrap());
     assert_eq!(asked[0], "user: my name is Ada");
     assert_eq!(asked.len(), 7);
+    assert_eq!(session.snapshot().map(|state| state.schema), Some(2));
+}
+
+/// The last shape before the transcript told what was dropped of it.
+#[test]
+fn reads_a_conversation_with_tools_of_schema_1() {
+    let message = |role: &str, content: &str, calls: serde_json::Value| json!({"role": role, "content": content, "tool_calls": calls, "tool_call_id": null});
+    let call = json!([{"id": "a", "name": "read", "arguments": "{}"}]);
+    let mut result = message("Tool", "unknown-outcome: ...", json!([]));
+    result["tool_call_id"] = "a".into();
+    let old = json!({
+        "settings": {
+            "system": "S", "provider": null, "model": null, "max_tokens": 9,
+            "history_bytes": 5000, "tool_result_bytes": 100, "max_rounds": 3,
+        },
+        "transcript": [[
+            message("User", "go", json!([])), message("Assistant", "", call), result,
+            message("Assistant", "done", json!([])),
+        ]],
+    });
+    let data = rmp_serde::to_vec_named(&old).expect("it can be written");
+    let state = |schema| State {
+        schema,
+        data: data.clone(),
+    };
+    let mut session = Harness::<Assistant>::from_snapshot(state(1)).expect("it is readable");
+    session.answer("hm");
+    let turn = session.say("and?").unwrap();
+    assert_eq!(
+        asked(&turn),
+        [
+            "system: S",
+            "user: go",
+            "assistant: ",
+            "tool: unknown-outcome: ...",
+            "assistant: done",
+            "user: and?"
+        ]
+    );
+    for (schema, expected) in [
+        (0, "there never was a schema 0"),
+        (2, "wrong msgpack marker"),
+    ] {
+        let refused = Harness::<Assistant>::from_snapshot(state(schema)).err();
+        let Some(RestoreError::Invalid(reason)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(reason.contains(expected), "{reason}");
+    }
 }
 
 #[test]
@@ -157,9 +207,17 @@ fn drops_the_oldest_whole_exchanges_but_never_the_system_prompt() {
         let turn = session
             .say(format!("question {n} {}", "q".repeat(100)))
             .unwrap();
-        let asked = asked(&turn);
-        assert_eq!(asked[0], "system: S");
-        assert!(asked[1].starts_with("user: question"), "{asked:?}");
+        let mut asked = asked(&turn);
+        assert_eq!(asked.remove(0), "system: S");
+        let kept = asked
+            .iter()
+            .filter(|line| line.starts_with("user: question"));
+        let told = match n + 1 - kept.count() {
+            0 => "user: question 0".to_owned(),
+            1 => "system: [1 earlier exchange was dropped to save room]".to_owned(),
+            count => format!("system: [{count} earlier exchanges were dropped to save room]"),
+        };
+        assert!(asked[0].starts_with(&told), "{asked:?}");
         assert!(asked.iter().map(String::len).sum::<usize>() <= 1000 + 100);
     }
     let error = session.say("x".repeat(1000)).unwrap_err();
@@ -216,8 +274,7 @@ proptest! {
                             let prompts = usize::from(system.is_some());
                             let last = request.messages.last();
                             prop_assert_eq!(last.map(|last| last.role), Some(ChatRole::User));
-                            let bytes: usize = request.messages[prompts..]
-                                .iter()
+                            let bytes: usize = kept(&request.messages[prompts..])
                                 .map(|message| message.content.len() + 64)
                                 .sum();
                             prop_assert!(bytes <= history_bytes);

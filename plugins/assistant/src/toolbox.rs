@@ -42,15 +42,19 @@ impl Toolbox {
     }
 
     /// Makes the calls that the model asks for, all at once. The model's calls, as they may stand
-    /// in a conversation, and the messages that answer them, in the same order.
+    /// in a conversation, and the messages that answer them, in the same order. If `truncated`,
+    /// the answer that asks for them was cut at the token limit.
     pub(crate) fn run(
         &mut self,
         asked: Vec<ToolCall>,
+        truncated: bool,
         result_bytes: usize,
     ) -> (Vec<ToolCall>, Vec<ChatMessage>) {
         let mut calls = asked;
         distinguish(&mut calls);
-        let verdicts: Vec<_> = calls.iter_mut().map(|call| self.invocation(call)).collect();
+        let verdicts = calls.iter_mut();
+        let verdicts = verdicts.map(|call| self.invocation(call, truncated));
+        let verdicts: Vec<_> = verdicts.collect();
         let invocations: Vec<_> = verdicts.iter().flatten().cloned().collect();
         let mut results = match invocations.as_slice() {
             [] => Vec::new(),
@@ -77,12 +81,21 @@ impl Toolbox {
     /// The call as the host takes it, or what to tell the model instead. Arguments that are not
     /// an object are taken out of the model's own call: there are providers that refuse a
     /// conversation in which they stand.
-    fn invocation(&self, call: &mut ToolCall) -> Result<Invocation, String> {
-        if call.arguments.trim().is_empty() {
+    fn invocation(&self, call: &mut ToolCall, truncated: bool) -> Result<Invocation, String> {
+        // None at all are no arguments, unless they may have been cut off.
+        if call.arguments.trim().is_empty() && !truncated {
             call.arguments = "{}".to_owned();
         }
         if let Err(error) = serde_json::from_str::<Map<String, Value>>(&call.arguments) {
             let wrong = std::mem::replace(&mut call.arguments, "{}".to_owned());
+            if truncated {
+                return Err(format!(
+                    "The tool was not called, because your answer was cut at the token limit \
+                     (max_tokens) before the arguments were complete. Call it again with shorter \
+                     ones, or do it in parts. As far as they came, the arguments were: {}",
+                    results::cut(&wrong, results::QUOTED_BYTES)
+                ));
+            }
             return Err(format!(
                 "The tool was not called, because the arguments are not a JSON object ({error}). \
                  Call it again with one. The arguments were: {}",

@@ -4,20 +4,45 @@
 //! the agent would have forgotten what it did. It ends with a text that says how far it came.
 
 use abide_guest_sdk::llm::{self, ChatMessage, ChatRequest, ChatRole, Completion, FinishReason};
-use abide_guest_sdk::{Error, Message, Role, inbox, log, output};
+use abide_guest_sdk::{Error, Message, Role, StepError, inbox, log, output};
+use serde_json::json;
 
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::toolbox::Toolbox;
 use crate::transcript::Transcript;
+use crate::weight::Weight;
+use crate::window::Window;
+
+/// How much room the conversation has in any case, in bytes: where less is left, the guess at the
+/// window is wrong.
+const CONVERSATION_BYTES_MIN: usize = 1024;
+/// How often one question may be refused as too large. The last request has nothing in it that
+/// can be left out.
+const REFUSALS_MAX: u32 = 5;
+/// The host's remedy for an answer that is too large. Then a shorter request is of no use.
+const ANSWER_LIMIT: &str = "limits.event";
+/// Tells programs that an answer was cut.
+const TRUNCATED: &str = "truncated";
+/// Tells the model.
+const TRUNCATED_NOTE: &str = "[Your answer above was cut at the token limit (max_tokens): the \
+    user has seen as much of it as stands there. If you are asked to go on, go on where it ends.]";
 
 /// A turn that runs.
 pub(crate) struct Turn<'a> {
     settings: &'a Settings,
     transcript: &'a mut Transcript,
+    window: &'a mut Window,
     toolbox: Toolbox,
     /// How often the model has asked for tools.
     rounds: u32,
+}
+
+/// What the user is told.
+struct Answer {
+    text: String,
+    /// It was cut at the token limit.
+    truncated: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -25,6 +50,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn begin(
         settings: &'a Settings,
         transcript: &'a mut Transcript,
+        window: &'a mut Window,
         input: &[Message],
     ) -> Result<Self, Error> {
         let (toolbox, note) = Toolbox::open();
@@ -33,6 +59,7 @@ impl<'a> Turn<'a> {
         Ok(Self {
             settings,
             transcript,
+            window,
             toolbox,
             rounds: 0,
         })
@@ -43,28 +70,35 @@ impl<'a> Turn<'a> {
         let answer = match self.answer() {
             Ok(answer) => answer,
             Err(stop) if self.rounds == 0 => return Err(stop.undone()),
-            Err(stop) => stop.halfway(&self.toolbox.called),
+            Err(stop) => Answer {
+                text: stop.halfway(&self.toolbox.called),
+                truncated: false,
+            },
         };
-        if let Err(error) = output::text(&answer) {
-            if self.rounds == 0 {
-                return Err(error.into());
+        let mut note = None;
+        match output::text(&answer.text) {
+            Ok(()) if answer.truncated => {
+                tell_programs();
+                note = Some(ChatMessage::system(TRUNCATED_NOTE));
             }
-            let excuse = format!("My answer cannot be shown ({error}). Ask for a shorter one.");
-            if output::text(excuse).is_err() {
-                log::error(format!("the answer cannot be shown: {error}"));
+            Ok(()) => {}
+            Err(error) if self.rounds == 0 => return Err(error.into()),
+            Err(error) => {
+                let excuse = format!("My answer cannot be shown ({error}). Ask for a shorter one.");
+                if output::text(excuse).is_err() {
+                    log::error(format!("the answer cannot be shown: {error}"));
+                }
             }
         }
-        let said = ChatMessage::new(ChatRole::Assistant, answer);
+        let said = ChatMessage::new(ChatRole::Assistant, answer.text);
+        let said = [said].into_iter().chain(note).collect();
         self.transcript.end(said, self.settings.history_bytes);
         Ok(())
     }
 
-    fn answer(&mut self) -> Result<String, Stop> {
+    fn answer(&mut self) -> Result<Answer, Stop> {
         loop {
-            if !self.transcript.make_room(self.settings.history_bytes) {
-                return Err(Stop::Outgrown);
-            }
-            let completion = llm::chat(&self.request()).map_err(Stop::Failed)?;
+            let completion = self.ask()?;
             if completion.tool_calls.is_empty() {
                 return usable(completion);
             }
@@ -85,11 +119,69 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn request(&self) -> ChatRequest {
+    /// Asks the model; and again, with less of the conversation, if that was too much for it.
+    fn ask(&mut self) -> Result<Completion, Stop> {
+        if !self.transcript.make_room(self.settings.history_bytes) {
+            return Err(Stop::Outgrown);
+        }
+        // The window decides what is shown, not what is kept: it is a guess, and another model
+        // may answer next. If there is not enough room, it may do all the same.
+        let mut shown = self.transcript.clone();
+        shown.make_room(self.budget());
+        let mut refusals = 0;
+        loop {
+            let request = self.request(&shown);
+            let weight = weigh(&request);
+            match llm::chat(&request) {
+                Ok(completion) => {
+                    self.window.answered(weight, &completion.model);
+                    return Ok(completion);
+                }
+                Err(StepError::TooLarge(reason)) if !reason.contains(ANSWER_LIMIT) => {
+                    refusals += 1;
+                    if !self.shorten(&mut shown, weight, refusals) {
+                        return Err(Stop::Window(reason));
+                    }
+                }
+                Err(error) => return Err(Stop::Failed(error)),
+            }
+        }
+    }
+
+    /// Leaves more out of what is shown, after a request of that weight was refused. False if
+    /// there is nothing left, or it was refused too often.
+    fn shorten(&mut self, shown: &mut Transcript, refused: Weight, refusals: u32) -> bool {
+        let size = shown.size();
+        let next = match refusals {
+            1 => size / 3 * 2,
+            _ => size / 2,
+        };
+        self.window.refused(refused.bytes() - size + next);
+        let budget = match refusals {
+            ..REFUSALS_MAX => next,
+            REFUSALS_MAX => 0,
+            _ => return false,
+        };
+        if !shown.make_room(budget) {
+            shown.cut_results(budget);
+        }
+        weigh(&self.request(shown)).bytes() < refused.bytes()
+    }
+
+    /// What is shown of the conversation should weigh that much at most, in bytes.
+    fn budget(&self) -> usize {
+        let window = self.window.bytes();
+        let left = window.map_or(usize::MAX, |bytes| {
+            let rest = weigh(&self.request(&Transcript::default())).bytes();
+            bytes.saturating_sub(rest).max(CONVERSATION_BYTES_MIN)
+        });
+        left.min(self.settings.history_bytes)
+    }
+
+    fn request(&self, shown: &Transcript) -> ChatRequest {
         let system = self.settings.system.as_ref().map(ChatMessage::system);
-        let messages = system
-            .into_iter()
-            .chain(self.transcript.messages().cloned());
+        let front = system.into_iter().chain(shown.note());
+        let messages = front.chain(shown.messages().cloned());
         ChatRequest {
             provider: self.settings.provider.clone(),
             model: self.settings.model.clone(),
@@ -100,23 +192,28 @@ impl<'a> Turn<'a> {
     }
 
     fn use_tools(&mut self, completion: Completion) {
-        let Completion {
-            content,
-            tool_calls,
-            ..
-        } = completion;
         // Together the newest results leave half of the budget to everything else.
-        let share = self.settings.history_bytes / 2 / tool_calls.len().max(1);
+        let share = self.budget() / 2 / completion.tool_calls.len().max(1);
         let result_bytes = self.settings.tool_result_bytes.min(share);
-        let (tool_calls, results) = self.toolbox.run(tool_calls, result_bytes);
+        let truncated = completion.finish == FinishReason::Length;
+        let (tool_calls, results) =
+            self.toolbox
+                .run(completion.tool_calls, truncated, result_bytes);
         self.transcript.push(ChatMessage {
             tool_calls,
-            ..ChatMessage::new(ChatRole::Assistant, content)
+            ..ChatMessage::new(ChatRole::Assistant, completion.content)
         });
         for result in results {
             self.transcript.push(result);
         }
     }
+}
+
+/// What a request weighs.
+fn weigh(request: &ChatRequest) -> Weight {
+    let messages: Weight = request.messages.iter().sum();
+    let tools: Weight = request.tools.iter().sum();
+    messages + tools
 }
 
 /// What the model hears of a message.
@@ -131,16 +228,23 @@ fn heard(message: &Message) -> ChatMessage {
     }
 }
 
-/// The text of an answer that can be shown.
-fn usable(completion: Completion) -> Result<String, Stop> {
+/// An answer that can be shown.
+fn usable(completion: Completion) -> Result<Answer, Stop> {
+    let truncated = completion.finish == FinishReason::Length;
     match completion.finish {
         FinishReason::ContentFilter => Err(Stop::Withheld),
-        _ if completion.content.is_empty() => Err(Stop::Empty),
-        finish => {
-            if finish == FinishReason::Length {
-                log::warn("the answer was cut at the token limit: raise max_tokens");
-            }
-            Ok(completion.content)
-        }
+        _ if !completion.content.trim().is_empty() => Ok(Answer {
+            text: completion.content,
+            truncated,
+        }),
+        FinishReason::Length => Err(Stop::Spent),
+        _ => Err(Stop::Empty),
+    }
+}
+
+/// Tells that the answer which was just said was cut.
+fn tell_programs() {
+    if let Err(error) = output::event(TRUNCATED, &json!({"reason": "max_tokens"})) {
+        log::warn(format!("nobody is told that the answer was cut: {error}"));
     }
 }

@@ -1,17 +1,22 @@
 //! Whatever the model does, the conversation stays one that a provider takes.
 
+use abide_guest_sdk::llm::{ChatMessage, ChatRole, Completion, FinishReason, ToolCall};
 use abide_guest_sdk::tools::{Outcome, Tool};
 use abide_guest_sdk::{Cause, Role, StepError};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::agent_tests::{call, lines, requests, session};
+use crate::agent_tests::{call, kept, lines, requests, session};
+use crate::results::UNKNOWN;
 
 /// What a model may do next, and what comes of it.
 #[derive(Clone, Debug)]
 enum Next {
     Calls(String, Vec<(String, u8, String)>),
     Answer(String),
+    /// Cut at the token limit.
+    Truncated(String, Vec<(String, u8, String)>),
+    TooLarge,
     Fail,
     Interject(usize, String),
     Interrupt,
@@ -25,14 +30,38 @@ fn next() -> impl Strategy<Value = Next> {
         1 => Just(json!({"text": "x".repeat(700)}).to_string()),
     ];
     let call = ("[ab]{0,1}", 0..5_u8, arguments);
+    let calls = |least| prop::collection::vec(call.clone(), least..4);
     prop_oneof![
-        6 => (".{0,60}", prop::collection::vec(call, 1..4)).prop_map(|(a, b)| Next::Calls(a, b)),
+        6 => (".{0,60}", calls(1)).prop_map(|(a, b)| Next::Calls(a, b)),
         2 => ".{0,300}".prop_map(Next::Answer),
+        1 => (".{0,60}", calls(0)).prop_map(|(a, b)| Next::Truncated(a, b)),
+        2 => Just(Next::TooLarge),
         1 => Just(Next::Fail),
         1 => (0..3_usize, ".{0,100}").prop_map(|(later, text)| Next::Interject(later, text)),
         1 => Just(Next::Interrupt),
         3 => ".{0,200}".prop_map(Next::Turn),
     ]
+}
+
+/// A call as the model makes it.
+fn made((id, tool, arguments): &(String, u8, String)) -> ToolCall {
+    let name = ["read", "write", "big", "lost", "none"][usize::from(*tool)];
+    call(id, name, arguments)
+}
+
+/// No result of the tool of which nobody knows looks like one of a call that is known.
+fn unknown_is_told(messages: &[ChatMessage]) -> bool {
+    let mut asked: Vec<&ToolCall> = Vec::new();
+    messages.iter().all(|message| {
+        asked.extend(&message.tool_calls);
+        // The results follow their calls in order: the other test sees to that.
+        let lost = message.role == ChatRole::Tool && asked.remove(0).name == "lost";
+        let not_made = ["The tool was not called", "[dropped to save room]"];
+        let known = not_made
+            .iter()
+            .any(|words| message.content.starts_with(words));
+        !lost || known || message.content.starts_with(UNKNOWN)
+    })
 }
 
 proptest! {
@@ -57,12 +86,15 @@ proptest! {
         });
         for act in plan {
             match act {
-                Next::Calls(text, asked) => session.answer_with_calls(text, asked.iter().map(
-                    |(id, tool, arguments)| {
-                        let name = ["read", "write", "big", "lost", "none"][usize::from(*tool)];
-                        call(id, name, arguments)
-                    },
-                )),
+                Next::Calls(text, asked) => session.answer_with_calls(text, asked.iter().map(made)),
+                Next::Truncated(text, asked) => session.answer_with(Ok(Completion {
+                    content: text,
+                    tool_calls: asked.iter().map(made).collect(),
+                    finish: FinishReason::Length,
+                    usage: None,
+                    model: "mock".to_owned(),
+                })),
+                Next::TooLarge => session.answer_with(Err(StepError::TooLarge("no".to_owned()))),
                 Next::Answer(text) => session.answer(text),
                 Next::Fail => session.answer_with(Err(StepError::Failed("no".to_owned()))),
                 Next::Interject(later, text) => {
@@ -73,17 +105,18 @@ proptest! {
                 Next::Turn(text) => {
                     let before = session.snapshot().cloned();
                     let called = calls.borrow().len();
-                    match session.say(text) {
+                    match session.say(text.clone()) {
                         Ok(turn) => {
                             prop_assert_eq!(turn.output.len(), 1);
+                            let first = requests(&turn)[0].messages.last();
+                            prop_assert_eq!(first.map(|last| &last.content), Some(&text));
                             for request in requests(&turn) {
                                 lines(&request.messages);
-                                let bytes: usize = request
-                                    .messages
-                                    .iter()
+                                let bytes: usize = kept(&request.messages)
                                     .map(|message| message.content.len() + 64)
                                     .sum();
                                 prop_assert!(bytes <= history_bytes);
+                                prop_assert!(unknown_is_told(&request.messages));
                             }
                         }
                         Err(_) => {

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::super::out::Tone;
-use super::super::text::{brief, clean};
+use super::super::text::{brief, clean, meaning};
 use crate::domain::{ApprovalStatus, Cause, Delta, Event, EventBody, MessageId, Role, TurnStatus};
 
 /// The longest JSON of a custom event that is shown.
@@ -236,8 +236,14 @@ impl ChatView {
                 self.line(Tone::Dim, text, pieces);
             }
             EventBody::Custom { name, data } => {
-                let data = brief(&data.to_string(), CUSTOM_CHARS);
-                self.line(Tone::Dim, format!("· {} {data}", clean(name)), pieces);
+                let text = match meaning(name) {
+                    Some(meaning) => format!("— {meaning} —"),
+                    None => {
+                        let data = brief(&data.to_string(), CUSTOM_CHARS);
+                        format!("· {} {data}", clean(name))
+                    }
+                };
+                self.line(Tone::Dim, text, pieces);
             }
         }
     }

@@ -96,6 +96,27 @@ fn an_answer_that_was_not_streamed_is_a_line() {
 }
 
 #[test]
+fn an_answer_that_was_cut_is_told_as_that() {
+    let custom = |cursor, name: &str| {
+        let data = serde_json::json!({"reason": "max_tokens"});
+        let name = name.to_owned();
+        event(cursor, Some(1), EventBody::Custom { name, data })
+    };
+    let items = [
+        delta(1, 1, "Once upon a"),
+        says(2, Role::Assistant, "Once upon a"),
+        custom(3, "truncated"),
+        custom(4, "other"),
+        turn(5, TurnStatus::Completed, None),
+    ];
+    assert_eq!(
+        shown(&mut view(), &items),
+        "Once upon a|— cut at the token limit; say \"go on\" —|\
+         · other {\"reason\":\"max_tokens\"}|"
+    );
+}
+
+#[test]
 fn a_new_attempt_voids_the_old_draft() {
     let items = [
         delta(1, 1, "Goo"),

@@ -1,0 +1,187 @@
+//! Whatever is dropped of a transcript, what is left is one that a provider takes and that does
+//! not mislead the model.
+
+use abide_guest_sdk::llm::{ChatMessage, ChatRole};
+use proptest::prelude::*;
+
+use crate::agent_tests::{call, lines};
+use crate::results::UNKNOWN;
+use crate::transcript::Transcript;
+
+/// What is to be known of an answer.
+const NOTE: &str = "it was cut";
+
+/// What may become of a transcript.
+#[derive(Clone, Debug)]
+enum Act {
+    Begin(usize),
+    /// A round of tools; for each call the bytes of its arguments and of its result, and whether
+    /// its outcome is unknown.
+    Round(Vec<(usize, usize, bool)>),
+    Hear(usize),
+    End(usize, bool),
+    MakeRoom(usize),
+    CutResults(usize),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let call = (0..400_usize, 0..3000_usize, prop::bool::weighted(0.2));
+    let act = prop_oneof![
+        3 => (0..800_usize).prop_map(Act::Begin),
+        4 => prop::collection::vec(call, 1..4).prop_map(Act::Round),
+        1 => (0..300_usize).prop_map(Act::Hear),
+        3 => (0..800_usize, any::<bool>()).prop_map(|(size, note)| Act::End(size, note)),
+        2 => (0..6000_usize).prop_map(Act::MakeRoom),
+        1 => (0..6000_usize).prop_map(Act::CutResults),
+    ];
+    prop::collection::vec(act, 1..40)
+}
+
+/// A text of that many bytes that is like no other.
+fn text(number: &mut usize, bytes: usize) -> String {
+    *number += 1;
+    format!("{number:6}{}", "x".repeat(bytes))
+}
+
+fn all(transcript: &Transcript) -> Vec<ChatMessage> {
+    transcript.messages().cloned().collect()
+}
+
+/// The end that the model has not answered yet, but for the note of an exchange that is over.
+fn unanswered(messages: &[ChatMessage]) -> &[ChatMessage] {
+    let said = messages
+        .iter()
+        .rposition(|one| one.role == ChatRole::Assistant);
+    match said {
+        Some(said) if messages[said].tool_calls.is_empty() => {
+            let rest = &messages[said + 1..];
+            rest.strip_prefix(&[ChatMessage::system(NOTE)])
+                .unwrap_or(rest)
+        }
+        Some(said) => &messages[said..],
+        None => messages,
+    }
+}
+
+/// The ids of the calls of which nobody knows whether they happened.
+fn unknown(messages: &[ChatMessage]) -> Vec<&str> {
+    let unknown = messages
+        .iter()
+        .filter(|one| one.content.starts_with(UNKNOWN));
+    unknown
+        .filter_map(|one| one.tool_call_id.as_deref())
+        .collect()
+}
+
+/// How many exchanges the note says were dropped.
+fn noted(transcript: &Transcript) -> usize {
+    let note = transcript.note().map(|note| note.content);
+    let words = note
+        .as_deref()
+        .map_or("0", |note| note.trim_start_matches('['));
+    let count = words.split(' ').next().expect("there is a first word");
+    count.parse().expect("it is a number")
+}
+
+proptest! {
+    #[test]
+    fn what_is_left_is_whole(acts in acts(), budget in 500_usize..6000) {
+        let mut transcript = Transcript::default();
+        let (mut number, mut exchanges, mut begun) = (0, 0, false);
+        for act in acts {
+            let before = all(&transcript);
+            let open = unanswered(&before);
+            match act {
+                Act::Begin(bytes) if !begun => {
+                    let heard = vec![ChatMessage::user(text(&mut number, bytes))];
+                    let fits = bytes + 6 + 64 <= budget;
+                    begun = transcript.begin(heard.clone(), budget).is_ok();
+                    prop_assert_eq!(begun, fits);
+                    exchanges += usize::from(begun);
+                    if begun {
+                        prop_assert!(all(&transcript).ends_with(&heard));
+                        prop_assert!(transcript.size() <= budget);
+                    }
+                }
+                Act::Round(asked) if begun => {
+                    let calls: Vec<_> = asked.iter().map(|(arguments, _, _)| {
+                        let arguments = format!(r#"{{"a":"{}"}}"#, "y".repeat(*arguments));
+                        call(&text(&mut number, 0), "t", &arguments)
+                    }).collect();
+                    transcript.push(ChatMessage {
+                        tool_calls: calls.clone(),
+                        ..ChatMessage::new(ChatRole::Assistant, "")
+                    });
+                    for (call, (_, bytes, unknown)) in calls.iter().zip(asked) {
+                        let result = match unknown {
+                            true => format!("{UNKNOWN}{}", text(&mut number, bytes)),
+                            false => text(&mut number, bytes),
+                        };
+                        transcript.push(ChatMessage::tool(&call.id, result));
+                    }
+                }
+                Act::Hear(bytes) if begun => {
+                    transcript.push(ChatMessage::user(text(&mut number, bytes)));
+                }
+                Act::End(bytes, note) if begun => {
+                    begun = false;
+                    let answer = ChatMessage::new(ChatRole::Assistant, text(&mut number, bytes));
+                    let note = note.then(|| ChatMessage::system(NOTE));
+                    let said: Vec<_> = [answer].into_iter().chain(note).collect();
+                    transcript.end(said.clone(), budget);
+                    prop_assert!(transcript.size() <= budget);
+                    let left = all(&transcript);
+                    prop_assert!(left.is_empty() || left.ends_with(&said));
+                }
+                Act::MakeRoom(budget) => {
+                    let enough = transcript.make_room(budget);
+                    prop_assert_eq!(enough, transcript.size() <= budget);
+                    prop_assert!(all(&transcript).ends_with(open));
+                }
+                Act::CutResults(budget) => {
+                    transcript.cut_results(budget);
+                    let left = all(&transcript);
+                    prop_assert_eq!(left.len(), before.len());
+                    let seen = before.len() - open.len();
+                    prop_assert_eq!(&left[..seen], &before[..seen]);
+                    for (left, before) in left.iter().zip(&before) {
+                        let cut = left.content.contains("\n[cut: ");
+                        prop_assert!(left == before || before.role == ChatRole::Tool && cut);
+                        prop_assert!(left.content.len() <= before.content.len());
+                    }
+                }
+                _ => continue,
+            }
+            let left = all(&transcript);
+            lines(&left);
+            // Of what is kept, nothing that is unknown has become known.
+            for id in unknown(&before) {
+                let kept = left.iter().find(|one| one.tool_call_id.as_deref() == Some(id));
+                prop_assert!(kept.is_none_or(|one| one.content.starts_with(UNKNOWN)));
+            }
+            // Each exchange is kept or counted.
+            let kept = left.iter().filter(|one| one.role != ChatRole::Assistant);
+            let kept = kept.count();
+            prop_assert!(noted(&transcript) <= exchanges);
+            prop_assert!(noted(&transcript) < exchanges || kept == 0);
+        }
+    }
+}
+
+/// A server that keeps what it made of a conversation's beginning can use it again.
+#[test]
+fn a_conversation_that_is_full_does_not_begin_otherwise_in_every_turn() {
+    let mut transcript = Transcript::default();
+    let mut number = 0;
+    let mut begins = Vec::new();
+    for _ in 0..200 {
+        let heard = vec![ChatMessage::user(text(&mut number, 100))];
+        transcript.begin(heard, 10_000).expect("it is short");
+        let said = ChatMessage::new(ChatRole::Assistant, text(&mut number, 100));
+        transcript.end(vec![said], 10_000);
+        begins.push(all(&transcript)[0].content.clone());
+        begins.dedup();
+    }
+    assert!(begins.len() < 60, "{}", begins.len());
+    assert!(transcript.size() > 8500, "{}", transcript.size());
+}
