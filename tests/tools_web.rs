@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use abide_tests::free_port;
+use abide_tests::{PATIENCE, free_port};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -107,10 +107,12 @@ impl Web {
         *self.runtime.lock().expect("no panic") = Some(runtime);
     }
 
-    /// It goes, with all connections.
+    /// It goes, with all connections; the port is free again.
     pub(crate) fn go(&self) {
         if let Some(runtime) = self.runtime.lock().expect("no panic").take() {
-            runtime.shutdown_background();
+            // On a thread of its own: this one may be another runtime's.
+            let gone = std::thread::spawn(move || runtime.shutdown_timeout(PATIENCE));
+            gone.join().expect("no panic");
         }
     }
 
