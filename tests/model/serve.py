@@ -11,6 +11,9 @@ HOST = "127.0.0.1"
 MODEL = "smollm2"
 # Tokens that a conversation may have: what the model was trained for.
 WINDOW = 8192
+# Tokens that an answer may have, if its request does not say: so small a model does not always find
+# an end by itself.
+ANSWER = 512
 
 HELP = """model: serves {model} on http://{host}:{port}/v1 until Ctrl-C; in abide.toml:
 
@@ -69,6 +72,7 @@ def main():
     params.port = port
     params.n_ctx = WINDOW
     params.n_parallel = 1
+    params.n_predict = ANSWER
     server = xllamacpp.Server(params)
     print(HELP.format(model=MODEL, host=HOST, port=port), flush=True)
     signal.sigwait(ends)
