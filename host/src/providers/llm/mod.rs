@@ -170,7 +170,9 @@ impl Fault {
     /// The error of a provider that was asked so often.
     fn told(&self, asked: u32) -> StepError {
         let mut error = self.error.clone();
-        if let Remedy::Again { after: Some(after) } = self.remedy {
+        if let Remedy::Again { after: Some(after) } = self.remedy
+            && !after.is_zero()
+        {
             let after = humantime::format_duration(after);
             error
                 .text_mut()
