@@ -149,6 +149,15 @@ fn replied(name: &str, at: &str, reply: Reply) -> Fault {
                  `llm.{name}.base_url` (most end in /v1)"
             )));
         }
+        Reply::Malformed { error, text } => {
+            let text = brief(&text);
+            return Fault::broken(format!("{at} sent a malformed answer ({error}): {text}"));
+        }
+        Reply::TooLong { limit } => {
+            return Fault::nothing(StepError::TooLarge(format!(
+                "the answer of {at} has more than {limit} bytes, over `limits.event`"
+            )));
+        }
         Reply::Refused {
             status,
             retry_after,

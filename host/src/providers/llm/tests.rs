@@ -319,6 +319,39 @@ async fn text_of_an_answer_that_broke_off_is_told_from_what_follows() {
 }
 
 #[tokio::test]
+async fn an_answer_in_one_piece_is_one_too() {
+    let whole = |body: String| ([("content-type", "application/json")], body).into_response();
+    let call =
+        |name: &str| json!({"type": "function", "function": {"name": name, "arguments": "{}"}});
+    let message = json!({
+        "role": "assistant", "content": "ok", "tool_calls": [call("add"), call("now")],
+    });
+    let body = json!({
+        "model": "m-1",
+        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 2},
+    });
+    // The first one is cut off.
+    let broken = whole("{\"choices\": [".to_owned());
+    let answer = ask(vec![broken, whole(body.to_string())]).await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.content, "ok");
+    let calls = answer.tool_calls.iter().map(|call| call.name.as_str());
+    assert_eq!(calls.collect::<Vec<_>>(), ["add", "now"]);
+    assert_eq!(answer.usage.map(|usage| usage.input_tokens), Some(5));
+    let error = ask(vec![whole("[1, 2".to_owned())])
+        .await
+        .expect_err("none");
+    assert!(error.to_string().contains("malformed answer"), "{error}");
+    let error = ask(vec![whole("{\"ok\": true}".to_owned())]).await;
+    let error = error.expect_err("none");
+    assert!(
+        error.to_string().contains("before it was complete"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_fallback_is_asked_for_its_own_model() {
     let refused = (StatusCode::UNAUTHORIZED, "{}").into_response();
     let (first, _) = serve(vec![refused]).await;

@@ -13,6 +13,9 @@ use super::pauses;
 
 /// The most that is read of an answer that tells of an error.
 const ERROR_MAX_BYTES: usize = 64 << 10;
+/// The most that is read of an answer in one piece. What the guest may be given is bounded further
+/// on.
+const WHOLE_MAX_BYTES: usize = 16 << 20;
 
 /// A reply that is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,12 @@ pub(super) enum Reply {
     /// A page of another server, most of the time.
     #[error("{kind} in place of an event stream")]
     NoStream { kind: String },
+    /// An answer in one piece that makes no sense.
+    #[error("{error}: {text}")]
+    Malformed { error: String, text: String },
+    /// An answer in one piece that is too long.
+    #[error("it has more than {limit} bytes")]
+    TooLong { limit: usize },
 }
 
 impl From<Reply> for OpenAIError {
@@ -53,7 +62,7 @@ pub(super) fn service(
             }
             let response = http.execute(request).await?;
             if response.status().is_success() {
-                Ok(streamed(response)?)
+                streamed(response).await
             } else {
                 Err(refused(response).await?.into())
             }
@@ -61,29 +70,57 @@ pub(super) fn service(
     })
 }
 
-fn streamed(response: reqwest::Response) -> Result<reqwest::Response, Reply> {
+/// An answer as a stream. Some servers, and gateways in front of others, give it in one piece.
+async fn streamed(response: reqwest::Response) -> Result<reqwest::Response, OpenAIError> {
     let kind = response
         .headers()
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
-        .unwrap_or("nothing that is named");
+        .unwrap_or("nothing that is named")
+        .to_ascii_lowercase();
     if kind.starts_with("text/event-stream") {
         return Ok(response);
     }
-    let kind = kind.to_owned();
-    Err(Reply::NoStream { kind })
+    if !kind.starts_with("application/json") {
+        return Err(Reply::NoStream { kind }.into());
+    }
+    let bytes = beginning(response, WHOLE_MAX_BYTES + 1).await?;
+    if bytes.len() > WHOLE_MAX_BYTES {
+        let limit = WHOLE_MAX_BYTES;
+        return Err(Reply::TooLong { limit }.into());
+    }
+    let mut whole: Value = serde_json::from_slice(&bytes).map_err(|error| Reply::Malformed {
+        error: error.to_string(),
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+    })?;
+    into_chunk(&mut whole);
+    let mut response = http::Response::new(format!("data: {whole}\n\ndata: [DONE]\n\n"));
+    let kind = http::HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    Ok(response.into())
 }
 
-async fn refused(mut response: reqwest::Response) -> Result<Reply, reqwest::Error> {
+/// Makes a whole answer the one chunk of a stream.
+fn into_chunk(whole: &mut Value) {
+    let choices = whole.get_mut("choices").and_then(Value::as_array_mut);
+    for choice in choices.into_iter().flatten() {
+        let Some(mut message) = choice.get_mut("message").map(Value::take) else {
+            continue;
+        };
+        let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+        for (index, call) in calls.into_iter().flatten().enumerate() {
+            if let Some(call) = call.as_object_mut() {
+                call.insert("index".to_owned(), index.into());
+            }
+        }
+        choice["delta"] = message;
+    }
+}
+
+async fn refused(response: reqwest::Response) -> Result<Reply, reqwest::Error> {
     let status = response.status();
     let retry_after = pauses::retry_after(response.headers(), SystemTime::now());
-    let mut bytes = Vec::new();
-    while bytes.len() < ERROR_MAX_BYTES
-        && let Some(chunk) = response.chunk().await?
-    {
-        bytes.extend_from_slice(&chunk);
-    }
-    bytes.truncate(ERROR_MAX_BYTES);
+    let bytes = beginning(response, ERROR_MAX_BYTES).await?;
     let said = serde_json::from_slice(&bytes)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
     Ok(Reply::Refused {
@@ -91,4 +128,16 @@ async fn refused(mut response: reqwest::Response) -> Result<Reply, reqwest::Erro
         retry_after,
         said,
     })
+}
+
+/// The first `max` bytes of a body.
+async fn beginning(mut response: reqwest::Response, max: usize) -> reqwest::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while bytes.len() < max
+        && let Some(chunk) = response.chunk().await?
+    {
+        bytes.extend_from_slice(&chunk);
+    }
+    bytes.truncate(max);
+    Ok(bytes)
 }
