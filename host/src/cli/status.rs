@@ -266,6 +266,10 @@ fn list(
     views: &[SessionView],
     now: UnixMillis,
 ) -> Result<(), CliError> {
+    // They were counted a moment before they were listed.
+    if views.is_empty() {
+        return Ok(());
+    }
     let tone = if state == "faulted" {
         Tone::Bad
     } else {

@@ -257,7 +257,7 @@ pub(super) fn causes(error: &reqwest::Error) -> String {
 }
 
 /// An error with its causes, which is where most say what happened.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

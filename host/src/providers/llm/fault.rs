@@ -1,7 +1,6 @@
 //! A request that gave no answer: why, in words for a human, a guest and its model, and what may
 //! help. Never tells a key.
 
-use std::error::Error;
 use std::time::Duration;
 
 use async_openai::error::OpenAIError;
@@ -11,6 +10,7 @@ use serde_json::Value;
 use super::LlmProvider;
 use super::transport::Reply;
 use crate::domain::StepError;
+use crate::providers::http::chain;
 
 /// The longest text of a server that an error repeats, in characters.
 const REPEATED_MAX_CHARS: usize = 500;
@@ -241,20 +241,6 @@ pub(super) fn message(value: &Value) -> String {
             .map_or_else(|| error.to_string(), str::to_owned),
     };
     brief(&said)
-}
-
-/// An error with its causes, which is where most say what happened.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn brief(text: &str) -> String {

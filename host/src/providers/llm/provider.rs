@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
 
-use super::{fault, transport};
+use super::transport;
+use crate::providers::http::chain;
 
 /// A provider's secret. Its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,7 +77,7 @@ pub(super) fn client(provider: &LlmProvider) -> Result<Client<OpenAIConfig>, Str
     if is_loopback(&url) {
         http = http.no_proxy();
     }
-    let http = http.build().map_err(|error| fault::chain(&error))?;
+    let http = http.build().map_err(|error| chain(&error))?;
     let config = OpenAIConfig::new()
         .with_api_base(provider.base_url.trim_end_matches('/'))
         .with_api_key(key)
