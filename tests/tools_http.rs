@@ -23,6 +23,17 @@ fn bench(web: &Web, token: Option<&str>, change: impl FnOnce(&mut ToolServer)) -
     Bench::with(tempfile::tempdir().expect("a temporary folder"), server)
 }
 
+/// A server that has answered a call, `a`.
+async fn served(answers: Answers) -> (Web, Bench) {
+    let web = Web::start(answers, None);
+    let bench = bench(&web, None, |_| {});
+    assert_eq!(
+        told(bench.call("record", json!({"token": "a"})).await),
+        "done"
+    );
+    (web, bench)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tools_are_listed_and_called_in_json_and_in_streams() {
     for answers in BOTH {
@@ -142,12 +153,7 @@ async fn a_call_that_nobody_waits_for_ends_on_the_wire() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_forgot_the_session_is_gone_back_to_at_once() {
     for answers in BOTH {
-        let web = Web::start(answers, None);
-        let bench = bench(&web, None, |_| {});
-        assert_eq!(
-            told(bench.call("record", json!({"token": "a"})).await),
-            "done"
-        );
+        let (web, bench) = served(answers).await;
         web.world.forget();
         web.world.extra.lock().expect("no panic").push("later");
         assert_eq!(
@@ -172,12 +178,7 @@ async fn a_server_that_forgot_the_session_is_gone_back_to_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_between_two_calls_goes_unnoticed() {
     for answers in BOTH {
-        let web = Web::start(answers, None);
-        let bench = bench(&web, None, |_| {});
-        assert_eq!(
-            told(bench.call("record", json!({"token": "a"})).await),
-            "done"
-        );
+        let (web, bench) = served(answers).await;
         web.go();
         web.come();
         // The old connection may be closing while it is written to.
@@ -270,12 +271,7 @@ async fn a_token_is_shown_to_its_server_and_to_nobody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_goes_away_is_missed_and_found_again() {
     for answers in BOTH {
-        let web = Web::start(answers, None);
-        let bench = bench(&web, None, |_| {});
-        assert_eq!(
-            told(bench.call("record", json!({"token": "a"})).await),
-            "done"
-        );
+        let (web, bench) = served(answers).await;
         web.go();
         until("its absence to be noticed", async || {
             let call = bench.call("record", json!({"token": "b"})).await;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::out::{Out, Tone};
-use crate::domain::UnixMillis;
+use crate::domain::{TRUNCATED, UnixMillis};
 
 /// Guests, models and clients wrote this text: without control characters but for newline and
 /// tab, it cannot move the cursor, set the title or rewrite what was shown.
@@ -18,8 +18,7 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
 
 /// What a human is told of a plugin's event, where it is one that has a meaning for them.
 pub(crate) fn meaning(event: &str) -> Option<&'static str> {
-    // The assistant's, and any other plugin's whose answer was cut at the model's token limit.
-    (event == "truncated").then_some("cut at the token limit; say \"go on\"")
+    (event == TRUNCATED).then_some("cut at the token limit; say \"go on\"")
 }
 
 /// On one line and at most `max` characters, with an ellipsis for what is left out.

@@ -105,6 +105,9 @@ pub enum EventBody {
     },
 }
 
+/// The custom event by which a plugin says that its answer was cut at the model's token limit.
+pub const TRUNCATED: &str = "truncated";
+
 impl EventBody {
     /// The names of all kinds.
     pub const KINDS: [&str; 6] = ["message", "turn", "notice", "tool", "approval", "custom"];

@@ -42,7 +42,7 @@ mod tests;
 
 pub use approvals::{Answer, Approval, ApprovalId, ApprovalStatus, Asked, DECISION_REASON_BYTES};
 pub use capabilities::{Capabilities, Patterns, ToolName};
-pub use events::{Delta, Event, EventBody, ToolStatus, TurnStatus};
+pub use events::{Delta, Event, EventBody, TRUNCATED, ToolStatus, TurnStatus};
 pub use ids::{
     BadSessionId, Digest, Generation, MessageId, NAME_MAX_BYTES, SESSION_ID_MAX_BYTES, SessionId,
 };

@@ -259,19 +259,6 @@ impl StepError {
         }
     }
 
-    /// Its text.
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Denied(text)
-            | Self::Invalid(text)
-            | Self::Unavailable(text)
-            | Self::Timeout(text)
-            | Self::TooLarge(text)
-            | Self::UnknownOutcome(text)
-            | Self::Failed(text) => text,
-        }
-    }
-
     /// Its text, to be changed.
     pub fn text_mut(&mut self) -> &mut String {
         match self {

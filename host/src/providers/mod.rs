@@ -1,5 +1,6 @@
 //! What steps reach outside of the daemon.
 
+mod common;
 mod http;
 mod llm;
 mod mcp;

@@ -5,7 +5,7 @@ use abide_guest_sdk::llm::{ChatMessage, ChatRole};
 use serde::{Deserialize, Serialize};
 
 use crate::results::{self, UNKNOWN};
-use crate::weight::Weight;
+use crate::weight;
 
 /// What stands where something was.
 const DROPPED: &str = "[dropped to save room]";
@@ -166,7 +166,7 @@ impl Transcript {
 
     /// What all that is kept weighs, in bytes.
     pub(crate) fn size(&self) -> usize {
-        self.messages().sum::<Weight>().bytes()
+        self.messages().map(weight::of_message).sum()
     }
 }
 
@@ -185,5 +185,5 @@ fn replace(text: &mut String, mark: &str) -> usize {
 }
 
 fn size(exchange: &[ChatMessage]) -> usize {
-    exchange.iter().sum::<Weight>().bytes()
+    exchange.iter().map(weight::of_message).sum()
 }

@@ -11,7 +11,7 @@ use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::toolbox::Toolbox;
 use crate::transcript::Transcript;
-use crate::weight::Weight;
+use crate::weight;
 use crate::window::Window;
 
 /// How much room the conversation has in any case, in bytes: where less is left, the guess at the
@@ -131,15 +131,15 @@ impl<'a> Turn<'a> {
         let mut refusals = 0;
         loop {
             let request = self.request(&shown);
-            let weight = weigh(&request);
+            let weighed = weigh(&request);
             match llm::chat(&request) {
                 Ok(completion) => {
-                    self.window.answered(weight, &completion.model);
+                    self.window.answered(weighed, &completion.model);
                     return Ok(completion);
                 }
                 Err(StepError::TooLarge(reason)) if !reason.contains(ANSWER_LIMIT) => {
                     refusals += 1;
-                    if !self.shorten(&mut shown, weight, refusals) {
+                    if !self.shorten(&mut shown, weighed, refusals) {
                         return Err(Stop::Window(reason));
                     }
                 }
@@ -150,13 +150,13 @@ impl<'a> Turn<'a> {
 
     /// Leaves more out of what is shown, after a request of that weight was refused. False if
     /// there is nothing left, or it was refused too often.
-    fn shorten(&mut self, shown: &mut Transcript, refused: Weight, refusals: u32) -> bool {
+    fn shorten(&mut self, shown: &mut Transcript, refused: usize, refusals: u32) -> bool {
         let size = shown.size();
         let next = match refusals {
             1 => size / 3 * 2,
             _ => size / 2,
         };
-        self.window.refused(refused.bytes() - size + next);
+        self.window.refused(refused - size + next);
         let budget = match refusals {
             ..REFUSALS_MAX => next,
             REFUSALS_MAX => 0,
@@ -165,14 +165,14 @@ impl<'a> Turn<'a> {
         if !shown.make_room(budget) {
             shown.cut_results(budget);
         }
-        weigh(&self.request(shown)).bytes() < refused.bytes()
+        weigh(&self.request(shown)) < refused
     }
 
     /// What is shown of the conversation should weigh that much at most, in bytes.
     fn budget(&self) -> usize {
         let window = self.window.bytes();
         let left = window.map_or(usize::MAX, |bytes| {
-            let rest = weigh(&self.request(&Transcript::default())).bytes();
+            let rest = weigh(&self.request(&Transcript::default()));
             bytes.saturating_sub(rest).max(CONVERSATION_BYTES_MIN)
         });
         left.min(self.settings.history_bytes)
@@ -209,11 +209,12 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// What a request weighs.
-fn weigh(request: &ChatRequest) -> Weight {
-    let messages: Weight = request.messages.iter().sum();
-    let tools: Weight = request.tools.iter().sum();
-    messages + tools
+/// What a request weighs, in bytes.
+fn weigh(request: &ChatRequest) -> usize {
+    let messages = request.messages.iter().map(weight::of_message);
+    messages
+        .chain(request.tools.iter().map(weight::of_tool))
+        .sum()
 }
 
 /// What the model hears of a message.

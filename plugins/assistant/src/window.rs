@@ -6,8 +6,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::weight::Weight;
-
 /// How much more than before is tried, as a part of it, once what was allowed has been taken.
 const STEP: u64 = 16;
 
@@ -28,10 +26,10 @@ impl Window {
         Some(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
-    /// This model has answered a request of that weight.
-    pub(crate) fn answered(&mut self, asked: Weight, model: &str) {
+    /// This model has answered a request of that weight, in bytes.
+    pub(crate) fn answered(&mut self, asked: usize, model: &str) {
         let same = self.model.as_deref().is_none_or(|before| before == model);
-        let asked = asked.bytes() as u64;
+        let asked = asked as u64;
         // What a model refused says nothing of another one. And a guess that held is on the safe
         // side, or the window has become larger since.
         self.ceiling = self.ceiling.filter(|_| same).map(|ceiling| {
@@ -51,29 +49,22 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use abide_guest_sdk::llm::ChatMessage;
-
     use super::*;
-
-    fn weighing(bytes: usize) -> Weight {
-        let empty = Weight::from(&ChatMessage::user("")).bytes();
-        Weight::from(&ChatMessage::user("x".repeat(bytes - empty)))
-    }
 
     #[test]
     fn what_was_refused_is_remembered_of_that_model_alone() {
         let mut window = Window::default();
         assert_eq!(window.bytes(), None);
-        window.answered(weighing(10_000), "m");
+        window.answered(10_000, "m");
         assert_eq!(window.bytes(), None);
         window.refused(1600);
-        window.answered(weighing(500), "m");
+        window.answered(500, "m");
         assert_eq!(window.bytes(), Some(1600));
-        window.answered(weighing(100), "larger");
+        window.answered(100, "larger");
         assert_eq!(window.bytes(), None);
         // Another model refuses before it has answered anything.
         window.refused(300);
-        window.answered(weighing(100), "smaller");
+        window.answered(100, "smaller");
         assert_eq!(window.bytes(), Some(300));
     }
 
@@ -81,12 +72,12 @@ mod tests {
     fn what_held_is_tried_a_little_larger() {
         let mut window = Window::default();
         window.refused(1600);
-        window.answered(weighing(1499), "m");
+        window.answered(1499, "m");
         assert_eq!(window.bytes(), Some(1600));
-        window.answered(weighing(1500), "m");
+        window.answered(1500, "m");
         assert_eq!(window.bytes(), Some(1700));
         // What is under way is asked, whatever the guess says.
-        window.answered(weighing(3000), "m");
+        window.answered(3000, "m");
         assert_eq!(window.bytes(), Some(3106));
     }
 }

@@ -20,15 +20,13 @@ use crate::api::extract::LongJson;
 use crate::api::messages::key;
 use crate::api::problem::{Kind, Problem};
 use crate::domain::{
-    Digest, Event, EventBody, IdempotencyKey, MessageId, ModelUsage, Refusal, TurnStatus,
+    Digest, Event, EventBody, IdempotencyKey, MessageId, ModelUsage, Refusal, TRUNCATED, TurnStatus,
 };
 use crate::session::{Follower, NewSession, Progress, TurnOutcome};
 
 /// How long a request waits for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The event by which a plugin says that its answer was cut at the model's token limit.
-const TRUNCATED: &str = "truncated";
 /// How far back a repeated request looks for its message, in events.
 const LOOK_BACK: u64 = 1000;
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Host;
 
 use crate::domain::{Effect, HttpGrants, HttpRequest, HttpResponse, Reach, StepError};
+use crate::providers::common::{Body, causes, chain};
 use address::Kind;
 use request::Sound;
 use resolver::{OutOfReach, Resolver};
@@ -183,7 +184,7 @@ fn reach(sound: &Sound, grants: &HttpGrants) -> Result<Reach, StepError> {
 
 /// The whole body; none where it, with what came before it, has too many bytes.
 async fn body(
-    mut response: reqwest::Response,
+    response: reqwest::Response,
     before: u64,
     limit_bytes: u64,
 ) -> Result<Option<Vec<u8>>, reqwest::Error> {
@@ -191,14 +192,12 @@ async fn body(
     if before > limit_bytes {
         return Ok(None);
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if (body.len() + chunk.len()) as u64 > room {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body))
+    // Of what this machine cannot count, it holds less.
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    Ok(match Body::read(response, room).await? {
+        Body::Whole(body) => Some(body),
+        Body::Beginning(_) => None,
+    })
 }
 
 fn no_answer(name: &str, repeatable: bool, error: &reqwest::Error) -> StepError {
@@ -247,25 +246,4 @@ fn out_of_reach(error: &reqwest::Error) -> Option<&OutOfReach> {
         cause = error.source();
     }
     None
-}
-
-/// What lies behind an error: its own text names the URL, which may hold a key.
-pub(super) fn causes(error: &reqwest::Error) -> String {
-    error
-        .source()
-        .map_or_else(|| "it gives no reason".to_owned(), chain)
-}
-
-/// An error with its causes, which is where most say what happened.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }

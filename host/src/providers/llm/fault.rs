@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::LlmProvider;
 use super::transport::Reply;
 use crate::domain::StepError;
-use crate::providers::http::chain;
+use crate::providers::common::chain;
 
 /// The longest text of a server that an error repeats, in characters.
 const REPEATED_MAX_CHARS: usize = 500;

@@ -36,7 +36,6 @@ use crate::domain::{ChatRequest, Completion, StepError};
 use attempt::attempt;
 use fault::{Fault, Remedy};
 use pauses::Pauses;
-pub(super) use provider::is_loopback;
 pub use provider::{ApiKey, BadProvider, LlmProvider};
 use window::Tokens;
 
@@ -151,11 +150,11 @@ impl LlmProviders {
 }
 
 /// The error of a call whose fallback gave no answer either.
-fn fallen(before: StepError, fallback: &str, error: StepError) -> StepError {
+fn fallen(mut before: StepError, fallback: &str, mut error: StepError) -> StepError {
     let text = format!(
         "{}; its fallback `{fallback}`: {}",
-        before.text(),
-        error.text()
+        before.text_mut(),
+        error.text_mut()
     );
     // A shorter request may be answered by the fallback: that is news for the guest.
     let mut all = match error {

@@ -7,7 +7,7 @@ use async_openai::Client;
 use async_openai::config::OpenAIConfig;
 
 use super::transport;
-use crate::providers::http::chain;
+use crate::providers::common::{chain, is_loopback};
 
 /// A provider's secret. Its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,15 +85,4 @@ pub(super) fn client(provider: &LlmProvider) -> Result<Client<OpenAIConfig>, Str
         .with_project_id("");
     let service = transport::service(http.clone(), !key.is_empty());
     Ok(Client::build(http, config).with_http_service(service))
-}
-
-/// Whether nobody but this machine is meant.
-pub(in crate::providers) fn is_loopback(url: &reqwest::Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let ip = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost"
-            || ip
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback())
-    })
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tower::Service;
 
 use super::pauses;
+use crate::providers::common::Body;
 
 /// The most that is read of an answer that tells of an error.
 const ERROR_MAX_BYTES: usize = 64 << 10;
@@ -84,11 +85,10 @@ async fn streamed(response: reqwest::Response) -> Result<reqwest::Response, Open
     if !kind.starts_with("application/json") {
         return Err(Reply::NoStream { kind }.into());
     }
-    let bytes = beginning(response, WHOLE_MAX_BYTES + 1).await?;
-    if bytes.len() > WHOLE_MAX_BYTES {
+    let Body::Whole(bytes) = Body::read(response, WHOLE_MAX_BYTES).await? else {
         let limit = WHOLE_MAX_BYTES;
         return Err(Reply::TooLong { limit }.into());
-    }
+    };
     let mut whole: Value = serde_json::from_slice(&bytes).map_err(|error| Reply::Malformed {
         error: error.to_string(),
         text: String::from_utf8_lossy(&bytes).into_owned(),
@@ -120,7 +120,7 @@ fn into_chunk(whole: &mut Value) {
 async fn refused(response: reqwest::Response) -> Result<Reply, reqwest::Error> {
     let status = response.status();
     let retry_after = pauses::retry_after(response.headers(), SystemTime::now());
-    let bytes = beginning(response, ERROR_MAX_BYTES).await?;
+    let bytes = Body::read(response, ERROR_MAX_BYTES).await?.bytes();
     let said = serde_json::from_slice(&bytes)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
     Ok(Reply::Refused {
@@ -128,16 +128,4 @@ async fn refused(response: reqwest::Response) -> Result<Reply, reqwest::Error> {
         retry_after,
         said,
     })
-}
-
-/// The first `max` bytes of a body.
-async fn beginning(mut response: reqwest::Response, max: usize) -> reqwest::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while bytes.len() < max
-        && let Some(chunk) = response.chunk().await?
-    {
-        bytes.extend_from_slice(&chunk);
-    }
-    bytes.truncate(max);
-    Ok(bytes)
 }

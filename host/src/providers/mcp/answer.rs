@@ -8,7 +8,7 @@ use rmcp::model::{
 
 use super::errors::brief;
 use super::sending::Fate;
-use crate::providers::http::causes;
+use crate::providers::common::{Body, causes};
 
 /// The most that is read of an answer that turns a request away.
 const REFUSAL_MAX_BYTES: usize = 64 << 10;
@@ -52,12 +52,9 @@ impl Asked<'_> {
     pub(super) async fn take(self, response: Response, bound: usize) -> Result<Answer, Fate> {
         let status = response.status();
         if !status.is_success() {
-            let refusal = read(response, REFUSAL_MAX_BYTES).await;
-            let refusal = match &refusal {
-                Ok(Read::Whole(bytes) | Read::Beginning(bytes)) => bytes.as_slice(),
-                Err(_) => &[],
-            };
-            return self.turned_away(status, refusal);
+            let refusal = Body::read(response, REFUSAL_MAX_BYTES).await;
+            let refusal = refusal.map(Body::bytes).unwrap_or_default();
+            return self.turned_away(status, &refusal);
         }
         let nothing = matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT);
         let Some(id) = self.request.as_ref().filter(|_| !nothing) else {
@@ -74,9 +71,9 @@ impl Asked<'_> {
                 self.server
             )));
         }
-        match read(response, bound).await {
-            Ok(Read::Whole(bytes)) => answer_to(id, &bytes),
-            Ok(Read::Beginning(_)) => Err(Fate::TooLong),
+        match Body::read(response, bound).await {
+            Ok(Body::Whole(bytes)) => answer_to(id, &bytes),
+            Ok(Body::Beginning(_)) => Err(Fate::TooLong),
             Err(error) => {
                 let why = causes(&error);
                 Err(Fate::Unclear(format!("its answer broke off: {why}")))
@@ -141,26 +138,6 @@ impl Asked<'_> {
             },
         }
     }
-}
-
-/// What was read of a body.
-enum Read {
-    Whole(Vec<u8>),
-    /// It is longer than what may be read of it.
-    Beginning(Vec<u8>),
-}
-
-async fn read(mut response: Response, bound: usize) -> Result<Read, reqwest::Error> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        let room = bound - bytes.len();
-        if chunk.len() > room {
-            bytes.extend_from_slice(&chunk[..room]);
-            return Ok(Read::Beginning(bytes));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(Read::Whole(bytes))
 }
 
 fn answer_to(id: &RequestId, bytes: &[u8]) -> Result<Answer, Fate> {

@@ -26,7 +26,7 @@ use super::answer::{self, Answer, Asked};
 use super::connection::AnswerBound;
 use super::events::EventSize;
 use super::sending::{Fate, Sending};
-use crate::providers::http::causes;
+use crate::providers::common::causes;
 
 /// Between two streams that are opened for what the server says by itself, or to go on with one
 /// that broke off: a server that ends each at once must not be asked all the time.
@@ -51,16 +51,7 @@ pub(super) struct Over {
 pub(super) struct Backend(Arc<Inner>);
 
 struct Inner {
-    server: Arc<str>,
-    /// Where it is, and how that is shown.
-    url: reqwest::Url,
-    shown: String,
-    http: reqwest::Client,
-    /// Marked as sensitive.
-    token: Option<HeaderValue>,
-    bound: AnswerBound,
-    /// Ends what is under way. The SDK does not while it shakes hands.
-    stop: CancellationToken,
+    parts: Parts,
     over: watch::Sender<Option<Over>>,
     /// What went wrong last.
     trouble: watch::Sender<Option<String>>,
@@ -72,11 +63,14 @@ struct Inner {
 /// What a backend is made of.
 pub(super) struct Parts {
     pub(super) server: Arc<str>,
+    /// Where it is, and how that is shown.
     pub(super) url: reqwest::Url,
     pub(super) shown: String,
     pub(super) http: reqwest::Client,
+    /// Marked as sensitive.
     pub(super) token: Option<HeaderValue>,
     pub(super) bound: AnswerBound,
+    /// Ends what is under way. The SDK does not while it shakes hands.
     pub(super) stop: CancellationToken,
 }
 
@@ -85,23 +79,8 @@ type Events = BoxStream<'static, Result<Sse, SseError>>;
 
 impl Backend {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts {
-            server,
-            url,
-            shown,
-            http,
-            token,
-            bound,
-            stop,
-        } = parts;
         Self(Arc::new(Inner {
-            server,
-            url,
-            shown,
-            http,
-            token,
-            bound,
-            stop,
+            parts,
             over: watch::Sender::default(),
             trouble: watch::Sender::default(),
             asked: AtomicBool::new(false),
@@ -127,8 +106,8 @@ impl Inner {
         session: Option<Arc<str>>,
         headers: Headers,
     ) -> reqwest::RequestBuilder {
-        let mut request = self.http.request(method, self.url.clone());
-        if let Some(token) = &self.token {
+        let mut request = self.parts.http.request(method, self.parts.url.clone());
+        if let Some(token) = &self.parts.token {
             request = request.header(header::AUTHORIZATION, token.clone());
         }
         if let Some(session) = session {
@@ -154,9 +133,9 @@ impl Inner {
         }
         let reason = format!(
             "{} cannot be reached ({}); check that it runs and that `mcp.{}.url` is right",
-            self.shown,
+            self.parts.shown,
             root(error),
-            self.server
+            self.parts.server
         );
         self.end(reason.clone(), false);
         Fate::NotTaken(reason)
@@ -170,10 +149,10 @@ impl Inner {
         headers: Headers,
     ) -> Result<StreamableHttpPostResponse, Fate> {
         let asked = Asked {
-            server: &self.server,
+            server: &self.parts.server,
             request: answer::id_of(&message),
             in_session: session.is_some(),
-            has_token: self.token.is_some(),
+            has_token: self.parts.token.is_some(),
         };
         let sending = Sending::of(&message);
         let request = self
@@ -184,7 +163,7 @@ impl Inner {
         let response = response.map_err(|error| self.unanswered(&error))?;
         let session = response.headers().get(SESSION);
         let session = session.and_then(|id| id.to_str().ok()).map(str::to_owned);
-        match asked.take(response, self.bound.bytes()).await? {
+        match asked.take(response, self.parts.bound.bytes()).await? {
             Answer::Accepted => Ok(StreamableHttpPostResponse::Accepted),
             Answer::Message(message) => Ok(StreamableHttpPostResponse::Json(*message, session)),
             Answer::Events(response) => {
@@ -196,7 +175,7 @@ impl Inner {
 
     /// An answer's events; `sending` is told how it broke off.
     fn events(&self, response: reqwest::Response, sending: Option<Sending>) -> Events {
-        let bound = self.bound.clone();
+        let bound = self.parts.bound.clone();
         let mut size = EventSize::default();
         let settle = move |fate: Fate| {
             let error = io::Error::other(fate.to_string());
@@ -215,7 +194,7 @@ impl Inner {
                 ))))
             }
         });
-        let stopped = self.stop.clone().cancelled_owned();
+        let stopped = self.parts.stop.clone().cancelled_owned();
         SseStream::from_bytes_stream(bytes.take_until(Box::pin(stopped))).boxed()
     }
 
@@ -266,7 +245,7 @@ impl Inner {
         what: impl Future<Output = Result<T, Fate>>,
     ) -> Result<T, Fate> {
         tokio::select! {
-            () = self.stop.cancelled() => {
+            () = self.parts.stop.cancelled() => {
                 Err(Fate::Unclear("it was ended, since the daemon restarts or stops".to_owned()))
             }
             done = what => done,

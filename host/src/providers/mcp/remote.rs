@@ -17,8 +17,7 @@ use super::connection::{AnswerBound, Connection, Serving};
 use super::errors::brief;
 use super::instance::{CLOSE_PATIENCE, End, Instance, Opened, explain, late};
 use super::settings::Endpoint;
-use crate::providers::http::causes;
-use crate::providers::llm::is_loopback;
+use crate::providers::common::{causes, is_loopback};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -59,7 +59,10 @@ impl Driver {
         self.log_guest(&product.logs, product.logs_dropped, begun.turn);
         let timers: Vec<TimerOp> = product.timers;
         let timers_set = !timers.is_empty();
-        let open = self.session.as_ref().and_then(|s| s.progress.open.clone());
+        let open = self.session.as_ref().and_then(|s| s.progress.open.as_ref());
+        let usage = open.map(|open| open.usage).unwrap_or_default();
+        let again = open.filter(|_| fault::bug("consume-twice") && begun.attempt > 1);
+        let again = again.map(|open| open.queued.clone());
         let record = Record::Ended(EndedRecord {
             turn: begun.turn,
             message: begun.message.clone(),
@@ -75,7 +78,7 @@ impl Driver {
                 crc: Some(crc32fast::hash(&product.data)),
             },
             effects: 0,
-            usage: open.as_ref().map(|open| open.usage).unwrap_or_default(),
+            usage,
             at: Self::now(),
         });
         let snapshot = Snapshot {
@@ -86,11 +89,8 @@ impl Driver {
         };
         let mut batch = Batch::default();
         let at = self.stage(&mut batch, record);
-        if fault::bug("consume-twice")
-            && begun.attempt > 1
-            && let (Some(session), Some(open)) = (&mut self.session, open)
-        {
-            session.queue.push_back(open.queued);
+        if let (Some(session), Some(queued)) = (&mut self.session, again) {
+            session.queue.push_back(queued);
         }
         batch.snapshot(at, snapshot.encode());
         if self.commit(batch).await {
