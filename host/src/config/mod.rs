@@ -10,6 +10,8 @@
 
 mod check;
 mod diff;
+mod diff_servers;
+mod given;
 mod grants;
 mod listen;
 mod meaning;
@@ -29,6 +31,7 @@ mod tree;
 mod units;
 mod watch;
 
+pub use given::Given;
 pub use observed::{Observed, config_bytes, plugin_bytes};
 pub use plan::{Change, Class, Plan, Refusal, Verdict, plan};
 pub use problem::{ConfigError, Place, Problem};

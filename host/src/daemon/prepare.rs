@@ -14,12 +14,12 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use crate::api::server::Listener;
 use crate::api::{Access, Token};
 use crate::config::{
-    BadSecret, Config, Env, Observed, SecretFiles, SecretRef, Transport, plugin_bytes,
+    BadSecret, Config, Env, Given, Observed, SecretFiles, SecretRef, Transport, plugin_bytes,
 };
 use crate::domain::Digest;
 use crate::engine::{Component, Engine, EngineOptions};
 use crate::providers::{
-    ApiKey, BadProvider, Endpoint, HttpSender, LlmProvider, LlmProviders, NoHttp, Program,
+    BadProvider, Endpoint, Hidden, HttpSender, LlmProvider, LlmProviders, NoHttp, Program,
     ToolServer, ToolServerAt, ToolServers,
 };
 use crate::session::{Parts, Plugin, Plugins};
@@ -251,12 +251,18 @@ fn llm(config: &Config, secrets: Secrets<'_>) -> Result<LlmProviders, Unprepared
                 base_url: provider.base_url.clone(),
                 model: provider.model.clone(),
                 context_tokens: provider.context_tokens.map(u64::from),
-                api_key: api_key.map(ApiKey::new),
+                api_key: api_key.map(Hidden::new),
                 connect_timeout: provider.connect_timeout,
                 idle_timeout: provider.idle_timeout,
                 timeout: provider.timeout,
                 retries: provider.retries,
                 fallback: provider.fallback.clone(),
+                headers: givens(&format!("llm.{name}.headers"), &provider.headers, secrets)?,
+                query: givens(&format!("llm.{name}.query"), &provider.query, secrets)?,
+                body: provider.body.clone().into_iter().collect(),
+                user_agent: provider.user_agent.clone(),
+                tools_max: provider.tools_max as usize,
+                images: provider.images,
             },
         );
     }
@@ -303,6 +309,23 @@ fn tool_servers(
         servers.insert(name.clone(), server);
     }
     Ok(servers)
+}
+
+/// The values of a table, those that are named read.
+fn givens(
+    table: &str,
+    values: &BTreeMap<String, Given>,
+    secrets: Secrets<'_>,
+) -> Result<Vec<(String, Hidden)>, Unprepared> {
+    let mut all = Vec::new();
+    for (name, given) in values {
+        let value = match given {
+            Given::Value(value) => Some(value.expose().to_owned()),
+            Given::Named(named) => secret(format!("{table}.{name}"), Some(named), secrets)?,
+        };
+        all.extend(value.map(|value| (name.clone(), Hidden::new(value))));
+    }
+    Ok(all)
 }
 
 fn secret(

@@ -5,6 +5,7 @@ mod http;
 mod llm;
 mod mcp;
 
+pub use common::Hidden;
 pub use http::{HttpSender, NoHttp};
-pub use llm::{ApiKey, BadProvider, LlmProvider, LlmProviders};
+pub use llm::{BadProvider, LlmProvider, LlmProviders};
 pub use mcp::{Endpoint, Look, Program, ToolServer, ToolServerAt, ToolServers};
