@@ -16,6 +16,7 @@
 
 mod answer;
 mod attempt;
+mod call_id;
 mod fault;
 mod pauses;
 mod provider;
