@@ -3,10 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use async_openai::Client;
-use async_openai::config::OpenAIConfig;
-
-use super::transport;
+use super::server::Server;
 use crate::providers::common::{chain, is_loopback};
 
 /// A provider's secret. Its `Debug` shows nothing of it.
@@ -60,16 +57,14 @@ pub struct BadProvider {
 }
 
 /// A client for it. Nothing is connected yet.
-pub(super) fn client(provider: &LlmProvider) -> Result<Client<OpenAIConfig>, String> {
-    let url = reqwest::Url::parse(&provider.base_url)
+pub(super) fn client(provider: &LlmProvider) -> Result<Server, String> {
+    let mut url = reqwest::Url::parse(&provider.base_url)
         .map_err(|error| format!("`base_url` is not a URL ({error})"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("`base_url` must begin with http:// or https://".to_owned());
     }
-    let key = provider.api_key.as_ref().map_or("", |key| key.0.as_str());
-    if reqwest::header::HeaderValue::from_str(key).is_err() {
-        return Err("its API key holds characters that a header cannot".to_owned());
-    }
+    let path = format!("{}/chat/completions", url.path().trim_end_matches('/'));
+    url.set_path(&path);
     let mut http = reqwest::Client::builder()
         .connect_timeout(provider.connect_timeout)
         // A redirect would show the key to another server.
@@ -78,11 +73,6 @@ pub(super) fn client(provider: &LlmProvider) -> Result<Client<OpenAIConfig>, Str
         http = http.no_proxy();
     }
     let http = http.build().map_err(|error| chain(&error))?;
-    let config = OpenAIConfig::new()
-        .with_api_base(provider.base_url.trim_end_matches('/'))
-        .with_api_key(key)
-        .with_org_id("")
-        .with_project_id("");
-    let service = transport::service(http.clone(), !key.is_empty());
-    Ok(Client::build(http, config).with_http_service(service))
+    let key = provider.api_key.as_ref().map_or("", |key| key.0.as_str());
+    Server::new(http, url, key)
 }

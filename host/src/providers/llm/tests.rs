@@ -43,12 +43,17 @@ async fn serve(answers: Vec<Response>) -> (String, Seen) {
 }
 
 fn stream(events: &[Value]) -> Response {
+    body(events, "data: [DONE]\n\n")
+}
+
+/// A stream that ends without a word.
+fn unfinished(events: &[Value]) -> Response {
+    body(events, "")
+}
+
+fn body(events: &[Value], end: &str) -> Response {
     let events: String = events.iter().map(|e| format!("data: {e}\n\n")).collect();
-    (
-        [("content-type", "text/event-stream")],
-        events + "data: [DONE]\n\n",
-    )
-        .into_response()
+    ([("content-type", "text/event-stream")], events + end).into_response()
 }
 
 fn text(text: &str) -> Value {
@@ -193,9 +198,15 @@ async fn tool_calls_come_in_fragments() {
         name: name.to_owned(),
         arguments: arguments.to_owned(),
     };
+    let ids: Vec<&str> = answer
+        .tool_calls
+        .iter()
+        .map(|call| call.id.as_str())
+        .collect();
+    assert!(ids.iter().all(|id| id.len() == 9 && *id != "c1"), "{ids:?}");
     assert_eq!(
         answer.tool_calls,
-        [call("a", "add", "{\"x\":1}"), call("call_1", "now", "{}")]
+        [call(ids[0], "add", "{\"x\":1}"), call(ids[1], "now", "{}")]
     );
     assert_eq!(answer.finish, FinishReason::ToolCalls);
     assert_eq!(answer.usage, None);
@@ -245,7 +256,7 @@ async fn each_failure_says_what_it_is_and_never_the_key() {
             "base_url",
         ),
         (
-            vec![stream(&[text("cut")])],
+            vec![unfinished(&[text("cut")])],
             |e| matches!(e, StepError::Failed(_)),
             "before it was complete",
         ),
@@ -307,7 +318,7 @@ async fn a_request_over_the_window_is_too_large_whoever_says_so() {
 #[tokio::test]
 async fn text_of_an_answer_that_broke_off_is_told_from_what_follows() {
     let (url, _) = serve(vec![
-        stream(&[text("so")]),
+        unfinished(&[text("so")]),
         stream(&[text("ok"), end("stop")]),
     ])
     .await;
@@ -379,6 +390,59 @@ async fn a_fallback_is_asked_for_its_own_model() {
 }
 
 #[tokio::test]
+async fn thoughts_are_neither_shown_nor_stored() {
+    let answers = vec![
+        stream(&[
+            text("<thi"),
+            text("nk>hm</think>"),
+            text("\n\nhel"),
+            text("lo"),
+            end("stop"),
+        ]),
+        stream(&[
+            text("let me "),
+            text("see</think>"),
+            text("hel"),
+            text("lo"),
+            end("stop"),
+        ]),
+    ];
+    let (url, _) = serve(answers).await;
+    let providers = providers(&url);
+    let mut deltas = Vec::new();
+    for _ in 0..2 {
+        let told = |voice, delta: &str| deltas.push((voice, delta.to_owned()));
+        let answer = providers.chat(&request(), 1000, LONG, told).await;
+        assert_eq!(answer.expect("an answer").content, "hello");
+    }
+    let delta = |voice, text: &str| (voice, text.to_owned());
+    let expected = [
+        delta(1, "hel"),
+        delta(1, "lo"),
+        delta(1, "let me "),
+        delta(1, "see"),
+        delta(2, "hel"),
+        delta(2, "lo"),
+    ];
+    // The closing tag is held back, and with it nothing that was said before.
+    assert_eq!(deltas, expected);
+}
+
+#[tokio::test]
+async fn an_answer_without_a_word_is_asked_for_once_more() {
+    let nothing = || stream(&[end("stop")]);
+    let answer = ask(vec![nothing(), stream(&[text("ok"), end("stop")])]).await;
+    assert_eq!(answer.expect("an answer").content, "ok");
+    // Two more are left, and not asked for.
+    let (url, seen) = serve(vec![nothing(), nothing(), nothing(), nothing()]).await;
+    let mut providers = providers(&url);
+    providers.change(|provider| provider.retries = 3);
+    let answer = providers.chat(&request(), 1000, LONG, |_, _| {}).await;
+    assert_eq!(answer.expect("as it came").content, "");
+    assert_eq!(seen.lock().expect("no panic").len(), 2);
+}
+
+#[tokio::test]
 async fn what_is_overloaded_is_asked_again() {
     let busy = (
         StatusCode::TOO_MANY_REQUESTS,
@@ -397,7 +461,8 @@ async fn nobody_there_is_unavailable_and_unknown_is_denied() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = listener.local_addr().expect("is bound");
     drop(listener);
-    let providers = providers(&format!("http://{address}/v1"));
+    let mut providers = providers(&format!("http://{address}/v1"));
+    providers.change(|provider| provider.retries = 0);
     let error = providers.chat(&request(), 1000, LONG, |_, _| {}).await;
     assert!(matches!(error, Err(StepError::Unavailable(_))), "{error:?}");
     let unknown = ChatRequest {
