@@ -118,7 +118,7 @@ async fn answer(
         for item in items {
             match item {
                 Item::Chunk(chunk) => {
-                    has_news = true;
+                    has_news |= chunk.brings_something();
                     let shown = answer.take(*chunk).map_err(no_answer)?;
                     if shown != Shown::default() {
                         on_shown(shown);

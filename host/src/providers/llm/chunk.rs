@@ -80,6 +80,12 @@ impl Chunk {
         chunk
     }
 
+    /// Whether the answer is another one with it.
+    pub(super) fn brings_something(&self) -> bool {
+        let has_calls = !self.calls.is_empty() || self.old_call.is_some();
+        has_calls || !self.text.is_empty() || self.finish.is_some() || self.usage.is_some()
+    }
+
     fn take(&mut self, message: &Value) {
         self.text = match message {
             Value::String(text) => text.clone(),

@@ -79,7 +79,8 @@ pub(super) fn in_answer(document: &Value) -> Option<Value> {
     if base.is_some_and(|base| told(base, "status_code")) {
         return base.cloned();
     }
-    if told(document, "choices") {
+    let choices = document.get("choices").and_then(Value::as_array);
+    if choices.is_some_and(|choices| !choices.is_empty()) {
         return None;
     }
     let is_named = ["object", "type", "status"].iter().any(|key| {
