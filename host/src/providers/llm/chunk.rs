@@ -189,7 +189,8 @@ fn usage(usage: &Value) -> Option<Usage> {
 /// The documents of an event's data; none where it is none of an answer, like `ping`.
 pub(super) fn documents(data: &[u8]) -> serde_json::Result<Vec<Marked>> {
     let data = data.trim_ascii();
-    let data = data.strip_prefix("\u{feff}".as_bytes()).unwrap_or(data);
+    let bare = data.strip_prefix("\u{feff}".as_bytes());
+    let data = bare.unwrap_or(data).trim_ascii_start();
     let is_document = data.starts_with(b"{") || data.starts_with(b"[");
     // The rest of a chunk that was torn apart is no sign of life.
     let is_torn = !is_document && data.windows(9).any(|part| part == b"\"choices\"");

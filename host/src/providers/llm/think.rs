@@ -161,9 +161,10 @@ impl Said {
         let found = self.held[from..].rfind('<');
         let tail = found.map_or("", |at| &self.held[from + at..]);
         let may_be_tag = NAMES.iter().any(|name| {
-            ["<", "</"]
-                .iter()
-                .any(|open| is_prefix(tail, &format!("{open}{name}>")))
+            ["<", "</"].iter().any(|open| {
+                let tag = format!("{open}{name}>");
+                tail.len() < tag.len() && is_prefix(tail, &tag)
+            })
         });
         if may_be_tag { tail.len() } else { 0 }
     }
@@ -172,7 +173,10 @@ impl Said {
     fn closing(&mut self) -> Option<usize> {
         while !self.speaks_of_tags {
             let rest = &self.text[self.scanned..];
-            let at = rest.find(['<', '`'])?;
+            let Some(at) = rest.find(['<', '`']) else {
+                self.scanned = self.text.len();
+                return None;
+            };
             let (before, from) = (self.scanned + at, &rest[at..]);
             if from.starts_with('`') {
                 self.ticks += 1;

@@ -20,8 +20,9 @@ const CODES: [&str; 10] = [
     "max_context_length_exceeded",
 ];
 /// Words that say it by themselves.
-const SAY_IT: [&str; 11] = [
+const SAY_IT: [&str; 12] = [
     "maximum context length",
+    "maximum prompt length",
     "prompt is too long",
     "prompt too long",
     "input is too long",
@@ -38,7 +39,8 @@ const SHORTEN: [&str; 6] = [
     "reduce", "shorten", "truncate", "trim ", "decrease", "compact",
 ];
 /// What is long.
-const LONG_THINGS: [&str; 12] = [
+const LONG_THINGS: [&str; 13] = [
+    "token limit",
     "prompt",
     "input",
     "context",
@@ -53,7 +55,8 @@ const LONG_THINGS: [&str; 12] = [
     "request size",
 ];
 /// What says that it is beyond its bound.
-const BEYOND: [&str; 21] = [
+const BEYOND: [&str; 22] = [
+    "must have less",
     "exceed",
     "longer than",
     "greater than",
@@ -167,7 +170,7 @@ pub(super) fn says_too_large(words: &str) -> bool {
         || words.contains("function name")
         || words.contains("'name'")
         || words.contains(".name")
-        || words.contains("image");
+        || (words.contains("image") && !words.contains("token"));
     if has(&SAY_IT) {
         return !is_about_one_field || words.contains("context");
     }
