@@ -61,7 +61,6 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("httparse", &["load"]),
     ("notify", &["config"]),
     ("notify_debouncer_full", &["config"]),
-    ("async_openai", &["providers"]),
     ("rmcp", &["providers"]),
     ("sse_stream", &["providers"]),
     ("signal_hook", &["supervisor"]),
