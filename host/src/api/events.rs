@@ -136,20 +136,31 @@ fn sent(subscription: Subscription) -> impl Stream<Item = Result<Sent, Infallibl
                 }
             };
             match encode(&item) {
-                Ok(event) => return Some((Ok(event), subscription)),
+                // There is nothing to tell.
+                Ok(None) => {}
+                Ok(Some(event)) => return Some((Ok(event), subscription)),
                 Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
             }
         }
     })
 }
 
-fn encode(item: &StreamItem) -> Result<Sent, axum::Error> {
-    match item {
+fn encode(item: &StreamItem) -> Result<Option<Sent>, axum::Error> {
+    let sent = match item {
         StreamItem::Event(event) => Sent::default()
             .id(event.cursor.to_string())
             .event(event.body.kind())
             .json_data(event),
         StreamItem::Delta(delta) => Sent::default().event("delta").json_data(delta),
+        StreamItem::Discarded(letters) if letters.is_empty() => return Ok(None),
+        StreamItem::Discarded(letters) => {
+            let letters = letters
+                .iter()
+                .map(|letter| json!({ "message": letter.message, "reason": letter.failure.text }));
+            let letters: Vec<_> = letters.collect();
+            let sent = Sent::default().event("discarded");
+            sent.json_data(json!({ "messages": letters }))
+        }
         StreamItem::Restart { generation } => {
             let retry = Duration::from_millis(rand::rng().random_range(RETRY_MS));
             Sent::default()
@@ -157,7 +168,8 @@ fn encode(item: &StreamItem) -> Result<Sent, axum::Error> {
                 .retry(retry)
                 .json_data(json!({ "generation": generation }))
         }
-    }
+    };
+    sent.map(Some)
 }
 
 #[cfg(test)]
