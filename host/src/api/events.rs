@@ -58,7 +58,7 @@ pub(super) struct EventsPage {
     tag = "events",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last cursor that was seen; wins over `after`")),
     responses(
-        (status = 200, description = "Server-sent events: `id` is the cursor, `event` the kind (also `delta` and `restart`, which have no cursor), `data` the event. Who accepts `application/json` alone gets a page.", content(
+        (status = 200, description = "Server-sent events: `id` is the cursor, `event` the kind (also `delta`, `restart` and `discarded`, messages that were cancelled before they had a turn, which have no cursor), `data` the event. Who accepts `application/json` alone gets a page.", content(
             (String = "text/event-stream"),
             (EventsPage = "application/json"),
         )),
@@ -179,7 +179,9 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::domain::{Delta, EventBody, Generation, MessageId, Role, UnixMillis};
+    use crate::domain::{
+        Delta, Discarded, EventBody, Failure, FailureCode, Generation, MessageId, Role, UnixMillis,
+    };
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
         let name = http::HeaderName::from_static(name);
@@ -233,16 +235,27 @@ mod tests {
             step: 2,
             request: 1,
         };
+        let discarded = Discarded {
+            message: MessageId::at(4),
+            failure: Failure {
+                code: FailureCode::Cancelled,
+                text: "no".to_owned(),
+            },
+            at: UnixMillis(0),
+        };
         let items = [
             StreamItem::Event(event),
             StreamItem::Delta(delta.into()),
+            StreamItem::Discarded([].into()),
+            StreamItem::Discarded([discarded].into()),
             StreamItem::Restart {
                 generation: Generation(9),
             },
         ];
         let sent = items
             .iter()
-            .map(|item| Ok::<_, Infallible>(encode(item).expect("JSON")));
+            .filter_map(|item| encode(item).expect("JSON"))
+            .map(Ok::<_, Infallible>);
         let sent: Vec<_> = sent.collect();
         let body = Sse::new(stream::iter(sent).boxed())
             .into_response()
@@ -253,7 +266,10 @@ mod tests {
         assert!(blocks[0].contains("id: 3\n") && blocks[0].contains("event: message\n"));
         assert!(blocks[0].contains("\"text\":\"two\\nlines\""), "{text}");
         assert!(blocks[1].contains("event: delta\n") && !blocks[1].contains("id:"));
-        assert!(blocks[2].contains("event: restart\n") && blocks[2].contains("retry: "));
-        assert!(blocks[2].contains("data: {\"generation\":9}"), "{text}");
+        // What says nothing is not sent.
+        let letters = "data: {\"messages\":[{\"message\":\"m4\",\"reason\":\"no\"}]}";
+        assert!(blocks[2].contains("event: discarded\n") && blocks[2].contains(letters));
+        assert!(blocks[3].contains("event: restart\n") && blocks[3].contains("retry: "));
+        assert!(blocks[3].contains("data: {\"generation\":9}"), "{text}");
     }
 }

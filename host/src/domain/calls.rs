@@ -128,16 +128,22 @@ impl MadeCalls {
 
     /// Leaves so many calls at most, the latest, but for those in flight. What nobody knows of is
     /// left out last.
-    pub(super) fn bound(&mut self, most: usize) {
-        while self.shown.len() > most {
-            let settled = self.shown.iter().position(|made| made.result.is_some());
-            let still = |made: &MadeCall| made.in_flight.is_none();
-            let Some(at) = settled.or_else(|| self.shown.iter().position(still)) else {
-                return;
-            };
+    fn bound(&mut self, most: usize) {
+        while self.shown.len() > most && (self.leave_out(true) || self.leave_out(false)) {}
+    }
+
+    /// Leaves the oldest call out whose result is known, or is not and will not come. Whether there
+    /// was one.
+    pub(super) fn leave_out(&mut self, known: bool) -> bool {
+        let oldest = self
+            .shown
+            .iter()
+            .position(|made| made.in_flight.is_none() && made.result.is_some() == known);
+        if let Some(at) = oldest {
             self.shown.remove(at);
             self.more = self.more.saturating_add(1);
         }
+        oldest.is_some()
     }
 }
 

@@ -115,11 +115,19 @@ impl StoppedTurns {
             let calls = self.turns.remove(0).calls.count();
             self.earlier_calls = self.earlier_calls.saturating_add(calls);
         }
-        // Together they have as many calls as one alone may have: the latest.
-        let mut room = CALLS_MAX;
-        for stopped in self.turns.iter_mut().rev() {
-            stopped.calls.bound(room);
-            room -= stopped.calls.shown.len();
+        // Together they have as many calls as one alone may have: the latest, and what nobody knows
+        // of before all.
+        let shown = |turns: &[StoppedTurn]| -> usize {
+            turns.iter().map(|stopped| stopped.calls.shown.len()).sum()
+        };
+        while shown(&self.turns) > CALLS_MAX {
+            let mut leave_out = |known| {
+                let mut turns = self.turns.iter_mut();
+                turns.any(|stopped| stopped.calls.leave_out(known))
+            };
+            if !leave_out(true) && !leave_out(false) {
+                break;
+            }
         }
     }
 

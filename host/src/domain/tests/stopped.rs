@@ -384,7 +384,11 @@ fn the_stored_form_of_a_stopped_turn_never_changes() {
     assert_eq!(read, notice);
 }
 
-const GOLDEN: &str = "";
+/// A notice of a turn with a call that is done and one of which nobody knows.
+const GOLDEN: &str = "84a56361757365a86f70657261746f72aa67656e65726174696f6e01ac696e746572727570746\
+    96f6ea46e6f6e65a773746f7070656482a57475726e7381a57475726e739184a47475726e01a6726561736f6ea26e6f\
+    a561626f7574a568656c6c6fa563616c6c7382a573686f776e9282a463616c6ca3742061a6726573756c74a14182a46\
+    3616c6ca3742062aa72657065617461626c65c3a46d6f726500a9726573746172746564c2";
 
 /// What a log says of the calls that nobody has been told of, read without the fold: of each turn
 /// that failed, those that changed something or may have.
