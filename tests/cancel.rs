@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use abide_tests::{CallState, How, Reply, Setup, Signal, signal, until};
+use abide_tests::{CallState, How, Reply, Setup, until};
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, notices};
@@ -92,7 +92,8 @@ async fn a_queue_goes_as_a_whole_and_those_who_wait_hear_of_it() {
     let first = busy(&stage, "one").await;
     let client = stage.client.clone();
     let script = json!({"id": "two", "acts": []}).to_string();
-    let waiting = tokio::spawn(async move { client.ask("s", &script, None).await });
+    let again = script.clone();
+    let waiting = tokio::spawn(async move { client.ask("s", &script, Some("k")).await });
     until("the second message to wait", async || {
         (stage.client.session("s").await["queued"] == 1).then_some(())
     })
@@ -102,6 +103,11 @@ async fn a_queue_goes_as_a_whole_and_those_who_wait_hear_of_it() {
     let told = waiting.await.expect("no panic").expect("it was accepted");
     assert_eq!(messages[1], told.message);
     assert_eq!(told.outcome.as_deref(), Some("failed"));
+    // Who asks later hears the same, and of a retry its answer.
+    let late = stage.client.ask("s", &again, Some("k")).await;
+    let late = late.expect("it is known");
+    assert!(late.duplicate && late.message == told.message);
+    assert_eq!(late.outcome.as_deref(), Some("failed"));
     let session = stage.client.session("s").await;
     assert_eq!(
         (&session["state"], &session["queued"]),
@@ -246,7 +252,7 @@ async fn a_cancel_that_was_acknowledged_outlives_whatever_dies_next() {
         busy(&stage, &token).await;
         let behind = stage.send("behind", json!([])).await;
         let (turn, messages) = stopped(&stage, "?scope=queue").await;
-        signal(stage.daemon.worker_pid().await, Signal::KILL);
+        stage.daemon.kill_worker().await;
         assert!(turn.is_u64());
         assert_eq!(messages[1], json!(behind));
         idle(&stage).await;

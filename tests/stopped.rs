@@ -173,7 +173,7 @@ async fn a_divergence_is_told() {
     });
     stage.daemon.after_generation(old).await;
     stage.client.events_once_ended("fickle", &message).await;
-    let posted = stage.client.ask("fickle", "say hello", None).await;
+    let posted = stage.client.ask("fickle", "hello", None).await;
     let message = posted.expect("accepted").message;
     let events = stage.client.events_once_ended("fickle", &message).await;
     let notice = events.iter().find(|event| event.kind == "notice");
