@@ -18,6 +18,7 @@ fn bench(web: &Web, token: Option<&str>, change: impl FnOnce(&mut ToolServer)) -
     let mut server = at(ToolServerAt::Url(Endpoint {
         url: web.url(),
         token: token.map(str::to_owned),
+        headers: Vec::new(),
     }));
     change(&mut server);
     Bench::with(tempfile::tempdir().expect("a temporary folder"), server)
@@ -368,7 +369,11 @@ async fn a_url_where_no_such_server_is_says_so() {
     ] {
         let bench = bench(&web, None, |server| {
             server.start_timeout = Duration::from_millis(300);
-            server.at = ToolServerAt::Url(Endpoint { url, token: None });
+            server.at = ToolServerAt::Url(Endpoint {
+                url,
+                token: None,
+                headers: Vec::new(),
+            });
         });
         let error = bench.call("record", json!({})).await;
         let error = error.expect_err("it is no server").to_string();

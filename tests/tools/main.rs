@@ -91,11 +91,13 @@ impl Server {
                         tools::call(&call, &params)
                     };
                     server.calls.end(&id);
+                    // Before the answer: who has that may call again at once.
+                    let first = !server.changed.swap(true, Ordering::SeqCst);
                     match done {
                         Done::Answer(result) => server.answer(&id, result),
                         Done::Cancelled => {}
                     }
-                    if !server.changed.swap(true, Ordering::SeqCst) && server.changes {
+                    if first && server.changes {
                         let method = "notifications/tools/list_changed";
                         server.say(&json!({"jsonrpc": "2.0", "method": method}));
                     }

@@ -385,6 +385,7 @@ impl<'a> Diff<'a> {
             transport: how,
             start_timeout,
             call_timeout,
+            image_bytes,
             repeatable,
             once,
             ask,
@@ -415,6 +416,8 @@ impl<'a> Diff<'a> {
         self.note(format!("{key}.start_timeout"), Class::Hot, times, time);
         let times = (&old.call_timeout, call_timeout);
         self.note(format!("{key}.call_timeout"), Class::Hot, times, time);
+        let sizes = (&old.image_bytes, image_bytes);
+        self.note(format!("{key}.images"), Class::Hot, sizes, size);
         let times = (&old.ask_timeout, ask_timeout);
         self.note(format!("{key}.ask_timeout"), Class::Hot, times, time);
         for (last, Patterns(old), Patterns(new)) in [

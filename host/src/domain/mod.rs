@@ -75,7 +75,7 @@ pub use steps::{
     ToolContent, ToolDefinition, ToolOutcome, Usage,
 };
 pub use time::UnixMillis;
-pub use tool_servers::{ToolServerKind, ToolServerState, ToolServerStatus};
+pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerStatus};
 pub use usage::ModelUsage;
 pub use view::{Reason, RunningTurn, SessionView};
 pub use watchdog::{
