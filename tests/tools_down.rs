@@ -91,7 +91,7 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
         ),
         (
             "deaf",
-            "it was not ready within 300ms (`mcp.deaf.start_timeout`)",
+            "it was not ready within 3s (10 times `mcp.deaf.start_timeout`)",
         ),
         ("missing", "check `mcp.missing.command`"),
     ] {

@@ -387,8 +387,9 @@ pub(super) struct McpKeys {
     /// How long the server may be silent during a call of a tool. Each progress that it tells of
     /// begins that anew, up to `limits.step_timeout`.
     pub(super) call_timeout: Time,
-    /// The largest image in a tool's result that a model is shown: PNG, JPEG, GIF or WebP. Of larger
-    /// ones, and of other data, it is told what there was. By default it is shown none.
+    /// The largest image in a tool's result that a model is shown: PNG, JPEG, GIF or WebP. In base64,
+    /// which is a third longer, it has to fit into `limits.event`. Of larger ones, and of other data,
+    /// a model is told what there was. By default it is shown none.
     pub(super) images: Size,
     /// Tools, by the server's own name or pattern, that may be called again where it is unknown
     /// whether a call happened. Without an entry here or in `once`, what the server says of a tool

@@ -364,13 +364,16 @@ impl StreamableHttpClient for Backend {
         _: Option<String>,
         headers: Headers,
     ) -> Result<StreamableHttpPostResponse, StreamableHttpError<Fate>> {
-        let sending = Sending::of(&message);
+        let (id, sending) = (answer::id_of(&message), Sending::of(&message));
         if sending.as_ref().is_some_and(|sending| !sending.begin()) {
             return Err(StreamableHttpError::Client(Fate::NotSent));
         }
         let inner = &self.0;
         let posted = inner.unless_stopped(inner.post(message, session, headers));
         posted.await.map_err(|fate| {
+            if let Some(id) = id {
+                inner.requests.forget(id);
+            }
             if let Some(sending) = sending {
                 sending.settle(fate.clone());
             }

@@ -62,19 +62,17 @@ pub(super) async fn start(
             let reason = match failure {
                 Failure::Because(reason) => {
                     process.end().await;
-                    reason
+                    brief(&reason)
                 }
                 Failure::Broken(reason) => {
                     // Where it went by itself, its status says more than the broken connection.
                     let gone = timeout(CLOSE_PATIENCE, process.exited()).await.is_ok();
                     let status = process.end().await;
-                    match gone {
-                        true => format!("{status} before it was ready"),
-                        false => reason,
-                    }
+                    let reason = if gone { status } else { reason };
+                    let reason = brief(&reason);
+                    format!("{reason} before it was ready; check `mcp.{server}.command`")
                 }
             };
-            let reason = format!("{}; check `mcp.{server}.command`", brief(&reason));
             return Err(last.after(&settings.redact(&reason)));
         }
     };

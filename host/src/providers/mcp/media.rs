@@ -30,15 +30,16 @@ impl Media {
         };
         let known = mime_type.map(str::trim).filter(|kind| !kind.is_empty());
         let known = known.or(of_url.filter(|kind| !kind.is_empty()));
-        let mime_type = known.unwrap_or(UNKNOWN_KIND).to_owned();
-        match decode(base64) {
-            Some(data) => Ok(Self {
-                mime_type,
-                data,
-                sent: base64.to_owned(),
-            }),
-            None => Err(format!("[{mime_type}, sent in a form that is no base64]")),
-        }
+        let Some(data) = decode(base64) else {
+            let kind = known.unwrap_or(UNKNOWN_KIND);
+            return Err(format!("[{kind}, sent in a form that is no base64]"));
+        };
+        let known = known.or_else(|| image_kind(&data));
+        Ok(Self {
+            mime_type: known.unwrap_or(UNKNOWN_KIND).to_owned(),
+            data,
+            sent: base64.to_owned(),
+        })
     }
 
     /// As [`Media::read`] of what nothing is known of: none if it is a text as any other.
