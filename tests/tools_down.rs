@@ -23,7 +23,8 @@ async fn listed(stage: &Stage, id: &str) -> Vec<String> {
         .collect()
 }
 
-async fn told(stage: &Stage, name: &str, state: &str) -> Value {
+/// What the operator is told of a server, once it is so.
+pub(crate) async fn told(stage: &Stage, name: &str, state: &str) -> Value {
     until(&format!("{name} to be {state}"), async || {
         let status = stage.daemon.status().await;
         let mut servers = status["tool_servers"].as_array()?.iter();

@@ -7,6 +7,7 @@ use abide_tests::{Answer, AskedCall, FakeModel, Setup, guest, tool_server, until
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, acts};
+use crate::tools_down::told;
 
 /// A daemon whose tool server answers what stands in a file, and that file.
 pub(crate) struct Odd {
@@ -70,16 +71,9 @@ impl Odd {
         (told.expect("a call"), result)
     }
 
-    pub(crate) async fn status(&self) -> Value {
-        let status = self.stage.daemon.status().await;
-        let servers = status["tool_servers"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let mut servers = servers.into_iter();
-        servers
-            .find(|server| server["name"] == "t")
-            .expect("it is configured")
+    /// What the operator is told of the server, once it is so.
+    pub(crate) async fn status(&self, state: &str) -> Value {
+        told(&self.stage, "t", state).await
     }
 }
 
@@ -129,11 +123,8 @@ async fn one_bad_tool_costs_no_other_and_is_named() {
             let (told, result) = odd.call(tool, tool).await;
             assert_eq!((&*told, &*result), ("ok", "done"), "{tool}");
         }
-        let status = odd.status().await;
-        assert_eq!(
-            (&status["state"], &status["tools"]),
-            (&json!("up"), &json!(4))
-        );
+        let status = odd.status("up").await;
+        assert_eq!(status["tools"], 4);
         let left_out: Vec<_> = status["left_out"]
             .as_array()
             .into_iter()
@@ -322,8 +313,7 @@ async fn a_slow_start_goes_on_in_the_background() {
     ] {
         assert!(turn.contains(part), "{part} in {turn}");
     }
-    let status = stage.daemon.status().await["tool_servers"][0].clone();
-    assert_eq!(status["state"], "starting", "{status}");
+    told(&stage, "t", "starting").await;
     let mut turns = 0;
     until("the server", async || {
         turns += 1;
@@ -332,8 +322,7 @@ async fn a_slow_start_goes_on_in_the_background() {
         (acts(&events) == [format!("call {token} ok")]).then_some(())
     })
     .await;
-    let status = stage.daemon.status().await["tool_servers"][0].clone();
-    assert_eq!(status["state"], "up", "{status}");
+    told(&stage, "t", "up").await;
     let log = stage.daemon.log();
     assert_eq!(
         log.matches("tool server started").count(),
@@ -378,8 +367,7 @@ async fn the_first_reason_is_told_and_repeated() {
             assert_eq!(told, "error:unavailable", "{part}");
             assert!(result.contains(part), "{part} in {result}");
         }
-        let status = odd.status().await;
-        assert_eq!(status["state"], "down");
+        let status = odd.status("down").await;
         let reason = status["reason"].as_str().unwrap_or_default();
         assert!(reason.contains(part), "{part} in {status}");
         // A better answer, and all is well.

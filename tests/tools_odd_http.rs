@@ -16,6 +16,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
 use crate::stage::{Stage, acts};
+use crate::tools_down::told;
 
 /// What a server makes of the right answer to a request.
 type Manner = fn(&Value, Value) -> Answer;
@@ -293,14 +294,13 @@ async fn a_server_that_speaks_something_else_is_named_as_that() {
         let odd = Odd::start(manner, listen).await;
         let stage = odd.stage("").await;
         for id in ["a", "b"] {
-            let (told, result) = look(&stage, id).await;
-            assert_eq!(told, "call a error:unavailable", "{parts:?}");
+            let (came, result) = look(&stage, id).await;
+            assert_eq!(came, "call a error:unavailable", "{parts:?}");
             for part in parts {
                 assert!(result.contains(part), "{part} in {result}");
             }
         }
-        let status = stage.daemon.status().await["tool_servers"][0].clone();
-        assert_eq!(status["state"], "down");
+        let status = told(&stage, "t", "down").await;
         assert!(
             status["reason"]
                 .as_str()

@@ -147,7 +147,7 @@ impl Asked<'_> {
             requests: self.requests,
             posted: Some(id),
         };
-        let answers = reader.read(bytes, Some(id)).into_iter();
+        let answers = reader.read(bytes, || Some(id)).into_iter();
         let mut answers = answers.filter(|message| match message {
             JsonRpcMessage::Response(answer) => answer.id == RequestId::Number(id),
             JsonRpcMessage::Error(answer) => answer.id == Some(RequestId::Number(id)),

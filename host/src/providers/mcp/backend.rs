@@ -315,9 +315,12 @@ fn messages(reader: &Reader<'_>, event: Sse) -> Vec<Result<Sse, SseError>> {
     let Some(said) = event.data.as_deref().filter(|_| is_message) else {
         return vec![Ok(event)];
     };
-    let mut scan = Scan::default();
-    said.bytes().for_each(|byte| scan.take(byte));
-    let messages = reader.read(said.as_bytes(), scan.answers()).into_iter();
+    let answers = || {
+        let mut scan = Scan::default();
+        said.bytes().for_each(|byte| scan.take(byte));
+        scan.answers()
+    };
+    let messages = reader.read(said.as_bytes(), answers).into_iter();
     let text = |message: ServerJsonRpcMessage| serde_json::to_string(&message).ok();
     let mut events: Vec<Sse> = messages
         .filter_map(text)

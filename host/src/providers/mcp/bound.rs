@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const LONGEST_BYTES: usize = 64 << 20;
 /// The longest where no call takes a longer answer: lists of tools have no other limit, and images
 /// that are too large for an answer are dropped alone, which they can be only once they are read.
-const LONG_BYTES: usize = 16 << 20;
+const LONG_BYTES: usize = 8 << 20;
 /// How much longer than its content an answer is on the wire, at most: escapes and base64.
 const WIRE_FACTOR: u64 = 4;
 

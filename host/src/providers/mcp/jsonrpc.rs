@@ -32,14 +32,18 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The messages in a text. If it cannot be read, and seems to answer a request, that is told to
-    /// who waits for it.
-    pub(super) fn read(&self, bytes: &[u8], answers: Option<i64>) -> Vec<ServerJsonRpcMessage> {
+    /// The messages in a text. If it cannot be read, that is told to who waits for the request that
+    /// it seems to answer.
+    pub(super) fn read(
+        &self,
+        bytes: &[u8],
+        answers: impl FnOnce() -> Option<i64>,
+    ) -> Vec<ServerJsonRpcMessage> {
         let mut messages = Vec::new();
         match lenient(bytes) {
             Ok(value) => self.take(value, BATCH_DEPTH, &mut messages),
             Err(error) => {
-                let unreadable = answers.and_then(|id| {
+                let unreadable = answers().and_then(|id| {
                     let why = format!("what it answered is no JSON ({error})");
                     self.failed(id, UNREADABLE, why)
                 });

@@ -25,7 +25,7 @@ fn read(text: &str, posted: Option<i64>) -> Vec<ServerJsonRpcMessage> {
         requests: &requests(),
         posted,
     };
-    reader.read(text.as_bytes(), None)
+    reader.read(text.as_bytes(), || None)
 }
 
 /// What an answer to request 5 is: a result, or an error's code, text and data.
@@ -157,10 +157,10 @@ fn what_answers_nobody_is_passed_over() {
         posted: None,
     };
     let text = br#"{"id":5,"result":{}}"#;
-    assert_eq!(reader.read(text, None).len(), 1);
-    assert!(reader.read(text, None).is_empty());
+    assert_eq!(reader.read(text, || None).len(), 1);
+    assert!(reader.read(text, || None).is_empty());
     // What seems to answer and cannot be read ends its call as well.
-    assert_eq!(reader.read(b"{\"id\":0, nonsense", Some(0)).len(), 1);
+    assert_eq!(reader.read(b"{\"id\":0, nonsense", || Some(0)).len(), 1);
 }
 
 #[test]

@@ -234,7 +234,7 @@ async fn an_answer_that_is_too_long_ends_its_call_alone() {
     };
     let answers = async {
         let (flood, small) = (peer.next().await, peer.next().await);
-        peer.answer(&flood, text(&"x".repeat(17 << 20))).await;
+        peer.answer(&flood, text(&"x".repeat(9 << 20))).await;
         peer.answer(&small, text("ok")).await;
     };
     let ((flood, small), ()) = tokio::join!(calls, answers);

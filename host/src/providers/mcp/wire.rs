@@ -68,7 +68,7 @@ where
             posted: None,
         };
         match frame.bytes {
-            Some(bytes) => self.ready.extend(reader.read(&bytes, frame.answers)),
+            Some(bytes) => self.ready.extend(reader.read(&bytes, || frame.answers)),
             None => {
                 let bytes = frame.length;
                 tracing::warn!(bytes, "a tool server's message is too long, and is dropped");
