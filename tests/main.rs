@@ -37,6 +37,8 @@ mod tools_down;
 mod tools_faults;
 mod tools_http;
 mod tools_mcp;
+mod tools_odd;
+mod tools_odd_http;
 mod tools_web;
 mod trial;
 mod watchdog;

@@ -61,6 +61,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("httparse", &["load"]),
     ("notify", &["config"]),
     ("notify_debouncer_full", &["config"]),
+    ("async_compression", &["providers"]),
     ("rmcp", &["providers"]),
     ("sse_stream", &["providers"]),
     ("signal_hook", &["supervisor"]),

@@ -51,6 +51,7 @@ pub(crate) fn at(at: ToolServerAt) -> ToolServer {
         once: Patterns::default(),
         ask: Patterns::default(),
         ask_timeout: Duration::from_secs(60),
+        image_bytes: 0,
     }
 }
 

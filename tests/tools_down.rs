@@ -23,7 +23,8 @@ async fn listed(stage: &Stage, id: &str) -> Vec<String> {
         .collect()
 }
 
-async fn told(stage: &Stage, name: &str, state: &str) -> Value {
+/// What the operator is told of a server, once it is so.
+pub(crate) async fn told(stage: &Stage, name: &str, state: &str) -> Value {
     until(&format!("{name} to be {state}"), async || {
         let status = stage.daemon.status().await;
         let mut servers = status["tool_servers"].as_array()?.iter();
@@ -91,7 +92,7 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
         ),
         (
             "deaf",
-            "it was not ready within 300ms (`mcp.deaf.start_timeout`)",
+            "it was not ready within 3s (10 times `mcp.deaf.start_timeout`)",
         ),
         ("missing", "check `mcp.missing.command`"),
     ] {

@@ -121,7 +121,7 @@ async fn programs_that_misbehave_end_no_turn_but_their_calls() {
         ("burst", "error:too-large", "tool `t__burst` ran"),
         ("chatter", "unknown", "nothing within 1s"),
         ("garbage", "unknown", "nothing within 1s"),
-        ("mangle", "unknown", "nothing within 1s"),
+        ("mangle", "unknown", "what it answered is no JSON"),
         ("misnumber", "unknown", "nothing within 1s"),
         (
             "fall",

@@ -204,7 +204,23 @@ async fn a_server_that_does_not_shake_hands_is_given_up() {
     });
     let error = bench.call("look", json!({"token": "y"})).await;
     let error = error.expect_err("it is no server").to_string();
-    assert!(error.contains("not ready within 200ms"), "{error}");
+    assert!(error.contains("it is starting"), "{error}");
+    let late = "it was not ready within 2s (10 times `mcp.t.start_timeout`)";
+    until("it to be given up", async || {
+        let status = bench.status();
+        status.state == ToolServerState::Down && status.reason.is_some_and(|why| why.contains(late))
+    })
+    .await;
+    // And its process with it.
+    let left = std::fs::read_dir("/proc")
+        .expect("there are processes")
+        .flatten();
+    let ours = left.filter(|process| {
+        let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
+        let mark = bench.folder.path().display().to_string();
+        String::from_utf8_lossy(&environment).contains(&format!("{mark}/t-"))
+    });
+    assert_eq!(ours.count(), 0);
     bench.servers.end().await;
 }
 

@@ -8,17 +8,22 @@
 //! - `--broken`: it complains and exits with status 7.
 //! - `--deaf`: it reads nothing and says nothing.
 //! - `--faulty`: there are tools that fail as no tool should.
+//! - `--raw FILE`: it answers what stands in that file, to the letter.
+//! - `--slow MS`: it takes so long to start.
 //! - `--fickle`: after the first call the tool `note` is gone, and nobody is told.
 
 mod calls;
 mod faulty;
 mod left;
+mod raw;
 mod tools;
 
 use std::io::{BufRead as _, Write as _};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -91,11 +96,13 @@ impl Server {
                         tools::call(&call, &params)
                     };
                     server.calls.end(&id);
+                    // Before the answer: who has that may call again at once.
+                    let first = !server.changed.swap(true, Ordering::SeqCst);
                     match done {
                         Done::Answer(result) => server.answer(&id, result),
                         Done::Cancelled => {}
                     }
-                    if !server.changed.swap(true, Ordering::SeqCst) && server.changes {
+                    if first && server.changes {
                         let method = "notifications/tools/list_changed";
                         server.say(&json!({"jsonrpc": "2.0", "method": method}));
                     }
@@ -126,6 +133,14 @@ fn main() {
     while has("--deaf") {
         thread::park();
     }
+    let behind = |flag: &str| {
+        let at = args.iter().position(|arg| arg == flag)?;
+        args.get(at + 1)
+    };
+    if let Some(ms) = behind("--slow") {
+        thread::sleep(Duration::from_millis(ms.parse().expect("milliseconds")));
+    }
+    let raw = behind("--raw").map(PathBuf::from);
     let server = Arc::new(Server {
         calls: Calls::default(),
         changes: has("--changes"),
@@ -137,7 +152,13 @@ fn main() {
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
-            Ok(message) => server.take(&message),
+            Ok(message) => match raw.clone() {
+                None => server.take(&message),
+                Some(file) => {
+                    let server = server.clone();
+                    thread::spawn(move || raw::take(&server, &file, &message));
+                }
+            },
             Err(error) => eprintln!("not a message: {error}"),
         }
     }

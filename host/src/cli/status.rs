@@ -16,6 +16,8 @@ use crate::domain::{RestartRecord, RestartStatus, SessionView, UnixMillis};
 
 /// Sessions that are named under each state.
 const NAMED_MAX: u32 = 8;
+/// Tools that a server lists in vain which are named.
+const LEFT_OUT_NAMED: usize = 3;
 /// The states whose sessions are named, the most urgent first.
 const NAMED: [&str; 3] = ["faulted", "parked", "running"];
 /// The order of the states in the summary.
@@ -136,7 +138,7 @@ fn tool_servers(
     out.line(out.paint(Tone::Bold, "tool servers"))?;
     let row = |server: &ToolServerView| {
         let (tone, what) = match server.state.as_str() {
-            "up" => (Tone::Good, String::new()),
+            "up" => (Tone::Good, left_out(server)),
             "down" => (Tone::Bad, fall(server, now)),
             "idle" => (Tone::Dim, "starts when a turn wants its tools".to_owned()),
             _ => (
@@ -157,6 +159,21 @@ fn tool_servers(
     let rows: Vec<Vec<Cell>> = servers.iter().map(row).collect();
     out.write_all(table(out, 2, &[], &rows).as_bytes())?;
     Ok(())
+}
+
+/// `2 left out: files (its name is empty), ...`
+fn left_out(server: &ToolServerView) -> String {
+    if server.left_out.is_empty() {
+        return String::new();
+    }
+    let named = server.left_out.iter().take(LEFT_OUT_NAMED);
+    let mut named: Vec<String> = named
+        .map(|out| format!("{} ({})", clean(&out.tool), clean(&out.reason)))
+        .collect();
+    if server.left_out.len() > named.len() {
+        named.push("…".to_owned());
+    }
+    format!("{} left out: {}", server.left_out.len(), named.join(", "))
 }
 
 /// `it exited with status 7; tried again in 3.0 s`

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::{Digest, Event, MessageId, RestartRecord, UnixMillis};
+use crate::domain::{Digest, Event, MessageId, RestartRecord, ToolLeftOut, UnixMillis};
 
 /// One page of a list.
 #[derive(Clone, Debug, Deserialize)]
@@ -99,6 +99,9 @@ pub(crate) struct ToolServerView {
     pub(crate) reason: Option<String>,
     #[serde(default)]
     pub(crate) next_try_at: Option<UnixMillis>,
+    /// Tools that it lists and that cannot be used.
+    #[serde(default)]
+    pub(crate) left_out: Vec<ToolLeftOut>,
 }
 
 /// Something that is wrong. Kinds may be newer than this program.

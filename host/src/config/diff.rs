@@ -362,7 +362,7 @@ pub(super) fn time(duration: &Duration) -> String {
     Time(*duration).to_string()
 }
 
-fn size(bytes: &u64) -> String {
+pub(super) fn size(bytes: &u64) -> String {
     Size(*bytes).to_string()
 }
 

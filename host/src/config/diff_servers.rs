@@ -1,7 +1,7 @@
 //! The differences between two configurations' model providers and tool servers. No value that may
 //! hold a key is shown.
 
-use super::diff::{Diff, number, time};
+use super::diff::{Diff, number, size, time};
 use super::plan::Class;
 use super::resolved::{LlmProvider, ToolServer, Transport};
 use crate::domain::Patterns;
@@ -95,6 +95,7 @@ impl Diff<'_> {
             transport: how,
             start_timeout,
             call_timeout,
+            image_bytes,
             repeatable,
             once,
             ask,
@@ -125,6 +126,8 @@ impl Diff<'_> {
         self.note(format!("{key}.start_timeout"), Class::Hot, times, time);
         let times = (&old.call_timeout, call_timeout);
         self.note(format!("{key}.call_timeout"), Class::Hot, times, time);
+        let sizes = (&old.image_bytes, image_bytes);
+        self.note(format!("{key}.images"), Class::Hot, sizes, size);
         let times = (&old.ask_timeout, ask_timeout);
         self.note(format!("{key}.ask_timeout"), Class::Hot, times, time);
         for (last, Patterns(old), Patterns(new)) in [

@@ -455,6 +455,7 @@ fn tool_server(notes: &mut Notes, name: &str, keys: McpKeys, folder: &Path) -> T
         transport,
         start_timeout: notes.time(&key("start_timeout"), keys.start_timeout, least),
         call_timeout: notes.time(&key("call_timeout"), keys.call_timeout, least),
+        image_bytes: notes.size(&key("images"), keys.images, 0, RECORD_MAX_BYTES),
         repeatable: Patterns(keys.repeatable),
         once: Patterns(keys.once),
         ask: Patterns(keys.ask),

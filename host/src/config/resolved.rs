@@ -157,8 +157,10 @@ pub struct ToolServer {
     pub transport: Transport,
     /// How long it may take to become usable.
     pub start_timeout: Duration,
-    /// How long one call may take.
+    /// How long it may be silent during a call.
     pub call_timeout: Duration,
+    /// The largest image that a model is shown, in bytes.
+    pub image_bytes: u64,
     /// Tools that may be called again where it is unknown whether a call happened.
     pub repeatable: Patterns,
     /// Tools that may not, whatever the server says of them. Wins over `repeatable`.

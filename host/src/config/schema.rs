@@ -413,12 +413,19 @@ pub(super) struct McpKeys {
     pub(super) token_env: Option<String>,
     /// The file that holds the bearer token for `url`, relative to this file.
     pub(super) token_file: Option<PathBuf>,
-    /// How long the server may take to become usable: to start or to be connected to, and to list its
-    /// tools. One that fails is tried again after pauses that grow from 250 ms to 30 s, as soon as a
-    /// turn wants it.
+    /// How long a turn waits for the server to become usable: to start or to be connected to, and to
+    /// list its tools. A start that takes longer goes on in the background, for up to ten times as
+    /// long: programs are downloaded at their first one. Meanwhile turns go on without the server's
+    /// tools. A server that fails is tried again after pauses that grow from 250 ms to 30 s, as soon
+    /// as a turn wants it.
     pub(super) start_timeout: Time,
-    /// How long one call of a tool may take.
+    /// How long the server may be silent during a call of a tool. Each progress that it tells of
+    /// begins that anew, up to `limits.step_timeout`.
     pub(super) call_timeout: Time,
+    /// The largest image in a tool's result that a model is shown: PNG, JPEG, GIF or WebP. In base64,
+    /// which is a third longer, it has to fit into `limits.event`. Of larger ones, and of other data,
+    /// a model is told what there was. By default it is shown none.
+    pub(super) images: Size,
     /// Tools, by the server's own name or pattern, that may be called again where it is unknown
     /// whether a call happened. Without an entry here or in `once`, what the server says of a tool
     /// counts: those that only read, or that are idempotent, may.
@@ -444,6 +451,7 @@ impl Default for McpKeys {
             token_file: None,
             start_timeout: Time::secs(30),
             call_timeout: Time::secs(60),
+            images: Size(0),
             repeatable: Vec::new(),
             once: Vec::new(),
             ask: Vec::new(),

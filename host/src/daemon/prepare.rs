@@ -295,12 +295,14 @@ fn tool_servers(
             Transport::Http { url, token } => ToolServerAt::Url(Endpoint {
                 url: url.clone(),
                 token: secret(format!("mcp.{name}.token"), token.as_ref(), secrets)?,
+                headers: Vec::new(),
             }),
         };
         let server = ToolServer {
             at,
             start_timeout: server.start_timeout,
             call_timeout: server.call_timeout,
+            image_bytes: server.image_bytes,
             repeatable: server.repeatable.clone(),
             once: server.once.clone(),
             ask: server.ask.clone(),

@@ -81,7 +81,7 @@ pub use steps::{
 };
 pub use stopped::{StoppedTurn, StoppedTurns};
 pub use time::UnixMillis;
-pub use tool_servers::{ToolServerKind, ToolServerState, ToolServerStatus};
+pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerStatus};
 pub use usage::ModelUsage;
 pub use view::{Reason, RunningTurn, SessionView};
 pub use watchdog::{

@@ -25,6 +25,18 @@ pub struct ToolServerStatus {
     /// From when on it is tried again, as soon as a turn wants it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try_at: Option<UnixMillis>,
+    /// Tools that it lists and that cannot be used, and why; the first of them, if there are many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<ToolLeftOut>,
+}
+
+/// A tool that its server lists, and that is not offered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ToolLeftOut {
+    /// Its name on the server, or which one of the list it is.
+    pub tool: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// How a tool server is reached.

@@ -2,6 +2,7 @@
 
 mod common;
 mod http;
+mod json;
 mod llm;
 mod mcp;
 

@@ -6,6 +6,7 @@
 //! asks again; and says what the model answers in the end.
 
 mod first;
+mod images;
 mod results;
 mod settings;
 mod stop;

@@ -3,6 +3,8 @@
 use abide_guest_sdk::StepError;
 use abide_guest_sdk::tools::{Content, Outcome};
 
+use crate::images;
+
 /// What a result begins with of which nobody knows.
 pub(crate) const UNKNOWN: &str = "unknown-outcome";
 /// What stands for a result without content.
@@ -14,7 +16,7 @@ pub(crate) const QUOTED_BYTES: usize = 1024;
 pub(crate) fn tell(result: &Result<Outcome, StepError>, bytes: usize) -> String {
     let error = match result {
         Ok(outcome) => {
-            let text = match text(&outcome.content) {
+            let text = match text(&outcome.content, bytes) {
                 // There are providers that refuse an empty one.
                 empty if empty.is_empty() => SILENT.to_owned(),
                 text => cut(&text, bytes),
@@ -65,24 +67,38 @@ pub(crate) fn tell(result: &Result<Outcome, StepError>, bytes: usize) -> String 
     }
 }
 
-/// The beginning of a text, with a mark where it was cut.
+/// The beginning of a text, with a mark where it was cut. Half an image is nothing that a model
+/// can see, and so an image is not cut.
 pub(crate) fn cut(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();
     }
-    let shown = text.floor_char_boundary(bytes);
+    let end = text.floor_char_boundary(bytes);
+    let split = images::across(text, end);
+    let (shown, note) = split.unwrap_or_else(|| (end, String::new()));
     let all = text.len();
-    format!("{}\n[cut: {shown} of {all} bytes]", &text[..shown])
+    format!("{}{note}\n[cut: {shown} of {all} bytes]", &text[..shown])
 }
 
-fn text(content: &[Content]) -> String {
-    let parts: Vec<_> = content
-        .iter()
-        .map(|part| match part {
-            Content::Text(text) => text.clone(),
-            Content::Json(json) => json.clone(),
-            Content::Blob(blob) => format!("[{} bytes of {}]", blob.data.len(), blob.mime_type),
-        })
-        .collect();
-    parts.join("\n")
+/// All parts. An image is there as a whole, if the parts up to it and itself have `bytes` at most,
+/// or else in words.
+fn text(content: &[Content], bytes: usize) -> String {
+    let mut text = String::new();
+    for (n, part) in content.iter().enumerate() {
+        if n > 0 {
+            text.push('\n');
+        }
+        match part {
+            Content::Text(part) => match images::note_of(part) {
+                Some(note) if text.len() + part.len() > bytes => text.push_str(&note),
+                _ => text.push_str(part),
+            },
+            Content::Json(json) => text.push_str(json),
+            Content::Blob(blob) => {
+                let (size, kind) = (blob.data.len(), &blob.mime_type);
+                text.push_str(&format!("[{size} bytes of {kind}]"));
+            }
+        }
+    }
+    text
 }

@@ -8,6 +8,11 @@ use abide_guest_sdk::{StepError, log};
 use serde_json::{Map, Value};
 
 use crate::results;
+use crate::weight;
+
+/// How much of a turn's record its lists of tools may make up, in bytes: each is kept there, and is the
+/// same but for once in a while.
+const LISTED_BYTES_MAX: usize = 1 << 20;
 
 /// What is granted in this turn, and what was called.
 #[derive(Default)]
@@ -15,6 +20,10 @@ pub(crate) struct Toolbox {
     tools: Vec<Tool>,
     /// How often each tool was called.
     pub(crate) called: BTreeMap<String, u32>,
+    /// Something was called since the tools were listed, and may have changed them.
+    stale: bool,
+    /// What the lists weigh that were asked for in this turn, in bytes.
+    listed_bytes: usize,
 }
 
 impl Toolbox {
@@ -31,9 +40,27 @@ impl Toolbox {
                 (Vec::new(), Some(ChatMessage::system(note)))
             }
         };
-        let tools = tools.into_iter().filter(is_sound).collect();
-        let called = BTreeMap::new();
-        (Self { tools, called }, note)
+        let mut toolbox = Self::default();
+        toolbox.take(tools);
+        (toolbox, note)
+    }
+
+    /// The tools that there are now, where a call may have changed them: servers bring tools as they
+    /// are used.
+    pub(crate) fn refresh(&mut self) {
+        if !std::mem::take(&mut self.stale) || self.listed_bytes > LISTED_BYTES_MAX {
+            return;
+        }
+        match tools::list() {
+            Ok(tools) => self.take(tools),
+            Err(error) => log::warn(format!("the tools cannot be listed again: {error}")),
+        }
+    }
+
+    fn take(&mut self, tools: Vec<Tool>) {
+        self.tools = tools.into_iter().filter(is_sound).collect();
+        let weights = self.definitions();
+        self.listed_bytes += weights.iter().map(weight::of_tool).sum::<usize>();
     }
 
     /// What the model is told of them.
@@ -56,6 +83,7 @@ impl Toolbox {
         let verdicts = verdicts.map(|call| self.invocation(call, truncated));
         let verdicts: Vec<_> = verdicts.collect();
         let invocations: Vec<_> = verdicts.iter().flatten().cloned().collect();
+        self.stale |= !invocations.is_empty();
         let mut results = match invocations.as_slice() {
             [] => Vec::new(),
             invocations => tools::call_all(invocations),

@@ -107,6 +107,7 @@ impl<'a> Turn<'a> {
             if self.rounds >= self.settings.max_rounds.get() {
                 return Err(Stop::Rounds(self.settings.max_rounds));
             }
+            self.toolbox.refresh();
             // Only in front of a model call, so that nothing is taken and then not answered; and
             // behind the tool results, which must follow their calls directly.
             match inbox::receive() {

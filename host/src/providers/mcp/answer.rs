@@ -1,14 +1,17 @@
 //! What an HTTP answer says of the request that it answers: above all whether that was acted on.
 
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use reqwest::Response;
 use rmcp::model::{
     ClientJsonRpcMessage, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
 };
 
+use super::bodies::{self, Chunks, Kind};
 use super::errors::brief;
+use super::jsonrpc::{Reader, UNREADABLE, error_in};
+use super::opening;
+use super::requests::Requests;
 use super::sending::Fate;
-use crate::providers::common::{Body, causes};
 
 /// The most that is read of an answer that turns a request away.
 const REFUSAL_MAX_BYTES: usize = 64 << 10;
@@ -16,8 +19,12 @@ const REFUSAL_MAX_BYTES: usize = 64 << 10;
 /// A request, as far as its answer has to do with it.
 pub(super) struct Asked<'a> {
     pub(super) server: &'a str,
+    /// Where that is, as it may be shown.
+    pub(super) url: &'a str,
     /// Its id; none if it is a notification or an answer of ours, to which nothing is answered.
-    pub(super) request: Option<RequestId>,
+    pub(super) request: Option<i64>,
+    /// All that wait for their answers.
+    pub(super) requests: &'a Requests,
     pub(super) in_session: bool,
     pub(super) has_token: bool,
 }
@@ -29,13 +36,17 @@ pub(super) enum Answer {
     /// The answer.
     Message(Box<ServerJsonRpcMessage>),
     /// It comes in a stream.
-    Events(Response),
+    Events(Chunks),
 }
 
 /// The id of a message that wants an answer.
-pub(super) fn id_of(message: &ClientJsonRpcMessage) -> Option<RequestId> {
+pub(super) fn id_of(message: &ClientJsonRpcMessage) -> Option<i64> {
     match message {
-        JsonRpcMessage::Request(request) => Some(request.id.clone()),
+        JsonRpcMessage::Request(request) => match request.id {
+            RequestId::Number(id) => Some(id),
+            // None of ours.
+            RequestId::String(_) => None,
+        },
         _ => None,
     }
 }
@@ -52,50 +63,38 @@ impl Asked<'_> {
     pub(super) async fn take(self, response: Response, bound: usize) -> Result<Answer, Fate> {
         let status = response.status();
         if !status.is_success() {
-            let refusal = Body::read(response, REFUSAL_MAX_BYTES).await;
-            let refusal = refusal.map(Body::bytes).unwrap_or_default();
-            return self.turned_away(status, &refusal);
+            let oauth = wants_oauth(status, response.headers());
+            let refusal = bodies::read(bodies::chunks(response), REFUSAL_MAX_BYTES).await;
+            let (refusal, _) = refusal.unwrap_or_default();
+            return self.turned_away(status, &refusal, oauth);
         }
         let nothing = matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT);
-        let Some(id) = self.request.as_ref().filter(|_| !nothing) else {
+        let Some(id) = self.request.filter(|_| !nothing) else {
             return Ok(Answer::Accepted);
         };
-        let kind = kind_of(&response);
-        if kind.starts_with("text/event-stream") {
-            return Ok(Answer::Events(response));
-        }
-        if !kind.starts_with("application/json") {
-            return Err(Fate::Unclear(format!(
+        let named = kind_of(&response);
+        let broke = |why| Fate::Unclear(format!("its answer broke off: {why}"));
+        let (kind, chunks) = bodies::look(response, &named).await.map_err(broke)?;
+        match kind {
+            Kind::Events => Ok(Answer::Events(chunks)),
+            Kind::Json => match bodies::read(chunks, bound).await.map_err(broke)? {
+                (bytes, true) => self.answer_to(id, &bytes),
+                (_, false) => Err(Fate::TooLong),
+            },
+            Kind::Strange => Err(Fate::Unclear(format!(
                 "it answered with {} in place of JSON or an event stream; check `mcp.{}.url`",
-                brief(&kind),
+                brief(&named),
                 self.server
-            )));
-        }
-        match Body::read(response, bound).await {
-            Ok(Body::Whole(bytes)) => answer_to(id, &bytes),
-            Ok(Body::Beginning(_)) => Err(Fate::TooLong),
-            Err(error) => {
-                let why = causes(&error);
-                Err(Fate::Unclear(format!("its answer broke off: {why}")))
-            }
+            ))),
         }
     }
 
     /// What an answer means whose status is no success. One that the server itself gave to this
     /// request, as an error of MCP, is an answer as any other.
-    fn turned_away(self, status: StatusCode, body: &[u8]) -> Result<Answer, Fate> {
-        let Self {
-            server,
-            request,
-            in_session,
-            has_token,
-        } = self;
-        let error = match serde_json::from_slice(body) {
-            Ok(JsonRpcMessage::Error(error)) => Some(error),
-            Ok::<ServerJsonRpcMessage, _>(_) | Err(_) => None,
-        };
+    fn turned_away(&self, status: StatusCode, body: &[u8], oauth: bool) -> Result<Answer, Fate> {
+        let error = error_in(body);
         let said = match &error {
-            Some(error) => brief(&error.error.message),
+            Some((_, error)) => brief(&error.message),
             None => brief(&String::from_utf8_lossy(body)),
         };
         let forgotten = match status {
@@ -104,18 +103,24 @@ impl Asked<'_> {
             StatusCode::BAD_REQUEST => error.is_some() && said.to_lowercase().contains("session"),
             _ => false,
         };
-        if in_session && forgotten {
+        if self.in_session && forgotten {
             return Err(Fate::Forgotten);
         }
-        let (status_text, key) = (status.as_str(), format!("mcp.{server}"));
+        let Some(id) = self.request else {
+            // Nobody waits for it, and what is wrong shows with the next request.
+            tracing::debug!(server = self.server, %status, said, "a notification was refused");
+            return Ok(Answer::Accepted);
+        };
+        let (status_text, key) = (status.as_str(), format!("mcp.{}", self.server));
         match status.as_u16() {
-            401 | 403 if has_token => Err(Fate::NotTaken(format!(
-                "it refused the bearer token ({status_text}); check `{key}.token_env` or \
-                 `{key}.token_file`"
+            401 if oauth => Err(Fate::NotTaken(opening::wants_oauth(self.server, self.url))),
+            401 | 403 if self.has_token => Err(Fate::NotTaken(format!(
+                "it refused the bearer token ({status_text}); check `{key}.token_env`, \
+                 `{key}.token_file` or `{key}.headers`"
             ))),
             401 | 403 => Err(Fate::NotTaken(format!(
                 "it wants a bearer token ({status_text}); name one with `{key}.token_env` or \
-                 `{key}.token_file`"
+                 `{key}.token_file`, or what else it wants with `{key}.headers`"
             ))),
             300..=399 => Err(Fate::NotTaken(format!(
                 "it answered with a redirect ({status_text}), and none is followed; write the \
@@ -124,66 +129,85 @@ impl Asked<'_> {
             404 | 405 if error.is_none() => Err(Fate::NotTaken(format!(
                 "there is no MCP server at its URL ({status_text}); check `{key}.url`"
             ))),
-            ..=499 => match (request, error) {
-                (Some(id), Some(error)) => Ok(correlated(id, error.error)),
-                _ => Err(Fate::NotTaken(format!(
+            ..=499 => match error {
+                Some((_, error)) => Ok(self.correlated(id, error)),
+                None => Err(Fate::NotTaken(format!(
                     "it refused the request ({status_text}): {said}"
                 ))),
             },
-            _ => match (request, error) {
-                (Some(id), Some(error)) if error.id.as_ref().is_some_and(|to| same(to, &id)) => {
-                    Ok(correlated(id, error.error))
-                }
+            _ => match error {
+                Some((Some(to), error)) if to == id => Ok(self.correlated(id, error)),
                 _ => Err(Fate::Unclear(format!("it failed ({status_text}): {said}"))),
             },
         }
     }
-}
 
-fn answer_to(id: &RequestId, bytes: &[u8]) -> Result<Answer, Fate> {
-    let answer: ServerJsonRpcMessage = serde_json::from_slice(bytes)
-        .map_err(|error| Fate::Unclear(format!("what it answered is no JSON-RPC ({error})")))?;
-    match answer {
-        JsonRpcMessage::Response(response) if same(&response.id, id) => Ok(Answer::Message(
-            Box::new(JsonRpcMessage::Response(response)),
-        )),
-        // It could not read the id, or did not care.
-        JsonRpcMessage::Error(error) if error.id.as_ref().is_none_or(|to| same(to, id)) => {
-            Ok(correlated(id.clone(), error.error))
+    fn answer_to(&self, id: i64, bytes: &[u8]) -> Result<Answer, Fate> {
+        let reader = Reader {
+            requests: self.requests,
+            posted: Some(id),
+        };
+        let answers = reader.read(bytes, || Some(id)).into_iter();
+        let mut answers = answers.filter(|message| match message {
+            JsonRpcMessage::Response(answer) => answer.id == RequestId::Number(id),
+            JsonRpcMessage::Error(answer) => answer.id == Some(RequestId::Number(id)),
+            _ => false,
+        });
+        match answers.next() {
+            Some(JsonRpcMessage::Error(answer)) if answer.error.code.0 == UNREADABLE => {
+                Err(Fate::Unclear(answer.error.message.into_owned()))
+            }
+            Some(answer) => Ok(Answer::Message(Box::new(answer))),
+            None => Err(Fate::Unclear(
+                "it answered another request than this one".to_owned(),
+            )),
         }
-        _ => Err(Fate::Unclear(
-            "it answered another request than this one".to_owned(),
-        )),
+    }
+
+    fn correlated(&self, id: i64, error: ErrorData) -> Answer {
+        self.requests.forget(id);
+        let id = Some(RequestId::Number(id));
+        Answer::Message(Box::new(ServerJsonRpcMessage::error(error, id)))
     }
 }
 
-fn correlated(id: RequestId, error: ErrorData) -> Answer {
-    Answer::Message(Box::new(ServerJsonRpcMessage::error(error, Some(id))))
-}
-
-/// Servers give numbers back as texts.
-fn same(a: &RequestId, b: &RequestId) -> bool {
-    a == b || a.to_string() == b.to_string()
+/// Whether it says where a human is to log in.
+fn wants_oauth(status: StatusCode, headers: &HeaderMap) -> bool {
+    let challenges = headers.get_all(header::WWW_AUTHENTICATE).iter();
+    let mut challenges = challenges.filter_map(|challenge| challenge.to_str().ok());
+    let names = |challenge: &str| {
+        let challenge = challenge.to_ascii_lowercase();
+        challenge.contains("resource_metadata") || challenge.contains("authorization_uri")
+    };
+    status == StatusCode::UNAUTHORIZED && challenges.any(names)
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::super::jsonrpc::tests::requests;
     use super::*;
 
-    fn turned_away(in_session: bool, has_token: bool, status: u16, body: &str) -> Result<(), Fate> {
-        let asked = Asked {
+    fn asked(requests: &Requests, in_session: bool, has_token: bool) -> Asked<'_> {
+        Asked {
             server: "web",
-            request: Some(RequestId::Number(7)),
+            url: "http://web/mcp",
+            request: Some(5),
+            requests,
             in_session,
             has_token,
-        };
+        }
+    }
+
+    fn turned_away(in_session: bool, has_token: bool, status: u16, body: &str) -> Result<(), Fate> {
+        let requests = requests();
+        let asked = asked(&requests, in_session, has_token);
         let status = StatusCode::from_u16(status).expect("a status");
-        match asked.turned_away(status, body.as_bytes())? {
+        match asked.turned_away(status, body.as_bytes(), false)? {
             Answer::Message(message) => {
                 let message = serde_json::to_value(message).expect("JSON");
-                assert_eq!(message["id"], 7, "{message}");
+                assert_eq!(message["id"], 5, "{message}");
                 Ok(())
             }
             Answer::Accepted | Answer::Events(_) => panic!("it was turned away"),
@@ -209,10 +233,10 @@ mod tests {
         }
         // An error that the server answers with is an answer.
         for (status, id) in [
-            (400, json!(7)),
+            (400, json!(5)),
             (400, json!(null)),
-            (500, json!(7)),
-            (500, json!("7")),
+            (500, json!(5)),
+            (500, json!("5")),
         ] {
             assert_eq!(turned_away(true, false, status, &error(id)), Ok(()));
         }
@@ -240,7 +264,7 @@ mod tests {
                 (true, "refused the bearer token"),
                 (false, "wants a bearer"),
             ] {
-                let fate = turned_away(false, has_token, status, &error(json!(7)));
+                let fate = turned_away(false, has_token, status, &error(json!(5)));
                 let Err(Fate::NotTaken(why)) = fate else {
                     panic!("{fate:?}");
                 };
@@ -253,24 +277,64 @@ mod tests {
 
     #[test]
     fn an_answer_to_another_request_is_none() {
+        let answered = |text: &str| {
+            let requests = requests();
+            asked(&requests, true, false).answer_to(5, text.as_bytes())
+        };
         let to = |id: serde_json::Value| {
             let answer = json!({"jsonrpc": "2.0", "id": id, "result": {"content": []}});
-            answer_to(&RequestId::Number(7), answer.to_string().as_bytes()).is_ok()
+            answered(&answer.to_string()).is_ok()
         };
-        assert!(to(json!(7)) && to(json!("7")));
+        assert!(to(json!(5)) && to(json!("5")));
         assert!(!to(json!(8)) && !to(json!("x")));
         for garbage in [
             "",
             "{",
             "[]",
             "<html>",
-            "{\"jsonrpc\":\"2.0\",\"method\":\"ping\",\"id\":7}",
+            "{\"jsonrpc\":\"2.0\",\"method\":\"ping\",\"id\":5}",
         ] {
-            let fate = answer_to(&RequestId::Number(7), garbage.as_bytes()).err();
+            let fate = answered(garbage).err();
             assert!(
                 matches!(fate, Some(Fate::Unclear(_))),
                 "{garbage}: {fate:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_needs_no_answer() {
+        let requests = requests();
+        for (status, in_session, body) in [(400, true, "no"), (404, false, ""), (500, true, "no")] {
+            let notification = Asked {
+                request: None,
+                ..asked(&requests, in_session, false)
+            };
+            let status = StatusCode::from_u16(status).expect("a status");
+            let answer = notification.turned_away(status, body.as_bytes(), false);
+            assert!(matches!(answer, Ok(Answer::Accepted)), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_login_that_is_wanted_is_named_with_the_remedy() {
+        let mut headers = HeaderMap::new();
+        let challenge = "Bearer error=\"x\", resource_metadata=\"https://web/.well-known/x\"";
+        headers.insert(
+            header::WWW_AUTHENTICATE,
+            challenge.parse().expect("a header"),
+        );
+        assert!(wants_oauth(StatusCode::UNAUTHORIZED, &headers));
+        assert!(!wants_oauth(StatusCode::FORBIDDEN, &headers));
+        assert!(!wants_oauth(StatusCode::UNAUTHORIZED, &HeaderMap::new()));
+        let requests = requests();
+        let asked = asked(&requests, false, true);
+        let fate = asked.turned_away(StatusCode::UNAUTHORIZED, b"", true);
+        let Err(Fate::NotTaken(why)) = fate else {
+            panic!("it was turned away");
+        };
+        for part in ["OAuth", "`mcp.web.token_env`", "`headers`", "mcp-remote"] {
+            assert!(why.contains(part), "{part} in {why}");
         }
     }
 }

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
-use http::{HeaderName, HeaderValue, StatusCode, header};
-use rmcp::model::ClientJsonRpcMessage;
+use futures::stream::{self, BoxStream};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
     StreamableHttpResponseLimits,
@@ -23,14 +23,22 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{self, Answer, Asked};
-use super::connection::AnswerBound;
+use super::bodies::{self, Chunks};
+use super::bound::AnswerBound;
 use super::events::EventSize;
+use super::jsonrpc::Reader;
+use super::requests::Requests;
+use super::scan::Scan;
 use super::sending::{Fate, Sending};
+use super::utf8::Utf8;
 use crate::providers::common::causes;
 
 /// Between two streams that are opened for what the server says by itself, or to go on with one
 /// that broke off: a server that ends each at once must not be asked all the time.
 const STREAM_PAUSE: Duration = Duration::from_millis(500);
+/// How long a server may take to say that it speaks HTTP as MCP had it first, and in how many bytes.
+const OLD_PATIENCE: Duration = Duration::from_secs(2);
+const OLD_MAX_BYTES: usize = 8 << 10;
 /// How long a server may take to hear that its session is over.
 const GOODBYE_PATIENCE: Duration = Duration::from_millis(500);
 const SESSION: &str = "mcp-session-id";
@@ -52,9 +60,12 @@ pub(super) struct Backend(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
+    requests: Requests,
     over: watch::Sender<Option<Over>>,
-    /// What went wrong last.
+    /// What went wrong first: all that follows is because of it.
     trouble: watch::Sender<Option<String>>,
+    /// The first request was turned away in a way in which servers do that take none of its kind.
+    unfit: AtomicBool,
     /// A stream was asked for before; one was opened.
     asked: AtomicBool,
     heard: AtomicBool,
@@ -67,8 +78,8 @@ pub(super) struct Parts {
     pub(super) url: reqwest::Url,
     pub(super) shown: String,
     pub(super) http: reqwest::Client,
-    /// Marked as sensitive.
-    pub(super) token: Option<HeaderValue>,
+    /// What each request carries, marked as sensitive.
+    pub(super) headers: HeaderMap,
     pub(super) bound: AnswerBound,
     /// Ends what is under way. The SDK does not while it shakes hands.
     pub(super) stop: CancellationToken,
@@ -81,8 +92,10 @@ impl Backend {
     pub(super) fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
             parts,
+            requests: Requests::default(),
             over: watch::Sender::default(),
             trouble: watch::Sender::default(),
+            unfit: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             heard: AtomicBool::new(false),
         }))
@@ -93,9 +106,35 @@ impl Backend {
         self.0.over.subscribe()
     }
 
-    /// What went wrong last.
+    /// What went wrong first.
     pub(super) fn trouble(&self) -> Option<String> {
         self.0.trouble.borrow().clone()
+    }
+
+    /// Whether the server, which did not take the first request, speaks HTTP as MCP had it first:
+    /// then a stream that is asked for begins with where requests are to be sent.
+    pub(super) async fn speaks_old_http(&self) -> bool {
+        if !self.0.unfit.load(Ordering::Acquire) {
+            return false;
+        }
+        let asked = async {
+            let request = self.0.request(http::Method::GET, None, Headers::new());
+            let response = request.header(header::ACCEPT, EVENTS).send().await.ok()?;
+            let is_stream =
+                response.status().is_success() && answer::kind_of(&response).starts_with(EVENTS);
+            let mut said = Vec::new();
+            let mut chunks = bodies::chunks(response);
+            while is_stream && said.len() < OLD_MAX_BYTES {
+                said.extend_from_slice(&chunks.next().await?.ok()?);
+                if begins_as_old_http(&said) {
+                    return Some(());
+                }
+            }
+            None
+        };
+        timeout(OLD_PATIENCE, asked)
+            .await
+            .is_ok_and(|is_so| is_so.is_some())
     }
 }
 
@@ -107,9 +146,7 @@ impl Inner {
         headers: Headers,
     ) -> reqwest::RequestBuilder {
         let mut request = self.parts.http.request(method, self.parts.url.clone());
-        if let Some(token) = &self.parts.token {
-            request = request.header(header::AUTHORIZATION, token.clone());
-        }
+        request = request.headers(self.parts.headers.clone());
         if let Some(session) = session {
             request = request.header(SESSION, session.as_ref());
         }
@@ -148,12 +185,17 @@ impl Inner {
         session: Option<Arc<str>>,
         headers: Headers,
     ) -> Result<StreamableHttpPostResponse, Fate> {
+        self.requests.sent(&message);
+        let id = answer::id_of(&message);
         let asked = Asked {
             server: &self.parts.server,
-            request: answer::id_of(&message),
+            url: &self.parts.shown,
+            request: id,
+            requests: &self.requests,
             in_session: session.is_some(),
-            has_token: self.parts.token.is_some(),
+            has_token: self.parts.headers.contains_key(header::AUTHORIZATION),
         };
+        let opens = id.is_some() && session.is_none();
         let sending = Sending::of(&message);
         let request = self
             .request(http::Method::POST, session, headers)
@@ -161,22 +203,27 @@ impl Inner {
             .json(&message);
         let response = request.send().await;
         let response = response.map_err(|error| self.unanswered(&error))?;
+        if opens && matches!(response.status().as_u16(), 400 | 404..=406 | 415 | 501) {
+            self.unfit.store(true, Ordering::Release);
+        }
         let session = response.headers().get(SESSION);
         let session = session.and_then(|id| id.to_str().ok()).map(str::to_owned);
         match asked.take(response, self.parts.bound.bytes()).await? {
             Answer::Accepted => Ok(StreamableHttpPostResponse::Accepted),
             Answer::Message(message) => Ok(StreamableHttpPostResponse::Json(*message, session)),
-            Answer::Events(response) => {
-                let events = self.events(response, sending);
+            Answer::Events(chunks) => {
+                let events = self.events(chunks, id, sending);
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
         }
     }
 
-    /// An answer's events; `sending` is told how it broke off.
-    fn events(&self, response: reqwest::Response, sending: Option<Sending>) -> Events {
+    /// The events of a stream: of the answer to a request, or of what the server says by itself.
+    /// `sending` is told how it broke off.
+    fn events(&self, chunks: Chunks, posted: Option<i64>, sending: Option<Sending>) -> Events {
         let bound = self.parts.bound.clone();
         let mut size = EventSize::default();
+        let mut utf8 = Utf8::default();
         let settle = move |fate: Fate| {
             let error = io::Error::other(fate.to_string());
             if let Some(sending) = &sending {
@@ -184,18 +231,27 @@ impl Inner {
             }
             error
         };
-        let bytes = response.bytes_stream().map(move |chunk| match chunk {
-            Ok(chunk) if size.take(&chunk, bound.bytes()) => Ok(chunk),
+        let bytes = chunks.map(move |chunk| match chunk {
+            Ok(chunk) if size.take(&chunk, bound.bytes()) => Ok(utf8.take(chunk)),
             Ok(_) => Err(settle(Fate::TooLong)),
-            Err(error) => {
-                let why = causes(&error);
-                Err(settle(Fate::Unclear(format!(
-                    "its answer broke off: {why}"
-                ))))
-            }
+            Err(why) => Err(settle(Fate::Unclear(format!(
+                "its answer broke off: {why}"
+            )))),
         });
         let stopped = self.parts.stop.clone().cancelled_owned();
-        SseStream::from_bytes_stream(bytes.take_until(Box::pin(stopped))).boxed()
+        let requests = self.requests.clone();
+        let events = SseStream::from_bytes_stream(bytes.take_until(Box::pin(stopped)));
+        let read = move |event: Result<Sse, SseError>| {
+            let events = match event {
+                Ok(event) => {
+                    let requests = &requests;
+                    messages(&Reader { requests, posted }, event)
+                }
+                Err(error) => vec![Err(error)],
+            };
+            stream::iter(events)
+        };
+        events.flat_map(read).boxed()
     }
 
     /// A stream of what the server says by itself, or of what is left of an answer. None if there
@@ -229,7 +285,7 @@ impl Inner {
         let status = response.status();
         if status.is_success() && answer::kind_of(&response).starts_with(EVENTS) {
             self.heard.store(true, Ordering::Release);
-            return Ok(Some(self.events(response, None)));
+            return Ok(Some(self.events(bodies::chunks(response), None, None)));
         }
         if status == StatusCode::NOT_FOUND && in_session && self.heard.load(Ordering::Acquire) {
             self.end(Fate::Forgotten.to_string(), true);
@@ -253,6 +309,43 @@ impl Inner {
     }
 }
 
+/// An event with what it says made fit for the SDK; several, where it says several things.
+fn messages(reader: &Reader<'_>, event: Sse) -> Vec<Result<Sse, SseError>> {
+    let is_message = matches!(event.event.as_deref(), None | Some("" | "message"));
+    let Some(said) = event.data.as_deref().filter(|_| is_message) else {
+        return vec![Ok(event)];
+    };
+    let answers = || {
+        let mut scan = Scan::default();
+        said.bytes().for_each(|byte| scan.take(byte));
+        scan.answers()
+    };
+    let messages = reader.read(said.as_bytes(), answers).into_iter();
+    let text = |message: ServerJsonRpcMessage| serde_json::to_string(&message).ok();
+    let mut events: Vec<Sse> = messages
+        .filter_map(text)
+        .map(|data| Sse {
+            event: None,
+            data: Some(data),
+            id: None,
+            retry: None,
+        })
+        .collect();
+    // From where a stream goes on that breaks off is known also by events that say nothing.
+    events.push(Sse {
+        data: None,
+        ..event
+    });
+    events.into_iter().map(Ok).collect()
+}
+
+/// Whether a stream begins with the address for requests.
+fn begins_as_old_http(said: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(said);
+    let mut fields = said.lines().filter_map(|line| line.split_once(':'));
+    fields.any(|(field, value)| field.trim() == "event" && value.trim() == "endpoint")
+}
+
 /// What lies at the bottom of an error: of one that kept a connection from coming about, it says it
 /// all.
 fn root(error: &dyn Error) -> String {
@@ -274,17 +367,24 @@ impl StreamableHttpClient for Backend {
         _: Option<String>,
         headers: Headers,
     ) -> Result<StreamableHttpPostResponse, StreamableHttpError<Fate>> {
-        let sending = Sending::of(&message);
+        let (id, sending) = (answer::id_of(&message), Sending::of(&message));
         if sending.as_ref().is_some_and(|sending| !sending.begin()) {
             return Err(StreamableHttpError::Client(Fate::NotSent));
         }
         let inner = &self.0;
         let posted = inner.unless_stopped(inner.post(message, session, headers));
         posted.await.map_err(|fate| {
+            if let Some(id) = id {
+                inner.requests.forget(id);
+            }
             if let Some(sending) = sending {
                 sending.settle(fate.clone());
             }
-            inner.trouble.send_replace(Some(fate.to_string()));
+            inner.trouble.send_if_modified(|trouble| {
+                let first = trouble.is_none();
+                trouble.get_or_insert_with(|| fate.to_string());
+                first
+            });
             if fate == Fate::Forgotten {
                 inner.end(fate.to_string(), true);
                 return StreamableHttpError::SessionExpired;

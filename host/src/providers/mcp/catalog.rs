@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::ToolServer;
-use crate::domain::{Tool, ToolName};
+use super::listing::{LeftOut, Listed};
+use crate::domain::{Tool, ToolLeftOut, ToolName};
+
+/// Tools that are left out, of which a server's status tells; the log has them all.
+const LEFT_OUT_SHOWN: usize = 50;
 
 /// A tool as its server offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,46 +22,69 @@ pub(super) struct Offered {
 
 /// All tools of a server, by full name.
 #[derive(Debug, Default)]
-pub(super) struct Catalog(BTreeMap<String, Offered>);
+pub(super) struct Catalog {
+    tools: BTreeMap<String, Offered>,
+    left_out: Vec<ToolLeftOut>,
+}
 
 impl Catalog {
-    pub(super) fn new(server: &str, settings: &ToolServer, tools: Vec<rmcp::model::Tool>) -> Self {
-        let mut catalog = BTreeMap::new();
+    /// Takes what a server lists, and what of it cannot be used.
+    pub(super) fn new(
+        server: &str,
+        settings: &ToolServer,
+        tools: Vec<Listed>,
+        mut left_out: Vec<LeftOut>,
+    ) -> Self {
+        let mut catalog: BTreeMap<String, Offered> = BTreeMap::new();
         for tool in tools {
             let offered = offered(server, settings, tool);
             let name = &offered.tool.name;
-            if let Some(other) = catalog.get(name) {
-                let Offered { own: first, .. } = other;
-                let own = &offered.own;
-                tracing::warn!(server, name, %first, %own, "two tools have one name; the first is kept");
+            if let Some(Offered { own: first, .. }) = catalog.get(name) {
+                let reason = match *first == offered.own {
+                    true => "another one has the same name".to_owned(),
+                    false => format!("it would be named `{name}`, as `{first}` is"),
+                };
+                let tool = offered.own;
+                left_out.push(LeftOut { tool, reason });
                 continue;
             }
             catalog.insert(name.clone(), offered);
         }
-        Self(catalog)
+        let left_out = left_out.into_iter().map(|LeftOut { tool, reason }| {
+            let (tool, reason) = (settings.redact(&tool), settings.redact(&reason));
+            tracing::warn!(server, tool, reason, "a tool is left out");
+            ToolLeftOut { tool, reason }
+        });
+        Self {
+            tools: catalog,
+            left_out: left_out.collect(),
+        }
     }
 
     pub(super) fn get(&self, full_name: &str) -> Option<&Offered> {
-        self.0.get(full_name)
+        self.tools.get(full_name)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.tools.len()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Offered> {
-        self.0.values()
+        self.tools.values()
+    }
+
+    /// The tools that cannot be used, as far as they are shown.
+    pub(super) fn left_out(&self) -> Vec<ToolLeftOut> {
+        self.left_out.iter().take(LEFT_OUT_SHOWN).cloned().collect()
     }
 }
 
-fn offered(server: &str, settings: &ToolServer, tool: rmcp::model::Tool) -> Offered {
-    let own = tool.name.into_owned();
-    let hints = tool.annotations.unwrap_or_default();
-    let read_only = hints.read_only_hint == Some(true);
+fn offered(server: &str, settings: &ToolServer, tool: Listed) -> Offered {
+    let own = tool.name;
     let repeatable = if settings.once.allow(&own) {
         false
     } else {
-        settings.repeatable.allow(&own) || read_only || hints.idempotent_hint == Some(true)
+        settings.repeatable.allow(&own) || tool.read_only || tool.idempotent
     };
     let name = ToolName {
         server,
@@ -66,9 +93,9 @@ fn offered(server: &str, settings: &ToolServer, tool: rmcp::model::Tool) -> Offe
     Offered {
         tool: Tool {
             name: name.to_string(),
-            description: tool.description.unwrap_or_default().into_owned(),
-            parameters: serde_json::Value::Object((*tool.input_schema).clone()).to_string(),
-            read_only,
+            description: tool.description,
+            parameters: serde_json::Value::Object(tool.schema).to_string(),
+            read_only: tool.read_only,
             idempotent: repeatable,
         },
         own,
@@ -132,8 +159,8 @@ mod tests {
     use crate::domain::Patterns;
 
     fn catalog(settings: &ToolServer, tools: serde_json::Value) -> Catalog {
-        let tools = serde_json::from_value(tools).expect("tools");
-        Catalog::new("files", settings, tools)
+        let page = crate::providers::mcp::listing::page(json!({"tools": tools}), 0);
+        Catalog::new("files", settings, page.tools, page.left_out)
     }
 
     #[test]
@@ -184,7 +211,25 @@ mod tests {
                 {"name": "fs.read/all", "description": "Reads.", "inputSchema": {"type": "object"}},
                 {"name": "fs/read.all", "inputSchema": {}},
                 {"name": "unavailable", "inputSchema": {}},
+                {"name": "unavailable", "inputSchema": {}},
+                {"name": ""},
             ]),
+        );
+        let left_out = catalog.left_out();
+        let told: Vec<_> = left_out
+            .iter()
+            .map(|out| (&*out.tool, &*out.reason))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("tool 5", "its name is empty"),
+                (
+                    "fs/read.all",
+                    "it would be named `files__fs_read_all`, as `fs.read/all` is"
+                ),
+                ("unavailable", "another one has the same name"),
+            ]
         );
         let all: Vec<_> = catalog.all().collect();
         assert_eq!(all.len(), 2);

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::ToolServer;
 use super::connection::{Connection, Serving};
 use super::errors::brief;
-use super::instance::{CLOSE_PATIENCE, End, Instance, Opened, explain, late};
+use super::instance::{CLOSE_PATIENCE, End, Instance, Opened, late, start_limit};
+use super::opening::Failure;
 use super::process::{Pipes, Process};
 use super::settings::Program;
 use super::stderr::{self, LastWords};
@@ -37,27 +38,42 @@ pub(super) async fn start(
     ));
     let opening = async {
         let opened = Connection::open(output, input).await;
-        let (connection, serving) = opened.map_err(|error| explain(&error))?;
+        let (connection, serving) = opened.map_err(|error| Failure::of_opening(&error))?;
         Opened::list(server, settings, connection, serving).await
     };
+    tokio::pin!(opening);
     let opened = tokio::select! {
-        opened = opening => opened,
-        () = process.exited() => Err(String::new()),
-        () = sleep(settings.start_timeout) => Err(late(server, settings)),
-        () = stop.cancelled() => Err("it was not needed any more".to_owned()),
+        opened = &mut opening => opened,
+        () = process.exited() => {
+            // What it said before it went may lie in the pipe yet.
+            let said = timeout(CLOSE_PATIENCE, &mut opening).await;
+            match said.unwrap_or_else(|_| Err(Failure::Broken("it ended".to_owned()))) {
+                // It is gone all the same.
+                Ok(_) => Err(Failure::Broken("it ended".to_owned())),
+                failed => failed,
+            }
+        }
+        () = sleep(start_limit(settings)) => Err(Failure::Because(late(server, settings))),
+        () = stop.cancelled() => Err(Failure::Because("it was not needed any more".to_owned())),
     };
     let opened = match opened {
         Ok(opened) => opened,
-        Err(reason) => {
-            // Where it went by itself, its status says more than the broken connection.
-            let gone = timeout(CLOSE_PATIENCE, process.exited()).await.is_ok();
-            let status = process.end().await;
-            let reason = if gone {
-                format!("{status} before it was ready; check `mcp.{server}.command`")
-            } else {
-                reason
+        Err(failure) => {
+            let reason = match failure {
+                Failure::Because(reason) => {
+                    process.end().await;
+                    brief(&reason)
+                }
+                Failure::Broken(reason) => {
+                    // Where it went by itself, its status says more than the broken connection.
+                    let gone = timeout(CLOSE_PATIENCE, process.exited()).await.is_ok();
+                    let status = process.end().await;
+                    let reason = if gone { status } else { reason };
+                    let reason = brief(&reason);
+                    format!("{reason} before it was ready; check `mcp.{server}.command`")
+                }
             };
-            return Err(last.after(&settings.redact(&brief(&reason))));
+            return Err(last.after(&settings.redact(&reason)));
         }
     };
     tracing::info!(

@@ -1,13 +1,14 @@
 //! An MCP connection: its opening, the list of tools, calls. Knows nothing of processes or HTTP.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientConfig, ClientRequest,
-    ErrorCode, ErrorData, Implementation, JsonObject, PaginatedRequestParams, ProtocolVersion,
-    RequestMetaObject, ServerResult, Tool,
+    ErrorCode, ErrorData, Implementation, JsonObject, ListToolsRequest, PaginatedRequestParams,
+    ProtocolVersion, RequestMetaObject, ServerResult,
 };
 use rmcp::service::{
     ClientInitializeError, NotificationContext, PeerRequestOptions, RequestHandle, RunningService,
@@ -15,20 +16,17 @@ use rmcp::service::{
 };
 use rmcp::transport::Transport;
 use rmcp::{ClientHandler, Peer, RoleClient, serve_client};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::lines::TOO_LONG;
+use super::bound::AnswerBound;
+use super::jsonrpc::{TOO_LONG, UNREADABLE, unseal};
+use super::listing::{self, Page};
 use super::pace::Paced;
 use super::sending::{Fate, Sending};
 use super::wire::Wire;
 
-/// The longest line that is read of any server, in bytes.
-const LINE_MAX_BYTES: usize = 64 << 20;
-/// The longest line where no call takes a longer answer: lists of tools have no other limit.
-const LINE_BYTES: usize = 4 << 20;
-/// How much longer than its content an answer is on the wire, at most: escapes and base64.
-const WIRE_FACTOR: u64 = 4;
 /// Tools that are taken of one server; further ones are ignored.
 const TOOLS_MAX: usize = 1000;
 /// The `_meta` key under which a server finds a call's key: the same call has the same key, however
@@ -62,33 +60,15 @@ pub(super) struct Connection {
     bound: AnswerBound,
 }
 
-/// How long an answer may be on the wire, in bytes, at this moment: as long as some call takes.
-#[derive(Clone)]
-pub(super) struct AnswerBound(Arc<AtomicUsize>);
-
-impl AnswerBound {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicUsize::new(LINE_BYTES)))
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn make_room_for(&self, limit_bytes: u64) {
-        let bound = limit_bytes.saturating_mul(WIRE_FACTOR);
-        let bound = usize::try_from(bound).unwrap_or(LINE_MAX_BYTES);
-        self.0
-            .fetch_max(bound.min(LINE_MAX_BYTES), Ordering::Relaxed);
-    }
-}
-
 /// A call.
 pub(super) struct Request {
     pub(super) tool: String,
     pub(super) arguments: JsonObject,
     pub(super) key: String,
-    pub(super) timeout: Duration,
+    /// How long the server may be silent.
+    pub(super) patience: Duration,
+    /// How long the call may take, whatever the server tells of its progress.
+    pub(super) limit: Duration,
     pub(super) limit_bytes: u64,
 }
 
@@ -105,8 +85,8 @@ pub(super) enum NoResult {
     Forgotten,
     /// It was written, and the connection ended or what came is no answer; why, if that is known.
     Lost(Option<String>),
-    /// It was written, and nothing came in time.
-    Late,
+    /// It was written, and no answer came within this time.
+    Late(Duration),
     /// The answer was too long to be taken in.
     TooLong,
     /// The server answered with an error.
@@ -124,7 +104,7 @@ impl Connection {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let bound = AnswerBound::new();
-        Self::over(Wire::new(read, write, bound.0.clone()), bound).await
+        Self::over(Wire::new(read, write, bound.clone()), bound).await
     }
 
     /// As [`Connection::open`], over any transport that keeps the bound, and that tells of each
@@ -160,38 +140,49 @@ impl Connection {
     }
 
     /// All tools, page by page.
-    pub(super) async fn tools(&self) -> Result<Vec<Tool>, ServiceError> {
-        let mut tools: Vec<Tool> = Vec::new();
+    pub(super) async fn tools(&self) -> Result<Page, ServiceError> {
+        let mut all = Page::default();
+        let mut seen = BTreeSet::new();
         let mut cursor = None;
         loop {
             let page = PaginatedRequestParams::default().with_cursor(cursor);
-            let page = match self.peer.list_tools(Some(page)).await {
+            let request = ListToolsRequest::with_param(page);
+            let request = ClientRequest::ListToolsRequest(request);
+            let answer = match self.peer.send_request(request).await {
                 // It has no tools.
                 Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => {
-                    return Ok(tools);
+                    return Ok(all);
                 }
-                page => page?,
+                answer => unseal(answer?),
             };
-            let empty = page.tools.is_empty();
-            tools.extend(page.tools);
-            cursor = page.next_cursor;
-            if tools.len() > TOOLS_MAX || (empty && cursor.is_some()) {
+            let before = all.tools.len() + all.left_out.len();
+            let page = listing::page(answer, before);
+            let empty = page.tools.is_empty() && page.left_out.is_empty();
+            all.tools.extend(page.tools);
+            all.left_out.extend(page.left_out);
+            let Some(next) = page.next else {
+                return Ok(all);
+            };
+            if all.tools.len() + all.left_out.len() > TOOLS_MAX
+                || empty
+                || !seen.insert(next.clone())
+            {
                 tracing::warn!(
                     max = TOOLS_MAX,
-                    "a tool server offers too many tools; the rest is ignored"
+                    "a tool server's list of tools does not end; the rest is ignored"
                 );
-                tools.truncate(TOOLS_MAX);
-                return Ok(tools);
+                all.tools.truncate(TOOLS_MAX);
+                return Ok(all);
             }
-            if cursor.is_none() {
-                return Ok(tools);
-            }
+            cursor = Some(next);
         }
     }
 
     /// Calls a tool. Where it gives up, and where the future is dropped, the server is told.
-    pub(super) async fn call(&self, request: Request) -> Result<ServerResult, NoResult> {
-        let deadline = Instant::now() + request.timeout;
+    pub(super) async fn call(&self, request: Request) -> Result<Value, NoResult> {
+        let begun = Instant::now();
+        let last = begun + request.limit;
+        let deadline = last.min(begun + request.patience);
         self.bound.make_room_for(request.limit_bytes);
         let sending = Sending::default();
         let params = CallToolRequestParams::new(request.tool).with_arguments(request.arguments);
@@ -211,17 +202,20 @@ impl Connection {
             sending: sending.clone(),
             handle: Some(handle),
         };
-        let Ok(answer) = timeout_at(deadline, in_flight.answer()).await else {
+        let Some(answer) = in_flight.wait(deadline, request.patience, last).await else {
             return Err(match sending.fate() {
                 _ if sending.give_up() => NoResult::Busy,
                 Some(Fate::TooLong) => NoResult::TooLong,
-                _ => NoResult::Late,
+                _ => NoResult::Late(begun.elapsed()),
             });
         };
         match answer {
-            Some(Ok(result)) => Ok(result),
+            Some(Ok(result)) => Ok(unseal(result)),
             Some(Err(ServiceError::McpError(error))) if error.code.0 == TOO_LONG => {
                 Err(NoResult::TooLong)
+            }
+            Some(Err(ServiceError::McpError(error))) if error.code.0 == UNREADABLE => {
+                Err(NoResult::Lost(Some(error.message.into_owned())))
             }
             Some(Err(ServiceError::McpError(error))) => Err(NoResult::Refused(error)),
             _ => Err(match sending.fate() {
@@ -244,6 +238,26 @@ struct InFlight {
 }
 
 impl InFlight {
+    /// Waits for the answer; none if it does not come in time. Progress that the server tells of moves
+    /// the deadline on, up to the last.
+    async fn wait(
+        &mut self,
+        mut deadline: Instant,
+        patience: Duration,
+        last: Instant,
+    ) -> Option<Option<Result<ServerResult, ServiceError>>> {
+        let sending = self.sending.clone();
+        let answer = self.answer();
+        tokio::pin!(answer);
+        loop {
+            tokio::select! {
+                answer = &mut answer => return Some(answer),
+                () = sending.progress() => deadline = last.min(Instant::now() + patience),
+                () = sleep_until(deadline) => return None,
+            }
+        }
+    }
+
     /// The answer; none where the connection ended.
     async fn answer(&mut self) -> Option<Result<ServerResult, ServiceError>> {
         let answer = (&mut self.handle.as_mut()?.rx).await.ok();

@@ -1,5 +1,7 @@
 //! Why a call has no result, in words that a guest, its model and an operator understand.
 
+use std::time::Duration;
+
 use super::ToolServer;
 use super::connection::NoResult;
 use super::outcome::Unusable;
@@ -15,8 +17,8 @@ pub(super) struct Told<'a> {
     pub(super) settings: &'a ToolServer,
     pub(super) repeatable: bool,
     pub(super) limit_bytes: u64,
-    /// How long the answer may take.
-    pub(super) timeout: std::time::Duration,
+    /// How long the call may take, whatever the server tells of its progress.
+    pub(super) limit: Duration,
 }
 
 impl Told<'_> {
@@ -36,18 +38,29 @@ impl Told<'_> {
                     StepError::Unavailable(text)
                 })
             }
-            NoResult::Late => {
-                let limit = humantime::format_duration(self.timeout);
-                let why = format!(
-                    "nothing within {limit}; see `mcp.{server}.call_timeout` and \
-                     `limits.step_timeout`"
-                );
+            NoResult::Late(waited) => {
+                let patience = self.settings.call_timeout;
+                let why = if waited < self.limit {
+                    // It may have told of its progress before.
+                    let patience = humantime::format_duration(patience);
+                    format!("nothing within {patience}; see `mcp.{server}.call_timeout`")
+                } else {
+                    let limit = humantime::format_duration(self.limit);
+                    format!("nothing within {limit}; see `limits.step_timeout`")
+                };
                 self.unanswered(&why, StepError::Timeout)
             }
             NoResult::TooLong => StepError::TooLarge(self.too_large("more")),
             NoResult::Refused(error) => {
                 let said = self.said(&error.message);
-                let text = format!("tool `{name}` answered with error {}: {said}", error.code.0);
+                let mut text =
+                    format!("tool `{name}` answered with error {}: {said}", error.code.0);
+                if let Some(data) = &error.data {
+                    let data = data
+                        .as_str()
+                        .map_or_else(|| data.to_string(), str::to_owned);
+                    text.push_str(&format!(" ({})", self.said(&data)));
+                }
                 if error.code == rmcp::model::ErrorCode::INVALID_PARAMS {
                     StepError::Invalid(text)
                 } else {
@@ -58,7 +71,6 @@ impl Told<'_> {
     }
 
     pub(super) fn unusable(&self, error: Unusable) -> StepError {
-        let name = self.name;
         match error {
             Unusable::TooLarge(bytes) => {
                 StepError::TooLarge(self.too_large(&format!("{bytes} bytes")))
@@ -67,9 +79,6 @@ impl Told<'_> {
                 "it goes on in the background, which this version cannot follow",
                 StepError::Failed,
             ),
-            Unusable::Odd => StepError::Failed(format!(
-                "tool `{name}` ran, and what its server answered is no tool's answer"
-            )),
         }
     }
 
@@ -140,7 +149,7 @@ mod tests {
             settings: &settings,
             repeatable,
             limit_bytes: 1000,
-            timeout: settings.call_timeout,
+            limit: settings.call_timeout * 2,
         };
         told.no_result(error, ended)
     }
@@ -158,9 +167,19 @@ mod tests {
             told(true, Lost(None), None),
             StepError::Unavailable(_)
         ));
-        assert!(matches!(told(true, Late, None), StepError::Timeout(_)));
-        let late = told(false, Late, None);
-        assert!(matches!(&late, StepError::UnknownOutcome(text) if text.contains("call_timeout")));
+        let late = |seconds| Late(Duration::from_secs(seconds));
+        assert!(matches!(told(true, late(10), None), StepError::Timeout(_)));
+        // The server's own time is over, or the step's.
+        for (seconds, part) in [
+            (10, "within 10s; see `mcp.files.call_timeout`"),
+            (20, "within 20s; see `limits.step_timeout`"),
+        ] {
+            let late = told(false, late(seconds), None);
+            assert!(
+                matches!(&late, StepError::UnknownOutcome(text) if text.contains(part)),
+                "{late}"
+            );
+        }
         for repeatable in [true, false] {
             let refused = NotTaken("it refused the request (400)".to_owned());
             for error in [NotSent, Busy, Forgotten, refused] {
@@ -176,6 +195,13 @@ mod tests {
             let data = ErrorData::new(code, "no hunter2hunter2\nhere", None);
             told(false, NoResult::Refused(data), None)
         };
+        let data = serde_json::json!({"field": "hunter2hunter2", "rest": "x".repeat(5000)});
+        let error = ErrorData::new(ErrorCode::INTERNAL_ERROR, "no", Some(data));
+        let with_data = told(false, NoResult::Refused(error), None).to_string();
+        assert!(
+            with_data.contains("-32603: no ({\"field\":\"[TOKEN]\"") && with_data.len() < 700,
+            "{with_data}"
+        );
         let failed = refused(ErrorCode::INTERNAL_ERROR);
         let text = "failed: tool `files__write` answered with error -32603: no [TOKEN] here";
         assert_eq!(failed.to_string(), text);

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmcp::service::ClientInitializeError;
+use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant as Moment, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::catalog::Catalog;
 use super::connection::{Connection, NoResult, Request, Serving};
+use super::opening::Failure;
 use super::settings::{ToolServer, ToolServerAt};
 use super::{child, remote};
 use crate::domain::UnixMillis;
@@ -19,6 +20,9 @@ use crate::domain::UnixMillis;
 pub(super) const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a call whose connection ended waits to be told what became of the server.
 const OBITUARY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How many times as long as somebody waits for it a start may take.
+const START_FACTOR: u32 = 10;
 
 /// A server that runs, or that has ended.
 pub(super) struct Instance {
@@ -77,11 +81,11 @@ impl Opened {
         settings: &ToolServer,
         connection: Connection,
         serving: Serving,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Failure> {
         let changes = connection.changes();
-        let tools = connection.tools().await;
-        let tools = tools.map_err(|error| format!("it did not list its tools: {error}"))?;
-        let catalog = Catalog::new(server, settings, tools);
+        let listed = connection.tools().await;
+        let listed = listed.map_err(|error| Failure::of_list(&error))?;
+        let catalog = Catalog::new(server, settings, listed.tools, listed.left_out);
         Ok(Self {
             connection,
             serving,
@@ -166,6 +170,11 @@ impl Instance {
         let _ = self.ended.clone().wait_for(Option::is_some).await;
     }
 
+    /// Has the tools listed again before they are used next.
+    pub(super) fn doubt(&self) {
+        self.connection.doubt();
+    }
+
     /// Its tools as they were listed last.
     pub(super) fn known(&self) -> Arc<Catalog> {
         self.known.borrow().clone()
@@ -180,8 +189,9 @@ impl Instance {
         }
         let server = &self.server;
         match timeout(self.settings.call_timeout, self.connection.tools()).await {
-            Ok(Ok(tools)) => {
-                let tools = Arc::new(Catalog::new(server, &self.settings, tools));
+            Ok(Ok(listed)) => {
+                let tools = Catalog::new(server, &self.settings, listed.tools, listed.left_out);
+                let tools = Arc::new(tools);
                 tracing::info!(%server, tools = tools.len(), "tools changed");
                 self.known.send_replace(tools.clone());
                 *catalog = (changes, tools);
@@ -196,10 +206,7 @@ impl Instance {
 
     /// Calls a tool by its own name. Where there is no result, also what became of the server, if
     /// it ended.
-    pub(super) async fn call(
-        &self,
-        request: Request,
-    ) -> Result<rmcp::model::ServerResult, (NoResult, Option<String>)> {
+    pub(super) async fn call(&self, request: Request) -> Result<Value, (NoResult, Option<String>)> {
         let error = match self.connection.call(request).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
@@ -222,23 +229,16 @@ impl Instance {
     }
 }
 
+/// How long a start may take in all: who waits for it waits for `start_timeout` and goes on without the
+/// server; the start itself goes on, for programs are downloaded at their first one.
+pub(super) fn start_limit(settings: &ToolServer) -> Duration {
+    settings.start_timeout.saturating_mul(START_FACTOR)
+}
+
 /// Why a server is given up that does not become usable.
 pub(super) fn late(server: &str, settings: &ToolServer) -> String {
     format!(
-        "it was not ready within {} (`mcp.{server}.start_timeout`)",
-        humantime::format_duration(settings.start_timeout)
+        "it was not ready within {} ({START_FACTOR} times `mcp.{server}.start_timeout`)",
+        humantime::format_duration(start_limit(settings))
     )
-}
-
-pub(super) fn explain(error: &ClientInitializeError) -> String {
-    match error {
-        ClientInitializeError::ConnectionClosed(_) => "it closed its output".to_owned(),
-        ClientInitializeError::JsonRpcError(error) => {
-            format!("it refused to initialize: {}", error.message)
-        }
-        ClientInitializeError::TransportError { error, .. } => {
-            format!("it takes no input: {}", error.error)
-        }
-        _ => "what it answered to `initialize` is not MCP".to_owned(),
-    }
 }

@@ -13,24 +13,33 @@
 mod answer;
 mod backend;
 mod backoff;
+mod bodies;
+mod bound;
 mod catalog;
 mod child;
 mod connection;
 mod errors;
 mod events;
 mod family;
+mod frames;
 mod instance;
-mod lines;
+mod jsonrpc;
+mod listing;
+mod media;
+mod opening;
 mod outcome;
 mod pace;
 mod process;
 mod remote;
+mod requests;
+mod scan;
 mod sending;
 mod server;
 mod settings;
 mod stderr;
 #[cfg(test)]
 mod tests;
+mod utf8;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -46,6 +55,7 @@ use crate::domain::{Patterns, StepError, Tool, ToolCall, ToolName, ToolOutcome, 
 use catalog::Offered;
 use connection::{NoResult, Request};
 use errors::Told;
+use outcome::Room;
 use server::Server;
 
 pub use settings::{Endpoint, Program, ToolServer, ToolServerAt};
@@ -167,9 +177,10 @@ impl ToolServers {
     }
 
     /// Calls a tool. `key` is the same however often this call is sent, so that the server can see
-    /// that it knows it; `repeatable` is what [`ToolServers::look`] said of it. The answer may
-    /// take as long as the server's `call_timeout`, but not longer than `limit`. Dropping the future
-    /// cancels the call, as far as the server can be told.
+    /// that it knows it; `repeatable` is what [`ToolServers::look`] said of it. The server may be
+    /// silent as long as its `call_timeout`; progress that it tells of begins that anew, and the whole
+    /// takes no longer than `limit`. Dropping the future cancels the call, as far as the server can
+    /// be told.
     ///
     /// # Errors
     /// As [`ToolServers::look`], all of them before anything was sent; `Unavailable` also
@@ -194,7 +205,7 @@ impl ToolServers {
             settings: &server.settings,
             repeatable,
             limit_bytes,
-            timeout: server.settings.call_timeout.min(limit),
+            limit,
         };
         let since = Instant::now();
         let mut called = instance
@@ -209,7 +220,11 @@ impl ToolServers {
         }
         let result = match called {
             Ok(answer) => {
-                outcome::outcome(answer, limit_bytes).map_err(|error| told.unusable(error))
+                let room = Room {
+                    all: limit_bytes,
+                    image: server.settings.image_bytes,
+                };
+                outcome::outcome(answer, room).map_err(|error| told.unusable(error))
             }
             Err((error, ended)) => Err(told.no_result(error, ended.as_deref())),
         };
@@ -276,7 +291,8 @@ fn request(
         tool: offered.own,
         arguments: arguments.clone(),
         key: key.to_owned(),
-        timeout: told.timeout,
+        patience: told.settings.call_timeout,
+        limit: told.limit,
         limit_bytes: told.limit_bytes,
     }
 }

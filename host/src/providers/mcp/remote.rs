@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::common::client_side_sse::ExponentialBackoff;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::ToolServer;
 use super::backend::{Backend, Over, Parts};
-use super::connection::{AnswerBound, Connection, Serving};
+use super::bound::AnswerBound;
+use super::connection::{Connection, Serving};
 use super::errors::brief;
-use super::instance::{CLOSE_PATIENCE, End, Instance, Opened, explain, late};
+use super::instance::{CLOSE_PATIENCE, End, Instance, Opened, late, start_limit};
+use super::opening::{self, Failure};
 use super::settings::Endpoint;
 use crate::providers::common::{causes, is_loopback};
 
@@ -46,19 +48,29 @@ pub(super) async fn start(
         url: url(server, endpoint)?,
         shown: endpoint.shown().to_owned(),
         http: client(endpoint)?,
-        token: token(server, endpoint)?,
+        headers: headers(server, endpoint)?,
         bound: bound.clone(),
         stop: opening,
     });
     let transport = StreamableHttpClientTransport::with_client(backend.clone(), config(endpoint));
     let opening = async {
         let opened = Connection::over(transport, bound).await;
-        let (connection, serving) = opened.map_err(|error| explain(&error))?;
+        let (connection, serving) = opened.map_err(|error| Failure::of_opening(&error))?;
         Opened::list(server, settings, connection, serving).await
     };
+    let opened = async {
+        match opening.await {
+            Ok(opened) => Ok(opened),
+            Err(_) if backend.speaks_old_http().await => {
+                Err(opening::speaks_old_http(server, endpoint.shown()))
+            }
+            Err(Failure::Because(reason)) => Err(reason),
+            Err(Failure::Broken(reason)) => Err(backend.trouble().unwrap_or(reason)),
+        }
+    };
     let opened = tokio::select! {
-        opened = opening => opened.map_err(|reason| backend.trouble().unwrap_or(reason)),
-        () = sleep(settings.start_timeout) => Err(late(server, settings)),
+        opened = opened => opened,
+        () = sleep(start_limit(settings)) => Err(late(server, settings)),
         () = stop.cancelled() => Err("it was not needed any more".to_owned()),
     };
     let opened = opened.map_err(|reason| settings.redact(&brief(&reason)))?;
@@ -156,17 +168,28 @@ fn client(endpoint: &Endpoint) -> Result<reqwest::Client, String> {
     client.map_err(|error| format!("no HTTP client can be made: {}", causes(&error)))
 }
 
-fn token(server: &str, endpoint: &Endpoint) -> Result<Option<HeaderValue>, String> {
-    let Some(token) = &endpoint.token else {
-        return Ok(None);
+/// What each request carries.
+fn headers(server: &str, endpoint: &Endpoint) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    let sensitive = |value: &str, keys: &str| {
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|_| format!("it holds characters that a header cannot; check {keys}"))?;
+        value.set_sensitive(true);
+        Ok::<_, String>(value)
     };
-    let value = HeaderValue::try_from(format!("Bearer {token}"));
-    let mut value = value.map_err(|_| {
-        format!(
-            "its bearer token holds characters that a header cannot; check \
-             `mcp.{server}.token_env` or `mcp.{server}.token_file`"
-        )
-    })?;
-    value.set_sensitive(true);
-    Ok(Some(value))
+    if let Some(token) = &endpoint.token {
+        let keys = format!("`mcp.{server}.token_env` or `mcp.{server}.token_file`");
+        let token = sensitive(&format!("Bearer {token}"), &keys);
+        let token = token.map_err(|why| format!("of its bearer token, {why}"))?;
+        headers.insert(header::AUTHORIZATION, token);
+    }
+    for (name, value) in &endpoint.headers {
+        let key = format!("`mcp.{server}.headers`");
+        let failed = |why: String| format!("of its header `{name}`, {why}");
+        let value = sensitive(value, &key).map_err(failed)?;
+        let name = HeaderName::try_from(name)
+            .map_err(|_| failed(format!("the name is none; check {key}")))?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
 }

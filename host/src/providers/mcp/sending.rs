@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, JsonRpcMessage};
+use tokio::sync::Notify;
 
 /// A request on its way. Whoever makes the first move has it: the writer begins, or the caller
 /// gives up, and then not a byte of the request is ever written.
@@ -14,6 +15,7 @@ pub(super) struct Sending(Arc<Inner>);
 struct Inner {
     step: AtomicU8,
     fate: Mutex<Option<Fate>>,
+    progress: Notify,
 }
 
 const WAITS: u8 = 0;
@@ -70,6 +72,16 @@ impl Sending {
     pub(super) fn settle(&self, fate: Fate) {
         // A value is replaced in one step, whoever panics.
         *self.0.fate.lock().unwrap_or_else(PoisonError::into_inner) = Some(fate);
+    }
+
+    /// The server says that it works on it.
+    pub(super) fn progressed(&self) {
+        self.0.progress.notify_one();
+    }
+
+    /// Waits until the server says so, or has said so since this was asked last.
+    pub(super) async fn progress(&self) {
+        self.0.progress.notified().await;
     }
 
     pub(super) fn fate(&self) -> Option<Fate> {

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::catalog::{Catalog, Offered};
-use super::instance::{Ended, Instance};
+use super::instance::{Ended, Instance, start_limit};
 use super::settings::{ToolServer, ToolServerAt};
 use crate::domain::{
     StepError, ToolName, ToolServerKind, ToolServerState, ToolServerStatus, UnixMillis,
@@ -48,10 +48,19 @@ struct Seen {
 enum State {
     #[default]
     Idle,
-    /// With the reason for which it fell before, if it did.
-    Starting(UnixMillis, Option<String>),
+    Starting(Start),
     Running(Arc<Instance>),
     Fallen(Fall),
+}
+
+/// A start that is under way.
+#[derive(Clone)]
+struct Start {
+    at: UnixMillis,
+    /// Until when it is waited for; it goes on by itself after that.
+    patience: Instant,
+    /// Why it fell before, if it did.
+    before: Option<String>,
 }
 
 #[derive(Clone)]
@@ -92,8 +101,16 @@ impl Server {
     }
 
     /// The running instance, started where there is none.
+    /// A start that takes long is waited for as long as `start_timeout`, and goes on after that.
     pub(super) async fn running(&self) -> Result<Arc<Instance>, Down> {
-        let mut falls = self.falls.clone().lock_owned().await;
+        let lock = self.falls.clone().lock_owned();
+        let mut falls = match self.starting() {
+            None => lock.await,
+            Some(start) => match timeout_at(start.patience, lock).await {
+                Ok(falls) => falls,
+                Err(_) => return Err(self.starts_still(&start)),
+            },
+        };
         if self.ending.is_cancelled() {
             return Err(Down::because("the daemon restarts or stops"));
         }
@@ -123,14 +140,19 @@ impl Server {
             State::Fallen(fall) => Some(fall.reason.clone()),
             _ => None,
         };
-        self.see(State::Starting(UnixMillis::now(), before), None);
+        let start = Start {
+            at: UnixMillis::now(),
+            patience: Instant::now() + self.settings.start_timeout,
+            before,
+        };
+        self.see(State::Starting(start.clone()), None);
         // In a task of its own: a start goes on where its caller is cut, or is undone in full.
         let (name, settings, state) =
             (self.name.clone(), self.settings.clone(), self.state.clone());
         let stop = self.ending.child_token();
         *self.stop() = stop.clone();
         let stopped = stop.clone();
-        let start = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let started = Instance::start(&name, &settings, stop).await;
             let outcome = if started.is_ok() { "ok" } else { "error" };
             metrics::counter!(
@@ -159,15 +181,39 @@ impl Server {
                 }
             }
         });
-        let started = start.await;
-        started.unwrap_or_else(|_| Err(Down::because("its start was cut")))
+        match timeout_at(start.patience, task).await {
+            Ok(started) => started.unwrap_or_else(|_| Err(Down::because("its start was cut"))),
+            Err(_) => Err(self.starts_still(&start)),
+        }
+    }
+
+    fn starting(&self) -> Option<Start> {
+        match &self.seen().state {
+            State::Starting(start) => Some(start.clone()),
+            _ => None,
+        }
+    }
+
+    /// That a start takes longer than it is waited for.
+    fn starts_still(&self, start: &Start) -> Down {
+        let (name, settings) = (&self.name, &self.settings);
+        let for_ms = UnixMillis::now().since(start.at);
+        let for_time = humantime::format_duration(Duration::from_secs(for_ms / 1000));
+        let limit = humantime::format_duration(start_limit(settings));
+        let before = start.before.as_ref();
+        let before = before.map_or_else(String::new, |why| format!("; before that: {why}"));
+        Down::because(format!(
+            "it is starting, for {for_time} by now, and goes on in the background for up to \
+             {limit}; try again later, or have turns wait longer with \
+             `mcp.{name}.start_timeout`{before}"
+        ))
     }
 
     /// Its tools. Does not wait long for a server that did not start before.
     pub(super) async fn list(&self) -> Result<Arc<Catalog>, Down> {
         let doubt = match &self.seen().state {
             State::Fallen(fall) => Some(fall.reason.clone()),
-            State::Starting(_, before) => before.clone(),
+            State::Starting(start) => start.before.clone(),
             State::Idle | State::Running(_) => None,
         };
         let instance = match doubt {
@@ -194,8 +240,14 @@ impl Server {
         name: ToolName<'_>,
     ) -> Result<(Arc<Instance>, Offered), StepError> {
         let instance = self.running().await.map_err(|down| self.error(&down))?;
-        let catalog = instance.catalog().await;
-        let Some(offered) = catalog.get(&name.to_string()) else {
+        let full = name.to_string();
+        let mut catalog = instance.catalog().await;
+        if catalog.get(&full).is_none() {
+            // It may have come without a word.
+            instance.doubt();
+            catalog = instance.catalog().await;
+        }
+        let Some(offered) = catalog.get(&full) else {
             return Err(self.unknown(name, &catalog));
         };
         Ok((instance, offered.clone()))
@@ -230,6 +282,7 @@ impl Server {
             tools: seen.tools.as_ref().map(|tools| tools.len() as u64),
             reason: None,
             next_try_at: None,
+            left_out: Vec::new(),
         };
         let mut down = |since: UnixMillis, reason: &str, next: UnixMillis| {
             status.state = ToolServerState::Down;
@@ -240,10 +293,13 @@ impl Server {
         match &seen.state {
             State::Idle => {}
             State::Fallen(fall) => down(fall.at, &fall.reason, fall.until),
-            State::Starting(since, before) => {
+            State::Starting(start) => {
                 status.state = ToolServerState::Starting;
-                status.since = Some(*since);
-                status.reason.clone_from(before);
+                status.since = Some(start.at);
+                status.reason = match Instant::now() < start.patience {
+                    true => start.before.clone(),
+                    false => Some(self.starts_still(start).reason),
+                };
             }
             State::Running(instance) => {
                 match instance.ended().filter(|ended| !ended.end.forgotten) {
@@ -256,6 +312,11 @@ impl Server {
                 status.tools = Some(instance.known().len() as u64);
             }
         }
+        let known = match &seen.state {
+            State::Running(instance) => Some(instance.known()),
+            _ => seen.tools.clone(),
+        };
+        status.left_out = known.map(|known| known.left_out()).unwrap_or_default();
         status
     }
 

@@ -27,6 +27,8 @@ pub struct ToolServer {
     pub ask: Patterns,
     /// How long such an approval waits for its answer.
     pub ask_timeout: Duration,
+    /// The largest image that a model is shown, in bytes; of others it is told.
+    pub image_bytes: u64,
 }
 
 /// How a tool server is reached.
@@ -75,6 +77,8 @@ pub struct Endpoint {
     pub url: String,
     /// The bearer token that it is shown. `Debug` shows nothing of it.
     pub token: Option<String>,
+    /// Further headers that it is sent. `Debug` shows no values.
+    pub headers: Vec<(String, String)>,
 }
 
 impl Endpoint {
@@ -86,9 +90,11 @@ impl Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&String> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Endpoint")
             .field("url", &self.shown())
             .field("has_token", &self.token.is_some())
+            .field("headers", &headers)
             .finish()
     }
 }
@@ -112,6 +118,9 @@ impl ToolServer {
             ToolServerAt::Url(endpoint) => {
                 if let Some(token) = &endpoint.token {
                     hide("token", token, 1);
+                }
+                for (name, value) in &endpoint.headers {
+                    hide(name, value, SECRET_MIN_BYTES);
                 }
             }
         }

@@ -18,6 +18,7 @@ pub(super) fn settings() -> ToolServer {
         once: Patterns::default(),
         ask: Patterns::default(),
         ask_timeout: Duration::from_secs(60),
+        image_bytes: 0,
     }
 }
 
@@ -100,7 +101,8 @@ fn request(tool: &str, timeout: Duration) -> Request {
         tool: tool.to_owned(),
         arguments: arguments.as_object().cloned().expect("an object"),
         key: "s/1/2/0".to_owned(),
-        timeout,
+        patience: timeout,
+        limit: LONG,
         limit_bytes: 2 << 20,
     }
 }
@@ -135,7 +137,11 @@ async fn a_call_carries_its_key_and_brings_its_answer() {
     };
     let ((first, second), ()) = tokio::join!(calls, answers);
     for (answer, name) in [(first, "first"), (second, "second")] {
-        let outcome = outcome::outcome(answer.expect("an answer"), 1000).expect("an outcome");
+        let room = Room {
+            all: 1000,
+            image: 0,
+        };
+        let outcome = outcome::outcome(answer.expect("an answer"), room).expect("an outcome");
         assert_eq!(
             outcome.content,
             [crate::domain::ToolContent::Text(name.to_owned())]
@@ -149,7 +155,7 @@ async fn a_call_that_is_dropped_or_late_is_cancelled() {
     let dropped = tokio::time::timeout(SHORT, connection.call(request("hang", LONG)));
     assert!(dropped.await.is_err());
     let late = connection.call(request("hang", SHORT)).await;
-    assert!(matches!(late, Err(NoResult::Late)), "{late:?}");
+    assert!(matches!(late, Err(NoResult::Late(_))), "{late:?}");
     let (mut calls, mut cancelled) = (Vec::new(), Vec::new());
     for _ in 0..4 {
         let message = peer.next().await;
@@ -195,7 +201,7 @@ async fn a_call_that_was_given_up_before_it_was_written_is_never_written() {
         connection.call(request("first", SHORT)),
         connection.call(request("second", SHORT))
     );
-    assert!(matches!(first, Err(NoResult::Late)), "{first:?}");
+    assert!(matches!(first, Err(NoResult::Late(_))), "{first:?}");
     assert!(matches!(second, Err(NoResult::Busy)), "{second:?}");
     // It reads on, and finds the first alone.
     let after = tokio::spawn({
@@ -251,7 +257,7 @@ async fn tools_are_listed_page_by_page_and_not_for_ever() {
             .await;
     };
     let (tools, ()) = tokio::join!(connection.tools(), pages);
-    assert_eq!(tools.expect("tools").len(), 2);
+    assert_eq!(tools.expect("tools").tools.len(), 2);
 
     let endless = async {
         loop {
@@ -262,7 +268,7 @@ async fn tools_are_listed_page_by_page_and_not_for_ever() {
         }
     };
     tokio::select! {
-        tools = connection.tools() => assert_eq!(tools.expect("tools").len(), 1000),
+        tools = connection.tools() => assert_eq!(tools.expect("tools").tools.len(), 1000),
         () = endless => {}
     }
 
@@ -273,7 +279,7 @@ async fn tools_are_listed_page_by_page_and_not_for_ever() {
             .await;
     };
     let (tools, ()) = tokio::join!(connection.tools(), none);
-    assert_eq!(tools.expect("none").len(), 0);
+    assert_eq!(tools.expect("none").tools.len(), 0);
 }
 
 #[tokio::test]
@@ -354,6 +360,7 @@ async fn settings_show_no_values() {
     let at = ToolServerAt::Url(Endpoint {
         url: "http://x/mcp?key=hunter2".to_owned(),
         token: Some("hunter2".to_owned()),
+        headers: vec![("x-api-key".to_owned(), "hunter2".to_owned())],
     });
     for settings in [
         with_secret("KEY", "hunter2"),

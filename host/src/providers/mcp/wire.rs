@@ -1,29 +1,42 @@
-//! The SDK's transport over a server's pipes, made to tell whether a request was written.
+//! The transport over a server's pipes: what it says is read leniently, and of each request is told
+//! whether it was written.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use rmcp::RoleClient;
 use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Empty};
 use tokio::sync::Mutex;
 
-use super::lines::BoundedLines;
+use super::bound::AnswerBound;
+use super::frames::Frames;
+use super::jsonrpc::{Reader, TOO_LONG};
+use super::requests::Requests;
 use super::sending::{Fate, Sending};
+
+/// What is read at a time.
+const CHUNK_BYTES: usize = 16 << 10;
 
 /// A server's standard output and input.
 pub(super) struct Wire<R, W>
 where
-    R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    inner: AsyncRwTransport<RoleClient, BoundedLines<R>, W>,
+    /// Writes. The SDK's own reader takes nothing but what is exactly right.
+    writer: AsyncRwTransport<RoleClient, Empty, W>,
     /// Messages are written one after the other. Taken before a request counts as begun, so that
     /// one which waits behind a server that reads nothing can still be given up.
     turn: Arc<Mutex<()>>,
+    requests: Requests,
+    read: R,
+    bound: AnswerBound,
+    chunk: Vec<u8>,
+    frames: Frames,
+    ready: VecDeque<ServerJsonRpcMessage>,
 }
 
 impl<R, W> Wire<R, W>
@@ -31,19 +44,48 @@ where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    /// `bound` is the longest line that is read.
-    pub(super) fn new(read: R, write: W, bound: Arc<AtomicUsize>) -> Self {
-        let lines = BoundedLines::new(read, bound);
+    /// `bound` is how long a message may be that is read.
+    pub(super) fn new(read: R, write: W, bound: AnswerBound) -> Self {
         Self {
-            inner: AsyncRwTransport::new_client(lines, write).with_max_line_length(usize::MAX),
+            writer: AsyncRwTransport::new_client(tokio::io::empty(), write),
             turn: Arc::default(),
+            requests: Requests::default(),
+            read,
+            bound,
+            chunk: Vec::with_capacity(CHUNK_BYTES),
+            frames: Frames::default(),
+            ready: VecDeque::new(),
         }
+    }
+
+    /// Whether there was another message, or what passed for one.
+    fn take_frame(&mut self) -> bool {
+        let Some(frame) = self.frames.next() else {
+            return false;
+        };
+        let reader = Reader {
+            requests: &self.requests,
+            posted: None,
+        };
+        match frame.bytes {
+            Some(bytes) => self.ready.extend(reader.read(&bytes, || frame.answers)),
+            None => {
+                let bytes = frame.length;
+                tracing::warn!(bytes, "a tool server's message is too long, and is dropped");
+                let told = frame.answers.and_then(|id| {
+                    let why = format!("{bytes} bytes");
+                    reader.failed(id, TOO_LONG, why)
+                });
+                self.ready.extend(told);
+            }
+        }
+        true
     }
 }
 
 impl<R, W> Transport<RoleClient> for Wire<R, W>
 where
-    R: AsyncRead + Send + Unpin,
+    R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
     type Error = io::Error;
@@ -54,7 +96,8 @@ where
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let sending = Sending::of(&message);
         let turn = self.turn.clone();
-        let write = self.inner.send(message);
+        self.requests.sent(&message);
+        let write = self.writer.send(message);
         async move {
             let _turn = turn.lock().await;
             if sending.as_ref().is_some_and(|sending| !sending.begin()) {
@@ -69,11 +112,24 @@ where
         }
     }
 
+    /// May be dropped at any time: it changes nothing while it waits.
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
-        self.inner.receive().await
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Some(message);
+            }
+            if self.take_frame() {
+                continue;
+            }
+            self.chunk.clear();
+            match self.read.read_buf(&mut self.chunk).await {
+                Ok(1..) => self.frames.take(&self.chunk, self.bound.bytes()),
+                Ok(0) | Err(_) => return None,
+            }
+        }
     }
 
     async fn close(&mut self) -> io::Result<()> {
-        self.inner.close().await
+        self.writer.close().await
     }
 }

@@ -1,0 +1,106 @@
+//! What an HTTP answer is, told by its first bytes: servers name it wrongly, or not at all. Some
+//! compress it, though they are not asked to.
+
+use std::collections::VecDeque;
+use std::io;
+
+use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder};
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use http::header;
+use reqwest::Response;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use crate::providers::common::{causes, chain};
+
+/// Bytes as they come, or why no more do.
+pub(super) type Chunks = BoxStream<'static, Result<Bytes, String>>;
+
+/// What an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Json,
+    Events,
+    /// Nothing that MCP knows.
+    Strange,
+}
+
+/// An answer's body, unpacked.
+pub(super) fn chunks(response: Response) -> Chunks {
+    let packed = response.headers().get(header::CONTENT_ENCODING);
+    let packed = packed.and_then(|packed| packed.to_str().ok());
+    let packed = packed.unwrap_or_default().trim().to_ascii_lowercase();
+    let bytes = response.bytes_stream();
+    let unpack = bytes.map_err(|error| io::Error::other(causes(&error)));
+    let why = |error: io::Error| chain(&error);
+    match packed.as_str() {
+        "gzip" | "x-gzip" => {
+            let unpacked = GzipDecoder::new(StreamReader::new(unpack));
+            ReaderStream::new(unpacked).map_err(why).boxed()
+        }
+        "deflate" => {
+            let unpacked = ZlibDecoder::new(StreamReader::new(unpack));
+            ReaderStream::new(unpacked).map_err(why).boxed()
+        }
+        _ => unpack.map_err(why).boxed(),
+    }
+}
+
+/// An answer's body, of which the beginning has been looked at.
+pub(super) async fn look(response: Response, named: &str) -> Result<(Kind, Chunks), String> {
+    let whole = response.content_length().is_some();
+    let mut chunks = chunks(response);
+    // Its events may be long in coming.
+    if named.starts_with("text/event-stream") && !whole {
+        return Ok((Kind::Events, chunks));
+    }
+    let mut before = VecDeque::new();
+    let kind = loop {
+        let Some(chunk) = chunks.try_next().await? else {
+            break Kind::Strange;
+        };
+        let kind = kind_of(&chunk);
+        before.push_back(Ok(chunk));
+        if let Some(kind) = kind {
+            break kind;
+        }
+    };
+    // What is named as something of MCP's is read as that, and told apart by what it lacks.
+    let kind = match kind {
+        Kind::Strange if named.starts_with("application/json") => Kind::Json,
+        Kind::Strange if named.starts_with("text/event-stream") => Kind::Events,
+        kind => kind,
+    };
+    Ok((kind, stream::iter(before).chain(chunks).boxed()))
+}
+
+/// What begins like this; none if that cannot be told yet.
+fn kind_of(chunk: &[u8]) -> Option<Kind> {
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace() || [0xEF, 0xBB, 0xBF].contains(byte);
+    let start = chunk.iter().position(|byte| !is_blank(byte))?;
+    let text = &chunk[start..];
+    if matches!(text[0], b'{' | b'[') {
+        return Some(Kind::Json);
+    }
+    let fields: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
+    let is_event = |field: &&[u8]| text.starts_with(field) || field.starts_with(text);
+    Some(match fields.iter().any(is_event) {
+        true => Kind::Events,
+        false => Kind::Strange,
+    })
+}
+
+/// All of a body, or what is read of it: at most `bound` bytes, and whether that was all.
+pub(super) async fn read(mut chunks: Chunks, bound: usize) -> Result<(Vec<u8>, bool), String> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.try_next().await? {
+        let room = bound.saturating_sub(bytes.len());
+        if chunk.len() > room {
+            bytes.extend_from_slice(&chunk[..room]);
+            return Ok((bytes, false));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok((bytes, true))
+}

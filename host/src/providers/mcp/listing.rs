@@ -1,0 +1,324 @@
+//! A server's list of tools, read entry by entry: what cannot be used is left out, by name and with the
+//! reason, and costs no other tool. A field that is not needed may have any type, and then counts as
+//! absent.
+
+use serde_json::{Map, Value};
+
+use super::errors::brief;
+
+/// A page of a list.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    pub(super) tools: Vec<Listed>,
+    pub(super) left_out: Vec<LeftOut>,
+    /// Where the next page begins.
+    pub(super) next: Option<String>,
+}
+
+/// A tool as its server lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// Its name on the server.
+    pub(super) name: String,
+    pub(super) description: String,
+    /// What it takes: an object's schema.
+    pub(super) schema: Map<String, Value>,
+    pub(super) read_only: bool,
+    pub(super) idempotent: bool,
+}
+
+/// A tool that is not offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// Its name on the server, or which one it is.
+    pub(super) tool: String,
+    pub(super) reason: String,
+}
+
+/// Reads what was answered. `before` is how many tools came before this page.
+pub(super) fn page(mut answer: Value, before: usize) -> Page {
+    let next = match answer.get("nextCursor") {
+        Some(Value::String(cursor)) if !cursor.is_empty() => Some(cursor.clone()),
+        Some(Value::Number(cursor)) => Some(cursor.to_string()),
+        _ => None,
+    };
+    let mut page = Page {
+        next,
+        ..Page::default()
+    };
+    let entries = match answer.get_mut("tools").map(Value::take) {
+        Some(Value::Array(entries)) => entries,
+        None | Some(Value::Null) => Vec::new(),
+        Some(other) => {
+            page.left_out.push(LeftOut {
+                tool: "all tools".to_owned(),
+                reason: format!("the list of tools is {}, and no list", kind(&other)),
+            });
+            Vec::new()
+        }
+    };
+    for (n, entry) in entries.into_iter().enumerate() {
+        match tool(entry) {
+            Ok(listed) => page.tools.push(listed),
+            Err((name, reason)) => page.left_out.push(LeftOut {
+                tool: name.map_or_else(|| format!("tool {}", before + n + 1), |name| brief(&name)),
+                reason,
+            }),
+        }
+    }
+    page
+}
+
+/// Reads one tool; or its name, as far as it has one, and why it cannot be used.
+fn tool(entry: Value) -> Result<Listed, (Option<String>, String)> {
+    let Value::Object(mut fields) = entry else {
+        let reason = format!("it is {}, and no object", kind(&entry));
+        return Err((None, reason));
+    };
+    let name = match fields.remove("name") {
+        Some(Value::String(name)) if !name.trim().is_empty() => name,
+        Some(Value::String(_)) => return Err((None, "its name is empty".to_owned())),
+        None | Some(Value::Null) => return Err((None, "it has no name".to_owned())),
+        Some(other) => {
+            let name = other.to_string();
+            return Err((
+                Some(name),
+                format!("its name is {}, and no text", kind(&other)),
+            ));
+        }
+    };
+    if wants_task(&fields) {
+        let reason = "it runs only as a task (`taskSupport`), which this version cannot follow";
+        return Err((Some(name), reason.to_owned()));
+    }
+    let schema = fields.remove("inputSchema");
+    let schema = match schema.or_else(|| fields.remove("input_schema")) {
+        Some(Value::Object(schema)) => schema,
+        // It says nothing of what it takes: nothing, or anything.
+        None | Some(Value::Null | Value::Bool(true)) => empty_schema(),
+        Some(other) => {
+            let reason = format!("its `inputSchema` is {}, and no object", kind(&other));
+            return Err((Some(name), reason));
+        }
+    };
+    if let Some(kind) = other_type(&schema) {
+        let reason = format!("its arguments are of type {}, and no object", brief(&kind));
+        return Err((Some(name), reason));
+    }
+    let description = match fields.remove("description") {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let hints = fields.remove("annotations").unwrap_or_default();
+    Ok(Listed {
+        name,
+        description,
+        schema,
+        read_only: hints["readOnlyHint"] == true,
+        idempotent: hints["idempotentHint"] == true,
+    })
+}
+
+fn empty_schema() -> Map<String, Value> {
+    let mut schema = Map::new();
+    schema.insert("type".to_owned(), "object".into());
+    schema.insert("properties".to_owned(), Map::new().into());
+    schema
+}
+
+/// The type of a schema that no object can have.
+fn other_type(schema: &Map<String, Value>) -> Option<String> {
+    match schema.get("type")? {
+        Value::String(kind) if kind != "object" => Some(format!("`{kind}`")),
+        Value::Array(kinds) if !kinds.is_empty() && !kinds.contains(&"object".into()) => {
+            Some(Value::Array(kinds.clone()).to_string())
+        }
+        _ => None,
+    }
+}
+
+/// Whether it can be called as a task only, in the words of this protocol or of its drafts.
+fn wants_task(fields: &Map<String, Value>) -> bool {
+    let places = ["execution", "annotations"];
+    let mut places = places.iter().filter_map(|place| fields.get(*place));
+    places.any(|place| {
+        let words = ["taskSupport", "task", "taskHint"];
+        let mut words = words.iter().filter_map(|word| place.get(word)?.as_str());
+        words.any(|word| matches!(word, "required" | "always"))
+    })
+}
+
+/// What kind of value stands where another should, in words.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn one(entry: Value) -> Result<Listed, (String, String)> {
+        let good = json!({"name": "good", "inputSchema": {"type": "object"}});
+        let mut page = page(json!({"tools": [good.clone(), entry, good]}), 0);
+        // Whatever is wrong with one, the others are there.
+        let goods = page.tools.iter().filter(|tool| tool.name == "good").count();
+        assert_eq!(goods, 2);
+        page.tools.retain(|tool| tool.name != "good");
+        match (page.tools.pop(), page.left_out.pop()) {
+            (Some(tool), None) => Ok(tool),
+            (None, Some(LeftOut { tool, reason })) => Err((tool, reason)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_not_needed_may_be_anything() {
+        let object = json!({"type": "object"});
+        for odd in [
+            json!(null),
+            json!(true),
+            json!(7),
+            json!("x"),
+            json!([1]),
+            json!({"a": [2]}),
+        ] {
+            for field in [
+                "title",
+                "description",
+                "outputSchema",
+                "annotations",
+                "icons",
+                "_meta",
+                "execution",
+                "unknown",
+            ] {
+                let mut entry = json!({"name": "t", "inputSchema": object});
+                entry[field] = odd.clone();
+                let listed = one(entry).unwrap_or_else(|why| panic!("{field} {odd}: {why:?}"));
+                assert_eq!((listed.read_only, listed.idempotent), (false, false));
+            }
+            let annotations = json!({"readOnlyHint": odd, "idempotentHint": true, "title": odd});
+            let listed = one(json!({"name": "t", "annotations": annotations})).expect("listed");
+            assert_eq!(
+                (listed.read_only, listed.idempotent),
+                (odd == json!(true), true)
+            );
+        }
+        for schema in [json!(null), json!(true)] {
+            let listed = one(json!({"name": "t", "inputSchema": schema})).expect("listed");
+            assert_eq!(listed.schema, empty_schema());
+        }
+        for kind in [
+            json!("object"),
+            json!(["object", "null"]),
+            json!(null),
+            json!([]),
+            json!(7),
+        ] {
+            let schema = json!({"type": kind});
+            assert!(
+                one(json!({"name": "t", "inputSchema": schema})).is_ok(),
+                "{schema}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_left_out_with_its_name() {
+        for (entry, name, reason) in [
+            (json!(7), "tool 2", "it is a number, and no object"),
+            (json!(null), "tool 2", "it is null, and no object"),
+            (json!({}), "tool 2", "it has no name"),
+            (json!({"name": null}), "tool 2", "it has no name"),
+            (json!({"name": " "}), "tool 2", "its name is empty"),
+            (json!({"name": 7}), "7", "its name is a number, and no text"),
+            (
+                json!({"name": "t", "inputSchema": "{}"}),
+                "t",
+                "its `inputSchema` is a text",
+            ),
+            (
+                json!({"name": "t", "inputSchema": false}),
+                "t",
+                "is true or false",
+            ),
+            (
+                json!({"name": "t", "inputSchema": []}),
+                "t",
+                "its `inputSchema` is a list",
+            ),
+            (
+                json!({"name": "t", "inputSchema": {"type": "string"}}),
+                "t",
+                "of type `string`",
+            ),
+            (
+                json!({"name": "t", "inputSchema": {"type": ["null"]}}),
+                "t",
+                "of type [\"null\"]",
+            ),
+            (
+                json!({"name": "t", "execution": {"taskSupport": "required"}}),
+                "t",
+                "as a task",
+            ),
+            (
+                json!({"name": "t", "execution": {"task": "always"}}),
+                "t",
+                "as a task",
+            ),
+            (
+                json!({"name": "t", "annotations": {"taskHint": "always"}}),
+                "t",
+                "as a task",
+            ),
+        ] {
+            let (told, why) = one(entry.clone()).expect_err("it is left out");
+            assert_eq!(told, name, "{entry}");
+            assert!(why.contains(reason), "{entry}: {why}");
+        }
+        for support in ["optional", "forbidden", "never", "x"] {
+            let entry = json!({"name": "t", "execution": {"taskSupport": support}});
+            assert!(one(entry).is_ok(), "{support}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_none_is_told_and_pages_end() {
+        for answer in [
+            json!(null),
+            json!({}),
+            json!({"tools": null}),
+            json!([]),
+            json!("x"),
+        ] {
+            let page = page(answer, 0);
+            assert!(page.tools.is_empty() && page.left_out.is_empty() && page.next.is_none());
+        }
+        let odd = page(json!({"tools": {"a": {}}}), 0);
+        assert_eq!(
+            odd.left_out[0].reason,
+            "the list of tools is an object, and no list"
+        );
+        for (cursor, expected) in [
+            (json!("2"), Some("2")),
+            (json!(2), Some("2")),
+            (json!(""), None),
+            (json!(null), None),
+            (json!({}), None),
+        ] {
+            let page = page(json!({"tools": [], "nextCursor": cursor}), 0);
+            assert_eq!(page.next.as_deref(), expected);
+        }
+        assert_eq!(page(json!({"tools": [7]}), 20).left_out[0].tool, "tool 21");
+    }
+}

@@ -1,0 +1,250 @@
+//! Images, sounds and other bytes in what a tool answers.
+
+use base64::Engine as _;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde_json::Value;
+
+/// What bytes are of whose kind nothing is known.
+const UNKNOWN_KIND: &str = "application/octet-stream";
+/// How a URL begins that holds its own data.
+const DATA_URL: &str = "data:";
+/// Shorter base64 may as well be a word, and does no harm.
+const BASE64_MIN_CHARS: usize = 64;
+
+/// Some bytes, with the text that they were sent as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Media {
+    pub(super) mime_type: String,
+    pub(super) data: Vec<u8>,
+    /// Base64, without what stands around it.
+    pub(super) sent: String,
+}
+
+impl Media {
+    /// Reads base64, or a `data:` URL. If it is neither, what to say in its place.
+    pub(super) fn read(mime_type: Option<&str>, sent: &str) -> Result<Self, String> {
+        let (of_url, base64) = match data_url(sent.trim()) {
+            Some((of_url, base64)) => (Some(of_url), base64),
+            None => (None, sent.trim()),
+        };
+        let known = mime_type.map(str::trim).filter(|kind| !kind.is_empty());
+        let known = known.or(of_url.filter(|kind| !kind.is_empty()));
+        let Some(data) = decode(base64) else {
+            let kind = known.unwrap_or(UNKNOWN_KIND);
+            return Err(format!("[{kind}, sent in a form that is no base64]"));
+        };
+        let known = known.or_else(|| image_kind(&data));
+        Ok(Self {
+            mime_type: known.unwrap_or(UNKNOWN_KIND).to_owned(),
+            data,
+            sent: base64.to_owned(),
+        })
+    }
+
+    /// As [`Media::read`] of what nothing is known of: none if it is a text as any other.
+    pub(super) fn guess(sent: &str) -> Option<Self> {
+        let long = sent.len() >= BASE64_MIN_CHARS || data_url(sent.trim()).is_some();
+        long.then(|| Self::read(None, sent).ok())?
+    }
+
+    /// What stands in its place.
+    pub(super) fn note(&self) -> String {
+        format!("[{} bytes of {}]", self.data.len(), self.mime_type)
+    }
+
+    /// That it is left out, since it has more than `room` bytes.
+    pub(super) fn note_over(&self, room: u64) -> String {
+        let (bytes, kind) = (self.data.len(), &self.mime_type);
+        format!("[{bytes} bytes of {kind}, over {room} bytes (`limits.event`)]")
+    }
+
+    /// The image as a text that models' servers can be shown it from; none if they do not take it.
+    pub(super) fn image(&self) -> Option<String> {
+        let kind = image_kind(&self.data)?;
+        if !self.mime_type.to_ascii_lowercase().starts_with("image/") {
+            return None;
+        }
+        let base64 = base64::engine::general_purpose::STANDARD.encode(&self.data);
+        Some(format!("![{kind}](data:{kind};base64,{base64})"))
+    }
+
+    /// Whether a text is this, as it was sent.
+    fn is(&self, text: &str) -> bool {
+        let text = text.trim();
+        let base64 = data_url(text).map_or(text, |(_, base64)| base64);
+        !self.sent.is_empty() && base64 == self.sent
+    }
+}
+
+/// The kind of an image that models take, by how it begins: a server that is sent another than it was
+/// told refuses the whole conversation.
+fn image_kind(data: &[u8]) -> Option<&'static str> {
+    match data {
+        [0x89, b'P', b'N', b'G', 0x0D, 0x0A, 0x1A, 0x0A, ..] => Some("image/png"),
+        [0xFF, 0xD8, 0xFF, ..] => Some("image/jpeg"),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            ..,
+        ] => Some("image/webp"),
+        _ => None,
+    }
+}
+
+/// The type and the base64 in a `data:` URL.
+fn data_url(text: &str) -> Option<(&str, &str)> {
+    let scheme = text.get(..DATA_URL.len())?;
+    if !scheme.eq_ignore_ascii_case(DATA_URL) {
+        return None;
+    }
+    let (head, data) = text[DATA_URL.len()..].split_once(',')?;
+    let kind = head.strip_suffix(";base64")?;
+    Some((kind.split(';').next().unwrap_or_default(), data))
+}
+
+fn decode(base64: &str) -> Option<Vec<u8>> {
+    let config =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    // Some break it into lines.
+    let text: Vec<u8> = base64
+        .bytes()
+        .filter(|b| !b.is_ascii_whitespace())
+        .collect();
+    let decoded = GeneralPurpose::new(&STANDARD, config).decode(&text);
+    let decoded = decoded.or_else(|_| GeneralPurpose::new(&URL_SAFE, config).decode(&text));
+    decoded.ok()
+}
+
+/// Puts a note in the place of each text in a value that is one of these, or that holds data of its
+/// own: base64 says nothing to a model, and costs more than all the rest.
+pub(super) fn cut(value: &mut Value, media: &[Media]) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| cut(item, media)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| cut(field, media)),
+        Value::String(text) => {
+            if let Some(note) = note_for(text, media) {
+                *text = note;
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn note_for(text: &str, media: &[Media]) -> Option<String> {
+    if let Some(same) = media.iter().find(|media| media.is(text)) {
+        return Some(same.note());
+    }
+    let (kind, base64) = data_url(text.trim())?;
+    let long = base64.len() >= BASE64_MIN_CHARS;
+    let own = long.then(|| Media::read(Some(kind), base64).ok())?;
+    own.map(|media| media.note())
+}
+
+/// A text without the base64 of these: some say their whole answer once more as text.
+pub(super) fn cut_text(text: String, media: &[Media]) -> String {
+    let long = media.iter().filter(|m| m.sent.len() >= BASE64_MIN_CHARS);
+    long.fold(text, |text, media| match text.contains(&media.sent) {
+        true => text.replace(&media.sent, &media.note()),
+        false => text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn base64_is_read_in_all_its_forms() {
+        for (kind, sent, expected) in [
+            (Some("image/png"), "AQI=", "image/png"),
+            (Some("image/png"), " AQI ", "image/png"),
+            (Some("image/png"), "A\r\nQI=\n", "image/png"),
+            (
+                Some("image/png"),
+                "data:image/jpeg;base64,AQI=",
+                "image/png",
+            ),
+            (None, "data:image/jpeg;base64,AQI=", "image/jpeg"),
+            (None, "DATA:image/jpeg;charset=x;base64,AQI=", "image/jpeg"),
+            (Some(""), "AQI", UNKNOWN_KIND),
+            (None, "data:;base64,AQI", UNKNOWN_KIND),
+        ] {
+            let read = Media::read(kind, sent).unwrap_or_else(|why| panic!("{sent}: {why}"));
+            assert_eq!(
+                (&*read.mime_type, &read.data[..]),
+                (expected, &[1, 2][..]),
+                "{sent}"
+            );
+        }
+        assert_eq!(
+            Media::read(None, "_-8=").map(|m| m.data),
+            Ok(vec![255, 239])
+        );
+        for none in ["?", "A", "http://x/y.png", "data:image/png,hello"] {
+            let said = Media::read(Some("image/png"), none).expect_err(none);
+            assert_eq!(said, "[image/png, sent in a form that is no base64]");
+        }
+    }
+
+    #[test]
+    fn an_image_is_what_it_begins_with() {
+        let image = |kind: &str, data: &[u8]| {
+            let base64 = base64::engine::general_purpose::STANDARD.encode(data);
+            let media = Media::read(Some(kind), &base64).expect("base64");
+            media.image().map(|text| text.split(')').count())
+        };
+        let png = b"\x89PNG\r\n\x1a\n...";
+        assert_eq!(image("image/png", png), Some(2));
+        assert_eq!(image("image/jpg", b"\xFF\xD8\xFF..."), Some(2));
+        assert_eq!(image("image/gif", b"GIF89a..."), Some(2));
+        assert_eq!(image("IMAGE/WEBP", b"RIFF....WEBP..."), Some(2));
+        for (kind, data) in [
+            ("image/png", &b"no image"[..]),
+            ("image/png", b""),
+            ("image/svg+xml", b"<svg/>"),
+            ("application/pdf", png),
+        ] {
+            assert_eq!(image(kind, data), None, "{kind}");
+        }
+        // By its own kind, whatever it is said to be.
+        let media = Media::read(Some("image/jpeg"), "iVBORw0KGgo=").expect("base64");
+        let expected = "![image/png](data:image/png;base64,iVBORw0KGgo=)";
+        assert_eq!(media.image().as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn base64_is_cut_out_of_what_says_it_again() {
+        let long = "QUJD".repeat(100);
+        let media = [Media::read(Some("image/png"), &long).expect("base64")];
+        let mut value = json!({
+            "a": [long, {"b": format!("data:image/png;base64,{long}")}],
+            "c": format!("data:audio/wav;base64,{}", "AAAA".repeat(100)),
+            "d": "QUJD", "e": "data:text/plain;base64,QUJD", "f": 1,
+        });
+        cut(&mut value, &media);
+        let note = "[300 bytes of image/png]";
+        assert_eq!(
+            value,
+            json!({
+                "a": [note, {"b": note}], "c": "[300 bytes of audio/wav]",
+                "d": "QUJD", "e": "data:text/plain;base64,QUJD", "f": 1,
+            })
+        );
+        let text = cut_text(format!("see {long}, or {long}"), &media);
+        assert_eq!(text, format!("see {note}, or {note}"));
+    }
+}

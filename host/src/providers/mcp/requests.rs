@@ -1,0 +1,84 @@
+//! The requests that a server has not answered yet: what is known of an answer before it is read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, GetMeta as _, JsonRpcMessage,
+    RequestId,
+};
+use serde_json::Value;
+
+use super::sending::Sending;
+
+/// The requests of one connection. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Requests(Arc<Mutex<HashMap<i64, Request>>>);
+
+/// A request that waits for its answer.
+#[derive(Clone)]
+pub(super) struct Request {
+    /// It opens the connection. The SDK reads the answer to that one itself.
+    pub(super) opens: bool,
+    /// The name under which its server tells of progress.
+    token: Option<String>,
+    sending: Option<Sending>,
+}
+
+impl Requests {
+    /// Notes a message that is about to be sent.
+    pub(super) fn sent(&self, message: &ClientJsonRpcMessage) {
+        match message {
+            JsonRpcMessage::Request(asked) => {
+                if let RequestId::Number(id) = asked.id {
+                    let token = asked.request.get_meta().get_progress_token();
+                    let request = Request {
+                        opens: matches!(asked.request, ClientRequest::InitializeRequest(_)),
+                        token: token.map(|token| token.0.to_string()),
+                        sending: Sending::of(message),
+                    };
+                    self.all().insert(id, request);
+                }
+            }
+            JsonRpcMessage::Notification(told) => {
+                if let ClientNotification::CancelledNotification(cancelled) = &told.notification
+                    && let Some(RequestId::Number(id)) = cancelled.params.request_id
+                {
+                    self.forget(id);
+                }
+            }
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
+        }
+    }
+
+    /// Nobody waits for its answer any more.
+    pub(super) fn forget(&self, id: i64) -> Option<Request> {
+        self.all().remove(&id)
+    }
+
+    /// Whether a request waits for its answer.
+    pub(super) fn wait_for(&self, id: i64) -> bool {
+        self.all().contains_key(&id)
+    }
+
+    /// The server works on the request that goes by this name.
+    pub(super) fn progressed(&self, token: &Value) {
+        let token = match token {
+            Value::String(token) => token.clone(),
+            Value::Number(token) => token.to_string(),
+            _ => return,
+        };
+        let all = self.all();
+        let mut named = all
+            .values()
+            .filter(|request| request.token.as_deref() == Some(&token));
+        if let Some(sending) = named.next().and_then(|request| request.sending.as_ref()) {
+            sending.progressed();
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<i64, Request>> {
+        // Each change is one call, whoever panics.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,124 @@
+//! Images in texts, as the host puts them into tool results: `![image/png](data:image/png;base64,…)`.
+
+/// How an image begins, up to its kind.
+const BEGINNING: &str = "![image/";
+/// What stands between an image's kind and its data.
+const DATA: &str = ";base64,";
+
+/// What stands for a text that is an image and nothing else.
+pub(crate) fn note_of(text: &str) -> Option<String> {
+    let (kind, base64) = parse(text)?;
+    (text.len() == length(kind, base64)).then(|| note(kind, base64))
+}
+
+/// The image that lies across a place in a text: where it begins, and what stands for it.
+pub(crate) fn across(text: &str, place: usize) -> Option<(usize, String)> {
+    // Its own beginning may be what is cut.
+    let until = text.floor_char_boundary(place + BEGINNING.len() - 1);
+    let start = text[..until].rfind(BEGINNING)?;
+    let (kind, base64) = parse(&text[start..])?;
+    let end = start + length(kind, base64);
+    (start < place && place < end).then(|| (start, note(kind, base64)))
+}
+
+/// The kind and the data of an image that a text begins with.
+fn parse(text: &str) -> Option<(&str, &str)> {
+    let (kind, rest) = text.strip_prefix("![")?.split_once("](data:")?;
+    let data = rest.strip_prefix(kind)?.strip_prefix(DATA)?;
+    let (base64, _) = data.split_once(')')?;
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    let sound = kind.starts_with("image/") && base64.chars().all(is_base64);
+    sound.then_some((kind, base64))
+}
+
+fn length(kind: &str, base64: &str) -> usize {
+    "![](data:)".len() + 2 * kind.len() + DATA.len() + base64.len()
+}
+
+fn note(kind: &str, base64: &str) -> String {
+    let bytes = base64.trim_end_matches('=').len() * 3 / 4;
+    format!("[{bytes} bytes of {kind}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use abide_guest_sdk::tools::{Content, Outcome};
+
+    use super::*;
+    use crate::results::{cut, tell};
+
+    fn image(bytes: usize) -> String {
+        format!(
+            "![image/png](data:image/png;base64,{})",
+            "QUJD".repeat(bytes / 3)
+        )
+    }
+
+    #[test]
+    fn an_image_is_told_from_other_texts() {
+        assert_eq!(
+            note_of(&image(30)).as_deref(),
+            Some("[30 bytes of image/png]")
+        );
+        let padded = "![image/png](data:image/png;base64,QUI=)";
+        assert_eq!(note_of(padded).as_deref(), Some("[2 bytes of image/png]"));
+        for text in [
+            "",
+            "text",
+            "![image/png](http://x/y.png)",
+            "![image/png](data:image/jpeg;base64,QUJD)",
+            "![image/png](data:image/png;base64,QUJD",
+            "![image/png](data:image/png;base64,QU JD)",
+            "![text/plain](data:text/plain;base64,QUJD)",
+            &format!("{} and more", image(30)),
+        ] {
+            assert_eq!(note_of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_shown_as_a_whole_or_told_of() {
+        let result = |parts: &[&str]| {
+            let content = parts.iter().map(|part| Content::Text((*part).to_owned()));
+            Ok(Outcome {
+                content: content.collect(),
+                is_error: false,
+            })
+        };
+        let image = image(300);
+        let all = ["before", &image, "behind"];
+        let whole = all.join("\n");
+        assert_eq!(tell(&result(&all), whole.len()), whole);
+        // The text behind it is cut as ever.
+        let shown = tell(&result(&all), whole.len() - 3);
+        let cut_at = whole.len() - 3;
+        assert_eq!(
+            shown,
+            format!(
+                "before\n{image}\nbeh\n[cut: {cut_at} of {} bytes]",
+                whole.len()
+            )
+        );
+        for bytes in [100, 200, "before\n".len() + image.len() - 1] {
+            let shown = tell(&result(&all), bytes);
+            assert_eq!(shown, "before\n[300 bytes of image/png]\nbehind", "{bytes}");
+        }
+    }
+
+    #[test]
+    fn no_cut_leaves_half_an_image() {
+        let image = image(300);
+        let text = format!("häß {image} behind");
+        for bytes in 0..text.len() {
+            let shown = cut(&text, bytes);
+            let halves = shown.contains("![") && !shown.contains(&image);
+            assert!(!halves, "{bytes}: {shown}");
+            if bytes > 10 && bytes < text.len() - 8 {
+                assert!(
+                    shown.contains("[300 bytes of image/png]"),
+                    "{bytes}: {shown}"
+                );
+            }
+        }
+    }
+}
