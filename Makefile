@@ -11,13 +11,16 @@ RESTATE := --manifest-path tests/peers/restate/Cargo.toml
 COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat -p chat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo matrix trajectory model measure measure-scale bench bench-peers test chaos lint
+.PHONY: help setup setup-tools build demo matrix trajectory model real-tools measure measure-scale bench bench-peers test chaos lint
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what a build needs beside Rust and a C++ compiler
 	@tests/setup.sh
+
+setup-tools: ## Install real tool servers, which tests talk to (ABIDE_REAL_TOOLS=skip does without)
+	@tests/setup.sh tools $(TARGET)/real-tools
 
 build: setup ## Build dist/abide and dist/plugins/*.wasm
 	$(CARGO) build --locked --release --workspace
@@ -38,6 +41,9 @@ trajectory: build ## Kill and restart a daemon under an agent with real tools (n
 
 model: ## Serve a small real model until Ctrl-C, offline after the first run: MODEL_PORT=8080
 	@tests/model/run.sh $(TARGET)/model $(or $(MODEL_PORT),8080)
+
+real-tools: build ## List the tools of servers for services and browsers, and call one of each (needs Node.js)
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-listed-tools
 
 measure: build ## Measure 10,000 turns in flight, what the journal costs, 100 restarts, and failing ones (some minutes)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight
@@ -62,7 +68,7 @@ measure-scale: build ## Measure up to a million sessions, and draw the figures (
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure curve --plots tests/measure/plots \
 		$(if $(DATA),--data $(DATA))
 
-test: build ## Run all tests
+test: build setup-tools ## Run all tests
 	$(CARGO) test --locked --release --workspace --doc
 	$(CARGO) test --locked --release --workspace --tests
 

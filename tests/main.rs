@@ -16,6 +16,7 @@ mod openai;
 mod outgoing;
 mod phases;
 mod powercut;
+mod real_tools;
 mod replay;
 mod restart;
 mod rogue;
