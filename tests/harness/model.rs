@@ -26,6 +26,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use futures::stream;
 use serde_json::{Value, json};
@@ -143,6 +144,10 @@ impl FakeModel {
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("the loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has one");
+        // As real servers do: else what follows the head of an answer waits for its acknowledgement.
+        let listener = listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true);
+        });
         let server = tokio::spawn(async move {
             // Serves until it is aborted.
             let _ = axum::serve(listener, router).await;

@@ -18,7 +18,8 @@ use crate::told::{chapter, line, load};
 /// Words of an answer, and the time between two of them.
 const WORDS: usize = 20;
 const PACE_MS: u64 = 10;
-/// Answers that each session asks for in a round.
+/// Answers that each session asks for in a round, beside a first one that does not count: connections
+/// and the session come about in it.
 const ANSWERS: usize = 8;
 /// How long a stream may last.
 const STREAM: Duration = Duration::from_secs(3600);
@@ -120,7 +121,7 @@ async fn directly(model: &FakeModel, sessions: usize) -> Result<Vec<Duration>, S
         async move {
             stagger(session, sessions).await;
             let mut taken = Vec::new();
-            for n in 0..ANSWERS {
+            for n in 0..=ANSWERS {
                 let said = json!({"role": "user", "content": question(session, n)});
                 let body = json!({"model": "fake", "stream": true, "messages": [said]});
                 let sent = Instant::now();
@@ -137,7 +138,7 @@ async fn directly(model: &FakeModel, sessions: usize) -> Result<Vec<Duration>, S
                 }
                 taken.push(first.ok_or("the model says nothing")?);
             }
-            Ok::<_, String>(taken)
+            Ok::<_, String>(taken.split_off(1))
         }
     });
     Ok(try_join_all(each).await?.concat())
@@ -177,7 +178,7 @@ async fn talk(client: &Client, id: &str, session: usize) -> Result<Vec<Duration>
     let events = events.map_err(|error| error.to_string())?;
     let mut events = events.bytes_stream().eventsource();
     let mut taken = Vec::new();
-    for n in 0..ANSWERS {
+    for n in 0..=ANSWERS {
         let text = question(session, n);
         let sent = Instant::now();
         // The first word may be there before the acknowledgement is read.
@@ -206,5 +207,5 @@ async fn talk(client: &Client, id: &str, session: usize) -> Result<Vec<Duration>
         posted.map_err(|refused| format!("{refused:?}"))?;
         taken.push(first?);
     }
-    Ok(taken)
+    Ok(taken.split_off(1))
 }
