@@ -11,13 +11,16 @@ RESTATE := --manifest-path tests/peers/restate/Cargo.toml
 COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat -p chat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo matrix trajectory model measure measure-scale bench bench-peers test chaos lint
+.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-scale bench bench-peers test chaos lint
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what a build needs beside Rust and a C++ compiler
 	@tests/setup.sh
+
+setup-tools: ## Install real tool servers, which tests talk to (ABIDE_REAL_TOOLS=skip does without)
+	@tests/setup.sh tools $(TARGET)/real-tools
 
 build: setup ## Build dist/abide and dist/plugins/*.wasm
 	$(CARGO) build --locked --release --workspace
@@ -36,14 +39,24 @@ matrix: build ## Save the configuration in every way, with every kind of change,
 trajectory: build ## Kill and restart a daemon under an agent with real tools (needs Node.js)
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-trajectory
 
-model: ## Serve a small real model until Ctrl-C, offline after the first run: MODEL_PORT=8080
-	@tests/model/run.sh $(TARGET)/model $(or $(MODEL_PORT),8080)
+model: ## Serve a small real model until Ctrl-C, offline after the first run: MODEL_PORT=8080 MODEL_TEMPLATE=file.jinja
+	@tests/model/run.sh $(TARGET)/model $(or $(MODEL_PORT),8080) $(MODEL_TEMPLATE)
+
+real-tools: build ## List the tools of servers for services and browsers, and call one of each (needs Node.js)
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-listed-tools
+
+real-model: build ## Hold conversations with the small real model behind templates that refuse what others' do
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-real-model tests/model $(TARGET)/model
 
 measure: build ## Measure 10,000 turns in flight, what the journal costs, 100 restarts, and failing ones (some minutes)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure journal
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure restarts
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure boot-failures
+
+measure-first-token: build ## Measure how long a model's first word takes through the daemon: AGAINST=path-to-abide
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-measure first-token \
+		$(if $(AGAINST),--against $(AGAINST))
 
 bench: build ## Measure parts of the daemon against what they are built on: ONLY=commit (some minutes)
 	$(CARGO) bench --locked --profile release --workspace --bench costs -- $(ONLY)
@@ -62,7 +75,7 @@ measure-scale: build ## Measure up to a million sessions, and draw the figures (
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure curve --plots tests/measure/plots \
 		$(if $(DATA),--data $(DATA))
 
-test: build ## Run all tests
+test: build setup-tools ## Run all tests
 	$(CARGO) test --locked --release --workspace --doc
 	$(CARGO) test --locked --release --workspace --tests
 

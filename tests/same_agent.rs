@@ -1,14 +1,15 @@
 //! The assistant over twenty restarts at random points, beside one that nobody disturbs: the same
 //! conversation, the same effects, once each. Only recovery messages, and what is said to be
-//! unknown, may differ.
+//! unknown, may differ. The same before servers that refuse all that real ones do, the first of which
+//! fails now and then, so that another one answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use abide_tests::{
-    Answer, AskedCall, Client, Daemon, FakeModel, How, Setup, Signal, Subscriber, message_text,
-    signal, until,
+    Answer, AskedCall, Client, Daemon, FakeModel, How, ModelFault, Rule, Rules, Setup, Signal,
+    Subscriber, message_text, notices_apart, signal, until,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -21,14 +22,19 @@ use crate::stage::Stage;
 const MESSAGES: usize = 10;
 const RESTARTS: usize = 20;
 
-/// What the model says: to the last user message, by what came behind it.
+/// How the work of a message begins.
+const WORK: &str = "work ";
+
+/// What the model says: to the user's last work, by what came behind it.
 fn follow(messages: &[Value]) -> Answer {
-    let asked = messages.iter().rposition(|line| line["role"] == "user");
+    let is_work = |line: &Value| line["role"] == "user" && message_text(line).contains(WORK);
+    let asked = messages.iter().rposition(is_work);
     let (text, behind) = match asked {
         Some(at) => (message_text(&messages[at]), &messages[at..]),
         None => (String::new(), messages),
     };
-    let number = text.split(' ').nth(1).unwrap_or_default().to_owned();
+    let work = text.rsplit_once(WORK).map_or("", |(_, work)| work);
+    let number = work.split(' ').next().unwrap_or_default().to_owned();
     let results = behind.iter().filter(|line| line["role"] == "tool").count();
     let calls: &[(&str, &str)] = match results {
         0 => &[("record", "a")],
@@ -53,21 +59,87 @@ fn follow(messages: &[Value]) -> Answer {
 /// What is left of a run.
 struct Run {
     stage: Stage,
-    /// The conversation as the model was shown it last, without what the host says.
+    /// The conversation as a model was shown it last, without what the host says.
     conversation: Vec<Value>,
     /// What the assistant said, by message.
     said: Vec<String>,
 }
 
+/// The model, and the one that is asked where it fails.
+struct Models {
+    first: FakeModel,
+    fallback: FakeModel,
+}
+
+impl Models {
+    /// Those of a run; with `strict`, each has rules of its own, and the first fails now and then.
+    async fn start(strict: bool) -> Self {
+        let (first, fallback) = match strict {
+            true => (
+                Rules::all().but(Rule::IdsOfNine),
+                Rules::all().and(Rule::NoStreamOptions),
+            ),
+            false => (Rules::default(), Rules::default()),
+        };
+        Self {
+            first: FakeModel::strict_scripted(first, follow).await,
+            fallback: FakeModel::strict_scripted(fallback, follow).await,
+        }
+    }
+
+    fn calls(&self) -> usize {
+        self.first.calls().len() + self.fallback.calls().len()
+    }
+
+    /// The messages of the last request.
+    fn last(&self) -> Vec<Value> {
+        let calls = [self.first.calls(), self.fallback.calls()].concat();
+        let last = calls.into_iter().max_by_key(|call| call.at);
+        let lines = last.expect("one was asked").request["messages"]
+            .as_array()
+            .cloned();
+        lines.expect("a request has messages")
+    }
+}
+
+/// A conversation without what the host says in it; calls under the tokens that they have, for ids
+/// are made on the way.
+fn without_notices(lines: &[Value]) -> Vec<Value> {
+    let mut tokens: BTreeMap<String, Value> = BTreeMap::new();
+    let mut kept: Vec<Value> = Vec::new();
+    for mut line in notices_apart(lines) {
+        let calls = line.get_mut("tool_calls").and_then(Value::as_array_mut);
+        for call in calls.into_iter().flatten() {
+            let arguments = call["function"]["arguments"].as_str().unwrap_or_default();
+            let arguments: Value = serde_json::from_str(arguments).expect("an object");
+            let token = arguments["token"].clone();
+            tokens.insert(call["id"].to_string(), token.clone());
+            call["id"] = token;
+        }
+        if line["role"] == "tool" {
+            line["tool_call_id"] = tokens[&line["tool_call_id"].to_string()].clone();
+        }
+        if line["role"] == "system" {
+            continue;
+        }
+        kept.push(line);
+    }
+    kept
+}
+
 /// Holds a conversation of so many messages, and of more until the daemon was restarted so many times
 /// in it.
-async fn run(seed: u64, messages: usize, restarts: usize) -> Run {
-    let model = FakeModel::scripted(follow).await;
-    let url = model.base_url();
+async fn run(seed: u64, messages: usize, restarts: usize, strict: bool) -> Run {
+    let models = Models::start(strict).await;
+    let (url, other) = (models.first.base_url(), models.fallback.base_url());
     let mut stage = Stage::start(|mut setup: Setup| {
         let tools = setup.rest.last_mut().expect("the stage has tools");
         tools.push_str("\nask = [\"note\"]");
         setup.plugins[1].path = abide_tests::guest("assistant");
+        // The first lines behind the first provider's section.
+        let lines = "retries = 0\nfallback = \"other\"";
+        let other = format!("[llm.other]\nbase_url = \"{other}\"\nmodel = \"fake\"");
+        setup.rest.splice(0..0, [lines.to_owned(), other]);
         Setup {
             model: Some(url),
             grace: "20ms".to_owned(),
@@ -81,7 +153,7 @@ async fn run(seed: u64, messages: usize, restarts: usize) -> Run {
     let both = async {
         let agent = talk(&client, &subscriber, messages, &left_alone);
         let disturbed = async {
-            disturb(&mut stage.daemon, &client, &model, seed, restarts).await;
+            disturb(&mut stage.daemon, &client, &models, seed, restarts, strict).await;
             left_alone.store(true, Ordering::Relaxed);
         };
         tokio::join!(agent, disturbed).0
@@ -90,13 +162,15 @@ async fn run(seed: u64, messages: usize, restarts: usize) -> Run {
         said = both => said,
         never = approve(&client) => match never {},
     };
-    let last = model.calls().pop().expect("it was asked");
-    let lines = last.request["messages"].as_array().cloned();
-    let mut conversation = lines.expect("a request has messages");
-    conversation.retain(|line| line["role"] != "system");
+    let refused = [models.first.violations(), models.fallback.violations()].concat();
+    let refused = refused.iter();
+    let refused = refused.filter(|refusal| refusal.rule != Some(Rule::NoStreamOptions));
+    let refused: Vec<_> = refused.collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    assert!(!strict || restarts == 0 || !models.fallback.calls().is_empty());
     Run {
         stage,
-        conversation,
+        conversation: without_notices(&models.last()),
         said,
     }
 }
@@ -105,15 +179,19 @@ async fn run(seed: u64, messages: usize, restarts: usize) -> Run {
 async fn disturb(
     daemon: &mut Daemon,
     client: &Client,
-    model: &FakeModel,
+    models: &Models,
     seed: u64,
     restarts: usize,
+    strict: bool,
 ) {
     let mut random = StdRng::seed_from_u64(seed);
     for _ in 0..restarts {
-        let next = model.calls().len() + random.random_range(1..=2);
+        if strict {
+            models.first.fail([ModelFault::status(500)]);
+        }
+        let next = models.calls() + random.random_range(1..=2);
         until("the agent to go on", async || {
-            (model.calls().len() >= next).then_some(())
+            (models.calls() >= next).then_some(())
         })
         .await;
         let old = daemon.generation().await;
@@ -139,7 +217,7 @@ async fn talk(
     let mut said = Vec::new();
     while said.len() < messages || !left_alone.load(Ordering::Relaxed) {
         let number = said.len();
-        let text = format!("work {number} [delay=10]");
+        let text = format!("{WORK}{number} [delay=10]");
         let key = number.to_string();
         // The key makes it one message, however often it is sent.
         let message = until("an acknowledgement", async || {
@@ -190,14 +268,23 @@ fn line(line: &Value) -> (bool, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_restarts_leave_the_conversation_and_its_effects_as_they_are() {
+    compare(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_restarts_before_strict_servers_that_fail_now_and_then_leave_it_so_too() {
+    compare(true).await;
+}
+
+async fn compare(strict: bool) {
     let seed: u64 = std::env::var("ABIDE_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(rand::random);
     eprintln!("ABIDE_SEED={seed}");
-    let disturbed = run(seed, MESSAGES, RESTARTS).await;
+    let disturbed = run(seed, MESSAGES, RESTARTS, strict).await;
     let messages = disturbed.said.len();
-    let alone = run(seed, messages, 0).await;
+    let alone = run(seed, messages, 0, strict).await;
     assert_eq!(alone.said, disturbed.said);
     assert_eq!(alone.conversation.len(), disturbed.conversation.len());
     let mut unknown = BTreeSet::new();

@@ -1,8 +1,10 @@
 #!/bin/sh
 # Installs what a build needs beside a Rust toolchain, a C and C++ compiler and make: libclang,
 # which reads RocksDB's headers, and the standard library of the guests' target. Does nothing
-# where both are there.
+# where both are there. `setup.sh tools FOLDER` also installs the tool servers that tests talk to.
 set -eu
+here=$(dirname "$0")
+. "$here/apt.sh"
 
 libclang_is_there() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
@@ -15,26 +17,8 @@ libclang_is_there() {
     return 1
 }
 
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null; then
-        sudo "$@"
-    else
-        echo "setup: cannot run '$*': neither root nor sudo; run it yourself, then make again" >&2
-        exit 1
-    fi
-}
-
 if ! libclang_is_there; then
-    if ! command -v apt-get >/dev/null; then
-        echo "setup: libclang is missing and there is no apt-get; install libclang" \
-            "(or set LIBCLANG_PATH to its folder), then make again" >&2
-        exit 1
-    fi
-    echo "setup: installing libclang-dev"
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libclang-dev
+    apt_install libclang "install it (or set LIBCLANG_PATH to its folder)" libclang-dev
 fi
 
 sysroot=$(rustc --print sysroot)
@@ -46,4 +30,8 @@ if [ ! -d "$sysroot/lib/rustlib/wasm32-wasip2" ]; then
     fi
     echo "setup: adding the target wasm32-wasip2"
     rustup target add wasm32-wasip2
+fi
+
+if [ "${1:-}" = tools ]; then
+    "$here/real_tools/setup.sh" "$2"
 fi

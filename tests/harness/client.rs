@@ -182,6 +182,22 @@ pub enum Refused {
     Trouble(Trouble),
 }
 
+/// An HTTP client that retries nothing, with a bound on each request or without one.
+pub fn http_client(timeout: Option<Duration>) -> reqwest::Client {
+    static PROVIDER: Once = Once::new();
+    // The only failure is that there is one already.
+    PROVIDER.call_once(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    let mut http = reqwest::Client::builder()
+        .no_proxy()
+        .retry(reqwest::retry::never());
+    if let Some(timeout) = timeout {
+        http = http.timeout(timeout);
+    }
+    http.build().expect("the client's settings are constant")
+}
+
 /// A client of one daemon. Clones share connections and the tally.
 #[derive(Clone)]
 pub struct Client {
@@ -194,19 +210,8 @@ pub struct Client {
 impl Client {
     /// A client of the daemon on that port of the loopback.
     pub fn new(port: u16) -> Self {
-        static PROVIDER: Once = Once::new();
-        // The only failure is that there is one already.
-        PROVIDER.call_once(|| {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .retry(reqwest::retry::never())
-            .timeout(REQUEST_TIMEOUT)
-            .build()
-            .expect("the client's settings are constant");
         Self {
-            http,
+            http: http_client(Some(REQUEST_TIMEOUT)),
             base: format!("http://127.0.0.1:{port}"),
             tally: Arc::default(),
         }

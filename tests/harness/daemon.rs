@@ -56,7 +56,7 @@ impl Daemon {
     /// Starts a daemon in this folder and waits until it is ready.
     pub async fn start_in(folder: TempDir, setup: Setup) -> Self {
         write(&config_path(folder.path()), &setup.toml(), How::Rename);
-        let child = spawn(folder.path(), &setup.env, setup.user);
+        let child = spawn_of(folder.path(), &setup);
         let mut daemon = Self {
             folder,
             child,
@@ -72,7 +72,7 @@ impl Daemon {
     /// If it has not ended after [`PATIENCE`].
     pub fn fail_to_start(folder: &Path, toml: &str) -> Boot {
         write(&config_path(folder), toml, How::Rename);
-        let mut child = spawn(folder, &[], None);
+        let mut child = spawn(folder, abide_binary(), &[], None);
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("the child is ours") {
@@ -258,7 +258,7 @@ impl Daemon {
 
     /// The same, without waiting until it is ready.
     pub fn spawn_again(&mut self) {
-        self.child = spawn(self.folder.path(), &self.setup.env, self.setup.user);
+        self.child = spawn_of(self.folder.path(), &self.setup);
     }
 
     /// How it ended, if it has.
@@ -292,8 +292,12 @@ fn log_path(folder: &Path) -> PathBuf {
     folder.join("stderr.log")
 }
 
-fn spawn(folder: &Path, env: &[(String, String)], user: Option<u32>) -> Child {
-    let mut binary = abide_binary();
+fn spawn_of(folder: &Path, setup: &Setup) -> Child {
+    let binary = setup.binary.clone().unwrap_or_else(abide_binary);
+    spawn(folder, binary, &setup.env, setup.user)
+}
+
+fn spawn(folder: &Path, mut binary: PathBuf, env: &[(String, String)], user: Option<u32>) -> Child {
     if let Some(user) = user {
         let copy = folder.join("abide");
         if !copy.exists() {

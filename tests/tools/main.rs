@@ -3,6 +3,8 @@
 //!
 //! - `$ABIDE_TOOLS_LOG`: the file to which tools append what they do, a line `TOKEN<TAB>KEY` each.
 //! - `$ABIDE_TOOLS_STARTS`: the file to which each start appends its process id.
+//! - `$ABIDE_TOOLS_LIST`: a file with a JSON list of further tools, offered as they stand there. Each
+//!   answers with its name.
 //! - `--changes`: after the first call there is one tool more, and the client is told.
 //! - `--stubborn`: it goes on when its input ends.
 //! - `--broken`: it complains and exits with status 7.
@@ -80,6 +82,7 @@ impl Server {
                 if self.faulty {
                     tools.extend(faulty::list());
                 }
+                tools.extend(tools::further());
                 tools.retain(|tool| !(changed && self.fickle && tool["name"] == "note"));
                 self.answer(id, Ok(json!({"tools": tools})));
             }

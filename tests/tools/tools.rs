@@ -1,6 +1,6 @@
 //! The tools.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -67,6 +67,16 @@ pub(crate) fn tool(name: &str, description: &str, schema: &Value, annotations: V
     })
 }
 
+/// What the test has put into the list besides.
+pub(crate) fn further() -> Vec<Value> {
+    let file = std::env::var_os("ABIDE_TOOLS_LIST");
+    let text = file.and_then(|file| fs::read_to_string(file).ok());
+    // No such file: nothing besides.
+    text.map_or_else(Vec::new, |text| {
+        serde_json::from_str(&text).expect("a test writes a list")
+    })
+}
+
 /// Does what a call asks for.
 pub(crate) fn call(call: &Call, params: &Value) -> Done {
     let arguments = &params["arguments"];
@@ -111,6 +121,9 @@ pub(crate) fn call(call: &Call, params: &Value) -> Done {
             Ok(json!({"structuredContent": {"pids": pids}, "content": []}))
         }
         ("extra", _) => Ok(text("extra")),
+        _ if further().iter().any(|tool| tool["name"] == name) => {
+            Ok(text(&format!("called {name}")))
+        }
         _ => Err((-32602, format!("there is no tool {name}"))),
     };
     Done::Answer(answer)

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use abide_tests::{Client, Daemon, Event, FakeModel, Setup};
+use abide_tests::{Client, Daemon, Event, FakeModel, ModelFault, Rule, Rules, Setup};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use crate::disturb::{Disturbance, Met, until_at_last};
 use crate::npm::Servers;
 use crate::plan::plan;
 use crate::relay::{self, Line};
-use crate::script::follow;
+use crate::script::{follow, own};
 use crate::transcript::Transcript;
 
 const SESSION: &str = "agent";
@@ -63,18 +63,9 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
     fs::create_dir(&files).expect("the folder is ours");
 
     let step = Arc::new(watch::Sender::new(0));
-    let (reached, steps) = (step.clone(), plan());
-    let model = FakeModel::scripted(move |messages| {
-        let (step, answer) = follow(&steps, messages);
-        // Counted from 1: nothing has begun yet at 0.
-        reached.send_if_modified(|reached| {
-            let further = step + 1 > *reached;
-            *reached = (*reached).max(step + 1);
-            further
-        });
-        answer
-    })
-    .await;
+    // Both refuse all that real servers do, each in its own way.
+    let model = model(&step, Rules::all().but(Rule::IdsOfNine)).await;
+    let fallback = self::model(&step, Rules::all().and(Rule::NoStreamOptions)).await;
     let mut setup = Setup::default().assistant(&model).grace("2s");
     for plugin in setup
         .plugins
@@ -84,6 +75,11 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
         let tools = r#"tools = ["files", "everything"]"#;
         plugin.capabilities.push(tools.to_owned());
     }
+    let url = fallback.base_url();
+    setup.rest = vec![
+        "retries = 0\nfallback = \"other\"".to_owned(),
+        format!("[llm.other]\nbase_url = \"{url}\"\nmodel = \"fake\""),
+    ];
     let log = path.join("relayed.jsonl");
     setup.rest.extend(servers.sections(&files, &log));
 
@@ -102,6 +98,8 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
         async || until_at_last("the turn's end", async || ended(&client, &message).await).await;
     for disturbance in disturbances {
         let seen = relay::read(&log).len();
+        // Now and then the first server does not answer.
+        model.fail([ModelFault::status(500)]);
         tokio::select! {
             biased;
             () = disturbance.until_due(&step) => {}
@@ -113,12 +111,18 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
     let events = end().await;
     let took = started.elapsed();
 
-    let calls = model.calls();
-    let last = calls
-        .last()
-        .map_or(Value::Null, |call| call.request["messages"].clone());
-    let last = last.as_array().cloned().unwrap_or_default();
+    let calls = [model.calls(), fallback.calls()].concat();
+    let last = calls.iter().max_by_key(|call| call.at);
+    let last = last.map_or(Value::Null, |call| call.request["messages"].clone());
+    let last = own(&plan(), last.as_array().map_or(&[][..], Vec::as_slice));
     let mut transcript = Transcript::read(&last, &files.display().to_string());
+    let refused = [model.violations(), fallback.violations()].concat();
+    // The fallback's refusal of a parameter is answered by a request without it.
+    let refused = refused
+        .iter()
+        .filter(|one| one.rule != Some(Rule::NoStreamOptions));
+    let refused = refused.map(|one| format!("refused by a model's server: {}", one.body));
+    transcript.wrong.extend(refused);
     let end = events.iter().find(|event| event.ends(&message));
     let said: Vec<_> = events
         .iter()
@@ -155,6 +159,22 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
         took,
         log: daemon.log(),
     }
+}
+
+/// A server whose model follows the plan, and tells how far it is: counted from 1, for nothing has
+/// begun yet at 0.
+async fn model(reached: &Arc<watch::Sender<usize>>, rules: Rules) -> FakeModel {
+    let (reached, steps) = (reached.clone(), plan());
+    let script = move |messages: &[Value]| {
+        let (step, answer) = follow(&steps, messages);
+        reached.send_if_modified(|reached| {
+            let further = step + 1 > *reached;
+            *reached = (*reached).max(step + 1);
+            further
+        });
+        answer
+    };
+    FakeModel::strict_scripted(rules, script).await
 }
 
 /// All events, once the turn over that message has ended. The daemon may be away meanwhile.

@@ -3,12 +3,13 @@
 //! not.
 //!
 //! The id of a call says what it is for: `s07_0` is the first call of step 7, `s07_0_check1` finds
-//! out whether it happened, `s07_0_try1` makes it again.
+//! out whether it happened, `s07_0_try1` makes it again. Others may come back to it, for the daemon
+//! makes ids of its own: which call is which follows from the order.
 
 use std::collections::BTreeMap;
 
-use abide_tests::{Answer, AskedCall, message_text};
-use serde_json::Value;
+use abide_tests::{Answer, AskedCall, message_text, notices_apart};
+use serde_json::{Value, json};
 
 use crate::plan::{Call, Plan};
 
@@ -58,18 +59,11 @@ enum Progress {
     Stuck(String),
 }
 
-/// The results of a conversation by the ids of their calls.
+/// The results of a conversation by the script's ids of their calls.
+#[derive(Default)]
 struct Results(BTreeMap<String, String>);
 
 impl Results {
-    fn of(messages: &[Value]) -> Self {
-        let results = messages.iter().filter_map(|message| {
-            let id = message["tool_call_id"].as_str()?;
-            Some((id.to_owned(), message_text(message)))
-        });
-        Self(results.collect())
-    }
-
     fn verdict(&self, id: &str) -> Option<(Verdict, &str)> {
         let text = self.0.get(id)?;
         Some((Verdict::of(text), text))
@@ -137,9 +131,48 @@ enum Happened {
     Asks(AskedCall),
 }
 
+/// A conversation as the script would have it: its calls under the script's own ids, and what the
+/// host says apart.
+pub(crate) fn own(plan: &Plan, messages: &[Value]) -> Vec<Value> {
+    read(plan, messages).0
+}
+
+fn read(plan: &Plan, messages: &[Value]) -> (Vec<Value>, Results) {
+    let mut results = Results::default();
+    // The ids of the last answer's calls: those that came back, and the script's.
+    let mut open: Vec<(Value, String)> = Vec::new();
+    let mut own = notices_apart(messages);
+    for message in &mut own {
+        if let Some(calls) = message.get_mut("tool_calls").and_then(Value::as_array_mut) {
+            let asked = next(plan, &results).1.calls.into_iter();
+            open = calls
+                .iter_mut()
+                .zip(asked)
+                .map(|(call, asked)| {
+                    (
+                        std::mem::replace(&mut call["id"], json!(asked.id)),
+                        asked.id,
+                    )
+                })
+                .collect();
+        }
+        let Some(id) = message["tool_call_id"].as_str().map(str::to_owned) else {
+            continue;
+        };
+        let meant = open.iter().find(|(came, _)| *came == id);
+        let id = meant.map_or(id, |(_, own)| own.clone());
+        message["tool_call_id"] = json!(id);
+        results.0.insert(id, message_text(message));
+    }
+    (own, results)
+}
+
 /// The step that a conversation is at, from 0, and what the model answers.
 pub(crate) fn follow(plan: &Plan, messages: &[Value]) -> (usize, Answer) {
-    let results = Results::of(messages);
+    next(plan, &read(plan, messages).1)
+}
+
+fn next(plan: &Plan, results: &Results) -> (usize, Answer) {
     for (step, calls) in plan.iter().enumerate() {
         let mut answer = Answer::default();
         for (n, call) in calls.iter().enumerate() {

@@ -378,7 +378,7 @@ fn a_turn_goes_on_without_tools_that_cannot_be_had() {
     assert_eq!(requests(&turn)[0].tools, []);
     let told = told(&turn);
     assert!(
-        told[2].starts_with("system: Your tools cannot be reached now"),
+        told[2].starts_with("user: [Your tools cannot be reached now"),
         "{told:?}"
     );
     assert!(told[2].contains("files did not start"), "{told:?}");

@@ -89,7 +89,7 @@ fn a_window_is_found_out() {
     assert_eq!(turn.output, ["I see."]);
     assert_eq!(
         told(&turn)[0],
-        "system: [2 earlier exchanges were dropped to save room]"
+        "user: [2 earlier exchanges were dropped to save room]"
     );
     // What was taken and what was refused are far apart: there is one more refusal between them.
     let turns = (0..30).map(|_| session.say("z".repeat(5000)).unwrap());
@@ -219,7 +219,7 @@ fn a_truncated_answer_is_known_as_one() {
     assert_eq!(turn.events, []);
     let told = told(&turn);
     assert_eq!(told[1], "assistant: Once upon a");
-    assert!(told[2].starts_with("system: [Your answer above was cut at the token limit"));
+    assert!(told[2].starts_with("user: [Your answer above was cut at the token limit"));
     assert_eq!(told[3..], ["user: go on"]);
 }
 

@@ -214,8 +214,8 @@ fn drops_the_oldest_whole_exchanges_but_never_the_system_prompt() {
             .filter(|line| line.starts_with("user: question"));
         let told = match n + 1 - kept.count() {
             0 => "user: question 0".to_owned(),
-            1 => "system: [1 earlier exchange was dropped to save room]".to_owned(),
-            count => format!("system: [{count} earlier exchanges were dropped to save room]"),
+            1 => "user: [1 earlier exchange was dropped to save room]".to_owned(),
+            count => format!("user: [{count} earlier exchanges were dropped to save room]"),
         };
         assert!(asked[0].starts_with(&told), "{asked:?}");
         assert!(asked.iter().map(String::len).sum::<usize>() <= 1000 + 100);

@@ -34,10 +34,10 @@ impl Toolbox {
             Err(StepError::Denied(_)) => (Vec::new(), None),
             Err(error) => {
                 let note = format!(
-                    "Your tools cannot be reached now, so you have none in this turn. Say so if \
-                     the task needs them. ({error})"
+                    "[Your tools cannot be reached now, so you have none in this turn. Say so if \
+                     the task needs them. ({error})]"
                 );
-                (Vec::new(), Some(ChatMessage::system(note)))
+                (Vec::new(), Some(ChatMessage::user(note)))
             }
         };
         let mut toolbox = Self::default();

@@ -87,7 +87,8 @@ impl Transcript {
             1 => "1 earlier exchange was".to_owned(),
             count => format!("{count} earlier exchanges were"),
         };
-        Some(ChatMessage::system(format!("[{what} {}", &DROPPED[1..])))
+        // Not as the system: what that says first is what servers have read before.
+        Some(ChatMessage::user(format!("[{what} {}", &DROPPED[1..])))
     }
 
     /// All that is kept, oldest first.

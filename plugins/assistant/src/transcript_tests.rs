@@ -55,7 +55,7 @@ fn unanswered(messages: &[ChatMessage]) -> &[ChatMessage] {
     match said {
         Some(said) if messages[said].tool_calls.is_empty() => {
             let rest = &messages[said + 1..];
-            rest.strip_prefix(&[ChatMessage::system(NOTE)])
+            rest.strip_prefix(&[ChatMessage::user(NOTE)])
                 .unwrap_or(rest)
         }
         Some(said) => &messages[said..],
@@ -126,7 +126,7 @@ proptest! {
                 Act::End(bytes, note) if begun => {
                     begun = false;
                     let answer = ChatMessage::new(ChatRole::Assistant, text(&mut number, bytes));
-                    let note = note.then(|| ChatMessage::system(NOTE));
+                    let note = note.then(|| ChatMessage::user(NOTE));
                     let said: Vec<_> = [answer].into_iter().chain(note).collect();
                     transcript.end(said.clone(), budget);
                     prop_assert!(transcript.size() <= budget);

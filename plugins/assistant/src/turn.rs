@@ -7,6 +7,7 @@ use abide_guest_sdk::llm::{self, ChatMessage, ChatRequest, ChatRole, Completion,
 use abide_guest_sdk::{Error, Message, Role, StepError, inbox, log, output};
 use serde_json::json;
 
+use crate::results;
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::toolbox::Toolbox;
@@ -17,6 +18,11 @@ use crate::window::Window;
 /// How much room the conversation has in any case, in bytes: where less is left, the guess at the
 /// window is wrong.
 const CONVERSATION_BYTES_MIN: usize = 1024;
+/// The part of what is kept that a notice of the host's takes in front of a message at most: what
+/// the user says must still fit.
+const NOTICE_PART: usize = 4;
+/// What it takes in any case, in bytes.
+const NOTICE_BYTES_MIN: usize = 128;
 /// How often one question may be refused as too large. The last request has nothing in it that
 /// can be left out.
 const REFUSALS_MAX: u32 = 5;
@@ -54,7 +60,9 @@ impl<'a> Turn<'a> {
         input: &[Message],
     ) -> Result<Self, Error> {
         let (toolbox, note) = Toolbox::open();
-        let exchange = note.into_iter().chain(input.iter().map(heard)).collect();
+        let notice_bytes = (settings.history_bytes / NOTICE_PART).max(NOTICE_BYTES_MIN);
+        let heard = input.iter().map(|message| heard(message, notice_bytes));
+        let exchange = note.into_iter().chain(heard).collect();
         transcript.begin(exchange, settings.history_bytes)?;
         Ok(Self {
             settings,
@@ -79,7 +87,7 @@ impl<'a> Turn<'a> {
         match output::text(&answer.text) {
             Ok(()) if answer.truncated => {
                 tell_programs();
-                note = Some(ChatMessage::system(TRUNCATED_NOTE));
+                note = Some(ChatMessage::user(TRUNCATED_NOTE));
             }
             Ok(()) => {}
             Err(error) if self.rounds == 0 => return Err(error.into()),
@@ -113,7 +121,7 @@ impl<'a> Turn<'a> {
             match inbox::receive() {
                 Ok(messages) => messages
                     .iter()
-                    .for_each(|message| self.transcript.push(heard(message))),
+                    .for_each(|message| self.transcript.push(heard(message, usize::MAX))),
                 // They begin turns of their own.
                 Err(error) => log::warn(format!("messages cannot be received now: {error}")),
             }
@@ -218,12 +226,12 @@ fn weigh(request: &ChatRequest) -> usize {
         .sum()
 }
 
-/// What the model hears of a message.
-fn heard(message: &Message) -> ChatMessage {
+/// What the model hears of a message, of one of the host's so many bytes.
+fn heard(message: &Message, notice_bytes: usize) -> ChatMessage {
     let from = message.name.as_deref().unwrap_or_default();
     match message.role {
         Role::User => ChatMessage::user(&message.text),
-        Role::System => ChatMessage::system(&message.text),
+        Role::System => ChatMessage::system(results::cut(&message.text, notice_bytes)),
         role @ (Role::Timer | Role::Webhook | Role::Approval) => {
             ChatMessage::user(format!("[{role} {from}] {}", message.text))
         }

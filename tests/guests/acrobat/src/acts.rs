@@ -158,6 +158,15 @@ impl<'a> Show<'a> {
                     Err(error) => told("llm", failed(&error), Value::Null).tell(),
                 }
             }
+            Act::Chat { request } => match llm::chat(request) {
+                Ok(completion) => {
+                    let names = completion.tool_calls.iter().map(|call| &call.name);
+                    let names: Vec<_> = names.collect();
+                    let value = json!({"content": completion.content, "calls": names});
+                    told("chat", ok(), value).tell()
+                }
+                Err(error) => told("chat", failed(&error), json!(error.to_string())).tell(),
+            },
             Act::Http { method, url, body } => {
                 let request = http::Request {
                     body: body.clone().into_bytes(),

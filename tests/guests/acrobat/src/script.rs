@@ -1,5 +1,6 @@
 //! What a message can ask for.
 
+use abide_guest_sdk::llm::ChatRequest;
 use serde::{Deserialize, Serialize};
 
 /// What a message says.
@@ -45,6 +46,11 @@ pub(crate) enum Act {
         /// The question. What `random` and `clock` gave before goes with it: a replay in which
         /// they give something else asks another question.
         text: String,
+    },
+    /// Asks the model with a request as it stands here, however odd.
+    Chat {
+        /// The request.
+        request: Box<ChatRequest>,
     },
     /// Sends an HTTP request.
     Http {

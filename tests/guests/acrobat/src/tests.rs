@@ -117,6 +117,22 @@ fn what_it_receives_is_done_in_the_same_turn() {
 }
 
 #[test]
+fn a_request_is_asked_as_it_stands() {
+    let mut session = Harness::<Acrobat>::new();
+    session.answer("re: hello");
+    let line = |role: &str, content: &str| json!({"role": role, "content": content});
+    let request = json!({
+        "messages": [line("User", "hello"), line("System", "late")],
+        "tools": [{"name": "t", "description": "", "parameters": "null"}],
+        "max_tokens": 7,
+    });
+    let acts = json!([{"act": "chat", "request": request}]);
+    let turn = session.say(script("m1", &acts)).unwrap();
+    let expected = json!({"content": "re: hello", "calls": []});
+    assert_eq!(told(&turn, "act")[0]["value"], expected);
+}
+
+#[test]
 fn recovery_messages_are_told() {
     let mut session = Harness::<Acrobat>::new();
     session.say(script("m1", &json!([]))).unwrap();

@@ -1,0 +1,67 @@
+//! What stands in front of a server: it lets a request pass or answers its refusal, and keeps both
+//! in mind.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Rules, Violation, prefix_kept};
+use crate::answer::message_text;
+
+/// The gate of one server.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    rules: Rules,
+    /// What was refused, in order.
+    refused: Vec<Violation>,
+    /// The messages of the last request that passed, by conversation.
+    passed: BTreeMap<String, Vec<Value>>,
+}
+
+impl Gate {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            ..Self::default()
+        }
+    }
+
+    /// What is refused from now on.
+    pub(crate) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    pub(crate) fn refused(&self) -> &[Violation] {
+        &self.refused
+    }
+
+    /// Why a request does not pass.
+    pub(crate) fn admit(&mut self, request: &Value) -> Option<Violation> {
+        let mut violations = self.rules.violations(request).into_iter();
+        let violation = violations.next().or_else(|| self.rewritten(request));
+        self.refused.extend(violation.clone());
+        violation
+    }
+
+    fn rewritten(&mut self, request: &Value) -> Option<Violation> {
+        if !self.rules.keeps_prefix() {
+            return None;
+        }
+        let lines = request["messages"].as_array().cloned().unwrap_or_default();
+        let earlier = self.passed.entry(conversation(&lines)).or_default();
+        let how = prefix_kept(earlier, &lines).err();
+        *earlier = lines;
+        how.map(|how| Violation::rewritten(&how))
+    }
+}
+
+/// What tells conversations of one server apart: the mark `[session=NAME]` in one of their
+/// messages. All without it are one.
+fn conversation(lines: &[Value]) -> String {
+    let mut texts = lines.iter().map(message_text);
+    let name = texts.find_map(|text| {
+        let (_, rest) = text.split_once("[session=")?;
+        Some(rest.split_once(']')?.0.to_owned())
+    });
+    name.unwrap_or_default()
+}

@@ -1,0 +1,211 @@
+//! How long until the first word of a model's answer: through the daemon, and from the model itself.
+//!
+//! As many sessions stream at any time as there are. Rounds alternate, so that what else the machine
+//! does meets all of them: the model itself, the daemon, and another build of it if one is named.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use abide_tests::{Client, Daemon, Event, FakeModel, Setup, abide_binary, http_client};
+use eventsource_stream::Eventsource as _;
+use futures::StreamExt as _;
+use futures::future::try_join_all;
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+
+use crate::told::{chapter, line, load};
+
+/// Words of an answer, and the time between two of them.
+const WORDS: usize = 20;
+const PACE_MS: u64 = 10;
+/// Answers that each session asks for in a round, beside a first one that does not count: connections
+/// and the session come about in it.
+const ANSWERS: usize = 8;
+/// How long a stream may last.
+const STREAM: Duration = Duration::from_secs(3600);
+
+/// Who is measured.
+struct Lane {
+    name: String,
+    /// None for the model itself.
+    binary: Option<PathBuf>,
+    taken: Vec<Duration>,
+}
+
+impl Lane {
+    fn new(name: impl Into<String>, binary: Option<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            binary,
+            taken: Vec::new(),
+        }
+    }
+}
+
+/// Measures and prints.
+pub(crate) async fn measure(
+    sessions: usize,
+    rounds: u32,
+    against: Option<&Path>,
+) -> Result<(), String> {
+    let mut lanes = vec![
+        Lane::new("the model itself", None),
+        Lane::new("through the daemon", Some(abide_binary())),
+    ];
+    if let Some(other) = against {
+        let binary = other
+            .canonicalize()
+            .map_err(|error| format!("--against {}: {error}", other.display()))?;
+        lanes.push(Lane::new(
+            format!("through {}", other.display()),
+            Some(binary),
+        ));
+    }
+    chapter(&format!(
+        "Time to the first word of an answer, {sessions} sessions streaming"
+    ));
+    load();
+    for _ in 0..rounds {
+        for lane in &mut lanes {
+            let model = FakeModel::start().await;
+            let taken = match &lane.binary {
+                None => directly(&model, sessions).await?,
+                Some(binary) => through(&model, binary, sessions).await?,
+            };
+            lane.taken.extend(taken);
+        }
+    }
+    let [model, daemons @ ..] = lanes.as_mut_slice() else {
+        return Err("there is always the model itself".to_owned());
+    };
+    model.taken.sort();
+    let text = |time: f64| format!("{time:7.2} ms");
+    line("answers of each", model.taken.len().to_string());
+    line("", "       p50         p99");
+    let [p50, p99] = [0.5, 0.99].map(|part| quantile(&model.taken, part));
+    line(&model.name, format!("{}  {}", text(p50), text(p99)));
+    for lane in daemons {
+        lane.taken.sort();
+        let own = [0.5, 0.99].map(|part| quantile(&lane.taken, part));
+        line(&lane.name, format!("{}  {}", text(own[0]), text(own[1])));
+        let more = format!("{}  {}", text(own[0] - p50), text(own[1] - p99));
+        line("  more than the model itself", more);
+    }
+    load();
+    Ok(())
+}
+
+/// A quantile of sorted times, in milliseconds.
+fn quantile(sorted: &[Duration], part: f64) -> f64 {
+    let at = (sorted.len() as f64 * part) as usize;
+    let time = sorted.get(at.min(sorted.len().saturating_sub(1)));
+    time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+}
+
+/// What is asked: the model answers with it.
+fn question(session: usize, n: usize) -> String {
+    format!("[pace={PACE_MS}] {session} {n} {}", "word ".repeat(WORDS))
+}
+
+/// So that they do not stream in step.
+async fn stagger(session: usize, sessions: usize) {
+    let answer = Duration::from_millis(PACE_MS * WORDS as u64);
+    tokio::time::sleep(answer * session as u32 / sessions.max(1) as u32).await;
+}
+
+async fn directly(model: &FakeModel, sessions: usize) -> Result<Vec<Duration>, String> {
+    let http = http_client(None);
+    let url = format!("{}/chat/completions", model.base_url());
+    let each = (0..sessions).map(|session| {
+        let (http, url) = (http.clone(), url.clone());
+        async move {
+            stagger(session, sessions).await;
+            let mut taken = Vec::new();
+            for n in 0..=ANSWERS {
+                let said = json!({"role": "user", "content": question(session, n)});
+                let body = json!({"model": "fake", "stream": true, "messages": [said]});
+                let sent = Instant::now();
+                let answer = http.post(&url).json(&body).send().await;
+                let answer = answer.map_err(|error| error.to_string())?;
+                let mut events = answer.bytes_stream().eventsource();
+                let mut first = None;
+                while let Some(event) = events.next().await {
+                    let event = event.map_err(|error| error.to_string())?;
+                    let chunk: Value = serde_json::from_str(&event.data).unwrap_or_default();
+                    if chunk["choices"][0]["delta"]["content"].is_string() {
+                        first.get_or_insert_with(|| sent.elapsed());
+                    }
+                }
+                taken.push(first.ok_or("the model says nothing")?);
+            }
+            Ok::<_, String>(taken.split_off(1))
+        }
+    });
+    Ok(try_join_all(each).await?.concat())
+}
+
+async fn through(
+    model: &FakeModel,
+    binary: &Path,
+    sessions: usize,
+) -> Result<Vec<Duration>, String> {
+    let setup = Setup {
+        binary: Some(binary.to_owned()),
+        ..Setup::default().assistant(model)
+    };
+    let daemon = Daemon::start(setup).await;
+    let client = daemon.client();
+    let each = (0..sessions).map(|session| {
+        let client = client.clone();
+        async move {
+            let id = format!("s{session}");
+            client.open(&id, "assistant").await;
+            stagger(session, sessions).await;
+            talk(&client, &id, session).await
+        }
+    });
+    Ok(try_join_all(each).await?.concat())
+}
+
+/// One session's answers: how long each took to begin.
+async fn talk(client: &Client, id: &str, session: usize) -> Result<Vec<Duration>, String> {
+    let events = client
+        .request(Method::GET, &format!("/v1/sessions/{id}/events"))
+        .header(header::ACCEPT, "text/event-stream")
+        .timeout(STREAM)
+        .send()
+        .await;
+    let events = events.map_err(|error| error.to_string())?;
+    let mut events = events.bytes_stream().eventsource();
+    let mut taken = Vec::new();
+    for n in 0..=ANSWERS {
+        let text = question(session, n);
+        let sent = Instant::now();
+        // The first word may be there before the acknowledgement is read.
+        let posted = client.say(id, &text, None);
+        let heard = async {
+            let mut first = None;
+            while let Some(event) = events.next().await {
+                let event = event.map_err(|error| error.to_string())?;
+                if event.event == "delta" {
+                    first.get_or_insert_with(|| sent.elapsed());
+                }
+                let read = serde_json::from_str::<Event>(&event.data).ok();
+                let Some(end) = read.filter(|event| event.kind == "turn") else {
+                    continue;
+                };
+                if end.is_turn("failed") {
+                    return Err(format!("a turn failed: {end:?}"));
+                }
+                if end.is_turn("completed") {
+                    return first.ok_or_else(|| "a turn says nothing".to_owned());
+                }
+            }
+            Err("the stream ended".to_owned())
+        };
+        let (posted, first) = tokio::join!(posted, heard);
+        posted.map_err(|refused| format!("{refused:?}"))?;
+        taken.push(first?);
+    }
+    Ok(taken.split_off(1))
+}

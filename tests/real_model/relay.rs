@@ -1,0 +1,130 @@
+//! What stands between the daemon and the model's server, and counts what the server refuses.
+
+use std::ops::Sub;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use abide_tests::http_client;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// How many requests there were, and how many of them were refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) requests: usize,
+    pub(crate) refused: usize,
+}
+
+impl Sub for Seen {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            requests: self.requests - before.requests,
+            refused: self.refused - before.refused,
+        }
+    }
+}
+
+struct Shared {
+    server: String,
+    http: reqwest::Client,
+    requests: Mutex<usize>,
+    refused: Mutex<Vec<String>>,
+}
+
+/// It ends with the value.
+pub(crate) struct Relay {
+    port: u16,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Relay {
+    pub(crate) async fn start(server: String) -> Self {
+        let shared = Arc::new(Shared {
+            server,
+            http: http_client(None),
+            requests: Mutex::default(),
+            refused: Mutex::default(),
+        });
+        let router = Router::new()
+            .route("/v1/chat/completions", post(pass))
+            .with_state(shared.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("the loopback has a free port");
+        let port = listener
+            .local_addr()
+            .expect("a bound socket has one")
+            .port();
+        let task = tokio::spawn(async move {
+            // Serves until it is aborted.
+            let _ = axum::serve(listener, router).await;
+        });
+        Self { port, shared, task }
+    }
+
+    pub(crate) fn base_url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1", self.port)
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        Seen {
+            requests: *held(&self.shared.requests),
+            refused: held(&self.shared.refused).len(),
+        }
+    }
+
+    /// The refusals, with the requests that they answer.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        held(&self.shared.refused).clone()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics while holding it")
+}
+
+async fn pass(State(shared): State<Arc<Shared>>, request: Bytes) -> Response {
+    *held(&shared.requests) += 1;
+    let answer = shared
+        .http
+        .post(format!("{}/chat/completions", shared.server))
+        .header("content-type", "application/json")
+        .body(request.clone())
+        .send()
+        .await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    };
+    let status = answer.status();
+    let kind = answer.headers().get("content-type").cloned();
+    let mut response = if status.is_success() {
+        Response::new(Body::from_stream(answer.bytes_stream()))
+    } else {
+        let text = answer.text().await.unwrap_or_default();
+        // A server that is still loading refuses nothing.
+        if status != StatusCode::SERVICE_UNAVAILABLE {
+            let request = String::from_utf8_lossy(&request);
+            held(&shared.refused).push(format!("{status}: {text} to {request}"));
+        }
+        Response::new(Body::from(text))
+    };
+    *response.status_mut() = status;
+    if let Some(kind) = kind {
+        response.headers_mut().insert("content-type", kind);
+    }
+    response
+}

@@ -1,0 +1,167 @@
+//! What is done to a conversation with the real model.
+
+use std::time::Duration;
+
+use abide_tests::{Client, Daemon, How, Subscriber, until_within};
+use serde_json::{Value, json};
+
+/// How long one turn may take: the model is slow on a machine that does other things.
+const TURN: Duration = Duration::from_secs(180);
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scene {
+    RestartInMidTurn,
+    CutAnswer,
+    DroppedHistory,
+    Burst,
+    StoppedTurn,
+}
+
+pub(crate) const SCENES: [Scene; 5] = [
+    Scene::RestartInMidTurn,
+    Scene::CutAnswer,
+    Scene::DroppedHistory,
+    Scene::Burst,
+    Scene::StoppedTurn,
+];
+
+impl Scene {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::RestartInMidTurn => "a restart in mid-turn",
+            Self::CutAnswer => "a cut answer",
+            Self::DroppedHistory => "a dropped history",
+            Self::Burst => "a burst of messages",
+            Self::StoppedTurn => "a stopped turn",
+        }
+    }
+}
+
+/// Plays it in a session of its own, which then answers "hello"; what went wrong.
+pub(crate) async fn play(scene: Scene, daemon: &mut Daemon) -> Result<(), String> {
+    let client = daemon.client();
+    let talk = Talk {
+        client: &client,
+        id: scene.name(),
+    };
+    match scene {
+        Scene::RestartInMidTurn => {
+            talk.open(json!({"max_tokens": 96})).await?;
+            talk.say("Hello!").await?;
+            let message = talk.begin("Count from one to one hundred.").await?;
+            let old = daemon.generation().await;
+            daemon.edit(How::Rename, |setup| setup.spare += 1);
+            daemon.after_generation(old).await;
+            talk.completed(&message).await?;
+        }
+        Scene::CutAnswer => {
+            talk.open(json!({"max_tokens": 8})).await?;
+            talk.say("Tell me a long story.").await?;
+            let events = client.events(talk.id, 0).await;
+            if !events
+                .iter()
+                .any(|event| event.name.as_deref() == Some("truncated"))
+            {
+                return Err("the answer was not cut".to_owned());
+            }
+            talk.say("go on").await?;
+        }
+        Scene::DroppedHistory => {
+            talk.open(json!({"max_tokens": 24, "history_bytes": 1200}))
+                .await?;
+            for n in 0..6 {
+                let text = format!(
+                    "{n}. {}",
+                    "Tell me about the sea and its ships. ".repeat(10)
+                );
+                talk.say(&text).await?;
+            }
+        }
+        Scene::Burst => {
+            talk.open(json!({"max_tokens": 24})).await?;
+            let mut messages = Vec::new();
+            for n in 0..5 {
+                messages.push(talk.post(&format!("This is message {n}.")).await?);
+            }
+            for message in messages {
+                talk.completed(&message).await?;
+            }
+        }
+        Scene::StoppedTurn => {
+            talk.open(json!({"max_tokens": 256})).await?;
+            talk.say("Hello!").await?;
+            let message = talk.begin("Count from one to one hundred.").await?;
+            let path = format!("/v1/sessions/{}/cancel", talk.id.replace(' ', "%20"));
+            let reply = client.post(&path, &json!({})).await;
+            reply.map_err(|trouble| format!("cancel: {trouble:?}"))?;
+            talk.ended(&message).await?;
+        }
+    }
+    talk.say("hello").await
+}
+
+struct Talk<'a> {
+    client: &'a Client,
+    id: &'a str,
+}
+
+impl Talk<'_> {
+    async fn open(&self, mut args: Value) -> Result<(), String> {
+        args["system"] = "Be brief.".into();
+        let body = json!({"plugin": "assistant", "args": args});
+        let reply = self.client.put(self.id, &body).await;
+        let reply = reply.map_err(|trouble| format!("{trouble:?}"))?;
+        match reply.status {
+            201 => Ok(()),
+            _ => Err(format!("{reply:?}")),
+        }
+    }
+
+    /// Sends a message; its id.
+    async fn post(&self, text: &str) -> Result<String, String> {
+        let posted = self.client.say(self.id, text, None).await;
+        Ok(posted.map_err(|refused| format!("{refused:?}"))?.message)
+    }
+
+    /// Sends a message and waits until the model has begun to answer.
+    async fn begin(&self, text: &str) -> Result<String, String> {
+        let subscriber = Subscriber::follow(self.client, self.id);
+        let message = self.post(text).await?;
+        let turns = self.client.session(self.id).await["turns"].as_u64();
+        let turn = turns.unwrap_or_default() + 1;
+        until_within(TURN, "the answer's beginning", async || {
+            (!subscriber.streamed(turn).is_empty()).then_some(())
+        })
+        .await;
+        Ok(message)
+    }
+
+    /// Sends a message, whose turn must complete.
+    async fn say(&self, text: &str) -> Result<(), String> {
+        let message = self.post(text).await?;
+        self.completed(&message).await
+    }
+
+    async fn completed(&self, message: &str) -> Result<(), String> {
+        match self.ended(message).await? {
+            None => Ok(()),
+            Some(reason) => Err(format!("a turn failed: {reason}")),
+        }
+    }
+
+    /// Waits for a turn's end; why it failed, if it did.
+    async fn ended(&self, message: &str) -> Result<Option<String>, String> {
+        let end = until_within(TURN, "a turn's end", async || {
+            let events = self.client.events(self.id, 0).await;
+            events.into_iter().find(|event| event.ends(message))
+        })
+        .await;
+        let reason = || {
+            end.reason
+                .clone()
+                .unwrap_or_else(|| "without a reason".to_owned())
+        };
+        Ok((!end.is_turn("completed")).then(reason))
+    }
+}
