@@ -183,7 +183,7 @@ async fn an_error_within_an_answer_counts_as_its_status() {
             json!({"code": "502", "message": "Provider returned error"}),
         ),
         ("no code", json!({"message": "out of memory"})),
-        ("a text", json!("out of memory")),
+        ("a mere word", json!("out of memory")),
     ] {
         model.script([within(error), ok()]);
         assert_eq!(client.chat("s", case).await.said(), ["ok"], "{case}");
