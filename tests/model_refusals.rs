@@ -97,14 +97,15 @@ async fn what_is_too_large_is_shortened_whatever_it_is_called() {
             json!({"code": 400, "message": "maximum context length is 8192 tokens"}),
         ),
     ];
-    // Something that can be shortened.
-    for n in 0..3 {
-        client.chat("s", &format!("long {n}")).await;
-    }
     for (n, refusal) in refusals.into_iter().enumerate() {
-        let case = format!("case {n}");
+        let (session, case) = (format!("s{n}"), format!("case {n}"));
+        client.open(&session, "assistant").await;
+        // Something that can be shortened.
+        for before in 0..3 {
+            client.chat(&session, &format!("long {before}")).await;
+        }
         model.script([refusal.clone()]);
-        let posted = client.chat("s", &case).await;
+        let posted = client.chat(&session, &case).await;
         assert_eq!(
             posted.said().last(),
             Some(&format!("re: {case}").as_str()),
@@ -118,8 +119,8 @@ async fn what_is_too_large_is_shortened_whatever_it_is_called() {
             answered.messages().len() < refused.messages().len(),
             "{refusal:?}"
         );
-        client.chat("s", "hello").await;
-        client.chat("s", "and more").await;
+        let hello = client.chat(&session, "hello").await;
+        assert_eq!(hello.said(), ["re: hello"], "{refusal:?}");
     }
 }
 
@@ -182,7 +183,7 @@ async fn an_error_within_an_answer_counts_as_its_status() {
             json!({"code": "502", "message": "Provider returned error"}),
         ),
         ("no code", json!({"message": "out of memory"})),
-        ("a text", json!("out of memory")),
+        ("a mere word", json!("out of memory")),
     ] {
         model.script([within(error), ok()]);
         assert_eq!(client.chat("s", case).await.said(), ["ok"], "{case}");

@@ -21,6 +21,9 @@ use tokio::task::JoinHandle;
 
 use crate::answer::message_text;
 
+/// How long a connection lasts that breaks, behind the last bytes.
+const BEFORE_BREAK: Duration = Duration::from_millis(100);
+
 /// How a body ends.
 #[derive(Clone, Debug)]
 enum End {
@@ -138,7 +141,11 @@ impl RawAnswer {
             End::Closed => Body::from_stream(pieces),
             End::Open => Body::from_stream(pieces.chain(stream::pending())),
             End::Broken => {
-                let broken = stream::iter([Err(io::Error::other("as you wish"))]);
+                let broken = stream::once(async {
+                    // What was said before has reached the caller by then.
+                    tokio::time::sleep(BEFORE_BREAK).await;
+                    Err(io::Error::other("as you wish"))
+                });
                 Body::from_stream(pieces.chain(broken))
             }
             End::Repeated(bytes, every) => {
