@@ -5,7 +5,7 @@ use std::time::Duration;
 use abide_tests::{CallState, How, Reply, Setup, until};
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, notices};
+use crate::stage::Stage;
 
 const LONG_MS: u64 = 3_600_000;
 
@@ -263,8 +263,8 @@ async fn a_cancel_that_was_acknowledged_outlives_whatever_dies_next() {
         assert_eq!(stage.executions(&token).len(), 1);
     }
     let next = stage.perform("next", json!([])).await;
-    let told = notices(&next);
-    let text = told[0]["stopped"].as_str().unwrap_or_default();
+    let text = next.iter().filter(|event| event.kind == "notice");
+    let text: String = text.map(|event| event.said()).collect();
     for round in 1..=5 {
         assert!(text.contains(&format!("recorded t{round}")), "{text}");
     }
