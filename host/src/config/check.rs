@@ -39,11 +39,6 @@ pub(super) fn problems(config: &Config, env: &Env) -> Vec<Problem> {
                 }
                 (_, SecretRef::File(_)) => "write the secret, and only it, into it".to_owned(),
             };
-            let key = match secret {
-                _ if key.contains(".env.") => key,
-                SecretRef::Env(_) => key + "_env",
-                SecretRef::File(_) => key + "_file",
-            };
             add(key, error.to_string(), remedy);
         }
     }

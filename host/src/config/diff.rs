@@ -6,11 +6,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::given::Given;
 use super::plan::{Change, Class};
-use super::resolved::{Daemon, LlmProvider, Plugin, StoreTuning, ToolServer, Transport};
+use super::resolved::{Daemon, Plugin, StoreTuning};
 use super::secret::SecretRef;
 use super::units::{Size, Time};
-use crate::domain::{Limits, Patterns, Retention};
+use crate::domain::{Limits, Retention};
 
 /// Differences, as they are found.
 pub(super) struct Diff<'a> {
@@ -55,7 +56,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    fn secret(
+    pub(super) fn secret(
         &mut self,
         key: String,
         class: Class,
@@ -71,6 +72,22 @@ impl<'a> Diff<'a> {
         } else if let Some(SecretRef::File(file)) = new {
             self.content(key, class, file);
         }
+    }
+
+    /// Compares tables of values that may be secrets: no value is shown.
+    pub(super) fn givens(
+        &mut self,
+        table: &str,
+        class: Class,
+        old: &BTreeMap<String, Given>,
+        new: &BTreeMap<String, Given>,
+    ) {
+        let compare = |diff: &mut Self, key: &str, old: &Given, new: &Given| match new.secret_ref()
+        {
+            Some(SecretRef::File(file)) if old == new => diff.content(key.to_owned(), class, file),
+            _ => diff.note(key, class, (old, new), Given::to_string),
+        };
+        self.entries(table, class, old, new, compare, Given::to_string);
     }
 
     /// Compares named tables: those that are gone, those that are new, those that differ.
@@ -326,109 +343,6 @@ impl<'a> Diff<'a> {
         }
     }
 
-    pub(super) fn provider(&mut self, key: &str, old: &LlmProvider, new: &LlmProvider) {
-        let LlmProvider {
-            base_url,
-            model,
-            context_tokens,
-            api_key,
-            connect_timeout,
-            idle_timeout,
-            timeout,
-            retries,
-            fallback,
-        } = new;
-        let full = |last: &str| format!("{key}.{last}");
-        self.note(
-            full("base_url"),
-            Class::Hot,
-            (&old.base_url, base_url),
-            |text| url(text),
-        );
-        self.note(
-            full("model"),
-            Class::Hot,
-            (&old.model, model),
-            String::clone,
-        );
-        self.note(
-            full("context_tokens"),
-            Class::Hot,
-            (&old.context_tokens, context_tokens),
-            |count| count.map_or_else(|| "none".to_owned(), |count| number(&count)),
-        );
-        self.secret(full("api_key"), Class::Hot, (&old.api_key, api_key));
-        self.note(
-            full("connect_timeout"),
-            Class::Hot,
-            (&old.connect_timeout, connect_timeout),
-            time,
-        );
-        self.note(
-            full("idle_timeout"),
-            Class::Hot,
-            (&old.idle_timeout, idle_timeout),
-            time,
-        );
-        self.note(full("timeout"), Class::Hot, (&old.timeout, timeout), time);
-        self.note(full("retries"), Class::Hot, (&old.retries, retries), number);
-        self.note(
-            full("fallback"),
-            Class::Hot,
-            (&old.fallback, fallback),
-            |name| name.clone().unwrap_or_else(|| "none".to_owned()),
-        );
-    }
-
-    pub(super) fn tool_server(&mut self, key: &str, old: &ToolServer, new: &ToolServer) {
-        let ToolServer {
-            transport: how,
-            start_timeout,
-            call_timeout,
-            image_bytes,
-            repeatable,
-            once,
-            ask,
-            ask_timeout,
-        } = new;
-        match (&old.transport, how) {
-            (
-                Transport::Http {
-                    url: old_url,
-                    token: old_token,
-                },
-                Transport::Http {
-                    url: new_url,
-                    token,
-                },
-            ) => {
-                self.note(
-                    format!("{key}.url"),
-                    Class::Hot,
-                    (old_url, new_url),
-                    |text| url(text),
-                );
-                self.secret(format!("{key}.token"), Class::Hot, (old_token, token));
-            }
-            (old, new) => self.note(key, Class::Hot, (old, new), transport),
-        }
-        let times = (&old.start_timeout, start_timeout);
-        self.note(format!("{key}.start_timeout"), Class::Hot, times, time);
-        let times = (&old.call_timeout, call_timeout);
-        self.note(format!("{key}.call_timeout"), Class::Hot, times, time);
-        let sizes = (&old.image_bytes, image_bytes);
-        self.note(format!("{key}.images"), Class::Hot, sizes, size);
-        let times = (&old.ask_timeout, ask_timeout);
-        self.note(format!("{key}.ask_timeout"), Class::Hot, times, time);
-        for (last, Patterns(old), Patterns(new)) in [
-            ("repeatable", &old.repeatable, repeatable),
-            ("once", &old.once, once),
-            ("ask", &old.ask, ask),
-        ] {
-            self.names(&format!("{key}.{last}"), Class::Hot, old, new);
-        }
-    }
-
     /// Compares lists whose order and repetitions mean nothing.
     pub(super) fn names(&mut self, key: &str, class: Class, old: &[String], new: &[String]) {
         let old: BTreeSet<&String> = old.iter().collect();
@@ -444,38 +358,18 @@ impl<'a> Diff<'a> {
     }
 }
 
-fn time(duration: &Duration) -> String {
+pub(super) fn time(duration: &Duration) -> String {
     Time(*duration).to_string()
 }
 
-fn size(bytes: &u64) -> String {
+pub(super) fn size(bytes: &u64) -> String {
     Size(*bytes).to_string()
 }
 
-fn number<T: fmt::Display>(number: &T) -> String {
+pub(super) fn number<T: fmt::Display>(number: &T) -> String {
     number.to_string()
 }
 
 fn lower<T: fmt::Debug>(value: &T) -> String {
     format!("{value:?}").to_lowercase()
-}
-
-/// A URL without its query, which may hold a key.
-pub(super) fn url(url: &str) -> String {
-    match url.split_once('?') {
-        Some((before, _)) => format!("{before}?…"),
-        None => url.to_owned(),
-    }
-}
-
-/// How a server is reached, without its arguments, which may hold a key.
-pub(super) fn transport(how: &Transport) -> String {
-    match how {
-        Transport::Command { program, args, env } => format!(
-            "{program} with {} arguments and {} variables",
-            args.len(),
-            env.len()
-        ),
-        Transport::Http { url: at, token: _ } => url(at),
-    }
 }

@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::given::Given;
 use super::grants;
 use super::listen::{collide, is_loopback};
+use super::meaning_tools::tool_server;
 use super::notes::Notes;
 use super::problem::Problem;
 use super::resolved::{
     Config, Daemon, HAND_OVER_BUDGET, LlmProvider, Plugin, SUPERVISOR_BUDGET, StoreTuning,
-    ToolServer, Transport,
 };
-use super::schema::{DaemonKeys, File, LimitKeys, LlmKeys, McpKeys, PluginKeys, StoreKeys};
+use super::schema::{DaemonKeys, File, LimitKeys, LlmKeys, PluginKeys, StoreKeys};
+use super::secret::Secret;
 use super::tree::Places;
 use super::units::{Size, Time};
 use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention, ToolName};
@@ -28,6 +30,19 @@ const MEMORY_MAX_BYTES: u64 = 4 << 30;
 const RECORD_MAX_BYTES: u64 = 256 << 20;
 /// The largest journal of a turn: it is read into memory when the turn goes on.
 const JOURNAL_MAX_BYTES: u64 = 1 << 30;
+/// Headers that requests to model servers have by themselves, or that belong to the connection.
+const MODEL_HEADERS: [&str; 8] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+/// Fields of a request's body that Abide cannot do without.
+const MODEL_FIELDS: [&str; 5] = ["messages", "model", "n", "stream", "tools"];
 /// Beyond this, turns in flight would exhaust the address space's mappings.
 const TURNS_MAX: u32 = 10_000;
 
@@ -293,90 +308,84 @@ fn provider(notes: &mut Notes, name: &str, keys: LlmKeys, folder: &Path) -> LlmP
             "name the model to ask for",
         );
     }
+    let headers = notes.headers(&key("headers"), keys.headers, folder, &MODEL_HEADERS);
+    let api_key = notes.secret(&key("api_key"), keys.api_key_env, keys.api_key_file, folder);
+    let authorization = headers.keys();
+    let mut authorization = authorization.filter(|name| name.eq_ignore_ascii_case("authorization"));
+    if let (Some(name), Some(_)) = (authorization.next(), &api_key) {
+        notes.add(
+            &key(&format!("headers.{name}")),
+            "the API key is sent in this header already",
+            "keep one of them",
+        );
+    }
+    let mut query = BTreeMap::new();
+    for (parameter, given) in keys.query {
+        let given = notes.given(
+            &key(&format!("query.{parameter}")),
+            given,
+            folder,
+            |_, text| Some(Given::Value(Secret::new(text))),
+        );
+        query.extend(given.map(|given| (parameter, given)));
+    }
+    for field in keys
+        .body
+        .keys()
+        .filter(|field| MODEL_FIELDS.contains(&field.as_str()))
+    {
+        notes.add(
+            &key(&format!("body.{field}")),
+            "Abide makes this field of a request itself",
+            "remove it",
+        );
+    }
+    for (field, value) in &keys.body {
+        if holds_date(value) {
+            notes.add(
+                &key(&format!("body.{field}")),
+                "JSON has no dates",
+                "write it as a text, in quotes",
+            );
+        }
+    }
+    if let Some(agent) = &keys.user_agent
+        && http::HeaderValue::from_str(agent).is_err()
+    {
+        notes.add(
+            &key("user_agent"),
+            "this text cannot stand in a header",
+            "write it in printable ASCII",
+        );
+    }
     LlmProvider {
         base_url: keys.base_url.trim_end_matches('/').to_owned(),
         model: keys.model,
         context_tokens: keys
             .context_tokens
             .map(|count| notes.count(&key("context_tokens"), count, 256, 100_000_000)),
-        api_key: notes.secret(&key("api_key"), keys.api_key_env, keys.api_key_file, folder),
+        api_key,
         connect_timeout: notes.time(&key("connect_timeout"), keys.connect_timeout, least),
         idle_timeout: notes.time(&key("idle_timeout"), keys.idle_timeout, least),
         timeout: notes.time(&key("timeout"), keys.timeout, least),
         retries: notes.count(&key("retries"), keys.retries, 0, 100),
         fallback: keys.fallback,
+        headers,
+        query,
+        body: keys.body,
+        user_agent: keys.user_agent,
+        tools_max: notes.count(&key("tools_max"), keys.tools_max, 1, 100_000),
+        images: keys.images,
     }
 }
 
-fn tool_server(notes: &mut Notes, name: &str, keys: McpKeys, folder: &Path) -> ToolServer {
-    let key = |last: &str| format!("mcp.{name}.{last}");
-    let least = Duration::from_millis(10);
-    let token = notes.secret(&key("token"), keys.token_env, keys.token_file, folder);
-    let mut env = BTreeMap::new();
-    for (variable, source) in keys.env {
-        if let Some(source) = notes.variable(&key(&format!("env.{variable}")), source) {
-            env.insert(variable, source);
-        }
-    }
-    let mut command = keys.command.into_iter();
-    let transport = match (command.next(), keys.url) {
-        (Some(program), None) => {
-            if program.is_empty() {
-                notes.add(
-                    &key("command"),
-                    "the program's name is empty",
-                    "name the program",
-                );
-            }
-            if token.is_some() {
-                notes.add(
-                    &key("token"),
-                    "a token is sent to a `url`, and this server has a `command`",
-                    "pass it in `env`",
-                );
-            }
-            Transport::Command {
-                program,
-                args: command.collect(),
-                env,
-            }
-        }
-        (None, Some(url)) => {
-            notes.url(&key("url"), &url);
-            if !env.is_empty() {
-                notes.add(
-                    &key("env"),
-                    "`env` is for a `command`, and this server has a `url`",
-                    "remove it",
-                );
-            }
-            Transport::Http { url, token }
-        }
-        (program, url) => {
-            let reason = if program.is_some() {
-                "both `command` and `url` are given"
-            } else {
-                "neither `command` nor `url` is given"
-            };
-            notes.add(
-                &format!("mcp.{name}"),
-                reason,
-                "give one: `command = [\"program\", \"argument\"]` or `url = \"http://…\"`",
-            );
-            Transport::Http {
-                url: url.unwrap_or_default(),
-                token,
-            }
-        }
-    };
-    ToolServer {
-        transport,
-        start_timeout: notes.time(&key("start_timeout"), keys.start_timeout, least),
-        call_timeout: notes.time(&key("call_timeout"), keys.call_timeout, least),
-        image_bytes: notes.size(&key("images"), keys.images, 0, RECORD_MAX_BYTES),
-        repeatable: Patterns(keys.repeatable),
-        once: Patterns(keys.once),
-        ask: Patterns(keys.ask),
-        ask_timeout: notes.time(&key("ask_timeout"), keys.ask_timeout, least),
+/// Whether a date of TOML's is in it: what its parser makes of one for others to read.
+fn holds_date(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Array(items) => items.iter().any(holds_date),
+        serde_json::Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name.starts_with("$__toml_private") || holds_date(value)),
+        _ => false,
     }
 }

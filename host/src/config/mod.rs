@@ -10,9 +10,12 @@
 
 mod check;
 mod diff;
+mod diff_servers;
+mod given;
 mod grants;
 mod listen;
 mod meaning;
+mod meaning_tools;
 mod notes;
 mod notifier;
 mod observed;
@@ -29,6 +32,7 @@ mod tree;
 mod units;
 mod watch;
 
+pub use given::Given;
 pub use observed::{Observed, config_bytes, plugin_bytes};
 pub use plan::{Change, Class, Plan, Refusal, Verdict, plan};
 pub use problem::{ConfigError, Place, Problem};

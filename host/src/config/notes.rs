@@ -1,10 +1,12 @@
 //! Notes on what is wrong, and the checks that many keys share.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::given::{Given, GivenKey, GivenTable};
 use super::problem::Problem;
-use super::secret::{SecretRef, is_variable_name};
+use super::secret::{Secret, SecretRef, is_variable_name};
 use super::tree::Places;
 use super::units::{Size, Time};
 use crate::domain::NAME_MAX_BYTES;
@@ -102,6 +104,95 @@ impl Notes {
             "write the variable's name, like OPENAI_API_KEY, and set it in the daemon's environment",
         );
         None
+    }
+
+    /// A value that may be a secret. `bare` says what a text that is not in a table means.
+    pub(super) fn given(
+        &mut self,
+        key: &str,
+        given: GivenKey,
+        folder: &Path,
+        bare: impl FnOnce(&mut Self, String) -> Option<Given>,
+    ) -> Option<Given> {
+        let table = match given {
+            GivenKey::Bare(text) => return bare(self, text),
+            GivenKey::Table(table) => table,
+        };
+        match table {
+            GivenTable {
+                value: Some(value),
+                env: None,
+                file: None,
+            } => Some(Given::Value(Secret::new(value))),
+            GivenTable {
+                value: None,
+                env: Some(name),
+                file: None,
+            } => self.variable(key, name).map(Given::Named),
+            GivenTable {
+                value: None,
+                env: None,
+                file: Some(file),
+            } => Some(Given::Named(SecretRef::File(folder.join(file)))),
+            _ => {
+                self.add(
+                    key,
+                    "a value is given in one way",
+                    "keep one of `value`, `env` and `file`",
+                );
+                None
+            }
+        }
+    }
+
+    /// Headers of requests. `own` are those that Abide sends itself, in lower case.
+    pub(super) fn headers(
+        &mut self,
+        key: &str,
+        headers: BTreeMap<String, GivenKey>,
+        folder: &Path,
+        own: &[&str],
+    ) -> BTreeMap<String, Given> {
+        let mut all: BTreeMap<String, Given> = BTreeMap::new();
+        for (name, given) in headers {
+            let key = format!("{key}.{name}");
+            if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+                self.add(
+                    &key,
+                    "this is not the name of a header",
+                    "write it with letters, digits and `-`",
+                );
+                continue;
+            }
+            if own.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+                self.add(&key, "Abide sends this header itself", "remove it");
+                continue;
+            }
+            if all.keys().any(|known| known.eq_ignore_ascii_case(&name)) {
+                self.add(
+                    &key,
+                    "this header is given twice (upper and lower case are the same)",
+                    "keep one of them",
+                );
+                continue;
+            }
+            let given = self.given(&key, given, folder, |_, text| {
+                Some(Given::Value(Secret::new(text)))
+            });
+            let Some(given) = given else { continue };
+            if let Given::Value(value) = &given
+                && http::HeaderValue::from_str(value.expose()).is_err()
+            {
+                self.add(
+                    &key,
+                    "this value cannot stand in a header",
+                    "write it in printable ASCII",
+                );
+                continue;
+            }
+            all.insert(name, given);
+        }
+        all
     }
 
     /// An HTTP URL; the value is not repeated, since it may hold a password.

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Place, Problem, nearest};
-use super::schema::{SCHEMA, resolve};
+use super::schema::{SCHEMA, resolve, takes_text};
 use super::secret::Env;
 use super::tree::{Tree, descend};
 
@@ -109,7 +109,7 @@ fn named_variables(table: &DeTable<'_>) -> Vec<String> {
     let mut names = Vec::new();
     for (key, value) in table {
         match value.get_ref() {
-            DeValue::String(name) if key.get_ref().ends_with("_env") => {
+            DeValue::String(name) if key.get_ref().ends_with("_env") || key.get_ref() == "env" => {
                 names.push(name.to_string())
             }
             DeValue::Table(inner) if key.get_ref() == "env" => names.extend(
@@ -188,6 +188,9 @@ fn within(path: &[String]) -> String {
 }
 
 fn is_table(node: &Json) -> bool {
+    if takes_text(node) {
+        return false;
+    }
     let node = resolve(node);
     node.get("properties").is_some()
         || node

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::diff::{Diff, transport, url};
+use super::diff::Diff;
+use super::diff_servers::{transport, url};
 use super::resolved::Config;
 
 /// What a change takes.

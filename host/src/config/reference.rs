@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
-use super::schema::{SCHEMA, resolve};
+use super::schema::{SCHEMA, resolve, takes_text};
 
 /// The JSON Schema of the configuration file.
 pub fn json_schema() -> &'static Json {
@@ -97,7 +97,7 @@ fn holds_tables(node: &Json) -> bool {
     let node = resolve(node);
     let each = node.get("additionalProperties");
     node.get("properties").is_some()
-        || each.is_some_and(|each| resolve(each).get("properties").is_some())
+        || each.is_some_and(|each| !takes_text(each) && resolve(each).get("properties").is_some())
 }
 
 /// The values that a key can take, where they can be counted.

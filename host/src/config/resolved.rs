@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::given::Given;
 use super::problem::{ConfigError, Place, Problem};
 use super::schema::{LogFormat, LogLevel, OnConfigChange};
 use super::secret::{Env, SecretRef};
@@ -135,6 +136,18 @@ pub struct LlmProvider {
     pub retries: u32,
     /// The provider that is asked where this one gives no answer.
     pub fallback: Option<String>,
+    /// Further headers of its requests.
+    pub headers: BTreeMap<String, Given>,
+    /// Further parameters of its requests' URL.
+    pub query: BTreeMap<String, Given>,
+    /// Further fields of its requests' body.
+    pub body: BTreeMap<String, serde_json::Value>,
+    /// What its requests call their sender.
+    pub user_agent: Option<String>,
+    /// How many tools a request may offer.
+    pub tools_max: u32,
+    /// Whether the model is shown images.
+    pub images: bool,
 }
 
 /// A tool server.
@@ -168,7 +181,7 @@ pub enum Transport {
         /// Its arguments.
         args: Vec<String>,
         /// What it finds in its environment.
-        env: BTreeMap<String, SecretRef>,
+        env: BTreeMap<String, Given>,
     },
     /// Over HTTP.
     Http {
@@ -176,6 +189,8 @@ pub enum Transport {
         url: String,
         /// The bearer token.
         token: Option<SecretRef>,
+        /// Further headers of its requests.
+        headers: BTreeMap<String, Given>,
     },
 }
 
@@ -238,28 +253,24 @@ impl Config {
             .collect()
     }
 
-    /// All secrets, by the table whose key names them and that key's beginning.
+    /// All secrets, by the key that names them.
     pub(super) fn secrets(&self) -> Vec<(String, &SecretRef)> {
         let mut all = Vec::new();
-        all.extend(
-            self.daemon
-                .token
-                .iter()
-                .map(|token| ("daemon.token".to_owned(), token)),
-        );
+        all.extend(pair_of_keys("daemon.token", &self.daemon.token));
         for (name, provider) in &self.llm {
-            let key = provider.api_key.iter();
-            all.extend(key.map(|key| (format!("llm.{name}.api_key"), key)));
+            let key = |last: &str| format!("llm.{name}.{last}");
+            all.extend(pair_of_keys(&key("api_key"), &provider.api_key));
+            all.extend(named_by(&key("headers"), &provider.headers));
+            all.extend(named_by(&key("query"), &provider.query));
         }
         for (name, server) in &self.mcp {
             match &server.transport {
-                Transport::Command { env, .. } => all.extend(
-                    env.iter()
-                        .map(|(variable, secret)| (format!("mcp.{name}.env.{variable}"), secret)),
-                ),
-                Transport::Http { token, .. } => {
-                    let token = token.iter();
-                    all.extend(token.map(|token| (format!("mcp.{name}.token"), token)));
+                Transport::Command { env, .. } => {
+                    all.extend(named_by(&format!("mcp.{name}.env"), env));
+                }
+                Transport::Http { token, headers, .. } => {
+                    all.extend(pair_of_keys(&format!("mcp.{name}.token"), token));
+                    all.extend(named_by(&format!("mcp.{name}.headers"), headers));
                 }
             }
         }
@@ -358,4 +369,28 @@ fn refuse(problems: Vec<Problem>) -> Result<(), ConfigError> {
     } else {
         Err(ConfigError::Invalid(problems))
     }
+}
+
+/// A secret that one of two keys names: `KEY_env` or `KEY_file`.
+fn pair_of_keys<'a>(
+    key: &str,
+    secret: &'a Option<SecretRef>,
+) -> impl Iterator<Item = (String, &'a SecretRef)> {
+    secret.iter().map(move |secret| {
+        let last = match secret {
+            SecretRef::Env(_) => "env",
+            SecretRef::File(_) => "file",
+        };
+        (format!("{key}_{last}"), secret)
+    })
+}
+
+/// Those of a table's values that are named.
+fn named_by<'a>(
+    table: &str,
+    values: &'a BTreeMap<String, Given>,
+) -> impl Iterator<Item = (String, &'a SecretRef)> {
+    values
+        .iter()
+        .filter_map(move |(name, value)| Some((format!("{table}.{name}"), value.secret_ref()?)))
 }

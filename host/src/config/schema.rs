@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::given::GivenKey;
 use super::listen::Listen;
 use super::units::{Size, Time};
 use crate::domain::{Limits, Retention};
@@ -318,7 +319,8 @@ pub(super) struct LlmKeys {
     /// and some forget a conversation's beginning without a word.
     #[serde(default)]
     pub(super) context_tokens: Option<u32>,
-    /// The environment variable that holds its API key.
+    /// The environment variable that holds its API key, which is sent as a bearer token. For another
+    /// header see `headers`.
     #[serde(default)]
     pub(super) api_key_env: Option<String>,
     /// The file that holds its API key, relative to this file.
@@ -344,6 +346,30 @@ pub(super) struct LlmKeys {
     /// What a plugin may ask this one, it may so ask that one.
     #[serde(default)]
     pub(super) fallback: Option<String>,
+    /// Further headers of each request: `{ api-key = { env = "AZURE_KEY" }, X-Title = "Abide" }`. A
+    /// value is a text, or a table with `env` (the variable that holds it) or `file` (the file that
+    /// does, relative to this one): a secret is never written here.
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, GivenKey>,
+    /// Further parameters of each request's URL, behind those that `base_url` has; values as in
+    /// `headers`.
+    #[serde(default)]
+    pub(super) query: BTreeMap<String, GivenKey>,
+    /// Further fields of each request's body, in place of those of the same name that Abide would
+    /// send: `{ reasoning_effort = "low" }`.
+    #[serde(default)]
+    pub(super) body: BTreeMap<String, serde_json::Value>,
+    /// What requests call their sender; `abide/VERSION` if left out.
+    #[serde(default)]
+    pub(super) user_agent: Option<String>,
+    /// How many tools a request may offer. Of more, the last ones are left out, and the log names
+    /// them.
+    #[serde(default = "LlmKeys::tools_max")]
+    pub(super) tools_max: u32,
+    /// Whether the model is shown images (of tools; see a tool server's `images`). One that refuses
+    /// them is shown their type and size instead, as with `false`.
+    #[serde(default = "LlmKeys::images")]
+    pub(super) images: bool,
 }
 
 impl LlmKeys {
@@ -359,6 +385,13 @@ impl LlmKeys {
     fn retries() -> u32 {
         2
     }
+    /// What OpenAI takes.
+    fn tools_max() -> u32 {
+        128
+    }
+    fn images() -> bool {
+        true
+    }
 }
 
 /// A tool server.
@@ -371,9 +404,13 @@ pub(super) struct McpKeys {
     /// not followed, and a loopback URL is reached without a proxy.
     pub(super) url: Option<String>,
     /// What the program finds in its environment: its variable's name, then the name of the
-    /// daemon's variable that holds the value. Of the daemon's own environment it finds only PATH,
-    /// HOME, LANG, LC_*, TMPDIR, USER, SHELL and TZ.
-    pub(super) env: BTreeMap<String, String>,
+    /// daemon's variable that holds the value, or a table: `{ value = "the value itself" }`,
+    /// `{ env = "VARIABLE" }` or `{ file = "the file that holds it, relative to this one" }`. Of the
+    /// daemon's own environment it finds only PATH, HOME, LANG, LC_*, TMPDIR, USER, SHELL and TZ.
+    pub(super) env: BTreeMap<String, GivenKey>,
+    /// Further headers of each request to `url`: `{ X-API-Key = { env = "KEY" }, X-Tenant = "acme" }`.
+    /// A value is a text, or a table with `env` or `file` as in `env`: a secret is never written here.
+    pub(super) headers: BTreeMap<String, GivenKey>,
     /// The environment variable that holds the bearer token for `url`.
     pub(super) token_env: Option<String>,
     /// The file that holds the bearer token for `url`, relative to this file.
@@ -412,6 +449,7 @@ impl Default for McpKeys {
             command: Vec::new(),
             url: None,
             env: BTreeMap::new(),
+            headers: BTreeMap::new(),
             token_env: None,
             token_file: None,
             start_timeout: Time::secs(30),
@@ -429,14 +467,23 @@ impl Default for McpKeys {
 pub(super) static SCHEMA: LazyLock<serde_json::Value> =
     LazyLock::new(|| schemars::schema_for!(File).to_value());
 
-/// A node of the schema with its reference, if it is one, followed.
+/// Whether a key may be a plain text, whatever else it may be.
+pub(super) fn takes_text(node: &serde_json::Value) -> bool {
+    let referred = referred(node).unwrap_or(node);
+    let alternatives = referred.get("anyOf").and_then(|all| all.as_array());
+    alternatives.is_some_and(|all| all.iter().any(|one| one["type"] == "string"))
+}
+
+/// A node of the schema with its references, if it is one, followed.
 pub(super) fn resolve(node: &serde_json::Value) -> &serde_json::Value {
+    referred(node).map_or(node, resolve)
+}
+
+/// What a node refers to, itself or as an alternative.
+fn referred(node: &serde_json::Value) -> Option<&serde_json::Value> {
     let reference = node.get("$ref").or_else(|| {
         let alternatives = node.get("anyOf")?.as_array()?;
         alternatives.iter().find_map(|one| one.get("$ref"))
-    });
-    reference
-        .and_then(|reference| reference.as_str()?.strip_prefix('#'))
-        .and_then(|pointer| SCHEMA.pointer(pointer))
-        .unwrap_or(node)
+    })?;
+    SCHEMA.pointer(reference.as_str()?.strip_prefix('#')?)
 }

@@ -152,6 +152,11 @@ impl fmt::Display for SecretRef {
 }
 
 impl Secret {
+    /// One that the configuration itself holds.
+    pub(super) fn new(value: String) -> Self {
+        Self(value)
+    }
+
     /// Its value, for the one place that sends or compares it.
     pub fn expose(&self) -> &str {
         &self.0

@@ -14,12 +14,12 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use crate::api::server::Listener;
 use crate::api::{Access, Token};
 use crate::config::{
-    BadSecret, Config, Env, Observed, SecretFiles, SecretRef, Transport, plugin_bytes,
+    BadSecret, Config, Env, Given, Observed, SecretFiles, SecretRef, Transport, plugin_bytes,
 };
 use crate::domain::Digest;
 use crate::engine::{Component, Engine, EngineOptions};
 use crate::providers::{
-    ApiKey, BadProvider, Endpoint, HttpSender, LlmProvider, LlmProviders, NoHttp, Program,
+    BadProvider, Endpoint, Hidden, HttpSender, LlmProvider, LlmProviders, NoHttp, Program,
     ToolServer, ToolServerAt, ToolServers,
 };
 use crate::session::{Parts, Plugin, Plugins};
@@ -251,12 +251,18 @@ fn llm(config: &Config, secrets: Secrets<'_>) -> Result<LlmProviders, Unprepared
                 base_url: provider.base_url.clone(),
                 model: provider.model.clone(),
                 context_tokens: provider.context_tokens.map(u64::from),
-                api_key: api_key.map(ApiKey::new),
+                api_key: api_key.map(Hidden::new),
                 connect_timeout: provider.connect_timeout,
                 idle_timeout: provider.idle_timeout,
                 timeout: provider.timeout,
                 retries: provider.retries,
                 fallback: provider.fallback.clone(),
+                headers: givens(&format!("llm.{name}.headers"), &provider.headers, secrets)?,
+                query: givens(&format!("llm.{name}.query"), &provider.query, secrets)?,
+                body: provider.body.clone().into_iter().collect(),
+                user_agent: provider.user_agent.clone(),
+                tools_max: provider.tools_max as usize,
+                images: provider.images,
             },
         );
     }
@@ -270,26 +276,21 @@ fn tool_servers(
     let mut servers = BTreeMap::new();
     for (name, server) in &config.mcp {
         let at = match &server.transport {
-            Transport::Command { program, args, env } => {
-                let mut values = Vec::new();
-                for (variable, source) in env {
-                    let key = format!("mcp.{name}.env.{variable}");
-                    if let Some(value) = secret(key, Some(source), secrets)? {
-                        values.push((variable.clone(), value));
-                    }
-                }
-                ToolServerAt::Command(Program {
-                    program: program.clone(),
-                    args: args.clone(),
-                    env: values,
-                    cwd: config.file.parent().unwrap_or(Path::new("/")).to_owned(),
-                    owner: owner(config),
-                })
-            }
-            Transport::Http { url, token } => ToolServerAt::Url(Endpoint {
+            Transport::Command { program, args, env } => ToolServerAt::Command(Program {
+                program: program.clone(),
+                args: args.clone(),
+                env: values(&format!("mcp.{name}.env"), env, secrets)?,
+                cwd: config.file.parent().unwrap_or(Path::new("/")).to_owned(),
+                owner: owner(config),
+            }),
+            Transport::Http {
+                url,
+                token,
+                headers,
+            } => ToolServerAt::Url(Endpoint {
                 url: url.clone(),
                 token: secret(format!("mcp.{name}.token"), token.as_ref(), secrets)?,
-                headers: Vec::new(),
+                headers: values(&format!("mcp.{name}.headers"), headers, secrets)?,
             }),
         };
         let server = ToolServer {
@@ -305,6 +306,35 @@ fn tool_servers(
         servers.insert(name.clone(), server);
     }
     Ok(servers)
+}
+
+/// The values of a table, those that are named read.
+fn values(
+    table: &str,
+    given: &BTreeMap<String, Given>,
+    secrets: Secrets<'_>,
+) -> Result<Vec<(String, String)>, Unprepared> {
+    let mut all = Vec::new();
+    for (name, given) in given {
+        let value = match given {
+            Given::Value(value) => Some(value.expose().to_owned()),
+            Given::Named(named) => secret(format!("{table}.{name}"), Some(named), secrets)?,
+        };
+        all.extend(value.map(|value| (name.clone(), value)));
+    }
+    Ok(all)
+}
+
+/// The same, for who shows none of them.
+fn givens(
+    table: &str,
+    given: &BTreeMap<String, Given>,
+    secrets: Secrets<'_>,
+) -> Result<Vec<(String, Hidden)>, Unprepared> {
+    let values = values(table, given, secrets)?.into_iter();
+    Ok(values
+        .map(|(name, value)| (name, Hidden::new(value)))
+        .collect())
 }
 
 fn secret(

@@ -1,10 +1,28 @@
-//! What all HTTP clients of providers have in common: which servers are this machine, how much of a
-//! body is read, and what an error says.
+//! What all HTTP clients of providers have in common: values that are not shown, which servers are
+//! this machine, how much of a body is read, and what an error says.
 
 use std::error::Error;
+use std::fmt;
 use std::net::IpAddr;
 
 use reqwest::{Response, Url};
+
+/// A secret, or what may be one. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub(super) String);
+
+impl Hidden {
+    /// Takes it.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden(…)")
+    }
+}
 
 /// Whether nobody but this machine is meant.
 pub(super) fn is_loopback(url: &Url) -> bool {

@@ -6,6 +6,7 @@ mod json;
 mod llm;
 mod mcp;
 
+pub use common::Hidden;
 pub use http::{HttpSender, NoHttp};
-pub use llm::{ApiKey, BadProvider, LlmProvider, LlmProviders};
+pub use llm::{BadProvider, LlmProvider, LlmProviders};
 pub use mcp::{Endpoint, Look, Program, ToolServer, ToolServerAt, ToolServers};

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod fallbacks;
+mod given;
 mod good_input;
 mod planning;
 mod saving;

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Ready;
 use super::answer::{Answer, Chunk};
 use super::fault::{Fault, place};
-use super::request;
+use super::render::Sent;
 use super::window::TooMuch;
 use crate::domain::{ChatRequest, Completion, StepError};
 
@@ -16,12 +16,13 @@ pub(super) async fn attempt(
     ready: &Ready,
     model: &str,
     request: &ChatRequest,
+    sent: &Sent,
     limit_bytes: u64,
     on_delta: impl FnMut(&str),
 ) -> Result<Completion, Fault> {
     let limit = ready.provider.timeout;
     let ends = Instant::now() + limit;
-    let answer = answer(name, ready, model, request, limit_bytes, on_delta);
+    let answer = answer(name, ready, model, request, sent, limit_bytes, on_delta);
     let answer = timeout_at(ends, answer).await.unwrap_or_else(|_| {
         let at = place(name, &ready.provider);
         let limit = humantime::format_duration(limit);
@@ -39,9 +40,11 @@ async fn answer(
         provider,
         client,
         tokens,
+        ..
     }: &Ready,
     model: &str,
     request: &ChatRequest,
+    sent: &Sent,
     limit_bytes: u64,
     mut on_delta: impl FnMut(&str),
 ) -> Result<Completion, Fault> {
@@ -63,9 +66,8 @@ async fn answer(
              (`llm.{name}.context_tokens`); shorten the conversation"
         ))));
     }
-    let body = request::body(request, model).map_err(Fault::nothing)?;
     let chat = client.chat();
-    let begin = chat.create_stream_byot::<_, Chunk>(body);
+    let begin = chat.create_stream_byot::<_, Chunk>(&sent.body);
     let begun = timeout(idle, begin).await.map_err(|_| silent())?;
     let mut chunks = begun.map_err(fault)?;
     let mut answer = Answer::new(place(name, provider), limit_bytes);

@@ -27,6 +27,8 @@ const OVER_WINDOW_TEXTS: [&str; 6] = [
     "exceeds the maximum number of tokens",
     "exceeds context length",
 ];
+/// The shortest value of a header or a query that may be a key, in bytes: shorter ones are words.
+const SECRET_MIN_BYTES: usize = 8;
 /// OpenAI's code for an account without money: no pause helps.
 const NO_QUOTA: &str = "insufficient_quota";
 
@@ -35,6 +37,15 @@ const NO_QUOTA: &str = "insufficient_quota";
 pub(super) struct Fault {
     pub(super) error: StepError,
     pub(super) remedy: Remedy,
+    /// What the server said of the request, where it refused it.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// A server's refusal of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) document: Value,
 }
 
 /// What may help.
@@ -51,17 +62,29 @@ pub(super) enum Remedy {
 impl Fault {
     fn again(error: StepError) -> Self {
         let remedy = Remedy::Again { after: None };
-        Self { error, remedy }
+        Self {
+            error,
+            remedy,
+            refusal: None,
+        }
     }
 
     fn elsewhere(error: StepError) -> Self {
         let remedy = Remedy::Elsewhere;
-        Self { error, remedy }
+        Self {
+            error,
+            remedy,
+            refusal: None,
+        }
     }
 
     pub(super) fn nothing(error: StepError) -> Self {
         let remedy = Remedy::Nothing;
-        Self { error, remedy }
+        Self {
+            error,
+            remedy,
+            refusal: None,
+        }
     }
 
     /// Time was over.
@@ -127,9 +150,13 @@ impl Fault {
 
     /// What is repeated of a server, without what it was sent: some repeat keys.
     pub(super) fn without_key(mut self, provider: &LlmProvider) -> Self {
+        let text = self.error.text_mut();
         if let Some(key) = provider.api_key.as_ref().filter(|key| !key.0.is_empty()) {
-            let text = self.error.text_mut();
             *text = text.replace(&key.0, "[API key]");
+        }
+        let given = provider.headers.iter().chain(&provider.query);
+        for (name, value) in given.filter(|(_, value)| value.0.len() >= SECRET_MIN_BYTES) {
+            *text = text.replace(&value.0, &format!("[{name}]"));
         }
         self
     }
@@ -137,7 +164,9 @@ impl Fault {
 
 /// How a provider is named.
 pub(super) fn place(name: &str, provider: &LlmProvider) -> String {
-    format!("model provider `{name}` at {}", provider.base_url)
+    // A query may hold a key.
+    let base = provider.base_url.split('?').next().unwrap_or_default();
+    format!("model provider `{name}` at {base}")
 }
 
 /// What the server's reply means that is no answer.
@@ -164,8 +193,25 @@ fn replied(name: &str, at: &str, reply: Reply) -> Fault {
             said,
         } => (status, retry_after, said),
     };
-    let text = message(&said);
-    if over_window(status, &said, &text) {
+    let fault = refused(name, at, status, after, &said);
+    Fault {
+        refusal: Some(Refusal {
+            status,
+            document: said,
+        }),
+        ..fault
+    }
+}
+
+fn refused(
+    name: &str,
+    at: &str,
+    status: StatusCode,
+    after: Option<Duration>,
+    said: &Value,
+) -> Fault {
+    let text = message(said);
+    if over_window(status, said, &text) {
         return Fault::nothing(StepError::TooLarge(format!(
             "{at} says that the request is over the model's context window ({status}): {text}; \
              shorten the conversation"
@@ -174,6 +220,7 @@ fn replied(name: &str, at: &str, reply: Reply) -> Fault {
     let again = |error| Fault {
         error,
         remedy: Remedy::Again { after },
+        refusal: None,
     };
     match status.as_u16() {
         // Servers repeat the key here, or a part of it.
@@ -194,11 +241,9 @@ fn replied(name: &str, at: &str, reply: Reply) -> Fault {
         408 | 504 => again(StepError::Timeout(format!(
             "{at} took too long ({status}): {text}"
         ))),
-        429 if code(&said).any(|code| code == NO_QUOTA) => {
-            Fault::elsewhere(StepError::Unavailable(format!(
-                "{at} takes no more requests of this account ({status}): {text}"
-            )))
-        }
+        429 if code(said).any(|code| code == NO_QUOTA) => Fault::elsewhere(StepError::Unavailable(
+            format!("{at} takes no more requests of this account ({status}): {text}"),
+        )),
         429 => again(StepError::Unavailable(format!(
             "{at} takes no more requests now ({status}): {text}"
         ))),

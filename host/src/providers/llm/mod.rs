@@ -3,6 +3,8 @@
 //! ```text
 //!   ask a provider ---> the whole answer
 //!     ^  |
+//!     |  +-- refuses something in it, by name: asked again without it, and remembered
+//!     |  |
 //!     |  +-- broke off, overloaded, silent: retries left? -- yes --> pause, ask it again
 //!     |  |                                                  no
 //!     |  +-- refuses the key, knows no such model -----------+
@@ -15,11 +17,15 @@
 //! ```
 
 mod answer;
+mod ask;
 mod attempt;
+mod call_id;
+mod dialect;
 mod fault;
+mod mend;
 mod pauses;
 mod provider;
-mod request;
+mod render;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -33,16 +39,19 @@ use async_openai::config::OpenAIConfig;
 use tokio::time::Instant;
 
 use crate::domain::{ChatRequest, Completion, StepError};
-use attempt::attempt;
+use ask::{LeftOuts, ask};
+use dialect::Dialects;
 use fault::{Fault, Remedy};
 use pauses::Pauses;
-pub use provider::{ApiKey, BadProvider, LlmProvider};
+pub use provider::{BadProvider, LlmProvider};
 use window::Tokens;
 
 struct Ready {
     provider: LlmProvider,
     client: Client<OpenAIConfig>,
     tokens: Tokens,
+    dialects: Dialects,
+    left_out: LeftOuts,
 }
 
 /// All providers, by name.
@@ -65,6 +74,8 @@ impl LlmProviders {
                 provider,
                 client,
                 tokens: Tokens::new(),
+                dialects: Dialects::default(),
+                left_out: LeftOuts::default(),
             };
             Ok((name, ready))
         });
@@ -98,9 +109,16 @@ impl LlmProviders {
             let first = asked;
             let mut pauses = Pauses::new(ready.provider.retries);
             let fault = loop {
-                asked += 1;
-                let told = |text: &str| on_delta(asked, text);
-                let fault = match attempt(name, ready, model, request, limit_bytes, told).await {
+                let answer = ask(
+                    name,
+                    ready,
+                    model,
+                    request,
+                    limit_bytes,
+                    &mut asked,
+                    &mut on_delta,
+                );
+                let fault = match answer.await {
                     Ok(completion) => {
                         count(name, "ok");
                         count_tokens(name, &completion);

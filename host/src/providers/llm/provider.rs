@@ -1,30 +1,14 @@
 //! A provider as it is configured, and a client for it.
 
-use std::fmt;
 use std::time::Duration;
 
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
+use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::transport;
-use crate::providers::common::{chain, is_loopback};
-
-/// A provider's secret. Its `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(pub(super) String);
-
-impl ApiKey {
-    /// Takes a key.
-    pub fn new(key: impl Into<String>) -> Self {
-        Self(key.into())
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKey(…)")
-    }
-}
+use crate::providers::common::{Hidden, chain, is_loopback};
 
 /// One `[llm.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +21,7 @@ pub struct LlmProvider {
     /// not sent.
     pub context_tokens: Option<u64>,
     /// Its secret, if it wants one.
-    pub api_key: Option<ApiKey>,
+    pub api_key: Option<Hidden>,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
     /// How long the server may say nothing, before and within an answer.
@@ -49,6 +33,18 @@ pub struct LlmProvider {
     pub retries: u32,
     /// The provider that is asked in this one's place where it gives no answer.
     pub fallback: Option<String>,
+    /// Further headers of its requests.
+    pub headers: Vec<(String, Hidden)>,
+    /// Further parameters of its requests' URL.
+    pub query: Vec<(String, Hidden)>,
+    /// Further fields of its requests' body, in place of those of the same name.
+    pub body: serde_json::Map<String, serde_json::Value>,
+    /// What its requests call their sender, in place of Abide's own name.
+    pub user_agent: Option<String>,
+    /// How many tools a request may offer.
+    pub tools_max: usize,
+    /// Whether the model is shown images, as far as is known beforehand.
+    pub images: bool,
 }
 
 /// Why a provider cannot be used.
@@ -59,19 +55,49 @@ pub struct BadProvider {
     pub(super) reason: String,
 }
 
-/// A client for it. Nothing is connected yet.
-pub(super) fn client(provider: &LlmProvider) -> Result<Client<OpenAIConfig>, String> {
-    let url = reqwest::Url::parse(&provider.base_url)
+/// Where its chat completions are.
+fn endpoint(provider: &LlmProvider) -> Result<Url, String> {
+    let mut url = Url::parse(&provider.base_url)
         .map_err(|error| format!("`base_url` is not a URL ({error})"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("`base_url` must begin with http:// or https://".to_owned());
     }
+    // Some servers' base has a query, like Azure's `?api-version=…`: it stays behind the path.
+    let path = format!("{}/chat/completions", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    if !provider.query.is_empty() {
+        let query = provider.query.iter();
+        url.query_pairs_mut()
+            .extend_pairs(query.map(|(name, value)| (name, &value.0)));
+    }
+    Ok(url)
+}
+
+/// What each of its requests has in its header.
+fn headers(provider: &LlmProvider) -> Result<HeaderMap, String> {
+    let mut all = HeaderMap::new();
+    for (name, value) in &provider.headers {
+        let bad = || format!("its header `{name}` holds characters that a header cannot");
+        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
+        let mut value = HeaderValue::from_str(&value.0).map_err(|_| bad())?;
+        value.set_sensitive(true);
+        all.insert(header, value);
+    }
+    Ok(all)
+}
+
+/// A client for it. Nothing is connected yet.
+pub(super) fn client(provider: &LlmProvider) -> Result<Client<OpenAIConfig>, String> {
+    let url = endpoint(provider)?;
     let key = provider.api_key.as_ref().map_or("", |key| key.0.as_str());
-    if reqwest::header::HeaderValue::from_str(key).is_err() {
+    if HeaderValue::from_str(key).is_err() {
         return Err("its API key holds characters that a header cannot".to_owned());
     }
+    let agent = provider.user_agent.as_deref();
     let mut http = reqwest::Client::builder()
         .connect_timeout(provider.connect_timeout)
+        .default_headers(headers(provider)?)
+        .user_agent(agent.unwrap_or(concat!("abide/", env!("CARGO_PKG_VERSION"))))
         // A redirect would show the key to another server.
         .redirect(reqwest::redirect::Policy::none());
     if is_loopback(&url) {
@@ -83,6 +109,6 @@ pub(super) fn client(provider: &LlmProvider) -> Result<Client<OpenAIConfig>, Str
         .with_api_key(key)
         .with_org_id("")
         .with_project_id("");
-    let service = transport::service(http.clone(), !key.is_empty());
+    let service = transport::service(http.clone(), url, !key.is_empty());
     Ok(Client::build(http, config).with_http_service(service))
 }

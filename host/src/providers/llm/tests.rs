@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::*;
 use crate::domain::{ChatMessage, ChatRole, FinishReason, ModelToolCall, ToolDefinition, Usage};
+use crate::providers::Hidden;
 
 /// The time of a call that has no reason to end by it.
 const LONG: Duration = Duration::from_secs(60);
@@ -64,12 +65,18 @@ fn provider() -> LlmProvider {
         base_url: "http://127.0.0.1:9/v1".to_owned(),
         model: "default".to_owned(),
         context_tokens: None,
-        api_key: Some(ApiKey::new("sk-secret")),
+        api_key: Some(Hidden::new("sk-secret")),
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(30),
         timeout: Duration::from_secs(60),
         retries: 1,
         fallback: None,
+        headers: Vec::new(),
+        query: Vec::new(),
+        body: serde_json::Map::new(),
+        user_agent: None,
+        tools_max: 128,
+        images: true,
     }
 }
 
@@ -158,17 +165,19 @@ async fn an_answer_streams_and_is_complete() {
     assert_eq!(answer, expected);
     let (headers, body) = seen.lock().expect("no panic").remove(0);
     assert_eq!(headers["authorization"], "Bearer sk-secret");
+    // Of the guest's own: no server has to take that one.
+    let id = &body["messages"][1]["tool_calls"][0]["id"];
     let expected = json!({
         "model": "default",
         "messages": [
             {"role": "user", "content": "hi"},
-            {"role": "assistant", "content": "", "tool_calls": [
-                {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+            {"role": "assistant", "content": null, "tool_calls": [
+                {"id": id, "type": "function", "function": {"name": "add", "arguments": "{}"}}
             ]},
-            {"role": "tool", "content": "3", "tool_call_id": "c1"},
+            {"role": "tool", "content": "3", "tool_call_id": id},
         ],
         "tools": [{"type": "function", "function":
-            {"name": "add", "description": "adds", "parameters": {"type": "object"}}}],
+            {"name": "add", "description": "adds", "parameters": {"type": "object", "properties": {}}}}],
         "max_tokens": 7,
         "stream": true,
         "stream_options": {"include_usage": true},

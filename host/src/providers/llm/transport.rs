@@ -45,18 +45,20 @@ impl From<Reply> for OpenAIError {
     }
 }
 
-/// Sends requests with `http`; without the (empty) credentials where there is no key.
+/// Sends requests with `http` to `url`; without the (empty) credentials where there is no key.
 pub(super) fn service(
     http: reqwest::Client,
+    url: reqwest::Url,
     has_key: bool,
 ) -> impl Service<HttpRequestFactory, Response = reqwest::Response, Error = OpenAIError, Future: Send>
 + Clone
 + Send
 + Sync {
     tower::service_fn(move |factory: HttpRequestFactory| {
-        let http = http.clone();
+        let (http, url) = (http.clone(), url.clone());
         async move {
             let mut request = factory.build().await?;
+            *request.url_mut() = url;
             match request.headers_mut().get_mut(AUTHORIZATION) {
                 Some(key) if has_key => key.set_sensitive(true),
                 _ => drop(request.headers_mut().remove(AUTHORIZATION)),

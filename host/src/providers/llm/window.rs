@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::render;
 use crate::domain::ChatRequest;
 
 /// A token in thousandths of bytes, before the provider has counted any: OpenAI's rule of thumb for
@@ -66,7 +67,7 @@ fn bytes(request: &ChatRequest) -> u64 {
         let calls: usize = calls
             .map(|call| call.name.len() + call.arguments.len())
             .sum();
-        message.content.len() as u64 + calls as u64 + MESSAGE_BYTES
+        render::weight(&message.content) as u64 + calls as u64 + MESSAGE_BYTES
     });
     let tools = request.tools.iter().map(|tool| {
         (tool.name.len() + tool.description.len() + tool.parameters.len()) as u64 + MESSAGE_BYTES

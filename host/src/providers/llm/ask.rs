@@ -1,0 +1,128 @@
+//! One question to one provider: asked, and asked again at once without what is refused.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::Ready;
+use super::attempt::attempt;
+use super::dialect::Mend;
+use super::fault::Fault;
+use super::mend;
+use super::render::{self, LeftOut, Sent};
+use crate::domain::{ChatRequest, Completion, StepError};
+
+/// How often one question is mended. Tools that a server refuses one by one are what needs more than
+/// a few.
+const MENDS_MAX: usize = 32;
+/// How many tools are remembered to have been left out.
+const LEFT_OUT_MAX: usize = 1024;
+
+/// Asks for `model`. `asked` counts the requests; `on_delta` is told of each piece of text as it
+/// arrives, with the number of the request that brought it.
+pub(super) async fn ask(
+    name: &str,
+    ready: &Ready,
+    model: &str,
+    request: &ChatRequest,
+    limit_bytes: u64,
+    asked: &mut u32,
+    on_delta: &mut impl FnMut(u32, &str),
+) -> Result<Completion, Fault> {
+    let known = ready.dialects.of(model);
+    let mut dialect = known.clone();
+    let mut tried: Vec<Mend> = Vec::new();
+    // The dialect before the last mend, and the words that asked for it.
+    let mut before = None;
+    loop {
+        *asked += 1;
+        let number = *asked;
+        let sent = render::body(request, model, &ready.provider, &dialect);
+        let sent = sent.map_err(Fault::nothing)?;
+        ready.left_out.note(name, &sent.left_out);
+        let told = |text: &str| on_delta(number, text);
+        let answer = attempt(name, ready, model, request, &sent, limit_bytes, told).await;
+        let fault = match answer {
+            Ok(completion) => {
+                if dialect != known && ready.dialects.learn(model, &dialect) {
+                    tracing::warn!(
+                        provider = name, model, asked = %dialect,
+                        "a model's server does not take all that requests have; from now on it is \
+                         asked so"
+                    );
+                }
+                return Ok(with_own_names(completion, &sent));
+            }
+            Err(fault) => fault,
+        };
+        let Some(refusal) = &fault.refusal else {
+            return Err(fault);
+        };
+        if let Some((dialect_before, document)) = before.take()
+            && document == refusal.document
+        {
+            // The same words again: what was left out was not the matter.
+            dialect = dialect_before;
+        }
+        let (status, document) = (refusal.status, &refusal.document);
+        let bound = mend::answer_bound(status, document, &sent);
+        // What is too large is for the guest to shorten, who knows what it can do without.
+        let others = match fault.error {
+            StepError::TooLarge(_) => Vec::new(),
+            _ => mend::mends(status, document, &sent, &dialect),
+        };
+        let mut mends = bound.into_iter().chain(others);
+        let next = mends.find(|mend| !tried.contains(mend));
+        let mended = next.and_then(|mend| Some((dialect.without(mend.clone())?, mend)));
+        let Some((mended, next)) = mended else {
+            return Err(fault);
+        };
+        if tried.len() >= MENDS_MAX {
+            // The next question goes on from here.
+            ready.dialects.learn(model, &dialect);
+            return Err(fault);
+        }
+        tracing::info!(provider = name, model, error = %fault.error, mend = ?next, "a request is mended");
+        // A tool's place in the list is the same for the next one.
+        if !matches!(next, Mend::Tool(_)) {
+            before = Some((dialect.clone(), refusal.document.clone()));
+        }
+        tried.push(next);
+        dialect = mended;
+    }
+}
+
+/// The answer with the tools named as the guest knows them.
+fn with_own_names(mut completion: Completion, sent: &Sent) -> Completion {
+    let own = sent.names.back();
+    for call in &mut completion.tool_calls {
+        if let Some(name) = own.get(call.name.as_str()) {
+            call.name = (*name).to_owned();
+        }
+    }
+    completion
+}
+
+/// Tools that a provider's model was not shown, each told to the operator once.
+#[derive(Debug, Default)]
+pub(super) struct LeftOuts(Mutex<BTreeMap<String, String>>);
+
+impl LeftOuts {
+    fn note(&self, provider: &str, left_out: &[LeftOut]) {
+        if left_out.is_empty() {
+            return;
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for LeftOut { name, reason } in left_out {
+            if known.get(name) == Some(reason) || known.len() >= LEFT_OUT_MAX {
+                continue;
+            }
+            tracing::warn!(
+                provider,
+                tool = name,
+                reason,
+                "a tool is left out of model requests"
+            );
+            known.insert(name.clone(), reason.clone());
+        }
+    }
+}

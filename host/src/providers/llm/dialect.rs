@@ -1,0 +1,170 @@
+//! What a provider was found not to take, and how requests to it are made since.
+//!
+//! ```text
+//!   refused --> do its words name what it does not take? -- no --> error
+//!                  | yes (`Mend`)
+//!                  v
+//!               asked again without it -- answered --> remembered for that provider and model
+//!                  |
+//!                  +-- refused: once more for each other thing; else the error, and nothing is kept
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// How many models of a provider something is remembered of: guests may name any.
+const MODELS_MAX: usize = 64;
+/// How many tools that it refuses.
+const TOOLS_MAX: usize = 128;
+
+/// One thing that a provider does not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mend {
+    StreamOptions,
+    Stream,
+    /// It calls `max_tokens` by OpenAI's newer name.
+    CompletionTokens,
+    MaxTokens,
+    /// It answers with so many tokens at most.
+    MaxTokensOver(u32),
+    Temperature,
+    /// The role.
+    System,
+    /// The role, and calls in assistant messages.
+    ToolLines,
+    Images,
+    /// An assistant message without a text.
+    NullContent,
+    ToolsOver(usize),
+    /// Descriptions of tools with more characters.
+    DescriptionsOver(usize),
+    /// This tool, by the guest's name.
+    Tool(String),
+}
+
+/// All that one does not take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dialect {
+    pub(super) no_stream_options: bool,
+    pub(super) no_stream: bool,
+    pub(super) completion_tokens: bool,
+    pub(super) no_max_tokens: bool,
+    pub(super) max_tokens: Option<u32>,
+    pub(super) no_temperature: bool,
+    pub(super) no_system: bool,
+    pub(super) no_tool_lines: bool,
+    pub(super) no_images: bool,
+    pub(super) no_null_content: bool,
+    pub(super) tools_max: Option<usize>,
+    pub(super) description_max: Option<usize>,
+    pub(super) refused_tools: BTreeSet<String>,
+}
+
+impl Dialect {
+    /// This dialect with one thing less; none if it was known already, and so does not help.
+    pub(super) fn without(&self, mend: Mend) -> Option<Self> {
+        let mut next = self.clone();
+        match mend {
+            Mend::StreamOptions => next.no_stream_options = true,
+            Mend::Stream => next.no_stream = true,
+            Mend::CompletionTokens => next.completion_tokens = true,
+            Mend::MaxTokens => next.no_max_tokens = true,
+            Mend::MaxTokensOver(most) => {
+                next.max_tokens = Some(most.min(self.max_tokens.unwrap_or(most)));
+            }
+            Mend::Temperature => next.no_temperature = true,
+            Mend::System => next.no_system = true,
+            Mend::ToolLines => next.no_tool_lines = true,
+            Mend::Images => next.no_images = true,
+            Mend::NullContent => next.no_null_content = true,
+            Mend::ToolsOver(most) => {
+                next.tools_max = Some(most.min(self.tools_max.unwrap_or(most)));
+            }
+            Mend::DescriptionsOver(most) => {
+                next.description_max = Some(most.min(self.description_max.unwrap_or(most)));
+            }
+            Mend::Tool(name) if self.refused_tools.len() < TOOLS_MAX => {
+                next.refused_tools.insert(name);
+            }
+            Mend::Tool(_) => {}
+        }
+        (next != *self).then_some(next)
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            no_stream_options,
+            no_stream,
+            completion_tokens,
+            no_max_tokens,
+            max_tokens,
+            no_temperature,
+            no_system,
+            no_tool_lines,
+            no_images,
+            no_null_content,
+            tools_max,
+            description_max,
+            refused_tools,
+        } = self;
+        let flags = [
+            (*no_stream_options, "without `stream_options`"),
+            (*no_stream, "without streaming"),
+            (
+                *completion_tokens,
+                "with `max_completion_tokens` for `max_tokens`",
+            ),
+            (*no_max_tokens, "without `max_tokens`"),
+            (*no_temperature, "without `temperature`"),
+            (
+                *no_system,
+                "with the system's text in the user's first message",
+            ),
+            (*no_tool_lines, "with tool calls and results as text"),
+            (*no_images, "without images"),
+            (*no_null_content, "with a text beside each tool call"),
+        ];
+        let flags = flags.into_iter().filter(|(is_set, _)| *is_set);
+        let flags = flags.map(|(_, text)| text.to_owned());
+        let bounds = [
+            max_tokens.map(|most| format!("for {most} tokens at most")),
+            tools_max.map(|most| format!("with {most} tools at most")),
+            description_max
+                .map(|most| format!("with {most} characters of each tool's description")),
+        ];
+        let tools = refused_tools
+            .iter()
+            .map(|name| format!("without tool `{name}`"));
+        let bounds = bounds.into_iter().flatten().chain(tools);
+        let all: Vec<String> = flags.chain(bounds).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+
+/// What is remembered of a provider, by model.
+#[derive(Debug, Default)]
+pub(super) struct Dialects(Mutex<BTreeMap<String, Dialect>>);
+
+impl Dialects {
+    pub(super) fn of(&self, model: &str) -> Dialect {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(model).cloned().unwrap_or_default()
+    }
+
+    /// A request in this dialect was answered. Whether that is news.
+    pub(super) fn learn(&self, model: &str, dialect: &Dialect) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(model) == Some(dialect) {
+            return false;
+        }
+        if known.len() >= MODELS_MAX && !known.contains_key(model) {
+            // Whatever is forgotten is found out again, by one refused request.
+            known.clear();
+        }
+        known.insert(model.to_owned(), dialect.clone());
+        true
+    }
+}

@@ -1,0 +1,367 @@
+//! From the words of a refusal to what the provider does not take. Pure.
+//!
+//! Servers say it in a `param`, in the `loc` of a validator's entries, or in prose that names the
+//! field. What is taken for a mend costs one more request: a wrong guess is refused again, and
+//! nothing of it is kept.
+
+use std::collections::BTreeSet;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use super::dialect::{Dialect, Mend};
+use super::render::Sent;
+
+/// How much of a refusal is read, in bytes.
+const READ_MAX_BYTES: usize = 16 << 10;
+/// What OpenAI takes of a tool's description, where a server says only that it is too long.
+const DESCRIPTION_CHARS: usize = 1024;
+/// Words by which servers say that they do not take something.
+const NEGATIONS: [&str; 24] = [
+    "not support",
+    "n't support",
+    "unsupported",
+    "no support",
+    "unknown",
+    "unrecognized",
+    "unrecognised",
+    "unexpected",
+    "unavailable",
+    "not available",
+    "not implemented",
+    "not permitted",
+    "not allowed",
+    "not accepted",
+    "not valid",
+    "invalid",
+    "extra",
+    "must be",
+    "cannot",
+    "can't",
+    "deprecated",
+    "disabled",
+    "forbidden",
+    "only",
+];
+
+/// A refusal, as far as it is read.
+struct Words {
+    /// All its texts, names and numbers, in lower case.
+    text: String,
+    /// Its words: letters, digits and `_`.
+    words: BTreeSet<String>,
+    negative: bool,
+}
+
+impl Words {
+    fn of(document: &Value) -> Self {
+        let mut text = String::new();
+        collect(document, &mut text);
+        text.make_ascii_lowercase();
+        let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
+        let words = words.filter(|word| !word.is_empty()).map(str::to_owned);
+        Self {
+            words: words.collect(),
+            negative: NEGATIONS.iter().any(|negation| text.contains(negation)),
+            text,
+        }
+    }
+
+    fn has(&self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.words.contains(*word))
+    }
+
+    fn says(&self, texts: &[&str]) -> bool {
+        texts.iter().any(|text| self.text.contains(text))
+    }
+
+    /// The bound that it names.
+    fn most(&self) -> Option<u64> {
+        let marks = [
+            "at most ",
+            "maximum length ",
+            "maximum of ",
+            "maximum value of ",
+            "max of ",
+            "no more than ",
+            "less than or equal to ",
+            "up to ",
+            "<= ",
+            "maximum is ",
+            "limit is ",
+            "limit of ",
+            "maximum allowed is ",
+            "less_than_equal ",
+        ];
+        let found = marks.iter().filter_map(|mark| {
+            let behind = self.text.split(mark).nth(1)?;
+            let digits = behind.trim_start_matches(['`', '\'', '"', ' ']);
+            let end = digits.find(|char: char| !(char.is_ascii_digit() || char == ','));
+            let digits = digits[..end.unwrap_or(digits.len())].replace(',', "");
+            digits.parse().ok()
+        });
+        found.min().filter(|most| *most > 0)
+    }
+}
+
+/// Puts all texts and numbers of a document, and the names of its fields, one behind the other.
+fn collect(value: &Value, text: &mut String) {
+    if text.len() > READ_MAX_BYTES {
+        return;
+    }
+    match value {
+        Value::String(said) => {
+            let end = said.floor_char_boundary(READ_MAX_BYTES.min(said.len()));
+            text.push_str(&said[..end]);
+        }
+        Value::Number(number) => text.push_str(&number.to_string()),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, text)),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            text.push_str(name);
+            text.push(' ');
+            collect(value, text);
+        }),
+        Value::Null | Value::Bool(_) => {}
+    }
+    text.push_str(" \n ");
+}
+
+/// A bound on the answer's tokens that the refusal names. It reads like a request that is too large,
+/// and is none.
+pub(super) fn answer_bound(status: StatusCode, document: &Value, sent: &Sent) -> Option<Mend> {
+    if !is_about_request(status) {
+        return None;
+    }
+    let words = Words::of(document);
+    let asked = ["max_tokens", "max_completion_tokens"]
+        .iter()
+        .find_map(|key| {
+            let asked = sent.body.get(*key)?.as_u64()?;
+            words.has(&[key]).then_some(asked)
+        })?;
+    if words.says(&["context", "prompt"]) {
+        return None;
+    }
+    let most = words.most().filter(|most| *most < asked)?;
+    Some(Mend::MaxTokensOver(u32::try_from(most).ok()?))
+}
+
+/// What a request might do without after this refusal, the likeliest first: what its words name and
+/// the dialect does not do without already.
+pub(super) fn mends(
+    status: StatusCode,
+    document: &Value,
+    sent: &Sent,
+    dialect: &Dialect,
+) -> Vec<Mend> {
+    if !is_about_request(status) {
+        return Vec::new();
+    }
+    let words = Words::of(document);
+    let found = [
+        stream_options,
+        max_tokens,
+        temperature,
+        description,
+        tool_count,
+        images,
+        null_content,
+        tool_lines,
+        system,
+        stream,
+    ];
+    let found = found.into_iter().filter_map(|find| find(&words, sent));
+    let found = found.chain(one_tool(document, &words, sent));
+    let news = found.filter(|mend| dialect.without(mend.clone()).is_some());
+    news.collect()
+}
+
+/// Statuses under which servers complain of what they were sent. Templates that raise an exception
+/// come as 500.
+fn is_about_request(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 404 | 405 | 415 | 422 | 500 | 501)
+}
+
+fn stream_options(words: &Words, sent: &Sent) -> Option<Mend> {
+    let sends = sent.body.contains_key("stream_options");
+    (sends && words.has(&["stream_options", "include_usage"])).then_some(Mend::StreamOptions)
+}
+
+fn stream(words: &Words, sent: &Sent) -> Option<Mend> {
+    let streams = sent.body.get("stream").is_some_and(|stream| stream == true);
+    let named = words.has(&["stream", "streaming", "streamed"]);
+    let refused = words.says(&[
+        "support",
+        "not allowed",
+        "not permitted",
+        "must be false",
+        "disabled",
+        "not available",
+        "not implemented",
+        "extra",
+        "unrecognized",
+        "unknown",
+        "invalid",
+    ]);
+    (streams && named && refused).then_some(Mend::Stream)
+}
+
+fn max_tokens(words: &Words, sent: &Sent) -> Option<Mend> {
+    let sends = |key: &str| sent.body.contains_key(key) && words.has(&[key]);
+    if sends("max_completion_tokens") && words.negative {
+        return Some(Mend::MaxTokens);
+    }
+    let refused = words.negative || words.has(&["max_completion_tokens"]);
+    (sends("max_tokens") && refused).then_some(Mend::CompletionTokens)
+}
+
+fn temperature(words: &Words, sent: &Sent) -> Option<Mend> {
+    let sends = sent.body.contains_key("temperature");
+    (sends && words.has(&["temperature"])).then_some(Mend::Temperature)
+}
+
+fn description(words: &Words, sent: &Sent) -> Option<Mend> {
+    let named = words.has(&["description", "descriptions"]) && sent.body.contains_key("tools");
+    let long = words.says(&[
+        "too long",
+        "maximum length",
+        "at most",
+        "too large",
+        "exceed",
+    ]);
+    (named && long).then(|| {
+        let most = words.most().and_then(|most| usize::try_from(most).ok());
+        Mend::DescriptionsOver(most.unwrap_or(DESCRIPTION_CHARS).min(DESCRIPTION_CHARS))
+    })
+}
+
+fn tool_count(words: &Words, sent: &Sent) -> Option<Mend> {
+    let tools = sent.body.get("tools")?.as_array()?.len();
+    let many = words.says(&[
+        "too many",
+        "too long",
+        "at most",
+        "maximum",
+        "no more than",
+        "limit",
+        "up to",
+    ]);
+    let most = words.most().and_then(|most| usize::try_from(most).ok());
+    let most = most.filter(|most| *most < tools)?;
+    (words.has(&["tools", "functions"]) && many).then_some(Mend::ToolsOver(most))
+}
+
+fn images(words: &Words, sent: &Sent) -> Option<Mend> {
+    let named = words.has(&[
+        "image",
+        "images",
+        "image_url",
+        "multimodal",
+        "multi",
+        "vision",
+        "mmproj",
+        "modality",
+        "modalities",
+    ]);
+    let wants_text = words.has(&["content", "contents"]) && words.has(&["string", "str", "text"]);
+    (sent.images && (named || wants_text)).then_some(Mend::Images)
+}
+
+fn null_content(words: &Words, sent: &Sent) -> Option<Mend> {
+    let messages = sent.body.get("messages")?.as_array()?;
+    let sends = messages.iter().any(|message| message["content"].is_null());
+    let refused = words.has(&[
+        "null", "none", "nil", "required", "missing", "string", "str", "empty", "nonempty",
+    ]);
+    (sends && words.has(&["content", "contents"]) && refused).then_some(Mend::NullContent)
+}
+
+fn tool_lines(words: &Words, sent: &Sent) -> Option<Mend> {
+    let roles = words.has(&["role", "roles"]);
+    let named = roles && words.has(&["tool", "tool_calls", "tools"]) && words.negative;
+    let only = roles
+        && words.says(&[
+            "only user",
+            "only 'user'",
+            "user and assistant",
+            "user, assistant",
+        ]);
+    let refused = words.has(&["alternate", "alternating"]) || named || only;
+    (sent.tool_lines && refused).then_some(Mend::ToolLines)
+}
+
+fn system(words: &Words, sent: &Sent) -> Option<Mend> {
+    let messages = sent.body.get("messages")?.as_array()?;
+    let sends = messages.iter().any(|message| message["role"] == "system");
+    let about = words.has(&[
+        "role",
+        "roles",
+        "message",
+        "messages",
+        "prompt",
+        "instruction",
+        "instructions",
+    ]);
+    let named = words.has(&["system"]) && about && words.negative;
+    let roles = words.has(&["role", "roles"]);
+    // Templates without the role count it as one that does not alternate.
+    let refused = named || (roles && words.has(&["alternate", "alternating", "user"]));
+    (sends && refused).then_some(Mend::System)
+}
+
+/// A tool that the refusal names, by its place or by its name.
+fn one_tool(document: &Value, words: &Words, sent: &Sent) -> Option<Mend> {
+    let tools = sent.body.get("tools")?.as_array()?;
+    let about = words.has(&[
+        "schema",
+        "schemas",
+        "parameters",
+        "input_schema",
+        "function",
+        "function_declarations",
+        "properties",
+        "tools",
+        "tool",
+    ]);
+    if !about {
+        return None;
+    }
+    let mut text = String::new();
+    collect(document, &mut text);
+    let name = |tool: &Value| tool["function"]["name"].as_str().map(str::to_owned);
+    let by_place = place(&text).and_then(|place| name(tools.get(place)?));
+    let by_name = || {
+        let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || "_-".contains(char)));
+        let words: BTreeSet<&str> = words.collect();
+        let named = tools.iter().filter_map(name);
+        // The longest: one may be a word of the refusal itself.
+        let named = named.filter(|name| words.contains(name.as_str()));
+        named.max_by_key(String::len)
+    };
+    let sent_as = by_place.or_else(by_name)?;
+    let own = sent
+        .names
+        .back()
+        .get(sent_as.as_str())
+        .map(|own| (*own).to_owned());
+    own.map(Mend::Tool)
+}
+
+/// The number in `tools[3]`, `tools.3` and the like.
+fn place(text: &str) -> Option<usize> {
+    let places = ["tools", "functions", "function_declarations"]
+        .iter()
+        .filter_map(|mark| {
+            let behind = text.split(mark).skip(1).filter_map(|behind| {
+                let digits = behind.trim_start_matches(['[', '.', '/', ' ', '\n', '(']);
+                let end = digits.find(|char: char| !char.is_ascii_digit());
+                let direct = behind.len() - digits.len() <= 4;
+                digits[..end.unwrap_or(digits.len())]
+                    .parse()
+                    .ok()
+                    .filter(|_: &usize| direct)
+            });
+            behind.into_iter().next()
+        });
+    places.into_iter().next()
+}

@@ -1,0 +1,163 @@
+//! The body of a request, as one provider takes it.
+
+use serde_json::{Map, Value, json};
+
+use super::fold;
+use super::lines::{Call, Line, Part, lines};
+use super::names::Names;
+use super::tools::{Bounds, LeftOut, definitions};
+use crate::domain::{ChatRequest, StepError};
+use crate::providers::llm::dialect::Dialect;
+use crate::providers::llm::provider::LlmProvider;
+
+/// What stands beside calls for servers that want a text there.
+const CALLING: &str = "(I call tools.)";
+
+/// A request as it is sent.
+pub(in crate::providers::llm) struct Sent {
+    pub(in crate::providers::llm) body: Map<String, Value>,
+    /// The tools' names in it.
+    pub(in crate::providers::llm) names: Names,
+    /// Tools that are not in it.
+    pub(in crate::providers::llm) left_out: Vec<LeftOut>,
+    /// It shows images.
+    pub(in crate::providers::llm) images: bool,
+    /// It has lines of tools.
+    pub(in crate::providers::llm) tool_lines: bool,
+}
+
+/// A guest's request for a model of this provider.
+///
+/// # Errors
+/// `Invalid` where it makes no sense.
+pub(in crate::providers::llm) fn body(
+    request: &ChatRequest,
+    model: &str,
+    provider: &LlmProvider,
+    dialect: &Dialect,
+) -> Result<Sent, StepError> {
+    if request.messages.is_empty() {
+        let reason = "a chat needs at least one message";
+        return Err(StepError::Invalid(reason.to_owned()));
+    }
+    if let Some(t) = request.temperature
+        && !(0.0..=2.0).contains(&t)
+    {
+        let reason = format!("a temperature of {t} is outside of 0 to 2");
+        return Err(StepError::Invalid(reason));
+    }
+    let mut lines = lines(&request.messages, provider.images && !dialect.no_images);
+    if dialect.no_tool_lines {
+        lines = fold::tools(lines);
+    }
+    if dialect.no_system {
+        fold::system(&mut lines);
+    }
+    let mut names = Names::default();
+    let bounds = Bounds {
+        tools: provider
+            .tools_max
+            .min(dialect.tools_max.unwrap_or(usize::MAX)),
+        description: dialect.description_max,
+        refused: &dialect.refused_tools,
+    };
+    let (tools, left_out) = definitions(&request.tools, &lines, &mut names, &bounds);
+    let images = lines.iter().any(|line| match line {
+        Line::User(parts) => parts.iter().any(|part| matches!(part, Part::Image(_))),
+        _ => false,
+    });
+    let tool_lines = lines.iter().any(|line| matches!(line, Line::Tool { .. }));
+    let messages = lines.into_iter();
+    let messages = messages.map(|line| message(line, &mut names, dialect));
+    let mut body = Map::new();
+    body.insert("model".to_owned(), model.into());
+    body.insert("messages".to_owned(), messages.collect());
+    if !tools.is_empty() {
+        body.insert("tools".to_owned(), tools.into());
+    }
+    let max_tokens = request.max_tokens.filter(|_| !dialect.no_max_tokens);
+    if let Some(most) = max_tokens {
+        // Servers other than OpenAI's own know this name, and few the newer one.
+        let key = match dialect.completion_tokens {
+            true => "max_completion_tokens",
+            false => "max_tokens",
+        };
+        let most = most.min(dialect.max_tokens.unwrap_or(u32::MAX));
+        body.insert(key.to_owned(), most.into());
+    }
+    if let Some(t) = request.temperature.filter(|_| !dialect.no_temperature) {
+        body.insert("temperature".to_owned(), json!(t));
+    }
+    body.insert("stream".to_owned(), (!dialect.no_stream).into());
+    if !dialect.no_stream && !dialect.no_stream_options {
+        let options = json!({"include_usage": true});
+        body.insert("stream_options".to_owned(), options);
+    }
+    let further = provider.body.iter();
+    body.extend(further.map(|(key, value)| (key.clone(), value.clone())));
+    Ok(Sent {
+        body,
+        names,
+        left_out,
+        images,
+        tool_lines,
+    })
+}
+
+fn message(line: Line, names: &mut Names, dialect: &Dialect) -> Value {
+    match line {
+        Line::System(text) => json!({"role": "system", "content": text}),
+        Line::User(parts) => json!({"role": "user", "content": content(parts)}),
+        Line::Assistant { text, calls } if calls.is_empty() => {
+            json!({"role": "assistant", "content": text})
+        }
+        Line::Assistant { text, calls } => {
+            let text = match text {
+                text if !text.is_empty() => text.into(),
+                _ if dialect.no_null_content => CALLING.into(),
+                _ => Value::Null,
+            };
+            let calls: Vec<Value> = calls.into_iter().map(|call| called(call, names)).collect();
+            json!({"role": "assistant", "content": text, "tool_calls": calls})
+        }
+        Line::Tool { id, text, .. } => {
+            json!({"role": "tool", "tool_call_id": id, "content": text})
+        }
+    }
+}
+
+/// A text where there is nothing else: many servers know no parts.
+fn content(parts: Vec<Part>) -> Value {
+    if parts.iter().all(|part| matches!(part, Part::Text(_))) {
+        let texts = parts.into_iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text),
+            Part::Image(_) => None,
+        });
+        return texts.collect::<Vec<_>>().join("\n\n").into();
+    }
+    let parts = parts.into_iter().map(|part| match part {
+        Part::Text(text) => json!({"type": "text", "text": text}),
+        Part::Image(url) => json!({"type": "image_url", "image_url": {"url": url}}),
+    });
+    parts.collect()
+}
+
+fn called(call: Call, names: &mut Names) -> Value {
+    let name = names.send(&call.name);
+    let arguments = arguments(call.arguments);
+    json!({
+        "id": call.id,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    })
+}
+
+/// A call's arguments, which some servers and most templates read: an object in any case.
+fn arguments(text: String) -> String {
+    match serde_json::from_str::<Value>(&text) {
+        Ok(Value::Object(_)) => text,
+        Ok(Value::Null) => "{}".to_owned(),
+        _ if text.trim().is_empty() => "{}".to_owned(),
+        _ => json!({"malformed": text}).to_string(),
+    }
+}

@@ -1,0 +1,57 @@
+//! Roles that a provider does not know, told as text: Gemma's templates have no system, and many have
+//! no tools. Roles alternate afterwards as they did before.
+
+use super::lines::{Line, Part, user_line};
+
+/// Puts the system's line in front of the user's first.
+pub(super) fn system(lines: &mut Vec<Line>) {
+    let Some(Line::System(_)) = lines.first() else {
+        return;
+    };
+    let Line::System(text) = lines.remove(0) else {
+        return;
+    };
+    match lines.iter_mut().find_map(|line| match line {
+        Line::User(parts) => Some(parts),
+        _ => None,
+    }) {
+        Some(parts) => put_in_front(parts, text),
+        None => lines.insert(0, user_line(&text)),
+    }
+}
+
+fn put_in_front(parts: &mut Vec<Part>, text: String) {
+    match parts.first_mut() {
+        Some(Part::Text(first)) => first.insert_str(0, &format!("{text}\n\n")),
+        _ => parts.insert(0, Part::Text(text)),
+    }
+}
+
+/// Tells calls and their results as what the model and the user said.
+pub(super) fn tools(lines: Vec<Line>) -> Vec<Line> {
+    let mut told: Vec<Line> = Vec::with_capacity(lines.len());
+    for line in lines {
+        match line {
+            Line::Assistant { text, calls } if !calls.is_empty() => {
+                let made = calls
+                    .iter()
+                    .map(|call| format!("[I call {} with {}]", call.name, call.arguments));
+                let said = Some(text).filter(|text| !text.is_empty());
+                let all: Vec<String> = said.into_iter().chain(made).collect();
+                told.push(Line::Assistant {
+                    text: all.join("\n"),
+                    calls: Vec::new(),
+                });
+            }
+            Line::Tool { name, text, .. } => {
+                let text = format!("[the result of {name}] {text}");
+                match told.last_mut() {
+                    Some(Line::User(parts)) => parts.push(Part::Text(text)),
+                    _ => told.push(user_line(&text)),
+                }
+            }
+            line => told.push(line),
+        }
+    }
+    told
+}

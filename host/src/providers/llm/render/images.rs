@@ -1,0 +1,157 @@
+//! Images within texts: `![NAME](data:image/png;base64,...)`, as Markdown has them. A contract whose
+//! messages are texts has no other place for one.
+
+/// What an image counts for in bytes of text, where a request is weighed: about a thousand tokens,
+/// what most models make of one.
+const WEIGHT_BYTES: usize = 4_000;
+/// What models take.
+const TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+/// The longest name, in bytes: what is looked through for its beginning.
+const NAME_MAX_BYTES: usize = 256;
+const BEGIN: &str = "](data:image/";
+const ENCODED: &str = ";base64,";
+
+/// A piece of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    Text(&'a str),
+    Image(Image<'a>),
+}
+
+/// An image within a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Image<'a> {
+    /// Its MIME type.
+    pub(super) kind: &'a str,
+    /// The `data:` URL.
+    pub(super) url: &'a str,
+    /// Its size, decoded.
+    pub(super) bytes: usize,
+}
+
+impl Image<'_> {
+    /// What stands in its place for a model that takes none.
+    pub(super) fn note(&self) -> String {
+        format!("[{} bytes of {}]", self.bytes, self.kind)
+    }
+}
+
+/// Takes a text apart, in linear time.
+pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    // What has been looked at, and where the text that is not in a piece yet begins.
+    let (mut seen, mut from) = (0, 0);
+    while let Some(found) = text[seen..].find(BEGIN) {
+        let bracket = seen + found;
+        seen = bracket + BEGIN.len();
+        let Some((image, length)) = image_at(&text[bracket + 2..]) else {
+            continue;
+        };
+        let Some(begin) = name_before(&text[from..bracket]).map(|begin| from + begin) else {
+            continue;
+        };
+        if begin > from {
+            pieces.push(Piece::Text(&text[from..begin]));
+        }
+        pieces.push(Piece::Image(image));
+        from = bracket + 2 + length + 1;
+        seen = from;
+    }
+    if from < text.len() {
+        pieces.push(Piece::Text(&text[from..]));
+    }
+    pieces
+}
+
+/// Where `![` stands before a name that ends the text: short, on one line, without brackets.
+fn name_before(text: &str) -> Option<usize> {
+    let near = text.floor_char_boundary(text.len().saturating_sub(NAME_MAX_BYTES));
+    let begin = near + text[near..].rfind("![")?;
+    let name = &text[begin + 2..];
+    (!name.contains(['[', ']', '\n'])).then_some(begin)
+}
+
+/// The image whose `data:` URL begins the text and ends before a `)`, and the URL's length.
+fn image_at(text: &str) -> Option<(Image<'_>, usize)> {
+    let kind = *TYPES
+        .iter()
+        .find(|kind| text["data:".len()..].starts_with(*kind))?;
+    let data = text["data:".len() + kind.len()..].strip_prefix(ENCODED)?;
+    let length = data
+        .bytes()
+        .position(|byte| !(byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)))?;
+    let (data, rest) = data.split_at(length);
+    if data.is_empty() || !rest.starts_with(')') {
+        return None;
+    }
+    let url = "data:".len() + kind.len() + ENCODED.len() + length;
+    let padding = data.bytes().rev().take_while(|byte| *byte == b'=').count();
+    let bytes = (data.len() / 4 * 3).saturating_sub(padding);
+    let url_text = &text[..url];
+    Some((
+        Image {
+            kind,
+            url: url_text,
+            bytes,
+        },
+        url,
+    ))
+}
+
+/// What a text weighs in bytes, an image for what models make of it.
+pub(in crate::providers::llm) fn weight(text: &str) -> usize {
+    if !text.contains(BEGIN) {
+        return text.len();
+    }
+    let pieces = pieces(text).into_iter().map(|piece| match piece {
+        Piece::Text(text) => text.len(),
+        Piece::Image(_) => WEIGHT_BYTES,
+    });
+    pieces.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_found_and_nothing_else_is() {
+        let text = "a ![x](data:image/png;base64,AAAA) b ![](data:image/jpeg;base64,AAA=)";
+        let found = pieces(text);
+        let image = |kind, url, bytes| Piece::Image(Image { kind, url, bytes });
+        assert_eq!(
+            found,
+            [
+                Piece::Text("a "),
+                image("image/png", "data:image/png;base64,AAAA", 3),
+                Piece::Text(" b "),
+                image("image/jpeg", "data:image/jpeg;base64,AAA=", 2),
+            ]
+        );
+        for plain in [
+            "",
+            "no image",
+            "![x](data:image/svg+xml;base64,AAAA)",
+            "![x](data:image/png;base64,)",
+            "![x](data:image/png;base64,AA AA)",
+            "![x](data:image/png;base64,AAAA",
+            "[x](data:image/png;base64,AAAA)",
+            "![x](https://h/x.png)",
+            "](data:image/",
+        ] {
+            let whole: Vec<_> = Some(plain)
+                .filter(|text| !text.is_empty())
+                .into_iter()
+                .collect();
+            let whole: Vec<_> = whole.into_iter().map(Piece::Text).collect();
+            assert_eq!(pieces(plain), whole, "{plain}");
+        }
+    }
+
+    #[test]
+    fn an_image_weighs_what_a_model_makes_of_it() {
+        let image = format!("![x](data:image/png;base64,{})", "A".repeat(100_000));
+        assert_eq!(weight(&image), WEIGHT_BYTES);
+        assert_eq!(weight("four"), 4);
+    }
+}

@@ -1,0 +1,303 @@
+//! The order of a conversation: what a guest wrote down, as lines that strict templates take.
+
+use std::collections::HashSet;
+
+use super::images::{self, Piece};
+use crate::domain::{ChatMessage, ChatRole, ModelToolCall};
+use crate::providers::llm::call_id::call_id;
+
+/// How the host's own notices begin. They are no instructions of the guest's, wherever they stand.
+const NOTICE: &str = "[system]";
+/// What stands for a line of which nothing is left, for empty ones are refused.
+const EMPTY_USER: &str = "(an empty message)";
+const EMPTY_ANSWER: &str = "(no answer)";
+const EMPTY_RESULT: &str = "(no output)";
+/// What stands for the result of a call that the guest has none of.
+const NO_RESULT: &str = "(no result is known: it is unknown whether the call was made)";
+/// What the user says in front of an answer that nobody asked for.
+const BEFORE_FIRST: &str = "(The conversation begins here.)";
+const BETWEEN_ANSWERS: &str = "(Go on.)";
+/// What the model says between tool results and the user's next words: templates that forbid the
+/// one behind the other take it.
+const NOTED: &str = "(Noted.)";
+/// What introduces images of tool results, which servers take from the user alone.
+const IMAGES_BELOW: &str = "[shown below]";
+const RESULT_IMAGES: &str = "(Images of the tool results above:)";
+/// What introduces a result of a call that the conversation does not have.
+const STRAY_RESULT: &str = "[a tool's result]";
+
+/// A line of a conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Line {
+    /// What the model is told before everything else. Only ever the first line.
+    System(String),
+    User(Vec<Part>),
+    Assistant {
+        text: String,
+        /// If there are any, each is answered by one of the lines directly behind, in order.
+        calls: Vec<Call>,
+    },
+    Tool {
+        id: String,
+        /// The guest's name of the tool.
+        name: String,
+        text: String,
+    },
+}
+
+/// A part of a user's line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Text(String),
+    /// A `data:` URL.
+    Image(String),
+}
+
+/// A call that the model asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) id: String,
+    /// The guest's name of the tool.
+    pub(super) name: String,
+    pub(super) arguments: String,
+}
+
+/// Puts a conversation in order. With `images`, those in texts become parts of the user's lines;
+/// without, they are named.
+pub(super) fn lines(messages: &[ChatMessage], images: bool) -> Vec<Line> {
+    let leading = messages
+        .iter()
+        .take_while(|message| is_instruction(message));
+    let leading = leading.count();
+    let (instructions, rest) = messages.split_at(leading);
+    let mut order = Order::new(images);
+    order.system(instructions);
+    for message in rest {
+        order.take(message);
+    }
+    order.end()
+}
+
+/// Whether a message that nothing else precedes is what the guest tells the model before everything
+/// else.
+fn is_instruction(message: &ChatMessage) -> bool {
+    message.role == ChatRole::System && !message.content.trim_start().starts_with(NOTICE)
+}
+
+/// A conversation that is being put in order.
+struct Order {
+    images: bool,
+    lines: Vec<Line>,
+    /// Calls of the last line that still wait for what answers them.
+    open: Vec<Open>,
+    /// What the user's next line will be.
+    user: Option<Vec<Part>>,
+    /// Ids that occur in the lines.
+    ids: HashSet<String>,
+}
+
+/// A call that was asked for, and its result.
+struct Open {
+    /// The guest's id of it.
+    given: String,
+    call: Call,
+    result: Option<String>,
+}
+
+impl Order {
+    fn new(images: bool) -> Self {
+        Self {
+            images,
+            lines: Vec::new(),
+            open: Vec::new(),
+            user: None,
+            ids: HashSet::new(),
+        }
+    }
+
+    /// One line of all instructions.
+    fn system(&mut self, instructions: &[ChatMessage]) {
+        let texts = instructions.iter().map(|message| message.content.as_str());
+        let texts: Vec<&str> = texts.filter(|text| !is_blank(text)).collect();
+        if !texts.is_empty() {
+            self.lines.push(Line::System(texts.join("\n\n")));
+        }
+    }
+
+    fn take(&mut self, message: &ChatMessage) {
+        match message.role {
+            ChatRole::System | ChatRole::User => self.hear(&message.content),
+            ChatRole::Assistant => self.answer(&message.content, &message.tool_calls),
+            ChatRole::Tool => self.result(message.tool_call_id.as_deref(), &message.content),
+        }
+    }
+
+    /// Something to be said in the user's next line.
+    fn hear(&mut self, text: &str) {
+        let user = self.user.get_or_insert_default();
+        if is_blank(text) {
+            return;
+        }
+        if let Some(Part::Text(before)) = user.last_mut() {
+            before.push_str("\n\n");
+        }
+        for piece in images::pieces(text) {
+            match piece {
+                Piece::Text(text) => push_text(user, text),
+                Piece::Image(image) if self.images => user.push(Part::Image(image.url.to_owned())),
+                Piece::Image(image) => push_text(user, &image.note()),
+            }
+        }
+    }
+
+    fn answer(&mut self, text: &str, calls: &[ModelToolCall]) {
+        self.close();
+        let filler = match self.lines.last() {
+            None | Some(Line::System(_)) => Some(BEFORE_FIRST),
+            Some(Line::Assistant { .. }) => Some(BETWEEN_ANSWERS),
+            Some(Line::User(_) | Line::Tool { .. }) => None,
+        };
+        if let Some(filler) = filler {
+            self.lines.push(user_line(filler));
+        }
+        let mut open = Vec::with_capacity(calls.len());
+        for call in calls {
+            open.push(Open {
+                given: call.id.clone(),
+                call: Call {
+                    id: self.id(&call.id),
+                    name: call.name.clone(),
+                    arguments: call.arguments.clone(),
+                },
+                result: None,
+            });
+        }
+        let text = match is_blank(text) {
+            true if open.is_empty() => EMPTY_ANSWER.to_owned(),
+            true => String::new(),
+            false => text.to_owned(),
+        };
+        self.lines.push(Line::Assistant {
+            text,
+            calls: open.iter().map(|open| open.call.clone()).collect(),
+        });
+        self.open = open;
+    }
+
+    /// The guest's id where any server takes it and nothing has it yet; else one made of it.
+    fn id(&mut self, given: &str) -> String {
+        let sound = given.len() == 9 && given.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        match sound && !self.ids.contains(given) {
+            true => {
+                self.ids.insert(given.to_owned());
+                given.to_owned()
+            }
+            // With the number of those before it: a search for a free one would be long where all
+            // calls have the same id.
+            false => call_id(&format!("{given}\0{}", self.ids.len()), &mut self.ids),
+        }
+    }
+
+    fn result(&mut self, given: Option<&str>, text: &str) {
+        let is_meant = |open: &Open| given.is_none_or(|given| open.given == given);
+        let calls = &mut self.open;
+        let waiting = calls
+            .iter()
+            .position(|one| one.result.is_none() && is_meant(one));
+        // A guest that has more to say of a call than one line.
+        let meant = waiting.or_else(|| calls.iter().rposition(is_meant));
+        let Some(open) = meant.and_then(|at| calls.get_mut(at)) else {
+            return self.hear(&format!("{STRAY_RESULT} {text}"));
+        };
+        match &mut open.result {
+            Some(before) => {
+                before.push('\n');
+                before.push_str(text);
+            }
+            none => *none = Some(text.to_owned()),
+        }
+    }
+
+    /// Ends the last line with what answers its calls, and then with what the user said meanwhile.
+    fn close(&mut self) {
+        let mut shown = Vec::new();
+        for Open { call, result, .. } in std::mem::take(&mut self.open) {
+            let text = result.unwrap_or_else(|| NO_RESULT.to_owned());
+            let text = self.result_text(&text, &mut shown);
+            self.lines.push(Line::Tool {
+                id: call.id,
+                name: call.name,
+                text,
+            });
+        }
+        if !shown.is_empty() {
+            let intro = Part::Text(RESULT_IMAGES.to_owned());
+            let said = self.user.take().unwrap_or_default();
+            self.user = Some([intro].into_iter().chain(shown).chain(said).collect());
+        }
+        let Some(mut user) = self.user.take() else {
+            return;
+        };
+        user.retain(|part| !matches!(part, Part::Text(text) if is_blank(text)));
+        if user.is_empty() {
+            push_text(&mut user, EMPTY_USER);
+        }
+        if let Some(Line::Tool { .. }) = self.lines.last() {
+            self.lines.push(Line::Assistant {
+                text: NOTED.to_owned(),
+                calls: Vec::new(),
+            });
+        }
+        self.lines.push(Line::User(user));
+    }
+
+    /// A result without its images, which are added to what is shown.
+    fn result_text(&self, text: &str, shown: &mut Vec<Part>) -> String {
+        let mut rest = String::new();
+        for piece in images::pieces(text) {
+            match piece {
+                Piece::Text(text) => rest.push_str(text),
+                Piece::Image(image) => {
+                    rest.push_str(&image.note());
+                    if self.images {
+                        rest.push(' ');
+                        rest.push_str(IMAGES_BELOW);
+                        shown.push(Part::Image(image.url.to_owned()));
+                    }
+                }
+            }
+        }
+        match is_blank(&rest) {
+            true => EMPTY_RESULT.to_owned(),
+            false => rest,
+        }
+    }
+
+    /// All lines. The last is the user's, or a tool's: something to be answered.
+    fn end(mut self) -> Vec<Line> {
+        self.close();
+        let filler = match self.lines.last() {
+            None | Some(Line::System(_)) => Some(BEFORE_FIRST),
+            Some(Line::Assistant { .. }) => Some(BETWEEN_ANSWERS),
+            Some(Line::User(_) | Line::Tool { .. }) => None,
+        };
+        self.lines.extend(filler.map(user_line));
+        self.lines
+    }
+}
+
+pub(super) fn user_line(text: &str) -> Line {
+    Line::User(vec![Part::Text(text.to_owned())])
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+/// Adds to the text that a line ends with.
+fn push_text(parts: &mut Vec<Part>, text: &str) {
+    match parts.last_mut() {
+        Some(Part::Text(last)) => last.push_str(text),
+        _ => parts.push(Part::Text(text.to_owned())),
+    }
+}

@@ -1,0 +1,66 @@
+//! Names of tools as servers take them: `^[a-zA-Z0-9_-]{1,64}$`, each once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::Digest;
+
+/// The longest name that servers take, in bytes.
+const NAME_MAX_BYTES: usize = 64;
+/// How much of a digest tells two names apart that begin alike, in hexadecimal digits.
+const DIGEST_CHARS: usize = 8;
+
+/// Whether every server takes this name.
+pub(super) fn is_sound(name: &str) -> bool {
+    (1..=NAME_MAX_BYTES).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+/// The names of one request: what each is sent as.
+#[derive(Clone, Debug, Default)]
+pub(in crate::providers::llm) struct Names {
+    /// By the guest's name.
+    sent: BTreeMap<String, String>,
+    taken: BTreeSet<String>,
+}
+
+impl Names {
+    /// What the guest's name is sent as: itself where servers take it, else what is left of it with
+    /// a part of its digest, which is the same in each request.
+    pub(super) fn send(&mut self, name: &str) -> String {
+        if let Some(sent) = self.sent.get(name) {
+            return sent.clone();
+        }
+        let mut sent = match is_sound(name) {
+            true => name.to_owned(),
+            false => marked(name, name),
+        };
+        let mut tries = 0;
+        while self.taken.contains(&sent) {
+            tries += 1;
+            sent = marked(name, &format!("{name}\0{tries}"));
+        }
+        self.taken.insert(sent.clone());
+        self.sent.insert(name.to_owned(), sent.clone());
+        sent
+    }
+
+    /// The names as they are sent, each with the guest's.
+    pub(in crate::providers::llm) fn back(&self) -> BTreeMap<&str, &str> {
+        let sent = self.sent.iter();
+        sent.map(|(own, sent)| (sent.as_str(), own.as_str()))
+            .collect()
+    }
+}
+
+/// What is left of a name, and a mark made of `seed`.
+fn marked(name: &str, seed: &str) -> String {
+    let kept = name.chars().map(|char| match char {
+        char if char.is_ascii_alphanumeric() || "_-".contains(char) => char,
+        _ => '_',
+    });
+    let kept: String = kept.take(NAME_MAX_BYTES - DIGEST_CHARS - 1).collect();
+    let digest = Digest::of(seed.as_bytes()).to_string();
+    format!("{kept}_{}", &digest[..DIGEST_CHARS])
+}

@@ -1,0 +1,307 @@
+//! The JSON Schema of a tool's arguments as every model server takes it. Tool servers write what their
+//! own validators take, and one schema that the model's server refuses fails every request.
+//!
+//! What is taken away only ever makes a schema allow more: the tool's own server checks the arguments
+//! in any case.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+/// How deep a schema is read. What lies deeper allows anything.
+const DEPTH_MAX: usize = 24;
+/// How many schemas are put into the root, for they may refer to each other in circles.
+const INLINED_MAX: usize = 64;
+/// Keywords at the root that choose between schemas, which servers refuse there.
+const ALTERNATIVES: [&str; 2] = ["anyOf", "oneOf"];
+/// Keywords that servers refuse at the root, and that allow nothing more.
+const ROOT_ONLY_LESS: [&str; 9] = [
+    "not",
+    "if",
+    "then",
+    "else",
+    "enum",
+    "const",
+    "dependentSchemas",
+    "dependentRequired",
+    "dependencies",
+];
+/// Keywords that name the schema itself: some servers look up what they name.
+const NAMING: [&str; 7] = [
+    "$schema",
+    "$id",
+    "id",
+    "$anchor",
+    "$dynamicAnchor",
+    "$vocabulary",
+    "$comment",
+];
+/// Keywords whose value is one schema.
+const ONE: [&str; 8] = [
+    "items",
+    "additionalItems",
+    "contains",
+    "propertyNames",
+    "not",
+    "if",
+    "then",
+    "else",
+];
+/// Keywords whose value is one schema, or a truth value that stays one.
+const REST: [&str; 3] = [
+    "additionalProperties",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+];
+/// Keywords whose value is a list of schemas, never an empty one.
+const LISTS: [&str; 4] = ["anyOf", "oneOf", "allOf", "prefixItems"];
+/// Keywords whose value holds schemas by name.
+const TABLES: [&str; 5] = [
+    "properties",
+    "patternProperties",
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+];
+/// Keywords that may have any value, `null` too.
+const ANY: [&str; 4] = ["default", "const", "examples", "example"];
+const TYPES: [&str; 7] = [
+    "object", "array", "string", "number", "integer", "boolean", "null",
+];
+
+/// The schema of the arguments.
+///
+/// # Errors
+/// Why it cannot be the schema of an object.
+pub(super) fn of_arguments(text: &str) -> Result<Value, String> {
+    let schema: Value = serde_json::from_str(text)
+        .map_err(|error| format!("the schema of its arguments is not JSON ({error})"))?;
+    let root = match schema {
+        Value::Object(root) => root,
+        Value::Null | Value::Bool(true) => Map::new(),
+        _ => return Err("the schema of its arguments is not an object".to_owned()),
+    };
+    let mut left = INLINED_MAX;
+    let mut root = inlined(root, &mut left);
+    match root.get("type") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(kind)) if kind == "object" => {}
+        Some(Value::Array(kinds)) if kinds.iter().any(|kind| kind == "object") => {}
+        Some(kind) => {
+            return Err(format!(
+                "its arguments are of type {kind}, and a tool's are an object"
+            ));
+        }
+    }
+    merge_alternatives(&mut root, &mut left);
+    root.retain(|key, _| !ROOT_ONLY_LESS.contains(&key.as_str()));
+    root.insert("type".to_owned(), "object".into());
+    if !root.get("properties").is_some_and(Value::is_object) {
+        root.insert("properties".to_owned(), json!({}));
+    }
+    let targets = Value::Object(root.clone());
+    let mut root = clean(root, 0, &targets);
+    only_known_required(&mut root);
+    Ok(Value::Object(root))
+}
+
+/// The root with the schema that it refers to, if it does, and all of those that must hold at once.
+/// At most `left` of them.
+fn inlined(mut root: Map<String, Value>, left: &mut usize) -> Map<String, Value> {
+    let whole = Value::Object(root.clone());
+    let referred = root.remove("$ref");
+    let referred = referred.as_ref().and_then(Value::as_str);
+    let referred = referred.and_then(|name| target(&whole, name)).cloned();
+    let all = match root.remove("allOf") {
+        Some(Value::Array(all)) => all,
+        _ => Vec::new(),
+    };
+    for part in referred.into_iter().chain(all) {
+        let (Value::Object(mut part), Some(fewer)) = (part, left.checked_sub(1)) else {
+            continue;
+        };
+        *left = fewer;
+        // What a part refers to stands in the root.
+        for key in ["$defs", "definitions"] {
+            if let Some(definitions) = root.get(key) {
+                part.entry(key).or_insert_with(|| definitions.clone());
+            }
+        }
+        add(&mut root, inlined(part, left));
+    }
+    root
+}
+
+/// Adds what another schema demands at the same time.
+fn add(root: &mut Map<String, Value>, part: Map<String, Value>) {
+    for (key, value) in part {
+        match (root.get_mut(&key), value) {
+            (Some(Value::Object(known)), Value::Object(more)) => {
+                for (name, schema) in more {
+                    known.entry(name).or_insert(schema);
+                }
+            }
+            (Some(Value::Array(known)), Value::Array(more)) if key == "required" => {
+                for name in more {
+                    if !known.contains(&name) {
+                        known.push(name);
+                    }
+                }
+            }
+            // The root's own word stands.
+            (Some(_), _) => {}
+            (None, value) => drop(root.insert(key, value)),
+        }
+    }
+}
+
+/// Puts the properties of all alternatives into the root, and demands what all of them demand. The
+/// description says what they were.
+fn merge_alternatives(root: &mut Map<String, Value>, left: &mut usize) {
+    for keyword in ALTERNATIVES {
+        let Some(Value::Array(alternatives)) = root.remove(keyword) else {
+            continue;
+        };
+        let whole = Value::Object(root.clone());
+        let resolved = alternatives.iter().take(INLINED_MAX).filter_map(|one| {
+            let one = one.as_object()?;
+            let referred = one.get("$ref").and_then(Value::as_str);
+            let referred = referred.and_then(|name| target(&whole, name)?.as_object());
+            Some(referred.unwrap_or(one).clone())
+        });
+        let resolved: Vec<Map<String, Value>> = resolved.map(|one| inlined(one, left)).collect();
+        let demanded: Vec<BTreeSet<String>> = resolved.iter().map(required).collect();
+        let Some((first, others)) = demanded.split_first() else {
+            continue;
+        };
+        let by_all = first
+            .iter()
+            .filter(|name| others.iter().all(|other| other.contains(*name)));
+        let by_all: Vec<Value> = by_all.map(|name| name.as_str().into()).collect();
+        let choices = demanded.iter().filter(|names| !names.is_empty());
+        let choices: Vec<String> = choices.map(listed).collect();
+        for mut alternative in resolved {
+            alternative.retain(|key, _| key == "properties");
+            add(root, alternative);
+        }
+        add(
+            root,
+            Map::from_iter([("required".to_owned(), Value::Array(by_all))]),
+        );
+        if choices.len() > 1 {
+            let choices = format!("Give one of these: {}.", choices.join(", or "));
+            let told = match root.get("description").and_then(Value::as_str) {
+                Some(text) => format!("{text} {choices}"),
+                None => choices,
+            };
+            root.insert("description".to_owned(), told.into());
+        }
+    }
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.join(" and ")
+}
+
+fn required(schema: &Map<String, Value>) -> BTreeSet<String> {
+    let names = schema.get("required").and_then(Value::as_array);
+    let names = names.into_iter().flatten().filter_map(Value::as_str);
+    names.map(str::to_owned).collect()
+}
+
+/// Leaves of what is required what there is.
+fn only_known_required(schema: &mut Map<String, Value>) {
+    let known = schema.get("properties").and_then(Value::as_object);
+    let known = known.cloned().unwrap_or_default();
+    let Some(Value::Array(names)) = schema.get_mut("required") else {
+        return;
+    };
+    let mut seen = BTreeSet::new();
+    names.retain(|name| {
+        let Some(name) = name.as_str() else {
+            return false;
+        };
+        known.contains_key(name) && seen.insert(name.to_owned())
+    });
+    if names.is_empty() {
+        schema.remove("required");
+    }
+}
+
+/// What a reference within the document refers to.
+fn target<'a>(whole: &'a Value, reference: &str) -> Option<&'a Value> {
+    let pointer = reference.strip_prefix('#')?;
+    whole.pointer(pointer)
+}
+
+/// A schema without what servers refuse in one.
+fn clean(schema: Map<String, Value>, depth: usize, whole: &Value) -> Map<String, Value> {
+    if depth > DEPTH_MAX {
+        return Map::new();
+    }
+    let inner = |value: Value| match value {
+        Value::Object(schema) => Value::Object(clean(schema, depth + 1, whole)),
+        // `true` allows anything; what is no schema at all is not to be guessed at.
+        _ => json!({}),
+    };
+    let mut cleaned = Map::new();
+    for (key, value) in schema {
+        let name = key.as_str();
+        let value = match value {
+            value if ANY.contains(&name) => value,
+            Value::Null => continue,
+            _ if NAMING.contains(&name) => continue,
+            // Draft 4 has a schema for each item.
+            Value::Array(_) if name == "items" => json!({}),
+            value if ONE.contains(&name) => inner(value),
+            value @ Value::Object(_) if REST.contains(&name) => inner(value),
+            Value::Array(list) if LISTS.contains(&name) && !list.is_empty() => {
+                Value::Array(list.into_iter().map(inner).collect())
+            }
+            Value::Object(table) if TABLES.contains(&name) => {
+                let table = table
+                    .into_iter()
+                    .map(|(name, schema)| (name, inner(schema)));
+                Value::Object(table.collect())
+            }
+            value => match keyword(name, value, whole) {
+                Some(value) => value,
+                None => continue,
+            },
+        };
+        cleaned.insert(key, value);
+    }
+    let is_array = match cleaned.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "array"),
+        kind => kind.is_some_and(|kind| kind == "array"),
+    };
+    if is_array && !cleaned.contains_key("items") {
+        cleaned.insert("items".to_owned(), json!({}));
+    }
+    only_known_required(&mut cleaned);
+    cleaned
+}
+
+/// The value of a keyword that holds no schemas, where it can stand.
+fn keyword(name: &str, value: Value, whole: &Value) -> Option<Value> {
+    let is_type = |kind: &Value| kind.as_str().is_some_and(|kind| TYPES.contains(&kind));
+    let fits = match (name, &value) {
+        ("type", Value::Array(kinds)) => !kinds.is_empty() && kinds.iter().all(is_type),
+        ("type", kind) => is_type(kind),
+        ("enum", Value::Array(values)) => !values.is_empty(),
+        ("required", Value::Array(_)) => true,
+        (name, value) if REST.contains(&name) => value.is_boolean(),
+        ("title" | "description" | "format" | "pattern", value) => value.is_string(),
+        ("$ref", value) => value
+            .as_str()
+            .is_some_and(|name| target(whole, name).is_some()),
+        (
+            "enum" | "required" | "anyOf" | "oneOf" | "allOf" | "prefixItems" | "properties"
+            | "patternProperties" | "$defs" | "definitions" | "dependentSchemas",
+            _,
+        ) => false,
+        _ => true,
+    };
+    fits.then_some(value)
+}

@@ -1,0 +1,114 @@
+//! The definitions of tools that a request offers: which are sent, and which are left out and why.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::lines::Line;
+use super::names::Names;
+use super::schema;
+use crate::domain::ToolDefinition;
+
+/// What a model is told of a tool that only the conversation names: servers want each call in it to
+/// be of a tool that is defined.
+const GONE: &str = "This tool is not available any more. Do not call it.";
+
+/// A tool that the model is not shown.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::providers::llm) struct LeftOut {
+    pub(in crate::providers::llm) name: String,
+    pub(in crate::providers::llm) reason: String,
+}
+
+/// What bounds the tools of a request.
+pub(super) struct Bounds<'a> {
+    /// How many there may be.
+    pub(super) tools: usize,
+    /// The longest description, in characters.
+    pub(super) description: Option<usize>,
+    /// Tools that the provider refuses.
+    pub(super) refused: &'a BTreeSet<String>,
+}
+
+/// The definitions as they are sent, with their names, and what is left out of them.
+pub(super) fn definitions(
+    tools: &[ToolDefinition],
+    lines: &[Line],
+    names: &mut Names,
+    bounds: &Bounds<'_>,
+) -> (Vec<Value>, Vec<LeftOut>) {
+    let mut left_out = Vec::new();
+    let mut leave_out = |tool: &ToolDefinition, reason: String| {
+        let name = tool.name.clone();
+        left_out.push(LeftOut { name, reason });
+    };
+    let called: BTreeSet<&str> = lines.iter().flat_map(calls).collect();
+    let mut sound: Vec<(&ToolDefinition, Value)> = Vec::new();
+    let mut known = BTreeSet::new();
+    for tool in tools {
+        match schema::of_arguments(&tool.parameters) {
+            _ if !known.insert(tool.name.as_str()) => {
+                leave_out(tool, "another tool has the same name".to_owned());
+            }
+            Ok(_) if bounds.refused.contains(&tool.name) => {
+                leave_out(tool, "the model's server refuses its definition".to_owned());
+            }
+            Ok(schema) => sound.push((tool, schema)),
+            Err(reason) => leave_out(tool, reason),
+        }
+    }
+    let offered: BTreeSet<&str> = sound.iter().map(|(tool, _)| tool.name.as_str()).collect();
+    let gone: Vec<&str> = called
+        .iter()
+        .copied()
+        .filter(|name| !offered.contains(name))
+        .take(bounds.tools)
+        .collect();
+    // What the conversation names must be there; of the others the first.
+    let named = sound
+        .iter()
+        .filter(|(tool, _)| called.contains(tool.name.as_str()));
+    let mut room = bounds
+        .tools
+        .saturating_sub(gone.len())
+        .saturating_sub(named.count());
+    let mut definitions = Vec::new();
+    for (tool, schema) in sound {
+        if !called.contains(tool.name.as_str()) {
+            let Some(rest) = room.checked_sub(1) else {
+                let most = bounds.tools;
+                leave_out(tool, format!("a request offers {most} tools at most"));
+                continue;
+            };
+            room = rest;
+        }
+        let name = names.send(&tool.name);
+        definitions.push(definition(&name, &tool.description, schema, bounds));
+    }
+    for name in gone {
+        let nothing = json!({"type": "object", "properties": {}});
+        let name = names.send(name);
+        definitions.push(definition(&name, GONE, nothing, bounds));
+    }
+    (definitions, left_out)
+}
+
+fn calls(line: &Line) -> impl Iterator<Item = &str> {
+    let calls = match line {
+        Line::Assistant { calls, .. } => calls.as_slice(),
+        _ => &[],
+    };
+    calls.iter().map(|call| call.name.as_str())
+}
+
+fn definition(name: &str, description: &str, schema: Value, bounds: &Bounds<'_>) -> Value {
+    let description: String = match bounds.description {
+        Some(most) => description.chars().take(most).collect(),
+        None => description.to_owned(),
+    };
+    let mut function = json!({"name": name, "parameters": schema});
+    if !description.trim().is_empty() {
+        function["description"] = description.into();
+    }
+    json!({"type": "function", "function": function})
+}
