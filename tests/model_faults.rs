@@ -204,6 +204,8 @@ async fn a_fallback_answers_where_the_first_does_not() {
         ModelFault::Cut,
         said_by_server(401, json!({"message": "who are you"})),
         said_by_server(404, json!({"message": "no such model"})),
+        // What one refuses, another may take.
+        ModelFault::status(400),
     ];
     for (n, fault) in faults.into_iter().enumerate() {
         let text = format!("case {n}");
@@ -213,10 +215,11 @@ async fn a_fallback_answers_where_the_first_does_not() {
         assert_eq!((here.len(), there.len()), (1, 1), "{fault:?}");
         assert_eq!(there[0].request["model"], "other");
     }
-    // A request that makes no sense makes none elsewhere.
-    first.fail([ModelFault::status(400)]);
-    ask(&client, "nonsense").await;
-    assert_eq!(second.calls_about("nonsense").len(), 0);
+    // What is too large is shortened, and not taken elsewhere.
+    let long = json!({"message": "prompt is too long: 9 tokens > 8 maximum"});
+    first.fail([said_by_server(400, long)]);
+    ask(&client, "at length").await;
+    assert_eq!(second.calls_about("at length").len(), 0);
     // Once it is back, it answers.
     client.chat("s", "back").await;
     assert_eq!(second.calls_about("back").len(), 0);
@@ -238,7 +241,7 @@ async fn a_fallback_answers_where_the_first_does_not() {
     let metrics = metrics.as_str().expect("text");
     for line in [
         "abide_llm_requests_total{provider=\"local\",outcome=\"unavailable\"}",
-        "abide_llm_requests_total{provider=\"spare\",outcome=\"ok\"} 6",
+        "abide_llm_requests_total{provider=\"spare\",outcome=\"ok\"} 7",
     ] {
         assert!(metrics.contains(line), "{metrics}");
     }

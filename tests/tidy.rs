@@ -62,7 +62,6 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("notify", &["config"]),
     ("notify_debouncer_full", &["config"]),
     ("async_compression", &["providers"]),
-    ("async_openai", &["providers"]),
     ("rmcp", &["providers"]),
     ("sse_stream", &["providers"]),
     ("signal_hook", &["supervisor"]),

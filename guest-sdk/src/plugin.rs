@@ -28,8 +28,10 @@ pub trait Plugin: Default + Serialize + DeserializeOwned + 'static {
         Ok(())
     }
 
-    /// One turn. The input is the recovery message, where there is one, and then exactly one
-    /// message.
+    /// One turn. The input is exactly one message, and in front of it, where there is something to
+    /// say, one message of the role [`System`](crate::Role::System): the recovery message, or
+    /// word of turns that were stopped after they had done something outside, which has no
+    /// recovery; after both, the recovery message says both.
     ///
     /// # Errors
     /// The turn has failed: nothing that it said is kept, the state stays what it was before

@@ -44,6 +44,7 @@ fn journal(steps: u32) -> Journal {
             step,
             call: Call::of(&StepRequest::Receive),
             effects: vec![Effect::Local],
+            parts: Vec::new(),
             at,
         };
         let done = Done {

@@ -129,6 +129,7 @@ async fn a_notice_stands_in_front() {
         generation: Generation(3),
         interruption: Interruption::None,
         unknown_steps: vec![],
+        stopped: None,
     };
     let (steps, _calls) = mpsc::channel(1);
     let input = vec![message("hello")];

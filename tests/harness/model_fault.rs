@@ -113,7 +113,7 @@ impl ModelFault {
                 "data: {}\n\n",
                 json!({"error": {"message": "out of memory"}})
             )],
-            Self::Unfinished => vec![done()],
+            Self::Unfinished => Vec::new(),
             Self::Length => vec![finish("length"), done()],
         };
         let events = [word()].into_iter().chain(rest);

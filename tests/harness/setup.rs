@@ -97,8 +97,14 @@ impl Default for Setup {
 impl Setup {
     /// With the assistant, which may use this model.
     #[must_use]
-    pub fn assistant(mut self, model: &FakeModel) -> Self {
-        self.model = Some(model.base_url());
+    pub fn assistant(self, model: &FakeModel) -> Self {
+        self.assistant_at(model.base_url())
+    }
+
+    /// With the assistant, which may use the model at this `base_url`.
+    #[must_use]
+    pub fn assistant_at(mut self, base_url: String) -> Self {
+        self.model = Some(base_url);
         self.plugins.push(Plugin {
             capabilities: vec!["llm = [\"local\"]".to_owned()],
             ..Plugin::new("assistant")

@@ -364,6 +364,15 @@ fn recovery_messages() {
             events[at].cause = Some("config".to_owned());
         });
     });
+    // Of turns that were stopped, of which there were none; and the guest heard nothing of it.
+    finds(Kind::NoticeWrong, |facts| {
+        events(facts, |events| {
+            let at = position(events, |event| event.kind == "notice");
+            let mut stopped = events[at].clone();
+            stopped.cause = Some("stopped".to_owned());
+            events.insert(at, stopped);
+        });
+    });
     finds(Kind::ToldUnknown, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.name.as_deref() == Some("notice"));

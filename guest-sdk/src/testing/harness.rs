@@ -57,6 +57,8 @@ pub struct Harness<P: Plugin> {
     rehearse: bool,
     /// What the next turn is told.
     recovery: Option<Recovery>,
+    /// What it is told of turns that were stopped.
+    stopped: Option<String>,
     /// The number of the last restart.
     generation: u64,
     messages: u64,
@@ -84,6 +86,7 @@ impl<P: Plugin> Harness<P> {
             warm: None,
             rehearse: true,
             recovery: None,
+            stopped: None,
             generation: 0,
             messages: 0,
             plugin: PhantomData,
@@ -152,7 +155,8 @@ impl<P: Plugin> Harness<P> {
         self.deliver(message)
     }
 
-    /// Runs a turn over any message, with the recovery message in front where there is one.
+    /// Runs a turn over any message, with the recovery message, or word of a turn that was stopped, in
+    /// front where there is one.
     ///
     /// # Errors
     /// As [`say`](Self::say).
@@ -164,8 +168,7 @@ impl<P: Plugin> Harness<P> {
             self.open(Value::Null)?;
         }
         let before = self.snapshot.clone().expect("the session was opened above");
-        let notice = self.recovery.clone();
-        let notice = notice.map(|recovery| self.recovery_message(recovery));
+        let notice = self.notice_message();
         let input: Vec<Message> = notice.into_iter().chain([message]).collect();
 
         let instance = Instance::<P>::new();
@@ -182,7 +185,7 @@ impl<P: Plugin> Harness<P> {
         // A failed turn gives the recovery message back; one that it did not receive stands in
         // front of the next.
         match &result {
-            Ok(_) => self.recovery = None,
+            Ok(_) => (self.recovery, self.stopped) = (None, None),
             Err(_) => self.recovery = received.or(self.recovery.take()),
         }
         if let Some(missed) = self.script.interruption.take() {
@@ -207,6 +210,14 @@ impl<P: Plugin> Harness<P> {
         self.warm = None;
         self.generation = recovery.generation;
         self.recovery = Some(recovery);
+    }
+
+    /// A turn that was stopped after it had done something outside (cancelled, over a limit): what
+    /// the daemon says of it. The next turn finds it in front of its input, as a message of the
+    /// role [`System`](Role::System) without a recovery; after a restart the recovery message
+    /// says both.
+    pub fn stopped(&mut self, text: impl Into<String>) {
+        self.stopped = Some(text.into());
     }
 
     /// A restart of the daemon in the middle of the next turn, after a step of it was done: the
@@ -321,6 +332,24 @@ impl<P: Plugin> Harness<P> {
             at_ms: self.messages * TICK_MS,
             due_at_ms: None,
             recovery: None,
+        }
+    }
+
+    /// What stands in front of the next turn's input.
+    fn notice_message(&mut self) -> Option<Message> {
+        match (self.recovery.clone(), self.stopped.clone()) {
+            (None, None) => None,
+            (None, Some(stopped)) => {
+                Some(self.message(Role::System, None, format!("[system] {stopped}")))
+            }
+            (Some(recovery), stopped) => {
+                let mut message = self.recovery_message(recovery);
+                if let Some(stopped) = stopped {
+                    message.text.push('\n');
+                    message.text.push_str(&stopped);
+                }
+                Some(message)
+            }
         }
     }
 

@@ -58,7 +58,7 @@ pub(super) struct EventsPage {
     tag = "events",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last cursor that was seen; wins over `after`")),
     responses(
-        (status = 200, description = "Server-sent events: `id` is the cursor, `event` the kind (also `delta` and `restart`, which have no cursor), `data` the event. Who accepts `application/json` alone gets a page.", content(
+        (status = 200, description = "Server-sent events: `id` is the cursor, `event` the kind (also `delta`, `restart` and `discarded`, messages that were cancelled before they had a turn, which have no cursor), `data` the event. Who accepts `application/json` alone gets a page.", content(
             (String = "text/event-stream"),
             (EventsPage = "application/json"),
         )),
@@ -136,20 +136,31 @@ fn sent(subscription: Subscription) -> impl Stream<Item = Result<Sent, Infallibl
                 }
             };
             match encode(&item) {
-                Ok(event) => return Some((Ok(event), subscription)),
+                // There is nothing to tell.
+                Ok(None) => {}
+                Ok(Some(event)) => return Some((Ok(event), subscription)),
                 Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
             }
         }
     })
 }
 
-fn encode(item: &StreamItem) -> Result<Sent, axum::Error> {
-    match item {
+fn encode(item: &StreamItem) -> Result<Option<Sent>, axum::Error> {
+    let sent = match item {
         StreamItem::Event(event) => Sent::default()
             .id(event.cursor.to_string())
             .event(event.body.kind())
             .json_data(event),
         StreamItem::Delta(delta) => Sent::default().event("delta").json_data(delta),
+        StreamItem::Discarded(letters) if letters.is_empty() => return Ok(None),
+        StreamItem::Discarded(letters) => {
+            let letters = letters
+                .iter()
+                .map(|letter| json!({ "message": letter.message, "reason": letter.failure.text }));
+            let letters: Vec<_> = letters.collect();
+            let sent = Sent::default().event("discarded");
+            sent.json_data(json!({ "messages": letters }))
+        }
         StreamItem::Restart { generation } => {
             let retry = Duration::from_millis(rand::rng().random_range(RETRY_MS));
             Sent::default()
@@ -157,7 +168,8 @@ fn encode(item: &StreamItem) -> Result<Sent, axum::Error> {
                 .retry(retry)
                 .json_data(json!({ "generation": generation }))
         }
-    }
+    };
+    sent.map(Some)
 }
 
 #[cfg(test)]
@@ -167,7 +179,9 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::domain::{Delta, EventBody, Generation, MessageId, Role, UnixMillis};
+    use crate::domain::{
+        Delta, Discarded, EventBody, Failure, FailureCode, Generation, MessageId, Role, UnixMillis,
+    };
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
         let name = http::HeaderName::from_static(name);
@@ -221,16 +235,27 @@ mod tests {
             step: 2,
             request: 1,
         };
+        let discarded = Discarded {
+            message: MessageId::at(4),
+            failure: Failure {
+                code: FailureCode::Cancelled,
+                text: "no".to_owned(),
+            },
+            at: UnixMillis(0),
+        };
         let items = [
             StreamItem::Event(event),
             StreamItem::Delta(delta.into()),
+            StreamItem::Discarded([].into()),
+            StreamItem::Discarded([discarded].into()),
             StreamItem::Restart {
                 generation: Generation(9),
             },
         ];
         let sent = items
             .iter()
-            .map(|item| Ok::<_, Infallible>(encode(item).expect("JSON")));
+            .filter_map(|item| encode(item).expect("JSON"))
+            .map(Ok::<_, Infallible>);
         let sent: Vec<_> = sent.collect();
         let body = Sse::new(stream::iter(sent).boxed())
             .into_response()
@@ -241,7 +266,10 @@ mod tests {
         assert!(blocks[0].contains("id: 3\n") && blocks[0].contains("event: message\n"));
         assert!(blocks[0].contains("\"text\":\"two\\nlines\""), "{text}");
         assert!(blocks[1].contains("event: delta\n") && !blocks[1].contains("id:"));
-        assert!(blocks[2].contains("event: restart\n") && blocks[2].contains("retry: "));
-        assert!(blocks[2].contains("data: {\"generation\":9}"), "{text}");
+        // What says nothing is not sent.
+        let letters = "data: {\"messages\":[{\"message\":\"m4\",\"reason\":\"no\"}]}";
+        assert!(blocks[2].contains("event: discarded\n") && blocks[2].contains(letters));
+        assert!(blocks[3].contains("event: restart\n") && blocks[3].contains("retry: "));
+        assert!(blocks[3].contains("data: {\"generation\":9}"), "{text}");
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct AcceptedBody {
     cursor: u64,
     /// It had been accepted before, under the same key.
     duplicate: bool,
-    /// Its turn.
+    /// Its turn; none also where it was cancelled before it had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     turn: Option<u64>,
     /// How the turn ended: `completed` or `failed`.
@@ -82,7 +82,7 @@ impl AcceptedBody {
         match outcome {
             None => body,
             Some(outcome) => Self {
-                turn: Some(outcome.turn),
+                turn: outcome.turn,
                 outcome: Some(outcome.status),
                 reason: outcome.reason,
                 output: Some(outcome.output),

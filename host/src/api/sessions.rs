@@ -12,7 +12,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::extract::{Asked, Empty, InPath, Json, JsonOrNothing};
 use super::problem::{Document, Kind, Problem};
-use crate::domain::{NAME_MAX_BYTES, SessionId, SessionState, SessionView};
+use crate::domain::{
+    CancelScope, Cancelled, MessageId, NAME_MAX_BYTES, SessionId, SessionState, SessionView,
+};
 use crate::session::{ListFilter, NewSession};
 
 /// Items of a page, unless the client says less or more; and the most it gets.
@@ -184,23 +186,79 @@ pub(super) async fn close(
     Ok(Answer(api.registry.close(&id).await?))
 }
 
-/// Gives the open turn up.
+/// What to give up.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ScopeName {
+    /// The open turn. What waits in the inbox comes next.
+    Turn,
+    /// The open turn and all that waits, timers that have fired among it. Timers that are not due
+    /// yet stay.
+    Queue,
+    /// The message that `message` names, whether a turn works on it or it waits.
+    Message,
+}
+
+/// How much to give up.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CancelQuery {
+    /// `turn` by default; `message` where a message is named.
+    #[param(inline)]
+    scope: Option<ScopeName>,
+    /// A message's id, for the scope `message`.
+    message: Option<String>,
+}
+
+impl CancelQuery {
+    fn scope(self) -> Result<CancelScope, Problem> {
+        let invalid = |detail: &str| Err(Problem::new(Kind::BAD_REQUEST, detail));
+        match (self.scope, self.message) {
+            (None | Some(ScopeName::Message), Some(message)) => {
+                Ok(CancelScope::Message(MessageId::from_client(message)))
+            }
+            (Some(ScopeName::Message), None) => {
+                invalid("`scope=message` does not say which; add `message=ID`")
+            }
+            (Some(ScopeName::Turn | ScopeName::Queue), Some(_)) => {
+                invalid("`message` goes with `scope=message` alone; leave one of the two out")
+            }
+            (None | Some(ScopeName::Turn), None) => Ok(CancelScope::Turn),
+            (Some(ScopeName::Queue), None) => Ok(CancelScope::Queue),
+        }
+    }
+}
+
+/// The session, and what of it was given up.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CancelledBody {
+    #[serde(flatten)]
+    session: SessionView,
+    #[serde(flatten)]
+    cancelled: Cancelled,
+}
+
+/// Gives the open turn up, or what waits. What a turn did outside is told to the session's next one.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/cancel",
     tag = "sessions",
-    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), CancelQuery),
     responses(
-        (status = 200, description = "The open turn is given up", body = SessionView),
+        (status = 200, description = "It is given up, for good: the turn that was ended (`turn`, else null) and the messages that are dead letters by it (`messages`, empty where there was nothing to give up; they can be retried)", body = CancelledBody),
+        (status = 409, description = "The scope is `turn`, and none is open", body = Document, content_type = "application/problem+json"),
         (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn cancel(
     State(api): State<Api>,
     InPath(id): InPath,
+    Asked(query): Asked<CancelQuery>,
     JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
-) -> Result<Answer<SessionView>, Problem> {
-    Ok(Answer(api.registry.cancel(&id).await?))
+) -> Result<Answer<CancelledBody>, Problem> {
+    let (session, cancelled) = api.registry.cancel(&id, query.scope()?).await?;
+    Ok(Answer(CancelledBody { session, cancelled }))
 }
 
 /// Lets a faulted session run again.

@@ -167,8 +167,8 @@ pub(crate) enum Sessions {
     Show(One),
     /// End a session for ever; its id is never used again
     Close(Close),
-    /// Cut the running turn; its message becomes a dead letter
-    Cancel(One),
+    /// Cut the running turn, or all that waits; the messages become dead letters
+    Cancel(Cancel),
     /// Let a faulted session go on
     Resume(One),
     /// The open turn, or the last that committed, step by step
@@ -242,6 +242,25 @@ pub(crate) struct Close {
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// What to give up: the open turn; that and all that waits in the inbox; or one message
+    #[arg(long, value_enum, value_name = "SCOPE")]
+    pub(crate) scope: Option<Scope>,
+    /// The message, whether a turn works on it or it waits
+    #[arg(long, value_name = "ID")]
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Scope {
+    Turn,
+    Queue,
+    Message,
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, escape};
 use super::wire::{Accepted, Daemon, Page, Planned};
-use crate::domain::{Delta, Event, EventBody, RestartRecord, SessionId, SessionView};
+use crate::domain::{
+    DeadLetter, Delta, Event, EventBody, MessageId, RestartRecord, SessionId, SessionView,
+};
 
 /// How long a message is sent again while connections break. A restart's pause is milliseconds;
 /// a worker that has to be compiled and started anew takes seconds.
@@ -72,21 +74,31 @@ impl Filter {
             ("limit", limit.as_deref()),
             ("after", self.after.as_deref()),
         ];
-        let query: Vec<String> = pairs
-            .iter()
-            .filter_map(|(name, value)| Some(format!("{name}={}", escape((*value)?))))
-            .collect();
-        if query.is_empty() {
-            "/v1/sessions".to_owned()
-        } else {
-            format!("/v1/sessions?{}", query.join("&"))
-        }
+        format!("/v1/sessions{}", query(&pairs))
     }
 }
 
 /// The path of a session, or of something below it.
 pub(crate) fn session_path(id: &SessionId, below: &str) -> String {
     format!("/v1/sessions/{}{below}", escape(id.as_str()))
+}
+
+/// The path that cancels a session's turn, or what else the scope says.
+pub(crate) fn cancel_path(id: &SessionId, scope: Option<&str>, message: Option<&str>) -> String {
+    let pairs = [("scope", scope), ("message", message)];
+    session_path(id, &format!("/cancel{}", query(&pairs)))
+}
+
+/// These as a query, those left out that are not there.
+fn query(pairs: &[(&str, Option<&str>)]) -> String {
+    let pairs: Vec<String> = pairs
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", escape((*value)?))))
+        .collect();
+    match pairs.is_empty() {
+        true => String::new(),
+        false => format!("?{}", pairs.join("&")),
+    }
 }
 
 impl Client {
@@ -127,7 +139,35 @@ impl Client {
 
     /// Cuts the running turn.
     pub(crate) async fn cancel(&self, id: &SessionId) -> Result<Value, ClientError> {
-        self.act(id, "cancel", &json!({})).await
+        self.cancel_at(&cancel_path(id, None, None)).await
+    }
+
+    /// Cancels what a [`cancel_path`] says. Asks again while the daemon is between two workers:
+    /// nothing has been cancelled then.
+    pub(crate) async fn cancel_at(&self, path: &str) -> Result<Value, ClientError> {
+        let begun = Instant::now();
+        let mut backoff = Backoff::new();
+        loop {
+            match self.post(path, &json!({})).await {
+                Err(ClientError::Problem(problem))
+                    if problem.status == 503 && begun.elapsed() < SEND_RETRY_MAX =>
+                {
+                    backoff.pause().await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The message, if it is a dead letter that never had a turn.
+    pub(crate) async fn discarded(
+        &self,
+        id: &SessionId,
+        message: &MessageId,
+    ) -> Result<Option<DeadLetter>, ClientError> {
+        let page: Page<DeadLetter> = self.get(&session_path(id, "/dead?limit=1000")).await?;
+        let mut letters = page.items.into_iter();
+        Ok(letters.find(|letter| letter.message.id == *message && letter.turn.is_none()))
     }
 
     /// One of the operator's actions: `cancel`, `resume` or `retry`.

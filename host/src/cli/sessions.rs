@@ -5,15 +5,17 @@ use std::io::{IsTerminal as _, Write as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::args::{Close, Global, List, One, Retry, Sessions};
-use super::calls::{Filter, session_path};
+use super::args::{Cancel, Close, Global, List, One, Retry, Scope, Sessions};
+use super::calls::{Filter, cancel_path, session_path};
 use super::client::Client;
 use super::error::CliError;
 use super::out::{Out, Tone};
 use super::text::{Cell, ago, brief, duration, table};
 use super::wire::Page;
 use super::{target, turns};
-use crate::domain::{DeadLetter, Event, EventBody, SessionState, SessionView, UnixMillis};
+use crate::domain::{
+    Cancelled, DeadLetter, Event, EventBody, MessageId, SessionState, SessionView, UnixMillis,
+};
 
 /// Sessions on a page, when all are asked for.
 const PAGE: u32 = 500;
@@ -32,10 +34,7 @@ pub(crate) async fn run(global: &Global, command: Sessions) -> Result<(), CliErr
         Sessions::List(args) => list(&client, &mut out, args).await,
         Sessions::Show(args) => show(&client, &mut out, &args).await,
         Sessions::Close(args) => close(&client, &mut out, args).await,
-        Sessions::Cancel(args) => {
-            let answer = client.cancel(&args.id).await?;
-            done(&mut out, &args, &answer, "its turn is cancelled")
-        }
+        Sessions::Cancel(args) => cancel(&client, &mut out, args).await,
         Sessions::Resume(args) => {
             let answer = client.act(&args.id, "resume", &json!({})).await?;
             done(&mut out, &args, &answer, "it goes on")
@@ -315,6 +314,34 @@ async fn close(client: &Client, out: &mut Out, args: Close) -> Result<(), CliErr
     let request = client.request(Method::DELETE, &session_path(id, ""));
     let answer: Value = client.json(request).await?;
     done(out, &args.one, &answer, "it is closed, for ever")
+}
+
+async fn cancel(client: &Client, out: &mut Out, args: Cancel) -> Result<(), CliError> {
+    let scope = args.scope.map(|scope| match scope {
+        Scope::Turn => "turn",
+        Scope::Queue => "queue",
+        Scope::Message => "message",
+    });
+    let path = cancel_path(&args.one.id, scope, args.message.as_deref());
+    let answer: Value = client.cancel_at(&path).await?;
+    let cancelled: Cancelled =
+        serde_json::from_value(answer.clone()).map_err(|error| client.foreign(error))?;
+    let turn = cancelled
+        .turn
+        .map(|turn| format!("turn {turn} is cancelled"));
+    let messages = match cancelled.messages.as_slice() {
+        [] => None,
+        ids => {
+            let ids: Vec<&str> = ids.iter().map(MessageId::as_str).collect();
+            Some(format!("dead letters: {}", ids.join(", ")))
+        }
+    };
+    let what: Vec<String> = turn.into_iter().chain(messages).collect();
+    let what = match what.join("; ") {
+        none if none.is_empty() => "there was nothing to cancel".to_owned(),
+        what => what,
+    };
+    done(out, &args.one, &answer, &what)
 }
 
 async fn retry(client: &Client, out: &mut Out, args: Retry) -> Result<(), CliError> {

@@ -338,8 +338,10 @@ pub(super) struct LlmKeys {
     pub(super) timeout: Time,
     /// How often a request is sent again that failed for a reason that may pass: a connection that
     /// does not come about or breaks, 429, 5xx, an answer that is cut off or makes no sense. The
-    /// pauses are those that the provider asks for (`Retry-After`, up to 60 s), or grow from 0.25 s
-    /// to 8 s and up to twice that at random.
+    /// pauses are those that the provider asks for (in `Retry-After` or in its error, up to 60 s), or
+    /// grow from 0.25 s to 8 s and up to twice that at random. A server that is starting (it says so,
+    /// or nothing listens yet) is asked again for up to a minute, unless this is 0 or there is a
+    /// `fallback`.
     #[serde(default = "LlmKeys::retries")]
     pub(super) retries: u32,
     /// The provider, `[llm.NAME]`, that is asked for its own model where this one gives no answer.

@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::steps::shorten;
+use super::steps::{one_line, shorten};
 use super::{
     Call, Decided, Digest, Failure, FailureCode, OpenTurn, Progress, Record, Refusal, Session,
     SessionId, UnixMillis,
@@ -237,9 +237,7 @@ impl Approval {
     /// The call on one line, and short.
     pub fn line(&self) -> String {
         let line = format!("{} {}", self.tool, self.arguments);
-        let mut line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        shorten(&mut line, REASON_BYTES);
-        line
+        one_line(&line, REASON_BYTES)
     }
 
     fn decided(&self, status: ApprovalStatus, at: UnixMillis) -> Decided {

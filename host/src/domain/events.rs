@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApprovalId, ApprovalStatus, Cause, Generation, MessageId, ModelUsage, Role, UnixMillis,
+    ApprovalId, ApprovalStatus, Generation, MessageId, ModelUsage, NoticeCause, Role, UnixMillis,
 };
 
 /// One durable event. As JSON a flat object `{cursor, turn, at, kind, ...}`.
@@ -55,11 +55,12 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
         usage: ModelUsage,
     },
-    /// The recovery message that this turn received.
+    /// The recovery message that this turn received, or word of turns that were stopped.
     Notice {
-        /// Why the daemon restarted.
-        cause: Cause,
-        /// The generation that the session woke up in.
+        /// Why the daemon restarted; `stopped` where it did not, and turns were stopped that had
+        /// done something outside. Where both is so, the text tells both.
+        cause: NoticeCause,
+        /// The generation that the session woke up in; for `stopped`, the one that it is in.
         generation: Generation,
         /// As the guest read it.
         text: String,

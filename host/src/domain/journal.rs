@@ -16,7 +16,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Call, Done, Effect, Failure, FailureCode, Generation, Planned, Record, StepError, StepResult,
+    Call, Done, Effect, Failure, FailureCode, Generation, MessageId, Planned, Record, StepError,
+    StepResult,
 };
 
 /// How far an open turn's journal is: what a fold needs to know of it.
@@ -40,6 +41,9 @@ pub struct Progressed {
     pub told_unknown: Vec<String>,
     /// The last generation of whose coming `inbox.receive` has told.
     pub told: Option<Generation>,
+    /// Messages that it took from the inbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub received: Vec<MessageId>,
 }
 
 /// A part of a step that began and is not done.
@@ -93,11 +97,13 @@ impl Progressed {
         if !repeatable && let Err(StepError::Unavailable(_) | StepError::Denied(_)) = &done.result {
             self.effects = self.effects.saturating_sub(1);
         }
-        if let Ok(StepResult::Receive(received)) = &done.result
-            && let Some(notice) = &received.notice
-        {
-            self.told = self.told.max(Some(notice.generation));
-            self.told_unknown.append(&mut self.unknown);
+        if let Ok(StepResult::Receive(received)) = &done.result {
+            let ids = received.messages.iter().map(|message| message.id.clone());
+            self.received.extend(ids);
+            if let Some(notice) = &received.notice {
+                self.told = self.told.max(Some(notice.generation));
+                self.told_unknown.append(&mut self.unknown);
+            }
         }
         outside && !matches!(done.result, Err(StepError::UnknownOutcome(_)))
     }

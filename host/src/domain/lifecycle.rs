@@ -175,7 +175,7 @@ impl Session {
             message,
             attempt,
             deaths,
-            notice: self.owed_notice(with.restarts, with.notice_window_ms),
+            notice: self.owed_notice(with.generation, with.restarts, with.notice_window_ms),
             now: with.now,
             seed: with.seed,
             component,
@@ -276,23 +276,6 @@ impl Session {
         Ok(Record::Resumed(Resumed { at }))
     }
 
-    /// Somebody gives the open turn up; on a faulted session that ends the fault too.
-    pub fn cancel(&self, at: UnixMillis) -> Result<Vec<Record>, Refusal> {
-        self.alive()?;
-        let failure = Failure {
-            code: FailureCode::Cancelled,
-            text: "the turn was cancelled on request".to_owned(),
-        };
-        let ended = self.fail(failure, at).ok_or(Refusal::NothingRuns)?;
-        let resumed = self
-            .progress
-            .fault
-            .as_ref()
-            .map(|_| Record::Resumed(Resumed { at }));
-        let withdrawn = self.withdraw(at).into_iter();
-        Ok(withdrawn.chain([ended]).chain(resumed).collect())
-    }
-
     /// A dead letter goes back into the inbox. If its turn made calls that cannot be repeated,
     /// only by `force`: they would be made again.
     pub fn retry(
@@ -342,7 +325,7 @@ impl Session {
             .collect())
     }
 
-    fn alive(&self) -> Result<(), Refusal> {
+    pub(super) fn alive(&self) -> Result<(), Refusal> {
         match self.progress.closed {
             Some(at) => Err(Refusal::Closed { at }),
             None => Ok(()),

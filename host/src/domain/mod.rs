@@ -14,6 +14,8 @@
 //! - **fault**: why a session cannot run until somebody acts.
 
 mod approvals;
+mod calls;
+mod cancel;
 mod capabilities;
 mod events;
 mod ids;
@@ -30,6 +32,7 @@ mod restart;
 mod session;
 mod snapshot;
 mod steps;
+mod stopped;
 mod telling;
 mod time;
 mod tool_servers;
@@ -41,6 +44,8 @@ mod watchdog;
 mod tests;
 
 pub use approvals::{Answer, Approval, ApprovalId, ApprovalStatus, Asked, DECISION_REASON_BYTES};
+pub use calls::{MadeCall, MadeCalls};
+pub use cancel::{CancelScope, Cancelled};
 pub use capabilities::{Capabilities, Patterns, ToolName};
 pub use events::{Delta, Event, EventBody, TRUNCATED, ToolStatus, TurnStatus};
 pub use ids::{
@@ -51,7 +56,7 @@ pub use journal::{
 };
 pub use lifecycle::{BeginWith, DEATHS_MAX, Death, SessionState};
 pub use limits::{GuestLimits, Limits, Retention};
-pub use message::{Cause, Interruption, Message, Notice, Role};
+pub use message::{Cause, Interruption, Message, Notice, NoticeCause, Role, StoppedNotice};
 pub use outgoing::{BadHttpRule, HttpGrants, HttpRule, Reach, Target};
 pub use records::{
     Begun, Closed, Created, DeadLetter, Decided, Discarded, Done, Ended, Failure, FailureCode,
@@ -74,6 +79,7 @@ pub use steps::{
     HttpRequest, HttpResponse, ModelToolCall, StepError, StepRequest, StepResult, Tool, ToolCall,
     ToolContent, ToolDefinition, ToolOutcome, Usage,
 };
+pub use stopped::{StoppedTurn, StoppedTurns};
 pub use time::UnixMillis;
 pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerStatus};
 pub use usage::ModelUsage;

@@ -154,8 +154,23 @@ pub struct Planned {
     pub call: Call,
     /// What its parts do outside, in order; one, but for several tool calls at once.
     pub effects: Vec<Effect>,
+    /// Of several tool calls at once, each as the guest asked for it, shortened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
     /// When.
     pub at: UnixMillis,
+}
+
+impl Planned {
+    /// What the guest asked of a part, as far as that is recorded.
+    pub(super) fn asked(&self, part: u32, effect: &Effect) -> String {
+        match self.parts.get(part as usize) {
+            Some(asked) => asked.clone(),
+            // Its text is of all of them together.
+            None if self.effects.len() > 1 => effect.name().to_owned(),
+            None => self.call.text.clone(),
+        }
+    }
 }
 
 /// See [`Record::Done`].

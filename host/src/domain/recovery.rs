@@ -1,13 +1,42 @@
-//! The recovery message: who is owed one, and what it must say. Derived from the fold, never stored.
+//! The recovery message, and word of turns that were stopped: who is owed one, and what it must
+//! say. Derived from the fold, never stored.
 
-use super::{Generation, Interruption, Notice, OpenTurn, PastRestart, Session, Untold};
+use super::{
+    Generation, Interruption, Notice, OpenTurn, PastRestart, Session, StoppedNotice, Untold,
+};
 
 impl Session {
+    /// The notice in front of the input of a turn that begins now, in this generation: of a
+    /// restart, of turns that were stopped, or of both in one.
+    pub fn owed_notice(
+        &self,
+        generation: Generation,
+        restarts: &[PastRestart],
+        window_ms: u64,
+    ) -> Option<Notice> {
+        let restart = self.owed_restart(restarts, window_ms);
+        let stopped = &self.progress.stopped;
+        if stopped.is_none() {
+            return restart;
+        }
+        let turns = stopped.clone();
+        Some(match restart {
+            None => Notice::of_stopped(turns, generation),
+            Some(restart) => Notice {
+                stopped: Some(StoppedNotice {
+                    turns,
+                    restarted: true,
+                }),
+                ..restart
+            },
+        })
+    }
+
     /// The recovery message in front of the input of a turn that begins now (the open one anew) in
     /// the last of `restarts` (oldest first), if the guest is owed one: it has not seen that
     /// generation, and at the first restart since what it has seen it had work open, or had
     /// committed a turn within `window_ms` before.
-    pub fn owed_notice(&self, restarts: &[PastRestart], window_ms: u64) -> Option<Notice> {
+    fn owed_restart(&self, restarts: &[PastRestart], window_ms: u64) -> Option<Notice> {
         let progress = &self.progress;
         let (first, last) = unseen(restarts, progress.seen)?;
         let open = progress.open.as_ref();
@@ -42,6 +71,7 @@ impl Session {
             generation: last.generation,
             interruption,
             unknown_steps,
+            stopped: None,
         })
     }
 
@@ -56,6 +86,7 @@ impl Session {
             generation: last.generation,
             interruption: Interruption::Resumed,
             unknown_steps: open.journal.unknown.clone(),
+            stopped: None,
         })
     }
 }
@@ -94,7 +125,8 @@ impl OpenTurn {
     }
 
     pub(super) fn was_told(&self) -> bool {
-        self.begun.notice.is_some() || self.journal.told.is_some()
+        let notice = self.begun.notice.as_ref();
+        notice.is_some_and(Notice::is_of_restart) || self.journal.told.is_some()
     }
 
     /// The last generation whose coming its guest has been told of, or began in.

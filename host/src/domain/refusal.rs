@@ -77,7 +77,9 @@ pub enum Refusal {
     #[error("this Idempotency-Key came with another body before; use a new key for a new message")]
     KeyReused,
     /// There is no turn to cancel.
-    #[error("no turn is running; there is nothing to cancel")]
+    #[error(
+        "no turn is running; there is nothing to cancel (`scope=queue` cancels what waits as well)"
+    )]
     NothingRuns,
     /// There is no fault to end.
     #[error("the session is not faulted; there is nothing to resume")]

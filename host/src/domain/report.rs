@@ -144,7 +144,7 @@ impl From<ToolStatus> for PartStatus {
 }
 
 /// A result in a few words.
-fn shown(result: &Result<StepResult, StepError>) -> String {
+pub(super) fn shown(result: &Result<StepResult, StepError>) -> String {
     let mut text = match result {
         Err(error) => error.to_string(),
         Ok(StepResult::Llm(completion)) => {

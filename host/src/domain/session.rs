@@ -4,10 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::steps::one_line;
 use super::{
-    Approval, Begun, Digest, Ended, Fault, FaultCode, Generation, MessageId, ModelUsage,
-    Progressed, Record, Role, Timer, TimerOp, TurnEnd, UnixMillis,
+    Approval, Begun, Digest, Ended, Fault, FaultCode, Generation, MadeCalls, Message, MessageId,
+    ModelUsage, Progressed, Record, Role, StoppedTurn, StoppedTurns, Timer, TimerOp, TurnEnd,
+    UnixMillis,
 };
+
+/// The longest text of a message that is kept beside the log, in bytes.
+const ABOUT_BYTES: usize = 120;
 
 /// Where a record stands in its session's log: behind `cursor` events, as number `seq`. Both only
 /// grow, so positions order as records do, and the record that tells event `n` is the last one
@@ -84,6 +89,10 @@ pub struct Progress {
     /// is to be told again.
     #[serde(default)]
     pub owed: bool,
+    /// Turns that were stopped after they had done something, of which no turn that stands has been
+    /// told.
+    #[serde(default, skip_serializing_if = "StoppedTurns::is_none")]
+    pub stopped: StoppedTurns,
     /// The approvals of the last turn that ended with some: a late answer is told what became of
     /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -154,6 +163,9 @@ pub struct OpenTurn {
     /// What its model calls have cost, those of older attempts too.
     #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
     pub usage: ModelUsage,
+    /// What it has done outside, or may have, older attempts too.
+    #[serde(default, skip_serializing_if = "MadeCalls::is_none")]
+    pub calls: MadeCalls,
 }
 
 /// A message in the inbox; its text stays in the log.
@@ -167,6 +179,21 @@ pub struct Queued {
     pub at: UnixMillis,
     /// The record that holds it.
     pub pos: LogPos,
+    /// What it says, in a few words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+}
+
+impl Queued {
+    fn of(message: &Message, at: UnixMillis, pos: LogPos) -> Self {
+        Self {
+            id: message.id.clone(),
+            from: message.from,
+            at,
+            pos,
+            about: one_line(&message.text, ABOUT_BYTES),
+        }
+    }
 }
 
 impl Session {
@@ -207,6 +234,7 @@ impl Session {
                 last: None,
                 untold: None,
                 owed: false,
+                stopped: StoppedTurns::default(),
                 answered: Vec::new(),
                 usage: ModelUsage::default(),
             },
@@ -234,23 +262,20 @@ impl Session {
                         message.name.as_ref() != Some(&timer.name) || message.due != Some(timer.due)
                     });
                 }
-                self.queue.push_back(Queued {
-                    id: message.id.clone(),
-                    from: message.from,
-                    at: message.at,
-                    pos: at,
-                });
+                self.queue.push_back(Queued::of(message, message.at, at));
             }
             Record::Begun(begun) => self.begun(at, begun),
             Record::Planned(planned) => {
                 if let Some(open) = progress.open.as_mut().filter(|o| o.is(planned.turn)) {
                     open.journal.plan(planned);
+                    open.calls.plan(planned);
                 }
             }
             Record::Done(done) => {
                 if let Some(open) = progress.open.as_mut().filter(|o| o.is(done.turn)) {
                     open.usage.count(done);
                     progress.usage.count(done);
+                    open.calls.done(done);
                     // What the host answers itself is no progress: every attempt asks it anew.
                     if open.journal.done(done) {
                         open.begun.deaths = 0;
@@ -277,12 +302,7 @@ impl Session {
             Record::Requeued(requeued) => {
                 let message = &requeued.message;
                 progress.dead_letters = progress.dead_letters.saturating_sub(1);
-                self.queue.push_back(Queued {
-                    id: message.id.clone(),
-                    from: message.from,
-                    at: requeued.at,
-                    pos: at,
-                });
+                self.queue.push_back(Queued::of(message, requeued.at, at));
             }
             Record::Asked(asked) => {
                 if let Some(open) = progress.open.as_mut().filter(|o| o.is(asked.turn)) {
@@ -318,10 +338,11 @@ impl Session {
             open => {
                 let timers = timers().collect();
                 let usage = open.as_ref().map_or_else(ModelUsage::default, |o| o.usage);
-                let (queued, since) = match open {
-                    Some(open) => (Some(open.queued), open.since),
-                    None => (self.take_queued(&begun.message), at),
+                let (queued, since, mut calls) = match open {
+                    Some(open) => (Some(open.queued), open.since, open.calls),
+                    None => (self.take_queued(&begun.message), at, MadeCalls::default()),
                 };
+                calls.give_up();
                 let Some(queued) = queued else { return };
                 OpenTurn {
                     queued,
@@ -333,6 +354,7 @@ impl Session {
                     timers,
                     approvals: Vec::new(),
                     usage,
+                    calls,
                 }
             }
         };
@@ -365,6 +387,9 @@ impl Session {
                 progress.seen = progress.seen.max(*generation).max(told.unwrap_or_default());
                 progress.untold = untold;
                 progress.owed = false;
+                if notice.iter().any(|notice| notice.stopped.is_some()) {
+                    progress.stopped = StoppedTurns::default();
+                }
                 progress.previous = Some(progress.snapshot);
                 progress.snapshot = SnapshotRef {
                     at,
@@ -382,8 +407,12 @@ impl Session {
                     self.take_queued(message);
                 }
             }
-            TurnEnd::Failed(_) => {
+            TurnEnd::Failed(failure) => {
                 progress.dead_letters += 1;
+                let stopped = open.as_ref().and_then(|o| StoppedTurn::of(o, failure));
+                if let Some(stopped) = stopped {
+                    progress.stopped.add(stopped);
+                }
                 // Its state, which had been told, is not what goes on.
                 progress.owed |= open.is_some_and(|open| open.was_told() || untold.is_some());
                 let before = progress.untold.take();

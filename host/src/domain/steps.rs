@@ -50,6 +50,23 @@ pub(super) fn shorten(text: &mut String, max_bytes: usize) {
     }
 }
 
+/// A text on one line and of at most so many bytes; a cut is marked.
+pub(super) fn one_line(text: &str, max_bytes: usize) -> String {
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if line.len() > max_bytes {
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        // A word may be a whole file; one byte too many is enough to mark the cut.
+        line.push_str(&word[..word.ceil_char_boundary(max_bytes + 1)]);
+    }
+    shorten(&mut line, max_bytes);
+    line
+}
+
 /// A step as a journal names it: enough to tell it from another, and to show it to a human.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
@@ -95,15 +112,23 @@ impl Call {
         }
     }
 
+    /// Each of several calls at once, shortened; of any other request nothing, for its text says
+    /// it.
+    pub fn parts(request: &StepRequest) -> Vec<String> {
+        let StepRequest::ToolCallAll(calls) = request else {
+            return Vec::new();
+        };
+        let parts = calls.iter().map(|call| {
+            let mut text = format!("{} {}", call.name, call.arguments);
+            shorten(&mut text, CALL_TEXT_BYTES);
+            text
+        });
+        parts.collect()
+    }
+
     /// All on one line, and short.
     pub fn line(&self) -> String {
-        let mut line = self
-            .to_string()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
-        shorten(&mut line, CALL_LINE_BYTES);
-        line
+        one_line(&self.to_string(), CALL_LINE_BYTES)
     }
 
     /// One of its effects, as `kind name`.
@@ -140,6 +165,9 @@ pub enum Effect {
         name: String,
         /// Whether calling it twice does what calling it once does.
         repeatable: bool,
+        /// Whether it changes nothing.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        read_only: bool,
     },
     /// It sends an HTTP request.
     Http {

@@ -150,7 +150,7 @@ impl Ended {
             } => {
                 let notices = notice.iter().chain(further_notices);
                 bodies.extend(notices.map(|notice| EventBody::Notice {
-                    cause: notice.cause,
+                    cause: notice.cause(),
                     generation: notice.generation,
                     text: notice.text(),
                 }));

@@ -1,8 +1,10 @@
 //! What a session does, told as stories; the rules behind them are in `rules`.
 
 mod approvals;
+mod cancel;
 mod journal;
 mod rules;
+mod stopped;
 mod watchdog;
 
 use std::collections::BTreeMap;

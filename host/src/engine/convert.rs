@@ -22,16 +22,17 @@ impl From<Message> for types::Message {
     }
 }
 
-/// The recovery message, as the guest receives it at `now`.
-pub(super) fn recovery_message(notice: &Notice, now: UnixMillis) -> types::Message {
+/// A notice, as the guest receives it at `now`: the recovery message, or a message of the same role
+/// without a recovery where there was no restart.
+pub(super) fn notice_message(notice: &Notice, now: UnixMillis) -> types::Message {
     types::Message {
-        id: format!("n{}", notice.generation),
+        id: notice.id(),
         role: types::Role::System,
         name: None,
         text: notice.text(),
         at_ms: now.0,
         due_at_ms: None,
-        recovery: Some(types::Recovery {
+        recovery: notice.is_of_restart().then(|| types::Recovery {
             cause: match notice.cause {
                 Cause::Config => types::Cause::Config,
                 Cause::Upgrade => types::Cause::Upgrade,
@@ -229,7 +230,7 @@ impl From<HttpResponse> for http::Response {
 /// What `inbox.receive` gives at `now`.
 pub(super) fn received(received: FromInbox, now: UnixMillis) -> Vec<inbox::Message> {
     let notice = received.notice.as_ref();
-    let notice = notice.map(|notice| recovery_message(notice, now));
+    let notice = notice.map(|notice| notice_message(notice, now));
     let messages = received.messages.into_iter().map(Into::into);
     notice.into_iter().chain(messages).collect()
 }

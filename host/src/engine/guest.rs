@@ -54,7 +54,7 @@ impl Engine {
         self.on(admission, job, async {
             let mut guest = Guest::start(self, job).await?;
             guest.restore(snapshot).await?;
-            let notice = notice.map(|notice| convert::recovery_message(notice, job.now));
+            let notice = notice.map(|notice| convert::notice_message(notice, job.now));
             let input: Vec<_> = notice
                 .into_iter()
                 .chain(input.into_iter().map(Into::into))

@@ -34,6 +34,7 @@ use crate::fault;
 use crate::store::{StoreError, Tail};
 
 mod begin;
+mod cancel;
 mod commands;
 mod commit;
 mod end;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{broadcast, watch};
 
-use crate::domain::{Delta, Event, Generation, Refusal, SessionId};
+use crate::domain::{Delta, Discarded, Event, Failure, Generation, MessageId, Refusal, SessionId};
 use crate::store::{Store, StoreError};
 
 use super::reads::refusal;
@@ -21,6 +21,8 @@ pub(super) enum Live {
     /// Synced events, in order.
     Events(Arc<[Event]>),
     Delta(Arc<Delta>),
+    /// Messages that became dead letters without a turn.
+    Discarded(Arc<[Discarded]>),
     /// The session is closed.
     Closed,
 }
@@ -80,6 +82,9 @@ pub enum StreamItem {
     Event(Event),
     /// A piece of an answer that is being written.
     Delta(Arc<Delta>),
+    /// Messages that became dead letters without a turn. Empty where news was missed: there may be
+    /// some, and the store knows.
+    Discarded(Arc<[Discarded]>),
     /// The worker leaves: follow from the last cursor with its successor. The last item.
     Restart {
         /// The successor's generation.
@@ -154,13 +159,27 @@ impl Subscription {
                 news = self.news.recv() => match news {
                     Ok(Live::Events(events)) => self.take(&events),
                     Ok(Live::Delta(delta)) => return Some(Ok(StreamItem::Delta(delta))),
+                    Ok(Live::Discarded(letters)) => {
+                        return Some(Ok(StreamItem::Discarded(letters)));
+                    }
                     Ok(Live::Closed) => self.ended = true,
-                    Err(broadcast::error::RecvError::Lagged(_)) => self.caught_up = false,
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        self.caught_up = false;
+                        return Some(Ok(StreamItem::Discarded(Arc::default())));
+                    }
                     Err(broadcast::error::RecvError::Closed) => self.ended = true,
                 },
                 changed = self.handover.changed() => self.ended |= changed.is_err(),
             }
         }
+    }
+
+    /// Why the message became a dead letter without a turn, if it did: no event tells of that.
+    pub(super) fn discarded(&self, message: &MessageId) -> Result<Option<Failure>, Refusal> {
+        let letter = self.store.dead_letter(&self.id, message);
+        let letter = letter.map_err(refusal)?;
+        let letter = letter.filter(|letter| letter.turn.is_none());
+        Ok(letter.map(|letter| letter.reason))
     }
 
     /// The last cursor that was given out.

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::outcome::TurnOutcome;
 use crate::domain::{
-    Answer, Approval, ApprovalId, Extent, Failure, FromInbox, IdempotencyKey, MessageId, Record,
-    Refusal, SessionView,
+    Answer, Approval, ApprovalId, CancelScope, Cancelled, Extent, Failure, FromInbox,
+    IdempotencyKey, MessageId, Record, Refusal, SessionView,
 };
 
 /// Where an answer goes.
@@ -50,8 +50,8 @@ pub(super) enum Command {
     },
     /// End the session for ever.
     Close(Reply<SessionView>),
-    /// Give the open turn up.
-    Cancel(Reply<SessionView>),
+    /// Give the open turn up, or what waits.
+    Cancel(CancelScope, Reply<(SessionView, Cancelled)>),
     /// Let a faulted session run.
     Resume(Reply<SessionView>),
     /// Put a dead letter (none: the last one) back into the inbox.

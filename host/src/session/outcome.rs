@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::domain::{Delta, Event, EventBody, MessageId, ModelUsage, Refusal, Role, TurnStatus};
+use crate::domain::{
+    Delta, Event, EventBody, Failure, MessageId, ModelUsage, Refusal, Role, TurnStatus,
+};
 
 use super::hub::{StreamItem, Subscription};
 
 /// How the turn of a message ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TurnOutcome {
-    /// The turn.
-    pub turn: u64,
+    /// The turn; none if the message became a dead letter before it had one.
+    pub turn: Option<u64>,
     /// Completed or failed.
     pub status: TurnStatus,
     /// Why it failed.
@@ -33,12 +35,23 @@ impl TurnOutcome {
         let output = events[..end].iter();
         let output = output.filter(|said| said.turn == turn && is_output(said));
         Some(Self {
-            turn: turn.unwrap_or_default(),
+            turn,
             status: told.status,
             reason: told.reason.clone(),
             output: output.cloned().collect(),
             usage: told.usage,
         })
+    }
+
+    /// The message became a dead letter, and has had no turn.
+    pub(super) fn discarded(failure: Failure) -> Self {
+        Self {
+            turn: None,
+            status: TurnStatus::Failed,
+            reason: Some(failure.text),
+            output: Vec::new(),
+            usage: ModelUsage::default(),
+        }
     }
 }
 
@@ -96,6 +109,8 @@ pub enum Progress {
 pub struct Follower {
     events: Subscription,
     message: MessageId,
+    /// It may have become a dead letter meanwhile, of which no event tells.
+    suspect: bool,
     /// The message's turn, once it has begun.
     turn: Option<u64>,
     /// What was said before that.
@@ -109,6 +124,7 @@ impl Follower {
         Self {
             events,
             message,
+            suspect: true,
             turn: None,
             early: VecDeque::new(),
             output: Vec::new(),
@@ -119,6 +135,11 @@ impl Follower {
     /// future loses nothing.
     pub async fn next(&mut self) -> Result<Progress, Refusal> {
         loop {
+            if std::mem::take(&mut self.suspect)
+                && let Some(failure) = self.events.discarded(&self.message)?
+            {
+                return Ok(Progress::Ended(TurnOutcome::discarded(failure)));
+            }
             if let Some(turn) = self.turn {
                 // What another turn's model says is for others.
                 self.early.retain(|delta| delta.turn == turn);
@@ -138,6 +159,10 @@ impl Follower {
                     self.early.push_back(delta);
                     continue;
                 }
+                StreamItem::Discarded(_) => {
+                    self.suspect = true;
+                    continue;
+                }
                 StreamItem::Restart { .. } => return Err(Refusal::Restarting),
             };
             if is_output(&event) {
@@ -149,7 +174,7 @@ impl Follower {
             } else if let Some(end) = end_of(&event, &self.message) {
                 self.output.retain(|said| said.turn == event.turn);
                 return Ok(Progress::Ended(TurnOutcome {
-                    turn: event.turn.unwrap_or_default(),
+                    turn: event.turn,
                     status: end.status,
                     reason: end.reason.clone(),
                     output: std::mem::take(&mut self.output),

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::domain::{
-    ActiveSession, Answer, Approval, ApprovalId, DeadLetter, DrainReport, Generation,
-    IdempotencyKey, MessageId, Refusal, ReplayReport, SessionId, SessionView, TurnReport,
-    UnixMillis,
+    ActiveSession, Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadLetter, DrainReport,
+    Generation, IdempotencyKey, MessageId, Refusal, ReplayReport, SessionId, SessionView,
+    TurnReport, UnixMillis,
 };
 use crate::engine::Engine;
 use crate::store::{Store, StoreError};
@@ -193,9 +193,13 @@ impl Registry {
         Ok(self.subscription(id, after))
     }
 
-    /// Gives the open turn up.
-    pub async fn cancel(&self, id: &SessionId) -> Result<SessionView, Refusal> {
-        self.ask(id, Command::Cancel).await
+    /// Gives the open turn up, or what waits. When this returns it is synced.
+    pub async fn cancel(
+        &self,
+        id: &SessionId,
+        scope: CancelScope,
+    ) -> Result<(SessionView, Cancelled), Refusal> {
+        self.ask(id, |reply| Command::Cancel(scope, reply)).await
     }
 
     /// Takes a human's answer to an approval. When this returns it is synced.

@@ -110,6 +110,7 @@ impl Steps<'_> {
             step,
             call: call.clone(),
             effects,
+            parts: Call::parts(request),
             at: UnixMillis::now(),
         })];
         let mut outcomes: Vec<Option<(Outcome, u64)>> = Vec::new();
@@ -247,6 +248,7 @@ impl Steps<'_> {
                 _ => Part::Due(Effect::Tool {
                     name: call.name.clone(),
                     repeatable: look.repeatable,
+                    read_only: look.read_only,
                 }),
             },
             Err(error) => Part::Answered(Err(error)),

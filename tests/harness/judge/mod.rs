@@ -12,5 +12,5 @@ mod verdict;
 
 pub use check::{COUNTED, judge};
 pub use facts::{Acknowledged, Execution, Facts, Probe, SessionFacts};
-pub use script::{Act, Call, Script, Told, ToldNotice, ToldTimer, Tool};
+pub use script::{Act, Call, Script, Told, ToldNotice, ToldStopped, ToldTimer, Tool};
 pub use verdict::{Counts, Kind, Verdict, Violation};

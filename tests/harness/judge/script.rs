@@ -196,6 +196,13 @@ pub struct ToldNotice {
     pub unknown_steps: Vec<String>,
 }
 
+/// The data of the custom event `stopped`: word of turns that were stopped, as the guest received it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToldStopped {
+    /// What it says.
+    pub text: String,
+}
+
 /// The data of the custom event `timer`: a timer's message as the guest received it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToldTimer {

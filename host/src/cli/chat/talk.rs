@@ -301,6 +301,15 @@ impl Talk {
                         self.all_well = false;
                         return Ok(());
                     }
+                    // No event tells of a message that was cancelled before it had a turn.
+                    if turn.is_none() && session.dead > 0
+                        && let Ok(Some(letter)) = self.client.discarded(&self.id, message).await
+                    {
+                        let text = format!("— {} —", letter.reason.text);
+                        self.screen.show(&[Piece::Line(Tone::Bad, text)])?;
+                        self.all_well = false;
+                        return Ok(());
+                    }
                 }
                 interrupted = tokio::signal::ctrl_c() => {
                     interrupted?;

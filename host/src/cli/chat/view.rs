@@ -13,6 +13,8 @@ use crate::domain::{ApprovalStatus, Cause, Delta, Event, EventBody, MessageId, R
 
 /// The longest JSON of a custom event that is shown.
 const CUSTOM_CHARS: usize = 200;
+/// The longest notice that is shown.
+const NOTICE_CHARS: usize = 600;
 
 /// What may happen to a conversation.
 #[derive(Clone, Debug)]
@@ -210,7 +212,7 @@ impl ChatView {
                 pieces.push(Piece::Line(Tone::Bad, text));
             }
             EventBody::Notice { text, .. } => {
-                self.line(Tone::Dim, clean(text).into_owned(), pieces);
+                self.line(Tone::Dim, brief(text, NOTICE_CHARS), pieces);
             }
             EventBody::Approval {
                 approval,

@@ -118,7 +118,7 @@ fn a_cancelled_turn_takes_its_approvals_with_it() {
     let mut driven = parked(1);
     let records = driven
         .session
-        .cancel(UnixMillis(5))
+        .cancel(&CancelScope::Turn, &[], UnixMillis(5))
         .expect("a turn is open");
     records.into_iter().for_each(|record| driven.add(record));
     let late = driven

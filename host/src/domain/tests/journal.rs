@@ -9,24 +9,31 @@ fn call(text: &str) -> Call {
     }))
 }
 
-fn tool(repeatable: bool) -> Effect {
+pub(super) fn tool(repeatable: bool) -> Effect {
     Effect::Tool {
         name: "t".into(),
         repeatable,
+        read_only: false,
     }
 }
 
-fn planned(turn: u64, step: u32, text: &str, effects: Vec<Effect>) -> Record {
+pub(super) fn planned(turn: u64, step: u32, text: &str, effects: Vec<Effect>) -> Record {
     Record::Planned(Planned {
         turn,
         step,
         call: call(text),
         effects,
+        parts: Vec::new(),
         at: UnixMillis(1),
     })
 }
 
-fn done(turn: u64, step: u32, part: u32, result: Result<StepResult, StepError>) -> Record {
+pub(super) fn done(
+    turn: u64,
+    step: u32,
+    part: u32,
+    result: Result<StepResult, StepError>,
+) -> Record {
     Record::Done(Done {
         turn,
         step,
@@ -38,7 +45,7 @@ fn done(turn: u64, step: u32, part: u32, result: Result<StepResult, StepError>) 
     })
 }
 
-fn ok(text: &str) -> Result<StepResult, StepError> {
+pub(super) fn ok(text: &str) -> Result<StepResult, StepError> {
     Ok(StepResult::ToolCall(ToolOutcome {
         content: vec![ToolContent::Text(text.into())],
         is_error: false,
@@ -46,7 +53,7 @@ fn ok(text: &str) -> Result<StepResult, StepError> {
 }
 
 impl Driven {
-    fn open(&mut self) -> Begun {
+    pub(super) fn open(&mut self) -> Begun {
         self.receive().expect("room");
         self.begin().expect("it waits")
     }

@@ -5,13 +5,22 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Clone, Copy, Debug)]
-enum Act {
+pub(super) enum Scope {
+    Turn,
+    Queue,
+    /// The message that waits longest, or the open turn's.
+    First,
+    Working,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Act {
     Receive,
     Begin,
     Step { repeatable: bool, done: bool },
     Complete,
     Fail,
-    Cancel,
+    Cancel(Scope),
     Fault,
     Resume,
     Retry,
@@ -19,7 +28,7 @@ enum Act {
     Close,
 }
 
-fn act() -> impl Strategy<Value = Act> {
+pub(super) fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => Just(Act::Receive),
         8 => Just(Act::Begin),
@@ -27,7 +36,9 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(repeatable, done)| Act::Step { repeatable, done }),
         5 => Just(Act::Complete),
         2 => Just(Act::Fail),
-        1 => Just(Act::Cancel),
+        2 => prop_oneof![
+            Just(Scope::Turn), Just(Scope::Queue), Just(Scope::First), Just(Scope::Working),
+        ].prop_map(Act::Cancel),
         1 => Just(Act::Fault),
         2 => Just(Act::Resume),
         1 => Just(Act::Retry),
@@ -36,7 +47,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn drive(acts: &[Act]) -> Driven {
+pub(super) fn drive(acts: &[Act]) -> Driven {
     let mut driven = Driven::new();
     let mut dead: Vec<Message> = Vec::new();
     for act in acts {
@@ -74,7 +85,21 @@ fn drive(acts: &[Act]) -> Driven {
                 driven.fail();
                 Vec::new()
             }
-            Act::Cancel => driven.session.cancel(at).unwrap_or_default(),
+            Act::Cancel(scope) => {
+                let open = driven.session.progress.open.as_ref();
+                let first = driven.session.queue.front();
+                let message = |queued: Option<&Queued>| {
+                    let none = MessageId::at(0);
+                    CancelScope::Message(queued.map_or(none, |queued| queued.id.clone()))
+                };
+                let scope = match scope {
+                    Scope::Turn => CancelScope::Turn,
+                    Scope::Queue => CancelScope::Queue,
+                    Scope::First => message(first),
+                    Scope::Working => message(open.map(|open| &open.queued)),
+                };
+                driven.session.cancel(&scope, &[], at).unwrap_or_default()
+            }
             Act::Fault => {
                 let (code, text) = (FaultCode::Restore, "no".to_owned());
                 let fault = Fault {
@@ -201,6 +226,8 @@ proptest! {
     #[test]
     fn no_notice_twice(acts in prop::collection::vec(act(), 0..200)) {
         let told: Vec<u64> = drive(&acts).events().iter().filter_map(|event| match event.body {
+            // Word of stopped turns tells of no generation.
+            EventBody::Notice { cause: NoticeCause::Stopped, .. } => None,
             EventBody::Notice { generation, .. } => Some(generation.0),
             _ => None,
         }).collect();

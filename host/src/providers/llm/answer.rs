@@ -1,95 +1,94 @@
-//! A streamed answer, put together from its chunks. Reads what it needs and ignores the rest, for
-//! servers differ in the rest.
+//! An answer, put together from its documents: what counts as complete, and what of it is a failure.
+//! Pure.
+//!
+//! ```text
+//!   complete: a finish reason, or [DONE] behind a text or a call
+//!   void:     an error, a call that the server could not read, a tool's name that is none
+//!   broken:   an end without either; asked again, like what is void
+//! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Write as _;
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::fault::{self, Fault};
-use crate::domain::{Completion, FinishReason, ModelToolCall, StepError, Usage};
+use super::calls::{BadName, Calls};
+use super::chunk::Chunk;
+use super::lossy::Halves;
+use super::think::{Said, Shown};
+use crate::domain::{ChatRequest, Completion, FinishReason, Usage};
 
-/// What a tool call weighs besides its texts, so that empty ones are bounded too.
-const CALL_BYTES: u64 = 64;
-
-/// One server-sent event of the answer.
-#[derive(Deserialize)]
-pub(super) struct Chunk {
-    #[serde(default)]
-    model: Option<String>,
-    #[serde(default)]
-    choices: Option<Vec<Choice>>,
-    #[serde(default)]
-    usage: Option<Tokens>,
-    /// Some servers find out late.
-    #[serde(default)]
-    error: Option<Value>,
+/// Why an answer is none.
+#[derive(Debug, PartialEq)]
+pub(super) enum NoAnswer {
+    /// The server tells of an error: its document.
+    Refused(Value),
+    /// It is void, or not complete: why.
+    Broken(String),
+    /// It has more text and calls than this many bytes.
+    TooLong(u64),
 }
 
-#[derive(Deserialize)]
-struct Choice {
-    #[serde(default)]
-    delta: Option<Delta>,
-    #[serde(default)]
-    finish_reason: Option<String>,
+/// What of a request its answer is read with.
+#[derive(Debug, Default)]
+pub(super) struct Asked<'a> {
+    /// The tools that were offered, as the server knows them.
+    pub(super) tools: BTreeSet<&'a str>,
+    /// The ids of the conversation's calls.
+    ids: HashSet<String>,
+    /// The same for the same request.
+    seed: String,
 }
 
-#[derive(Deserialize)]
-struct Delta {
-    #[serde(default)]
-    content: Option<String>,
-    #[serde(default)]
-    refusal: Option<String>,
-    #[serde(default)]
-    tool_calls: Option<Vec<Fragment>>,
-}
-
-#[derive(Deserialize)]
-struct Fragment {
-    #[serde(default)]
-    index: Option<u64>,
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    function: Option<FunctionFragment>,
-}
-
-#[derive(Deserialize)]
-struct FunctionFragment {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    arguments: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Tokens {
-    #[serde(default)]
-    prompt_tokens: u64,
-    #[serde(default)]
-    completion_tokens: u64,
+impl<'a> Asked<'a> {
+    /// `tools` are the offered ones by the names that were sent.
+    pub(super) fn new(request: &ChatRequest, tools: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut ids = HashSet::new();
+        let mut seed = String::new();
+        for message in &request.messages {
+            // Lengths and ids tell one turn of a conversation from the next.
+            let _ = write!(seed, "{};", message.content.len());
+            for call in &message.tool_calls {
+                let _ = write!(seed, "{},", call.id);
+                ids.insert(call.id.clone());
+            }
+            ids.extend(message.tool_call_id.clone());
+        }
+        Self {
+            tools: tools.into_iter().collect(),
+            ids,
+            seed,
+        }
+    }
 }
 
 /// What has arrived so far.
-pub(super) struct Answer {
-    /// Whose answer it is.
-    at: String,
-    content: String,
-    calls: BTreeMap<u64, ModelToolCall>,
+pub(super) struct Answer<'a> {
+    asked: &'a Asked<'a>,
+    said: Said,
+    halves: Halves,
+    calls: Calls,
+    /// Text or calls have come.
+    has_begun: bool,
     finish: Option<FinishReason>,
+    /// The stream said that it is over.
+    is_done: bool,
     usage: Option<Usage>,
     model: Option<String>,
     bytes: u64,
     limit_bytes: u64,
 }
 
-impl Answer {
-    pub(super) fn new(at: String, limit_bytes: u64) -> Self {
+impl<'a> Answer<'a> {
+    pub(super) fn new(asked: &'a Asked<'a>, limit_bytes: u64) -> Self {
         Self {
-            at,
-            content: String::new(),
-            calls: BTreeMap::new(),
+            asked,
+            said: Said::new(),
+            halves: Halves::default(),
+            calls: Calls::default(),
+            has_begun: false,
             finish: None,
+            is_done: false,
             usage: None,
             model: None,
             bytes: 0,
@@ -97,129 +96,309 @@ impl Answer {
         }
     }
 
-    /// Adds a chunk; gives the text that it brought.
-    pub(super) fn take(&mut self, chunk: Chunk) -> Result<Option<String>, Fault> {
+    /// Adds a document; gives what it has for those who watch.
+    pub(super) fn take(&mut self, chunk: Chunk) -> Result<Shown, NoAnswer> {
         if let Some(error) = chunk.error {
-            let said = fault::message(&error);
-            return Err(Fault::broken(format!(
-                "{} broke its answer off: {said}",
-                self.at
-            )));
+            return Err(NoAnswer::Refused(error));
         }
-        if let Some(model) = chunk.model.filter(|model| !model.is_empty()) {
-            self.model = Some(model);
-        }
-        if let Some(tokens) = chunk.usage {
-            self.usage = Some(Usage {
-                input_tokens: tokens.prompt_tokens,
-                output_tokens: tokens.completion_tokens,
-            });
-        }
-        // Only one choice is asked for.
-        let Some(choice) = chunk.choices.unwrap_or_default().into_iter().next() else {
-            return Ok(None);
-        };
-        if let Some(reason) = choice.finish_reason {
-            self.finish = Some(finish(&reason));
-        }
-        let Some(delta) = choice.delta else {
-            return Ok(None);
-        };
-        for fragment in delta.tool_calls.unwrap_or_default() {
-            self.add_call(fragment)?;
-        }
-        let text = delta
-            .content
-            .or(delta.refusal)
-            .filter(|text| !text.is_empty());
-        if let Some(text) = &text {
-            self.grow(text.len() as u64)?;
-            self.content.push_str(text);
-        }
-        Ok(text)
-    }
-
-    fn add_call(&mut self, fragment: Fragment) -> Result<(), Fault> {
-        let last = self.calls.last_key_value().map(|(index, _)| *index);
-        // Without an index, an id begins a new call, and anything else goes on with the last.
-        let index = fragment.index.unwrap_or(match (last, &fragment.id) {
-            (Some(last), None) => last,
-            (last, _) => last.map_or(0, |last| last.saturating_add(1)),
-        });
-        let function = fragment.function.unwrap_or(FunctionFragment {
-            name: None,
-            arguments: None,
-        });
-        let id = fragment.id.unwrap_or_default();
-        let name = function.name.unwrap_or_default();
-        let arguments = function.arguments.unwrap_or_default();
-        let known = self.calls.contains_key(&index);
-        let texts = id.len() + name.len() + arguments.len();
-        self.grow(texts as u64 + if known { 0 } else { CALL_BYTES })?;
-        let call = self.calls.entry(index).or_insert_with(|| ModelToolCall {
-            id: String::new(),
-            name: String::new(),
-            arguments: String::new(),
-        });
-        // Ids and names come whole; some servers repeat them.
-        if call.id.is_empty() {
-            call.id = id;
-        }
-        if call.name.is_empty() {
-            call.name = name;
-        }
-        call.arguments.push_str(&arguments);
-        Ok(())
-    }
-
-    fn grow(&mut self, by: u64) -> Result<(), Fault> {
-        self.bytes = self.bytes.saturating_add(by);
-        if self.bytes <= self.limit_bytes {
-            return Ok(());
-        }
-        Err(Fault::nothing(StepError::TooLarge(format!(
-            "the answer of {} has more than the {} bytes that `limits.event` allows",
-            self.at, self.limit_bytes
-        ))))
-    }
-
-    /// The whole answer, once the stream has ended. `asked` is the model that was asked for.
-    pub(super) fn complete(self, asked: &str) -> Result<Completion, Fault> {
-        let finish = self.finish.ok_or_else(|| {
-            Fault::broken(format!(
-                "the answer of {} ended before it was complete (no finish reason)",
-                self.at
-            ))
-        })?;
-        let calls = self.calls.into_values().enumerate();
-        let tool_calls: Vec<ModelToolCall> = calls
-            .map(|(n, mut call)| {
-                if call.id.is_empty() {
-                    call.id = format!("call_{n}");
+        self.model = chunk.model.or(self.model.take());
+        self.usage = chunk.usage.or(self.usage);
+        if let Some(reason) = &chunk.finish {
+            match ending(reason) {
+                Ending::Failed => {
+                    return Err(NoAnswer::Broken(format!(
+                        "ended its answer with `{reason}`"
+                    )));
                 }
-                call
-            })
-            .collect();
-        Ok(Completion {
-            content: self.content,
-            // Some servers say `stop` although they ask for tools.
+                Ending::Finished(finish) => self.finish = Some(finish),
+                Ending::None => {}
+            }
+        }
+        // Some servers repeat the whole message behind its pieces.
+        if chunk.is_whole && self.has_begun {
+            return Ok(Shown::default());
+        }
+        let mut weight = chunk.text.len();
+        self.has_begun |= weight > 0 || !chunk.calls.is_empty() || chunk.old_call.is_some();
+        for part in chunk.calls {
+            weight += self.calls.add(part, chunk.has_marks, &self.asked.tools);
+        }
+        if let Some(part) = chunk.old_call {
+            weight += self.calls.add_old(part, chunk.has_marks);
+        }
+        self.bytes = self.bytes.saturating_add(weight as u64);
+        if self.bytes > self.limit_bytes {
+            return Err(NoAnswer::TooLong(self.limit_bytes));
+        }
+        let text = self.halves.push(&chunk.text, chunk.has_marks);
+        Ok(self.said.push(&text))
+    }
+
+    /// The stream said that it is over.
+    pub(super) fn done(&mut self) {
+        self.is_done = true;
+    }
+
+    /// Whether what has come is all of it, but for what it cost.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// The whole answer once nothing more comes, and what of its text was not shown yet. `model` is
+    /// the one that was asked for.
+    pub(super) fn complete(mut self, model: &str) -> Result<(Completion, String), NoAnswer> {
+        let rest = self.halves.end();
+        let shown = self.said.push(rest).text;
+        let (content, held) = self.said.end();
+        let has_calls = !self.calls.is_empty();
+        let implied =
+            (self.is_done && (has_calls || !content.is_empty())).then_some(FinishReason::Stop);
+        let finish = self.finish.or(implied).ok_or_else(|| {
+            let reason = "ended its answer before it was complete (no finish reason)";
+            NoAnswer::Broken(reason.to_owned())
+        })?;
+        let mut taken = self.asked.ids.clone();
+        let calls = self
+            .calls
+            .complete(&self.asked.tools, &self.asked.seed, &mut taken);
+        let tool_calls = calls.map_err(|BadName(name)| {
+            let name: String = name.chars().take(80).collect();
+            NoAnswer::Broken(format!("asked for a tool by a name that is none: {name:?}"))
+        })?;
+        let completion = Completion {
+            content,
+            // Some servers say `stop` although they ask for tools, and some the other way round.
             finish: match finish {
-                FinishReason::Stop if !tool_calls.is_empty() => FinishReason::ToolCalls,
+                FinishReason::Stop | FinishReason::Other if !tool_calls.is_empty() => {
+                    FinishReason::ToolCalls
+                }
+                FinishReason::ToolCalls if tool_calls.is_empty() => FinishReason::Stop,
                 finish => finish,
             },
             tool_calls,
             usage: self.usage,
-            model: self.model.unwrap_or_else(|| asked.to_owned()),
-        })
+            model: self.model.unwrap_or_else(|| model.to_owned()),
+        };
+        Ok((completion, shown + &held))
     }
 }
 
-fn finish(reason: &str) -> FinishReason {
-    match reason {
-        "stop" => FinishReason::Stop,
-        "length" => FinishReason::Length,
-        "tool_calls" | "function_call" => FinishReason::ToolCalls,
-        "content_filter" => FinishReason::ContentFilter,
+/// Whether an answer says nothing although it is complete. Some servers do so once in a while.
+pub(super) fn is_empty(completion: &Completion) -> bool {
+    let is_usual = matches!(completion.finish, FinishReason::Stop | FinishReason::Other);
+    is_usual && completion.tool_calls.is_empty() && completion.content.trim().is_empty()
+}
+
+#[derive(Debug, PartialEq)]
+enum Ending {
+    /// It is no reason.
+    None,
+    Finished(FinishReason),
+    /// The answer is void.
+    Failed,
+}
+
+/// What a finish reason says. Gateways pass on those of the servers behind them.
+fn ending(reason: &str) -> Ending {
+    let reason = reason.trim().to_ascii_lowercase();
+    let finish = match reason.as_str() {
+        "" | "null" | "none" | "finish_reason_unspecified" => return Ending::None,
+        "stop" | "end_turn" | "stop_sequence" | "eos" | "eos_token" | "end" | "complete"
+        | "completed" => FinishReason::Stop,
+        "length"
+        | "max_tokens"
+        | "max_output_tokens"
+        | "model_length"
+        | "token_limit"
+        | "model_context_window_exceeded" => FinishReason::Length,
+        "tool_calls" | "tool_call" | "tool_use" | "function_call" => FinishReason::ToolCalls,
+        "content_filter"
+        | "content_filtered"
+        | "safety"
+        | "recitation"
+        | "blocklist"
+        | "prohibited_content"
+        | "spii"
+        | "sensitive"
+        | "refusal"
+        | "guardrail_intervened" => FinishReason::ContentFilter,
+        "abort"
+        | "aborted"
+        | "cancelled"
+        | "canceled"
+        | "failed"
+        | "timeout"
+        | "unexpected_tool_call"
+        | "too_many_tool_calls"
+        | "insufficient_system_resource" => {
+            return Ending::Failed;
+        }
+        // `network_error`, `malformed_function_call`, `malformed_tool_use` and the like.
+        reason if reason.contains("error") || reason.contains("malformed") => {
+            return Ending::Failed;
+        }
         _ => FinishReason::Other,
+    };
+    Ending::Finished(finish)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::providers::llm::lossy::Marked;
+
+    fn take(answer: &mut Answer<'_>, value: Value) -> Result<Shown, NoAnswer> {
+        answer.take(Chunk::read(Marked {
+            value,
+            has_marks: false,
+        }))
+    }
+
+    /// The answer of these chunks.
+    fn read(chunks: &[Value], is_done: bool) -> Result<Completion, NoAnswer> {
+        let asked = Asked::default();
+        let mut answer = Answer::new(&asked, 1000);
+        for chunk in chunks {
+            take(&mut answer, chunk.clone())?;
+        }
+        if is_done {
+            answer.done();
+        }
+        answer.complete("m").map(|(completion, _)| completion)
+    }
+
+    fn text(text: &str) -> Value {
+        json!({"choices": [{"delta": {"content": text}, "finish_reason": ""}]})
+    }
+
+    fn finish(reason: &str) -> Value {
+        json!({"choices": [{"delta": {}, "finish_reason": reason}]})
+    }
+
+    fn call() -> Value {
+        let call = json!({"index": 0, "function": {"name": "f", "arguments": "{}"}});
+        json!({"choices": [{"delta": {"tool_calls": [call]}}]})
+    }
+
+    #[test]
+    fn a_reason_or_the_end_of_the_stream_makes_it_complete() {
+        let finish_of =
+            |chunks: &[Value], is_done| read(chunks, is_done).map(|answer| answer.finish);
+        assert_eq!(
+            finish_of(&[text("a"), finish("stop")], false),
+            Ok(FinishReason::Stop)
+        );
+        assert_eq!(finish_of(&[text("a")], true), Ok(FinishReason::Stop));
+        assert_eq!(finish_of(&[call()], true), Ok(FinishReason::ToolCalls));
+        assert_eq!(
+            finish_of(&[call(), finish("stop")], false),
+            Ok(FinishReason::ToolCalls)
+        );
+        assert_eq!(
+            finish_of(&[finish("tool_calls")], false),
+            Ok(FinishReason::Stop)
+        );
+        assert_eq!(
+            finish_of(&[text("a"), finish("MAX_TOKENS")], false),
+            Ok(FinishReason::Length)
+        );
+        assert_eq!(
+            finish_of(&[finish("SAFETY")], false),
+            Ok(FinishReason::ContentFilter)
+        );
+        assert_eq!(
+            finish_of(&[text("a"), finish("whatever")], false),
+            Ok(FinishReason::Other)
+        );
+        for (chunks, is_done) in [
+            (vec![text("a")], false),
+            (vec![text("a"), finish("")], false),
+            (vec![call()], false),
+            (vec![], true),
+            (vec![json!({"choices": []})], true),
+        ] {
+            let error = finish_of(&chunks, is_done).expect_err("it is not complete");
+            assert!(
+                matches!(&error, NoAnswer::Broken(text) if text.contains("before it was complete")),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_server_calls_a_failure_is_void() {
+        for reason in [
+            "error",
+            "malformed_function_call",
+            "MALFORMED_FUNCTION_CALL",
+            "malformed_tool_call",
+            "UNEXPECTED_TOOL_CALL",
+            "network_error",
+            "insufficient_system_resource",
+            "abort",
+        ] {
+            let answer = read(&[text("half"), finish(reason)], true);
+            assert!(
+                matches!(&answer, Err(NoAnswer::Broken(text)) if text.contains(reason)),
+                "{answer:?}"
+            );
+        }
+        let error = json!({"error": {"code": 400, "message": "m"}, "choices": []});
+        assert_eq!(
+            read(&[text("half"), error.clone()], true),
+            Err(NoAnswer::Refused(error))
+        );
+        let bad = json!({"choices": [{"delta": {"tool_calls": [{"function": {"name": "a b"}}]}}]});
+        assert!(matches!(
+            read(&[bad, finish("tool_calls")], true),
+            Err(NoAnswer::Broken(_))
+        ));
+    }
+
+    #[test]
+    fn a_message_that_is_repeated_as_a_whole_counts_once() {
+        let whole = json!({"choices": [{"message": {"content": "ab", "tool_calls": [
+            {"function": {"name": "f", "arguments": "{}"}},
+        ]}, "finish_reason": "stop"}]});
+        let answer = read(&[text("a"), text("b"), call(), whole.clone()], true).expect("an answer");
+        assert_eq!(
+            (answer.content.as_str(), answer.tool_calls.len()),
+            ("ab", 1)
+        );
+        let answer = read(&[whole], false).expect("an answer");
+        assert_eq!(
+            (answer.content.as_str(), answer.tool_calls.len()),
+            ("ab", 1)
+        );
+    }
+
+    #[test]
+    fn text_and_calls_are_bounded() {
+        assert_eq!(
+            read(&[text(&"x".repeat(1001))], true),
+            Err(NoAnswer::TooLong(1000))
+        );
+        let empty: Vec<Value> = (0..17)
+            .map(|index| json!({"choices": [{"delta": {"tool_calls": [{"index": index, "id": "x"}]}}]}))
+            .collect();
+        assert_eq!(read(&empty, true), Err(NoAnswer::TooLong(1000)));
+    }
+
+    #[test]
+    fn ids_are_not_those_of_the_conversation() {
+        let ids = |asked: &Asked<'_>| {
+            let mut answer = Answer::new(asked, 1000);
+            take(&mut answer, call()).expect("a part");
+            answer.done();
+            let (completion, _) = answer.complete("m").expect("an answer");
+            completion.tool_calls[0].id.clone()
+        };
+        let mut asked = Asked::default();
+        let first = ids(&asked);
+        assert_eq!(first, ids(&asked));
+        asked.ids.insert(first.clone());
+        assert_ne!(first, ids(&asked));
     }
 }

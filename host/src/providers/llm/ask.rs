@@ -9,7 +9,17 @@ use super::dialect::Mend;
 use super::fault::Fault;
 use super::mend;
 use super::render::{self, LeftOut, Sent};
+use super::think::Shown;
 use crate::domain::{ChatRequest, Completion, StepError};
+
+/// What is counted over all requests of one question.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    /// Requests.
+    pub(super) asked: u32,
+    /// Grows whenever all that was shown before is void.
+    voice: u32,
+}
 
 /// How often one question is mended. Tools that a server refuses one by one are what needs more than
 /// a few.
@@ -17,15 +27,15 @@ const MENDS_MAX: usize = 32;
 /// How many tools are remembered to have been left out.
 const LEFT_OUT_MAX: usize = 1024;
 
-/// Asks for `model`. `asked` counts the requests; `on_delta` is told of each piece of text as it
-/// arrives, with the number of the request that brought it.
+/// Asks for `model`. `on_delta` is told of each piece of text as it arrives, with a number that grows
+/// whenever all that came before is void.
 pub(super) async fn ask(
     name: &str,
     ready: &Ready,
     model: &str,
     request: &ChatRequest,
     limit_bytes: u64,
-    asked: &mut u32,
+    numbers: &mut Numbers,
     on_delta: &mut impl FnMut(u32, &str),
 ) -> Result<Completion, Fault> {
     let known = ready.dialects.of(model);
@@ -34,13 +44,18 @@ pub(super) async fn ask(
     // The dialect before the last mend, and the words that asked for it.
     let mut before = None;
     loop {
-        *asked += 1;
-        let number = *asked;
+        numbers.asked += 1;
+        numbers.voice += 1;
         let sent = render::body(request, model, &ready.provider, &dialect);
         let sent = sent.map_err(Fault::nothing)?;
         ready.left_out.note(name, &sent.left_out);
-        let told = |text: &str| on_delta(number, text);
-        let answer = attempt(name, ready, model, request, &sent, limit_bytes, told).await;
+        let show = |shown: Shown| {
+            numbers.voice += u32::from(shown.is_void);
+            if !shown.text.is_empty() {
+                on_delta(numbers.voice, &shown.text);
+            }
+        };
+        let answer = attempt(name, ready, model, request, &sent, limit_bytes, show).await;
         let fault = match answer {
             Ok(completion) => {
                 if dialect != known && ready.dialects.learn(model, &dialect) {

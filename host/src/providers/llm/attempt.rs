@@ -1,16 +1,33 @@
 //! One request to one provider, and its answer as it comes.
 
-use futures::StreamExt as _;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use reqwest::Response;
+use reqwest::header::CONTENT_TYPE;
+use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Ready;
-use super::answer::{Answer, Chunk};
+use super::answer::{Answer, Asked, NoAnswer};
 use super::fault::{Fault, place};
+use super::refusal::Refusal;
 use super::render::Sent;
+use super::reply::{self, Item, Reply};
+use super::sse::TooLong;
+use super::think::Shown;
 use super::window::TooMuch;
+use super::{lossy, retry_delay};
 use crate::domain::{ChatRequest, Completion, StepError};
+use crate::providers::common::Body;
 
-/// Asks for `model` once. `on_delta` is told of each piece of text as it arrives.
+/// How long a server that has ended its answer may take to say what it cost, and that the stream is
+/// over. Some say neither, and keep the connection open.
+const GRACE: Duration = Duration::from_secs(1);
+/// The most that is read of an answer that tells of an error.
+const ERROR_MAX_BYTES: usize = 64 << 10;
+
+/// Asks for `model` once. `on_shown` is told of each piece of text as it arrives.
 pub(super) async fn attempt(
     name: &str,
     ready: &Ready,
@@ -18,11 +35,11 @@ pub(super) async fn attempt(
     request: &ChatRequest,
     sent: &Sent,
     limit_bytes: u64,
-    on_delta: impl FnMut(&str),
+    on_shown: impl FnMut(Shown),
 ) -> Result<Completion, Fault> {
     let limit = ready.provider.timeout;
     let ends = Instant::now() + limit;
-    let answer = answer(name, ready, model, request, sent, limit_bytes, on_delta);
+    let answer = answer(name, ready, model, request, sent, limit_bytes, on_shown);
     let answer = timeout_at(ends, answer).await.unwrap_or_else(|_| {
         let at = place(name, &ready.provider);
         let limit = humantime::format_duration(limit);
@@ -38,7 +55,7 @@ async fn answer(
     name: &str,
     Ready {
         provider,
-        client,
+        server,
         tokens,
         ..
     }: &Ready,
@@ -46,7 +63,7 @@ async fn answer(
     request: &ChatRequest,
     sent: &Sent,
     limit_bytes: u64,
-    mut on_delta: impl FnMut(&str),
+    mut on_shown: impl FnMut(Shown),
 ) -> Result<Completion, Fault> {
     let idle = provider.idle_timeout;
     let silent = || {
@@ -56,7 +73,8 @@ async fn answer(
             format!("{at} said nothing for {limit}; raise `llm.{name}.idle_timeout` if it is slow");
         Fault::late(provider, text)
     };
-    let fault = |error| Fault::of(name, provider, error);
+    let unreached = |error| Fault::unreached(name, provider, error);
+    let no_answer = |no_answer| Fault::no_answer(name, provider, no_answer);
     // What the operator says of the window is said of the provider's own model.
     let window = provider.context_tokens.filter(|_| model == provider.model);
     if let Some(Err(too_much)) = window.map(|window| tokens.fits(request, window)) {
@@ -66,19 +84,162 @@ async fn answer(
              (`llm.{name}.context_tokens`); shorten the conversation"
         ))));
     }
-    let chat = client.chat();
-    let begin = chat.create_stream_byot::<_, Chunk>(&sent.body);
-    let begun = timeout(idle, begin).await.map_err(|_| silent())?;
-    let mut chunks = begun.map_err(fault)?;
-    let mut answer = Answer::new(place(name, provider), limit_bytes);
-    while let Some(chunk) = timeout(idle, chunks.next()).await.map_err(|_| silent())? {
-        if let Some(delta) = answer.take(chunk.map_err(fault)?)? {
-            on_delta(&delta);
+    let names = sent.names.back();
+    let asked = Asked::new(request, names.keys().copied());
+    let begun = timeout(idle, server.post(&sent.body).send());
+    let response = begun.await.map_err(|_| silent())?.map_err(unreached)?;
+    if !response.status().is_success() {
+        return Err(Fault::refused(
+            name,
+            provider,
+            refused(response, idle).await,
+        ));
+    }
+    let kind = kind(&response);
+    let mut stream = Stream {
+        response,
+        reply: Some(Reply::new(reply::bound(limit_bytes))),
+        ends: None,
+        idle,
+    };
+    let mut answer = Answer::new(&asked, limit_bytes);
+    loop {
+        let items = match stream.next().await {
+            Next::Items(items) => items,
+            // What came until then is all of it.
+            Next::Silence | Next::Broken(_) if answer.is_finished() => break,
+            Next::Silence => return Err(silent()),
+            Next::Broken(error) => return Err(unreached(error)),
+            Next::TooLong => return Err(no_answer(NoAnswer::TooLong(limit_bytes))),
+            Next::Foreign if kind.starts_with("text/event-stream") => break,
+            Next::Foreign => return Err(Fault::foreign(name, provider, &kind)),
+            Next::End => break,
+        };
+        let mut has_news = false;
+        let mut is_done = false;
+        for item in items {
+            match item {
+                Item::Chunk(chunk) => {
+                    has_news |= chunk.brings_something();
+                    let shown = answer.take(*chunk).map_err(no_answer)?;
+                    if shown != Shown::default() {
+                        on_shown(shown);
+                    }
+                }
+                Item::Done => {
+                    answer.done();
+                    is_done = true;
+                    break;
+                }
+                // Junk behind an answer harms nobody.
+                Item::Malformed { .. } if answer.is_finished() => {}
+                Item::Malformed { error, text } => {
+                    return Err(Fault::malformed(name, provider, &error, &text));
+                }
+            }
+        }
+        if is_done {
+            break;
+        }
+        if has_news && answer.is_finished() {
+            stream.ends = Some(Instant::now() + GRACE.min(idle));
         }
     }
-    let completion = answer.complete(model)?;
+    let (completion, rest) = answer.complete(model).map_err(no_answer)?;
+    if !rest.is_empty() {
+        on_shown(Shown {
+            is_void: false,
+            text: rest,
+        });
+    }
     if let Some(usage) = completion.usage.filter(|_| model == provider.model) {
         tokens.counted(request, usage.input_tokens);
     }
     Ok(completion)
+}
+
+/// The body of an answer, as it comes.
+struct Stream {
+    response: Response,
+    /// None once it has ended.
+    reply: Option<Reply>,
+    /// When it counts as ended, whatever else comes.
+    ends: Option<Instant>,
+    idle: Duration,
+}
+
+enum Next {
+    Items(Vec<Item>),
+    End,
+    /// Nothing came in time.
+    Silence,
+    Broken(reqwest::Error),
+    TooLong,
+    /// It ended, and was no answer.
+    Foreign,
+}
+
+impl Stream {
+    async fn next(&mut self) -> Next {
+        let silence = Instant::now() + self.idle;
+        if let Some(reply) = self.reply.as_ref().filter(|reply| reply.may_be_whole()) {
+            let grace = silence.min(Instant::now() + GRACE);
+            match timeout_at(grace, self.response.chunk()).await {
+                Ok(bytes) => return self.take(bytes),
+                // A document that nobody ends is whole if it can be read.
+                Err(_) => {
+                    if let Some(items) = reply.so_far() {
+                        self.reply = None;
+                        return Next::Items(items);
+                    }
+                }
+            }
+        }
+        if self.reply.is_none() {
+            return Next::End;
+        }
+        // Any bytes are life, also those that say nothing.
+        let ends = self.ends.map_or(silence, |ends| ends.min(silence));
+        match timeout_at(ends, self.response.chunk()).await {
+            Ok(bytes) => self.take(bytes),
+            Err(_) => Next::Silence,
+        }
+    }
+
+    fn take(&mut self, bytes: reqwest::Result<Option<Bytes>>) -> Next {
+        let items = match (bytes, &mut self.reply) {
+            (Err(error), _) => return Next::Broken(error),
+            (Ok(Some(bytes)), Some(reply)) => match reply.feed(&bytes) {
+                Ok(items) => Some(items),
+                Err(TooLong) => return Next::TooLong,
+            },
+            (Ok(_), reply) => reply.take().and_then(Reply::end),
+        };
+        items.map_or(Next::Foreign, Next::Items)
+    }
+}
+
+fn kind(response: &Response) -> String {
+    let kind = response.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok());
+    kind.unwrap_or("nothing that is named").to_ascii_lowercase()
+}
+
+/// What a server says under an error's status, as far as it comes.
+async fn refused(response: Response, idle: Duration) -> Refusal {
+    let status = response.status();
+    let in_headers = retry_delay::in_headers(response.headers(), SystemTime::now());
+    let bytes = match timeout(idle, Body::read(response, ERROR_MAX_BYTES)).await {
+        Ok(Ok(body)) => body.bytes(),
+        // The status says enough.
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    };
+    let document = lossy::parse(&bytes)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+    let after = in_headers.or_else(|| retry_delay::in_document(&document));
+    Refusal {
+        status,
+        document,
+        after,
+    }
 }

@@ -1,51 +1,69 @@
 //! A request that gave no answer: why, in words for a human, a guest and its model, and what may
 //! help. Never tells a key.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
-use async_openai::error::OpenAIError;
-use http::StatusCode;
-use serde_json::Value;
-
 use super::LlmProvider;
-use super::transport::Reply;
+use super::answer::NoAnswer;
+use super::refusal::{self, Refusal, brief};
+use super::retry_delay;
+use super::too_large::{is_too_large, says_too_large};
 use crate::domain::StepError;
 use crate::providers::common::chain;
 
-/// The longest text of a server that an error repeats, in characters.
-const REPEATED_MAX_CHARS: usize = 500;
-/// How servers name a request that is over the model's context window, in codes and types: OpenAI's,
-/// then llama.cpp's.
-const OVER_WINDOW: [&str; 2] = ["context_length_exceeded", "exceed_context_size_error"];
-/// What servers without such a code say of it: OpenAI's and vLLM's, llama.cpp's, Anthropic's,
-/// Google's, Ollama's.
-const OVER_WINDOW_TEXTS: [&str; 6] = [
-    "maximum context length",
-    "context size",
-    "context window",
-    "prompt is too long",
-    "exceeds the maximum number of tokens",
-    "exceeds context length",
+/// Codes for an account without money, where no pause helps: OpenAI's, and those of others.
+const NO_QUOTA: [&str; 3] = [
+    "insufficient_quota",
+    "billing_not_active",
+    "insufficient_balance",
 ];
+/// What servers call it, in codes and words, when they could not read what their own model said:
+/// Groq's, Gemini's, Ollama's, llama.cpp's. Another try mostly goes well.
+const MODEL_FAILED: [&str; 10] = [
+    "tool_use_failed",
+    "malformed_function_call",
+    "malformed_tool_call",
+    "output_parse_failed",
+    "json_validate_failed",
+    "failed to call a function",
+    "failed to parse tool call",
+    "error parsing tool call",
+    "failed to parse input at pos",
+    "model output could not be parsed",
+];
+/// What servers say while they start: llama.cpp, TGI, Ollama, vLLM and those who host them.
+const STARTING: [&str; 16] = [
+    "loading model",
+    "model loading",
+    "model is loading",
+    "still loading",
+    "currently loading",
+    "loading the model",
+    "is being loaded",
+    "not loaded yet",
+    "not yet loaded",
+    "is starting",
+    "starting up",
+    "warming up",
+    "initializing",
+    "not ready",
+    "cold start",
+    "scaling up",
+];
+
 /// The shortest value of a header or a query that may be a key, in bytes: shorter ones are words.
 const SECRET_MIN_BYTES: usize = 8;
-/// OpenAI's code for an account without money: no pause helps.
-const NO_QUOTA: &str = "insufficient_quota";
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) error: StepError,
     pub(super) remedy: Remedy,
-    /// What the server said of the request, where it refused it.
+    /// What the server said of the request, where it refused it: under an error's status, or within
+    /// an answer that names one.
     pub(super) refusal: Option<Refusal>,
-}
-
-/// A server's refusal of a request.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) document: Value,
 }
 
 /// What may help.
@@ -53,6 +71,8 @@ pub(super) struct Refusal {
 pub(super) enum Remedy {
     /// Asking the same provider again; not before so long, where it says so.
     Again { after: Option<Duration> },
+    /// The same, for as long as a server takes to start.
+    Starting { after: Option<Duration> },
     /// Asking another one.
     Elsewhere,
     /// Nothing: the request is at fault, or what the guest may be given.
@@ -60,8 +80,7 @@ pub(super) enum Remedy {
 }
 
 impl Fault {
-    fn again(error: StepError) -> Self {
-        let remedy = Remedy::Again { after: None };
+    fn new(error: StepError, remedy: Remedy) -> Self {
         Self {
             error,
             remedy,
@@ -69,22 +88,16 @@ impl Fault {
         }
     }
 
-    fn elsewhere(error: StepError) -> Self {
-        let remedy = Remedy::Elsewhere;
-        Self {
-            error,
-            remedy,
-            refusal: None,
-        }
+    fn again(error: StepError) -> Self {
+        Self::new(error, Remedy::Again { after: None })
+    }
+
+    pub(super) fn elsewhere(error: StepError) -> Self {
+        Self::new(error, Remedy::Elsewhere)
     }
 
     pub(super) fn nothing(error: StepError) -> Self {
-        let remedy = Remedy::Nothing;
-        Self {
-            error,
-            remedy,
-            refusal: None,
-        }
+        Self::new(error, Remedy::Nothing)
     }
 
     /// Time was over.
@@ -97,54 +110,111 @@ impl Fault {
         }
     }
 
-    /// An answer that began and did not come to its end, or that makes no sense.
-    pub(super) fn broken(text: String) -> Self {
-        Self::again(StepError::Failed(text))
+    /// The connection did not come about, or broke.
+    pub(super) fn unreached(name: &str, provider: &LlmProvider, error: reqwest::Error) -> Self {
+        let at = place(name, provider);
+        let is_refused = is_refused(&error);
+        if error.is_connect() && error.is_timeout() {
+            let limit = humantime::format_duration(provider.connect_timeout);
+            let text =
+                format!("{at} did not take the connection within {limit}; check that it runs");
+            return Self::again(StepError::Timeout(text));
+        }
+        if error.is_connect() {
+            let text = format!(
+                "{at} cannot be reached ({}); check that it runs and that `llm.{name}.base_url` is \
+                 right",
+                chain(&error.without_url())
+            );
+            let error = StepError::Unavailable(text);
+            return match is_refused {
+                true => Self::new(error, Remedy::Starting { after: None }),
+                false => Self::again(error),
+            };
+        }
+        let why = chain(&error.without_url());
+        Self::again(StepError::Unavailable(format!(
+            "{at} broke the connection off: {why}"
+        )))
     }
 
-    /// The client's error.
-    pub(super) fn of(name: &str, provider: &LlmProvider, error: OpenAIError) -> Self {
+    /// An answer that is no model server's.
+    pub(super) fn foreign(name: &str, provider: &LlmProvider, kind: &str) -> Self {
         let at = place(name, provider);
-        match error {
-            OpenAIError::Boxed(error) => match error.downcast::<Reply>() {
-                Ok(reply) => replied(name, &at, *reply),
-                Err(error) => {
-                    Self::elsewhere(StepError::Failed(format!("{at}: {}", chain(&*error))))
-                }
-            },
-            OpenAIError::Reqwest(error) if error.is_timeout() && error.is_connect() => {
-                let limit = humantime::format_duration(provider.connect_timeout);
-                let text =
-                    format!("{at} did not take the connection within {limit}; check that it runs");
-                Self::again(StepError::Timeout(text))
+        Self::elsewhere(StepError::Failed(format!(
+            "{at} answered with {kind} in place of an event stream; check `llm.{name}.base_url` \
+             (most end in /v1)"
+        )))
+    }
+
+    /// An answer with something in it that makes no sense.
+    pub(super) fn malformed(name: &str, provider: &LlmProvider, error: &str, text: &str) -> Self {
+        let (at, text) = (place(name, provider), brief(text));
+        Self::again(StepError::Failed(format!(
+            "{at} sent a malformed answer ({error}): {text}"
+        )))
+    }
+
+    /// An answer with nothing in it, `again` for this provider.
+    pub(super) fn empty(name: &str, provider: &LlmProvider, again: bool) -> Self {
+        let at = place(name, provider);
+        let error = StepError::Failed(format!("{at} answered without a word"));
+        match again {
+            true => Self::elsewhere(error),
+            false => Self::again(error),
+        }
+    }
+
+    /// An answer that is none.
+    pub(super) fn no_answer(name: &str, provider: &LlmProvider, no_answer: NoAnswer) -> Self {
+        let at = place(name, provider);
+        let document = match no_answer {
+            NoAnswer::Broken(why) => return Self::again(StepError::Failed(format!("{at} {why}"))),
+            NoAnswer::TooLong(limit) => {
+                return Self::nothing(StepError::TooLarge(format!(
+                    "the answer of {at} has more than the {limit} bytes that `limits.event` allows"
+                )));
             }
-            OpenAIError::Reqwest(error) if error.is_connect() => {
-                let text = format!(
-                    "{at} cannot be reached ({}); check that it runs and that \
-                     `llm.{name}.base_url` is right",
-                    chain(&error.without_url())
-                );
-                Self::again(StepError::Unavailable(text))
-            }
-            OpenAIError::Reqwest(error) => {
-                let text = format!(
-                    "{at} broke the connection off: {}",
-                    chain(&error.without_url())
-                );
-                Self::again(StepError::Unavailable(text))
-            }
-            OpenAIError::JSONDeserialize(error, content) => Self::broken(format!(
-                "{at} sent a malformed answer ({error}): {}",
-                brief(&content)
-            )),
-            OpenAIError::StreamError(error) => Self::again(StepError::Unavailable(format!(
-                "{at} broke its answer off: {}",
-                brief(&error.to_string())
-            ))),
-            error => Self::elsewhere(StepError::Failed(format!(
-                "{at}: {}",
-                brief(&error.to_string())
-            ))),
+            NoAnswer::Refused(document) => document,
+        };
+        let after = retry_delay::in_document(&document);
+        match refusal::status(&document) {
+            Some(status) => Self::refused(
+                name,
+                provider,
+                Refusal {
+                    status,
+                    document,
+                    after,
+                },
+            ),
+            None if says_too_large(&refusal::words(&document)) => Self::too_large(
+                format!("{at} says within its answer"),
+                &refusal::message(&document),
+            ),
+            None => Self::new(
+                StepError::Failed(format!(
+                    "{at} broke its answer off: {}",
+                    refusal::message(&document)
+                )),
+                Remedy::Again { after },
+            ),
+        }
+    }
+
+    fn too_large(who: String, text: &str) -> Self {
+        Self::nothing(StepError::TooLarge(format!(
+            "{who} that the request is over the model's context window: {text}; shorten the \
+             conversation"
+        )))
+    }
+
+    /// A request that the server refuses.
+    pub(super) fn refused(name: &str, provider: &LlmProvider, refusal: Refusal) -> Self {
+        let fault = classify(name, &place(name, provider), &refusal);
+        Self {
+            refusal: Some(refusal),
+            ..fault
         }
     }
 
@@ -169,59 +239,28 @@ pub(super) fn place(name: &str, provider: &LlmProvider) -> String {
     format!("model provider `{name}` at {base}")
 }
 
-/// What the server's reply means that is no answer.
-fn replied(name: &str, at: &str, reply: Reply) -> Fault {
-    let (status, after, said) = match reply {
-        Reply::NoStream { kind } => {
-            return Fault::elsewhere(StepError::Failed(format!(
-                "{at} answered with {kind} in place of an event stream; check \
-                 `llm.{name}.base_url` (most end in /v1)"
-            )));
+/// Whether nobody listens there.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&dyn Error> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
         }
-        Reply::Malformed { error, text } => {
-            let text = brief(&text);
-            return Fault::broken(format!("{at} sent a malformed answer ({error}): {text}"));
-        }
-        Reply::TooLong { limit } => {
-            return Fault::nothing(StepError::TooLarge(format!(
-                "the answer of {at} has more than {limit} bytes, over `limits.event`"
-            )));
-        }
-        Reply::Refused {
-            status,
-            retry_after,
-            said,
-        } => (status, retry_after, said),
-    };
-    let fault = refused(name, at, status, after, &said);
-    Fault {
-        refusal: Some(Refusal {
-            status,
-            document: said,
-        }),
-        ..fault
+        cause = error.source();
     }
+    false
 }
 
-fn refused(
-    name: &str,
-    at: &str,
-    status: StatusCode,
-    after: Option<Duration>,
-    said: &Value,
-) -> Fault {
-    let text = message(said);
-    if over_window(status, said, &text) {
-        return Fault::nothing(StepError::TooLarge(format!(
-            "{at} says that the request is over the model's context window ({status}): {text}; \
-             shorten the conversation"
-        )));
+/// What a refusal means.
+fn classify(name: &str, at: &str, refusal: &Refusal) -> Fault {
+    let (status, text, words) = (refusal.status, refusal.text(), refusal.words());
+    if is_too_large(refusal) {
+        return Fault::too_large(format!("{at} says ({status})"), &text);
     }
-    let again = |error| Fault {
-        error,
-        remedy: Remedy::Again { after },
-        refusal: None,
-    };
+    let after = refusal.after;
+    let again = |error| Fault::new(error, Remedy::Again { after });
+    let says = |texts: &[&str]| texts.iter().any(|text| words.contains(text));
     match status.as_u16() {
         // Servers repeat the key here, or a part of it.
         401 => Fault::elsewhere(StepError::Failed(format!(
@@ -234,16 +273,18 @@ fn refused(
         402 => Fault::elsewhere(StepError::Unavailable(format!(
             "{at} wants to be paid first ({status}): {text}"
         ))),
-        // Most say so of a model that they do not have.
-        404 => Fault::elsewhere(StepError::Invalid(format!(
-            "{at} refused the request ({status}): {text}; check `llm.{name}.model` and `base_url`"
-        ))),
+        429 if refusal.codes().iter().any(|code| NO_QUOTA.contains(code)) => {
+            Fault::elsewhere(StepError::Unavailable(format!(
+                "{at} takes no more requests of this account ({status}): {text}"
+            )))
+        }
+        425 | 429 | 500.. if says(&STARTING) => Fault::new(
+            StepError::Unavailable(format!("{at} is starting ({status}): {text}")),
+            Remedy::Starting { after },
+        ),
         408 | 504 => again(StepError::Timeout(format!(
             "{at} took too long ({status}): {text}"
         ))),
-        429 if code(said).any(|code| code == NO_QUOTA) => Fault::elsewhere(StepError::Unavailable(
-            format!("{at} takes no more requests of this account ({status}): {text}"),
-        )),
         429 => again(StepError::Unavailable(format!(
             "{at} takes no more requests now ({status}): {text}"
         ))),
@@ -251,48 +292,114 @@ fn refused(
             "{at} failed ({status}): {text}"
         ))),
         409 | 425 => again(StepError::Failed(format!("{at} answered {status}: {text}"))),
-        400..500 => Fault::nothing(StepError::Invalid(format!(
+        // The model is at fault, not the request.
+        400..500 if says(&MODEL_FAILED) => again(StepError::Failed(format!(
+            "{at} could not read what its model said ({status}): {text}"
+        ))),
+        // Most say so of a model that they do not have.
+        404 => Fault::elsewhere(StepError::Invalid(format!(
+            "{at} refused the request ({status}): {text}; check `llm.{name}.model` and `base_url`"
+        ))),
+        // What one provider refuses, another may take.
+        400..500 => Fault::elsewhere(StepError::Invalid(format!(
             "{at} refused the request ({status}): {text}"
         ))),
         _ => Fault::elsewhere(StepError::Failed(format!("{at} answered {status}: {text}"))),
     }
 }
 
-fn over_window(status: StatusCode, said: &Value, text: &str) -> bool {
-    if !matches!(status.as_u16(), 400 | 413 | 422 | 500) {
-        return false;
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn remedy(status: u16, document: Value) -> Remedy {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let after = retry_delay::in_document(&document);
+        classify(
+            "p",
+            "p",
+            &Refusal {
+                status,
+                document,
+                after,
+            },
+        )
+        .remedy
     }
-    let text = text.to_lowercase();
-    code(said).any(|code| OVER_WINDOW.contains(&code))
-        || OVER_WINDOW_TEXTS.iter().any(|said| text.contains(said))
-}
 
-/// What an error document has for programs.
-fn code(said: &Value) -> impl Iterator<Item = &str> {
-    let error = said.get("error").unwrap_or(said);
-    ["code", "type"]
-        .into_iter()
-        .filter_map(|key| error.get(key)?.as_str())
-}
-
-/// What a server's error document says.
-pub(super) fn message(value: &Value) -> String {
-    let error = value.get("error").unwrap_or(value);
-    let said = match error {
-        Value::String(text) => text.clone(),
-        error => ["message", "detail", "title"]
-            .iter()
-            .find_map(|key| error.get(key)?.as_str())
-            .map_or_else(|| error.to_string(), str::to_owned),
-    };
-    brief(&said)
-}
-
-fn brief(text: &str) -> String {
-    let text = text.trim();
-    match text.char_indices().nth(REPEATED_MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None if text.is_empty() => "(it does not say why)".to_owned(),
-        None => text.to_owned(),
+    #[test]
+    fn each_refusal_has_its_remedy() {
+        let said = |text: &str| json!({"error": {"message": text}});
+        let (again, starting) = (
+            Remedy::Again { after: None },
+            Remedy::Starting { after: None },
+        );
+        for (status, document, expected) in [
+            (
+                503,
+                json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}),
+                starting,
+            ),
+            (
+                503,
+                json!({"error": "Model gpt2 is currently loading", "estimated_time": 20.0}),
+                starting,
+            ),
+            (503, said("The model is warming up"), starting),
+            (500, said("server is starting"), starting),
+            (503, said("overloaded"), again),
+            (502, json!("<html>Bad Gateway</html>"), again),
+            (529, said("Overloaded"), again),
+            (
+                400,
+                json!({"error": {"message": "Failed to call a function.", "code": "tool_use_failed"}}),
+                again,
+            ),
+            (
+                400,
+                json!({"error": {"status": "MALFORMED_FUNCTION_CALL", "message": "x"}}),
+                again,
+            ),
+            (
+                400,
+                said("System message must be at the beginning."),
+                Remedy::Elsewhere,
+            ),
+            (
+                422,
+                json!({"detail": [{"loc": ["body", "tools"], "msg": "extra fields"}]}),
+                Remedy::Elsewhere,
+            ),
+            (
+                400,
+                said("This model's maximum context length is 10 tokens."),
+                Remedy::Nothing,
+            ),
+            (413, json!("x"), Remedy::Nothing),
+            (401, said("x"), Remedy::Elsewhere),
+            (404, said("x"), Remedy::Elsewhere),
+            (
+                429,
+                json!({"error": {"code": "insufficient_quota", "message": "x"}}),
+                Remedy::Elsewhere,
+            ),
+            (
+                429,
+                said("try again in 3s"),
+                Remedy::Again {
+                    after: Some(Duration::from_secs(3)),
+                },
+            ),
+            (302, json!(""), Remedy::Elsewhere),
+        ] {
+            assert_eq!(
+                remedy(status, document.clone()),
+                expected,
+                "{status} {document}"
+            );
+        }
     }
 }

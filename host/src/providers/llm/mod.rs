@@ -7,48 +7,59 @@
 //!     |  |
 //!     |  +-- broke off, overloaded, silent: retries left? -- yes --> pause, ask it again
 //!     |  |                                                  no
-//!     |  +-- refuses the key, knows no such model -----------+
+//!     |  +-- starts: patience left? -- yes --> pause, ask it again
+//!     |  |                            no --------------------+
+//!     |  +-- says nothing at all: asked once more -----------+
+//!     |  +-- refuses the request or the key -----------------+
 //!     |  |                                                   v
 //!     |  |                                          it has a fallback? -- no --> error
 //!     |  |                                                   | yes
 //!     +--------- the fallback, with its own model -----------+
 //!        |
-//!        +-- the request makes no sense, or is too large --> error
+//!        +-- the request is too large --> error
 //! ```
 
 mod answer;
 mod ask;
 mod attempt;
 mod call_id;
+mod calls;
+mod chunk;
 mod dialect;
 mod fault;
+mod lossy;
 mod mend;
 mod pauses;
 mod provider;
+mod refusal;
 mod render;
+mod reply;
+mod retry_delay;
+mod server;
+mod sse;
 #[cfg(test)]
 mod tests;
-mod transport;
+mod think;
+mod too_large;
 mod window;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_openai::Client;
-use async_openai::config::OpenAIConfig;
 use tokio::time::Instant;
 
 use crate::domain::{ChatRequest, Completion, StepError};
-use ask::{LeftOuts, ask};
+use ask::{LeftOuts, Numbers, ask};
 use dialect::Dialects;
 use fault::{Fault, Remedy};
-use pauses::Pauses;
+use pauses::{Pauses, STARTING_MAX};
 pub use provider::{BadProvider, LlmProvider};
+use server::Server;
 use window::Tokens;
 
 struct Ready {
     provider: LlmProvider,
-    client: Client<OpenAIConfig>,
+    server: Server,
     tokens: Tokens,
     dialects: Dialects,
     left_out: LeftOuts,
@@ -66,13 +77,13 @@ impl LlmProviders {
         // An error means that one is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ready = providers.into_iter().map(|(name, provider)| {
-            let client = provider::client(&provider).map_err(|reason| BadProvider {
+            let server = provider::client(&provider).map_err(|reason| BadProvider {
                 name: name.clone(),
                 reason,
             })?;
             let ready = Ready {
                 provider,
-                client,
+                server,
                 tokens: Tokens::new(),
                 dialects: Dialects::default(),
                 left_out: LeftOuts::default(),
@@ -83,8 +94,9 @@ impl LlmProviders {
     }
 
     /// One chat completion, within about `time`. `on_delta` is told of each piece of text as it
-    /// arrives, with the number of the request that brought it, from 1: what an earlier request
-    /// brought is void. Dropping the future ends the request on the wire.
+    /// arrives, with a number that grows whenever all that came before is void: it belonged to an
+    /// earlier request, or turned out to be a thought. Dropping the future ends the request on the
+    /// wire.
     ///
     /// # Errors
     /// `Denied` without a provider, `Invalid` where the request makes no sense to the server,
@@ -104,10 +116,13 @@ impl LlmProviders {
         let mut model = request.model.as_deref().unwrap_or(&ready.provider.model);
         let mut before: Option<StepError> = None;
         let mut tried = vec![name];
-        let mut asked = 0;
+        let mut numbers = Numbers::default();
+        // What is handed out where nobody says more.
+        let mut empty = None;
         loop {
-            let first = asked;
-            let mut pauses = Pauses::new(ready.provider.retries);
+            let first = numbers.asked;
+            let mut pauses = pauses(&ready.provider);
+            let mut may_be_empty = ready.provider.retries == 0;
             let fault = loop {
                 let answer = ask(
                     name,
@@ -115,18 +130,26 @@ impl LlmProviders {
                     model,
                     request,
                     limit_bytes,
-                    &mut asked,
+                    &mut numbers,
                     &mut on_delta,
                 );
                 let fault = match answer.await {
                     Ok(completion) => {
                         count(name, "ok");
                         count_tokens(name, &completion);
-                        return Ok(completion);
+                        if !answer::is_empty(&completion) {
+                            return Ok(completion);
+                        }
+                        empty = Some(completion);
+                        let fault = Fault::empty(name, &ready.provider, may_be_empty);
+                        may_be_empty = true;
+                        fault
                     }
-                    Err(fault) => fault,
+                    Err(fault) => {
+                        count(name, fault.error.kind());
+                        fault
+                    }
                 };
-                count(name, fault.error.kind());
                 let left = ends.saturating_duration_since(Instant::now());
                 let Some(pause) = pauses.next(fault.remedy, left) else {
                     break fault;
@@ -137,7 +160,7 @@ impl LlmProviders {
                 );
                 tokio::time::sleep(pause).await;
             };
-            let error = fault.told(asked - first);
+            let error = fault.told(numbers.asked - first);
             let error = match before.take() {
                 Some(before) => fallen(before, name, error),
                 None => error,
@@ -145,7 +168,7 @@ impl LlmProviders {
             let next = ready.provider.fallback.as_deref();
             let next = next.filter(|next| fault.remedy != Remedy::Nothing && !tried.contains(next));
             let Some(next) = next else {
-                return Err(error);
+                return empty.ok_or(error);
             };
             tracing::warn!(provider = name, fallback = next, %error, "no answer from a model; its fallback is asked");
             before = Some(error);
@@ -165,6 +188,14 @@ impl LlmProviders {
         })?;
         Ok((name, ready))
     }
+}
+
+/// When a provider is asked again.
+fn pauses(provider: &LlmProvider) -> Pauses {
+    // Where somebody else can answer, nobody waits; and who wants no retries gets none.
+    let waits = provider.fallback.is_none() && provider.retries > 0;
+    let patience = waits.then_some(STARTING_MAX.min(provider.timeout));
+    Pauses::new(provider.retries, patience)
 }
 
 /// The error of a call whose fallback gave no answer either.
@@ -187,7 +218,8 @@ impl Fault {
     /// The error of a provider that was asked so often.
     fn told(&self, asked: u32) -> StepError {
         let mut error = self.error.clone();
-        if let Remedy::Again { after: Some(after) } = self.remedy
+        if let Remedy::Again { after: Some(after) } | Remedy::Starting { after: Some(after) } =
+            self.remedy
             && !after.is_zero()
         {
             let after = humantime::format_duration(after);

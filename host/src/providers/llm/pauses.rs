@@ -1,9 +1,8 @@
 //! When a provider is asked again that gave no answer.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::fault::Remedy;
 
@@ -12,54 +11,62 @@ use super::fault::Remedy;
 const FIRST: Duration = Duration::from_millis(250);
 /// The longest pause, without what is added.
 const LONGEST: Duration = Duration::from_secs(8);
+/// The same while a server starts: its end should not be missed for long.
+const LONGEST_STARTING: Duration = Duration::from_secs(2);
+/// How long a server is waited for that starts: one that says so, or where nobody listens yet.
+/// Loading a model takes about that long.
+pub(super) const STARTING_MAX: Duration = Duration::from_secs(60);
 /// The longest pause that a provider may ask for. A turn waits meanwhile: where it is longer, its
 /// user should know.
 const ASKED_MAX: Duration = Duration::from_secs(60);
-/// OpenAI's servers also say it more precisely.
-const RETRY_AFTER_MS: &str = "retry-after-ms";
 
 /// The pauses of one provider in one call.
-pub(super) struct Pauses(ExponentialBackoff);
+pub(super) struct Pauses {
+    ordinary: ExponentialBackoff,
+    starting: ExponentialBackoff,
+    /// How long a server is waited for that starts; none where it is not.
+    patience: Option<Duration>,
+    /// The pauses of a start so far.
+    waited: Duration,
+}
 
 impl Pauses {
-    /// There are as many as `retries`.
-    pub(super) fn new(retries: u32) -> Self {
+    /// There are as many as `retries`; while a server starts, as many as fit into `patience`. Without
+    /// patience a start is a failure like others.
+    pub(super) fn new(retries: u32, patience: Option<Duration>) -> Self {
         let pauses = ExponentialBuilder::default()
             .with_min_delay(FIRST)
-            .with_max_delay(LONGEST)
             .with_factor(2.0)
-            .with_jitter()
+            .with_jitter();
+        let ordinary = pauses
+            .with_max_delay(LONGEST)
             .with_max_times(retries as usize);
-        Self(pauses.build())
+        let starting = pauses.with_max_delay(LONGEST_STARTING).without_max_times();
+        Self {
+            ordinary: ordinary.build(),
+            starting: starting.build(),
+            patience,
+            waited: Duration::ZERO,
+        }
     }
 
     /// How long to wait before it is asked again; none if that would not help, or not within
     /// `left`.
     pub(super) fn next(&mut self, remedy: Remedy, left: Duration) -> Option<Duration> {
-        let Remedy::Again { after } = remedy else {
-            return None;
+        let (after, pause) = match (remedy, self.patience) {
+            (Remedy::Starting { after }, Some(patience)) => {
+                let pause = self.starting.next()?.max(after.unwrap_or_default());
+                self.waited += pause;
+                (after, (self.waited <= patience).then_some(pause)?)
+            }
+            (Remedy::Again { after } | Remedy::Starting { after }, _) => {
+                (after, self.ordinary.next()?)
+            }
+            (Remedy::Elsewhere | Remedy::Nothing, _) => return None,
         };
         let after = after.unwrap_or_default();
-        let pause = self.0.next()?.max(after);
+        let pause = pause.max(after);
         (after <= ASKED_MAX && pause < left).then_some(pause)
-    }
-}
-
-/// How long a server asks to be left alone: seconds, or a date.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
-    if let Some(millis) = text(RETRY_AFTER_MS).and_then(|text| text.parse::<f64>().ok()) {
-        return seconds(millis / 1000.0);
-    }
-    let text = text(RETRY_AFTER.as_str())?;
-    match text.parse::<f64>() {
-        Ok(number) => seconds(number),
-        // One that has passed asks for nothing.
-        Err(_) => {
-            let date = httpdate::parse_http_date(text).ok()?;
-            Some(date.duration_since(now).unwrap_or_default())
-        }
     }
 }
 
@@ -77,7 +84,7 @@ mod tests {
 
     #[test]
     fn pauses_double_and_end() {
-        let mut pauses = Pauses::new(7);
+        let mut pauses = Pauses::new(7, None);
         for (at_least, at_most) in [
             (250, 500),
             (500, 1000),
@@ -91,12 +98,12 @@ mod tests {
             assert!((at_least..=at_most).contains(&pause), "{pause}");
         }
         assert_eq!(pauses.next(AGAIN, LONG), None);
-        assert_eq!(Pauses::new(0).next(AGAIN, LONG), None);
+        assert_eq!(Pauses::new(0, None).next(AGAIN, LONG), None);
     }
 
     #[test]
     fn a_provider_may_ask_for_more_within_reason() {
-        let pause = |remedy, left| Pauses::new(3).next(remedy, left);
+        let pause = |remedy, left| Pauses::new(3, None).next(remedy, left);
         assert_eq!(pause(after(20), LONG), Some(Duration::from_secs(20)));
         assert_eq!(pause(after(61), LONG), None);
         // No time would be left for the answer.
@@ -106,32 +113,23 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Wed, 25 Nov 2026 12:00:00 GMT").expect("a date");
-        let read = |value: &str| {
-            let value = value.parse().expect("a header's value");
-            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now)
-        };
-        let cases = [
-            ("7", Some(Duration::from_secs(7))),
-            ("0", Some(Duration::ZERO)),
-            ("1.5", Some(Duration::from_millis(1500))),
-            ("-3", None),
-            ("NaN", None),
-            ("1e300", None),
-            ("soon", None),
-            (
-                "Wed, 25 Nov 2026 12:00:30 GMT",
-                Some(Duration::from_secs(30)),
-            ),
-            ("Wed, 25 Nov 2026 11:00:00 GMT", Some(Duration::ZERO)),
-        ];
-        for (value, expected) in cases {
-            assert_eq!(read(value), expected, "{value}");
+    fn a_server_that_starts_is_waited_for() {
+        let starting = Remedy::Starting { after: None };
+        let mut pauses = Pauses::new(2, Some(STARTING_MAX));
+        let mut waited = Duration::ZERO;
+        let mut count = 0;
+        while let Some(pause) = pauses.next(starting, LONG) {
+            assert!(pause <= 2 * LONGEST_STARTING, "{pause:?}");
+            waited += pause;
+            count += 1;
         }
-        let mut both = HeaderMap::new();
-        both.insert(RETRY_AFTER, "7".parse().expect("a value"));
-        both.insert(RETRY_AFTER_MS, "250".parse().expect("a value"));
-        assert_eq!(retry_after(&both, now), Some(Duration::from_millis(250)));
+        assert!(waited > STARTING_MAX - 2 * LONGEST_STARTING, "{waited:?}");
+        assert!(waited <= STARTING_MAX && count > 10, "{waited:?} {count}");
+        // What fails otherwise then has its retries.
+        assert!(pauses.next(AGAIN, LONG).is_some());
+        // Where somebody else can be asked, it is as any failure.
+        let mut pauses = Pauses::new(1, None);
+        assert!(pauses.next(starting, LONG).is_some());
+        assert_eq!(pauses.next(starting, LONG), None);
     }
 }

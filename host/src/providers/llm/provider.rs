@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use async_openai::Client;
-use async_openai::config::OpenAIConfig;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::transport;
+use super::server::Server;
 use crate::providers::common::{Hidden, chain, is_loopback};
 
 /// One `[llm.NAME]`.
@@ -87,12 +85,9 @@ fn headers(provider: &LlmProvider) -> Result<HeaderMap, String> {
 }
 
 /// A client for it. Nothing is connected yet.
-pub(super) fn client(provider: &LlmProvider) -> Result<Client<OpenAIConfig>, String> {
+pub(super) fn client(provider: &LlmProvider) -> Result<Server, String> {
     let url = endpoint(provider)?;
     let key = provider.api_key.as_ref().map_or("", |key| key.0.as_str());
-    if HeaderValue::from_str(key).is_err() {
-        return Err("its API key holds characters that a header cannot".to_owned());
-    }
     let agent = provider.user_agent.as_deref();
     let mut http = reqwest::Client::builder()
         .connect_timeout(provider.connect_timeout)
@@ -104,11 +99,5 @@ pub(super) fn client(provider: &LlmProvider) -> Result<Client<OpenAIConfig>, Str
         http = http.no_proxy();
     }
     let http = http.build().map_err(|error| chain(&error))?;
-    let config = OpenAIConfig::new()
-        .with_api_base(provider.base_url.trim_end_matches('/'))
-        .with_api_key(key)
-        .with_org_id("")
-        .with_project_id("");
-    let service = transport::service(http.clone(), url, !key.is_empty());
-    Ok(Client::build(http, config).with_http_service(service))
+    Server::new(http, url, key)
 }

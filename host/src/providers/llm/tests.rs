@@ -15,6 +15,9 @@ use super::*;
 use crate::domain::{ChatMessage, ChatRole, FinishReason, ModelToolCall, ToolDefinition, Usage};
 use crate::providers::Hidden;
 
+#[path = "tests_reading.rs"]
+mod reading;
+
 /// The time of a call that has no reason to end by it.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -44,12 +47,17 @@ async fn serve(answers: Vec<Response>) -> (String, Seen) {
 }
 
 fn stream(events: &[Value]) -> Response {
+    body(events, "data: [DONE]\n\n")
+}
+
+/// A stream that ends without a word.
+fn unfinished(events: &[Value]) -> Response {
+    body(events, "")
+}
+
+fn body(events: &[Value], end: &str) -> Response {
     let events: String = events.iter().map(|e| format!("data: {e}\n\n")).collect();
-    (
-        [("content-type", "text/event-stream")],
-        events + "data: [DONE]\n\n",
-    )
-        .into_response()
+    ([("content-type", "text/event-stream")], events + end).into_response()
 }
 
 fn text(text: &str) -> Value {
@@ -202,9 +210,15 @@ async fn tool_calls_come_in_fragments() {
         name: name.to_owned(),
         arguments: arguments.to_owned(),
     };
+    let ids: Vec<&str> = answer
+        .tool_calls
+        .iter()
+        .map(|call| call.id.as_str())
+        .collect();
+    assert!(ids.iter().all(|id| id.len() == 9 && *id != "c1"), "{ids:?}");
     assert_eq!(
         answer.tool_calls,
-        [call("a", "add", "{\"x\":1}"), call("call_1", "now", "{}")]
+        [call(ids[0], "add", "{\"x\":1}"), call(ids[1], "now", "{}")]
     );
     assert_eq!(answer.finish, FinishReason::ToolCalls);
     assert_eq!(answer.usage, None);
@@ -254,7 +268,7 @@ async fn each_failure_says_what_it_is_and_never_the_key() {
             "base_url",
         ),
         (
-            vec![stream(&[text("cut")])],
+            vec![unfinished(&[text("cut")])],
             |e| matches!(e, StepError::Failed(_)),
             "before it was complete",
         ),
@@ -316,7 +330,7 @@ async fn a_request_over_the_window_is_too_large_whoever_says_so() {
 #[tokio::test]
 async fn text_of_an_answer_that_broke_off_is_told_from_what_follows() {
     let (url, _) = serve(vec![
-        stream(&[text("so")]),
+        unfinished(&[text("so")]),
         stream(&[text("ok"), end("stop")]),
     ])
     .await;
@@ -406,7 +420,8 @@ async fn nobody_there_is_unavailable_and_unknown_is_denied() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = listener.local_addr().expect("is bound");
     drop(listener);
-    let providers = providers(&format!("http://{address}/v1"));
+    let mut providers = providers(&format!("http://{address}/v1"));
+    providers.change(|provider| provider.retries = 0);
     let error = providers.chat(&request(), 1000, LONG, |_, _| {}).await;
     assert!(matches!(error, Err(StepError::Unavailable(_))), "{error:?}");
     let unknown = ChatRequest {

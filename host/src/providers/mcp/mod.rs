@@ -67,6 +67,8 @@ pub use settings::{Endpoint, Program, ToolServer, ToolServerAt};
 pub struct Look {
     /// Whether it does no harm to send the call again.
     pub repeatable: bool,
+    /// Whether it changes nothing.
+    pub read_only: bool,
     /// A human has to approve, within that time.
     pub ask: Option<Duration>,
 }
@@ -170,6 +172,8 @@ impl ToolServers {
         let ask = settings.ask.allow(&offered.own);
         Ok(Look {
             repeatable: offered.repeatable,
+            // An operator who says `once` does not believe the server.
+            read_only: offered.tool.read_only && offered.repeatable,
             ask: ask.then_some(settings.ask_timeout),
         })
     }

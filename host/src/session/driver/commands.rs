@@ -2,7 +2,7 @@
 
 use crate::domain::{
     Created, IdempotencyKey, Limits, MessageId, Record, Refusal, Relabelled, Session, SessionView,
-    Snapshot, TurnEnd,
+    Snapshot, UnixMillis,
 };
 use crate::engine::{Context, GuestFailure, Job};
 
@@ -22,9 +22,8 @@ pub(super) fn refuse_all(commands: impl Iterator<Item = Command>, refusal: &Refu
             Command::Send { reply, .. } | Command::Retry { reply, .. } => {
                 drop(reply.send(Err(no)));
             }
-            Command::Close(reply) | Command::Cancel(reply) | Command::Resume(reply) => {
-                drop(reply.send(Err(no)));
-            }
+            Command::Close(reply) | Command::Resume(reply) => drop(reply.send(Err(no))),
+            Command::Cancel(_, reply) => drop(reply.send(Err(no))),
             Command::Decide { reply, .. } => drop(reply.send(Err(no))),
             Command::FireTimers(done) => drop(done.send(())),
             // Dropped: that they are not answered says it.
@@ -57,7 +56,7 @@ impl Driver {
                 Err(no) => drop(reply.send(Err(no))),
             },
             Command::Close(reply) => self.act(batch, reply, Session::close).await,
-            Command::Cancel(reply) => self.act(batch, reply, Session::cancel).await,
+            Command::Cancel(scope, reply) => self.cancel(&scope, batch, reply).await,
             Command::Resume(reply) => {
                 self.act(batch, reply, |session, at| Ok(vec![session.resume(at)?]))
                     .await;
@@ -92,7 +91,7 @@ impl Driver {
         plugin.map_or_else(Limits::default, |plugin| plugin.limits.clone())
     }
 
-    fn existing(&self) -> Result<&Session, Refusal> {
+    pub(super) fn existing(&self) -> Result<&Session, Refusal> {
         self.session
             .as_ref()
             .ok_or_else(|| Refusal::UnknownSession(self.id.to_string()))
@@ -248,22 +247,14 @@ impl Driver {
         &mut self,
         batch: &mut Batch,
         reply: Reply<SessionView>,
-        decide: impl FnOnce(&Session, crate::domain::UnixMillis) -> Result<Vec<Record>, Refusal>,
+        decide: impl Fn(&Session, UnixMillis) -> Result<Vec<Record>, Refusal>,
     ) {
-        let decided = self
-            .existing()
-            .and_then(|session| decide(session, Self::now()));
-        let records = match decided {
+        let decide = |driver: &Self| decide(driver.existing()?, Self::now());
+        let records = match self.carry_out(batch, decide).await {
             Ok(records) => records,
             Err(no) => return drop(reply.send(Err(no))),
         };
         for record in records {
-            if matches!(&record, Record::Ended(ended) if matches!(ended.end, TurnEnd::Failed(_))) {
-                // The guest must not outlive its turn's end.
-                if let Some(mut running) = self.running.take() {
-                    running.abort().await;
-                }
-            }
             self.stage(batch, record);
         }
         if let Some(session) = &self.session {

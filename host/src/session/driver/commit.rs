@@ -15,7 +15,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::domain::{Digest, Event, LogPos, Message, MessageId, Received, Record, Refusal};
+use crate::domain::{
+    Digest, Discarded, Event, LogPos, Message, MessageId, Received, Record, Refusal,
+};
 use crate::fault;
 use crate::store::{Append, Durability, StoreError};
 
@@ -163,6 +165,18 @@ impl Batch {
             .any(|(_, record)| matches!(record, Record::Closed(_)))
     }
 
+    /// Messages that become dead letters without a turn, and are not told of by the session's end.
+    fn discarded(&self) -> Arc<[Discarded]> {
+        if self.closes() {
+            return Arc::default();
+        }
+        let letters = self.records.iter().filter_map(|(_, record)| match record {
+            Record::Discarded(discarded) => Some(discarded.clone()),
+            _ => None,
+        });
+        letters.collect()
+    }
+
     fn events(&self) -> Arc<[Event]> {
         self.records
             .iter()
@@ -273,6 +287,7 @@ impl Driver {
             return self.unread.is_none();
         }
         let (events, closes) = (batch.events(), batch.closes());
+        let discarded = batch.discarded();
         let points = batch.points();
         fault::point(points.append);
         let mut durability = Durability::Synced;
@@ -295,6 +310,7 @@ impl Driver {
                 self.tail.settled();
                 fault::point(points.synced);
                 self.publish_events(events);
+                self.publish_discarded(discarded);
                 if closes {
                     self.publish(|| Live::Closed);
                 }
@@ -382,6 +398,23 @@ impl Driver {
         self.answer_waiters(&events);
         self.publish(|| Live::Events(events));
         fault::point("published");
+    }
+
+    /// Tells those who wait for the turn of a message that will have none.
+    fn publish_discarded(&mut self, letters: Arc<[Discarded]>) {
+        if letters.is_empty() {
+            return;
+        }
+        for (message, waiter) in std::mem::take(&mut self.waiters) {
+            match letters.iter().find(|letter| letter.message == message) {
+                // An error means that the client has gone.
+                Some(letter) => {
+                    drop(waiter.send(TurnOutcome::discarded(letter.failure.clone())));
+                }
+                None => self.waiters.push((message, waiter)),
+            }
+        }
+        self.publish(|| Live::Discarded(letters));
     }
 
     /// Tells those who wait for a turn that has ended.

@@ -11,6 +11,7 @@ use crate::store::Durability;
 
 use super::Driver;
 use super::begin::{Inbox, Running};
+use super::cancel::last_results;
 use super::commit::Batch;
 use crate::session::mailbox::{Ask, Urgency};
 
@@ -56,16 +57,10 @@ impl Driver {
 
     /// A turn that has been cut may have had a result on the way: it is kept, and nothing else.
     pub(super) async fn hear_last(&mut self, running: &mut Running) {
-        while let Ok(ask) = running.asks.try_recv() {
-            let Ask::Record { records, .. } = ask else {
-                continue;
-            };
-            // A step that was about to begin has not begun.
-            if records.iter().any(|r| matches!(r, Record::Planned(_))) {
-                continue;
-            }
+        let results = last_results(running);
+        if !results.is_empty() {
             let mut batch = Batch::default();
-            for record in records {
+            for record in results {
                 self.stage(&mut batch, record);
             }
             self.commit(batch).await;

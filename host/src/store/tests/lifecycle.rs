@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Fault, FaultCode, Relabelled, Timer};
+use crate::domain::{CancelScope, Fault, FaultCode, Relabelled, Timer};
 
 /// Something that happens to a session.
 #[derive(Clone, Debug)]
@@ -26,7 +26,9 @@ enum Act {
     Fail,
     Fault,
     Resume,
-    Cancel,
+    Cancel {
+        queue: bool,
+    },
     Retry(usize),
     Fire,
     Relabel(u8),
@@ -51,7 +53,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => Just(Act::Fail),
         1 => Just(Act::Fault),
         2 => Just(Act::Resume),
-        1 => Just(Act::Cancel),
+        2 => any::<bool>().prop_map(|queue| Act::Cancel { queue }),
         2 => (0..4_usize).prop_map(Act::Retry),
         2 => Just(Act::Fire),
         1 => (0..9_u8).prop_map(Act::Relabel),
@@ -107,8 +109,14 @@ impl Owner {
                     self.append(vec![record], Durability::Synced);
                 }
             }
-            Act::Cancel => {
-                if let Ok(records) = self.session.cancel(at) {
+            Act::Cancel { queue } => {
+                let scope = match queue {
+                    true => CancelScope::Queue,
+                    false => CancelScope::Turn,
+                };
+                if let Ok(records) = self.session.cancel(&scope, &[], at)
+                    && !records.is_empty()
+                {
                     self.append(records, Durability::Synced);
                 }
             }

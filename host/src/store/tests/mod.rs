@@ -227,7 +227,9 @@ impl Owner {
             effects: vec![Effect::Tool {
                 name: "t".to_owned(),
                 repeatable,
+                read_only: false,
             }],
+            parts: Vec::new(),
             at,
         });
         self.append(vec![planned], Durability::Lazy);

@@ -59,7 +59,12 @@ impl<'a> Show<'a> {
     /// Does what one message says.
     pub(crate) fn take(&mut self, message: &Message) -> Result<(), Error> {
         if let Some(recovery) = &message.recovery {
-            return Ok(output::event("notice", &notice(recovery))?);
+            let told = notice(recovery, &message.text);
+            return Ok(output::event("notice", &told)?);
+        }
+        if message.role == Role::System {
+            let stopped = json!({"text": message.text});
+            return Ok(output::event("stopped", &stopped)?);
         }
         if message.role == Role::Timer {
             let fired =
@@ -184,6 +189,8 @@ impl<'a> Show<'a> {
                 self.season(now);
                 told("clock", ok(), json!(now)).tell()
             }
+            Act::Fail { reason } => Err(reason.as_str().into()),
+            Act::Trap => panic!("as the script of {script} says"),
             Act::Hold { bytes } => {
                 *self.held = ballast(*bytes);
                 told("hold", ok(), json!(bytes)).tell()
@@ -248,7 +255,7 @@ fn failed(error: &StepError) -> String {
     format!("error:{kind}")
 }
 
-fn notice(recovery: &Recovery) -> Value {
+fn notice(recovery: &Recovery, text: &str) -> Value {
     let cause = match recovery.cause {
         Cause::Config => "config",
         Cause::Upgrade => "upgrade",
@@ -261,12 +268,17 @@ fn notice(recovery: &Recovery) -> Value {
             Interruption::Rerun => "rerun",
             Interruption::Resumed => "resumed",
         });
-    json!({
+    let mut told = json!({
         "generation": recovery.generation,
         "cause": cause,
         "interruption": interruption,
         "unknown_steps": recovery.unknown_steps,
-    })
+    });
+    // The first line is of the restart, the others of turns that were stopped.
+    if let Some((_, stopped)) = text.split_once('\n') {
+        told["stopped"] = json!(stopped);
+    }
+    told
 }
 
 fn unix_ms() -> u64 {

@@ -4,8 +4,8 @@
 //! done in order. Each tells of itself in a custom event `act`, when its result is there; a script
 //! ends with the text `done <id> #<turn>`, where the number is counted in the session's state: so
 //! whoever reads the events knows what ran, how often, and whether snapshot and events were
-//! committed together. A recovery message is told of as a custom event `notice`, a timer's message
-//! as `timer`.
+//! committed together. A recovery message is told of as a custom event `notice`, word of turns that
+//! were stopped as `stopped`, a timer's message as `timer`.
 
 mod acts;
 mod script;

@@ -62,6 +62,13 @@ pub(crate) enum Act {
     Random,
     /// Tells the clock.
     Clock,
+    /// Returns this as the turn's error.
+    Fail {
+        /// What.
+        reason: String,
+    },
+    /// Traps.
+    Trap,
     /// Holds so many bytes in the state from now on, in place of those that it held.
     Hold {
         /// How many.

@@ -138,6 +138,21 @@ fn recovery_messages_are_told() {
 }
 
 #[test]
+fn stopped_turns_are_told() {
+    let mut session = Harness::<Acrobat>::new();
+    session.stopped("Turn 1 was stopped.");
+    let turn = session.say(script("m1", &json!([]))).unwrap();
+    let text = "[system] Turn 1 was stopped.";
+    assert_eq!(told(&turn, "stopped"), [json!({"text": text})]);
+    session.stopped("Turn 2 was stopped.");
+    session.restart(Cause::Config);
+    let turn = session.say(script("m2", &json!([]))).unwrap();
+    assert_eq!(told(&turn, "notice")[0]["stopped"], "Turn 2 was stopped.");
+    assert_eq!(told(&turn, "stopped"), [] as [Value; 0]);
+    assert_eq!(turn.output, ["done m2 #2"]);
+}
+
+#[test]
 fn what_it_holds_stands_in_its_state() {
     let mut session = Harness::<Acrobat>::new();
     session.say(script("m1", &json!([]))).unwrap();

@@ -1,8 +1,9 @@
-//! Recovery messages: one per session and restart, none without a restart, before the output.
+//! Recovery messages: one per session and restart, none without a restart, before the output. And
+//! word of stopped turns, of which there is none unless some were.
 
 use super::turns::Turn;
 use crate::Event;
-use crate::judge::{Kind, SessionFacts, ToldNotice, Verdict};
+use crate::judge::{Kind, SessionFacts, ToldNotice, ToldStopped, Verdict};
 
 pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Verdict) {
     let id = &session.id;
@@ -11,7 +12,12 @@ pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Ve
     for (turn, index) in turns.iter().zip(0..) {
         let number = turn.number;
         let is_notice = |event: &&&Event| event.kind == "notice";
-        let notices: Vec<&Event> = turn.events.iter().filter(is_notice).copied().collect();
+        let all = turn.events.iter().filter(is_notice).copied();
+        let is_stopped = |event: &&Event| event.cause.as_deref() == Some("stopped");
+        let (stopped, notices): (Vec<&Event>, Vec<&Event>) = all.partition(is_stopped);
+        let failed = |event: &Event| event.is_turn("failed") && event.turn < Some(number);
+        let may_be = session.events.iter().any(failed);
+        told_stopped(id, turn, &stopped, may_be, verdict);
         verdict.count("notices", notices.len());
         for notice in &notices {
             let generation = notice.generation.unwrap_or_default();
@@ -51,6 +57,27 @@ pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Ve
     let stray = session.events.iter().filter(|event| event.kind == "notice");
     for event in stray.filter(|event| event.turn.is_none()) {
         let text = format!("{id}: the notice at {} belongs to no turn", event.cursor);
+        verdict.wrong(Kind::NoticeWrong, text);
+    }
+}
+
+/// The guest received word of stopped turns as the events have it.
+fn told_stopped(
+    id: &str,
+    turn: &Turn<'_>,
+    notices: &[&Event],
+    may_be: bool,
+    verdict: &mut Verdict,
+) {
+    let by_guest: Vec<ToldStopped> = turn.told("stopped");
+    let by_guest: Vec<&str> = by_guest.iter().map(|told| told.text.as_str()).collect();
+    let by_host: Vec<&str> = notices.iter().map(|notice| notice.said()).collect();
+    if by_guest != by_host || (!by_host.is_empty() && !may_be) {
+        let number = turn.number;
+        let text = format!(
+            "{id}: turn {number}: its guest was told of stopped turns by {by_guest:?}, its events \
+             tell of them by {by_host:?}"
+        );
         verdict.wrong(Kind::NoticeWrong, text);
     }
 }

@@ -1,0 +1,170 @@
+//! What an open turn has done outside of its session, in short: the calls that change something
+//! there. Should the turn be stopped, the next one is told of them ([`StoppedTurn`]).
+//!
+//! ```text
+//!   Planned ----> in flight ---- Done ----> settled, with its result
+//!                     |  |                  or forgotten: it certainly did not happen
+//!                     |  +---- Done, unknown outcome ----> unknown
+//!                     +---- the attempt is given up, or the turn ends ----> unknown
+//! ```
+//!
+//! [`StoppedTurn`]: super::StoppedTurn
+
+use serde::{Deserialize, Serialize};
+
+use super::report::shown;
+use super::steps::one_line;
+use super::{Done, Effect, Planned, StepError, StepResult};
+
+/// The most calls that are told of.
+pub(super) const CALLS_MAX: usize = 12;
+/// The longest call that is told, with its arguments, in bytes.
+const CALL_BYTES: usize = 200;
+/// The longest result that is told, in bytes.
+const RESULT_BYTES: usize = 160;
+
+/// A call that took effect, or may have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeCall {
+    /// The tool and its arguments, or the request; on one line and shortened.
+    pub call: String,
+    /// What it gave, likewise. None: nobody knows whether it took effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// Its step and part, while its result may still come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    in_flight: Option<(u32, u32)>,
+    /// Whether making it once more settles what the first one did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    repeatable: bool,
+}
+
+/// The calls of one turn, in the order in which they began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeCalls {
+    /// The latest of them, and all that are in flight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shown: Vec<MadeCall>,
+    /// How many there were besides.
+    #[serde(default)]
+    pub more: u32,
+}
+
+impl Effect {
+    /// Whether the world outside may be another one afterwards.
+    fn changes(&self) -> bool {
+        match self {
+            Self::Local | Self::Model { .. } => false,
+            Self::Tool { read_only, .. } => !read_only,
+            Self::Http { name, .. } => {
+                let method = name.split(' ').next().unwrap_or_default();
+                !["GET", "HEAD", "OPTIONS"].contains(&method)
+            }
+        }
+    }
+}
+
+impl MadeCalls {
+    /// Whether there is nothing to tell.
+    pub fn is_none(&self) -> bool {
+        self.shown.is_empty() && self.more == 0
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        let shown = u32::try_from(self.shown.len()).unwrap_or(u32::MAX);
+        self.more.saturating_add(shown)
+    }
+
+    /// A step begins.
+    pub(super) fn plan(&mut self, planned: &Planned) {
+        for (part, effect) in (0_u32..).zip(&planned.effects) {
+            if !effect.changes() {
+                continue;
+            }
+            let made = MadeCall {
+                call: one_line(&planned.asked(part, effect), CALL_BYTES),
+                result: None,
+                in_flight: Some((planned.step, part)),
+                repeatable: effect.repeatable(),
+            };
+            // What an attempt that was given up may have done is done by this one.
+            self.shown
+                .retain(|before| !(before.is_given_up() && before.call == made.call));
+            self.shown.push(made);
+        }
+        self.bound(CALLS_MAX);
+    }
+
+    /// A part of a step has its result.
+    pub(super) fn done(&mut self, done: &Done) {
+        let place = Some((done.step, done.part));
+        let Some(at) = self.shown.iter().position(|made| made.in_flight == place) else {
+            return;
+        };
+        let made = &mut self.shown[at];
+        match &done.result {
+            // One that may be repeated may have been sent, all the same.
+            Err(StepError::Unavailable(_)) if !made.repeatable => drop(self.shown.remove(at)),
+            Err(StepError::Denied(_)) => drop(self.shown.remove(at)),
+            Err(
+                StepError::Unavailable(_) | StepError::Timeout(_) | StepError::UnknownOutcome(_),
+            ) => made.in_flight = None,
+            result => {
+                made.in_flight = None;
+                made.result = Some(one_line(&told(result), RESULT_BYTES));
+            }
+        }
+        self.bound(CALLS_MAX);
+    }
+
+    /// The turn's attempt is given up: no result comes any more.
+    pub(super) fn give_up(&mut self) {
+        for made in &mut self.shown {
+            made.in_flight = None;
+        }
+        self.bound(CALLS_MAX);
+    }
+
+    /// Leaves so many calls at most, the latest, but for those in flight. What nobody knows of is
+    /// left out last.
+    fn bound(&mut self, most: usize) {
+        while self.shown.len() > most && (self.leave_out(true) || self.leave_out(false)) {}
+    }
+
+    /// Leaves the oldest call out whose result is known, or is not and will not come. Whether there
+    /// was one.
+    pub(super) fn leave_out(&mut self, known: bool) -> bool {
+        let oldest = self
+            .shown
+            .iter()
+            .position(|made| made.in_flight.is_none() && made.result.is_some() == known);
+        if let Some(at) = oldest {
+            self.shown.remove(at);
+            self.more = self.more.saturating_add(1);
+        }
+        oldest.is_some()
+    }
+}
+
+impl MadeCall {
+    fn is_given_up(&self) -> bool {
+        self.repeatable && self.result.is_none() && self.in_flight.is_none()
+    }
+}
+
+/// A result in a few words.
+fn told(result: &Result<StepResult, StepError>) -> String {
+    let text = shown(result);
+    match result {
+        Ok(StepResult::ToolCall(outcome)) if outcome.is_error => format!("error: {text}"),
+        Ok(StepResult::Http(response)) => {
+            let body = &response.body[..response.body.len().min(RESULT_BYTES)];
+            match std::str::from_utf8(body) {
+                Ok(body) if !body.trim().is_empty() => format!("{text}: {body}"),
+                _ => text,
+            }
+        }
+        _ => text,
+    }
+}

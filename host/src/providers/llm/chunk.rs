@@ -1,0 +1,410 @@
+//! One document of an answer: a chunk of a stream, or all of it in one piece. What the answer needs is
+//! taken wherever servers put it; a field that is of another type than it should be counts as absent.
+
+use serde_json::Value;
+
+use super::lossy::{self, Marked};
+use super::refusal;
+use crate::domain::Usage;
+
+/// What a document brings.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Chunk {
+    pub(super) model: Option<String>,
+    pub(super) usage: Option<Usage>,
+    /// The document that tells of an error, where this one does.
+    pub(super) error: Option<Value>,
+    /// Why the answer has ended.
+    pub(super) finish: Option<String>,
+    pub(super) text: String,
+    pub(super) calls: Vec<Fragment>,
+    /// The call in the place that calls had before there could be several.
+    pub(super) old_call: Option<Fragment>,
+    /// It is the whole message, and not what has been added to it.
+    pub(super) is_whole: bool,
+    /// Its texts hold marks of lone surrogates.
+    pub(super) has_marks: bool,
+}
+
+/// A part of a tool call, or all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fragment {
+    /// Which call of the answer it belongs to.
+    pub(super) index: Option<u64>,
+    pub(super) id: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) arguments: String,
+}
+
+impl Chunk {
+    /// Reads a document.
+    pub(super) fn read(Marked { value, has_marks }: Marked) -> Self {
+        if let Some(error) = refusal::in_answer(&value) {
+            return Self {
+                error: Some(error),
+                ..Self::default()
+            };
+        }
+        let mut chunk = Self {
+            model: text(&value, "model"),
+            usage: value.get("usage").and_then(usage),
+            has_marks,
+            ..Self::default()
+        };
+        // Only one choice is asked for.
+        let choice = match value.get("choices") {
+            Some(Value::Array(choices)) => choices.iter().find(|choice| choice.is_object()),
+            choice => choice,
+        };
+        if let Some(choice) = choice {
+            chunk.finish = text(choice, "finish_reason");
+            let filled = |key| {
+                let part = choice
+                    .get(key)
+                    .filter(|part| part.is_object() || part.is_string());
+                part.filter(|part| !refusal::is_nothing(part))
+            };
+            match (filled("delta"), filled("message")) {
+                (Some(delta), _) => chunk.take(delta),
+                (None, Some(message)) => {
+                    chunk.is_whole = true;
+                    chunk.take(message);
+                    // The place of an entry in a whole list tells it from the others.
+                    for (place, call) in (0..).zip(&mut chunk.calls) {
+                        call.index = Some(place);
+                    }
+                }
+                (None, None) => chunk.text = text(choice, "text").unwrap_or_default(),
+            }
+        }
+        chunk
+    }
+
+    /// Whether the answer is another one with it.
+    pub(super) fn brings_something(&self) -> bool {
+        let has_calls = !self.calls.is_empty() || self.old_call.is_some();
+        has_calls || !self.text.is_empty() || self.finish.is_some() || self.usage.is_some()
+    }
+
+    fn take(&mut self, message: &Value) {
+        self.text = match message {
+            Value::String(text) => text.clone(),
+            message => message.get("content").map(content).unwrap_or_default(),
+        };
+        if self.text.is_empty() {
+            self.text = text(message, "refusal").unwrap_or_default();
+        }
+        let calls = match message.get("tool_calls") {
+            Some(Value::Array(calls)) => calls.as_slice(),
+            Some(call) => std::slice::from_ref(call),
+            None => &[],
+        };
+        let calls = calls.iter().filter(|call| call.is_object());
+        self.calls = calls.map(fragment).collect();
+        let old = message.get("function_call").filter(|call| call.is_object());
+        self.old_call = old.map(fragment);
+    }
+}
+
+/// A text that is not empty.
+fn text(of: &Value, key: &str) -> Option<String> {
+    let text = of.get(key)?.as_str()?;
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The text of a content: itself, or what its parts have of it. Other parts are thoughts and media.
+fn content(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().map(part).collect(),
+        content => part(content),
+    }
+}
+
+fn part(part: &Value) -> String {
+    match part {
+        Value::String(text) => text.clone(),
+        part => {
+            let kind = part.get("type").and_then(Value::as_str).unwrap_or("text");
+            let is_text = matches!(kind, "text" | "output_text" | "refusal" | "text_delta");
+            let said = ["text", "refusal"].iter().find_map(|key| {
+                let said = part.get(key)?;
+                said.as_str().or_else(|| said.get("value")?.as_str())
+            });
+            said.filter(|_| is_text).unwrap_or_default().to_owned()
+        }
+    }
+}
+
+fn fragment(call: &Value) -> Fragment {
+    // Some servers leave out the level between.
+    let function = call.get("function").filter(|function| function.is_object());
+    let function = function.unwrap_or(call);
+    Fragment {
+        index: call.get("index").and_then(whole_number),
+        id: call.get("id").and_then(id),
+        name: text(function, "name"),
+        arguments: match function.get("arguments") {
+            Some(Value::String(arguments)) => arguments.clone(),
+            Some(whole @ (Value::Object(_) | Value::Array(_))) => whole.to_string(),
+            _ => String::new(),
+        },
+    }
+}
+
+fn id(id: &Value) -> Option<String> {
+    match id {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// A number that counts something, also as a text or with a point.
+fn whole_number(value: &Value) -> Option<u64> {
+    match value {
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_u64().or_else(|| {
+            let number = value.as_f64()?;
+            // Exact for all that is counted here.
+            (number >= 0.0 && number.fract() == 0.0 && number < 9e15).then_some(number as u64)
+        }),
+    }
+}
+
+fn usage(usage: &Value) -> Option<Usage> {
+    let count = |keys: [&str; 2]| {
+        let mut found = keys.iter().filter_map(|key| usage.get(key));
+        found.find_map(whole_number)
+    };
+    let input = count(["prompt_tokens", "input_tokens"]);
+    let output = count(["completion_tokens", "output_tokens"]);
+    // What is known of one of them counts.
+    (input.is_some() || output.is_some()).then(|| Usage {
+        input_tokens: input.unwrap_or_default(),
+        output_tokens: output.unwrap_or_default(),
+    })
+}
+
+/// The documents of an event's data; none where it is none of an answer, like `ping`.
+pub(super) fn documents(data: &[u8]) -> serde_json::Result<Vec<Marked>> {
+    let data = data.trim_ascii();
+    let bare = data.strip_prefix("\u{feff}".as_bytes());
+    let data = bare.unwrap_or(data).trim_ascii_start();
+    let is_document = data.starts_with(b"{") || data.starts_with(b"[");
+    // The rest of a chunk that was torn apart is no sign of life.
+    let is_torn = !is_document && data.windows(9).any(|part| part == b"\"choices\"");
+    if !is_document && !is_torn {
+        return Ok(Vec::new());
+    }
+    let whole = match lossy::parse_marked(data) {
+        Ok(whole) => whole,
+        Err(error) => {
+            // Events without the empty line between them come as one.
+            let lines = data.split(|byte| *byte == b'\n');
+            let lines = lines
+                .map(<[u8]>::trim_ascii)
+                .filter(|line| !line.is_empty());
+            let lines: Vec<&[u8]> = lines.collect();
+            if lines.len() < 2 || !lines.iter().all(|line| line.starts_with(b"{")) {
+                return Err(error);
+            }
+            return lines.into_iter().map(lossy::parse_marked).collect();
+        }
+    };
+    match whole.value {
+        Value::Array(items) if items.iter().all(Value::is_object) => {
+            let has_marks = whole.has_marks;
+            let items = items.into_iter();
+            Ok(items.map(|value| Marked { value, has_marks }).collect())
+        }
+        Value::Object(_) => Ok(vec![whole]),
+        _ => Err(serde::de::Error::custom("a list of what is no chunk")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: Value) -> Chunk {
+        Chunk::read(Marked {
+            value,
+            has_marks: false,
+        })
+    }
+
+    #[test]
+    fn text_is_found_wherever_servers_put_it() {
+        let parts = json!([
+            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+            {"type": "text", "text": "he"},
+            {"type": "image_url", "image_url": {"url": "x"}},
+            "l",
+            {"text": {"value": "lo"}},
+            7,
+        ]);
+        for choice in [
+            json!({"delta": {"content": "hello"}}),
+            json!({"delta": {"content": parts}}),
+            json!({"message": {"content": parts, "role": "assistant"}}),
+            json!({"delta": null, "message": {"content": "hello"}}),
+            json!({"delta": {}, "message": {"content": {"type": "text", "text": "hello"}}}),
+            json!({"text": "hello", "delta": 7}),
+            json!({"delta": "hello"}),
+            json!({"delta": {"content": "", "refusal": "hello"}}),
+            json!({"delta": {"content": null, "reasoning_content": "x", "refusal": "hello"}}),
+        ] {
+            assert_eq!(read(json!({"choices": [choice]})).text, "hello", "{choice}");
+            assert_eq!(read(json!({"choices": choice})).text, "hello", "{choice}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_found_wherever_servers_put_it() {
+        let expected = |index: Option<u64>, id: Option<&str>| Fragment {
+            index,
+            id: id.map(str::to_owned),
+            name: Some("f".to_owned()),
+            arguments: "{\"a\":1}".to_owned(),
+        };
+        let function = json!({"name": "f", "arguments": "{\"a\":1}"});
+        for (call, expected) in [
+            (
+                json!({"index": 1, "id": "x", "function": function}),
+                expected(Some(1), Some("x")),
+            ),
+            (
+                json!({"index": "1", "id": 17, "function": function}),
+                expected(Some(1), Some("17")),
+            ),
+            (
+                json!({"index": -1, "id": "", "function": function}),
+                expected(None, None),
+            ),
+            (
+                json!({"index": null, "id": [], "name": "f", "arguments": {"a": 1}}),
+                expected(None, None),
+            ),
+        ] {
+            let delta = json!({"choices": [{"delta": {"tool_calls": [call, null, 3]}}]});
+            assert_eq!(read(delta).calls, std::slice::from_ref(&expected));
+            let delta = json!({"choices": [{"delta": {"tool_calls": call}}]});
+            assert_eq!(read(delta).calls, [expected]);
+        }
+        let old = read(json!({"choices": [{"message": {"function_call": function}}]}));
+        assert_eq!(old.old_call, Some(expected(None, None)));
+        let whole = read(
+            json!({"choices": [{"message": {"tool_calls": [{"function": function}, {"function": function}]}}]}),
+        );
+        let places: Vec<_> = whole.calls.iter().map(|call| call.index).collect();
+        assert_eq!(places, [Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn what_is_no_document_of_an_answer_is_skipped_and_what_is_torn_is_not() {
+        let read = |data: &str| {
+            documents(data.as_bytes())
+                .map(|documents| documents.len())
+                .ok()
+        };
+        for data in [
+            "ping",
+            "",
+            " ",
+            "null",
+            "7",
+            "\"x\"",
+            ": OPENROUTER PROCESSING",
+            "[]",
+        ] {
+            assert_eq!(read(data), Some(0), "{data}");
+        }
+        assert_eq!(read("{}"), Some(1));
+        assert_eq!(read("\u{feff} {}"), Some(1));
+        assert_eq!(read("{\"a\":\n1}"), Some(1));
+        assert_eq!(read("{}\n{\"a\": 1}"), Some(2));
+        assert_eq!(read("[{}, {}]"), Some(2));
+        for data in [
+            "{\"choices\": [",
+            "\"choices\": []}",
+            "[1]",
+            "{} x",
+            "{}\n{",
+        ] {
+            assert_eq!(read(data), None, "{data}");
+        }
+    }
+
+    /// Any JSON.
+    fn anything() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[a-z0-9{}\"]{0,4}".prop_map(Value::from),
+        ];
+        let key = prop_oneof![
+            Just("content".to_owned()),
+            Just("text".to_owned()),
+            Just("function".to_owned()),
+            Just("name".to_owned()),
+        ];
+        leaf.prop_recursive(3, 12, 3, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::vec((key.clone(), inner), 0..3)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_field_that_is_not_needed_spoils_nothing(odd in anything(), at in 0..14_usize) {
+            let mut chunk = json!({
+                "id": "x", "object": "o", "created": 1, "model": "m", "usage": null,
+                "choices": [{
+                    "index": 0, "finish_reason": "stop", "logprobs": null,
+                    "delta": {
+                        "role": "assistant", "content": "hello", "reasoning_content": "hm",
+                        "tool_calls": [{"index": 0, "id": "i", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+                    },
+                }],
+            });
+            let places = [
+                "/id", "/object", "/created", "/model", "/usage", "/choices/0/index",
+                "/choices/0/logprobs", "/choices/0/delta/role", "/choices/0/delta/reasoning_content",
+                "/choices/0/delta/tool_calls/0/index", "/choices/0/delta/tool_calls/0/id",
+                "/choices/0/delta/tool_calls/0/type", "/choices/0/delta/tool_calls/0/extra",
+                "/choices/0/delta/refusal",
+            ];
+            let place = places[at];
+            if let Some(field) = chunk.pointer_mut(place) {
+                *field = odd;
+            } else if let Some((parent, name)) = place.rsplit_once('/') {
+                chunk.pointer_mut(parent).expect("it is there")[name] = odd;
+            }
+            let read = read(chunk);
+            prop_assert_eq!(read.error, None);
+            prop_assert_eq!(read.text, "hello");
+            prop_assert_eq!(read.finish.as_deref(), Some("stop"));
+            prop_assert_eq!(read.calls.len(), 1);
+            prop_assert_eq!(read.calls[0].name.as_deref(), Some("f"));
+            prop_assert_eq!(read.calls[0].arguments.as_str(), "{}");
+        }
+
+        #[test]
+        fn nothing_makes_reading_fail(odd in anything()) {
+            read(odd.clone());
+            read(json!({"choices": odd}));
+            read(json!({"choices": [odd]}));
+            read(json!({"choices": [{"delta": odd, "finish_reason": odd}], "usage": odd}));
+            read(json!({"choices": [{"delta": {"tool_calls": [odd], "content": odd, "function_call": odd}}]}));
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! What a server says of a request that it does not answer: under an error's status, or in an answer
+//! that began under 200. Reads the document, in whichever of the usual forms; decides nothing.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::Value;
+
+/// The longest text of a server that an error repeats, in characters.
+const REPEATED_MAX_CHARS: usize = 500;
+/// How deep an error is looked for in another one: gateways pass on what they were told.
+const DEPTH_MAX: usize = 4;
+
+/// A server's refusal of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    /// Its document, or a string of what is no JSON.
+    pub(super) document: Value,
+    /// How long it asks to be left alone.
+    pub(super) after: Option<Duration>,
+}
+
+impl Refusal {
+    /// What it says.
+    pub(super) fn text(&self) -> String {
+        message(&self.document)
+    }
+
+    /// What it has for programs: codes, types and reasons, as they are.
+    pub(super) fn codes(&self) -> Vec<&str> {
+        let mut found = Vec::new();
+        for level in levels(&self.document) {
+            let named = ["code", "type", "status", "reason", "error_code"];
+            found.extend(named.iter().filter_map(|key| level.get(key)?.as_str()));
+        }
+        found
+    }
+
+    /// All its texts.
+    pub(super) fn words(&self) -> String {
+        words(&self.document)
+    }
+}
+
+/// All texts of a document, also those that a gateway passes on as one text, in lower case.
+pub(super) fn words(document: &Value) -> String {
+    let mut words = String::new();
+    collect(document, &mut words, 0);
+    words.make_ascii_lowercase();
+    words
+}
+
+/// Nothing is said by it.
+pub(super) fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(bool) => !bool,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.iter().all(is_nothing),
+        Value::Object(fields) => fields.values().all(is_nothing),
+    }
+}
+
+/// The error in a document that came in the place of an answer, or of a part of it.
+pub(super) fn in_answer(document: &Value) -> Option<Value> {
+    let told = |value: &Value, key: &str| value.get(key).is_some_and(|error| !is_nothing(error));
+    if told(document, "error") {
+        return Some(document.clone());
+    }
+    let choices = document.get("choices").and_then(Value::as_array);
+    let mut choices = choices.into_iter().flatten();
+    if let Some(choice) = choices.find(|choice| told(choice, "error")) {
+        return Some(choice.clone());
+    }
+    // MiniMax's way.
+    let base = document.get("base_resp");
+    if base.is_some_and(|base| told(base, "status_code")) {
+        return base.cloned();
+    }
+    let choices = document.get("choices").and_then(Value::as_array);
+    if choices.is_some_and(|choices| !choices.is_empty()) {
+        return None;
+    }
+    let is_named = ["object", "type", "status"].iter().any(|key| {
+        let name = document.get(key).and_then(Value::as_str);
+        name.is_some_and(|name| name.eq_ignore_ascii_case("error"))
+    });
+    let is_flat = ["message", "detail", "errors", "error_msg"]
+        .iter()
+        .any(|key| told(document, key));
+    (is_named || is_flat).then(|| document.clone())
+}
+
+/// The status that an error in an answer stands for, where it says so.
+pub(super) fn status(document: &Value) -> Option<StatusCode> {
+    let levels = levels(document);
+    let numbers = [
+        "code",
+        "status",
+        "status_code",
+        "http_status",
+        "http_code",
+        "error_code",
+    ];
+    let number = levels.iter().find_map(|level| {
+        numbers.iter().find_map(|key| {
+            let code = match level.get(key)? {
+                Value::String(text) => text.trim().parse().ok()?,
+                code => u16::try_from(code.as_u64()?).ok()?,
+            };
+            let status = StatusCode::from_u16(code).ok()?;
+            (status.is_client_error() || status.is_server_error()).then_some(status)
+        })
+    });
+    number.or_else(|| {
+        levels.iter().find_map(|level| {
+            let names = ["code", "status", "type", "reason"];
+            names
+                .iter()
+                .find_map(|key| named(level.get(key)?.as_str()?))
+        })
+    })
+}
+
+/// What the common names stand for: Google's, OpenAI's, Anthropic's.
+fn named(name: &str) -> Option<StatusCode> {
+    let status = match name.trim().to_ascii_lowercase().as_str() {
+        "invalid_argument"
+        | "failed_precondition"
+        | "out_of_range"
+        | "invalid_request_error"
+        | "invalid_request"
+        | "badrequesterror"
+        | "bad_request"
+        | "validation_error"
+        | "context_length_exceeded" => StatusCode::BAD_REQUEST,
+        "unauthenticated" | "authentication_error" | "invalid_api_key" | "unauthorized" => {
+            StatusCode::UNAUTHORIZED
+        }
+        "permission_denied" | "permission_error" | "forbidden" => StatusCode::FORBIDDEN,
+        "not_found" | "not_found_error" | "model_not_found" => StatusCode::NOT_FOUND,
+        "request_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+        "resource_exhausted"
+        | "rate_limit_error"
+        | "rate_limit_exceeded"
+        | "rate_limited"
+        | "too_many_requests"
+        | "insufficient_quota" => StatusCode::TOO_MANY_REQUESTS,
+        "internal" | "internal_error" | "internal_server_error" | "server_error" | "api_error" => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        "unavailable"
+        | "unavailable_error"
+        | "overloaded"
+        | "overloaded_error"
+        | "service_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+        "deadline_exceeded" | "timeout" | "timeout_error" => StatusCode::GATEWAY_TIMEOUT,
+        _ => return None,
+    };
+    Some(status)
+}
+
+/// The document and the errors in it, the innermost of the usual form first but the document's own.
+fn levels(document: &Value) -> Vec<&Value> {
+    let mut levels = Vec::new();
+    let mut next = Some(document);
+    while let Some(level) = next.filter(|_| levels.len() < DEPTH_MAX) {
+        let level = match level {
+            Value::Array(items) => items.first().unwrap_or(level),
+            level => level,
+        };
+        levels.push(level);
+        let inner = ["error", "errors", "metadata", "detail"].iter();
+        let mut inner = inner.filter_map(|key| level.get(key));
+        next = inner.find(|inner| inner.is_object() || inner.is_array());
+    }
+    // What stands closest to the error's words is about it.
+    if levels.len() > 1 {
+        levels.swap(0, 1);
+    }
+    levels
+}
+
+/// What a server's error document says.
+pub(super) fn message(document: &Value) -> String {
+    let texts = [
+        "message",
+        "detail",
+        "title",
+        "error_msg",
+        "status_msg",
+        "msg",
+    ];
+    let said = levels(document).into_iter().find_map(|level| match level {
+        Value::String(text) => Some(text.as_str()),
+        level => {
+            let error = level.get("error").and_then(Value::as_str);
+            let mut texts = texts.iter().filter_map(|key| level.get(key)?.as_str());
+            texts.find(|text| !text.is_empty()).or(error)
+        }
+    });
+    let said = said.map_or_else(
+        || document.get("error").unwrap_or(document).to_string(),
+        str::to_owned,
+    );
+    // Gateways say that something was wrong, and put what it was behind it.
+    let raw = levels(document)
+        .into_iter()
+        .find_map(|level| level.get("raw")?.as_str());
+    match raw.filter(|raw| !said.contains(raw)) {
+        Some(raw) => brief(&format!("{said}: {raw}")),
+        None => brief(&said),
+    }
+}
+
+fn collect(value: &Value, words: &mut String, depth: usize) {
+    match value {
+        Value::String(text) => {
+            words.push_str(text);
+            words.push('\n');
+        }
+        Value::Array(items) if depth < 2 * DEPTH_MAX => {
+            items
+                .iter()
+                .for_each(|item| collect(item, words, depth + 1));
+        }
+        Value::Object(fields) if depth < 2 * DEPTH_MAX => {
+            fields
+                .values()
+                .for_each(|value| collect(value, words, depth + 1));
+        }
+        _ => {}
+    }
+}
+
+/// As much of a text as is repeated.
+pub(super) fn brief(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(REPEATED_MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None if text.is_empty() => "(it does not say why)".to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_says_nothing_is_no_error() {
+        for error in [
+            json!(null),
+            json!(false),
+            json!(""),
+            json!({}),
+            json!([]),
+            json!(0),
+            json!({"code": null, "message": ""}),
+            json!({"code": 0}),
+        ] {
+            let chunk = json!({"choices": [{"delta": {"content": "x"}}], "error": error});
+            assert_eq!(in_answer(&chunk), None, "{error}");
+        }
+        for document in [
+            json!({}),
+            json!({"ok": true}),
+            json!({"type": "ping"}),
+            json!({"choices": []}),
+            json!({"choices": [{}], "message": "hi"}),
+            json!({"base_resp": {"status_code": 0, "status_msg": ""}}),
+        ] {
+            assert_eq!(in_answer(&document), None, "{document}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_an_answer_has_the_status_that_it_names() {
+        for (document, expected) in [
+            (json!({"error": {"code": 400, "message": "m"}}), Some(400)),
+            (
+                json!({"choices": [], "error": {"code": "429", "message": "m"}}),
+                Some(429),
+            ),
+            (
+                json!({"error": {"message": "m", "code": null, "status": 503}}),
+                Some(503),
+            ),
+            (
+                json!({"error": {"message": "m", "error": {"code": 401}}}),
+                Some(401),
+            ),
+            (
+                json!({"error": {"message": "m", "metadata": {"status_code": 502}}}),
+                Some(502),
+            ),
+            (
+                json!({"error": {"code": 403, "status": "UNKNOWN", "message": "m"}, "code": 200}),
+                Some(403),
+            ),
+            (json!({"error": "m", "code": 422}), Some(422)),
+            (
+                json!({"error": true, "status_code": 500, "message": "m"}),
+                Some(500),
+            ),
+            (
+                json!({"object": "error", "code": 400, "message": "m"}),
+                Some(400),
+            ),
+            (
+                json!({"type": "error", "error": {"type": "overloaded_error", "message": "m"}}),
+                Some(503),
+            ),
+            (
+                json!({"error": {"status": "RESOURCE_EXHAUSTED", "message": "m"}}),
+                Some(429),
+            ),
+            (
+                json!({"choices": [{"error": {"code": 502, "message": "m"}, "finish_reason": "error"}]}),
+                Some(502),
+            ),
+            (json!({"detail": "m"}), None),
+            (json!({"message": "m"}), None),
+            (json!({"error": {"message": "m"}}), None),
+            (json!({"error": {"message": "m", "code": 200}}), None),
+            (json!({"error": {"message": "m", "code": -1}}), None),
+            (
+                json!({"base_resp": {"status_code": 1004, "status_msg": "m"}}),
+                None,
+            ),
+        ] {
+            let error = in_answer(&document).expect("an error");
+            let status = status(&error);
+            assert_eq!(status.map(|status| status.as_u16()), expected, "{document}");
+            assert_eq!(message(&error), "m", "{document}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_is_found_in_every_form() {
+        for document in [
+            json!("m"),
+            json!({"error": "m"}),
+            json!({"error": {"message": "m"}}),
+            json!({"detail": "m"}),
+            json!({"message": "m", "code": 3230}),
+            json!({"detail": [{"msg": "m", "loc": ["body"]}]}),
+            json!([{"error": {"message": "m", "code": 400}}]),
+            json!({"errors": [{"message": "m"}]}),
+            json!({"error": {"error": {"message": "m"}}}),
+            json!({"error_code": 17, "error_msg": "m"}),
+        ] {
+            assert_eq!(message(&document), "m", "{document}");
+        }
+        let passed_on = json!({"error": {"message": "Provider returned error", "code": 400,
+            "metadata": {"raw": "{\"error\": \"too long\"}"}}});
+        assert_eq!(
+            message(&passed_on),
+            "Provider returned error: {\"error\": \"too long\"}"
+        );
+        assert_eq!(message(&json!({"error": {"a": 1}})), "{\"a\":1}");
+        assert_eq!(message(&json!("")), "(it does not say why)");
+    }
+}

@@ -1,0 +1,244 @@
+//! Server-sent events as model servers send them, read leniently.
+//!
+//! The parsers that are well kept scan a line from its beginning with each piece that arrives, and
+//! let it grow without end. Here each byte is looked at once, and no event grows beyond a bound.
+
+/// What an event brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Its data; several lines are joined by a newline.
+    pub(super) data: Vec<u8>,
+    /// The server calls it an error.
+    pub(super) is_error: bool,
+}
+
+/// An event is longer than the bound.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+const BOM: &[u8] = "\u{feff}".as_bytes();
+
+/// Puts events together from bytes, however these are cut.
+pub(super) struct Decoder {
+    /// The line so far.
+    line: Vec<u8>,
+    /// The event so far.
+    data: Vec<u8>,
+    has_data: bool,
+    is_error: bool,
+    /// The last line ended with a carriage return: a newline that follows belongs to it.
+    after_return: bool,
+    first_line: bool,
+    bound: usize,
+}
+
+impl Decoder {
+    /// Holds at most `bound` bytes.
+    pub(super) fn new(bound: usize) -> Self {
+        Self {
+            line: Vec::new(),
+            data: Vec::new(),
+            has_data: false,
+            is_error: false,
+            after_return: false,
+            first_line: true,
+            bound,
+        }
+    }
+
+    /// Takes these bytes; gives the events that they complete.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Event>, TooLong> {
+        let mut events = Vec::new();
+        while let Some(first) = bytes.first() {
+            if std::mem::take(&mut self.after_return) && *first == b'\n' {
+                bytes = &bytes[1..];
+                continue;
+            }
+            let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let part = &bytes[..end.unwrap_or(bytes.len())];
+            if self.line.len() + self.data.len() + part.len() > self.bound {
+                return Err(TooLong);
+            }
+            self.line.extend_from_slice(part);
+            let Some(end) = end else { break };
+            self.after_return = bytes[end] == b'\r';
+            bytes = &bytes[end + 1..];
+            self.end_line(&mut events);
+        }
+        Ok(events)
+    }
+
+    /// What is left at the stream's end: many servers leave out the last newline.
+    pub(super) fn end(mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.end_line(&mut events);
+        self.dispatch(&mut events);
+        events
+    }
+
+    fn end_line(&mut self, events: &mut Vec<Event>) {
+        let line = std::mem::take(&mut self.line);
+        let first = std::mem::replace(&mut self.first_line, false);
+        let line = match line.strip_prefix(BOM) {
+            Some(line) if first => line,
+            _ => &line,
+        };
+        if line.is_empty() {
+            self.dispatch(events);
+            return;
+        }
+        // Some servers put an error, or all they say, into the stream without a field.
+        if line.starts_with(b"{") {
+            self.dispatch(events);
+            self.add(line);
+            self.dispatch(events);
+            return;
+        }
+        let colon = line.iter().position(|byte| *byte == b':');
+        let (field, value) = match colon {
+            Some(colon) => (&line[..colon], &line[colon + 1..]),
+            None => (line, &[][..]),
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match field {
+            b"data" => self.add(value),
+            b"event" => self.is_error = value.eq_ignore_ascii_case(b"error"),
+            // llama.cpp has had an own field for it.
+            b"error" => {
+                self.dispatch(events);
+                self.add(value);
+                self.is_error = true;
+                self.dispatch(events);
+            }
+            // Comments, ids, and whatever else there is.
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, value: &[u8]) {
+        if std::mem::replace(&mut self.has_data, true) {
+            self.data.push(b'\n');
+        }
+        self.data.extend_from_slice(value);
+    }
+
+    fn dispatch(&mut self, events: &mut Vec<Event>) {
+        let is_error = std::mem::take(&mut self.is_error);
+        if std::mem::take(&mut self.has_data) {
+            let data = std::mem::take(&mut self.data);
+            events.push(Event { data, is_error });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(String, bool)> {
+        let mut decoder = Decoder::new(1000);
+        let mut events = Vec::new();
+        for piece in pieces {
+            events.extend(decoder.feed(piece).expect("short enough"));
+        }
+        events.extend(decoder.end());
+        let read = events.into_iter();
+        read.map(|event| {
+            (
+                String::from_utf8_lossy(&event.data).into_owned(),
+                event.is_error,
+            )
+        })
+        .collect()
+    }
+
+    #[test]
+    fn events_are_found_however_lines_end() {
+        let plain = |data: &[&str]| -> Vec<(String, bool)> {
+            data.iter()
+                .map(|data| ((*data).to_owned(), false))
+                .collect()
+        };
+        for (text, expected) in [
+            ("data: a\n\ndata:b\n\n", plain(&["a", "b"])),
+            ("data: a\r\n\r\ndata:  b\r\n\r\n", plain(&["a", " b"])),
+            ("data: a\r\rdata: b\r\r", plain(&["a", "b"])),
+            ("\u{feff}data: a\n\n: c\n\ndata: b", plain(&["a", "b"])),
+            ("data: a\ndata: b\n\n", plain(&["a\nb"])),
+            (
+                "id: 1\nevent: x\nretry: 5\ndata: a\n\nevent: y\n\n",
+                plain(&["a"]),
+            ),
+            ("data\n\ndata:\n\n", plain(&["", ""])),
+            ("{\"a\":1}\n{\"b\":2}\n", plain(&["{\"a\":1}", "{\"b\":2}"])),
+            ("", plain(&[])),
+        ] {
+            assert_eq!(decode([text.as_bytes()]), expected, "{text:?}");
+        }
+        for text in ["event: error\ndata: a\n\n", "error: a\n\n"] {
+            assert_eq!(
+                decode([text.as_bytes()]),
+                [("a".to_owned(), true)],
+                "{text:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_bytes_are_cut_does_not_matter(
+            lines in prop::collection::vec("(data: ?|event: |: |error: |x|)[a-e{}:\u{e9}]{0,6}(\n|\r|\r\n)", 0..20),
+            cuts in prop::collection::vec(0..8_usize, 0..100),
+        ) {
+            let text = lines.concat();
+            let mut rest = text.as_bytes();
+            let mut pieces = Vec::new();
+            for cut in cuts {
+                let (piece, behind) = rest.split_at(cut.min(rest.len()));
+                pieces.push(piece);
+                rest = behind;
+            }
+            pieces.push(rest);
+            prop_assert_eq!(decode(pieces), decode([text.as_bytes()]));
+        }
+    }
+
+    #[test]
+    fn a_line_of_32_mb_is_refused_at_the_bound() {
+        let bound = 1 << 20;
+        let mut decoder = Decoder::new(bound);
+        let piece = vec![b'x'; 16 << 10];
+        let mut taken = decoder.feed(b"data: ").map(|events| events.len());
+        let mut fed = 0;
+        while taken == Ok(0) && fed < 32 << 20 {
+            taken = decoder.feed(&piece).map(|events| events.len());
+            fed += piece.len();
+        }
+        assert_eq!(taken, Err(TooLong));
+        assert!(fed <= bound + piece.len(), "{fed}");
+        assert!(decoder.line.capacity() <= 2 * bound);
+        // Nor do many short lines make an event without end.
+        let mut decoder = Decoder::new(bound);
+        let refused = (0..bound).any(|_| decoder.feed(b"data: xxxx\n").is_err());
+        assert!(refused);
+    }
+
+    #[test]
+    fn reading_is_linear() {
+        // Byte by byte, where a parser that begins anew with each of them takes hours.
+        let begun = Instant::now();
+        let mut decoder = Decoder::new(64 << 20);
+        for _ in 0..(8 << 20) {
+            assert_eq!(decoder.feed(b"x"), Ok(Vec::new()));
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+}

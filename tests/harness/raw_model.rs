@@ -1,0 +1,312 @@
+//! A model's server whose bytes a test chooses: each request gets the next answer of the script, with
+//! its status, its headers and its body in pieces and pauses. Once the script is used up, it answers
+//! `re: ` and the last user message, like [`FakeModel`](crate::FakeModel).
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use axum::routing::post;
+use futures::{StreamExt as _, stream};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::answer::message_text;
+
+/// How a body ends.
+#[derive(Clone, Debug)]
+enum End {
+    /// As it should.
+    Closed,
+    /// Not at all: the connection stays open, and nothing more is said.
+    Open,
+    /// The connection breaks.
+    Broken,
+    /// These bytes are said again and again, with this pause before each.
+    Repeated(Vec<u8>, Duration),
+}
+
+/// What is sent for one request.
+#[derive(Clone, Debug)]
+pub struct RawAnswer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    /// Each after its pause.
+    pieces: Vec<(Duration, Vec<u8>)>,
+    end: End,
+}
+
+impl RawAnswer {
+    /// An empty answer of that status without any header.
+    pub fn new(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            pieces: Vec::new(),
+            end: End::Closed,
+        }
+    }
+
+    /// An event stream, with one event for each of these data.
+    pub fn sse<T: AsRef<str>>(data: impl IntoIterator<Item = T>) -> Self {
+        let begun = Self::new(200).header("content-type", "text/event-stream");
+        data.into_iter()
+            .fold(begun, |answer, data| answer.event(data.as_ref()))
+    }
+
+    /// A JSON document.
+    pub fn json(status: u16, document: &Value) -> Self {
+        Self::new(status)
+            .header("content-type", "application/json")
+            .bytes(document.to_string())
+    }
+
+    /// With this header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With another content type, or with none.
+    #[must_use]
+    pub fn content_type(mut self, kind: Option<&str>) -> Self {
+        self.headers
+            .retain(|(name, _)| !name.eq_ignore_ascii_case(CONTENT_TYPE.as_str()));
+        match kind {
+            Some(kind) => self.header(CONTENT_TYPE.as_str(), kind),
+            None => self,
+        }
+    }
+
+    /// With these bytes next.
+    #[must_use]
+    pub fn bytes(self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.bytes_after(Duration::ZERO, bytes)
+    }
+
+    /// With these bytes next, after a pause.
+    #[must_use]
+    pub fn bytes_after(mut self, pause: Duration, bytes: impl Into<Vec<u8>>) -> Self {
+        self.pieces.push((pause, bytes.into()));
+        self
+    }
+
+    /// With an event of these data next.
+    #[must_use]
+    pub fn event(self, data: &str) -> Self {
+        self.bytes(format!("data: {data}\n\n"))
+    }
+
+    /// Says nothing more then, but stays open.
+    #[must_use]
+    pub fn open(mut self) -> Self {
+        self.end = End::Open;
+        self
+    }
+
+    /// Breaks the connection then.
+    #[must_use]
+    pub fn broken(mut self) -> Self {
+        self.end = End::Broken;
+        self
+    }
+
+    /// Says these bytes then for ever, with this pause before each.
+    #[must_use]
+    pub fn repeating(mut self, every: Duration, bytes: impl Into<Vec<u8>>) -> Self {
+        self.end = End::Repeated(bytes.into(), every);
+        self
+    }
+
+    fn response(self) -> Response<Body> {
+        let pieces = stream::iter(self.pieces).then(|(pause, bytes)| async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            Ok::<_, io::Error>(bytes)
+        });
+        let body = match self.end {
+            End::Closed => Body::from_stream(pieces),
+            End::Open => Body::from_stream(pieces.chain(stream::pending())),
+            End::Broken => {
+                let broken = stream::iter([Err(io::Error::other("as you wish"))]);
+                Body::from_stream(pieces.chain(broken))
+            }
+            End::Repeated(bytes, every) => {
+                let rest = stream::repeat(bytes).then(move |bytes| async move {
+                    tokio::time::sleep(every).await;
+                    Ok(bytes)
+                });
+                Body::from_stream(pieces.chain(rest))
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = StatusCode::from_u16(self.status).expect("tests name statuses");
+        for (name, value) in self.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("tests name headers");
+            let value = HeaderValue::from_str(&value).expect("tests name values of headers");
+            response.headers_mut().append(name, value);
+        }
+        response
+    }
+}
+
+/// A chunk with this delta and no finish reason.
+pub fn delta(delta: Value) -> String {
+    json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}).to_string()
+}
+
+/// A chunk with this text.
+pub fn text(text: &str) -> String {
+    delta(json!({ "content": text }))
+}
+
+/// A chunk with this finish reason.
+pub fn finish(reason: &str) -> String {
+    json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}).to_string()
+}
+
+/// The data that end a stream.
+pub const DONE: &str = "[DONE]";
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct RawRequest {
+    /// When it came.
+    pub at: Instant,
+    /// Its path and query.
+    pub target: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, or a string of it if it is no JSON.
+    pub body: Value,
+}
+
+impl RawRequest {
+    /// Its messages as `role: text` lines.
+    pub fn messages(&self) -> Vec<String> {
+        let messages = self.body["messages"].as_array();
+        let line = |message: &Value| {
+            let role = message["role"].as_str().unwrap_or("?");
+            format!("{role}: {}", message_text(message))
+        };
+        messages.into_iter().flatten().map(line).collect()
+    }
+
+    /// The text of its last message of the user.
+    pub fn asked(&self) -> String {
+        let mut messages = self.body["messages"].as_array().into_iter().flatten();
+        let asked = messages.rfind(|message| message["role"] == "user");
+        asked.map(message_text).unwrap_or_default()
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    script: Mutex<VecDeque<RawAnswer>>,
+    requests: Mutex<Vec<RawRequest>>,
+}
+
+/// The server. It ends with the value.
+pub struct RawModel {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: JoinHandle<()>,
+}
+
+impl RawModel {
+    /// Starts one on a free port.
+    pub async fn start() -> Self {
+        Self::start_on(0).await
+    }
+
+    /// Starts one on that port of the loopback.
+    pub async fn start_on(port: u16) -> Self {
+        let shared = Arc::<Shared>::default();
+        // Whatever path a `base_url` leads to.
+        let router = Router::new()
+            .route("/{*path}", post(answer))
+            .with_state(shared.clone());
+        let listener = TcpListener::bind(("127.0.0.1", port)).await;
+        let listener = listener.expect("the port is free");
+        let address = listener.local_addr().expect("a bound socket has one");
+        let server = tokio::spawn(async move {
+            // Serves until it is aborted.
+            let _ = axum::serve(listener, router).await;
+        });
+        Self {
+            address,
+            shared,
+            server,
+        }
+    }
+
+    /// What belongs into `base_url`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// The next requests get these answers, in this order.
+    pub fn script(&self, answers: impl IntoIterator<Item = RawAnswer>) {
+        let mut script = self.shared.script.lock().expect("nobody panics with it");
+        script.extend(answers);
+    }
+
+    /// How many answers of the script are left.
+    pub fn left(&self) -> usize {
+        let script = self.shared.script.lock();
+        script.expect("nobody panics with it").len()
+    }
+
+    /// All requests so far.
+    pub fn requests(&self) -> Vec<RawRequest> {
+        let requests = self.shared.requests.lock();
+        requests.expect("nobody panics with it").clone()
+    }
+
+    /// Requests whose last message of the user holds this text.
+    pub fn requests_about(&self, text: &str) -> Vec<RawRequest> {
+        let mut requests = self.requests();
+        requests.retain(|request| request.asked().contains(text));
+        requests
+    }
+}
+
+impl Drop for RawModel {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    uri: axum::http::Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response<Body> {
+    let request = RawRequest {
+        at: Instant::now(),
+        target: uri.to_string(),
+        headers,
+        body: serde_json::from_str(&body).unwrap_or(Value::String(body)),
+    };
+    let usual = format!("re: {}", request.asked());
+    let requests = shared.requests.lock();
+    requests.expect("nobody panics with it").push(request);
+    let next = shared
+        .script
+        .lock()
+        .expect("nobody panics with it")
+        .pop_front();
+    let usual = || RawAnswer::sse([text(&usual), finish("stop"), DONE.to_owned()]);
+    next.unwrap_or_else(usual).response()
+}

@@ -1,0 +1,98 @@
+//! A session of the assistant whose model's bytes a test chooses, with a tool server that records what
+//! it is called for.
+
+use abide_tests::{Client, Daemon, Plugin, RawAnswer, RawModel, Setup, tool_server};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// What `retries` is in these tests.
+const RETRIES: usize = 2;
+
+pub(crate) struct Stage {
+    pub(crate) model: RawModel,
+    /// Ends with the stage.
+    _daemon: Daemon,
+    pub(crate) client: Client,
+    pub(crate) world: TempDir,
+}
+
+impl Stage {
+    /// The assistant with the recording tool server `t`, and these further lines of `[llm.local]`.
+    pub(crate) async fn new(lines: &str) -> Self {
+        let model = RawModel::start().await;
+        let world = tempfile::tempdir().expect("a temporary folder");
+        let log = world.path().join("log").display().to_string();
+        let mut setup = Setup::default().assistant_at(model.base_url());
+        setup.plugins.pop();
+        setup.plugins.push(Plugin {
+            capabilities: vec!["llm = [\"local\"]".to_owned(), "tools = [\"t\"]".to_owned()],
+            ..Plugin::new("assistant")
+        });
+        setup.rest.push(format!("retries = {RETRIES}\n{lines}"));
+        setup.rest.push(format!(
+            "[mcp.t]\ncommand = [{:?}]\nenv = {{ ABIDE_TOOLS_LOG = \"ABIDE_TOOLS_LOG\" }}",
+            tool_server()
+        ));
+        setup.env.push(("ABIDE_TOOLS_LOG".to_owned(), log));
+        let daemon = Daemon::start(setup).await;
+        let client = daemon.client();
+        client.open("s", "assistant").await;
+        Self {
+            model,
+            _daemon: daemon,
+            client,
+            world,
+        }
+    }
+
+    /// Whatever was answered, the session goes on.
+    pub(crate) async fn says_hello(&self, case: &str) {
+        assert_eq!(self.model.left(), 0, "{case}: not all was asked for");
+        let posted = self.client.chat("s", "hello").await;
+        assert_eq!(posted.said(), ["re: hello"], "{case}");
+    }
+
+    /// This answer is told as this text, by one request.
+    pub(crate) async fn expect_text(&self, case: &str, answer: RawAnswer, expected: &str) {
+        self.expect(case, [answer], expected).await;
+    }
+
+    /// These answers, each by one request, end in this text.
+    pub(crate) async fn expect<const N: usize>(
+        &self,
+        case: &str,
+        answers: [RawAnswer; N],
+        expected: &str,
+    ) {
+        self.model.script(answers);
+        let posted = self.client.chat("s", case).await;
+        assert_eq!(posted.said(), [expected], "{case}");
+        assert_eq!(self.model.requests_about(case).len(), N, "{case}");
+        self.says_hello(case).await;
+    }
+
+    /// None of these answers is one: the turn fails with these words, and nothing is told.
+    pub(crate) async fn expect_failure(&self, case: &str, answer: RawAnswer, reason: &str) {
+        self.model.script(vec![answer; 1 + RETRIES]);
+        let posted = self
+            .client
+            .ask("s", case, None)
+            .await
+            .expect("acknowledged");
+        assert_eq!(posted.outcome.as_deref(), Some("failed"), "{case}");
+        let events = self.client.events("s", 0).await;
+        let told = events.iter().rfind(|event| event.is_turn("failed"));
+        let told = told
+            .and_then(|event| event.reason.clone())
+            .unwrap_or_default();
+        assert!(told.contains(reason), "{case}: {told}");
+        assert!(posted.said().is_empty(), "{case}");
+        self.says_hello(case).await;
+    }
+}
+
+/// A whole answer as a JSON document.
+pub(crate) fn whole(message: Value, reason: &str) -> RawAnswer {
+    let choice = json!({"index": 0, "message": message, "finish_reason": reason});
+    RawAnswer::json(200, &json!({"choices": [choice]}))
+}
