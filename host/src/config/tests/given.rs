@@ -213,7 +213,7 @@ fn what_a_tool_server_cannot_be_given_is_named() {
     );
     refused(
         &url("images = \"1TiB\""),
-        &["mcp.t.images: `1TiB` is out of range"],
+        &["mcp.t.images: `1024GiB` is out of range"],
     );
 }
 
