@@ -346,3 +346,80 @@ async fn progress_in_a_stream_extends_a_call() {
     let told = look(&stage, "a").await;
     assert_eq!(told, ("call a ok".to_owned(), "seen".to_owned()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_are_sent_and_shown_to_nobody() {
+    const VALUE: &str = "hunter2-tenant";
+    const FROM_FILE: &str = "hunter2-file";
+    let manner: Manner = |asked, message| match asked["method"] == "tools/call" {
+        // It repeats what it was shown.
+        true => {
+            let text = format!("you said {VALUE} and {FROM_FILE}");
+            let error = json!({"code": -32000, "message": text});
+            let error = json!({"jsonrpc": "2.0", "id": asked["id"], "error": error});
+            answer(JSON, error.to_string())
+        }
+        false => answer(JSON, message.to_string()),
+    };
+    let odd = Odd::start(manner, None).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("key");
+    std::fs::write(&file, format!("{FROM_FILE}\n")).expect("the folder is ours");
+    let keys =
+        format!("headers = {{ X-Tenant = \"{VALUE}\", Authorization = {{ file = {file:?} }} }}");
+    let stage = odd.stage(&keys).await;
+    let (came, result) = look(&stage, "a").await;
+    assert_eq!(came, "call a error:failed");
+    assert!(
+        result.contains("[X-Tenant]") && result.contains("[Authorization]"),
+        "{result}"
+    );
+    let seen = odd.seen.lock().expect("no panic").clone();
+    let of = |name: &str| seen.get(name).and_then(|value| value.to_str().ok());
+    assert_eq!(of("x-tenant"), Some(VALUE));
+    assert_eq!(of("authorization"), Some(FROM_FILE));
+    let status = stage.daemon.status().await.to_string();
+    for text in [&result, &status, &stage.daemon.log()] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    // Another value is taken at once.
+    std::fs::write(&file, "another-key\n").expect("the folder is ours");
+    until("the new value", async || {
+        look(&stage, "again").await;
+        let seen = odd.seen.lock().expect("no panic").clone();
+        let shown = seen
+            .get("authorization")
+            .and_then(|value| value.to_str().ok());
+        (shown == Some("another-key")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_may_be_given_by_value_and_by_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let log = folder.path().join("tools.log");
+    let file = folder.path().join("path");
+    std::fs::write(&file, format!("{}\n", log.display())).expect("the folder is ours");
+    let server = abide_tests::tool_server();
+    for (n, given) in [
+        format!("{{ value = {log:?} }}"),
+        format!("{{ file = {file:?} }}"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let stage = Stage::start(|mut setup| {
+            setup.rest[0] =
+                format!("[mcp.t]\ncommand = [{server:?}]\nenv = {{ ABIDE_TOOLS_LOG = {given} }}");
+            setup
+        })
+        .await;
+        let token = format!("t{n}");
+        let call = json!([{"act": "call", "tool": "record", "token": token}]);
+        let events = stage.perform("a", call).await;
+        assert_eq!(acts(&events), [format!("call {token} ok")], "{given}");
+        let written = std::fs::read_to_string(&log).expect("it was written");
+        assert!(written.contains(&token), "{given}: {written}");
+    }
+}

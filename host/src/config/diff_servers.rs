@@ -106,10 +106,12 @@ impl Diff<'_> {
                 Transport::Http {
                     url: old_url,
                     token: old_token,
+                    headers: old_headers,
                 },
                 Transport::Http {
                     url: new_url,
                     token,
+                    headers,
                 },
             ) => {
                 self.note(
@@ -119,6 +121,25 @@ impl Diff<'_> {
                     |text| url(text),
                 );
                 self.secret(format!("{key}.token"), Class::Hot, (old_token, token));
+                let table = format!("{key}.headers");
+                self.givens(&table, Class::Hot, old_headers, headers);
+            }
+            (
+                Transport::Command {
+                    program: old_program,
+                    args: old_args,
+                    env: old_env,
+                },
+                Transport::Command { program, args, env },
+            ) => {
+                let old = (old_program, old_args);
+                self.note(
+                    key,
+                    Class::Hot,
+                    (&old, &(program, args)),
+                    |(program, args)| format!("{program} with {} arguments", args.len()),
+                );
+                self.givens(&format!("{key}.env"), Class::Hot, old_env, env);
             }
             (old, new) => self.note(key, Class::Hot, (old, new), transport),
         }
@@ -156,6 +177,6 @@ pub(super) fn transport(how: &Transport) -> String {
             args.len(),
             env.len()
         ),
-        Transport::Http { url: at, token: _ } => url(at),
+        Transport::Http { url: at, .. } => url(at),
     }
 }

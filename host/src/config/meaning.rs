@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::given::Given;
 use super::grants;
 use super::listen::{collide, is_loopback};
+use super::meaning_tools::tool_server;
 use super::notes::Notes;
 use super::problem::Problem;
 use super::resolved::{
     Config, Daemon, HAND_OVER_BUDGET, LlmProvider, Plugin, SUPERVISOR_BUDGET, StoreTuning,
-    ToolServer, Transport,
 };
-use super::schema::{DaemonKeys, File, LimitKeys, LlmKeys, McpKeys, PluginKeys, StoreKeys};
+use super::schema::{DaemonKeys, File, LimitKeys, LlmKeys, PluginKeys, StoreKeys};
 use super::secret::Secret;
 use super::tree::Places;
 use super::units::{Size, Time};
@@ -387,78 +387,5 @@ fn holds_date(value: &serde_json::Value) -> bool {
             .iter()
             .any(|(name, value)| name.starts_with("$__toml_private") || holds_date(value)),
         _ => false,
-    }
-}
-
-fn tool_server(notes: &mut Notes, name: &str, keys: McpKeys, folder: &Path) -> ToolServer {
-    let key = |last: &str| format!("mcp.{name}.{last}");
-    let least = Duration::from_millis(10);
-    let token = notes.secret(&key("token"), keys.token_env, keys.token_file, folder);
-    let mut env = BTreeMap::new();
-    for (variable, source) in keys.env {
-        if let Some(source) = notes.variable(&key(&format!("env.{variable}")), source) {
-            env.insert(variable, source);
-        }
-    }
-    let mut command = keys.command.into_iter();
-    let transport = match (command.next(), keys.url) {
-        (Some(program), None) => {
-            if program.is_empty() {
-                notes.add(
-                    &key("command"),
-                    "the program's name is empty",
-                    "name the program",
-                );
-            }
-            if token.is_some() {
-                notes.add(
-                    &key("token"),
-                    "a token is sent to a `url`, and this server has a `command`",
-                    "pass it in `env`",
-                );
-            }
-            Transport::Command {
-                program,
-                args: command.collect(),
-                env,
-            }
-        }
-        (None, Some(url)) => {
-            notes.url(&key("url"), &url);
-            if !env.is_empty() {
-                notes.add(
-                    &key("env"),
-                    "`env` is for a `command`, and this server has a `url`",
-                    "remove it",
-                );
-            }
-            Transport::Http { url, token }
-        }
-        (program, url) => {
-            let reason = if program.is_some() {
-                "both `command` and `url` are given"
-            } else {
-                "neither `command` nor `url` is given"
-            };
-            notes.add(
-                &format!("mcp.{name}"),
-                reason,
-                "give one: `command = [\"program\", \"argument\"]` or `url = \"http://…\"`",
-            );
-            Transport::Http {
-                url: url.unwrap_or_default(),
-                token,
-            }
-        }
-    };
-    ToolServer {
-        transport,
-        start_timeout: notes.time(&key("start_timeout"), keys.start_timeout, least),
-        call_timeout: notes.time(&key("call_timeout"), keys.call_timeout, least),
-        image_bytes: notes.size(&key("images"), keys.images, 0, RECORD_MAX_BYTES),
-        repeatable: Patterns(keys.repeatable),
-        once: Patterns(keys.once),
-        ask: Patterns(keys.ask),
-        ask_timeout: notes.time(&key("ask_timeout"), keys.ask_timeout, least),
     }
 }

@@ -15,6 +15,7 @@ mod given;
 mod grants;
 mod listen;
 mod meaning;
+mod meaning_tools;
 mod notes;
 mod notifier;
 mod observed;

@@ -181,7 +181,7 @@ pub enum Transport {
         /// Its arguments.
         args: Vec<String>,
         /// What it finds in its environment.
-        env: BTreeMap<String, SecretRef>,
+        env: BTreeMap<String, Given>,
     },
     /// Over HTTP.
     Http {
@@ -189,6 +189,8 @@ pub enum Transport {
         url: String,
         /// The bearer token.
         token: Option<SecretRef>,
+        /// Further headers of its requests.
+        headers: BTreeMap<String, Given>,
     },
 }
 
@@ -263,12 +265,12 @@ impl Config {
         }
         for (name, server) in &self.mcp {
             match &server.transport {
-                Transport::Command { env, .. } => all.extend(
-                    env.iter()
-                        .map(|(variable, secret)| (format!("mcp.{name}.env.{variable}"), secret)),
-                ),
-                Transport::Http { token, .. } => {
+                Transport::Command { env, .. } => {
+                    all.extend(named_by(&format!("mcp.{name}.env"), env));
+                }
+                Transport::Http { token, headers, .. } => {
                     all.extend(pair_of_keys(&format!("mcp.{name}.token"), token));
+                    all.extend(named_by(&format!("mcp.{name}.headers"), headers));
                 }
             }
         }

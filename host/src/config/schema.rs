@@ -406,9 +406,13 @@ pub(super) struct McpKeys {
     /// not followed, and a loopback URL is reached without a proxy.
     pub(super) url: Option<String>,
     /// What the program finds in its environment: its variable's name, then the name of the
-    /// daemon's variable that holds the value. Of the daemon's own environment it finds only PATH,
-    /// HOME, LANG, LC_*, TMPDIR, USER, SHELL and TZ.
-    pub(super) env: BTreeMap<String, String>,
+    /// daemon's variable that holds the value, or a table: `{ value = "the value itself" }`,
+    /// `{ env = "VARIABLE" }` or `{ file = "the file that holds it, relative to this one" }`. Of the
+    /// daemon's own environment it finds only PATH, HOME, LANG, LC_*, TMPDIR, USER, SHELL and TZ.
+    pub(super) env: BTreeMap<String, GivenKey>,
+    /// Further headers of each request to `url`: `{ X-API-Key = { env = "KEY" }, X-Tenant = "acme" }`.
+    /// A value is a text, or a table with `env` or `file` as in `env`: a secret is never written here.
+    pub(super) headers: BTreeMap<String, GivenKey>,
     /// The environment variable that holds the bearer token for `url`.
     pub(super) token_env: Option<String>,
     /// The file that holds the bearer token for `url`, relative to this file.
@@ -447,6 +451,7 @@ impl Default for McpKeys {
             command: Vec::new(),
             url: None,
             env: BTreeMap::new(),
+            headers: BTreeMap::new(),
             token_env: None,
             token_file: None,
             start_timeout: Time::secs(30),

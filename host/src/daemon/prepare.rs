@@ -276,26 +276,21 @@ fn tool_servers(
     let mut servers = BTreeMap::new();
     for (name, server) in &config.mcp {
         let at = match &server.transport {
-            Transport::Command { program, args, env } => {
-                let mut values = Vec::new();
-                for (variable, source) in env {
-                    let key = format!("mcp.{name}.env.{variable}");
-                    if let Some(value) = secret(key, Some(source), secrets)? {
-                        values.push((variable.clone(), value));
-                    }
-                }
-                ToolServerAt::Command(Program {
-                    program: program.clone(),
-                    args: args.clone(),
-                    env: values,
-                    cwd: config.file.parent().unwrap_or(Path::new("/")).to_owned(),
-                    owner: owner(config),
-                })
-            }
-            Transport::Http { url, token } => ToolServerAt::Url(Endpoint {
+            Transport::Command { program, args, env } => ToolServerAt::Command(Program {
+                program: program.clone(),
+                args: args.clone(),
+                env: values(&format!("mcp.{name}.env"), env, secrets)?,
+                cwd: config.file.parent().unwrap_or(Path::new("/")).to_owned(),
+                owner: owner(config),
+            }),
+            Transport::Http {
+                url,
+                token,
+                headers,
+            } => ToolServerAt::Url(Endpoint {
                 url: url.clone(),
                 token: secret(format!("mcp.{name}.token"), token.as_ref(), secrets)?,
-                headers: Vec::new(),
+                headers: values(&format!("mcp.{name}.headers"), headers, secrets)?,
             }),
         };
         let server = ToolServer {
@@ -314,20 +309,32 @@ fn tool_servers(
 }
 
 /// The values of a table, those that are named read.
-fn givens(
+fn values(
     table: &str,
-    values: &BTreeMap<String, Given>,
+    given: &BTreeMap<String, Given>,
     secrets: Secrets<'_>,
-) -> Result<Vec<(String, Hidden)>, Unprepared> {
+) -> Result<Vec<(String, String)>, Unprepared> {
     let mut all = Vec::new();
-    for (name, given) in values {
+    for (name, given) in given {
         let value = match given {
             Given::Value(value) => Some(value.expose().to_owned()),
             Given::Named(named) => secret(format!("{table}.{name}"), Some(named), secrets)?,
         };
-        all.extend(value.map(|value| (name.clone(), Hidden::new(value))));
+        all.extend(value.map(|value| (name.clone(), value)));
     }
     Ok(all)
+}
+
+/// The same, for who shows none of them.
+fn givens(
+    table: &str,
+    given: &BTreeMap<String, Given>,
+    secrets: Secrets<'_>,
+) -> Result<Vec<(String, Hidden)>, Unprepared> {
+    let values = values(table, given, secrets)?.into_iter();
+    Ok(values
+        .map(|(name, value)| (name, Hidden::new(value)))
+        .collect())
 }
 
 fn secret(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::super::{Class, Given, Verdict, plan};
+use super::super::{Class, Given, Transport, Verdict, plan};
 use super::bad_input::refused;
 use super::{Folder, parsed, with_echo};
 
@@ -142,4 +142,108 @@ fn the_environment_may_give_a_header() {
         panic!("a value");
     };
     assert_eq!(value.expose(), "hello");
+}
+
+fn mcp(lines: &str) -> String {
+    with_echo(&format!("[mcp.t]\n{lines}"))
+}
+
+#[test]
+fn a_tool_server_is_given_headers_or_an_environment() {
+    let folder = Folder::new();
+    std::fs::write(folder.path().join("token"), "t0ken\n").expect("writes");
+    let env = [("MY_KEY", "s3cr3t")];
+    let url = mcp("url = \"http://x/mcp\"\nimages = \"256KiB\"\n\
+         headers = { X-Key = { env = \"MY_KEY\" }, X-Tenant = \"acme\", Authorization = { file = \"token\" } }");
+    let config = folder.validate(&url, &env).expect("loads");
+    let server = &config.mcp["t"];
+    assert_eq!(server.image_bytes, 256 << 10);
+    let Transport::Http { headers, .. } = &server.transport else {
+        panic!("{server:?}");
+    };
+    assert_eq!(headers.len(), 3);
+    assert!(config.files().contains(&folder.path().join("token")));
+    assert!(!format!("{server:?}").contains("acme"), "{server:?}");
+
+    let command = mcp(
+        "command = [\"x\"]\nenv = { A = \"MY_KEY\", B = { env = \"MY_KEY\" }, \
+         C = { value = \"acme\" }, D = { file = \"token\" } }",
+    );
+    let config = folder.validate(&command, &env).expect("loads");
+    let server = &config.mcp["t"];
+    let Transport::Command { env, .. } = &server.transport else {
+        panic!("{server:?}");
+    };
+    assert_eq!((env.len(), &env["A"]), (4, &env["B"]));
+    assert!(!format!("{server:?}").contains("acme"), "{server:?}");
+}
+
+#[test]
+fn what_a_tool_server_cannot_be_given_is_named() {
+    let url = |lines: &str| mcp(&format!("url = \"http://x/mcp\"\n{lines}"));
+    for header in [
+        "Mcp-Session-Id",
+        "mcp-protocol-version",
+        "Accept",
+        "content-type",
+        "Host",
+    ] {
+        refused(
+            &url(&format!("headers = {{ {header} = \"a\" }}")),
+            &[&format!(
+                "mcp.t.headers.{header}: Abide sends this header itself"
+            )],
+        );
+    }
+    refused(
+        &url("token_env = \"K\"\nheaders = { authorization = \"Basic x\" }"),
+        &["mcp.t.headers.authorization: the bearer token is sent in this header already"],
+    );
+    refused(
+        &url("headers = { X-Key = { env = \"NOT_SET\" } }"),
+        &["mcp.t.headers.X-Key: environment variable `NOT_SET` is not set"],
+    );
+    refused(
+        &mcp("command = [\"x\"]\nheaders = { X-Key = \"a\" }"),
+        &["mcp.t.headers: headers are sent to a `url`"],
+    );
+    refused(
+        &mcp("command = [\"x\"]\nenv = { A = { value = \"a\", file = \"b\" } }"),
+        &["mcp.t.env.A"],
+    );
+    refused(
+        &url("images = \"1TiB\""),
+        &["mcp.t.images: `1024GiB` is out of range"],
+    );
+}
+
+#[test]
+fn a_change_of_what_a_tool_server_is_given_shows_no_value() {
+    for (old, new, keys) in [
+        (
+            "url = \"http://x\"\nheaders = { X-A = \"one1\" }",
+            "url = \"http://x\"\nheaders = { X-A = \"two2\", X-B = \"two2\" }\nimages = \"1KiB\"",
+            vec!["mcp.t.headers.X-A", "mcp.t.headers.X-B", "mcp.t.images"],
+        ),
+        (
+            "command = [\"x\"]\nenv = { A = { value = \"one1\" } }",
+            "command = [\"x\"]\nenv = { A = { value = \"two2\" }, B = \"NAME\" }",
+            vec!["mcp.t.env.A", "mcp.t.env.B"],
+        ),
+        (
+            "command = [\"x\"]",
+            "command = [\"x\", \"--key=two2\"]",
+            vec!["mcp.t"],
+        ),
+    ] {
+        let plan = plan(&parsed(&mcp(old)), &parsed(&mcp(new)), &BTreeSet::new());
+        assert_eq!(plan.verdict, Verdict::Hot);
+        let changed: Vec<&str> = plan.changes.iter().map(|one| one.key.as_str()).collect();
+        assert_eq!(changed, keys);
+        let shown = format!("{plan:?} {}", plan.summary());
+        assert!(
+            !shown.contains("one1") && !shown.contains("two2"),
+            "{shown}"
+        );
+    }
 }

@@ -186,7 +186,7 @@ fn wants_oauth(status: StatusCode, headers: &HeaderMap) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::super::jsonrpc::tests::requests;
+    use super::super::jsonrpc_tests::requests;
     use super::*;
 
     fn asked(requests: &Requests, in_session: bool, has_token: bool) -> Asked<'_> {

@@ -154,7 +154,7 @@ fn opening(result: &Value) -> ServerResult {
     ServerResult::InitializeResult(result)
 }
 
-fn seal(result: Value) -> ServerResult {
+pub(super) fn seal(result: Value) -> ServerResult {
     ServerResult::CustomResult(CustomResult(json!({SEAL: result})))
 }
 
@@ -232,7 +232,3 @@ fn number(value: &Value) -> Option<i64> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-#[path = "jsonrpc_tests.rs"]
-pub(super) mod tests;

@@ -1,13 +1,18 @@
+//! What a server says, in all the ways in which servers say it.
+
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientJsonRpcMessage,
-    ClientRequest, InitializeRequest, InitializeRequestParams,
-    ServerNotification::ToolListChangedNotification,
+    ClientRequest, ErrorData, Implementation, InitializeRequest, InitializeRequestParams,
+    JsonRpcMessage, RequestId, ServerJsonRpcMessage,
+    ServerNotification::ToolListChangedNotification, ServerResult,
 };
+use serde_json::{Value, json};
 
-use super::*;
+use super::jsonrpc::{Reader, UNREADABLE, seal, unseal};
+use super::requests::Requests;
 
 /// Requests 0, the opening, and 5, a call.
-pub(in crate::providers::mcp) fn requests() -> Requests {
+pub(super) fn requests() -> Requests {
     let requests = Requests::default();
     let client = Implementation::new("abide", "");
     let params = InitializeRequestParams::new(ClientCapabilities::default(), client);

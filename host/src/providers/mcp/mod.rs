@@ -24,6 +24,8 @@ mod family;
 mod frames;
 mod instance;
 mod jsonrpc;
+#[cfg(test)]
+mod jsonrpc_tests;
 mod listing;
 mod media;
 mod opening;
