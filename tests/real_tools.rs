@@ -12,7 +12,7 @@ use std::sync::Arc;
 use abide_tests::{
     Answer, AskedCall, Daemon, FakeModel, Plugin, RealTools, Rules, Setup, message_text,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use plans::{Plan, plans};
 

@@ -116,7 +116,7 @@ async fn a_history_with_late_system_messages_is_mended_as_it_is_sent() {
     let stage = StrictStage::start(&[("a", &strict)], Props::default()).await;
     let line = |role: &str, content: &str| json!({"role": role, "content": content});
     let messages = [
-        line("System", "Be brief."),
+        line("System", "Be brief. [session=scripted]"),
         line("System", "[2 earlier exchanges were dropped to save room]"),
         line("User", "one"),
         line("Assistant", "re: one"),
