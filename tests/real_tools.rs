@@ -12,7 +12,7 @@ use std::sync::Arc;
 use abide_tests::{
     Answer, AskedCall, Daemon, FakeModel, Plugin, RealTools, Rules, Setup, message_text,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use plans::{Plan, plans};
 
@@ -22,11 +22,11 @@ const MEMORY: &str = "MEMORY_FILE_PATH";
 /// The model: it goes through the plan of the server that the user names, a call an answer.
 fn follow(plans: &BTreeMap<&str, Plan>, messages: &[Value]) -> Answer {
     let said = messages.iter().map(message_text);
-    let plan = said.filter_map(|text| {
+    let mut plan = said.filter_map(|text| {
         let (_, name) = text.split_once("[session=")?;
         plans.get(name.split_once(']')?.0)
     });
-    let plan = plan.last().map_or(&[][..], Vec::as_slice);
+    let plan = plan.next_back().map_or(&[][..], Vec::as_slice);
     let made = messages
         .iter()
         .filter(|line| line["role"] == "tool")

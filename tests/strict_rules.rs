@@ -437,6 +437,7 @@ fn a_prefix_is_kept_or_it_is_told_what_changed() {
     let earlier = lines(sound());
     let kept = |later: &[Value]| prefix_kept(&earlier, later);
     assert_eq!(kept(&earlier), Ok(()));
+    assert_eq!(prefix_kept(&[], &earlier), Ok(()));
     let mut longer = earlier.clone();
     longer.push(json!({"role": "assistant", "content": "more"}));
     longer.push(json!({"role": "user", "content": "go on"}));

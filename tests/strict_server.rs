@@ -116,7 +116,7 @@ async fn a_history_with_late_system_messages_is_mended_as_it_is_sent() {
     let stage = StrictStage::start(&[("a", &strict)], Props::default()).await;
     let line = |role: &str, content: &str| json!({"role": role, "content": content});
     let messages = [
-        line("System", "Be brief."),
+        line("System", "Be brief. [session=scripted]"),
         line("System", "[2 earlier exchanges were dropped to save room]"),
         line("User", "one"),
         line("Assistant", "re: one"),
@@ -348,4 +348,21 @@ async fn several_refused_parameters_are_found_out_one_by_one() {
     assert_eq!(refused.len(), rules.len(), "{refused:?}");
     assert_eq!(strict.calls().len(), rules.len() + 2);
     stage.hello().await;
+}
+
+/// Beside all other rules: what is over the window is asked again with less, and that is remembered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_over_the_window_is_shortened_and_goes_on() {
+    let strict = model(Rules::all().window(3000)).await;
+    let stage = StrictStage::start(&[("a", &strict)], with(system())).await;
+    for n in 0..12 {
+        stage.chat(&format!("{n} {}", "x".repeat(1500))).await;
+    }
+    stage.chat("use t__note").await;
+    stage.hello().await;
+    let refused = strict.violations();
+    assert!((1..=6).contains(&refused.len()), "{refused:#?}");
+    for violation in refused {
+        assert_eq!(violation.body["error"]["code"], "context_length_exceeded");
+    }
 }

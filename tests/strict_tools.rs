@@ -64,9 +64,9 @@ async fn tools_with_odd_schemas_are_offered_and_can_be_called() {
     let stage = StrictStage::start(&[("a", &strict)], props).await;
     stage.hello().await;
     let names = offered(&strict);
-    for n in 0..schemas.len() {
+    for (n, schema) in schemas.iter().enumerate() {
         let name = format!("t__odd{n}");
-        assert!(names.contains(&name), "{} is not in {names:?}", schemas[n]);
+        assert!(names.contains(&name), "{schema} is not in {names:?}");
     }
     stage.chat("use t__odd3").await;
     stage.hello().await;
@@ -118,12 +118,8 @@ async fn definitions_of_a_guest_are_made_acceptable_or_left_out_by_name() {
     assert_eq!(done, "chat  ok");
     assert_eq!(strict.violations(), []);
     let offered: BTreeSet<_> = offered(&strict).into_iter().collect();
-    for n in 0..parameters.len() {
-        assert!(
-            offered.contains(&format!("n{n}")),
-            "{} in {offered:?}",
-            parameters[n]
-        );
+    for (n, text) in parameters.iter().enumerate() {
+        assert!(offered.contains(&format!("n{n}")), "{text} in {offered:?}");
     }
     assert!(
         !offered.iter().any(|name| name.contains("bad")),

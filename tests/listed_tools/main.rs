@@ -114,12 +114,12 @@ impl Server {
 /// The model: it calls the tool of the server that the user names, once.
 fn follow(messages: &[Value]) -> Answer {
     let said = messages.iter().map(message_text);
-    let named = said.filter_map(|text| {
+    let mut named = said.filter_map(|text| {
         let (_, name) = text.split_once("[session=")?;
         let name = name.split_once(']')?.0.to_owned();
         SERVERS.iter().find(|server| server.name == name)
     });
-    let server = named.last();
+    let server = named.next_back();
     let answered = messages.iter().any(|line| line["role"] == "tool");
     match server.filter(|_| !answered) {
         Some(server) => Answer {

@@ -25,7 +25,7 @@ pub(crate) const PNG: &[u8] = &[
 
 /// The plans, by the servers' names.
 pub(crate) fn plans(repo: &str) -> BTreeMap<&'static str, Plan> {
-    let plans: [(&str, Vec<(&str, Value, &'static str)>); 8] = [
+    let plans: [(&str, Calls); 8] = [
         ("everything", everything()),
         ("files", files()),
         ("memory", memory()),
@@ -48,6 +48,7 @@ pub(crate) fn plans(repo: &str) -> BTreeMap<&'static str, Plan> {
         .collect()
 }
 
+/// Tools, their arguments, and what their results show.
 type Calls = Vec<(&'static str, Value, &'static str)>;
 
 fn everything() -> Calls {

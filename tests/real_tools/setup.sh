@@ -7,7 +7,10 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../apt.sh"
 folder=$1
-[ "${ABIDE_REAL_TOOLS:-}" = skip ] && exit 0
+if [ "${ABIDE_REAL_TOOLS:-}" = skip ]; then
+    echo "setup: no tool servers, as ABIDE_REAL_TOOLS says; what real ones do is not tested"
+    exit 0
+fi
 python=${PYTHON:-python3}
 
 # What is installed is noted beside it: a changed list, or an installation that was cut, begins anew.

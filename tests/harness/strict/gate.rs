@@ -12,7 +12,7 @@ use crate::answer::message_text;
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     rules: Rules,
-    /// What was refused, in order.
+    /// What was refused, or not as it should be, in order.
     refused: Vec<Violation>,
     /// The messages of the last request that passed, by conversation.
     passed: BTreeMap<String, Vec<Value>>,
@@ -37,9 +37,13 @@ impl Gate {
 
     /// Why a request does not pass.
     pub(crate) fn admit(&mut self, request: &Value) -> Option<Violation> {
-        let mut violations = self.rules.violations(request).into_iter();
-        let violation = violations.next().or_else(|| self.rewritten(request));
-        self.refused.extend(violation.clone());
+        let violation = self.rules.violations(request).into_iter().next();
+        let noted = match &violation {
+            Some(violation) => Some(violation.clone()),
+            // No server refuses that: it costs money, not an answer.
+            None => self.rewritten(request),
+        };
+        self.refused.extend(noted);
         violation
     }
 

@@ -134,14 +134,14 @@ pub struct Rules {
 /// How many bytes of a request are a token, about.
 const BYTES_PER_TOKEN: usize = 4;
 
-/// A request that is refused.
+/// A request that is not as it should be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Violation {
     /// The rule; none if the request is over the window, or rewrites what was sent before.
     pub rule: Option<Rule>,
-    /// The status that answers it.
+    /// The status that answers it; 200 if it is answered all the same.
     pub status: u16,
-    /// The document that answers it.
+    /// The document that answers it, or says what is wrong.
     pub body: Value,
 }
 
@@ -199,11 +199,11 @@ impl Violation {
         }
     }
 
-    /// What was sent before is not what it was. No server says so: it costs money, not an answer.
+    /// What was sent before is not what it was. It is noted, and the request is answered all the same.
     pub(crate) fn rewritten(how: &str) -> Self {
         Self {
             rule: None,
-            status: 400,
+            status: 200,
             body: json!({"error": {"message": format!("the prompt cache is missed: {how}")}}),
         }
     }

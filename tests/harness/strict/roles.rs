@@ -39,14 +39,14 @@ pub(super) fn system(rule: Rule, lines: &[Value]) -> Option<Violation> {
 
 /// The rules about all others.
 pub(super) fn order(rule: Rule, lines: &[Value]) -> Option<Violation> {
-    let roles = lines.iter().map(role).filter(|role| *role != "system");
+    let mut roles = lines.iter().map(role).filter(|role| *role != "system");
     match rule {
         Rule::UserFirst => roles.take(1).find(|role| *role != "user").map(|first| {
             let text = format!("Expected the first message to be from the user, got '{first}'");
             Violation::new(rule, 400, text)
         }),
         Rule::UserOrToolLast => {
-            let last = roles.last().unwrap_or("null");
+            let last = roles.next_back().unwrap_or("null");
             (!["user", "tool"].contains(&last)).then(|| {
                 let text = format!(
                     "Expected last role User or Tool (or Assistant with prefix True) for serving \
