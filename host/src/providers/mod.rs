@@ -2,8 +2,8 @@
 
 mod common;
 mod http;
-mod json;
 mod llm;
+mod lossy;
 mod mcp;
 
 pub use common::Hidden;

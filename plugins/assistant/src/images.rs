@@ -45,7 +45,7 @@ mod tests {
     use abide_guest_sdk::tools::{Content, Outcome};
 
     use super::*;
-    use crate::results::{cut, tell};
+    use crate::results::{Room, cut, tell};
 
     fn image(bytes: usize) -> String {
         format!(
@@ -88,21 +88,24 @@ mod tests {
         let image = image(300);
         let all = ["before", &image, "behind"];
         let whole = all.join("\n");
-        assert_eq!(tell(&result(&all), whole.len()), whole);
-        // The text behind it is cut as ever.
-        let shown = tell(&result(&all), whole.len() - 3);
-        let cut_at = whole.len() - 3;
-        assert_eq!(
-            shown,
-            format!(
-                "before\n{image}\nbeh\n[cut: {cut_at} of {} bytes]",
-                whole.len()
-            )
-        );
-        for bytes in [100, 200, "before\n".len() + image.len() - 1] {
-            let shown = tell(&result(&all), bytes);
+        let room = |text, all| Room { text, all };
+        assert_eq!(tell(&result(&all), room(100, whole.len())), whole);
+        for bytes in [100, 200, whole.len() - 1] {
+            let shown = tell(&result(&all), room(100, bytes));
             assert_eq!(shown, "before\n[300 bytes of image/png]\nbehind", "{bytes}");
         }
+        // The texts are cut as ever, and the image has room of its own.
+        let shown = tell(&result(&all), room(10, 1000));
+        assert_eq!(
+            shown,
+            format!("before\n{image}\nbeh\n[cut: 10 of 13 bytes]")
+        );
+        let more = ["before", &image, "behind", &image, "last"];
+        let shown = tell(&result(&more), room(3, image.len() + 3));
+        assert_eq!(
+            shown,
+            format!("bef\n[cut: 3 of 18 bytes]\n{image}\n[300 bytes of image/png]")
+        );
     }
 
     #[test]

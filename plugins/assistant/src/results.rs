@@ -12,14 +12,23 @@ const SILENT: &str = "[The tool is done and says nothing.]";
 /// How much of its own words the model is shown again, in bytes.
 pub(crate) const QUOTED_BYTES: usize = 1024;
 
-/// A tool call's result as text, at most about `bytes` long.
-pub(crate) fn tell(result: &Result<Outcome, StepError>, bytes: usize) -> String {
+/// How much of a result a model is shown, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Of its texts.
+    pub(crate) text: usize,
+    /// Of texts and images together.
+    pub(crate) all: usize,
+}
+
+/// A tool call's result as text, at most about as long as there is room.
+pub(crate) fn tell(result: &Result<Outcome, StepError>, room: Room) -> String {
     let error = match result {
         Ok(outcome) => {
-            let text = match text(&outcome.content, bytes) {
+            let text = match text(&outcome.content, room) {
                 // There are providers that refuse an empty one.
                 empty if empty.is_empty() => SILENT.to_owned(),
-                text => cut(&text, bytes),
+                text => text,
             };
             return match outcome.is_error {
                 true => format!("The tool reports an error: {text}"),
@@ -28,7 +37,7 @@ pub(crate) fn tell(result: &Result<Outcome, StepError>, bytes: usize) -> String 
         }
         Err(error) => error,
     };
-    let cut = |reason: &str| cut(reason, bytes.max(QUOTED_BYTES));
+    let cut = |reason: &str| cut(reason, room.text.max(QUOTED_BYTES));
     match error {
         StepError::Denied(reason) => format!(
             "Nothing was called: this is not allowed. Do not make the same call again; go on \
@@ -70,35 +79,75 @@ pub(crate) fn tell(result: &Result<Outcome, StepError>, bytes: usize) -> String 
 /// The beginning of a text, with a mark where it was cut. Half an image is nothing that a model
 /// can see, and so an image is not cut.
 pub(crate) fn cut(text: &str, bytes: usize) -> String {
-    if text.len() <= bytes {
-        return text.to_owned();
+    match text.len() <= bytes {
+        true => text.to_owned(),
+        false => cut_of(text, bytes, 0, text.len()),
     }
+}
+
+/// The beginning of a text that is the rest of `all` bytes behind the first `before`.
+fn cut_of(text: &str, bytes: usize, before: usize, all: usize) -> String {
     let end = text.floor_char_boundary(bytes);
     let split = images::across(text, end);
     let (shown, note) = split.unwrap_or_else(|| (end, String::new()));
-    let all = text.len();
-    format!("{}{note}\n[cut: {shown} of {all} bytes]", &text[..shown])
+    let so_far = before + shown;
+    format!("{}{note}\n[cut: {so_far} of {all} bytes]", &text[..shown])
 }
 
-/// All parts. An image is there as a whole, if the parts up to it and itself have `bytes` at most,
-/// or else in words.
-fn text(content: &[Content], bytes: usize) -> String {
-    let mut text = String::new();
-    for (n, part) in content.iter().enumerate() {
-        if n > 0 {
-            text.push('\n');
-        }
-        match part {
-            Content::Text(part) => match images::note_of(part) {
-                Some(note) if text.len() + part.len() > bytes => text.push_str(&note),
-                _ => text.push_str(part),
+/// All parts: of the texts as much as there is room for, and the images that fit behind that, each
+/// in its place. What of an image does not fit is there in words.
+fn text(content: &[Content], room: Room) -> String {
+    let parts: Vec<Part> = content.iter().map(Part::of).collect();
+    let texts = parts.iter().map(|part| match part {
+        Part::Text(text) => text.len() + "\n".len(),
+        Part::Image { .. } => 0,
+    });
+    let all: usize = texts.sum::<usize>().saturating_sub("\n".len());
+    let mut images_left = room.all.saturating_sub(all.min(room.text));
+    let mut text_left = Some(room.text);
+    let mut shown: Vec<String> = Vec::new();
+    for part in parts {
+        match (part, text_left) {
+            (Part::Image { text, note }, _) => match images_left.checked_sub(text.len()) {
+                Some(left) => {
+                    images_left = left;
+                    shown.push(text.to_owned());
+                }
+                None => shown.push(note),
             },
-            Content::Json(json) => text.push_str(json),
+            (Part::Text(text), Some(left)) if text.len() <= left || all <= room.text => {
+                text_left = Some(left.saturating_sub(text.len() + "\n".len()));
+                shown.push(text);
+            }
+            (Part::Text(text), Some(left)) => {
+                shown.push(cut_of(&text, left, room.text - left, all));
+                text_left = None;
+            }
+            // The mark of the cut says that there was more.
+            (Part::Text(_), None) => {}
+        }
+    }
+    shown.join("\n")
+}
+
+/// A piece of a result as a model may be shown it.
+enum Part<'a> {
+    Text(String),
+    Image { text: &'a str, note: String },
+}
+
+impl<'a> Part<'a> {
+    fn of(content: &'a Content) -> Self {
+        match content {
+            Content::Text(text) => match images::note_of(text) {
+                Some(note) => Self::Image { text, note },
+                None => Self::Text(text.clone()),
+            },
+            Content::Json(json) => Self::Text(json.clone()),
             Content::Blob(blob) => {
                 let (size, kind) = (blob.data.len(), &blob.mime_type);
-                text.push_str(&format!("[{size} bytes of {kind}]"));
+                Self::Text(format!("[{size} bytes of {kind}]"))
             }
         }
     }
-    text
 }

@@ -26,7 +26,8 @@ pub(crate) struct Settings {
     /// How much of the conversation is kept, in bytes. The model is shown as much of it as its
     /// context window takes.
     pub(crate) history_bytes: usize,
-    /// How much of one tool result the model is shown, in bytes.
+    /// How much of one tool result's text the model is shown, in bytes. Images have what
+    /// `history_bytes` leaves to results.
     pub(crate) tool_result_bytes: usize,
     /// How often the model may ask for tools in one turn. Then the turn ends, and says so.
     pub(crate) max_rounds: NonZeroU32,

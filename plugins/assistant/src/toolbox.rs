@@ -7,7 +7,7 @@ use abide_guest_sdk::tools::{self, Invocation, Tool};
 use abide_guest_sdk::{StepError, log};
 use serde_json::{Map, Value};
 
-use crate::results;
+use crate::results::{self, Room};
 use crate::weight;
 
 /// How much of a turn's record its lists of tools may make up, in bytes: each is kept there, and is the
@@ -75,7 +75,7 @@ impl Toolbox {
         &mut self,
         asked: Vec<ToolCall>,
         truncated: bool,
-        result_bytes: usize,
+        room: Room,
     ) -> (Vec<ToolCall>, Vec<ChatMessage>) {
         let mut calls = asked;
         distinguish(&mut calls);
@@ -98,7 +98,7 @@ impl Toolbox {
                 if !matches!(result, Err(StepError::Denied(_) | StepError::Invalid(_))) {
                     *self.called.entry(invocation.name).or_default() += 1;
                 }
-                results::tell(&result, result_bytes)
+                results::tell(&result, room)
             });
             ChatMessage::tool(&call.id, text.unwrap_or_else(|refusal| refusal))
         });

@@ -7,7 +7,7 @@ use abide_guest_sdk::llm::{self, ChatMessage, ChatRequest, ChatRole, Completion,
 use abide_guest_sdk::{Error, Message, Role, StepError, inbox, log, output};
 use serde_json::json;
 
-use crate::results;
+use crate::results::{self, Room};
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::toolbox::Toolbox;
@@ -203,11 +203,12 @@ impl<'a> Turn<'a> {
     fn use_tools(&mut self, completion: Completion) {
         // Together the newest results leave half of the budget to everything else.
         let share = self.budget() / 2 / completion.tool_calls.len().max(1);
-        let result_bytes = self.settings.tool_result_bytes.min(share);
+        let room = Room {
+            text: self.settings.tool_result_bytes.min(share),
+            all: share,
+        };
         let truncated = completion.finish == FinishReason::Length;
-        let (tool_calls, results) =
-            self.toolbox
-                .run(completion.tool_calls, truncated, result_bytes);
+        let (tool_calls, results) = self.toolbox.run(completion.tool_calls, truncated, room);
         self.transcript.push(ChatMessage {
             tool_calls,
             ..ChatMessage::new(ChatRole::Assistant, completion.content)

@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use super::calls::{BadName, Calls};
 use super::chunk::Chunk;
-use super::lossy::Halves;
 use super::think::{Said, Shown};
 use crate::domain::{ChatRequest, Completion, FinishReason, Usage};
+use crate::providers::lossy::Halves;
 
 /// Why an answer is none.
 #[derive(Debug, PartialEq)]
@@ -247,7 +247,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::providers::llm::lossy::Marked;
+    use crate::providers::lossy::Marked;
 
     fn take(answer: &mut Answer<'_>, value: Value) -> Result<Shown, NoAnswer> {
         answer.take(Chunk::read(Marked {

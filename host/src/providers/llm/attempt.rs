@@ -14,12 +14,13 @@ use super::fault::{Fault, place};
 use super::refusal::Refusal;
 use super::render::Sent;
 use super::reply::{self, Item, Reply};
+use super::retry_delay;
 use super::sse::TooLong;
 use super::think::Shown;
 use super::window::TooMuch;
-use super::{lossy, retry_delay};
 use crate::domain::{ChatRequest, Completion, StepError};
 use crate::providers::common::Body;
+use crate::providers::lossy;
 
 /// How long a server that has ended its answer may take to say what it cost, and that the stream is
 /// over. Some say neither, and keep the connection open.

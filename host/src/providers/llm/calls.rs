@@ -20,8 +20,8 @@ use serde_json::Value;
 
 use super::call_id::call_id;
 use super::chunk::Fragment;
-use super::lossy;
 use crate::domain::ModelToolCall;
+use crate::providers::lossy;
 
 /// What a call weighs besides its texts, so that empty ones are bounded too.
 const CALL_BYTES: usize = 64;

@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::lossy::{self, Marked};
 use super::refusal;
 use crate::domain::Usage;
+use crate::providers::lossy::{self, Marked};
 
 /// What a document brings.
 #[derive(Debug, Default, PartialEq)]

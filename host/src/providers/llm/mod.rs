@@ -27,7 +27,6 @@ mod calls;
 mod chunk;
 mod dialect;
 mod fault;
-mod lossy;
 mod mend;
 mod pauses;
 mod provider;

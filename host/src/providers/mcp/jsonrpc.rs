@@ -12,7 +12,7 @@ use rmcp::model::{
 use serde_json::{Map, Value, json};
 
 use super::requests::Requests;
-use crate::providers::json::lenient;
+use crate::providers::lossy;
 
 /// The code of the error that stands for an answer which was too long. Outside of what JSON-RPC
 /// and MCP have given a meaning.
@@ -40,7 +40,7 @@ impl Reader<'_> {
         answers: impl FnOnce() -> Option<i64>,
     ) -> Vec<ServerJsonRpcMessage> {
         let mut messages = Vec::new();
-        match lenient(bytes) {
+        match lossy::parse(bytes) {
             Ok(value) => self.take(value, BATCH_DEPTH, &mut messages),
             Err(error) => {
                 let unreadable = answers().and_then(|id| {
@@ -172,7 +172,7 @@ pub(super) fn unseal(result: ServerResult) -> Value {
 /// The error in a text that turns a request away, and the request that it names; none if it is no
 /// error of MCP's.
 pub(super) fn error_in(bytes: &[u8]) -> Option<(Option<i64>, ErrorData)> {
-    let Ok(Value::Object(mut object)) = lenient(bytes) else {
+    let Ok(Value::Object(mut object)) = lossy::parse(bytes) else {
         return None;
     };
     let error = object.remove("error").filter(is_error)?;

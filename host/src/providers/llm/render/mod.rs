@@ -40,6 +40,8 @@ mod names;
 mod schema;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_tools;
 mod tools;
 
 pub(super) use body::{Sent, body};

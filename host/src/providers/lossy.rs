@@ -13,6 +13,7 @@ const FIRST_SURROGATE: u16 = 0xD800;
 const FIRST_LOW_SURROGATE: u16 = 0xDC00;
 const LAST_SURROGATE: u16 = 0xDFFF;
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A document, and whether its texts hold marks of lone surrogates.
 pub(super) struct Marked {
@@ -20,8 +21,9 @@ pub(super) struct Marked {
     pub(super) has_marks: bool,
 }
 
-/// Reads a document.
+/// Reads a document. A byte order mark in front of it is none of it.
 pub(super) fn parse(bytes: &[u8]) -> serde_json::Result<Value> {
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     serde_json::from_slice(bytes).or_else(|error| read_broken(bytes, error, |_| REPLACEMENT))
 }
 
@@ -166,6 +168,34 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_rest_of_a_document_is_read() {
+        for (text, expected) in [
+            (&b"{\"a\":\"b\"}"[..], "b"),
+            (b"\xEF\xBB\xBF{\"a\":\"b\"}", "b"),
+            (b"{\"a\":\"hi \\ud83d\"}", "hi \u{FFFD}"),
+            (b"{\"a\":\"\\ude00 there\"}", "\u{FFFD} there"),
+            (b"{\"a\":\"\\uD83D\\u0041\"}", "\u{FFFD}A"),
+            (b"{\"a\":\"\\ud83d\\ud83d\\ude00\"}", "\u{FFFD}\u{1F600}"),
+            (b"{\"a\":\"\\ud83d\\n\"}", "\u{FFFD}\n"),
+            (b"{\"a\":\"\\\\ud83d \\ud83d\"}", "\\ud83d \u{FFFD}"),
+            (b"{\"a\":\"caf\xE9\"}", "caf\u{FFFD}"),
+            (b"{\"a\":\"\xE9 \\ud83d\"}", "\u{FFFD} \u{FFFD}"),
+        ] {
+            let read = parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+            assert_eq!(read, json!({"a": expected}), "{text:?}");
+        }
+        for text in [
+            &b"{"[..],
+            b"",
+            b"{\"a\":\"\\ud83d",
+            b"{\"a\":\"\\u12\"}",
+            b"nonsense \\ud83d",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn what_is_no_unicode_is_replaced() {
