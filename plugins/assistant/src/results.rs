@@ -97,7 +97,7 @@ fn cut_of(text: &str, bytes: usize, before: usize, all: usize) -> String {
 /// All parts: of the texts as much as there is room for, and the images that fit behind that, each
 /// in its place. What of an image does not fit is there in words.
 fn text(content: &[Content], room: Room) -> String {
-    let parts: Vec<Part> = content.iter().map(Part::of).collect();
+    let parts: Vec<Part<'_>> = content.iter().map(Part::of).collect();
     let texts = parts.iter().map(|part| match part {
         Part::Text(text) => text.len() + "\n".len(),
         Part::Image { .. } => 0,
