@@ -86,8 +86,8 @@ pub(crate) fn lines(messages: &[ChatMessage]) -> Vec<String> {
 /// The messages that are kept: all but the note of what was dropped.
 pub(crate) fn kept(messages: &[ChatMessage]) -> impl Iterator<Item = &ChatMessage> {
     messages.iter().filter(|message| {
-        let note = message.role == ChatRole::System
-            && message.content.starts_with('[')
+        let note = message.role == ChatRole::User
+            && message.content.contains(" earlier exchange")
             && message.content.ends_with("dropped to save room]");
         !note
     })

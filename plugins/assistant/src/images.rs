@@ -101,7 +101,7 @@ mod tests {
             format!("before\n{image}\nbeh\n[cut: 10 of 13 bytes]")
         );
         let more = ["before", &image, "behind", &image, "last"];
-        let shown = tell(&result(&more), room(3, image.len() + 3));
+        let shown = tell(&result(&more), room(3, image.len() + 4));
         assert_eq!(
             shown,
             format!("bef\n[cut: 3 of 18 bytes]\n{image}\n[300 bytes of image/png]")

@@ -103,18 +103,21 @@ fn text(content: &[Content], room: Room) -> String {
         Part::Image { .. } => 0,
     });
     let all: usize = texts.sum::<usize>().saturating_sub("\n".len());
+    // Each part but the first costs a line's end besides.
     let mut images_left = room.all.saturating_sub(all.min(room.text));
     let mut text_left = Some(room.text);
     let mut shown: Vec<String> = Vec::new();
     for part in parts {
         match (part, text_left) {
-            (Part::Image { text, note }, _) => match images_left.checked_sub(text.len()) {
-                Some(left) => {
-                    images_left = left;
-                    shown.push(text.to_owned());
+            (Part::Image { text, note }, _) => {
+                match images_left.checked_sub(text.len() + "\n".len()) {
+                    Some(left) => {
+                        images_left = left;
+                        shown.push(text.to_owned());
+                    }
+                    None => shown.push(note),
                 }
-                None => shown.push(note),
-            },
+            }
             (Part::Text(text), Some(left)) if text.len() <= left || all <= room.text => {
                 text_left = Some(left.saturating_sub(text.len() + "\n".len()));
                 shown.push(text);
