@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::problem::{Kind, Problem};
-use crate::domain::{Digest, Finding, Generation, RestartRecord, ToolServerStatus, UnixMillis};
+use crate::domain::{
+    Digest, Finding, Generation, ModelProviderStatus, RestartRecord, ToolServerStatus, UnixMillis,
+};
 
 /// The API's line to the daemon.
 #[derive(Clone, Debug)]
@@ -97,6 +99,8 @@ pub struct DaemonStatus {
     pub restart: Option<RestartRecord>,
     /// The plugins that are loaded.
     pub plugins: Vec<PluginStatus>,
+    /// The model providers that are configured.
+    pub model_providers: Vec<ModelProviderStatus>,
     /// The tool servers that are configured.
     pub tool_servers: Vec<ToolServerStatus>,
     /// What is wrong at the moment, the gravest first; at most [`FINDINGS_MAX`]. Metrics count all.

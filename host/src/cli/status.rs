@@ -12,7 +12,9 @@ use super::out::{Out, Tone};
 use super::target;
 use super::text::{Cell, ago, brief, clean, duration, table};
 use super::wire::{Daemon, FindingView, Page, ToolServerView};
-use crate::domain::{RestartRecord, RestartStatus, SessionView, UnixMillis};
+use crate::domain::{
+    ModelProviderStatus, RestartRecord, RestartStatus, SessionView, ToolLeftOut, UnixMillis,
+};
 
 /// Sessions that are named under each state.
 const NAMED_MAX: u32 = 8;
@@ -38,6 +40,7 @@ pub(crate) async fn run(global: &Global, args: Status) -> Result<(), CliError> {
     let daemon = client.daemon().await?;
     let now = UnixMillis::now();
     head(&mut out, client.url(), &daemon, now)?;
+    model_providers(&mut out, &daemon.model_providers, now)?;
     tool_servers(&mut out, &daemon.tool_servers, now)?;
     findings(&mut out, &daemon.watchdog, now)?;
     for state in NAMED {
@@ -125,6 +128,47 @@ fn head(out: &mut Out, url: &str, daemon: &Daemon, now: UnixMillis) -> Result<()
     Ok(())
 }
 
+/// Model providers of which there is something to tell.
+fn model_providers(
+    out: &mut Out,
+    providers: &[ModelProviderStatus],
+    now: UnixMillis,
+) -> Result<(), CliError> {
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    for provider in providers {
+        let mut row = |word: &str, tone: Tone, what: String| {
+            let name = clean(&provider.name).into_owned();
+            let word = Cell::toned(word.to_owned(), tone);
+            rows.push(vec![name.into(), word, clean(&what).into_owned().into()]);
+        };
+        if let Some(failing) = &provider.failing {
+            let since = duration(now.since(failing.since));
+            row(
+                "failing",
+                Tone::Bad,
+                format!("for {since}: {}", failing.reason),
+            );
+        }
+        for known in &provider.found_out {
+            row(
+                "asked",
+                Tone::Dim,
+                format!("{} ({})", known.asked, known.model),
+            );
+        }
+        if !provider.left_out.is_empty() {
+            row("not shown", Tone::Warn, left_out(&provider.left_out));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    out.line(out.paint(Tone::Bold, "model providers"))?;
+    out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+    Ok(())
+}
+
 /// How each tool server is; of one that is down, why, and when it is tried again.
 fn tool_servers(
     out: &mut Out,
@@ -138,7 +182,7 @@ fn tool_servers(
     out.line(out.paint(Tone::Bold, "tool servers"))?;
     let row = |server: &ToolServerView| {
         let (tone, what) = match server.state.as_str() {
-            "up" => (Tone::Good, left_out(server)),
+            "up" => (Tone::Good, left_out(&server.left_out)),
             "down" => (Tone::Bad, fall(server, now)),
             "idle" => (Tone::Dim, "starts when a turn wants its tools".to_owned()),
             _ => (
@@ -162,18 +206,18 @@ fn tool_servers(
 }
 
 /// `2 left out: files (its name is empty), ...`
-fn left_out(server: &ToolServerView) -> String {
-    if server.left_out.is_empty() {
+fn left_out(tools: &[ToolLeftOut]) -> String {
+    if tools.is_empty() {
         return String::new();
     }
-    let named = server.left_out.iter().take(LEFT_OUT_NAMED);
+    let named = tools.iter().take(LEFT_OUT_NAMED);
     let mut named: Vec<String> = named
         .map(|out| format!("{} ({})", clean(&out.tool), clean(&out.reason)))
         .collect();
-    if server.left_out.len() > named.len() {
+    if tools.len() > named.len() {
         named.push("…".to_owned());
     }
-    format!("{} left out: {}", server.left_out.len(), named.join(", "))
+    format!("{} left out: {}", tools.len(), named.join(", "))
 }
 
 /// `it exited with status 7; tried again in 3.0 s`

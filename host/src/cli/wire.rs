@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::{Digest, Event, MessageId, RestartRecord, ToolLeftOut, UnixMillis};
+use crate::domain::{
+    Digest, Event, MessageId, ModelProviderStatus, RestartRecord, ToolLeftOut, UnixMillis,
+};
 
 /// One page of a list.
 #[derive(Clone, Debug, Deserialize)]
@@ -78,6 +80,9 @@ pub(crate) struct Daemon {
     pub(crate) restart: Option<RestartRecord>,
     #[serde(default)]
     pub(crate) plugins: Vec<PluginView>,
+    /// The model providers that are configured.
+    #[serde(default)]
+    pub(crate) model_providers: Vec<ModelProviderStatus>,
     /// The tool servers that are configured.
     #[serde(default)]
     pub(crate) tool_servers: Vec<ToolServerView>,

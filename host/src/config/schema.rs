@@ -344,8 +344,8 @@ pub(super) struct LlmKeys {
     /// `fallback`.
     #[serde(default = "LlmKeys::retries")]
     pub(super) retries: u32,
-    /// The provider, `[llm.NAME]`, that is asked for its own model where this one gives no answer.
-    /// What a plugin may ask this one, it may so ask that one.
+    /// The provider, `[llm.NAME]`, that is asked for its own model where this one gives no answer or
+    /// refuses the request. What a plugin may ask this one, it may so ask that one.
     #[serde(default)]
     pub(super) fallback: Option<String>,
     /// Further headers of each request: `{ api-key = { env = "AZURE_KEY" }, X-Title = "Abide" }`. A

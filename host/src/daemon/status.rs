@@ -27,6 +27,7 @@ impl Fixed {
             drain: None,
             restart: None,
             plugins: self.plugins.clone(),
+            model_providers: Vec::new(),
             tool_servers: Vec::new(),
             watchdog: Arc::default(),
         }
@@ -67,6 +68,7 @@ impl Daemon {
             .clone()
             .or_else(|| cannot_be_read(&self.unreadable));
         status.sessions = self.sessions();
+        status.model_providers = self.registry.parts().llm.status();
         status.tool_servers = self.tool_servers();
         let (state, restart) = match &self.phase {
             Phase::Serving => (DaemonState::Serving, &self.record),

@@ -23,6 +23,7 @@ mod journal;
 pub mod lifecycle;
 mod limits;
 mod message;
+mod model_providers;
 mod outgoing;
 mod records;
 mod recovery;
@@ -57,6 +58,7 @@ pub use journal::{
 pub use lifecycle::{BeginWith, DEATHS_MAX, Death, SessionState};
 pub use limits::{GuestLimits, Limits, Retention};
 pub use message::{Cause, Interruption, Message, Notice, NoticeCause, Role, StoppedNotice};
+pub use model_providers::{ModelDialect, ModelProviderFailing, ModelProviderStatus};
 pub use outgoing::{BadHttpRule, HttpGrants, HttpRule, Reach, Target};
 pub use records::{
     Begun, Closed, Created, DeadLetter, Decided, Discarded, Done, Ended, Failure, FailureCode,

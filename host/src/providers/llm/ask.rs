@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::mend;
 use super::render::{self, LeftOut, Sent};
 use super::think::Shown;
-use crate::domain::{ChatRequest, Completion, StepError};
+use crate::domain::{ChatRequest, Completion, StepError, ToolLeftOut};
 
 /// What is counted over all requests of one question.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub(super) struct Numbers {
 const MENDS_MAX: usize = 32;
 /// How many tools are remembered to have been left out.
 const LEFT_OUT_MAX: usize = 1024;
+/// How many of them the status names.
+const LEFT_OUT_SHOWN: usize = 32;
 
 /// Asks for `model`. `on_delta` is told of each piece of text as it arrives, with a number that grows
 /// whenever all that came before is void.
@@ -122,6 +124,17 @@ fn with_own_names(mut completion: Completion, sent: &Sent) -> Completion {
 pub(super) struct LeftOuts(Mutex<BTreeMap<String, String>>);
 
 impl LeftOuts {
+    /// The first of them.
+    pub(super) fn known(&self) -> Vec<ToolLeftOut> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.iter().take(LEFT_OUT_SHOWN);
+        let known = known.map(|(tool, reason)| ToolLeftOut {
+            tool: tool.clone(),
+            reason: reason.clone(),
+        });
+        known.collect()
+    }
+
     fn note(&self, provider: &str, left_out: &[LeftOut]) {
         if left_out.is_empty() {
             return;

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use crate::domain::ModelDialect;
+
 /// How many models of a provider something is remembered of: guests may name any.
 const MODELS_MAX: usize = 64;
 /// How many tools that it refuses.
@@ -152,6 +154,16 @@ impl Dialects {
     pub(super) fn of(&self, model: &str) -> Dialect {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(model).cloned().unwrap_or_default()
+    }
+
+    /// All that was found out.
+    pub(super) fn known(&self) -> Vec<ModelDialect> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.iter().map(|(model, dialect)| ModelDialect {
+            model: model.clone(),
+            asked: dialect.to_string(),
+        });
+        known.collect()
     }
 
     /// A request in this dialect was answered. Whether that is news.

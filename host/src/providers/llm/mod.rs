@@ -27,6 +27,7 @@ mod calls;
 mod chunk;
 mod dialect;
 mod fault;
+mod health;
 mod mend;
 mod pauses;
 mod provider;
@@ -47,10 +48,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{ChatRequest, Completion, StepError};
+use crate::domain::{ChatRequest, Completion, ModelProviderStatus, StepError};
 use ask::{LeftOuts, Numbers, ask};
 use dialect::Dialects;
 use fault::{Fault, Remedy};
+use health::Health;
 use pauses::{Pauses, STARTING_MAX};
 pub use provider::{BadProvider, LlmProvider};
 use server::Server;
@@ -62,6 +64,7 @@ struct Ready {
     tokens: Tokens,
     dialects: Dialects,
     left_out: LeftOuts,
+    health: Health,
 }
 
 /// All providers, by name.
@@ -86,6 +89,7 @@ impl LlmProviders {
                 tokens: Tokens::new(),
                 dialects: Dialects::default(),
                 left_out: LeftOuts::default(),
+                health: Health::default(),
             };
             Ok((name, ready))
         });
@@ -136,6 +140,7 @@ impl LlmProviders {
                     Ok(completion) => {
                         count(name, "ok");
                         count_tokens(name, &completion);
+                        ready.health.answered();
                         if !answer::is_empty(&completion) {
                             return Ok(completion);
                         }
@@ -160,6 +165,7 @@ impl LlmProviders {
                 tokio::time::sleep(pause).await;
             };
             let error = fault.told(numbers.asked - first);
+            ready.health.failed(&error);
             let error = match before.take() {
                 Some(before) => fallen(before, name, error),
                 None => error,
@@ -176,6 +182,17 @@ impl LlmProviders {
             model = &ready.provider.model;
             tried.push(name);
         }
+    }
+
+    /// How each provider is, in the order of their names.
+    pub fn status(&self) -> Vec<ModelProviderStatus> {
+        let providers = self.0.iter().map(|(name, ready)| ModelProviderStatus {
+            name: name.clone(),
+            failing: ready.health.failing(),
+            found_out: ready.dialects.known(),
+            left_out: ready.left_out.known(),
+        });
+        providers.collect()
     }
 
     fn find(&self, name: &str) -> Result<(&str, &Ready), StepError> {
