@@ -348,6 +348,42 @@ async fn several_refused_parameters_are_found_out_one_by_one() {
     assert_eq!(refused.len(), rules.len(), "{refused:?}");
     assert_eq!(strict.calls().len(), rules.len() + 2);
     stage.hello().await;
+    let told = until("the operator to be told", async || {
+        let status = stage.daemon.status().await;
+        let asked = &status["model_providers"][0]["found_out"][0]["asked"];
+        asked.as_str().map(str::to_owned)
+    })
+    .await;
+    for part in [
+        "stream_options",
+        "max_completion_tokens",
+        "temperature",
+        "system",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_does_not_answer_is_told_to_the_operator_until_it_does() {
+    let strict = model(Rules::default()).await;
+    let stage = StrictStage::start(&[("a", &strict)], Props::default()).await;
+    let failing = async || stage.daemon.status().await["model_providers"][0]["failing"].clone();
+    strict.fail([ModelFault::status(401)]);
+    let posted = stage.client.ask(ASSISTANT, "hello", None).await;
+    let outcome = posted.expect("acknowledged").outcome;
+    assert_eq!(outcome.as_deref(), Some("failed"));
+    let told = until("the failure", async || {
+        let failing = failing().await;
+        failing["reason"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(told.contains("refused the API key"), "{told}");
+    stage.hello().await;
+    until("the end of it", async || {
+        failing().await.is_null().then_some(())
+    })
+    .await;
 }
 
 /// Beside all other rules: what is over the window is asked again with less, and that is remembered.
