@@ -1,7 +1,7 @@
 //! A language model: any OpenAI-compatible server is like this one, but slower to obey.
 //!
-//! It answers a conversation with `re: ` and its last user message. Marks in that message say
-//! how:
+//! It answers a conversation with `re: ` and its last user message, without the host's notices in it.
+//! Marks in that message say how:
 //!
 //! | mark | meaning |
 //! |---|---|
@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use crate::answer::message_text;
 use crate::model_fault::ModelFault;
 use crate::strict::Gate;
-use crate::{Answer, AskedCall, Rules, Violation, until};
+use crate::{Answer, AskedCall, Rules, Violation, notices_apart, until};
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum CallState {
 /// One call of the model.
 #[derive(Clone, Debug)]
 pub struct ModelCall {
-    /// The conversation, as `role: text` lines.
+    /// The conversation, as `role: text` lines; the host's notices as the system's.
     pub messages: Vec<String>,
     /// The whole request, as it came.
     pub request: Value,
@@ -245,14 +245,16 @@ async fn complete(
     let key = headers.get(AUTHORIZATION);
     let key = key.and_then(|key| Some(key.to_str().ok()?.to_owned()));
     let messages = request["messages"].as_array().cloned().unwrap_or_default();
-    let lines = messages
+    // What the host says in front of the user's words is not the user's.
+    let apart = notices_apart(&messages);
+    let lines = apart
         .iter()
         .map(|message| {
             let role = message["role"].as_str().unwrap_or("?");
             format!("{role}: {}", message_text(message))
         })
         .collect();
-    let asked = messages.iter().rfind(|message| message["role"] == "user");
+    let asked = apart.iter().rfind(|message| message["role"] == "user");
     let asked = asked.map(message_text).unwrap_or_default();
     let answer = match &shared.script {
         Some(script) => script(&messages),

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Ready;
 use super::attempt::attempt;
-use super::dialect::Mend;
+use super::dialect::{Dialect, Mend};
 use super::fault::Fault;
 use super::mend;
 use super::render::{self, LeftOut, Sent};
@@ -44,7 +44,9 @@ pub(super) async fn ask(
     let mut dialect = known.clone();
     let mut tried: Vec<Mend> = Vec::new();
     // The dialect before the last mend, and the words that asked for it.
-    let mut before = None;
+    let mut before: Option<(Dialect, String)> = None;
+    // One image was refused, not images.
+    let mut is_bad_image = false;
     loop {
         numbers.asked += 1;
         numbers.voice += 1;
@@ -60,6 +62,9 @@ pub(super) async fn ask(
         let answer = attempt(name, ready, model, request, &sent, limit_bytes, show).await;
         let fault = match answer {
             Ok(completion) => {
+                if is_bad_image {
+                    dialect.no_images = known.no_images;
+                }
                 if dialect != known && ready.dialects.learn(model, &dialect) {
                     tracing::warn!(
                         provider = name, model, asked = %dialect,
@@ -74,8 +79,9 @@ pub(super) async fn ask(
         let Some(refusal) = &fault.refusal else {
             return Err(fault);
         };
-        if let Some((dialect_before, document)) = before.take()
-            && document == refusal.document
+        let gist = gist(&refusal.words());
+        if let Some((dialect_before, said_before)) = before.take()
+            && said_before == gist
         {
             // The same words again: what was left out was not the matter.
             dialect = dialect_before;
@@ -101,11 +107,19 @@ pub(super) async fn ask(
         tracing::info!(provider = name, model, error = %fault.error, mend = ?next, "a request is mended");
         // A tool's place in the list is the same for the next one.
         if !matches!(next, Mend::Tool(_)) {
-            before = Some((dialect.clone(), refusal.document.clone()));
+            before = Some((dialect.clone(), gist));
         }
+        is_bad_image |= next == Mend::Images && mend::is_about_one_image(document);
         tried.push(next);
         dialect = mended;
     }
+}
+
+/// Words without those that differ each time: ids of requests, times.
+fn gist(words: &str) -> String {
+    let words = words.split_whitespace();
+    let words = words.filter(|word| !word.bytes().any(|byte| byte.is_ascii_digit()));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The answer with the tools named as the guest knows them.

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use crate::domain::ModelDialect;
+use serde_json::Value;
+
+use crate::domain::{Digest, ModelDialect};
 
 /// How many models of a provider something is remembered of: guests may name any.
 const MODELS_MAX: usize = 64;
@@ -41,8 +43,28 @@ pub(super) enum Mend {
     ToolsOver(usize),
     /// Descriptions of tools with more characters.
     DescriptionsOver(usize),
-    /// This tool, by the guest's name.
-    Tool(String),
+    /// Several calls in one assistant message.
+    ParallelCalls,
+    /// This tool, as it is defined.
+    Tool(RefusedTool),
+}
+
+/// A tool that a server refuses, as it is defined: its server may mend it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RefusedTool {
+    /// Of its definition as it is sent.
+    pub(super) definition: Digest,
+    /// The guest's name of it.
+    pub(super) name: String,
+}
+
+impl RefusedTool {
+    pub(super) fn of(definition: &Value, name: &str) -> Self {
+        Self {
+            definition: Digest::of(definition.to_string().as_bytes()),
+            name: name.to_owned(),
+        }
+    }
 }
 
 /// All that one does not take.
@@ -60,7 +82,8 @@ pub(super) struct Dialect {
     pub(super) no_null_content: bool,
     pub(super) tools_max: Option<usize>,
     pub(super) description_max: Option<usize>,
-    pub(super) refused_tools: BTreeSet<String>,
+    pub(super) no_parallel_calls: bool,
+    pub(super) refused_tools: BTreeSet<RefusedTool>,
 }
 
 impl Dialect {
@@ -86,12 +109,38 @@ impl Dialect {
             Mend::DescriptionsOver(most) => {
                 next.description_max = Some(most.min(self.description_max.unwrap_or(most)));
             }
-            Mend::Tool(name) if self.refused_tools.len() < TOOLS_MAX => {
-                next.refused_tools.insert(name);
+            Mend::ParallelCalls => next.no_parallel_calls = true,
+            Mend::Tool(tool) if self.refused_tools.len() < TOOLS_MAX => {
+                next.refused_tools.insert(tool);
             }
             Mend::Tool(_) => {}
         }
         (next != *self).then_some(next)
+    }
+
+    /// What both know.
+    fn and(&self, other: &Self) -> Self {
+        let least = |one: Option<usize>, other: Option<usize>| one.into_iter().chain(other).min();
+        Self {
+            no_stream_options: self.no_stream_options || other.no_stream_options,
+            no_stream: self.no_stream || other.no_stream,
+            completion_tokens: self.completion_tokens || other.completion_tokens,
+            no_max_tokens: self.no_max_tokens || other.no_max_tokens,
+            max_tokens: self.max_tokens.into_iter().chain(other.max_tokens).min(),
+            no_temperature: self.no_temperature || other.no_temperature,
+            no_system: self.no_system || other.no_system,
+            no_tool_lines: self.no_tool_lines || other.no_tool_lines,
+            no_images: self.no_images || other.no_images,
+            no_null_content: self.no_null_content || other.no_null_content,
+            tools_max: least(self.tools_max, other.tools_max),
+            description_max: least(self.description_max, other.description_max),
+            no_parallel_calls: self.no_parallel_calls || other.no_parallel_calls,
+            refused_tools: self
+                .refused_tools
+                .union(&other.refused_tools)
+                .cloned()
+                .collect(),
+        }
     }
 }
 
@@ -110,6 +159,7 @@ impl fmt::Display for Dialect {
             no_null_content,
             tools_max,
             description_max,
+            no_parallel_calls,
             refused_tools,
         } = self;
         let flags = [
@@ -128,6 +178,7 @@ impl fmt::Display for Dialect {
             (*no_tool_lines, "with tool calls and results as text"),
             (*no_images, "without images"),
             (*no_null_content, "with a text beside each tool call"),
+            (*no_parallel_calls, "with one tool call a message"),
         ];
         let flags = flags.into_iter().filter(|(is_set, _)| *is_set);
         let flags = flags.map(|(_, text)| text.to_owned());
@@ -139,7 +190,7 @@ impl fmt::Display for Dialect {
         ];
         let tools = refused_tools
             .iter()
-            .map(|name| format!("without tool `{name}`"));
+            .map(|tool| format!("without tool `{}`", tool.name));
         let bounds = bounds.into_iter().flatten().chain(tools);
         let all: Vec<String> = flags.chain(bounds).collect();
         f.write_str(&all.join(", "))
@@ -169,14 +220,19 @@ impl Dialects {
     /// A request in this dialect was answered. Whether that is news.
     pub(super) fn learn(&self, model: &str, dialect: &Dialect) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(model) == Some(dialect) {
+        // Another question may have found out something else meanwhile.
+        let dialect = match known.get(model) {
+            Some(before) => before.and(dialect),
+            None => dialect.clone(),
+        };
+        if known.get(model) == Some(&dialect) {
             return false;
         }
         if known.len() >= MODELS_MAX && !known.contains_key(model) {
             // Whatever is forgotten is found out again, by one refused request.
             known.clear();
         }
-        known.insert(model.to_owned(), dialect.clone());
+        known.insert(model.to_owned(), dialect);
         true
     }
 }

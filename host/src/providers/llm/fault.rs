@@ -21,7 +21,7 @@ const NO_QUOTA: [&str; 3] = [
 ];
 /// What servers call it, in codes and words, when they could not read what their own model said:
 /// Groq's, Gemini's, Ollama's, llama.cpp's. Another try mostly goes well.
-const MODEL_FAILED: [&str; 10] = [
+pub(super) const MODEL_FAILED: [&str; 10] = [
     "tool_use_failed",
     "malformed_function_call",
     "malformed_tool_call",
@@ -278,6 +278,10 @@ fn classify(name: &str, at: &str, refusal: &Refusal) -> Fault {
                 "{at} takes no more requests of this account ({status}): {text}"
             )))
         }
+        // The model is at fault, not the request.
+        400.. if says(&MODEL_FAILED) => again(StepError::Failed(format!(
+            "{at} could not read what its model said ({status}): {text}"
+        ))),
         425 | 429 | 500.. if says(&STARTING) => Fault::new(
             StepError::Unavailable(format!("{at} is starting ({status}): {text}")),
             Remedy::Starting { after },
@@ -292,10 +296,6 @@ fn classify(name: &str, at: &str, refusal: &Refusal) -> Fault {
             "{at} failed ({status}): {text}"
         ))),
         409 | 425 => again(StepError::Failed(format!("{at} answered {status}: {text}"))),
-        // The model is at fault, not the request.
-        400..500 if says(&MODEL_FAILED) => again(StepError::Failed(format!(
-            "{at} could not read what its model said ({status}): {text}"
-        ))),
         // Most say so of a model that they do not have.
         404 => Fault::elsewhere(StepError::Invalid(format!(
             "{at} refused the request ({status}): {text}; check `llm.{name}.model` and `base_url`"

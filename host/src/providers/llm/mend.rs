@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::dialect::{Dialect, Mend};
+use super::dialect::{Dialect, Mend, RefusedTool};
+use super::fault::MODEL_FAILED;
 use super::render::Sent;
 
 /// How much of a refusal is read, in bytes.
@@ -44,6 +45,40 @@ const NEGATIONS: [&str; 24] = [
     "only",
 ];
 
+/// Of them, those that are said of a name that a server does not know.
+const UNSUPPORTED: [&str; 13] = [
+    "not support",
+    "n't support",
+    "unsupported",
+    "unknown",
+    "unrecognized",
+    "unrecognised",
+    "unexpected",
+    "not permitted",
+    "not allowed",
+    "not available",
+    "not implemented",
+    "extra",
+    "no longer",
+];
+/// What is said under 500 where a template, and not the server, refuses the request.
+const OF_TEMPLATES: [&str; 7] = [
+    "jinja",
+    "template",
+    "exception",
+    "role",
+    "nonetype",
+    "not support",
+    "tool-call",
+];
+/// Fields that repeat what a server was sent.
+const ECHOES: [&str; 4] = ["input", "body", "request", "failed_generation"];
+/// Fields of the forms of refusals, whose names say nothing.
+const FORM: [&str; 12] = [
+    "message", "type", "code", "param", "error", "errors", "detail", "details", "status", "title",
+    "loc", "msg",
+];
+
 /// A refusal, as far as it is read.
 struct Words {
     /// All its texts, names and numbers, in lower case.
@@ -58,6 +93,8 @@ impl Words {
         let mut text = String::new();
         collect(document, &mut text);
         text.make_ascii_lowercase();
+        // The type of every refusal of OpenAI's, whatever it is about.
+        let text = text.replace("invalid_request_error", "");
         let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
         let words = words.filter(|word| !word.is_empty()).map(str::to_owned);
         Self {
@@ -75,9 +112,21 @@ impl Words {
         texts.iter().any(|text| self.text.contains(text))
     }
 
+    /// The least number that stands behind one of the marks.
+    fn number_behind(&self, marks: &[&str]) -> Option<u64> {
+        let found = marks.iter().filter_map(|mark| {
+            let behind = self.text.split(mark).nth(1)?;
+            let digits = behind.trim_start_matches(['`', '\'', '"', ' ']);
+            let end = digits.find(|char: char| !(char.is_ascii_digit() || char == ','));
+            let digits = digits[..end.unwrap_or(digits.len())].replace(',', "");
+            digits.parse().ok()
+        });
+        found.min().filter(|number| *number > 0)
+    }
+
     /// The bound that it names.
     fn most(&self) -> Option<u64> {
-        let marks = [
+        self.number_behind(&[
             "at most ",
             "maximum length ",
             "maximum of ",
@@ -92,19 +141,16 @@ impl Words {
             "limit of ",
             "maximum allowed is ",
             "less_than_equal ",
-        ];
-        let found = marks.iter().filter_map(|mark| {
-            let behind = self.text.split(mark).nth(1)?;
-            let digits = behind.trim_start_matches(['`', '\'', '"', ' ']);
-            let end = digits.find(|char: char| !(char.is_ascii_digit() || char == ','));
-            let digits = digits[..end.unwrap_or(digits.len())].replace(',', "");
-            digits.parse().ok()
-        });
-        found.min().filter(|most| *most > 0)
+            "maximum number of tools is ",
+            "max: ",
+            "max ",
+            "[1, ",
+            "> ",
+        ])
     }
 }
 
-/// Puts all texts and numbers of a document, and the names of its fields, one behind the other.
+/// Puts all texts and numbers of a document, and the names of most fields, one behind the other.
 fn collect(value: &Value, text: &mut String) {
     if text.len() > READ_MAX_BYTES {
         return;
@@ -115,12 +161,32 @@ fn collect(value: &Value, text: &mut String) {
             text.push_str(&said[..end]);
         }
         Value::Number(number) => text.push_str(&number.to_string()),
+        // A place, like `["body", "tools", 3]`.
+        Value::Array(items) if items.iter().all(|item| item.is_string() || item.is_u64()) => {
+            for (n, item) in items.iter().enumerate() {
+                if n > 0 {
+                    text.push('.');
+                }
+                match item {
+                    Value::String(name) => text.push_str(name),
+                    item => text.push_str(&item.to_string()),
+                }
+            }
+        }
         Value::Array(items) => items.iter().for_each(|item| collect(item, text)),
-        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-            text.push_str(name);
-            text.push(' ');
-            collect(value, text);
-        }),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                // What it was sent is not what it says.
+                if ECHOES.contains(&name.as_str()) {
+                    continue;
+                }
+                if !FORM.contains(&name.as_str()) {
+                    text.push_str(name);
+                    text.push(' ');
+                }
+                collect(value, text);
+            }
+        }
         Value::Null | Value::Bool(_) => {}
     }
     text.push_str(" \n ");
@@ -139,8 +205,16 @@ pub(super) fn answer_bound(status: StatusCode, document: &Value, sent: &Sent) ->
             let asked = sent.body.get(*key)?.as_u64()?;
             words.has(&[key]).then_some(asked)
         })?;
-    if words.says(&["context", "prompt"]) {
-        return None;
+    // `context_window` is another word.
+    if words.has(&["context", "prompt", "input", "inputs"]) {
+        let window = words.number_behind(&[
+            "context length is ",
+            "context length is only ",
+            "context length of ",
+        ])?;
+        // What was asked for is over the window, however short the conversation is.
+        let half = u32::try_from(window / 2).unwrap_or(u32::MAX);
+        return (asked >= window).then_some(Mend::MaxTokensOver(half));
     }
     let most = words.most().filter(|most| *most < asked)?;
     Some(Mend::MaxTokensOver(u32::try_from(most).ok()?))
@@ -158,6 +232,11 @@ pub(super) fn mends(
         return Vec::new();
     }
     let words = Words::of(document);
+    // Where the model is at fault, what is named is what it tried to do; and a server that fails
+    // names its own parts.
+    if words.says(&MODEL_FAILED) || (status.as_u16() == 500 && !words.says(&OF_TEMPLATES)) {
+        return Vec::new();
+    }
     let found = [
         stream_options,
         max_tokens,
@@ -166,6 +245,7 @@ pub(super) fn mends(
         tool_count,
         images,
         null_content,
+        parallel_calls,
         tool_lines,
         system,
         stream,
@@ -174,6 +254,23 @@ pub(super) fn mends(
     let found = found.chain(one_tool(document, &words, sent));
     let news = found.filter(|mend| dialect.without(mend.clone()).is_some());
     news.collect()
+}
+
+/// Whether what is refused is one image, and not images.
+pub(super) fn is_about_one_image(document: &Value) -> bool {
+    Words::of(document).says(&[
+        "valid image",
+        "process image",
+        "process the image",
+        "your image",
+        "exceed",
+        "too large",
+        "too big",
+        "decode",
+        "corrupt",
+        "dimension",
+        "truncated",
+    ])
 }
 
 /// Statuses under which servers complain of what they were sent. Templates that raise an exception
@@ -190,19 +287,7 @@ fn stream_options(words: &Words, sent: &Sent) -> Option<Mend> {
 fn stream(words: &Words, sent: &Sent) -> Option<Mend> {
     let streams = sent.body.get("stream").is_some_and(|stream| stream == true);
     let named = words.has(&["stream", "streaming", "streamed"]);
-    let refused = words.says(&[
-        "support",
-        "not allowed",
-        "not permitted",
-        "must be false",
-        "disabled",
-        "not available",
-        "not implemented",
-        "extra",
-        "unrecognized",
-        "unknown",
-        "invalid",
-    ]);
+    let refused = words.says(&UNSUPPORTED) || words.says(&["must be false", "disabled"]);
     (streams && named && refused).then_some(Mend::Stream)
 }
 
@@ -211,7 +296,7 @@ fn max_tokens(words: &Words, sent: &Sent) -> Option<Mend> {
     if sends("max_completion_tokens") && words.negative {
         return Some(Mend::MaxTokens);
     }
-    let refused = words.negative || words.has(&["max_completion_tokens"]);
+    let refused = words.says(&UNSUPPORTED) || words.has(&["max_completion_tokens"]);
     (sends("max_tokens") && refused).then_some(Mend::CompletionTokens)
 }
 
@@ -246,9 +331,15 @@ fn tool_count(words: &Words, sent: &Sent) -> Option<Mend> {
         "limit",
         "up to",
     ]);
+    if !words.has(&["tools", "functions", "function_declarations"]) || !many {
+        return None;
+    }
     let most = words.most().and_then(|most| usize::try_from(most).ok());
-    let most = most.filter(|most| *most < tools)?;
-    (words.has(&["tools", "functions"]) && many).then_some(Mend::ToolsOver(most))
+    match most.filter(|most| *most < tools) {
+        Some(most) => Some(Mend::ToolsOver(most)),
+        None if words.says(&["too many"]) && tools > 1 => Some(Mend::ToolsOver(tools / 2)),
+        None => None,
+    }
 }
 
 fn images(words: &Words, sent: &Sent) -> Option<Mend> {
@@ -273,7 +364,30 @@ fn null_content(words: &Words, sent: &Sent) -> Option<Mend> {
     let refused = words.has(&[
         "null", "none", "nil", "required", "missing", "string", "str", "empty", "nonempty",
     ]);
-    (sends && words.has(&["content", "contents"]) && refused).then_some(Mend::NullContent)
+    // Templates and servers that trip over it.
+    let tripped = words.says(&[
+        "nonetype",
+        "not iterable",
+        "null and string",
+        "string and null",
+        "of null",
+        "is undefined",
+    ]);
+    let named = words.has(&["content", "contents"]) && refused;
+    (sends && (tripped || named)).then_some(Mend::NullContent)
+}
+
+fn parallel_calls(words: &Words, sent: &Sent) -> Option<Mend> {
+    let refused = words.says(&[
+        "single tool",
+        "one tool call",
+        "one tool-call",
+        "one function call",
+        "parallel tool",
+        "multiple tool",
+        "several tool",
+    ]);
+    (sent.parallel_calls && refused).then_some(Mend::ParallelCalls)
 }
 
 fn tool_lines(words: &Words, sent: &Sent) -> Option<Mend> {
@@ -286,7 +400,9 @@ fn tool_lines(words: &Words, sent: &Sent) -> Option<Mend> {
             "user and assistant",
             "user, assistant",
         ]);
-    let refused = words.has(&["alternate", "alternating"]) || named || only;
+    // Calls of another model's do not have what this one put beside its own.
+    let lacks = words.says(&["thought_signature", "reasoning_content", "thinking block"]);
+    let refused = words.has(&["alternate", "alternating"]) || named || only || lacks;
     (sent.tool_lines && refused).then_some(Mend::ToolLines)
 }
 
@@ -339,29 +455,24 @@ fn one_tool(document: &Value, words: &Words, sent: &Sent) -> Option<Mend> {
         named.max_by_key(String::len)
     };
     let sent_as = by_place.or_else(by_name)?;
-    let own = sent
-        .names
-        .back()
-        .get(sent_as.as_str())
-        .map(|own| (*own).to_owned());
-    own.map(Mend::Tool)
+    let definition = tools
+        .iter()
+        .find(|tool| tool["function"]["name"] == *sent_as)?;
+    let own = sent.names.back();
+    let own = own.get(sent_as.as_str())?;
+    Some(Mend::Tool(RefusedTool::of(definition, own)))
 }
 
-/// The number in `tools[3]`, `tools.3` and the like.
+/// The number in `function_declarations[3]`, `tools.3` and the like; of several, the innermost.
 fn place(text: &str) -> Option<usize> {
-    let places = ["tools", "functions", "function_declarations"]
+    let mut places = ["function_declarations", "functions", "tools"]
         .iter()
-        .filter_map(|mark| {
-            let behind = text.split(mark).skip(1).filter_map(|behind| {
-                let digits = behind.trim_start_matches(['[', '.', '/', ' ', '\n', '(']);
+        .flat_map(|mark| {
+            text.split(mark).skip(1).filter_map(|behind| {
+                let digits = behind.strip_prefix(['[', '.', '/'])?;
                 let end = digits.find(|char: char| !char.is_ascii_digit());
-                let direct = behind.len() - digits.len() <= 4;
-                digits[..end.unwrap_or(digits.len())]
-                    .parse()
-                    .ok()
-                    .filter(|_: &usize| direct)
-            });
-            behind.into_iter().next()
+                digits[..end.unwrap_or(digits.len())].parse().ok()
+            })
         });
-    places.into_iter().next()
+    places.next()
 }

@@ -29,6 +29,8 @@ mod dialect;
 mod fault;
 mod health;
 mod mend;
+#[cfg(test)]
+mod mend_tests;
 mod pauses;
 mod provider;
 mod refusal;

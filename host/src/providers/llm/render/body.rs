@@ -24,6 +24,8 @@ pub(in crate::providers::llm) struct Sent {
     pub(in crate::providers::llm) images: bool,
     /// It has lines of tools.
     pub(in crate::providers::llm) tool_lines: bool,
+    /// It has several calls in one line.
+    pub(in crate::providers::llm) parallel_calls: bool,
 }
 
 /// A guest's request for a model of this provider.
@@ -49,6 +51,8 @@ pub(in crate::providers::llm) fn body(
     let mut lines = lines(&request.messages, provider.images && !dialect.no_images);
     if dialect.no_tool_lines {
         lines = fold::tools(lines);
+    } else if dialect.no_parallel_calls {
+        lines = fold::parallel_calls(lines);
     }
     if dialect.no_system {
         fold::system(&mut lines);
@@ -67,6 +71,10 @@ pub(in crate::providers::llm) fn body(
         _ => false,
     });
     let tool_lines = lines.iter().any(|line| matches!(line, Line::Tool { .. }));
+    let parallel_calls = lines.iter().any(|line| match line {
+        Line::Assistant { calls, .. } => calls.len() > 1,
+        _ => false,
+    });
     let messages = lines.into_iter();
     let messages = messages.map(|line| message(line, &mut names, dialect));
     let mut body = Map::new();
@@ -101,6 +109,7 @@ pub(in crate::providers::llm) fn body(
         left_out,
         images,
         tool_lines,
+        parallel_calls,
     })
 }
 

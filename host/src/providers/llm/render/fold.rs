@@ -1,7 +1,9 @@
-//! Roles that a provider does not know, told as text: Gemma's templates have no system, and many have
-//! no tools. Roles alternate afterwards as they did before.
+//! What a provider does not know, told otherwise: Gemma's templates have no system, many have no tools,
+//! and Llama's take one call a message. Roles follow each other afterwards as they may.
 
-use super::lines::{Line, Part, user_line};
+use std::collections::VecDeque;
+
+use super::lines::{Call, Line, Part, user_line};
 
 /// Puts the system's line in front of the user's first.
 pub(super) fn system(lines: &mut Vec<Line>) {
@@ -49,6 +51,35 @@ pub(super) fn tools(lines: Vec<Line>) -> Vec<Line> {
                     Some(Line::User(parts)) => parts.push(Part::Text(text)),
                     _ => told.push(user_line(&text)),
                 }
+            }
+            line => told.push(line),
+        }
+    }
+    told
+}
+
+/// Gives each of several calls a line of its own, in front of its result.
+pub(super) fn parallel_calls(lines: Vec<Line>) -> Vec<Line> {
+    let mut told: Vec<Line> = Vec::with_capacity(lines.len());
+    let mut waiting: VecDeque<Call> = VecDeque::new();
+    for line in lines {
+        match line {
+            Line::Assistant { text, calls } if calls.len() > 1 => {
+                waiting = calls.into();
+                let first = waiting.pop_front().into_iter().collect();
+                told.push(Line::Assistant { text, calls: first });
+            }
+            Line::Tool { .. } => {
+                // Results stand in the order of the calls.
+                if let Some(Line::Tool { .. }) = told.last()
+                    && let Some(next) = waiting.pop_front()
+                {
+                    told.push(Line::Assistant {
+                        text: String::new(),
+                        calls: vec![next],
+                    });
+                }
+                told.push(line);
             }
             line => told.push(line),
         }

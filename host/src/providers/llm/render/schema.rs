@@ -272,6 +272,7 @@ fn clean(schema: Map<String, Value>, depth: usize, whole: &Value) -> Map<String,
         };
         cleaned.insert(key, value);
     }
+    one_type(&mut cleaned);
     let is_array = match cleaned.get("type") {
         Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "array"),
         kind => kind.is_some_and(|kind| kind == "array"),
@@ -281,6 +282,21 @@ fn clean(schema: Map<String, Value>, depth: usize, whole: &Value) -> Map<String,
     }
     only_known_required(&mut cleaned);
     cleaned
+}
+
+/// A type that may be null, as OpenAPI has it: Gemini's servers take one type alone.
+fn one_type(schema: &mut Map<String, Value>) {
+    let Some(Value::Array(kinds)) = schema.get("type") else {
+        return;
+    };
+    let others: Vec<&Value> = kinds.iter().filter(|kind| *kind != "null").collect();
+    if let [kind] = others[..] {
+        let (kind, may_be_null) = (kind.clone(), kinds.len() > 1);
+        schema.insert("type".to_owned(), kind);
+        if may_be_null {
+            schema.insert("nullable".to_owned(), true.into());
+        }
+    }
 }
 
 /// The value of a keyword that holds no schemas, where it can stand.

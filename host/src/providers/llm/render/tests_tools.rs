@@ -85,7 +85,7 @@ fn schemas_are_what_every_server_takes() {
                 "d":{"properties":null,"required":true,"description":null},"e":null}}"#,
             json!({"type": "object", "properties": {
                 "a": {"type": "array", "items": {}}, "b": {},
-                "c": {"type": ["array", "null"], "items": {}}, "d": {}, "e": {}
+                "c": {"type": "array", "nullable": true, "items": {}}, "d": {}, "e": {}
             }}),
         ),
         (

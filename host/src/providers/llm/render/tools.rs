@@ -8,6 +8,7 @@ use super::lines::Line;
 use super::names::Names;
 use super::schema;
 use crate::domain::ToolDefinition;
+use crate::providers::llm::dialect::RefusedTool;
 
 /// What a model is told of a tool that only the conversation names: servers want each call in it to
 /// be of a tool that is defined.
@@ -27,7 +28,7 @@ pub(super) struct Bounds<'a> {
     /// The longest description, in characters.
     pub(super) description: Option<usize>,
     /// Tools that the provider refuses.
-    pub(super) refused: &'a BTreeSet<String>,
+    pub(super) refused: &'a BTreeSet<RefusedTool>,
 }
 
 /// The definitions as they are sent, with their names, and what is left out of them.
@@ -50,7 +51,7 @@ pub(super) fn definitions(
             _ if !known.insert(tool.name.as_str()) => {
                 leave_out(tool, "another tool has the same name".to_owned());
             }
-            Ok(_) if bounds.refused.contains(&tool.name) => {
+            Ok(schema) if is_refused(tool, &schema, bounds) => {
                 leave_out(tool, "the model's server refuses its definition".to_owned());
             }
             Ok(schema) => sound.push((tool, schema)),
@@ -58,30 +59,30 @@ pub(super) fn definitions(
         }
     }
     let offered: BTreeSet<&str> = sound.iter().map(|(tool, _)| tool.name.as_str()).collect();
+    // What the conversation names must be there, as far as there is room; of the others the first.
+    let named = sound
+        .iter()
+        .filter(|(tool, _)| called.contains(tool.name.as_str()));
+    let mut room_of_named = named.count().min(bounds.tools);
     let gone: Vec<&str> = called
         .iter()
         .copied()
         .filter(|name| !offered.contains(name))
-        .take(bounds.tools)
+        .take(bounds.tools - room_of_named)
         .collect();
-    // What the conversation names must be there; of the others the first.
-    let named = sound
-        .iter()
-        .filter(|(tool, _)| called.contains(tool.name.as_str()));
-    let mut room = bounds
-        .tools
-        .saturating_sub(gone.len())
-        .saturating_sub(named.count());
+    let mut room_of_others = bounds.tools - room_of_named - gone.len();
     let mut definitions = Vec::new();
     for (tool, schema) in sound {
-        if !called.contains(tool.name.as_str()) {
-            let Some(rest) = room.checked_sub(1) else {
-                let most = bounds.tools;
-                leave_out(tool, format!("a request offers {most} tools at most"));
-                continue;
-            };
-            room = rest;
-        }
+        let room = match called.contains(tool.name.as_str()) {
+            true => &mut room_of_named,
+            false => &mut room_of_others,
+        };
+        let Some(rest) = room.checked_sub(1) else {
+            let most = bounds.tools;
+            leave_out(tool, format!("a request offers {most} tools at most"));
+            continue;
+        };
+        *room = rest;
         let name = names.send(&tool.name);
         definitions.push(definition(&name, &tool.description, schema, bounds));
     }
@@ -91,6 +92,18 @@ pub(super) fn definitions(
         definitions.push(definition(&name, GONE, nothing, bounds));
     }
     (definitions, left_out)
+}
+
+fn is_refused(tool: &ToolDefinition, schema: &Value, bounds: &Bounds<'_>) -> bool {
+    let mut named = bounds
+        .refused
+        .iter()
+        .filter(|known| known.name == tool.name);
+    named.any(|known| {
+        let name = Names::default().send(&tool.name);
+        let definition = definition(&name, &tool.description, schema.clone(), bounds);
+        RefusedTool::of(&definition, &tool.name) == *known
+    })
 }
 
 fn calls(line: &Line) -> impl Iterator<Item = &str> {
