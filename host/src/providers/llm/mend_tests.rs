@@ -1,7 +1,5 @@
 //! Refusals in the words of real servers, and what is done without after each.
 
-use std::time::Duration;
-
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -10,26 +8,6 @@ use super::mend::{answer_bound, is_about_one_image, mends};
 use super::provider::LlmProvider;
 use super::render::{self, Sent};
 use crate::domain::{ChatMessage, ChatRequest, ChatRole, ModelToolCall, ToolDefinition};
-
-fn provider() -> LlmProvider {
-    LlmProvider {
-        base_url: "http://h/v1".to_owned(),
-        model: "m".to_owned(),
-        context_tokens: None,
-        api_key: None,
-        connect_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-        retries: 0,
-        fallback: None,
-        headers: Vec::new(),
-        query: Vec::new(),
-        body: serde_json::Map::new(),
-        user_agent: None,
-        tools_max: 128,
-        images: true,
-    }
-}
 
 /// A request that has everything that may be refused.
 fn sent(dialect: &Dialect) -> Sent {
@@ -73,7 +51,7 @@ fn sent(dialect: &Dialect) -> Sent {
         max_tokens: Some(10_000),
         temperature: Some(0.5),
     };
-    render::body(&request, "m", &provider(), dialect).expect("it can be asked")
+    render::body(&request, "m", &LlmProvider::example(), dialect).expect("it can be asked")
 }
 
 fn first(status: u16, document: &Value) -> Option<Mend> {

@@ -101,3 +101,27 @@ pub(super) fn client(provider: &LlmProvider) -> Result<Server, String> {
     let http = http.build().map_err(|error| chain(&error))?;
     Server::new(http, url, key)
 }
+
+#[cfg(test)]
+impl LlmProvider {
+    /// One that nobody is reached by.
+    pub(super) fn example() -> Self {
+        Self {
+            base_url: "http://127.0.0.1:9/v1".to_owned(),
+            model: "default".to_owned(),
+            context_tokens: None,
+            api_key: None,
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(60),
+            retries: 1,
+            fallback: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+            body: serde_json::Map::new(),
+            user_agent: None,
+            tools_max: 128,
+            images: true,
+        }
+    }
+}

@@ -70,21 +70,8 @@ fn end(reason: &str) -> Value {
 
 fn provider() -> LlmProvider {
     LlmProvider {
-        base_url: "http://127.0.0.1:9/v1".to_owned(),
-        model: "default".to_owned(),
-        context_tokens: None,
         api_key: Some(Hidden::new("sk-secret")),
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(30),
-        timeout: Duration::from_secs(60),
-        retries: 1,
-        fallback: None,
-        headers: Vec::new(),
-        query: Vec::new(),
-        body: serde_json::Map::new(),
-        user_agent: None,
-        tools_max: 128,
-        images: true,
+        ..LlmProvider::example()
     }
 }
 

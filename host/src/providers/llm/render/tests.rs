@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -9,26 +8,6 @@ use super::names;
 use crate::domain::{ChatMessage, ChatRequest, ChatRole, ModelToolCall, ToolDefinition};
 use crate::providers::llm::LlmProvider;
 use crate::providers::llm::dialect::{Dialect, Mend};
-
-pub(super) fn provider() -> LlmProvider {
-    LlmProvider {
-        base_url: "http://127.0.0.1:9/v1".to_owned(),
-        model: "m".to_owned(),
-        context_tokens: None,
-        api_key: None,
-        connect_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-        retries: 0,
-        fallback: None,
-        headers: Vec::new(),
-        query: Vec::new(),
-        body: serde_json::Map::new(),
-        user_agent: None,
-        tools_max: 128,
-        images: true,
-    }
-}
 
 pub(super) fn request(messages: Vec<ChatMessage>) -> ChatRequest {
     ChatRequest {
@@ -70,7 +49,7 @@ pub(super) fn result(id: &str, content: &str) -> ChatMessage {
 }
 
 fn rendered(request: &ChatRequest, dialect: &Dialect) -> Value {
-    let sent = body(request, "m", &provider(), dialect).expect("it can be asked");
+    let sent = body(request, "m", &LlmProvider::example(), dialect).expect("it can be asked");
     Value::Object(sent.body)
 }
 

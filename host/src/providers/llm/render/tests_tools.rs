@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::body::body;
-use super::tests::{calls, provider, request, result, says, tool};
+use super::tests::{calls, request, result, says, tool};
 use super::{names, schema};
 use crate::domain::ChatRole::User;
 use crate::providers::llm::LlmProvider;
@@ -25,7 +25,8 @@ fn tools_are_named_and_described_as_any_server_takes_them() {
         tool("text", r#"{"type": "string"}"#),
         tool("broken", "{"),
     ];
-    let sent = body(&request, "m", &provider(), &Dialect::default()).expect("it can be asked");
+    let sent =
+        body(&request, "m", &LlmProvider::example(), &Dialect::default()).expect("it can be asked");
     let sent_names: Vec<&str> = sent.body["tools"]
         .as_array()
         .expect("a list")
@@ -55,7 +56,7 @@ fn of_too_many_tools_those_that_the_conversation_names_stay() {
     request.tools = (0..10).map(|n| tool(&format!("t{n}"), "{}")).collect();
     let few = LlmProvider {
         tools_max: 4,
-        ..provider()
+        ..LlmProvider::example()
     };
     let sent = body(&request, "m", &few, &Dialect::default()).expect("it can be asked");
     let names: Vec<&Value> = sent.body["tools"]
