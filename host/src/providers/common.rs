@@ -32,34 +32,19 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     })
 }
 
-/// What was read of a body.
-pub(super) enum Body {
-    Whole(Vec<u8>),
-    /// It is longer than what may be read of it.
-    Beginning(Vec<u8>),
-}
-
-impl Body {
-    /// Reads at most `bound` bytes.
-    pub(super) async fn read(mut response: Response, bound: usize) -> reqwest::Result<Self> {
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            let room = bound - bytes.len();
-            if chunk.len() > room {
-                bytes.extend_from_slice(&chunk[..room]);
-                return Ok(Self::Beginning(bytes));
-            }
-            bytes.extend_from_slice(&chunk);
+/// Reads a body; none if it has more than `bound` bytes.
+pub(super) async fn read_body(
+    mut response: Response,
+    bound: usize,
+) -> reqwest::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if chunk.len() > bound - bytes.len() {
+            return Ok(None);
         }
-        Ok(Self::Whole(bytes))
+        bytes.extend_from_slice(&chunk);
     }
-
-    /// All that was read.
-    pub(super) fn bytes(self) -> Vec<u8> {
-        match self {
-            Self::Whole(bytes) | Self::Beginning(bytes) => bytes,
-        }
-    }
+    Ok(Some(bytes))
 }
 
 /// What lies behind an error: its own text names the URL, which may hold a key.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Host;
 
 use crate::domain::{Effect, HttpGrants, HttpRequest, HttpResponse, Reach, StepError};
-use crate::providers::common::{Body, causes, chain};
+use crate::providers::common::{causes, chain, read_body};
 use address::Kind;
 use request::Sound;
 use resolver::{OutOfReach, Resolver};
@@ -194,10 +194,7 @@ async fn body(
     }
     // Of what this machine cannot count, it holds less.
     let room = usize::try_from(room).unwrap_or(usize::MAX);
-    Ok(match Body::read(response, room).await? {
-        Body::Whole(body) => Some(body),
-        Body::Beginning(_) => None,
-    })
+    read_body(response, room).await
 }
 
 fn no_answer(name: &str, repeatable: bool, error: &reqwest::Error) -> StepError {

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::calls::{BadName, Calls};
 use super::chunk::Chunk;
+use super::refusal::brief;
 use super::think::{Said, Shown};
 use crate::domain::{ChatRequest, Completion, FinishReason, Usage};
 use crate::providers::lossy::Halves;
@@ -62,6 +63,9 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// The most calls of one answer: of more, each is compared with each other.
+const CALLS_MAX: usize = 256;
+
 /// What has arrived so far.
 pub(super) struct Answer<'a> {
     asked: &'a Asked<'a>,
@@ -70,6 +74,10 @@ pub(super) struct Answer<'a> {
     calls: Calls,
     /// Text or calls have come.
     has_begun: bool,
+    /// All text so far, as it came.
+    came: String,
+    /// It came in what are messages by name.
+    by_message: bool,
     finish: Option<FinishReason>,
     /// The stream said that it is over.
     is_done: bool,
@@ -87,6 +95,8 @@ impl<'a> Answer<'a> {
             halves: Halves::default(),
             calls: Calls::default(),
             has_begun: false,
+            came: String::new(),
+            by_message: false,
             finish: None,
             is_done: false,
             usage: None,
@@ -97,27 +107,25 @@ impl<'a> Answer<'a> {
     }
 
     /// Adds a document; gives what it has for those who watch.
-    pub(super) fn take(&mut self, chunk: Chunk) -> Result<Shown, NoAnswer> {
+    pub(super) fn take(&mut self, mut chunk: Chunk) -> Result<Shown, NoAnswer> {
         if let Some(error) = chunk.error {
             return Err(NoAnswer::Refused(error));
         }
-        self.model = chunk.model.or(self.model.take());
+        self.model = chunk.model.take().or(self.model.take());
         self.usage = chunk.usage.or(self.usage);
         if let Some(reason) = &chunk.finish {
             match ending(reason) {
                 Ending::Failed => {
                     return Err(NoAnswer::Broken(format!(
-                        "ended its answer with `{reason}`"
+                        "ended its answer with `{}`",
+                        brief(reason)
                     )));
                 }
                 Ending::Finished(finish) => self.finish = Some(finish),
                 Ending::None => {}
             }
         }
-        // Some servers repeat the whole message behind its pieces.
-        if chunk.is_whole && self.has_begun {
-            return Ok(Shown::default());
-        }
+        let chunk = self.news(chunk);
         let mut weight = chunk.text.len();
         self.has_begun |= weight > 0 || !chunk.calls.is_empty() || chunk.old_call.is_some();
         for part in chunk.calls {
@@ -126,12 +134,40 @@ impl<'a> Answer<'a> {
         if let Some(part) = chunk.old_call {
             weight += self.calls.add_old(part, chunk.has_marks);
         }
+        if self.calls.len() > CALLS_MAX {
+            return Err(NoAnswer::Broken(format!(
+                "asked for more than {CALLS_MAX} tools at once"
+            )));
+        }
         self.bytes = self.bytes.saturating_add(weight as u64);
         if self.bytes > self.limit_bytes {
             return Err(NoAnswer::TooLong(self.limit_bytes));
         }
         let text = self.halves.push(&chunk.text, chunk.has_marks);
         Ok(self.said.push(&text))
+    }
+
+    /// What a document brings that has not come before. Some servers repeat the whole message behind
+    /// its pieces, some call their pieces messages, and some send all there is so far in each.
+    fn news(&mut self, mut chunk: Chunk) -> Chunk {
+        if !chunk.is_whole {
+            self.came.push_str(&chunk.text);
+            return chunk;
+        }
+        let is_first = !self.has_begun;
+        self.by_message |= is_first;
+        let rest = chunk.text.strip_prefix(self.came.as_str());
+        chunk.text = match rest {
+            Some(rest) => rest.to_owned(),
+            None if self.by_message => chunk.text,
+            None => String::new(),
+        };
+        if !self.by_message && !self.calls.is_empty() {
+            chunk.calls.clear();
+            chunk.old_call = None;
+        }
+        self.came.push_str(&chunk.text);
+        chunk
     }
 
     /// The stream said that it is over.
@@ -198,6 +234,27 @@ enum Ending {
     Failed,
 }
 
+/// What is in finish reasons of answers that are void.
+const FAILURES: [&str; 15] = [
+    "error",
+    "malformed",
+    "fail",
+    "abort",
+    "cancel",
+    "interrupt",
+    "incomplete",
+    "timeout",
+    "timed_out",
+    "time_limit",
+    "overload",
+    "unavailable",
+    "exception",
+    "disconnect",
+    "shutdown",
+];
+/// What is in those of answers that were cut.
+const CUTS: [&str; 4] = ["length", "max_", "token", "truncat"];
+
 /// What a finish reason says. Gateways pass on those of the servers behind them.
 fn ending(reason: &str) -> Ending {
     let reason = reason.trim().to_ascii_lowercase();
@@ -233,9 +290,12 @@ fn ending(reason: &str) -> Ending {
         | "insufficient_system_resource" => {
             return Ending::Failed;
         }
-        // `network_error`, `malformed_function_call`, `malformed_tool_use` and the like.
-        reason if reason.contains("error") || reason.contains("malformed") => {
-            return Ending::Failed;
+        // `network_error`, `malformed_function_call`, `engine_overloaded` and the like.
+        reason if reason.starts_with("stop") || reason.starts_with("eo") => FinishReason::Stop,
+        reason if FAILURES.iter().any(|word| reason.contains(word)) => return Ending::Failed,
+        reason if CUTS.iter().any(|word| reason.contains(word)) => FinishReason::Length,
+        reason if reason.contains("safety") || reason.contains("filter") => {
+            FinishReason::ContentFilter
         }
         _ => FinishReason::Other,
     };
@@ -280,6 +340,71 @@ mod tests {
     fn call() -> Value {
         let call = json!({"index": 0, "function": {"name": "f", "arguments": "{}"}});
         json!({"choices": [{"delta": {"tool_calls": [call]}}]})
+    }
+
+    fn message(content: &str) -> Value {
+        json!({"choices": [{"message": {"content": content}}]})
+    }
+
+    #[test]
+    fn messages_in_a_stream_bring_what_is_new() {
+        let content = |chunks: &[Value]| read(chunks, true).map(|answer| answer.content);
+        let pieces = [message("hel"), message("lo")];
+        assert_eq!(content(&pieces), Ok("hello".to_owned()));
+        let growing = [message("hel"), message("hello"), message("hello")];
+        assert_eq!(content(&growing), Ok("hello".to_owned()));
+        let repeated = [text("hel"), text("lo"), message("hello")];
+        assert_eq!(content(&repeated), Ok("hello".to_owned()));
+        let beside =
+            json!({"choices": [{"delta": {"role": "assistant"}, "message": {"content": "ok"}}]});
+        assert_eq!(content(&[beside]), Ok("ok".to_owned()));
+        // The calls of such a message count, where none came before.
+        let calls = json!([{"id": "x", "function": {"name": "f", "arguments": "{}"}}]);
+        let whole = json!({"choices": [{"message": {"content": "Well", "tool_calls": calls},
+            "finish_reason": "tool_calls"}]});
+        let answer = read(&[text("Well"), whole.clone()], false).expect("an answer");
+        assert_eq!(
+            (answer.content.as_str(), answer.tool_calls.len()),
+            ("Well", 1)
+        );
+        let answer = read(&[text("Well"), call(), whole], false).expect("an answer");
+        assert_eq!(answer.tool_calls.len(), 1);
+    }
+
+    #[test]
+    fn reasons_that_nobody_has_listed_are_read_by_their_words() {
+        for reason in [
+            "interrupted",
+            "engine_overloaded",
+            "internal_failure",
+            "time_limit",
+        ] {
+            assert_eq!(ending(reason), Ending::Failed, "{reason}");
+        }
+        for reason in ["max_length", "length_limit", "max_new_tokens"] {
+            assert_eq!(
+                ending(reason),
+                Ending::Finished(FinishReason::Length),
+                "{reason}"
+            );
+        }
+        assert_eq!(ending("stop_token"), Ending::Finished(FinishReason::Stop));
+        assert_eq!(ending("whatever"), Ending::Finished(FinishReason::Other));
+    }
+
+    #[test]
+    fn calls_without_end_are_no_answer() {
+        let asked = Asked::default();
+        let mut answer = Answer::new(&asked, 1 << 20);
+        let many = (0..1000).find_map(|n| {
+            let call = json!({"index": n, "function": {"name": "f", "arguments": "{}"}});
+            take(
+                &mut answer,
+                json!({"choices": [{"delta": {"tool_calls": [call]}}]}),
+            )
+            .err()
+        });
+        assert!(matches!(many, Some(NoAnswer::Broken(_))));
     }
 
     #[test]
@@ -381,7 +506,7 @@ mod tests {
             Err(NoAnswer::TooLong(1000))
         );
         let empty: Vec<Value> = (0..17)
-            .map(|index| json!({"choices": [{"delta": {"tool_calls": [{"index": index, "id": "x"}]}}]}))
+            .map(|index| json!({"choices": [{"delta": {"tool_calls": [{"index": index, "id": format!("x{index}")}]}}]}))
             .collect();
         assert_eq!(read(&empty, true), Err(NoAnswer::TooLong(1000)));
     }

@@ -19,7 +19,6 @@ use super::sse::TooLong;
 use super::think::Shown;
 use super::window::TooMuch;
 use crate::domain::{ChatRequest, Completion, StepError};
-use crate::providers::common::Body;
 use crate::providers::lossy;
 
 /// How long a server that has ended its answer may take to say what it cost, and that the stream is
@@ -226,15 +225,24 @@ fn kind(response: &Response) -> String {
     kind.unwrap_or("nothing that is named").to_ascii_lowercase()
 }
 
+/// As much of a body as comes until then, also of one that breaks off.
+async fn beginning(mut response: Response, until: Instant) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Ok(Ok(Some(part))) = timeout_at(until, response.chunk()).await {
+        let room = ERROR_MAX_BYTES - bytes.len();
+        bytes.extend_from_slice(&part[..part.len().min(room)]);
+        if part.len() >= room {
+            break;
+        }
+    }
+    bytes
+}
+
 /// What a server says under an error's status, as far as it comes.
 async fn refused(response: Response, idle: Duration) -> Refusal {
     let status = response.status();
     let in_headers = retry_delay::in_headers(response.headers(), SystemTime::now());
-    let bytes = match timeout(idle, Body::read(response, ERROR_MAX_BYTES)).await {
-        Ok(Ok(body)) => body.bytes(),
-        // The status says enough.
-        Ok(Err(_)) | Err(_) => Vec::new(),
-    };
+    let bytes = beginning(response, Instant::now() + idle).await;
     let document = lossy::parse(&bytes)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
     let after = in_headers.or_else(|| retry_delay::in_document(&document));

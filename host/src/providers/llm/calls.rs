@@ -14,6 +14,7 @@
 //! equal, or where those of one are the beginning of the other's, were one that came twice. So were
 //! two equal ones that neither an id nor an index tells apart: to run one twice does harm.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value;
@@ -46,6 +47,12 @@ struct Call {
     scan: Scan,
     /// The last part, where it was all of the call once more.
     whole: Option<String>,
+    /// The last part, while each begins with the one before it.
+    grown: Option<String>,
+    /// All parts of the name.
+    names: String,
+    /// Whether the arguments are an object, once that was asked.
+    is_object: Cell<Option<bool>>,
     has_marks: bool,
 }
 
@@ -82,16 +89,26 @@ impl Scan {
 
 impl Call {
     fn is_complete(&self) -> bool {
-        self.scan.is_closed && !self.scan.goes_on && is_object(&self.arguments)
+        if !self.scan.is_closed || self.scan.goes_on {
+            return self.arguments.trim() == "null";
+        }
+        let known = self.is_object.get();
+        let is_object = known.unwrap_or_else(|| is_object(&self.arguments));
+        self.is_object.set(Some(is_object));
+        is_object
     }
 
     fn append(&mut self, arguments: &str) {
+        if !arguments.is_empty() {
+            self.is_object.set(None);
+        }
         self.scan.take(arguments);
         self.arguments.push_str(arguments);
     }
 
     fn replace(&mut self, arguments: String) {
         self.scan = Scan::default();
+        self.is_object.set(None);
         self.scan.take(&arguments);
         self.arguments = arguments;
     }
@@ -124,6 +141,14 @@ impl Call {
         self.id = self.id.take().or(part.id);
         // Names come whole; some servers repeat them.
         let names_again = self.name.is_some() && part.name.is_some();
+        self.names
+            .push_str(part.name.as_deref().unwrap_or_default());
+        if !part.arguments.is_empty() {
+            let is_first = self.arguments.is_empty();
+            let before = self.grown.take();
+            let grows = before.is_some_and(|before| part.arguments.starts_with(&before));
+            self.grown = (is_first || grows).then(|| part.arguments.clone());
+        }
         self.name = self.name.take().or(part.name);
         self.has_marks |= has_marks;
         if self.scan.is_closed
@@ -142,11 +167,37 @@ impl Call {
 
     /// No more will come.
     fn end(&mut self) {
-        if let Some(whole) = self.whole.take()
+        let grown = self.grown.take().filter(|grown| is_object(grown));
+        if let Some(whole) = self.whole.take().or(grown)
             && !self.is_complete()
         {
             self.replace(whole);
         }
+    }
+
+    /// The calls that it is: one, but where servers put the arguments of several behind each other.
+    fn apart(mut self) -> Vec<Self> {
+        self.end();
+        let read = serde_json::Deserializer::from_str(&self.arguments);
+        let read = read.into_iter::<serde_json::Map<String, Value>>();
+        let objects: Result<Vec<_>, _> = match self.scan.goes_on {
+            true => read.collect(),
+            false => return vec![self],
+        };
+        let Ok(mut objects) = objects else {
+            return vec![self];
+        };
+        objects.dedup();
+        // Some begin with an empty object, and then say what is in it.
+        if objects.len() > 1 && objects.first().is_some_and(serde_json::Map::is_empty) {
+            objects.remove(0);
+        }
+        let calls = objects.into_iter().map(|object| {
+            let mut call = self.clone();
+            call.replace(Value::Object(object).to_string());
+            call
+        });
+        calls.collect()
     }
 
     /// Takes another one into itself, if the two were one.
@@ -233,8 +284,16 @@ impl Calls {
                 .rposition(|call| call.index == Some(index));
             // What is no beginning goes on with what was begun, also under an index of its own.
             return under.or_else(|| {
-                self.last
-                    .filter(|_| part.name.is_none() && part.id.is_none())
+                let id = part.id.as_ref().filter(|_| part.name.is_none());
+                let of_id = |id| {
+                    self.calls
+                        .iter()
+                        .rposition(|call| call.id.as_ref() == Some(id))
+                };
+                let last = self
+                    .last
+                    .filter(|_| part.name.is_none() && part.id.is_none());
+                id.and_then(of_id).or(last)
             });
         }
         let of_id = part.id.as_ref().and_then(|id| {
@@ -242,6 +301,11 @@ impl Calls {
             calls.rposition(|call| call.id.as_ref() == Some(id))
         });
         of_id.or(self.last)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
     }
 
     /// Whether there are none.
@@ -259,11 +323,13 @@ impl Calls {
     ) -> Result<Vec<ModelToolCall>, BadName> {
         let mut whole: Vec<Call> = Vec::new();
         // Some servers put a call in both places.
-        let old = self.old.filter(|_| self.calls.is_empty());
-        for mut call in self.calls.into_iter().chain(old) {
-            call.end();
+        let is_blank = |call: &Call| call.name.is_none() && call.arguments.trim().is_empty();
+        let has_calls = self.calls.iter().any(|call| !is_blank(call));
+        let old = self.old.filter(|_| !has_calls);
+        let has_others = has_calls || old.is_some();
+        for call in self.calls.into_iter().chain(old).flat_map(Call::apart) {
             // A place that was never filled.
-            if call.id.is_none() && call.name.is_none() && call.arguments.trim().is_empty() {
+            if is_blank(&call) && (has_others || call.id.is_none()) {
                 continue;
             }
             if !whole.iter_mut().any(|before| before.absorb(&call)) {
@@ -272,7 +338,11 @@ impl Calls {
         }
         let calls = whole.into_iter().enumerate().map(|(place, call)| {
             Ok(ModelToolCall {
-                name: name(call.name.as_deref().unwrap_or_default(), known)?,
+                name: match known.contains(call.names.as_str()) {
+                    // It came in pieces.
+                    true => name(&call.names, known)?,
+                    false => name(call.name.as_deref().unwrap_or_default(), known)?,
+                },
                 arguments: arguments(call.arguments, call.has_marks),
                 id: call_id(&format!("{seed}\0{place}"), taken),
             })

@@ -41,6 +41,59 @@ fn expect(parts: &[Part<'_>], expected: &[(&str, &str)]) {
 }
 
 #[test]
+fn arguments_of_several_calls_in_one_place_are_told_apart() {
+    let (one, two) = ("{\"a\":1}", "{\"a\":2}");
+    let both = [("t__x", one), ("t__x", two)];
+    expect(
+        &[
+            (None, "", "t__x", ""),
+            (None, "", "", one),
+            (None, "", "t__x", ""),
+            (None, "", "", two),
+        ],
+        &both,
+    );
+    // A placeholder, and what grows from part to part.
+    expect(
+        &[(Some(0), "a", "t__x", "{}"), (Some(0), "", "", one)],
+        &[("t__x", one)],
+    );
+    expect(
+        &[
+            (Some(0), "a", "t__x", "{\"a\""),
+            (Some(0), "a", "t__x", "{\"a\":1"),
+            (Some(0), "a", "t__x", one),
+        ],
+        &[("t__x", one)],
+    );
+}
+
+#[test]
+fn small_oddities_cost_no_call() {
+    let one = "{\"a\":1}";
+    expect(
+        &[
+            (Some(0), "a", "t_", ""),
+            (Some(0), "", "_x", ""),
+            (Some(0), "", "", one),
+        ],
+        &[("t__x", one)],
+    );
+    expect(
+        &[(Some(0), "a", "t__x", one), (Some(1), "b", "", "")],
+        &[("t__x", one)],
+    );
+    expect(
+        &[
+            (Some(0), "a", "t__x", "{\"a\""),
+            (Some(1), "a", "", ":"),
+            (Some(2), "a", "", "1}"),
+        ],
+        &[("t__x", one)],
+    );
+}
+
+#[test]
 fn one_call_runs_once() {
     let one = [("t__x", "{\"a\":1}")];
     let whole = "{\"a\":1}";

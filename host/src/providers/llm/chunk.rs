@@ -36,6 +36,9 @@ pub(super) struct Fragment {
     pub(super) arguments: String,
 }
 
+/// The longest name of a model that is kept, in bytes.
+const MODEL_MAX_BYTES: usize = 256;
+
 impl Chunk {
     /// Reads a document.
     pub(super) fn read(Marked { value, has_marks }: Marked) -> Self {
@@ -46,7 +49,7 @@ impl Chunk {
             };
         }
         let mut chunk = Self {
-            model: text(&value, "model"),
+            model: text(&value, "model").filter(|model| model.len() <= MODEL_MAX_BYTES),
             usage: value.get("usage").and_then(usage),
             has_marks,
             ..Self::default()
@@ -64,17 +67,14 @@ impl Chunk {
                     .filter(|part| part.is_object() || part.is_string());
                 part.filter(|part| !refusal::is_nothing(part))
             };
-            match (filled("delta"), filled("message")) {
-                (Some(delta), _) => chunk.take(delta),
-                (None, Some(message)) => {
-                    chunk.is_whole = true;
-                    chunk.take(message);
-                    // The place of an entry in a whole list tells it from the others.
-                    for (place, call) in (0..).zip(&mut chunk.calls) {
-                        call.index = Some(place);
-                    }
-                }
-                (None, None) => chunk.text = text(choice, "text").unwrap_or_default(),
+            let (delta, message) = (filled("delta"), filled("message"));
+            if let Some(delta) = delta {
+                chunk.take(delta);
+            }
+            match message.filter(|_| !chunk.says_something()) {
+                Some(message) => chunk.take_whole(message),
+                None if delta.is_none() => chunk.text = text(choice, "text").unwrap_or_default(),
+                None => {}
             }
         }
         chunk
@@ -82,8 +82,20 @@ impl Chunk {
 
     /// Whether the answer is another one with it.
     pub(super) fn brings_something(&self) -> bool {
-        let has_calls = !self.calls.is_empty() || self.old_call.is_some();
-        has_calls || !self.text.is_empty() || self.finish.is_some() || self.usage.is_some()
+        self.says_something() || self.finish.is_some() || self.usage.is_some()
+    }
+
+    fn says_something(&self) -> bool {
+        !self.calls.is_empty() || self.old_call.is_some() || !self.text.is_empty()
+    }
+
+    fn take_whole(&mut self, message: &Value) {
+        self.is_whole = true;
+        self.take(message);
+        // The place of an entry in a whole list tells it from the others.
+        for (place, call) in (0..).zip(&mut self.calls) {
+            call.index = Some(place);
+        }
     }
 
     fn take(&mut self, message: &Value) {
@@ -191,7 +203,12 @@ pub(super) fn documents(data: &[u8]) -> serde_json::Result<Vec<Marked>> {
     let data = data.trim_ascii();
     let bare = data.strip_prefix("\u{feff}".as_bytes());
     let data = bare.unwrap_or(data).trim_ascii_start();
-    let is_document = data.starts_with(b"{") || data.starts_with(b"[");
+    // `[PING]` and the like are no lists of chunks.
+    let is_list = data.strip_prefix(b"[").is_some_and(|rest| {
+        let next = rest.trim_ascii_start().first();
+        next.is_none_or(|next| !next.is_ascii_alphabetic())
+    });
+    let is_document = data.starts_with(b"{") || is_list;
     // The rest of a chunk that was torn apart is no sign of life.
     let is_torn = !is_document && data.windows(9).any(|part| part == b"\"choices\"");
     if !is_document && !is_torn {
@@ -320,6 +337,7 @@ mod tests {
             "\"x\"",
             ": OPENROUTER PROCESSING",
             "[]",
+            "[PING]",
         ] {
             assert_eq!(read(data), Some(0), "{data}");
         }

@@ -56,6 +56,9 @@ const STARTING: [&str; 16] = [
 /// The shortest value of a header or a query that may be a key, in bytes: shorter ones are words.
 const SECRET_MIN_BYTES: usize = 8;
 
+/// What servers say under 503 that are there, and have too much to do.
+const OVERLOADED: [&str; 5] = ["overload", "capacity", "busy", "too many", "rate limit"];
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -222,13 +225,34 @@ impl Fault {
     pub(super) fn without_key(mut self, provider: &LlmProvider) -> Self {
         let text = self.error.text_mut();
         if let Some(key) = provider.api_key.as_ref().filter(|key| !key.0.is_empty()) {
-            *text = text.replace(&key.0, "[API key]");
+            hide(text, &key.0, "[API key]");
         }
         let given = provider.headers.iter().chain(&provider.query);
-        for (name, value) in given.filter(|(_, value)| value.0.len() >= SECRET_MIN_BYTES) {
-            *text = text.replace(&value.0, &format!("[{name}]"));
+        for (name, value) in given {
+            let mark = format!("[{name}]");
+            let encoded: String =
+                url::form_urlencoded::byte_serialize(value.0.as_bytes()).collect();
+            // Of `Bearer KEY` a server repeats the key alone.
+            let words = value.0.split_ascii_whitespace();
+            let forms = [value.0.as_str(), &encoded].into_iter().chain(words);
+            for form in forms.filter(|form| form.len() >= SECRET_MIN_BYTES) {
+                hide(text, form, &mark);
+            }
         }
         self
+    }
+}
+
+/// Puts a mark in a secret's place, also where only its beginning is left in front of a cut.
+fn hide(text: &mut String, secret: &str, mark: &str) {
+    *text = text.replace(secret, mark);
+    let lengths = (SECRET_MIN_BYTES..secret.len()).rev();
+    let beginnings = lengths.filter_map(|length| secret.get(..length));
+    for beginning in beginnings {
+        let cut = format!("{beginning}…");
+        if text.contains(&cut) {
+            *text = text.replace(&cut, &format!("{mark}…"));
+        }
     }
 }
 
@@ -292,6 +316,11 @@ fn classify(name: &str, at: &str, refusal: &Refusal) -> Fault {
         429 => again(StepError::Unavailable(format!(
             "{at} takes no more requests now ({status}): {text}"
         ))),
+        // What stands in front of a server that is not there yet says no more than that.
+        503 if !says(&OVERLOADED) => Fault::new(
+            StepError::Unavailable(format!("{at} is not there now ({status}): {text}")),
+            Remedy::Starting { after },
+        ),
         500.. => again(StepError::Unavailable(format!(
             "{at} failed ({status}): {text}"
         ))),
@@ -331,6 +360,34 @@ mod tests {
     }
 
     #[test]
+    fn no_part_of_a_secret_is_repeated() {
+        let hidden = crate::providers::Hidden::new;
+        let provider = LlmProvider {
+            api_key: Some(hidden("sk-abcdef123456")),
+            headers: vec![("Authorization".to_owned(), hidden("Token s3cr3t-abcdef"))],
+            query: vec![("key".to_owned(), hidden("abc+/1234=="))],
+            ..LlmProvider::example()
+        };
+        let told = |text: &str| {
+            let fault = Fault::nothing(StepError::Failed(text.to_owned()));
+            fault.without_key(&provider).error.to_string()
+        };
+        for text in [
+            "bad key sk-abcdef123456",
+            "bad key sk-abcdef1…",
+            "invalid token s3cr3t-abcdef",
+            "Token s3cr3t-abcd…",
+            "?key=abc%2B%2F1234%3D%3D",
+            "abc+/1234==",
+        ] {
+            let told = told(text);
+            for part in ["abcdef1", "s3cr3t", "1234"] {
+                assert!(!told.contains(part), "{text}: {told}");
+            }
+        }
+    }
+
+    #[test]
     fn each_refusal_has_its_remedy() {
         let said = |text: &str| json!({"error": {"message": text}});
         let (again, starting) = (
@@ -351,6 +408,8 @@ mod tests {
             (503, said("The model is warming up"), starting),
             (500, said("server is starting"), starting),
             (503, said("overloaded"), again),
+            (503, json!(""), starting),
+            (503, json!("no healthy upstream"), starting),
             (502, json!("<html>Bad Gateway</html>"), again),
             (529, said("Overloaded"), again),
             (

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::dialect::{Dialect, Mend, RefusedTool};
 use super::fault::MODEL_FAILED;
+use super::refusal::is_echo;
 use super::render::Sent;
 
 /// How much of a refusal is read, in bytes.
@@ -71,8 +72,6 @@ const OF_TEMPLATES: [&str; 7] = [
     "not support",
     "tool-call",
 ];
-/// Fields that repeat what a server was sent.
-const ECHOES: [&str; 4] = ["input", "body", "request", "failed_generation"];
 /// Fields of the forms of refusals, whose names say nothing.
 const FORM: [&str; 12] = [
     "message", "type", "code", "param", "error", "errors", "detail", "details", "status", "title",
@@ -177,7 +176,7 @@ fn collect(value: &Value, text: &mut String) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 // What it was sent is not what it says.
-                if ECHOES.contains(&name.as_str()) {
+                if is_echo(name, value) {
                     continue;
                 }
                 if !FORM.contains(&name.as_str()) {

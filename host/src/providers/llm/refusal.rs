@@ -8,6 +8,8 @@ use serde_json::Value;
 
 /// The longest text of a server that an error repeats, in characters.
 const REPEATED_MAX_CHARS: usize = 500;
+/// Fields that repeat what a server was sent, or what its model said.
+const ECHOES: [&str; 4] = ["input", "body", "request", "failed_generation"];
 /// How deep an error is looked for in another one: gateways pass on what they were told.
 const DEPTH_MAX: usize = 4;
 
@@ -87,10 +89,16 @@ pub(super) fn in_answer(document: &Value) -> Option<Value> {
         let name = document.get(key).and_then(Value::as_str);
         name.is_some_and(|name| name.eq_ignore_ascii_case("error"))
     });
-    let is_flat = ["message", "detail", "errors", "error_msg"]
+    let is_flat = ["message", "detail"].iter().any(|key| told(document, key));
+    // A word about how far it is, like `{"status": "queued", "message": "…"}`, is none.
+    let is_progress = ["status", "state", "type", "event", "progress"]
+        .iter()
+        .any(|key| document.get(key).is_some());
+    let is_flat = is_flat && (!is_progress || status(document).is_some());
+    let is_listed = ["errors", "error_msg"]
         .iter()
         .any(|key| told(document, key));
-    (is_named || is_flat).then(|| document.clone())
+    (is_named || is_flat || is_listed).then(|| document.clone())
 }
 
 /// The status that an error in an answer stands for, where it says so.
@@ -103,6 +111,9 @@ pub(super) fn status(document: &Value) -> Option<StatusCode> {
         "http_status",
         "http_code",
         "error_code",
+        "statusCode",
+        "httpStatus",
+        "httpCode",
     ];
     let number = levels.iter().find_map(|level| {
         numbers.iter().find_map(|key| {
@@ -215,6 +226,13 @@ pub(super) fn message(document: &Value) -> String {
     }
 }
 
+/// Whether a field repeats what the server was sent. A gateway's `body` may be what it was answered:
+/// a text.
+pub(super) fn is_echo(name: &str, value: &Value) -> bool {
+    let may_be_text = matches!(name, "body" | "request");
+    ECHOES.contains(&name) && !(may_be_text && value.is_string())
+}
+
 fn collect(value: &Value, words: &mut String, depth: usize) {
     match value {
         Value::String(text) => {
@@ -227,9 +245,10 @@ fn collect(value: &Value, words: &mut String, depth: usize) {
                 .for_each(|item| collect(item, words, depth + 1));
         }
         Value::Object(fields) if depth < 2 * DEPTH_MAX => {
-            fields
-                .values()
-                .for_each(|value| collect(value, words, depth + 1));
+            // What it was sent is not what it says.
+            let fields = fields.iter();
+            let said = fields.filter(|(name, value)| !is_echo(name, value));
+            said.for_each(|(_, value)| collect(value, words, depth + 1));
         }
         _ => {}
     }
@@ -323,6 +342,7 @@ mod tests {
                 json!({"choices": [{"error": {"code": 502, "message": "m"}, "finish_reason": "error"}]}),
                 Some(502),
             ),
+            (json!({"statusCode": 401, "message": "m"}), Some(401)),
             (json!({"detail": "m"}), None),
             (json!({"message": "m"}), None),
             (json!({"error": {"message": "m"}}), None),

@@ -129,7 +129,13 @@ fn whole(document: Vec<u8>, bound: usize) -> Vec<Item> {
         data: document,
         is_error: false,
     };
-    let items = items(vec![event.clone()]);
+    let mut items = items(vec![event.clone()]);
+    // A document that can be read has its end, whatever it says of why.
+    if let [Item::Chunk(chunk)] = items.as_slice()
+        && chunk.is_whole
+    {
+        items.push(Item::Done);
+    }
     let [Item::Malformed { .. }] = items.as_slice() else {
         return items;
     };

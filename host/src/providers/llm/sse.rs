@@ -101,7 +101,15 @@ impl Decoder {
         };
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match field {
-            b"data" => self.add(value),
+            b"data" => {
+                // Some servers leave out the empty line between two events.
+                let begins = value.trim_ascii_start().starts_with(b"{")
+                    || value.trim_ascii().eq_ignore_ascii_case(b"[DONE]");
+                if begins && self.data.last() == Some(&b'}') {
+                    self.dispatch(events);
+                }
+                self.add(value);
+            }
             b"event" => self.is_error = value.eq_ignore_ascii_case(b"error"),
             // llama.cpp has had an own field for it.
             b"error" => {
@@ -169,6 +177,11 @@ mod tests {
             ("data: a\r\rdata: b\r\r", plain(&["a", "b"])),
             ("\u{feff}data: a\n\n: c\n\ndata: b", plain(&["a", "b"])),
             ("data: a\ndata: b\n\n", plain(&["a\nb"])),
+            (
+                "data: {1}\ndata: {2}\ndata: [DONE]\n",
+                plain(&["{1}", "{2}", "[DONE]"]),
+            ),
+            ("data: {\ndata: 1}\n\n", plain(&["{\n1}"])),
             (
                 "id: 1\nevent: x\nretry: 5\ndata: a\n\nevent: y\n\n",
                 plain(&["a"]),

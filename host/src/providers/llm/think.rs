@@ -42,6 +42,9 @@ pub(super) struct Said {
     had_thoughts: bool,
 }
 
+/// How much is looked through at a time, in bytes.
+const PIECE_BYTES: usize = 256;
+
 /// What a piece of text comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Shown {
@@ -66,17 +69,28 @@ impl Said {
 
     /// Takes a piece.
     pub(super) fn push(&mut self, piece: &str) -> Shown {
-        self.held.push_str(piece);
         let mut shown = Shown::default();
+        let mut rest = piece;
+        // In short pieces: what is left is copied at each tag.
+        while !rest.is_empty() {
+            let (next, behind) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
+            self.take(next, &mut shown);
+            rest = behind;
+        }
+        shown
+    }
+
+    fn take(&mut self, piece: &str, shown: &mut Shown) {
+        self.held.push_str(piece);
         loop {
             let before = self.state;
             match self.state {
                 State::Start => self.start(),
                 State::Inside(name) => self.inside(name),
-                State::Text => self.go_on(&mut shown),
+                State::Text => self.go_on(shown),
             }
             if self.state == before {
-                return shown;
+                return;
             }
         }
     }

@@ -35,11 +35,14 @@ const SAY_IT: [&str; 12] = [
     "too many input tokens",
 ];
 /// What asks for less: each of these with a [`LONG_THINGS`].
-const SHORTEN: [&str; 6] = [
-    "reduce", "shorten", "truncate", "trim ", "decrease", "compact",
+const SHORTEN: [&str; 10] = [
+    "reduce", "shorten", "shorter", "smaller", "fewer", "truncate", "trim ", "decrease", "compact",
+    "cut down",
 ];
 /// What is long.
-const LONG_THINGS: [&str; 13] = [
+const LONG_THINGS: [&str; 15] = [
+    "message is",
+    "request is",
     "token limit",
     "prompt",
     "input",
@@ -55,7 +58,21 @@ const LONG_THINGS: [&str; 13] = [
     "request size",
 ];
 /// What says that it is beyond its bound.
-const BEYOND: [&str; 22] = [
+const BEYOND: [&str; 36] = [
+    "maximum of",
+    "maximum is",
+    "max is",
+    " > ",
+    "go over",
+    "goes over",
+    "going over",
+    "beyond",
+    "too big",
+    "bigger than",
+    "out of range",
+    "reached",
+    "is full",
+    "limited to",
     "must have less",
     "exceed",
     "longer than",
@@ -80,7 +97,10 @@ const BEYOND: [&str; 22] = [
     "should be [",
 ];
 /// What the bound is of, or the count.
-const BOUND_THINGS: [&str; 18] = [
+const BOUND_THINGS: [&str; 21] = [
+    "model's context",
+    "the context",
+    "message is too",
     "context length",
     "context size",
     "context window",
@@ -200,6 +220,15 @@ mod tests {
     #[test]
     fn every_phrasing_is_understood() {
         for text in [
+            "Please use a shorter prompt.",
+            "This model supports a maximum of 4096 tokens, but 5000 were given.",
+            "9000 tokens > 8192",
+            "Token limit reached: 9000/8192",
+            "The prompt exceeds the model's context.",
+            "The prompt does not fit into the context.",
+            "Context window is full.",
+            "Your message is too long.",
+            "Prompt (9000) and max_tokens (100) go over 8192 tokens",
             // OpenAI, Azure, and those who speak like them.
             "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens. Please reduce the length of the messages.",
             "This model's maximum context length is 8192 tokens. However, you requested 10000 tokens (2000 in the messages, 8000 in the completion). Please reduce the length of the messages or completion.",
