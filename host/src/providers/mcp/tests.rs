@@ -372,3 +372,34 @@ async fn settings_show_no_values() {
         assert!(!told.contains("hunter2"), "{told}");
     }
 }
+
+#[test]
+fn no_part_of_a_secret_is_told() {
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let at = ToolServerAt::Url(Endpoint {
+        url: "http://x/mcp?key=que%20ry-s3cret&n=1".to_owned(),
+        token: None,
+        headers: vec![
+            header("authorization", "Token s3cr3t-s3cr3t"),
+            header("x-auth", "Bearer b3arer-b3arer"),
+            header("cookie", "session=c00kie-c00kie; theme=dark"),
+            header("x-basic", "Basic dXNlcjpwYXNz"),
+        ],
+    });
+    let settings = ToolServer { at, ..settings() };
+    for (said, expected) in [
+        ("bad s3cr3t-s3cr3t", "bad [authorization]"),
+        ("bad Token s3cr3t-s3cr3t!", "bad [authorization]!"),
+        ("a Bearer token b3arer-b3arer", "a Bearer token [x-auth]"),
+        ("session c00kie-c00kie", "session [cookie]"),
+        ("dXNlcjpwYXNz", "[x-basic]"),
+        ("que%20ry-s3cret, que ry-s3cret", "[query], [query]"),
+        (
+            "cut s3cr3t-s… and b3ar… or s…",
+            "cut [authorization]… and [x-auth]… or s…",
+        ),
+        ("… nothing …", "… nothing …"),
+    ] {
+        assert_eq!(settings.redact(said), expected);
+    }
+}
