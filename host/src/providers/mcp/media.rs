@@ -16,6 +16,8 @@ const BASE64_MIN_CHARS: usize = 64;
 /// How many bytes of an answer's texts are searched for what stands in it twice. Its pieces are many or
 /// long as its server likes, and what is not found in time only costs room.
 const SEARCH_MAX_BYTES: usize = 64 << 20;
+/// What a look at a text costs besides, however short it is.
+const LOOK_BYTES: usize = 64;
 
 /// Searches within an answer, as long as that goes on.
 pub(super) struct Search {
@@ -29,14 +31,15 @@ impl Search {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
     /// Whether `part` is found in a text; not if the search has gone on for too long.
     pub(super) fn finds(&mut self, part: &str, text: &str) -> bool {
-        if part.len() > text.len() {
-            return false;
-        }
-        let left = self.left.checked_sub(text.len());
+        let left = self.left.checked_sub(text.len() + LOOK_BYTES);
         self.left = left.unwrap_or(0);
-        left.is_some() && text.contains(part)
+        left.is_some() && part.len() <= text.len() && text.contains(part)
     }
 }
 
@@ -186,14 +189,16 @@ fn note_for(text: &str, sent: &HashMap<&str, &Media>) -> Option<String> {
 
 /// A text without the base64 of these: some say their whole answer once more as text. The longest
 /// are looked for first.
-pub(super) fn cut_text(text: String, longest_first: &[&Media], search: &mut Search) -> String {
-    let long = longest_first
-        .iter()
-        .take_while(|media| media.sent.len() >= BASE64_MIN_CHARS);
-    long.fold(text, |text, media| match search.finds(&media.sent, &text) {
-        true => text.replace(&media.sent, &media.note()),
-        false => text,
-    })
+pub(super) fn cut_text(mut text: String, longest_first: &[&Media], search: &mut Search) -> String {
+    for media in longest_first {
+        if media.sent.len() < BASE64_MIN_CHARS || search.is_over() {
+            break;
+        }
+        if search.finds(&media.sent, &text) {
+            text = text.replace(&media.sent, &media.note());
+        }
+    }
+    text
 }
 
 /// The order in which [`cut_text`] takes them.

@@ -126,7 +126,7 @@ fn many_texts_and_many_leaves_are_not_compared_for_ever() {
     let content = [texts, images].concat();
     let answer = json!({"content": content, "structuredContent": structured});
     assert!(outcome(answer, room).is_ok());
-    assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60));
     // What is too large is told before anything is compared.
     let content = json!([{"type": "text", "text": "x".repeat(2000)}]);
     let answer = json!({"content": content, "structuredContent": [leaves]});
