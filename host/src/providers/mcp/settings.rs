@@ -169,7 +169,7 @@ fn words(value: &str) -> impl Iterator<Item = &str> {
     let words = pieces.flat_map(|piece| {
         let named = piece.split_once('=').map(|(_, value)| value);
         // No more than the padding of base64.
-        let named = named.filter(|value| value.trim_matches('=') != "");
+        let named = named.filter(|value| !value.trim_matches('=').is_empty());
         [Some(piece), named.map(|value| value.trim_matches('"'))]
     });
     words.flatten().filter(|word| {

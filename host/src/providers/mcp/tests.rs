@@ -7,6 +7,7 @@ use tokio::io::{
 };
 
 use super::connection::{Connection, NoResult, Serving};
+use super::instance::{End, Instance, Opened};
 use super::*;
 
 pub(super) fn settings() -> ToolServer {
@@ -402,4 +403,75 @@ fn no_part_of_a_secret_is_told() {
     ] {
         assert_eq!(settings.redact(said), expected);
     }
+}
+
+#[tokio::test]
+async fn an_answer_ends_its_call_however_its_line_looks() {
+    for (before, said, after) in [
+        ("", "a\nb", ""),
+        ("Loading... ", "a", ""),
+        ("\u{1b}[2K", "a", ""),
+        ("", "a\tb", ", \"n\": NaN"),
+    ] {
+        let (connection, _serving, mut peer) = open(1 << 16).await;
+        let (answer, ()) = tokio::join!(connection.call(request("odd", LONG)), async {
+            let id = peer.next().await["id"].clone();
+            // A log line that quotes a request is none.
+            let line = format!(
+                "log: {{\"jsonrpc\":\"2.0\",\"id\":77,\"method\":\"ping\"}}\n\
+                 {before}{{\"jsonrpc\":\"2.0\",\"result\":{{\"content\":[{{\"type\":\"text\",\
+                 \"text\":\"{said}\"}}]{after}}},\"id\":{id}}}\n"
+            );
+            let written = peer.write.write_all(line.as_bytes()).await;
+            written.expect("writes");
+        });
+        let answer = answer.unwrap_or_else(|why| panic!("{said:?}: {why:?}"));
+        assert_eq!(answer["content"][0]["text"], said);
+        // Nothing was answered to what the log line quotes.
+        let next = connection.call(request("next", LONG));
+        let (next, ()) = tokio::join!(next, async {
+            let call = peer.next().await;
+            assert_eq!(call["method"], "tools/call");
+            peer.answer(&call, text("ok")).await;
+        });
+        assert!(next.is_ok(), "{next:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_had_again_is_not_waited_for_at_each_call() {
+    let (connection, serving, mut peer) = open(1 << 16).await;
+    let (server, settings): (Arc<str>, _) = (Arc::from("s"), Arc::new(settings()));
+    let connection = Arc::into_inner(connection).expect("nobody else has it");
+    let opening = Opened::list(&server, &settings, connection, serving);
+    let (opened, ()) = tokio::join!(opening, async {
+        let list = peer.next().await;
+        peer.answer(&list, json!({"tools": [{"name": "t"}]})).await;
+    });
+    let opened = opened.unwrap_or_else(|_| panic!("it lists its tools"));
+    let instance = Instance::new(
+        &server,
+        &settings,
+        opened,
+        Default::default(),
+        |serving| async {
+            let _ = serving.waiting().await;
+            End {
+                reason: "it ended".to_owned(),
+                forgotten: false,
+            }
+        },
+    );
+    instance.doubt();
+    let (listed, ()) = tokio::join!(instance.catalog(), async {
+        let list = peer.next().await;
+        let error = json!({"code": -32000, "message": "not now"});
+        let id = &list["id"];
+        peer.say(json!({"jsonrpc": "2.0", "id": id, "error": error}))
+            .await;
+    });
+    assert_eq!(listed.len(), 1);
+    // Nobody is asked again, so nothing is waited for.
+    let again = tokio::time::timeout(SHORT, instance.catalog()).await;
+    assert!(again.is_ok_and(|tools| tools.len() == 1));
 }
