@@ -160,9 +160,11 @@ fn told(result: &Result<StepResult, StepError>) -> String {
         Ok(StepResult::ToolCall(outcome)) if outcome.is_error => format!("error: {text}"),
         Ok(StepResult::Http(response)) => {
             let body = &response.body[..response.body.len().min(RESULT_BYTES)];
-            match std::str::from_utf8(body) {
-                Ok(body) if !body.trim().is_empty() => format!("{text}: {body}"),
-                _ => text,
+            // It may be cut within a character, or be no text at all: what can be read is told.
+            let body = String::from_utf8_lossy(body);
+            match body.trim_end_matches(char::REPLACEMENT_CHARACTER).trim() {
+                "" => text,
+                body => format!("{text}: {body}"),
             }
         }
         _ => text,

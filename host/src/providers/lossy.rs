@@ -13,6 +13,8 @@ const FIRST_SURROGATE: u16 = 0xD800;
 const FIRST_LOW_SURROGATE: u16 = 0xDC00;
 const LAST_SURROGATE: u16 = 0xDFFF;
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
+/// As several languages write them.
+const NO_NUMBERS: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A document, and whether its texts hold marks of lone surrogates.
@@ -43,11 +45,55 @@ fn read_broken(
     replace: impl Fn(u16) -> char,
 ) -> serde_json::Result<Value> {
     let text = String::from_utf8_lossy(bytes);
-    let mended = without_lone(&text, replace);
-    if let (Cow::Borrowed(_), Cow::Borrowed(_)) = (&text, &mended) {
+    let whole = without_lone(&text, replace);
+    let mended = without_raw(&whole);
+    if let (Cow::Borrowed(_), Cow::Borrowed(_), Cow::Borrowed(_)) = (&text, &whole, &mended) {
         return Err(error);
     }
     serde_json::from_str(&mended)
+}
+
+/// The same JSON with what other writers put in and strict readers do not take: line breaks and other
+/// control characters within texts are escaped, and numbers that are none are null.
+pub(super) fn without_raw(json: &str) -> Cow<'_, str> {
+    let mut mended = String::new();
+    let (mut kept, mut at) = (0, 0);
+    let (mut in_text, mut is_escaped) = (false, false);
+    while let Some(&byte) = json.as_bytes().get(at) {
+        // What stands here, and what in its place. All of it is ASCII.
+        let (length, place) = match byte {
+            _ if std::mem::take(&mut is_escaped) => (1, None),
+            0..0x20 if in_text => (1, Some(format!("\\u{byte:04x}"))),
+            b'\\' if in_text => {
+                is_escaped = true;
+                (1, None)
+            }
+            b'"' => {
+                in_text = !in_text;
+                (1, None)
+            }
+            b'N' | b'I' | b'-' if !in_text => {
+                let rest = &json.as_bytes()[at..];
+                let mut words = NO_NUMBERS.iter();
+                match words.find(|word| rest.starts_with(word.as_bytes())) {
+                    Some(word) => (word.len(), Some("null".to_owned())),
+                    None => (1, None),
+                }
+            }
+            _ => (1, None),
+        };
+        if let Some(place) = place {
+            mended.push_str(&json[kept..at]);
+            mended.push_str(&place);
+            kept = at + length;
+        }
+        at += length;
+    }
+    if kept == 0 {
+        return Cow::Borrowed(json);
+    }
+    mended.push_str(&json[kept..]);
+    Cow::Owned(mended)
 }
 
 /// The same JSON with something in place of each escape of a surrogate that is not one of a pair.
@@ -194,6 +240,28 @@ mod tests {
             b"nonsense \\ud83d",
         ] {
             assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_other_writers_put_in_is_read() {
+        for (text, expected) in [
+            ("[\"a\nb\tc\r\u{1}\"]", json!(["a\nb\tc\r\u{1}"])),
+            ("[\"a\\\\\n\\\"\n\"]", json!(["a\\\n\"\n"])),
+            (
+                "[NaN, Infinity,\n-Infinity, -1]",
+                json!([null, null, null, -1]),
+            ),
+            (
+                "{\"NaN\": \"-Infinity\\\" NaN\", \"a\": NaN}",
+                json!({"NaN": "-Infinity\" NaN", "a": null}),
+            ),
+            ("[\"é\n\\ud83d\"]", json!(["é\n\u{fffd}"])),
+        ] {
+            assert_eq!(parse(text.as_bytes()).expect("JSON"), expected, "{text:?}");
+        }
+        for broken in ["[\"a\n]", "[\"\\\n\"]", "NaNa", "[Inf]", "[nan"] {
+            assert!(parse(broken.as_bytes()).is_err(), "{broken:?}");
         }
     }
 

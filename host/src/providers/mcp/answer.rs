@@ -97,10 +97,13 @@ impl Asked<'_> {
             Some((_, error)) => brief(&error.message),
             None => brief(&String::from_utf8_lossy(body)),
         };
+        // What names our request is the tool's own word, unless it is clearly of the session: a call
+        // that has happened must not be sent again.
+        let ours = self.request.is_some() && error.as_ref().is_some_and(|e| e.0 == self.request);
         let forgotten = match status {
-            StatusCode::NOT_FOUND => true,
+            StatusCode::NOT_FOUND => !ours || is_of_session(&said),
             // Some SDKs' servers.
-            StatusCode::BAD_REQUEST => error.is_some() && said.to_lowercase().contains("session"),
+            StatusCode::BAD_REQUEST => error.is_some() && is_of_session(&said),
             _ => false,
         };
         if self.in_session && forgotten {
@@ -169,6 +172,23 @@ impl Asked<'_> {
         let id = Some(RequestId::Number(id));
         Answer::Message(Box::new(ServerJsonRpcMessage::error(error, id)))
     }
+}
+
+/// Whether these are a server's words of a session of MCP that it does not know.
+fn is_of_session(said: &str) -> bool {
+    let said = said.to_lowercase();
+    let words = [
+        "session not found",
+        "session id",
+        "session-id",
+        "sessionid",
+        "session expired",
+        "session has expired",
+        "no valid session",
+        "invalid session",
+        "unknown session",
+    ];
+    words.iter().any(|words| said.contains(words))
 }
 
 /// Whether it says where a human is to log in.
@@ -250,6 +270,23 @@ mod tests {
             json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": text}});
         let body = body.to_string();
         assert_eq!(turned_away(true, false, 400, &body), Err(Fate::Forgotten));
+        // A tool's own session is none of MCP's, and its error is an answer.
+        for (status, text, forgotten) in [
+            (400, "browser session crashed after submit", false),
+            (404, "browser session crashed after submit", false),
+            (404, "no such file", false),
+            (400, "Session not found", true),
+            (404, "Session not found", true),
+        ] {
+            let body =
+                json!({"jsonrpc": "2.0", "id": 5, "error": {"code": -32000, "message": text}});
+            let expected = match forgotten {
+                true => Err(Fate::Forgotten),
+                false => Ok(()),
+            };
+            let found = turned_away(true, false, status, &body.to_string());
+            assert_eq!(found, expected, "{status} {text}");
+        }
         let fate = turned_away(false, false, 404, "nothing here");
         assert!(
             matches!(&fate, Err(Fate::NotTaken(why)) if why.contains("`mcp.web.url`")),

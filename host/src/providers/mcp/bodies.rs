@@ -1,7 +1,6 @@
 //! What an HTTP answer is, told by its first bytes: servers name it wrongly, or not at all. Some
 //! compress it, though they are not asked to.
 
-use std::collections::VecDeque;
 use std::io;
 
 use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder};
@@ -13,6 +12,9 @@ use reqwest::Response;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::providers::common::{causes, chain};
+
+/// Blanks that an answer may begin with, in bytes; some send them to keep a connection alive.
+const BLANKS_MAX_BYTES: usize = 1 << 20;
 
 /// Bytes as they come, or why no more do.
 pub(super) type Chunks = BoxStream<'static, Result<Bytes, String>>;
@@ -49,21 +51,28 @@ pub(super) fn chunks(response: Response) -> Chunks {
 
 /// An answer's body, of which the beginning has been looked at.
 pub(super) async fn look(response: Response, named: &str) -> Result<(Kind, Chunks), String> {
-    let whole = response.content_length().is_some();
-    let mut chunks = chunks(response);
-    // Its events may be long in coming.
-    if named.starts_with("text/event-stream") && !whole {
-        return Ok((Kind::Events, chunks));
-    }
-    let mut before = VecDeque::new();
-    let kind = loop {
+    look_into(chunks(response), named).await
+}
+
+async fn look_into(mut chunks: Chunks, named: &str) -> Result<(Kind, Chunks), String> {
+    let mut blanks = 0;
+    let (kind, first) = loop {
         let Some(chunk) = chunks.try_next().await? else {
-            break Kind::Strange;
+            break (Kind::Strange, None);
         };
-        let kind = kind_of(&chunk);
-        before.push_back(Ok(chunk));
-        if let Some(kind) = kind {
-            break kind;
+        if let Some(kind) = kind_of(&chunk) {
+            break (kind, Some(Ok(chunk)));
+        }
+        // They are part of nothing: line ends in front of events separate none.
+        blanks += chunk.len();
+        if blanks > BLANKS_MAX_BYTES {
+            return Err(format!(
+                "it began with more than {BLANKS_MAX_BYTES} bytes of blanks"
+            ));
+        }
+        // Its events may be long in coming.
+        if named.starts_with("text/event-stream") {
+            break (Kind::Events, None);
         }
     };
     // What is named as something of MCP's is read as that, and told apart by what it lacks.
@@ -72,7 +81,7 @@ pub(super) async fn look(response: Response, named: &str) -> Result<(Kind, Chunk
         Kind::Strange if named.starts_with("text/event-stream") => Kind::Events,
         kind => kind,
     };
-    Ok((kind, stream::iter(before).chain(chunks).boxed()))
+    Ok((kind, stream::iter(first).chain(chunks).boxed()))
 }
 
 /// What begins like this; none if that cannot be told yet.
@@ -103,4 +112,59 @@ pub(super) async fn read(mut chunks: Chunks, bound: usize) -> Result<(Vec<u8>, b
         bytes.extend_from_slice(&chunk);
     }
     Ok((bytes, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn looked(pieces: Vec<&'static [u8]>, named: &str) -> Result<(Kind, Vec<u8>), String> {
+        let pieces = pieces
+            .into_iter()
+            .map(|piece| Ok(Bytes::from_static(piece)));
+        let (kind, chunks) = look_into(stream::iter(pieces).boxed(), named).await?;
+        let (bytes, _) = read(chunks, 1000).await?;
+        Ok((kind, bytes))
+    }
+
+    #[tokio::test]
+    async fn what_an_answer_is_shows_in_its_first_bytes() {
+        for (pieces, named, kind, rest) in [
+            (
+                vec![&b"  "[..], b"\n", b"{}"],
+                "text/plain",
+                Kind::Json,
+                &b"{}"[..],
+            ),
+            (
+                vec![b"{\"a\":", b"1}"],
+                "text/event-stream",
+                Kind::Json,
+                b"{\"a\":1}",
+            ),
+            (
+                vec![b"data: {}\n\n"],
+                "application/json",
+                Kind::Events,
+                b"data: {}\n\n",
+            ),
+            (
+                vec![b"\n", b": x\n\n"],
+                "text/event-stream",
+                Kind::Events,
+                b": x\n\n",
+            ),
+            (vec![], "text/html", Kind::Strange, b""),
+        ] {
+            let found = looked(pieces, named).await;
+            assert_eq!(found, Ok((kind, rest.to_vec())), "{named}");
+        }
+    }
+
+    #[tokio::test]
+    async fn blanks_are_not_kept_and_end() {
+        let pieces = vec![&[b' '; 1000][..]; 10_000];
+        let error = looked(pieces, "application/json").await;
+        assert!(error.is_err_and(|why| why.contains("blanks")));
+    }
 }

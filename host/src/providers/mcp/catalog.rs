@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::ToolServer;
-use super::listing::{LeftOut, Listed};
+use super::listing::{LeftOut, LeftOuts, List, Listed};
 use crate::domain::{Tool, ToolLeftOut, ToolName};
-
-/// Tools that are left out, of which a server's status tells; the log has them all.
-const LEFT_OUT_SHOWN: usize = 50;
 
 /// A tool as its server offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +26,10 @@ pub(super) struct Catalog {
 
 impl Catalog {
     /// Takes what a server lists, and what of it cannot be used.
-    pub(super) fn new(
-        server: &str,
-        settings: &ToolServer,
-        tools: Vec<Listed>,
-        mut left_out: Vec<LeftOut>,
-    ) -> Self {
+    pub(super) fn new(server: &str, settings: &ToolServer, list: List) -> Self {
         let mut catalog: BTreeMap<String, Offered> = BTreeMap::new();
-        for tool in tools {
+        let mut left_out = list.left_out;
+        for tool in list.tools {
             let offered = offered(server, settings, tool);
             let name = &offered.tool.name;
             if let Some(Offered { own: first, .. }) = catalog.get(name) {
@@ -44,20 +37,34 @@ impl Catalog {
                     true => "another one has the same name".to_owned(),
                     false => format!("it would be named `{name}`, as `{first}` is"),
                 };
-                let tool = offered.own;
-                left_out.push(LeftOut { tool, reason });
+                left_out.push(offered.own, reason);
                 continue;
             }
             catalog.insert(name.clone(), offered);
         }
-        let left_out = left_out.into_iter().map(|LeftOut { tool, reason }| {
+        let LeftOuts { named, more } = left_out;
+        let named = named.into_iter().map(|LeftOut { tool, reason }| {
             let (tool, reason) = (settings.redact(&tool), settings.redact(&reason));
-            tracing::warn!(server, tool, reason, "a tool is left out");
             ToolLeftOut { tool, reason }
         });
+        let mut left_out: Vec<_> = named.collect();
+        if more > 0 {
+            left_out.push(ToolLeftOut {
+                tool: format!("{more} more"),
+                reason: "they cannot be used either, for reasons such as these".to_owned(),
+            });
+        }
         Self {
             tools: catalog,
-            left_out: left_out.collect(),
+            left_out,
+        }
+    }
+
+    /// Logs what is left out, as far as that was not so `before`.
+    pub(super) fn log_news(&self, server: &str, before: &[ToolLeftOut]) {
+        let news = self.left_out.iter().filter(|tool| !before.contains(tool));
+        for ToolLeftOut { tool, reason } in news {
+            tracing::warn!(server, tool, reason, "a tool is left out");
         }
     }
 
@@ -73,9 +80,9 @@ impl Catalog {
         self.tools.values()
     }
 
-    /// The tools that cannot be used, as far as they are shown.
-    pub(super) fn left_out(&self) -> Vec<ToolLeftOut> {
-        self.left_out.iter().take(LEFT_OUT_SHOWN).cloned().collect()
+    /// The tools that cannot be used: the first by name, the rest by their number.
+    pub(super) fn left_out(&self) -> &[ToolLeftOut] {
+        &self.left_out
     }
 }
 
@@ -159,8 +166,9 @@ mod tests {
     use crate::domain::Patterns;
 
     fn catalog(settings: &ToolServer, tools: serde_json::Value) -> Catalog {
-        let page = crate::providers::mcp::listing::page(json!({"tools": tools}), 0);
-        Catalog::new("files", settings, page.tools, page.left_out)
+        let mut list = List::default();
+        list.take(json!({"tools": tools}));
+        Catalog::new("files", settings, list)
     }
 
     #[test]

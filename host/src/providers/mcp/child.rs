@@ -62,18 +62,18 @@ pub(super) async fn start(
             let reason = match failure {
                 Failure::Because(reason) => {
                     process.end().await;
-                    brief(&reason)
+                    brief(&settings.redact(&reason))
                 }
                 Failure::Broken(reason) => {
                     // Where it went by itself, its status says more than the broken connection.
                     let gone = timeout(CLOSE_PATIENCE, process.exited()).await.is_ok();
                     let status = process.end().await;
                     let reason = if gone { status } else { reason };
-                    let reason = brief(&reason);
+                    let reason = brief(&settings.redact(&reason));
                     format!("{reason} before it was ready; check `mcp.{server}.command`")
                 }
             };
-            return Err(last.after(&settings.redact(&reason)));
+            return Err(last.after(&reason));
         }
     };
     tracing::info!(

@@ -22,13 +22,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::bound::AnswerBound;
 use super::jsonrpc::{TOO_LONG, UNREADABLE, unseal};
-use super::listing::{self, Page};
+use super::listing::List;
 use super::pace::Paced;
 use super::sending::{Fate, Sending};
 use super::wire::Wire;
 
-/// Tools that are taken of one server; further ones are ignored.
-const TOOLS_MAX: usize = 1000;
 /// The `_meta` key under which a server finds a call's key: the same call has the same key, however
 /// often it is sent.
 const KEY: &str = "abide/key";
@@ -140,8 +138,8 @@ impl Connection {
     }
 
     /// All tools, page by page.
-    pub(super) async fn tools(&self) -> Result<Page, ServiceError> {
-        let mut all = Page::default();
+    pub(super) async fn tools(&self) -> Result<List, ServiceError> {
+        let mut all = List::default();
         let mut seen = BTreeSet::new();
         let mut cursor = None;
         loop {
@@ -155,23 +153,13 @@ impl Connection {
                 }
                 answer => unseal(answer?),
             };
-            let before = all.tools.len() + all.left_out.len();
-            let page = listing::page(answer, before);
-            let empty = page.tools.is_empty() && page.left_out.is_empty();
-            all.tools.extend(page.tools);
-            all.left_out.extend(page.left_out);
-            let Some(next) = page.next else {
+            let before = all.read;
+            all.take(answer);
+            let Some(next) = all.next.take() else {
                 return Ok(all);
             };
-            if all.tools.len() + all.left_out.len() > TOOLS_MAX
-                || empty
-                || !seen.insert(next.clone())
-            {
-                tracing::warn!(
-                    max = TOOLS_MAX,
-                    "a tool server's list of tools does not end; the rest is ignored"
-                );
-                all.tools.truncate(TOOLS_MAX);
+            if all.read == before || !seen.insert(next.clone()) {
+                tracing::warn!("a tool server's list of tools does not end; the rest is ignored");
                 return Ok(all);
             }
             cursor = Some(next);

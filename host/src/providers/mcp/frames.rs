@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::scan::Scan;
+use crate::providers::lossy;
 
 /// What may be a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(super) struct Frame {
     pub(super) length: usize,
     /// The request of ours that it seems to answer: found without reading it.
     pub(super) answers: Option<i64>,
+    /// Other text stands in front of it on its line, which may only tell of a message.
+    pub(super) is_quoted: bool,
 }
 
 /// Cuts what comes into messages.
@@ -34,6 +37,13 @@ pub(super) struct Frames {
     /// Where its present line begins, once it has several.
     line: Option<usize>,
     line_is_new: bool,
+    /// A line ended within one of its texts.
+    is_torn: bool,
+    /// It closed, and is none: it goes on to the end of its line only.
+    is_waste: bool,
+    is_quoted: bool,
+    /// Within other text, a bracket came that may begin a message.
+    is_opened: bool,
     scan: Scan,
     ready: VecDeque<Frame>,
 }
@@ -64,10 +74,23 @@ impl Frames {
                     b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF | 0x1E => {}
                     _ => self.place = Place::Skipping,
                 },
-                Place::Skipping if byte == b'\n' => self.place = Place::Between,
-                Place::Skipping => {}
+                Place::Skipping => self.skip(byte, bound),
                 Place::Inside => self.inside(byte, bound),
             }
+        }
+    }
+
+    /// Passes over other text, up to where a message seems to begin.
+    fn skip(&mut self, byte: u8, bound: usize) {
+        let was_opened = std::mem::replace(&mut self.is_opened, byte == b'{');
+        match byte {
+            b'\n' => self.place = Place::Between,
+            b'"' if was_opened => {
+                self.is_quoted = true;
+                self.begin(b'{', bound);
+                self.inside(byte, bound);
+            }
+            _ => {}
         }
     }
 
@@ -85,10 +108,18 @@ impl Frames {
             self.finish();
             return self.begin(byte, bound);
         }
-        self.scan.take(byte);
         self.keep(byte, bound);
+        if self.is_waste {
+            return;
+        }
+        self.scan.take(byte);
         if self.scan.is_closed() {
-            self.finish();
+            // A text without end, of what is no message, ends within the next message.
+            let is_torn = self.is_torn && !self.too_long;
+            self.is_waste = is_torn && lossy::parse(&self.message).is_err();
+            if !self.is_waste {
+                self.finish();
+            }
         }
     }
 
@@ -106,8 +137,12 @@ impl Frames {
     /// A line ends within what may be a message.
     fn line_ends(&mut self, bound: usize) {
         let goes_on = match self.line {
-            _ if self.scan.in_string() => false,
+            _ if self.is_quoted => {
+                self.reset();
+                return;
+            }
             _ if self.too_long => true,
+            None if self.scan.in_string() => self.message.starts_with(b"{\""),
             None => is_beginning(&self.message),
             Some(line) => {
                 if is_message(&self.message[line..]) {
@@ -117,13 +152,14 @@ impl Frames {
                     self.take(&message, bound);
                     return;
                 }
-                true
+                !self.is_waste
             }
         };
         if !goes_on {
             self.finish();
             return;
         }
+        self.is_torn |= self.scan.in_string();
         self.keep(b'\n', bound);
         self.line = Some(self.message.len());
         self.line_is_new = true;
@@ -133,9 +169,15 @@ impl Frames {
         let frame = Frame {
             length: self.length,
             answers: self.scan.answers(),
+            is_quoted: self.is_quoted,
             bytes: (!self.too_long).then(|| std::mem::take(&mut self.message)),
         };
+        let is_quoted = self.is_quoted || frame.bytes.as_deref().is_some_and(is_label);
         self.reset();
+        if is_quoted {
+            // The rest of the line is text as well.
+            self.place = Place::Skipping;
+        }
         self.ready.push_back(frame);
     }
 
@@ -144,13 +186,22 @@ impl Frames {
         self.message = Vec::new();
         (self.length, self.too_long) = (0, false);
         (self.line, self.line_is_new) = (None, false);
+        (self.is_torn, self.is_waste) = (false, false);
+        (self.is_quoted, self.is_opened) = (false, false);
         self.scan = Scan::default();
     }
 }
 
 /// Whether more may follow to make it JSON.
 fn is_beginning(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(bytes).is_err_and(|error| error.is_eof())
+    let text = String::from_utf8_lossy(bytes);
+    let text = lossy::without_raw(&text);
+    serde_json::from_str::<IgnoredAny>(&text).is_err_and(|error| error.is_eof())
+}
+
+/// Whether brackets hold a word of a log, as `[INFO]`, and no messages.
+fn is_label(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"[") && serde_json::from_slice::<IgnoredAny>(bytes).is_err()
 }
 
 /// Whether a line is a message by itself. Within one that is spread over several lines, whole
@@ -160,7 +211,7 @@ fn is_message(line: &[u8]) -> bool {
     if !(line.starts_with(b"{") && line.ends_with(b"}")) {
         return false;
     }
-    let Ok(Value::Object(object)) = serde_json::from_slice(line) else {
+    let Ok(Value::Object(object)) = lossy::parse(line) else {
         return false;
     };
     let has = |key| object.contains_key(key);
@@ -243,6 +294,55 @@ mod tests {
             let found = texts(&format!("{noise}{next}\n"));
             assert_eq!(found.last().map(String::as_str), Some(next), "{noise:?}");
         }
+    }
+
+    #[test]
+    fn a_text_may_hold_line_breaks() {
+        let next = "{\"jsonrpc\":\"2.0\",\"id\":9,\"result\":{\"t\":\"}\"}}";
+        for text in [
+            "{\"jsonrpc\":\"2.0\",\"result\":{\"t\":\"a\nb\"},\"id\":3}",
+            "{\"id\":3,\"result\":\"a\n\n{\nb: [}\\\"\n\"}",
+        ] {
+            assert_eq!(texts(&format!("{text}\n{next}\n")), [text, next]);
+            let found = frames(text.as_bytes(), 1000);
+            assert_eq!(found[0].answers, Some(3));
+        }
+        // What is no message hides none, whatever the next one holds.
+        for noise in [
+            "{\"a\": \"unfinished\n",
+            "{\"a\": \"unfinished\n}\nand so on\n",
+        ] {
+            let found = texts(&format!("{noise}{next}\n"));
+            assert_eq!(found.last().map(String::as_str), Some(next), "{noise:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_found_behind_other_text_and_told_as_such() {
+        let message = "{\"jsonrpc\":\"2.0\",\"id\":9,\"result\":{}}";
+        for text in [
+            "Loading...",
+            "\u{1b}[2K\u{1b}[1G",
+            "{x} 100% ",
+            "[INFO] ",
+            "{{",
+            "got {\"a\":1}, ",
+        ] {
+            let found = frames(format!("{text}{message}\n{message}\n").as_bytes(), 1000);
+            let found: Vec<_> = found
+                .iter()
+                .filter(|frame| frame.answers == Some(9))
+                .map(|frame| (frame.bytes.as_deref(), frame.is_quoted))
+                .collect();
+            let bytes = Some(message.as_bytes());
+            match text {
+                // Never closed, it may be the beginning of one that goes on.
+                "{{" => assert_eq!(found.last(), Some(&(bytes, false)), "{text}"),
+                _ => assert_eq!(found, [(bytes, true), (bytes, false)], "{text}"),
+            }
+        }
+        // One that does not end on its line is none.
+        assert_eq!(texts(&format!("log {{\"a\":\n{message}\n")), [message]);
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::domain::UnixMillis;
 pub(super) const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a call whose connection ended waits to be told what became of the server.
 const OBITUARY_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a list of tools may take that is not the first one: a call waits for it, and has the one
+/// before.
+const RELIST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many times as long as somebody waits for it a start may take.
 const START_FACTOR: u32 = 10;
@@ -85,7 +88,8 @@ impl Opened {
         let changes = connection.changes();
         let listed = connection.tools().await;
         let listed = listed.map_err(|error| Failure::of_list(&error))?;
-        let catalog = Catalog::new(server, settings, listed.tools, listed.left_out);
+        let catalog = Catalog::new(server, settings, listed);
+        catalog.log_news(server, &[]);
         Ok(Self {
             connection,
             serving,
@@ -188,13 +192,18 @@ impl Instance {
             return catalog.1.clone();
         }
         let server = &self.server;
-        match timeout(self.settings.call_timeout, self.connection.tools()).await {
+        let patience = self.settings.call_timeout.min(RELIST_PATIENCE);
+        let listed = timeout(patience, self.connection.tools()).await;
+        // Settled whatever came: else each call would wait anew for a list that does not come. The
+        // next word of a change asks for it again.
+        catalog.0 = changes;
+        match listed {
             Ok(Ok(listed)) => {
-                let tools = Catalog::new(server, &self.settings, listed.tools, listed.left_out);
-                let tools = Arc::new(tools);
+                let tools = Arc::new(Catalog::new(server, &self.settings, listed));
+                tools.log_news(server, catalog.1.left_out());
                 tracing::info!(%server, tools = tools.len(), "tools changed");
                 self.known.send_replace(tools.clone());
-                *catalog = (changes, tools);
+                catalog.1 = tools;
             }
             Ok(Err(error)) => {
                 tracing::warn!(%server, %error, "tools changed, and cannot be listed again");

@@ -6,13 +6,42 @@ use serde_json::{Map, Value};
 
 use super::errors::brief;
 
-/// A page of a list.
+/// Tools that are taken of one server.
+const TOOLS_MAX: usize = 1000;
+/// How much one tool may have to say: its name, its description and its schema, in bytes.
+const TOOL_MAX_BYTES: usize = 64 << 10;
+/// How much all of them may. Each list of a turn is kept in its record, which has a bound.
+const LIST_MAX_BYTES: usize = 2 << 20;
+/// Tools that are left out by name; of others it is told how many there are.
+const LEFT_OUT_NAMED: usize = 50;
+
+/// A list, as far as it was read.
 #[derive(Debug, Default)]
-pub(super) struct Page {
+pub(super) struct List {
     pub(super) tools: Vec<Listed>,
-    pub(super) left_out: Vec<LeftOut>,
-    /// Where the next page begins.
+    pub(super) left_out: LeftOuts,
+    /// Where its next page begins; none at the end, or if no more is taken.
     pub(super) next: Option<String>,
+    /// Entries that were read, of whatever kind.
+    pub(super) read: usize,
+    bytes: usize,
+}
+
+/// The tools that are not offered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeftOuts {
+    pub(super) named: Vec<LeftOut>,
+    /// How many there are besides.
+    pub(super) more: usize,
+}
+
+impl LeftOuts {
+    pub(super) fn push(&mut self, tool: String, reason: String) {
+        match self.named.len() < LEFT_OUT_NAMED {
+            true => self.named.push(LeftOut { tool, reason }),
+            false => self.more += 1,
+        }
+    }
 }
 
 /// A tool as its server lists it.
@@ -35,38 +64,83 @@ pub(super) struct LeftOut {
     pub(super) reason: String,
 }
 
-/// Reads what was answered. `before` is how many tools came before this page.
-pub(super) fn page(mut answer: Value, before: usize) -> Page {
-    let next = match answer.get("nextCursor") {
-        Some(Value::String(cursor)) if !cursor.is_empty() => Some(cursor.clone()),
-        Some(Value::Number(cursor)) => Some(cursor.to_string()),
-        _ => None,
-    };
-    let mut page = Page {
-        next,
-        ..Page::default()
-    };
-    let entries = match answer.get_mut("tools").map(Value::take) {
-        Some(Value::Array(entries)) => entries,
-        None | Some(Value::Null) => Vec::new(),
-        Some(other) => {
-            page.left_out.push(LeftOut {
-                tool: "all tools".to_owned(),
-                reason: format!("the list of tools is {}, and no list", kind(&other)),
-            });
-            Vec::new()
+impl List {
+    /// Reads another page.
+    pub(super) fn take(&mut self, mut answer: Value) {
+        self.next = match answer.get("nextCursor") {
+            Some(Value::String(cursor)) if !cursor.is_empty() => Some(cursor.clone()),
+            Some(Value::Number(cursor)) => Some(cursor.to_string()),
+            _ => None,
+        };
+        let entries = match answer.get_mut("tools").map(Value::take) {
+            Some(Value::Array(entries)) => entries,
+            None | Some(Value::Null) => Vec::new(),
+            Some(other) => {
+                let reason = format!("the list of tools is {}, and no list", kind(&other));
+                self.left_out.push("all tools".to_owned(), reason);
+                Vec::new()
+            }
+        };
+        let count = entries.len();
+        for (n, entry) in entries.into_iter().enumerate() {
+            if self.read >= TOOLS_MAX || !self.entry(entry) {
+                return self.cut(count - n);
+            }
+            self.read += 1;
         }
-    };
-    for (n, entry) in entries.into_iter().enumerate() {
-        match tool(entry) {
-            Ok(listed) => page.tools.push(listed),
-            Err((name, reason)) => page.left_out.push(LeftOut {
-                tool: name.map_or_else(|| format!("tool {}", before + n + 1), |name| brief(&name)),
-                reason,
-            }),
+        if self.read >= TOOLS_MAX && self.next.is_some() {
+            self.cut(0);
         }
     }
-    page
+
+    /// Reads one tool. Whether there was room for it.
+    fn entry(&mut self, entry: Value) -> bool {
+        let read = tool(entry).and_then(|tool| match tool.bytes() {
+            bytes if bytes <= TOOL_MAX_BYTES => Ok((tool, bytes)),
+            bytes => Err((
+                Some(tool.name),
+                format!(
+                    "its name, description and schema have {bytes} bytes, over {TOOL_MAX_BYTES}"
+                ),
+            )),
+        });
+        match read {
+            Ok((_, bytes)) if self.bytes + bytes > LIST_MAX_BYTES => return false,
+            Ok((tool, bytes)) => {
+                self.bytes += bytes;
+                self.tools.push(tool);
+            }
+            Err((name, reason)) => {
+                let nth = || format!("tool {}", self.read + 1);
+                let name = name.map_or_else(nth, |name| brief(&name));
+                self.left_out.push(name, reason);
+            }
+        }
+        true
+    }
+
+    /// Ends the list before its end, with so many entries of this page unread.
+    fn cut(&mut self, unread: usize) {
+        let tool = match (unread, self.next.take()) {
+            (0, _) => "all further tools".to_owned(),
+            (unread, None) => format!("{unread} further tools"),
+            (unread, Some(_)) => format!("at least {unread} further tools"),
+        };
+        let reason = format!(
+            "a list of up to {TOOLS_MAX} tools and {LIST_MAX_BYTES} bytes is taken of a server; have \
+             it offer fewer"
+        );
+        // In front: what has no name must not be one of those that are only counted.
+        self.left_out.named.insert(0, LeftOut { tool, reason });
+    }
+}
+
+impl Listed {
+    /// What a turn's record keeps of it, nearly.
+    fn bytes(&self) -> usize {
+        let schema = serde_json::to_string(&self.schema).map_or(0, |schema| schema.len());
+        self.name.len() + self.description.len() + schema
+    }
 }
 
 /// Reads one tool; or its name, as far as it has one, and why it cannot be used.
@@ -166,6 +240,51 @@ mod tests {
 
     use super::*;
 
+    fn page(answer: Value, before: usize) -> List {
+        let mut list = List {
+            read: before,
+            ..List::default()
+        };
+        list.take(answer);
+        list
+    }
+
+    #[test]
+    fn a_list_of_any_size_fits_into_a_turn() {
+        let tool = |n: usize, bytes: usize| json!({"name": format!("t{n}"), "description": "d".repeat(bytes)});
+        let mut list = List::default();
+        for page in 0..3 {
+            let tools: Vec<Value> = (0..200).map(|n| tool(page * 200 + n, 40_000)).collect();
+            list.take(json!({"tools": tools, "nextCursor": "x"}));
+            if list.next.is_none() {
+                break;
+            }
+        }
+        assert!(list.bytes <= LIST_MAX_BYTES && list.tools.len() > 50);
+        let unread = 200 - list.tools.len();
+        let told = format!("at least {unread} further tools");
+        assert_eq!(list.left_out.named[0].tool, told);
+        assert_eq!(list.next, None);
+        // One that is too large by itself costs no other.
+        let list = page(json!({"tools": [tool(1, 70_000), tool(2, 10)]}), 0);
+        assert_eq!((list.tools.len(), list.left_out.named.len()), (1, 1));
+        assert_eq!(list.left_out.named[0].tool, "t1");
+        // Many small ones.
+        let many: Vec<Value> = (0..TOOLS_MAX + 7).map(|n| tool(n, 1)).collect();
+        let list = page(json!({"tools": many}), 0);
+        assert_eq!(list.tools.len(), TOOLS_MAX);
+        assert_eq!(list.left_out.named[0].tool, "7 further tools");
+    }
+
+    #[test]
+    fn tools_that_are_left_out_are_counted_beyond_some() {
+        let list = page(json!({"tools": vec![7; 5000], "nextCursor": "x"}), 0);
+        assert_eq!(list.read, TOOLS_MAX);
+        assert_eq!(list.left_out.named.len(), LEFT_OUT_NAMED + 1);
+        assert_eq!(list.left_out.more, TOOLS_MAX - LEFT_OUT_NAMED);
+        assert_eq!(list.next, None);
+    }
+
     fn one(entry: Value) -> Result<Listed, (String, String)> {
         let good = json!({"name": "good", "inputSchema": {"type": "object"}});
         let mut page = page(json!({"tools": [good.clone(), entry, good]}), 0);
@@ -173,7 +292,7 @@ mod tests {
         let goods = page.tools.iter().filter(|tool| tool.name == "good").count();
         assert_eq!(goods, 2);
         page.tools.retain(|tool| tool.name != "good");
-        match (page.tools.pop(), page.left_out.pop()) {
+        match (page.tools.pop(), page.left_out.named.pop()) {
             (Some(tool), None) => Ok(tool),
             (None, Some(LeftOut { tool, reason })) => Err((tool, reason)),
             other => panic!("{other:?}"),
@@ -302,11 +421,11 @@ mod tests {
             json!("x"),
         ] {
             let page = page(answer, 0);
-            assert!(page.tools.is_empty() && page.left_out.is_empty() && page.next.is_none());
+            assert!(page.tools.is_empty() && page.left_out.named.is_empty() && page.next.is_none());
         }
         let odd = page(json!({"tools": {"a": {}}}), 0);
         assert_eq!(
-            odd.left_out[0].reason,
+            odd.left_out.named[0].reason,
             "the list of tools is an object, and no list"
         );
         for (cursor, expected) in [
@@ -319,6 +438,9 @@ mod tests {
             let page = page(json!({"tools": [], "nextCursor": cursor}), 0);
             assert_eq!(page.next.as_deref(), expected);
         }
-        assert_eq!(page(json!({"tools": [7]}), 20).left_out[0].tool, "tool 21");
+        assert_eq!(
+            page(json!({"tools": [7]}), 20).left_out.named[0].tool,
+            "tool 21"
+        );
     }
 }

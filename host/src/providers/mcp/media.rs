@@ -1,5 +1,7 @@
 //! Images, sounds and other bytes in what a tool answers.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -11,6 +13,35 @@ const UNKNOWN_KIND: &str = "application/octet-stream";
 const DATA_URL: &str = "data:";
 /// Shorter base64 may as well be a word, and does no harm.
 const BASE64_MIN_CHARS: usize = 64;
+/// How many bytes of an answer's texts are searched for what stands in it twice. Its pieces are many or
+/// long as its server likes, and what is not found in time only costs room.
+const SEARCH_MAX_BYTES: usize = 64 << 20;
+/// What a look at a text costs besides, however short it is.
+const LOOK_BYTES: usize = 64;
+
+/// Searches within an answer, as long as that goes on.
+pub(super) struct Search {
+    left: usize,
+}
+
+impl Search {
+    pub(super) fn new() -> Self {
+        Self {
+            left: SEARCH_MAX_BYTES,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether `part` is found in a text; not if the search has gone on for too long.
+    pub(super) fn finds(&mut self, part: &str, text: &str) -> bool {
+        let left = self.left.checked_sub(text.len() + LOOK_BYTES);
+        self.left = left.unwrap_or(0);
+        left.is_some() && part.len() <= text.len() && text.contains(part)
+    }
+}
 
 /// Some bytes, with the text that they were sent as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,13 +99,6 @@ impl Media {
         let base64 = base64::engine::general_purpose::STANDARD.encode(&self.data);
         Some(format!("![{kind}](data:{kind};base64,{base64})"))
     }
-
-    /// Whether a text is this, as it was sent.
-    fn is(&self, text: &str) -> bool {
-        let text = text.trim();
-        let base64 = data_url(text).map_or(text, |(_, base64)| base64);
-        !self.sent.is_empty() && base64 == self.sent
-    }
 }
 
 /// The kind of an image that models take, by how it begins: a server that is sent another than it was
@@ -130,11 +154,20 @@ fn decode(base64: &str) -> Option<Vec<u8>> {
 /// Puts a note in the place of each text in a value that is one of these, or that holds data of its
 /// own: base64 says nothing to a model, and costs more than all the rest.
 pub(super) fn cut(value: &mut Value, media: &[Media]) {
+    let mut sent = HashMap::new();
+    for media in media.iter().filter(|media| !media.sent.is_empty()) {
+        sent.entry(&*media.sent).or_insert(media);
+    }
+    cut_sent(value, &sent);
+}
+
+/// As [`cut`], of media by the texts that they were sent as.
+fn cut_sent(value: &mut Value, sent: &HashMap<&str, &Media>) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| cut(item, media)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| cut(field, media)),
+        Value::Array(items) => items.iter_mut().for_each(|item| cut_sent(item, sent)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| cut_sent(field, sent)),
         Value::String(text) => {
-            if let Some(note) = note_for(text, media) {
+            if let Some(note) = note_for(text, sent) {
                 *text = note;
             }
         }
@@ -142,23 +175,37 @@ pub(super) fn cut(value: &mut Value, media: &[Media]) {
     }
 }
 
-fn note_for(text: &str, media: &[Media]) -> Option<String> {
-    if let Some(same) = media.iter().find(|media| media.is(text)) {
+fn note_for(text: &str, sent: &HashMap<&str, &Media>) -> Option<String> {
+    let text = text.trim();
+    let url = data_url(text);
+    if let Some(same) = sent.get(url.map_or(text, |(_, base64)| base64)) {
         return Some(same.note());
     }
-    let (kind, base64) = data_url(text.trim())?;
+    let (kind, base64) = url?;
     let long = base64.len() >= BASE64_MIN_CHARS;
     let own = long.then(|| Media::read(Some(kind), base64).ok())?;
     own.map(|media| media.note())
 }
 
-/// A text without the base64 of these: some say their whole answer once more as text.
-pub(super) fn cut_text(text: String, media: &[Media]) -> String {
-    let long = media.iter().filter(|m| m.sent.len() >= BASE64_MIN_CHARS);
-    long.fold(text, |text, media| match text.contains(&media.sent) {
-        true => text.replace(&media.sent, &media.note()),
-        false => text,
-    })
+/// A text without the base64 of these: some say their whole answer once more as text. The longest
+/// are looked for first.
+pub(super) fn cut_text(mut text: String, longest_first: &[&Media], search: &mut Search) -> String {
+    for media in longest_first {
+        if media.sent.len() < BASE64_MIN_CHARS || search.is_over() {
+            break;
+        }
+        if search.finds(&media.sent, &text) {
+            text = text.replace(&media.sent, &media.note());
+        }
+    }
+    text
+}
+
+/// The order in which [`cut_text`] takes them.
+pub(super) fn longest_first(media: &[Media]) -> Vec<&Media> {
+    let mut sorted: Vec<&Media> = media.iter().collect();
+    sorted.sort_by_key(|media| std::cmp::Reverse(media.sent.len()));
+    sorted
 }
 
 #[cfg(test)]
@@ -244,7 +291,8 @@ mod tests {
                 "d": "QUJD", "e": "data:text/plain;base64,QUJD", "f": 1,
             })
         );
-        let text = cut_text(format!("see {long}, or {long}"), &media);
+        let text = format!("see {long}, or {long}");
+        let text = cut_text(text, &longest_first(&media), &mut Search::new());
         assert_eq!(text, format!("see {note}, or {note}"));
     }
 }

@@ -30,6 +30,8 @@ mod listing;
 mod media;
 mod opening;
 mod outcome;
+#[cfg(test)]
+mod outcome_tests;
 mod pace;
 mod process;
 mod remote;

@@ -1,11 +1,11 @@
 //! What a server answers to a call, as guests see it. Text always arrives: what cannot be read or is
 //! too large is noted in its place, and costs nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::media::{self, Media};
+use super::media::{self, Media, Search};
 use crate::domain::{ToolContent, ToolOutcome};
 
 /// Why an answer is of no use. The tool has run all the same.
@@ -44,7 +44,7 @@ pub(super) fn outcome(answer: Value, room: Room) -> Result<ToolOutcome, Unusable
                 Some(Value::String(text)) => text == "true",
                 other => other == Some(&Value::Bool(true)),
             };
-            (answered(fields), is_error)
+            (answered(fields, room)?, is_error)
         }
         // Some servers answer with nothing where there is nothing to say, or with the bare text.
         other => (bare(other), false),
@@ -59,10 +59,13 @@ fn is_unfinished(fields: &Map<String, Value>) -> bool {
     let has_task = fields
         .get("task")
         .is_some_and(|task| task.get("taskId").is_some());
-    kind.is_some_and(|kind| kind != "complete") || (has_task && !fields.contains_key("content"))
+    // Whatever they call it: what is there has been said, and is not lost.
+    let mut places = ["content", "structuredContent", "toolResult"].iter();
+    let says = places.any(|key| fields.get(*key).is_some_and(|value| !value.is_null()));
+    !says && (has_task || kind.is_some_and(|kind| kind != "complete"))
 }
 
-fn answered(mut fields: Map<String, Value>) -> Vec<Piece> {
+fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<Piece>, Unusable> {
     let mut take = |key: &str| fields.remove(key).filter(|value| !value.is_null());
     let (content, structured) = (take("content"), take("structuredContent"));
     // As the protocol of October 2024 has it.
@@ -75,7 +78,8 @@ fn answered(mut fields: Map<String, Value>) -> Vec<Piece> {
         "structuredContent",
         "toolResult",
     ];
-    let said: BTreeSet<String> = content.as_ref().map(leaves).unwrap_or_default();
+    let said = content.as_ref().filter(|_| structured.is_some());
+    let said: HashSet<String> = said.map(leaves).unwrap_or_default();
     let mut pieces = match content {
         Some(Value::Array(blocks)) => blocks.into_iter().map(piece).collect(),
         Some(Value::Object(block)) => vec![piece(Value::Object(block))],
@@ -83,20 +87,28 @@ fn answered(mut fields: Map<String, Value>) -> Vec<Piece> {
         None => old.map(bare).unwrap_or_default(),
     };
     let media = media_of(&pieces);
+    let mut search = Search::new();
+    let longest_first = media::longest_first(&media);
+    let mut texts = 0;
     for piece in &mut pieces {
         if let Piece::Content(ToolContent::Text(text)) = piece {
-            *text = media::cut_text(std::mem::take(text), &media);
+            *text = media::cut_text(std::mem::take(text), &longest_first, &mut search);
+            texts += text.len() as u64;
         }
     }
+    if texts > room.all {
+        // No more work for what cannot be taken.
+        return Err(Unusable::TooLarge(texts));
+    }
     if let Some(value) = structured {
-        structure(&mut pieces, value, &said, &media);
+        structure(&mut pieces, value, &said, &media, &mut search);
     }
     fields.retain(|key, _| !known.contains(&&**key));
     if pieces.is_empty() && !fields.is_empty() {
         // Not what a tool should answer, and all that it says.
-        return bare(Value::Object(fields));
+        return Ok(bare(Value::Object(fields)));
     }
-    pieces
+    Ok(pieces)
 }
 
 /// A value that stands where content should.
@@ -114,7 +126,13 @@ fn bare(value: Value) -> Vec<Piece> {
 /// Servers are asked to say structured content once more as text, for older clients, and some say
 /// the whole content once more as structured content: a model shall not read everything twice. What
 /// the content holds already, as it is or piece by piece, is not added.
-fn structure(pieces: &mut Vec<Piece>, mut value: Value, said: &BTreeSet<String>, media: &[Media]) {
+fn structure(
+    pieces: &mut Vec<Piece>,
+    value: Value,
+    said: &HashSet<String>,
+    media: &[Media],
+    search: &mut Search,
+) {
     let texts: Vec<&str> = pieces
         .iter()
         .filter_map(|piece| match piece {
@@ -122,18 +140,22 @@ fn structure(pieces: &mut Vec<Piece>, mut value: Value, said: &BTreeSet<String>,
             _ => None,
         })
         .collect();
-    let holds = |leaf: &str| said.contains(leaf) || texts.iter().any(|text| text.contains(leaf));
-    let piecewise = !said.is_empty() && only_texts(&value, &holds);
-    media::cut(&mut value, media);
-    let as_json = |text: &&str| serde_json::from_str::<Value>(text).is_ok_and(|t| t == value);
-    if !piecewise && !texts.iter().any(as_json) {
-        pieces.push(json(&value));
+    let mut cut = value.clone();
+    media::cut(&mut cut, media);
+    let as_json = |text: &&str| serde_json::from_str::<Value>(text).is_ok_and(|t| t == cut);
+    if texts.iter().any(as_json) {
+        return;
+    }
+    let mut holds =
+        |leaf: &str| said.contains(leaf) || texts.iter().any(|text| search.finds(leaf, text));
+    if said.is_empty() || !only_texts(&value, &mut holds) {
+        pieces.push(json(&cut));
     }
 }
 
 /// Whether a value holds nothing but texts, names of fields aside, of which each is so. A number or
 /// a truth stands in many a text by chance.
-fn only_texts(value: &Value, is_so: &impl Fn(&str) -> bool) -> bool {
+fn only_texts(value: &Value, is_so: &mut impl FnMut(&str) -> bool) -> bool {
     match value {
         Value::Array(items) => items.iter().all(|item| only_texts(item, is_so)),
         Value::Object(fields) => fields.values().all(|field| only_texts(field, is_so)),
@@ -143,8 +165,8 @@ fn only_texts(value: &Value, is_so: &impl Fn(&str) -> bool) -> bool {
 }
 
 /// All texts in a value, names of fields aside.
-fn leaves(value: &Value) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+fn leaves(value: &Value) -> HashSet<String> {
+    let mut found = HashSet::new();
     let mut left = vec![value];
     while let Some(value) = left.pop() {
         match value {
@@ -242,218 +264,4 @@ fn fit(pieces: Vec<Piece>, room: Room) -> Result<Vec<ToolContent>, Unusable> {
         }
     });
     Ok(content.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const ROOM: Room = Room {
-        all: 1000,
-        image: 0,
-    };
-
-    fn of(answer: Value) -> Result<ToolOutcome, Unusable> {
-        outcome(answer, ROOM)
-    }
-
-    fn pieces(answer: Value) -> Vec<ToolContent> {
-        of(answer).expect("an outcome").content
-    }
-
-    fn text(text: &str) -> ToolContent {
-        ToolContent::Text(text.to_owned())
-    }
-
-    fn blob(mime_type: &str, data: &[u8]) -> ToolContent {
-        ToolContent::Blob {
-            mime_type: mime_type.to_owned(),
-            data: data.to_vec(),
-        }
-    }
-
-    #[test]
-    fn every_kind_of_piece_comes_through() {
-        let found = pieces(json!({"content": [
-            {"type": "text", "text": "a"},
-            {"type": "image", "mimeType": "image/png", "data": "AQI="},
-            {"type": "audio", "mimeType": "audio/wav", "data": "AQI"},
-            {"type": "resource", "resource": {"uri": "u", "text": "b"}},
-            {"type": "resource", "resource": {"uri": "u", "blob": "Aw=="}},
-            {"type": "image", "mimeType": "image/png", "data": "?"},
-            {"type": "image", "data": "data:image/png;base64,AQI="},
-            {"type": "video", "mimeType": "video/mp4", "data": "AQI="},
-            "c", {"text": "d"},
-        ]}));
-        assert_eq!(
-            found,
-            [
-                text("a"),
-                blob("image/png", &[1, 2]),
-                blob("audio/wav", &[1, 2]),
-                text("b"),
-                blob("application/octet-stream", &[3]),
-                text("[image/png, sent in a form that is no base64]"),
-                blob("image/png", &[1, 2]),
-                blob("video/mp4", &[1, 2]),
-                text("c"),
-                text("d"),
-            ]
-        );
-        for strange in [
-            json!({"type": "resource_link", "uri": "file:///x", "name": "x"}),
-            json!({"type": "hologram", "data": 1}),
-            json!({"type": "resource", "resource": {"uri": "u"}}),
-            json!({"type": "resource"}),
-            json!({"type": "text", "text": 7}),
-            json!({"type": "image"}),
-            json!({}),
-            json!(null),
-            json!(7),
-            json!([1]),
-        ] {
-            let found = pieces(json!({"content": [strange, {"type": "text", "text": "a"}]}));
-            let [ToolContent::Json(found), after] = &found[..] else {
-                panic!("{strange}: {found:?}");
-            };
-            assert_eq!(serde_json::from_str::<Value>(found).expect("JSON"), strange);
-            assert_eq!(after, &text("a"));
-        }
-    }
-
-    #[test]
-    fn structured_content_is_not_said_twice() {
-        let texts = |text: &str| json!([{"type": "text", "text": text}]);
-        let value = json!({"a": [1]});
-        let twice = json!({"content": texts("{ \"a\": [1] }"), "structuredContent": value});
-        assert_eq!(pieces(twice), [text("{ \"a\": [1] }")]);
-        let piecewise =
-            json!({"content": texts("a note"), "structuredContent": {"content": "a note"}});
-        assert_eq!(pieces(piecewise), [text("a note")]);
-        let apart = json!({"content": texts("done"), "structuredContent": value});
-        let json = ToolContent::Json("{\"a\":[1]}".to_owned());
-        assert_eq!(pieces(apart), [text("done"), json.clone()]);
-        assert_eq!(pieces(json!({"structuredContent": value})), [json]);
-    }
-
-    #[test]
-    fn media_arrive_once_and_never_as_text() {
-        let data = "QUJD".repeat(100);
-        let image = json!({"type": "image", "mimeType": "image/png", "data": data});
-        let bytes = "ABC".repeat(100).into_bytes();
-        // Structured content that is the content once more.
-        let answer = json!({"content": [image], "structuredContent": {"content": [image]}});
-        assert_eq!(pieces(answer), [blob("image/png", &bytes)]);
-        // The same as text, and a value of its own beside it.
-        let said = json!({"width": 3, "image": data});
-        let answer = json!({
-            "content": [image, {"type": "text", "text": said.to_string()}],
-            "structuredContent": said,
-        });
-        let cut = "{\"image\":\"[300 bytes of image/png]\",\"width\":3}";
-        assert_eq!(pieces(answer), [blob("image/png", &bytes), text(cut)]);
-        let answer = json!({"content": [image], "structuredContent": said});
-        assert_eq!(
-            pieces(answer),
-            [blob("image/png", &bytes), ToolContent::Json(cut.to_owned())]
-        );
-        let url = format!("data:image/png;base64,{data}");
-        let answer = json!({"content": [], "structuredContent": {"url": url}});
-        let cut = "{\"url\":\"[300 bytes of image/png]\"}";
-        assert_eq!(pieces(answer), [ToolContent::Json(cut.to_owned())]);
-    }
-
-    #[test]
-    fn what_has_no_room_is_dropped_alone() {
-        let data = "QUJD".repeat(200);
-        let image = json!({"type": "image", "mimeType": "image/png", "data": data});
-        let small = json!({"type": "image", "mimeType": "image/png", "data": "AQI="});
-        let say = |length: usize| json!({"type": "text", "text": "x".repeat(length)});
-        let found = pieces(json!({"content": [image, say(500), small]}));
-        let ToolContent::Text(note) = &found[0] else {
-            panic!("{found:?}");
-        };
-        assert!(
-            note.starts_with("[600 bytes of image/png, over ")
-                && note.ends_with("(`limits.event`)]"),
-            "{note}"
-        );
-        assert_eq!(
-            found[1..],
-            [text(&"x".repeat(500)), blob("image/png", &[1, 2])]
-        );
-        assert_eq!(
-            of(json!({"content": [say(600), say(600)]})),
-            Err(Unusable::TooLarge(1200))
-        );
-    }
-
-    #[test]
-    fn images_are_shown_up_to_their_bound() {
-        let png = json!({"type": "image", "mimeType": "image/png", "data": "iVBORw0KGgo="});
-        let shown = "![image/png](data:image/png;base64,iVBORw0KGgo=)";
-        for (all, image, expected) in [
-            (1000, 0, blob("image/png", b"\x89PNG\r\n\x1a\n")),
-            (1000, 7, blob("image/png", b"\x89PNG\r\n\x1a\n")),
-            (1000, 8, text(shown)),
-            (70, 8, blob("image/png", b"\x89PNG\r\n\x1a\n")),
-        ] {
-            let room = Room { all, image };
-            let found = outcome(json!({"content": [png]}), room).expect("an outcome");
-            assert_eq!(found.content, [expected], "{room:?}");
-        }
-    }
-
-    #[test]
-    fn whatever_an_answer_is_it_is_told() {
-        for nothing in [
-            json!({}),
-            json!(null),
-            json!({"content": null}),
-            json!({"content": []}),
-            json!({"content": [], "structuredContent": null}),
-            json!({"toolResult": null}),
-            json!({"_meta": {"a": 1}}),
-            json!({"resultType": "complete"}),
-        ] {
-            assert_eq!(pieces(nothing.clone()), [], "{nothing}");
-        }
-        for (answer, expected) in [
-            (json!("text"), text("text")),
-            (json!({"content": "text"}), text("text")),
-            (
-                json!({"content": {"type": "text", "text": "text"}}),
-                text("text"),
-            ),
-            (json!({"toolResult": "text"}), text("text")),
-            (
-                json!({"toolResult": {"a": 1}}),
-                ToolContent::Json("{\"a\":1}".to_owned()),
-            ),
-            (
-                json!({"what": 1}),
-                ToolContent::Json("{\"what\":1}".to_owned()),
-            ),
-            (json!([1]), ToolContent::Json("[1]".to_owned())),
-        ] {
-            assert_eq!(pieces(answer.clone()), [expected], "{answer}");
-        }
-        for (is_error, expected) in [
-            (json!(true), true),
-            (json!("true"), true),
-            (json!(false), false),
-            (json!(null), false),
-        ] {
-            let outcome = of(json!({"content": [], "isError": is_error})).expect("an outcome");
-            assert_eq!(outcome.is_error, expected);
-        }
-        for unfinished in [
-            json!({"task": {"taskId": "1", "status": "working"}}),
-            json!({"resultType": "input_required", "inputRequests": {}}),
-        ] {
-            assert_eq!(of(unfinished), Err(Unusable::Unfinished));
-        }
-    }
 }

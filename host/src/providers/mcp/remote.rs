@@ -73,7 +73,7 @@ pub(super) async fn start(
         () = sleep(start_limit(settings)) => Err(late(server, settings)),
         () = stop.cancelled() => Err("it was not needed any more".to_owned()),
     };
-    let opened = opened.map_err(|reason| settings.redact(&brief(&reason)))?;
+    let opened = opened.map_err(|reason| brief(&settings.redact(&reason)))?;
     given_up.disarm();
     tracing::info!(
         %server,
@@ -91,7 +91,7 @@ pub(super) async fn start(
         stop,
         |serving| async move {
             let Over { reason, forgotten } = watch(serving, over, stopped).await;
-            let reason = redacted.redact(&brief(&reason));
+            let reason = brief(&redacted.redact(&reason));
             End { reason, forgotten }
         },
     ))

@@ -105,7 +105,11 @@ impl Server {
     pub(super) async fn running(&self) -> Result<Arc<Instance>, Down> {
         let lock = self.falls.clone().lock_owned();
         let mut falls = match self.starting() {
-            None => lock.await,
+            // Somebody ends it, or has just begun to start it.
+            None => match timeout(self.settings.start_timeout, lock).await {
+                Ok(falls) => falls,
+                Err(_) => return Err(self.ends_still()),
+            },
             Some(start) => match timeout_at(start.patience, lock).await {
                 Ok(falls) => falls,
                 Err(_) => return Err(self.starts_still(&start)),
@@ -206,6 +210,16 @@ impl Server {
             "it is starting, for {for_time} by now, and goes on in the background for up to \
              {limit}; try again later, or have turns wait longer with \
              `mcp.{name}.start_timeout`{before}"
+        ))
+    }
+
+    /// That its end, or the beginning of its start, takes longer than it is waited for.
+    fn ends_still(&self) -> Down {
+        let limit = humantime::format_duration(self.settings.start_timeout);
+        Down::because(format!(
+            "it is being ended, and was not gone within {limit}; try again later, or have turns \
+             wait longer with `mcp.{}.start_timeout`",
+            self.name
         ))
     }
 
@@ -316,7 +330,7 @@ impl Server {
             State::Running(instance) => Some(instance.known()),
             _ => seen.tools.clone(),
         };
-        status.left_out = known.map(|known| known.left_out()).unwrap_or_default();
+        status.left_out = known.map_or_else(Vec::new, |known| known.left_out().to_vec());
         status
     }
 

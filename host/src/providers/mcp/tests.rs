@@ -7,6 +7,7 @@ use tokio::io::{
 };
 
 use super::connection::{Connection, NoResult, Serving};
+use super::instance::{End, Instance, Opened};
 use super::*;
 
 pub(super) fn settings() -> ToolServer {
@@ -371,4 +372,106 @@ async fn settings_show_no_values() {
         let told = settings.redact("no hunter2 here");
         assert!(!told.contains("hunter2"), "{told}");
     }
+}
+
+#[test]
+fn no_part_of_a_secret_is_told() {
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let at = ToolServerAt::Url(Endpoint {
+        url: "http://x/mcp?key=que%20ry-s3cret&n=1".to_owned(),
+        token: None,
+        headers: vec![
+            header("authorization", "Token s3cr3t-s3cr3t"),
+            header("x-auth", "Bearer b3arer-b3arer"),
+            header("cookie", "session=c00kie-c00kie; theme=dark"),
+            header("x-basic", "Basic dXNlcjpwYXNz"),
+        ],
+    });
+    let settings = ToolServer { at, ..settings() };
+    for (said, expected) in [
+        ("bad s3cr3t-s3cr3t", "bad [authorization]"),
+        ("bad Token s3cr3t-s3cr3t!", "bad [authorization]!"),
+        ("a Bearer token b3arer-b3arer", "a Bearer token [x-auth]"),
+        ("session c00kie-c00kie", "session [cookie]"),
+        ("dXNlcjpwYXNz", "[x-basic]"),
+        ("que%20ry-s3cret, que ry-s3cret", "[query], [query]"),
+        (
+            "cut s3cr3t-s… and b3ar… or s…",
+            "cut [authorization]… and [x-auth]… or s…",
+        ),
+        ("… nothing …", "… nothing …"),
+    ] {
+        assert_eq!(settings.redact(said), expected);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_ends_its_call_however_its_line_looks() {
+    for (before, said, after) in [
+        ("", "a\nb", ""),
+        ("Loading... ", "a", ""),
+        ("\u{1b}[2K", "a", ""),
+        ("", "a\tb", ", \"n\": NaN"),
+    ] {
+        let (connection, _serving, mut peer) = open(1 << 16).await;
+        let (answer, ()) = tokio::join!(connection.call(request("odd", LONG)), async {
+            let id = peer.next().await["id"].clone();
+            // A log line that quotes a request is none.
+            let line = format!(
+                "log: {{\"jsonrpc\":\"2.0\",\"id\":77,\"method\":\"ping\"}}\n\
+                 {before}{{\"jsonrpc\":\"2.0\",\"result\":{{\"content\":[{{\"type\":\"text\",\
+                 \"text\":\"{said}\"}}]{after}}},\"id\":{id}}}\n"
+            );
+            let written = peer.write.write_all(line.as_bytes()).await;
+            written.expect("writes");
+        });
+        let answer = answer.unwrap_or_else(|why| panic!("{said:?}: {why:?}"));
+        assert_eq!(answer["content"][0]["text"], said);
+        // Nothing was answered to what the log line quotes.
+        let next = connection.call(request("next", LONG));
+        let (next, ()) = tokio::join!(next, async {
+            let call = peer.next().await;
+            assert_eq!(call["method"], "tools/call");
+            peer.answer(&call, text("ok")).await;
+        });
+        assert!(next.is_ok(), "{next:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_had_again_is_not_waited_for_at_each_call() {
+    let (connection, serving, mut peer) = open(1 << 16).await;
+    let (server, settings): (Arc<str>, _) = (Arc::from("s"), Arc::new(settings()));
+    let connection = Arc::into_inner(connection).expect("nobody else has it");
+    let opening = Opened::list(&server, &settings, connection, serving);
+    let (opened, ()) = tokio::join!(opening, async {
+        let list = peer.next().await;
+        peer.answer(&list, json!({"tools": [{"name": "t"}]})).await;
+    });
+    let opened = opened.unwrap_or_else(|_| panic!("it lists its tools"));
+    let instance = Instance::new(
+        &server,
+        &settings,
+        opened,
+        Default::default(),
+        |serving| async {
+            let _ = serving.waiting().await;
+            End {
+                reason: "it ended".to_owned(),
+                forgotten: false,
+            }
+        },
+    );
+    instance.doubt();
+    let (listed, ()) = tokio::join!(instance.catalog(), async {
+        let list = peer.next().await;
+        let error = json!({"code": -32000, "message": "not now"});
+        let id = &list["id"];
+        peer.say(json!({"jsonrpc": "2.0", "id": id, "error": error}))
+            .await;
+    });
+    assert_eq!(listed.len(), 1);
+    // Nobody is asked again, so nothing is waited for.
+    let again = tokio::time::timeout(SHORT, instance.catalog()).await;
+    assert!(again.is_ok_and(|tools| tools.len() == 1));
 }

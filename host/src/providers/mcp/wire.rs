@@ -67,6 +67,11 @@ where
             requests: &self.requests,
             posted: None,
         };
+        // What a log line tells of is acted on only where somebody waits for just that.
+        let waits = |id| self.requests.wait_for(id);
+        if frame.is_quoted && !frame.answers.is_some_and(waits) {
+            return true;
+        }
         match frame.bytes {
             Some(bytes) => self.ready.extend(reader.read(&bytes, || frame.answers)),
             None => {
