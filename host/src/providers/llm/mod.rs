@@ -26,6 +26,7 @@ mod call_id;
 mod calls;
 mod chunk;
 mod dialect;
+mod ending;
 mod fault;
 mod health;
 mod mend;
