@@ -24,6 +24,8 @@ use crate::providers::lossy;
 /// How long a server that has ended its answer may take to say what it cost, and that the stream is
 /// over. Some say neither, and keep the connection open.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long the end of a body is waited for behind the end of an answer: most come together.
+const LAST_BYTES: Duration = Duration::from_millis(20);
 /// The most that is read of an answer that tells of an error.
 const ERROR_MAX_BYTES: usize = 64 << 10;
 
@@ -139,6 +141,9 @@ async fn answer(
             }
         }
         if is_done {
+            // A body that was read to its end leaves its connection to the next request.
+            let rest = stream.response.chunk();
+            let _ = timeout(LAST_BYTES, rest).await;
             break;
         }
         if has_news && answer.is_finished() {
