@@ -45,6 +45,7 @@ fn journal(steps: u32) -> Journal {
             call: Call::of(&StepRequest::Receive),
             effects: vec![Effect::Local],
             parts: Vec::new(),
+            about: String::new(),
             at,
         };
         let done = Done {

@@ -52,7 +52,7 @@ pub struct MadeCalls {
 
 impl Effect {
     /// Whether the world outside may be another one afterwards.
-    fn changes(&self) -> bool {
+    pub(super) fn changes(&self) -> bool {
         match self {
             Self::Local | Self::Model { .. } => false,
             Self::Tool { read_only, .. } => !read_only,

@@ -23,10 +23,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::steps::one_line;
 use super::{
     ApprovalId, ApprovalStatus, Asked, Call, Digest, Effect, Generation, GuestLimits, Message,
     MessageId, ModelUsage, Notice, StepError, StepResult, UnixMillis,
 };
+
+/// The longest text of a turn's message that a step keeps, in bytes.
+const ABOUT_BYTES: usize = 120;
 
 /// One atomic entry of a session's log.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,11 +161,28 @@ pub struct Planned {
     /// Of several tool calls at once, each as the guest asked for it, shortened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<String>,
+    /// Where it may change something outside: what the turn's message says, shortened. Kept here
+    /// and not with the message, for most turns change nothing and should not pay for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
     /// When.
     pub at: UnixMillis,
 }
 
 impl Planned {
+    /// As much of a message as [`Planned::about`] reads, in bytes: blanks are left out.
+    pub fn opening(message: &str) -> &str {
+        &message[..message.floor_char_boundary(4 * ABOUT_BYTES)]
+    }
+
+    /// What a step with these effects says of its turn's message.
+    pub fn about(effects: &[Effect], message: &str) -> String {
+        match effects.iter().any(Effect::changes) {
+            true => one_line(message, ABOUT_BYTES),
+            false => String::new(),
+        }
+    }
+
     /// What the guest asked of a part, as far as that is recorded.
     pub(super) fn asked(&self, part: u32, effect: &Effect) -> String {
         match self.parts.get(part as usize) {

@@ -4,15 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::steps::one_line;
 use super::{
-    Approval, Begun, Digest, Ended, Fault, FaultCode, Generation, MadeCalls, Message, MessageId,
-    ModelUsage, Progressed, Record, Role, StoppedTurn, StoppedTurns, Timer, TimerOp, TurnEnd,
-    UnixMillis,
+    Approval, Begun, Digest, Ended, Fault, FaultCode, Generation, MadeCalls, MessageId, ModelUsage,
+    Progressed, Record, Role, StoppedTurn, StoppedTurns, Timer, TimerOp, TurnEnd, UnixMillis,
 };
-
-/// The longest text of a message that is kept beside the log, in bytes.
-const ABOUT_BYTES: usize = 120;
 
 /// Where a record stands in its session's log: behind `cursor` events, as number `seq`. Both only
 /// grow, so positions order as records do, and the record that tells event `n` is the last one
@@ -166,6 +161,9 @@ pub struct OpenTurn {
     /// What it has done outside, or may have, older attempts too.
     #[serde(default, skip_serializing_if = "MadeCalls::is_none")]
     pub calls: MadeCalls,
+    /// What its message says, shortened; known once it has calls.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
 }
 
 /// A message in the inbox; its text stays in the log.
@@ -179,21 +177,6 @@ pub struct Queued {
     pub at: UnixMillis,
     /// The record that holds it.
     pub pos: LogPos,
-    /// What it says, in a few words.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub about: String,
-}
-
-impl Queued {
-    fn of(message: &Message, at: UnixMillis, pos: LogPos) -> Self {
-        Self {
-            id: message.id.clone(),
-            from: message.from,
-            at,
-            pos,
-            about: one_line(&message.text, ABOUT_BYTES),
-        }
-    }
 }
 
 impl Session {
@@ -262,13 +245,21 @@ impl Session {
                         message.name.as_ref() != Some(&timer.name) || message.due != Some(timer.due)
                     });
                 }
-                self.queue.push_back(Queued::of(message, message.at, at));
+                self.queue.push_back(Queued {
+                    id: message.id.clone(),
+                    from: message.from,
+                    at: message.at,
+                    pos: at,
+                });
             }
             Record::Begun(begun) => self.begun(at, begun),
             Record::Planned(planned) => {
                 if let Some(open) = progress.open.as_mut().filter(|o| o.is(planned.turn)) {
                     open.journal.plan(planned);
                     open.calls.plan(planned);
+                    if !planned.about.is_empty() {
+                        open.about.clone_from(&planned.about);
+                    }
                 }
             }
             Record::Done(done) => {
@@ -302,7 +293,12 @@ impl Session {
             Record::Requeued(requeued) => {
                 let message = &requeued.message;
                 progress.dead_letters = progress.dead_letters.saturating_sub(1);
-                self.queue.push_back(Queued::of(message, requeued.at, at));
+                self.queue.push_back(Queued {
+                    id: message.id.clone(),
+                    from: message.from,
+                    at: requeued.at,
+                    pos: at,
+                });
             }
             Record::Asked(asked) => {
                 if let Some(open) = progress.open.as_mut().filter(|o| o.is(asked.turn)) {
@@ -338,9 +334,12 @@ impl Session {
             open => {
                 let timers = timers().collect();
                 let usage = open.as_ref().map_or_else(ModelUsage::default, |o| o.usage);
-                let (queued, since, mut calls) = match open {
-                    Some(open) => (Some(open.queued), open.since, open.calls),
-                    None => (self.take_queued(&begun.message), at, MadeCalls::default()),
+                let (queued, since, mut calls, about) = match open {
+                    Some(open) => (Some(open.queued), open.since, open.calls, open.about),
+                    None => {
+                        let queued = self.take_queued(&begun.message);
+                        (queued, at, MadeCalls::default(), String::new())
+                    }
                 };
                 calls.give_up();
                 let Some(queued) = queued else { return };
@@ -355,6 +354,7 @@ impl Session {
                     approvals: Vec::new(),
                     usage,
                     calls,
+                    about,
                 }
             }
         };

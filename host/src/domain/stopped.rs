@@ -53,7 +53,7 @@ impl StoppedTurn {
         (!calls.is_none()).then(|| Self {
             turn: open.begun.turn,
             reason: one_line(&failure.text, REASON_BYTES),
-            about: open.queued.about.clone(),
+            about: open.about.clone(),
             calls,
         })
     }

@@ -30,6 +30,8 @@ pub(super) struct Steps<'a> {
     pub(super) parts: &'a Parts,
     pub(super) id: &'a SessionId,
     pub(super) begun: &'a Begun,
+    /// How its message begins.
+    pub(super) opening: &'a str,
     pub(super) limits: &'a Limits,
     pub(super) grants: &'a Capabilities,
     pub(super) driver: mpsc::Sender<Ask>,
@@ -105,12 +107,14 @@ impl Steps<'_> {
             })
             .collect();
         let once = effects.iter().any(|effect| !effect.repeatable());
+        let about = Planned::about(&effects, self.opening);
         let mut records = vec![Record::Planned(Planned {
             turn: self.begun.turn,
             step,
             call: call.clone(),
             effects,
             parts: Call::parts(request),
+            about,
             at: UnixMillis::now(),
         })];
         let mut outcomes: Vec<Option<(Outcome, u64)>> = Vec::new();

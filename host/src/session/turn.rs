@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::domain::{Approval, Begun, Message, Next, Replay, SessionId, Snapshot};
+use crate::domain::{Approval, Begun, Message, Next, Planned, Replay, SessionId, Snapshot};
 use crate::engine::{GuestFailure, Job, Product, StepCall};
 
 use super::mailbox::Ask;
@@ -58,6 +58,8 @@ impl Turn {
         guard.pulse.turn_runs(job.limits.turn_timeout);
         let notice = begun.notice.as_ref();
         let engine = &shared.engine;
+        // The guest takes the message itself.
+        let opening = Planned::opening(&message.text).to_owned();
         let guest = engine.admitted_turn(admission, &job, &snapshot, notice, vec![message], calls);
         tokio::pin!(guest);
         let parts = shared.parts();
@@ -66,6 +68,7 @@ impl Turn {
             parts: &parts,
             id: &id,
             begun: &begun,
+            opening: &opening,
             limits: &job.limits,
             grants: &job.grants,
             driver,

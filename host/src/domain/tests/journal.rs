@@ -22,6 +22,7 @@ pub(super) fn planned(turn: u64, step: u32, text: &str, effects: Vec<Effect>) ->
         turn,
         step,
         call: call(text),
+        about: Planned::about(&effects, "hello"),
         effects,
         parts: Vec::new(),
         at: UnixMillis(1),

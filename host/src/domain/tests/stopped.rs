@@ -160,6 +160,7 @@ fn calls_at_once_are_told_one_by_one() {
             call: Call::of(&request),
             effects: vec![tool(false), tool(false)],
             parts,
+            about: String::new(),
             at: UnixMillis(1),
         })
     };

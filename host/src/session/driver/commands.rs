@@ -55,11 +55,12 @@ impl Driver {
                 },
                 Err(no) => drop(reply.send(Err(no))),
             },
-            Command::Close(reply) => self.act(batch, reply, Session::close).await,
-            Command::Cancel(scope, reply) => self.cancel(&scope, batch, reply).await,
+            // Boxed: what is rare must not make the future of every driver larger.
+            Command::Close(reply) => Box::pin(self.act(batch, reply, Session::close)).await,
+            Command::Cancel(scope, reply) => Box::pin(self.cancel(&scope, batch, reply)).await,
             Command::Resume(reply) => {
-                self.act(batch, reply, |session, at| Ok(vec![session.resume(at)?]))
-                    .await;
+                let resume = |session: &Session, at| Ok(vec![session.resume(at)?]);
+                Box::pin(self.act(batch, reply, resume)).await;
             }
             Command::Retry {
                 message,

@@ -230,6 +230,7 @@ impl Owner {
                 read_only: false,
             }],
             parts: Vec::new(),
+            about: String::new(),
             at,
         });
         self.append(vec![planned], Durability::Lazy);
