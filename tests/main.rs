@@ -21,6 +21,7 @@ mod openai;
 mod orders;
 mod outgoing;
 mod phases;
+mod plans;
 mod powercut;
 mod real_tools;
 mod replay;

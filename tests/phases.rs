@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 /// Long enough for a change to be reported that should not be: the debounce is half a second.
 const DEBOUNCE_OVER: Duration = Duration::from_millis(1200);
 
-fn digest(text: &str) -> String {
+pub(crate) fn digest(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -91,7 +91,7 @@ enum Victim {
 const VICTIMS: [Victim; 3] = [Victim::Worker, Victim::Supervisor, Victim::Both];
 
 impl Play {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let model = FakeModel::start().await;
         let setup = Setup::default().assistant(&model).grace("30s");
         Self::on(setup, model).await

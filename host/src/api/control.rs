@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::plan::PlanReport;
 use super::problem::{Kind, Problem};
 use crate::domain::{
     Digest, Finding, Generation, ModelProviderStatus, RestartRecord, ToolServerStatus, UnixMillis,
@@ -29,10 +30,12 @@ pub enum ControlRequest {
         /// Where the answer goes.
         reply: oneshot::Sender<Planned>,
     },
-    /// What a look at the configuration file would lead to.
+    /// What saving a configuration file would do.
     Plan {
+        /// The file's bytes; none: as it is now.
+        config: Option<Vec<u8>>,
         /// Where the answer goes.
-        reply: oneshot::Sender<Result<serde_json::Value, Vec<String>>>,
+        reply: oneshot::Sender<PlanReport>,
     },
     /// Drain, then stop.
     Drain {
@@ -64,8 +67,8 @@ pub enum Planned {
     Accepted {
         /// The restart to ask for.
         generation: Generation,
-        /// What changes, and how.
-        plan: serde_json::Value,
+        /// What changes, where this request began it.
+        plan: Option<PlanReport>,
     },
     /// The configuration file is invalid; nothing was drained.
     Invalid {

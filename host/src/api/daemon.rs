@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Asked, Empty, GenerationInPath, JsonOrNothing};
+use super::extract::{Asked, Empty, GenerationInPath, JsonOrNothing, LongJson};
+use super::plan::{PlanReport, PlanRequest};
 use super::problem::{Document, Kind, Problem};
 use super::sessions::{Page, page_len};
 use super::{Api, ControlRequest, DaemonStatus, Planned};
@@ -105,8 +106,8 @@ pub(super) async fn restart_record(
 pub(super) struct PlannedBody {
     /// The restart to ask for: `GET /v1/daemon/restarts/{generation}`.
     generation: Generation,
-    /// What changes, and how.
-    plan: Value,
+    /// What changes, where this request began the restart.
+    plan: Option<PlanReport>,
 }
 
 type PlannedAnswer = Result<(StatusCode, Answer<PlannedBody>), Problem>;
@@ -136,17 +137,35 @@ pub(super) async fn restart(
     path = "/v1/daemon/plan",
     tag = "daemon",
     responses(
-        (status = 200, description = "`changes`, each with its key, its class (`hot`, `restart` or `fixed`) and its values before and after; the `verdict`; the running `on_config_change`; `running_turns`, and how long a restart now would wait for them, `wait_at_most_ms`", body = Value),
-        (status = 422, description = "The configuration is invalid; `problems` lists why", body = Document),
+        (status = 200, description = "What would be done, also if the file would be refused", body = PlanReport),
         (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn plan(State(api): State<Api>) -> Result<Answer<Value>, Problem> {
-    let plan = api
-        .control
-        .ask(|reply| ControlRequest::Plan { reply })
-        .await?;
-    plan.map(Answer).map_err(invalid)
+pub(super) async fn plan(State(api): State<Api>) -> Result<Answer<PlanReport>, Problem> {
+    dry_run(&api, None).await
+}
+
+/// Tells what the daemon would do if its configuration file had this content. Does nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/daemon/plan",
+    tag = "daemon",
+    request_body = PlanRequest,
+    responses(
+        (status = 200, description = "What would be done, also if the file would be refused", body = PlanReport),
+        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn plan_of(
+    State(api): State<Api>,
+    LongJson(request): LongJson<PlanRequest>,
+) -> Result<Answer<PlanReport>, Problem> {
+    dry_run(&api, Some(request.config.into_bytes())).await
+}
+
+async fn dry_run(api: &Api, config: Option<Vec<u8>>) -> Result<Answer<PlanReport>, Problem> {
+    let request = |reply| ControlRequest::Plan { config, reply };
+    Ok(Answer(api.control.ask(request).await?))
 }
 
 fn invalid(problems: Vec<String>) -> Problem {

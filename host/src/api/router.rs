@@ -41,7 +41,7 @@ pub fn router(api: Api) -> Router {
             get(daemon::restart_record),
         )
         .route("/v1/daemon/restart", post(daemon::restart))
-        .route("/v1/daemon/plan", get(daemon::plan))
+        .route("/v1/daemon/plan", get(daemon::plan).post(daemon::plan_of))
         .route("/v1/daemon/drain", post(daemon::drain))
         .route("/healthz", get(daemon::healthz))
         .route("/readyz", get(daemon::readyz))

@@ -1,18 +1,21 @@
 //! `abide config`: what a start, or a change under a running daemon, would make of the file.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
-use serde::Deserialize;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::args::{Check, Config as Command, Global};
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::error::CliError;
 use super::out::{Out, Tone, note};
 use super::target;
 use super::text::{Cell, clean, table};
+use crate::api::{PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 use crate::config::{Config, ConfigError, json_schema, process_env, reference};
+
+const PLAN: &str = "/v1/daemon/plan";
 
 /// Runs the commands that need no daemon; gives back those that do.
 pub(super) fn offline(global: &Global, command: Command) -> Result<Option<Check>, CliError> {
@@ -85,61 +88,76 @@ fn problems(error: &ConfigError) -> Vec<Value> {
         .collect()
 }
 
-/// What the daemon would do about its file as it is now.
-#[derive(Debug, Deserialize)]
-struct Plan {
-    changes: Vec<Change>,
-    verdict: Value,
-    #[serde(default)]
-    on_config_change: Option<String>,
-    #[serde(default)]
-    running_turns: u64,
-    #[serde(default)]
-    wait_at_most_ms: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Change {
-    key: String,
-    class: String,
-    #[serde(default)]
-    from: Option<String>,
-    #[serde(default)]
-    to: Option<String>,
-}
-
-/// `abide config plan`: asks the daemon, which alone knows what runs.
+/// `abide config plan`: what saving the file would do. The daemon is asked, which alone knows what
+/// runs; where none answers, what a start would do.
 pub(super) async fn plan(global: &Global, args: Check) -> Result<(), CliError> {
-    let client = Client::new(target::find(global)?)?;
     let mut out = Out::new(global.no_color);
-    let answer: Value = client.get("/v1/daemon/plan").await?;
+    let client = Client::new(target::find(global)?)?;
+    let report = match std::fs::read(&global.config) {
+        Ok(bytes) => {
+            // What is no text has no plan: the check says where.
+            let Ok(config) = String::from_utf8(bytes) else {
+                return check(global, &mut out, args);
+            };
+            let request = PlanRequest { config };
+            let request = client.request(Method::POST, PLAN).json(&request);
+            client.json::<PlanReport>(request).await
+        }
+        // A daemon somewhere else has its own file.
+        Err(error) if error.kind() == ErrorKind::NotFound && target::is_named(global) => {
+            client.get::<PlanReport>(PLAN).await
+        }
+        Err(source) => {
+            return Err(CliError::File {
+                doing: "read",
+                path: global.config.clone(),
+                source,
+            });
+        }
+    };
+    let report = match report {
+        Ok(report) => report,
+        Err(ClientError::Unreachable { url, .. }) if !target::is_named(global) => {
+            note(format!(
+                "no daemon answers at {url}: this is what a start would make of the file"
+            ));
+            return check(global, &mut out, args);
+        }
+        Err(error) => return Err(error.into()),
+    };
     if args.json.json {
-        return Ok(out.json(&answer)?);
+        out.json(&report)?;
+    } else {
+        show(&mut out, &report)?;
     }
-    let plan: Plan = serde_json::from_value(answer).map_err(|error| client.foreign(error))?;
-    let rows: Vec<Vec<Cell>> = plan.changes.iter().map(row).collect();
-    out.write_all(table(&out, 0, &["key", "takes", "from", "to"], &rows).as_bytes())?;
-    out.line(verdict(&plan))?;
-    if plan.verdict == "restart" && plan.running_turns > 0 {
-        let wait = humantime::format_duration(Duration::from_millis(plan.wait_at_most_ms));
+    match report.verdict {
+        PlanVerdict::Refused => Err(CliError::Failed(
+            "the daemon would refuse the file".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn show(out: &mut Out, report: &PlanReport) -> Result<(), CliError> {
+    let rows: Vec<Vec<Cell>> = report.changes.iter().map(row).collect();
+    if !rows.is_empty() {
+        out.write_all(table(out, 0, &["key", "takes", "from", "to"], &rows).as_bytes())?;
+    }
+    out.line(verdict(report.verdict))?;
+    if report.verdict == PlanVerdict::Restart && report.running_turns > 0 {
+        let wait = humantime::format_duration(Duration::from_millis(report.wait_at_most_ms));
         out.line(format!(
             "turns that run now: {}; the restart waits for what they have in flight, at most {wait}",
-            plan.running_turns
+            report.running_turns
         ))?;
     }
-    if let Some(refusals) = plan.verdict.get("refused").and_then(Value::as_array) {
-        for refusal in refusals {
-            let of = |key| refusal.get(key).and_then(Value::as_str).unwrap_or_default();
-            note(format!("{}: {}; {}", of("key"), of("reason"), of("remedy")));
-        }
-        return Err(CliError::Failed(
-            "the daemon would refuse the file".to_owned(),
-        ));
+    for problem in &report.problems {
+        note(clean(&problem.text));
     }
     Ok(())
 }
 
-fn row(change: &Change) -> Vec<Cell> {
+fn row(change: &PlannedChange) -> Vec<Cell> {
     let shown = |value: &Option<String>| clean(value.as_deref().unwrap_or("-")).into_owned();
     let tone = if change.class == "fixed" {
         Tone::Bad
@@ -155,46 +173,18 @@ fn row(change: &Change) -> Vec<Cell> {
 }
 
 /// The plan in a sentence.
-fn verdict(plan: &Plan) -> &'static str {
-    match (plan.verdict.as_str(), plan.on_config_change.as_deref()) {
-        (Some("nothing"), _) => "no change: the file means what runs",
-        (Some(_), Some("ignore")) => {
+fn verdict(verdict: PlanVerdict) -> &'static str {
+    match verdict {
+        PlanVerdict::Nothing => "no change: the file means what runs",
+        PlanVerdict::Hot => "applied at once, without a restart; turns that run are not touched",
+        PlanVerdict::Restart => "the daemon restarts; sessions go on where they are",
+        PlanVerdict::Ignored => {
             "nothing happens by itself (on_config_change = \"ignore\"); `abide restart` takes it over"
         }
-        (Some("hot"), Some("restart")) | (Some("restart"), _) => {
-            "the daemon restarts; sessions go on where they are"
+        PlanVerdict::Refused => "refused; what runs goes on",
+        PlanVerdict::Deferred => {
+            "a restart is under way; the file is looked at once that is over (`abide status`)"
         }
-        (Some("hot"), _) => "applied at once, without a restart; turns that run are not touched",
-        _ => "refused; what runs goes on",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(verdict: Value, on_config_change: Option<&str>) -> Plan {
-        Plan {
-            changes: Vec::new(),
-            verdict,
-            on_config_change: on_config_change.map(str::to_owned),
-            running_turns: 0,
-            wait_at_most_ms: 0,
-        }
-    }
-
-    #[test]
-    fn the_running_rule_governs() {
-        for (named, rule, says) in [
-            (json!("nothing"), "ignore", "no change"),
-            (json!("restart"), "auto", "restarts"),
-            (json!("hot"), "auto", "at once"),
-            (json!("hot"), "restart", "restarts"),
-            (json!("restart"), "ignore", "by itself"),
-            (json!({ "refused": [] }), "auto", "refused"),
-        ] {
-            let text = super::verdict(&plan(named.clone(), Some(rule)));
-            assert!(text.contains(says), "{named} under {rule}: {text}");
-        }
+        PlanVerdict::Stopping => "the daemon stops; its next start reads the file",
     }
 }

@@ -43,10 +43,22 @@ impl Listen {
     }
 }
 
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn named(global: &Global) -> Option<String> {
+    global.url.clone().or_else(|| env("ABIDE_URL"))
+}
+
+/// Whether the daemon is named by its URL, and not found through its configuration.
+pub(crate) fn is_named(global: &Global) -> bool {
+    named(global).is_some()
+}
+
 /// The daemon that the options and the configuration name.
 pub(crate) fn find(global: &Global) -> Result<Target, CliError> {
-    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let named = global.url.clone().or_else(|| env("ABIDE_URL"));
+    let named = named(global);
     let (mut keys, hint) = match std::fs::read_to_string(&global.config) {
         Ok(text) => match toml::from_str::<File>(&text) {
             Ok(file) => (file.daemon, String::new()),

@@ -27,12 +27,14 @@ impl Observed {
     /// # Errors
     /// Where the configuration file itself cannot be read.
     pub fn now<'a>(file: &Path, others: impl IntoIterator<Item = &'a PathBuf>) -> io::Result<Self> {
-        let bytes = config_bytes(file)?;
-        let others = others
-            .into_iter()
-            .map(|other| (other.clone(), digest(other)))
-            .collect();
-        Ok(Self::with(bytes, others))
+        Ok(Self::of(config_bytes(file)?, others))
+    }
+
+    /// These bytes, and the other files as they are now.
+    pub fn of<'a>(bytes: Vec<u8>, others: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        let others = others.into_iter();
+        let others = others.map(|other| (other.clone(), digest(other)));
+        Self::with(bytes, others.collect())
     }
 
     /// What was seen: the configuration's bytes, and the other files' digests.

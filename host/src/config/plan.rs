@@ -9,8 +9,7 @@ use super::diff_servers::{transport, url};
 use super::resolved::Config;
 
 /// What a change takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// Can be applied at once.
     Hot,
@@ -21,7 +20,7 @@ pub enum Class {
 }
 
 /// One difference.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The key, as in `plugins.echo.limits.memory`.
     pub key: String,
@@ -46,7 +45,7 @@ impl fmt::Display for Change {
 }
 
 /// All differences between two configurations.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Each of them; none where the meaning is the same.
     pub changes: Vec<Change>,
@@ -56,8 +55,7 @@ pub struct Plan {
 }
 
 /// What is to be done about a plan.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The meaning is the same.
     Nothing,
@@ -70,7 +68,7 @@ pub enum Verdict {
 }
 
 /// Why a plan is refused.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The key.
     pub key: String,

@@ -48,7 +48,7 @@ pub(super) fn tell_last_good(config: &Config, env: &Env, link: &Link) -> Result<
             if let Ok(config) = Config::parse(&handed.config, &config.file, env) {
                 handed = handed.with_secrets(&config);
             }
-            let sealed = handed.sealed().map_err(|error| vec![error])?;
+            let sealed = handed.sealed().map_err(|error| vec![error.to_string()])?;
             send(link, FromWorker::LastGood(sealed))
         }
         Ok(None) => Ok(()),

@@ -117,24 +117,24 @@ pub(super) fn life(
 
 /// What was rolled back and has not proven itself since, with the reason. `recent` are restart
 /// records, the latest first.
-pub(super) fn condemned(recent: &[RestartRecord]) -> BTreeMap<Digest, String> {
-    let mut condemned = BTreeMap::new();
+pub(super) fn rejected_configs(recent: &[RestartRecord]) -> BTreeMap<Digest, String> {
+    let mut rejected_configs = BTreeMap::new();
     for record in recent.iter().rev() {
         match (record.tried, record.status) {
             (Some(tried), RestartStatus::RolledBack) => {
                 let reason = record.reason.clone().unwrap_or_default();
-                condemned.insert(
+                rejected_configs.insert(
                     tried,
                     format!("generation {}, {reason}", record.generation.0),
                 );
             }
             (Some(tried), RestartStatus::Completed) => {
-                condemned.remove(&tried);
+                rejected_configs.remove(&tried);
             }
             _ => {}
         }
     }
-    condemned
+    rejected_configs
 }
 
 /// A record for a restart that begins now.
@@ -275,7 +275,8 @@ mod tests {
                 tried: Some(tried),
                 ..last(generation, RestartStatus::Completed)
             };
-            let only = |recent: &[RestartRecord]| condemned(recent).into_keys().collect::<Vec<_>>();
+            let only =
+                |recent: &[RestartRecord]| rejected_configs(recent).into_keys().collect::<Vec<_>>();
             let recent = [completed(5, good), abandoned.clone(), completed(3, bad)];
             assert_eq!(only(&recent), [bad]);
             let recent = [completed(5, bad), abandoned];

@@ -29,6 +29,11 @@ pub(super) struct Handed {
     pub(super) secrets: SecretFiles,
 }
 
+/// It cannot cross to another process.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration cannot be handed over: {0}")]
+pub(super) struct NotSealed(String);
+
 impl Handed {
     /// What was seen, without the files that could not be read or whose names are not text.
     pub(super) fn of(seen: &Observed, secrets: &SecretFiles) -> Self {
@@ -65,12 +70,9 @@ impl Handed {
     }
 
     /// As it crosses to another process.
-    pub(super) fn sealed(&self) -> Result<ConfigBytes, String> {
-        let failed = |error: &dyn std::fmt::Display| {
-            format!("the configuration cannot be handed over: {error}")
-        };
-        let bytes = self.encode().map_err(|error| failed(&error))?;
-        ConfigBytes::new(&bytes).map_err(|error| failed(&error))
+    pub(super) fn sealed(&self) -> Result<ConfigBytes, NotSealed> {
+        let bytes = self.encode().map_err(NotSealed)?;
+        ConfigBytes::new(&bytes).map_err(|error| NotSealed(error.to_string()))
     }
 }
 

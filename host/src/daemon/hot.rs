@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::{Config, Observed, Plan, SecretFiles};
 use crate::domain::UnixMillis;
 
+use super::plan::Rejection;
 use super::state::Daemon;
 use super::{logging, prepare};
 
@@ -19,8 +20,7 @@ impl Daemon {
         config: Arc<Config>,
         seen: &Observed,
         plan: &Plan,
-    ) -> Result<(), Vec<String>> {
-        let told = |text: String| vec![text];
+    ) -> Result<(), Rejection> {
         let before = self.registry.parts();
         let plugins = before.plugins.0.iter();
         let components = plugins
@@ -32,15 +32,20 @@ impl Daemon {
             env: &self.env,
             files: &secrets,
         };
-        let parts = prepare::parts(&config, source, &components, Some(&before))
-            .map_err(|error| told(format!("{}: {error}", config.file.display())))?;
+        let parts =
+            prepare::parts(&config, source, &components, Some(&before)).map_err(|source| {
+                Rejection::Unprepared {
+                    path: config.file.clone(),
+                    source,
+                }
+            })?;
         let old_config = std::mem::replace(&mut self.config, config);
         let old_loaded = std::mem::replace(&mut self.loaded, loaded);
         let old_secrets = std::mem::replace(&mut self.secrets, secrets);
         // Before anything else: a worker that is started after a crash runs on what sessions do.
         if let Err(error) = self.announce() {
             (self.config, self.loaded, self.secrets) = (old_config, old_loaded, old_secrets);
-            return Err(told(error));
+            return Err(error);
         }
         self.registry.replace_parts(parts);
         if old_config.daemon.log_level != self.config.daemon.log_level {
@@ -49,7 +54,7 @@ impl Daemon {
         self.fixed.config.digest = self.config.digest;
         self.fixed.config.loaded_at = UnixMillis::now();
         self.last_error = None;
-        self.on_trial = true;
+        self.in_probation = true;
         metrics::counter!("abide_config_applied_total").increment(1);
         tracing::info!(
             config = %self.config.digest.short(),

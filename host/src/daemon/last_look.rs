@@ -4,7 +4,7 @@
 
 use crate::supervisor::FromWorker;
 
-use super::plan::Asked;
+use super::plan::{Rejection, Trigger};
 use super::state::{Daemon, Goal, Phase, keep};
 
 impl Daemon {
@@ -30,14 +30,17 @@ impl Daemon {
             self.phase = phase;
             return true;
         };
-        let reason = format!("nothing is handed over, for the store takes no write: {error}");
+        let rejection = Rejection::Unrecorded {
+            doing: "nothing is handed over, for the store takes no write",
+            reason: error,
+        };
         // An error means that the supervisor is gone; the loop will notice.
         let _ = self.link.send(FromWorker::CancelReplace);
         self.registry.undrain();
         self.waits_for_store = true;
-        self.refuse(vec![reason.clone()]);
-        self.refused(planned, reason).await;
-        self.look_at_missed().await;
+        self.refuse(&rejection);
+        self.refused(planned, rejection.to_string()).await;
+        self.take_over_pending().await;
         false
     }
 
@@ -52,7 +55,7 @@ impl Daemon {
         }
         self.waits_for_store = false;
         // Refusals have been logged, and stand in the status.
-        let _ = self.look_at_file(Asked::Watch).await;
+        let _ = self.reload(Trigger::Watch).await;
     }
 
     /// Puts down what the store did not take, once it takes something again.

@@ -11,17 +11,38 @@
 //!                                                                        v
 //!                                                        drain --> hand over --> Released, exit
 //! ```
+//!
+//! | file | content |
+//! |---|---|
+//! | `worker` | a worker from its start to its serving |
+//! | `first_boot` | what the first worker of a supervisor runs on |
+//! | `handed` | the bytes that a worker is started on |
+//! | `prepare` | all that can be done before the store is opened |
+//! | `generation` | which generation a worker's life is |
+//! | `serve` | the loop of a serving worker |
+//! | `state` | what that loop knows |
+//! | `reload` | reads the configuration again, and acts on what the planner decides |
+//! | `plan` | the planner: what a configuration leads to |
+//! | `dry_run` | the planner's answer to who asks beforehand |
+//! | `hot` | changes that take no restart |
+//! | `restart` | a planned restart, and the stop |
+//! | `last_look` | a hand-over that the store prevents |
+//! | `status` | the daemon's status, and its answers to the API |
+//! | `watchdog` | what should never be |
+//! | `logging` | the log |
 
+mod dry_run;
 mod first_boot;
-mod foretell;
 mod generation;
 mod handed;
 mod hot;
 mod last_look;
 mod logging;
-mod look;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod prepare;
+mod reload;
 mod restart;
 mod serve;
 mod state;

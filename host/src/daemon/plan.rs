@@ -1,13 +1,33 @@
-//! What a look at the configuration file leads to. Reads files, decides nothing by itself: the
-//! config's own plan does, under the *running* configuration's rules.
+//! The planner: what a configuration leads to, under what runs now. One pure function answers both
+//! who saves the file and who asks beforehand what saving it would do.
+//!
+//! ```text
+//!   a restart or a stop is under way ------------------------------> Deferred, Stopping
+//!   seen by the watch, rolled back before, and not changed since --> Rejected
+//!   invalid, or it would lose what must be kept -------------------> Rejected
+//!   the same meaning (unless an operator asks) --------------------> Nothing
+//!   on_config_change = "ignore" (unless somebody asks) ------------> Ignored
+//!   hot changes alone, on_config_change is not "restart" ----------> Hot
+//!   all else ------------------------------------------------------> Restart
+//! ```
+//!
+//! The rules are those of the *running* configuration.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{self, Config, ConfigError, Draft, Env, Observed, OnConfigChange, Verdict};
+use crate::config::{
+    self, Config, ConfigError, Draft, Env, Observed, OnConfigChange, Refusal, Verdict,
+};
+use crate::domain::{self, Digest, Generation};
 
-/// Who wants the daemon to look.
+use super::handed::NotSealed;
+use super::prepare::Unprepared;
+
+/// Who wants the daemon to reload its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum Trigger {
     /// The watch saw a change.
     Watch,
     /// SIGHUP: as the watch, but `on_config_change = "ignore"` does not hold.
@@ -16,11 +36,55 @@ pub(super) enum Asked {
     Operator,
 }
 
-/// What to do now.
+/// What is under way already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnderWay {
+    /// A restart; its successor reads the file again as soon as it serves.
+    Restart(Generation),
+    /// The stop of the whole daemon.
+    Stop,
+}
+
+/// What a candidate is held against.
+pub(super) struct Running<'a> {
+    pub(super) under_way: Option<UnderWay>,
+    pub(super) config: &'a Config,
+    /// Its files, as they were loaded.
+    pub(super) loaded: &'a Observed,
+    /// Configurations that were rolled back, and why, by the digest of their files.
+    pub(super) rejected: &'a BTreeMap<Digest, String>,
+    /// How many open sessions a plugin has.
+    pub(super) open_sessions: &'a dyn Fn(&str) -> Result<u64, domain::Refusal>,
+}
+
+/// A configuration that might run, read and checked.
+pub(super) struct Candidate {
+    /// Its bytes, and the files that it or the running configuration names.
+    pub(super) seen: Observed,
+    /// The same with only the files that it names; none where it cannot be parsed.
+    pub(super) own: Option<Observed>,
+    config: Result<Config, ConfigError>,
+}
+
+impl Candidate {
+    /// Reads what the draft names. Blocks: plugins are large, and disks may be slow.
+    pub(super) fn read(seen: &Observed, draft: Result<Draft, ConfigError>, env: &Env) -> Self {
+        Self {
+            seen: seen.clone(),
+            own: draft
+                .as_ref()
+                .map(|draft| seen.narrowed(draft.files()))
+                .ok(),
+            config: draft.and_then(|draft| draft.checked(env)),
+        }
+    }
+}
+
+/// What to do about a candidate.
 pub(super) enum Decision {
-    /// The file means what runs already.
+    /// It means what runs already.
     Nothing,
-    /// Changes wait for somebody to ask, by the running `on_config_change`.
+    /// Its changes wait for somebody to ask, by the running `on_config_change`.
     Ignored(config::Plan),
     /// Every change can be applied at once.
     Hot {
@@ -32,61 +96,123 @@ pub(super) enum Decision {
         config: Arc<Config>,
         plan: config::Plan,
     },
-    /// The file cannot be run on; nothing is done.
-    Refused(Vec<String>),
+    /// A restart is under way: look at it again once that is over.
+    Deferred(Generation),
+    /// The daemon stops: the next start reads the file.
+    Stopping,
+    /// It cannot be run on; nothing is done. The plan is there where it could be made.
+    Rejected(Rejection, Option<config::Plan>),
 }
 
-/// Holds what was seen, and what was read of it, against what runs. `open_sessions` tells how many
-/// sessions a plugin has.
-pub(super) fn decide(
-    asked: Asked,
-    running: &Config,
-    loaded: &Observed,
-    (seen, draft): (&Observed, Result<Draft, ConfigError>),
-    env: &Env,
-    open_sessions: impl Fn(&str) -> u64,
-) -> Decision {
-    let new = match draft.and_then(|draft| draft.checked(env)) {
+/// Why a configuration is not taken over, with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Rejection {
+    #[error("{}: cannot be read ({source}); put it back", path.display())]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// It would lose what must be kept.
+    #[error("{}", joined(.0))]
+    Loses(Vec<Refusal>),
+    #[error(
+        "this configuration was tried and rolled back: {0}; correct it, or `abide restart` to try \
+         it again"
+    )]
+    RolledBack(String),
+    #[error("{}: {source}", path.display())]
+    Unprepared { path: PathBuf, source: Unprepared },
+    #[error(transparent)]
+    NotSealed(#[from] NotSealed),
+    /// The store takes no write, so that nothing is begun that could not be recorded.
+    #[error("{doing}: {reason}")]
+    Unrecorded { doing: &'static str, reason: String },
+    #[error("the supervisor cannot be reached: {0}")]
+    Supervisor(String),
+    /// What the new worker gave as its reason is all that is known of it.
+    #[error(
+        "{0}\nnothing has changed; new content of the files is tried by itself, the same again by \
+         `abide restart`"
+    )]
+    Standby(String),
+}
+
+fn joined(refusals: &[Refusal]) -> String {
+    let lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// Decides. Pure but for the count of sessions.
+pub(super) fn decide(trigger: Trigger, running: &Running<'_>, candidate: Candidate) -> Decision {
+    match running.under_way {
+        Some(UnderWay::Restart(generation)) => return Decision::Deferred(generation),
+        Some(UnderWay::Stop) => return Decision::Stopping,
+        None => {}
+    }
+    let Candidate { seen, own, config } = candidate;
+    let rolled_back = own.and_then(|own| running.rejected.get(&own.digest()));
+    if let (Trigger::Watch, Some(reason)) = (trigger, rolled_back) {
+        let plan = config.ok().map(|new| diff(running, &new, &seen));
+        return Decision::Rejected(Rejection::RolledBack(reason.clone()), plan);
+    }
+    let new = match config {
         Ok(new) => new,
-        Err(error) => return Decision::Refused(vec![error.to_string()]),
+        Err(error) => return Decision::Rejected(error.into(), None),
     };
-    let plan = config::plan(running, &new, &seen.changed_since(loaded));
-    if let Verdict::Refused(refusals) = &plan.verdict {
-        return Decision::Refused(refusals.iter().map(ToString::to_string).collect());
+    let plan = diff(running, &new, &seen);
+    let mut losses = match &plan.verdict {
+        Verdict::Refused(refusals) => refusals.clone(),
+        Verdict::Nothing | Verdict::Hot | Verdict::Restart => Vec::new(),
+    };
+    losses.extend(orphans(&plan, running.open_sessions));
+    if !losses.is_empty() {
+        return Decision::Rejected(Rejection::Loses(losses), Some(plan));
     }
-    let orphans = orphans(&plan, open_sessions);
-    if !orphans.is_empty() {
-        return Decision::Refused(orphans);
-    }
-    match (&plan.verdict, asked, running.daemon.on_config_change) {
-        (Verdict::Nothing, Asked::Watch | Asked::Signal, _) => Decision::Nothing,
-        (_, Asked::Watch, OnConfigChange::Ignore) => Decision::Ignored(plan),
+    let config = Arc::new(new);
+    match (
+        &plan.verdict,
+        trigger,
+        running.config.daemon.on_config_change,
+    ) {
+        (Verdict::Nothing, Trigger::Watch | Trigger::Signal, _) => Decision::Nothing,
+        (_, Trigger::Watch, OnConfigChange::Ignore) => Decision::Ignored(plan),
         (
             Verdict::Hot,
-            Asked::Watch | Asked::Signal,
+            Trigger::Watch | Trigger::Signal,
             OnConfigChange::Auto | OnConfigChange::Ignore,
-        ) => Decision::Hot {
-            config: Arc::new(new),
-            plan,
-        },
-        _ => Decision::Restart {
-            config: Arc::new(new),
-            plan,
-        },
+        ) => Decision::Hot { config, plan },
+        _ => Decision::Restart { config, plan },
     }
 }
 
-/// Plugins that are gone from the new configuration while sessions live on them.
-fn orphans(plan: &config::Plan, open_sessions: impl Fn(&str) -> u64) -> Vec<String> {
-    let gone = plan.removed_plugins().iter();
-    gone.filter_map(|name| {
-        let sessions = open_sessions(name);
-        (sessions > 0).then(|| {
-            format!(
-                "plugins.{name}: cannot be removed while it has open sessions ({sessions}); \
-                 close them (`abide sessions list --plugin {name}`) or leave the plugin in"
-            )
+fn diff(running: &Running<'_>, new: &Config, seen: &Observed) -> config::Plan {
+    config::plan(running.config, new, &seen.changed_since(running.loaded))
+}
+
+/// Plugins that are gone from the new configuration while sessions live on them. A store that cannot
+/// count lets no plugin go.
+fn orphans<'a>(
+    plan: &'a config::Plan,
+    open_sessions: impl Fn(&str) -> Result<u64, domain::Refusal> + 'a,
+) -> impl Iterator<Item = Refusal> + 'a {
+    plan.removed_plugins().iter().filter_map(move |name| {
+        let reason = match open_sessions(name) {
+            Ok(0) => return None,
+            Ok(sessions) => {
+                format!("cannot be removed while it has open sessions ({sessions})")
+            }
+            Err(error) => {
+                format!("cannot be removed while its sessions cannot be counted ({error})")
+            }
+        };
+        Some(Refusal {
+            key: format!("plugins.{name}"),
+            reason,
+            remedy: format!(
+                "close them (`abide sessions list --plugin {name}`) or leave the plugin in"
+            ),
         })
     })
-    .collect()
 }

@@ -14,15 +14,12 @@ use crate::supervisor::{Connection, FromWorker, Replace};
 
 use super::generation::record;
 use super::handed::Handed;
+use super::plan::Rejection;
 use super::state::{Daemon, Goal, Phase, Planned, VERSION, keep};
 
 /// How long connections may linger at the hand-over: to finish their response, or to send the
 /// first bytes of a request.
 const LINGER: Duration = Duration::from_millis(250);
-
-/// What to do about a new worker that was not ready: nothing is known of why but what it said.
-const TRY_AGAIN: &str = "nothing has changed; new content of the files is tried by itself, the same \
-                         again by `abide restart`";
 
 /// How long sessions may take to see that the worker leaves.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
@@ -53,12 +50,14 @@ impl Daemon {
         &mut self,
         record: RestartRecord,
         handed: Handed,
-    ) -> Result<(), Vec<String>> {
-        let told = |text: String| vec![text];
-        let config = handed.sealed().map_err(told)?;
+    ) -> Result<(), Rejection> {
+        let config = handed.sealed()?;
         if let Err(error) = keep(&self.store, record.clone()).await {
             self.waits_for_store = true;
-            return Err(told(format!("the restart cannot be put down: {error}")));
+            return Err(Rejection::Unrecorded {
+                doing: "the restart cannot be recorded",
+                reason: error,
+            });
         }
         let generation = record.generation;
         tracing::info!(
@@ -72,7 +71,7 @@ impl Daemon {
         };
         self.link
             .send(FromWorker::Replace(replace))
-            .map_err(|error| told(error.to_string()))?;
+            .map_err(|error| Rejection::Supervisor(error.to_string()))?;
         self.last_error = None;
         self.phase = Phase::Preparing(Box::new(Planned {
             record,
@@ -101,9 +100,9 @@ impl Daemon {
         if fault::bug("restart-anyway") {
             std::process::exit(1);
         }
-        self.refuse(vec![reason.clone(), TRY_AGAIN.to_owned()]);
+        self.refuse(&Rejection::Standby(reason.clone()));
         self.refused(planned, reason).await;
-        self.look_at_missed().await;
+        self.take_over_pending().await;
     }
 
     pub(super) async fn refused(&self, planned: Box<Planned>, reason: String) {
@@ -130,13 +129,16 @@ impl Daemon {
             Err(reason) => {
                 self.registry.clear(false);
                 // Nothing was drained yet, and nothing shall be that cannot be put down.
-                let reason = format!("the drain cannot be put down: {reason}");
+                let rejection = Rejection::Unrecorded {
+                    doing: "the drain cannot be recorded",
+                    reason,
+                };
                 // An error means that the supervisor is gone; the loop will notice.
                 let _ = self.link.send(FromWorker::CancelReplace);
                 self.waits_for_store = true;
-                self.refuse(vec![reason.clone()]);
-                self.refused(planned, reason).await;
-                self.look_at_missed().await;
+                self.refuse(&rejection);
+                self.refused(planned, rejection.to_string()).await;
+                self.take_over_pending().await;
             }
         }
     }

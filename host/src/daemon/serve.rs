@@ -36,6 +36,7 @@ use crate::session::{Drained, Registry, Settings, Witness};
 use crate::supervisor::{Connection, FromWorker, Serving, ToWorker};
 
 use super::handed::{Handed, keep_last_good};
+use super::plan::{Rejection, Trigger};
 use super::prepare::Prepared;
 use super::state::{Daemon, Fixed, Phase};
 use super::watchdog::Watchdog;
@@ -66,7 +67,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         store,
         life,
         previous,
-        condemned,
+        rejected_configs,
         connections,
     } = worker;
     let Prepared {
@@ -158,10 +159,10 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         metrics,
         last_error: None,
         unreadable: BTreeSet::new(),
-        missed: None,
+        pending_change: None,
         waits_for_store: false,
-        condemned,
-        on_trial: false,
+        rejected_configs,
+        in_probation: false,
         pruned: Instant::now(),
         status,
         watchdog,
@@ -192,7 +193,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
     let mut tick = tokio::time::interval(TICK);
     loop {
         daemon.tell_status();
-        if std::mem::take(&mut daemon.on_trial) {
+        if std::mem::take(&mut daemon.in_probation) {
             proven = false;
             let over = tokio::time::Instant::now() + daemon.config.daemon.probation;
             probation.as_mut().reset(over);
@@ -260,7 +261,7 @@ async fn finished(relaunch: &mut Option<JoinHandle<RelaunchReport>>) -> Option<R
 
 impl Daemon {
     /// Tells the supervisor what this worker serves: what it starts one on that follows a crash.
-    pub(super) fn announce(&self) -> Result<(), String> {
+    pub(super) fn announce(&self) -> Result<(), Rejection> {
         let budget = self.config.daemon.stop_budget();
         let serving = Serving {
             stop_budget_ms: budget.as_millis().try_into().unwrap_or(u64::MAX),
@@ -269,7 +270,7 @@ impl Daemon {
         };
         self.link
             .send(FromWorker::Serving(serving))
-            .map_err(|error| error.to_string())
+            .map_err(|error| Rejection::Supervisor(error.to_string()))
     }
 
     /// Puts down why and as what this worker serves.
@@ -353,7 +354,10 @@ impl Daemon {
             ToWorker::Stop => {
                 self.begin_stop("the daemon was told to stop").await;
             }
-            ToWorker::Reload => self.reload().await,
+            ToWorker::Reload => {
+                // Refusals have been logged, and stand in the status.
+                let _ = self.reload(Trigger::Signal).await;
+            }
             ToWorker::StandbyReady { generation } => {
                 self.standby_ready(Generation(generation)).await;
             }

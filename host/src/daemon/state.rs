@@ -17,7 +17,7 @@ use crate::session::{Drained, Registry};
 use crate::store::Store;
 use crate::supervisor::Link;
 
-use super::plan::Asked;
+use super::plan::Trigger;
 use super::watchdog::Watchdog;
 
 /// What the operator runs.
@@ -47,13 +47,13 @@ pub(super) struct Daemon {
     /// Files of the configuration that cannot be read now.
     pub(super) unreadable: BTreeSet<PathBuf>,
     /// A change that was seen while a restart was under way, and who asked.
-    pub(super) missed: Option<(Asked, Observed)>,
+    pub(super) pending_change: Option<(Trigger, Observed)>,
     /// Something was refused because the store took no write: it is looked at again once it does.
     pub(super) waits_for_store: bool,
     /// Configurations that were rolled back, and why: not tried again by themselves.
-    pub(super) condemned: BTreeMap<Digest, String>,
-    /// Whether what runs has yet to prove itself: a hot change has just been made.
-    pub(super) on_trial: bool,
+    pub(super) rejected_configs: BTreeMap<Digest, String>,
+    /// A hot change has just been made: its probation begins.
+    pub(super) in_probation: bool,
     /// When the list of active sessions was last pruned.
     pub(super) pruned: Instant,
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
@@ -89,15 +89,6 @@ pub(super) struct Fixed {
     pub(super) started_at: UnixMillis,
     pub(super) config: ConfigStatus,
     pub(super) plugins: Vec<PluginStatus>,
-}
-
-impl Goal {
-    pub(super) fn generation(&self) -> Generation {
-        match self {
-            Self::HandOver(planned) => planned.record.generation,
-            Self::Stop(generation) => *generation,
-        }
-    }
 }
 
 impl Daemon {

@@ -10,7 +10,8 @@ use crate::domain::{
 };
 use crate::store::StoreError;
 
-use super::plan::Asked;
+use super::plan::Trigger;
+use super::reload::Reloaded;
 use super::state::{Daemon, Fixed, Goal, Phase, VERSION};
 
 impl Fixed {
@@ -169,12 +170,12 @@ impl Daemon {
                 let planned = self.restart_asked().await;
                 let _ = reply.send(planned);
             }
-            ControlRequest::Plan { reply } => {
-                let _ = reply.send(self.planned());
+            ControlRequest::Plan { config, reply } => {
+                let _ = reply.send(self.dry_run(config));
             }
             ControlRequest::Drain { reply } => {
                 let generation = self.begin_stop("an operator asked for a drain").await;
-                let plan = serde_json::Value::Null;
+                let plan = None;
                 let _ = reply.send(Planned::Accepted { generation, plan });
             }
             ControlRequest::Restarts {
@@ -203,24 +204,20 @@ impl Daemon {
     }
 
     async fn restart_asked(&mut self) -> Planned {
-        if matches!(
-            self.phase,
-            Phase::Draining {
-                goal: Goal::Stop(_),
-                ..
-            }
-        ) {
-            return Planned::Stopping;
-        }
-        match self.look_at_file(Asked::Operator).await {
-            Ok(Some(accepted)) => Planned::Accepted {
-                generation: accepted.generation,
-                plan: accepted.plan,
-            },
-            Ok(None) => Planned::Invalid {
+        match self.reload(Trigger::Operator).await {
+            Ok(Reloaded::Restarting(generation, plan)) => Planned::Accepted { generation, plan },
+            Ok(Reloaded::Stopping) => Planned::Stopping,
+            // An operator's reload always restarts.
+            Ok(Reloaded::Running) => Planned::Invalid {
                 problems: vec!["nothing was accepted".to_owned()],
             },
-            Err(problems) => Planned::Invalid { problems },
+            Err(rejection) => Planned::Invalid {
+                problems: rejection
+                    .problems()
+                    .into_iter()
+                    .map(|problem| problem.text)
+                    .collect(),
+            },
         }
     }
 

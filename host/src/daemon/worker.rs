@@ -39,7 +39,7 @@ pub(super) struct Worker {
     /// The worker before this one.
     pub(super) previous: Generation,
     /// Configurations that were rolled back, and why.
-    pub(super) condemned: BTreeMap<Digest, String>,
+    pub(super) rejected_configs: BTreeMap<Digest, String>,
     /// Connections that it passed on.
     pub(super) connections: Vec<Connection>,
 }
@@ -195,7 +195,7 @@ async fn rise(
         store,
         life,
         previous,
-        condemned,
+        rejected_configs,
     } = opened;
     Ok(Some(Worker {
         link,
@@ -205,7 +205,7 @@ async fn rise(
         store,
         life,
         previous,
-        condemned,
+        rejected_configs,
         connections,
     }))
 }
@@ -231,7 +231,7 @@ struct Opened {
     store: Store,
     life: Life,
     previous: Generation,
-    condemned: BTreeMap<Digest, String>,
+    rejected_configs: BTreeMap<Digest, String>,
 }
 
 async fn open(
@@ -257,7 +257,7 @@ async fn open(
         let last = recent.first().cloned();
         let life = generation::life(last, planned, &cause, VERSION, UnixMillis::now());
         let told: Vec<_> = life.abandoned.iter().chain(&recent).cloned().collect();
-        let condemned = generation::condemned(&told);
+        let rejected_configs = generation::rejected_configs(&told);
         let served = |status| matches!(status, RestartStatus::Completed | RestartStatus::Probation);
         let mut before = recent
             .iter()
@@ -268,7 +268,7 @@ async fn open(
             store,
             life,
             previous,
-            condemned,
+            rejected_configs,
         })
     });
     match opened.await {

