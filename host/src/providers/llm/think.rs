@@ -173,7 +173,8 @@ impl Said {
         let from = self.held.len().saturating_sub(TAG_MAX_BYTES);
         let from = self.held.floor_char_boundary(from);
         let found = self.held[from..].rfind('<');
-        let tail = found.map_or("", |at| &self.held[from + at..]);
+        let Some(at) = found else { return 0 };
+        let tail = &self.held[from + at..];
         let may_be_tag = NAMES.iter().any(|name| {
             ["<", "</"].iter().any(|open| {
                 let tag = format!("{open}{name}>");
