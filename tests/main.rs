@@ -10,6 +10,7 @@ mod cancel;
 mod chaos;
 mod disk;
 mod engine;
+mod handover;
 mod incident;
 mod judge;
 mod model_answers;

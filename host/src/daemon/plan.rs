@@ -42,7 +42,7 @@ pub(super) enum UnderWay {
     /// A restart; its successor reads the file again as soon as it serves.
     Restart(Generation),
     /// The stop of the whole daemon.
-    Stop,
+    Stop(Generation),
 }
 
 /// What a candidate is held against.
@@ -148,7 +148,7 @@ fn joined(refusals: &[Refusal]) -> String {
 pub(super) fn decide(trigger: Trigger, running: &Running<'_>, candidate: Candidate) -> Decision {
     match running.under_way {
         Some(UnderWay::Restart(generation)) => return Decision::Deferred(generation),
-        Some(UnderWay::Stop) => return Decision::Stopping,
+        Some(UnderWay::Stop(_)) => return Decision::Stopping,
         None => {}
     }
     let Candidate { seen, own, config } = candidate;

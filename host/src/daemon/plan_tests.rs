@@ -16,7 +16,7 @@ const TRIGGERS: [Trigger; 3] = [Trigger::Watch, Trigger::Signal, Trigger::Operat
 const UNDER_WAY: [Option<UnderWay>; 3] = [
     None,
     Some(UnderWay::Restart(Generation(7))),
-    Some(UnderWay::Stop),
+    Some(UnderWay::Stop(Generation(7))),
 ];
 
 /// What differs from what runs.
@@ -93,7 +93,7 @@ fn due(
 ) -> &'static str {
     match under_way {
         Some(UnderWay::Restart(_)) => return "deferred",
-        Some(UnderWay::Stop) => return "stopping",
+        Some(UnderWay::Stop(_)) => return "stopping",
         None => {}
     }
     // A file that makes no sense was never tried.

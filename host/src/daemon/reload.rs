@@ -85,8 +85,9 @@ impl Daemon {
             Phase::Preparing(planned) => Some(UnderWay::Restart(planned.record.generation)),
             Phase::Draining { goal, .. } => Some(match goal {
                 Goal::HandOver(planned) => UnderWay::Restart(planned.record.generation),
-                Goal::Stop(_) => UnderWay::Stop,
+                Goal::Stop(generation) => UnderWay::Stop(*generation),
             }),
+            Phase::Leaving(under_way) => Some(*under_way),
         };
         let running = Running {
             under_way,

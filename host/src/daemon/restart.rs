@@ -4,6 +4,10 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
+use crate::api::ControlRequest;
+use crate::api::server::IdleConnection;
 use crate::domain::{
     Cause, DrainReport, Generation, PastRestart, RestartRecord, RestartStatus, UnixMillis,
 };
@@ -14,7 +18,7 @@ use crate::supervisor::{Connection, FromWorker, Replace};
 
 use super::generation::record;
 use super::handed::Handed;
-use super::plan::Rejection;
+use super::plan::{Rejection, UnderWay};
 use super::state::{Daemon, Goal, Phase, Planned, VERSION, keep};
 
 /// How long connections may linger at the hand-over: to finish their response, or to send the
@@ -184,8 +188,9 @@ impl Daemon {
         };
     }
 
-    /// The daemon is to stop: a restart that is under way is given up, a drain goes on.
-    pub(super) async fn begin_stop(&mut self, why: &str) -> Generation {
+    /// The daemon is to stop: a restart that is under way is given up, a drain goes on. None where
+    /// a successor takes over already: it is the one to stop.
+    pub(super) async fn begin_stop(&mut self, why: &str) -> Option<Generation> {
         let (given_up, task) = match std::mem::replace(&mut self.phase, Phase::Serving) {
             Phase::Serving => (None, None),
             Phase::Preparing(planned) => (Some(planned), None),
@@ -201,7 +206,14 @@ impl Daemon {
             } => {
                 let goal = Goal::Stop(generation);
                 self.phase = Phase::Draining { goal, task, since };
-                return generation;
+                return Some(generation);
+            }
+            Phase::Leaving(under_way) => {
+                self.phase = Phase::Leaving(under_way);
+                return match under_way {
+                    UnderWay::Stop(generation) => Some(generation),
+                    UnderWay::Restart(_) => None,
+                };
             }
         };
         if let Some(planned) = given_up {
@@ -221,11 +233,15 @@ impl Daemon {
             Some((task, since)) => self.phase = Phase::Draining { goal, task, since },
             None => self.begin_drain(goal, active),
         }
-        generation
+        Some(generation)
     }
 
     /// Nothing runs any more: hand over or stop, and end.
-    pub(super) async fn leave(mut self, drained: Drained) -> ExitCode {
+    pub(super) async fn leave(
+        mut self,
+        drained: Drained,
+        requests: &mut mpsc::Receiver<ControlRequest>,
+    ) -> ExitCode {
         let Drained { report, took } = drained;
         let DrainReport {
             idle,
@@ -240,8 +256,12 @@ impl Daemon {
             return ExitCode::FAILURE;
         };
         let (mut record, stopping) = match goal {
-            Goal::HandOver(planned) => (planned.record, false),
+            Goal::HandOver(planned) => {
+                self.phase = Phase::Leaving(UnderWay::Restart(planned.record.generation));
+                (planned.record, false)
+            }
             Goal::Stop(generation) => {
+                self.phase = Phase::Leaving(UnderWay::Stop(generation));
                 let stored = self.store.restart(generation).ok().flatten();
                 let new = || {
                     record(
@@ -263,10 +283,7 @@ impl Daemon {
             record.handover_at = None;
         }
         self.registry.end_streams(record.generation);
-        let connections = match self.server.take() {
-            Some(server) => server.hand_over(LINGER).await,
-            None => Vec::new(),
-        };
+        let connections = self.end_serving(requests).await;
         if !stopping {
             for idle in connections {
                 let connection = Connection {
@@ -302,6 +319,26 @@ impl Daemon {
             Err(error) => {
                 tracing::error!(%error, "the supervisor is gone");
                 ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Lets every connection have its answer, and gives those that are idle. Answers that this loop
+    /// has to give are given meanwhile, or their clients would be cut off, and all others wait for
+    /// that.
+    async fn end_serving(
+        &mut self,
+        requests: &mut mpsc::Receiver<ControlRequest>,
+    ) -> Vec<IdleConnection> {
+        let Some(server) = self.server.take() else {
+            return Vec::new();
+        };
+        let handing_over = server.hand_over(LINGER);
+        tokio::pin!(handing_over);
+        loop {
+            tokio::select! {
+                connections = &mut handing_over => return connections,
+                Some(request) = requests.recv() => self.answer(request).await,
             }
         }
     }

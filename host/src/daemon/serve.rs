@@ -135,13 +135,6 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         .iter()
         .map(|listener| listener.label.clone())
         .collect();
-    let server = match Server::start(listeners, crate::api::router(api), CONNECTIONS_MAX) {
-        Ok(server) => server,
-        Err(error) => {
-            eprintln!("abide: the listening sockets cannot be used: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
     let mut daemon = Daemon {
         link,
         config,
@@ -150,7 +143,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         env,
         store,
         registry,
-        server: Some(server),
+        server: None,
         listeners: names,
         phase: Phase::Serving,
         record: life.record,
@@ -168,6 +161,15 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         watchdog,
         unkept: Mutex::default(),
     };
+    // The first who asks must not be told of a daemon that is starting.
+    daemon.tell_status();
+    match Server::start(listeners, crate::api::router(api), CONNECTIONS_MAX) {
+        Ok(server) => daemon.server = Some(server),
+        Err(error) => {
+            eprintln!("abide: the listening sockets cannot be used: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
     for connection in connections {
         daemon.adopt(connection);
     }
@@ -215,7 +217,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
             Woken::Request(request) => daemon.answer(request).await,
             Woken::Drained(drained) => {
                 if daemon.may_leave().await {
-                    return daemon.leave(drained).await;
+                    return daemon.leave(drained, &mut asked).await;
                 }
             }
             Woken::Relaunched(report) => daemon.relaunched(report).await,

@@ -17,7 +17,7 @@ use crate::session::{Drained, Registry};
 use crate::store::Store;
 use crate::supervisor::Link;
 
-use super::plan::Trigger;
+use super::plan::{Trigger, UnderWay};
 use super::watchdog::Watchdog;
 
 /// What the operator runs.
@@ -71,6 +71,8 @@ pub(super) enum Phase {
         task: JoinHandle<Drained>,
         since: UnixMillis,
     },
+    /// Nothing runs any more, and clients are passed on or sent away. There is no way back.
+    Leaving(UnderWay),
 }
 
 /// A restart between its acceptance and its hand-over.

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 use crate::store::StoreError;
 
-use super::plan::Trigger;
+use super::plan::{Trigger, UnderWay};
 use super::reload::Reloaded;
 use super::state::{Daemon, Fixed, Goal, Phase, VERSION};
 
@@ -81,7 +81,9 @@ impl Daemon {
             Phase::Draining {
                 goal: Goal::Stop(_),
                 ..
-            } => (DaemonState::Stopping, &self.record),
+            }
+            | Phase::Leaving(UnderWay::Stop(_)) => (DaemonState::Stopping, &self.record),
+            Phase::Leaving(UnderWay::Restart(_)) => (DaemonState::Draining, &self.record),
         };
         status.state = state;
         status.watchdog = self.findings();
@@ -176,7 +178,13 @@ impl Daemon {
             ControlRequest::Drain { reply } => {
                 let generation = self.begin_stop("an operator asked for a drain").await;
                 let plan = None;
-                let _ = reply.send(Planned::Accepted { generation, plan });
+                match generation {
+                    Some(generation) => {
+                        let _ = reply.send(Planned::Accepted { generation, plan });
+                    }
+                    // Unanswered: the client is told to ask again, and finds the successor.
+                    None => drop(reply),
+                }
             }
             ControlRequest::Restarts {
                 before,
