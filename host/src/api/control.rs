@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::plan::PlanReport;
 use super::problem::{Kind, Problem};
 use crate::domain::{
-    Digest, Finding, Generation, ModelProviderStatus, RestartRecord, ToolServerStatus, UnixMillis,
+    Digest, Finding, Generation, ModelProviderStatus, PlanReport, RestartRecord, ToolServerStatus,
+    UnixMillis,
 };
 
 /// The API's line to the daemon.

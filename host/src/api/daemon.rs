@@ -10,11 +10,10 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Asked, Empty, GenerationInPath, JsonOrNothing, LongJson};
-use super::plan::{PlanReport, PlanRequest};
 use super::problem::{Document, Kind, Problem};
 use super::sessions::{Page, page_len};
 use super::{Api, ControlRequest, DaemonStatus, Planned};
-use crate::domain::{Generation, RestartRecord};
+use crate::domain::{Generation, PlanReport, PlanRequest, RestartRecord};
 
 /// Shows the daemon.
 #[utoipa::path(

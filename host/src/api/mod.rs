@@ -16,7 +16,6 @@ mod messages;
 mod metrics;
 mod openai;
 mod openapi;
-mod plan;
 mod problem;
 mod router;
 pub mod server;
@@ -33,7 +32,6 @@ pub use control::{
     Planned, PluginStatus,
 };
 pub use openapi::document as openapi_document;
-pub use plan::{PlanProblem, PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 pub use problem::Problem;
 pub use router::router;
 

@@ -12,8 +12,8 @@ use super::error::CliError;
 use super::out::{Out, Tone, note};
 use super::target;
 use super::text::{Cell, clean, table};
-use crate::api::{PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 use crate::config::{Config, ConfigError, json_schema, process_env, reference};
+use crate::domain::{PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 
 const PLAN: &str = "/v1/daemon/plan";
 

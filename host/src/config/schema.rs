@@ -127,17 +127,6 @@ pub enum OnConfigChange {
     Ignore,
 }
 
-impl OnConfigChange {
-    /// As the file has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Restart => "restart",
-            Self::Ignore => "ignore",
-        }
-    }
-}
-
 /// The least severe level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -1,8 +1,8 @@
 //! What saving a configuration would do now, for who asks beforehand: the planner's own decision, as
 //! a document.
 
-use crate::api::{PlanProblem, PlanReport, PlanVerdict, PlannedChange};
-use crate::config::{Change, Class, Config, ConfigError, Observed, Plan};
+use crate::config::{Change, Class, Config, ConfigError, Observed, OnConfigChange, Plan};
+use crate::domain::{PlanProblem, PlanReport, PlanVerdict, PlannedChange};
 
 use super::plan::{Candidate, Decision, Rejection, Trigger};
 use super::state::Daemon;
@@ -49,7 +49,7 @@ impl Daemon {
             verdict,
             changes: plan.unwrap_or_default().iter().map(planned).collect(),
             problems,
-            on_config_change: self.config.daemon.on_config_change.as_str().to_owned(),
+            on_config_change: as_written(self.config.daemon.on_config_change).to_owned(),
             running_turns: running,
             wait_at_most_ms: wait.try_into().unwrap_or(u64::MAX),
         }
@@ -63,6 +63,14 @@ impl Decision {
             Self::Rejected(_, plan) => plan.as_ref(),
             Self::Nothing | Self::Deferred(_) | Self::Stopping => None,
         }
+    }
+}
+
+fn as_written(rule: OnConfigChange) -> &'static str {
+    match rule {
+        OnConfigChange::Auto => "auto",
+        OnConfigChange::Restart => "restart",
+        OnConfigChange::Ignore => "ignore",
     }
 }
 

@@ -7,10 +7,10 @@ use super::plan::{Candidate, Decision, Rejection, Running, Trigger, UnderWay, de
 use crate::config::{Config, Env, Observed, OnConfigChange};
 use crate::domain::{Generation, Refusal};
 
-const RULES: [OnConfigChange; 3] = [
-    OnConfigChange::Auto,
-    OnConfigChange::Restart,
-    OnConfigChange::Ignore,
+const RULES: [(OnConfigChange, &str); 3] = [
+    (OnConfigChange::Auto, "auto"),
+    (OnConfigChange::Restart, "restart"),
+    (OnConfigChange::Ignore, "ignore"),
 ];
 const TRIGGERS: [Trigger; 3] = [Trigger::Watch, Trigger::Signal, Trigger::Operator];
 const UNDER_WAY: [Option<UnderWay>; 3] = [
@@ -48,8 +48,7 @@ enum Sessions {
     Unknown,
 }
 
-fn text(rule: OnConfigChange, change: Change) -> String {
-    let rule = rule.as_str();
+fn text(rule: &str, change: Change) -> String {
     let daemon = match change {
         Change::Nothing | Change::RemovedPlugin => "# the same",
         Change::Hot => "log_level = \"debug\"",
@@ -129,12 +128,12 @@ fn the_planner_is_its_table() {
         Candidate::read(&seen, draft, &env)
     };
     let mut rows = 0;
-    for rule in RULES {
-        let before = text(rule, Change::Nothing);
+    for (rule, written) in RULES {
+        let before = text(written, Change::Nothing);
         let config = Config::validate(before.as_bytes(), &file, &env).expect("it is sound");
         let loaded = Observed::of(before.into_bytes(), &config.files());
         for change in CHANGES {
-            let new = text(rule, change);
+            let new = text(written, change);
             let digest = candidate(&new).own.map(|own| own.digest());
             for sessions in [Sessions::None, Sessions::Some, Sessions::Unknown] {
                 let count = |plugin: &str| {
@@ -211,7 +210,7 @@ fn decide_alone(
     open_sessions: &dyn Fn(&str) -> Result<u64, Refusal>,
 ) -> Decision {
     let (file, env) = (folder.join("abide.toml"), Env::new());
-    let before = text(OnConfigChange::Auto, Change::Nothing);
+    let before = text("auto", Change::Nothing);
     let config = Config::validate(before.as_bytes(), &file, &env).expect("it is sound");
     let running = Running {
         under_way: None,
@@ -220,7 +219,7 @@ fn decide_alone(
         rejected: &BTreeMap::new(),
         open_sessions,
     };
-    let seen = Observed::of(text(OnConfigChange::Auto, change).into_bytes(), []);
+    let seen = Observed::of(text("auto", change).into_bytes(), []);
     let draft = Config::draft(&seen.bytes, &file, &env);
     decide(
         Trigger::Watch,

@@ -1,8 +1,7 @@
 //! Reloads the configuration: reads its file, has the planner decide, and acts on that.
 
-use crate::api::PlanReport;
 use crate::config::{Config, ConfigError, Draft, Observed, Plan, SecretFiles, Watch};
-use crate::domain::{Cause, Generation, RestartRecord, UnixMillis};
+use crate::domain::{Cause, Generation, PlanReport, RestartRecord, UnixMillis};
 use crate::fault;
 
 use super::generation::record;

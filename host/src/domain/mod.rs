@@ -25,6 +25,7 @@ mod limits;
 mod message;
 mod model_providers;
 mod outgoing;
+mod plan_report;
 mod records;
 mod recovery;
 mod refusal;
@@ -60,6 +61,7 @@ pub use limits::{GuestLimits, Limits, Retention};
 pub use message::{Cause, Interruption, Message, Notice, NoticeCause, Role, StoppedNotice};
 pub use model_providers::{ModelDialect, ModelProviderFailing, ModelProviderStatus};
 pub use outgoing::{BadHttpRule, HttpGrants, HttpRule, Reach, Target};
+pub use plan_report::{PlanProblem, PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 pub use records::{
     Begun, Closed, Created, DeadLetter, Decided, Discarded, Done, Ended, Failure, FailureCode,
     Fault, FaultCode, Faulted, IdempotencyKey, Output, Planned, Received, Record, Relabelled,
