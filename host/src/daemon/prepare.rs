@@ -332,9 +332,14 @@ fn givens(
     secrets: Secrets<'_>,
 ) -> Result<Vec<(String, Hidden)>, Unprepared> {
     let values = values(table, given, secrets)?.into_iter();
-    Ok(values
-        .map(|(name, value)| (name, Hidden::new(value)))
-        .collect())
+    let hidden = values.map(|(name, value)| {
+        let value = match given.get(&name) {
+            Some(Given::Named(_)) => Hidden::named(value),
+            Some(Given::Value(_)) | None => Hidden::new(value),
+        };
+        (name, value)
+    });
+    Ok(hidden.collect())
 }
 
 fn secret(

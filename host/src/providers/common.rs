@@ -9,12 +9,21 @@ use reqwest::{Response, Url};
 
 /// A secret, or what may be one. Its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Hidden(pub(super) String);
+pub struct Hidden(pub(super) String, bool);
 
 impl Hidden {
     /// Takes it.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(text.into(), false)
+    }
+
+    /// One that the configuration names and does not hold: it is a secret, however short.
+    pub fn named(text: impl Into<String>) -> Self {
+        Self(text.into(), true)
+    }
+
+    pub(super) fn is_named(&self) -> bool {
+        self.1
     }
 }
 

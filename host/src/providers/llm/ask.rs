@@ -47,6 +47,8 @@ pub(super) async fn ask(
     let mut before: Option<(Dialect, String)> = None;
     // One image was refused, not images.
     let mut is_bad_image = false;
+    let mut is_repeated = false;
+    let mut are_combined = false;
     loop {
         numbers.asked += 1;
         numbers.voice += 1;
@@ -79,6 +81,7 @@ pub(super) async fn ask(
         let Some(refusal) = &fault.refusal else {
             return Err(fault);
         };
+        let (status, document) = (refusal.status, &refusal.document);
         let gist = gist(&refusal.words());
         if let Some((dialect_before, said_before)) = before.take()
             && said_before == gist
@@ -86,7 +89,6 @@ pub(super) async fn ask(
             // The same words again: what was left out was not the matter.
             dialect = dialect_before;
         }
-        let (status, document) = (refusal.status, &refusal.document);
         let bound = mend::answer_bound(status, document, &sent);
         // What is too large is for the guest to shorten, who knows what it can do without.
         let others = match fault.error {
@@ -97,8 +99,20 @@ pub(super) async fn ask(
         let next = mends.find(|mend| !tried.contains(mend));
         let mended = next.and_then(|mend| Some((dialect.without(mend.clone())?, mend)));
         let Some((mended, next)) = mended else {
-            return Err(fault);
+            // Each was tried alone: a template may have the same words for several.
+            let all = tried.iter().fold(dialect.clone(), |all, mend| {
+                all.without(mend.clone()).unwrap_or(all)
+            });
+            if tried.len() < 2 || all == dialect || std::mem::replace(&mut are_combined, true) {
+                return Err(fault);
+            }
+            dialect = all;
+            continue;
         };
+        if !mend::is_lasting(status, document) && !std::mem::replace(&mut is_repeated, true) {
+            // It may pass by itself, and then it teaches nothing.
+            continue;
+        }
         if tried.len() >= MENDS_MAX {
             // The next question goes on from here.
             ready.dialects.learn(model, &dialect);

@@ -18,7 +18,7 @@ use super::retry_delay;
 use super::sse::TooLong;
 use super::think::Shown;
 use super::window::TooMuch;
-use crate::domain::{ChatRequest, Completion, StepError};
+use crate::domain::{ChatRequest, Completion};
 use crate::providers::lossy;
 
 /// How long a server that has ended its answer may take to say what it cost, and that the stream is
@@ -81,10 +81,10 @@ async fn answer(
     let window = provider.context_tokens.filter(|_| model == provider.model);
     if let Some(Err(too_much)) = window.map(|window| tokens.fits(request, window)) {
         let TooMuch { has, room } = too_much;
-        return Err(Fault::nothing(StepError::TooLarge(format!(
+        return Err(Fault::shorter(format!(
             "the request has about {has} tokens, and model `{model}` takes {room} beside its answer \
              (`llm.{name}.context_tokens`); shorten the conversation"
-        ))));
+        )));
     }
     let names = sent.names.back();
     let asked = Asked::new(request, names.keys().copied());

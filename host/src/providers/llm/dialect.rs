@@ -45,6 +45,8 @@ pub(super) enum Mend {
     DescriptionsOver(usize),
     /// Several calls in one assistant message.
     ParallelCalls,
+    /// A text beside calls in one assistant message.
+    TextBesideCalls,
     /// This tool, as it is defined.
     Tool(RefusedTool),
 }
@@ -83,6 +85,7 @@ pub(super) struct Dialect {
     pub(super) tools_max: Option<usize>,
     pub(super) description_max: Option<usize>,
     pub(super) no_parallel_calls: bool,
+    pub(super) no_text_beside_calls: bool,
     pub(super) refused_tools: BTreeSet<RefusedTool>,
 }
 
@@ -110,6 +113,7 @@ impl Dialect {
                 next.description_max = Some(most.min(self.description_max.unwrap_or(most)));
             }
             Mend::ParallelCalls => next.no_parallel_calls = true,
+            Mend::TextBesideCalls => next.no_text_beside_calls = true,
             Mend::Tool(tool) if self.refused_tools.len() < TOOLS_MAX => {
                 next.refused_tools.insert(tool);
             }
@@ -119,7 +123,7 @@ impl Dialect {
     }
 
     /// What both know.
-    fn and(&self, other: &Self) -> Self {
+    pub(super) fn and(&self, other: &Self) -> Self {
         let least = |one: Option<usize>, other: Option<usize>| one.into_iter().chain(other).min();
         Self {
             no_stream_options: self.no_stream_options || other.no_stream_options,
@@ -135,6 +139,7 @@ impl Dialect {
             tools_max: least(self.tools_max, other.tools_max),
             description_max: least(self.description_max, other.description_max),
             no_parallel_calls: self.no_parallel_calls || other.no_parallel_calls,
+            no_text_beside_calls: self.no_text_beside_calls || other.no_text_beside_calls,
             refused_tools: self
                 .refused_tools
                 .union(&other.refused_tools)
@@ -160,6 +165,7 @@ impl fmt::Display for Dialect {
             tools_max,
             description_max,
             no_parallel_calls,
+            no_text_beside_calls,
             refused_tools,
         } = self;
         let flags = [
@@ -179,6 +185,10 @@ impl fmt::Display for Dialect {
             (*no_images, "without images"),
             (*no_null_content, "with a text beside each tool call"),
             (*no_parallel_calls, "with one tool call a message"),
+            (
+                *no_text_beside_calls,
+                "with what is said beside a tool call in front of its result",
+            ),
         ];
         let flags = flags.into_iter().filter(|(is_set, _)| *is_set);
         let flags = flags.map(|(_, text)| text.to_owned());

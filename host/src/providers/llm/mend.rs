@@ -11,42 +11,23 @@ use serde_json::Value;
 
 use super::dialect::{Dialect, Mend, RefusedTool};
 use super::fault::MODEL_FAILED;
-use super::refusal::is_echo;
 use super::render::Sent;
+use super::words::{Words, collect};
 
-/// How much of a refusal is read, in bytes.
-const READ_MAX_BYTES: usize = 16 << 10;
+/// What the bound on an answer's tokens is called, over all APIs.
+const ANSWER_KEYS: [&str; 6] = [
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "maxoutputtokens",
+    "max_new_tokens",
+    "maxtokens",
+];
+/// The fewest tools that a server is taken to bound them to, where it says so in words of its own.
+const TOOLS_LEAST: usize = 8;
 /// What OpenAI takes of a tool's description, where a server says only that it is too long.
 const DESCRIPTION_CHARS: usize = 1024;
-/// Words by which servers say that they do not take something.
-const NEGATIONS: [&str; 24] = [
-    "not support",
-    "n't support",
-    "unsupported",
-    "no support",
-    "unknown",
-    "unrecognized",
-    "unrecognised",
-    "unexpected",
-    "unavailable",
-    "not available",
-    "not implemented",
-    "not permitted",
-    "not allowed",
-    "not accepted",
-    "not valid",
-    "invalid",
-    "extra",
-    "must be",
-    "cannot",
-    "can't",
-    "deprecated",
-    "disabled",
-    "forbidden",
-    "only",
-];
-
-/// Of them, those that are said of a name that a server does not know.
+/// What is said of a name that a server does not know.
 const UNSUPPORTED: [&str; 13] = [
     "not support",
     "n't support",
@@ -63,134 +44,20 @@ const UNSUPPORTED: [&str; 13] = [
     "no longer",
 ];
 /// What is said under 500 where a template, and not the server, refuses the request.
-const OF_TEMPLATES: [&str; 7] = [
+const OF_TEMPLATES: [&str; 9] = [
     "jinja",
     "template",
-    "exception",
-    "role",
+    "roles must",
+    "role must",
+    "system role",
     "nonetype",
     "not support",
-    "tool-call",
+    "only support",
+    "schema",
 ];
-/// Fields of the forms of refusals, whose names say nothing.
-const FORM: [&str; 12] = [
-    "message", "type", "code", "param", "error", "errors", "detail", "details", "status", "title",
-    "loc", "msg",
-];
-
-/// A refusal, as far as it is read.
-struct Words {
-    /// All its texts, names and numbers, in lower case.
-    text: String,
-    /// Its words: letters, digits and `_`.
-    words: BTreeSet<String>,
-    negative: bool,
-}
-
-impl Words {
-    fn of(document: &Value) -> Self {
-        let mut text = String::new();
-        collect(document, &mut text);
-        text.make_ascii_lowercase();
-        // The type of every refusal of OpenAI's, whatever it is about.
-        let text = text.replace("invalid_request_error", "");
-        let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
-        let words = words.filter(|word| !word.is_empty()).map(str::to_owned);
-        Self {
-            words: words.collect(),
-            negative: NEGATIONS.iter().any(|negation| text.contains(negation)),
-            text,
-        }
-    }
-
-    fn has(&self, words: &[&str]) -> bool {
-        words.iter().any(|word| self.words.contains(*word))
-    }
-
-    fn says(&self, texts: &[&str]) -> bool {
-        texts.iter().any(|text| self.text.contains(text))
-    }
-
-    /// The least number that stands behind one of the marks.
-    fn number_behind(&self, marks: &[&str]) -> Option<u64> {
-        let found = marks.iter().filter_map(|mark| {
-            let behind = self.text.split(mark).nth(1)?;
-            let digits = behind.trim_start_matches(['`', '\'', '"', ' ']);
-            let end = digits.find(|char: char| !(char.is_ascii_digit() || char == ','));
-            let digits = digits[..end.unwrap_or(digits.len())].replace(',', "");
-            digits.parse().ok()
-        });
-        found.min().filter(|number| *number > 0)
-    }
-
-    /// The bound that it names.
-    fn most(&self) -> Option<u64> {
-        self.number_behind(&[
-            "at most ",
-            "maximum length ",
-            "maximum of ",
-            "maximum value of ",
-            "max of ",
-            "no more than ",
-            "less than or equal to ",
-            "up to ",
-            "<= ",
-            "maximum is ",
-            "limit is ",
-            "limit of ",
-            "maximum allowed is ",
-            "less_than_equal ",
-            "maximum number of tools is ",
-            "max: ",
-            "max ",
-            "[1, ",
-            "> ",
-        ])
-    }
-}
-
-/// Puts all texts and numbers of a document, and the names of most fields, one behind the other.
-fn collect(value: &Value, text: &mut String) {
-    if text.len() > READ_MAX_BYTES {
-        return;
-    }
-    match value {
-        Value::String(said) => {
-            let end = said.floor_char_boundary(READ_MAX_BYTES.min(said.len()));
-            text.push_str(&said[..end]);
-        }
-        Value::Number(number) => text.push_str(&number.to_string()),
-        // A place, like `["body", "tools", 3]`.
-        Value::Array(items) if items.iter().all(|item| item.is_string() || item.is_u64()) => {
-            for (n, item) in items.iter().enumerate() {
-                if n > 0 {
-                    text.push('.');
-                }
-                match item {
-                    Value::String(name) => text.push_str(name),
-                    item => text.push_str(&item.to_string()),
-                }
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, text)),
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                // What it was sent is not what it says.
-                if is_echo(name, value) {
-                    continue;
-                }
-                if !FORM.contains(&name.as_str()) {
-                    text.push_str(name);
-                    text.push(' ');
-                }
-                collect(value, text);
-            }
-        }
-        Value::Null | Value::Bool(_) => {}
-    }
-    text.push_str(" \n ");
-}
-
+/// Of them, those that no failure of a server's own has.
+const SURELY_OF_TEMPLATES: [&str; 4] =
+    ["jinja", "chat template", "roles must", "schema conversion"];
 /// A bound on the answer's tokens that the refusal names. It reads like a request that is too large,
 /// and is none.
 pub(super) fn answer_bound(status: StatusCode, document: &Value, sent: &Sent) -> Option<Mend> {
@@ -200,20 +67,45 @@ pub(super) fn answer_bound(status: StatusCode, document: &Value, sent: &Sent) ->
     let words = Words::of(document);
     let asked = ["max_tokens", "max_completion_tokens"]
         .iter()
-        .find_map(|key| {
-            let asked = sent.body.get(*key)?.as_u64()?;
-            words.has(&[key]).then_some(asked)
-        })?;
+        .find_map(|key| sent.body.get(*key)?.as_u64())?;
+    // By its name in one of the APIs, or by its number beside what it is a number of.
+    let is_named = words.has(&ANSWER_KEYS)
+        || words.says(&["maximum tokens you requested"])
+        || (words.numbers().any(|number| number == asked) && words.has(&["completion", "output"]));
+    if !is_named {
+        return None;
+    }
     // `context_window` is another word.
-    if words.has(&["context", "prompt", "input", "inputs"]) {
+    if words.has(&[
+        "context",
+        "prompt",
+        "input",
+        "inputs",
+        "messages",
+        "max_model_len",
+    ]) {
         let window = words.number_behind(&[
             "context length is ",
             "context length is only ",
             "context length of ",
+            "context window of ",
+            "context size of ",
+            "max_model_len=",
+            "max_model_len (",
+            "must be <= ",
         ])?;
-        // What was asked for is over the window, however short the conversation is.
-        let half = u32::try_from(window / 2).unwrap_or(u32::MAX);
-        return (asked >= window).then_some(Mend::MaxTokensOver(half));
+        let most = match asked >= window {
+            // It is over the window, however short the conversation is.
+            true => window / 2,
+            // Both share the window. An answer that takes less of it is better than a conversation
+            // that is cut, as long as that leaves a quarter.
+            false => {
+                let left = window.checked_sub(words.beside(asked)?)?;
+                Some(window / 4).filter(|quarter| left >= *quarter)?
+            }
+        };
+        let most = u32::try_from(most).ok()?;
+        return (u64::from(most) < asked).then_some(Mend::MaxTokensOver(most));
     }
     let most = words.most().filter(|most| *most < asked)?;
     Some(Mend::MaxTokensOver(u32::try_from(most).ok()?))
@@ -237,6 +129,7 @@ pub(super) fn mends(
         return Vec::new();
     }
     let found = [
+        text_beside_calls,
         stream_options,
         max_tokens,
         temperature,
@@ -250,9 +143,20 @@ pub(super) fn mends(
         stream,
     ];
     let found = found.into_iter().filter_map(|find| find(&words, sent));
-    let found = found.chain(one_tool(document, &words, sent));
+    // A server that fails over one tool may have failed at what its model made of it.
+    let tool = match status.as_u16() {
+        500 if !words.says(&SURELY_OF_TEMPLATES) => None,
+        _ => one_tool(document, &words, sent),
+    };
+    let found = found.chain(tool);
     let news = found.filter(|mend| dialect.without(mend.clone()).is_some());
     news.collect()
+}
+
+/// Whether the same request would be refused again. Under 500 that is not known, unless it is clear
+/// that a template refused it.
+pub(super) fn is_lasting(status: StatusCode, document: &Value) -> bool {
+    status.as_u16() != 500 || Words::of(document).says(&SURELY_OF_TEMPLATES)
 }
 
 /// Whether what is refused is one image, and not images.
@@ -276,6 +180,12 @@ pub(super) fn is_about_one_image(document: &Value) -> bool {
 /// come as 500.
 fn is_about_request(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 404 | 405 | 415 | 422 | 500 | 501)
+}
+
+fn text_beside_calls(words: &Words, sent: &Sent) -> Option<Mend> {
+    let named = words.has(&["content"]) && words.has(&["tool_calls"]);
+    let refused = words.says(&["not both", "cannot have both", "mutually exclusive"]);
+    (sent.text_beside_calls && named && refused).then_some(Mend::TextBesideCalls)
 }
 
 fn stream_options(words: &Words, sent: &Sent) -> Option<Mend> {
@@ -329,12 +239,28 @@ fn tool_count(words: &Words, sent: &Sent) -> Option<Mend> {
         "no more than",
         "limit",
         "up to",
+        "more than",
+        "exceed",
+        "less than or equal",
     ]);
     if !words.has(&["tools", "functions", "function_declarations"]) || !many {
         return None;
     }
     let most = words.most().and_then(|most| usize::try_from(most).ok());
-    match most.filter(|most| *most < tools) {
+    // In whatever words, both numbers are named.
+    let counted = || {
+        let mut numbers = words
+            .numbers()
+            .filter_map(|number| usize::try_from(number).ok());
+        let bound = words
+            .numbers()
+            .filter_map(|number| usize::try_from(number).ok());
+        let bound = bound
+            .filter(|number| (TOOLS_LEAST..tools).contains(number))
+            .max();
+        bound.filter(|_| numbers.any(|number| number == tools))
+    };
+    match most.filter(|most| *most < tools).or_else(counted) {
         Some(most) => Some(Mend::ToolsOver(most)),
         None if words.says(&["too many"]) && tools > 1 => Some(Mend::ToolsOver(tools / 2)),
         None => None,
@@ -417,7 +343,7 @@ fn system(words: &Words, sent: &Sent) -> Option<Mend> {
         "instruction",
         "instructions",
     ]);
-    let named = words.has(&["system"]) && about && words.negative;
+    let named = words.has(&["system", "developer"]) && about && words.negative;
     let roles = words.has(&["role", "roles"]);
     // Templates without the role count it as one that does not alternate.
     let refused = named || (roles && words.has(&["alternate", "alternating", "user"]));

@@ -198,6 +198,67 @@ fn what_a_server_names_is_what_it_is_asked_without() {
 }
 
 #[test]
+fn bounds_are_found_in_other_servers_words() {
+    for (text, expected) in [
+        (
+            "The maximum tokens you requested exceeds the model limit of 4096. Try again with a lower value.",
+            4096,
+        ),
+        (
+            "This model's maximum context length is 8192 tokens. However, you requested 10020 tokens (20 in the messages, 10000 in the completion). Please reduce the length of the messages or completion.",
+            4096,
+        ),
+        (
+            "This endpoint's maximum context length is 8192 tokens. However, you requested about 10020 tokens (20 of text input, 10000 in the output).",
+            4096,
+        ),
+        (
+            "`inputs` tokens + `max_new_tokens` must be <= 8192. Given: 20 `inputs` tokens and 10000 `max_new_tokens`",
+            4096,
+        ),
+        (
+            "max_tokens=10000 cannot be greater than max_model_len=8192",
+            4096,
+        ),
+        // Both share it.
+        (
+            "This model's maximum context length is 10240 tokens. However, you requested 10600 tokens (600 in the messages, 10000 in the completion).",
+            2560,
+        ),
+        (
+            "Unable to submit request because it has a maxOutputTokens value of 10000 but the supported range is from 1 (inclusive) to 8193 (exclusive).",
+            8192,
+        ),
+        (
+            "max_completion_tokens: 10000 is greater than the maximum of 8000",
+            8000,
+        ),
+    ] {
+        assert_eq!(
+            first(400, &said(text)),
+            Some(Mend::MaxTokensOver(expected)),
+            "{text}"
+        );
+    }
+    // What is left of the window is for a conversation that is shorter.
+    let full = "This model's maximum context length is 10240 tokens. However, you requested 19000 tokens (9000 in the messages, 10000 in the completion).";
+    assert_eq!(first(400, &said(full)), None);
+    for (text, expected) in [
+        ("'tools' : maximum number of items is 2", 2),
+        ("You may not include more than 3 tools", 3),
+        ("4 tools have been provided but the maximum is 3", 3),
+    ] {
+        assert_eq!(
+            first(400, &said(text)),
+            Some(Mend::ToolsOver(expected)),
+            "{text}"
+        );
+    }
+    let gemma = "Developer instruction is not enabled for models/gemma-3-27b-it";
+    assert_eq!(first(400, &said(gemma)), Some(Mend::System));
+}
+
+#[test]
 fn a_tool_that_a_server_refuses_is_found_by_its_place_or_name() {
     for document in [
         said(
@@ -224,6 +285,14 @@ fn what_passes_or_is_the_models_fault_is_not_mended() {
             said("Error while streaming the response: unknown upstream error"),
         ),
         (500, said("The system had an unexpected error")),
+        (
+            500,
+            said("java.io.IOException: unexpected end of stream on https://upstream"),
+        ),
+        (
+            500,
+            said("Internal exception while parsing the output of tool t__record: x"),
+        ),
         (
             500,
             said("Failed to parse input at pos 12: <tool_call>{\"name\":\"t__record\""),

@@ -29,6 +29,7 @@ mod dialect;
 mod ending;
 mod fault;
 mod health;
+mod hiding;
 mod mend;
 #[cfg(test)]
 mod mend_tests;
@@ -45,13 +46,14 @@ mod tests;
 mod think;
 mod too_large;
 mod window;
+mod words;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{ChatRequest, Completion, ModelProviderStatus, StepError};
+use crate::domain::{ChatRequest, ChatRole, Completion, ModelProviderStatus, StepError};
 use ask::{LeftOuts, Numbers, ask};
 use dialect::Dialects;
 use fault::{Fault, Remedy};
@@ -174,7 +176,12 @@ impl LlmProviders {
                 None => error,
             };
             let next = ready.provider.fallback.as_deref();
-            let next = next.filter(|next| fault.remedy != Remedy::Nothing && !tried.contains(next));
+            let may_help = match fault.remedy {
+                Remedy::Again { .. } | Remedy::Starting { .. } | Remedy::Elsewhere => true,
+                Remedy::Shorter => is_shortest(request),
+                Remedy::Nothing => false,
+            };
+            let next = next.filter(|next| may_help && !tried.contains(next));
             let Some(next) = next else {
                 return empty.ok_or(error);
             };
@@ -207,6 +214,13 @@ impl LlmProviders {
         })?;
         Ok((name, ready))
     }
+}
+
+/// Whether the guest has nothing left to leave out: beside what the model is told first there is one
+/// message.
+fn is_shortest(request: &ChatRequest) -> bool {
+    let lines = request.messages.iter();
+    lines.filter(|line| line.role != ChatRole::System).count() <= 1
 }
 
 /// When a provider is asked again.

@@ -62,7 +62,7 @@ impl Pauses {
             (Remedy::Again { after } | Remedy::Starting { after }, _) => {
                 (after, self.ordinary.next()?)
             }
-            (Remedy::Elsewhere | Remedy::Nothing, _) => return None,
+            (Remedy::Elsewhere | Remedy::Shorter | Remedy::Nothing, _) => return None,
         };
         let after = after.unwrap_or_default();
         let pause = pause.max(after);

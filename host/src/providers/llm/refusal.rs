@@ -85,17 +85,24 @@ pub(super) fn in_answer(document: &Value) -> Option<Value> {
     if choices.is_some_and(|choices| !choices.is_empty()) {
         return None;
     }
+    // Tencent's way.
+    let inner = document.get("Response");
+    if inner.is_some_and(|inner| told(inner, "Error")) {
+        return Some(document.clone());
+    }
     let is_named = ["object", "type", "status"].iter().any(|key| {
         let name = document.get(key).and_then(Value::as_str);
         name.is_some_and(|name| name.eq_ignore_ascii_case("error"))
     });
-    let is_flat = ["message", "detail"].iter().any(|key| told(document, key));
+    let is_flat = ["message", "detail", "msg", "Message", "errorMessage"]
+        .iter()
+        .any(|key| told(document, key));
     // A word about how far it is, like `{"status": "queued", "message": "…"}`, is none.
     let is_progress = ["status", "state", "type", "event", "progress"]
         .iter()
         .any(|key| document.get(key).is_some());
     let is_flat = is_flat && (!is_progress || status(document).is_some());
-    let is_listed = ["errors", "error_msg"]
+    let is_listed = ["errors", "error_msg", "error_message", "fault"]
         .iter()
         .any(|key| told(document, key));
     (is_named || is_flat || is_listed).then(|| document.clone())
@@ -183,7 +190,10 @@ fn levels(document: &Value) -> Vec<&Value> {
             level => level,
         };
         levels.push(level);
-        let inner = ["error", "errors", "metadata", "detail"].iter();
+        let inner = [
+            "error", "errors", "metadata", "detail", "fault", "Error", "Response",
+        ]
+        .iter();
         let mut inner = inner.filter_map(|key| level.get(key));
         next = inner.find(|inner| inner.is_object() || inner.is_array());
     }
@@ -203,6 +213,10 @@ pub(super) fn message(document: &Value) -> String {
         "error_msg",
         "status_msg",
         "msg",
+        "Message",
+        "errorMessage",
+        "error_message",
+        "faultstring",
     ];
     let said = levels(document).into_iter().find_map(|level| match level {
         Value::String(text) => Some(text.as_str()),
@@ -384,5 +398,36 @@ mod tests {
         );
         assert_eq!(message(&json!({"error": {"a": 1}})), "{\"a\":1}");
         assert_eq!(message(&json!("")), "(it does not say why)");
+    }
+
+    #[test]
+    fn an_error_in_a_gateways_own_form_is_one() {
+        for (document, code, text) in [
+            (
+                json!({"code": 401, "msg": "token expired or incorrect", "success": false}),
+                Some(401),
+                "token expired or incorrect",
+            ),
+            (
+                json!({"Response": {"Error": {"Code": "AuthFailure", "Message": "no such key"}}}),
+                None,
+                "no such key",
+            ),
+            (
+                json!({"fault": {"faultstring": "Quota violation", "code": 429}}),
+                Some(429),
+                "Quota violation",
+            ),
+        ] {
+            let error = in_answer(&document).expect("an error");
+            assert_eq!(
+                status(&error).map(|status| status.as_u16()),
+                code,
+                "{document}"
+            );
+            assert_eq!(message(&error), text);
+        }
+        let answer = json!({"msg": "ok", "choices": [{"delta": {"content": "x"}}]});
+        assert_eq!(in_answer(&answer), None);
     }
 }

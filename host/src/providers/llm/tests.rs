@@ -17,6 +17,8 @@ use crate::providers::Hidden;
 
 #[path = "tests_reading.rs"]
 mod reading;
+#[path = "tests_refusals.rs"]
+mod refusals;
 
 /// The time of a call that has no reason to end by it.
 const LONG: Duration = Duration::from_secs(60);

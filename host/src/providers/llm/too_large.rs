@@ -7,20 +7,32 @@
 use super::refusal::Refusal;
 
 /// What servers call it in codes and types.
-const CODES: [&str; 10] = [
+const CODES: [&str; 9] = [
     "context_length_exceeded",
     "exceed_context_size_error",
     "context_window_exceeded",
     "contextwindowexceedederror",
-    "string_above_max_length",
     "request_too_large",
     "prompt_too_long",
     "input_too_long",
     "model_max_prompt_tokens_exceeded",
     "max_context_length_exceeded",
 ];
+/// Codes that say so of one field, which may be the conversation.
+const FIELD_CODES: [&str; 2] = ["string_above_max_length", "array_above_max_length"];
+/// A connection of the server's own, and no bound of the conversation's.
+const NETWORK: [&str; 8] = [
+    "deadline exceeded",
+    "retries exceeded",
+    "timed out",
+    "timeout",
+    "connection",
+    "cannot fetch",
+    "redirects",
+    "socket",
+];
 /// Words that say it by themselves.
-const SAY_IT: [&str; 12] = [
+const SAY_IT: [&str; 15] = [
     "maximum context length",
     "maximum prompt length",
     "prompt is too long",
@@ -33,6 +45,9 @@ const SAY_IT: [&str; 12] = [
     "request body too large",
     "request entity too large",
     "too many input tokens",
+    "payload size exceeds",
+    "超长",
+    "长度超过",
 ];
 /// What asks for less: each of these with a [`LONG_THINGS`].
 const SHORTEN: [&str; 10] = [
@@ -167,10 +182,21 @@ pub(super) fn is_too_large(refusal: &Refusal) -> bool {
     match refusal.status.as_u16() {
         // Whatever its body says.
         413 => true,
-        400 | 422 | 500 => {
+        // A request that alone is over the rate never passes.
+        429 => refusal.words().contains("request too large"),
+        status @ (400 | 422 | 500) => {
             let codes = refusal.codes();
-            let mut codes = codes.iter().map(|code| code.to_ascii_lowercase());
-            codes.any(|code| CODES.contains(&code.as_str())) || says_too_large(&refusal.words())
+            let codes: Vec<String> = codes.iter().map(|code| code.to_ascii_lowercase()).collect();
+            let has = |known: &[&str]| codes.iter().any(|code| known.contains(&code.as_str()));
+            let words = refusal.words();
+            if has(&FIELD_CODES) {
+                return words.contains("messages") && !is_about_one_field(&words);
+            }
+            // A server that fails has other words for what it lacks, and then no numbers.
+            let is_clear = status != 500
+                || SAY_IT.iter().any(|text| words.contains(text))
+                || words.contains(|char: char| char.is_ascii_digit());
+            has(&CODES) || (is_clear && says_too_large(&words))
         }
         _ => false,
     }
@@ -179,18 +205,13 @@ pub(super) fn is_too_large(refusal: &Refusal) -> bool {
 /// Whether these words, in lower case, say so.
 pub(super) fn says_too_large(words: &str) -> bool {
     let has = |texts: &[&str]| texts.iter().any(|text| words.contains(text));
-    if has(&RATES) {
+    if has(&RATES) || has(&NETWORK) {
         return false;
     }
     if has(&WISHES) && !has(&SHARED) {
         return false;
     }
-    let is_about_one_field = words.contains("description")
-        || words.contains("tool_call")
-        || words.contains("function name")
-        || words.contains("'name'")
-        || words.contains(".name")
-        || (words.contains("image") && !words.contains("token"));
+    let is_about_one_field = is_about_one_field(words);
     if has(&SAY_IT) {
         return !is_about_one_field || words.contains("context");
     }
@@ -200,6 +221,19 @@ pub(super) fn says_too_large(words: &str) -> bool {
     let asks_for_less = has(&SHORTEN) && has(&LONG_THINGS);
     let is_beyond = has(&BEYOND) && has(&LONG_THINGS) && has(&BOUND_THINGS);
     asks_for_less || is_beyond
+}
+
+/// Whether it is one field that is too long, and not all of them together.
+fn is_about_one_field(words: &str) -> bool {
+    let names = [
+        "description",
+        "tool_call",
+        "function name",
+        "'name'",
+        ".name",
+    ];
+    names.iter().any(|name| words.contains(name))
+        || (words.contains("image") && !words.contains("token"))
 }
 
 #[cfg(test)]
@@ -370,5 +404,56 @@ mod tests {
         // A rate, whatever it is called.
         let rate = json!({"error": {"message": "input token count exceeds the limit of 1000"}});
         assert!(!is_too_large(&refusal(429, rate)));
+    }
+
+    #[test]
+    fn what_fails_on_the_servers_side_is_not_too_large() {
+        for text in [
+            "oauth2: cannot fetch token: Post \"https://oauth2.example/token\": context deadline exceeded",
+            "HTTPSConnectionPool(host='x'): Max retries exceeded with url: /v1/messages/count_tokens",
+            "The context exceeded its tokens",
+        ] {
+            let refusal = refusal(500, json!({"error": {"message": text}}));
+            assert!(!is_too_large(&refusal), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_field_that_is_too_long_is_told_from_the_conversation() {
+        let of = |status: u16, text: &str, code: &str| {
+            is_too_large(&refusal(
+                status,
+                json!({"error": {"message": text, "code": code}}),
+            ))
+        };
+        let string = "string_above_max_length";
+        assert!(!of(
+            400,
+            "Invalid 'tools[0].function.description': string too long. Expected a string with maximum length 1024.",
+            string
+        ));
+        assert!(of(
+            400,
+            "Invalid 'messages[0].content': string too long. Expected a string with maximum length 10485760.",
+            string
+        ));
+        assert!(of(
+            400,
+            "Invalid 'messages': array too long. Expected an array with maximum length 2048.",
+            "array_above_max_length"
+        ));
+        let rate = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 45000. The input or output tokens must be reduced in order to run successfully.";
+        assert!(of(429, rate, "rate_limit_exceeded"));
+        assert!(!of(
+            429,
+            "Rate limit reached on tokens per min (TPM)",
+            "rate_limit_exceeded"
+        ));
+        assert!(of(
+            400,
+            "Request payload size exceeds the limit: 20971520 bytes.",
+            ""
+        ));
+        assert!(of(400, "Prompt 超长", "1261"));
     }
 }

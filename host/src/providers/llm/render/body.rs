@@ -26,6 +26,8 @@ pub(in crate::providers::llm) struct Sent {
     pub(in crate::providers::llm) tool_lines: bool,
     /// It has several calls in one line.
     pub(in crate::providers::llm) parallel_calls: bool,
+    /// It has a text beside calls in one line.
+    pub(in crate::providers::llm) text_beside_calls: bool,
 }
 
 /// A guest's request for a model of this provider.
@@ -54,6 +56,9 @@ pub(in crate::providers::llm) fn body(
     } else if dialect.no_parallel_calls {
         lines = fold::parallel_calls(lines);
     }
+    if dialect.no_text_beside_calls {
+        fold::text_beside_calls(&mut lines);
+    }
     if dialect.no_system {
         fold::system(&mut lines);
     }
@@ -73,6 +78,10 @@ pub(in crate::providers::llm) fn body(
     let tool_lines = lines.iter().any(|line| matches!(line, Line::Tool { .. }));
     let parallel_calls = lines.iter().any(|line| match line {
         Line::Assistant { calls, .. } => calls.len() > 1,
+        _ => false,
+    });
+    let text_beside_calls = lines.iter().any(|line| match line {
+        Line::Assistant { text, calls } => !text.is_empty() && !calls.is_empty(),
         _ => false,
     });
     let messages = lines.into_iter();
@@ -110,6 +119,7 @@ pub(in crate::providers::llm) fn body(
         images,
         tool_lines,
         parallel_calls,
+        text_beside_calls,
     })
 }
 

@@ -58,6 +58,24 @@ pub(super) fn tools(lines: Vec<Line>) -> Vec<Line> {
     told
 }
 
+/// Moves what the model said beside calls in front of the first result, where it still reads it.
+pub(super) fn text_beside_calls(lines: &mut [Line]) {
+    let mut said = None;
+    for line in lines {
+        match line {
+            Line::Assistant { text, calls } if !calls.is_empty() && !text.is_empty() => {
+                said = Some(std::mem::take(text));
+            }
+            Line::Tool { text, .. } => {
+                if let Some(said) = said.take() {
+                    text.insert_str(0, &format!("[beside the call I said] {said}\n"));
+                }
+            }
+            _ => said = None,
+        }
+    }
+}
+
 /// Gives each of several calls a line of its own, in front of its result.
 pub(super) fn parallel_calls(lines: Vec<Line>) -> Vec<Line> {
     let mut told: Vec<Line> = Vec::with_capacity(lines.len());

@@ -1,4 +1,5 @@
-//! Names of tools as servers take them: `^[a-zA-Z0-9_-]{1,64}$`, each once.
+//! Names of tools as servers take them: `^[a-zA-Z][a-zA-Z0-9_-]{0,63}$`, each once. OpenAI takes a
+//! digit in front, Gemini a `_`, Moonshot neither.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,7 @@ const DIGEST_CHARS: usize = 8;
 /// Whether every server takes this name.
 pub(super) fn is_sound(name: &str) -> bool {
     (1..=NAME_MAX_BYTES).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
@@ -60,6 +62,8 @@ fn marked(name: &str, seed: &str) -> String {
         char if char.is_ascii_alphanumeric() || "_-".contains(char) => char,
         _ => '_',
     });
+    let letter = (!name.starts_with(|first: char| first.is_ascii_alphabetic())).then_some('t');
+    let kept = letter.into_iter().chain(kept);
     let kept: String = kept.take(NAME_MAX_BYTES - DIGEST_CHARS - 1).collect();
     let digest = Digest::of(seed.as_bytes()).to_string();
     format!("{kept}_{}", &digest[..DIGEST_CHARS])

@@ -252,6 +252,9 @@ fn clean(schema: Map<String, Value>, depth: usize, whole: &Value) -> Map<String,
             value if ANY.contains(&name) => value,
             Value::Null => continue,
             _ if NAMING.contains(&name) => continue,
+            // llama.cpp's grammars know neither.
+            _ if name == "not" => continue,
+            Value::String(pattern) if name == "pattern" && !is_anchored(&pattern) => continue,
             // Draft 4 has a schema for each item.
             Value::Array(_) if name == "items" => json!({}),
             value if ONE.contains(&name) => inner(value),
@@ -273,6 +276,7 @@ fn clean(schema: Map<String, Value>, depth: usize, whole: &Value) -> Map<String,
         cleaned.insert(key, value);
     }
     one_type(&mut cleaned);
+    type_of_alternatives(&mut cleaned);
     let is_array = match cleaned.get("type") {
         Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "array"),
         kind => kind.is_some_and(|kind| kind == "array"),
@@ -282,6 +286,33 @@ fn clean(schema: Map<String, Value>, depth: usize, whole: &Value) -> Map<String,
     }
     only_known_required(&mut cleaned);
     cleaned
+}
+
+fn is_anchored(pattern: &str) -> bool {
+    pattern.starts_with('^') && pattern.ends_with('$')
+}
+
+/// A type beside alternatives is said by each of them: Moonshot refuses it above.
+fn type_of_alternatives(schema: &mut Map<String, Value>) {
+    let kind = match (schema.get("type"), schema.get("anyOf")) {
+        (Some(kind), Some(Value::Array(_))) => kind.clone(),
+        _ => return,
+    };
+    schema.remove("type");
+    let nullable = schema.remove("nullable");
+    let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") else {
+        return;
+    };
+    for alternative in alternatives.iter_mut().filter_map(Value::as_object_mut) {
+        if alternative.contains_key("$ref") {
+            continue;
+        }
+        let is_typed = alternative.contains_key("type");
+        alternative.entry("type").or_insert_with(|| kind.clone());
+        if let Some(nullable) = nullable.as_ref().filter(|_| !is_typed) {
+            alternative.insert("nullable".to_owned(), nullable.clone());
+        }
+    }
 }
 
 /// A type that may be null, as OpenAPI has it: Gemini's servers take one type alone.

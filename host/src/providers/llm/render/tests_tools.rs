@@ -139,3 +139,34 @@ fn schemas_that_go_round_in_circles_end() {
         assert_eq!(schema::of_arguments(given).map(|_| ()), Ok(()), "{given}");
     }
 }
+
+#[test]
+fn what_single_servers_refuse_in_a_schema_is_put_otherwise() {
+    let schema = json!({"type": "object", "properties": {
+        "a": {"type": "string", "anyOf": [{"enum": ["x"]}, {"type": "integer"}]},
+        "b": {"not": {}, "type": "string", "pattern": "ab+"},
+        "c": {"type": "string", "pattern": "^ab+$"},
+    }});
+    let cleaned = super::schema::of_arguments(&schema.to_string()).expect("an object");
+    let properties = &cleaned["properties"];
+    assert_eq!(
+        properties["a"],
+        json!({"anyOf": [{"enum": ["x"], "type": "string"}, {"type": "integer"}]})
+    );
+    assert_eq!(properties["b"], json!({"type": "string"}));
+    assert_eq!(
+        properties["c"],
+        json!({"type": "string", "pattern": "^ab+$"})
+    );
+}
+
+#[test]
+fn names_begin_with_a_letter() {
+    let mut names = super::names::Names::default();
+    for own in ["21st__search", "_private", "-x"] {
+        let sent = names.send(own);
+        assert!(sent.starts_with('t'), "{sent}");
+        assert_eq!(names.back()[sent.as_str()], own);
+    }
+    assert_eq!(names.send("web__search"), "web__search");
+}
