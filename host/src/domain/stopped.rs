@@ -76,15 +76,7 @@ impl StoppedTurn {
             let calls = shown.iter();
             calls.filter(move |made: &&MadeCall| made.result.is_some() == known)
         };
-        if of(true).next().is_some() {
-            line(format_args!(
-                "\nThese calls of it took effect; do not make them again unless that is wanted:"
-            ));
-            for made in of(true) {
-                let result = made.result.as_deref().unwrap_or_default();
-                line(format_args!("\n- {} -> {result}", made.call));
-            }
-        }
+        // What nobody knows comes first: a guest may cut a long text.
         if of(false).next().is_some() {
             line(format_args!(
                 "\nNobody knows whether these calls of it took effect; find out before making one \
@@ -92,6 +84,15 @@ impl StoppedTurn {
             ));
             for made in of(false) {
                 line(format_args!("\n- {}", made.call));
+            }
+        }
+        if of(true).next().is_some() {
+            line(format_args!(
+                "\nThese calls of it took effect; do not make them again unless that is wanted:"
+            ));
+            for made in of(true) {
+                let result = made.result.as_deref().unwrap_or_default();
+                line(format_args!("\n- {} -> {result}", made.call));
             }
         }
         if *more > 0 {

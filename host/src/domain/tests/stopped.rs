@@ -414,8 +414,9 @@ impl Reader {
             Record::Planned(planned) => {
                 let repeatable = planned.effects[0].repeatable();
                 let text = planned.call.text.clone();
+                // Making what can be repeated once more settles what the first one did.
                 self.open
-                    .retain(|(step, of, _, _)| *step > 0 || *of != text);
+                    .retain(|(step, of, settles, _)| *step > 0 || *of != text || !settles);
                 self.open.push((planned.step, text, repeatable, false));
             }
             Record::Done(done) => {

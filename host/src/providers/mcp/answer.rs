@@ -101,9 +101,9 @@ impl Asked<'_> {
         // that has happened must not be sent again.
         let ours = self.request.is_some() && error.as_ref().is_some_and(|e| e.0 == self.request);
         let forgotten = match status {
-            StatusCode::NOT_FOUND => !ours || is_of_session(&said),
+            StatusCode::NOT_FOUND | StatusCode::GONE => !ours || is_of_session(&said),
             // Some SDKs' servers.
-            StatusCode::BAD_REQUEST => error.is_some() && is_of_session(&said),
+            StatusCode::BAD_REQUEST => is_of_session(&said),
             _ => false,
         };
         if self.in_session && forgotten {
@@ -131,6 +131,10 @@ impl Asked<'_> {
             ))),
             404 | 405 if error.is_none() => Err(Fate::NotTaken(format!(
                 "there is no MCP server at its URL ({status_text}); check `{key}.url`"
+            ))),
+            // What stands in front of it gave up waiting, whatever came of the request.
+            408 | 424 | 499 if error.is_none() => Err(Fate::Unclear(format!(
+                "it was not done in time ({status_text}): {said}"
             ))),
             ..=499 => match error {
                 Some((_, error)) => Ok(self.correlated(id, error)),
@@ -187,8 +191,21 @@ fn is_of_session(said: &str) -> bool {
         "no valid session",
         "invalid session",
         "unknown session",
+        "missing session",
+        "session terminated",
+        "session has been terminated",
+        "session was terminated",
+        "session does not exist",
+        "server not initialized",
     ];
     words.iter().any(|words| said.contains(words))
+}
+
+/// Whether an error that came as an answer is of a session of MCP's that the server does not know any
+/// more.
+pub(super) fn is_lost_session(error: &ErrorData) -> bool {
+    // What SDKs and gateways have for it. A tool that ran has a result.
+    matches!(error.code.0, -32_000 | -32_001 | -32_600 | -32_603) && is_of_session(&error.message)
 }
 
 /// Whether it says where a human is to log in.
@@ -241,9 +258,14 @@ mod tests {
 
     #[test]
     fn only_what_was_turned_away_has_certainly_not_happened() {
-        for status in [302, 307, 400, 401, 403, 404, 405, 409, 413, 429, 499] {
+        for status in [302, 307, 400, 401, 403, 404, 405, 409, 413, 429] {
             let fate = turned_away(false, true, status, "no");
             assert!(matches!(fate, Err(Fate::NotTaken(_))), "{status}: {fate:?}");
+        }
+        // Gateways that gave up waiting.
+        for status in [408, 424, 499] {
+            let fate = turned_away(false, true, status, "upstream timed out");
+            assert!(matches!(fate, Err(Fate::Unclear(_))), "{status}: {fate:?}");
         }
         for status in [500, 502, 503, 504, 529] {
             for body in ["no", "", &error(json!(null)), &error(json!(8))] {
@@ -270,6 +292,21 @@ mod tests {
             json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": text}});
         let body = body.to_string();
         assert_eq!(turned_away(true, false, 400, &body), Err(Fate::Forgotten));
+        for (status, text) in [
+            (400, "Invalid session ID"),
+            (400, "Invalid or missing session ID"),
+            (410, "gone"),
+        ] {
+            assert_eq!(
+                turned_away(true, false, status, text),
+                Err(Fate::Forgotten),
+                "{text}"
+            );
+        }
+        let body = json!({"jsonrpc": "2.0", "id": null,
+            "error": {"code": -32000, "message": "Bad Request: Server not initialized"}});
+        let fate = turned_away(true, false, 400, &body.to_string());
+        assert_eq!(fate, Err(Fate::Forgotten));
         // A tool's own session is none of MCP's, and its error is an answer.
         for (status, text, forgotten) in [
             (400, "browser session crashed after submit", false),

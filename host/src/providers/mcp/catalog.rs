@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ToolServer;
 use super::listing::{LeftOut, LeftOuts, List, Listed};
-use crate::domain::{Tool, ToolLeftOut, ToolName};
+use crate::domain::{Digest, Tool, ToolLeftOut, ToolName};
 
 /// A tool as its server offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,12 @@ impl Catalog {
         let mut catalog: BTreeMap<String, Offered> = BTreeMap::new();
         let mut left_out = list.left_out;
         for tool in list.tools {
-            let offered = offered(server, settings, tool);
+            let mut offered = offered(server, settings, tool);
+            let taken = catalog.get(&offered.tool.name);
+            if taken.is_some_and(|first| first.own != offered.own) {
+                let tool = &marked(&offered.own);
+                offered.tool.name = ToolName { server, tool }.to_string();
+            }
             let name = &offered.tool.name;
             if let Some(Offered { own: first, .. }) = catalog.get(name) {
                 let reason = match *first == offered.own {
@@ -114,6 +119,9 @@ fn offered(server: &str, settings: &ToolServer, tool: Listed) -> Offered {
 fn shown(own: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     let mut name: String = own.chars().map(|c| if fits(c) { c } else { '_' }).collect();
+    if !name.contains(|c: char| c.is_ascii_alphanumeric()) {
+        return marked(own);
+    }
     if name == ToolName::UNAVAILABLE {
         // Who is granted any tool of a server may call what stands for it.
         name.push('_');
@@ -121,6 +129,18 @@ fn shown(own: &str) -> String {
     name
 }
 
+/// A name that no other has, where letters that models do not take tell it from others.
+fn marked(own: &str) -> String {
+    let digest = Digest::of(own.as_bytes()).to_string();
+    let kept = own.chars().filter(char::is_ascii_alphanumeric);
+    let kept: String = kept.take(NAME_KEPT_CHARS).collect();
+    let kept = if kept.is_empty() { "tool" } else { &kept };
+    format!("{kept}_{}", &digest[..DIGEST_CHARS])
+}
+
+/// How much of a name and of its digest tells it from others, in characters.
+const NAME_KEPT_CHARS: usize = 24;
+const DIGEST_CHARS: usize = 8;
 /// How much of a reason stands in front of each tool's description, in characters: models read all.
 const REASON_MAX_CHARS: usize = 200;
 
@@ -232,20 +252,32 @@ mod tests {
             told,
             [
                 ("tool 5", "its name is empty"),
-                (
-                    "fs/read.all",
-                    "it would be named `files__fs_read_all`, as `fs.read/all` is"
-                ),
                 ("unavailable", "another one has the same name"),
             ]
         );
         let all: Vec<_> = catalog.all().collect();
-        assert_eq!(all.len(), 2);
-        assert_eq!(all[1].tool.name, "files__unavailable_");
+        assert_eq!(all.len(), 3);
         assert_eq!(all[0].own, "fs.read/all");
+        // Names in letters that no model takes are told apart.
+        let names: Vec<&str> = all.iter().map(|tool| &*tool.tool.name).collect();
+        assert!(names[1].starts_with("files__fsreadall_"), "{names:?}");
+        assert_eq!(names[2], "files__unavailable_");
         assert_eq!(all[0].tool.name, "files__fs_read_all");
         assert_eq!(all[0].tool.description, "Reads.");
         assert_eq!(all[0].tool.parameters, "{\"type\":\"object\"}");
+    }
+
+    #[test]
+    fn names_in_other_scripts_are_told_apart() {
+        let named = |name: &str| json!({"name": name, "inputSchema": {}});
+        let own = ["天气查询", "路线规划", "发送邮件", "поиск"];
+        let tools = own.map(named);
+        let catalog = catalog(&super::super::tests::settings(), json!(tools));
+        assert_eq!((catalog.len(), catalog.left_out().len()), (4, 0));
+        // The same in each list.
+        assert_eq!(shown("天气查询"), shown("天气查询"));
+        let first = catalog.get(&format!("files__{}", shown("天气查询")));
+        assert_eq!(first.map(|tool| tool.own.as_str()), Some("天气查询"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Told<'_> {
                         .map_or_else(|| data.to_string(), str::to_owned);
                     text.push_str(&format!(" ({})", self.said(&data)));
                 }
-                if error.code == rmcp::model::ErrorCode::INVALID_PARAMS {
+                if refuses_call(&error) {
                     StepError::Invalid(text)
                 } else {
                     StepError::Failed(text)
@@ -116,6 +116,32 @@ impl Told<'_> {
             ))
         }
     }
+}
+
+/// Whether a server's error says that the tool never began. SDKs have the same code for what is wrong
+/// with a tool's output, and some servers for what a service behind them says.
+fn refuses_call(error: &rmcp::model::ErrorData) -> bool {
+    let said = error.message.to_lowercase();
+    let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+    error.code == rmcp::model::ErrorCode::INVALID_PARAMS
+        && says(&[
+            "no tool",
+            "no such tool",
+            "unknown tool",
+            "unknown function",
+            "not found",
+            "missing",
+            "required",
+            "argument",
+            "input",
+        ])
+        && !says(&[
+            "output",
+            "structured content",
+            "result",
+            "response",
+            "upstream",
+        ])
 }
 
 /// A text in one line and of bounded length.
@@ -205,10 +231,24 @@ mod tests {
         let failed = refused(ErrorCode::INTERNAL_ERROR);
         let text = "failed: tool `files__write` answered with error -32603: no [TOKEN] here";
         assert_eq!(failed.to_string(), text);
-        assert!(matches!(
-            refused(ErrorCode::INVALID_PARAMS),
-            StepError::Invalid(_)
-        ));
+        for (said, is_certain) in [
+            ("Unknown tool: files__write", true),
+            ("MCP error -32602: Tool x not found", true),
+            ("Invalid arguments for tool x: path is required", true),
+            (
+                "MCP error -32602: Tool x has an output schema but no structured content was provided",
+                false,
+            ),
+            ("the service behind it says no", false),
+        ] {
+            let data = ErrorData::new(ErrorCode::INVALID_PARAMS, said, None);
+            let error = told(false, NoResult::Refused(data), None);
+            assert_eq!(
+                matches!(error, StepError::Invalid(_)),
+                is_certain,
+                "{error}"
+            );
+        }
         let large = told(false, NoResult::TooLong, None).to_string();
         assert!(
             large.contains("tool `files__write` ran") && large.contains("1000 bytes"),

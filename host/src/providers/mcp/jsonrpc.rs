@@ -74,10 +74,24 @@ impl Reader<'_> {
     }
 
     fn message(&self, mut object: Map<String, Value>) -> Option<ServerJsonRpcMessage> {
+        let is_rpc = object.contains_key("jsonrpc");
+        let is_answer = object.contains_key("result") || object.contains_key("error");
+        if !is_rpc
+            && self.posted.is_none()
+            && is_answer
+            && !object.keys().all(|key| is_of_answers(key))
+        {
+            // A line of a log, whose `id` may be that of anything.
+            return None;
+        }
         let result = object.remove("result");
         let error = object.remove("error").filter(is_error);
         let answered = match object.get("id") {
-            None | Some(Value::Null) => self.posted.filter(|_| !object.contains_key("method")),
+            // A sign of life answers nothing.
+            None | Some(Value::Null) => self
+                .posted
+                .filter(|_| !object.contains_key("method") && is_answer),
+            Some(_) if !is_rpc && !is_answer => None,
             Some(id) => number(id),
         };
         let answered = answered.filter(|id| self.requests.wait_for(*id));
@@ -89,9 +103,15 @@ impl Reader<'_> {
         if object.contains_key("method") {
             return self.request(object);
         }
-        // An opening that is refused needs no id to be understood.
         let error = error.filter(|_| object.get("id").is_none_or(Value::is_null))?;
-        Some(JsonRpcMessage::error(error_data(error), None))
+        // What could not be read has no id, and can only be what is waited for alone.
+        if let Some(only) = self.requests.only().filter(|_| is_rpc) {
+            return self.answer(only, None, Some(error));
+        }
+        // An opening that is refused needs no id to be understood.
+        let error = error_data(error);
+        tracing::warn!(error = %error.message, "a tool server tells of an error that belongs to no request");
+        Some(JsonRpcMessage::error(error, None))
     }
 
     fn answer(
@@ -142,6 +162,11 @@ impl Reader<'_> {
         let parse = |message| serde_json::from_value(message).ok();
         parse(message).or_else(|| parse(bare))
     }
+}
+
+/// Whether an answer has such a field.
+fn is_of_answers(key: &str) -> bool {
+    matches!(key, "id" | "result" | "error" | "_meta")
 }
 
 /// What the SDK is to find as the answer to the opening. Nothing of it is needed but the version.

@@ -246,3 +246,48 @@ fn a_sealed_result_passes_through_the_sdk_as_it_was() {
         assert_eq!(unseal(answer.result), result);
     }
 }
+
+#[test]
+fn what_is_no_answer_of_the_protocols_answers_nothing() {
+    // Lines of logs, whose `id` is that of something else.
+    for log in [
+        r#"{"level":"info","time":123,"id":5,"msg":"started"}"#,
+        r#"{"level":30,"id":5,"error":"first try failed, retrying","msg":"retry"}"#,
+        r#"{"level":"info","method":"tools/call","id":5,"result":"pending"}"#,
+    ] {
+        assert!(read(log, None).is_empty(), "{log}");
+    }
+    // Signs of life in the stream of an answer.
+    for beat in [
+        "{}",
+        r#"{"type":"heartbeat","ts":1}"#,
+        r#"{"jsonrpc":"2.0"}"#,
+    ] {
+        assert!(read(beat, Some(5)).is_empty(), "{beat}");
+    }
+    assert_eq!(read(r#"{"result":{},"took":3}"#, Some(5)).len(), 1);
+}
+
+#[test]
+fn an_error_without_an_id_is_of_what_is_waited_for_alone() {
+    let text = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"db locked"}}"#;
+    let requests = requests();
+    let read = |text: &str| {
+        let reader = Reader {
+            requests: &requests,
+            posted: None,
+        };
+        reader.read(text.as_bytes(), || None).remove(0)
+    };
+    // Two wait: it may be of either.
+    let JsonRpcMessage::Error(of_none) = read(text) else {
+        panic!("an error");
+    };
+    assert_eq!(of_none.id, None);
+    requests.forget(0);
+    let JsonRpcMessage::Error(of_call) = read(text) else {
+        panic!("an error");
+    };
+    assert_eq!(of_call.id, Some(RequestId::Number(5)));
+    assert_eq!(of_call.error.message, "db locked");
+}

@@ -13,6 +13,8 @@ const UNKNOWN_KIND: &str = "application/octet-stream";
 const DATA_URL: &str = "data:";
 /// Shorter base64 may as well be a word, and does no harm.
 const BASE64_MIN_CHARS: usize = 64;
+/// The shortest text that is data although nothing says so, in characters.
+const OWN_DATA_MIN_CHARS: usize = 4096;
 /// How many bytes of an answer's texts are searched for what stands in it twice. Its pieces are many or
 /// long as its server likes, and what is not found in time only costs room.
 const SEARCH_MAX_BYTES: usize = 64 << 20;
@@ -181,10 +183,36 @@ fn note_for(text: &str, sent: &HashMap<&str, &Media>) -> Option<String> {
     if let Some(same) = sent.get(url.map_or(text, |(_, base64)| base64)) {
         return Some(same.note());
     }
-    let (kind, base64) = url?;
+    let Some((kind, base64)) = url else {
+        return own_data(text).map(|media| media.note());
+    };
     let long = base64.len() >= BASE64_MIN_CHARS;
     let own = long.then(|| Media::read(Some(kind), base64).ok())?;
     own.map(|media| media.note())
+}
+
+/// What a text is that is nothing but base64 of a known kind.
+fn own_data(text: &str) -> Option<Media> {
+    let media = (text.len() >= OWN_DATA_MIN_CHARS).then(|| Media::guess(text))??;
+    let is_known = image_kind(&media.data).is_some() || media.data.starts_with(b"%PDF-");
+    is_known.then_some(media)
+}
+
+/// Cuts data out of a text that is JSON.
+pub(super) fn cut_json(text: &mut String) {
+    let is_json = text.len() >= OWN_DATA_MIN_CHARS && text.trim_start().starts_with(['{', '[']);
+    if !is_json {
+        return;
+    }
+    let Ok(before) = serde_json::from_str::<Value>(text) else {
+        return;
+    };
+    let mut after = before.clone();
+    cut(&mut after, &[]);
+    // What holds none stays as it was written.
+    if after != before {
+        *text = after.to_string();
+    }
 }
 
 /// A text without the base64 of these: some say their whole answer once more as text. The longest

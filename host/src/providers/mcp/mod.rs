@@ -222,6 +222,13 @@ impl ToolServers {
                 .call(request(&told, key, offered, &arguments))
                 .await;
         }
+        if let Err((NoResult::Refused(error), _)) = &called
+            && matches!(server.settings.at, ToolServerAt::Url(_))
+            && answer::is_lost_session(error)
+        {
+            // Told as any answer, for nobody knows what it did first; the next call opens another.
+            server.end().await;
+        }
         let result = match called {
             Ok(answer) => {
                 let room = Room {

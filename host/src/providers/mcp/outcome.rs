@@ -40,10 +40,13 @@ pub(super) fn outcome(answer: Value, room: Room) -> Result<ToolOutcome, Unusable
             if is_unfinished(&fields) {
                 return Err(Unusable::Unfinished);
             }
-            let is_error = match fields.get("isError") {
-                Some(Value::String(text)) => text == "true",
-                other => other == Some(&Value::Bool(true)),
-            };
+            let is_error = ["isError", "is_error"]
+                .iter()
+                .any(|key| match fields.get(*key) {
+                    Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+                    Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+                    other => other == Some(&Value::Bool(true)),
+                });
             (answered(fields, room)?, is_error)
         }
         // Some servers answer with nothing where there is nothing to say, or with the bare text.
@@ -73,6 +76,7 @@ fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<Piece>, Un
     let known = [
         "_meta",
         "isError",
+        "is_error",
         "resultType",
         "content",
         "structuredContent",
@@ -93,6 +97,7 @@ fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<Piece>, Un
     for piece in &mut pieces {
         if let Piece::Content(ToolContent::Text(text)) = piece {
             *text = media::cut_text(std::mem::take(text), &longest_first, &mut search);
+            media::cut_json(text);
             texts += text.len() as u64;
         }
     }
@@ -101,7 +106,8 @@ fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<Piece>, Un
         return Err(Unusable::TooLarge(texts));
     }
     if let Some(value) = structured {
-        structure(&mut pieces, value, &said, &media, &mut search);
+        let left = room.all - texts;
+        structure(&mut pieces, value, &said, &media, &mut search, left);
     }
     fields.retain(|key, _| !known.contains(&&**key));
     if pieces.is_empty() && !fields.is_empty() {
@@ -132,6 +138,7 @@ fn structure(
     said: &HashSet<String>,
     media: &[Media],
     search: &mut Search,
+    left: u64,
 ) {
     let texts: Vec<&str> = pieces
         .iter()
@@ -142,15 +149,44 @@ fn structure(
         .collect();
     let mut cut = value.clone();
     media::cut(&mut cut, media);
-    let as_json = |text: &&str| serde_json::from_str::<Value>(text).is_ok_and(|t| t == cut);
-    if texts.iter().any(as_json) {
+    if is_said(&cut, &texts) {
         return;
     }
     let mut holds =
         |leaf: &str| said.contains(leaf) || texts.iter().any(|text| search.finds(leaf, text));
     if said.is_empty() || !only_texts(&value, &mut holds) {
-        pieces.push(json(&cut));
+        let piece = json(&cut);
+        let bytes = weigh(&piece, left) as u64;
+        pieces.push(match bytes <= left {
+            true => piece,
+            // The text is what counts.
+            false => {
+                let note = format!(
+                    "[{bytes} bytes of structured content, for which there is no room beside the text \
+                     (`limits.event`)]"
+                );
+                Piece::Content(ToolContent::Text(note))
+            }
+        });
     }
+}
+
+/// Whether texts say a structured value once more: one of them as it is, or each of them an item of
+/// it. The SDK for Python wraps what is no object into `result`.
+fn is_said(value: &Value, texts: &[&str]) -> bool {
+    let fields = value.as_object().filter(|fields| fields.len() == 1);
+    let wrapped = fields.and_then(|fields| fields.get("result"));
+    let forms = [Some(value), wrapped];
+    let is = |text: &str, value: &Value| {
+        value.as_str() == Some(text)
+            || serde_json::from_str(text).is_ok_and(|said: Value| said == *value)
+    };
+    forms.into_iter().flatten().any(|value| {
+        let items = value.as_array().filter(|items| items.len() == texts.len());
+        let by_item =
+            items.is_some_and(|items| texts.iter().zip(items).all(|(text, item)| is(text, item)));
+        by_item || texts.iter().any(|text| is(text, value))
+    })
 }
 
 /// Whether a value holds nothing but texts, names of fields aside, of which each is so. A number or
@@ -201,13 +237,20 @@ fn piece(block: Value) -> Piece {
     if let Some(said) = text(inner, "text") {
         return Piece::Content(ToolContent::Text(said));
     }
-    let kind = text(inner, "mimeType").or_else(|| text(inner, "mime_type"));
+    // As the APIs of models have images.
+    let inner = inner
+        .get("source")
+        .and_then(Value::as_object)
+        .unwrap_or(inner);
+    let kinds = ["mimeType", "mime_type", "media_type"];
+    let kind = kinds.iter().find_map(|key| text(inner, key));
     let named = matches!(text(&block, "type").as_deref(), Some("image" | "audio"));
-    for key in ["data", "blob"] {
+    for key in ["data", "blob", "image", "audio", "base64"] {
         let Some(sent) = text(inner, key) else {
             continue;
         };
-        if named || kind.is_some() || key == "blob" {
+        let is_sure = key == "blob" || (key == "data" && (named || kind.is_some()));
+        if is_sure {
             return match Media::read(kind.as_deref(), &sent) {
                 Ok(media) => Piece::Media(media),
                 Err(note) => Piece::Content(ToolContent::Text(note)),
@@ -227,15 +270,22 @@ fn json(value: &Value) -> Piece {
     Piece::Content(ToolContent::Json(value.to_string()))
 }
 
-/// Texts first: what they leave of the room the rest may have, piece by piece.
-fn fit(pieces: Vec<Piece>, room: Room) -> Result<Vec<ToolContent>, Unusable> {
-    let weigh = |piece: &Piece| match piece {
+/// How much of the room a piece takes in any case, in bytes.
+fn weigh(piece: &Piece, room: u64) -> usize {
+    match piece {
         Piece::Content(ToolContent::Text(text) | ToolContent::Json(text)) => text.len(),
         Piece::Content(ToolContent::Blob { data, .. }) => data.len(),
-        // In any case what stands in its place.
-        Piece::Media(media) => media.note_over(room.all).len(),
-    };
-    let texts: u64 = pieces.iter().map(|piece| weigh(piece) as u64).sum();
+        // What stands in its place.
+        Piece::Media(media) => media.note_over(room).len(),
+    }
+}
+
+/// Texts first: what they leave of the room the rest may have, piece by piece.
+fn fit(pieces: Vec<Piece>, room: Room) -> Result<Vec<ToolContent>, Unusable> {
+    let texts: u64 = pieces
+        .iter()
+        .map(|piece| weigh(piece, room.all) as u64)
+        .sum();
     let Some(mut left) = room.all.checked_sub(texts) else {
         return Err(Unusable::TooLarge(texts));
     };

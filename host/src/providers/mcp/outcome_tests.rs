@@ -250,3 +250,85 @@ fn whatever_an_answer_is_it_is_told() {
         assert_eq!(of(unfinished), Err(Unusable::Unfinished));
     }
 }
+
+#[test]
+fn what_an_sdk_wraps_for_structured_content_is_not_said_twice() {
+    let texts = |texts: &[&str]| -> Value {
+        texts
+            .iter()
+            .map(|text| json!({"type": "text", "text": text}))
+            .collect()
+    };
+    for (said, value) in [
+        (vec!["5"], json!({"result": 5})),
+        (vec!["hello"], json!({"result": "hello"})),
+        (vec!["true"], json!({"result": true})),
+        (
+            vec!["{\"a\":1}", "{\"a\":2}"],
+            json!({"result": [{"a": 1}, {"a": 2}]}),
+        ),
+        (vec!["x", "y"], json!({"result": ["x", "y"]})),
+    ] {
+        let answer = json!({"content": texts(&said), "structuredContent": value});
+        let expected: Vec<ToolContent> = said.iter().map(|said| text(said)).collect();
+        assert_eq!(pieces(answer), expected, "{value}");
+    }
+    // Where there is no room for both, the text is what counts.
+    let rows: Vec<u64> = (0..300).collect();
+    let answer = json!({"content": texts(&["x".repeat(500).as_str()]), "structuredContent": rows});
+    let room = Room {
+        all: 1000,
+        image: 0,
+    };
+    let found = outcome(answer, room).expect("an outcome").content;
+    assert!(
+        matches!(&found[1], ToolContent::Text(note) if note.contains("structured content")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn data_in_other_places_is_dropped_alone() {
+    let png = [
+        vec![0x89, b'P', b'N', b'G', 0x0D, 0x0A, 0x1A, 0x0A],
+        vec![7; 60_000],
+    ]
+    .concat();
+    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &png);
+    let said = json!({"type": "text", "text": "a chart"});
+    let source = json!({"type": "base64", "media_type": "image/png", "data": base64});
+    for block in [
+        json!({"type": "image", "source": source}),
+        json!({"type": "image", "image": base64}),
+        json!({"type": "text", "text": json!({"png": base64}).to_string()}),
+    ] {
+        let answer = json!({"content": [said, block], "structuredContent": {"path": "x", "png_base64": base64}});
+        let room = Room {
+            all: 4000,
+            image: 0,
+        };
+        let found = outcome(answer, room).expect("the text").content;
+        assert_eq!(found[0], text("a chart"));
+        let rest = format!("{found:?}");
+        assert!(rest.len() < 1000 && rest.contains("image/png"), "{rest}");
+    }
+}
+
+#[test]
+fn a_failure_is_one_however_it_is_marked() {
+    for mark in [
+        json!({"isError": 1}),
+        json!({"isError": "True"}),
+        json!({"is_error": true}),
+    ] {
+        let mut answer = json!({"content": [{"type": "text", "text": "went wrong"}]});
+        let fields = answer.as_object_mut().expect("an object");
+        fields.extend(mark.as_object().expect("an object").clone());
+        assert!(of(answer).expect("an outcome").is_error, "{mark}");
+    }
+    assert!(
+        !of(json!({"isError": 0, "content": []}))
+            .expect("an outcome")
+            .is_error
+    );
+}

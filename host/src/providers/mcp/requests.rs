@@ -61,6 +61,13 @@ impl Requests {
         self.all().contains_key(&id)
     }
 
+    /// The request that waits, where it is the only one.
+    pub(super) fn only(&self) -> Option<i64> {
+        let all = self.all();
+        let mut ids = all.keys();
+        ids.next().copied().filter(|_| ids.next().is_none())
+    }
+
     /// The server works on the request that goes by this name.
     pub(super) fn progressed(&self, token: &Value) {
         let token = match token {
