@@ -207,7 +207,10 @@ impl<'a> Turn<'a> {
             text: self.settings.tool_result_bytes.min(share),
             all: share,
         };
-        let truncated = completion.finish == FinishReason::Length;
+        let truncated = matches!(
+            completion.finish,
+            FinishReason::Length | FinishReason::ContentFilter
+        );
         let (tool_calls, results) = self.toolbox.run(completion.tool_calls, truncated, room);
         self.transcript.push(ChatMessage {
             tool_calls,

@@ -84,6 +84,8 @@ pub(super) struct Answer<'a> {
     is_done: bool,
     usage: Option<Usage>,
     model: Option<String>,
+    /// The answer that is read, where there are several.
+    choice: Option<u64>,
     bytes: u64,
     limit_bytes: u64,
 }
@@ -102,6 +104,7 @@ impl<'a> Answer<'a> {
             is_done: false,
             usage: None,
             model: None,
+            choice: None,
             bytes: 0,
             limit_bytes,
         }
@@ -113,7 +116,13 @@ impl<'a> Answer<'a> {
             return Err(NoAnswer::Refused(error));
         }
         self.model = chunk.model.take().or(self.model.take());
-        self.usage = chunk.usage.or(self.usage);
+        self.usage = most(self.usage, chunk.usage);
+        // One answer is asked for: of several, the first.
+        let choice = chunk.choice.or(self.choice);
+        if self.choice.is_some() && choice != self.choice {
+            return Ok(Shown::default());
+        }
+        self.choice = choice;
         if let Some(reason) = &chunk.finish {
             match ending(reason) {
                 Ending::Failed => {
@@ -126,7 +135,13 @@ impl<'a> Answer<'a> {
                 Ending::None => {}
             }
         }
+        let has_reason = chunk.finish.is_some();
         let chunk = self.news(chunk);
+        let goes_on = !chunk.text.is_empty() || !chunk.calls.is_empty();
+        if goes_on && !has_reason {
+            // It was no end: some say so with each thought.
+            self.finish = None;
+        }
         let mut weight = chunk.text.len();
         self.has_begun |= weight > 0 || !chunk.calls.is_empty() || chunk.old_call.is_some();
         for part in chunk.calls {
@@ -178,7 +193,11 @@ impl<'a> Answer<'a> {
 
     /// Whether what has come is all of it, but for what it cost.
     pub(super) fn is_finished(&self) -> bool {
-        self.finish.is_some()
+        // What nobody knows may be no end: then the stream has one.
+        let is_known = self
+            .finish
+            .is_some_and(|finish| finish != FinishReason::Other);
+        is_known || (self.finish.is_some() && self.is_done)
     }
 
     /// The whole answer once nothing more comes, and what of its text was not shown yet. `model` is
@@ -188,16 +207,16 @@ impl<'a> Answer<'a> {
         let shown = self.said.push(rest).text;
         let (content, held) = self.said.end();
         let has_calls = !self.calls.is_empty();
-        let implied =
-            (self.is_done && (has_calls || !content.is_empty())).then_some(FinishReason::Stop);
+        let is_whole = (has_calls || !content.is_empty()) && !self.calls.ends_before_arguments();
+        let implied = (self.is_done && is_whole).then_some(FinishReason::Stop);
         let finish = self.finish.or(implied).ok_or_else(|| {
             let reason = "ended its answer before it was complete (no finish reason)";
             NoAnswer::Broken(reason.to_owned())
         })?;
         let mut taken = self.asked.ids.clone();
-        let calls = self
-            .calls
-            .complete(&self.asked.tools, &self.asked.seed, &mut taken);
+        let is_cut = matches!(finish, FinishReason::Length | FinishReason::ContentFilter);
+        let Asked { tools, seed, .. } = self.asked;
+        let calls = self.calls.complete(tools, seed, &mut taken, is_cut);
         let tool_calls = calls.map_err(|BadName(name)| {
             let name: String = name.chars().take(80).collect();
             NoAnswer::Broken(format!("asked for a tool by a name that is none: {name:?}"))
@@ -220,6 +239,18 @@ impl<'a> Answer<'a> {
     }
 }
 
+/// What two counts of one answer come to: some servers count the question first and the answer last,
+/// and some end with nothing.
+fn most(before: Option<Usage>, now: Option<Usage>) -> Option<Usage> {
+    let (Some(before), Some(now)) = (before, now) else {
+        return now.or(before);
+    };
+    Some(Usage {
+        input_tokens: before.input_tokens.max(now.input_tokens),
+        output_tokens: before.output_tokens.max(now.output_tokens),
+    })
+}
+
 /// Whether an answer says nothing although it is complete. Some servers do so once in a while.
 pub(super) fn is_empty(completion: &Completion) -> bool {
     let is_usual = matches!(completion.finish, FinishReason::Stop | FinishReason::Other);
@@ -227,206 +258,5 @@ pub(super) fn is_empty(completion: &Completion) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::providers::lossy::Marked;
-
-    fn take(answer: &mut Answer<'_>, value: Value) -> Result<Shown, NoAnswer> {
-        answer.take(Chunk::read(Marked {
-            value,
-            has_marks: false,
-        }))
-    }
-
-    /// The answer of these chunks.
-    fn read(chunks: &[Value], is_done: bool) -> Result<Completion, NoAnswer> {
-        let asked = Asked::default();
-        let mut answer = Answer::new(&asked, 1000);
-        for chunk in chunks {
-            take(&mut answer, chunk.clone())?;
-        }
-        if is_done {
-            answer.done();
-        }
-        answer.complete("m").map(|(completion, _)| completion)
-    }
-
-    fn text(text: &str) -> Value {
-        json!({"choices": [{"delta": {"content": text}, "finish_reason": ""}]})
-    }
-
-    fn finish(reason: &str) -> Value {
-        json!({"choices": [{"delta": {}, "finish_reason": reason}]})
-    }
-
-    fn call() -> Value {
-        let call = json!({"index": 0, "function": {"name": "f", "arguments": "{}"}});
-        json!({"choices": [{"delta": {"tool_calls": [call]}}]})
-    }
-
-    fn message(content: &str) -> Value {
-        json!({"choices": [{"message": {"content": content}}]})
-    }
-
-    #[test]
-    fn messages_in_a_stream_bring_what_is_new() {
-        let content = |chunks: &[Value]| read(chunks, true).map(|answer| answer.content);
-        let pieces = [message("hel"), message("lo")];
-        assert_eq!(content(&pieces), Ok("hello".to_owned()));
-        let growing = [message("hel"), message("hello"), message("hello")];
-        assert_eq!(content(&growing), Ok("hello".to_owned()));
-        let repeated = [text("hel"), text("lo"), message("hello")];
-        assert_eq!(content(&repeated), Ok("hello".to_owned()));
-        let beside =
-            json!({"choices": [{"delta": {"role": "assistant"}, "message": {"content": "ok"}}]});
-        assert_eq!(content(&[beside]), Ok("ok".to_owned()));
-        // The calls of such a message count, where none came before.
-        let calls = json!([{"id": "x", "function": {"name": "f", "arguments": "{}"}}]);
-        let whole = json!({"choices": [{"message": {"content": "Well", "tool_calls": calls},
-            "finish_reason": "tool_calls"}]});
-        let answer = read(&[text("Well"), whole.clone()], false).expect("an answer");
-        assert_eq!(
-            (answer.content.as_str(), answer.tool_calls.len()),
-            ("Well", 1)
-        );
-        let answer = read(&[text("Well"), call(), whole], false).expect("an answer");
-        assert_eq!(answer.tool_calls.len(), 1);
-    }
-
-    #[test]
-    fn calls_without_end_are_no_answer() {
-        let asked = Asked::default();
-        let mut answer = Answer::new(&asked, 1 << 20);
-        let many = (0..1000).find_map(|n| {
-            let call = json!({"index": n, "function": {"name": "f", "arguments": "{}"}});
-            take(
-                &mut answer,
-                json!({"choices": [{"delta": {"tool_calls": [call]}}]}),
-            )
-            .err()
-        });
-        assert!(matches!(many, Some(NoAnswer::Broken(_))));
-    }
-
-    #[test]
-    fn a_reason_or_the_end_of_the_stream_makes_it_complete() {
-        let finish_of =
-            |chunks: &[Value], is_done| read(chunks, is_done).map(|answer| answer.finish);
-        assert_eq!(
-            finish_of(&[text("a"), finish("stop")], false),
-            Ok(FinishReason::Stop)
-        );
-        assert_eq!(finish_of(&[text("a")], true), Ok(FinishReason::Stop));
-        assert_eq!(finish_of(&[call()], true), Ok(FinishReason::ToolCalls));
-        assert_eq!(
-            finish_of(&[call(), finish("stop")], false),
-            Ok(FinishReason::ToolCalls)
-        );
-        assert_eq!(
-            finish_of(&[finish("tool_calls")], false),
-            Ok(FinishReason::Stop)
-        );
-        assert_eq!(
-            finish_of(&[text("a"), finish("MAX_TOKENS")], false),
-            Ok(FinishReason::Length)
-        );
-        assert_eq!(
-            finish_of(&[finish("SAFETY")], false),
-            Ok(FinishReason::ContentFilter)
-        );
-        assert_eq!(
-            finish_of(&[text("a"), finish("whatever")], false),
-            Ok(FinishReason::Other)
-        );
-        for (chunks, is_done) in [
-            (vec![text("a")], false),
-            (vec![text("a"), finish("")], false),
-            (vec![call()], false),
-            (vec![], true),
-            (vec![json!({"choices": []})], true),
-        ] {
-            let error = finish_of(&chunks, is_done).expect_err("it is not complete");
-            assert!(
-                matches!(&error, NoAnswer::Broken(text) if text.contains("before it was complete")),
-                "{error:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_a_server_calls_a_failure_is_void() {
-        for reason in [
-            "error",
-            "malformed_function_call",
-            "MALFORMED_FUNCTION_CALL",
-            "malformed_tool_call",
-            "UNEXPECTED_TOOL_CALL",
-            "network_error",
-            "insufficient_system_resource",
-            "abort",
-        ] {
-            let answer = read(&[text("half"), finish(reason)], true);
-            assert!(
-                matches!(&answer, Err(NoAnswer::Broken(text)) if text.contains(reason)),
-                "{answer:?}"
-            );
-        }
-        let error = json!({"error": {"code": 400, "message": "m"}, "choices": []});
-        assert_eq!(
-            read(&[text("half"), error.clone()], true),
-            Err(NoAnswer::Refused(error))
-        );
-        let bad = json!({"choices": [{"delta": {"tool_calls": [{"function": {"name": "a b"}}]}}]});
-        assert!(matches!(
-            read(&[bad, finish("tool_calls")], true),
-            Err(NoAnswer::Broken(_))
-        ));
-    }
-
-    #[test]
-    fn a_message_that_is_repeated_as_a_whole_counts_once() {
-        let whole = json!({"choices": [{"message": {"content": "ab", "tool_calls": [
-            {"function": {"name": "f", "arguments": "{}"}},
-        ]}, "finish_reason": "stop"}]});
-        let answer = read(&[text("a"), text("b"), call(), whole.clone()], true).expect("an answer");
-        assert_eq!(
-            (answer.content.as_str(), answer.tool_calls.len()),
-            ("ab", 1)
-        );
-        let answer = read(&[whole], false).expect("an answer");
-        assert_eq!(
-            (answer.content.as_str(), answer.tool_calls.len()),
-            ("ab", 1)
-        );
-    }
-
-    #[test]
-    fn text_and_calls_are_bounded() {
-        assert_eq!(
-            read(&[text(&"x".repeat(1001))], true),
-            Err(NoAnswer::TooLong(1000))
-        );
-        let empty: Vec<Value> = (0..17)
-            .map(|index| json!({"choices": [{"delta": {"tool_calls": [{"index": index, "id": format!("x{index}")}]}}]}))
-            .collect();
-        assert_eq!(read(&empty, true), Err(NoAnswer::TooLong(1000)));
-    }
-
-    #[test]
-    fn ids_are_not_those_of_the_conversation() {
-        let ids = |asked: &Asked<'_>| {
-            let mut answer = Answer::new(asked, 1000);
-            take(&mut answer, call()).expect("a part");
-            answer.done();
-            let (completion, _) = answer.complete("m").expect("an answer");
-            completion.tool_calls[0].id.clone()
-        };
-        let mut asked = Asked::default();
-        let first = ids(&asked);
-        assert_eq!(first, ids(&asked));
-        asked.ids.insert(first.clone());
-        assert_ne!(first, ids(&asked));
-    }
-}
+#[path = "answer_tests.rs"]
+mod tests;

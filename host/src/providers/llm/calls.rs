@@ -88,6 +88,10 @@ impl Scan {
 }
 
 impl Call {
+    fn is_placeholder(&self) -> bool {
+        self.arguments.trim() == "{}"
+    }
+
     fn is_complete(&self) -> bool {
         if !self.scan.is_closed || self.scan.goes_on {
             return self.arguments.trim() == "null";
@@ -132,9 +136,10 @@ impl Call {
             return true;
         }
         // What comes once more without an id of its own is the same call, not a second one.
+        // An empty object may stand where the arguments are about to come.
         (is_other || !part.arguments.trim().is_empty())
             && self.is_complete()
-            && (is_other || !is_same(&self.arguments, &part.arguments))
+            && (is_other || !(is_same(&self.arguments, &part.arguments) || self.is_placeholder()))
     }
 
     fn add(&mut self, part: Fragment, has_marks: bool) {
@@ -157,6 +162,12 @@ impl Call {
             && is_same(&self.arguments, &part.arguments)
         {
             return;
+        }
+        if part.is_object
+            && self.is_complete()
+            && let Some(merged) = merged(&self.arguments, &part.arguments)
+        {
+            return self.replace(merged);
         }
         let grows = !self.arguments.is_empty() && part.arguments.starts_with(&self.arguments);
         if names_again && grows && is_object(&part.arguments) {
@@ -313,13 +324,21 @@ impl Calls {
         self.calls.is_empty() && self.old.is_none()
     }
 
-    /// The calls. `known` are the tools that were offered; `seed` and `taken` make the
+    /// Whether the last call names a tool, and nothing of its arguments has come.
+    pub(super) fn ends_before_arguments(&self) -> bool {
+        let last = self.calls.last();
+        last.is_some_and(|call| call.name.is_some() && call.arguments.trim().is_empty())
+    }
+
+    /// The calls; of an answer that was cut (`is_cut`), the last may have no arguments at all. `known`
+    /// are the tools that were offered; `seed` and `taken` make the
     /// [ids](call_id).
     pub(super) fn complete(
         self,
         known: &BTreeSet<&str>,
         seed: &str,
         taken: &mut HashSet<String>,
+        is_cut: bool,
     ) -> Result<Vec<ModelToolCall>, BadName> {
         let mut whole: Vec<Call> = Vec::new();
         // Some servers put a call in both places.
@@ -336,14 +355,21 @@ impl Calls {
                 whole.push(call);
             }
         }
+        let count = whole.len();
         let calls = whole.into_iter().enumerate().map(|(place, call)| {
+            // Where the answer was cut, arguments that have not begun are none.
+            let may_be_cut = is_cut && place + 1 == count;
+            let has_begun = !call.is_placeholder() && !is_nothing(&call.arguments);
             Ok(ModelToolCall {
                 name: match known.contains(call.names.as_str()) {
                     // It came in pieces.
                     true => name(&call.names, known)?,
                     false => name(call.name.as_deref().unwrap_or_default(), known)?,
                 },
-                arguments: arguments(call.arguments, call.has_marks),
+                arguments: match may_be_cut && !has_begun {
+                    true => String::new(),
+                    false => arguments(call.arguments, call.has_marks),
+                },
                 id: call_id(&format!("{seed}\0{place}"), taken),
             })
         });
@@ -353,6 +379,25 @@ impl Calls {
 
 fn same_name(one: &Option<String>, other: &Option<String>) -> bool {
     one.is_none() || other.is_none() || one == other
+}
+
+/// One object, of one that has come and of one that goes on with it: by further fields, or by texts
+/// that have grown.
+fn merged(before: &str, after: &str) -> Option<String> {
+    let read = |text| serde_json::from_str::<serde_json::Map<String, Value>>(text).ok();
+    let (mut all, after) = (read(before)?, read(after)?);
+    for (key, value) in after {
+        let goes_on = match (all.get(&key), &value) {
+            (None, _) => true,
+            (Some(Value::String(before)), Value::String(now)) => now.starts_with(before.as_str()),
+            (Some(before), now) => before == now,
+        };
+        if !goes_on {
+            return None;
+        }
+        all.insert(key, value);
+    }
+    Some(Value::Object(all).to_string())
 }
 
 /// Whether a text is a complete object.
@@ -406,6 +451,10 @@ fn is_sound(name: &str) -> bool {
     (1..=NAME_MAX_BYTES).contains(&name.len()) && name.chars().all(is_sound_char)
 }
 
+fn is_nothing(arguments: &str) -> bool {
+    matches!(arguments.trim(), "" | "null" | "None" | "undefined")
+}
+
 /// The arguments as JSON, where they can be read as that; else as they came, for the guest to tell
 /// its model.
 fn arguments(said: String, has_marks: bool) -> String {
@@ -416,7 +465,7 @@ fn arguments(said: String, has_marks: bool) -> String {
     // The arguments are JSON within JSON: a lone surrogate may be escaped on either level.
     let said = lossy::mended(&said).into_owned();
     match said.trim() {
-        "" | "null" | "None" | "undefined" => "{}".to_owned(),
+        text if is_nothing(text) => "{}".to_owned(),
         text if text.starts_with('"') => match serde_json::from_str::<String>(text) {
             // Encoded once too often.
             Ok(inner) if is_object(&inner) => inner,
@@ -427,6 +476,9 @@ fn arguments(said: String, has_marks: bool) -> String {
     }
 }
 
+#[cfg(test)]
+#[path = "calls_object_tests.rs"]
+mod object_tests;
 #[cfg(test)]
 #[path = "calls_tests.rs"]
 mod tests;

@@ -21,10 +21,11 @@ fn join(parts: &[Part<'_>]) -> Result<Vec<(String, String)>, BadName> {
             id: some(id),
             name: some(name),
             arguments: (*arguments).to_owned(),
+            is_object: false,
         };
         calls.add(part, false, &known);
     }
-    let calls = calls.complete(&known, "seed", &mut HashSet::new())?;
+    let calls = calls.complete(&known, "seed", &mut HashSet::new(), false)?;
     let ids: HashSet<&String> = calls.iter().map(|call| &call.id).collect();
     assert_eq!(ids.len(), calls.len(), "{calls:?}");
     let calls = calls.into_iter();
@@ -300,7 +301,7 @@ fn the_old_place_counts_where_nothing_is_in_the_new_one() {
         if both {
             calls.add(part("t__x", "{\"a\":1}"), false, &known);
         }
-        let calls = calls.complete(&known, "", &mut HashSet::new());
+        let calls = calls.complete(&known, "", &mut HashSet::new(), false);
         let calls = calls.expect("a good name");
         assert_eq!(calls.len(), 1);
         assert_eq!(calls[0].arguments, "{\"a\":1}");
@@ -318,10 +319,11 @@ fn ids_are_new_in_the_conversation_and_the_same_again() {
                 id: some("call_0"),
                 name: some("t__x"),
                 arguments: format!("{{\"a\":{index}}}"),
+                is_object: false,
             };
             calls.add(part, false, &known);
         }
-        let calls = calls.complete(&known, "seed", &mut taken.clone());
+        let calls = calls.complete(&known, "seed", &mut taken.clone(), false);
         let calls = calls.expect("good names").into_iter();
         calls.map(|call| call.id).collect::<Vec<_>>()
     };
@@ -343,6 +345,7 @@ fn parts_that_name_their_tool_each_time_are_read_in_linear_time() {
         id: some("a"),
         name: some("t__x"),
         arguments: arguments.to_owned(),
+        is_object: false,
     };
     calls.add(part("{\"a\":["), false, &known);
     for _ in 0..200_000 {
@@ -351,7 +354,7 @@ fn parts_that_name_their_tool_each_time_are_read_in_linear_time() {
         calls.add(part(","), false, &known);
     }
     calls.add(part("{}]}"), false, &known);
-    let calls = calls.complete(&known, "", &mut HashSet::new());
+    let calls = calls.complete(&known, "", &mut HashSet::new(), false);
     assert!(is_object(&calls.expect("a good name")[0].arguments));
 }
 
@@ -408,6 +411,7 @@ proptest! {
                 id: (style.has_id && (style.repeats_id || part == 0)).then(|| format!("call_{n}")),
                 name: (style.repeats_name || part == 0).then(|| name.clone()),
                 arguments: arguments[range[0]..range[1]].to_owned(),
+                is_object: false,
             });
             let mut parts: Vec<Fragment> = parts.collect();
             parts.reverse();
@@ -426,7 +430,7 @@ proptest! {
             let part = queues[next].pop().expect("it is not empty");
             joined.add(part, false, &known);
         }
-        let read = joined.complete(&known, "seed", &mut HashSet::new()).expect("good names");
+        let read = joined.complete(&known, "seed", &mut HashSet::new(), false).expect("good names");
         let mut read: Vec<(String, String)> = read.into_iter().map(|call| (call.name, call.arguments)).collect();
         let mut expected = expected;
         if style.is_mixed {
@@ -446,10 +450,10 @@ proptest! {
         let known = BTreeSet::from(KNOWN);
         let mut calls = Calls::default();
         for (index, id, name, arguments) in parts {
-            calls.add(Fragment { index, id, name, arguments }, false, &known);
+            calls.add(Fragment { index, id, name, arguments, is_object: false }, false, &known);
         }
         let ended: Vec<Call> = calls.calls.iter().cloned().map(|mut call| { call.end(); call }).collect();
-        let Ok(read) = calls.complete(&known, "", &mut HashSet::new()) else { return Ok(()) };
+        let Ok(read) = calls.complete(&known, "", &mut HashSet::new(), false) else { return Ok(()) };
         for (name, arguments) in read.iter().map(|call| (&call.name, &call.arguments)) {
             let same = read.iter().filter(|call| (&call.name, &call.arguments) == (name, arguments)).count();
             // Each of them has an id of its own, or none.

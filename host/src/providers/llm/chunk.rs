@@ -20,6 +20,8 @@ pub(super) struct Chunk {
     pub(super) calls: Vec<Fragment>,
     /// The call in the place that calls had before there could be several.
     pub(super) old_call: Option<Fragment>,
+    /// Which of several answers it is a part of.
+    pub(super) choice: Option<u64>,
     /// It is the whole message, and not what has been added to it.
     pub(super) is_whole: bool,
     /// Its texts hold marks of lone surrogates.
@@ -34,6 +36,8 @@ pub(super) struct Fragment {
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,
     pub(super) arguments: String,
+    /// They came as an object, and not as a piece of its text.
+    pub(super) is_object: bool,
 }
 
 /// The longest name of a model that is kept, in bytes.
@@ -50,7 +54,10 @@ impl Chunk {
         }
         let mut chunk = Self {
             model: text(&value, "model").filter(|model| model.len() <= MODEL_MAX_BYTES),
-            usage: value.get("usage").and_then(usage),
+            usage: value
+                .get("usage")
+                .and_then(usage)
+                .or_else(|| further_usage(&value)),
             has_marks,
             ..Self::default()
         };
@@ -60,6 +67,7 @@ impl Chunk {
             choice => choice,
         };
         if let Some(choice) = choice {
+            chunk.choice = choice.get("index").and_then(whole_number);
             chunk.finish = text(choice, "finish_reason");
             let filled = |key| {
                 let part = choice
@@ -72,7 +80,12 @@ impl Chunk {
                 chunk.take(delta);
             }
             match message.filter(|_| !chunk.says_something()) {
-                Some(message) => chunk.take_whole(message),
+                Some(message) => {
+                    chunk.take_whole(message);
+                    if chunk.calls.is_empty() {
+                        chunk.take_calls_beside(&value);
+                    }
+                }
                 None if delta.is_none() => chunk.text = text(choice, "text").unwrap_or_default(),
                 None => {}
             }
@@ -89,12 +102,30 @@ impl Chunk {
         !self.calls.is_empty() || self.old_call.is_some() || !self.text.is_empty()
     }
 
+    /// Some gateways put the text and the calls of one answer into two choices.
+    fn take_calls_beside(&mut self, document: &Value) {
+        let choices = document.get("choices").and_then(Value::as_array);
+        let messages = choices
+            .into_iter()
+            .flatten()
+            .filter_map(|choice| choice.get("message"));
+        let with_calls = messages.map(|message| {
+            let mut other = Self::default();
+            other.take_whole(message);
+            other
+        });
+        let mut with_calls = with_calls.filter(|other| !other.calls.is_empty());
+        if let Some(other) = with_calls.next() {
+            self.calls = other.calls;
+        }
+    }
+
     fn take_whole(&mut self, message: &Value) {
         self.is_whole = true;
         self.take(message);
         // The place of an entry in a whole list tells it from the others.
         for (place, call) in (0..).zip(&mut self.calls) {
-            call.index = Some(place);
+            call.index = call.index.or(Some(place));
         }
     }
 
@@ -152,15 +183,22 @@ fn fragment(call: &Value) -> Fragment {
     // Some servers leave out the level between.
     let function = call.get("function").filter(|function| function.is_object());
     let function = function.unwrap_or(call);
+    // `parameters` is Llama's, `input` Anthropic's.
+    let keys = ["arguments", "parameters", "input"];
+    let arguments = keys
+        .iter()
+        .find_map(|key| function.get(key).filter(|given| !given.is_null()));
     Fragment {
         index: call.get("index").and_then(whole_number),
         id: call.get("id").and_then(id),
         name: text(function, "name"),
-        arguments: match function.get("arguments") {
+        arguments: match arguments {
             Some(Value::String(arguments)) => arguments.clone(),
-            Some(whole @ (Value::Object(_) | Value::Array(_))) => whole.to_string(),
-            _ => String::new(),
+            // What is none is for the model to read.
+            Some(whole) => whole.to_string(),
+            None => String::new(),
         },
+        is_object: arguments.is_some_and(Value::is_object),
     }
 }
 
@@ -196,6 +234,14 @@ fn usage(usage: &Value) -> Option<Usage> {
         input_tokens: input.unwrap_or_default(),
         output_tokens: output.unwrap_or_default(),
     })
+}
+
+/// Where Kimi and Groq put it.
+fn further_usage(document: &Value) -> Option<Usage> {
+    let choice = document.get("choices").and_then(|choices| choices.get(0));
+    let places = [choice, document.get("x_groq")];
+    let mut places = places.into_iter().flatten();
+    places.find_map(|place| place.get("usage").and_then(usage))
 }
 
 /// The documents of an event's data; none where it is none of an answer, like `ping`.
@@ -287,6 +333,7 @@ mod tests {
             id: id.map(str::to_owned),
             name: Some("f".to_owned()),
             arguments: "{\"a\":1}".to_owned(),
+            is_object: false,
         };
         let function = json!({"name": "f", "arguments": "{\"a\":1}"});
         for (call, expected) in [
@@ -304,7 +351,10 @@ mod tests {
             ),
             (
                 json!({"index": null, "id": [], "name": "f", "arguments": {"a": 1}}),
-                expected(None, None),
+                Fragment {
+                    is_object: true,
+                    ..expected(None, None)
+                },
             ),
         ] {
             let delta = json!({"choices": [{"delta": {"tool_calls": [call, null, 3]}}]});

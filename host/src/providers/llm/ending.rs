@@ -13,7 +13,7 @@ pub(super) enum Ending {
 }
 
 /// What is in finish reasons of answers that are void.
-const FAILURES: [&str; 15] = [
+const FAILURES: [&str; 19] = [
     "error",
     "malformed",
     "fail",
@@ -29,6 +29,10 @@ const FAILURES: [&str; 15] = [
     "exception",
     "disconnect",
     "shutdown",
+    "preempt",
+    "closed",
+    "deadline",
+    "pause",
 ];
 /// What is in those of answers that were cut.
 const CUTS: [&str; 4] = ["length", "max_", "token", "truncat"];
@@ -37,7 +41,16 @@ const CUTS: [&str; 4] = ["length", "max_", "token", "truncat"];
 pub(super) fn ending(reason: &str) -> Ending {
     let reason = reason.trim().to_ascii_lowercase();
     let finish = match reason.as_str() {
-        "" | "null" | "none" | "finish_reason_unspecified" => return Ending::None,
+        ""
+        | "null"
+        | "none"
+        | "finish_reason_unspecified"
+        | "unspecified"
+        | "normal"
+        | "in_progress"
+        | "continue"
+        | "generating"
+        | "not_finished" => return Ending::None,
         "stop" | "end_turn" | "stop_sequence" | "eos" | "eos_token" | "end" | "complete"
         | "completed" => FinishReason::Stop,
         "length"

@@ -65,25 +65,38 @@ pub(super) fn is_nothing(value: &Value) -> bool {
     }
 }
 
+/// Whether an error is one: some say of every answer that nothing was wrong.
+fn is_error(error: &Value) -> bool {
+    let code = error.get("code").and_then(Value::as_u64);
+    let is_success = matches!(code, Some(0 | 200))
+        && ["message", "msg"].iter().all(|key| {
+            let said = error.get(key).and_then(Value::as_str).unwrap_or_default();
+            ["", "ok", "success", "succeeded"].contains(&said.to_ascii_lowercase().as_str())
+        });
+    !is_nothing(error) && !is_success
+}
+
 /// The error in a document that came in the place of an answer, or of a part of it.
 pub(super) fn in_answer(document: &Value) -> Option<Value> {
     let told = |value: &Value, key: &str| value.get(key).is_some_and(|error| !is_nothing(error));
-    if told(document, "error") {
+    if document.get("error").is_some_and(is_error) || told(document, "err") {
         return Some(document.clone());
     }
     let choices = document.get("choices").and_then(Value::as_array);
-    let mut choices = choices.into_iter().flatten();
-    if let Some(choice) = choices.find(|choice| told(choice, "error")) {
-        return Some(choice.clone());
+    let deltas = choices
+        .into_iter()
+        .flatten()
+        .filter_map(|choice| choice.get("delta"));
+    let choices = choices.into_iter().flatten().chain(deltas);
+    // Groq's place is beside them.
+    let mut places = choices.chain(document.get("x_groq"));
+    if let Some(place) = places.find(|place| place.get("error").is_some_and(is_error)) {
+        return Some(place.clone());
     }
     // MiniMax's way.
     let base = document.get("base_resp");
     if base.is_some_and(|base| told(base, "status_code")) {
         return base.cloned();
-    }
-    let choices = document.get("choices").and_then(Value::as_array);
-    if choices.is_some_and(|choices| !choices.is_empty()) {
-        return None;
     }
     // Tencent's way.
     let inner = document.get("Response");
@@ -92,15 +105,24 @@ pub(super) fn in_answer(document: &Value) -> Option<Value> {
     }
     let is_named = ["object", "type", "status"].iter().any(|key| {
         let name = document.get(key).and_then(Value::as_str);
-        name.is_some_and(|name| name.eq_ignore_ascii_case("error"))
+        name.is_some_and(|name| {
+            let is_status = *key == "status" && name.eq_ignore_ascii_case("failed");
+            is_status || name.eq_ignore_ascii_case("error")
+        })
     });
+    let choices = document.get("choices").and_then(Value::as_array);
+    if !is_named && choices.is_some_and(|choices| !choices.is_empty()) {
+        return None;
+    }
     let is_flat = ["message", "detail", "msg", "Message", "errorMessage"]
         .iter()
         .any(|key| told(document, key));
     // A word about how far it is, like `{"status": "queued", "message": "…"}`, is none.
-    let is_progress = ["status", "state", "type", "event", "progress"]
-        .iter()
-        .any(|key| document.get(key).is_some());
+    let is_progress = [
+        "status", "state", "type", "event", "progress", "object", "choices",
+    ]
+    .iter()
+    .any(|key| document.get(key).is_some());
     let is_flat = is_flat && (!is_progress || status(document).is_some());
     let is_listed = ["errors", "error_msg", "error_message", "fault"]
         .iter()
@@ -125,8 +147,17 @@ pub(super) fn status(document: &Value) -> Option<StatusCode> {
     let number = levels.iter().find_map(|level| {
         numbers.iter().find_map(|key| {
             let code = match level.get(key)? {
-                Value::String(text) => text.trim().parse().ok()?,
-                code => u16::try_from(code.as_u64()?).ok()?,
+                Value::String(text) => {
+                    // `400 Bad Request`
+                    let text = text.trim();
+                    let end = text.find(|char: char| !char.is_ascii_digit());
+                    text[..end.unwrap_or(text.len())].parse().ok()?
+                }
+                code => {
+                    let float = code.as_f64().filter(|float| float.fract() == 0.0)?;
+                    // Any other is none.
+                    (0.0..1000.0).contains(&float).then_some(float as u16)?
+                }
             };
             let status = StatusCode::from_u16(code).ok()?;
             (status.is_client_error() || status.is_server_error()).then_some(status)
@@ -142,39 +173,35 @@ pub(super) fn status(document: &Value) -> Option<StatusCode> {
     })
 }
 
-/// What the common names stand for: Google's, OpenAI's, Anthropic's.
+/// What the common names stand for: Google's, OpenAI's, Anthropic's, Amazon's. They are written with
+/// and without `_`, and with `error` or `exception` behind.
 fn named(name: &str) -> Option<StatusCode> {
-    let status = match name.trim().to_ascii_lowercase().as_str() {
-        "invalid_argument"
-        | "failed_precondition"
-        | "out_of_range"
-        | "invalid_request_error"
-        | "invalid_request"
-        | "badrequesterror"
-        | "bad_request"
-        | "validation_error"
-        | "context_length_exceeded" => StatusCode::BAD_REQUEST,
-        "unauthenticated" | "authentication_error" | "invalid_api_key" | "unauthorized" => {
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    let name = name.to_ascii_lowercase();
+    let bare = name.strip_suffix("exception").unwrap_or(&name);
+    let bare = bare.strip_suffix("error").unwrap_or(bare);
+    let status = match bare {
+        "invalidargument"
+        | "failedprecondition"
+        | "outofrange"
+        | "invalidrequest"
+        | "badrequest"
+        | "validation"
+        | "unprocessableentity"
+        | "contextlengthexceeded" => StatusCode::BAD_REQUEST,
+        "unauthenticated" | "authentication" | "invalidapikey" | "unauthorized" => {
             StatusCode::UNAUTHORIZED
         }
-        "permission_denied" | "permission_error" | "forbidden" => StatusCode::FORBIDDEN,
-        "not_found" | "not_found_error" | "model_not_found" => StatusCode::NOT_FOUND,
-        "request_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-        "resource_exhausted"
-        | "rate_limit_error"
-        | "rate_limit_exceeded"
-        | "rate_limited"
-        | "too_many_requests"
-        | "insufficient_quota" => StatusCode::TOO_MANY_REQUESTS,
-        "internal" | "internal_error" | "internal_server_error" | "server_error" | "api_error" => {
-            StatusCode::INTERNAL_SERVER_ERROR
+        "permissiondenied" | "permission" | "forbidden" | "accessdenied" => StatusCode::FORBIDDEN,
+        "notfound" | "modelnotfound" | "resourcenotfound" => StatusCode::NOT_FOUND,
+        "requesttoolarge" => StatusCode::PAYLOAD_TOO_LARGE,
+        "resourceexhausted" | "ratelimit" | "ratelimitexceeded" | "ratelimited"
+        | "toomanyrequests" | "throttling" | "insufficientquota" => StatusCode::TOO_MANY_REQUESTS,
+        "internal" | "internalserver" | "server" | "api" => StatusCode::INTERNAL_SERVER_ERROR,
+        "unavailable" | "overloaded" | "serviceunavailable" | "modelnotready" => {
+            StatusCode::SERVICE_UNAVAILABLE
         }
-        "unavailable"
-        | "unavailable_error"
-        | "overloaded"
-        | "overloaded_error"
-        | "service_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
-        "deadline_exceeded" | "timeout" | "timeout_error" => StatusCode::GATEWAY_TIMEOUT,
+        "deadlineexceeded" | "timeout" | "modeltimeout" => StatusCode::GATEWAY_TIMEOUT,
         _ => return None,
     };
     Some(status)
@@ -429,5 +456,25 @@ mod tests {
         }
         let answer = json!({"msg": "ok", "choices": [{"delta": {"content": "x"}}]});
         assert_eq!(in_answer(&answer), None);
+    }
+
+    #[test]
+    fn names_of_errors_are_read_in_every_spelling() {
+        for (name, code) in [
+            ("AuthenticationError", 401),
+            ("authentication_error", 401),
+            ("AccessDeniedException", 403),
+            ("ValidationException", 400),
+            ("UnprocessableEntityError", 400),
+            ("ThrottlingException", 429),
+            ("INTERNAL", 500),
+        ] {
+            let found = status(&json!({"error": {"type": name, "message": "m"}}));
+            assert_eq!(found.map(|status| status.as_u16()), Some(code), "{name}");
+        }
+        for code in [json!("400 Bad Request"), json!(400.0), json!("400")] {
+            let found = status(&json!({"error": {"code": code, "message": "m"}}));
+            assert_eq!(found, Some(StatusCode::BAD_REQUEST), "{code}");
+        }
     }
 }

@@ -156,7 +156,11 @@ fn whole(document: Vec<u8>, bound: usize) -> Vec<Item> {
 fn items(events: Vec<Event>) -> Vec<Item> {
     let mut items = Vec::new();
     for Event { data, is_error } in events {
-        if data.trim_ascii().eq_ignore_ascii_case(DONE) {
+        let bare = data.trim_ascii();
+        let unquoted = bare
+            .strip_prefix(b"\"")
+            .and_then(|bare| bare.strip_suffix(b"\""));
+        if unquoted.unwrap_or(bare).eq_ignore_ascii_case(DONE) {
             items.push(Item::Done);
             continue;
         }
@@ -170,7 +174,7 @@ fn items(events: Vec<Event>) -> Vec<Item> {
                 continue;
             }
         };
-        if is_error && documents.is_empty() {
+        if documents.is_empty() && (is_error || tells_of_error(&data)) {
             // An error in plain words.
             let text = String::from_utf8_lossy(&data).trim().to_owned();
             items.push(chunk(Chunk {
@@ -186,6 +190,16 @@ fn items(events: Vec<Event>) -> Vec<Item> {
         }
     }
     items
+}
+
+/// Whether plain words in an answer's place tell that it failed.
+fn tells_of_error(data: &[u8]) -> bool {
+    let words = String::from_utf8_lossy(data)
+        .trim_start()
+        .to_ascii_lowercase();
+    ["error", "[error", "traceback ("]
+        .iter()
+        .any(|begin| words.starts_with(begin))
 }
 
 fn chunk(chunk: Chunk) -> Item {
@@ -277,5 +291,30 @@ mod tests {
         assert!(reply.may_be_whole());
         assert_eq!(reply.so_far().map(|items| items.len()), Some(1));
         assert_eq!(reply.feed(&[b' '; 1000]), Err(TooLong));
+    }
+
+    #[test]
+    fn odd_frames_are_read() {
+        let chunk = "{\"choices\":[{\"delta\":{\"content\":\"a\"}}]}";
+        for frame in [
+            format!("data: data: {chunk}\n\ndata: data: [DONE]\n\n"),
+            format!(" data: {chunk}\n\n data: [DONE]\n\n"),
+            format!("data : {chunk}\n\ndata: \"[DONE]\"\n\n"),
+        ] {
+            assert_eq!(
+                read(&frame),
+                Some(vec!["a".to_owned(), "(done)".to_owned()]),
+                "{frame}"
+            );
+        }
+        for error in [
+            "data: [ERROR] it broke\n\n",
+            "data: Error: it broke\n\n",
+            "event: exception\ndata: {\"message\": \"m\"}\n\n",
+            "event: response.failed\ndata: {\"message\": \"m\"}\n\n",
+        ] {
+            let told = read(error).expect("an answer");
+            assert!(told[0].starts_with('('), "{error}: {told:?}");
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! Where a provider's requests go, and how they are sent.
 
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
 use serde::Serialize;
+
+/// As it is.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// One provider's server. Nothing is connected before the first request.
 pub(super) struct Server {
@@ -32,7 +35,9 @@ impl Server {
 
     /// A request with this body.
     pub(super) fn post(&self, body: &impl Serialize) -> RequestBuilder {
+        // A stream that is compressed is a stream that is held back.
         let request = self.http.post(self.url.clone()).json(body);
+        let request = request.header(ACCEPT_ENCODING, IDENTITY);
         match &self.key {
             Some(key) => request.header(AUTHORIZATION, key.clone()),
             None => request,

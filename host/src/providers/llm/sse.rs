@@ -96,10 +96,13 @@ impl Decoder {
         }
         let colon = line.iter().position(|byte| *byte == b':');
         let (field, value) = match colon {
-            Some(colon) => (&line[..colon], &line[colon + 1..]),
+            Some(colon) => (line[..colon].trim_ascii(), &line[colon + 1..]),
             None => (line, &[][..]),
         };
         let value = value.strip_prefix(b" ").unwrap_or(value);
+        // Some frame what is framed already.
+        let again = value.strip_prefix(b"data:").filter(|_| field == b"data");
+        let value = again.map_or(value, <[u8]>::trim_ascii_start);
         match field {
             b"data" => {
                 // Some servers leave out the empty line between two events.
@@ -110,7 +113,11 @@ impl Decoder {
                 }
                 self.add(value);
             }
-            b"event" => self.is_error = value.eq_ignore_ascii_case(b"error"),
+            b"event" => {
+                let name = String::from_utf8_lossy(value).to_ascii_lowercase();
+                let names = ["error", "exception", "fail"];
+                self.is_error = names.iter().any(|part| name.contains(part));
+            }
             // llama.cpp has had an own field for it.
             b"error" => {
                 self.dispatch(events);

@@ -11,9 +11,9 @@
 //! that is quoted, or an opening one behind other text, is spoken of and stays.
 
 /// The names of the tags, the longest first where one begins another.
-const NAMES: [&str; 3] = ["thinking", "thought", "think"];
+const NAMES: [&str; 4] = ["thinking", "thought", "think", "seed:think"];
 /// The longest tag, in bytes.
-const TAG_MAX_BYTES: usize = "</thinking>".len();
+const TAG_MAX_BYTES: usize = "</seed:think>".len();
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
