@@ -159,7 +159,7 @@ async fn what_does_not_pass_ends_the_turn_in_words_and_the_session_goes_on() {
                 retry_after: None,
                 body: json!(format!("<html>{key}</html>")),
             },
-            "failed (502",
+            "is not there now (502",
         ),
     ];
     for (n, (fault, said)) in cases.into_iter().enumerate() {
