@@ -45,23 +45,29 @@ fn after_a_failed_write_a_session_is_loaded_again() {
     }
 }
 
+/// Waits for a condition that another thread brings about.
+fn until(is_so: impl Fn() -> bool) {
+    let since = std::time::Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < std::time::Duration::from_secs(60));
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_writer_that_failed_shows_it_until_a_write_succeeds() {
     let home = folder();
     let store = open(home.path());
     let mut owner = Owner::create(&store, id("s"));
     owner.settle();
-    assert_eq!(store.writer_signs(), WriterSigns::default());
+    // Who waits for a write is told of it before the writer rests.
+    until(|| store.writer_signs() == WriterSigns::default());
     sabotage(&store, Sabotage::Before);
     owner.receive("lost", None);
     block_on(owner.pending.pop().unwrap()).unwrap_err();
     assert!(store.writer_signs().failing.is_some());
     // Nobody writes any more: the writer tries by itself.
-    let since = std::time::Instant::now();
-    while store.writer_signs().failing.is_some() {
-        assert!(since.elapsed() < std::time::Duration::from_secs(60));
-        std::thread::yield_now();
-    }
+    until(|| store.writer_signs().failing.is_none());
     assert_eq!(store.counts().unwrap().open, 1);
     store.clone().close();
     assert!(!store.writer_signs().gone, "it has ended in order");
