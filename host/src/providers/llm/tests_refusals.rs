@@ -3,7 +3,7 @@ use super::*;
 fn refused(status: u16, text: &str) -> Response {
     let status = StatusCode::from_u16(status).expect("a status");
     let document = json!({"error": {"message": text}});
-    (status, axum::Json(document)).into_response()
+    (status, document.to_string()).into_response()
 }
 
 fn said() -> Response {
