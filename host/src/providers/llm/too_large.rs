@@ -32,7 +32,7 @@ const NETWORK: [&str; 8] = [
     "socket",
 ];
 /// Words that say it by themselves.
-const SAY_IT: [&str; 15] = [
+const SAY_IT: [&str; 19] = [
     "maximum context length",
     "maximum prompt length",
     "prompt is too long",
@@ -46,6 +46,10 @@ const SAY_IT: [&str; 15] = [
     "request entity too large",
     "too many input tokens",
     "payload size exceeds",
+    "payload too large",
+    "body size exceeds",
+    "body is too large",
+    "body too large",
     "超长",
     "长度超过",
 ];
@@ -220,7 +224,9 @@ pub(super) fn says_too_large(words: &str) -> bool {
     }
     let asks_for_less = has(&SHORTEN) && has(&LONG_THINGS);
     let is_beyond = has(&BEYOND) && has(&LONG_THINGS) && has(&BOUND_THINGS);
-    asks_for_less || is_beyond
+    // Two numbers and what they are of, without a word for which is the greater.
+    let is_counted = words.contains("n_ctx") && words.contains("prompt has");
+    asks_for_less || is_beyond || is_counted
 }
 
 /// Whether it is one field that is too long, and not all of them together.
@@ -454,6 +460,13 @@ mod tests {
             "Request payload size exceeds the limit: 20971520 bytes.",
             ""
         ));
+        for text in [
+            "Request body size exceeds limit of 1048576 bytes",
+            "payload too large",
+            "the prompt has 9000 tokens, n_ctx = 8192",
+        ] {
+            assert!(of(400, text, ""), "{text}");
+        }
         assert!(of(400, "Prompt 超长", "1261"));
     }
 }
