@@ -1,7 +1,9 @@
 //! What saving a configuration would do now, for who asks beforehand: the planner's own decision, as
 //! a document.
 
-use crate::config::{Change, Class, Config, ConfigError, Observed, OnConfigChange, Plan};
+use std::fmt::Display;
+
+use crate::config::{Change, Class, ConfigError, Observed, OnConfigChange, Plan};
 use crate::domain::{PlanProblem, PlanReport, PlanVerdict, PlannedChange};
 
 use super::plan::{Candidate, Decision, Rejection, Trigger};
@@ -15,8 +17,7 @@ impl Daemon {
                 Some(bytes) => Observed::of(bytes, &self.config.files()),
                 None => Observed::now(&self.config.file, &self.config.files())?,
             };
-            let draft = Config::draft(&seen.bytes, &self.config.file, &self.env);
-            Ok(Candidate::read(&seen, draft, &self.env))
+            Ok(Candidate::read(&seen, self.draft(&seen), &self.env))
         });
         let decision = match candidate {
             Ok(candidate) => self.decide(Trigger::Watch, candidate),
@@ -91,27 +92,16 @@ fn planned(change: &Change) -> PlannedChange {
 impl Rejection {
     /// Each thing that is wrong.
     pub(super) fn problems(&self) -> Vec<PlanProblem> {
+        let of = |key: &str, what: &dyn Display| PlanProblem {
+            key: key.to_owned(),
+            text: what.to_string(),
+        };
         match self {
             Self::Invalid(ConfigError::Invalid(problems)) => {
-                let problems = problems.iter();
-                let problems = problems.map(|problem| PlanProblem {
-                    key: problem.key.clone(),
-                    text: problem.to_string(),
-                });
-                problems.collect()
+                problems.iter().map(|one| of(&one.key, one)).collect()
             }
-            Self::Loses(refusals) => {
-                let refusals = refusals.iter();
-                let refusals = refusals.map(|refusal| PlanProblem {
-                    key: refusal.key.clone(),
-                    text: refusal.to_string(),
-                });
-                refusals.collect()
-            }
-            other => vec![PlanProblem {
-                key: String::new(),
-                text: other.to_string(),
-            }],
+            Self::Loses(refusals) => refusals.iter().map(|one| of(&one.key, one)).collect(),
+            other => vec![of("", other)],
         }
     }
 }

@@ -73,7 +73,7 @@ impl Daemon {
         Rejection::Unreadable { path, source }
     }
 
-    fn draft(&self, seen: &Observed) -> Result<Draft, ConfigError> {
+    pub(super) fn draft(&self, seen: &Observed) -> Result<Draft, ConfigError> {
         Config::draft(&seen.bytes, &self.config.file, &self.env)
     }
 
@@ -109,7 +109,10 @@ impl Daemon {
             let own = candidate.own.clone();
             (self.decide(trigger, candidate), own)
         });
-        let report = self.report(&decision);
+        let report = match &decision {
+            Decision::Restart { .. } => Some(self.report(&decision)),
+            _ => None,
+        };
         match decision {
             Decision::Deferred(generation) => {
                 // The restart's successor looks at the file as soon as it serves; if the restart
@@ -150,7 +153,7 @@ impl Daemon {
                 let own = own.unwrap_or_else(|| seen.clone());
                 let begun = self.begin_restart(trigger, &config, &plan, &own).await;
                 let generation = begun.inspect_err(|rejection| self.refuse(rejection))?;
-                Ok(Reloaded::Restarting(generation, Some(report)))
+                Ok(Reloaded::Restarting(generation, report))
             }
         }
     }

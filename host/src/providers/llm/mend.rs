@@ -249,16 +249,12 @@ fn tool_count(words: &Words, sent: &Sent) -> Option<Mend> {
     let most = words.most().and_then(|most| usize::try_from(most).ok());
     // In whatever words, both numbers are named.
     let counted = || {
-        let mut numbers = words
-            .numbers()
-            .filter_map(|number| usize::try_from(number).ok());
-        let bound = words
-            .numbers()
-            .filter_map(|number| usize::try_from(number).ok());
-        let bound = bound
-            .filter(|number| (TOOLS_LEAST..tools).contains(number))
-            .max();
-        bound.filter(|_| numbers.any(|number| number == tools))
+        let numbers = words.numbers();
+        let numbers = numbers.filter_map(|number| usize::try_from(number).ok());
+        let numbers: Vec<usize> = numbers.collect();
+        let bounds = numbers.iter().copied();
+        let bound = bounds.filter(|number| (TOOLS_LEAST..tools).contains(number));
+        bound.max().filter(|_| numbers.contains(&tools))
     };
     match most.filter(|most| *most < tools).or_else(counted) {
         Some(most) => Some(Mend::ToolsOver(most)),
