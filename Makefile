@@ -5,10 +5,10 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 GUESTS  := $(TARGET)/wasm32-wasip2/guest
 PLUGINS := echo assistant
 # What Restate calls for the chat: a workspace of its own.
-RESTATE := --manifest-path tests/peers/restate/Cargo.toml
+RESTATE := --manifest-path tests/rivals/restate/Cargo.toml
 # Components: the plugins, and for the tests a guest that misbehaves, one that does as it is told,
 # and the chat that rivals are compared by.
-COMPONENTS := $(PLUGINS:%=-p %) -p rogue -p acrobat -p chat
+COMPONENTS := $(PLUGINS:%=-p %) -p hostile -p scripted -p chat
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-scale bench bench-peers test chaos lint
@@ -17,10 +17,10 @@ help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what a build needs beside Rust and a C++ compiler
-	@tests/setup.sh
+	@tests/setup/setup.sh
 
 setup-tools: ## Install real tool servers, which tests talk to (ABIDE_REAL_TOOLS=skip does without)
-	@tests/setup.sh tools $(TARGET)/real-tools
+	@tests/setup/setup.sh tools $(TARGET)/real-tools
 
 build: setup ## Build dist/abide and dist/plugins/*.wasm
 	$(CARGO) build --locked --release --workspace
@@ -34,19 +34,19 @@ demo: build ## Restart a daemon under twenty live sessions, and watch
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-demo
 
 matrix: build ## Save the configuration in every way, with every kind of change, under live sessions: ONLY=data
-	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-matrix $(ONLY)
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-save-matrix $(ONLY)
 
 trajectory: build ## Kill and restart a daemon under an agent with real tools (needs Node.js)
-	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-trajectory
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-agent-soak
 
 model: ## Serve a small real model until Ctrl-C, offline after the first run: MODEL_PORT=8080 MODEL_TEMPLATE=file.jinja
-	@tests/model/run.sh $(TARGET)/model $(or $(MODEL_PORT),8080) $(MODEL_TEMPLATE)
+	@tests/setup/model/run.sh $(TARGET)/model $(or $(MODEL_PORT),8080) $(MODEL_TEMPLATE)
 
 real-tools: build ## List the tools of servers for services and browsers, and call one of each (needs Node.js)
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-listed-tools
 
 real-model: build ## Hold conversations with the small real model behind templates that refuse what others' do
-	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-real-model tests/model $(TARGET)/model
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-real-model tests/setup/model $(TARGET)/model
 
 measure: build ## Measure 10,000 turns in flight, what the journal costs, 100 restarts, and failing ones (some minutes)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight
@@ -63,16 +63,16 @@ bench: build ## Measure parts of the daemon against what they are built on: ONLY
 
 bench-peers: build ## Compare Abide with Restate, workerd and bare RocksDB: ROUNDS=5 SECONDS=10 ONLY=workerd (needs Node.js)
 	$(CARGO) build --locked --release $(RESTATE) --target-dir $(TARGET)
-	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-peers \
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-rivals \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ONLY:%=--only %)
 
 # The stores are kept in DATA: making a million sessions takes the better part of it.
 measure-scale: build ## Measure up to a million sessions, and draw the figures (DATA=folder)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure idle
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure long
-	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure state --plots tests/measure/plots
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure state --plots tests/measurements/plots
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure pressure
-	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure curve --plots tests/measure/plots \
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure curve --plots tests/measurements/plots \
 		$(if $(DATA),--data $(DATA))
 
 test: build setup-tools ## Run all tests

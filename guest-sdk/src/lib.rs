@@ -13,7 +13,7 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use abide_guest_sdk::{Context, Error, Message, Plugin, Role, export, output, timer};
+//! use abide_plugin::{Context, Error, Message, Plugin, Role, export, output, timer};
 //! use serde::{Deserialize, Serialize};
 //!
 //! /// Collects tasks, says the next one, and reminds of what is left.
@@ -74,7 +74,7 @@
 //!         }
 //!         match schema {
 //!             1 => {
-//!                 let Version1 { tasks } = abide_guest_sdk::decode(data)?;
+//!                 let Version1 { tasks } = abide_plugin::decode(data)?;
 //!                 Ok(Self { every_s: hour(), tasks, done: 0 })
 //!             }
 //!             other => Err(format!("there never was a schema {other}").into()),
@@ -86,13 +86,13 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // In a test:
-//! use abide_guest_sdk::testing::Harness;
+//! use abide_plugin::testing::Harness;
 //!
 //! let mut session = Harness::<Todo>::new();
 //! session.open(serde_json::json!({"every_s": 60}))?;
 //! assert_eq!(session.say("water the plants")?.timers[0].after_ms, 60_000);
 //! assert_eq!(session.fire("remind")?.output, ["still to do: water the plants"]);
-//! session.restart(abide_guest_sdk::Cause::Config);
+//! session.restart(abide_plugin::Cause::Config);
 //! assert_eq!(
 //!     session.say("done")?.output,
 //!     ["still to do: water the plants", "water the plants is done"],

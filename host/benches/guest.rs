@@ -2,7 +2,7 @@
 //! engine, and in bare wasmtime with the same component and the same settings.
 
 use abide::domain::Snapshot;
-use abide::engine::{Engine, Job, StepCall};
+use abide::engine::{Engine, GuestJob, StepCall};
 use criterion::Criterion;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -56,7 +56,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 }
 
 /// The state of a session that has had enough turns.
-async fn filled(engine: &Engine, job: &Job) -> Snapshot {
+async fn filled(engine: &Engine, job: &GuestJob) -> Snapshot {
     let opened = engine.open(job).await.expect("the guest opens");
     let mut state = snapshot(job, &opened);
     for _ in 0..TURNS {
@@ -65,7 +65,7 @@ async fn filled(engine: &Engine, job: &Job) -> Snapshot {
     state
 }
 
-async fn turn(engine: &Engine, job: &Job, before: &Snapshot) -> Snapshot {
+async fn turn(engine: &Engine, job: &GuestJob, before: &Snapshot) -> Snapshot {
     let (steps, _none) = mpsc::channel::<StepCall>(1);
     let input = vec![message(&"x".repeat(TEXT_BYTES))];
     let turn = engine.turn(job, before, None, input, steps).await;

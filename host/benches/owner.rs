@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use abide::domain::{
-    BeginWith, Created, Digest, Ended, Generation, Limits, LogPos, ModelUsage, Output, Record,
-    Session, SessionId, Snapshot, TurnEnd, UnixMillis,
+    BeginWith, Created, Digest, Generation, Limits, LogPos, ModelUsage, Output, Record, Session,
+    SessionId, Snapshot, TurnEnd, TurnEnded, UnixMillis,
 };
 use abide::store::{Append, Durability, Store, StoreError, Tail};
 
@@ -84,7 +84,7 @@ impl Owner {
         let message = begun.message.clone();
         let begun = Record::Begun(begun);
         records.push((self.session.apply(&begun), begun));
-        let ended = Record::Ended(Ended {
+        let ended = Record::Ended(TurnEnded {
             turn,
             message,
             end: TurnEnd::Completed {

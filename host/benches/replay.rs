@@ -1,10 +1,10 @@
 //! A turn whose steps the journal answers: what a step costs is the difference.
 
 use abide::domain::{
-    Call, Done, Effect, FromInbox, Journal, Next, Planned, Record, Recorded, Replay, Snapshot,
-    StepRequest, StepResult, UnixMillis,
+    Effect, FromInbox, Journal, Planned, Record, Recorded, Replay, Snapshot, StepCallName,
+    StepDone, StepPath, StepRequest, StepResult, UnixMillis,
 };
-use abide::engine::{Engine, Job, Product, StepAnswer, StepCall};
+use abide::engine::{Engine, GuestJob, Product, StepAnswer, StepCall};
 use criterion::{BenchmarkId, Criterion};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("threads can be started");
     let mut group = criterion.benchmark_group("replay");
     let bench = Bench::new();
-    let job = bench.job("acrobat");
+    let job = bench.job("scripted");
     let opened = runtime.block_on(bench.engine.open(&job)).expect("it opens");
     let before = snapshot(&job, &opened);
     for steps in STEPS {
@@ -42,13 +42,13 @@ fn journal(steps: u32) -> Journal {
         let planned = Planned {
             turn: TURN,
             step,
-            call: Call::of(&StepRequest::Receive),
+            call: StepCallName::of(&StepRequest::Receive),
             effects: vec![Effect::Local],
             parts: Vec::new(),
             about: String::new(),
             at,
         };
-        let done = Done {
+        let done = StepDone {
             turn: TURN,
             step,
             part: 0,
@@ -67,7 +67,7 @@ fn journal(steps: u32) -> Journal {
 
 async fn replay(
     engine: &Engine,
-    job: &Job,
+    job: &GuestJob,
     before: &Snapshot,
     script: &str,
     journal: &Journal,
@@ -81,7 +81,7 @@ async fn replay(
             ended = &mut guest => return ended.expect("the script can be done"),
             Some(asked) = asked.recv() => asked,
         };
-        let Next::Recorded(parts) = replay.next(&asked.call) else {
+        let StepPath::Recorded(parts) = replay.next(&asked.call) else {
             panic!("the journal has no step {}", asked.step);
         };
         let [Recorded::Done(done)] = &parts[..] else {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use abide::domain::{
     Capabilities, Limits, Message, MessageId, Role, SessionId, Snapshot, UnixMillis,
 };
-use abide::engine::{Context, Engine, EngineOptions, Job, Product};
+use abide::engine::{Context, Engine, EngineOptions, GuestJob, Product};
 use tempfile::TempDir;
 
 /// Turns at once, as a daemon has by default.
@@ -50,12 +50,12 @@ impl Bench {
         }
     }
 
-    pub(crate) fn job(&self, name: &str) -> Job {
+    pub(crate) fn job(&self, name: &str) -> GuestJob {
         let component = self
             .engine
             .load(&guest(name))
             .expect("a guest of ours loads");
-        Job {
+        GuestJob {
             component,
             context: Context {
                 session: SessionId::new("s").expect("an id"),
@@ -71,7 +71,7 @@ impl Bench {
     }
 }
 
-pub(crate) fn snapshot(job: &Job, product: &Product) -> Snapshot {
+pub(crate) fn snapshot(job: &GuestJob, product: &Product) -> Snapshot {
     Snapshot {
         plugin: job.context.plugin.clone(),
         component: job.component.digest(),

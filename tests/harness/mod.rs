@@ -8,10 +8,10 @@
 mod answer;
 mod audit;
 pub mod boot_failure;
+pub mod checker;
 mod client;
 mod daemon;
 mod event;
-pub mod judge;
 mod model;
 mod model_fault;
 mod notices;

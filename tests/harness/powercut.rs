@@ -36,7 +36,7 @@ use crate::setup::target;
 mod image;
 mod log;
 
-const SHIM: &str = include_str!("../powercut/shim.c");
+const SHIM: &str = include_str!("powercut/shim.c");
 /// The variable that says where the log is. A process that has it is one of those to be killed.
 const LOG: &str = "ABIDE_POWERCUT_LOG";
 /// Files whose content may be other than the log tells, for it means nothing: the daemon makes the

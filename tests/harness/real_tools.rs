@@ -1,4 +1,4 @@
-//! Real tool servers, as `tests/setup.sh tools` has installed them.
+//! Real tool servers, as `tests/setup/setup.sh tools` has installed them.
 
 use std::env;
 use std::path::PathBuf;

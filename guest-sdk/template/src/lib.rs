@@ -6,7 +6,7 @@
 //! cargo build --release --target wasm32-wasip2
 //! ```
 
-use abide_guest_sdk::{Context, Error, Message, Plugin, Role, export, output};
+use abide_plugin::{Context, Error, Message, Plugin, Role, export, output};
 use serde::{Deserialize, Serialize};
 
 /// What a client may give when it creates a session: `{"name": "Ada"}`.

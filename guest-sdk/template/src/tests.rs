@@ -1,7 +1,7 @@
 //! The plugin on a mock host, which restores it before every turn as the daemon does.
 
-use abide_guest_sdk::Cause;
-use abide_guest_sdk::testing::Harness;
+use abide_plugin::Cause;
+use abide_plugin::testing::Harness;
 use serde_json::json;
 
 use super::Session;

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::extract::{ApprovalInPath, Asked, Json};
-use super::problem::{Document, Problem};
+use super::extract::{ApprovalInPath, Json, QueryOf};
+use super::problem::{Problem, ProblemDocument};
 use super::sessions::{Page, page_len};
 use crate::domain::{Answer, Approval, ApprovalId, Refusal, SessionId};
 
@@ -15,7 +15,7 @@ use crate::domain::{Answer, Approval, ApprovalId, Refusal, SessionId};
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Query {
+pub(super) struct ApprovalQuery {
     /// Behind this session: what `next` said.
     after: Option<String>,
     /// Those of at most so many sessions (100; at most 1000).
@@ -27,7 +27,7 @@ pub(super) struct Query {
 #[serde(deny_unknown_fields)]
 pub(super) struct DecisionBody {
     /// What shall become of the call.
-    decision: Decision,
+    decision: ApprovalDecision,
     /// Why; the model reads it. At most 2 KiB.
     #[serde(default)]
     reason: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct DecisionBody {
 /// What shall become of a call.
 #[derive(Clone, Copy, Deserialize, PartialEq, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Decision {
+pub(super) enum ApprovalDecision {
     /// It is made.
     Approve,
     /// It is not.
@@ -48,15 +48,15 @@ pub(super) enum Decision {
     get,
     path = "/v1/approvals",
     tag = "approvals",
-    params(Query),
+    params(ApprovalQuery),
     responses(
         (status = 200, description = "A page of them", body = Page<Approval, SessionId>),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Asked(query): Asked<Query>,
+    QueryOf(query): QueryOf<ApprovalQuery>,
 ) -> Result<Answered<Page<Approval, SessionId>>, Problem> {
     let after = query.after.map(SessionId::new).transpose();
     let after = after.map_err(Refusal::from)?;
@@ -74,7 +74,7 @@ pub(super) async fn list(
     request_body = DecisionBody,
     responses(
         (status = 200, description = "The approval as it stands", body = Approval),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn decide(
@@ -83,7 +83,7 @@ pub(super) async fn decide(
     Json(body): Json<DecisionBody>,
 ) -> Result<Answered<Approval>, Problem> {
     let answer = Answer {
-        approve: body.decision == Decision::Approve,
+        approve: body.decision == ApprovalDecision::Approve,
         by: Some("api".to_owned()),
         reason: body.reason.filter(|reason| !reason.trim().is_empty()),
     };

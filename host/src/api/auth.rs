@@ -12,16 +12,16 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use sha2::{Digest as _, Sha256};
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 
 /// Paths that tell nothing and are asked by who has no token: probes.
 const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// A bearer token, as a digest: the token itself is not kept.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token([u8; 32]);
+pub struct TokenDigest([u8; 32]);
 
-impl Token {
+impl TokenDigest {
     /// Takes a token.
     pub fn new(token: &str) -> Self {
         Self(Sha256::digest(token).into())
@@ -40,7 +40,7 @@ impl Token {
     }
 }
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for TokenDigest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(…)")
     }
@@ -50,7 +50,7 @@ impl std::fmt::Debug for Token {
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// What `Authorization: Bearer` must hold.
-    pub token: Option<Token>,
+    pub token: Option<TokenDigest>,
     /// Names in `Host`, besides `localhost` and IP addresses.
     pub hosts: Vec<String>,
     /// Origins of pages, besides the daemon's own, like `https://console.example`.
@@ -78,13 +78,13 @@ impl Access {
             let detail = format!(
                 "this daemon is not `{host}`; use its address, or add the name to `daemon.allowed_hosts`"
             );
-            return Err(Problem::new(Kind::WRONG_HOST, detail));
+            return Err(Problem::new(ProblemKind::WRONG_HOST, detail));
         }
         if let Some(origin) = one(headers, header::ORIGIN)?
             && !self.is_allowed_origin(origin, host)
         {
             let detail = format!("add `{origin}` to `daemon.allowed_origins` to let its pages in");
-            return Err(Problem::new(Kind::FORBIDDEN_ORIGIN, detail));
+            return Err(Problem::new(ProblemKind::FORBIDDEN_ORIGIN, detail));
         }
         let Some(token) = &self.token else {
             return Ok(());
@@ -101,7 +101,8 @@ impl Access {
             None => "send the token as `Authorization: Bearer TOKEN`",
         };
         let challenge = HeaderValue::from_static("Bearer realm=\"abide\"");
-        Err(Problem::new(Kind::UNAUTHORIZED, detail).header(header::WWW_AUTHENTICATE, challenge))
+        Err(Problem::new(ProblemKind::UNAUTHORIZED, detail)
+            .header(header::WWW_AUTHENTICATE, challenge))
     }
 
     fn is_ours(&self, host: &str) -> bool {
@@ -138,7 +139,7 @@ fn one(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Pr
         Ok(text) if values.next().is_none() => Ok(Some(text)),
         _ => {
             let detail = format!("the header `{name}` must come once, as plain text");
-            Err(Problem::new(Kind::BAD_REQUEST, detail))
+            Err(Problem::new(ProblemKind::BAD_REQUEST, detail))
         }
     }
 }
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn a_token_is_asked_for_but_by_probes() {
         let access = Access {
-            token: Some(Token::new("secret")),
+            token: Some(TokenDigest::new("secret")),
             ..access()
         };
         let with = |value| status(&access, "/v1/daemon", &[("authorization", value)]);

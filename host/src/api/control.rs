@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 use crate::domain::{
     Digest, Finding, Generation, ModelProviderStatus, PlanReport, RestartRecord, ToolServerStatus,
     UnixMillis,
@@ -28,7 +28,7 @@ pub enum ControlRequest {
     /// Restart, on the configuration as the file is now.
     Restart {
         /// Where the answer goes.
-        reply: oneshot::Sender<Planned>,
+        reply: oneshot::Sender<Acceptance>,
     },
     /// What saving a configuration file would do.
     Plan {
@@ -40,7 +40,7 @@ pub enum ControlRequest {
     /// Drain, then stop.
     Drain {
         /// Where the answer goes.
-        reply: oneshot::Sender<Planned>,
+        reply: oneshot::Sender<Acceptance>,
     },
     /// The latest restarts, the newest first.
     Restarts {
@@ -62,7 +62,7 @@ pub enum ControlRequest {
 
 /// What became of a request for a restart or a drain.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Planned {
+pub enum Acceptance {
     /// It will happen.
     Accepted {
         /// The restart to ask for.
@@ -189,7 +189,7 @@ impl Control {
         let (reply, answer) = oneshot::channel();
         let leaving = || {
             let detail = "the daemon is being replaced; ask again in a moment";
-            Problem::new(Kind::RESTARTING, detail).header(http::header::RETRY_AFTER, 1_u16)
+            Problem::new(ProblemKind::RESTARTING, detail).header(http::header::RETRY_AFTER, 1_u16)
         };
         self.requests
             .send(request(reply))

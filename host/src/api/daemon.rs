@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Asked, Empty, GenerationInPath, JsonOrNothing, LongJson};
-use super::problem::{Document, Kind, Problem};
+use super::extract::{Empty, GenerationInPath, JsonOrNothing, LongJson, QueryOf};
+use super::problem::{Problem, ProblemDocument, ProblemKind};
 use super::sessions::{Page, page_len};
-use super::{Api, ControlRequest, DaemonStatus, Planned};
+use super::{Acceptance, Api, ControlRequest, DaemonStatus};
 use crate::domain::{Generation, PlanReport, PlanRequest, RestartRecord};
 
 /// Shows the daemon.
@@ -22,7 +22,7 @@ use crate::domain::{Generation, PlanReport, PlanRequest, RestartRecord};
     tag = "daemon",
     responses(
         (status = 200, description = "What it is doing", body = DaemonStatus),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn status(State(api): State<Api>) -> Answer<Arc<DaemonStatus>> {
@@ -48,12 +48,12 @@ pub(super) struct RestartsQuery {
     params(RestartsQuery),
     responses(
         (status = 200, description = "A page of restarts, the newest first", body = Page<RestartRecord, Generation>),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn restarts(
     State(api): State<Api>,
-    Asked(query): Asked<RestartsQuery>,
+    QueryOf(query): QueryOf<RestartsQuery>,
 ) -> Result<Answer<Page<RestartRecord, Generation>>, Problem> {
     let limit = page_len(query.limit);
     let before = query.after.map(Generation);
@@ -81,7 +81,7 @@ pub(super) async fn restarts(
     params(("generation" = u64, Path, description = "The restart's number")),
     responses(
         (status = 200, description = "The restart and its verdict", body = RestartRecord),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn restart_record(
@@ -96,7 +96,7 @@ pub(super) async fn restart_record(
     record.map(Answer).ok_or_else(|| {
         let detail =
             format!("there is no restart {generation}; GET /v1/daemon/restarts lists them");
-        Problem::new(Kind::UNKNOWN_RESTART, detail)
+        Problem::new(ProblemKind::UNKNOWN_RESTART, detail)
     })
 }
 
@@ -118,8 +118,8 @@ type PlannedAnswer = Result<(StatusCode, Answer<PlannedBody>), Problem>;
     tag = "daemon",
     responses(
         (status = 202, description = "It will happen", body = PlannedBody),
-        (status = 422, description = "The configuration is invalid; nothing was drained. `problems` lists why", body = Document),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = 422, description = "The configuration is invalid; nothing was drained. `problems` lists why", body = ProblemDocument),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn restart(
@@ -137,7 +137,7 @@ pub(super) async fn restart(
     tag = "daemon",
     responses(
         (status = 200, description = "What would be done, also if the file would be refused", body = PlanReport),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn plan(State(api): State<Api>) -> Result<Answer<PlanReport>, Problem> {
@@ -152,7 +152,7 @@ pub(super) async fn plan(State(api): State<Api>) -> Result<Answer<PlanReport>, P
     request_body = PlanRequest,
     responses(
         (status = 200, description = "What would be done, also if the file would be refused", body = PlanReport),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn plan_of(
@@ -172,7 +172,7 @@ fn invalid(problems: Vec<String>) -> Problem {
         "nothing was drained; correct the configuration: {}",
         problems.join("; ")
     );
-    Problem::new(Kind::INVALID_CONFIG, detail).fact("problems", problems)
+    Problem::new(ProblemKind::INVALID_CONFIG, detail).fact("problems", problems)
 }
 
 /// Drains, then stops.
@@ -182,7 +182,7 @@ fn invalid(problems: Vec<String>) -> Problem {
     tag = "daemon",
     responses(
         (status = 202, description = "It will happen", body = PlannedBody),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn drain(
@@ -193,16 +193,16 @@ pub(super) async fn drain(
     planned(api.control.ask(request).await?)
 }
 
-fn planned(planned: Planned) -> PlannedAnswer {
+fn planned(planned: Acceptance) -> PlannedAnswer {
     match planned {
-        Planned::Accepted { generation, plan } => {
+        Acceptance::Accepted { generation, plan } => {
             let body = PlannedBody { generation, plan };
             Ok((StatusCode::ACCEPTED, Answer(body)))
         }
-        Planned::Invalid { problems } => Err(invalid(problems)),
-        Planned::Stopping => {
+        Acceptance::Invalid { problems } => Err(invalid(problems)),
+        Acceptance::Stopping => {
             let detail = "the daemon is about to stop for good";
-            Err(Problem::new(Kind::NOT_READY, detail))
+            Err(Problem::new(ProblemKind::NOT_READY, detail))
         }
     }
 }
@@ -227,7 +227,7 @@ pub(super) async fn healthz() -> Answer<Value> {
     tag = "probes",
     responses(
         (status = 200, description = "Clients may be sent here; also during a drain for a restart"),
-        (status = 503, description = "Not yet, or not any more", body = Document),
+        (status = 503, description = "Not yet, or not any more", body = ProblemDocument),
     ),
 )]
 pub(super) async fn readyz(State(api): State<Api>) -> Result<Answer<Value>, Problem> {
@@ -235,5 +235,5 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<Answer<Value>, Prob
         return Ok(Answer(json!({ "status": "ready" })));
     }
     let detail = "the daemon is starting, or about to stop";
-    Err(Problem::new(Kind::NOT_READY, detail).header(header::RETRY_AFTER, 1_u16))
+    Err(Problem::new(ProblemKind::NOT_READY, detail).header(header::RETRY_AFTER, 1_u16))
 }

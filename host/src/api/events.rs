@@ -15,8 +15,8 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::extract::{Asked, InPath};
-use super::problem::{Document, Kind, Problem};
+use super::extract::{InPath, QueryOf};
+use super::problem::{Problem, ProblemDocument, ProblemKind};
 use super::sessions::page_len;
 use crate::domain::{Event, Refusal, SessionId};
 use crate::session::{StreamItem, Subscription};
@@ -62,14 +62,14 @@ pub(super) struct EventsPage {
             (String = "text/event-stream"),
             (EventsPage = "application/json"),
         )),
-        (status = 410, description = "Closed, or trimmed: `oldest` is then the smallest cursor to follow from", body = Document, content_type = "application/problem+json"),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = 410, description = "Closed, or trimmed: `oldest` is then the smallest cursor to follow from", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn follow(
     State(api): State<Api>,
     InPath(id): InPath,
-    Asked(query): Asked<EventsQuery>,
+    QueryOf(query): QueryOf<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let after = match last_event_id(&headers)? {
@@ -104,7 +104,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let cursor = value.to_str().ok().and_then(|text| text.parse().ok());
     cursor.map(Some).ok_or_else(|| {
         let detail = "the header `last-event-id` must be a cursor, as an earlier event had it";
-        Problem::new(Kind::BAD_REQUEST, detail)
+        Problem::new(ProblemKind::BAD_REQUEST, detail)
     })
 }
 
@@ -180,7 +180,8 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        Delta, Discarded, EventBody, Failure, FailureCode, Generation, MessageId, Role, UnixMillis,
+        Delta, Discarded, EventBody, FailureCode, Generation, MessageId, Role, TurnFailure,
+        UnixMillis,
     };
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
@@ -237,7 +238,7 @@ mod tests {
         };
         let discarded = Discarded {
             message: MessageId::at(4),
-            failure: Failure {
+            failure: TurnFailure {
                 code: FailureCode::Cancelled,
                 text: "no".to_owned(),
             },

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::Api;
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 use crate::domain::{ApprovalId, Refusal, SessionId};
 
 /// How large a body may be that carries a whole conversation, if a single message may not be larger.
@@ -56,7 +56,7 @@ impl FromRequestParts<Api> for GenerationInPath {
         let text = path_param(parts, state, "generation").await?;
         text.parse().map(Self).map_err(|_| {
             let detail = format!("`{text}` is not the number of a generation");
-            Problem::new(Kind::BAD_REQUEST, detail)
+            Problem::new(ProblemKind::BAD_REQUEST, detail)
         })
     }
 }
@@ -64,23 +64,26 @@ impl FromRequestParts<Api> for GenerationInPath {
 async fn path_param(parts: &mut Parts, state: &Api, name: &str) -> Result<String, Problem> {
     let params = RawPathParams::from_request_parts(parts, state)
         .await
-        .map_err(|rejection| Problem::new(Kind::BAD_REQUEST, rejection.body_text()))?;
+        .map_err(|rejection| Problem::new(ProblemKind::BAD_REQUEST, rejection.body_text()))?;
     let value = params.iter().find(|(key, _)| *key == name);
     let (_, value) =
-        value.ok_or_else(|| Problem::new(Kind::NOT_FOUND, "the path is incomplete"))?;
+        value.ok_or_else(|| Problem::new(ProblemKind::NOT_FOUND, "the path is incomplete"))?;
     Ok(value.to_owned())
 }
 
 /// The query, every key of which is known.
-pub(super) struct Asked<T>(pub(super) T);
+pub(super) struct QueryOf<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequestParts<Api> for Asked<T> {
+impl<T: DeserializeOwned> FromRequestParts<Api> for QueryOf<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
         match Query::from_request_parts(parts, state).await {
             Ok(Query(query)) => Ok(Self(query)),
-            Err(rejection) => Err(Problem::new(Kind::BAD_REQUEST, rejection.body_text())),
+            Err(rejection) => Err(Problem::new(
+                ProblemKind::BAD_REQUEST,
+                rejection.body_text(),
+            )),
         }
     }
 }
@@ -127,7 +130,7 @@ async fn json<T: DeserializeOwned>(
     let bytes = read(request, limit).await?;
     if !is_json {
         let detail = "send the header `content-type: application/json`";
-        return Err(Problem::new(Kind::MEDIA_TYPE, detail));
+        return Err(Problem::new(ProblemKind::MEDIA_TYPE, detail));
     }
     parse(&bytes)
 }
@@ -169,11 +172,11 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             let detail = format!("the body has more than {limit} bytes");
-            Err(Problem::new(Kind::TOO_LARGE, detail).fact("limit", limit))
+            Err(Problem::new(ProblemKind::TOO_LARGE, detail).fact("limit", limit))
         }
         Err(error) => {
             let detail = format!("the body cannot be read: {error}");
-            Err(Problem::new(Kind::BAD_REQUEST, detail))
+            Err(Problem::new(ProblemKind::BAD_REQUEST, detail))
         }
     }
 }
@@ -190,8 +193,8 @@ fn is_json(headers: &HeaderMap) -> bool {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         let kind = match error.classify() {
-            Category::Data => Kind::INVALID,
-            Category::Syntax | Category::Eof | Category::Io => Kind::MALFORMED,
+            Category::Data => ProblemKind::INVALID,
+            Category::Syntax | Category::Eof | Category::Io => ProblemKind::MALFORMED,
         };
         // The text names the field, and the line and column.
         Problem::new(kind, error.to_string())

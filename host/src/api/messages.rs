@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::extract::{Asked, InPath, Json, JsonOrNothing};
-use super::problem::{Document, Kind, Problem};
+use super::extract::{InPath, Json, JsonOrNothing, QueryOf};
+use super::problem::{Problem, ProblemDocument, ProblemKind};
 use super::sessions::{Page, page_len};
 use crate::domain::{
     DeadLetter, Digest, Event, IdempotencyKey, MessageId, Refusal, SessionId, TurnStatus,
@@ -102,13 +102,13 @@ impl AcceptedBody {
     responses(
         (status = 202, description = "Accepted: it will be consumed by one turn", body = AcceptedBody),
         (status = 200, description = "Its turn has ended while the request waited", body = AcceptedBody),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn send(
     State(api): State<Api>,
     InPath(id): InPath,
-    Asked(query): Asked<SendQuery>,
+    QueryOf(query): QueryOf<SendQuery>,
     headers: HeaderMap,
     Json(MessageBody { text }): Json<MessageBody>,
 ) -> Result<Response, Problem> {
@@ -144,7 +144,7 @@ fn parse_wait(text: &str) -> Result<Duration, Problem> {
         Ok(wait) => Ok(wait.min(WAIT_MAX)),
         Err(error) => {
             let detail = format!("`wait={text}` is no duration ({error}); write it like `30s`");
-            Err(Problem::new(Kind::BAD_REQUEST, detail))
+            Err(Problem::new(ProblemKind::BAD_REQUEST, detail))
         }
     }
 }
@@ -162,7 +162,7 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
             let detail = format!(
                 "the header `idempotency-key` must come once, with 1 to {KEY_MAX_BYTES} visible ASCII characters"
             );
-            Err(Problem::new(Kind::BAD_REQUEST, detail))
+            Err(Problem::new(ProblemKind::BAD_REQUEST, detail))
         }
     }
 }
@@ -187,7 +187,7 @@ pub(super) struct RetryBody {
     request_body = Option<RetryBody>,
     responses(
         (status = 202, description = "The dead letter is queued again", body = AcceptedBody),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn retry(
@@ -220,13 +220,13 @@ pub(super) struct DeadQuery {
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), DeadQuery),
     responses(
         (status = 200, description = "A page of dead letters", body = Page<DeadLetter, MessageId>),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn dead(
     State(api): State<Api>,
     InPath(id): InPath,
-    Asked(query): Asked<DeadQuery>,
+    QueryOf(query): QueryOf<DeadQuery>,
 ) -> Result<Answer<Page<DeadLetter, MessageId>>, Problem> {
     let after = query.after.map(MessageId::from_client);
     let limit = page_len(query.limit);

@@ -26,10 +26,10 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
-pub use auth::{Access, Token};
+pub use auth::{Access, TokenDigest};
 pub use control::{
-    ConfigStatus, Control, ControlRequest, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX,
-    Planned, PluginStatus,
+    Acceptance, ConfigStatus, Control, ControlRequest, DaemonState, DaemonStatus, DrainStatus,
+    FINDINGS_MAX, PluginStatus,
 };
 pub use openapi::document as openapi_document;
 pub use problem::Problem;

@@ -44,14 +44,14 @@ use crate::domain::{Delta, Event};
     ),
     components(schemas(Event, Delta)),
     security((), ("token" = [])),
-    modifiers(&Token)
+    modifiers(&BearerToken)
 )]
-struct Document;
+struct OpenApiDocument;
 
 /// The bearer token, which only some daemons ask for.
-struct Token;
+struct BearerToken;
 
-impl Modify for Token {
+impl Modify for BearerToken {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         if let Some(components) = &mut document.components {
@@ -67,7 +67,7 @@ pub(super) async fn serve() -> Answer<utoipa::openapi::OpenApi> {
 
 /// The document that `GET /openapi.json` shows.
 pub fn document() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+    OpenApiDocument::openapi()
 }
 
 #[cfg(test)]

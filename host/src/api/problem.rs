@@ -18,14 +18,14 @@ const RETRY_SECONDS: u16 = 1;
 #[derive(Debug)]
 pub struct Problem {
     /// Boxed, for most calls go well and should not carry its size.
-    document: Box<Document>,
+    document: Box<ProblemDocument>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// A problem document.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
-pub(super) struct Document {
+pub(super) struct ProblemDocument {
     /// What kind of problem, for programs: `urn:abide:problem:` and a name.
     r#type: String,
     /// What kind of problem, for humans.
@@ -48,9 +48,9 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, 
 
 impl Problem {
     /// A problem of a kind: its name, status and title.
-    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        let Kind(name, status, title) = kind;
-        let document = Document {
+    pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        let ProblemKind(name, status, title) = kind;
+        let document = ProblemDocument {
             r#type: format!("{TYPE_PREFIX}{name}"),
             title,
             status,
@@ -77,7 +77,7 @@ impl Problem {
 
     /// Its status, name, text and headers, for those who speak another shape of errors.
     pub(super) fn into_parts(self) -> (StatusCode, String, String, Vec<(HeaderName, HeaderValue)>) {
-        let Document {
+        let ProblemDocument {
             r#type,
             status,
             detail,
@@ -115,10 +115,10 @@ impl IntoResponse for Problem {
 }
 
 /// A kind of problem: its name in `type`, its status, its title.
-pub(super) struct Kind(&'static str, StatusCode, &'static str);
+pub(super) struct ProblemKind(&'static str, StatusCode, &'static str);
 
 #[rustfmt::skip]
-impl Kind {
+impl ProblemKind {
     pub(super) const BAD_REQUEST: Self = Self("bad-request", StatusCode::BAD_REQUEST, "The request makes no sense");
     pub(super) const MALFORMED: Self = Self("malformed-json", StatusCode::BAD_REQUEST, "The body is not JSON");
     pub(super) const BAD_SESSION_ID: Self = Self("bad-session-id", StatusCode::BAD_REQUEST, "This cannot be a session's id");
@@ -164,49 +164,51 @@ impl From<Refusal> for Problem {
         let detail = refusal.to_string();
         let problem = |kind| Self::new(kind, detail);
         match refusal {
-            Refusal::BadSessionId(_) => problem(Kind::BAD_SESSION_ID),
-            Refusal::UnknownSession(_) => problem(Kind::UNKNOWN_SESSION),
-            Refusal::Closed { at } => problem(Kind::CLOSED).fact("closed_at", at.to_string()),
-            Refusal::Gone => problem(Kind::CLOSED),
-            Refusal::Exists { what } => problem(Kind::EXISTS).fact("differs", what),
-            Refusal::UnknownPlugin { name, .. } => {
-                problem(Kind::UNKNOWN_PLUGIN).fact("plugin", name)
+            Refusal::BadSessionId(_) => problem(ProblemKind::BAD_SESSION_ID),
+            Refusal::UnknownSession(_) => problem(ProblemKind::UNKNOWN_SESSION),
+            Refusal::Closed { at } => {
+                problem(ProblemKind::CLOSED).fact("closed_at", at.to_string())
             }
-            Refusal::OpenFailed(_) => problem(Kind::OPEN_FAILED),
-            Refusal::TooLarge { bytes, limit, .. } => problem(Kind::TOO_LARGE)
+            Refusal::Gone => problem(ProblemKind::CLOSED),
+            Refusal::Exists { what } => problem(ProblemKind::EXISTS).fact("differs", what),
+            Refusal::UnknownPlugin { name, .. } => {
+                problem(ProblemKind::UNKNOWN_PLUGIN).fact("plugin", name)
+            }
+            Refusal::OpenFailed(_) => problem(ProblemKind::OPEN_FAILED),
+            Refusal::TooLarge { bytes, limit, .. } => problem(ProblemKind::TOO_LARGE)
                 .fact("bytes", bytes)
                 .fact("limit", limit),
-            Refusal::InboxFull { limit } => problem(Kind::INBOX_FULL)
+            Refusal::InboxFull { limit } => problem(ProblemKind::INBOX_FULL)
                 .fact("limit", limit)
                 .header(header::RETRY_AFTER, RETRY_SECONDS),
-            Refusal::Overloaded { limit } => problem(Kind::OVERLOADED)
+            Refusal::Overloaded { limit } => problem(ProblemKind::OVERLOADED)
                 .fact("limit", limit)
                 .header(header::RETRY_AFTER, RETRY_SECONDS),
             Refusal::DiskNearlyFull {
                 free_bytes,
                 reserve_bytes,
-            } => problem(Kind::DISK_NEARLY_FULL)
+            } => problem(ProblemKind::DISK_NEARLY_FULL)
                 .fact("free_bytes", free_bytes)
                 .fact("reserve_bytes", reserve_bytes),
-            Refusal::KeyReused => problem(Kind::KEY_REUSED),
-            Refusal::NothingRuns => problem(Kind::NOTHING_RUNS),
-            Refusal::NotFaulted => problem(Kind::NOT_FAULTED),
-            Refusal::NoDeadLetter => problem(Kind::NO_DEAD_LETTER),
-            Refusal::NeedsForce { calls } => problem(Kind::NEEDS_FORCE).fact("calls", calls),
-            Refusal::UnknownApproval(_) => problem(Kind::UNKNOWN_APPROVAL),
+            Refusal::KeyReused => problem(ProblemKind::KEY_REUSED),
+            Refusal::NothingRuns => problem(ProblemKind::NOTHING_RUNS),
+            Refusal::NotFaulted => problem(ProblemKind::NOT_FAULTED),
+            Refusal::NoDeadLetter => problem(ProblemKind::NO_DEAD_LETTER),
+            Refusal::NeedsForce { calls } => problem(ProblemKind::NEEDS_FORCE).fact("calls", calls),
+            Refusal::UnknownApproval(_) => problem(ProblemKind::UNKNOWN_APPROVAL),
             Refusal::ApprovalDecided { status } => {
-                problem(Kind::APPROVAL_DECIDED).fact("outcome", status.as_str())
+                problem(ProblemKind::APPROVAL_DECIDED).fact("outcome", status.as_str())
             }
             Refusal::ApprovalExpired { at } => {
-                problem(Kind::APPROVAL_EXPIRED).fact("expired_at", at.to_string())
+                problem(ProblemKind::APPROVAL_EXPIRED).fact("expired_at", at.to_string())
             }
-            Refusal::NoTurn => problem(Kind::NO_TURN),
-            Refusal::Unreplayable(_) => problem(Kind::UNREPLAYABLE),
-            Refusal::Trimmed { oldest } => problem(Kind::TRIMMED).fact("oldest", oldest),
-            Refusal::StoreFailed(_) => problem(Kind::STORE_FAILED),
-            Refusal::Unreadable(_) => problem(Kind::STORE_DAMAGED),
+            Refusal::NoTurn => problem(ProblemKind::NO_TURN),
+            Refusal::Unreplayable(_) => problem(ProblemKind::UNREPLAYABLE),
+            Refusal::Trimmed { oldest } => problem(ProblemKind::TRIMMED).fact("oldest", oldest),
+            Refusal::StoreFailed(_) => problem(ProblemKind::STORE_FAILED),
+            Refusal::Unreadable(_) => problem(ProblemKind::STORE_DAMAGED),
             Refusal::Restarting => {
-                problem(Kind::RESTARTING).header(header::RETRY_AFTER, RETRY_SECONDS)
+                problem(ProblemKind::RESTARTING).header(header::RETRY_AFTER, RETRY_SECONDS)
             }
         }
     }

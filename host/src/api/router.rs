@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post, put};
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemKind};
 use super::{
     Api, approvals, auth, daemon, events, messages, metrics, openai, openapi, sessions, turns,
 };
@@ -57,11 +57,11 @@ pub fn router(api: Api) -> Router {
 async fn nothing_here(request: Request) -> Problem {
     let path = request.uri().path();
     let detail = format!("there is no `{path}`; GET /openapi.json tells what there is");
-    Problem::new(Kind::NOT_FOUND, detail)
+    Problem::new(ProblemKind::NOT_FOUND, detail)
 }
 
 async fn wrong_method(request: Request) -> Problem {
     let (method, path) = (request.method(), request.uri().path());
     let detail = format!("`{path}` does not take {method}; the header `allow` says what it takes");
-    Problem::new(Kind::METHOD, detail)
+    Problem::new(ProblemKind::METHOD, detail)
 }

@@ -10,8 +10,8 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::extract::{Asked, Empty, InPath, Json, JsonOrNothing};
-use super::problem::{Document, Kind, Problem};
+use super::extract::{Empty, InPath, Json, JsonOrNothing, QueryOf};
+use super::problem::{Problem, ProblemDocument, ProblemKind};
 use crate::domain::{
     CancelScope, Cancelled, MessageId, NAME_MAX_BYTES, SessionId, SessionState, SessionView,
 };
@@ -77,7 +77,7 @@ pub(super) struct ListQuery {
     responses(
         (status = 201, description = "A new session", body = SessionView),
         (status = 200, description = "The same session again, its labels updated", body = SessionView),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn create(
@@ -107,7 +107,7 @@ fn check_labels(labels: Option<&BTreeMap<String, String>>) -> Result<(), Problem
             "{} labels are too many; at most {LABELS_MAX} are allowed",
             labels.len()
         );
-        return Err(Problem::new(Kind::INVALID, detail));
+        return Err(Problem::new(ProblemKind::INVALID, detail));
     }
     for (name, value) in labels {
         if name.is_empty() || name.len() > NAME_MAX_BYTES || value.len() > LABEL_MAX_BYTES {
@@ -115,7 +115,7 @@ fn check_labels(labels: Option<&BTreeMap<String, String>>) -> Result<(), Problem
             let detail = format!(
                 "the label `{name}` is too long or has no name; names have 1 to {NAME_MAX_BYTES} bytes, values up to {LABEL_MAX_BYTES}"
             );
-            return Err(Problem::new(Kind::INVALID, detail));
+            return Err(Problem::new(ProblemKind::INVALID, detail));
         }
     }
     Ok(())
@@ -129,12 +129,12 @@ fn check_labels(labels: Option<&BTreeMap<String, String>>) -> Result<(), Problem
     params(ListQuery),
     responses(
         (status = 200, description = "A page of sessions, by id", body = Page<SessionView, SessionId>),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
     State(api): State<Api>,
-    Asked(query): Asked<ListQuery>,
+    QueryOf(query): QueryOf<ListQuery>,
 ) -> Result<Answer<Page<SessionView, SessionId>>, Problem> {
     let after = query.after.map(SessionId::new).transpose();
     let filter = ListFilter {
@@ -158,7 +158,7 @@ pub(super) async fn list(
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
         (status = 200, description = "The session", body = SessionView),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn show(
@@ -176,7 +176,7 @@ pub(super) async fn show(
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
         (status = 200, description = "It is closed, for ever", body = SessionView),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn close(
@@ -213,7 +213,7 @@ pub(super) struct CancelQuery {
 
 impl CancelQuery {
     fn scope(self) -> Result<CancelScope, Problem> {
-        let invalid = |detail: &str| Err(Problem::new(Kind::BAD_REQUEST, detail));
+        let invalid = |detail: &str| Err(Problem::new(ProblemKind::BAD_REQUEST, detail));
         match (self.scope, self.message) {
             (None | Some(ScopeName::Message), Some(message)) => {
                 Ok(CancelScope::Message(MessageId::from_client(message)))
@@ -247,14 +247,14 @@ pub(super) struct CancelledBody {
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), CancelQuery),
     responses(
         (status = 200, description = "It is given up, for good: the turn that was ended (`turn`, else null) and the messages that are dead letters by it (`messages`, empty where there was nothing to give up; they can be retried)", body = CancelledBody),
-        (status = 409, description = "The scope is `turn`, and none is open", body = Document, content_type = "application/problem+json"),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = 409, description = "The scope is `turn`, and none is open", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn cancel(
     State(api): State<Api>,
     InPath(id): InPath,
-    Asked(query): Asked<CancelQuery>,
+    QueryOf(query): QueryOf<CancelQuery>,
     JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
 ) -> Result<Answer<CancelledBody>, Problem> {
     let (session, cancelled) = api.registry.cancel(&id, query.scope()?).await?;
@@ -269,7 +269,7 @@ pub(super) async fn cancel(
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
         (status = 200, description = "The session runs again", body = SessionView),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn resume(

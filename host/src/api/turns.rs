@@ -5,7 +5,7 @@ use axum::extract::State;
 
 use super::Api;
 use super::extract::{Empty, InPath, JsonOrNothing};
-use super::problem::{Document, Problem};
+use super::problem::{Problem, ProblemDocument};
 use crate::domain::{ReplayReport, SessionId, TurnReport};
 
 /// Shows the open turn, or the last that committed, step by step.
@@ -16,7 +16,7 @@ use crate::domain::{ReplayReport, SessionId, TurnReport};
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
         (status = 200, description = "The turn", body = TurnReport),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn show(
@@ -35,7 +35,7 @@ pub(super) async fn show(
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
         (status = 200, description = "What came of it", body = ReplayReport),
-        (status = "default", description = "It was not done", body = Document, content_type = "application/problem+json"),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn replay(

@@ -10,7 +10,7 @@ use super::error::CliError;
 use super::out::{Out, Tone};
 use super::target;
 use super::text::{Cell, ago, brief, clean, duration, table};
-use super::wire::Page;
+use super::wire::PageBody;
 use crate::domain::{Approval, UnixMillis};
 
 /// The longest arguments in the table.
@@ -40,7 +40,7 @@ async fn list(client: &Client, out: &mut Out, as_json: bool) -> Result<(), CliEr
             Some(after) => format!("/v1/approvals?after={}", escape(after)),
             None => "/v1/approvals".to_owned(),
         };
-        let page: Page<Approval> = client.get(&path).await?;
+        let page: PageBody<Approval> = client.get(&path).await?;
         waiting.extend(page.items);
         match page.next {
             Some(Value::String(next)) => after = Some(next),

@@ -19,7 +19,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
 }
 
 /// What every command takes.
@@ -42,7 +42,7 @@ pub(crate) struct Global {
 
 /// Output for programs.
 #[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct Json {
+pub(crate) struct JsonFlag {
     /// Print JSON, as the API gives it
     #[arg(long)]
     pub(crate) json: bool,
@@ -57,7 +57,7 @@ pub(crate) struct Serve {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Write a configuration to start from
     Init(Init),
     /// Run the daemon, in the foreground
@@ -73,12 +73,12 @@ pub(crate) enum Command {
     Send(Send),
     /// List sessions, look at one, act on one
     #[command(subcommand)]
-    Sessions(Sessions),
+    Sessions(SessionsCommand),
     /// Tool calls that wait for a human: list them, approve one, deny one
     Approvals(Approvals),
     /// Check the configuration, or see what a change would do
     #[command(subcommand)]
-    Config(Config),
+    Config(ConfigCommand),
     /// Let running turns end, then stop the daemon; held messages stay for the next start
     Drain(Operate),
     /// Restart the daemon; sessions go on where they are
@@ -87,7 +87,7 @@ pub(crate) enum Command {
     Restarts(Restarts),
     /// Write a plugin, or look at those that are configured
     #[command(subcommand)]
-    Plugin(Plugin),
+    Plugin(PluginCommand),
     Bench(Bench),
 }
 
@@ -99,7 +99,7 @@ pub(crate) struct Init {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Config {
+pub(crate) enum ConfigCommand {
     /// Check all that a start would, and name what is wrong with its place and remedy
     Check(Check),
     /// What the running daemon would do about the file as it is now
@@ -113,13 +113,13 @@ pub(crate) enum Config {
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     #[command(flatten)]
-    pub(crate) json: Json,
+    pub(crate) json: JsonFlag,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     #[command(flatten)]
-    pub(crate) json: Json,
+    pub(crate) json: JsonFlag,
 }
 
 #[derive(Debug, Args)]
@@ -156,13 +156,13 @@ pub(crate) struct Send {
     #[arg(long, value_name = "JSON", value_parser = json_value, requires = "plugin")]
     pub(crate) args: Option<serde_json::Value>,
     #[command(flatten)]
-    pub(crate) json: Json,
+    pub(crate) json: JsonFlag,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Sessions {
+pub(crate) enum SessionsCommand {
     /// List sessions
-    List(List),
+    List(ListSessions),
     /// One session: its state and why, its turn, its last events, its dead letters
     Show(One),
     /// End a session for ever; its id is never used again
@@ -184,7 +184,7 @@ pub(crate) enum Sessions {
 #[derive(Debug, Args)]
 pub(crate) struct Approvals {
     #[command(flatten)]
-    pub(crate) json: Json,
+    pub(crate) json: JsonFlag,
     #[command(subcommand)]
     pub(crate) action: Option<ApprovalsAction>,
 }
@@ -209,7 +209,7 @@ pub(crate) enum ApprovalsAction {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct List {
+pub(crate) struct ListSessions {
     /// Only those of this plugin
     #[arg(long)]
     pub(crate) plugin: Option<String>,
@@ -223,7 +223,7 @@ pub(crate) struct List {
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
-    pub(crate) json: Json,
+    pub(crate) json: JsonFlag,
 }
 
 #[derive(Debug, Args)]
@@ -232,7 +232,7 @@ pub(crate) struct One {
     #[arg(value_parser = session_id)]
     pub(crate) id: SessionId,
     #[command(flatten)]
-    pub(crate) json: Json,
+    pub(crate) json: JsonFlag,
 }
 
 #[derive(Debug, Args)]
@@ -281,7 +281,7 @@ pub(crate) struct Operate {
     #[arg(long)]
     pub(crate) no_wait: bool,
     #[command(flatten)]
-    pub(crate) json: Json,
+    pub(crate) json: JsonFlag,
 }
 
 #[derive(Debug, Args)]
@@ -292,11 +292,11 @@ pub(crate) struct Restarts {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
     #[command(flatten)]
-    pub(crate) json: Json,
+    pub(crate) json: JsonFlag,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Plugin {
+pub(crate) enum PluginCommand {
     /// Write a new plugin: a Rust crate that builds and passes its tests
     New(New),
     /// Prove that a component can be a plugin: its contract, limits and snapshot
@@ -323,7 +323,7 @@ pub(crate) struct CheckFile {
     #[arg(long, value_name = "JSON", value_parser = json_value)]
     pub(crate) args: Option<serde_json::Value>,
     #[command(flatten)]
-    pub(crate) json: Json,
+    pub(crate) json: JsonFlag,
 }
 
 fn default_config() -> PathBuf {

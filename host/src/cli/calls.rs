@@ -9,7 +9,7 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, escape};
-use super::wire::{Accepted, Daemon, Page, Planned};
+use super::wire::{DaemonReport, MessageAccepted, PageBody, RestartAccepted};
 use crate::domain::{
     DeadLetter, Delta, Event, EventBody, MessageId, RestartRecord, SessionId, SessionView,
 };
@@ -25,9 +25,9 @@ const STREAM_SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Growing pauses between tries, with jitter so that many clients do not come back at once.
 #[derive(Debug)]
-pub(crate) struct Backoff(Duration);
+pub(crate) struct RetryPause(Duration);
 
-impl Backoff {
+impl RetryPause {
     /// From the shortest pause on.
     pub(crate) fn new() -> Self {
         Self(RETRY_FIRST)
@@ -103,7 +103,7 @@ fn query(pairs: &[(&str, Option<&str>)]) -> String {
 
 impl Client {
     /// What the daemon says of itself.
-    pub(crate) async fn daemon(&self) -> Result<Daemon, ClientError> {
+    pub(crate) async fn daemon(&self) -> Result<DaemonReport, ClientError> {
         self.get("/v1/daemon").await
     }
 
@@ -113,7 +113,7 @@ impl Client {
     }
 
     /// Asks for a restart, or for a drain and a stop: `restart` or `drain`.
-    pub(crate) async fn operate(&self, what: &str) -> Result<Planned, ClientError> {
+    pub(crate) async fn operate(&self, what: &str) -> Result<RestartAccepted, ClientError> {
         self.post(&format!("/v1/daemon/{what}"), &json!({})).await
     }
 
@@ -146,7 +146,7 @@ impl Client {
     /// nothing has been cancelled then.
     pub(crate) async fn cancel_at(&self, path: &str) -> Result<Value, ClientError> {
         let begun = Instant::now();
-        let mut backoff = Backoff::new();
+        let mut backoff = RetryPause::new();
         loop {
             match self.post(path, &json!({})).await {
                 Err(ClientError::Problem(problem))
@@ -165,7 +165,7 @@ impl Client {
         id: &SessionId,
         message: &MessageId,
     ) -> Result<Option<DeadLetter>, ClientError> {
-        let page: Page<DeadLetter> = self.get(&session_path(id, "/dead?limit=1000")).await?;
+        let page: PageBody<DeadLetter> = self.get(&session_path(id, "/dead?limit=1000")).await?;
         let mut letters = page.items.into_iter();
         Ok(letters.find(|letter| letter.message.id == *message && letter.turn.is_none()))
     }
@@ -187,7 +187,7 @@ impl Client {
         id: &SessionId,
         after: u64,
         limit: u32,
-    ) -> Result<Page<Event>, ClientError> {
+    ) -> Result<PageBody<Event>, ClientError> {
         let below = format!("/events?after={after}&limit={limit}");
         self.get(&session_path(id, &below)).await
     }
@@ -202,9 +202,9 @@ impl Client {
         key: &str,
         wait: Duration,
         mut lost: impl FnMut(&ClientError),
-    ) -> Result<(Accepted, Value), ClientError> {
+    ) -> Result<(MessageAccepted, Value), ClientError> {
         let begun = Instant::now();
-        let mut backoff = Backoff::new();
+        let mut backoff = RetryPause::new();
         let mut reached = false;
         loop {
             let left = wait.saturating_sub(begun.elapsed());
@@ -234,7 +234,7 @@ impl Client {
         text: &str,
         key: &str,
         wait: Duration,
-    ) -> Result<(Accepted, Value), ClientError> {
+    ) -> Result<(MessageAccepted, Value), ClientError> {
         let below = if wait.is_zero() {
             "/messages".to_owned()
         } else {

@@ -52,7 +52,7 @@ pub(crate) enum ClientError {
     },
     /// The daemon says no, and why.
     #[error(transparent)]
-    Problem(#[from] Problem),
+    Problem(#[from] ProblemResponse),
     /// The answer is not what the API promises.
     #[error(
         "{url} answered what this abide does not understand: {reason}; is it an abide daemon of this version?"
@@ -91,7 +91,7 @@ impl ClientError {
 /// A problem document (RFC 9457).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, thiserror::Error)]
 #[error("{}", self.text())]
-pub(crate) struct Problem {
+pub(crate) struct ProblemResponse {
     /// A URI that names the kind.
     #[serde(default, rename = "type")]
     pub(crate) kind: String,
@@ -109,7 +109,7 @@ pub(crate) struct Problem {
     pub(crate) oldest: Option<u64>,
 }
 
-impl Problem {
+impl ProblemResponse {
     fn text(&self) -> String {
         // The title names the kind; the detail says all of it about this case.
         let mut text = self.detail.clone().unwrap_or_else(|| self.title.clone());
@@ -126,7 +126,7 @@ impl Problem {
 
 /// Where the daemon is and how to be let in.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub(crate) struct DaemonAddress {
     /// `http://host:port`, without a slash at its end.
     pub(crate) url: String,
     /// The bearer token.
@@ -139,12 +139,12 @@ pub(crate) struct Target {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    target: Target,
+    target: DaemonAddress,
 }
 
 impl Client {
     /// A client of that daemon. Connects at the first request.
-    pub(crate) fn new(target: Target) -> Result<Self, ClientError> {
+    pub(crate) fn new(target: DaemonAddress) -> Result<Self, ClientError> {
         let mut headers = header::HeaderMap::new();
         if let Some(token) = &target.token {
             let mut value =
@@ -255,22 +255,22 @@ impl Client {
 }
 
 /// The problem that an unsuccessful answer tells of, whoever wrote it.
-fn problem(status: StatusCode, body: &[u8]) -> Problem {
-    let parsed = serde_json::from_slice::<Problem>(body)
+fn problem(status: StatusCode, body: &[u8]) -> ProblemResponse {
+    let parsed = serde_json::from_slice::<ProblemResponse>(body)
         .ok()
         .filter(|problem| !problem.title.is_empty() || problem.detail.is_some());
     match parsed {
-        Some(problem) => Problem {
+        Some(problem) => ProblemResponse {
             status: status.as_u16(),
             ..problem
         },
         None => {
             let text = super::text::brief(&String::from_utf8_lossy(body), FOREIGN_BODY_CHARS);
             let colon = if text.is_empty() { "" } else { ": " };
-            Problem {
+            ProblemResponse {
                 title: format!("the daemon answered {status}{colon}{text}"),
                 status: status.as_u16(),
-                ..Problem::default()
+                ..ProblemResponse::default()
             }
         }
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::args::{Check, Config as Command, Global};
+use super::args::{Check, ConfigCommand as Command, Global};
 use super::client::{Client, ClientError};
 use super::error::CliError;
-use super::out::{Out, Tone, note};
+use super::out::{Out, Tone, hint};
 use super::target;
 use super::text::{Cell, clean, table};
 use crate::config::{Config, ConfigError, json_schema, process_env, reference};
@@ -118,7 +118,7 @@ pub(super) async fn plan(global: &Global, args: Check) -> Result<(), CliError> {
     let report = match report {
         Ok(report) => report,
         Err(ClientError::Unreachable { url, .. }) if !target::is_named(global) => {
-            note(format!(
+            hint(format!(
                 "no daemon answers at {url}: this is what a start would make of the file"
             ));
             return check(global, &mut out, args);
@@ -152,7 +152,7 @@ fn show(out: &mut Out, report: &PlanReport) -> Result<(), CliError> {
         ))?;
     }
     for problem in &report.problems {
-        note(clean(&problem.text));
+        hint(clean(&problem.text));
     }
     Ok(())
 }

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::args::{Global, Operate};
 use super::client::{Client, ClientError};
 use super::error::CliError;
-use super::out::{Out, note};
+use super::out::{Out, hint};
 use super::target;
 use super::text::duration;
-use super::wire::Daemon;
+use super::wire::DaemonReport;
 use crate::domain::{RestartRecord, RestartStatus, UnixMillis};
 
 /// Between two looks at a restart that goes on.
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Goal {
+pub(crate) enum OperateGoal {
     /// Drain, then stop.
     Stop,
     /// Drain, then serve again.
@@ -27,12 +27,16 @@ pub(crate) enum Goal {
 }
 
 /// Runs the command. False if it ended otherwise than asked.
-pub(crate) async fn run(global: &Global, args: Operate, goal: Goal) -> Result<bool, CliError> {
+pub(crate) async fn run(
+    global: &Global,
+    args: Operate,
+    goal: OperateGoal,
+) -> Result<bool, CliError> {
     let client = Client::new(target::find(global)?)?;
     let mut out = Out::new(global.no_color);
     let planned = match goal {
-        Goal::Stop => client.operate("drain").await?,
-        Goal::Restart => client.operate("restart").await?,
+        OperateGoal::Stop => client.operate("drain").await?,
+        OperateGoal::Restart => client.operate("restart").await?,
     };
     let generation = planned.generation;
     if args.no_wait {
@@ -40,42 +44,44 @@ pub(crate) async fn run(global: &Global, args: Operate, goal: Goal) -> Result<bo
             out.json(&json!({ "generation": generation }))?;
         } else {
             out.line(match goal {
-                Goal::Stop => "accepted; the daemon stops once its turns have ended".to_owned(),
-                Goal::Restart => {
+                OperateGoal::Stop => {
+                    "accepted; the daemon stops once its turns have ended".to_owned()
+                }
+                OperateGoal::Restart => {
                     format!("accepted; `abide restarts {generation}` tells how it goes")
                 }
             })?;
         }
         return Ok(true);
     }
-    let progress = Progress::new();
+    let progress = RestartProgress::new();
     let end = watch(&client, generation, goal, &progress).await?;
     progress.clear();
     if args.json.json {
         out.json(&match &end {
-            End::Record(record) => json!(record),
-            End::Stopped(record) => json!(record),
+            RestartEnd::Record(record) => json!(record),
+            RestartEnd::Stopped(record) => json!(record),
         })?;
     }
     Ok(match end {
-        End::Stopped(_) => {
-            note("stopped; held messages are answered after the next `abide serve`");
-            goal == Goal::Stop
+        RestartEnd::Stopped(_) => {
+            hint("stopped; held messages are answered after the next `abide serve`");
+            goal == OperateGoal::Stop
         }
-        End::Record(record) => {
+        RestartEnd::Record(record) => {
             if !args.json.json {
                 super::restarts::detail(&mut out, &record, UnixMillis::now())?;
             }
             match goal {
-                Goal::Stop => record.status == RestartStatus::Stopped,
-                Goal::Restart => record.status == RestartStatus::Completed,
+                OperateGoal::Stop => record.status == RestartStatus::Stopped,
+                OperateGoal::Restart => record.status == RestartStatus::Completed,
             }
         }
     })
 }
 
 /// How it ended.
-enum End {
+enum RestartEnd {
     /// With a verdict.
     Record(Box<RestartRecord>),
     /// Nobody answers any more; what was last known.
@@ -85,30 +91,30 @@ enum End {
 async fn watch(
     client: &Client,
     generation: u64,
-    goal: Goal,
-    progress: &Progress,
-) -> Result<End, CliError> {
+    goal: OperateGoal,
+    progress: &RestartProgress,
+) -> Result<RestartEnd, CliError> {
     let mut known = None;
     loop {
-        match look(client, generation).await {
+        match fetch(client, generation).await {
             Ok((daemon, record)) => {
                 match record.status {
                     RestartStatus::Running | RestartStatus::Probation => {
-                        progress.tell(&phase(&daemon, &record, UnixMillis::now()));
+                        progress.update(&phase(&daemon, &record, UnixMillis::now()));
                     }
                     // The record says so just before the last worker goes.
                     RestartStatus::Stopped if daemon.generation < generation => {}
-                    _ => return Ok(End::Record(Box::new(record))),
+                    _ => return Ok(RestartEnd::Record(Box::new(record))),
                 }
                 known = Some(Box::new(record));
             }
-            Err(ClientError::Unreachable { .. }) if goal == Goal::Stop => {
-                return Ok(End::Stopped(known));
+            Err(ClientError::Unreachable { .. }) if goal == OperateGoal::Stop => {
+                return Ok(RestartEnd::Stopped(known));
             }
             // The switch itself: the next look meets the successor.
-            Err(error) if error.is_passing() => progress.tell(match goal {
-                Goal::Stop => "stopping",
-                Goal::Restart => "handing over",
+            Err(error) if error.is_passing() => progress.update(match goal {
+                OperateGoal::Stop => "stopping",
+                OperateGoal::Restart => "handing over",
             }),
             Err(error) => return Err(error.into()),
         }
@@ -116,12 +122,15 @@ async fn watch(
     }
 }
 
-async fn look(client: &Client, generation: u64) -> Result<(Daemon, RestartRecord), ClientError> {
+async fn fetch(
+    client: &Client,
+    generation: u64,
+) -> Result<(DaemonReport, RestartRecord), ClientError> {
     Ok((client.daemon().await?, client.restart(generation).await?))
 }
 
 /// What goes on, in a line without moving parts but for the drain's.
-fn phase(daemon: &Daemon, record: &RestartRecord, now: UnixMillis) -> String {
+fn phase(daemon: &DaemonReport, record: &RestartRecord, now: UnixMillis) -> String {
     if record.status == RestartStatus::Probation {
         return format!("generation {} serves, on probation", record.generation);
     }
@@ -145,12 +154,12 @@ fn phase(daemon: &Daemon, record: &RestartRecord, now: UnixMillis) -> String {
 }
 
 /// A line that changes on a terminal; elsewhere one line for each new phase.
-struct Progress {
+struct RestartProgress {
     bar: ProgressBar,
     last: std::cell::RefCell<String>,
 }
 
-impl Progress {
+impl RestartProgress {
     fn new() -> Self {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
@@ -163,11 +172,11 @@ impl Progress {
         }
     }
 
-    fn tell(&self, what: &str) {
+    fn update(&self, what: &str) {
         let kind = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
         let is_new = kind(&self.last.borrow()) != kind(what);
         if self.bar.is_hidden() && is_new {
-            note(what);
+            hint(what);
         }
         self.bar.set_message(what.to_owned());
         what.clone_into(&mut self.last.borrow_mut());

@@ -75,7 +75,7 @@ impl Out {
     }
 
     /// What a session said: as it is for a program, without control characters for a terminal.
-    pub(crate) fn said(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) fn session_text(&mut self, text: &str) -> io::Result<()> {
         if self.tty {
             let text = clean(text);
             self.line(&*text)
@@ -102,6 +102,6 @@ impl Write for Out {
 }
 
 /// A line for a human beside the output; one that cannot be written is nobody's loss.
-pub(crate) fn note(text: impl AsRef<str>) {
+pub(crate) fn hint(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", text.as_ref());
 }

@@ -178,7 +178,7 @@ mod tests {
         .expect("the template is TOML");
         assert_eq!(cargo["package"]["name"].as_str(), Some("my-bot"));
         assert_eq!(
-            cargo["dependencies"]["abide-guest-sdk"]["path"].as_str(),
+            cargo["dependencies"]["abide-plugin"]["path"].as_str(),
             Some("/opt/a \"b\"/sdk")
         );
     }

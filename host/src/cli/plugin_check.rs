@@ -11,7 +11,7 @@ use super::error::CliError;
 use super::out::{Out, Tone};
 use super::text::{Cell, size, table};
 use crate::domain::{Capabilities, Digest, Limits, SessionId, UnixMillis};
-use crate::engine::{Context, Engine, EngineOptions, Job};
+use crate::engine::{Context, Engine, EngineOptions, GuestJob};
 
 /// The session that is opened, and the plugin's name while it is.
 const PROBE: &str = "check";
@@ -34,7 +34,7 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
     .map_err(|error| CliError::Failed(error.to_string()))?;
     let component = engine.load(&bytes).map_err(|error| failed(&error))?;
     let limits = Limits::default();
-    let job = Job {
+    let job = GuestJob {
         component: component.clone(),
         context: Context {
             session: SessionId::new(PROBE).map_err(|error| failed(&error))?,

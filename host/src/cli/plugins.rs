@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::args::{Global, Status};
 use super::client::{Client, ClientError};
 use super::error::CliError;
-use super::out::{Out, Tone, note};
+use super::out::{Out, Tone, hint};
 use super::target;
 use super::text::{Cell, size, table};
 use super::wire::PluginView;
@@ -18,7 +18,7 @@ use crate::domain::Digest;
 
 /// A plugin, from one side or both.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-struct Listed {
+struct PluginRow {
     name: String,
     /// Its component, as the configuration says.
     path: Option<PathBuf>,
@@ -47,7 +47,7 @@ pub(super) async fn list(global: &Global, args: Status) -> Result<(), CliError> 
     let (local, running) = match (configured, daemon) {
         (Ok(config), Ok(plugins)) => (from_config(&config), plugins),
         (Ok(config), Err(error)) => {
-            note(format!("{error}; listing what is configured"));
+            hint(format!("{error}; listing what is configured"));
             (from_config(&config), Vec::new())
         }
         (Err(_), Ok(plugins)) => (Vec::new(), plugins),
@@ -67,33 +67,33 @@ pub(super) async fn list(global: &Global, args: Status) -> Result<(), CliError> 
     Ok(())
 }
 
-fn from_config(config: &Config) -> Vec<Listed> {
+fn from_config(config: &Config) -> Vec<PluginRow> {
     let plugins = config.plugins.iter();
     plugins
         .map(|(name, plugin)| {
             // One that cannot be read is shown without size and digest.
             let bytes = std::fs::read(&plugin.path).ok();
-            Listed {
+            PluginRow {
                 name: name.clone(),
                 path: Some(plugin.path.clone()),
                 bytes: bytes.as_ref().map(|bytes| bytes.len() as u64),
                 digest: bytes.as_deref().map(Digest::of),
-                ..Listed::default()
+                ..PluginRow::default()
             }
         })
         .collect()
 }
 
 /// Both sides by name.
-fn joined(local: Vec<Listed>, running: Vec<PluginView>) -> Vec<Listed> {
-    let mut all: BTreeMap<String, Listed> = local
+fn joined(local: Vec<PluginRow>, running: Vec<PluginView>) -> Vec<PluginRow> {
+    let mut all: BTreeMap<String, PluginRow> = local
         .into_iter()
         .map(|plugin| (plugin.name.clone(), plugin))
         .collect();
     for plugin in running {
-        let listed = all.entry(plugin.name.clone()).or_insert_with(|| Listed {
+        let listed = all.entry(plugin.name.clone()).or_insert_with(|| PluginRow {
             name: plugin.name,
-            ..Listed::default()
+            ..PluginRow::default()
         });
         listed.loaded = plugin.digest;
         listed.contract = plugin.contract;
@@ -102,7 +102,7 @@ fn joined(local: Vec<Listed>, running: Vec<PluginView>) -> Vec<Listed> {
     all.into_values().collect()
 }
 
-fn row(plugin: &Listed) -> Vec<Cell> {
+fn row(plugin: &PluginRow) -> Vec<Cell> {
     let digest = match (plugin.digest, plugin.loaded) {
         (Some(here), Some(runs)) if here != runs => {
             let text = format!("{} (runs: {})", here.short(), runs.short());
@@ -133,10 +133,10 @@ mod tests {
 
     #[test]
     fn both_sides_meet_by_name() {
-        let local = |name: &str| Listed {
+        let local = |name: &str| PluginRow {
             name: name.to_owned(),
             digest: Some(Digest::of(b"new")),
-            ..Listed::default()
+            ..PluginRow::default()
         };
         let running = |name: &str| PluginView {
             name: name.to_owned(),

@@ -10,7 +10,7 @@ use super::error::CliError;
 use super::out::{Out, Tone};
 use super::target;
 use super::text::{Cell, ago, brief, clean, duration, table};
-use super::wire::Page;
+use super::wire::PageBody;
 use crate::domain::{RestartRecord, RestartStatus, UnixMillis};
 
 /// The longest trigger in the table.
@@ -33,7 +33,7 @@ pub(crate) async fn run(global: &Global, args: Restarts) -> Result<(), CliError>
         let record: RestartRecord = client.get(&path).await?;
         return Ok(detail(&mut out, &record, now)?);
     }
-    let page: Page<RestartRecord> = client.get(&path).await?;
+    let page: PageBody<RestartRecord> = client.get(&path).await?;
     if page.items.is_empty() {
         return Ok(out.line("no restart yet")?);
     }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use super::args::{Cli, Command, Global, Plugin};
+use super::args::{Cli, CliCommand, Global, PluginCommand};
 use super::error::CliError;
-use super::operate::Goal;
+use super::operate::OperateGoal;
 use super::{
     approvals, bench, chat, config, init, operate, plugin, plugin_check, plugins, restarts, send,
     serve, sessions, status,
@@ -20,7 +20,7 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             if !error.is_silent() {
-                super::out::note(format!("error: {error}"));
+                super::out::hint(format!("error: {error}"));
             }
             error.exit_code()
         }
@@ -28,31 +28,35 @@ pub fn run() -> ExitCode {
 }
 
 /// The exit code is 1 if it did not go as asked and the command has said why.
-fn dispatch(global: &Global, command: Command) -> Result<ExitCode, CliError> {
+fn dispatch(global: &Global, command: CliCommand) -> Result<ExitCode, CliError> {
     let done = |()| true;
     let well = match command {
-        Command::Init(args) => init::run(global, &args).map(done),
-        Command::Serve(args) => return serve::serve(global, &args),
-        Command::Worker(args) => {
+        CliCommand::Init(args) => init::run(global, &args).map(done),
+        CliCommand::Serve(args) => return serve::serve(global, &args),
+        CliCommand::Worker(args) => {
             install_tls();
             return serve::worker(global, &args);
         }
-        Command::Config(command) => match config::offline(global, command)? {
+        CliCommand::Config(command) => match config::offline(global, command)? {
             Some(args) => client(config::plan(global, args)).map(done),
             None => Ok(true),
         },
-        Command::Status(args) => client(status::run(global, args)).map(done),
-        Command::Chat(args) => client(chat::run(global, args)),
-        Command::Send(args) => client(send::run(global, args)),
-        Command::Sessions(command) => client(sessions::run(global, command)).map(done),
-        Command::Approvals(args) => client(approvals::run(global, args)).map(done),
-        Command::Drain(args) => client(operate::run(global, args, Goal::Stop)),
-        Command::Restart(args) => client(operate::run(global, args, Goal::Restart)),
-        Command::Restarts(args) => client(restarts::run(global, args)).map(done),
-        Command::Plugin(Plugin::New(args)) => plugin::new(global, &args).map(done),
-        Command::Plugin(Plugin::Check(args)) => client(plugin_check::run(global, args)).map(done),
-        Command::Plugin(Plugin::List(args)) => client(plugins::list(global, args)).map(done),
-        Command::Bench(args) => {
+        CliCommand::Status(args) => client(status::run(global, args)).map(done),
+        CliCommand::Chat(args) => client(chat::run(global, args)),
+        CliCommand::Send(args) => client(send::run(global, args)),
+        CliCommand::Sessions(command) => client(sessions::run(global, command)).map(done),
+        CliCommand::Approvals(args) => client(approvals::run(global, args)).map(done),
+        CliCommand::Drain(args) => client(operate::run(global, args, OperateGoal::Stop)),
+        CliCommand::Restart(args) => client(operate::run(global, args, OperateGoal::Restart)),
+        CliCommand::Restarts(args) => client(restarts::run(global, args)).map(done),
+        CliCommand::Plugin(PluginCommand::New(args)) => plugin::new(global, &args).map(done),
+        CliCommand::Plugin(PluginCommand::Check(args)) => {
+            client(plugin_check::run(global, args)).map(done)
+        }
+        CliCommand::Plugin(PluginCommand::List(args)) => {
+            client(plugins::list(global, args)).map(done)
+        }
+        CliCommand::Bench(args) => {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             run_on(
                 runtime.worker_threads(args.threads()),

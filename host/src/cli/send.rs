@@ -9,10 +9,10 @@ use super::args::{Global, Send};
 use super::chat::{join, no_session};
 use super::client::Client;
 use super::error::CliError;
-use super::out::{Out, note};
+use super::out::{Out, hint};
 use super::target;
 use super::text::{clean, meaning};
-use super::wire::Outcome;
+use super::wire::TurnResult;
 use crate::domain::EventBody;
 
 /// A key that nobody else draws.
@@ -42,7 +42,7 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
     let sent = client
         .message(&args.id, &text, &key, args.wait, |lost| {
             if !std::mem::replace(&mut told, true) {
-                note(format!("{lost} (this goes on trying, under the same key)"));
+                hint(format!("{lost} (this goes on trying, under the same key)"));
             }
         })
         .await;
@@ -59,10 +59,10 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
     } else {
         for event in &accepted.output {
             match &event.body {
-                EventBody::Message { text, .. } => out.said(text)?,
+                EventBody::Message { text, .. } => out.session_text(text)?,
                 EventBody::Custom { name, data } => match meaning(name) {
-                    Some(meaning) => note(meaning),
-                    None => note(format!("{name}: {data}")),
+                    Some(meaning) => hint(meaning),
+                    None => hint(format!("{name}: {data}")),
                 },
                 EventBody::Turn { .. }
                 | EventBody::Notice { .. }
@@ -73,8 +73,8 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
     }
     let id = &args.id;
     match accepted.outcome {
-        Some(Outcome::Completed) => Ok(true),
-        Some(Outcome::Failed) => {
+        Some(TurnResult::Completed) => Ok(true),
+        Some(TurnResult::Failed) => {
             let reason = accepted.reason.as_deref().unwrap_or("no reason given");
             Err(CliError::Failed(format!(
                 "the turn failed: {reason}; the message {} is a dead letter: `abide sessions show {id}`",
@@ -82,12 +82,12 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
             )))
         }
         None if args.wait.is_zero() => {
-            note(format!("accepted as {}", accepted.message));
+            hint(format!("accepted as {}", accepted.message));
             Ok(true)
         }
         None => {
             let waited = Duration::from_secs(begun.elapsed().as_secs());
-            note(format!(
+            hint(format!(
                 "accepted as {}, and not answered in {}; follow it with `abide chat {id}`",
                 accepted.message,
                 humantime::format_duration(waited)
@@ -96,7 +96,7 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
             if let Ok(view) = client.session(id).await
                 && let Some(reason) = view.reason
             {
-                note(format!(
+                hint(format!(
                     "{id} is {}: {} → {}",
                     view.state.as_str(),
                     clean(&reason.text),

@@ -5,13 +5,13 @@ use std::io::{IsTerminal as _, Write as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::args::{Cancel, Close, Global, List, One, Retry, Scope, Sessions};
+use super::args::{Cancel, Close, Global, ListSessions, One, Retry, Scope, SessionsCommand};
 use super::calls::{Filter, cancel_path, session_path};
 use super::client::Client;
 use super::error::CliError;
 use super::out::{Out, Tone};
 use super::text::{Cell, ago, brief, duration, table};
-use super::wire::Page;
+use super::wire::PageBody;
 use super::{target, turns};
 use crate::domain::{
     Cancelled, DeadLetter, Event, EventBody, MessageId, SessionState, SessionView, UnixMillis,
@@ -27,32 +27,32 @@ const TEXT_CHARS: usize = 100;
 const REASON_CHARS: usize = 1000;
 
 /// Runs the command.
-pub(crate) async fn run(global: &Global, command: Sessions) -> Result<(), CliError> {
+pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<(), CliError> {
     let client = Client::new(target::find(global)?)?;
     let mut out = Out::new(global.no_color);
     match command {
-        Sessions::List(args) => list(&client, &mut out, args).await,
-        Sessions::Show(args) => show(&client, &mut out, &args).await,
-        Sessions::Close(args) => close(&client, &mut out, args).await,
-        Sessions::Cancel(args) => cancel(&client, &mut out, args).await,
-        Sessions::Resume(args) => {
+        SessionsCommand::List(args) => list(&client, &mut out, args).await,
+        SessionsCommand::Show(args) => show(&client, &mut out, &args).await,
+        SessionsCommand::Close(args) => close(&client, &mut out, args).await,
+        SessionsCommand::Cancel(args) => cancel(&client, &mut out, args).await,
+        SessionsCommand::Resume(args) => {
             let answer = client.act(&args.id, "resume", &json!({})).await?;
             done(&mut out, &args, &answer, "it goes on")
         }
-        Sessions::Steps(args) => match args.json.json {
+        SessionsCommand::Steps(args) => match args.json.json {
             true => {
                 let turn: Value = client.get(&session_path(&args.id, "/turn")).await?;
                 Ok(out.json(&turn)?)
             }
             false => turns::steps(&client, &mut out, &args.id, 0).await,
         },
-        Sessions::Replay(args) => turns::replay(&client, &mut out, &args).await,
-        Sessions::Retry(args) => retry(&client, &mut out, args).await,
-        Sessions::Dead(args) => dead(&client, &mut out, &args).await,
+        SessionsCommand::Replay(args) => turns::replay(&client, &mut out, &args).await,
+        SessionsCommand::Retry(args) => retry(&client, &mut out, args).await,
+        SessionsCommand::Dead(args) => dead(&client, &mut out, &args).await,
     }
 }
 
-async fn list(client: &Client, out: &mut Out, args: List) -> Result<(), CliError> {
+async fn list(client: &Client, out: &mut Out, args: ListSessions) -> Result<(), CliError> {
     let mut filter = Filter {
         plugin: args.plugin,
         state: args.state,
@@ -61,7 +61,7 @@ async fn list(client: &Client, out: &mut Out, args: List) -> Result<(), CliError
     };
     let mut items: Vec<Value> = Vec::new();
     let next = loop {
-        let page: Page<Value> = client.get(&filter.path()).await?;
+        let page: PageBody<Value> = client.get(&filter.path()).await?;
         let next = page.next_text();
         // A daemon that gives the same page again must not be asked for ever.
         let ends = page.items.is_empty() || next == filter.after;
@@ -266,7 +266,7 @@ async fn letters(
     args: &One,
     indent: usize,
 ) -> Result<(), CliError> {
-    let page: Page<DeadLetter> = client.get(&session_path(&args.id, "/dead")).await?;
+    let page: PageBody<DeadLetter> = client.get(&session_path(&args.id, "/dead")).await?;
     let now = UnixMillis::now();
     let rows: Vec<Vec<Cell>> = page
         .items

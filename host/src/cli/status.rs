@@ -11,7 +11,7 @@ use super::error::CliError;
 use super::out::{Out, Tone};
 use super::target;
 use super::text::{Cell, ago, brief, clean, duration, table};
-use super::wire::{Daemon, FindingView, Page, ToolServerView};
+use super::wire::{DaemonReport, FindingView, PageBody, ToolServerView};
 use crate::domain::{
     ModelProviderStatus, RestartRecord, RestartStatus, SessionView, ToolLeftOut, UnixMillis,
 };
@@ -46,7 +46,7 @@ pub(crate) async fn run(global: &Global, args: Status) -> Result<(), CliError> {
     for state in NAMED {
         let count = daemon.sessions.get(state).copied().unwrap_or(0);
         if count > 0 {
-            let page: Page<SessionView> = client.get(&named(state).path()).await?;
+            let page: PageBody<SessionView> = client.get(&named(state).path()).await?;
             list(&mut out, state, count, &page.items, now)?;
         }
     }
@@ -61,7 +61,7 @@ fn named(state: &str) -> Filter {
     }
 }
 
-fn head(out: &mut Out, url: &str, daemon: &Daemon, now: UnixMillis) -> Result<(), CliError> {
+fn head(out: &mut Out, url: &str, daemon: &DaemonReport, now: UnixMillis) -> Result<(), CliError> {
     let state = Cell::toned(
         &daemon.state,
         if daemon.state == "serving" {
@@ -263,7 +263,7 @@ fn findings(out: &mut Out, found: &[FindingView], now: UnixMillis) -> Result<(),
 }
 
 /// `20: 3 running, 17 idle`
-fn counts(daemon: &Daemon) -> String {
+fn counts(daemon: &DaemonReport) -> String {
     let of = |state: &str| daemon.sessions.get(state).copied().unwrap_or(0);
     let sum = STATES.iter().map(|state| of(state)).sum();
     let total = daemon.sessions.get("total").copied().unwrap_or(sum);

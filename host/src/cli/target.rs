@@ -6,22 +6,22 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::args::Global;
-use super::client::Target;
+use super::client::DaemonAddress;
 use super::error::CliError;
-use super::out::note;
+use super::out::hint;
 
 /// Where a daemon listens that was not told otherwise.
 const LISTEN_DEFAULT: &str = "127.0.0.1:7420";
 
 #[derive(Debug, Default, Deserialize)]
-struct File {
+struct ConfigAddress {
     #[serde(default)]
     daemon: Keys,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Keys {
-    listen: Option<Listen>,
+    listen: Option<ListenKeys>,
     token_env: Option<String>,
     token_file: Option<std::path::PathBuf>,
 }
@@ -29,12 +29,12 @@ struct Keys {
 /// One address or several; the first is as good as any.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Listen {
+enum ListenKeys {
     One(String),
     Several(Vec<String>),
 }
 
-impl Listen {
+impl ListenKeys {
     fn first(&self) -> Option<&str> {
         match self {
             Self::One(address) => Some(address),
@@ -57,16 +57,16 @@ pub(crate) fn is_named(global: &Global) -> bool {
 }
 
 /// The daemon that the options and the configuration name.
-pub(crate) fn find(global: &Global) -> Result<Target, CliError> {
+pub(crate) fn find(global: &Global) -> Result<DaemonAddress, CliError> {
     let named = named(global);
     let (mut keys, hint) = match std::fs::read_to_string(&global.config) {
-        Ok(text) => match toml::from_str::<File>(&text) {
+        Ok(text) => match toml::from_str::<ConfigAddress>(&text) {
             Ok(file) => (file.daemon, String::new()),
             Err(error) => {
                 let file = global.config.display();
                 if named.is_none() {
                     let reason = error.message();
-                    note(format!(
+                    hint(format!(
                         "warning: {file} cannot be read ({reason}); asking at the default address"
                     ));
                 }
@@ -78,7 +78,9 @@ pub(crate) fn find(global: &Global) -> Result<Target, CliError> {
         },
         Err(_) => (Keys::default(), hint_without_file(global)),
     };
-    keys.listen = env("ABIDE_DAEMON__LISTEN").map(Listen::One).or(keys.listen);
+    keys.listen = env("ABIDE_DAEMON__LISTEN")
+        .map(ListenKeys::One)
+        .or(keys.listen);
     keys.token_env = env("ABIDE_DAEMON__TOKEN_ENV").or(keys.token_env);
     keys.token_file = env("ABIDE_DAEMON__TOKEN_FILE")
         .map(Into::into)
@@ -87,12 +89,12 @@ pub(crate) fn find(global: &Global) -> Result<Target, CliError> {
     let (url, hint) = match &named {
         Some(url) => (checked(url)?, String::new()),
         None => {
-            let listen = keys.listen.as_ref().and_then(Listen::first);
+            let listen = keys.listen.as_ref().and_then(ListenKeys::first);
             let listen = listen.unwrap_or(LISTEN_DEFAULT);
             (from_listen(listen), hint)
         }
     };
-    Ok(Target {
+    Ok(DaemonAddress {
         url,
         token: token(global, &keys, env)?,
         hint,
@@ -178,12 +180,12 @@ mod tests {
 
     #[test]
     fn other_keys_are_not_judged() {
-        let file: File =
+        let file: ConfigAddress =
             toml::from_str("[daemon]\nlisten = '127.0.0.1:1'\nwrong = 3\n[nonsense]\n")
                 .expect("a TOML document");
-        let first = |file: &File| Some(file.daemon.listen.as_ref()?.first()?.to_owned());
+        let first = |file: &ConfigAddress| Some(file.daemon.listen.as_ref()?.first()?.to_owned());
         assert_eq!(first(&file).as_deref(), Some("127.0.0.1:1"));
-        let file: File =
+        let file: ConfigAddress =
             toml::from_str("daemon.listen = ['127.0.0.1:2', '[::1]:2']").expect("TOML");
         assert_eq!(first(&file).as_deref(), Some("127.0.0.1:2"));
     }

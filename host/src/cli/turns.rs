@@ -11,7 +11,8 @@ use super::error::CliError;
 use super::out::{Out, Tone};
 use super::text::{Cell, ago, brief, duration, table};
 use crate::domain::{
-    PartReport, PartStatus, ReplayReport, SessionId, StepReport, TurnReport, UnixMillis, Verdict,
+    PartReport, PartStatus, ReplayReport, ReplayVerdict, SessionId, StepReport, TurnReport,
+    UnixMillis,
 };
 
 /// The longest call or result in a table.
@@ -91,8 +92,8 @@ pub(crate) async fn replay(client: &Client, out: &mut Out, args: &One) -> Result
         out.json(&answer)?;
     } else {
         let tone = match report.verdict {
-            Verdict::Deterministic => Tone::Good,
-            Verdict::Diverged | Verdict::Different => Tone::Bad,
+            ReplayVerdict::Deterministic => Tone::Good,
+            ReplayVerdict::Diverged | ReplayVerdict::Different => Tone::Bad,
         };
         let state = if report.open { "open" } else { "committed" };
         out.line(format!(
@@ -106,7 +107,7 @@ pub(crate) async fn replay(client: &Client, out: &mut Out, args: &One) -> Result
         out.line(&report.text)?;
     }
     match report.verdict {
-        Verdict::Deterministic => Ok(()),
+        ReplayVerdict::Deterministic => Ok(()),
         verdict => Err(CliError::Failed(format!(
             "turn {} is not deterministic ({})",
             report.turn,

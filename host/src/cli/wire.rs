@@ -12,7 +12,7 @@ use crate::domain::{
 
 /// One page of a list.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Page<T> {
+pub(crate) struct PageBody<T> {
     /// What the page holds.
     pub(crate) items: Vec<T>,
     /// What to ask for next, as `after`; none at the end.
@@ -20,7 +20,7 @@ pub(crate) struct Page<T> {
     pub(crate) next: Option<Value>,
 }
 
-impl<T> Page<T> {
+impl<T> PageBody<T> {
     /// [`Page::next`] as text for a query.
     pub(crate) fn next_text(&self) -> Option<String> {
         match self.next.as_ref()? {
@@ -33,12 +33,12 @@ impl<T> Page<T> {
 
 /// What a message's acceptance says, with its turn where the request waited for it.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Accepted {
+pub(crate) struct MessageAccepted {
     /// The message's id.
     pub(crate) message: MessageId,
     /// How its turn ended; none while it has not.
     #[serde(default)]
-    pub(crate) outcome: Option<Outcome>,
+    pub(crate) outcome: Option<TurnResult>,
     /// Why the turn failed.
     #[serde(default)]
     pub(crate) reason: Option<String>,
@@ -50,7 +50,7 @@ pub(crate) struct Accepted {
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Outcome {
+pub(crate) enum TurnResult {
     /// It committed.
     Completed,
     /// It did not.
@@ -59,7 +59,7 @@ pub(crate) enum Outcome {
 
 /// What the daemon says of itself.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Daemon {
+pub(crate) struct DaemonReport {
     pub(crate) generation: u64,
     pub(crate) state: String,
     #[serde(default)]
@@ -161,7 +161,7 @@ pub(crate) struct PluginView {
 
 /// What a request for a restart or a drain was given.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Planned {
+pub(crate) struct RestartAccepted {
     /// The restart to ask for.
     pub(crate) generation: u64,
 }

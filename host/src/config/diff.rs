@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::given::Given;
-use super::plan::{Change, Class};
-use super::resolved::{Daemon, Plugin, StoreTuning};
+use super::model::{DaemonConfig, PluginConfig, StoreTuning};
+use super::plan::{ChangeClass, ConfigChange};
 use super::secret::SecretRef;
 use super::units::{Size, Time};
 use crate::domain::{Limits, Retention};
@@ -16,7 +16,7 @@ use crate::domain::{Limits, Retention};
 /// Differences, as they are found.
 pub(super) struct Diff<'a> {
     changed: &'a BTreeSet<PathBuf>,
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<ConfigChange>,
 }
 
 impl<'a> Diff<'a> {
@@ -30,12 +30,12 @@ impl<'a> Diff<'a> {
     pub(super) fn note<T: PartialEq>(
         &mut self,
         key: impl Into<String>,
-        class: Class,
+        class: ChangeClass,
         (old, new): (&T, &T),
         show: impl Fn(&T) -> String,
     ) {
         if old != new {
-            self.changes.push(Change {
+            self.changes.push(ConfigChange {
                 key: key.into(),
                 class,
                 from: Some(show(old)),
@@ -44,10 +44,10 @@ impl<'a> Diff<'a> {
         }
     }
 
-    fn content(&mut self, key: String, class: Class, file: &Path) {
+    fn content(&mut self, key: String, class: ChangeClass, file: &Path) {
         if self.changed.contains(file) {
             let shown = file.display().to_string();
-            self.changes.push(Change {
+            self.changes.push(ConfigChange {
                 key,
                 class,
                 from: Some(shown.clone()),
@@ -59,11 +59,11 @@ impl<'a> Diff<'a> {
     pub(super) fn secret(
         &mut self,
         key: String,
-        class: Class,
+        class: ChangeClass,
         (old, new): (&Option<SecretRef>, &Option<SecretRef>),
     ) {
         if old != new {
-            self.changes.push(Change {
+            self.changes.push(ConfigChange {
                 key,
                 class,
                 from: old.as_ref().map(SecretRef::to_string),
@@ -78,7 +78,7 @@ impl<'a> Diff<'a> {
     pub(super) fn givens(
         &mut self,
         table: &str,
-        class: Class,
+        class: ChangeClass,
         old: &BTreeMap<String, Given>,
         new: &BTreeMap<String, Given>,
     ) {
@@ -94,14 +94,14 @@ impl<'a> Diff<'a> {
     pub(super) fn entries<T>(
         &mut self,
         section: &str,
-        class: Class,
+        class: ChangeClass,
         old: &BTreeMap<String, T>,
         new: &BTreeMap<String, T>,
         compare: impl Fn(&mut Self, &str, &T, &T),
         show: impl Fn(&T) -> String,
     ) {
         for (name, entry) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
-            self.changes.push(Change {
+            self.changes.push(ConfigChange {
                 key: format!("{section}.{name}"),
                 class,
                 from: Some(show(entry)),
@@ -111,7 +111,7 @@ impl<'a> Diff<'a> {
         for (name, entry) in new {
             match old.get(name) {
                 Some(before) => compare(self, &format!("{section}.{name}"), before, entry),
-                None => self.changes.push(Change {
+                None => self.changes.push(ConfigChange {
                     key: format!("{section}.{name}"),
                     class,
                     from: None,
@@ -121,9 +121,9 @@ impl<'a> Diff<'a> {
         }
     }
 
-    pub(super) fn daemon(&mut self, old: &Daemon, new: &Daemon) {
-        use Class::{Fixed, Hot, Restart};
-        let Daemon {
+    pub(super) fn daemon(&mut self, old: &DaemonConfig, new: &DaemonConfig) {
+        use ChangeClass::{Fixed, Hot, Restart};
+        let DaemonConfig {
             listen,
             data_dir,
             grace_period,
@@ -248,14 +248,19 @@ impl<'a> Diff<'a> {
         } = new;
         self.note(
             "retention.events",
-            Class::Restart,
+            ChangeClass::Restart,
             (&old.events, events),
             number,
         );
-        self.note("retention.keys", Class::Restart, (&old.keys, keys), time);
+        self.note(
+            "retention.keys",
+            ChangeClass::Restart,
+            (&old.keys, keys),
+            time,
+        );
         self.note(
             "retention.dead_letters",
-            Class::Restart,
+            ChangeClass::Restart,
             (&old.dead_letters, dead_letters),
             number,
         );
@@ -268,30 +273,30 @@ impl<'a> Diff<'a> {
         } = new;
         self.note(
             "store.wal",
-            Class::Restart,
+            ChangeClass::Restart,
             (&old.wal_bytes, wal_bytes),
             size,
         );
         self.note(
             "store.cache",
-            Class::Restart,
+            ChangeClass::Restart,
             (&old.cache_bytes, cache_bytes),
             size,
         );
     }
 
-    pub(super) fn plugin(&mut self, key: &str, old: &Plugin, new: &Plugin) {
-        let Plugin {
+    pub(super) fn plugin(&mut self, key: &str, old: &PluginConfig, new: &PluginConfig) {
+        let PluginConfig {
             path,
             capabilities,
             limits,
         } = new;
         if old.path == *path {
-            self.content(format!("{key}.path"), Class::Restart, path);
+            self.content(format!("{key}.path"), ChangeClass::Restart, path);
         }
         self.note(
             format!("{key}.path"),
-            Class::Restart,
+            ChangeClass::Restart,
             (&old.path, path),
             |path| path.display().to_string(),
         );
@@ -324,13 +329,13 @@ impl<'a> Diff<'a> {
             ("event", &old.event_bytes, event_bytes),
             ("journal", &old.journal_bytes, journal_bytes),
         ] {
-            self.note(key(last), Class::Hot, (old, new), size);
+            self.note(key(last), ChangeClass::Hot, (old, new), size);
         }
         for (last, old, new) in [
             ("turn_timeout", &old.turn_timeout, turn_timeout),
             ("step_timeout", &old.step_timeout, step_timeout),
         ] {
-            self.note(key(last), Class::Hot, (old, new), time);
+            self.note(key(last), ChangeClass::Hot, (old, new), time);
         }
         for (last, old, new) in [
             ("inbox", &old.inbox, inbox),
@@ -339,12 +344,12 @@ impl<'a> Diff<'a> {
             ("log_lines", &old.log_lines, log_lines),
             ("steps", &old.steps, steps),
         ] {
-            self.note(key(last), Class::Hot, (old, new), number);
+            self.note(key(last), ChangeClass::Hot, (old, new), number);
         }
     }
 
     /// Compares lists whose order and repetitions mean nothing.
-    pub(super) fn names(&mut self, key: &str, class: Class, old: &[String], new: &[String]) {
+    pub(super) fn names(&mut self, key: &str, class: ChangeClass, old: &[String], new: &[String]) {
         let old: BTreeSet<&String> = old.iter().collect();
         let new: BTreeSet<&String> = new.iter().collect();
         self.note(key, class, (&old, &new), |names| {

@@ -2,13 +2,13 @@
 //! hold a key is shown.
 
 use super::diff::{Diff, number, size, time};
-use super::plan::Class;
-use super::resolved::{LlmProvider, ToolServer, Transport};
+use super::model::{LlmProviderConfig, ToolServerConfig, Transport};
+use super::plan::ChangeClass;
 use crate::domain::Patterns;
 
 impl Diff<'_> {
-    pub(super) fn provider(&mut self, key: &str, old: &LlmProvider, new: &LlmProvider) {
-        let LlmProvider {
+    pub(super) fn provider(&mut self, key: &str, old: &LlmProviderConfig, new: &LlmProviderConfig) {
+        let LlmProviderConfig {
             base_url,
             model,
             context_tokens,
@@ -28,70 +28,92 @@ impl Diff<'_> {
         let full = |last: &str| format!("{key}.{last}");
         self.note(
             full("base_url"),
-            Class::Hot,
+            ChangeClass::Hot,
             (&old.base_url, base_url),
             |text| url(text),
         );
         self.note(
             full("model"),
-            Class::Hot,
+            ChangeClass::Hot,
             (&old.model, model),
             String::clone,
         );
         self.note(
             full("context_tokens"),
-            Class::Hot,
+            ChangeClass::Hot,
             (&old.context_tokens, context_tokens),
             |count| count.map_or_else(|| "none".to_owned(), |count| number(&count)),
         );
-        self.secret(full("api_key"), Class::Hot, (&old.api_key, api_key));
+        self.secret(full("api_key"), ChangeClass::Hot, (&old.api_key, api_key));
         self.note(
             full("connect_timeout"),
-            Class::Hot,
+            ChangeClass::Hot,
             (&old.connect_timeout, connect_timeout),
             time,
         );
         self.note(
             full("idle_timeout"),
-            Class::Hot,
+            ChangeClass::Hot,
             (&old.idle_timeout, idle_timeout),
             time,
         );
-        self.note(full("timeout"), Class::Hot, (&old.timeout, timeout), time);
-        self.note(full("retries"), Class::Hot, (&old.retries, retries), number);
+        self.note(
+            full("timeout"),
+            ChangeClass::Hot,
+            (&old.timeout, timeout),
+            time,
+        );
+        self.note(
+            full("retries"),
+            ChangeClass::Hot,
+            (&old.retries, retries),
+            number,
+        );
         self.note(
             full("fallback"),
-            Class::Hot,
+            ChangeClass::Hot,
             (&old.fallback, fallback),
             |name| name.clone().unwrap_or_else(|| "none".to_owned()),
         );
-        self.givens(&full("headers"), Class::Hot, &old.headers, headers);
-        self.givens(&full("query"), Class::Hot, &old.query, query);
+        self.givens(&full("headers"), ChangeClass::Hot, &old.headers, headers);
+        self.givens(&full("query"), ChangeClass::Hot, &old.query, query);
         self.entries(
             &full("body"),
-            Class::Hot,
+            ChangeClass::Hot,
             &old.body,
             body,
-            |diff, key, old, new| diff.note(key, Class::Hot, (old, new), |_| "a value".to_owned()),
+            |diff, key, old, new| {
+                diff.note(key, ChangeClass::Hot, (old, new), |_| "a value".to_owned())
+            },
             |_| "a value".to_owned(),
         );
         self.note(
             full("user_agent"),
-            Class::Hot,
+            ChangeClass::Hot,
             (&old.user_agent, user_agent),
             |agent| agent.clone().unwrap_or_else(|| "Abide's own".to_owned()),
         );
         self.note(
             full("tools_max"),
-            Class::Hot,
+            ChangeClass::Hot,
             (&old.tools_max, tools_max),
             number,
         );
-        self.note(full("images"), Class::Hot, (&old.images, images), number);
+        self.note(
+            full("images"),
+            ChangeClass::Hot,
+            (&old.images, images),
+            number,
+        );
     }
 
-    pub(super) fn tool_server(&mut self, key: &str, old: &ToolServer, new: &ToolServer) {
-        let ToolServer {
+    pub(super) fn tool_server(
+        &mut self,
+        key: &str,
+        old: &ToolServerConfig,
+        new: &ToolServerConfig,
+    ) {
+        let ToolServerConfig {
             transport: how,
             start_timeout,
             call_timeout,
@@ -116,13 +138,13 @@ impl Diff<'_> {
             ) => {
                 self.note(
                     format!("{key}.url"),
-                    Class::Hot,
+                    ChangeClass::Hot,
                     (old_url, new_url),
                     |text| url(text),
                 );
-                self.secret(format!("{key}.token"), Class::Hot, (old_token, token));
+                self.secret(format!("{key}.token"), ChangeClass::Hot, (old_token, token));
                 let table = format!("{key}.headers");
-                self.givens(&table, Class::Hot, old_headers, headers);
+                self.givens(&table, ChangeClass::Hot, old_headers, headers);
             }
             (
                 Transport::Command {
@@ -135,28 +157,33 @@ impl Diff<'_> {
                 let old = (old_program, old_args);
                 self.note(
                     key,
-                    Class::Hot,
+                    ChangeClass::Hot,
                     (&old, &(program, args)),
                     |(program, args)| format!("{program} with {} arguments", args.len()),
                 );
-                self.givens(&format!("{key}.env"), Class::Hot, old_env, env);
+                self.givens(&format!("{key}.env"), ChangeClass::Hot, old_env, env);
             }
-            (old, new) => self.note(key, Class::Hot, (old, new), transport),
+            (old, new) => self.note(key, ChangeClass::Hot, (old, new), transport),
         }
         let times = (&old.start_timeout, start_timeout);
-        self.note(format!("{key}.start_timeout"), Class::Hot, times, time);
+        self.note(
+            format!("{key}.start_timeout"),
+            ChangeClass::Hot,
+            times,
+            time,
+        );
         let times = (&old.call_timeout, call_timeout);
-        self.note(format!("{key}.call_timeout"), Class::Hot, times, time);
+        self.note(format!("{key}.call_timeout"), ChangeClass::Hot, times, time);
         let sizes = (&old.image_bytes, image_bytes);
-        self.note(format!("{key}.images"), Class::Hot, sizes, size);
+        self.note(format!("{key}.images"), ChangeClass::Hot, sizes, size);
         let times = (&old.ask_timeout, ask_timeout);
-        self.note(format!("{key}.ask_timeout"), Class::Hot, times, time);
+        self.note(format!("{key}.ask_timeout"), ChangeClass::Hot, times, time);
         for (last, Patterns(old), Patterns(new)) in [
             ("repeatable", &old.repeatable, repeatable),
             ("once", &old.once, once),
             ("ask", &old.ask, ask),
         ] {
-            self.names(&format!("{key}.{last}"), Class::Hot, old, new);
+            self.names(&format!("{key}.{last}"), ChangeClass::Hot, old, new);
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::diagnostics::nearest;
 use super::diff::Diff;
 use super::notes::Notes;
-use super::plan::Class;
-use super::problem::nearest;
+use super::plan::ChangeClass;
 use crate::domain::{Capabilities, HttpGrants, HttpRule, Patterns};
 
 /// Providers that are granted by name must be there.
@@ -108,7 +108,7 @@ impl Diff<'_> {
         let HttpGrants { hosts, private } = http;
         let key = |last: &str| format!("{key}.capabilities.{last}");
         // The first plain name is the provider a guest gets unasked: order has a meaning.
-        self.note(key("llm"), Class::Restart, (&old.llm, llm), |names| {
+        self.note(key("llm"), ChangeClass::Restart, (&old.llm, llm), |names| {
             names.0.join(", ")
         });
         let entries = |rules: &[HttpRule]| -> Vec<String> {
@@ -119,7 +119,7 @@ impl Diff<'_> {
             ("http", &entries(&old.http.hosts), &entries(hosts)),
             ("http_private", &old.http.private.0, &private.0),
         ] {
-            self.names(&key(last), Class::Restart, old, new);
+            self.names(&key(last), ChangeClass::Restart, old, new);
         }
     }
 }

@@ -31,8 +31,8 @@ impl Serialize for Listen {
 
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
+        struct ListenVisitor;
+        impl<'de> de::Visitor<'de> for ListenVisitor {
             type Value = Listen;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an address with its port, or a list of them")
@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for Listen {
                 Ok(Listen(addresses))
             }
         }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(ListenVisitor)
     }
 }
 

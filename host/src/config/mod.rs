@@ -8,42 +8,42 @@
 //! - [`Watch`] reports changes of the file, and of the files it names, by their content.
 //! - [`json_schema`] and [`reference`] are made from the types that parse.
 
-mod check;
+mod diagnostics;
 mod diff;
 mod diff_servers;
+mod digest_cache;
+mod document;
+mod file_snapshot;
 mod given;
 mod grants;
 mod listen;
-mod meaning;
-mod meaning_tools;
+mod model;
 mod notes;
 mod notifier;
-mod observed;
 mod overrides;
 mod plan;
-mod problem;
+mod preflight;
 mod reference;
-mod regular;
-mod resolved;
+mod regular_file;
+mod resolve;
+mod resolve_tools;
 mod schema;
 mod secret;
-mod sight;
-mod tree;
 mod units;
 mod watch;
 
+pub use diagnostics::{ConfigError, ConfigProblem, Place};
+pub use file_snapshot::{Observed, config_bytes, plugin_bytes};
 pub use given::Given;
-pub use observed::{Observed, config_bytes, plugin_bytes};
-pub use plan::{Change, Class, Plan, Refusal, Verdict, plan};
-pub use problem::{ConfigError, Place, Problem};
-pub use reference::{json_schema, reference, starter};
-pub use resolved::{
-    Config, Daemon, Draft, HAND_OVER_BUDGET, LlmProvider, Loaded, Plugin, SUPERVISOR_BUDGET,
-    StoreTuning, ToolServer, Transport,
+pub use model::{
+    Config, ConfigDraft, DaemonConfig, HAND_OVER_BUDGET, LlmProviderConfig, Loaded, PluginConfig,
+    SUPERVISOR_BUDGET, StoreTuning, ToolServerConfig, Transport,
 };
-pub use schema::{DATA_DIR, LogFormat, LogLevel, OnConfigChange};
+pub use plan::{ChangeClass, ConfigChange, Plan, PlanClass, PlanRefusal, plan};
+pub use reference::{json_schema, reference, starter};
+pub use schema::{DATA_DIR, LogFormat, LogThreshold, OnConfigChange};
 pub use secret::{BadSecret, Env, Secret, SecretFiles, SecretRef, process_env};
-pub use watch::{Timing, Watch};
+pub use watch::{ConfigWatch, Timing};
 
 #[cfg(test)]
 mod tests;

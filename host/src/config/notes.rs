@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::diagnostics::ConfigProblem;
+use super::document::Places;
 use super::given::{Given, GivenKey, GivenTable};
-use super::problem::Problem;
 use super::secret::{Secret, SecretRef, is_variable_name};
-use super::tree::Places;
 use super::units::{Size, Time};
 use crate::domain::NAME_MAX_BYTES;
 
@@ -17,7 +17,7 @@ const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Notes what is wrong, where.
 pub(super) struct Notes {
     places: Places,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<ConfigProblem>,
 }
 
 impl Notes {
@@ -29,7 +29,7 @@ impl Notes {
     }
 
     pub(super) fn add(&mut self, key: &str, reason: impl Into<String>, remedy: impl Into<String>) {
-        self.problems.push(Problem {
+        self.problems.push(ConfigProblem {
             key: key.to_owned(),
             place: self.places.of(key),
             reason: reason.into(),

@@ -17,7 +17,7 @@ const WARN_AGAIN: Duration = Duration::from_secs(3600);
 /// As many links are followed in a path as the kernel follows.
 const LINKS_MAX: usize = 40;
 
-type Names = Arc<Mutex<BTreeSet<OsString>>>;
+type WatchedNames = Arc<Mutex<BTreeSet<OsString>>>;
 
 /// Wakes somebody when one of the files may have changed. What it cannot be told it does not
 /// find out: polling does.
@@ -28,7 +28,7 @@ pub(super) struct Notifier {
     /// Watched folders, by path, with device and inode: a folder made anew needs a new watch.
     folders: BTreeMap<PathBuf, (u64, u64)>,
     /// Names of files, links and folders an event about which counts.
-    names: Names,
+    names: WatchedNames,
     /// When the last warning was given.
     warned: Option<Instant>,
 }
@@ -47,7 +47,7 @@ impl Notifier {
             wake: None,
             watcher: None,
             folders: BTreeMap::new(),
-            names: Names::default(),
+            names: WatchedNames::default(),
             warned: None,
         }
     }
@@ -114,7 +114,7 @@ impl Notifier {
     }
 }
 
-fn listen(wake: SyncSender<()>, names: Names) -> notify::Result<RecommendedWatcher> {
+fn listen(wake: SyncSender<()>, names: WatchedNames) -> notify::Result<RecommendedWatcher> {
     notify::recommended_watcher(move |event: notify::Result<Event>| {
         let names = names.lock().unwrap_or_else(PoisonError::into_inner);
         if counts(&event, &names) {

@@ -7,10 +7,10 @@ use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Place, Problem, nearest};
+use super::diagnostics::{ConfigProblem, Place, nearest};
+use super::document::{Tree, descend};
 use super::schema::{SCHEMA, resolve, takes_text};
 use super::secret::Env;
-use super::tree::{Tree, descend};
 
 /// What variables of ours begin with.
 const PREFIX: &str = "ABIDE_";
@@ -45,7 +45,7 @@ pub(super) fn lay_over<'t>(tree: &mut Tree<'t>, env: &'t Env) {
                 let at = tree.text.len() + tree.variables.len();
                 let value = DeValue::String(Cow::Borrowed(value.as_str()));
                 if !put(&mut tree.root, &path, value, at..at + 1) {
-                    tree.problems.push(Problem {
+                    tree.problems.push(ConfigProblem {
                         key: path.join("."),
                         place: Place::Variable(name.clone()),
                         reason: "the file holds something else than a table here".to_owned(),
@@ -53,7 +53,7 @@ pub(super) fn lay_over<'t>(tree: &mut Tree<'t>, env: &'t Env) {
                     });
                 }
             }
-            Err((reason, remedy)) => tree.problems.push(Problem {
+            Err((reason, remedy)) => tree.problems.push(ConfigProblem {
                 key: String::new(),
                 place: Place::Variable(name.clone()),
                 reason,

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use super::diff::Diff;
 use super::diff_servers::{transport, url};
-use super::resolved::Config;
+use super::model::Config;
 
 /// What a change takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
+pub enum ChangeClass {
     /// Can be applied at once.
     Hot,
     /// Takes a restart.
@@ -21,18 +21,18 @@ pub enum Class {
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct ConfigChange {
     /// The key, as in `plugins.echo.limits.memory`.
     pub key: String,
     /// What it takes.
-    pub class: Class,
+    pub class: ChangeClass,
     /// The value before, for humans; nothing for what is new. Secrets are not shown.
     pub from: Option<String>,
     /// The value after; nothing for what is gone.
     pub to: Option<String>,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for ConfigChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.from, &self.to) {
             (Some(from), Some(to)) if from == to => write!(f, "{}: new content", self.key),
@@ -48,15 +48,15 @@ impl fmt::Display for Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Each of them; none where the meaning is the same.
-    pub changes: Vec<Change>,
+    pub changes: Vec<ConfigChange>,
     /// What is to be done.
-    pub verdict: Verdict,
+    pub verdict: PlanClass,
     removed_plugins: Vec<String>,
 }
 
 /// What is to be done about a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PlanClass {
     /// The meaning is the same.
     Nothing,
     /// Every change can be applied at once.
@@ -64,12 +64,12 @@ pub enum Verdict {
     /// A change takes a restart.
     Restart,
     /// It would lose what must not be lost.
-    Refused(Vec<Refusal>),
+    Refused(Vec<PlanRefusal>),
 }
 
 /// Why a plan is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct PlanRefusal {
     /// The key.
     pub key: String,
     /// What is wrong.
@@ -78,7 +78,7 @@ pub struct Refusal {
     pub remedy: String,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PlanRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; {}", self.key, self.reason, self.remedy)
     }
@@ -119,7 +119,7 @@ pub fn plan(old: &Config, new: &Config, changed: &BTreeSet<PathBuf>) -> Plan {
     diff.store(&old.store, store);
     diff.entries(
         "plugins",
-        Class::Restart,
+        ChangeClass::Restart,
         &old.plugins,
         plugins,
         Diff::plugin,
@@ -127,7 +127,7 @@ pub fn plan(old: &Config, new: &Config, changed: &BTreeSet<PathBuf>) -> Plan {
     );
     diff.entries(
         "llm",
-        Class::Hot,
+        ChangeClass::Hot,
         &old.llm,
         llm,
         Diff::provider,
@@ -135,7 +135,7 @@ pub fn plan(old: &Config, new: &Config, changed: &BTreeSet<PathBuf>) -> Plan {
     );
     diff.entries(
         "mcp",
-        Class::Hot,
+        ChangeClass::Hot,
         &old.mcp,
         mcp,
         Diff::tool_server,
@@ -152,16 +152,16 @@ pub fn plan(old: &Config, new: &Config, changed: &BTreeSet<PathBuf>) -> Plan {
     }
 }
 
-fn verdict(changes: &[Change]) -> Verdict {
+fn verdict(changes: &[ConfigChange]) -> PlanClass {
     match changes.iter().map(|change| change.class).max() {
-        None => Verdict::Nothing,
-        Some(Class::Hot) => Verdict::Hot,
-        Some(Class::Restart) => Verdict::Restart,
-        Some(Class::Fixed) => Verdict::Refused(
+        None => PlanClass::Nothing,
+        Some(ChangeClass::Hot) => PlanClass::Hot,
+        Some(ChangeClass::Restart) => PlanClass::Restart,
+        Some(ChangeClass::Fixed) => PlanClass::Refused(
             changes
                 .iter()
-                .filter(|change| change.class == Class::Fixed)
-                .map(|change| Refusal {
+                .filter(|change| change.class == ChangeClass::Fixed)
+                .map(|change| PlanRefusal {
                     key: change.key.clone(),
                     reason: format!(
                         "it cannot change while sessions live there ({} -> {})",

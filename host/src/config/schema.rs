@@ -17,7 +17,7 @@ use crate::domain::{Limits, Retention};
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "abide.toml")]
-pub(super) struct File {
+pub(super) struct ConfigFile {
     /// The daemon itself.
     pub(super) daemon: DaemonKeys,
     /// How long what is no longer needed for running is kept.
@@ -61,7 +61,7 @@ pub(super) struct DaemonKeys {
     /// How long a new worker must serve before it counts as good.
     pub(super) probation: Time,
     /// The least severe level that is logged.
-    pub(super) log_level: LogLevel,
+    pub(super) log_level: LogThreshold,
     /// How log lines are written.
     pub(super) log_format: LogFormat,
     /// Names that clients may use in `Host`, besides the addresses listened on and `localhost`.
@@ -101,7 +101,7 @@ impl Default for DaemonKeys {
             token_file: None,
             notice_window: Time::secs(3600),
             probation: Time::secs(10),
-            log_level: LogLevel::Info,
+            log_level: LogThreshold::Info,
             log_format: LogFormat::Text,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
@@ -131,7 +131,7 @@ pub enum OnConfigChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-pub enum LogLevel {
+pub enum LogThreshold {
     /// Nothing.
     Off,
     /// What failed.
@@ -467,7 +467,7 @@ impl Default for McpKeys {
 
 /// The JSON Schema of the configuration file.
 pub(super) static SCHEMA: LazyLock<serde_json::Value> =
-    LazyLock::new(|| schemars::schema_for!(File).to_value());
+    LazyLock::new(|| schemars::schema_for!(ConfigFile).to_value());
 
 /// Whether a key may be a plain text, whatever else it may be.
 pub(super) fn takes_text(node: &serde_json::Value) -> bool {

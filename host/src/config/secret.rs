@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::regular;
-use super::resolved::Config;
+use super::model::Config;
+use super::regular_file;
 
 /// Environment variables, by name.
 pub type Env = BTreeMap<String, String>;
@@ -116,7 +116,7 @@ impl SecretRef {
                 .cloned()
                 .ok_or_else(|| BadSecret::Unset(name.clone()))?,
             Self::File(file) => {
-                let text = regular::read(file, SECRET_MAX_BYTES + 1).and_then(|bytes| {
+                let text = regular_file::read(file, SECRET_MAX_BYTES + 1).and_then(|bytes| {
                     String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8"))
                 });
                 text.map_err(|reason| BadSecret::Unreadable {

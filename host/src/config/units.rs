@@ -31,8 +31,8 @@ impl Serialize for Time {
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
+        struct TimeVisitor;
+        impl de::Visitor<'_> for TimeVisitor {
             type Value = Time;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a duration with its unit")
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for Time {
                 )))
             }
         }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(TimeVisitor)
     }
 }
 
@@ -92,8 +92,8 @@ impl Serialize for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
+        struct SizeVisitor;
+        impl de::Visitor<'_> for SizeVisitor {
             type Value = Size;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a size with its unit, or a number of bytes")
@@ -114,7 +114,7 @@ impl<'de> Deserialize<'de> for Size {
                 Ok(Size(bytes))
             }
         }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(SizeVisitor)
     }
 }
 

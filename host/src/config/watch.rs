@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::digest_cache::Sight;
+use super::file_snapshot::{self, Observed};
 use super::notifier::Notifier;
-use super::observed::{self, Observed};
-use super::sight::Sight;
 
 /// How long a watch waits.
 #[derive(Clone, Copy, Debug)]
@@ -46,15 +46,15 @@ const BURST: u32 = 10;
 
 /// A running watch; it ends when it is dropped, and never by itself.
 #[derive(Debug)]
-pub struct Watch {
-    shared: Arc<Shared>,
+pub struct ConfigWatch {
+    shared: Arc<WatchOrders>,
     wake: SyncSender<()>,
     reports: watch::Receiver<Option<Observed>>,
 }
 
 /// What the holder of a [`Watch`] tells its thread.
 #[derive(Debug, Default)]
-struct Shared {
+struct WatchOrders {
     orders: Mutex<Orders>,
 }
 
@@ -67,14 +67,14 @@ struct Orders {
     missing: BTreeSet<PathBuf>,
 }
 
-impl Shared {
+impl WatchOrders {
     fn orders(&self) -> std::sync::MutexGuard<'_, Orders> {
         // A panic elsewhere leaves plain values behind, all of them valid.
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Watch {
+impl ConfigWatch {
     /// Watches `file` and the other files of `running`, reporting what differs from it: what the
     /// worker runs on, so that a change between its reading and this call is not lost.
     ///
@@ -105,8 +105,8 @@ impl Watch {
         (wake, woken): (SyncSender<()>, Receiver<()>),
     ) -> std::io::Result<Self> {
         let (report, reports) = watch::channel(None);
-        let shared = Arc::new(Shared::default());
-        let worker = Worker {
+        let shared = Arc::new(WatchOrders::default());
+        let worker = WatchThread {
             notifier,
             sight: Sight::default(),
             file,
@@ -159,7 +159,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for ConfigWatch {
     fn drop(&mut self) {
         self.shared.orders().stop = true;
         self.wake();
@@ -167,18 +167,18 @@ impl Drop for Watch {
 }
 
 /// The thread behind a watch.
-struct Worker {
+struct WatchThread {
     file: PathBuf,
     /// What was last reported, or is known otherwise.
     reported: Observed,
     sight: Sight,
     notifier: Notifier,
-    shared: Arc<Shared>,
+    shared: Arc<WatchOrders>,
     woken: Receiver<()>,
     timing: Timing,
 }
 
-impl Worker {
+impl WatchThread {
     fn run(mut self, report: &watch::Sender<Option<Observed>>) {
         loop {
             {
@@ -211,10 +211,10 @@ impl Worker {
     /// New content, once it stays the same; nothing where it is, or comes back to, what was
     /// reported.
     fn settled(&mut self) -> Option<Observed> {
-        let mut seen = self.look()?;
+        let mut seen = self.scan()?;
         while !self.is_interrupted() {
             std::thread::sleep(self.timing.debounce);
-            let again = self.look()?;
+            let again = self.scan()?;
             if again == seen {
                 return Some(seen);
             }
@@ -230,9 +230,9 @@ impl Worker {
 
     /// What is there now, if it differs from what was reported. What cannot be read at the moment
     /// counts as unchanged, unless something else has changed.
-    fn look(&mut self) -> Option<Observed> {
+    fn scan(&mut self) -> Option<Observed> {
         let mut missing = BTreeSet::new();
-        let bytes = observed::config_bytes(&self.file);
+        let bytes = file_snapshot::config_bytes(&self.file);
         if bytes.is_err() {
             missing.insert(self.file.clone());
         }

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use crate::config::{Change, Class, ConfigError, Observed, OnConfigChange, Plan};
+use crate::config::{ChangeClass, ConfigChange, ConfigError, Observed, OnConfigChange, Plan};
 use crate::domain::{PlanProblem, PlanReport, PlanVerdict, PlannedChange};
 
 use super::plan::{Candidate, Decision, Rejection, Trigger};
@@ -75,11 +75,11 @@ fn as_written(rule: OnConfigChange) -> &'static str {
     }
 }
 
-fn planned(change: &Change) -> PlannedChange {
+fn planned(change: &ConfigChange) -> PlannedChange {
     let class = match change.class {
-        Class::Hot => "hot",
-        Class::Restart => "restart",
-        Class::Fixed => "fixed",
+        ChangeClass::Hot => "hot",
+        ChangeClass::Restart => "restart",
+        ChangeClass::Fixed => "fixed",
     };
     PlannedChange {
         key: change.key.clone(),

@@ -18,7 +18,7 @@ use crate::supervisor::StartCause;
 
 /// How this worker came to be.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Life {
+pub(super) struct WorkerLife {
     /// The record of the restart that brought it up, to be completed by it.
     pub(super) record: RestartRecord,
     /// A restart that was under way and did not come to its end.
@@ -34,7 +34,7 @@ pub(super) fn life(
     cause: &StartCause,
     version: &str,
     now: UnixMillis,
-) -> Life {
+) -> WorkerLife {
     let died_by_own_doing = matches!(
         cause,
         StartCause::Crash {
@@ -49,7 +49,7 @@ pub(super) fn life(
             ));
         }
         upgrade(&mut record, last.as_ref(), version);
-        return Life {
+        return WorkerLife {
             record,
             abandoned: None,
             died_by_own_doing,
@@ -63,7 +63,7 @@ pub(super) fn life(
             version,
             now,
         );
-        return Life {
+        return WorkerLife {
             record,
             abandoned: None,
             died_by_own_doing: false,
@@ -75,7 +75,7 @@ pub(super) fn life(
             ..last.clone()
         };
         upgrade(&mut record, Some(&last), version);
-        return Life {
+        return WorkerLife {
             record,
             abandoned: None,
             died_by_own_doing,
@@ -108,7 +108,7 @@ pub(super) fn life(
         reason: Some(reason.to_owned()),
         ..last
     });
-    Life {
+    WorkerLife {
         record: new,
         abandoned,
         died_by_own_doing,

@@ -7,18 +7,18 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, reload};
 
-use crate::config::{LogFormat, LogLevel};
+use crate::config::{LogFormat, LogThreshold};
 
 /// Changes the filter of the lines that are written from now on.
-type Change = dyn Fn(EnvFilter) -> bool + Send + Sync;
+type FilterChange = dyn Fn(EnvFilter) -> bool + Send + Sync;
 
-static CHANGE: OnceLock<Box<Change>> = OnceLock::new();
+static CHANGE: OnceLock<Box<FilterChange>> = OnceLock::new();
 
 /// The variable with a filter of tracing's, as `abide=debug`; it wins over the config's level.
 const FILTER: &str = "ABIDE_LOG";
 
 /// Begins logging.
-pub(super) fn start(level: LogLevel, format: LogFormat) {
+pub(super) fn start(level: LogThreshold, format: LogFormat) {
     let (filter, handle) = reload::Layer::new(filter(level));
     let _ = CHANGE.set(Box::new(move |filter| handle.reload(filter).is_ok()));
     let filtered = tracing_subscriber::registry().with(filter);
@@ -33,21 +33,21 @@ pub(super) fn start(level: LogLevel, format: LogFormat) {
 }
 
 /// Logs at another level from now on.
-pub(super) fn change(level: LogLevel) {
+pub(super) fn change(level: LogThreshold) {
     let changed = CHANGE.get().is_some_and(|change| change(filter(level)));
     if !changed {
         tracing::warn!("the log's level could not be changed; it will be after the next restart");
     }
 }
 
-fn filter(level: LogLevel) -> EnvFilter {
+fn filter(level: LogThreshold) -> EnvFilter {
     let level = match level {
-        LogLevel::Off => "off",
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
+        LogThreshold::Off => "off",
+        LogThreshold::Error => "error",
+        LogThreshold::Warn => "warn",
+        LogThreshold::Info => "info",
+        LogThreshold::Debug => "debug",
+        LogThreshold::Trace => "trace",
     };
     EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(format!("abide={level}")))
 }

@@ -31,22 +31,22 @@
 //! | `watchdog` | what should never be |
 //! | `logging` | the log |
 
+mod bootstrap;
+mod control;
 mod dry_run;
-mod first_boot;
 mod generation;
-mod handed;
-mod hot;
-mod last_look;
+mod handover;
+mod hot_reload;
+mod launch_spec;
 mod logging;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
-mod prepare;
 mod reload;
 mod restart;
 mod serve;
+mod standby;
 mod state;
-mod status;
 mod watchdog;
 mod worker;
 

@@ -18,12 +18,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{
-    self, Config, ConfigError, Draft, Env, Observed, OnConfigChange, Refusal, Verdict,
+    self, Config, ConfigDraft, ConfigError, Env, Observed, OnConfigChange, PlanClass, PlanRefusal,
 };
 use crate::domain::{self, Digest, Generation};
 
-use super::handed::NotSealed;
-use super::prepare::Unprepared;
+use super::launch_spec::MemfdError;
+use super::standby::Unprepared;
 
 /// Who wants the daemon to reload its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) enum UnderWay {
 }
 
 /// What a candidate is held against.
-pub(super) struct Running<'a> {
+pub(super) struct PlanContext<'a> {
     pub(super) under_way: Option<UnderWay>,
     pub(super) config: &'a Config,
     /// Its files, as they were loaded.
@@ -68,7 +68,11 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// Reads what the draft names. Blocks: plugins are large, and disks may be slow.
-    pub(super) fn read(seen: &Observed, draft: Result<Draft, ConfigError>, env: &Env) -> Self {
+    pub(super) fn read(
+        seen: &Observed,
+        draft: Result<ConfigDraft, ConfigError>,
+        env: &Env,
+    ) -> Self {
         Self {
             seen: seen.clone(),
             own: draft
@@ -116,7 +120,7 @@ pub(super) enum Rejection {
     Invalid(#[from] ConfigError),
     /// It would lose what must be kept.
     #[error("{}", joined(.0))]
-    Loses(Vec<Refusal>),
+    Loses(Vec<PlanRefusal>),
     #[error(
         "this configuration was tried and rolled back: {0}; correct it, or `abide restart` to try \
          it again"
@@ -125,7 +129,7 @@ pub(super) enum Rejection {
     #[error("{}: {source}", path.display())]
     Unprepared { path: PathBuf, source: Unprepared },
     #[error(transparent)]
-    NotSealed(#[from] NotSealed),
+    NotSealed(#[from] MemfdError),
     /// The store takes no write, so that nothing is begun that could not be recorded.
     #[error("{doing}: {reason}")]
     Unrecorded { doing: &'static str, reason: String },
@@ -139,13 +143,17 @@ pub(super) enum Rejection {
     Standby(String),
 }
 
-fn joined(refusals: &[Refusal]) -> String {
+fn joined(refusals: &[PlanRefusal]) -> String {
     let lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
     lines.join("\n")
 }
 
 /// Decides. Pure but for the count of sessions.
-pub(super) fn decide(trigger: Trigger, running: &Running<'_>, candidate: Candidate) -> Decision {
+pub(super) fn decide(
+    trigger: Trigger,
+    running: &PlanContext<'_>,
+    candidate: Candidate,
+) -> Decision {
     match running.under_way {
         Some(UnderWay::Restart(generation)) => return Decision::Deferred(generation),
         Some(UnderWay::Stop(_)) => return Decision::Stopping,
@@ -163,8 +171,8 @@ pub(super) fn decide(trigger: Trigger, running: &Running<'_>, candidate: Candida
     };
     let plan = diff(running, &new, &seen);
     let mut losses = match &plan.verdict {
-        Verdict::Refused(refusals) => refusals.clone(),
-        Verdict::Nothing | Verdict::Hot | Verdict::Restart => Vec::new(),
+        PlanClass::Refused(refusals) => refusals.clone(),
+        PlanClass::Nothing | PlanClass::Hot | PlanClass::Restart => Vec::new(),
     };
     losses.extend(orphans(&plan, running.open_sessions));
     if !losses.is_empty() {
@@ -176,10 +184,10 @@ pub(super) fn decide(trigger: Trigger, running: &Running<'_>, candidate: Candida
         trigger,
         running.config.daemon.on_config_change,
     ) {
-        (Verdict::Nothing, Trigger::Watch | Trigger::Signal, _) => Decision::Nothing,
+        (PlanClass::Nothing, Trigger::Watch | Trigger::Signal, _) => Decision::Nothing,
         (_, Trigger::Watch, OnConfigChange::Ignore) => Decision::Ignored(plan),
         (
-            Verdict::Hot,
+            PlanClass::Hot,
             Trigger::Watch | Trigger::Signal,
             OnConfigChange::Auto | OnConfigChange::Ignore,
         ) => Decision::Hot { config, plan },
@@ -187,7 +195,7 @@ pub(super) fn decide(trigger: Trigger, running: &Running<'_>, candidate: Candida
     }
 }
 
-fn diff(running: &Running<'_>, new: &Config, seen: &Observed) -> config::Plan {
+fn diff(running: &PlanContext<'_>, new: &Config, seen: &Observed) -> config::Plan {
     config::plan(running.config, new, &seen.changed_since(running.loaded))
 }
 
@@ -196,7 +204,7 @@ fn diff(running: &Running<'_>, new: &Config, seen: &Observed) -> config::Plan {
 fn orphans<'a>(
     plan: &'a config::Plan,
     open_sessions: impl Fn(&str) -> Result<u64, domain::Refusal> + 'a,
-) -> impl Iterator<Item = Refusal> + 'a {
+) -> impl Iterator<Item = PlanRefusal> + 'a {
     plan.removed_plugins().iter().filter_map(move |name| {
         let reason = match open_sessions(name) {
             Ok(0) => return None,
@@ -207,7 +215,7 @@ fn orphans<'a>(
                 format!("cannot be removed while its sessions cannot be counted ({error})")
             }
         };
-        Some(Refusal {
+        Some(PlanRefusal {
             key: format!("plugins.{name}"),
             reason,
             remedy: format!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::plan::{Candidate, Decision, Rejection, Running, Trigger, UnderWay, decide};
+use super::plan::{Candidate, Decision, PlanContext, Rejection, Trigger, UnderWay, decide};
 use crate::config::{Config, Env, Observed, OnConfigChange};
 use crate::domain::{Generation, Refusal};
 
@@ -149,7 +149,7 @@ fn the_planner_is_its_table() {
                         Some(digest) => [(digest, "it died".to_owned())].into(),
                         None => BTreeMap::new(),
                     };
-                    let running = Running {
+                    let running = PlanContext {
                         under_way,
                         config: &config,
                         loaded: &loaded,
@@ -212,7 +212,7 @@ fn decide_alone(
     let (file, env) = (folder.join("abide.toml"), Env::new());
     let before = text("auto", Change::Nothing);
     let config = Config::validate(before.as_bytes(), &file, &env).expect("it is sound");
-    let running = Running {
+    let running = PlanContext {
         under_way: None,
         config: &config,
         loaded: &Observed::of(before.into_bytes(), &config.files()),

@@ -1,13 +1,13 @@
 //! Reloads the configuration: reads its file, has the planner decide, and acts on that.
 
-use crate::config::{Config, ConfigError, Draft, Observed, Plan, SecretFiles, Watch};
+use crate::config::{Config, ConfigDraft, ConfigError, ConfigWatch, Observed, Plan, SecretFiles};
 use crate::domain::{Cause, Generation, PlanReport, RestartRecord, UnixMillis};
-use crate::fault;
+use crate::failpoint;
 
 use super::generation::record;
-use super::handed::Handed;
-use super::plan::{self, Candidate, Decision, Rejection, Running, Trigger, UnderWay};
-use super::state::{Daemon, Goal, Phase, VERSION};
+use super::launch_spec::LaunchSpec;
+use super::plan::{self, Candidate, Decision, PlanContext, Rejection, Trigger, UnderWay};
+use super::state::{Daemon, DrainGoal, Phase, VERSION};
 
 /// What came of a reload.
 pub(super) enum Reloaded {
@@ -22,7 +22,7 @@ pub(super) enum Reloaded {
 impl Daemon {
     /// The watch saw other content. What was refused is watched too: a plugin that is missing may
     /// come.
-    pub(super) async fn file_changed(&mut self, seen: Observed, watch: &Watch) {
+    pub(super) async fn file_changed(&mut self, seen: Observed, watch: &ConfigWatch) {
         let draft = self.draft(&seen);
         if let Ok(draft) = &draft {
             let files = self
@@ -73,7 +73,7 @@ impl Daemon {
         Rejection::Unreadable { path, source }
     }
 
-    pub(super) fn draft(&self, seen: &Observed) -> Result<Draft, ConfigError> {
+    pub(super) fn draft(&self, seen: &Observed) -> Result<ConfigDraft, ConfigError> {
         Config::draft(&seen.bytes, &self.config.file, &self.env)
     }
 
@@ -83,12 +83,12 @@ impl Daemon {
             Phase::Serving => None,
             Phase::Preparing(planned) => Some(UnderWay::Restart(planned.record.generation)),
             Phase::Draining { goal, .. } => Some(match goal {
-                Goal::HandOver(planned) => UnderWay::Restart(planned.record.generation),
-                Goal::Stop(generation) => UnderWay::Stop(*generation),
+                DrainGoal::HandOver(planned) => UnderWay::Restart(planned.record.generation),
+                DrainGoal::Stop(generation) => UnderWay::Stop(*generation),
             }),
             Phase::Leaving(under_way) => Some(*under_way),
         };
-        let running = Running {
+        let running = PlanContext {
             under_way,
             config: &self.config,
             loaded: &self.loaded,
@@ -102,7 +102,7 @@ impl Daemon {
         &mut self,
         trigger: Trigger,
         seen: &Observed,
-        draft: Result<Draft, ConfigError>,
+        draft: Result<ConfigDraft, ConfigError>,
     ) -> Result<Reloaded, Rejection> {
         let (decision, own) = tokio::task::block_in_place(|| {
             let candidate = Candidate::read(seen, draft, &self.env);
@@ -138,7 +138,7 @@ impl Daemon {
                 Ok(Reloaded::Running)
             }
             Decision::Rejected(rejection, _) => {
-                if fault::bug("restart-anyway") {
+                if failpoint::bug("restart-anyway") {
                     std::process::exit(1);
                 }
                 self.refuse(&rejection);
@@ -189,7 +189,7 @@ impl Daemon {
         let generation = record.generation;
         let secrets =
             tokio::task::block_in_place(|| SecretFiles::of(config, &SecretFiles::default()));
-        self.accept(record, Handed::of(own, &secrets)).await?;
+        self.accept(record, LaunchSpec::of(own, &secrets)).await?;
         Ok(generation)
     }
 

@@ -11,15 +11,15 @@ use crate::api::server::IdleConnection;
 use crate::domain::{
     Cause, DrainReport, Generation, PastRestart, RestartRecord, RestartStatus, UnixMillis,
 };
-use crate::fault;
+use crate::failpoint;
 use crate::session::Drained;
 use crate::store::Store;
 use crate::supervisor::{Connection, FromWorker, Replace};
 
 use super::generation::record;
-use super::handed::Handed;
+use super::launch_spec::LaunchSpec;
 use super::plan::{Rejection, UnderWay};
-use super::state::{Daemon, Goal, Phase, Planned, VERSION, keep};
+use super::state::{Daemon, DrainGoal, Phase, PlannedRestart, VERSION, persist};
 
 /// How long connections may linger at the hand-over: to finish their response, or to send the
 /// first bytes of a request.
@@ -53,10 +53,10 @@ impl Daemon {
     pub(super) async fn accept(
         &mut self,
         record: RestartRecord,
-        handed: Handed,
+        handed: LaunchSpec,
     ) -> Result<(), Rejection> {
-        let config = handed.sealed()?;
-        if let Err(error) = keep(&self.store, record.clone()).await {
+        let config = handed.to_memfd()?;
+        if let Err(error) = persist(&self.store, record.clone()).await {
             self.waits_for_store = true;
             return Err(Rejection::Unrecorded {
                 doing: "the restart cannot be recorded",
@@ -77,7 +77,7 @@ impl Daemon {
             .send(FromWorker::Replace(replace))
             .map_err(|error| Rejection::Supervisor(error.to_string()))?;
         self.last_error = None;
-        self.phase = Phase::Preparing(Box::new(Planned {
+        self.phase = Phase::Preparing(Box::new(PlannedRestart {
             record,
             accepted: Instant::now(),
         }));
@@ -89,19 +89,19 @@ impl Daemon {
         let planned = match std::mem::replace(&mut self.phase, Phase::Serving) {
             Phase::Preparing(planned) if planned.record.generation == generation => planned,
             Phase::Draining {
-                goal: Goal::HandOver(planned),
+                goal: DrainGoal::HandOver(planned),
                 task,
                 ..
             } if planned.record.generation == generation => {
                 task.abort();
                 // Ended for sure, so that it cannot close the gate behind us.
                 let _ = task.await;
-                self.registry.undrain();
+                self.registry.cancel_drain();
                 planned
             }
             other => return self.phase = other,
         };
-        if fault::bug("restart-anyway") {
+        if failpoint::bug("restart-anyway") {
             std::process::exit(1);
         }
         self.refuse(&Rejection::Standby(reason.clone()));
@@ -109,9 +109,9 @@ impl Daemon {
         self.take_over_pending().await;
     }
 
-    pub(super) async fn refused(&self, planned: Box<Planned>, reason: String) {
+    pub(super) async fn refused(&self, planned: Box<PlannedRestart>, reason: String) {
         let status = RestartStatus::Refused;
-        self.put_down(&RestartRecord {
+        self.persist_restart(&RestartRecord {
             status,
             reason: Some(reason),
             ..planned.record
@@ -126,12 +126,12 @@ impl Daemon {
             other => return self.phase = other,
         };
         planned.record.phases.standby_ms = planned.accepted.elapsed().as_millis() as u64;
-        self.registry.clear(true);
+        self.registry.evict_idle(true);
         // What is active is put down before the wait: a service manager may kill us during it.
         match self.witness(&mut planned.record).await {
-            Ok(active) => self.begin_drain(Goal::HandOver(planned), active),
+            Ok(active) => self.begin_drain(DrainGoal::HandOver(planned), active),
             Err(reason) => {
-                self.registry.clear(false);
+                self.registry.evict_idle(false);
                 // Nothing was drained yet, and nothing shall be that cannot be put down.
                 let rejection = Rejection::Unrecorded {
                     doing: "the drain cannot be recorded",
@@ -160,7 +160,7 @@ impl Daemon {
         let put = tokio::task::spawn_blocking(put).await;
         put.map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
-        keep(&self.store, record.clone()).await?;
+        persist(&self.store, record.clone()).await?;
         // What the store would have to do at its closing, while clients wait, is done beforehand.
         let store = self.store.clone();
         match tokio::task::spawn_blocking(move || store.flush()).await {
@@ -171,7 +171,7 @@ impl Daemon {
         Ok(record.active)
     }
 
-    fn begin_drain(&mut self, goal: Goal, active: u64) {
+    fn begin_drain(&mut self, goal: DrainGoal, active: u64) {
         let grace = self.config.daemon.grace_period;
         tracing::info!(
             active,
@@ -195,16 +195,16 @@ impl Daemon {
             Phase::Serving => (None, None),
             Phase::Preparing(planned) => (Some(planned), None),
             Phase::Draining {
-                goal: Goal::HandOver(planned),
+                goal: DrainGoal::HandOver(planned),
                 task,
                 since,
             } => (Some(planned), Some((task, since))),
             Phase::Draining {
-                goal: Goal::Stop(generation),
+                goal: DrainGoal::Stop(generation),
                 task,
                 since,
             } => {
-                let goal = Goal::Stop(generation);
+                let goal = DrainGoal::Stop(generation);
                 self.phase = Phase::Draining { goal, task, since };
                 return Some(generation);
             }
@@ -222,7 +222,7 @@ impl Daemon {
             self.refused(planned, format!("given up: {why}")).await;
         }
         let generation = self.next_generation();
-        let goal = Goal::Stop(generation);
+        let goal = DrainGoal::Stop(generation);
         let mut stop = record(generation, Cause::Operator, why, VERSION, UnixMillis::now());
         stop.config_from = Some(self.config.digest);
         let active = self.witness(&mut stop).await.unwrap_or_else(|error| {
@@ -256,11 +256,11 @@ impl Daemon {
             return ExitCode::FAILURE;
         };
         let (mut record, stopping) = match goal {
-            Goal::HandOver(planned) => {
+            DrainGoal::HandOver(planned) => {
                 self.phase = Phase::Leaving(UnderWay::Restart(planned.record.generation));
                 (planned.record, false)
             }
-            Goal::Stop(generation) => {
+            DrainGoal::Stop(generation) => {
                 self.phase = Phase::Leaving(UnderWay::Stop(generation));
                 let stored = self.store.restart(generation).ok().flatten();
                 let new = || {
@@ -296,14 +296,14 @@ impl Daemon {
                 }
             }
         }
-        self.registry.leave(LEAVE_PATIENCE).await;
+        self.registry.shut_down(LEAVE_PATIENCE).await;
         if self.record.status == RestartStatus::Probation {
             // It served to its planned end.
             self.record.status = RestartStatus::Completed;
-            self.put_down(&self.record).await;
+            self.persist_restart(&self.record).await;
         }
         record.drain.held = self.registry.held();
-        self.put_down(&record).await;
+        self.persist_restart(&record).await;
         let store = self.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         if let Err(error) = closed {

@@ -27,27 +27,27 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::allocator;
 use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
 use crate::api::{Api, ConfigStatus, Control, ControlRequest, PluginStatus};
-use crate::config::{Observed, Timing, Watch};
+use crate::config::{ConfigWatch, Observed, Timing};
 use crate::domain::{Generation, RelaunchReport, RestartRecord, RestartStatus, UnixMillis};
-use crate::give_back;
-use crate::session::{Drained, Registry, Settings, Witness};
+use crate::session::{Drained, Registry, RestartManifest, Settings};
 use crate::supervisor::{Connection, FromWorker, Serving, ToWorker};
 
-use super::handed::{Handed, keep_last_good};
+use super::launch_spec::{LaunchSpec, keep_last_good};
 use super::plan::{Rejection, Trigger};
-use super::prepare::Prepared;
+use super::standby::Prepared;
 use super::state::{Daemon, Fixed, Phase};
 use super::watchdog::Watchdog;
-use super::worker::Worker;
+use super::worker::StartedWorker;
 
 /// How often counts are told and bookkeeping is done when nothing happens.
 const TICK: Duration = Duration::from_millis(250);
 /// How often sessions that were active long ago are forgotten as such, and metrics are summed up.
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
 /// What the loop wakes up for.
-enum Woken {
+enum LoopEvent {
     Order(Option<ToWorker>),
     File(Observed),
     Request(ControlRequest),
@@ -58,8 +58,8 @@ enum Woken {
 }
 
 /// Serves until a successor takes over or the daemon stops.
-pub(super) async fn serve(worker: Worker) -> ExitCode {
-    let Worker {
+pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
+    let StartedWorker {
         link,
         mut orders,
         prepared,
@@ -159,10 +159,10 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
         pruned: Instant::now(),
         status,
         watchdog,
-        unkept: Mutex::default(),
+        unpersisted: Mutex::default(),
     };
     // The first who asks must not be told of a daemon that is starting.
-    daemon.tell_status();
+    daemon.publish_status();
     match Server::start(listeners, crate::api::router(api), CONNECTIONS_MAX) {
         Ok(server) => daemon.server = Some(server),
         Err(error) => {
@@ -182,7 +182,7 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
     let clockwork = daemon.registry.clone();
     tokio::spawn(async move { clockwork.run_timers().await });
     let file = daemon.config.file.clone();
-    let mut watch = match Watch::start(file, daemon.loaded.clone(), Timing::default()) {
+    let mut watch = match ConfigWatch::start(file, daemon.loaded.clone(), Timing::default()) {
         Ok(watch) => watch,
         Err(error) => {
             tracing::error!(%error, "the configuration cannot be watched");
@@ -194,42 +194,42 @@ pub(super) async fn serve(worker: Worker) -> ExitCode {
     let mut proven = false;
     let mut tick = tokio::time::interval(TICK);
     loop {
-        daemon.tell_status();
+        daemon.publish_status();
         if std::mem::take(&mut daemon.in_probation) {
             proven = false;
             let over = tokio::time::Instant::now() + daemon.config.daemon.probation;
             probation.as_mut().reset(over);
         }
         let woken = tokio::select! {
-            order = orders.recv() => Woken::Order(order),
-            drained = drained(&mut daemon.phase) => Woken::Drained(drained),
-            Some(request) = asked.recv() => Woken::Request(request),
-            seen = watch.recv() => Woken::File(seen),
-            Some(report) = finished(&mut relaunch) => Woken::Relaunched(report),
-            () = &mut probation, if !proven => Woken::ProbationOver,
-            _ = tick.tick() => Woken::Tick,
+            order = orders.recv() => LoopEvent::Order(order),
+            drained = drained(&mut daemon.phase) => LoopEvent::Drained(drained),
+            Some(request) = asked.recv() => LoopEvent::Request(request),
+            seen = watch.recv() => LoopEvent::File(seen),
+            Some(report) = finished(&mut relaunch) => LoopEvent::Relaunched(report),
+            () = &mut probation, if !proven => LoopEvent::ProbationOver,
+            _ = tick.tick() => LoopEvent::Tick,
         };
         match woken {
             // The supervisor is gone: nobody would start a successor, nobody keeps the sockets.
-            Woken::Order(None) => return ExitCode::FAILURE,
-            Woken::Order(Some(order)) => daemon.order(order).await,
-            Woken::File(seen) => daemon.file_changed(seen, &watch).await,
-            Woken::Request(request) => daemon.answer(request).await,
-            Woken::Drained(drained) => {
+            LoopEvent::Order(None) => return ExitCode::FAILURE,
+            LoopEvent::Order(Some(order)) => daemon.order(order).await,
+            LoopEvent::File(seen) => daemon.file_changed(seen, &watch).await,
+            LoopEvent::Request(request) => daemon.answer(request).await,
+            LoopEvent::Drained(drained) => {
                 if daemon.may_leave().await {
                     return daemon.leave(drained, &mut asked).await;
                 }
             }
-            Woken::Relaunched(report) => daemon.relaunched(report).await,
-            Woken::ProbationOver => {
+            LoopEvent::Relaunched(report) => daemon.relaunched(report).await,
+            LoopEvent::ProbationOver => {
                 proven = true;
                 daemon.probation_over().await;
             }
-            Woken::Tick => {
+            LoopEvent::Tick => {
                 daemon.housekeeping();
                 daemon.unreadable(watch.missing());
-                daemon.put_down_unkept().await;
-                daemon.look_again().await;
+                daemon.flush_unpersisted().await;
+                daemon.retry_refused().await;
             }
         }
     }
@@ -267,7 +267,7 @@ impl Daemon {
         let budget = self.config.daemon.stop_budget();
         let serving = Serving {
             stop_budget_ms: budget.as_millis().try_into().unwrap_or(u64::MAX),
-            config: Handed::of(&self.loaded, &self.secrets).sealed()?,
+            config: LaunchSpec::of(&self.loaded, &self.secrets).to_memfd()?,
             listeners: self.listeners.clone(),
         };
         self.link
@@ -291,7 +291,7 @@ impl Daemon {
             trigger = %record.trigger, config = %self.config.digest.short(), "serving"
         );
         for record in abandoned.iter().chain([&self.record]) {
-            self.put_down(record).await;
+            self.persist_restart(record).await;
         }
     }
 
@@ -301,11 +301,11 @@ impl Daemon {
         let fresh = store.active_sessions(self.record.generation);
         let witness = fresh.and_then(|sessions| {
             Ok(match sessions.is_empty() {
-                false => Witness {
+                false => RestartManifest {
                     sessions,
                     is_fresh: true,
                 },
-                true => Witness {
+                true => RestartManifest {
                     sessions: store.last_active_sessions()?,
                     is_fresh: false,
                 },
@@ -313,7 +313,7 @@ impl Daemon {
         });
         let witness = witness.unwrap_or_else(|error| {
             tracing::error!(%error, "the restart record cannot be read; nothing to compare with");
-            Witness::default()
+            RestartManifest::default()
         });
         Some(tokio::spawn(
             async move { registry.relaunch(witness).await },
@@ -328,11 +328,11 @@ impl Daemon {
             lesser = report.lesser.len(),
             "relaunched"
         );
-        super::watchdog::tell_lesser(report.lesser.len());
+        super::watchdog::count_regressed(report.lesser.len());
         self.watchdog.relaunched();
         self.record.relaunch = report;
         self.record.phases.relaunch_ms = self.started.elapsed().as_millis() as u64;
-        self.put_down(&self.record).await;
+        self.persist_restart(&self.record).await;
     }
 
     async fn probation_over(&mut self) {
@@ -348,7 +348,7 @@ impl Daemon {
             );
         }
         self.record.status = RestartStatus::Completed;
-        self.put_down(&self.record).await;
+        self.persist_restart(&self.record).await;
     }
 
     async fn order(&mut self, order: ToWorker) {
@@ -397,7 +397,7 @@ impl Daemon {
         self.pruned = Instant::now();
         self.metrics.run_upkeep();
         if self.registry.running() == 0 {
-            give_back::from_all_threads();
+            allocator::purge_all_threads();
         }
         let window = self.config.daemon.notice_window.as_millis() as u64;
         let forgotten = UnixMillis(UnixMillis::now().0.saturating_sub(window));

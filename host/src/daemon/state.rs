@@ -59,15 +59,15 @@ pub(super) struct Daemon {
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
     pub(super) watchdog: Watchdog,
     /// Restart records that the store did not take: they are put down when it does.
-    pub(super) unkept: Mutex<BTreeMap<Generation, RestartRecord>>,
+    pub(super) unpersisted: Mutex<BTreeMap<Generation, RestartRecord>>,
 }
 
 pub(super) enum Phase {
     Serving,
     /// A standby gets ready; nothing has changed yet.
-    Preparing(Box<Planned>),
+    Preparing(Box<PlannedRestart>),
     Draining {
-        goal: Goal,
+        goal: DrainGoal,
         task: JoinHandle<Drained>,
         since: UnixMillis,
     },
@@ -76,13 +76,13 @@ pub(super) enum Phase {
 }
 
 /// A restart between its acceptance and its hand-over.
-pub(super) struct Planned {
+pub(super) struct PlannedRestart {
     pub(super) record: RestartRecord,
     pub(super) accepted: Instant,
 }
 
-pub(super) enum Goal {
-    HandOver(Box<Planned>),
+pub(super) enum DrainGoal {
+    HandOver(Box<PlannedRestart>),
     Stop(Generation),
 }
 
@@ -95,13 +95,13 @@ pub(super) struct Fixed {
 
 impl Daemon {
     /// Writes a restart record; it informs, so a failure is told and nothing waits for it.
-    pub(super) async fn put_down(&self, record: &RestartRecord) {
+    pub(super) async fn persist_restart(&self, record: &RestartRecord) {
         let generation = record.generation;
-        let kept = keep(&self.store, record.clone()).await;
+        let kept = persist(&self.store, record.clone()).await;
         if let Err(error) = &kept {
             tracing::error!(%error, generation = generation.0, "a restart record is not kept yet");
         }
-        let mut unkept = self.unkept();
+        let mut unkept = self.unpersisted();
         match kept {
             Ok(()) => unkept.remove(&generation),
             Err(_) => unkept.insert(generation, record.clone()),
@@ -109,13 +109,15 @@ impl Daemon {
     }
 
     /// Nothing that panics runs under the lock.
-    pub(super) fn unkept(&self) -> MutexGuard<'_, BTreeMap<Generation, RestartRecord>> {
-        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn unpersisted(&self) -> MutexGuard<'_, BTreeMap<Generation, RestartRecord>> {
+        self.unpersisted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Writes a restart record, synced.
-pub(super) async fn keep(store: &Store, record: RestartRecord) -> Result<(), String> {
+pub(super) async fn persist(store: &Store, record: RestartRecord) -> Result<(), String> {
     let store = store.clone();
     let kept = tokio::task::spawn_blocking(move || store.put_restart(&record)).await;
     kept.map_err(|error| error.to_string())?

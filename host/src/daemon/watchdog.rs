@@ -29,11 +29,11 @@ const EXIT_NO_WRITER: i32 = 1;
 /// The daemon's end of it.
 pub(super) struct Watchdog {
     found: watch::Receiver<Arc<[Finding]>>,
-    shared: Arc<Shared>,
+    shared: Arc<WatchdogInput>,
 }
 
 /// What the daemon tells it.
-struct Shared {
+struct WatchdogInput {
     reserve_bytes: AtomicU64,
     relaunched: AtomicBool,
 }
@@ -46,11 +46,11 @@ impl Watchdog {
         folder: PathBuf,
         reserve_bytes: u64,
     ) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WatchdogInput {
             reserve_bytes: AtomicU64::new(reserve_bytes),
             relaunched: AtomicBool::new(false),
         });
-        look_at_disk(registry, &folder, reserve_bytes);
+        check_disk(registry, &folder, reserve_bytes);
         let (told, found) = watch::channel(Arc::default());
         let looks = Looks {
             registry: registry.clone(),
@@ -86,14 +86,14 @@ impl Watchdog {
 }
 
 /// Tells of sessions that came back with less: that is found once, and stands.
-pub(super) fn tell_lesser(count: usize) {
+pub(super) fn count_regressed(count: usize) {
     let kind = FindingKind::SessionLesser.as_str();
     metrics::counter!("abide_watchdog_findings_total", "kind" => kind).increment(count as u64);
     metrics::gauge!("abide_watchdog_findings", "kind" => kind).set(count as f64);
 }
 
 /// Asks the disk what is free for the daemon's user.
-fn look_at_disk(registry: &Registry, folder: &PathBuf, reserve_bytes: u64) {
+fn check_disk(registry: &Registry, folder: &PathBuf, reserve_bytes: u64) {
     match rustix::fs::statvfs(folder) {
         Ok(disk) => {
             let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -111,7 +111,7 @@ struct Looks {
     registry: Registry,
     store: Store,
     folder: PathBuf,
-    shared: Arc<Shared>,
+    shared: Arc<WatchdogInput>,
     findings: Findings,
     /// When turns were last seen not to be free to begin.
     closed_at: Instant,
@@ -142,14 +142,14 @@ impl Looks {
                 );
                 std::process::exit(EXIT_NO_WRITER);
             }
-            self.tell(judge(&seen));
+            self.report(judge(&seen));
         }
     }
 
     fn ask_disk(&self) -> tokio::task::JoinHandle<()> {
         let (registry, folder) = (self.registry.clone(), self.folder.clone());
         let reserve_bytes = self.shared.reserve_bytes.load(Ordering::Relaxed);
-        tokio::task::spawn_blocking(move || look_at_disk(&registry, &folder, reserve_bytes))
+        tokio::task::spawn_blocking(move || check_disk(&registry, &folder, reserve_bytes))
     }
 
     fn observe(&mut self, ownerless: Vec<SessionId>) -> Observation {
@@ -194,7 +194,7 @@ impl Looks {
         lost
     }
 
-    fn tell(&mut self, found: Vec<Finding>) {
+    fn report(&mut self, found: Vec<Finding>) {
         let changes = self.findings.update(found);
         for finding in changes.appeared.iter().take(LOGGED_MAX) {
             let Finding {

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::allocator;
 use crate::config::{Config, Env, process_env};
 use crate::domain::{Cause, Digest, Generation, RestartStatus, UnixMillis};
-use crate::give_back;
 use crate::store::{Store, StoreOptions};
 use crate::supervisor::{
     self, Connection, FromWorker, Link, LinkError, Mode, Start, StartCause, ToWorker,
 };
 
-use super::first_boot;
-use super::generation::{self, Life};
-use super::handed::Handed;
-use super::prepare::{self, Prepared};
+use super::bootstrap;
+use super::generation::{self, WorkerLife};
+use super::launch_spec::LaunchSpec;
+use super::standby::{self, Prepared};
 use super::state::VERSION;
 use super::{logging, serve};
 
@@ -29,13 +29,13 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const EXIT_UNUSABLE: u8 = 1;
 
 /// A worker that opened its store and may serve.
-pub(super) struct Worker {
+pub(super) struct StartedWorker {
     pub(super) link: Arc<Link>,
     pub(super) orders: mpsc::UnboundedReceiver<ToWorker>,
     pub(super) prepared: Prepared,
     pub(super) env: Env,
     pub(super) store: Store,
-    pub(super) life: Life,
+    pub(super) life: WorkerLife,
     /// The worker before this one.
     pub(super) previous: Generation,
     /// Configurations that were rolled back, and why.
@@ -56,7 +56,7 @@ pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .on_thread_park(give_back::from_this_thread)
+        .on_thread_park(allocator::purge_if_requested)
         .build()
     {
         Ok(runtime) => runtime,
@@ -65,7 +65,7 @@ pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(live(
+    let code = runtime.block_on(run_async(
         Arc::new(link),
         start,
         config_path.to_owned(),
@@ -76,9 +76,14 @@ pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
     code
 }
 
-async fn live(link: Arc<Link>, start: Start, config_path: PathBuf, last_good: bool) -> ExitCode {
+async fn run_async(
+    link: Arc<Link>,
+    start: Start,
+    config_path: PathBuf,
+    last_good: bool,
+) -> ExitCode {
     let standby = start.mode == Mode::Standby;
-    match rise(link.clone(), start, config_path, last_good).await {
+    match start_up(link.clone(), start, config_path, last_good).await {
         Ok(Some(worker)) => serve::serve(worker).await,
         Ok(None) => ExitCode::SUCCESS,
         Err(lines) => {
@@ -102,12 +107,12 @@ async fn live(link: Arc<Link>, start: Start, config_path: PathBuf, last_good: bo
 }
 
 /// Everything up to the open store; none if the daemon was stopped before.
-async fn rise(
+async fn start_up(
     link: Arc<Link>,
     start: Start,
     config_path: PathBuf,
     last_good: bool,
-) -> Result<Option<Worker>, Vec<String>> {
+) -> Result<Option<StartedWorker>, Vec<String>> {
     let Start {
         mode,
         mut cause,
@@ -122,16 +127,16 @@ async fn rise(
         Some(bytes) => bytes
             .read()
             .map_err(|error| error.to_string())
-            .and_then(|bytes| Handed::decode(&bytes))
+            .and_then(|bytes| LaunchSpec::decode(&bytes))
             .map_err(|error| vec![format!("the handed-over configuration: {error}")])?,
-        None => first_boot::handed(&config_path, &env, last_good)?,
+        None => bootstrap::handed(&config_path, &env, last_good)?,
     };
     let config = match cause {
         StartCause::First => {
             let config = Config::validate(&handed.config, &config_path, &env).map_err(|error| {
-                first_boot::told(error.to_string(), &handed, &config_path, &env)
+                bootstrap::with_fallback_hint(error.to_string(), &handed, &config_path, &env)
             })?;
-            first_boot::tell_last_good(&config, &env, &link)?;
+            bootstrap::announce_fallback(&config, &env, &link)?;
             config
         }
         StartCause::Planned => Config::validate(&handed.config, &config_path, &env)
@@ -147,7 +152,7 @@ async fn rise(
     let prepared = {
         let (config, link, env) = (config.clone(), link.clone(), env.clone());
         let preparing = tokio::task::spawn_blocking(move || {
-            prepare::prepare(config, &handed, &env, listeners, &link)
+            standby::prepare(config, &handed, &env, listeners, &link)
         });
         async move {
             preparing
@@ -169,7 +174,7 @@ async fn rise(
             let (prepared, opened, ()) = tokio::join!(
                 prepared,
                 open(&config, generation, &cause),
-                prepare::end_leftovers(&config)
+                standby::end_leftovers(&config)
             );
             (prepared?, opened?)
         }
@@ -186,18 +191,18 @@ async fn rise(
             if opened.life.record.cause == Cause::Crash {
                 // The store is ours, so whoever owned it is dead. A worker that hands over has
                 // seen to this itself.
-                prepare::end_leftovers(&config).await;
+                standby::end_leftovers(&config).await;
             }
             (prepared, opened)
         }
     };
-    let Opened {
+    let OpenedStore {
         store,
         life,
         previous,
         rejected_configs,
     } = opened;
-    Ok(Some(Worker {
+    Ok(Some(StartedWorker {
         link,
         orders,
         prepared,
@@ -227,9 +232,9 @@ async fn stand_by(
 }
 
 /// An open store, and what it says of this worker.
-struct Opened {
+struct OpenedStore {
     store: Store,
-    life: Life,
+    life: WorkerLife,
     previous: Generation,
     rejected_configs: BTreeMap<Digest, String>,
 }
@@ -238,7 +243,7 @@ async fn open(
     config: &Arc<Config>,
     planned: Option<u64>,
     cause: &StartCause,
-) -> Result<Opened, Vec<String>> {
+) -> Result<OpenedStore, Vec<String>> {
     let (config, cause) = (config.clone(), cause.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let options = StoreOptions {
@@ -264,7 +269,7 @@ async fn open(
             .filter(|record| record.generation < life.record.generation);
         let previous = before.find(|record| served(record.status));
         let previous = previous.map_or(Generation(0), |record| record.generation);
-        Ok::<_, String>(Opened {
+        Ok::<_, String>(OpenedStore {
             store,
             life,
             previous,

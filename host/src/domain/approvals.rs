@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::steps::{one_line, shorten};
 use super::{
-    Call, Decided, Digest, Failure, FailureCode, OpenTurn, Progress, Record, Refusal, Session,
-    SessionId, UnixMillis,
+    Decided, Digest, FailureCode, OpenTurn, Record, Refusal, Session, SessionId, SessionProgress,
+    StepCallName, TurnFailure, UnixMillis,
 };
 
 /// The longest arguments that are kept beside the log, in bytes; the event has them whole.
@@ -143,7 +143,7 @@ pub struct Asked {
     /// Which part of it, from 0.
     pub part: u32,
     /// The whole step, to know it by when the turn runs again.
-    pub call: Call,
+    pub call: StepCallName,
     /// The tool.
     pub tool: String,
     /// Its arguments.
@@ -188,11 +188,11 @@ impl Approval {
 
     /// Whether this was asked for the same step; if not, the turn must not go on, or something would
     /// be done that nobody has approved.
-    pub fn fits(&self, call: &Call) -> Result<(), Failure> {
+    pub fn fits(&self, call: &StepCallName) -> Result<(), TurnFailure> {
         if self.digest == call.digest {
             return Ok(());
         }
-        Err(Failure {
+        Err(TurnFailure {
             code: FailureCode::Divergence,
             text: format!(
                 "the guest is not deterministic: step {} was a call of `{}` that a human was asked \
@@ -261,7 +261,7 @@ impl OpenTurn {
     }
 }
 
-impl Progress {
+impl SessionProgress {
     /// The approvals that a human has to decide before a turn can go on.
     pub fn waiting(&self) -> impl Iterator<Item = &Approval> {
         self.open.iter().flat_map(OpenTurn::waiting)

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::shown;
 use super::steps::one_line;
-use super::{Done, Effect, Planned, StepError, StepResult};
+use super::{Effect, Planned, StepDone, StepError, StepResult};
 
 /// The most calls that are told of.
 pub(super) const CALLS_MAX: usize = 12;
@@ -97,7 +97,7 @@ impl MadeCalls {
     }
 
     /// A part of a step has its result.
-    pub(super) fn done(&mut self, done: &Done) {
+    pub(super) fn done(&mut self, done: &StepDone) {
         let place = Some((done.step, done.part));
         let Some(at) = self.shown.iter().position(|made| made.in_flight == place) else {
             return;
@@ -112,7 +112,7 @@ impl MadeCalls {
             ) => made.in_flight = None,
             result => {
                 made.in_flight = None;
-                made.result = Some(one_line(&told(result), RESULT_BYTES));
+                made.result = Some(one_line(&describe_result(result), RESULT_BYTES));
             }
         }
         self.bound(CALLS_MAX);
@@ -154,7 +154,7 @@ impl MadeCall {
 }
 
 /// A result in a few words.
-fn told(result: &Result<StepResult, StepError>) -> String {
+fn describe_result(result: &Result<StepResult, StepError>) -> String {
     let text = shown(result);
     match result {
         Ok(StepResult::ToolCall(outcome)) if outcome.is_error => format!("error: {text}"),

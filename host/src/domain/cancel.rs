@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Discarded, Failure, FailureCode, MessageId, Record, Refusal, Resumed, Session, UnixMillis,
+    Discarded, FailureCode, MessageId, Record, Refusal, Resumed, Session, TurnFailure, UnixMillis,
 };
 
 /// What is to be given up.
@@ -101,8 +101,8 @@ impl Session {
     }
 }
 
-fn cancelled(text: &str) -> Failure {
-    Failure {
+fn cancelled(text: &str) -> TurnFailure {
+    TurnFailure {
         code: FailureCode::Cancelled,
         text: text.to_owned(),
     }

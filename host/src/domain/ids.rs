@@ -215,8 +215,8 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
+        struct DigestVisitor;
+        impl serde::de::Visitor<'_> for DigestVisitor {
             type Value = Digest;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a SHA-256, as 64 hexadecimal digits or 32 bytes")
@@ -233,9 +233,9 @@ impl<'de> Deserialize<'de> for Digest {
             }
         }
         if deserializer.is_human_readable() {
-            deserializer.deserialize_str(Visitor)
+            deserializer.deserialize_str(DigestVisitor)
         } else {
-            deserializer.deserialize_bytes(Visitor)
+            deserializer.deserialize_bytes(DigestVisitor)
         }
     }
 }

@@ -16,8 +16,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Call, Done, Effect, Failure, FailureCode, Generation, MessageId, Planned, Record, StepError,
-    StepResult,
+    Effect, FailureCode, Generation, MessageId, Planned, Record, StepCallName, StepDone, StepError,
+    StepResult, TurnFailure,
 };
 
 /// How far an open turn's journal is: what a fold needs to know of it.
@@ -87,7 +87,7 @@ impl Progressed {
 
     /// A part of a step has its result. Whether that is progress: something outside was done, and
     /// the turn need not do it again.
-    pub(super) fn done(&mut self, done: &Done) -> bool {
+    pub(super) fn done(&mut self, done: &StepDone) -> bool {
         let part = self.pending.iter().position(|p| p.part == done.part);
         let part = part.map(|at| self.pending.remove(at));
         let (outside, repeatable) = part.map_or((false, true), |p| (p.outside, p.repeatable));
@@ -131,7 +131,7 @@ pub struct Step {
     /// How it began.
     pub planned: Planned,
     /// What each part gave, as far as it is known.
-    pub done: Vec<Option<Done>>,
+    pub done: Vec<Option<StepDone>>,
 }
 
 impl Journal {
@@ -172,7 +172,7 @@ pub struct Replay {
 
 /// What becomes of a step that a guest asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next {
+pub enum StepPath {
     /// The journal does not know it: it is taken.
     Live,
     /// The journal knows it, part by part.
@@ -185,7 +185,7 @@ pub enum Next {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Recorded {
     /// What it gave.
-    Done(Box<Done>),
+    Done(Box<StepDone>),
     /// It began; it may begin again.
     Again(Effect),
     /// It began, and nobody knows whether it happened.
@@ -202,13 +202,13 @@ impl Replay {
     }
 
     /// What becomes of the guest's next step.
-    pub fn next(&mut self, call: &Call) -> Next {
+    pub fn next(&mut self, call: &StepCallName) -> StepPath {
         let Some(step) = self.journal.steps.get(self.answered) else {
-            return Next::Live;
+            return StepPath::Live;
         };
         let planned = &step.planned;
         if planned.call.kind != call.kind || planned.call.digest != call.digest {
-            return Next::Diverged(Divergence {
+            return StepPath::Diverged(Divergence {
                 step: planned.step,
                 before: planned.call.clone(),
                 now: Some(call.clone()),
@@ -216,7 +216,7 @@ impl Replay {
         }
         self.answered += 1;
         let parts = planned.effects.iter().zip(&step.done);
-        Next::Recorded(
+        StepPath::Recorded(
             parts
                 .map(|(effect, done)| match done {
                     Some(done) => Recorded::Done(Box::new(done.clone())),
@@ -249,12 +249,12 @@ pub struct Divergence {
     /// The step's number in the turn, from 1.
     pub step: u32,
     /// What the journal has.
-    pub before: Call,
+    pub before: StepCallName,
     /// What the guest asked for; none if it ended the turn instead.
-    pub now: Option<Call>,
+    pub now: Option<StepCallName>,
 }
 
-impl From<Divergence> for Failure {
+impl From<Divergence> for TurnFailure {
     fn from(divergence: Divergence) -> Self {
         Self {
             code: FailureCode::Divergence,

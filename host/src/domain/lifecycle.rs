@@ -22,10 +22,10 @@
 //! whoever loads the session.
 
 use super::{
-    Begun, Closed, DeadLetter, Digest, Discarded, Ended, Failure, FailureCode, Fault, FaultCode,
-    Faulted, Generation, IdempotencyKey, Limits, Message, MessageId, OpenTurn, PastRestart,
-    Progress, Received, Record, Refusal, Requeued, Resumed, Role, Session, Timer, TurnEnd,
-    UnixMillis,
+    Begun, Closed, DeadLetter, Digest, Discarded, FailureCode, Fault, FaultCode, Faulted,
+    Generation, IdempotencyKey, Limits, Message, MessageId, OpenTurn, PastRestart, Received,
+    Record, Refusal, Requeued, Resumed, Role, Session, SessionProgress, Timer, TurnEnd, TurnEnded,
+    TurnFailure, UnixMillis,
 };
 
 /// Workers that a turn may take down before its session is faulted.
@@ -84,7 +84,7 @@ pub struct BeginWith<'a> {
     pub notice_window_ms: u64,
 }
 
-impl Progress {
+impl SessionProgress {
     /// What a session is doing that stands here, with `queued` messages waiting.
     pub fn state(&self, queued: u64) -> SessionState {
         if self.closed.is_some() {
@@ -212,7 +212,7 @@ impl Session {
 
     /// What the death of a worker by its own doing means for a session whose turn was open: the
     /// count, as the open turn's new `deaths`, or the fault that the last one makes.
-    pub fn worker_died(&self, at: UnixMillis) -> Option<Death> {
+    pub fn worker_died(&self, at: UnixMillis) -> Option<WorkerDeath> {
         let open = self.progress.open.as_ref()?;
         if self.progress.is_parked() {
             // It did not run.
@@ -220,9 +220,9 @@ impl Session {
         }
         let deaths = open.begun.deaths + 1;
         if deaths < DEATHS_MAX {
-            return Some(Death::Counted(deaths));
+            return Some(WorkerDeath::Counted(deaths));
         }
-        Some(Death::Faulted(Box::new(Record::Faulted(Faulted {
+        Some(WorkerDeath::Faulted(Box::new(Record::Faulted(Faulted {
             fault: Fault {
                 code: FaultCode::KillsWorker,
                 text: format!(
@@ -236,10 +236,10 @@ impl Session {
     }
 
     /// The open turn fails.
-    pub fn fail(&self, failure: Failure, at: UnixMillis) -> Option<Record> {
+    pub fn fail(&self, failure: TurnFailure, at: UnixMillis) -> Option<Record> {
         let open = self.progress.open.as_ref()?;
         let OpenTurn { begun, journal, .. } = open;
-        Some(Record::Ended(Ended {
+        Some(Record::Ended(TurnEnded {
             turn: begun.turn,
             message: begun.message.clone(),
             end: TurnEnd::Failed(failure),
@@ -304,7 +304,7 @@ impl Session {
     /// Ends the session: the open turn is cut, what waits becomes dead letters.
     pub fn close(&self, at: UnixMillis) -> Result<Vec<Record>, Refusal> {
         self.alive()?;
-        let failure = || Failure {
+        let failure = || TurnFailure {
             code: FailureCode::Closed,
             text: "the session was closed before the message was answered".to_owned(),
         };
@@ -335,7 +335,7 @@ impl Session {
 
 /// See [`Session::worker_died`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum Death {
+pub enum WorkerDeath {
     /// The count so far.
     Counted(u32),
     /// It was one too many.

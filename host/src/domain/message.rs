@@ -176,7 +176,7 @@ impl Notice {
     }
 
     /// Why it is given.
-    pub fn cause(&self) -> NoticeCause {
+    pub fn notice_cause(&self) -> NoticeCause {
         match self.is_of_restart() {
             true => self.cause.into(),
             false => NoticeCause::Stopped,

@@ -17,6 +17,7 @@ mod approvals;
 mod calls;
 mod cancel;
 mod capabilities;
+mod egress;
 mod events;
 mod ids;
 mod journal;
@@ -24,8 +25,8 @@ pub mod lifecycle;
 mod limits;
 mod message;
 mod model_providers;
-mod outgoing;
 mod plan_report;
+mod record_events;
 mod records;
 mod recovery;
 mod refusal;
@@ -35,7 +36,6 @@ mod session;
 mod snapshot;
 mod steps;
 mod stopped;
-mod telling;
 mod time;
 mod tool_servers;
 mod usage;
@@ -49,38 +49,38 @@ pub use approvals::{Answer, Approval, ApprovalId, ApprovalStatus, Asked, DECISIO
 pub use calls::{MadeCall, MadeCalls};
 pub use cancel::{CancelScope, Cancelled};
 pub use capabilities::{Capabilities, Patterns, ToolName};
+pub use egress::{BadHttpRule, EgressTarget, HttpGrants, HttpRule, Reach};
 pub use events::{Delta, Event, EventBody, TRUNCATED, ToolStatus, TurnStatus};
 pub use ids::{
     BadSessionId, Digest, Generation, MessageId, NAME_MAX_BYTES, SESSION_ID_MAX_BYTES, SessionId,
 };
 pub use journal::{
-    Divergence, Journal, Next, Pending, Progressed, Recorded, Replay, Step, unknown_outcome,
+    Divergence, Journal, Pending, Progressed, Recorded, Replay, Step, StepPath, unknown_outcome,
 };
-pub use lifecycle::{BeginWith, DEATHS_MAX, Death, SessionState};
+pub use lifecycle::{BeginWith, DEATHS_MAX, SessionState, WorkerDeath};
 pub use limits::{GuestLimits, Limits, Retention};
 pub use message::{Cause, Interruption, Message, Notice, NoticeCause, Role, StoppedNotice};
 pub use model_providers::{ModelDialect, ModelProviderFailing, ModelProviderStatus};
-pub use outgoing::{BadHttpRule, HttpGrants, HttpRule, Reach, Target};
 pub use plan_report::{PlanProblem, PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 pub use records::{
-    Begun, Closed, Created, DeadLetter, Decided, Discarded, Done, Ended, Failure, FailureCode,
-    Fault, FaultCode, Faulted, IdempotencyKey, Output, Planned, Received, Record, Relabelled,
-    Requeued, Resumed, Timer, TimerOp, TurnEnd,
+    Begun, Closed, Created, DeadLetter, Decided, Discarded, FailureCode, Fault, FaultCode, Faulted,
+    IdempotencyKey, Output, Planned, Received, Record, Relabelled, Requeued, Resumed, StepDone,
+    Timer, TimerOp, TurnEnd, TurnEnded, TurnFailure,
 };
 pub use refusal::Refusal;
-pub use report::{PartReport, PartStatus, ReplayReport, StepReport, TurnReport, Verdict};
+pub use report::{PartReport, PartStatus, ReplayReport, ReplayVerdict, StepReport, TurnReport};
 pub use restart::{
-    ActiveSession, DrainReport, Extent, Phases, RelaunchReport, RestartRecord, RestartStatus,
-    SHORTFALLS_TOLD, Shortfall,
+    ActiveSession, DrainReport, Extent, Phases, Regression, RelaunchReport, RestartRecord,
+    RestartStatus, SHORTFALLS_TOLD,
 };
 pub use session::{
-    Identity, LastTurn, LogPos, OpenTurn, PastRestart, Progress, Queued, Session, SnapshotRef,
-    Untold,
+    Identity, LastTurn, LogPos, OpenTurn, PastRestart, Queued, Session, SessionProgress,
+    SnapshotRef, Untold,
 };
 pub use snapshot::{BadSnapshot, Snapshot};
 pub use steps::{
-    Call, ChatMessage, ChatRequest, ChatRole, Completion, Effect, FinishReason, FromInbox,
-    HttpRequest, HttpResponse, ModelToolCall, StepError, StepRequest, StepResult, Tool, ToolCall,
+    ChatMessage, ChatRequest, ChatRole, Completion, Effect, FinishReason, FromInbox, HttpRequest,
+    HttpResponse, ModelToolCall, StepCallName, StepError, StepRequest, StepResult, Tool, ToolCall,
     ToolContent, ToolDefinition, ToolOutcome, Usage,
 };
 pub use stopped::{StoppedTurn, StoppedTurns};

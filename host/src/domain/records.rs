@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use super::steps::one_line;
 use super::{
-    ApprovalId, ApprovalStatus, Asked, Call, Digest, Effect, Generation, GuestLimits, Message,
-    MessageId, ModelUsage, Notice, StepError, StepResult, UnixMillis,
+    ApprovalId, ApprovalStatus, Asked, Digest, Effect, Generation, GuestLimits, Message, MessageId,
+    ModelUsage, Notice, StepCallName, StepError, StepResult, UnixMillis,
 };
 
 /// The longest text of a turn's message that a step keeps, in bytes.
@@ -44,9 +44,9 @@ pub enum Record {
     /// A step of the open turn begins.
     Planned(Planned),
     /// A part of a step has its result.
-    Done(Done),
+    Done(StepDone),
     /// The turn committed or failed.
-    Ended(Ended),
+    Ended(TurnEnded),
     /// The client changed the session's labels.
     Relabelled(Relabelled),
     /// The session cannot run until somebody acts.
@@ -155,7 +155,7 @@ pub struct Planned {
     /// The step's number in the turn, from 1.
     pub step: u32,
     /// What the guest asked for.
-    pub call: Call,
+    pub call: StepCallName,
     /// What its parts do outside, in order; one, but for several tool calls at once.
     pub effects: Vec<Effect>,
     /// Of several tool calls at once, each as the guest asked for it, shortened.
@@ -196,7 +196,7 @@ impl Planned {
 
 /// See [`Record::Done`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Done {
+pub struct StepDone {
     /// The turn.
     pub turn: u64,
     /// The step.
@@ -214,7 +214,7 @@ pub struct Done {
     pub at: UnixMillis,
 }
 
-impl Done {
+impl StepDone {
     /// About what its result weighs, in bytes.
     pub fn bytes(&self) -> u64 {
         self.result.as_ref().map_or(0, StepResult::bytes)
@@ -223,7 +223,7 @@ impl Done {
 
 /// See [`Record::Ended`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ended {
+pub struct TurnEnded {
     /// The turn.
     pub turn: u64,
     /// The message that it consumed.
@@ -270,7 +270,7 @@ pub enum TurnEnd {
         crc: Option<u32>,
     },
     /// It failed: the state stays, the message is a dead letter.
-    Failed(Failure),
+    Failed(TurnFailure),
 }
 
 /// Something that a guest said.
@@ -315,7 +315,7 @@ pub struct Timer {
     Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, utoipa::ToSchema,
 )]
 #[error("{text}")]
-pub struct Failure {
+pub struct TurnFailure {
     /// For programs.
     pub code: FailureCode,
     /// For humans.
@@ -398,7 +398,7 @@ pub struct Discarded {
     /// The message.
     pub message: MessageId,
     /// Why.
-    pub failure: Failure,
+    pub failure: TurnFailure,
     /// When.
     pub at: UnixMillis,
 }
@@ -448,7 +448,7 @@ pub struct DeadLetter {
     /// The message.
     pub message: Message,
     /// Why.
-    pub reason: Failure,
+    pub reason: TurnFailure,
     /// The turn that failed on it; none if it never had one.
     pub turn: Option<u64>,
     /// Calls of that turn that happened, or may have happened, and cannot be repeated: a retry

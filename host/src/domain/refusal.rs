@@ -1,6 +1,6 @@
 //! Why a request is not done. One typed reason each; the API has the table to statuses.
 
-use super::{ApprovalStatus, BadSessionId, Failure, UnixMillis};
+use super::{ApprovalStatus, BadSessionId, TurnFailure, UnixMillis};
 
 /// A request that was understood and is not done; nothing has changed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum Refusal {
     },
     /// The guest's `open` failed.
     #[error("the plugin refused to open the session: {0}")]
-    OpenFailed(Failure),
+    OpenFailed(TurnFailure),
     /// Over a limit.
     #[error("{what} has {bytes} bytes; `limits.{key}` allows {limit}")]
     TooLarge {

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::steps::shorten;
 use super::{
-    Begun, Digest, Done, Journal, MessageId, Step, StepError, StepResult, ToolContent, ToolStatus,
-    UnixMillis,
+    Begun, Digest, Journal, MessageId, Step, StepDone, StepError, StepResult, ToolContent,
+    ToolStatus, UnixMillis,
 };
 
 /// The longest result shown of a step, in bytes.
@@ -118,7 +118,7 @@ impl StepReport {
                     repeatable: effect.repeatable(),
                     status: done
                         .as_ref()
-                        .map_or(ToolStatus::Started, Done::status)
+                        .map_or(ToolStatus::Started, StepDone::status)
                         .into(),
                     // What nobody knows of took nobody knows how long.
                     took_ms: done
@@ -201,7 +201,7 @@ pub struct ReplayReport {
     /// Steps that its journal holds.
     pub steps: u32,
     /// What it was found to be.
-    pub verdict: Verdict,
+    pub verdict: ReplayVerdict,
     /// In words: where it stopped, or what differed.
     pub text: String,
 }
@@ -209,7 +209,7 @@ pub struct ReplayReport {
 /// What a replay says of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum ReplayVerdict {
     /// It did what it did before, to the last byte; of an open turn, as far as it is recorded.
     Deterministic,
     /// It took other steps.
@@ -218,7 +218,7 @@ pub enum Verdict {
     Different,
 }
 
-impl Verdict {
+impl ReplayVerdict {
     /// Its name in the API.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -127,7 +127,7 @@ pub struct RelaunchReport {
     pub lesser: Vec<SessionId>,
     /// What the first [`SHORTFALLS_TOLD`] of these lack.
     #[serde(default)]
-    pub shortfalls: Vec<Shortfall>,
+    pub shortfalls: Vec<Regression>,
 }
 
 /// Sessions whose loss a restart's record tells in full; of all others it has the names, and the
@@ -136,7 +136,7 @@ pub const SHORTFALLS_TOLD: usize = 100;
 
 impl RelaunchReport {
     /// Takes a session in that came back with less than was recorded.
-    pub fn lacks(&mut self, shortfall: Shortfall) {
+    pub fn lacks(&mut self, shortfall: Regression) {
         self.lesser.push(shortfall.id.clone());
         if self.shortfalls.len() < SHORTFALLS_TOLD {
             self.shortfalls.push(shortfall);
@@ -157,7 +157,7 @@ pub struct Extent {
 
 /// A session that came back with less than was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Shortfall {
+pub struct Regression {
     /// Which.
     pub id: SessionId,
     /// How far it had come.
@@ -173,7 +173,7 @@ impl fmt::Display for Extent {
     }
 }
 
-impl fmt::Display for Shortfall {
+impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "recorded: {}; found: ", self.recorded)?;
         match &self.found {
@@ -200,7 +200,7 @@ pub struct ActiveSession {
 
 impl ActiveSession {
     /// What it lacks that is found to have come this far; none if it is all there.
-    pub fn shortfall(&self, found: Option<Extent>) -> Option<Shortfall> {
+    pub fn shortfall(&self, found: Option<Extent>) -> Option<Regression> {
         let recorded = Extent {
             turns: self.turns,
             seq: self.seq,
@@ -211,7 +211,7 @@ impl ActiveSession {
                 && found.seq >= recorded.seq
                 && found.cursor >= recorded.cursor
         });
-        (!whole).then(|| Shortfall {
+        (!whole).then(|| Regression {
             id: self.id.clone(),
             recorded,
             found,

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Approval, Begun, Digest, Ended, Fault, FaultCode, Generation, MadeCalls, MessageId, ModelUsage,
-    Progressed, Record, Role, StoppedTurn, StoppedTurns, Timer, TimerOp, TurnEnd, UnixMillis,
+    Approval, Begun, Digest, Fault, FaultCode, Generation, MadeCalls, MessageId, ModelUsage,
+    Progressed, Record, Role, StoppedTurn, StoppedTurns, Timer, TimerOp, TurnEnd, TurnEnded,
+    UnixMillis,
 };
 
 /// Where a record stands in its session's log: behind `cursor` events, as number `seq`. Both only
@@ -26,7 +27,7 @@ pub struct Session {
     /// What hardly ever changes.
     pub identity: Identity,
     /// What every record changes.
-    pub progress: Progress,
+    pub progress: SessionProgress,
     /// Messages that wait for their turn, the open turn's own excluded, oldest first. Kept by the
     /// store entry by entry, not with the progress.
     pub queue: VecDeque<Queued>,
@@ -49,7 +50,7 @@ pub struct Identity {
 
 /// Where a session stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct SessionProgress {
     /// The position of the next record: `next.cursor` is also the last event's cursor.
     pub next: LogPos,
     /// Completed turns.
@@ -194,7 +195,7 @@ impl Session {
                 created_at: created.at,
                 created_in: created.generation,
             },
-            progress: Progress {
+            progress: SessionProgress {
                 next: LogPos {
                     cursor: record.event_count(),
                     seq: 1,
@@ -362,7 +363,7 @@ impl Session {
         self.progress.open = Some(open);
     }
 
-    fn ended(&mut self, at: LogPos, ended: &Ended) {
+    fn ended(&mut self, at: LogPos, ended: &TurnEnded) {
         let progress = &mut self.progress;
         let open = progress.open.take();
         progress.answered = open.as_ref().map_or_else(Vec::new, |o| o.approvals.clone());
@@ -465,7 +466,7 @@ impl OpenTurn {
     }
 }
 
-impl Progress {
+impl SessionProgress {
     fn apply_timers(&mut self, ops: &[TimerOp]) {
         for op in ops {
             let name = match op {

@@ -69,7 +69,7 @@ pub(super) fn one_line(text: &str, max_bytes: usize) -> String {
 
 /// A step as a journal names it: enough to tell it from another, and to show it to a human.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Call {
+pub struct StepCallName {
     /// Its kind, like `tools.call`.
     pub kind: String,
     /// Of all that the guest gave.
@@ -78,7 +78,7 @@ pub struct Call {
     pub text: String,
 }
 
-impl Call {
+impl StepCallName {
     /// The name of a request, as the guest made it: whatever the host fills in is not part of it.
     pub fn of(request: &StepRequest) -> Self {
         // A derived encoding without maps: the same request gives the same bytes. Into memory it
@@ -140,7 +140,7 @@ impl Call {
     }
 }
 
-impl fmt::Display for Call {
+impl fmt::Display for StepCallName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.text.as_str() {
             "" => f.write_str(&self.kind),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calls::CALLS_MAX;
 use super::steps::one_line;
-use super::{Failure, MadeCall, MadeCalls, OpenTurn};
+use super::{MadeCall, MadeCalls, OpenTurn, TurnFailure};
 
 /// The most stopped turns that are told of.
 const TURNS_MAX: usize = 6;
@@ -47,7 +47,7 @@ fn is_zero(count: &u32) -> bool {
 
 impl StoppedTurn {
     /// The open turn, should it end by this failure; none if it has done nothing.
-    pub(super) fn of(open: &OpenTurn, failure: &Failure) -> Option<Self> {
+    pub(super) fn of(open: &OpenTurn, failure: &TurnFailure) -> Option<Self> {
         let mut calls = open.calls.clone();
         calls.give_up();
         (!calls.is_none()).then(|| Self {
@@ -58,7 +58,7 @@ impl StoppedTurn {
         })
     }
 
-    fn tell(&self, text: &mut String) {
+    fn describe(&self, text: &mut String) {
         let mut line = |what: std::fmt::Arguments<'_>| {
             // Into memory it cannot fail.
             let _ = text.write_fmt(what);
@@ -148,7 +148,7 @@ impl StoppedTurns {
             );
         }
         for stopped in &self.turns {
-            stopped.tell(&mut text);
+            stopped.describe(&mut text);
         }
         text
     }

@@ -95,7 +95,7 @@ impl Driven {
         let Some(open) = self.session.progress.open.clone() else {
             return;
         };
-        self.add(Record::Ended(Ended {
+        self.add(Record::Ended(TurnEnded {
             turn: open.begun.turn,
             message: open.begun.message.clone(),
             end: TurnEnd::Completed {
@@ -116,7 +116,7 @@ impl Driven {
     }
 
     fn fail(&mut self) {
-        let failure = Failure {
+        let failure = TurnFailure {
             code: FailureCode::Guest,
             text: "no".into(),
         };
@@ -247,7 +247,7 @@ fn the_third_death_faults_the_session_and_a_resume_forgets_them() {
         let at = UnixMillis(driven.now);
         assert_eq!(
             driven.session.worker_died(at),
-            Some(Death::Counted(expected))
+            Some(WorkerDeath::Counted(expected))
         );
         let open = driven
             .session
@@ -258,7 +258,8 @@ fn the_third_death_faults_the_session_and_a_resume_forgets_them() {
         open.begun.deaths = expected;
     }
     driven.begin().expect("it may run once more");
-    let Some(Death::Faulted(record)) = driven.session.worker_died(UnixMillis(driven.now)) else {
+    let Some(WorkerDeath::Faulted(record)) = driven.session.worker_died(UnixMillis(driven.now))
+    else {
         panic!("the third death is one too many");
     };
     driven.add(*record);
@@ -286,7 +287,7 @@ fn timers_are_replaced_by_name_and_gone_once_fired() {
     };
     driven.receive().expect("room");
     let open = driven.begin().expect("it waits");
-    driven.add(Record::Ended(Ended {
+    driven.add(Record::Ended(TurnEnded {
         turn: open.turn,
         message: open.message,
         end: TurnEnd::Completed {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Completion, Done, StepResult};
+use super::{Completion, StepDone, StepResult};
 
 /// What the answers of models cost, over a turn or over a session's life. Answers that were cut off
 /// and asked for again are not in it: nobody says what they cost.
@@ -40,7 +40,7 @@ impl ModelUsage {
     }
 
     /// Counts a part of a step, if it is a model's answer.
-    pub(super) fn count(&mut self, done: &Done) {
+    pub(super) fn count(&mut self, done: &StepDone) {
         if let Ok(StepResult::Llm(Completion { usage, .. })) = &done.result {
             self.answers += 1;
             let (input, output) = usage.map_or((0, 0), |u| (u.input_tokens, u.output_tokens));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FaultCode, Identity, ModelUsage, Progress, Session, SessionId, SessionState, UnixMillis,
+    FaultCode, Identity, ModelUsage, Session, SessionId, SessionProgress, SessionState, UnixMillis,
 };
 
 /// What the API says of a session.
@@ -82,7 +82,7 @@ impl Session {
 
 impl SessionView {
     /// The view of a session of which `queued` messages wait.
-    pub fn of(id: SessionId, identity: &Identity, progress: &Progress, queued: u64) -> Self {
+    pub fn of(id: SessionId, identity: &Identity, progress: &SessionProgress, queued: u64) -> Self {
         let (held, running) = match &progress.fault {
             Some(_) => (progress.open.as_ref(), None),
             None if progress.is_parked() => (None, None),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SessionId, Shortfall, UnixMillis};
+use super::{Regression, SessionId, UnixMillis};
 
 /// How long a session may have work, and turns may begin, and none of it runs.
 pub const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -312,7 +312,7 @@ fn stuck(
     Some((lasts, reason))
 }
 
-impl Shortfall {
+impl Regression {
     /// The finding that stands as long as the worker in which the session came back.
     pub fn finding(&self, since: UnixMillis) -> Finding {
         let id = &self.id;

@@ -8,7 +8,7 @@ use wasmtime::component::types::ComponentItem;
 use super::bindings::PluginPre;
 use super::contract;
 use super::pool::{self, MEMORIES_PER_TURN, TABLES_PER_TURN};
-use super::state::State;
+use super::store_data::StoreData;
 use crate::domain::Digest;
 
 /// The largest component, in bytes.
@@ -21,7 +21,7 @@ const CORE: [u8; 4] = [1, 0, 0, 0];
 
 /// A guest's component: compiled, checked against the contract and linked.
 pub struct Component {
-    pub(super) pre: PluginPre<State>,
+    pub(super) pre: PluginPre<StoreData>,
     /// Shares of the pool that an instance takes.
     pub(super) shares: u32,
     digest: Digest,
@@ -132,7 +132,7 @@ impl LoadError {
         let newest = contract::CONTRACTS[contract::CONTRACTS.len() - 1];
         Self::Export {
             name: format!("{}{}@{newest}", contract::PACKAGE, contract::GUEST),
-            remedy: "a plugin implements it, by `abide_guest_sdk::export!` or by hand".into(),
+            remedy: "a plugin implements it, by `abide_plugin::export!` or by hand".into(),
         }
     }
 }
@@ -152,7 +152,7 @@ pub(super) fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
 impl Component {
     /// Checks a compiled component against the contract and links it.
     pub(super) fn link(
-        linker: &Linker<State>,
+        linker: &Linker<StoreData>,
         compiled: &wasmtime::component::Component,
         digest: Digest,
         bytes: u64,

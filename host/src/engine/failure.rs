@@ -5,8 +5,8 @@ use wasmtime::{Trap, WasmBacktrace};
 
 use super::log::cut;
 use super::runtime::{EngineError, STACK_MAX_BYTES};
-use super::state::State;
-use crate::domain::{Failure, FailureCode, Limits};
+use super::store_data::StoreData;
+use crate::domain::{FailureCode, Limits, TurnFailure};
 
 /// The longest reason that is kept of a guest's own words, in bytes.
 const REASON_MAX_BYTES: usize = 4 << 10;
@@ -20,7 +20,7 @@ const FRAME_MAX_BYTES: usize = 120;
 pub enum GuestFailure {
     /// The guest failed; it would fail again in the same way.
     #[error("{0}")]
-    Failed(Failure),
+    Failed(TurnFailure),
     /// The guest could not be restored from its snapshot.
     #[error("{text}")]
     Restore {
@@ -39,7 +39,7 @@ pub enum GuestFailure {
 pub(super) enum Stop {
     /// The guest's own doing.
     #[error("{0}")]
-    Guest(Failure),
+    Guest(TurnFailure),
     /// Not the guest's doing.
     #[error(transparent)]
     Host(EngineError),
@@ -53,18 +53,18 @@ pub(super) struct Blame<'a> {
 
 impl Blame<'_> {
     /// The guest went over a limit.
-    pub(super) fn limit(&self, key: &str, what: &str) -> Failure {
+    pub(super) fn limit(&self, key: &str, what: &str) -> TurnFailure {
         let plugin = self.plugin;
-        Failure {
+        TurnFailure {
             code: FailureCode::Limit,
             text: format!("{what}; see plugins.{plugin}.limits.{key}"),
         }
     }
 
     /// The turn took too long.
-    pub(super) fn timeout(&self) -> Failure {
+    pub(super) fn timeout(&self) -> TurnFailure {
         let (plugin, timeout) = (self.plugin, self.limits.turn_timeout);
-        Failure {
+        TurnFailure {
             code: FailureCode::Timeout,
             text: format!(
                 "the guest did not end within {}, which is `limits.turn_timeout`; \
@@ -75,16 +75,16 @@ impl Blame<'_> {
     }
 
     /// The guest returned an error of its own.
-    pub(super) fn guest(&self, mut text: String) -> Failure {
+    pub(super) fn guest(&self, mut text: String) -> TurnFailure {
         cut(&mut text, REASON_MAX_BYTES);
-        Failure {
+        TurnFailure {
             code: FailureCode::Guest,
             text,
         }
     }
 
     /// What an error of wasmtime's means.
-    pub(super) fn explain(&self, error: &wasmtime::Error, state: &State) -> GuestFailure {
+    pub(super) fn explain(&self, error: &wasmtime::Error, state: &StoreData) -> GuestFailure {
         if let Some(stop) = error.downcast_ref::<Stop>() {
             return match stop.clone() {
                 Stop::Guest(failure) => GuestFailure::Failed(failure),
@@ -118,7 +118,7 @@ impl Blame<'_> {
         if let Some(words) = state.log.last_words() {
             text.push_str(&format!("; its last words: {words}"));
         }
-        GuestFailure::Failed(Failure { code, text })
+        GuestFailure::Failed(TurnFailure { code, text })
     }
 }
 

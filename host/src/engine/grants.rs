@@ -1,6 +1,6 @@
 //! The only place where a capability is checked: before a step leaves the engine.
 
-use crate::domain::{Capabilities, ChatRequest, HttpRequest, StepError, Target};
+use crate::domain::{Capabilities, ChatRequest, EgressTarget, HttpRequest, StepError};
 
 /// What a plugin may do, and its name for the remedy.
 pub(super) struct Grants {
@@ -42,7 +42,7 @@ impl Grants {
     /// Whether a request may be sent to where its URL points. Which addresses that may be is found
     /// out when it is sent.
     pub(super) fn http(&self, request: &HttpRequest) -> Result<(), StepError> {
-        let (target, _) = Target::parse(&request.url).map_err(StepError::Invalid)?;
+        let (target, _) = EgressTarget::parse(&request.url).map_err(StepError::Invalid)?;
         match self.granted.http.reach(&target) {
             Some(_) => Ok(()),
             None => {

@@ -9,15 +9,15 @@ use super::bindings::Plugin;
 use super::bindings::abide::session::types;
 use super::convert;
 use super::failure::{Blame, GuestFailure};
-use super::job::{Job, Product};
+use super::host_functions::StepCall;
+use super::job::{GuestJob, Product};
 use super::runtime::{Admission, Engine};
-use super::state::State;
-use super::steps::StepCall;
-use crate::domain::{Failure, Message, Notice, Snapshot};
+use super::store_data::StoreData;
+use crate::domain::{Message, Notice, Snapshot, TurnFailure};
 
 impl Engine {
     /// A new session's first state: `open`, then `snapshot`.
-    pub async fn open(&self, job: &Job) -> Result<Product, GuestFailure> {
+    pub async fn open(&self, job: &GuestJob) -> Result<Product, GuestFailure> {
         self.within(job, async {
             let mut guest = Guest::start(self, job).await?;
             guest.open().await?;
@@ -30,7 +30,7 @@ impl Engine {
     /// `snapshot`. Steps go to `steps`. Dropping the future cuts the turn; nothing remains of it.
     pub async fn turn(
         &self,
-        job: &Job,
+        job: &GuestJob,
         snapshot: &Snapshot,
         notice: Option<&Notice>,
         input: Vec<Message>,
@@ -45,7 +45,7 @@ impl Engine {
     pub async fn admitted_turn(
         &self,
         admission: Admission,
-        job: &Job,
+        job: &GuestJob,
         snapshot: &Snapshot,
         notice: Option<&Notice>,
         input: Vec<Message>,
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// Whether a guest can be restored from a snapshot.
-    pub async fn restore(&self, job: &Job, snapshot: &Snapshot) -> Result<(), GuestFailure> {
+    pub async fn restore(&self, job: &GuestJob, snapshot: &Snapshot) -> Result<(), GuestFailure> {
         self.within(job, async {
             Guest::start(self, job).await?.restore(snapshot).await
         })
@@ -75,7 +75,11 @@ impl Engine {
 
     /// Restores a snapshot and takes it again: a guest that keeps its whole state gives the same
     /// bytes.
-    pub async fn retake(&self, job: &Job, snapshot: &Snapshot) -> Result<Product, GuestFailure> {
+    pub async fn retake(
+        &self,
+        job: &GuestJob,
+        snapshot: &Snapshot,
+    ) -> Result<Product, GuestFailure> {
         self.within(job, async {
             let mut guest = Guest::start(self, job).await?;
             guest.restore(snapshot).await?;
@@ -86,7 +90,7 @@ impl Engine {
 
     /// Opens a session that nobody will see, restores its snapshot on a fresh instance and takes
     /// it again: both must be the same bytes.
-    pub async fn check(&self, job: &Job) -> Result<Product, CheckFailure> {
+    pub async fn check(&self, job: &GuestJob) -> Result<Product, CheckFailure> {
         let product = self.open(job).await.map_err(CheckFailure::Open)?;
         let snapshot = Snapshot {
             plugin: job.context.plugin.clone(),
@@ -112,7 +116,7 @@ impl Engine {
     /// Runs a call on its share of the pool, once there is one.
     async fn within<T>(
         &self,
-        job: &Job,
+        job: &GuestJob,
         call: impl Future<Output = Result<T, GuestFailure>>,
     ) -> Result<T, GuestFailure> {
         // Waiting for a share is not the guest's time.
@@ -124,7 +128,7 @@ impl Engine {
     async fn on<T>(
         &self,
         _admission: Admission,
-        job: &Job,
+        job: &GuestJob,
         call: impl Future<Output = Result<T, GuestFailure>>,
     ) -> Result<T, GuestFailure> {
         // Dropped before the admission is.
@@ -163,7 +167,7 @@ pub enum CheckFailure {
     },
 }
 
-impl Job {
+impl GuestJob {
     fn blame(&self) -> Blame<'_> {
         Blame {
             plugin: &self.context.plugin,
@@ -182,14 +186,14 @@ impl Job {
 
 /// A live instance.
 struct Guest<'a> {
-    job: &'a Job,
-    store: Store<State>,
+    job: &'a GuestJob,
+    store: Store<StoreData>,
     plugin: Plugin,
 }
 
 impl<'a> Guest<'a> {
-    async fn start(engine: &Engine, job: &'a Job) -> Result<Self, GuestFailure> {
-        let mut store = Store::new(&engine.0.wasmtime, State::new(job));
+    async fn start(engine: &Engine, job: &'a GuestJob) -> Result<Self, GuestFailure> {
+        let mut store = Store::new(&engine.0.wasmtime, StoreData::new(job));
         store.limiter(|state| &mut state.budget);
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
@@ -205,7 +209,7 @@ impl<'a> Guest<'a> {
         let exports = self.plugin.abide_session_guest();
         let opened = exports.call_open(&mut self.store, &context).await;
         self.store.data_mut().buffer.accept(false);
-        self.said(opened)
+        self.check_result(opened)
     }
 
     async fn restore(&mut self, snapshot: &Snapshot) -> Result<(), GuestFailure> {
@@ -232,7 +236,7 @@ impl<'a> Guest<'a> {
                 (format!("the guest refuses its snapshot: {reason}"), None)
             }
             Err(error) => match self.explain(&error) {
-                GuestFailure::Failed(Failure { text, .. }) => (
+                GuestFailure::Failed(TurnFailure { text, .. }) => (
                     format!("the guest cannot be restored from its snapshot: {text}"),
                     None,
                 ),
@@ -255,7 +259,7 @@ impl<'a> Guest<'a> {
         let state = self.store.data_mut();
         state.buffer.accept(false);
         state.steps.connect(None);
-        self.said(ended)
+        self.check_result(ended)
     }
 
     async fn snapshot(mut self) -> Result<Product, GuestFailure> {
@@ -283,7 +287,10 @@ impl<'a> Guest<'a> {
     }
 
     /// What an export that may fail returned.
-    fn said(&self, result: wasmtime::Result<Result<(), String>>) -> Result<(), GuestFailure> {
+    fn check_result(
+        &self,
+        result: wasmtime::Result<Result<(), String>>,
+    ) -> Result<(), GuestFailure> {
         match result {
             Ok(Ok(())) => Ok(()),
             Ok(Err(text)) => Err(GuestFailure::Failed(self.job.blame().guest(text))),
@@ -296,6 +303,6 @@ impl<'a> Guest<'a> {
     }
 }
 
-fn explain(job: &Job, store: &Store<State>, error: &wasmtime::Error) -> GuestFailure {
+fn explain(job: &GuestJob, store: &Store<StoreData>, error: &wasmtime::Error) -> GuestFailure {
     job.blame().explain(error, store.data())
 }

@@ -9,7 +9,7 @@ use crate::domain::{Capabilities, Limits, Output, SessionId, TimerOp, UnixMillis
 /// One call of a guest, with all that it depends on besides its snapshot and input: the same job
 /// on the same snapshot and input, with the same answers to its steps, gives the same product.
 #[derive(Clone)]
-pub struct Job {
+pub struct GuestJob {
     /// The guest.
     pub component: Arc<Component>,
     /// Who it is told to be.

@@ -34,7 +34,7 @@ pub struct LogLine {
 }
 
 /// The lines of one call of the engine. Shared with the guest's standard streams.
-pub(super) struct Log(Mutex<Lines>);
+pub(super) struct GuestLog(Mutex<Lines>);
 
 struct Lines {
     lines: Vec<LogLine>,
@@ -46,12 +46,12 @@ struct Lines {
 
 /// A standard stream of the guest's.
 #[derive(Clone, Copy)]
-pub(super) enum Stream {
+pub(super) enum StdStream {
     Out,
     Err,
 }
 
-impl Stream {
+impl StdStream {
     fn level(self) -> LogLevel {
         match self {
             Self::Out => LogLevel::Info,
@@ -60,7 +60,7 @@ impl Stream {
     }
 }
 
-impl Log {
+impl GuestLog {
     pub(super) fn new(lines_max: u32) -> Self {
         Self(Mutex::new(Lines {
             lines: Vec::new(),
@@ -75,7 +75,7 @@ impl Log {
     }
 
     /// Takes what was written to a stream: whole lines are logged, the rest waits for its end.
-    pub(super) fn stream(&self, stream: Stream, bytes: &[u8]) {
+    pub(super) fn stream(&self, stream: StdStream, bytes: &[u8]) {
         let mut lines = self.lines();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let partial = &mut lines.partial[stream as usize];
@@ -93,7 +93,7 @@ impl Log {
     /// All lines, and how many were dropped.
     pub(super) fn take(&self) -> (Vec<LogLine>, u64) {
         let mut lines = self.lines();
-        for stream in [Stream::Out, Stream::Err] {
+        for stream in [StdStream::Out, StdStream::Err] {
             if !lines.partial[stream as usize].is_empty() {
                 lines.end(stream);
             }
@@ -107,7 +107,7 @@ impl Log {
     /// What the guest last wrote to standard error, on one line: of a panic, where and why.
     pub(super) fn last_words(&self) -> Option<String> {
         let lines = self.lines();
-        let partial = String::from_utf8_lossy(&lines.partial[Stream::Err as usize]);
+        let partial = String::from_utf8_lossy(&lines.partial[StdStream::Err as usize]);
         let warnings = lines.lines.iter().filter(|l| l.level == LogLevel::Warn);
         let mut last: Vec<_> = std::iter::once(partial.as_ref())
             .chain(warnings.rev().map(|line| line.text.as_str()))
@@ -128,7 +128,7 @@ impl Log {
 }
 
 impl Lines {
-    fn end(&mut self, stream: Stream) {
+    fn end(&mut self, stream: StdStream) {
         let bytes = std::mem::take(&mut self.partial[stream as usize]);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         self.push(stream.level(), text);
@@ -158,10 +158,10 @@ mod tests {
 
     #[test]
     fn streams_become_lines() {
-        let log = Log::new(10);
-        log.stream(Stream::Out, b"a\nb");
-        log.stream(Stream::Err, b"!\n");
-        log.stream(Stream::Out, b"c\n\nd");
+        let log = GuestLog::new(10);
+        log.stream(StdStream::Out, b"a\nb");
+        log.stream(StdStream::Err, b"!\n");
+        log.stream(StdStream::Out, b"c\n\nd");
         let (lines, dropped) = log.take();
         let told: Vec<_> = lines.iter().map(|l| (l.level, l.text.as_str())).collect();
         let (info, warn) = (LogLevel::Info, LogLevel::Warn);
@@ -180,11 +180,14 @@ mod tests {
 
     #[test]
     fn the_last_words_of_a_panic_are_its_message() {
-        let log = Log::new(10);
+        let log = GuestLog::new(10);
         assert_eq!(log.last_words(), None);
-        log.stream(Stream::Err, b"earlier\n\nthread panicked at a.rs:1:\nwhy\n");
         log.stream(
-            Stream::Err,
+            StdStream::Err,
+            b"earlier\n\nthread panicked at a.rs:1:\nwhy\n",
+        );
+        log.stream(
+            StdStream::Err,
             b"note: run with `RUST_BACKTRACE=1` to see more\n",
         );
         assert_eq!(
@@ -195,10 +198,10 @@ mod tests {
 
     #[test]
     fn lines_and_their_number_are_bounded() {
-        let log = Log::new(2);
+        let log = GuestLog::new(2);
         log.write(LogLevel::Info, "é".repeat(LINE_MAX_BYTES));
-        log.stream(Stream::Out, &[b'x'; 3 * LINE_MAX_BYTES]);
-        log.stream(Stream::Out, b"\n");
+        log.stream(StdStream::Out, &[b'x'; 3 * LINE_MAX_BYTES]);
+        log.stream(StdStream::Out, b"\n");
         log.write(LogLevel::Error, "lost".into());
         let (lines, dropped) = log.take();
         assert_eq!((lines.len(), dropped), (2, 1));

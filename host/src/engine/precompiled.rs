@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component as Compiled;
 
+use crate::atomic_file;
 use crate::domain::Digest;
-use crate::files;
 
 const MAGIC: [u8; 8] = *b"ABPC\x01\0\0\0";
 const HEADER_BYTES: usize = 40;
@@ -48,7 +48,7 @@ impl Precompiled {
     /// The component of this digest, if it was precompiled for this engine and is undamaged.
     pub(super) fn load(&self, engine: &wasmtime::Engine, component: Digest) -> Option<Compiled> {
         let path = self.folder.join(self.name(component));
-        let bytes = match files::read(&path) {
+        let bytes = match atomic_file::read(&path) {
             Ok(bytes) => bytes?,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot read a precompiled component");
@@ -81,7 +81,7 @@ impl Precompiled {
             .and_then(|payload| {
                 let digest = self.digest(component, &payload);
                 let parts: [&[u8]; 3] = [&MAGIC, &digest, &payload];
-                files::write_whole(&self.folder, &self.name(component), &parts)
+                atomic_file::write_whole(&self.folder, &self.name(component), &parts)
                     .map_err(|error| error.to_string())
             });
         match kept {

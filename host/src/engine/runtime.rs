@@ -12,10 +12,10 @@ use wasmtime::component::{HasSelf, Linker};
 use super::bindings::Plugin;
 use super::component::{Component, LoadError, check_kind};
 use super::precompiled::Precompiled;
-use super::state::State;
+use super::store_data::StoreData;
 use super::{pool, wasi};
+use crate::atomic_file;
 use crate::domain::Digest;
-use crate::files;
 
 /// The call stack of a guest, in bytes. Not a key: it is part of what is compiled.
 pub(super) const STACK_MAX_BYTES: usize = 1 << 20;
@@ -84,11 +84,11 @@ pub enum EngineError {
 
 /// Loads components and runs guests. Cheap to clone.
 #[derive(Clone)]
-pub struct Engine(pub(super) Arc<Inner>);
+pub struct Engine(pub(super) Arc<EngineCore>);
 
-pub(super) struct Inner {
+pub(super) struct EngineCore {
     pub(super) wasmtime: wasmtime::Engine,
-    linker: Linker<State>,
+    linker: Linker<StoreData>,
     shares: Arc<Semaphore>,
     options: EngineOptions,
     precompiled: Precompiled,
@@ -110,9 +110,10 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&pool::config(turns_max)?).map_err(start)?;
         let mut linker = Linker::new(&wasmtime);
         wasi::link(&mut linker).map_err(start)?;
-        Plugin::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(start)?;
+        Plugin::add_to_linker::<_, HasSelf<StoreData>>(&mut linker, |state| state)
+            .map_err(start)?;
         tick(&wasmtime).map_err(|error| EngineError::Start(error.to_string()))?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(EngineCore {
             precompiled: Precompiled::new(options.cache_dir.clone(), &wasmtime),
             shares: Arc::new(Semaphore::new(turns_max as usize)),
             loaded: Mutex::default(),
@@ -134,7 +135,7 @@ impl Engine {
     }
 
     fn load_anew(&self, digest: Digest, bytes: &[u8]) -> Result<Arc<Component>, LoadError> {
-        let Inner {
+        let EngineCore {
             wasmtime,
             linker,
             precompiled,
@@ -177,13 +178,14 @@ impl Engine {
             path: path.clone(),
             reason: error.to_string(),
         };
-        let kept = files::read(&path).map_err(failed)?;
+        let kept = atomic_file::read(&path).map_err(failed)?;
         if kept.as_deref() != Some(bytes) {
             let name = format!("{digest}.wasm");
-            files::write_whole(&self.0.options.components_dir, &name, &[bytes]).map_err(failed)?;
+            atomic_file::write_whole(&self.0.options.components_dir, &name, &[bytes])
+                .map_err(failed)?;
         } else {
             // Whoever wrote it may have been killed before its name was durable.
-            files::sync_folder(&self.0.options.components_dir).map_err(failed)?;
+            atomic_file::sync_folder(&self.0.options.components_dir).map_err(failed)?;
         }
         Ok(digest)
     }
@@ -194,7 +196,7 @@ impl Engine {
             return Ok(Some(component));
         }
         let path = self.kept_path(digest);
-        let read = files::read(&path).map_err(|error| LoadError::File {
+        let read = atomic_file::read(&path).map_err(|error| LoadError::File {
             path: path.clone(),
             reason: error.to_string(),
         })?;

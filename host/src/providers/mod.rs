@@ -1,12 +1,12 @@
 //! What steps reach outside of the daemon.
 
-mod common;
 mod http;
+mod http_body;
 mod llm;
 mod lossy;
 mod mcp;
 
-pub use common::Hidden;
 pub use http::{HttpSender, NoHttp};
+pub use http_body::Hidden;
 pub use llm::{BadProvider, LlmProvider, LlmProviders};
 pub use mcp::{Endpoint, Look, Program, ToolServer, ToolServerAt, ToolServers};

@@ -23,14 +23,14 @@ use crate::domain::{
 };
 
 use super::hub::Live;
-use super::mailbox::{Command, Relaunched};
-use super::memory::Share;
+use super::liveness::LivenessGuard;
+use super::mailbox::{DriverCommand, Relaunched};
+use super::memory_budget::Share;
 use super::outcome::TurnOutcome;
-use super::reads::refusal;
+use super::queries::refusal;
 use super::registry::Drivers;
 use super::shared::{Gate, Shared};
-use super::vitals::Heart;
-use crate::fault;
+use crate::failpoint;
 use crate::store::{StoreError, Tail};
 
 mod begin;
@@ -38,12 +38,12 @@ mod cancel;
 mod commands;
 mod commit;
 mod end;
-mod mend;
+mod journal;
 mod park;
-mod steps;
+mod repair;
 
-use begin::{Ended, Heard, Running};
-use commit::{Batch, InFlight};
+use begin::{GuestEnded, GuestTask, TurnEvent};
+use commit::{CommitBatch, CommitInFlight};
 
 /// Requests that are decided and synced together.
 const BATCH: usize = 64;
@@ -60,7 +60,7 @@ pub(super) struct Driver {
     id: SessionId,
     shared: Arc<Shared>,
     drivers: Drivers,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<DriverCommand>,
     gate: watch::Receiver<Gate>,
     /// As the log stands, records of the batch at hand included. None: it does not exist.
     session: Option<Session>,
@@ -70,14 +70,14 @@ pub(super) struct Driver {
     tail: Tail,
     /// The present snapshot, while it is small and the driver lives.
     snapshot: Option<(LogPos, Arc<Snapshot>)>,
-    running: Option<Running>,
+    running: Option<GuestTask>,
     /// Who waits for the end of a message's turn.
     waiters: Vec<(MessageId, oneshot::Sender<TurnOutcome>)>,
     /// Decided, and kept back until then: it rides on the next sync.
-    held: Batch,
+    held: CommitBatch,
     held_until: Option<Instant>,
     /// What is on its way to the disk while nobody waits for it, in order.
-    in_flight: VecDeque<InFlight>,
+    in_flight: VecDeque<CommitInFlight>,
     /// Answers that wait until the restore has been tried.
     relaunching: Vec<oneshot::Sender<Relaunched>>,
     /// The guest has been restored in this worker: by a turn or by the relaunch.
@@ -90,17 +90,17 @@ pub(super) struct Driver {
     /// Why the store kept a turn from beginning when it last did.
     obstacle: Option<String>,
     /// Where the watchdog sees it.
-    heart: Heart,
+    heart: LivenessGuard,
     /// What it holds in memory.
     share: Share,
 }
 
 /// Why a driver woke up.
-enum Woken {
+enum DriverEvent {
     Commands,
     /// The mailbox is closed and empty.
     Left,
-    Turn(Heard),
+    Turn(TurnEvent),
     Synced(Result<(), StoreError>),
     Gate,
     /// What is held has waited long enough.
@@ -120,13 +120,13 @@ impl Driver {
         id: SessionId,
         shared: Arc<Shared>,
         drivers: Drivers,
-        commands: mpsc::Receiver<Command>,
+        commands: mpsc::Receiver<DriverCommand>,
     ) -> Self {
         let mut gate = shared.gate.subscribe();
         // The gate may have moved since somebody looked for this driver and found none.
         gate.mark_changed();
         let share = shared.memory.share();
-        let heart = Heart::new(id.clone(), shared.clone());
+        let heart = LivenessGuard::new(id.clone(), shared.clone());
         Self {
             id,
             shared,
@@ -139,7 +139,7 @@ impl Driver {
             snapshot: None,
             running: None,
             waiters: Vec::new(),
-            held: Batch::default(),
+            held: CommitBatch::default(),
             held_until: None,
             in_flight: VecDeque::new(),
             relaunching: Vec::new(),
@@ -158,11 +158,11 @@ impl Driver {
         self.load().await;
         let mut waiting = Vec::with_capacity(BATCH);
         loop {
-            self.show();
+            self.publish_liveness();
             let woken = self.wake(&mut waiting).await;
             self.heart.pulse().works();
             match woken {
-                Woken::Commands => {
+                DriverEvent::Commands => {
                     if self.unread.is_some() {
                         self.load().await;
                     }
@@ -172,39 +172,39 @@ impl Driver {
                     }
                     self.idle_since = Instant::now();
                 }
-                Woken::Turn(Heard::Asks(ask)) => self.answer(ask).await,
-                Woken::Turn(Heard::Ended(ended)) => {
+                DriverEvent::Turn(TurnEvent::Asks(ask)) => self.answer(ask).await,
+                DriverEvent::Turn(TurnEvent::Ended(ended)) => {
                     self.end(*ended).await;
                     self.idle_since = Instant::now();
                 }
-                Woken::Synced(result) => self.synced(result).await,
-                Woken::Gate => self.gate_moved().await,
-                Woken::Held => self.flush(),
+                DriverEvent::Synced(result) => self.synced(result).await,
+                DriverEvent::Gate => self.gate_moved().await,
+                DriverEvent::Held => self.flush(),
                 // Out of the map already: what stands there from now on is another driver's.
-                Woken::Idle if self.retire() => {
+                DriverEvent::Idle if self.retire() => {
                     self.shared.turns.ended.notify_waiters();
                     return;
                 }
-                Woken::Idle => {
+                DriverEvent::Idle => {
                     if self.unread.is_some() {
                         self.load().await;
                     }
                     self.idle_since = Instant::now();
                 }
-                Woken::Left => break,
+                DriverEvent::Left => break,
             }
             if self.unread.is_none() {
                 self.begin().await;
             }
             self.count_waiting();
-            self.weigh();
+            self.update_memory_share();
         }
         self.settle().await;
         self.drivers.remove(&self.id, &self.commands);
         self.shared.turns.ended.notify_waiters();
     }
 
-    async fn wake(&mut self, waiting: &mut Vec<Command>) -> Woken {
+    async fn wake(&mut self, waiting: &mut Vec<DriverCommand>) -> DriverEvent {
         let shared = &self.shared;
         let hurry = || shared.memory.is_scarce() || shared.clearing.load(Ordering::Relaxed);
         let idle_at = self.running.is_none().then(|| match self.paused_until {
@@ -216,35 +216,35 @@ impl Driver {
         tokio::select! {
             biased;
             result = commit::synced(&mut self.in_flight), if !self.in_flight.is_empty() => {
-                Woken::Synced(result)
+                DriverEvent::Synced(result)
             }
-            heard = begin::hear(&mut self.running), if self.running.is_some() => {
-                Woken::Turn(heard)
+            heard = begin::next_event(&mut self.running), if self.running.is_some() => {
+                DriverEvent::Turn(heard)
             }
             // Before the mailbox: a client that never pauses must not outshout a drain.
             changed = self.gate.changed() => {
-                if changed.is_err() { Woken::Left } else { Woken::Gate }
+                if changed.is_err() { DriverEvent::Left } else { DriverEvent::Gate }
             }
             // Before the mailbox as well: it has been held for long enough.
             () = sleep_until(alarm), if alarm.is_some() => {
                 if self.held_until.is_some() {
-                    return Woken::Held;
+                    return DriverEvent::Held;
                 }
                 self.paused_until = None;
-                Woken::Idle
+                DriverEvent::Idle
             }
             count = self.commands.recv_many(waiting, BATCH) => {
-                if count == 0 { Woken::Left } else { Woken::Commands }
+                if count == 0 { DriverEvent::Left } else { DriverEvent::Commands }
             }
         }
     }
 
     async fn gate_moved(&mut self) {
         let gate = *self.gate.borrow_and_update();
-        if gate == Gate::Leaving {
+        if gate == Gate::Closing {
             self.commands.close();
         }
-        if gate >= Gate::Cut {
+        if gate >= Gate::Aborting {
             self.cut().await;
             self.flush();
         }
@@ -261,7 +261,7 @@ impl Driver {
                 (self.session, self.tail) = (session, tail);
                 // Who waits asks the log, which may know more or less than was said here.
                 self.waiters.clear();
-                if fault::bug("cursor-gap")
+                if failpoint::bug("cursor-gap")
                     && let Some(session) = &mut self.session
                 {
                     session.progress.next.cursor += 1;
@@ -277,8 +277,8 @@ impl Driver {
         }
     }
 
-    async fn serve(&mut self, waiting: &mut Vec<Command>) {
-        let mut batch = Batch::default();
+    async fn serve(&mut self, waiting: &mut Vec<DriverCommand>) {
+        let mut batch = CommitBatch::default();
         let created = self.session.is_none();
         for command in waiting.drain(..) {
             self.decide(command, &mut batch).await;
@@ -310,7 +310,7 @@ impl Driver {
     }
 
     /// Shows the watchdog whether it has work that does not run, and why.
-    fn show(&self) {
+    fn publish_liveness(&self) {
         let waits = match &self.session {
             _ if self.unread.is_some() => true,
             Some(session) => self.running.is_none() && session.has_work(),
@@ -323,7 +323,7 @@ impl Driver {
     }
 
     /// Tells what it holds in memory.
-    fn weigh(&mut self) {
+    fn update_memory_share(&mut self) {
         let queued = self.session.as_ref().map_or(0, |s| s.queue.len() as u64);
         let snapshot = self.snapshot.as_ref();
         let snapshot = snapshot.map_or(0, |(_, snapshot)| snapshot.data.len());
@@ -352,7 +352,7 @@ impl Driver {
         let ended = running.abort().await;
         self.hear_last(&mut running).await;
         match ended {
-            Some(result) => self.end(Ended { running, result }).await,
+            Some(result) => self.end(GuestEnded { running, result }).await,
             // Counted before it is let go: a drain that finds no turn running reads the count.
             None if !running.is_frozen() => {
                 self.shared.turns.cut.fetch_add(1, Ordering::SeqCst);

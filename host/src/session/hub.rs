@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{broadcast, watch};
 
-use crate::domain::{Delta, Discarded, Event, Failure, Generation, MessageId, Refusal, SessionId};
+use crate::domain::{
+    Delta, Discarded, Event, Generation, MessageId, Refusal, SessionId, TurnFailure,
+};
 use crate::store::{Store, StoreError};
 
-use super::reads::refusal;
+use super::queries::refusal;
 
 /// News that a slow subscriber may be behind before it reads from the store instead.
 const HUB_CAPACITY: usize = 256;
@@ -175,7 +177,7 @@ impl Subscription {
     }
 
     /// Why the message became a dead letter without a turn, if it did: no event tells of that.
-    pub(super) fn discarded(&self, message: &MessageId) -> Result<Option<Failure>, Refusal> {
+    pub(super) fn discarded(&self, message: &MessageId) -> Result<Option<TurnFailure>, Refusal> {
         let letter = self.store.dead_letter(&self.id, message);
         let letter = letter.map_err(refusal)?;
         let letter = letter.filter(|letter| letter.turn.is_none());

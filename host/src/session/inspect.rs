@@ -1,12 +1,12 @@
 //! A session's open or last committed turn, looked at: told step by step, or run again offline.
 
 use crate::domain::{
-    Journal, Record, Refusal, ReplayReport, Session, SessionId, TurnEnd, TurnReport, Verdict,
+    Journal, Record, Refusal, ReplayReport, ReplayVerdict, Session, SessionId, TurnEnd, TurnReport,
 };
 use crate::engine::Product;
 use crate::store::Store;
 
-use super::reads::{alive, refusal};
+use super::queries::{alive, refusal};
 use super::replay::{Offline, Replayed, Subject};
 use super::shared::Shared;
 
@@ -52,18 +52,18 @@ pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayRepo
     let offline = offline.map_err(|error| Refusal::Unreplayable(error.to_string()))?;
     let open = session.progress.open.is_some();
     let (verdict, text) = match offline.run(engine).await {
-        Replayed::Diverged(diverged) => (Verdict::Diverged, diverged.to_string()),
+        Replayed::Diverged(diverged) => (ReplayVerdict::Diverged, diverged.to_string()),
         Replayed::Reached { step, call } if open => {
             let began = offline.journal().steps().len() >= step as usize;
             let next = if began { "under way is" } else { "its next is" };
             let call = call.line();
             (
-                Verdict::Deterministic,
+                ReplayVerdict::Deterministic,
                 format!("as far as it is recorded; {next} step {step}, `{call}`"),
             )
         }
         Replayed::Reached { step, call } => (
-            Verdict::Diverged,
+            ReplayVerdict::Diverged,
             format!(
                 "it takes a step {step}, `{}`, that it did not take before",
                 call.line()
@@ -71,15 +71,15 @@ pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayRepo
         ),
         Replayed::Ended(ended) => match *ended {
             Ok(_) if open => (
-                Verdict::Deterministic,
+                ReplayVerdict::Deterministic,
                 "as far as it is recorded; no step is left, it ends".to_owned(),
             ),
             Err(failure) if open => (
-                Verdict::Deterministic,
+                ReplayVerdict::Deterministic,
                 format!("as far as it is recorded; then it fails: {failure}"),
             ),
             Ok(product) => compare(&shared.store, id, &session, &product)?,
-            Err(failure) => (Verdict::Different, format!("it fails now: {failure}")),
+            Err(failure) => (ReplayVerdict::Different, format!("it fails now: {failure}")),
         },
     };
     Ok(ReplayReport {
@@ -98,7 +98,7 @@ fn compare(
     id: &SessionId,
     session: &Session,
     product: &Product,
-) -> Result<(Verdict, String), Refusal> {
+) -> Result<(ReplayVerdict, String), Refusal> {
     let at = session.progress.snapshot.at;
     let records = store.records(id, at, None).map_err(refusal)?;
     let Some(Record::Ended(ended)) = records.into_iter().next() else {
@@ -127,11 +127,11 @@ fn compare(
     let other: Vec<_> = same.iter().filter(|s| !s.1).map(|s| s.0).collect();
     Ok(match other.is_empty() {
         true => (
-            Verdict::Deterministic,
+            ReplayVerdict::Deterministic,
             "its steps, outputs, timers and snapshot are the same".to_owned(),
         ),
         false => (
-            Verdict::Different,
+            ReplayVerdict::Different,
             format!("other than before: its {}", other.join(", ")),
         ),
     })

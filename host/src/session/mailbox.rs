@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 
 use super::outcome::TurnOutcome;
 use crate::domain::{
-    Answer, Approval, ApprovalId, CancelScope, Cancelled, Extent, Failure, FromInbox,
-    IdempotencyKey, MessageId, Record, Refusal, SessionView,
+    Answer, Approval, ApprovalId, CancelScope, Cancelled, Extent, FromInbox, IdempotencyKey,
+    MessageId, Record, Refusal, SessionView, TurnFailure,
 };
 
 /// Where an answer goes.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+pub(super) type ReplyTo<T> = oneshot::Sender<Result<T, Refusal>>;
 
 /// What a client says of the session it wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,35 +37,35 @@ pub struct Accepted {
 }
 
 /// What a driver is asked to do.
-pub(super) enum Command {
+pub(super) enum DriverCommand {
     /// Create the session, or confirm that it is there.
-    Create(NewSession, Reply<(SessionView, bool)>),
+    Create(NewSession, ReplyTo<(SessionView, bool)>),
     /// Accept a message.
     Send {
         text: String,
         key: Option<IdempotencyKey>,
         /// Told when its turn has ended. Dropped where somebody else must be asked.
         wait: Option<oneshot::Sender<TurnOutcome>>,
-        reply: Reply<Accepted>,
+        reply: ReplyTo<Accepted>,
     },
     /// End the session for ever.
-    Close(Reply<SessionView>),
+    Close(ReplyTo<SessionView>),
     /// Give the open turn up, or what waits.
-    Cancel(CancelScope, Reply<(SessionView, Cancelled)>),
+    Cancel(CancelScope, ReplyTo<(SessionView, Cancelled)>),
     /// Let a faulted session run.
-    Resume(Reply<SessionView>),
+    Resume(ReplyTo<SessionView>),
     /// Put a dead letter (none: the last one) back into the inbox.
     Retry {
         message: Option<MessageId>,
         /// Also if that repeats what cannot be repeated.
         force: bool,
-        reply: Reply<Accepted>,
+        reply: ReplyTo<Accepted>,
     },
     /// Take a human's answer to an approval; gives it as it stands then.
     Decide {
         id: ApprovalId,
         answer: Answer,
-        reply: Reply<Approval>,
+        reply: ReplyTo<Approval>,
     },
     /// Deliver the timers that are due, and end the approvals that have expired.
     FireTimers(oneshot::Sender<()>),
@@ -75,13 +75,13 @@ pub(super) enum Command {
 
 /// What a running turn asks of the driver that owns its session. An answer that never comes means
 /// that the turn is being cut.
-pub(super) enum Ask {
+pub(super) enum DriverRequest {
     /// Put these records into the log.
     Record {
         records: Vec<Record>,
         urgency: Urgency,
         /// The reason why the turn must not go on, if there is one.
-        reply: oneshot::Sender<Result<(), Failure>>,
+        reply: oneshot::Sender<Result<(), TurnFailure>>,
     },
     /// Ask a human, and drop the turn: it is begun again when all is decided. Never answered.
     Park { records: Vec<Record> },

@@ -11,32 +11,32 @@
 //! A session that nobody talks to has no task and no memory: its driver leaves after a while and
 //! the next message finds it in the store.
 
+mod disk_guard;
 mod driver;
 mod hub;
 mod inspect;
+mod live_config;
+mod liveness;
 mod mailbox;
-mod memory;
+mod memory_budget;
 mod outcome;
-mod parts;
 mod plugins;
-mod reads;
+mod queries;
 mod registry;
 mod relaunch;
 mod replay;
 mod shared;
-mod space;
-mod steps;
+mod step_executor;
 mod timers;
 mod turn;
-mod vitals;
 
 pub use hub::{StreamItem, Subscription};
+pub use live_config::LiveConfig;
 pub use mailbox::{Accepted, NewSession};
-pub use memory::Share;
-pub use outcome::{Follower, Progress, TurnOutcome};
-pub use parts::Parts;
+pub use memory_budget::Share;
+pub use outcome::{Follower, MessageProgress, TurnOutcome};
 pub use plugins::{Plugin, Plugins};
-pub use reads::{EventPage, ListFilter, ListPage};
+pub use queries::{ListFilter, ListPage, SessionEvents};
 pub use registry::Registry;
-pub use relaunch::Witness;
+pub use relaunch::RestartManifest;
 pub use shared::{Drained, Gate, Settings};

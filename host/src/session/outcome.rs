@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::domain::{
-    Delta, Event, EventBody, Failure, MessageId, ModelUsage, Refusal, Role, TurnStatus,
+    Delta, Event, EventBody, MessageId, ModelUsage, Refusal, Role, TurnFailure, TurnStatus,
 };
 
 use super::hub::{StreamItem, Subscription};
@@ -44,7 +44,7 @@ impl TurnOutcome {
     }
 
     /// The message became a dead letter, and has had no turn.
-    pub(super) fn discarded(failure: Failure) -> Self {
+    pub(super) fn discarded(failure: TurnFailure) -> Self {
         Self {
             turn: None,
             status: TurnStatus::Failed,
@@ -67,14 +67,14 @@ fn is_output(event: &Event) -> bool {
 }
 
 /// How a turn ended, as its event tells it.
-struct End<'a> {
+struct TurnEndEvent<'a> {
     status: TurnStatus,
     reason: &'a Option<String>,
     usage: ModelUsage,
 }
 
 /// How this event ends the message's turn, if it does.
-fn end_of<'a>(event: &'a Event, message: &MessageId) -> Option<End<'a>> {
+fn end_of<'a>(event: &'a Event, message: &MessageId) -> Option<TurnEndEvent<'a>> {
     match &event.body {
         EventBody::Turn {
             status,
@@ -83,7 +83,7 @@ fn end_of<'a>(event: &'a Event, message: &MessageId) -> Option<End<'a>> {
             reason,
             usage,
         } if (of == message || received.contains(message)) && *status != TurnStatus::Started => {
-            Some(End {
+            Some(TurnEndEvent {
                 status: *status,
                 reason,
                 usage: *usage,
@@ -98,7 +98,7 @@ fn end_of<'a>(event: &'a Event, message: &MessageId) -> Option<End<'a>> {
 const EARLY_DELTAS: usize = 256;
 
 /// What there is to tell of a message on its way.
-pub enum Progress {
+pub enum MessageProgress {
     /// A piece of an answer that its turn is being given.
     Delta(Arc<Delta>),
     /// Its turn has ended. The last thing.
@@ -133,18 +133,18 @@ impl Follower {
 
     /// What comes next; not to be asked again after [`Progress::Ended`] or a refusal. Dropping the
     /// future loses nothing.
-    pub async fn next(&mut self) -> Result<Progress, Refusal> {
+    pub async fn next(&mut self) -> Result<MessageProgress, Refusal> {
         loop {
             if std::mem::take(&mut self.suspect)
                 && let Some(failure) = self.events.discarded(&self.message)?
             {
-                return Ok(Progress::Ended(TurnOutcome::discarded(failure)));
+                return Ok(MessageProgress::Ended(TurnOutcome::discarded(failure)));
             }
             if let Some(turn) = self.turn {
                 // What another turn's model says is for others.
                 self.early.retain(|delta| delta.turn == turn);
                 if let Some(delta) = self.early.pop_front() {
-                    return Ok(Progress::Delta(delta));
+                    return Ok(MessageProgress::Delta(delta));
                 }
             }
             let Some(item) = self.events.next().await else {
@@ -173,7 +173,7 @@ impl Follower {
                 self.turn = event.turn;
             } else if let Some(end) = end_of(&event, &self.message) {
                 self.output.retain(|said| said.turn == event.turn);
-                return Ok(Progress::Ended(TurnOutcome {
+                return Ok(MessageProgress::Ended(TurnOutcome {
                     turn: event.turn,
                     status: end.status,
                     reason: end.reason.clone(),
@@ -200,7 +200,7 @@ pub(super) async fn follow(
 ) -> Result<TurnOutcome, Refusal> {
     let mut follower = Follower::new(events, message.clone());
     loop {
-        if let Progress::Ended(outcome) = follower.next().await? {
+        if let MessageProgress::Ended(outcome) = follower.next().await? {
             return Ok(outcome);
         }
     }

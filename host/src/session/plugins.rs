@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{Begun, Capabilities, Identity, Limits, SessionId};
-use crate::engine::{Component, Context, Job};
+use crate::engine::{Component, Context, GuestJob};
 
 /// One configured plugin, loaded.
 #[derive(Clone)]
@@ -27,8 +27,8 @@ impl Plugin {
         identity: &Identity,
         begun: &Begun,
         timers: Vec<String>,
-    ) -> Job {
-        Job {
+    ) -> GuestJob {
+        GuestJob {
             component,
             context: Context {
                 session: id.clone(),

@@ -16,17 +16,17 @@ use crate::domain::{
 use crate::engine::Engine;
 use crate::store::{Store, StoreError};
 
+use super::disk_guard::Space;
 use super::driver::Driver;
 use super::hub::{Hubs, Subscription};
-use super::mailbox::{Accepted, Command, NewSession, Reply};
-use super::memory::{Memory, Share};
+use super::live_config::{Current, LiveConfig};
+use super::liveness::LivenessTable;
+use super::mailbox::{Accepted, DriverCommand, NewSession, ReplyTo};
+use super::memory_budget::{Memory, Share};
 use super::outcome::{self, TurnOutcome};
-use super::parts::{Current, Parts};
-use super::reads::{self, EventPage, ListFilter, ListPage};
-use super::relaunch::Witness;
+use super::queries::{self, ListFilter, ListPage, SessionEvents};
+use super::relaunch::RestartManifest;
 use super::shared::{Drained, Gate, Settings, Shared, TurnCounts};
-use super::space::Space;
-use super::vitals::Vitals;
 use super::{inspect, relaunch, timers};
 
 /// Requests that wait for one session's driver before their senders wait too.
@@ -41,11 +41,11 @@ pub struct Registry {
 
 /// The mailboxes of the sessions in memory.
 #[derive(Clone, Default)]
-pub(super) struct Drivers(Arc<Mutex<HashMap<SessionId, mpsc::Sender<Command>>>>);
+pub(super) struct Drivers(Arc<Mutex<HashMap<SessionId, mpsc::Sender<DriverCommand>>>>);
 
 impl Registry {
     /// Sessions on these parts. Nothing runs before [`Registry::relaunch`] or a request.
-    pub fn new(store: Store, engine: Engine, parts: Parts, settings: Settings) -> Self {
+    pub fn new(store: Store, engine: Engine, parts: LiveConfig, settings: Settings) -> Self {
         let suspicious = AtomicBool::new(settings.died_by_own_doing);
         let memory = Memory::new(settings.memory_max_bytes);
         let shared = Arc::new(Shared {
@@ -56,11 +56,11 @@ impl Registry {
             hubs: Hubs::default(),
             gate: watch::Sender::new(Gate::Open),
             handover: watch::Sender::new(None),
-            suspicious,
+            sync_begun: suspicious,
             turns: TurnCounts::default(),
             memory,
             space: Space::default(),
-            vitals: Vitals::default(),
+            vitals: LivenessTable::default(),
             clearing: AtomicBool::new(false),
             timers_set: Notify::new(),
         });
@@ -71,12 +71,12 @@ impl Registry {
     }
 
     /// The replaceable parts as they are now.
-    pub fn parts(&self) -> Arc<Parts> {
+    pub fn parts(&self) -> Arc<LiveConfig> {
         self.shared.parts()
     }
 
     /// Replaces them for every turn that begins from now on; those that run go on with theirs.
-    pub fn replace_parts(&self, parts: Parts) {
+    pub fn replace_parts(&self, parts: LiveConfig) {
         self.shared.parts.replace(parts);
         // Those that sleep may have to sleep shorter; they wake up and look.
         self.shared.gate.send_modify(|_| {});
@@ -88,17 +88,18 @@ impl Registry {
         id: &SessionId,
         new: NewSession,
     ) -> Result<(SessionView, bool), Refusal> {
-        self.ask(id, |reply| Command::Create(new, reply)).await
+        self.ask(id, |reply| DriverCommand::Create(new, reply))
+            .await
     }
 
     /// A session as it stands.
     pub async fn view(&self, id: &SessionId) -> Result<SessionView, Refusal> {
-        reads::view(&self.shared.store, id)
+        queries::view(&self.shared.store, id)
     }
 
     /// Sessions by id.
     pub async fn list(&self, filter: &ListFilter) -> Result<ListPage, Refusal> {
-        reads::list(&self.shared.store, filter)
+        queries::list(&self.shared.store, filter)
     }
 
     /// The session's open turn, or the last that committed, step by step.
@@ -113,7 +114,7 @@ impl Registry {
 
     /// Ends a session for ever.
     pub async fn close(&self, id: &SessionId) -> Result<SessionView, Refusal> {
-        self.ask(id, Command::Close).await
+        self.ask(id, DriverCommand::Close).await
     }
 
     /// Room in memory for a request of that size, for as long as it is read.
@@ -129,7 +130,7 @@ impl Registry {
         key: Option<IdempotencyKey>,
     ) -> Result<Accepted, Refusal> {
         let _room = self.room(text.len() as u64)?;
-        let command = |reply| Command::Send {
+        let command = |reply| DriverCommand::Send {
             text,
             key,
             wait: None,
@@ -148,7 +149,7 @@ impl Registry {
     ) -> Result<(Accepted, impl Future<Output = Result<TurnOutcome, Refusal>>), Refusal> {
         let room = self.room(text.len() as u64)?;
         let (wait, told) = oneshot::channel();
-        let command = |reply| Command::Send {
+        let command = |reply| DriverCommand::Send {
             text,
             key,
             wait: Some(wait),
@@ -182,14 +183,14 @@ impl Registry {
         id: &SessionId,
         after: u64,
         limit: usize,
-    ) -> Result<EventPage, Refusal> {
-        reads::events(&self.shared.store, id, after, limit)
+    ) -> Result<SessionEvents, Refusal> {
+        queries::events(&self.shared.store, id, after, limit)
     }
 
     /// Events behind `after`, then live.
     pub async fn subscribe(&self, id: &SessionId, after: u64) -> Result<Subscription, Refusal> {
         // Refuses what a stream could only end with.
-        reads::events(&self.shared.store, id, after, 1)?;
+        queries::events(&self.shared.store, id, after, 1)?;
         Ok(self.subscription(id, after))
     }
 
@@ -199,7 +200,8 @@ impl Registry {
         id: &SessionId,
         scope: CancelScope,
     ) -> Result<(SessionView, Cancelled), Refusal> {
-        self.ask(id, |reply| Command::Cancel(scope, reply)).await
+        self.ask(id, |reply| DriverCommand::Cancel(scope, reply))
+            .await
     }
 
     /// Takes a human's answer to an approval. When this returns it is synced.
@@ -210,12 +212,12 @@ impl Registry {
             .shared
             .store
             .load(&session)
-            .map_err(reads::refusal)?
+            .map_err(queries::refusal)?
             .is_none()
         {
             return Err(unknown());
         }
-        let command = |reply| Command::Decide { id, answer, reply };
+        let command = |reply| DriverCommand::Decide { id, answer, reply };
         self.ask(&session, command).await
     }
 
@@ -227,12 +229,12 @@ impl Registry {
         limit: usize,
     ) -> Result<(Vec<Approval>, Option<SessionId>), Refusal> {
         let waiting = self.shared.store.approvals(after, limit);
-        waiting.map_err(reads::refusal)
+        waiting.map_err(queries::refusal)
     }
 
     /// Lets a faulted session run.
     pub async fn resume(&self, id: &SessionId) -> Result<SessionView, Refusal> {
-        self.ask(id, Command::Resume).await
+        self.ask(id, DriverCommand::Resume).await
     }
 
     /// Puts a dead letter back into the inbox: this one, or the last. By `force` also if its turn
@@ -243,7 +245,7 @@ impl Registry {
         message: Option<MessageId>,
         force: bool,
     ) -> Result<Accepted, Refusal> {
-        let command = |reply| Command::Retry {
+        let command = |reply| DriverCommand::Retry {
             message,
             force,
             reply,
@@ -258,12 +260,12 @@ impl Registry {
         after: Option<&MessageId>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, Refusal> {
-        reads::dead(&self.shared.store, id, after, limit)
+        queries::dead(&self.shared.store, id, after, limit)
     }
 
     /// Open sessions of a plugin; scans the list, so for rare questions only.
     pub fn sessions_of(&self, plugin: &str) -> Result<u64, Refusal> {
-        reads::count_of(&self.shared.store, plugin)
+        queries::count_of(&self.shared.store, plugin)
     }
 
     /// Turns that run now.
@@ -283,7 +285,7 @@ impl Registry {
 
     /// Brings back what was active before, in the background of whatever clients ask meanwhile,
     /// and holds it against what the restart record says.
-    pub async fn relaunch(&self, witness: Witness) -> crate::domain::RelaunchReport {
+    pub async fn relaunch(&self, witness: RestartManifest) -> crate::domain::RelaunchReport {
         relaunch::run(self, witness).await
     }
 
@@ -294,15 +296,15 @@ impl Registry {
 
     /// The worker has proven itself: turns need not be counted before they begin any more.
     pub fn probation_over(&self) {
-        self.shared.suspicious.store(false, Ordering::SeqCst);
+        self.shared.sync_begun.store(false, Ordering::SeqCst);
     }
 
     /// The sessions that a restart must bring back, as they stand.
     pub fn active(&self) -> Result<Vec<ActiveSession>, Refusal> {
         let store = &self.shared.store;
         let mut active = Vec::new();
-        for id in self.active_ids().map_err(reads::refusal)? {
-            let Some(session) = store.load(&id).map_err(reads::refusal)? else {
+        for id in self.active_ids().map_err(queries::refusal)? {
+            let Some(session) = store.load(&id).map_err(queries::refusal)? else {
                 continue;
             };
             let subscribers = self.shared.hubs.listeners(&id);
@@ -332,7 +334,7 @@ impl Registry {
 
     /// Whether a drain is about to begin: if so, idle sessions leave memory. Each of thousands would
     /// have to be told of the drain, and of its end, while clients wait.
-    pub fn clear(&self, about_to_drain: bool) {
+    pub fn evict_idle(&self, about_to_drain: bool) {
         self.shared
             .clearing
             .store(about_to_drain, Ordering::Relaxed);
@@ -354,7 +356,7 @@ impl Registry {
         let running = self.running();
         let in_time = tokio::time::timeout(grace, self.shared.no_turn_runs()).await;
         let frozen = turns.frozen.load(Ordering::SeqCst);
-        self.shared.gate.send_replace(Gate::Cut);
+        self.shared.gate.send_replace(Gate::Aborting);
         if in_time.is_err() {
             self.shared.no_turn_runs().await;
         }
@@ -375,8 +377,8 @@ impl Registry {
     }
 
     /// Gives a drain up: turns begin again.
-    pub fn undrain(&self) {
-        self.clear(false);
+    pub fn cancel_drain(&self) {
+        self.evict_idle(false);
         // Drivers with messages that came during the drain are still in memory and watch the gate.
         self.shared.gate.send_replace(Gate::Open);
     }
@@ -389,8 +391,8 @@ impl Registry {
     /// Refuses everything from now on, ends the tool servers, and returns when no driver is left, or has not left within
     /// `patience`: the store, once closed, takes nothing more from it, so it cannot acknowledge
     /// anything either.
-    pub async fn leave(&self, patience: Duration) {
-        self.shared.gate.send_replace(Gate::Leaving);
+    pub async fn shut_down(&self, patience: Duration) {
+        self.shared.gate.send_replace(Gate::Closing);
         let parts = self.shared.parts();
         let gone = async {
             tokio::join!(self.drivers_gone(), parts.tools.end());
@@ -426,7 +428,7 @@ impl Registry {
     pub(super) async fn ask<T>(
         &self,
         id: &SessionId,
-        command: impl FnOnce(Reply<T>) -> Command,
+        command: impl FnOnce(ReplyTo<T>) -> DriverCommand,
     ) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.tell(id, command(reply)).await?;
@@ -434,8 +436,8 @@ impl Registry {
         answer.await.unwrap_or(Err(Refusal::Restarting))
     }
 
-    pub(super) async fn tell(&self, id: &SessionId, command: Command) -> Result<(), Refusal> {
-        if *self.shared.gate.borrow() == Gate::Leaving {
+    pub(super) async fn tell(&self, id: &SessionId, command: DriverCommand) -> Result<(), Refusal> {
+        if *self.shared.gate.borrow() == Gate::Closing {
             return Err(Refusal::Restarting);
         }
         let mailbox = self.drivers.mailbox(id, &self.shared);
@@ -445,7 +447,7 @@ impl Registry {
 
 impl Drivers {
     /// The session's mailbox; starts a driver if it has none.
-    fn mailbox(&self, id: &SessionId, shared: &Arc<Shared>) -> mpsc::Sender<Command> {
+    fn mailbox(&self, id: &SessionId, shared: &Arc<Shared>) -> mpsc::Sender<DriverCommand> {
         let mut drivers = self.lock();
         // One whose owner is gone without a word (it has panicked) is no mailbox any more.
         if let Some(mailbox) = drivers.get(id).filter(|mailbox| !mailbox.is_closed()) {
@@ -460,7 +462,7 @@ impl Drivers {
 
     /// Takes a driver out that has nothing to do. Refused while somebody holds its mailbox, for
     /// a message may be on its way.
-    pub(super) fn retire(&self, id: &SessionId, commands: &mpsc::Receiver<Command>) -> bool {
+    pub(super) fn retire(&self, id: &SessionId, commands: &mpsc::Receiver<DriverCommand>) -> bool {
         let mut drivers = self.lock();
         let unused = commands.is_empty() && commands.sender_strong_count() == 1;
         if unused {
@@ -470,7 +472,7 @@ impl Drivers {
     }
 
     /// Takes a driver out whose mailbox is closed: the worker leaves.
-    pub(super) fn remove(&self, id: &SessionId, commands: &mpsc::Receiver<Command>) {
+    pub(super) fn remove(&self, id: &SessionId, commands: &mpsc::Receiver<DriverCommand>) {
         if commands.is_closed() {
             self.lock().remove(id);
         }
@@ -487,7 +489,7 @@ impl Drivers {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::Sender<Command>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::Sender<DriverCommand>>> {
         // A panic elsewhere cannot leave the map half-changed: every change is one call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

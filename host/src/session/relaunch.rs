@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::{ActiveSession, Extent, RelaunchReport, SessionId};
 
-use super::mailbox::{Command, Relaunched};
+use super::mailbox::{DriverCommand, Relaunched};
 use super::registry::Registry;
 use super::shared::Gate;
 
@@ -18,7 +18,7 @@ const AT_ONCE: usize = 8;
 
 /// What sessions had when it was last written down.
 #[derive(Clone, Debug, Default)]
-pub struct Witness {
+pub struct RestartManifest {
     /// Each of them.
     pub sessions: Vec<ActiveSession>,
     /// It was written down by the drain that led to this worker: all of them are brought back.
@@ -26,8 +26,8 @@ pub struct Witness {
     pub is_fresh: bool,
 }
 
-pub(super) async fn run(registry: &Registry, witness: Witness) -> RelaunchReport {
-    let Witness { sessions, is_fresh } = witness;
+pub(super) async fn run(registry: &Registry, witness: RestartManifest) -> RelaunchReport {
+    let RestartManifest { sessions, is_fresh } = witness;
     let mut recorded: HashMap<SessionId, ActiveSession> = sessions
         .into_iter()
         .map(|session| (session.id.clone(), session))
@@ -69,12 +69,12 @@ pub(super) async fn run(registry: &Registry, witness: Witness) -> RelaunchReport
     drop(returns);
     let mut rest: Vec<ActiveSession> = recorded.into_values().collect();
     rest.sort_by(|a, b| a.id.cmp(&b.id));
-    look_for(registry, &mut report, rest).await;
+    compare_rest(registry, &mut report, rest).await;
     report
 }
 
 /// Holds those that were not brought back, or gave no answer, against the store.
-async fn look_for(registry: &Registry, report: &mut RelaunchReport, rest: Vec<ActiveSession>) {
+async fn compare_rest(registry: &Registry, report: &mut RelaunchReport, rest: Vec<ActiveSession>) {
     if rest.is_empty() {
         return;
     }
@@ -88,7 +88,7 @@ async fn look_for(registry: &Registry, report: &mut RelaunchReport, rest: Vec<Ac
     });
     let Ok(looked) = looked.await else { return };
     // The store may be closed already: that says nothing of the sessions.
-    if *registry.shared.gate.borrow() >= Gate::Leaving {
+    if *registry.shared.gate.borrow() >= Gate::Closing {
         return;
     }
     for (before, found) in looked {
@@ -116,6 +116,9 @@ fn compare(report: &mut RelaunchReport, before: &ActiveSession, found: Option<Ex
 /// None for a session that is not there, or that the worker's own end met first.
 async fn relaunch(registry: &Registry, id: &SessionId) -> Option<Relaunched> {
     let (reply, returned) = oneshot::channel();
-    registry.tell(id, Command::Relaunch(reply)).await.ok()?;
+    registry
+        .tell(id, DriverCommand::Relaunch(reply))
+        .await
+        .ok()?;
     returned.await.ok()
 }

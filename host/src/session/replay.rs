@@ -5,16 +5,16 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::domain::{
-    BadSnapshot, Begun, Call, Digest, Divergence, Identity, Journal, LogPos, Message, Next,
-    Progress, Record, Recorded, Replay, SessionId, Snapshot, StepRequest,
+    BadSnapshot, Begun, Digest, Divergence, Identity, Journal, LogPos, Message, Record, Recorded,
+    Replay, SessionId, SessionProgress, Snapshot, StepCallName, StepPath, StepRequest,
 };
 use crate::engine::{
-    Component, Engine, GuestFailure, Job, LoadError, Product, StepAnswer, StepCall,
+    Component, Engine, GuestFailure, GuestJob, LoadError, Product, StepAnswer, StepCall,
 };
 use crate::store::{Store, StoreError};
 
 use super::plugins::Plugin;
-use super::steps::answer;
+use super::step_executor::answer;
 
 /// Which turn of a session, and where what it needs stands.
 pub(super) struct Subject {
@@ -30,7 +30,7 @@ pub(super) struct Subject {
 
 impl Subject {
     /// The open turn.
-    pub(super) fn open(progress: &Progress) -> Option<Self> {
+    pub(super) fn open(progress: &SessionProgress) -> Option<Self> {
         let open = progress.open.as_ref()?;
         Some(Self {
             turn: open.begun.turn,
@@ -43,7 +43,7 @@ impl Subject {
     }
 
     /// The last committed turn.
-    pub(super) fn last(progress: &Progress) -> Option<Self> {
+    pub(super) fn last(progress: &SessionProgress) -> Option<Self> {
         let last = progress.last.as_ref()?;
         Some(Self {
             turn: last.turn,
@@ -86,14 +86,14 @@ pub(super) enum Replayed {
     Ended(Box<Result<Product, GuestFailure>>),
     /// It asked for a step that the journal does not know, or has no result of: here it would go
     /// live.
-    Reached { step: u32, call: Call },
+    Reached { step: u32, call: StepCallName },
     /// It did something else than before.
     Diverged(Box<Divergence>),
 }
 
 /// A turn with all that it is a function of.
 pub(super) struct Offline {
-    job: Job,
+    job: GuestJob,
     snapshot: Snapshot,
     pub(super) begun: Begun,
     message: Message,
@@ -161,12 +161,12 @@ impl Offline {
                 Some(asked) = asked.recv() => asked,
             };
             match replay.next(&asked.call) {
-                Next::Diverged(diverged) => return Replayed::Diverged(Box::new(diverged)),
-                Next::Live => {
+                StepPath::Diverged(diverged) => return Replayed::Diverged(Box::new(diverged)),
+                StepPath::Live => {
                     let StepCall { step, call, .. } = asked;
                     return Replayed::Reached { step, call };
                 }
-                Next::Recorded(parts) => match recorded(&asked.request, parts) {
+                StepPath::Recorded(parts) => match recorded(&asked.request, parts) {
                     Some(answer) => drop(asked.reply.send(answer)),
                     None => {
                         let StepCall { step, call, .. } = asked;

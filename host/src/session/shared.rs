@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::disk_guard::Space;
 use super::hub::Hubs;
-use super::memory::Memory;
-use super::parts::{Current, Parts};
-use super::space::Space;
-use super::vitals::{Pulse, Vitals};
+use super::live_config::{Current, LiveConfig};
+use super::liveness::{Liveness, LivenessTable};
+use super::memory_budget::Memory;
 use crate::domain::{DrainReport, Generation, PastRestart};
 use crate::engine::Engine;
 use crate::store::Store;
@@ -32,9 +32,9 @@ pub enum Gate {
     /// accepted and held.
     Draining,
     /// No turn runs. Messages are still accepted and held.
-    Cut,
+    Aborting,
     /// Nothing is accepted: the store is about to close.
-    Leaving,
+    Closing,
 }
 
 /// What the sessions need to know of their daemon.
@@ -63,11 +63,11 @@ pub(super) struct Shared {
     pub(super) handover: watch::Sender<Option<Generation>>,
     /// Each `Begun` is synced before its guest runs: the worker before this one died by its own
     /// doing, and this one has not proven itself yet.
-    pub(super) suspicious: AtomicBool,
+    pub(super) sync_begun: AtomicBool,
     pub(super) turns: TurnCounts,
     pub(super) memory: Memory,
     pub(super) space: Space,
-    pub(super) vitals: Vitals,
+    pub(super) vitals: LivenessTable,
     /// A drain is about to begin: what is idle leaves memory now, while clients are served, and is
     /// not in the way then.
     pub(super) clearing: AtomicBool,
@@ -93,19 +93,23 @@ pub(super) struct TurnCounts {
 pub(super) struct TurnGuard {
     shared: Arc<Shared>,
     /// Where the watchdog sees it.
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) pulse: Arc<Liveness>,
     frozen: AtomicBool,
 }
 
 impl Shared {
     /// The replaceable parts as they are now: hold on to them for as long as they must not change.
-    pub(super) fn parts(&self) -> Arc<Parts> {
+    pub(super) fn parts(&self) -> Arc<LiveConfig> {
         self.parts.get()
     }
 
     /// Counts one more running turn, if turns may begin. The order (count, then look at the gate)
     /// makes sure that a drain which has seen a count of zero sees no turn begin after.
-    pub(super) fn begin_turn(self: &Arc<Self>, pulse: &Arc<Pulse>, turn: u64) -> Option<TurnGuard> {
+    pub(super) fn begin_turn(
+        self: &Arc<Self>,
+        pulse: &Arc<Liveness>,
+        turn: u64,
+    ) -> Option<TurnGuard> {
         self.turns.running.fetch_add(1, Ordering::SeqCst);
         pulse.turn_begins(turn);
         let guard = TurnGuard {

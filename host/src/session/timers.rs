@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::{SessionId, Timer, UnixMillis};
 
-use super::mailbox::Command;
+use super::mailbox::DriverCommand;
 use super::registry::Registry;
 use super::shared::{Gate, Shared};
 
@@ -90,7 +90,11 @@ async fn deliver(registry: &Registry, due: &[(SessionId, Timer)]) {
     sessions.dedup();
     let wakings = sessions.into_iter().map(|id| async move {
         let (done, fired) = oneshot::channel();
-        if registry.tell(id, Command::FireTimers(done)).await.is_ok() {
+        if registry
+            .tell(id, DriverCommand::FireTimers(done))
+            .await
+            .is_ok()
+        {
             // An error means that the driver went; the next round finds the timer again.
             let _ = fired.await;
         }

@@ -16,17 +16,17 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::domain::{Approval, Begun, Message, Next, Planned, Replay, SessionId, Snapshot};
-use crate::engine::{GuestFailure, Job, Product, StepCall};
+use crate::domain::{Approval, Begun, Message, Planned, Replay, SessionId, Snapshot, StepPath};
+use crate::engine::{GuestFailure, GuestJob, Product, StepCall};
 
-use super::mailbox::Ask;
+use super::mailbox::DriverRequest;
 use super::shared::{Shared, TurnGuard};
-use super::steps::Steps;
+use super::step_executor::StepExecutor;
 
 /// All that a turn needs.
-pub(super) struct Turn {
+pub(super) struct TurnJob {
     pub(super) id: SessionId,
-    pub(super) job: Job,
+    pub(super) job: GuestJob,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) begun: Begun,
     pub(super) message: Message,
@@ -35,11 +35,11 @@ pub(super) struct Turn {
     /// What it asked a human before.
     pub(super) approvals: Vec<Approval>,
     /// The driver, which alone writes to the session's log.
-    pub(super) driver: mpsc::Sender<Ask>,
+    pub(super) driver: mpsc::Sender<DriverRequest>,
     pub(super) guard: Arc<TurnGuard>,
 }
 
-impl Turn {
+impl TurnJob {
     /// Runs it to its end. Dropping the future cuts it: the guest, and the step in flight.
     pub(super) async fn run(self, shared: Arc<Shared>) -> Result<Product, GuestFailure> {
         let (calls, mut asked) = mpsc::channel::<StepCall>(1);
@@ -63,7 +63,7 @@ impl Turn {
         let guest = engine.admitted_turn(admission, &job, &snapshot, notice, vec![message], calls);
         tokio::pin!(guest);
         let parts = shared.parts();
-        let steps = Steps {
+        let steps = StepExecutor {
             shared: &shared,
             parts: &parts,
             id: &id,
@@ -95,11 +95,11 @@ impl Turn {
             } = call;
             let taken = async {
                 match replay.next(&call) {
-                    Next::Diverged(diverged) => Err(diverged.into()),
-                    Next::Recorded(parts) => {
+                    StepPath::Diverged(diverged) => Err(diverged.into()),
+                    StepPath::Recorded(parts) => {
                         steps.again(step, &call, &request, refused, parts).await
                     }
-                    Next::Live => steps.take(step, call, &request, refused).await,
+                    StepPath::Live => steps.take(step, call, &request, refused).await,
                 }
             };
             // The guest is polled on: its turn's time runs while it waits.

@@ -11,10 +11,10 @@ use crate::domain::{
 use super::{
     Store, StoreError,
     codec::{self, KeptRef},
-    db::{Family, Op},
+    db::{Keyspace, Op},
     handle::Core,
     keys::{self, kind},
-    queue::{Done, Job, LAZY_DELAY, Write},
+    queue::{LAZY_DELAY, Write, WriteWaiter, WriterJob},
     read::{StoredKey, logged_message},
     tail::{Stands, Tail, moments, works},
     trim,
@@ -85,9 +85,9 @@ impl Store {
             created: batch.created,
             closed: batch.closed,
             due,
-            done: Done::Task(done),
+            done: WriteWaiter::Task(done),
         };
-        core.push(Job::Write(write)).map_err(fail)?;
+        core.push(WriterJob::Write(write)).map_err(fail)?;
         Ok(told)
     }
 }
@@ -127,11 +127,11 @@ impl Batch {
         } else {
             for (at, record) in records {
                 let bytes = codec::encode_record(&record)?;
-                batch.put(Family::Log, keys::position(&id, at), bytes);
+                batch.put(Keyspace::Log, keys::position(&id, at), bytes);
                 batch.project(core, &id, tail, after, at, record)?;
             }
             if let Some((at, bytes)) = snapshot {
-                batch.put(Family::Snapshots, keys::position(&id, at), bytes);
+                batch.put(Keyspace::Snapshots, keys::position(&id, at), bytes);
             }
             batch.drop_snapshots(&id, tail.stands.as_ref(), after);
             batch.mark(&id, tail.stands.as_ref(), after);
@@ -143,16 +143,16 @@ impl Batch {
             oldest,
         };
         let bytes = codec::encode("a session's progress", &kept)?;
-        batch.put(Family::Sessions, keys::kept(&id), bytes);
+        batch.put(Keyspace::Sessions, keys::kept(&id), bytes);
         tail.moved(after, oldest);
         Ok(batch)
     }
 
-    fn put(&mut self, family: Family, key: Vec<u8>, value: Vec<u8>) {
+    fn put(&mut self, family: Keyspace, key: Vec<u8>, value: Vec<u8>) {
         self.ops.push(Op::Put(family, key, value));
     }
 
-    fn delete(&mut self, family: Family, key: Vec<u8>) {
+    fn delete(&mut self, family: Keyspace, key: Vec<u8>) {
         self.ops.push(Op::Delete(family, key));
     }
 
@@ -181,7 +181,7 @@ impl Batch {
             }
             Record::Requeued(requeued) => {
                 let key = keys::message(kind::DEAD, id, &requeued.message.id)?;
-                self.delete(Family::Index, key);
+                self.delete(Keyspace::Index, key);
                 self.enqueue(id, at, &requeued.message, after)?;
                 tail.add(at, requeued.message);
             }
@@ -221,10 +221,10 @@ impl Batch {
                 self.bury(core, id, after, &letter)?;
             }
             Record::Faulted(_) => {
-                self.put(Family::Index, keys::marker(kind::FAULTED, id), Vec::new());
+                self.put(Keyspace::Index, keys::marker(kind::FAULTED, id), Vec::new());
             }
             Record::Resumed(_) => {
-                self.delete(Family::Index, keys::marker(kind::FAULTED, id));
+                self.delete(Keyspace::Index, keys::marker(kind::FAULTED, id));
             }
             // Its last append is made by `forget`.
             Record::Closed(_) => {}
@@ -234,7 +234,7 @@ impl Batch {
 
     fn identify(&mut self, id: &SessionId, after: &Session) -> Result<(), StoreError> {
         let bytes = codec::encode("a session's identity", &after.identity)?;
-        self.put(Family::Sessions, keys::identity(id), bytes);
+        self.put(Keyspace::Sessions, keys::identity(id), bytes);
         Ok(())
     }
 
@@ -250,7 +250,7 @@ impl Batch {
             Some(queued) => {
                 let bytes = codec::encode("a queued message", queued)?;
                 let key = keys::message(kind::QUEUED, id, &message.id)?;
-                self.put(Family::Index, key, bytes);
+                self.put(Keyspace::Index, key, bytes);
             }
             None => self.passed.push(message.id.clone()),
         }
@@ -262,7 +262,7 @@ impl Batch {
             return Ok(());
         }
         let key = keys::message(kind::QUEUED, id, message)?;
-        self.delete(Family::Index, key);
+        self.delete(Keyspace::Index, key);
         Ok(())
     }
 
@@ -279,7 +279,7 @@ impl Batch {
         };
         let mut value = message.at.0.to_be_bytes().to_vec();
         value.extend(codec::encode("an idempotency key", &known)?);
-        self.put(Family::Index, keys::idempotency(id, &key.key), value);
+        self.put(Keyspace::Index, keys::idempotency(id, &key.key), value);
         Ok(())
     }
 
@@ -293,12 +293,15 @@ impl Batch {
     ) -> Result<(), StoreError> {
         let bytes = codec::encode("a dead letter", letter)?;
         let key = keys::message(kind::DEAD, id, &letter.message.id)?;
-        self.put(Family::Index, key, bytes);
+        self.put(Keyspace::Index, key, bytes);
         let limit = core.options.retention.dead_letters;
         if after.progress.dead_letters > limit {
             let excess = core.read(|db| trim::excess_dead_letters(db, id, limit))?;
-            self.ops
-                .extend(excess.into_iter().map(|key| Op::Delete(Family::Index, key)));
+            self.ops.extend(
+                excess
+                    .into_iter()
+                    .map(|key| Op::Delete(Keyspace::Index, key)),
+            );
         }
         Ok(())
     }
@@ -313,7 +316,7 @@ impl Batch {
         let before = before.map_or([None, None], |before| before.snapshots);
         for at in before.into_iter().flatten() {
             if !stay.contains(&Some(at)) {
-                self.delete(Family::Snapshots, keys::position(id, at));
+                self.delete(Keyspace::Snapshots, keys::position(id, at));
             }
         }
     }
@@ -322,21 +325,21 @@ impl Batch {
     fn mark(&mut self, id: &SessionId, before: Option<&Stands>, after: &Session) {
         let active = keys::marker(kind::ACTIVE, id);
         match (before.is_some_and(|before| before.works), works(after)) {
-            (false, true) => self.put(Family::Index, active, Vec::new()),
-            (true, false) => self.delete(Family::Index, active),
+            (false, true) => self.put(Keyspace::Index, active, Vec::new()),
+            (true, false) => self.delete(Keyspace::Index, active),
             (false, false) | (true, true) => {}
         }
         let parked = keys::marker(kind::PARKED, id);
         match (before.is_some_and(|b| b.parked), after.progress.is_parked()) {
-            (false, true) => self.put(Family::Index, parked, Vec::new()),
-            (true, false) => self.delete(Family::Index, parked),
+            (false, true) => self.put(Keyspace::Index, parked, Vec::new()),
+            (true, false) => self.delete(Keyspace::Index, parked),
             (false, false) | (true, true) => {}
         }
         let span = after.progress.last_commit.map(keys::span);
         if let Some(span) = span
             && before.and_then(|before| before.span) != Some(span)
         {
-            self.put(Family::Index, keys::recent(span, id), Vec::new());
+            self.put(Keyspace::Index, keys::recent(span, id), Vec::new());
         }
     }
 
@@ -349,12 +352,12 @@ impl Batch {
         let now = &moments(after);
         let before = before.map_or(&[][..], |before| &before.timers);
         for timer in before.iter().filter(|timer| !now.contains(timer)) {
-            self.delete(Family::Index, keys::timer(timer.due, id, &timer.name));
+            self.delete(Keyspace::Index, keys::timer(timer.due, id, &timer.name));
         }
         for timer in now.iter().filter(|timer| !before.contains(timer)) {
             let bytes = codec::encode("a timer", timer)?;
             self.put(
-                Family::Index,
+                Keyspace::Index,
                 keys::timer(timer.due, id, &timer.name),
                 bytes,
             );
@@ -364,16 +367,17 @@ impl Batch {
 
     /// A closed session leaves who it was and where it ended, so that its id is never reused.
     fn forget(&mut self, id: &SessionId) {
-        for family in [Family::Log, Family::Snapshots] {
+        for family in [Keyspace::Log, Keyspace::Snapshots] {
             let (first, bound) = keys::all_of(id);
             self.ops.push(Op::DeleteRange(family, first, bound));
         }
         for kind in [kind::DEAD, kind::KEY, kind::QUEUED] {
             let (first, bound) = keys::all_of_in(kind, id);
-            self.ops.push(Op::DeleteRange(Family::Index, first, bound));
+            self.ops
+                .push(Op::DeleteRange(Keyspace::Index, first, bound));
         }
         for kind in [kind::ACTIVE, kind::FAULTED, kind::PARKED] {
-            self.delete(Family::Index, keys::marker(kind, id));
+            self.delete(Keyspace::Index, keys::marker(kind, id));
         }
     }
 
@@ -393,7 +397,7 @@ impl Batch {
         let deletes = trimmed
             .keys
             .into_iter()
-            .map(|key| Op::Delete(Family::Log, key));
+            .map(|key| Op::Delete(Keyspace::Log, key));
         self.ops.extend(deletes);
         Ok(trimmed.oldest)
     }

@@ -2,7 +2,7 @@
 
 use std::{fs::File, sync::PoisonError, thread};
 
-use super::{Store, handle::Inner};
+use super::{Store, handle::Handles};
 
 impl Store {
     /// Writes what has been appended and closes. When this returns, another process may open the
@@ -13,7 +13,7 @@ impl Store {
     }
 }
 
-impl Inner {
+impl Handles {
     fn close(&self) {
         self.core.queue.close();
         // Held until the end, so that a second closer returns no earlier than the first.
@@ -37,7 +37,7 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Handles {
     fn drop(&mut self) {
         self.close();
     }

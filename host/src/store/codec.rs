@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::domain::{LogPos, Progress, Record};
+use crate::domain::{LogPos, Record, SessionProgress};
 
 use super::StoreError;
 
@@ -10,7 +10,7 @@ use super::StoreError;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct Kept {
     /// The fold, but for its queue.
-    pub progress: Progress,
+    pub progress: SessionProgress,
     /// How many messages are queued.
     pub queued: u64,
     /// The first record that has not been trimmed.
@@ -20,7 +20,7 @@ pub(super) struct Kept {
 /// [`Kept`] as it is written.
 #[derive(Serialize)]
 pub(super) struct KeptRef<'a> {
-    pub progress: &'a Progress,
+    pub progress: &'a SessionProgress,
     pub queued: u64,
     pub oldest: LogPos,
 }

@@ -24,7 +24,7 @@ const TABLES_BEFORE_MERGE: i32 = 8;
 
 /// A column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub(super) enum Keyspace {
     /// Counts and restart records.
     Meta,
     /// The records of all sessions.
@@ -37,7 +37,7 @@ pub(super) enum Family {
     Index,
 }
 
-impl Family {
+impl Keyspace {
     const ALL: [Self; 5] = [
         Self::Meta,
         Self::Log,
@@ -61,11 +61,11 @@ impl Family {
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     /// Sets a key.
-    Put(Family, Vec<u8>, Vec<u8>),
+    Put(Keyspace, Vec<u8>, Vec<u8>),
     /// Removes a key.
-    Delete(Family, Vec<u8>),
+    Delete(Keyspace, Vec<u8>),
     /// Removes all keys from the first to before the second.
-    DeleteRange(Family, Vec<u8>, Vec<u8>),
+    DeleteRange(Keyspace, Vec<u8>, Vec<u8>),
 }
 
 impl Op {
@@ -92,7 +92,7 @@ impl Db {
         options: &StoreOptions,
     ) -> Result<Self, rocksdb::Error> {
         let cache = Cache::new_lru_cache(options.cache_bytes);
-        let families = Family::ALL.map(|family| {
+        let families = Keyspace::ALL.map(|family| {
             let options = family_options(family, &cache, options);
             ColumnFamilyDescriptor::new(family.name(), options)
         });
@@ -100,21 +100,21 @@ impl Db {
         Ok(Self { db })
     }
 
-    fn family(&self, family: Family) -> &ColumnFamily {
+    fn family(&self, family: Keyspace) -> &ColumnFamily {
         self.db
             .cf_handle(family.name())
             .expect("every family is named when the database is opened")
     }
 
     /// A value.
-    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn get(&self, family: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.db
             .get_cf(self.family(family), key)
             .map_err(|error| StoreError::read(&error))
     }
 
     /// The keys from `first` to before `bound`; the caller seeks.
-    pub(super) fn range(&self, family: Family, first: &[u8], bound: &[u8]) -> DBRawIterator<'_> {
+    pub(super) fn range(&self, family: Keyspace, first: &[u8], bound: &[u8]) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(first);
         options.set_iterate_upper_bound(bound);
@@ -124,7 +124,7 @@ impl Db {
     /// Calls `each` with the entries from `first` to before `bound` until it returns false.
     pub(super) fn scan(
         &self,
-        family: Family,
+        family: Keyspace,
         first: &[u8],
         bound: &[u8],
         mut each: impl FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
@@ -162,7 +162,7 @@ impl Db {
 
     /// Moves what the WAL holds into tables, so that the next opening has nothing to replay.
     pub(super) fn flush(&self) -> Result<(), rocksdb::Error> {
-        let families = Family::ALL.map(|family| self.family(family));
+        let families = Keyspace::ALL.map(|family| self.family(family));
         let mut options = FlushOptions::default();
         options.set_wait(true);
         self.db.flush_cfs_opt(&families, &options)
@@ -198,13 +198,13 @@ fn db_options(create: bool, options: &StoreOptions) -> Result<Options, rocksdb::
     Ok(db)
 }
 
-fn family_options(family: Family, cache: &Cache, options: &StoreOptions) -> Options {
+fn family_options(family: Keyspace, cache: &Cache, options: &StoreOptions) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_block_size(BLOCK_BYTES);
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    if matches!(family, Family::Sessions | Family::Index) {
+    if matches!(family, Keyspace::Sessions | Keyspace::Index) {
         table.set_bloom_filter(10.0, false);
     }
     let mut cf = Options::default();
@@ -213,17 +213,17 @@ fn family_options(family: Family, cache: &Cache, options: &StoreOptions) -> Opti
     // Tables are merged later than by default, and the log, which is much and is trimmed from its
     // oldest end, by size and not by level: merging it was a third of all that was done.
     cf.set_level_zero_file_num_compaction_trigger(TABLES_BEFORE_MERGE);
-    if family == Family::Log {
+    if family == Keyspace::Log {
         cf.set_compaction_style(DBCompactionStyle::Universal);
     }
     // What is young is about to be trimmed or replaced: compressed is what stays.
-    if matches!(family, Family::Log | Family::Snapshots) {
+    if matches!(family, Keyspace::Log | Keyspace::Snapshots) {
         let (young, old) = (DBCompressionType::None, DBCompressionType::Lz4);
         cf.set_compression_per_level(&[young, young, old, old, old, old, old]);
     } else {
         cf.set_compression_type(DBCompressionType::None);
     }
-    if family == Family::Index {
+    if family == Keyspace::Index {
         let lifetime = options.retention.keys;
         cf.set_compaction_filter(c"expired-keys", move |_, key, value| {
             match key.first() == Some(&keys::kind::KEY) && expired(value, lifetime) {

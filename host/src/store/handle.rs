@@ -17,18 +17,18 @@ use crate::domain::{SessionId, WriterSigns};
 use super::{
     StoreError, StoreOptions,
     db::Db,
-    queue::{Job, Queue},
+    queue::{Queue, WriterJob},
 };
 
 /// The store. Clones are the same store; it closes with [`Store::close`], or when the last of
 /// them is dropped.
 #[derive(Clone)]
 pub struct Store {
-    pub(super) inner: Arc<Inner>,
+    pub(super) inner: Arc<Handles>,
 }
 
 /// What all handles share. Dropping it closes the store.
-pub(super) struct Inner {
+pub(super) struct Handles {
     pub core: Arc<Core>,
     pub writer: Mutex<Option<JoinHandle<()>>>,
     /// The lock on the folder. Released when the writer, and with it the database, is gone.
@@ -41,7 +41,7 @@ pub(super) struct Core {
     pub path: PathBuf,
     pub options: StoreOptions,
     /// Only the writer changes it, and holds it for reading while it writes.
-    pub state: RwLock<State>,
+    pub state: RwLock<StoreState>,
     pub queue: Queue,
     /// Sessions of which an append failed, until they are loaded again.
     pub failed: Mutex<HashSet<SessionId>>,
@@ -51,7 +51,7 @@ pub(super) struct Core {
     pub unflushed: AtomicUsize,
     pub stats: Counters,
     /// What the watchdog sees of the writer.
-    pub health: Mutex<Health>,
+    pub health: Mutex<WriterHealth>,
     /// Writes that are to fail after having reached the disk, or before.
     #[cfg(test)]
     pub sabotage: Mutex<Vec<Sabotage>>,
@@ -68,7 +68,7 @@ pub(super) enum Sabotage {
 }
 
 /// What the store is good for at the moment.
-pub(super) enum State {
+pub(super) enum StoreState {
     /// Everything.
     Open(Db),
     /// Nothing, until a write succeeds in opening it again: why.
@@ -79,7 +79,7 @@ pub(super) enum State {
 
 /// What the writer shows of itself; see [`WriterSigns`].
 #[derive(Default)]
-pub(super) struct Health {
+pub(super) struct WriterHealth {
     /// Since when it has been at what it does now.
     pub at_work: Option<Instant>,
     /// When it last came to an end with something.
@@ -167,11 +167,11 @@ impl Core {
     ) -> Result<T, StoreError> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         match &*state {
-            State::Open(db) => read(db),
-            State::Down(reason) => Err(StoreError::Down {
+            StoreState::Open(db) => read(db),
+            StoreState::Down(reason) => Err(StoreError::Down {
                 reason: reason.clone(),
             }),
-            State::Closed => Err(StoreError::Closed),
+            StoreState::Closed => Err(StoreError::Closed),
         }
     }
 
@@ -190,12 +190,12 @@ impl Core {
     }
 
     /// Hands a job to the writer.
-    pub(super) fn push(&self, job: Job) -> Result<(), StoreError> {
+    pub(super) fn push(&self, job: WriterJob) -> Result<(), StoreError> {
         self.queue.push(job)
     }
 
     /// Nothing that panics runs under this lock.
-    pub(super) fn health(&self) -> MutexGuard<'_, Health> {
+    pub(super) fn health(&self) -> MutexGuard<'_, WriterHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -7,14 +7,16 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Approval, Identity, Progress, SessionId, SessionView, Timer, UnixMillis};
+use crate::domain::{
+    Approval, Identity, SessionId, SessionProgress, SessionView, Timer, UnixMillis,
+};
 
 use super::{
     Store, StoreError,
     codec::{self, Kept},
-    db::{Db, Family},
+    db::{Db, Keyspace},
     keys::{self, kind},
-    queue::Job,
+    queue::WriterJob,
     read::kept,
 };
 
@@ -26,7 +28,7 @@ pub struct SessionSummary {
     /// Who it is.
     pub identity: Identity,
     /// Where it stands.
-    pub progress: Progress,
+    pub progress: SessionProgress,
     /// Messages that wait.
     pub queued: u64,
 }
@@ -40,7 +42,7 @@ impl SessionSummary {
 
 /// How many sessions there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct SessionCounts {
     /// Created and not closed.
     pub open: u64,
     /// Of these, those that cannot run until somebody acts.
@@ -72,7 +74,7 @@ impl Store {
         let mut list: Vec<SessionSummary> = Vec::new();
         let mut identity: Option<(SessionId, Identity)> = None;
         self.core().read(|db| {
-            db.scan(Family::Sessions, &first, &[0xff], |key, value| {
+            db.scan(Keyspace::Sessions, &first, &[0xff], |key, value| {
                 if list.len() == limit {
                     return Ok(false);
                 }
@@ -113,7 +115,7 @@ impl Store {
             let most = known.len().saturating_add(others_max);
             let first = keys::recent_bound(keys::span(since));
             let (_, bound) = keys::all_of_kind(kind::RECENT);
-            let mut entries = db.range(Family::Index, &first, &bound);
+            let mut entries = db.range(Keyspace::Index, &first, &bound);
             entries.seek_to_last();
             while let Some(key) = entries.key()
                 && known.len() < most
@@ -146,7 +148,7 @@ impl Store {
             return Ok(());
         }
         let (done, told) = sync_channel(1);
-        self.core().push(Job::Prune {
+        self.core().push(WriterJob::Prune {
             candidates,
             older_than,
             done,
@@ -158,7 +160,7 @@ impl Store {
         let (first, _) = keys::all_of_kind(kind::RECENT);
         let bound = keys::recent_bound(keys::span(older_than));
         self.core().read(|db| {
-            let mut entries = db.range(Family::Index, &first, &bound);
+            let mut entries = db.range(Keyspace::Index, &first, &bound);
             entries.seek_to_first();
             entries.status().map_err(|error| StoreError::read(&error))?;
             Ok(entries.valid())
@@ -187,7 +189,7 @@ impl Store {
         });
         self.core().read(|db| {
             let (mut ids, mut more) = (Vec::new(), false);
-            db.scan(Family::Index, &first, &bound, |key, _| {
+            db.scan(Keyspace::Index, &first, &bound, |key, _| {
                 more = ids.len() == limit;
                 if more {
                     return Ok(false);
@@ -247,12 +249,12 @@ impl Store {
     }
 
     /// How many sessions there are. Reads the faulted ones' ids and nothing else.
-    pub fn counts(&self) -> Result<Counts, StoreError> {
+    pub fn counts(&self) -> Result<SessionCounts, StoreError> {
         let faulted = self.faulted()?.len() as u64;
         let parked = self.core().read(|db| marked(db, kind::PARKED))?.len() as u64;
         let closed = self.core().closed.load(Ordering::Relaxed);
         let created = self.core().created.load(Ordering::Relaxed);
-        Ok(Counts {
+        Ok(SessionCounts {
             open: created.saturating_sub(closed),
             faulted,
             parked,
@@ -264,7 +266,7 @@ impl Store {
     fn each_timer(&self, mut each: impl FnMut(SessionId, Timer) -> bool) -> Result<(), StoreError> {
         let (first, bound) = keys::all_of_kind(kind::TIMER);
         self.core().read(|db| {
-            db.scan(Family::Index, &first, &bound, |key, value| {
+            db.scan(Keyspace::Index, &first, &bound, |key, value| {
                 let (_, id) = keys::timer_of(key)
                     .ok_or_else(|| codec::corrupt("a timer", "its key holds no id"))?;
                 Ok(each(id, codec::decode("a timer", value)?))
@@ -277,7 +279,7 @@ impl Store {
 fn marked(db: &Db, kind: u8) -> Result<Vec<SessionId>, StoreError> {
     let (first, bound) = keys::all_of_kind(kind);
     let mut ids = Vec::new();
-    db.scan(Family::Index, &first, &bound, |key, _| {
+    db.scan(Keyspace::Index, &first, &bound, |key, _| {
         let id = keys::marked(key);
         ids.push(id.ok_or_else(|| codec::corrupt("a marker", "its key holds no id"))?);
         Ok(true)

@@ -37,7 +37,7 @@ mod tests;
 pub use append::{Append, Durability};
 pub use error::{OpenError, StoreError};
 pub use handle::{Stats, Store};
-pub use listing::{Counts, SessionSummary};
+pub use listing::{SessionCounts, SessionSummary};
 pub use open::{FORMAT, StoreOptions};
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};
 pub use restarts::{ACTIVE_LISTS_KEPT, RESTARTS_KEPT};

@@ -17,9 +17,9 @@ use super::{
     OpenError, Store,
     close::release,
     codec,
-    db::{Db, Family},
+    db::{Db, Keyspace},
     error::is_disk_full,
-    handle::{Core, Counters, Inner, State},
+    handle::{Core, Counters, Handles, StoreState},
     keys,
     listing::StoredCounts,
     reserve::Reserve,
@@ -137,7 +137,7 @@ fn open_locked(
     let core = Arc::new(Core {
         path: folder,
         options,
-        state: RwLock::new(State::Open(db)),
+        state: RwLock::new(StoreState::Open(db)),
         queue: Default::default(),
         failed: Default::default(),
         created: AtomicU64::new(counts.created),
@@ -156,7 +156,7 @@ fn open_locked(
         })
         .map_err(|error| io("start the writer of", path, error))?;
     Ok(Store {
-        inner: Arc::new(Inner {
+        inner: Arc::new(Handles {
             core,
             writer: Mutex::new(Some(writer)),
             lock: Mutex::new(Some(lock)),
@@ -185,7 +185,7 @@ fn sync_all(path: &Path, folder: &Path) -> std::io::Result<()> {
 
 /// The counts as they were last written.
 pub(super) fn stored_counts(db: &Db) -> Result<StoredCounts, super::StoreError> {
-    match db.get(Family::Meta, keys::COUNTS)? {
+    match db.get(Keyspace::Meta, keys::COUNTS)? {
         Some(bytes) => codec::decode("the count of sessions", &bytes),
         None => Ok(StoredCounts::default()),
     }

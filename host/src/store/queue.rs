@@ -21,7 +21,7 @@ const GROUP_BYTES: usize = 8 << 20;
 const QUEUE_BYTES: usize = 256 << 20;
 
 /// What the writer is asked to do.
-pub(super) enum Job {
+pub(super) enum WriterJob {
     /// Write this.
     Write(Write),
     /// Forget what is not needed to know what is active.
@@ -55,20 +55,20 @@ pub(super) struct Write {
     /// When it must be synced at the latest.
     pub due: Instant,
     /// Told the end.
-    pub done: Done,
+    pub done: WriteWaiter,
 }
 
 /// Who waits for a write.
-pub(super) enum Done {
+pub(super) enum WriteWaiter {
     /// A task.
     Task(tokio::sync::oneshot::Sender<Result<(), StoreError>>),
     /// A thread.
     Thread(SyncSender<Result<(), StoreError>>),
 }
 
-impl Done {
+impl WriteWaiter {
     /// Tells them. They may have gone.
-    pub(super) fn tell(self, result: Result<(), StoreError>) {
+    pub(super) fn resolve(self, result: Result<(), StoreError>) {
         match self {
             Self::Task(sender) => drop(sender.send(result)),
             Self::Thread(sender) => drop(sender.send(result)),
@@ -83,11 +83,11 @@ impl Write {
 }
 
 /// What the writer does next.
-pub(super) enum Next {
+pub(super) enum WriterTask {
     /// These writes, as one.
     Group(Vec<Write>, usize),
     /// A job of another kind.
-    Job(Job),
+    Job(WriterJob),
     /// Nothing came for as long as it was willing to wait.
     Idle,
     /// No more will come.
@@ -97,13 +97,13 @@ pub(super) enum Next {
 /// See the module.
 #[derive(Default)]
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     news: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    jobs: VecDeque<(Job, usize)>,
+struct QueueState {
+    jobs: VecDeque<(WriterJob, usize)>,
     bytes: usize,
     closed: bool,
     /// The writer sleeps. (To wake somebody who does not is a system call all the same.)
@@ -112,10 +112,10 @@ struct State {
 
 impl Queue {
     /// Hands a job over; where that is refused, it is dropped.
-    pub(super) fn push(&self, job: Job) -> Result<(), StoreError> {
+    pub(super) fn push(&self, job: WriterJob) -> Result<(), StoreError> {
         let bytes = match &job {
-            Job::Write(write) => write.bytes(),
-            Job::Prune { .. } | Job::Forgive { .. } => 0,
+            WriterJob::Write(write) => write.bytes(),
+            WriterJob::Prune { .. } | WriterJob::Forgive { .. } => 0,
         };
         let mut state = self.lock();
         if state.closed {
@@ -152,7 +152,7 @@ impl Queue {
     }
 
     /// What to do next; waits for it, at most `patience`.
-    pub(super) fn next(&self, patience: Duration) -> Next {
+    pub(super) fn next(&self, patience: Duration) -> WriterTask {
         let give_up = Instant::now() + patience;
         let mut state = self.lock();
         loop {
@@ -160,8 +160,8 @@ impl Queue {
             let wait = match state.due(now) {
                 Some(due) if due <= now || state.closed => return state.take(),
                 Some(due) => due - now,
-                None if state.closed => return Next::End,
-                None if now >= give_up => return Next::Idle,
+                None if state.closed => return WriterTask::End,
+                None if now >= give_up => return WriterTask::Idle,
                 None => give_up - now,
             };
             state.sleeps = true;
@@ -178,27 +178,27 @@ impl Queue {
     }
 
     /// Nothing that panics runs under the lock, so what it guards is whole.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl QueueState {
     /// When the first of the jobs must be done; one without a moment of its own must be now.
     fn due(&self, now: Instant) -> Option<Instant> {
         let dues = self.jobs.iter().map(|(job, _)| match job {
-            Job::Write(write) => write.due,
-            Job::Prune { .. } | Job::Forgive { .. } => now,
+            WriterJob::Write(write) => write.due,
+            WriterJob::Prune { .. } | WriterJob::Forgive { .. } => now,
         });
         dues.min()
     }
 
     /// The first job, and all writes behind it that fit into a group.
-    fn take(&mut self) -> Next {
+    fn take(&mut self) -> WriterTask {
         let (mut group, mut bytes) = (Vec::new(), 0);
         while let Some((job, size)) = self.jobs.pop_front() {
             match job {
-                Job::Write(write)
+                WriterJob::Write(write)
                     if group.is_empty()
                         || (group.len() < GROUP_MAX && bytes + size <= GROUP_BYTES) =>
                 {
@@ -206,13 +206,13 @@ impl State {
                     bytes += size;
                     group.push(write);
                 }
-                job if group.is_empty() => return Next::Job(job),
+                job if group.is_empty() => return WriterTask::Job(job),
                 job => {
                     self.jobs.push_front((job, size));
                     break;
                 }
             }
         }
-        Next::Group(group, bytes)
+        WriterTask::Group(group, bytes)
     }
 }

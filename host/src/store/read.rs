@@ -12,9 +12,9 @@ use crate::domain::{
 use super::{
     Store, StoreError,
     codec::{self, Kept},
-    db::{Db, Family, expired},
+    db::{Db, Keyspace, expired},
     keys::{self, kind},
-    queue::Job,
+    queue::WriterJob,
     tail::Tail,
 };
 
@@ -66,7 +66,7 @@ impl Store {
         let failed = core.failed().contains(id);
         if failed {
             let (done, told) = sync_channel(1);
-            core.push(Job::Forgive {
+            core.push(WriterJob::Forgive {
                 id: id.clone(),
                 done,
             })?;
@@ -86,7 +86,7 @@ impl Store {
     /// The snapshot that stands with the record at `at`, with its header; the last two are kept.
     pub fn snapshot(&self, id: &SessionId, at: LogPos) -> Result<Option<Vec<u8>>, StoreError> {
         let key = keys::position(id, at);
-        self.core().read(|db| db.get(Family::Snapshots, &key))
+        self.core().read(|db| db.get(Keyspace::Snapshots, &key))
     }
 
     /// The message that the record at `at` brought into the inbox. The session's owner asks its
@@ -108,7 +108,7 @@ impl Store {
         let mut records = Vec::new();
         self.core().read(|db| {
             db.scan(
-                Family::Log,
+                Keyspace::Log,
                 &keys::position(id, from),
                 &end,
                 |key, value| {
@@ -125,7 +125,7 @@ impl Store {
     /// What is known of an idempotency key, as long as it is kept.
     pub fn key(&self, id: &SessionId, name: &str) -> Result<Option<KnownKey>, StoreError> {
         let key = keys::idempotency(id, name);
-        let Some(value) = self.core().read(|db| db.get(Family::Index, &key))? else {
+        let Some(value) = self.core().read(|db| db.get(Keyspace::Index, &key))? else {
             return Ok(None);
         };
         if expired(&value, self.core().options.retention.keys) {
@@ -187,7 +187,7 @@ impl Store {
         }
         let mut letters = Vec::new();
         self.core().read(|db| {
-            db.scan(Family::Index, &first, &bound, |_, value| {
+            db.scan(Keyspace::Index, &first, &bound, |_, value| {
                 if letters.len() == limit {
                     return Ok(false);
                 }
@@ -208,7 +208,7 @@ impl Store {
         let Ok(key) = keys::message(kind::DEAD, id, message) else {
             return Ok(None);
         };
-        let found = self.core().read(|db| db.get(Family::Index, &key))?;
+        let found = self.core().read(|db| db.get(Keyspace::Index, &key))?;
         found
             .map(|bytes| codec::decode("a dead letter", &bytes))
             .transpose()
@@ -240,7 +240,7 @@ fn load(db: &Db, id: &SessionId) -> Result<Option<(Session, Tail)>, StoreError> 
 
 /// What is kept of a session.
 pub(super) fn kept(db: &Db, id: &SessionId) -> Result<Option<Kept>, StoreError> {
-    let found = db.get(Family::Sessions, &keys::kept(id))?;
+    let found = db.get(Keyspace::Sessions, &keys::kept(id))?;
     found
         .map(|bytes| codec::decode(&format!("the progress of session `{id}`"), &bytes))
         .transpose()
@@ -248,7 +248,7 @@ pub(super) fn kept(db: &Db, id: &SessionId) -> Result<Option<Kept>, StoreError> 
 
 fn identity(db: &Db, id: &SessionId) -> Result<Identity, StoreError> {
     let what = format!("the identity of session `{id}`");
-    match db.get(Family::Sessions, &keys::identity(id))? {
+    match db.get(Keyspace::Sessions, &keys::identity(id))? {
         Some(bytes) => codec::decode(&what, &bytes),
         None => Err(codec::corrupt(&what, "it is missing")),
     }
@@ -258,7 +258,7 @@ fn identity(db: &Db, id: &SessionId) -> Result<Identity, StoreError> {
 fn queue(db: &Db, id: &SessionId) -> Result<VecDeque<Queued>, StoreError> {
     let mut queue: Vec<Queued> = Vec::new();
     let (first, bound) = keys::all_of_in(kind::QUEUED, id);
-    db.scan(Family::Index, &first, &bound, |_, value| {
+    db.scan(Keyspace::Index, &first, &bound, |_, value| {
         queue.push(codec::decode("a queued message", value)?);
         Ok(true)
     })?;
@@ -268,7 +268,7 @@ fn queue(db: &Db, id: &SessionId) -> Result<VecDeque<Queued>, StoreError> {
 
 /// The message that the record at `at` brought.
 fn message_at(db: &Db, id: &SessionId, at: LogPos) -> Result<Option<Message>, StoreError> {
-    let Some(bytes) = db.get(Family::Log, &keys::position(id, at))? else {
+    let Some(bytes) = db.get(Keyspace::Log, &keys::position(id, at))? else {
         return Ok(None);
     };
     match decode_at(id, at, &bytes)? {
@@ -289,7 +289,7 @@ pub(super) fn logged_message(
     let at = match at {
         Some(at) => Some(at),
         None => db
-            .get(Family::Index, &keys::message(kind::QUEUED, id, message)?)?
+            .get(Keyspace::Index, &keys::message(kind::QUEUED, id, message)?)?
             .map(|bytes| codec::decode::<Queued>(&what(), &bytes))
             .transpose()?
             .map(|queued| queued.pos),
@@ -307,7 +307,7 @@ fn collect_events(
     page: &mut EventPage,
 ) -> Result<(), StoreError> {
     let (first, bound) = keys::all_of(id);
-    let mut records = db.range(Family::Log, &first, &bound);
+    let mut records = db.range(Keyspace::Log, &first, &bound);
     records.seek_for_prev(keys::position(
         id,
         LogPos {

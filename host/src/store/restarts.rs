@@ -9,9 +9,9 @@ use crate::domain::{ActiveSession, Generation, PastRestart, RestartRecord, Resta
 
 use super::{
     Store, StoreError, codec,
-    db::{Family, Op},
+    db::{Keyspace, Op},
     keys,
-    queue::{Done, Job, Write},
+    queue::{Write, WriteWaiter, WriterJob},
 };
 
 /// Restart records that are kept.
@@ -31,7 +31,7 @@ impl Store {
     /// A restart's record.
     pub fn restart(&self, generation: Generation) -> Result<Option<RestartRecord>, StoreError> {
         let key = keys::generation(keys::RESTART, generation);
-        let found = self.core().read(|db| db.get(Family::Meta, &key))?;
+        let found = self.core().read(|db| db.get(Keyspace::Meta, &key))?;
         found
             .map(|bytes| codec::decode("a restart record", &bytes))
             .transpose()
@@ -91,7 +91,7 @@ impl Store {
         generation: Generation,
     ) -> Result<Vec<ActiveSession>, StoreError> {
         let key = keys::generation(keys::ACTIVE_LIST, generation);
-        let found = self.core().read(|db| db.get(Family::Meta, &key))?;
+        let found = self.core().read(|db| db.get(Keyspace::Meta, &key))?;
         let list = found.map(|bytes| codec::decode("the list of active sessions", &bytes));
         Ok(list.transpose()?.unwrap_or_default())
     }
@@ -105,11 +105,11 @@ impl Store {
 
     /// Sets a key of a kind that is numbered by generation, and lets the oldest go beyond `keep`.
     fn put(&self, kind: u8, keep: usize, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
-        let mut ops = vec![Op::Put(Family::Meta, key.clone(), value)];
+        let mut ops = vec![Op::Put(Keyspace::Meta, key.clone(), value)];
         let (first, bound) = keys::all_of_kind(kind);
         let mut present = Vec::new();
         self.core().read(|db| {
-            db.scan(Family::Meta, &first, &bound, |key, _| {
+            db.scan(Keyspace::Meta, &first, &bound, |key, _| {
                 present.push(key.to_owned());
                 Ok(true)
             })
@@ -117,15 +117,15 @@ impl Store {
         present.retain(|other| *other != key);
         let excess = (present.len() + 1).saturating_sub(keep);
         let oldest = present.into_iter().take(excess);
-        ops.extend(oldest.map(|key| Op::Delete(Family::Meta, key)));
+        ops.extend(oldest.map(|key| Op::Delete(Keyspace::Meta, key)));
         let (done, told) = sync_channel(1);
-        self.core().push(Job::Write(Write {
+        self.core().push(WriterJob::Write(Write {
             session: None,
             ops,
             created: 0,
             closed: 0,
             due: Instant::now(),
-            done: Done::Thread(done),
+            done: WriteWaiter::Thread(done),
         }))?;
         told.recv().unwrap_or(Err(StoreError::Closed))
     }
@@ -134,7 +134,7 @@ impl Store {
     fn newest<T: DeserializeOwned>(&self, kind: u8, limit: usize) -> Result<Vec<T>, StoreError> {
         let (first, bound) = keys::all_of_kind(kind);
         self.core().read(|db| {
-            let mut entries = db.range(Family::Meta, &first, &bound);
+            let mut entries = db.range(Keyspace::Meta, &first, &bound);
             let mut values = Vec::new();
             entries.seek_to_last();
             while let Some(value) = entries.value()

@@ -5,7 +5,7 @@ use crate::domain::{LogPos, Session, SessionId};
 
 use super::{
     StoreError,
-    db::{Db, Family},
+    db::{Db, Keyspace},
     keys::{self, kind},
 };
 
@@ -67,17 +67,22 @@ pub(super) fn trimmed(
     // A key goes once the next one is seen to begin at the bound or before it.
     let mut last: Option<Vec<u8>> = None;
     let (_, end) = keys::all_of(id);
-    db.scan(Family::Log, &keys::position(id, oldest), &end, |key, _| {
-        let Some(at) = keys::position_of(key) else {
-            return Ok(true);
-        };
-        if at.cursor > bound.cursor || trimmed.keys.len() == TRIM_MAX {
-            return Ok(false);
-        }
-        trimmed.keys.extend(last.replace(key.to_owned()));
-        trimmed.oldest = at;
-        Ok(at < bound)
-    })?;
+    db.scan(
+        Keyspace::Log,
+        &keys::position(id, oldest),
+        &end,
+        |key, _| {
+            let Some(at) = keys::position_of(key) else {
+                return Ok(true);
+            };
+            if at.cursor > bound.cursor || trimmed.keys.len() == TRIM_MAX {
+                return Ok(false);
+            }
+            trimmed.keys.extend(last.replace(key.to_owned()));
+            trimmed.oldest = at;
+            Ok(at < bound)
+        },
+    )?;
     Ok(trimmed)
 }
 
@@ -89,7 +94,7 @@ pub(super) fn excess_dead_letters(
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let (first, bound) = keys::all_of_in(kind::DEAD, id);
     let mut letters = Vec::new();
-    db.scan(Family::Index, &first, &bound, |key, _| {
+    db.scan(Keyspace::Index, &first, &bound, |key, _| {
         letters.push(key.to_owned());
         Ok(true)
     })?;

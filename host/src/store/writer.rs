@@ -13,17 +13,17 @@ use std::{
 };
 
 use crate::domain::{SessionId, UnixMillis};
-use crate::{fault, give_back};
+use crate::{allocator, failpoint};
 
 use super::{
     StoreError, codec,
-    db::{Db, Family, Op},
+    db::{Db, Keyspace, Op},
     error::is_disk_full,
-    handle::{Core, State},
+    handle::{Core, StoreState},
     keys,
     listing::StoredCounts,
     open::stored_counts,
-    queue::{Job, Next, Write},
+    queue::{Write, WriterJob, WriterTask},
     reserve::Reserve,
 };
 
@@ -38,7 +38,7 @@ const CLOSE_FLUSH_BYTES: usize = 8 << 20;
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 
 /// The writer's own state.
-struct Writer<'a> {
+struct WriterLoop<'a> {
     core: &'a Core,
     /// When opening again was last tried in vain.
     last_try: Option<Instant>,
@@ -59,7 +59,7 @@ impl Drop for Abandon<'_> {
 /// Writes until the queue is closed, then closes the database.
 pub(super) fn run(core: &Core, reserve: Reserve) {
     let _abandon = Abandon(core);
-    let mut writer = Writer {
+    let mut writer = WriterLoop {
         core,
         last_try: None,
         reserve,
@@ -74,17 +74,17 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
         let next = core.queue.next(patience);
         core.health().at_work = Some(Instant::now());
         match next {
-            Next::Group(group, bytes) => {
+            WriterTask::Group(group, bytes) => {
                 gave_back = false;
                 writer.group(group, bytes);
             }
-            Next::Job(job) => writer.job(job),
+            WriterTask::Job(job) => writer.job(job),
             // Why, is in the log.
-            Next::Idle if writer.is_failing() => writer.probe(),
-            Next::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
-            Next::Idle if !mem::replace(&mut gave_back, true) => give_back::now(),
-            Next::Idle => {}
-            Next::End => break,
+            WriterTask::Idle if writer.is_failing() => writer.probe(),
+            WriterTask::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
+            WriterTask::Idle if !mem::replace(&mut gave_back, true) => allocator::purge_now(),
+            WriterTask::Idle => {}
+            WriterTask::End => break,
         }
         let mut health = core.health();
         health.at_work = None;
@@ -93,12 +93,12 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
     if writer.unflushed() > CLOSE_FLUSH_BYTES {
         writer.flush_quietly();
     }
-    if let State::Open(db) = writer.replace(State::Closed) {
+    if let StoreState::Open(db) = writer.replace(StoreState::Closed) {
         db.stop_background_work();
     }
 }
 
-impl Writer<'_> {
+impl WriterLoop<'_> {
     /// Writes a group and tells everybody how it went.
     fn group(&mut self, group: Vec<Write>, bytes: usize) {
         let (refused, group): (Vec<_>, Vec<_>) = {
@@ -110,17 +110,17 @@ impl Writer<'_> {
         };
         for write in refused {
             if let Some(id) = write.session {
-                write.done.tell(Err(StoreError::Reload(id)));
+                write.done.resolve(Err(StoreError::Reload(id)));
             }
         }
         if group.is_empty() {
             // All of them wait for a load, which a store that is down would refuse.
             let revived = self.revive();
-            self.note(&revived);
+            self.record_health(&revived);
             return;
         }
         let result = self.write(&group, bytes);
-        self.note(&result);
+        self.record_health(&result);
         if result.is_err() {
             let ids = group.iter().filter_map(|write| write.session.as_ref());
             self.core.failed().extend(ids.cloned());
@@ -140,7 +140,7 @@ impl Writer<'_> {
             }
         }
         for write in group {
-            write.done.tell(result.clone());
+            write.done.resolve(result.clone());
         }
     }
 
@@ -161,7 +161,7 @@ impl Writer<'_> {
         let counts_op = match &counts {
             Some(counts) => {
                 let bytes = codec::encode("the count of sessions", counts)?;
-                Some(Op::Put(Family::Meta, keys::COUNTS.to_vec(), bytes))
+                Some(Op::Put(Keyspace::Meta, keys::COUNTS.to_vec(), bytes))
             }
             None => None,
         };
@@ -171,9 +171,9 @@ impl Writer<'_> {
             self.reopen();
             return Err(error);
         }
-        fault::point("store.write.before");
+        failpoint::point("store.write.before");
         let written = self.core.read(|db| Ok(db.write(ops)))?;
-        fault::point("store.write.after");
+        failpoint::point("store.write.after");
         match written {
             Ok(()) => {
                 self.core.unflushed.fetch_add(bytes, Ordering::Relaxed);
@@ -188,7 +188,7 @@ impl Writer<'_> {
     }
 
     /// Shows whether the store takes writes.
-    fn note(&self, result: &Result<(), StoreError>) {
+    fn record_health(&self, result: &Result<(), StoreError>) {
         match result {
             Ok(()) => self.core.health().failing = None,
             // What cannot be written down is no fault of the disk.
@@ -207,7 +207,7 @@ impl Writer<'_> {
         if written.is_ok() {
             tracing::info!("the store takes writes again");
         }
-        self.note(&written);
+        self.record_health(&written);
     }
 
     /// Writes the counts as they are, synced.
@@ -220,29 +220,29 @@ impl Writer<'_> {
             closed: self.core.closed.load(Ordering::Relaxed),
         };
         let bytes = codec::encode("the count of sessions", &counts)?;
-        let op = Op::Put(Family::Meta, keys::COUNTS.to_vec(), bytes);
+        let op = Op::Put(Keyspace::Meta, keys::COUNTS.to_vec(), bytes);
         match self.core.read(|db| Ok(db.write([&op])))? {
             Ok(()) => Ok(()),
             Err(error) => Err(self.failed(&error)),
         }
     }
 
-    fn job(&mut self, job: Job) {
+    fn job(&mut self, job: WriterJob) {
         match job {
-            Job::Prune {
+            WriterJob::Prune {
                 candidates,
                 older_than,
                 done,
             } => {
                 let pruned = self.prune(&candidates, older_than);
-                self.note(&pruned);
+                self.record_health(&pruned);
                 let _ = done.send(pruned);
             }
-            Job::Forgive { id, done } => {
+            WriterJob::Forgive { id, done } => {
                 self.core.failed().remove(&id);
                 let _ = done.send(());
             }
-            Job::Write(write) => {
+            WriterJob::Write(write) => {
                 let bytes = write.ops.iter().map(Op::bytes).sum();
                 self.group(vec![write], bytes);
             }
@@ -254,12 +254,12 @@ impl Writer<'_> {
         self.revive()?;
         let (first, _) = keys::all_of_kind(keys::kind::RECENT);
         let bound = keys::recent_bound(keys::span(older_than));
-        let mut ops = vec![Op::DeleteRange(Family::Index, first, bound)];
+        let mut ops = vec![Op::DeleteRange(Keyspace::Index, first, bound)];
         self.core.read(|db| {
             for id in ids {
                 if super::listing::is_idle(db, id)? {
                     let key = keys::marker(keys::kind::ACTIVE, id);
-                    ops.push(Op::Delete(Family::Index, key));
+                    ops.push(Op::Delete(Keyspace::Index, key));
                 }
             }
             Ok(())
@@ -281,7 +281,7 @@ impl Writer<'_> {
             Err(down) => down,
         };
         tracing::warn!("cannot flush the store: {flushed}");
-        self.note(&Err(flushed));
+        self.record_health(&Err(flushed));
         // Said once per idle spell.
         self.core.unflushed.store(0, Ordering::Relaxed);
     }
@@ -311,7 +311,7 @@ impl Writer<'_> {
     /// Opens the database anew and flushes what its WAL held: what can be read from here on is
     /// durable, whatever the failed write left behind.
     fn reopen(&mut self) {
-        drop(self.replace(State::Down("it is being opened again".to_owned())));
+        drop(self.replace(StoreState::Down("it is being opened again".to_owned())));
         let opened = Db::open(&self.core.path, false, &self.core.options)
             .and_then(|db| db.flush().map(|()| db))
             .map_err(|error| error.to_string())
@@ -325,7 +325,7 @@ impl Writer<'_> {
                 self.core.closed.store(counts.closed, Ordering::Relaxed);
                 self.last_try = None;
                 self.core.unflushed.store(0, Ordering::Relaxed);
-                drop(self.replace(State::Open(db)));
+                drop(self.replace(StoreState::Open(db)));
             }
             Err(reason) => {
                 if is_disk_full(&reason) {
@@ -333,13 +333,13 @@ impl Writer<'_> {
                 }
                 tracing::error!("cannot open the store again: {reason}");
                 self.last_try = Some(Instant::now());
-                drop(self.replace(State::Down(reason)));
+                drop(self.replace(StoreState::Down(reason)));
             }
         }
     }
 
     /// Sets the state, once those who read the present one have finished.
-    fn replace(&self, state: State) -> State {
+    fn replace(&self, state: StoreState) -> StoreState {
         let mut now = self
             .core
             .state

@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::message::{FromWorker, Start, ToWorker};
-use super::socket::{self, Received};
+use super::socket::{self, SocketInput};
 use super::wire::WireError;
 
 /// The link of a worker to its supervisor. May be shared between threads: one that receives, any
@@ -125,13 +125,13 @@ impl Link {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         loop {
             match socket::receive(&self.socket, &mut buffer, RecvFlags::empty())? {
-                Received::Closed => return Err(LinkError::Closed),
-                Received::Oversized => {
+                SocketInput::Closed => return Err(LinkError::Closed),
+                SocketInput::Oversized => {
                     return Err(LinkError::Wire(WireError::Descriptor(
                         "a frame was cut, or no descriptor was free".to_owned(),
                     )));
                 }
-                Received::Frame(frame) => match ToWorker::decode(frame) {
+                SocketInput::Frame(frame) => match ToWorker::decode(frame) {
                     Err(WireError::UnknownKind(_)) => {}
                     decoded => return decoded.map_err(LinkError::Wire),
                 },

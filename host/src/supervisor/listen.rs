@@ -39,10 +39,10 @@ pub fn bind_listener(addr: SocketAddr) -> io::Result<OwnedFd> {
 
 /// The listeners that are kept over the workers' lives.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(Vec<Listener>);
+pub(super) struct Listeners(Vec<HeldListener>);
 
 #[derive(Debug)]
-struct Listener {
+struct HeldListener {
     addr: String,
     fd: OwnedFd,
     from: WorkerId,
@@ -65,7 +65,7 @@ impl Listeners {
         if self.0.len() >= MAX_LISTENERS {
             return Err(format!("more than {MAX_LISTENERS} listeners"));
         }
-        self.0.push(Listener {
+        self.0.push(HeldListener {
             addr,
             fd,
             from,

@@ -11,8 +11,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::Pid;
 
 use super::process::Binary;
-use super::socket::{self, Received};
-use super::wire::Frame;
+use super::socket::{self, SocketInput};
+use super::wire::WireFrame;
 
 /// How many frames may wait for a worker until the others are not listened to any more, and wait
 /// in their turn.
@@ -29,14 +29,14 @@ pub(super) struct Peer {
     pub(super) binary: Rc<Binary>,
     /// Whether its end is closed: there is nothing more to send or receive.
     pub(super) closed: bool,
-    queue: VecDeque<Frame>,
+    queue: VecDeque<WireFrame>,
     /// Since when the first frame of the queue has waited.
     waits_since: Option<Instant>,
 }
 
 /// What a worker's link had.
-pub(super) enum Next {
-    Frame(Frame),
+pub(super) enum LinkInput {
+    Frame(WireFrame),
     Nothing,
     /// The end, told once.
     Closed,
@@ -73,7 +73,7 @@ impl Peer {
     }
 
     /// Sends a frame now or later.
-    pub(super) fn send(&mut self, frame: Frame) -> Result<(), Errno> {
+    pub(super) fn send(&mut self, frame: WireFrame) -> Result<(), Errno> {
         if !self.closed {
             self.queue.push_back(frame);
         }
@@ -112,25 +112,25 @@ impl Peer {
     }
 
     /// Receives a frame, if there is one.
-    pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> Next {
+    pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> LinkInput {
         if self.closed {
-            return Next::Nothing;
+            return LinkInput::Nothing;
         }
         match socket::receive(&self.link, buffer, RecvFlags::DONTWAIT) {
-            Ok(Received::Frame(frame)) => Next::Frame(frame),
-            Ok(Received::Oversized) => {
-                Next::Broken("a frame was cut, or no descriptor was free".to_owned())
+            Ok(SocketInput::Frame(frame)) => LinkInput::Frame(frame),
+            Ok(SocketInput::Oversized) => {
+                LinkInput::Broken("a frame was cut, or no descriptor was free".to_owned())
             }
-            Err(Errno::AGAIN) => Next::Nothing,
-            Ok(Received::Closed) => {
+            Err(Errno::AGAIN) => LinkInput::Nothing,
+            Ok(SocketInput::Closed) => {
                 self.closed = true;
                 self.give_up_sending();
-                Next::Closed
+                LinkInput::Closed
             }
             Err(error) => {
                 self.closed = true;
                 self.give_up_sending();
-                Next::Broken(error.to_string())
+                LinkInput::Broken(error.to_string())
             }
         }
     }

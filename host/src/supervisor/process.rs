@@ -14,7 +14,7 @@ use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait, waitpid,
 };
 
-use super::machine::Death;
+use super::machine::ExitStatus;
 use super::socket;
 
 /// How often the leavings of dead workers are looked for in one sweep: what is killed may leave
@@ -91,7 +91,7 @@ pub(super) fn kill(pid: Pid) {
 }
 
 /// The next child that has ended, if there is one, and how.
-pub(super) fn reap() -> Option<(Pid, Death)> {
+pub(super) fn reap() -> Option<(Pid, ExitStatus)> {
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => return Some((pid, death(status))),
@@ -101,9 +101,9 @@ pub(super) fn reap() -> Option<(Pid, Death)> {
     }
 }
 
-fn death(status: WaitStatus) -> Death {
+fn death(status: WaitStatus) -> ExitStatus {
     if let Some(code) = status.exit_status() {
-        return Death::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
+        return ExitStatus::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
     }
     let number = status.terminating_signal().unwrap_or(0);
     let fault = [
@@ -117,7 +117,7 @@ fn death(status: WaitStatus) -> Death {
     ]
     .iter()
     .any(|signal| signal.as_raw() == number);
-    Death::Signal {
+    ExitStatus::Signal {
         number: u8::try_from(number).unwrap_or(u8::MAX),
         name: signal_hook::low_level::signal_name(number)
             .map_or_else(|| format!("signal {number}"), str::to_owned),

@@ -18,11 +18,14 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::config_bytes::ConfigBytes;
 use super::listen::Listeners;
-use super::machine::{Action, Birth, Death, Event, Machine, Millis, Planned, Said, Tell, WorkerId};
+use super::machine::{
+    Action, ExitStatus, Machine, MachineEvent, Millis, Replacement, SpawnMode, SupervisorMessage,
+    WorkerId, WorkerMessage,
+};
 use super::message::{Connection, FromWorker, Start, ToWorker};
-use super::peer::{Next, Peer};
+use super::peer::{LinkInput, Peer};
 use super::process::{self, Binary};
-use super::wire::{Frame, WireError};
+use super::wire::{WireError, WireFrame};
 
 /// How many frames of one worker are taken before the others have their turn.
 const FRAMES_PER_TURN: usize = 64;
@@ -55,30 +58,30 @@ pub(super) fn supervise(options: Options) -> u8 {
 
 /// What a worker is made of. None of it can be changed by whoever edits files.
 #[derive(Debug)]
-struct Makings {
+struct WorkerSpec {
     config: ConfigBytes,
     binary: Rc<Binary>,
 }
 
-impl PartialEq for Makings {
+impl PartialEq for WorkerSpec {
     fn eq(&self, other: &Self) -> bool {
         let same = || Some(self.config.read().ok()? == other.config.read().ok()?);
         self.binary == other.binary && same() == Some(true)
     }
 }
 
-type Config = Rc<Makings>;
+type ConfigHandle = Rc<WorkerSpec>;
 
 struct Supervisor {
     options: Options,
     started: Instant,
-    machine: Machine<Config>,
+    machine: Machine<ConfigHandle>,
     signals: SignalDelivery<UnixStream, SignalOnly>,
     peers: BTreeMap<WorkerId, Peer>,
     listeners: Listeners,
     buffer: Vec<u8>,
     /// What became of actions, to be decided on after them.
-    outcomes: VecDeque<Event<Config>>,
+    outcomes: VecDeque<MachineEvent<ConfigHandle>>,
     exit: Option<u8>,
 }
 
@@ -128,7 +131,7 @@ impl Supervisor {
             }
             self.take_signals();
             self.end_the_stuck();
-            self.feed(Event::Tick, AtHand::Nothing);
+            self.feed(MachineEvent::Tick, AtHand::Nothing);
         }
     }
 
@@ -171,8 +174,8 @@ impl Supervisor {
         let signals: Vec<_> = self.signals.pending().collect();
         for signal in signals {
             match signal {
-                SIGTERM | SIGINT => self.feed(Event::Terminate, AtHand::Nothing),
-                SIGHUP => self.feed(Event::Hangup, AtHand::Nothing),
+                SIGTERM | SIGINT => self.feed(MachineEvent::Terminate, AtHand::Nothing),
+                SIGHUP => self.feed(MachineEvent::Hangup, AtHand::Nothing),
                 _ => self.reap(),
             }
         }
@@ -186,7 +189,7 @@ impl Supervisor {
                 // Its last words. The kernel's buffer bounds them.
                 self.receive(id, usize::MAX);
                 self.listeners.gone(id);
-                self.feed(Event::Gone(id, death), AtHand::Nothing);
+                self.feed(MachineEvent::Gone(id, death), AtHand::Nothing);
                 self.peers.remove(&id);
             }
         }
@@ -201,7 +204,7 @@ impl Supervisor {
             .collect();
         for id in stuck {
             let reason = "did not read what it was told".to_owned();
-            self.feed(Event::Broken(id, reason), AtHand::Nothing);
+            self.feed(MachineEvent::Broken(id, reason), AtHand::Nothing);
         }
     }
 
@@ -212,15 +215,15 @@ impl Supervisor {
                 return;
             };
             match peer.next(&mut self.buffer) {
-                Next::Frame(frame) => self.message(id, frame),
-                Next::Nothing => return,
-                Next::Closed => self.feed(Event::Closed(id), AtHand::Nothing),
-                Next::Broken(reason) => self.broken(id, &reason),
+                LinkInput::Frame(frame) => self.message(id, frame),
+                LinkInput::Nothing => return,
+                LinkInput::Closed => self.feed(MachineEvent::Closed(id), AtHand::Nothing),
+                LinkInput::Broken(reason) => self.broken(id, &reason),
             }
         }
     }
 
-    fn message(&mut self, id: WorkerId, frame: Frame) {
+    fn message(&mut self, id: WorkerId, frame: WireFrame) {
         let message = match FromWorker::decode(frame) {
             Ok(message) => message,
             Err(WireError::UnknownKind(kind)) => {
@@ -241,7 +244,7 @@ impl Supervisor {
                     return;
                 };
                 let stop_budget = serving.stop_budget_ms;
-                let said = Said::Serving {
+                let said = WorkerMessage::Serving {
                     stop_budget,
                     config,
                 };
@@ -251,12 +254,12 @@ impl Supervisor {
                 let Some(config) = self.makings_of(id, config) else {
                     return;
                 };
-                (Said::LastGood(config), AtHand::Nothing)
+                (WorkerMessage::LastGood(config), AtHand::Nothing)
             }
-            FromWorker::Proven => (Said::Proven, AtHand::Nothing),
+            FromWorker::Proven => (WorkerMessage::Proven, AtHand::Nothing),
             FromWorker::Replace(replace) => match self.makings_now(replace.config) {
                 Ok(config) => (
-                    Said::Replace(Planned {
+                    WorkerMessage::Replace(Replacement {
                         generation: replace.generation,
                         config,
                         info: replace.info,
@@ -273,36 +276,38 @@ impl Supervisor {
                 }
             },
             FromWorker::Connection(connection) => {
-                (Said::Connection, AtHand::Connection(connection))
+                (WorkerMessage::Connection, AtHand::Connection(connection))
             }
-            FromWorker::StandbyReady => (Said::StandbyReady, AtHand::Nothing),
+            FromWorker::StandbyReady => (WorkerMessage::StandbyReady, AtHand::Nothing),
             FromWorker::StandbyFailed { reason } => {
-                (Said::StandbyFailed { reason }, AtHand::Nothing)
+                (WorkerMessage::StandbyFailed { reason }, AtHand::Nothing)
             }
-            FromWorker::CancelReplace => (Said::CancelReplace, AtHand::Nothing),
-            FromWorker::Released => (Said::Released, AtHand::Nothing),
-            FromWorker::Stopped => (Said::Stopped, AtHand::Nothing),
-            FromWorker::Fatal { reason, code } => (Said::Fatal { reason, code }, AtHand::Nothing),
-            FromWorker::Alive => (Said::Alive, AtHand::Nothing),
+            FromWorker::CancelReplace => (WorkerMessage::CancelReplace, AtHand::Nothing),
+            FromWorker::Released => (WorkerMessage::Released, AtHand::Nothing),
+            FromWorker::Stopped => (WorkerMessage::Stopped, AtHand::Nothing),
+            FromWorker::Fatal { reason, code } => {
+                (WorkerMessage::Fatal { reason, code }, AtHand::Nothing)
+            }
+            FromWorker::Alive => (WorkerMessage::Alive, AtHand::Nothing),
         };
-        self.feed(Event::Said(id, said), at_hand);
+        self.feed(MachineEvent::Message(id, said), at_hand);
     }
 
     fn broken(&mut self, id: WorkerId, reason: &str) {
         let reason = format!("broke the supervisor's protocol ({reason})");
-        self.feed(Event::Broken(id, reason), AtHand::Nothing);
+        self.feed(MachineEvent::Broken(id, reason), AtHand::Nothing);
     }
 
-    fn feed(&mut self, event: Event<Config>, at_hand: AtHand) {
+    fn feed(&mut self, event: MachineEvent<ConfigHandle>, at_hand: AtHand) {
         let actions = self.machine.step(self.now(), event);
         self.act(actions, at_hand);
     }
 
-    fn act(&mut self, actions: Vec<Action<Config>>, mut at_hand: AtHand) {
+    fn act(&mut self, actions: Vec<Action<ConfigHandle>>, mut at_hand: AtHand) {
         for action in actions {
             match action {
                 Action::Spawn(id, birth) => self.spawn(id, birth),
-                Action::Tell(id, tell) => self.send(id, message_of(tell)),
+                Action::Send(id, tell) => self.send(id, message_of(tell)),
                 Action::Relay(id) => {
                     if let AtHand::Connection(connection) =
                         std::mem::replace(&mut at_hand, AtHand::Nothing)
@@ -331,26 +336,26 @@ impl Supervisor {
         }
     }
 
-    fn spawn(&mut self, id: WorkerId, birth: Birth<Config>) {
+    fn spawn(&mut self, id: WorkerId, birth: SpawnMode<ConfigHandle>) {
         if let Err(reason) = self.try_spawn(id, birth) {
             self.outcomes
-                .push_back(Event::Gone(id, Death::NotStarted(reason)));
+                .push_back(MachineEvent::Gone(id, ExitStatus::NotStarted(reason)));
         }
     }
 
     /// A worker's own binary, with the configuration that it speaks of.
-    fn makings_of(&self, id: WorkerId, config: ConfigBytes) -> Option<Config> {
+    fn makings_of(&self, id: WorkerId, config: ConfigBytes) -> Option<ConfigHandle> {
         let binary = self.peers.get(&id)?.binary.clone();
-        Some(Rc::new(Makings { config, binary }))
+        Some(Rc::new(WorkerSpec { config, binary }))
     }
 
     /// The binary that lies there now, with a configuration.
-    fn makings_now(&self, config: ConfigBytes) -> io::Result<Config> {
+    fn makings_now(&self, config: ConfigBytes) -> io::Result<ConfigHandle> {
         let binary = Rc::new(Binary::open(&self.options.worker_exe)?);
-        Ok(Rc::new(Makings { config, binary }))
+        Ok(Rc::new(WorkerSpec { config, binary }))
     }
 
-    fn try_spawn(&mut self, id: WorkerId, birth: Birth<Config>) -> Result<(), String> {
+    fn try_spawn(&mut self, id: WorkerId, birth: SpawnMode<ConfigHandle>) -> Result<(), String> {
         let exe = self.options.worker_exe.clone();
         let told = |error: io::Error| format!("{}: {error}", exe.display());
         let binary = match &birth.config {
@@ -366,7 +371,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start(&self, birth: Birth<Config>) -> io::Result<Start> {
+    fn start(&self, birth: SpawnMode<ConfigHandle>) -> io::Result<Start> {
         let config = birth.config.map(|makings| makings.config.try_clone());
         Ok(Start {
             mode: birth.mode,
@@ -387,7 +392,7 @@ impl Supervisor {
         }
     }
 
-    fn send_frame(&mut self, id: WorkerId, frame: Frame) {
+    fn send_frame(&mut self, id: WorkerId, frame: WireFrame) {
         if let Some(Err(error)) = self.peers.get_mut(&id).map(|peer| peer.send(frame)) {
             self.unreachable(id, error);
         }
@@ -401,7 +406,7 @@ impl Supervisor {
 
     fn unreachable(&mut self, id: WorkerId, error: Errno) {
         let reason = format!("could not be sent a message ({error})");
-        self.outcomes.push_back(Event::Broken(id, reason));
+        self.outcomes.push_back(MachineEvent::Broken(id, reason));
     }
 
     fn log(&self, id: Option<WorkerId>, text: &str) {
@@ -413,15 +418,15 @@ impl Supervisor {
     }
 }
 
-fn message_of(tell: Tell) -> ToWorker {
+fn message_of(tell: SupervisorMessage) -> ToWorker {
     match tell {
-        Tell::Go(cause) => ToWorker::Go { cause },
-        Tell::StandbyReady { generation } => ToWorker::StandbyReady { generation },
-        Tell::StandbyFailed { generation, reason } => {
+        SupervisorMessage::Go(cause) => ToWorker::Go { cause },
+        SupervisorMessage::StandbyReady { generation } => ToWorker::StandbyReady { generation },
+        SupervisorMessage::StandbyFailed { generation, reason } => {
             ToWorker::StandbyFailed { generation, reason }
         }
-        Tell::Stop => ToWorker::Stop,
-        Tell::Reload => ToWorker::Reload,
+        SupervisorMessage::Stop => ToWorker::Stop,
+        SupervisorMessage::Reload => ToWorker::Reload,
     }
 }
 

@@ -11,12 +11,12 @@ use rustix::net::{
     sendmsg, socketpair,
 };
 
-use super::wire::{Frame, MAX_FRAME_BYTES, MAX_FRAME_FDS};
+use super::wire::{MAX_FRAME_BYTES, MAX_FRAME_FDS, WireFrame};
 
 /// What there was to receive.
 #[derive(Debug)]
-pub(super) enum Received {
-    Frame(Frame),
+pub(super) enum SocketInput {
+    Frame(WireFrame),
     /// The other side is gone.
     Closed,
     /// A frame larger than any may be; its descriptors are closed already.
@@ -34,7 +34,7 @@ pub(super) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 }
 
 /// Sends a whole frame, or nothing. The descriptors stay open here.
-pub(super) fn send(socket: impl AsFd, frame: &Frame, flags: SendFlags) -> Result<(), Errno> {
+pub(super) fn send(socket: impl AsFd, frame: &WireFrame, flags: SendFlags) -> Result<(), Errno> {
     let fds: Vec<BorrowedFd<'_>> = frame.fds.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FRAME_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -61,7 +61,7 @@ pub(super) fn receive(
     socket: impl AsFd,
     buffer: &mut Vec<u8>,
     flags: RecvFlags,
-) -> Result<Received, Errno> {
+) -> Result<SocketInput, Errno> {
     buffer.resize(MAX_FRAME_BYTES, 0);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FRAME_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -91,14 +91,14 @@ pub(super) fn receive(
         .flags
         .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
     {
-        return Ok(Received::Oversized);
+        return Ok(SocketInput::Oversized);
     }
     // No frame is empty, so nothing is the end.
     match buffer.get(..received.bytes) {
-        Some(bytes) if !bytes.is_empty() => Ok(Received::Frame(Frame {
+        Some(bytes) if !bytes.is_empty() => Ok(SocketInput::Frame(WireFrame {
             bytes: bytes.to_vec(),
             fds,
         })),
-        _ => Ok(Received::Closed),
+        _ => Ok(SocketInput::Closed),
     }
 }

@@ -32,7 +32,7 @@ const VERSION: u8 = 1;
 
 /// An encoded message with the descriptors that go with it.
 #[derive(Debug)]
-pub(super) struct Frame {
+pub(super) struct WireFrame {
     pub(super) bytes: Vec<u8>,
     pub(super) fds: Vec<OwnedFd>,
 }
@@ -86,16 +86,16 @@ impl fmt::Display for WireError {
 impl std::error::Error for WireError {}
 
 impl ToWorker {
-    pub(super) fn encode(self) -> Result<Frame, WireError> {
+    pub(super) fn encode(self) -> Result<WireFrame, WireError> {
         match self {
             Self::Start(start) => {
-                let mut w = Writer::new(1);
+                let mut w = FrameWriter::new(1);
                 w.u8(match start.mode {
                     Mode::Serve => 0,
                     Mode::Standby => 1,
                 });
                 w.cause(&start.cause);
-                w.option(start.generation, Writer::u64);
+                w.option(start.generation, FrameWriter::u64);
                 w.u32(start.supervisor_pid);
                 w.option(start.config, |w, config| w.fd(config.into()));
                 w.count(start.listeners.len());
@@ -111,29 +111,29 @@ impl ToWorker {
                 w.finish()
             }
             Self::Go { cause } => {
-                let mut w = Writer::new(2);
+                let mut w = FrameWriter::new(2);
                 w.cause(&cause);
                 w.finish()
             }
             Self::StandbyReady { generation } => {
-                let mut w = Writer::new(3);
+                let mut w = FrameWriter::new(3);
                 w.u64(generation);
                 w.finish()
             }
             Self::StandbyFailed { generation, reason } => {
-                let mut w = Writer::new(4);
+                let mut w = FrameWriter::new(4);
                 w.u64(generation);
                 w.reason(&reason);
                 w.finish()
             }
-            Self::Connection(connection) => Writer::new(5).connection(connection),
-            Self::Stop => Writer::new(6).finish(),
-            Self::Reload => Writer::new(7).finish(),
+            Self::Connection(connection) => FrameWriter::new(5).connection(connection),
+            Self::Stop => FrameWriter::new(6).finish(),
+            Self::Reload => FrameWriter::new(7).finish(),
         }
     }
 
-    pub(super) fn decode(frame: Frame) -> Result<Self, WireError> {
-        let (kind, mut r) = Reader::new(frame)?;
+    pub(super) fn decode(frame: WireFrame) -> Result<Self, WireError> {
+        let (kind, mut r) = FrameReader::new(frame)?;
         Ok(match kind {
             1 => Self::Start(Start {
                 mode: match r.u8()? {
@@ -142,9 +142,9 @@ impl ToWorker {
                     _ => return Err(WireError::Invalid("mode")),
                 },
                 cause: r.cause()?,
-                generation: r.option(Reader::u64)?,
+                generation: r.option(FrameReader::u64)?,
                 supervisor_pid: r.u32()?,
-                config: r.option(Reader::config)?,
+                config: r.option(FrameReader::config)?,
                 listeners: r.list(|r| Ok((r.addr()?, r.fd()?)))?,
                 info: r.bytes("info", MAX_INFO_BYTES)?,
             }),
@@ -165,16 +165,16 @@ impl ToWorker {
 }
 
 impl FromWorker {
-    pub(super) fn encode(self) -> Result<Frame, WireError> {
+    pub(super) fn encode(self) -> Result<WireFrame, WireError> {
         match self {
             Self::Listening { addr, fd } => {
-                let mut w = Writer::new(1);
+                let mut w = FrameWriter::new(1);
                 w.addr(&addr)?;
                 w.fd(fd);
                 w.finish()
             }
             Self::Serving(serving) => {
-                let mut w = Writer::new(2);
+                let mut w = FrameWriter::new(2);
                 w.u64(serving.stop_budget_ms);
                 w.fd(serving.config.into());
                 w.count(serving.listeners.len());
@@ -184,7 +184,7 @@ impl FromWorker {
                 w.finish()
             }
             Self::Replace(replace) => {
-                let mut w = Writer::new(3);
+                let mut w = FrameWriter::new(3);
                 w.u64(replace.generation);
                 w.fd(replace.config.into());
                 w.bytes(
@@ -194,34 +194,34 @@ impl FromWorker {
                 )?;
                 w.finish()
             }
-            Self::StandbyReady => Writer::new(4).finish(),
+            Self::StandbyReady => FrameWriter::new(4).finish(),
             Self::StandbyFailed { reason } => {
-                let mut w = Writer::new(5);
+                let mut w = FrameWriter::new(5);
                 w.reason(&reason);
                 w.finish()
             }
-            Self::CancelReplace => Writer::new(6).finish(),
-            Self::Connection(connection) => Writer::new(7).connection(connection),
-            Self::Released => Writer::new(8).finish(),
-            Self::Stopped => Writer::new(9).finish(),
+            Self::CancelReplace => FrameWriter::new(6).finish(),
+            Self::Connection(connection) => FrameWriter::new(7).connection(connection),
+            Self::Released => FrameWriter::new(8).finish(),
+            Self::Stopped => FrameWriter::new(9).finish(),
             Self::Fatal { reason, code } => {
-                let mut w = Writer::new(10);
+                let mut w = FrameWriter::new(10);
                 w.reason(&reason);
                 w.u8(code);
                 w.finish()
             }
-            Self::Alive => Writer::new(11).finish(),
-            Self::Proven => Writer::new(12).finish(),
+            Self::Alive => FrameWriter::new(11).finish(),
+            Self::Proven => FrameWriter::new(12).finish(),
             Self::LastGood(config) => {
-                let mut w = Writer::new(13);
+                let mut w = FrameWriter::new(13);
                 w.fd(config.into());
                 w.finish()
             }
         }
     }
 
-    pub(super) fn decode(frame: Frame) -> Result<Self, WireError> {
-        let (kind, mut r) = Reader::new(frame)?;
+    pub(super) fn decode(frame: WireFrame) -> Result<Self, WireError> {
+        let (kind, mut r) = FrameReader::new(frame)?;
         Ok(match kind {
             1 => Self::Listening {
                 addr: r.addr()?,
@@ -230,7 +230,7 @@ impl FromWorker {
             2 => Self::Serving(Serving {
                 stop_budget_ms: r.u64()?,
                 config: r.config()?,
-                listeners: r.list(Reader::addr)?,
+                listeners: r.list(FrameReader::addr)?,
             }),
             3 => Self::Replace(Replace {
                 generation: r.u64()?,
@@ -257,11 +257,11 @@ impl FromWorker {
     }
 }
 
-struct Writer(Frame);
+struct FrameWriter(WireFrame);
 
-impl Writer {
+impl FrameWriter {
     fn new(kind: u8) -> Self {
-        Self(Frame {
+        Self(WireFrame {
             bytes: vec![VERSION, kind],
             fds: Vec::new(),
         })
@@ -337,7 +337,7 @@ impl Writer {
         self.0.fds.push(fd);
     }
 
-    fn connection(mut self, connection: Connection) -> Result<Frame, WireError> {
+    fn connection(mut self, connection: Connection) -> Result<WireFrame, WireError> {
         self.bytes(
             "what a connection has received",
             &connection.prefix,
@@ -348,7 +348,7 @@ impl Writer {
         self.finish()
     }
 
-    fn finish(self) -> Result<Frame, WireError> {
+    fn finish(self) -> Result<WireFrame, WireError> {
         let limits = [
             ("a frame", self.0.bytes.len(), MAX_FRAME_BYTES),
             ("a frame's descriptors", self.0.fds.len(), MAX_FRAME_FDS),
@@ -362,13 +362,13 @@ impl Writer {
     }
 }
 
-struct Reader {
+struct FrameReader {
     bytes: std::vec::IntoIter<u8>,
     fds: std::vec::IntoIter<OwnedFd>,
 }
 
-impl Reader {
-    fn new(frame: Frame) -> Result<(u8, Self), WireError> {
+impl FrameReader {
+    fn new(frame: WireFrame) -> Result<(u8, Self), WireError> {
         let mut reader = Self {
             bytes: frame.bytes.into_iter(),
             fds: frame.fds.into_iter(),

@@ -12,10 +12,10 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::config_bytes::{ConfigBytes, MAX_CONFIG_BYTES};
 use super::link::{Link, LinkError};
 use super::message::{Connection, FromWorker, Mode, Replace, Serving, Start, StartCause, ToWorker};
-use super::socket::{self, Received};
+use super::socket::{self, SocketInput};
 use super::wire::{
-    Frame, MAX_FRAME_BYTES, MAX_FRAME_FDS, MAX_INFO_BYTES, MAX_PREFIX_BYTES, MAX_REASON_BYTES,
-    WireError,
+    MAX_FRAME_BYTES, MAX_FRAME_FDS, MAX_INFO_BYTES, MAX_PREFIX_BYTES, MAX_REASON_BYTES, WireError,
+    WireFrame,
 };
 
 fn some_fd() -> OwnedFd {
@@ -123,16 +123,16 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
 }
 
 /// A frame as it was, to compare with: bytes and open files.
-fn picture(frame: &Frame) -> (Vec<u8>, Vec<(u64, u64)>) {
+fn picture(frame: &WireFrame) -> (Vec<u8>, Vec<(u64, u64)>) {
     let files = frame.fds.iter().map(identity).collect();
     (frame.bytes.clone(), files)
 }
 
-fn across(frame: &Frame) -> Frame {
+fn across(frame: &WireFrame) -> WireFrame {
     let (ours, theirs) = socket::pair().unwrap();
     socket::send(&ours, frame, SendFlags::DONTWAIT).unwrap();
     match socket::receive(&theirs, &mut Vec::new(), RecvFlags::DONTWAIT).unwrap() {
-        Received::Frame(frame) => frame,
+        SocketInput::Frame(frame) => frame,
         other => panic!("received {other:?}"),
     }
 }
@@ -175,7 +175,7 @@ proptest! {
     fn noise_is_never_a_panic(kind in 0..14_u8, noise in bytes()) {
         for version in [1, 2] {
             let bytes = [&[version, kind], noise.as_slice()].concat();
-            let frame = || Frame { bytes: bytes.clone(), fds: vec![some_fd()] };
+            let frame = || WireFrame { bytes: bytes.clone(), fds: vec![some_fd()] };
             let results = [
                 ToWorker::decode(frame()).err(),
                 FromWorker::decode(frame()).err(),
@@ -232,15 +232,15 @@ fn limits_are_kept() {
 #[test]
 fn an_oversized_frame_is_told_apart_from_the_end() {
     let (ours, theirs) = socket::pair().unwrap();
-    let frame = Frame {
+    let frame = WireFrame {
         bytes: vec![1; MAX_FRAME_BYTES + 1],
         fds: vec![some_fd()],
     };
     socket::send(&ours, &frame, SendFlags::DONTWAIT).unwrap();
     drop(ours);
     let receive = || socket::receive(&theirs, &mut Vec::new(), RecvFlags::DONTWAIT);
-    assert!(matches!(receive(), Ok(Received::Oversized)));
-    assert!(matches!(receive(), Ok(Received::Closed)));
+    assert!(matches!(receive(), Ok(SocketInput::Oversized)));
+    assert!(matches!(receive(), Ok(SocketInput::Closed)));
 }
 
 #[test]
@@ -257,8 +257,8 @@ fn what_a_dead_peer_has_said_is_still_there() {
             assert!(matches!(refused, Err(Errno::PIPE | Errno::CONNRESET)));
         }
         let receive = || socket::receive(&theirs, &mut Vec::new(), RecvFlags::DONTWAIT);
-        assert!(matches!(receive(), Ok(Received::Frame(_))));
-        assert!(matches!(receive(), Ok(Received::Closed)));
+        assert!(matches!(receive(), Ok(SocketInput::Frame(_))));
+        assert!(matches!(receive(), Ok(SocketInput::Closed)));
     }
 }
 
@@ -272,7 +272,8 @@ fn a_link_passes_working_descriptors_and_ends_with_its_peer() {
         fd: write.into(),
     })
     .unwrap();
-    let Ok(Received::Frame(frame)) = socket::receive(&ours, &mut Vec::new(), RecvFlags::DONTWAIT)
+    let Ok(SocketInput::Frame(frame)) =
+        socket::receive(&ours, &mut Vec::new(), RecvFlags::DONTWAIT)
     else {
         panic!("nothing received");
     };
@@ -286,7 +287,7 @@ fn a_link_passes_working_descriptors_and_ends_with_its_peer() {
     assert_eq!(through, "through");
 
     // A kind of the future is skipped.
-    let future = Frame {
+    let future = WireFrame {
         bytes: vec![1, 200, 1, 2, 3],
         fds: Vec::new(),
     };

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use abide_guest_sdk::llm::{ChatMessage, ChatRequest, ChatRole, ToolCall};
-use abide_guest_sdk::testing::{Harness, Step, TurnResult};
-use abide_guest_sdk::tools::{Blob, Content, Outcome, Tool};
-use abide_guest_sdk::{Cause, Role, StepError};
+use abide_plugin::llm::{ChatMessage, ChatRequest, ChatRole, ToolCall};
+use abide_plugin::testing::{Harness, Step, TurnResult};
+use abide_plugin::tools::{Blob, Content, Outcome, Tool};
+use abide_plugin::{Cause, Role, StepError};
 use serde_json::{Value, json};
 
 use super::Assistant;
@@ -352,7 +352,7 @@ fn rounds_are_bounded_and_what_was_done_is_kept() {
     assert_eq!(told(&session.say("and?").unwrap()).len(), 9);
 }
 
-fn session_message() -> abide_guest_sdk::Message {
+fn session_message() -> abide_plugin::Message {
     Harness::<Assistant>::new().message(Role::User, None, "unseen".to_owned())
 }
 

@@ -1,6 +1,6 @@
 //! The state as versions with schema 1 wrote it.
 
-use abide_guest_sdk::llm::ChatMessage;
+use abide_plugin::llm::ChatMessage;
 use serde::Deserialize;
 
 use crate::Assistant;

@@ -42,7 +42,7 @@ fn note(kind: &str, base64: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use abide_guest_sdk::tools::{Content, Outcome};
+    use abide_plugin::tools::{Content, Outcome};
 
     use super::*;
     use crate::results::{Room, cut, tell};

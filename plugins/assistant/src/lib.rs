@@ -16,7 +16,7 @@ mod turn;
 mod weight;
 mod window;
 
-use abide_guest_sdk::{Context, Error, Message, Plugin, decode, export};
+use abide_plugin::{Context, Error, Message, Plugin, decode, export};
 use serde::{Deserialize, Serialize};
 
 use crate::first::First;

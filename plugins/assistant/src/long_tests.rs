@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use abide_guest_sdk::llm::{ChatRequest, ChatRole, Completion, FinishReason, ToolCall, Usage};
-use abide_guest_sdk::testing::{Event, Harness, Step, TurnResult};
-use abide_guest_sdk::tools::{Outcome, Tool};
-use abide_guest_sdk::{Cause, Interruption, Recovery, StepError};
+use abide_plugin::llm::{ChatRequest, ChatRole, Completion, FinishReason, ToolCall, Usage};
+use abide_plugin::testing::{Event, Harness, Step, TurnResult};
+use abide_plugin::tools::{Outcome, Tool};
+use abide_plugin::{Cause, Interruption, Recovery, StepError};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

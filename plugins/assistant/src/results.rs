@@ -1,7 +1,7 @@
 //! What the model is told of a tool call, in words that it can act on.
 
-use abide_guest_sdk::StepError;
-use abide_guest_sdk::tools::{Content, Outcome};
+use abide_plugin::StepError;
+use abide_plugin::tools::{Content, Outcome};
 
 use crate::images;
 

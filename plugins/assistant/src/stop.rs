@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
-use abide_guest_sdk::{Error, StepError};
+use abide_plugin::{Error, StepError};
 
 /// Why there is no answer.
 pub(crate) enum Stop {

@@ -1,8 +1,8 @@
 //! The assistant on the mock host.
 
-use abide_guest_sdk::llm::{ChatRole, Completion, FinishReason};
-use abide_guest_sdk::testing::{Harness, Step, TurnResult};
-use abide_guest_sdk::{Cause, RestoreError, State, StepError};
+use abide_plugin::llm::{ChatRole, Completion, FinishReason};
+use abide_plugin::testing::{Harness, Step, TurnResult};
+use abide_plugin::{Cause, RestoreError, State, StepError};
 use proptest::prelude::*;
 use serde_json::json;
 

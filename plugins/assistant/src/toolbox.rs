@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use abide_guest_sdk::llm::{ChatMessage, ToolCall, ToolDefinition};
-use abide_guest_sdk::tools::{self, Invocation, Tool};
-use abide_guest_sdk::{StepError, log};
+use abide_plugin::llm::{ChatMessage, ToolCall, ToolDefinition};
+use abide_plugin::tools::{self, Invocation, Tool};
+use abide_plugin::{StepError, log};
 use serde_json::{Map, Value};
 
 use crate::results::{self, Room};

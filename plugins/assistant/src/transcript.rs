@@ -1,7 +1,7 @@
 //! What was said and done, as much of it as the budget allows.
 
-use abide_guest_sdk::Error;
-use abide_guest_sdk::llm::{ChatMessage, ChatRole};
+use abide_plugin::Error;
+use abide_plugin::llm::{ChatMessage, ChatRole};
 use serde::{Deserialize, Serialize};
 
 use crate::results::{self, UNKNOWN};

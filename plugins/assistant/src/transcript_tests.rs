@@ -1,7 +1,7 @@
 //! Whatever is dropped of a transcript, what is left is one that a provider takes and that does
 //! not mislead the model.
 
-use abide_guest_sdk::llm::{ChatMessage, ChatRole};
+use abide_plugin::llm::{ChatMessage, ChatRole};
 use proptest::prelude::*;
 
 use crate::agent_tests::{call, lines};

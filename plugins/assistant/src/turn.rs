@@ -3,8 +3,8 @@
 //! From the first round of tools on a turn no longer fails: the state would be that before it, and
 //! the agent would have forgotten what it did. It ends with a text that says how far it came.
 
-use abide_guest_sdk::llm::{self, ChatMessage, ChatRequest, ChatRole, Completion, FinishReason};
-use abide_guest_sdk::{Error, Message, Role, StepError, inbox, log, output};
+use abide_plugin::llm::{self, ChatMessage, ChatRequest, ChatRole, Completion, FinishReason};
+use abide_plugin::{Error, Message, Role, StepError, inbox, log, output};
 use serde_json::json;
 
 use crate::results::{self, Room};

@@ -1,6 +1,6 @@
 //! What parts of a request weigh, in bytes.
 
-use abide_guest_sdk::llm::{ChatMessage, ToolDefinition};
+use abide_plugin::llm::{ChatMessage, ToolDefinition};
 
 /// What a message or a tool costs beside its text: about what its encoding adds, and no less than
 /// what a model's own template adds.

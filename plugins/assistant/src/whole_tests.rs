@@ -1,8 +1,8 @@
 //! Whatever the model does, the conversation stays one that a provider takes.
 
-use abide_guest_sdk::llm::{ChatMessage, ChatRole, Completion, FinishReason, ToolCall};
-use abide_guest_sdk::tools::{Outcome, Tool};
-use abide_guest_sdk::{Cause, Role, StepError};
+use abide_plugin::llm::{ChatMessage, ChatRole, Completion, FinishReason, ToolCall};
+use abide_plugin::tools::{Outcome, Tool};
+use abide_plugin::{Cause, Role, StepError};
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! The smallest plugin: answers every message, and shows what a guest sees.
 
-use abide_guest_sdk::{Error, Message, Plugin, export, output};
+use abide_plugin::{Error, Message, Plugin, export, output};
 use serde::{Deserialize, Serialize};
 
 #[derive(Default, Serialize, Deserialize)]

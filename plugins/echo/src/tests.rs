@@ -1,7 +1,7 @@
 //! The echo on the mock host.
 
-use abide_guest_sdk::testing::Harness;
-use abide_guest_sdk::{Cause, Role};
+use abide_plugin::testing::Harness;
+use abide_plugin::{Cause, Role};
 use proptest::prelude::*;
 
 use super::Echo;

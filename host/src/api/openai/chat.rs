@@ -11,18 +11,18 @@ use futures::{Stream, StreamExt as _, stream};
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::error::{ErrorBody, Failed};
-use super::request::{self, Ask};
-use super::said::{BETWEEN, Said};
-use super::wire::{self, Choice, Completion, Request};
+use super::error::{ErrorBody, OpenAiError};
+use super::request::{self, SessionRequest};
+use super::stream_state::{BETWEEN, StreamState};
+use super::wire::{self, Choice, CompletionObject, CompletionRequest};
 use crate::api::Api;
 use crate::api::extract::LongJson;
 use crate::api::messages::key;
-use crate::api::problem::{Kind, Problem};
+use crate::api::problem::{Problem, ProblemKind};
 use crate::domain::{
     Digest, Event, EventBody, IdempotencyKey, MessageId, ModelUsage, Refusal, TRUNCATED, TurnStatus,
 };
-use crate::session::{Follower, NewSession, Progress, TurnOutcome};
+use crate::session::{Follower, MessageProgress, NewSession, TurnOutcome};
 
 /// How long a request waits for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -39,10 +39,10 @@ const LOOK_BACK: u64 = 1000;
         ("X-Abide-Session" = Option<String>, Header, description = "The session; else the field `user` names it. It is created, with the plugin that `model` names, if it is not there"),
         ("Idempotency-Key" = Option<String>, Header, description = "Sending the same message under the same key twice does it once; at most 256 bytes"),
     ),
-    request_body = Request,
+    request_body = CompletionRequest,
     responses(
         (status = 200, description = "The turn's output, at once or by server-sent events", content(
-            (Completion = "application/json"),
+            (CompletionObject = "application/json"),
             (String = "text/event-stream"),
         )),
         (status = 422, description = "The turn failed", body = ErrorBody),
@@ -54,14 +54,14 @@ const LOOK_BACK: u64 = 1000;
 pub(in crate::api) async fn complete(
     State(api): State<Api>,
     headers: HeaderMap,
-    body: Result<LongJson<Request>, Problem>,
-) -> Result<Response, Failed> {
+    body: Result<LongJson<CompletionRequest>, Problem>,
+) -> Result<Response, OpenAiError> {
     let LongJson(body) = body?;
     let key = key(&headers)?;
     let ask = request::read(&headers, body)?;
     let (stream, usage) = (ask.stream, ask.usage);
     let plugin = ask.plugin.clone();
-    let mut talk = Talk {
+    let mut talk = PendingMessage {
         deadline: Instant::now() + WAIT_MAX,
         ..begin(&api, ask, key).await?
     };
@@ -74,14 +74,14 @@ pub(in crate::api) async fn complete(
         return Ok(Sse::new(sent).keep_alive(keep_alive).into_response());
     }
     let said = loop {
-        if let Progress::Ended(outcome) = talk.next().await? {
+        if let MessageProgress::Ended(outcome) = talk.next().await? {
             break output(outcome)?;
         }
     };
     let mut answer = talk.completion("chat.completion", &plugin);
     answer.choices.push(Choice {
         index: 0,
-        message: Some(wire::Answer {
+        message: Some(wire::AssistantMessage {
             role: Some("assistant"),
             content: Some(said.text),
         }),
@@ -93,25 +93,25 @@ pub(in crate::api) async fn complete(
 }
 
 /// A message on its way.
-struct Talk {
+struct PendingMessage {
     follower: Follower,
     message: MessageId,
     session: String,
-    said: Said,
+    said: StreamState,
     /// Deltas may have been missed: only the end tells all.
     late: bool,
     deadline: Instant,
 }
 
 /// A piece of a stream.
-enum Piece {
+enum StreamPiece {
     Text(String),
     /// The last one.
-    End(End),
+    End(StreamEnd),
 }
 
 /// How a stream ends.
-struct End {
+struct StreamEnd {
     /// What was not shown yet.
     text: String,
     finish: &'static str,
@@ -119,8 +119,12 @@ struct End {
 }
 
 /// Finds or creates the session, and sends the message, or finds the one that was sent before.
-async fn begin(api: &Api, ask: Ask, key: Option<String>) -> Result<Talk, Failed> {
-    let Ask {
+async fn begin(
+    api: &Api,
+    ask: SessionRequest,
+    key: Option<String>,
+) -> Result<PendingMessage, OpenAiError> {
+    let SessionRequest {
         session: id,
         plugin,
         text,
@@ -172,18 +176,18 @@ async fn begin(api: &Api, ask: Ask, key: Option<String>) -> Result<Talk, Failed>
         };
         (accepted.message, events, accepted.duplicate)
     };
-    Ok(Talk {
+    Ok(PendingMessage {
         follower: Follower::new(events, message.clone()),
         message,
         session: id.to_string(),
-        said: Said::default(),
+        said: StreamState::default(),
         late,
         deadline: Instant::now(),
     })
 }
 
-impl Talk {
-    async fn next(&mut self) -> Result<Progress, Failed> {
+impl PendingMessage {
+    async fn next(&mut self) -> Result<MessageProgress, OpenAiError> {
         match tokio::time::timeout_at(self.deadline, self.follower.next()).await {
             Ok(Ok(progress)) => Ok(progress),
             Ok(Err(Refusal::Restarting)) => {
@@ -191,7 +195,7 @@ impl Talk {
                     "the daemon restarts; the message is kept, its turn goes on, {}",
                     self.where_to_look()
                 );
-                let problem = Problem::new(Kind::RESTARTING, detail);
+                let problem = Problem::new(ProblemKind::RESTARTING, detail);
                 Err(problem.header(http::header::RETRY_AFTER, 1).into())
             }
             Ok(Err(refusal)) => Err(refusal.into()),
@@ -200,7 +204,7 @@ impl Talk {
                     "no end of the turn within 10 minutes; it goes on, {}",
                     self.where_to_look()
                 );
-                Err(Problem::new(Kind::STILL_RUNS, detail).into())
+                Err(Problem::new(ProblemKind::STILL_RUNS, detail).into())
             }
         }
     }
@@ -217,19 +221,19 @@ impl Talk {
     }
 
     /// The next piece with something in it, or the last one.
-    async fn piece(&mut self) -> Result<Piece, Failed> {
+    async fn piece(&mut self) -> Result<StreamPiece, OpenAiError> {
         loop {
             match self.next().await? {
-                Progress::Delta(_) if self.late => {}
-                Progress::Delta(delta) => {
+                MessageProgress::Delta(_) if self.late => {}
+                MessageProgress::Delta(delta) => {
                     let text = self.said.delta(&delta);
                     if !text.is_empty() {
-                        return Ok(Piece::Text(text));
+                        return Ok(StreamPiece::Text(text));
                     }
                 }
-                Progress::Ended(outcome) => {
+                MessageProgress::Ended(outcome) => {
                     let whole = output(outcome)?;
-                    return Ok(Piece::End(End {
+                    return Ok(StreamPiece::End(StreamEnd {
                         text: self.said.end(&whole.text),
                         ..whole
                     }));
@@ -238,9 +242,9 @@ impl Talk {
         }
     }
 
-    fn completion(&self, object: &'static str, plugin: &str) -> Completion {
+    fn completion(&self, object: &'static str, plugin: &str) -> CompletionObject {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Completion {
+        CompletionObject {
             id: format!("chatcmpl-{}", self.message),
             object,
             created: now.map(|now| now.as_secs()).unwrap_or_default(),
@@ -252,17 +256,21 @@ impl Talk {
 }
 
 /// All that a turn said, if it did not fail.
-fn output(outcome: TurnOutcome) -> Result<End, Failed> {
+fn output(outcome: TurnOutcome) -> Result<StreamEnd, OpenAiError> {
     if outcome.status == TurnStatus::Failed {
         let reason = outcome.reason.unwrap_or_default();
-        return Err(Problem::new(Kind::TURN_FAILED, format!("the turn failed: {reason}")).into());
+        return Err(Problem::new(
+            ProblemKind::TURN_FAILED,
+            format!("the turn failed: {reason}"),
+        )
+        .into());
     }
     let cut = outcome
         .output
         .iter()
         .any(|event| matches!(&event.body, EventBody::Custom { name, .. } if name == TRUNCATED));
     let texts: Vec<String> = outcome.output.into_iter().filter_map(text_of).collect();
-    Ok(End {
+    Ok(StreamEnd {
         text: texts.join(BETWEEN),
         finish: if cut { "length" } else { "stop" },
         usage: outcome.usage,
@@ -277,36 +285,36 @@ fn text_of(event: Event) -> Option<String> {
 }
 
 /// Where a stream is.
-enum Turn {
-    First(Piece, Talk),
-    Next(Talk),
+enum StreamPosition {
+    First(StreamPiece, PendingMessage),
+    Next(PendingMessage),
     Over,
 }
 
 /// What goes over the wire. A client that goes away ends this, and not the turn.
 fn sent(
-    head: Completion,
-    first: Piece,
-    talk: Talk,
+    head: CompletionObject,
+    first: StreamPiece,
+    talk: PendingMessage,
     usage: bool,
 ) -> impl Stream<Item = Result<Sent, Infallible>> {
     let role = chunk(&head, Some("assistant"), Some(String::new()), None);
-    let pieces = stream::unfold(Turn::First(first, talk), |turn| async move {
+    let pieces = stream::unfold(StreamPosition::First(first, talk), |turn| async move {
         let (piece, talk) = match turn {
-            Turn::First(piece, talk) => (Ok(piece), talk),
-            Turn::Next(mut talk) => (talk.piece().await, talk),
-            Turn::Over => return None,
+            StreamPosition::First(piece, talk) => (Ok(piece), talk),
+            StreamPosition::Next(mut talk) => (talk.piece().await, talk),
+            StreamPosition::Over => return None,
         };
         let next = match &piece {
-            Ok(Piece::Text(_)) => Turn::Next(talk),
-            Ok(Piece::End(_)) | Err(_) => Turn::Over,
+            Ok(StreamPiece::Text(_)) => StreamPosition::Next(talk),
+            Ok(StreamPiece::End(_)) | Err(_) => StreamPosition::Over,
         };
         Some((piece, next))
     });
-    let rest = pieces.flat_map(move |piece: Result<Piece, Failed>| {
+    let rest = pieces.flat_map(move |piece: Result<StreamPiece, OpenAiError>| {
         stream::iter(match piece {
-            Ok(Piece::Text(text)) => vec![chunk(&head, None, Some(text), None)],
-            Ok(Piece::End(end)) => {
+            Ok(StreamPiece::Text(text)) => vec![chunk(&head, None, Some(text), None)],
+            Ok(StreamPiece::End(end)) => {
                 let mut last = vec![
                     chunk(&head, None, Some(end.text), None),
                     chunk(&head, None, None, Some(end.finish)),
@@ -326,7 +334,7 @@ fn sent(
 }
 
 fn chunk(
-    head: &Completion,
+    head: &CompletionObject,
     role: Option<&'static str>,
     content: Option<String>,
     finish_reason: Option<&'static str>,
@@ -335,7 +343,7 @@ fn chunk(
     chunk.choices.push(Choice {
         index: 0,
         message: None,
-        delta: Some(wire::Answer { role, content }),
+        delta: Some(wire::AssistantMessage { role, content }),
         finish_reason,
     });
     data(&chunk)

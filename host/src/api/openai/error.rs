@@ -10,7 +10,7 @@ use crate::api::problem::Problem;
 use crate::domain::Refusal;
 
 /// A problem, for OpenAI's clients.
-pub(in crate::api) struct Failed(Problem);
+pub(in crate::api) struct OpenAiError(Problem);
 
 /// An error as OpenAI's clients read it.
 #[derive(Serialize, ToSchema)]
@@ -30,7 +30,7 @@ pub(super) struct ErrorDetail {
     code: String,
 }
 
-impl Failed {
+impl OpenAiError {
     /// As the data of a stream that has begun, where a status cannot be told any more.
     pub(super) fn into_body(self) -> ErrorBody {
         body(self.0).1
@@ -54,19 +54,19 @@ fn body(problem: Problem) -> ((StatusCode, HeaderMap), ErrorBody) {
     ((status, headers), ErrorBody { error })
 }
 
-impl From<Problem> for Failed {
+impl From<Problem> for OpenAiError {
     fn from(problem: Problem) -> Self {
         Self(problem)
     }
 }
 
-impl From<Refusal> for Failed {
+impl From<Refusal> for OpenAiError {
     fn from(refusal: Refusal) -> Self {
         Self(refusal.into())
     }
 }
 
-impl IntoResponse for Failed {
+impl IntoResponse for OpenAiError {
     fn into_response(self) -> Response {
         let ((status, headers), body) = body(self.0);
         (status, headers, Answer(body)).into_response()
@@ -79,10 +79,10 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_status_and_when_to_retry() {
-        let response = Failed::from(Refusal::Restarting).into_response();
+        let response = OpenAiError::from(Refusal::Restarting).into_response();
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()[http::header::RETRY_AFTER], "1");
-        let body = Failed::from(Refusal::KeyReused).into_body();
+        let body = OpenAiError::from(Refusal::KeyReused).into_body();
         let json = serde_json::to_value(body).expect("JSON");
         assert_eq!(json["error"]["code"], "idempotency-key-reused");
         assert_eq!(json["error"]["type"], "invalid_request_error");

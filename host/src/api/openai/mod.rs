@@ -5,7 +5,7 @@ mod chat;
 mod error;
 mod models;
 mod request;
-mod said;
+mod stream_state;
 mod wire;
 
 pub(super) use chat::{__path_complete, complete};

@@ -5,9 +5,9 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::{ErrorBody, Failed};
+use super::error::{ErrorBody, OpenAiError};
 use crate::api::Api;
-use crate::api::problem::{Kind, Problem};
+use crate::api::problem::{Problem, ProblemKind};
 
 /// A plugin, as a model.
 #[derive(Serialize, ToSchema)]
@@ -66,12 +66,12 @@ pub(in crate::api) async fn models(State(api): State<Api>) -> Answer<Models> {
 pub(in crate::api) async fn model(
     State(api): State<Api>,
     Path(id): Path<String>,
-) -> Result<Answer<Model>, Failed> {
+) -> Result<Answer<Model>, OpenAiError> {
     let parts = api.registry.parts();
     if parts.plugins.get(&id).is_none() {
         let known = parts.plugins.names();
         let detail = format!("there is no plugin `{id}`; the configuration has {known}");
-        return Err(Problem::new(Kind::NOT_FOUND, detail).into());
+        return Err(Problem::new(ProblemKind::NOT_FOUND, detail).into());
     }
     Ok(Answer(as_model(&id)))
 }

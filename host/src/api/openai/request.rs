@@ -3,13 +3,13 @@
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::wire::{Content, Request};
-use crate::api::problem::{Kind, Problem};
+use super::wire::{CompletionRequest, Content};
+use crate::api::problem::{Problem, ProblemKind};
 use crate::domain::{Event, EventBody, MessageId, Refusal, Role, SessionId};
 
 /// What to do.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct SessionRequest {
     pub(super) session: SessionId,
     pub(super) plugin: String,
     pub(super) text: String,
@@ -21,7 +21,10 @@ pub(super) struct Ask {
 }
 
 /// Reads a request.
-pub(super) fn read(headers: &HeaderMap, request: Request) -> Result<Ask, Problem> {
+pub(super) fn read(
+    headers: &HeaderMap,
+    request: CompletionRequest,
+) -> Result<SessionRequest, Problem> {
     for (name, value) in &request.rest {
         refuse_meaning(name, value)?;
     }
@@ -40,7 +43,7 @@ pub(super) fn read(headers: &HeaderMap, request: Request) -> Result<Ask, Problem
             last.role
         )));
     }
-    Ok(Ask {
+    Ok(SessionRequest {
         session: SessionId::new(session).map_err(Refusal::from)?,
         plugin: request.model,
         text: text(last.content)?,
@@ -111,7 +114,7 @@ fn refuse_meaning(name: &str, value: &Value) -> Result<(), Problem> {
 }
 
 fn invalid(detail: impl Into<String>) -> Problem {
-    Problem::new(Kind::BAD_REQUEST, detail)
+    Problem::new(ProblemKind::BAD_REQUEST, detail)
 }
 
 /// Whether these events, read backwards, first show a user's message, and whether it is this one:
@@ -135,7 +138,10 @@ mod tests {
     use super::*;
     use crate::domain::UnixMillis;
 
-    fn read_json(headers: &[(&'static str, &'static str)], more: Value) -> Result<Ask, Problem> {
+    fn read_json(
+        headers: &[(&'static str, &'static str)],
+        more: Value,
+    ) -> Result<SessionRequest, Problem> {
         let mut body = json!({"model": "echo", "messages": [{"role": "user", "content": "hi"}]});
         for (name, value) in more.as_object().expect("an object") {
             body[name] = value.clone();

@@ -11,11 +11,11 @@ use crate::domain::ModelUsage;
 /// A request for a completion. What is not listed is accepted and ignored (`temperature`,
 /// `max_tokens`: the plugin's own settings hold), unless the answer's meaning hangs on it.
 #[derive(Deserialize, ToSchema)]
-pub(in crate::api) struct Request {
+pub(in crate::api) struct CompletionRequest {
     /// The plugin.
     pub(super) model: String,
     /// The conversation; the session knows it, all but the last one.
-    pub(super) messages: Vec<Said>,
+    pub(super) messages: Vec<InputMessage>,
     /// The session, where the header `X-Abide-Session` does not name it.
     #[serde(default)]
     pub(super) user: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct StreamOptions {
 }
 
 #[derive(Deserialize, ToSchema)]
-pub(super) struct Said {
+pub(super) struct InputMessage {
     pub(super) role: String,
     /// Left out by what an assistant says by tool calls alone.
     #[serde(default)]
@@ -49,11 +49,11 @@ pub(super) struct Said {
 #[serde(untagged)]
 pub(super) enum Content {
     Text(String),
-    Parts(Vec<Part>),
+    Parts(Vec<ContentPart>),
 }
 
 #[derive(Deserialize, ToSchema)]
-pub(super) struct Part {
+pub(super) struct ContentPart {
     /// `text`; others are refused by name.
     pub(super) r#type: String,
     #[serde(default)]
@@ -62,7 +62,7 @@ pub(super) struct Part {
 
 /// An answer, or a piece of one.
 #[derive(Clone, Serialize, ToSchema)]
-pub(in crate::api) struct Completion {
+pub(in crate::api) struct CompletionObject {
     /// `chatcmpl-` and the message's id in its session.
     pub(super) id: String,
     /// `chat.completion`, or `chat.completion.chunk` in a stream.
@@ -75,17 +75,17 @@ pub(in crate::api) struct Completion {
     /// What the turn's model calls cost, all of them; zeros where no model was asked, or its
     /// provider does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) usage: Option<Usage>,
+    pub(super) usage: Option<TokenUsage>,
 }
 
 #[derive(Clone, Copy, Serialize, ToSchema)]
-pub(super) struct Usage {
+pub(super) struct TokenUsage {
     pub(super) prompt_tokens: u64,
     pub(super) completion_tokens: u64,
     pub(super) total_tokens: u64,
 }
 
-impl From<ModelUsage> for Usage {
+impl From<ModelUsage> for TokenUsage {
     fn from(usage: ModelUsage) -> Self {
         Self {
             prompt_tokens: usage.input_tokens,
@@ -99,9 +99,9 @@ impl From<ModelUsage> for Usage {
 pub(super) struct Choice {
     pub(super) index: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) message: Option<Answer>,
+    pub(super) message: Option<AssistantMessage>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) delta: Option<Answer>,
+    pub(super) delta: Option<AssistantMessage>,
     /// At the end `stop`, or `length` where the plugin says (by an event `truncated`) that its
     /// answer was cut at the model's token limit.
     pub(super) finish_reason: Option<&'static str>,
@@ -109,7 +109,7 @@ pub(super) struct Choice {
 
 /// What the assistant says.
 #[derive(Clone, Default, Serialize, ToSchema)]
-pub(super) struct Answer {
+pub(super) struct AssistantMessage {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::track::{Track, Tracked};
-use super::wire::Wire;
+use super::wire::HttpIo;
 
 /// The longest request head, and so the most that is passed on with an idle connection.
 pub(super) const HEAD_MAX_BYTES: usize = 64 << 10;
@@ -53,7 +53,7 @@ pub(super) struct Signals {
     pub(super) cut: CancellationToken,
 }
 
-enum End {
+enum ConnectionEnd {
     Idle,
     Over,
 }
@@ -67,7 +67,7 @@ pub(super) async fn serve(
     signals: Signals,
 ) -> Option<IdleConnection> {
     let track = Arc::new(Track::default());
-    let wire = Wire {
+    let wire = HttpIo {
         socket,
         prefix,
         track: track.clone(),
@@ -97,15 +97,15 @@ pub(super) async fn serve(
         // those that the socket did not take and those of the next request.
         let passable = || track.is_leaving() && track.is_idle();
         if passable() {
-            return Poll::Ready(End::Idle);
+            return Poll::Ready(ConnectionEnd::Idle);
         }
         match connection.poll_without_shutdown(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(End::Over),
+            Poll::Ready(Ok(())) => Poll::Ready(ConnectionEnd::Over),
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "a connection ended with an error");
-                Poll::Ready(End::Over)
+                Poll::Ready(ConnectionEnd::Over)
             }
-            Poll::Pending if passable() => Poll::Ready(End::Idle),
+            Poll::Pending if passable() => Poll::Ready(ConnectionEnd::Idle),
             Poll::Pending => Poll::Pending,
         }
     })
@@ -113,11 +113,11 @@ pub(super) async fn serve(
     let parts = connection.into_parts();
     let wire = parts.io.into_inner();
     match end {
-        End::Over => {
+        ConnectionEnd::Over => {
             linger(wire.socket).await;
             None
         }
-        End::Idle => {
+        ConnectionEnd::Idle => {
             let prefix = [&parts.read_buf[..], &wire.prefix[..]].concat();
             let local = local.to_string();
             match wire.socket.into_std() {

@@ -43,7 +43,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket to accept connections from.
 #[derive(Debug)]
-pub struct Listener {
+pub struct BoundListener {
     /// The bound and listening socket.
     pub socket: TcpListener,
     /// The address as the configuration writes it.
@@ -52,13 +52,13 @@ pub struct Listener {
 
 /// The server of one worker.
 pub struct Server {
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     acceptors: JoinSet<()>,
     stop_accepting: CancellationToken,
     passed_on: mpsc::UnboundedReceiver<IdleConnection>,
 }
 
-struct Shared {
+struct ServerShared {
     router: Router,
     signals: Signals,
     tasks: TaskTracker,
@@ -76,12 +76,12 @@ impl Server {
     /// # Errors
     /// If the runtime cannot take a listener.
     pub fn start(
-        listeners: Vec<Listener>,
+        listeners: Vec<BoundListener>,
         router: Router,
         connections_max: usize,
     ) -> io::Result<Self> {
         let (pass_on, passed_on) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerShared {
             router,
             signals: Signals::default(),
             tasks: TaskTracker::new(),
@@ -92,7 +92,7 @@ impl Server {
         });
         let stop_accepting = CancellationToken::new();
         let mut acceptors = JoinSet::new();
-        for Listener { socket, label } in listeners {
+        for BoundListener { socket, label } in listeners {
             socket.set_nonblocking(true)?;
             let socket = tokio::net::TcpListener::from_std(socket)?;
             let accepting = accept(socket, label.into(), shared.clone());
@@ -157,7 +157,7 @@ impl Server {
     }
 }
 
-impl Shared {
+impl ServerShared {
     fn serve(
         self: &Arc<Self>,
         socket: TcpStream,
@@ -188,7 +188,7 @@ impl Shared {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, label: Arc<str>, shared: Arc<Shared>) {
+async fn accept(listener: tokio::net::TcpListener, label: Arc<str>, shared: Arc<ServerShared>) {
     loop {
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,

@@ -21,7 +21,7 @@ fn listen() -> (TcpListener, SocketAddr) {
 fn start(socket: &TcpListener, router: Router) -> Server {
     let socket = socket.try_clone().expect("duplicates");
     let label = "test".to_owned();
-    Server::start(vec![Listener { socket, label }], router, 100).expect("starts")
+    Server::start(vec![BoundListener { socket, label }], router, 100).expect("starts")
 }
 
 async fn hand_over(old: Server, socket: &TcpListener, router: Router) -> (Server, usize) {
@@ -231,7 +231,7 @@ async fn an_unread_body_is_never_taken_for_a_request() {
 #[tokio::test]
 async fn who_finds_no_room_is_told() {
     let (socket, address) = listen();
-    let listener = Listener {
+    let listener = BoundListener {
         socket,
         label: "test".to_owned(),
     };

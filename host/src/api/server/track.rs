@@ -72,7 +72,7 @@ pub(super) struct Tracked {
 }
 
 impl hyper::service::Service<Request<Incoming>> for Tracked {
-    type Response = Response<ResponseBody>;
+    type Response = Response<TrackedBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -83,7 +83,7 @@ impl hyper::service::Service<Request<Incoming>> for Tracked {
         let router = self.router.clone();
         Box::pin(async move {
             let response = router.oneshot(request).await?;
-            Ok(response.map(|body| ResponseBody {
+            Ok(response.map(|body| TrackedBody {
                 body,
                 _answering: answering,
             }))
@@ -101,12 +101,12 @@ impl Drop for Answering {
 }
 
 /// A response's body; hyper drops it once its last frame is in the write buffer.
-pub(super) struct ResponseBody {
+pub(super) struct TrackedBody {
     body: Body,
     _answering: Answering,
 }
 
-impl HttpBody for ResponseBody {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

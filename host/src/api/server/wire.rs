@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 
 use super::track::Track;
 
-pub(super) struct Wire {
+pub(super) struct HttpIo {
     pub(super) socket: TcpStream,
     /// Read by another worker, not yet by this one.
     pub(super) prefix: Bytes,
     pub(super) track: Arc<Track>,
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for HttpIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -37,14 +37,14 @@ impl AsyncRead for Wire {
     }
 }
 
-impl Wire {
+impl HttpIo {
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.track.write_blocked(result.is_pending());
         result
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for HttpIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::args::{Global, json_value};
 use crate::cli::error::CliError;
-use crate::cli::out::note;
+use crate::cli::out::hint;
 
 /// Connections, where nobody says how many.
 const CONNECTIONS: u32 = 64;
@@ -139,7 +139,7 @@ impl Bench {
             .connections
             .is_some_and(|wanted| wanted > self.sessions)
         {
-            note(format!(
+            hint(format!(
                 "warning: a session has one turn at a time, so of these connections only one for \
                  each of the {} sessions is made",
                 self.sessions

@@ -12,19 +12,19 @@
 //!
 //! The load itself is [`crate::load`], which knows nothing of Abide.
 
-mod audit;
-mod disturb;
+mod chaos;
+mod check_all;
+mod check_log;
+mod disk_probe;
 mod flags;
+mod local_daemon;
 mod outcome;
-mod own;
-mod place;
 mod progress;
+mod quiesce;
+mod render;
 mod run;
 mod service;
-mod settle;
 mod setup;
-mod show;
-mod verify;
 
 pub(crate) use flags::Bench;
 pub(super) use run::run;

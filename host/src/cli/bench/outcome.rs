@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::audit::Found;
-use super::disturb::KILL;
+use super::chaos::KILL;
+use super::check_log::LogTotals;
 use super::flags::Bench;
-use super::settle::Settled;
-use crate::load::{Example, Fault, Report};
+use super::quiesce::Settled;
+use crate::loadgen::{Example, FaultKind, Report};
 
 /// Everything, with units in the names.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Outcome {
+pub(super) struct BenchReport {
     pub(super) ok: bool,
     pub(super) version: &'static str,
     pub(super) plugin: String,
@@ -87,12 +87,12 @@ pub(super) struct After {
     /// Where turns were not waited for.
     pub(super) settled: Option<Settled>,
     /// Of how many sessions the logs were read, and what was found.
-    pub(super) found: Option<(usize, Found)>,
+    pub(super) found: Option<(usize, LogTotals)>,
     /// What of this could not be done.
     pub(super) failed: Option<String>,
 }
 
-impl Outcome {
+impl BenchReport {
     pub(super) fn new(
         args: &Bench,
         plugin: &str,
@@ -126,7 +126,7 @@ impl Outcome {
         let (read, found) = after.found.unwrap_or_default();
         // What kills explain needs no words.
         let is_told =
-            |example: &Example| example.fault != Fault::Reset || counts.reset > reset_by_kills;
+            |example: &Example| example.fault != FaultKind::Reset || counts.reset > reset_by_kills;
         let examples = report.examples.iter().filter(|it| is_told(it));
         let examples = examples.map(|example| example.text.clone());
         let mut outcome = Self {

@@ -6,18 +6,18 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, interval};
 
-use super::show::grouped;
-use crate::cli::out::note;
-use crate::load::Watch;
+use super::render::grouped;
+use crate::cli::out::hint;
+use crate::loadgen::LoadProbe;
 
 const TICK: Duration = Duration::from_millis(250);
 /// Between two lines where nobody watches a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Tells, on standard error.
-pub(super) struct Progress(ProgressBar);
+pub(super) struct BenchProgress(ProgressBar);
 
-impl Progress {
+impl BenchProgress {
     pub(super) fn new() -> Self {
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(TICK);
@@ -37,7 +37,7 @@ impl Progress {
         self.0.set_length(steps.unwrap_or_default() as u64);
         self.0.set_message(what.to_owned());
         if self.0.is_hidden() {
-            note(match steps {
+            hint(match steps {
                 Some(steps) => format!("{what}: {}", grouped(steps as u64)),
                 None => what.to_owned(),
             });
@@ -50,7 +50,7 @@ impl Progress {
     }
 
     /// Tells how the load goes, for as long as it may.
-    pub(super) async fn follow(&self, watch: &Watch, wait: bool) -> Infallible {
+    pub(super) async fn follow(&self, watch: &LoadProbe, wait: bool) -> Infallible {
         let every = if self.0.is_hidden() { LINE_EVERY } else { TICK };
         let mut ticks = interval(every);
         ticks.tick().await;
@@ -85,7 +85,7 @@ impl Progress {
                 }
             }
             if self.0.is_hidden() {
-                note(&line);
+                hint(&line);
             }
             self.0.set_message(line);
         }

@@ -8,23 +8,23 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::disturb::{Schedule, disturb};
+use super::chaos::{Schedule, disturb};
+use super::check_all::verify;
+use super::disk_probe;
 use super::flags::Bench;
-use super::outcome::{After, Outcome};
-use super::own::{Component, Own};
-use super::place;
-use super::progress::Progress;
+use super::local_daemon::{BenchPlugin, LocalDaemon};
+use super::outcome::{After, BenchReport};
+use super::progress::BenchProgress;
+use super::quiesce::settle;
+use super::render::{counted, render};
 use super::service::Abide;
-use super::settle::settle;
-use super::setup::{Names, close, create};
-use super::show::{counted, show};
-use super::verify::verify;
+use super::setup::{SessionNames, close, create};
 use crate::cli::args::Global;
-use crate::cli::client::{Client, Target};
+use crate::cli::client::{Client, DaemonAddress};
 use crate::cli::error::CliError;
-use crate::cli::out::{Out, note};
+use crate::cli::out::{Out, hint};
 use crate::cli::target;
-use crate::load::{self, Load, Report, Sessions, Texts, Watch};
+use crate::loadgen::{self, Load, LoadProbe, LoadSessions, Report, Texts};
 
 /// Files that are open besides connections: the runtime's, the requests' of setup and verification.
 const FURTHER_FILES: u64 = 256;
@@ -33,7 +33,7 @@ const FURTHER_FILES: u64 = 256;
 pub(crate) async fn run(global: &Global, mut args: Bench) -> Result<bool, CliError> {
     args.check(global)?;
     allow_files(args.connections())?;
-    let progress = Progress::new();
+    let progress = BenchProgress::new();
     let outcome = match &global.url {
         Some(_) => foreign(global, &args, &progress).await,
         None => own(&args, &progress).await,
@@ -44,16 +44,20 @@ pub(crate) async fn run(global: &Global, mut args: Bench) -> Result<bool, CliErr
     if args.json {
         out.json(&outcome)?;
     } else {
-        let text = show(&out, &outcome);
+        let text = render(&out, &outcome);
         out.line(text.trim_end())?;
     }
     Ok(outcome.ok)
 }
 
 /// Drives the daemon that was named.
-async fn foreign(global: &Global, args: &Bench, progress: &Progress) -> Result<Outcome, CliError> {
+async fn foreign(
+    global: &Global,
+    args: &Bench,
+    progress: &BenchProgress,
+) -> Result<BenchReport, CliError> {
     let target = target::find(global)?;
-    let course = Course::new(target, args, args.plugin.clone(), progress)?;
+    let course = BenchRun::new(target, args, args.plugin.clone(), progress)?;
     let daemon = course.client.daemon().await?;
     let names: Vec<&str> = daemon.plugins.iter().map(|it| it.name.as_str()).collect();
     if !names.contains(&args.plugin.as_str()) {
@@ -63,38 +67,38 @@ async fn foreign(global: &Global, args: &Bench, progress: &Progress) -> Result<O
             names.join(", ")
         )));
     }
-    let sync = args.data_dir.as_deref().map(place::sync_cost);
+    let sync = args.data_dir.as_deref().map(disk_probe::sync_cost);
     let sync = sync.transpose()?;
     let work = async {
         let outcome = course.run(sync).await;
-        course.leave().await;
+        course.finish().await;
         outcome
     };
     tokio::select! {
         outcome = work => outcome,
         interrupted = course.interrupted() => {
             let prefix = course.names.prefix();
-            note(format!("sessions stay in the daemon; their names begin with {prefix}"));
+            hint(format!("sessions stay in the daemon; their names begin with {prefix}"));
             Err(interrupted)
         }
     }
 }
 
 /// Drives a daemon of its own.
-async fn own(args: &Bench, progress: &Progress) -> Result<Outcome, CliError> {
-    let component = Component::find(&args.plugin)?;
+async fn own(args: &Bench, progress: &BenchProgress) -> Result<BenchReport, CliError> {
+    let component = BenchPlugin::find(&args.plugin)?;
     let parent = args.data_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let sync = place::sync_cost(&parent)?;
-    if place::is_in_memory(&parent) {
-        note(format!(
+    let sync = disk_probe::sync_cost(&parent)?;
+    if disk_probe::is_in_memory(&parent) {
+        hint(format!(
             "warning: {} lies in memory, where a sync costs nothing; name a folder on a disk with \
              --data-dir",
             parent.display()
         ));
     }
     progress.begin("starting a daemon", None);
-    let mut own = Own::start(&parent, &component).await?;
-    let course = Course::new(own.target.clone(), args, component.name, progress)?;
+    let mut own = LocalDaemon::start(&parent, &component).await?;
+    let course = BenchRun::new(own.target.clone(), args, component.name, progress)?;
     let outcome = tokio::select! {
         outcome = course.run(Some(sync)) => outcome,
         died = own.died() => Err(died),
@@ -105,26 +109,26 @@ async fn own(args: &Bench, progress: &Progress) -> Result<Outcome, CliError> {
 }
 
 /// One run against one daemon.
-struct Course<'a> {
+struct BenchRun<'a> {
     /// `host:port`.
     address: String,
     token: Option<String>,
     client: Client,
     args: &'a Bench,
     plugin: String,
-    names: Names,
-    progress: &'a Progress,
-    watch: Watch,
+    names: SessionNames,
+    progress: &'a BenchProgress,
+    watch: LoadProbe,
     /// Turns are being sent.
     loading: AtomicBool,
 }
 
-impl<'a> Course<'a> {
+impl<'a> BenchRun<'a> {
     fn new(
-        target: Target,
+        target: DaemonAddress,
         args: &'a Bench,
         plugin: String,
-        progress: &'a Progress,
+        progress: &'a BenchProgress,
     ) -> Result<Self, CliError> {
         Ok(Self {
             address: address(&target.url)?,
@@ -132,9 +136,9 @@ impl<'a> Course<'a> {
             client: Client::new(target)?,
             args,
             plugin,
-            names: Names::draw(),
+            names: SessionNames::draw(),
             progress,
-            watch: Watch::new(),
+            watch: LoadProbe::new(),
             loading: AtomicBool::new(false),
         })
     }
@@ -143,7 +147,7 @@ impl<'a> Course<'a> {
         self.args.sessions as usize
     }
 
-    async fn run(&self, sync: Option<Duration>) -> Result<Outcome, CliError> {
+    async fn run(&self, sync: Option<Duration>) -> Result<BenchReport, CliError> {
         let count = self.sessions();
         self.progress.begin("creating sessions", Some(count));
         let opened_with = self.args.args.as_ref();
@@ -163,7 +167,13 @@ impl<'a> Course<'a> {
             failed: Some(error.to_string()),
             ..After::default()
         });
-        Ok(Outcome::new(self.args, &self.plugin, sync, report, after))
+        Ok(BenchReport::new(
+            self.args,
+            &self.plugin,
+            sync,
+            report,
+            after,
+        ))
     }
 
     /// Sends turns, and disturbs the daemon.
@@ -190,9 +200,9 @@ impl<'a> Course<'a> {
         let schedule = Schedule::new(args.restart_every, args.kill_every, end);
         self.progress.begin("sending turns", None);
         self.loading.store(true, Ordering::Relaxed);
-        let fresh = Sessions::fresh(self.sessions());
+        let fresh = LoadSessions::fresh(self.sessions());
         let report = tokio::select! {
-            report = load::run(Arc::new(service), &load, fresh, &self.watch) => report,
+            report = loadgen::run(Arc::new(service), &load, fresh, &self.watch) => report,
             (never, ()) = async {
                 tokio::join!(
                     self.progress.follow(&self.watch, !args.no_wait),
@@ -227,16 +237,16 @@ impl<'a> Course<'a> {
     }
 
     /// Leaves the daemon as it was found.
-    async fn leave(&self) {
+    async fn finish(&self) {
         let count = self.sessions();
         if self.args.keep {
             let (what, prefix) = (counted(count as u64, "session"), self.names.prefix());
-            note(format!("{what} stay, named {prefix}0 and so on"));
+            hint(format!("{what} stay, named {prefix}0 and so on"));
             return;
         }
         self.progress.begin("closing sessions", Some(count));
         if let Err(error) = close(&self.client, &self.names, count, self.progress).await {
-            note(format!("not all sessions could be closed: {error}"));
+            hint(format!("not all sessions could be closed: {error}"));
         }
     }
 
@@ -262,7 +272,7 @@ impl<'a> Course<'a> {
                 return CliError::Failed("interrupted".to_owned());
             }
             self.watch.stop();
-            note("ending early; once more leaves at once");
+            hint("ending early; once more leaves at once");
         }
     }
 }

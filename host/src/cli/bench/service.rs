@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::setup::Names;
-use crate::load::{Answer, Service, Turn, Wrong, write_post};
+use super::setup::SessionNames;
+use crate::loadgen::{Reply, Service, TurnRequest, Wrong, write_post};
 
 /// How long the daemon may wait for a turn before it answers that it goes on. Shorter than the
 /// load's patience.
@@ -13,7 +13,7 @@ const WAIT: &str = "?wait=20s";
 
 /// A daemon, as it is asked for turns.
 pub(super) struct Abide {
-    names: Names,
+    names: SessionNames,
     /// `host:port`, as the `Host` header has it.
     host: String,
     /// Headers of every request.
@@ -26,7 +26,7 @@ pub(super) struct Abide {
 
 /// What an answer holds, as far as it is read.
 #[derive(Deserialize)]
-struct Told<'a> {
+struct TurnResponse<'a> {
     message: &'a str,
     turn: Option<u64>,
     #[serde(borrow)]
@@ -34,12 +34,12 @@ struct Told<'a> {
     #[serde(borrow)]
     reason: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    output: Vec<Output<'a>>,
+    output: Vec<OutputEvent<'a>>,
 }
 
 /// One event of a turn's output.
 #[derive(Deserialize)]
-struct Output<'a> {
+struct OutputEvent<'a> {
     kind: &'a str,
     #[serde(borrow)]
     text: Option<Cow<'a, str>>,
@@ -48,7 +48,7 @@ struct Output<'a> {
 impl Abide {
     /// A daemon at `host`, which is let in by that token.
     pub(super) fn new(
-        names: Names,
+        names: SessionNames,
         host: &str,
         token: Option<&str>,
         wait: bool,
@@ -68,7 +68,7 @@ impl Abide {
 }
 
 impl Service for Abide {
-    fn request(&self, turn: &Turn<'_>, to: &mut Vec<u8>) {
+    fn request(&self, turn: &TurnRequest<'_>, to: &mut Vec<u8>) {
         let (session, message) = (turn.session, turn.message);
         let (prefix, wait) = (self.names.prefix(), if self.wait { WAIT } else { "" });
         let headers = &self.headers;
@@ -83,28 +83,28 @@ impl Service for Abide {
         }
     }
 
-    fn read(&self, turn: &Turn<'_>, status: u16, body: &[u8]) -> Result<Answer, Wrong> {
+    fn read(&self, turn: &TurnRequest<'_>, status: u16, body: &[u8]) -> Result<Reply, Wrong> {
         let wrong = |why: &str| {
             let body = String::from_utf8_lossy(body);
             Wrong(format!("{why}: {status} {body}"))
         };
-        let told: Told<'_> = serde_json::from_slice(body)
+        let told: TurnResponse<'_> = serde_json::from_slice(body)
             .map_err(|error| wrong(&format!("an answer that is none ({error})")))?;
         if told.message.is_empty() {
             return Err(wrong("an acknowledgement of nothing"));
         }
         match (status, told.turn, told.outcome) {
-            (202, None, None) if self.wait => Ok(Answer::Pending),
-            (202, None, None) => Ok(Answer::Accepted),
+            (202, None, None) if self.wait => Ok(Reply::Pending),
+            (202, None, None) => Ok(Reply::Accepted),
             (200, Some(number), Some("completed")) => {
                 if self.echo && !is_echo(&told.output, number, turn.text) {
                     return Err(wrong("not an echo of what was said"));
                 }
-                Ok(Answer::Done(number))
+                Ok(Reply::Done(number))
             }
             (200, Some(number), Some("failed")) => {
                 let reason = told.reason.unwrap_or(Cow::Borrowed("no reason given"));
-                Ok(Answer::Failed(number, reason.into_owned()))
+                Ok(Reply::Failed(number, reason.into_owned()))
             }
             _ => Err(wrong("neither accepted nor ended")),
         }
@@ -117,8 +117,8 @@ impl Service for Abide {
 
 /// Whether `echo` said this: `#N user: TEXT`, behind an echo of a recovery message where there was
 /// one.
-fn is_echo(output: &[Output<'_>], turn: u64, text: &str) -> bool {
-    let said = |output: &Output<'_>, from: &str, text: Option<&str>| {
+fn is_echo(output: &[OutputEvent<'_>], turn: u64, text: &str) -> bool {
+    let said = |output: &OutputEvent<'_>, from: &str, text: Option<&str>| {
         let rest = output.text.as_deref().and_then(|said| {
             let said = said.strip_prefix('#')?;
             let digits = said.find(' ')?;
@@ -142,10 +142,10 @@ mod tests {
     use super::*;
 
     fn abide(wait: bool, keys: bool, token: Option<&str>) -> Abide {
-        Abide::new(Names::draw(), "h:1", token, wait, keys, "echo")
+        Abide::new(SessionNames::draw(), "h:1", token, wait, keys, "echo")
     }
 
-    const TURN: Turn<'static> = Turn {
+    const TURN: TurnRequest<'static> = TurnRequest {
         session: 3,
         message: 12,
         text: "hello",
@@ -175,7 +175,7 @@ mod tests {
         }
     }
 
-    fn read(abide: &Abide, status: u16, body: &str) -> Result<Answer, Wrong> {
+    fn read(abide: &Abide, status: u16, body: &str) -> Result<Reply, Wrong> {
         abide.read(&TURN, status, body.as_bytes())
     }
 
@@ -184,11 +184,11 @@ mod tests {
         let accepted = r#"{"message":"m1","cursor":1,"duplicate":false}"#;
         assert_eq!(
             read(&abide(false, false, None), 202, accepted),
-            Ok(Answer::Accepted)
+            Ok(Reply::Accepted)
         );
         assert_eq!(
             read(&abide(true, false, None), 202, accepted),
-            Ok(Answer::Pending)
+            Ok(Reply::Pending)
         );
         assert!(read(&abide(true, false, None), 200, accepted).is_err());
         for nonsense in ["", "{}", "[]", r#"{"message":""}"#] {
@@ -198,7 +198,7 @@ mod tests {
             );
         }
         let failed = r#"{"message":"m1","turn":4,"outcome":"failed","reason":"a \"trap\""}"#;
-        let told = Answer::Failed(4, "a \"trap\"".to_owned());
+        let told = Reply::Failed(4, "a \"trap\"".to_owned());
         assert_eq!(read(&abide(true, false, None), 200, failed), Ok(told));
     }
 
@@ -227,7 +227,7 @@ mod tests {
             let told = read(&abide(true, true, None), 200, &ended(said));
             assert_eq!(told.is_ok(), fine, "{said:?}: {told:?}");
         }
-        let other = Abide::new(Names::draw(), "h:1", None, true, false, "poet");
-        assert_eq!(read(&other, 200, &ended(&["a rhyme"])), Ok(Answer::Done(7)));
+        let other = Abide::new(SessionNames::draw(), "h:1", None, true, false, "poet");
+        assert_eq!(read(&other, 200, &ended(&["a rhyme"])), Ok(Reply::Done(7)));
     }
 }

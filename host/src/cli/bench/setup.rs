@@ -5,8 +5,8 @@ use rand::Rng as _;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::progress::Progress;
-use crate::cli::calls::{Backoff, session_path};
+use super::progress::BenchProgress;
+use crate::cli::calls::{RetryPause, session_path};
 use crate::cli::client::{Client, ClientError};
 use crate::cli::error::CliError;
 use crate::domain::SessionId;
@@ -18,9 +18,9 @@ const TRIES_MAX: usize = 20;
 
 /// The names of a run's sessions: no other run, and nobody else, has the same.
 #[derive(Clone, Debug)]
-pub(super) struct Names(String);
+pub(super) struct SessionNames(String);
 
-impl Names {
+impl SessionNames {
     /// Names that nobody has.
     pub(super) fn draw() -> Self {
         Self(format!("bench-{:08x}-", rand::rng().random::<u32>()))
@@ -41,11 +41,11 @@ impl Names {
 /// Creates the sessions.
 pub(super) async fn create(
     client: &Client,
-    names: &Names,
+    names: &SessionNames,
     sessions: usize,
     plugin: &str,
     args: Option<&Value>,
-    progress: &Progress,
+    progress: &BenchProgress,
 ) -> Result<(), CliError> {
     each(sessions, progress, async |session| {
         let id = names.of(session);
@@ -58,9 +58,9 @@ pub(super) async fn create(
 /// Closes them.
 pub(super) async fn close(
     client: &Client,
-    names: &Names,
+    names: &SessionNames,
     sessions: usize,
-    progress: &Progress,
+    progress: &BenchProgress,
 ) -> Result<(), CliError> {
     each(sessions, progress, async |session| {
         let path = session_path(&names.of(session), "");
@@ -81,7 +81,7 @@ pub(super) async fn close(
 /// Does something with every session, several at a time.
 async fn each(
     sessions: usize,
-    progress: &Progress,
+    progress: &BenchProgress,
     what: impl AsyncFn(usize) -> Result<(), ClientError>,
 ) -> Result<(), CliError> {
     stream::iter(0..sessions)
@@ -99,7 +99,7 @@ async fn each(
 pub(super) async fn patiently<T>(
     what: impl AsyncFn() -> Result<T, ClientError>,
 ) -> Result<T, ClientError> {
-    let mut backoff = Backoff::new();
+    let mut backoff = RetryPause::new();
     for _ in 1..TRIES_MAX {
         match what().await {
             Err(error) if error.is_passing() || error.status() == Some(429) => {}
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn runs_do_not_share_sessions() {
-        let (one, other) = (Names::draw(), Names::draw());
+        let (one, other) = (SessionNames::draw(), SessionNames::draw());
         assert_ne!(one.of(1), other.of(1));
         assert_ne!(one.of(1), one.of(11));
         assert!(one.of(1).as_str().starts_with(one.prefix()));

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
-use super::super::calls::{Backoff, Streamed};
+use super::super::calls::{RetryPause, Streamed};
 use super::super::client::{Client, ClientError};
-use super::view::{Absence, Item};
+use super::view::{Absence, ChatItem};
 use crate::domain::SessionId;
 
 /// Items that wait to be shown; the connection is read no faster than that.
@@ -20,12 +20,12 @@ const UNNOTICED: Duration = Duration::from_secs(1);
 const ASKED_MAX: u32 = 3;
 
 /// What the follower brings: items, and in the end why there are no more.
-pub(crate) type Items = mpsc::Receiver<Result<Item, ClientError>>;
+pub(crate) type Items = mpsc::Receiver<Result<ChatItem, ClientError>>;
 
 /// Starts to follow from a cursor on. `generation` is the daemon's as the caller knows it.
 pub(crate) fn follow(client: Client, id: SessionId, cursor: u64, generation: u64) -> Items {
     let (items, received) = mpsc::channel(ITEMS_MAX);
-    let follower = Follower {
+    let follower = ChatFollower {
         client,
         id,
         cursor,
@@ -36,18 +36,18 @@ pub(crate) fn follow(client: Client, id: SessionId, cursor: u64, generation: u64
     received
 }
 
-struct Follower {
+struct ChatFollower {
     client: Client,
     id: SessionId,
     cursor: u64,
     generation: u64,
-    items: mpsc::Sender<Result<Item, ClientError>>,
+    items: mpsc::Sender<Result<ChatItem, ClientError>>,
 }
 
 /// Nobody listens any more.
 struct Gone;
 
-impl Follower {
+impl ChatFollower {
     async fn run(mut self) {
         let mut away = false;
         loop {
@@ -72,15 +72,15 @@ impl Follower {
         let mut stream = pin!(stream);
         if away {
             let absence = self.absence().await;
-            self.bring(Item::Back(absence)).await?;
+            self.bring(ChatItem::Back(absence)).await?;
         }
         while let Some(item) = stream.next().await {
             match item {
                 Ok(Streamed::Event(event)) => {
                     self.cursor = self.cursor.max(event.cursor);
-                    self.bring(Item::Event(event)).await?;
+                    self.bring(ChatItem::Event(event)).await?;
                 }
-                Ok(Streamed::Delta(delta)) => self.bring(Item::Delta(delta)).await?,
+                Ok(Streamed::Delta(delta)) => self.bring(ChatItem::Delta(delta)).await?,
                 Ok(Streamed::Restart { retry }) => {
                     tokio::time::sleep(retry.unwrap_or_default().min(UNNOTICED)).await;
                     break;
@@ -100,7 +100,7 @@ impl Follower {
         Result<impl futures::Stream<Item = Result<Streamed, ClientError>> + use<>, ClientError>,
         Gone,
     > {
-        let mut backoff = Backoff::new();
+        let mut backoff = RetryPause::new();
         let mut notice = pin!(tokio::time::sleep(UNNOTICED));
         let mut told = !away;
         loop {
@@ -112,7 +112,7 @@ impl Follower {
                     tried = &mut trial => break tried,
                     () = &mut notice, if !told => {
                         told = true;
-                        self.bring(Item::Lost).await?;
+                        self.bring(ChatItem::Lost).await?;
                     }
                     () = self.items.closed() => return Err(Gone),
                 }
@@ -123,7 +123,7 @@ impl Follower {
                     if problem.oldest.is_some_and(|oldest| oldest > self.cursor) =>
                 {
                     self.cursor = problem.oldest.unwrap_or(self.cursor);
-                    self.bring(Item::Trimmed(self.cursor)).await?;
+                    self.bring(ChatItem::Trimmed(self.cursor)).await?;
                 }
                 Err(error)
                     if away
@@ -142,7 +142,7 @@ impl Follower {
 
     /// What the connection's loss came from.
     async fn absence(&mut self) -> Absence {
-        let mut backoff = Backoff::new();
+        let mut backoff = RetryPause::new();
         for _ in 0..ASKED_MAX {
             match self.client.daemon().await {
                 Ok(daemon) if daemon.generation == self.generation => return Absence::Connection,
@@ -160,7 +160,7 @@ impl Follower {
         Absence::Connection
     }
 
-    async fn bring(&self, item: Item) -> Result<(), Gone> {
+    async fn bring(&self, item: ChatItem) -> Result<(), Gone> {
         self.items.send(Ok(item)).await.map_err(|_| Gone)
     }
 }

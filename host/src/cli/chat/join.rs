@@ -6,7 +6,7 @@ use super::super::client::Client;
 use super::super::error::CliError;
 use super::super::out::Tone;
 use super::super::text::duration;
-use super::view::{ChatView, Item, Piece, aside};
+use super::view::{ChatItem, ChatView, ShownPiece, aside};
 use crate::domain::{EventBody, SessionId, SessionState, SessionView, UnixMillis};
 
 /// Messages that are shown again on joining.
@@ -63,7 +63,7 @@ async fn known_plugins(client: &Client) -> String {
 pub(crate) async fn history(
     client: &Client,
     session: &SessionView,
-) -> Result<(ChatView, Vec<Piece>), CliError> {
+) -> Result<(ChatView, Vec<ShownPiece>), CliError> {
     let id = &session.id;
     let mut after = session.cursor.saturating_sub(u64::from(HISTORY_EVENTS));
     let page = loop {
@@ -81,13 +81,13 @@ pub(crate) async fn history(
     let mut messages = Vec::new();
     for event in page.items {
         let is_message = matches!(event.body, EventBody::Message { .. });
-        let pieces = view.apply(&Item::Event(event));
+        let pieces = view.apply(&ChatItem::Event(event));
         if is_message {
             messages.push(pieces);
         }
     }
     let skipped = messages.len().saturating_sub(HISTORY_MESSAGES);
-    let mut pieces: Vec<Piece> = messages.into_iter().skip(skipped).flatten().collect();
+    let mut pieces: Vec<ShownPiece> = messages.into_iter().skip(skipped).flatten().collect();
     pieces.push(aside(&format!(
         "{id}: {} turns with {}; /help lists commands",
         session.turns, session.plugin
@@ -97,7 +97,7 @@ pub(crate) async fn history(
 }
 
 /// Why the session does not run, where it should.
-pub(crate) fn trouble(session: &SessionView) -> Option<Piece> {
+pub(crate) fn trouble(session: &SessionView) -> Option<ShownPiece> {
     let reason = session.reason.as_ref()?;
     let text = format!(
         "— the session is {}: {}; {} —",
@@ -105,11 +105,11 @@ pub(crate) fn trouble(session: &SessionView) -> Option<Piece> {
         reason.text,
         reason.action
     );
-    Some(Piece::Line(Tone::Bad, text))
+    Some(ShownPiece::Line(Tone::Bad, text))
 }
 
 /// What the session does, in a line.
-pub(crate) fn summary(session: &SessionView) -> Piece {
+pub(crate) fn summary(session: &SessionView) -> ShownPiece {
     let mut text = format!("{} turns, {}", session.turns, session.state.as_str());
     if let (SessionState::Running, Some(turn)) = (session.state, &session.running) {
         let since = UnixMillis::now().since(turn.since);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::super::out::{Out, Tone, note};
+use super::super::out::{Out, Tone, hint};
 use super::input::Beside;
-use super::view::Piece;
+use super::view::ShownPiece;
 
 /// Between two pictures of the spinner.
 const SPINNER_TICK: Duration = Duration::from_millis(120);
@@ -37,18 +37,18 @@ impl Screen {
 
     /// Shows pieces where the cursor is. A pipe gets what was said; what is said about it goes
     /// to standard error.
-    pub(crate) fn show(&mut self, pieces: &[Piece]) -> io::Result<()> {
+    pub(crate) fn show(&mut self, pieces: &[ShownPiece]) -> io::Result<()> {
         if pieces.is_empty() {
             return Ok(());
         }
         self.rest();
         for piece in pieces {
             match piece {
-                Piece::Text(text) => self.out.write_all(text.as_bytes())?,
-                Piece::Break => self.out.line("")?,
-                Piece::Line(Tone::Plain, text) => self.out.line(text)?,
-                Piece::Line(_, text) if self.beside.is_none() => note(text),
-                Piece::Line(tone, text) => {
+                ShownPiece::Text(text) => self.out.write_all(text.as_bytes())?,
+                ShownPiece::Break => self.out.line("")?,
+                ShownPiece::Line(Tone::Plain, text) => self.out.line(text)?,
+                ShownPiece::Line(_, text) if self.beside.is_none() => hint(text),
+                ShownPiece::Line(tone, text) => {
                     let text = self.out.paint(*tone, text);
                     self.out.line(text)?;
                 }
@@ -58,16 +58,16 @@ impl Screen {
     }
 
     /// Shows pieces above the line that is being edited.
-    pub(crate) fn show_beside(&mut self, pieces: &[Piece]) -> io::Result<()> {
+    pub(crate) fn show_beside(&mut self, pieces: &[ShownPiece]) -> io::Result<()> {
         let Some(beside) = &mut self.beside else {
             return self.show(pieces);
         };
         let mut text = String::new();
         for piece in pieces {
             match piece {
-                Piece::Text(more) => text.push_str(more),
-                Piece::Break => text.push('\n'),
-                Piece::Line(tone, line) => {
+                ShownPiece::Text(more) => text.push_str(more),
+                ShownPiece::Break => text.push('\n'),
+                ShownPiece::Line(tone, line) => {
                     text.push_str(&self.out.paint(*tone, line));
                     text.push('\n');
                 }

@@ -14,7 +14,7 @@ use super::follow::{Items, follow};
 use super::input::{Input, Terminal, Typist};
 use super::join::{history, join, summary, trouble};
 use super::screen::Screen;
-use super::view::{ChatView, Item, Piece, aside};
+use super::view::{ChatItem, ChatView, ShownPiece, aside};
 use crate::domain::{
     ApprovalId, ApprovalStatus, EventBody, MessageId, Role, SessionId, SessionState, TurnStatus,
 };
@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<bool, CliError> {
         (Typist::piped()?, None)
     };
     let items = follow(client.clone(), args.id.clone(), view.cursor(), generation);
-    let mut talk = Talk {
+    let mut talk = ChatSession {
         client,
         id: args.id,
         view,
@@ -68,7 +68,7 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<bool, CliError> {
     Ok(talk.all_well || talk.screen.is_interactive())
 }
 
-struct Talk {
+struct ChatSession {
     client: Client,
     id: SessionId,
     view: ChatView,
@@ -80,7 +80,7 @@ struct Talk {
 
 /// What a typed line asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked<'a> {
+enum LineCommand<'a> {
     Say(&'a str),
     Status,
     Cancel,
@@ -91,22 +91,22 @@ enum Asked<'a> {
 }
 
 /// Reads a line: a command begins with one slash.
-fn asked(line: &str) -> Asked<'_> {
+fn asked(line: &str) -> LineCommand<'_> {
     match line.trim() {
-        "" => Asked::Nothing,
-        "/status" => Asked::Status,
-        "/cancel" => Asked::Cancel,
-        "/quit" | "/exit" => Asked::Quit,
-        "/help" | "/?" => Asked::Help,
+        "" => LineCommand::Nothing,
+        "/status" => LineCommand::Status,
+        "/cancel" => LineCommand::Cancel,
+        "/quit" | "/exit" => LineCommand::Quit,
+        "/help" | "/?" => LineCommand::Help,
         text => match text.strip_prefix('/') {
-            Some(said) if said.starts_with('/') => Asked::Say(said),
-            Some(_) => Asked::Unknown(text),
-            None => Asked::Say(line.trim_end()),
+            Some(said) if said.starts_with('/') => LineCommand::Say(said),
+            Some(_) => LineCommand::Unknown(text),
+            None => LineCommand::Say(line.trim_end()),
         },
     }
 }
 
-impl Talk {
+impl ChatSession {
     async fn go(&mut self) -> Result<(), CliError> {
         loop {
             let line = match self.read().await? {
@@ -121,21 +121,21 @@ impl Talk {
             };
             // A pipe speaks no commands: every line that is not blank is said.
             let asked = match asked(&line) {
-                Asked::Nothing => Asked::Nothing,
-                _ if !self.screen.is_interactive() => Asked::Say(&line),
+                LineCommand::Nothing => LineCommand::Nothing,
+                _ if !self.screen.is_interactive() => LineCommand::Say(&line),
                 asked => asked,
             };
             match asked {
-                Asked::Nothing => {}
-                Asked::Quit => return Ok(()),
-                Asked::Help => self
+                LineCommand::Nothing => {}
+                LineCommand::Quit => return Ok(()),
+                LineCommand::Help => self
                     .screen
-                    .show(&[Piece::Line(Tone::Dim, HELP.to_owned())])?,
-                Asked::Unknown(command) => {
+                    .show(&[ShownPiece::Line(Tone::Dim, HELP.to_owned())])?,
+                LineCommand::Unknown(command) => {
                     let text = format!("there is no {command}; /help lists what there is");
                     self.screen.show(&[aside(&text)])?;
                 }
-                Asked::Status => {
+                LineCommand::Status => {
                     let told = match self.client.session(&self.id).await {
                         Ok(session) => std::iter::once(summary(&session))
                             .chain(trouble(&session))
@@ -144,8 +144,8 @@ impl Talk {
                     };
                     self.screen.show(&told)?;
                 }
-                Asked::Cancel => self.cancel().await?,
-                Asked::Say(text) => self.say(text).await?,
+                LineCommand::Cancel => self.cancel().await?,
+                LineCommand::Say(text) => self.say(text).await?,
             }
         }
     }
@@ -168,9 +168,9 @@ impl Talk {
     }
 
     /// Whether it is to be shown: to a human everything, to a pipe the turns of its own lines.
-    fn concerns(&self, item: &Item, turn: Option<u64>) -> bool {
+    fn concerns(&self, item: &ChatItem, turn: Option<u64>) -> bool {
         match item {
-            Item::Event(event) if !self.screen.is_interactive() => {
+            ChatItem::Event(event) if !self.screen.is_interactive() => {
                 turn.is_some() && event.turn == turn
             }
             _ => true,
@@ -260,7 +260,7 @@ impl Talk {
                 item = self.items.recv() => {
                     let item = alive(item)?;
                     waiting = match item {
-                        Item::Lost => "waiting for the daemon",
+                        ChatItem::Lost => "waiting for the daemon",
                         _ => "waiting for the answer (^C cancels)",
                     };
                     let status = turn_of(&item, message);
@@ -296,7 +296,7 @@ impl Talk {
                     // Whether the daemon answers at all is the follower's matter.
                     let Ok(session) = self.client.session(&self.id).await else { continue };
                     if matches!(session.state, SessionState::Faulted | SessionState::Parked) {
-                        let pieces: Vec<Piece> = trouble(&session).into_iter().collect();
+                        let pieces: Vec<ShownPiece> = trouble(&session).into_iter().collect();
                         self.screen.show(&pieces)?;
                         self.all_well = false;
                         return Ok(());
@@ -306,7 +306,7 @@ impl Talk {
                         && let Ok(Some(letter)) = self.client.discarded(&self.id, message).await
                     {
                         let text = format!("— {} —", letter.reason.text);
-                        self.screen.show(&[Piece::Line(Tone::Bad, text)])?;
+                        self.screen.show(&[ShownPiece::Line(Tone::Bad, text)])?;
                         self.all_well = false;
                         return Ok(());
                     }
@@ -329,9 +329,9 @@ impl Talk {
 }
 
 /// The approval that the item asks for.
-fn asks(item: &Item) -> Option<ApprovalId> {
+fn asks(item: &ChatItem) -> Option<ApprovalId> {
     match item {
-        Item::Event(event) => match &event.body {
+        ChatItem::Event(event) => match &event.body {
             EventBody::Approval {
                 approval,
                 status: ApprovalStatus::Asked,
@@ -344,7 +344,7 @@ fn asks(item: &Item) -> Option<ApprovalId> {
 }
 
 /// The follower's item; its end is the conversation's.
-fn alive(item: Option<Result<Item, ClientError>>) -> Result<Item, CliError> {
+fn alive(item: Option<Result<ChatItem, ClientError>>) -> Result<ChatItem, CliError> {
     match item {
         Some(item) => Ok(item?),
         None => Err(CliError::Failed(
@@ -354,9 +354,9 @@ fn alive(item: Option<Result<Item, ClientError>>) -> Result<Item, CliError> {
 }
 
 /// What the item says of the turn that consumes that message, with the turn's number.
-fn turn_of(item: &Item, of: &MessageId) -> Option<(Option<u64>, TurnStatus)> {
+fn turn_of(item: &ChatItem, of: &MessageId) -> Option<(Option<u64>, TurnStatus)> {
     match item {
-        Item::Event(event) => match &event.body {
+        ChatItem::Event(event) => match &event.body {
             EventBody::Turn {
                 status, message, ..
             } if message == of => Some((event.turn, *status)),
@@ -367,22 +367,22 @@ fn turn_of(item: &Item, of: &MessageId) -> Option<(Option<u64>, TurnStatus)> {
 }
 
 /// Whether the item is the answer, or a part of it: a spinner has no place behind those.
-fn is_answer(item: &Item) -> bool {
+fn is_answer(item: &ChatItem) -> bool {
     match item {
-        Item::Delta(_) => true,
-        Item::Event(event) => matches!(
+        ChatItem::Delta(_) => true,
+        ChatItem::Event(event) => matches!(
             event.body,
             EventBody::Message {
                 from: Role::Assistant,
                 ..
             }
         ),
-        Item::Lost | Item::Back(_) | Item::Trimmed(_) => false,
+        ChatItem::Lost | ChatItem::Back(_) | ChatItem::Trimmed(_) => false,
     }
 }
 
-fn complaint(error: &ClientError) -> Piece {
-    Piece::Line(Tone::Bad, format!("— {error} —"))
+fn complaint(error: &ClientError) -> ShownPiece {
+    ShownPiece::Line(Tone::Bad, format!("— {error} —"))
 }
 
 #[cfg(test)]
@@ -391,10 +391,10 @@ mod tests {
 
     #[test]
     fn one_slash_commands_and_two_say() {
-        assert_eq!(asked("/quit "), Asked::Quit);
-        assert_eq!(asked("//quit"), Asked::Say("/quit"));
-        assert_eq!(asked("/nope"), Asked::Unknown("/nope"));
-        assert_eq!(asked("  "), Asked::Nothing);
-        assert_eq!(asked("  hi "), Asked::Say("  hi"));
+        assert_eq!(asked("/quit "), LineCommand::Quit);
+        assert_eq!(asked("//quit"), LineCommand::Say("/quit"));
+        assert_eq!(asked("/nope"), LineCommand::Unknown("/nope"));
+        assert_eq!(asked("  "), LineCommand::Nothing);
+        assert_eq!(asked("  hi "), LineCommand::Say("  hi"));
     }
 }

@@ -18,7 +18,7 @@ const NOTICE_CHARS: usize = 600;
 
 /// What may happen to a conversation.
 #[derive(Clone, Debug)]
-pub(crate) enum Item {
+pub(crate) enum ChatItem {
     /// A durable event.
     Event(Event),
     /// A piece of an answer that is being made.
@@ -42,7 +42,7 @@ pub(crate) enum Absence {
 
 /// What is to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub(crate) enum ShownPiece {
     /// More text in the open paragraph.
     Text(String),
     /// The open paragraph ends.
@@ -53,7 +53,7 @@ pub(crate) enum Piece {
 
 /// The text of a step that was shown as it came.
 #[derive(Debug)]
-struct Draft {
+struct StreamedDraft {
     turn: u64,
     attempt: u32,
     step: u32,
@@ -65,7 +65,7 @@ struct Draft {
     broken: bool,
 }
 
-impl Draft {
+impl StreamedDraft {
     /// What comes later in a session is greater.
     fn order(&self) -> (u64, u32, u32, u32) {
         (self.turn, self.attempt, self.step, self.request)
@@ -80,7 +80,7 @@ pub(crate) struct ChatView {
     cursor: u64,
     /// Messages that stand on the screen already, since they were typed there.
     mine: BTreeSet<MessageId>,
-    draft: Option<Draft>,
+    draft: Option<StreamedDraft>,
     /// The last turn whose end was shown.
     ended: u64,
     /// Deltas are shown.
@@ -117,7 +117,7 @@ impl ChatView {
 
     /// Shows deltas from now on, or no longer: they cannot be shown beside a line that is being
     /// edited.
-    pub(crate) fn set_live(&mut self, live: bool) -> Vec<Piece> {
+    pub(crate) fn set_live(&mut self, live: bool) -> Vec<ShownPiece> {
         self.live = live;
         let mut pieces = Vec::new();
         if !live {
@@ -127,17 +127,17 @@ impl ChatView {
     }
 
     /// What is to be shown of it.
-    pub(crate) fn apply(&mut self, item: &Item) -> Vec<Piece> {
+    pub(crate) fn apply(&mut self, item: &ChatItem) -> Vec<ShownPiece> {
         let mut pieces = Vec::new();
         match item {
-            Item::Event(event) => self.event(event, &mut pieces),
-            Item::Delta(delta) => self.delta(delta, &mut pieces),
-            Item::Lost => {
+            ChatItem::Event(event) => self.event(event, &mut pieces),
+            ChatItem::Delta(delta) => self.delta(delta, &mut pieces),
+            ChatItem::Lost => {
                 self.interrupt(&mut pieces);
                 self.lost = true;
                 pieces.push(aside("the connection is lost; trying again"));
             }
-            Item::Back(absence) => {
+            ChatItem::Back(absence) => {
                 self.interrupt(&mut pieces);
                 let lost = std::mem::take(&mut self.lost);
                 match absence {
@@ -152,7 +152,7 @@ impl ChatView {
                     Absence::Connection => {}
                 }
             }
-            Item::Trimmed(oldest) => {
+            ChatItem::Trimmed(oldest) => {
                 self.interrupt(&mut pieces);
                 self.cursor = self.cursor.max(*oldest);
                 pieces.push(aside("older events have been trimmed; some are not shown"));
@@ -161,7 +161,7 @@ impl ChatView {
         pieces
     }
 
-    fn event(&mut self, event: &Event, pieces: &mut Vec<Piece>) {
+    fn event(&mut self, event: &Event, pieces: &mut Vec<ShownPiece>) {
         if event.cursor <= self.cursor {
             return;
         }
@@ -209,7 +209,7 @@ impl ChatView {
                     clean(reason),
                     self.session
                 );
-                pieces.push(Piece::Line(Tone::Bad, text));
+                pieces.push(ShownPiece::Line(Tone::Bad, text));
             }
             EventBody::Notice { text, .. } => {
                 self.line(Tone::Dim, brief(text, NOTICE_CHARS), pieces);
@@ -250,7 +250,7 @@ impl ChatView {
         }
     }
 
-    fn delta(&mut self, delta: &Delta, pieces: &mut Vec<Piece>) {
+    fn delta(&mut self, delta: &Delta, pieces: &mut Vec<ShownPiece>) {
         if !self.live || delta.turn <= self.ended || delta.text.is_empty() {
             return;
         }
@@ -269,7 +269,7 @@ impl ChatView {
                 if voided {
                     pieces.push(aside("begun anew; the text above is void"));
                 }
-                self.draft = Some(Draft {
+                self.draft = Some(StreamedDraft {
                     turn: delta.turn,
                     attempt: delta.attempt,
                     step: delta.step,
@@ -284,11 +284,11 @@ impl ChatView {
             return;
         };
         draft.text.push_str(&delta.text);
-        pieces.push(Piece::Text(clean(&delta.text).into_owned()));
+        pieces.push(ShownPiece::Text(clean(&delta.text).into_owned()));
     }
 
     /// The whole of what a turn said.
-    fn answer(&mut self, turn: Option<u64>, text: &str, pieces: &mut Vec<Piece>) {
+    fn answer(&mut self, turn: Option<u64>, text: &str, pieces: &mut Vec<ShownPiece>) {
         let draft = self
             .draft
             .take_if(|draft| Some(draft.turn) == turn && !draft.text.is_empty());
@@ -297,48 +297,48 @@ impl ChatView {
             return;
         };
         match text.strip_prefix(draft.text.trim_end()).map(str::trim_end) {
-            Some("") if draft.open => pieces.push(Piece::Break),
+            Some("") if draft.open => pieces.push(ShownPiece::Break),
             Some("") => {}
             Some(rest) if draft.open => {
                 // What was shown may end in blanks that belong to the rest.
                 let blank = &draft.text[draft.text.trim_end().len()..];
                 let rest = rest.strip_prefix(blank).unwrap_or(rest);
-                pieces.push(Piece::Text(clean(rest).into_owned()));
-                pieces.push(Piece::Break);
+                pieces.push(ShownPiece::Text(clean(rest).into_owned()));
+                pieces.push(ShownPiece::Break);
             }
-            Some(rest) => pieces.push(Piece::Line(Tone::Plain, format!("…{}", clean(rest)))),
+            Some(rest) => pieces.push(ShownPiece::Line(Tone::Plain, format!("…{}", clean(rest)))),
             None => {
                 if draft.open {
-                    pieces.push(Piece::Break);
+                    pieces.push(ShownPiece::Break);
                 }
                 pieces.push(aside("the text above is void; this is the answer:"));
-                pieces.push(Piece::Line(Tone::Plain, clean(text).into_owned()));
+                pieces.push(ShownPiece::Line(Tone::Plain, clean(text).into_owned()));
             }
         }
     }
 
     /// A turn has ended: what it drafted and did not say is over.
-    fn end(&mut self, turn: Option<u64>, pieces: &mut Vec<Piece>) {
+    fn end(&mut self, turn: Option<u64>, pieces: &mut Vec<ShownPiece>) {
         self.ended = self.ended.max(turn.unwrap_or(0));
         self.interrupt(pieces);
         self.draft = None;
     }
 
-    fn line(&mut self, tone: Tone, text: String, pieces: &mut Vec<Piece>) {
+    fn line(&mut self, tone: Tone, text: String, pieces: &mut Vec<ShownPiece>) {
         if let Some(draft) = self.draft.as_mut().filter(|draft| draft.open) {
             // The next delta would stand alone: the rest comes with the whole.
             draft.open = false;
             draft.broken = true;
-            pieces.push(Piece::Break);
+            pieces.push(ShownPiece::Break);
         }
-        pieces.push(Piece::Line(tone, text));
+        pieces.push(ShownPiece::Line(tone, text));
     }
 
     /// Closes the open paragraph; its step is not continued, since a piece may be missing.
-    fn interrupt(&mut self, pieces: &mut Vec<Piece>) {
+    fn interrupt(&mut self, pieces: &mut Vec<ShownPiece>) {
         if let Some(draft) = &mut self.draft {
             if draft.open {
-                pieces.push(Piece::Break);
+                pieces.push(ShownPiece::Break);
             }
             draft.open = false;
             draft.broken = true;
@@ -347,8 +347,8 @@ impl ChatView {
 }
 
 /// Something that the conversation's frame says, not its parties.
-pub(crate) fn aside(text: &str) -> Piece {
-    Piece::Line(Tone::Dim, format!("— {text} —"))
+pub(crate) fn aside(text: &str) -> ShownPiece {
+    ShownPiece::Line(Tone::Dim, format!("— {text} —"))
 }
 
 fn why(cause: Cause) -> &'static str {

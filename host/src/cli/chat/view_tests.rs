@@ -7,8 +7,8 @@ fn view() -> ChatView {
     view
 }
 
-fn event(cursor: u64, turn: Option<u64>, body: EventBody) -> Item {
-    Item::Event(Event {
+fn event(cursor: u64, turn: Option<u64>, body: EventBody) -> ChatItem {
+    ChatItem::Event(Event {
         cursor,
         turn,
         at: UnixMillis(0),
@@ -16,7 +16,7 @@ fn event(cursor: u64, turn: Option<u64>, body: EventBody) -> Item {
     })
 }
 
-fn says(cursor: u64, from: Role, text: &str) -> Item {
+fn says(cursor: u64, from: Role, text: &str) -> ChatItem {
     let turn = (from == Role::Assistant).then_some(1);
     let body = EventBody::Message {
         message: MessageId::at(cursor),
@@ -28,7 +28,7 @@ fn says(cursor: u64, from: Role, text: &str) -> Item {
     event(cursor, turn, body)
 }
 
-fn turn(cursor: u64, status: TurnStatus, reason: Option<&str>) -> Item {
+fn turn(cursor: u64, status: TurnStatus, reason: Option<&str>) -> ChatItem {
     let body = EventBody::Turn {
         status,
         message: MessageId::at(1),
@@ -39,12 +39,12 @@ fn turn(cursor: u64, status: TurnStatus, reason: Option<&str>) -> Item {
     event(cursor, Some(1), body)
 }
 
-fn delta(attempt: u32, step: u32, text: &str) -> Item {
+fn delta(attempt: u32, step: u32, text: &str) -> ChatItem {
     delta_of(attempt, step, 1, text)
 }
 
-fn delta_of(attempt: u32, step: u32, request: u32, text: &str) -> Item {
-    Item::Delta(Delta {
+fn delta_of(attempt: u32, step: u32, request: u32, text: &str) -> ChatItem {
+    ChatItem::Delta(Delta {
         text: text.into(),
         turn: 1,
         attempt,
@@ -54,13 +54,13 @@ fn delta_of(attempt: u32, step: u32, request: u32, text: &str) -> Item {
 }
 
 /// What a human would read: one string, with `|` for a paragraph's end.
-fn shown(view: &mut ChatView, items: &[Item]) -> String {
+fn shown(view: &mut ChatView, items: &[ChatItem]) -> String {
     let mut text = String::new();
     for piece in items.iter().flat_map(|item| view.apply(item)) {
         match piece {
-            Piece::Text(more) => text.push_str(&more),
-            Piece::Break => text.push('|'),
-            Piece::Line(_, line) => text.push_str(&format!("{line}|")),
+            ShownPiece::Text(more) => text.push_str(&more),
+            ShownPiece::Break => text.push('|'),
+            ShownPiece::Line(_, line) => text.push_str(&format!("{line}|")),
         }
     }
     text
@@ -120,7 +120,7 @@ fn an_answer_that_was_cut_is_told_as_that() {
 fn a_new_attempt_voids_the_old_draft() {
     let items = [
         delta(1, 1, "Goo"),
-        Item::Back(Absence::Connection),
+        ChatItem::Back(Absence::Connection),
         delta(1, 1, "late"),
         delta(2, 1, "Hello"),
         delta(1, 1, "later still"),
@@ -152,8 +152,8 @@ fn a_model_that_is_asked_again_within_a_step_voids_what_it_said() {
 fn a_draft_that_was_not_the_answer_is_called_void() {
     let items = [
         delta(1, 1, "Goo"),
-        Item::Lost,
-        Item::Back(Absence::Connection),
+        ChatItem::Lost,
+        ChatItem::Back(Absence::Connection),
         says(2, Role::Assistant, "Hello"),
     ];
     assert_eq!(
@@ -167,7 +167,7 @@ fn a_draft_that_was_not_the_answer_is_called_void() {
 fn after_a_gap_only_the_rest_is_shown() {
     let items = [
         delta(1, 1, "Good "),
-        Item::Back(Absence::Connection),
+        ChatItem::Back(Absence::Connection),
         delta(1, 1, "ning"),
         says(2, Role::Assistant, "Good morning"),
     ];
@@ -240,7 +240,7 @@ fn a_restart_is_one_line() {
     assert_eq!(
         shown(
             &mut view(),
-            &[Item::Back(Absence::Restart(Some(Cause::Config)))]
+            &[ChatItem::Back(Absence::Restart(Some(Cause::Config)))]
         ),
         "— the daemon restarted (configuration change); resumed where we were —|"
     );

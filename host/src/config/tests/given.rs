@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::super::{Class, Given, Transport, Verdict, plan};
+use super::super::{ChangeClass, Given, PlanClass, Transport, plan};
 use super::bad_input::refused;
 use super::{Folder, parsed, with_echo};
 
@@ -100,7 +100,7 @@ fn a_change_is_hot_and_shows_no_value() {
         "headers = { X-A = \"two2\", X-B = { env = \"B_TWO\" }, X-C = \"two2\" }\nbody = { a = \"two2\" }",
     ));
     let plan = plan(&old, &new, &BTreeSet::new());
-    assert_eq!(plan.verdict, Verdict::Hot);
+    assert_eq!(plan.verdict, PlanClass::Hot);
     let keys: Vec<&str> = plan.changes.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(
         keys,
@@ -129,7 +129,7 @@ fn new_bytes_in_a_header_s_file_are_a_change() {
         .iter()
         .map(|one| (one.key.as_str(), one.class))
         .collect();
-    assert_eq!(changes, [("llm.a.headers.X-A", Class::Hot)]);
+    assert_eq!(changes, [("llm.a.headers.X-A", ChangeClass::Hot)]);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_change_of_what_a_tool_server_is_given_shows_no_value() {
         ),
     ] {
         let plan = plan(&parsed(&mcp(old)), &parsed(&mcp(new)), &BTreeSet::new());
-        assert_eq!(plan.verdict, Verdict::Hot);
+        assert_eq!(plan.verdict, PlanClass::Hot);
         let changed: Vec<&str> = plan.changes.iter().map(|one| one.key.as_str()).collect();
         assert_eq!(changed, keys);
         let shown = format!("{plan:?} {}", plan.summary());

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::super::{Class, Plan, Verdict, plan};
+use super::super::{ChangeClass, Plan, PlanClass, plan};
 use super::{parsed, with_echo};
 
 fn planned(old: &str, new: &str) -> Plan {
@@ -9,7 +9,7 @@ fn planned(old: &str, new: &str) -> Plan {
 }
 
 /// The keys and classes of a plan.
-fn keys(plan: &Plan) -> Vec<(&str, Class)> {
+fn keys(plan: &Plan) -> Vec<(&str, ChangeClass)> {
     plan.changes
         .iter()
         .map(|change| (change.key.as_str(), change.class))
@@ -27,7 +27,12 @@ fn the_same_meaning_is_no_change() {
         format!("{old}[plugins.echo.limits]\nmemory = 67108864\n"),
     ] {
         let plan = planned(&old, &new);
-        assert_eq!(plan.verdict, Verdict::Nothing, "{new}: {:?}", plan.changes);
+        assert_eq!(
+            plan.verdict,
+            PlanClass::Nothing,
+            "{new}: {:?}",
+            plan.changes
+        );
     }
 }
 
@@ -40,80 +45,92 @@ fn changes_are_classed() {
         (
             daemon("log_level = \"debug\""),
             "daemon.log_level",
-            Class::Hot,
+            ChangeClass::Hot,
         ),
         (
             daemon("disk_reserve = \"1GiB\""),
             "daemon.disk_reserve",
-            Class::Hot,
+            ChangeClass::Hot,
         ),
         (
             daemon("shutdown_grace_period = \"5s\""),
             "daemon.shutdown_grace_period",
-            Class::Hot,
+            ChangeClass::Hot,
         ),
         (
             daemon("listen = \"127.0.0.1:9\""),
             "daemon.listen",
-            Class::Restart,
+            ChangeClass::Restart,
         ),
-        (daemon("token_env = \"T\""), "daemon.token", Class::Restart),
+        (
+            daemon("token_env = \"T\""),
+            "daemon.token",
+            ChangeClass::Restart,
+        ),
         (
             daemon("data_dir = \"other\""),
             "daemon.data_dir",
-            Class::Fixed,
+            ChangeClass::Fixed,
         ),
         (
             format!("{base}[plugins.echo.limits]\ninbox = 1\n"),
             "plugins.echo.limits.inbox",
-            Class::Hot,
+            ChangeClass::Hot,
         ),
         (
             format!("{base}[plugins.echo.capabilities]\nhttp = [\"x\"]\n"),
             "plugins.echo.capabilities.http",
-            Class::Restart,
+            ChangeClass::Restart,
         ),
         (
             format!("{base}[plugins.b]\npath = \"b.wasm\"\n"),
             "plugins.b",
-            Class::Restart,
+            ChangeClass::Restart,
         ),
         (
             base.replace("echo.wasm", "b.wasm"),
             "plugins.echo.path",
-            Class::Restart,
+            ChangeClass::Restart,
         ),
         (
             format!("{base}[store]\nwal = \"24MiB\"\n"),
             "store.wal",
-            Class::Restart,
+            ChangeClass::Restart,
         ),
         (
             format!("{base}[retention]\nevents = 5\n"),
             "retention.events",
-            Class::Restart,
+            ChangeClass::Restart,
         ),
-        (base.replace("\"m\"", "\"n\""), "llm.a.model", Class::Hot),
-        (base.replace("[llm.a]", "[llm.b]"), "llm.a", Class::Hot),
+        (
+            base.replace("\"m\"", "\"n\""),
+            "llm.a.model",
+            ChangeClass::Hot,
+        ),
+        (
+            base.replace("[llm.a]", "[llm.b]"),
+            "llm.a",
+            ChangeClass::Hot,
+        ),
         (
             base.replace("[mcp.f]", "[mcp.f]\nask = [\"*\"]"),
             "mcp.f.ask",
-            Class::Hot,
+            ChangeClass::Hot,
         ),
         (
             base.replace("[mcp.f]", "[mcp.f]\nrepeatable = [\"read_*\"]"),
             "mcp.f.repeatable",
-            Class::Hot,
+            ChangeClass::Hot,
         ),
         (
             base.replace("[mcp.f]", "[mcp.f]\nonce = [\"write\"]"),
             "mcp.f.once",
-            Class::Hot,
+            ChangeClass::Hot,
         ),
         (
             base.replace("[mcp.f]\nurl = \"http://x\"", "[mcp.f]\ncommand = [\"x\"]"),
             "mcp.f",
-            Class::Hot,
+            ChangeClass::Hot,
         ),
     ];
     for (new, key, class) in cases {
@@ -124,9 +141,9 @@ fn changes_are_classed() {
             plan.changes
         );
         match (&plan.verdict, class) {
-            (Verdict::Hot, Class::Hot)
-            | (Verdict::Restart, Class::Restart)
-            | (Verdict::Refused(_), Class::Fixed) => {}
+            (PlanClass::Hot, ChangeClass::Hot)
+            | (PlanClass::Restart, ChangeClass::Restart)
+            | (PlanClass::Refused(_), ChangeClass::Fixed) => {}
             (verdict, _) => panic!("{key}: {verdict:?}"),
         }
         // And back again: a change has the same class in both directions.
@@ -143,7 +160,7 @@ fn another_data_folder_is_refused_with_a_remedy() {
         &with_echo(""),
         &with_echo("[daemon]\ndata_dir = \"new\"\nlog_level = \"warn\""),
     );
-    let Verdict::Refused(reasons) = &plan.verdict else {
+    let PlanClass::Refused(reasons) = &plan.verdict else {
         panic!("{plan:?}");
     };
     let [reason] = reasons.as_slice() else {
@@ -171,11 +188,14 @@ fn new_bytes_in_named_files_are_changes() {
     };
     assert_eq!(
         keys(&changed("echo.wasm")),
-        [("plugins.echo.path", Class::Restart)]
+        [("plugins.echo.path", ChangeClass::Restart)]
     );
-    assert_eq!(keys(&changed("token")), [("daemon.token", Class::Restart)]);
-    assert_eq!(keys(&changed("key")), [("llm.a.api_key", Class::Hot)]);
-    assert_eq!(changed("other").verdict, Verdict::Nothing);
+    assert_eq!(
+        keys(&changed("token")),
+        [("daemon.token", ChangeClass::Restart)]
+    );
+    assert_eq!(keys(&changed("key")), [("llm.a.api_key", ChangeClass::Hot)]);
+    assert_eq!(changed("other").verdict, PlanClass::Nothing);
     let shown = changed("echo.wasm").changes[0].to_string();
     assert_eq!(shown, "plugins.echo.path: new content");
 }
@@ -185,7 +205,7 @@ fn removed_plugins_are_named() {
     let both = with_echo("[plugins.b]\npath = \"b.wasm\"");
     let plan = planned(&both, &with_echo(""));
     assert_eq!(plan.removed_plugins(), ["b"]);
-    assert_eq!(plan.verdict, Verdict::Restart);
+    assert_eq!(plan.verdict, PlanClass::Restart);
     assert_eq!(planned(&with_echo(""), &both).removed_plugins(), [""; 0]);
 }
 

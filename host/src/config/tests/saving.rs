@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::{Observed, Timing, Watch};
+use super::super::{ConfigWatch, Observed, Timing};
 use super::Folder;
 use super::watching::{POLLING, Scene, TIMING};
 use crate::domain::Digest;
@@ -116,9 +116,9 @@ fn with_old_times(file: &Path, text: &str) {
 fn scene(file: &Path, named: &Path, folder: Folder, timing: Timing, deaf: bool) -> Scene {
     let running = Observed::now(file, [&named.to_owned()]).expect("reads");
     let start = if deaf {
-        Watch::start_deaf
+        ConfigWatch::start_deaf
     } else {
-        Watch::start
+        ConfigWatch::start
     };
     let watch = start(file.to_owned(), running, timing).expect("starts");
     Scene { folder, watch }

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::{Observed, Timing, Watch};
+use super::super::{ConfigWatch, Observed, Timing};
 use super::Folder;
 
 pub(super) const TIMING: Timing = Timing {
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct Scene {
     pub(super) folder: Folder,
-    pub(super) watch: Watch,
+    pub(super) watch: ConfigWatch,
 }
 
 impl Scene {
@@ -61,9 +61,9 @@ impl Scene {
     }
 }
 
-fn watch(file: &Path, others: &[PathBuf], timing: Timing) -> Watch {
+fn watch(file: &Path, others: &[PathBuf], timing: Timing) -> ConfigWatch {
     let running = Observed::now(file, others).expect("reads");
-    Watch::start(file.to_owned(), running, timing).expect("starts")
+    ConfigWatch::start(file.to_owned(), running, timing).expect("starts")
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn a_change_before_the_start_is_not_lost() {
     fs::write(folder.file(), "one").expect("writes");
     let running = Observed::now(&folder.file(), []).expect("reads");
     fs::write(folder.file(), "two").expect("writes");
-    let watch = Watch::start(folder.file(), running, TIMING).expect("starts");
+    let watch = ConfigWatch::start(folder.file(), running, TIMING).expect("starts");
     let mut scene = Scene { watch, folder };
     scene.next_is("two").await;
 }

@@ -17,7 +17,7 @@ fn asked(part: u32) -> Asked {
         turn: 1,
         step: 1,
         part,
-        call: Call::of(&StepRequest::ToolCall(call.clone())),
+        call: StepCallName::of(&StepRequest::ToolCall(call.clone())),
         tool: call.name,
         arguments: call.arguments,
         at: UnixMillis(2),
@@ -108,7 +108,7 @@ fn what_was_approved_is_that_call_and_no_other() {
     let driven = parked(1);
     let open = driven.session.progress.open.as_ref().expect("it is open");
     assert_eq!(open.approvals[0].fits(&asked(0).call), Ok(()));
-    let other = Call::of(&StepRequest::ToolsList);
+    let other = StepCallName::of(&StepRequest::ToolsList);
     let failure = open.approvals[0].fits(&other).expect_err("it is another");
     assert_eq!(failure.code, FailureCode::Divergence);
 }

@@ -145,7 +145,7 @@ fn the_end_of_a_faulted_sessions_turn_ends_the_fault_and_the_end_of_its_queue_do
     driven.cancel(&CancelScope::Turn).expect("it is open");
     assert_eq!(driven.session.state(), SessionState::Idle);
     let notice = driven.answer_one().expect("what it did is told");
-    assert_eq!(notice.cause(), NoticeCause::Stopped);
+    assert_eq!(notice.notice_cause(), NoticeCause::Stopped);
 }
 
 #[test]

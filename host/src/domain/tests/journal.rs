@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn call(text: &str) -> Call {
-    Call::of(&StepRequest::ToolCall(ToolCall {
+fn call(text: &str) -> StepCallName {
+    StepCallName::of(&StepRequest::ToolCall(ToolCall {
         name: "t".into(),
         arguments: text.into(),
     }))
@@ -35,7 +35,7 @@ pub(super) fn done(
     part: u32,
     result: Result<StepResult, StepError>,
 ) -> Record {
-    Record::Done(Done {
+    Record::Done(StepDone {
         turn,
         step,
         part,
@@ -164,13 +164,13 @@ fn what_may_have_happened_is_unknown_and_said_so() {
     driven.restart(Cause::Crash);
     driven.begin().expect("it is open");
     let mut replay = Replay::new(driven.journal());
-    let Next::Recorded(parts) = replay.next(&call("a")) else {
+    let StepPath::Recorded(parts) = replay.next(&call("a")) else {
         panic!("the journal knows it");
     };
     assert_eq!(parts[0], Recorded::Unknown(tool(false)));
     assert_eq!(parts[1], Recorded::Again(tool(true)));
     assert!(matches!(&parts[2], Recorded::Done(done) if done.result == ok("C")));
-    assert_eq!(replay.next(&call("b")), Next::Live);
+    assert_eq!(replay.next(&call("b")), StepPath::Live);
     let notice = driven.owed().expect("owed");
     assert_eq!(notice.unknown_steps, ["tools.call t"]);
 
@@ -179,7 +179,7 @@ fn what_may_have_happened_is_unknown_and_said_so() {
     driven.add(done(1, 1, 0, unknown.clone()));
     driven.restart(Cause::Crash);
     driven.begin().expect("it is open");
-    let Next::Recorded(parts) = Replay::new(driven.journal()).next(&call("a")) else {
+    let StepPath::Recorded(parts) = Replay::new(driven.journal()).next(&call("a")) else {
         panic!("the journal knows it");
     };
     assert!(matches!(&parts[0], Recorded::Done(done) if done.result == unknown));
@@ -195,13 +195,13 @@ fn a_guest_that_does_something_else_diverges() {
     let mut replay = Replay::new(driven.journal());
     let ended_early = replay.left_out().expect("a step is left").to_string();
     assert!(ended_early.contains("`tools.call t a`") && ended_early.contains("turn's end"));
-    let Next::Diverged(diverged) = replay.next(&call("b")) else {
+    let StepPath::Diverged(diverged) = replay.next(&call("b")) else {
         panic!("another call");
     };
     let text = diverged.to_string();
     assert!(text.contains("`tools.call t a`") && text.contains("`tools.call t b`"));
-    assert_eq!(Failure::from(diverged).code, FailureCode::Divergence);
-    assert!(matches!(replay.next(&call("a")), Next::Recorded(_)));
+    assert_eq!(TurnFailure::from(diverged).code, FailureCode::Divergence);
+    assert!(matches!(replay.next(&call("a")), StepPath::Recorded(_)));
     assert_eq!(replay.left_out(), None);
 }
 
@@ -281,7 +281,7 @@ fn a_completed_step_forgives_deaths_and_a_retry_of_what_it_did_needs_force() {
             at: UnixMillis(1),
             due: None,
         },
-        reason: Failure {
+        reason: TurnFailure {
             code: FailureCode::Guest,
             text: "no".into(),
         },
@@ -400,7 +400,7 @@ fn the_digest_of_a_call_never_changes() {
         StepRequest::Receive,
     ]
     .iter()
-    .map(|request| Call::of(request).digest.short())
+    .map(|request| StepCallName::of(request).digest.short())
     .collect();
     assert_eq!(
         digests,

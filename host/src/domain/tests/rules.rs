@@ -115,7 +115,7 @@ pub(super) fn drive(acts: &[Act]) -> Driven {
                     let retried = {
                         let letter = DeadLetter {
                             message: letter.clone(),
-                            reason: Failure {
+                            reason: TurnFailure {
                                 code: FailureCode::Guest,
                                 text: "no".into(),
                             },
@@ -163,7 +163,7 @@ fn dead_letters(log: &[(LogPos, Record)]) -> Vec<Message> {
             Record::Requeued(requeued) => {
                 dead.remove(&requeued.message.id);
             }
-            Record::Ended(Ended {
+            Record::Ended(TurnEnded {
                 message,
                 end: TurnEnd::Failed(_),
                 ..
@@ -201,7 +201,7 @@ proptest! {
             let Record::Received(received) = record else { continue };
             let id = &received.message.id;
             let committed = driven.log.iter().filter(|(_, record)| matches!(record,
-                Record::Ended(Ended { message, end: TurnEnd::Completed { .. }, .. })
+                Record::Ended(TurnEnded { message, end: TurnEnd::Completed { .. }, .. })
                     if message == id)).count();
             let fates = committed
                 + waiting.iter().filter(|w| *w == id).count()

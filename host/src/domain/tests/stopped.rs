@@ -46,7 +46,7 @@ fn the_next_turn_is_told_once_what_a_stopped_one_did_and_why_it_was_stopped() {
     driven.order_and_stop("{\"n\":20}");
     let notice = driven.answer_one().expect("it is owed");
     assert_eq!(
-        (notice.cause(), notice.id().as_str()),
+        (notice.notice_cause(), notice.id().as_str()),
         (NoticeCause::Stopped, "s1")
     );
     let text = notice.text();
@@ -157,14 +157,14 @@ fn calls_at_once_are_told_one_by_one() {
         Record::Planned(Planned {
             turn: 1,
             step: 1,
-            call: Call::of(&request),
+            call: StepCallName::of(&request),
             effects: vec![tool(false), tool(false)],
             parts,
             about: String::new(),
             at: UnixMillis(1),
         })
     };
-    driven.add(together(Call::parts(&request)));
+    driven.add(together(StepCallName::parts(&request)));
     driven.add(done(1, 1, 1, ok("B")));
     driven.fail();
     let notice = driven.answer_one();
@@ -215,7 +215,7 @@ fn with_a_restart_both_are_one_message_and_the_restarts_cause_stays() {
     driven.restart(Cause::Upgrade);
     let notice = driven.answer_one().expect("both are owed");
     assert_eq!(
-        (notice.cause(), notice.id().as_str()),
+        (notice.notice_cause(), notice.id().as_str()),
         (NoticeCause::Upgrade, "n2")
     );
     let text = notice.text();
@@ -293,7 +293,7 @@ fn a_call_that_waited_for_a_human_did_not_happen() {
         turn: 1,
         step: 1,
         part: 0,
-        call: Call::of(&StepRequest::ToolsList),
+        call: StepCallName::of(&StepRequest::ToolsList),
         tool: "t".into(),
         arguments: "{}".into(),
         at: UnixMillis(1),
@@ -315,7 +315,7 @@ fn a_notice_is_short_whatever_was_done() {
             driven.add(done(turn, step, 0, ok(&long)));
         }
         driven.add(planned(turn, 41, "in flight", vec![tool(false)]));
-        let failure = Failure {
+        let failure = TurnFailure {
             code: FailureCode::Trap,
             text: long.clone(),
         };
@@ -467,7 +467,7 @@ proptest! {
     fn what_is_owed_survives_the_disk(acts in prop::collection::vec(act(), 0..100)) {
         let progress = drive(&acts).session.progress;
         let bytes = rmp_serde::to_vec_named(&progress).expect("it encodes");
-        let read: Progress = rmp_serde::from_slice(&bytes).expect("it is read");
+        let read: SessionProgress = rmp_serde::from_slice(&bytes).expect("it is read");
         prop_assert_eq!(read, progress);
     }
 }

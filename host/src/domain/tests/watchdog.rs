@@ -243,7 +243,7 @@ fn less_than_was_recorded_is_told_and_more_is_not() {
 fn a_record_names_all_that_lack_and_tells_the_first_in_full() {
     let mut report = RelaunchReport::default();
     for n in 0..SHORTFALLS_TOLD + 5 {
-        report.lacks(Shortfall {
+        report.lacks(Regression {
             id: id(&format!("s{n}")),
             recorded: Extent {
                 turns: 1,

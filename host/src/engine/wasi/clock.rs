@@ -18,13 +18,13 @@ const TICK_NANOS: u64 = 1_000;
 
 /// Nanoseconds since the Unix epoch; the monotonic clock shows the same, and so goes on growing
 /// from turn to turn. Used by one thread at a time; atomic because it is shared.
-pub(in crate::engine) struct Clock {
+pub(in crate::engine) struct GuestClock {
     now: AtomicU64,
     /// The earliest deadline that somebody waits for.
     awaited: AtomicU64,
 }
 
-impl Clock {
+impl GuestClock {
     pub(in crate::engine) fn at(now: UnixMillis) -> Self {
         Self {
             now: AtomicU64::new(now.0.saturating_mul(1_000_000)),
@@ -43,7 +43,7 @@ impl Clock {
         self.set(self.now.load(Relaxed).saturating_add(nanos));
     }
 
-    fn look(&self) -> u64 {
+    fn read(&self) -> u64 {
         self.pass(Duration::from_nanos(TICK_NANOS));
         self.now.load(Relaxed)
     }
@@ -55,7 +55,7 @@ impl Clock {
 
 /// A time that can be waited for.
 struct Deadline {
-    clock: Arc<Clock>,
+    clock: Arc<GuestClock>,
     nanos: u64,
 }
 
@@ -73,7 +73,7 @@ impl Pollable for Deadline {
 /// The view of a store's data that tells the time and waits.
 pub(in crate::engine) struct Timeline<'a> {
     pub(super) table: &'a mut ResourceTable,
-    pub(super) clock: &'a Arc<Clock>,
+    pub(super) clock: &'a Arc<GuestClock>,
 }
 
 impl HasData for Timeline<'static> {
@@ -90,7 +90,7 @@ impl Timeline<'_> {
 
 impl wall_clock::Host for Timeline<'_> {
     fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
-        let now = Duration::from_nanos(self.clock.look());
+        let now = Duration::from_nanos(self.clock.read());
         Ok(wall_clock::Datetime {
             seconds: now.as_secs(),
             nanoseconds: now.subsec_nanos(),
@@ -107,7 +107,7 @@ impl wall_clock::Host for Timeline<'_> {
 
 impl monotonic_clock::Host for Timeline<'_> {
     fn now(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.clock.look())
+        Ok(self.clock.read())
     }
 
     fn resolution(&mut self) -> wasmtime::Result<u64> {
@@ -147,7 +147,7 @@ impl poll::Host for Timeline<'_> {
 
 impl poll::HostPollable for Timeline<'_> {
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        self.clock.look();
+        self.clock.read();
         poll::HostPollable::ready(self.table, pollable).await
     }
 

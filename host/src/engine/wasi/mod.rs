@@ -14,13 +14,13 @@ use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesyste
 use wasmtime_wasi::p2::bindings;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtx, WasiSocketsCtxView};
 
-pub(super) use clock::Clock;
+pub(super) use clock::GuestClock;
 use clock::Timeline;
 use random::Entropy;
 use stdio::Stdio;
 
-use super::log::Log;
-use super::state::State;
+use super::log::GuestLog;
+use super::store_data::StoreData;
 
 /// Resources (streams, pollables, errors) that an instance may hold at a time.
 const RESOURCES_MAX: usize = 10_000;
@@ -28,8 +28,8 @@ const RESOURCES_MAX: usize = 10_000;
 /// The world of one instance.
 pub(super) struct World {
     table: ResourceTable,
-    clock: Arc<Clock>,
-    log: Arc<Log>,
+    clock: Arc<GuestClock>,
+    log: Arc<GuestLog>,
     entropy: Entropy,
     cli: WasiCliCtx,
     files: WasiFilesystemCtx,
@@ -37,7 +37,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(clock: Arc<Clock>, log: Arc<Log>, seed: u64) -> Self {
+    pub(super) fn new(clock: Arc<GuestClock>, log: Arc<GuestLog>, seed: u64) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self {
@@ -92,7 +92,7 @@ impl World {
 }
 
 /// Links every interface of `wasi:cli/imports`.
-pub(super) fn link(l: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(super) fn link(l: &mut Linker<StoreData>) -> wasmtime::Result<()> {
     use bindings::{cli, clocks, filesystem, io, random, sockets};
 
     type Table = HasSelf<ResourceTable>;

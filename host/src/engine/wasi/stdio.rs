@@ -7,7 +7,7 @@ use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::cli::{stderr, stdout};
 use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamResult};
 
-use crate::engine::log::{Log, Stream};
+use crate::engine::log::{GuestLog, StdStream};
 
 /// What one write may bring, in bytes.
 const WRITE_MAX_BYTES: usize = 64 << 10;
@@ -15,7 +15,7 @@ const WRITE_MAX_BYTES: usize = 64 << 10;
 /// The view of a store's data that makes the streams.
 pub(in crate::engine) struct Stdio<'a> {
     pub(super) table: &'a mut ResourceTable,
-    pub(super) log: &'a Arc<Log>,
+    pub(super) log: &'a Arc<GuestLog>,
 }
 
 impl HasData for Stdio<'static> {
@@ -23,38 +23,38 @@ impl HasData for Stdio<'static> {
 }
 
 impl Stdio<'_> {
-    fn open(&mut self, stream: Stream) -> wasmtime::Result<Resource<DynOutputStream>> {
+    fn open(&mut self, stream: StdStream) -> wasmtime::Result<Resource<DynOutputStream>> {
         let log = self.log.clone();
-        let stream: DynOutputStream = Box::new(Logged { log, stream });
+        let stream: DynOutputStream = Box::new(LoggedStream { log, stream });
         Ok(self.table.push(stream)?)
     }
 }
 
 impl stdout::Host for Stdio<'_> {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.open(Stream::Out)
+        self.open(StdStream::Out)
     }
 }
 
 impl stderr::Host for Stdio<'_> {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        self.open(Stream::Err)
+        self.open(StdStream::Err)
     }
 }
 
 /// A stream that is always ready.
-struct Logged {
-    log: Arc<Log>,
-    stream: Stream,
+struct LoggedStream {
+    log: Arc<GuestLog>,
+    stream: StdStream,
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Logged {
+impl Pollable for LoggedStream {
     async fn ready(&mut self) {}
 }
 
 #[wasmtime_wasi::async_trait]
-impl OutputStream for Logged {
+impl OutputStream for LoggedStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.log.stream(self.stream, &bytes);
         Ok(())

@@ -8,7 +8,7 @@ use crate::domain::Reach;
 
 /// What an address is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AddressKind {
     /// Of the public internet.
     Public,
     /// This machine.
@@ -19,7 +19,7 @@ pub(super) enum Kind {
     Nobody,
 }
 
-impl Kind {
+impl AddressKind {
     pub(super) fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(address) => v4(address),
@@ -47,10 +47,10 @@ impl Kind {
     }
 }
 
-fn v4(address: Ipv4Addr) -> Kind {
+fn v4(address: Ipv4Addr) -> AddressKind {
     match address.octets() {
-        [0, ..] | [224..=239, ..] | [255, 255, 255, 255] => Kind::Nobody,
-        [127, ..] => Kind::Loopback,
+        [0, ..] | [224..=239, ..] | [255, 255, 255, 255] => AddressKind::Nobody,
+        [127, ..] => AddressKind::Loopback,
         // Private networks, those behind carriers' NAT, and the link, where metadata is.
         [10, ..]
         | [172, 16..=31, ..]
@@ -63,28 +63,30 @@ fn v4(address: Ipv4Addr) -> Kind {
         | [198, 18 | 19, ..]
         | [198, 51, 100, _]
         | [203, 0, 113, _]
-        | [240..=255, ..] => Kind::Private,
-        _ => Kind::Public,
+        | [240..=255, ..] => AddressKind::Private,
+        _ => AddressKind::Public,
     }
 }
 
-fn v6(address: Ipv6Addr) -> Kind {
+fn v6(address: Ipv6Addr) -> AddressKind {
     let low = |high: u16, low: u16| {
         let [a, b] = high.to_be_bytes();
         let [c, d] = low.to_be_bytes();
         v4(Ipv4Addr::new(a, b, c, d))
     };
     match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 0] | [0xff00..=0xffff, ..] => Kind::Nobody,
-        [0, 0, 0, 0, 0, 0, 0, 1] => Kind::Loopback,
+        [0, 0, 0, 0, 0, 0, 0, 0] | [0xff00..=0xffff, ..] => AddressKind::Nobody,
+        [0, 0, 0, 0, 0, 0, 0, 1] => AddressKind::Loopback,
         // An IPv4 address in other clothes: mapped, compatible, translated by NAT64 or by 6to4.
         [0, 0, 0, 0, 0, 0 | 0xffff, a, b] | [0, 0, 0, 0, 0xffff, 0, a, b] => low(a, b),
         [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x2002, a, b, ..] => low(a, b),
         // Protocol assignments (Teredo among them), documentation.
-        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Kind::Private,
-        [0x2000..=0x3fff, ..] => Kind::Public,
+        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => {
+            AddressKind::Private
+        }
+        [0x2000..=0x3fff, ..] => AddressKind::Public,
         // Unique local, link-local, site-local, NAT64 of one's own, and what nobody was given.
-        _ => Kind::Private,
+        _ => AddressKind::Private,
     }
 }
 
@@ -95,69 +97,69 @@ mod tests {
     #[test]
     fn every_special_address_is_known() {
         for (address, expected) in [
-            ("8.8.8.8", Kind::Public),
-            ("1.1.1.1", Kind::Public),
-            ("172.15.255.255", Kind::Public),
-            ("172.32.0.0", Kind::Public),
-            ("100.63.255.255", Kind::Public),
-            ("100.128.0.0", Kind::Public),
-            ("192.0.1.1", Kind::Public),
-            ("127.0.0.1", Kind::Loopback),
-            ("127.255.255.255", Kind::Loopback),
-            ("10.0.0.1", Kind::Private),
-            ("172.16.0.1", Kind::Private),
-            ("172.31.255.255", Kind::Private),
-            ("192.168.1.1", Kind::Private),
-            ("169.254.169.254", Kind::Private),
-            ("100.64.0.1", Kind::Private),
-            ("100.127.255.255", Kind::Private),
-            ("192.0.0.170", Kind::Private),
-            ("192.0.2.1", Kind::Private),
-            ("198.18.0.1", Kind::Private),
-            ("198.19.255.255", Kind::Private),
-            ("198.51.100.1", Kind::Private),
-            ("203.0.113.1", Kind::Private),
-            ("240.0.0.1", Kind::Private),
-            ("0.0.0.0", Kind::Nobody),
-            ("0.1.2.3", Kind::Nobody),
-            ("224.0.0.1", Kind::Nobody),
-            ("239.255.255.255", Kind::Nobody),
-            ("255.255.255.255", Kind::Nobody),
-            ("2606:4700:4700::1111", Kind::Public),
-            ("2a00::1", Kind::Public),
-            ("::1", Kind::Loopback),
-            ("::", Kind::Nobody),
-            ("ff02::1", Kind::Nobody),
-            ("fe80::1", Kind::Private),
-            ("fec0::1", Kind::Private),
-            ("fc00::1", Kind::Private),
-            ("fd00:ec2::254", Kind::Private),
-            ("2001:db8::1", Kind::Private),
-            ("2001::1", Kind::Private),
-            ("4000::1", Kind::Private),
-            ("100::1", Kind::Private),
+            ("8.8.8.8", AddressKind::Public),
+            ("1.1.1.1", AddressKind::Public),
+            ("172.15.255.255", AddressKind::Public),
+            ("172.32.0.0", AddressKind::Public),
+            ("100.63.255.255", AddressKind::Public),
+            ("100.128.0.0", AddressKind::Public),
+            ("192.0.1.1", AddressKind::Public),
+            ("127.0.0.1", AddressKind::Loopback),
+            ("127.255.255.255", AddressKind::Loopback),
+            ("10.0.0.1", AddressKind::Private),
+            ("172.16.0.1", AddressKind::Private),
+            ("172.31.255.255", AddressKind::Private),
+            ("192.168.1.1", AddressKind::Private),
+            ("169.254.169.254", AddressKind::Private),
+            ("100.64.0.1", AddressKind::Private),
+            ("100.127.255.255", AddressKind::Private),
+            ("192.0.0.170", AddressKind::Private),
+            ("192.0.2.1", AddressKind::Private),
+            ("198.18.0.1", AddressKind::Private),
+            ("198.19.255.255", AddressKind::Private),
+            ("198.51.100.1", AddressKind::Private),
+            ("203.0.113.1", AddressKind::Private),
+            ("240.0.0.1", AddressKind::Private),
+            ("0.0.0.0", AddressKind::Nobody),
+            ("0.1.2.3", AddressKind::Nobody),
+            ("224.0.0.1", AddressKind::Nobody),
+            ("239.255.255.255", AddressKind::Nobody),
+            ("255.255.255.255", AddressKind::Nobody),
+            ("2606:4700:4700::1111", AddressKind::Public),
+            ("2a00::1", AddressKind::Public),
+            ("::1", AddressKind::Loopback),
+            ("::", AddressKind::Nobody),
+            ("ff02::1", AddressKind::Nobody),
+            ("fe80::1", AddressKind::Private),
+            ("fec0::1", AddressKind::Private),
+            ("fc00::1", AddressKind::Private),
+            ("fd00:ec2::254", AddressKind::Private),
+            ("2001:db8::1", AddressKind::Private),
+            ("2001::1", AddressKind::Private),
+            ("4000::1", AddressKind::Private),
+            ("100::1", AddressKind::Private),
             // IPv4 within: mapped, compatible, translated, NAT64, 6to4.
-            ("::ffff:127.0.0.1", Kind::Loopback),
-            ("::ffff:10.0.0.1", Kind::Private),
-            ("::ffff:0.0.0.0", Kind::Nobody),
-            ("::ffff:8.8.8.8", Kind::Public),
-            ("::127.0.0.1", Kind::Loopback),
-            ("::ffff:0:127.0.0.1", Kind::Loopback),
-            ("64:ff9b::127.0.0.1", Kind::Loopback),
-            ("64:ff9b::169.254.169.254", Kind::Private),
-            ("64:ff9b::8.8.8.8", Kind::Public),
-            ("64:ff9b:1::8.8.8.8", Kind::Private),
-            ("2002:7f00:1::1", Kind::Loopback),
-            ("2002:0a00:1::1", Kind::Private),
+            ("::ffff:127.0.0.1", AddressKind::Loopback),
+            ("::ffff:10.0.0.1", AddressKind::Private),
+            ("::ffff:0.0.0.0", AddressKind::Nobody),
+            ("::ffff:8.8.8.8", AddressKind::Public),
+            ("::127.0.0.1", AddressKind::Loopback),
+            ("::ffff:0:127.0.0.1", AddressKind::Loopback),
+            ("64:ff9b::127.0.0.1", AddressKind::Loopback),
+            ("64:ff9b::169.254.169.254", AddressKind::Private),
+            ("64:ff9b::8.8.8.8", AddressKind::Public),
+            ("64:ff9b:1::8.8.8.8", AddressKind::Private),
+            ("2002:7f00:1::1", AddressKind::Loopback),
+            ("2002:0a00:1::1", AddressKind::Private),
         ] {
             let parsed: IpAddr = address.parse().expect(address);
-            assert_eq!(Kind::of(parsed), expected, "{address}");
+            assert_eq!(AddressKind::of(parsed), expected, "{address}");
         }
     }
 
     #[test]
     fn a_grant_reaches_so_far_and_never_many() {
-        use Kind::{Loopback, Nobody, Private, Public};
+        use AddressKind::{Loopback, Nobody, Private, Public};
         for (reach, allowed) in [
             (Reach::Public, &[Public][..]),
             (Reach::Loopback, &[Public, Loopback]),

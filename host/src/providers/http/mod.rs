@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout_at};
 use url::Host;
 
 use crate::domain::{Effect, HttpGrants, HttpRequest, HttpResponse, Reach, StepError};
-use crate::providers::common::{causes, chain, read_body};
-use address::Kind;
+use crate::providers::http_body::{causes, chain, read_body};
+use address::AddressKind;
 use request::Sound;
 use resolver::{OutOfReach, Resolver};
 
@@ -69,7 +69,7 @@ impl HttpSender {
     /// # Errors
     /// `Invalid` where the request makes no sense, `TooLarge` where its body has more than
     /// `limit_bytes` or its headers more than 32 KiB, `Denied` where it is not granted.
-    pub fn look(
+    pub fn classify(
         &self,
         request: &HttpRequest,
         grants: &HttpGrants,
@@ -168,8 +168,8 @@ fn reach(sound: &Sound, grants: &HttpGrants) -> Result<Reach, StepError> {
     })?;
     // An address is connected to as it is: no resolver sees it.
     let kind = match target.host {
-        Host::Ipv4(address) => Kind::of(address.into()),
-        Host::Ipv6(address) => Kind::of(address.into()),
+        Host::Ipv4(address) => AddressKind::of(address.into()),
+        Host::Ipv6(address) => AddressKind::of(address.into()),
         Host::Domain(_) => return Ok(reach),
     };
     if kind.is_within(reach) {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::domain::{HttpRequest, StepError, Target};
+use crate::domain::{EgressTarget, HttpRequest, StepError};
 
 /// The most that a request's headers may hold together, in bytes.
 const HEADERS_MAX_BYTES: usize = 32 << 10;
@@ -28,7 +28,7 @@ const NOT_A_GUESTS: &[&str] = &[
 #[derive(Debug)]
 pub(super) struct Sound {
     pub(super) method: Method,
-    pub(super) target: Target,
+    pub(super) target: EgressTarget,
     pub(super) url: reqwest::Url,
     pub(super) headers: HeaderMap,
 }
@@ -36,7 +36,7 @@ pub(super) struct Sound {
 impl Sound {
     pub(super) fn of(request: &HttpRequest, limit_bytes: u64) -> Result<Self, StepError> {
         let method = method(&request.method)?;
-        let (target, url) = Target::parse(&request.url).map_err(StepError::Invalid)?;
+        let (target, url) = EgressTarget::parse(&request.url).map_err(StepError::Invalid)?;
         let bytes = request.body.len() as u64;
         if bytes > limit_bytes {
             return Err(StepError::TooLarge(format!(

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::address::Kind;
+use super::address::AddressKind;
 use crate::domain::Reach;
 
 /// Resolves as the system does, and gives only addresses that may be reached.
@@ -17,7 +17,7 @@ pub(super) struct Resolver(pub(super) Reach);
 #[error("`{name}` is {kind}", kind = kind.as_str())]
 pub(super) struct OutOfReach {
     pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(super) kind: AddressKind,
 }
 
 impl Resolve for Resolver {
@@ -37,8 +37,8 @@ fn within(
     name: &str,
     mut found: Vec<SocketAddr>,
 ) -> Result<Vec<SocketAddr>, OutOfReach> {
-    let first = found.first().map(|address| Kind::of(address.ip()));
-    found.retain(|address| Kind::of(address.ip()).is_within(reach));
+    let first = found.first().map(|address| AddressKind::of(address.ip()));
+    found.retain(|address| AddressKind::of(address.ip()).is_within(reach));
     match first {
         Some(kind) if found.is_empty() => Err(OutOfReach {
             name: name.to_owned(),

@@ -54,7 +54,7 @@ async fn send(
         body: Vec::new(),
     };
     let sender = HttpSender::new().expect("TLS");
-    sender.look(&request, grants, LIMIT_BYTES)?;
+    sender.classify(&request, grants, LIMIT_BYTES)?;
     sender.send(&request, grants, LIMIT_BYTES, limit).await
 }
 

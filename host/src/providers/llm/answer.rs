@@ -16,7 +16,7 @@ use super::calls::{BadName, Calls};
 use super::chunk::Chunk;
 use super::ending::{Ending, ending};
 use super::refusal::brief;
-use super::think::{Said, Shown};
+use super::think::{ThinkOutcome, VisibleText};
 use crate::domain::{ChatRequest, Completion, FinishReason, Usage};
 use crate::providers::lossy::Halves;
 
@@ -33,7 +33,7 @@ pub(super) enum NoAnswer {
 
 /// What of a request its answer is read with.
 #[derive(Debug, Default)]
-pub(super) struct Asked<'a> {
+pub(super) struct RequestFacts<'a> {
     /// The tools that were offered, as the server knows them.
     pub(super) tools: BTreeSet<&'a str>,
     /// The ids of the conversation's calls.
@@ -42,7 +42,7 @@ pub(super) struct Asked<'a> {
     seed: String,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> RequestFacts<'a> {
     /// `tools` are the offered ones by the names that were sent.
     pub(super) fn new(request: &ChatRequest, tools: impl IntoIterator<Item = &'a str>) -> Self {
         let mut ids = HashSet::new();
@@ -68,9 +68,9 @@ impl<'a> Asked<'a> {
 const CALLS_MAX: usize = 256;
 
 /// What has arrived so far.
-pub(super) struct Answer<'a> {
-    asked: &'a Asked<'a>,
-    said: Said,
+pub(super) struct StreamedAnswer<'a> {
+    asked: &'a RequestFacts<'a>,
+    said: VisibleText,
     halves: Halves,
     calls: Calls,
     /// Text or calls have come.
@@ -90,11 +90,11 @@ pub(super) struct Answer<'a> {
     limit_bytes: u64,
 }
 
-impl<'a> Answer<'a> {
-    pub(super) fn new(asked: &'a Asked<'a>, limit_bytes: u64) -> Self {
+impl<'a> StreamedAnswer<'a> {
+    pub(super) fn new(asked: &'a RequestFacts<'a>, limit_bytes: u64) -> Self {
         Self {
             asked,
-            said: Said::new(),
+            said: VisibleText::new(),
             halves: Halves::default(),
             calls: Calls::default(),
             has_begun: false,
@@ -111,7 +111,7 @@ impl<'a> Answer<'a> {
     }
 
     /// Adds a document; gives what it has for those who watch.
-    pub(super) fn take(&mut self, mut chunk: Chunk) -> Result<Shown, NoAnswer> {
+    pub(super) fn take(&mut self, mut chunk: Chunk) -> Result<ThinkOutcome, NoAnswer> {
         if let Some(error) = chunk.error {
             return Err(NoAnswer::Refused(error));
         }
@@ -120,7 +120,7 @@ impl<'a> Answer<'a> {
         // One answer is asked for: of several, the first.
         let choice = chunk.choice.or(self.choice);
         if self.choice.is_some() && choice != self.choice {
-            return Ok(Shown::default());
+            return Ok(ThinkOutcome::default());
         }
         self.choice = choice;
         if let Some(reason) = &chunk.finish {
@@ -215,7 +215,7 @@ impl<'a> Answer<'a> {
         })?;
         let mut taken = self.asked.ids.clone();
         let is_cut = matches!(finish, FinishReason::Length | FinishReason::ContentFilter);
-        let Asked { tools, seed, .. } = self.asked;
+        let RequestFacts { tools, seed, .. } = self.asked;
         let calls = self.calls.complete(tools, seed, &mut taken, is_cut);
         let tool_calls = calls.map_err(|BadName(name)| {
             let name: String = name.chars().take(80).collect();

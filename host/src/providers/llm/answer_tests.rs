@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::providers::lossy::Marked;
 
-fn take(answer: &mut Answer<'_>, value: Value) -> Result<Shown, NoAnswer> {
+fn take(answer: &mut StreamedAnswer<'_>, value: Value) -> Result<ThinkOutcome, NoAnswer> {
     answer.take(Chunk::read(Marked {
         value,
         has_marks: false,
@@ -12,8 +12,8 @@ fn take(answer: &mut Answer<'_>, value: Value) -> Result<Shown, NoAnswer> {
 
 /// The answer of these chunks.
 fn read(chunks: &[Value], is_done: bool) -> Result<Completion, NoAnswer> {
-    let asked = Asked::default();
-    let mut answer = Answer::new(&asked, 1000);
+    let asked = RequestFacts::default();
+    let mut answer = StreamedAnswer::new(&asked, 1000);
     for chunk in chunks {
         take(&mut answer, chunk.clone())?;
     }
@@ -67,8 +67,8 @@ fn messages_in_a_stream_bring_what_is_new() {
 
 #[test]
 fn calls_without_end_are_no_answer() {
-    let asked = Asked::default();
-    let mut answer = Answer::new(&asked, 1 << 20);
+    let asked = RequestFacts::default();
+    let mut answer = StreamedAnswer::new(&asked, 1 << 20);
     let many = (0..1000).find_map(|n| {
         let call = json!({"index": n, "function": {"name": "f", "arguments": "{}"}});
         take(
@@ -185,14 +185,14 @@ fn text_and_calls_are_bounded() {
 
 #[test]
 fn ids_are_not_those_of_the_conversation() {
-    let ids = |asked: &Asked<'_>| {
-        let mut answer = Answer::new(asked, 1000);
+    let ids = |asked: &RequestFacts<'_>| {
+        let mut answer = StreamedAnswer::new(asked, 1000);
         take(&mut answer, call()).expect("a part");
         answer.done();
         let (completion, _) = answer.complete("m").expect("an answer");
         completion.tool_calls[0].id.clone()
     };
-    let mut asked = Asked::default();
+    let mut asked = RequestFacts::default();
     let first = ids(&asked);
     assert_eq!(first, ids(&asked));
     asked.ids.insert(first.clone());

@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Ready;
 use super::attempt::attempt;
+use super::classify::AttemptFailure;
 use super::dialect::{Dialect, Mend};
-use super::fault::Fault;
 use super::mend;
-use super::render::{self, LeftOut, Sent};
-use super::think::Shown;
+use super::render::{self, HiddenTool, Sent};
+use super::think::ThinkOutcome;
 use crate::domain::{ChatRequest, Completion, StepError, ToolLeftOut};
 
 /// What is counted over all requests of one question.
@@ -39,7 +39,7 @@ pub(super) async fn ask(
     limit_bytes: u64,
     numbers: &mut Numbers,
     on_delta: &mut impl FnMut(u32, &str),
-) -> Result<Completion, Fault> {
+) -> Result<Completion, AttemptFailure> {
     let known = ready.dialects.of(model);
     let mut dialect = known.clone();
     let mut tried: Vec<Mend> = Vec::new();
@@ -53,9 +53,9 @@ pub(super) async fn ask(
         numbers.asked += 1;
         numbers.voice += 1;
         let sent = render::body(request, model, &ready.provider, &dialect);
-        let sent = sent.map_err(Fault::nothing)?;
-        ready.left_out.note(name, &sent.left_out);
-        let show = |shown: Shown| {
+        let sent = sent.map_err(AttemptFailure::nothing)?;
+        ready.left_out.log_once(name, &sent.left_out);
+        let show = |shown: ThinkOutcome| {
             numbers.voice += u32::from(shown.is_void);
             if !shown.text.is_empty() {
                 on_delta(numbers.voice, &shown.text);
@@ -149,9 +149,9 @@ fn with_own_names(mut completion: Completion, sent: &Sent) -> Completion {
 
 /// Tools that a provider's model was not shown, each told to the operator once.
 #[derive(Debug, Default)]
-pub(super) struct LeftOuts(Mutex<BTreeMap<String, String>>);
+pub(super) struct ToolsLeftOut(Mutex<BTreeMap<String, String>>);
 
-impl LeftOuts {
+impl ToolsLeftOut {
     /// The first of them.
     pub(super) fn known(&self) -> Vec<ToolLeftOut> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,12 +163,12 @@ impl LeftOuts {
         known.collect()
     }
 
-    fn note(&self, provider: &str, left_out: &[LeftOut]) {
+    fn log_once(&self, provider: &str, left_out: &[HiddenTool]) {
         if left_out.is_empty() {
             return;
         }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for LeftOut { name, reason } in left_out {
+        for HiddenTool { name, reason } in left_out {
             if known.get(name) == Some(reason) || known.len() >= LEFT_OUT_MAX {
                 continue;
             }

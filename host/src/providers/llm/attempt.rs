@@ -9,14 +9,14 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Ready;
-use super::answer::{Answer, Asked, NoAnswer};
-use super::fault::{Fault, place};
-use super::refusal::Refusal;
+use super::answer::{NoAnswer, RequestFacts, StreamedAnswer};
+use super::classify::{AttemptFailure, place};
+use super::refusal::ProviderRefusal;
 use super::render::Sent;
-use super::reply::{self, Item, Reply};
+use super::reply::{self, BodyItem, ResponseBody};
 use super::retry_delay;
 use super::sse::TooLong;
-use super::think::Shown;
+use super::think::ThinkOutcome;
 use super::window::TooMuch;
 use crate::domain::{ChatRequest, Completion};
 use crate::providers::lossy;
@@ -37,8 +37,8 @@ pub(super) async fn attempt(
     request: &ChatRequest,
     sent: &Sent,
     limit_bytes: u64,
-    on_shown: impl FnMut(Shown),
-) -> Result<Completion, Fault> {
+    on_shown: impl FnMut(ThinkOutcome),
+) -> Result<Completion, AttemptFailure> {
     let limit = ready.provider.timeout;
     let ends = Instant::now() + limit;
     let answer = answer(name, ready, model, request, sent, limit_bytes, on_shown);
@@ -48,7 +48,7 @@ pub(super) async fn attempt(
         let text = format!(
             "{at} was not done within {limit}; raise `llm.{name}.timeout` if its answers take longer"
         );
-        Err(Fault::late(&ready.provider, text))
+        Err(AttemptFailure::late(&ready.provider, text))
     });
     answer.map_err(|fault| fault.without_key(&ready.provider))
 }
@@ -65,78 +65,78 @@ async fn answer(
     request: &ChatRequest,
     sent: &Sent,
     limit_bytes: u64,
-    mut on_shown: impl FnMut(Shown),
-) -> Result<Completion, Fault> {
+    mut on_shown: impl FnMut(ThinkOutcome),
+) -> Result<Completion, AttemptFailure> {
     let idle = provider.idle_timeout;
     let silent = || {
         let at = place(name, provider);
         let limit = humantime::format_duration(idle);
         let text =
             format!("{at} said nothing for {limit}; raise `llm.{name}.idle_timeout` if it is slow");
-        Fault::late(provider, text)
+        AttemptFailure::late(provider, text)
     };
-    let unreached = |error| Fault::unreached(name, provider, error);
-    let no_answer = |no_answer| Fault::no_answer(name, provider, no_answer);
+    let unreached = |error| AttemptFailure::unreached(name, provider, error);
+    let no_answer = |no_answer| AttemptFailure::no_answer(name, provider, no_answer);
     // What the operator says of the window is said of the provider's own model.
     let window = provider.context_tokens.filter(|_| model == provider.model);
     if let Some(Err(too_much)) = window.map(|window| tokens.fits(request, window)) {
         let TooMuch { has, room } = too_much;
-        return Err(Fault::shorter(format!(
+        return Err(AttemptFailure::shorter(format!(
             "the request has about {has} tokens, and model `{model}` takes {room} beside its answer \
              (`llm.{name}.context_tokens`); shorten the conversation"
         )));
     }
     let names = sent.names.back();
-    let asked = Asked::new(request, names.keys().copied());
+    let asked = RequestFacts::new(request, names.keys().copied());
     let begun = timeout(idle, server.post(&sent.body).send());
     let response = begun.await.map_err(|_| silent())?.map_err(unreached)?;
     if !response.status().is_success() {
-        return Err(Fault::refused(
+        return Err(AttemptFailure::refused(
             name,
             provider,
             refused(response, idle).await,
         ));
     }
     let kind = kind(&response);
-    let mut stream = Stream {
+    let mut stream = AnswerBody {
         response,
-        reply: Some(Reply::new(reply::bound(limit_bytes))),
+        reply: Some(ResponseBody::new(reply::bound(limit_bytes))),
         ends: None,
         idle,
     };
-    let mut answer = Answer::new(&asked, limit_bytes);
+    let mut answer = StreamedAnswer::new(&asked, limit_bytes);
     loop {
         let items = match stream.next().await {
-            Next::Items(items) => items,
+            NextRead::Items(items) => items,
             // What came until then is all of it.
-            Next::Silence | Next::Broken(_) if answer.is_finished() => break,
-            Next::Silence => return Err(silent()),
-            Next::Broken(error) => return Err(unreached(error)),
-            Next::TooLong => return Err(no_answer(NoAnswer::TooLong(limit_bytes))),
-            Next::Foreign if kind.starts_with("text/event-stream") => break,
-            Next::Foreign => return Err(Fault::foreign(name, provider, &kind)),
-            Next::End => break,
+            NextRead::Silence | NextRead::Broken(_) if answer.is_finished() => break,
+            NextRead::Silence => return Err(silent()),
+            NextRead::Broken(error) => return Err(unreached(error)),
+            NextRead::TooLong => return Err(no_answer(NoAnswer::TooLong(limit_bytes))),
+            NextRead::Foreign if kind.starts_with("text/event-stream") => break,
+            NextRead::Foreign => return Err(AttemptFailure::foreign(name, provider, &kind)),
+            NextRead::End => break,
         };
         let mut has_news = false;
         let mut is_done = false;
         for item in items {
             match item {
-                Item::Chunk(chunk) => {
+                BodyItem::Chunk(chunk) => {
                     has_news |= chunk.brings_something();
                     let shown = answer.take(*chunk).map_err(no_answer)?;
-                    if shown != Shown::default() {
+                    if shown != ThinkOutcome::default() {
                         on_shown(shown);
                     }
                 }
-                Item::Done => {
+                BodyItem::Done => {
                     answer.done();
                     is_done = true;
                     break;
                 }
                 // Junk behind an answer harms nobody.
-                Item::Malformed { .. } if answer.is_finished() => {}
-                Item::Malformed { error, text } => {
-                    return Err(Fault::malformed(name, provider, &error, &text));
+                BodyItem::Malformed { .. } if answer.is_finished() => {}
+                BodyItem::Malformed { error, text } => {
+                    return Err(AttemptFailure::malformed(name, provider, &error, &text));
                 }
             }
         }
@@ -152,7 +152,7 @@ async fn answer(
     }
     let (completion, rest) = answer.complete(model).map_err(no_answer)?;
     if !rest.is_empty() {
-        on_shown(Shown {
+        on_shown(ThinkOutcome {
             is_void: false,
             text: rest,
         });
@@ -164,17 +164,17 @@ async fn answer(
 }
 
 /// The body of an answer, as it comes.
-struct Stream {
+struct AnswerBody {
     response: Response,
     /// None once it has ended.
-    reply: Option<Reply>,
+    reply: Option<ResponseBody>,
     /// When it counts as ended, whatever else comes.
     ends: Option<Instant>,
     idle: Duration,
 }
 
-enum Next {
-    Items(Vec<Item>),
+enum NextRead {
+    Items(Vec<BodyItem>),
     End,
     /// Nothing came in time.
     Silence,
@@ -184,8 +184,8 @@ enum Next {
     Foreign,
 }
 
-impl Stream {
-    async fn next(&mut self) -> Next {
+impl AnswerBody {
+    async fn next(&mut self) -> NextRead {
         let silence = Instant::now() + self.idle;
         if let Some(reply) = self.reply.as_ref().filter(|reply| reply.may_be_whole()) {
             let grace = silence.min(Instant::now() + GRACE);
@@ -195,32 +195,32 @@ impl Stream {
                 Err(_) => {
                     if let Some(items) = reply.so_far() {
                         self.reply = None;
-                        return Next::Items(items);
+                        return NextRead::Items(items);
                     }
                 }
             }
         }
         if self.reply.is_none() {
-            return Next::End;
+            return NextRead::End;
         }
         // Any bytes are life, also those that say nothing.
         let ends = self.ends.map_or(silence, |ends| ends.min(silence));
         match timeout_at(ends, self.response.chunk()).await {
             Ok(bytes) => self.take(bytes),
-            Err(_) => Next::Silence,
+            Err(_) => NextRead::Silence,
         }
     }
 
-    fn take(&mut self, bytes: reqwest::Result<Option<Bytes>>) -> Next {
+    fn take(&mut self, bytes: reqwest::Result<Option<Bytes>>) -> NextRead {
         let items = match (bytes, &mut self.reply) {
-            (Err(error), _) => return Next::Broken(error),
+            (Err(error), _) => return NextRead::Broken(error),
             (Ok(Some(bytes)), Some(reply)) => match reply.feed(&bytes) {
                 Ok(items) => Some(items),
-                Err(TooLong) => return Next::TooLong,
+                Err(TooLong) => return NextRead::TooLong,
             },
-            (Ok(_), reply) => reply.take().and_then(Reply::end),
+            (Ok(_), reply) => reply.take().and_then(ResponseBody::end),
         };
-        items.map_or(Next::Foreign, Next::Items)
+        items.map_or(NextRead::Foreign, NextRead::Items)
     }
 }
 
@@ -244,14 +244,14 @@ async fn beginning(mut response: Response, until: Instant) -> Vec<u8> {
 }
 
 /// What a server says under an error's status, as far as it comes.
-async fn refused(response: Response, idle: Duration) -> Refusal {
+async fn refused(response: Response, idle: Duration) -> ProviderRefusal {
     let status = response.status();
     let in_headers = retry_delay::in_headers(response.headers(), SystemTime::now());
     let bytes = beginning(response, Instant::now() + idle).await;
     let document = lossy::parse(&bytes)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
     let after = in_headers.or_else(|| retry_delay::in_document(&document));
-    Refusal {
+    ProviderRefusal {
         status,
         document,
         after,

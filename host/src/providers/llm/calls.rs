@@ -39,12 +39,12 @@ const NAME_PREFIXES: [&str; 6] = [
 ];
 
 #[derive(Clone, Debug, Default)]
-struct Call {
+struct PartialCall {
     index: Option<u64>,
     id: Option<String>,
     name: Option<String>,
     arguments: String,
-    scan: Scan,
+    scan: ArgumentScan,
     /// The last part, where it was all of the call once more.
     whole: Option<String>,
     /// The last part, while each begins with the one before it.
@@ -58,7 +58,7 @@ struct Call {
 
 /// How far the arguments' outermost object has come. Known without reading them anew with each part.
 #[derive(Clone, Debug, Default)]
-struct Scan {
+struct ArgumentScan {
     depth: usize,
     in_text: bool,
     escaped: bool,
@@ -67,7 +67,7 @@ struct Scan {
     goes_on: bool,
 }
 
-impl Scan {
+impl ArgumentScan {
     fn take(&mut self, part: &str) {
         for byte in part.bytes() {
             match byte {
@@ -87,7 +87,7 @@ impl Scan {
     }
 }
 
-impl Call {
+impl PartialCall {
     fn is_placeholder(&self) -> bool {
         self.arguments.trim() == "{}"
     }
@@ -111,7 +111,7 @@ impl Call {
     }
 
     fn replace(&mut self, arguments: String) {
-        self.scan = Scan::default();
+        self.scan = ArgumentScan::default();
         self.is_object.set(None);
         self.scan.take(&arguments);
         self.arguments = arguments;
@@ -212,7 +212,7 @@ impl Call {
     }
 
     /// Takes another one into itself, if the two were one.
-    fn absorb(&mut self, other: &Call) -> bool {
+    fn absorb(&mut self, other: &PartialCall) -> bool {
         if self.id != other.id || !same_name(&self.name, &other.name) {
             return false;
         }
@@ -243,11 +243,11 @@ impl Call {
 /// What has arrived so far.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    calls: Vec<Call>,
+    calls: Vec<PartialCall>,
     /// The place of the call that was added to last.
     last: Option<usize>,
     /// The call in the old place.
-    old: Option<Call>,
+    old: Option<PartialCall>,
 }
 
 /// A name that no server takes back.
@@ -269,9 +269,9 @@ impl Calls {
             return weight;
         }
         self.last = Some(self.calls.len());
-        let mut call = Call {
+        let mut call = PartialCall {
             index: part.index,
-            ..Call::default()
+            ..PartialCall::default()
         };
         call.add(part, has_marks);
         self.calls.push(call);
@@ -340,13 +340,18 @@ impl Calls {
         taken: &mut HashSet<String>,
         is_cut: bool,
     ) -> Result<Vec<ModelToolCall>, BadName> {
-        let mut whole: Vec<Call> = Vec::new();
+        let mut whole: Vec<PartialCall> = Vec::new();
         // Some servers put a call in both places.
-        let is_blank = |call: &Call| call.name.is_none() && call.arguments.trim().is_empty();
+        let is_blank = |call: &PartialCall| call.name.is_none() && call.arguments.trim().is_empty();
         let has_calls = self.calls.iter().any(|call| !is_blank(call));
         let old = self.old.filter(|_| !has_calls);
         let has_others = has_calls || old.is_some();
-        for call in self.calls.into_iter().chain(old).flat_map(Call::apart) {
+        for call in self
+            .calls
+            .into_iter()
+            .chain(old)
+            .flat_map(PartialCall::apart)
+        {
             // A place that was never filled.
             if is_blank(&call) && (has_others || call.id.is_none()) {
                 continue;

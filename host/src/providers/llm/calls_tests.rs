@@ -452,7 +452,7 @@ proptest! {
         for (index, id, name, arguments) in parts {
             calls.add(Fragment { index, id, name, arguments, is_object: false }, false, &known);
         }
-        let ended: Vec<Call> = calls.calls.iter().cloned().map(|mut call| { call.end(); call }).collect();
+        let ended: Vec<PartialCall> = calls.calls.iter().cloned().map(|mut call| { call.end(); call }).collect();
         let Ok(read) = calls.complete(&known, "", &mut HashSet::new(), false) else { return Ok(()) };
         for (name, arguments) in read.iter().map(|call| (&call.name, &call.arguments)) {
             let same = read.iter().filter(|call| (&call.name, &call.arguments) == (name, arguments)).count();

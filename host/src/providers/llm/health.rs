@@ -6,9 +6,9 @@ use crate::domain::{ModelProviderFailing, StepError, UnixMillis};
 
 /// Why a provider's last question was not answered, and since when none is.
 #[derive(Debug, Default)]
-pub(super) struct Health(Mutex<Option<ModelProviderFailing>>);
+pub(super) struct ProviderHealth(Mutex<Option<ModelProviderFailing>>);
 
-impl Health {
+impl ProviderHealth {
     pub(super) fn answered(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

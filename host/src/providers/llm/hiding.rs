@@ -1,12 +1,12 @@
 //! Takes secrets out of what a server says: some repeat what they were sent.
 
-use super::fault::Fault;
+use super::classify::AttemptFailure;
 use super::provider::LlmProvider;
 
 /// The shortest value of a header or a query that may be a key, in bytes: shorter ones are words.
 const SECRET_MIN_BYTES: usize = 8;
 
-impl Fault {
+impl AttemptFailure {
     /// What is repeated of a server, without what it was sent: some repeat keys.
     pub(super) fn without_key(mut self, provider: &LlmProvider) -> Self {
         let text = self.error.text_mut();
@@ -73,7 +73,7 @@ mod tests {
             ..LlmProvider::example()
         };
         let told = |text: &str| {
-            let fault = Fault::nothing(StepError::Failed(text.to_owned()));
+            let fault = AttemptFailure::nothing(StepError::Failed(text.to_owned()));
             fault.without_key(&provider).error.to_string()
         };
         for text in [
@@ -99,7 +99,7 @@ mod tests {
             headers: vec![("x-key".to_owned(), hidden("hunter2"))],
             ..LlmProvider::example()
         };
-        let fault = Fault::nothing(StepError::Failed(
+        let fault = AttemptFailure::nothing(StepError::Failed(
             "v=2 http://h?key=S3CRETQUERY hunter2".into(),
         ));
         let told = fault.without_key(&provider).error.to_string();

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use http::StatusCode;
 use serde_json::Value;
 
+use super::classify::MODEL_FAILED;
 use super::dialect::{Dialect, Mend, RefusedTool};
-use super::fault::MODEL_FAILED;
 use super::render::Sent;
 use super::words::{Words, collect};
 

@@ -22,18 +22,18 @@
 mod answer;
 mod ask;
 mod attempt;
+mod backoff;
 mod call_id;
 mod calls;
 mod chunk;
+mod classify;
 mod dialect;
 mod ending;
-mod fault;
 mod health;
 mod hiding;
 mod mend;
 #[cfg(test)]
 mod mend_tests;
-mod pauses;
 mod provider;
 mod refusal;
 mod render;
@@ -54,22 +54,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::{ChatRequest, ChatRole, Completion, ModelProviderStatus, StepError};
-use ask::{LeftOuts, Numbers, ask};
+use ask::{Numbers, ToolsLeftOut, ask};
+use backoff::{Pauses, STARTING_MAX};
+use classify::{AttemptFailure, Remedy};
 use dialect::Dialects;
-use fault::{Fault, Remedy};
-use health::Health;
-use pauses::{Pauses, STARTING_MAX};
+use health::ProviderHealth;
 pub use provider::{BadProvider, LlmProvider};
-use server::Server;
+use server::ProviderServer;
 use window::Tokens;
 
 struct Ready {
     provider: LlmProvider,
-    server: Server,
+    server: ProviderServer,
     tokens: Tokens,
     dialects: Dialects,
-    left_out: LeftOuts,
-    health: Health,
+    left_out: ToolsLeftOut,
+    health: ProviderHealth,
 }
 
 /// All providers, by name.
@@ -93,8 +93,8 @@ impl LlmProviders {
                 server,
                 tokens: Tokens::new(),
                 dialects: Dialects::default(),
-                left_out: LeftOuts::default(),
-                health: Health::default(),
+                left_out: ToolsLeftOut::default(),
+                health: ProviderHealth::default(),
             };
             Ok((name, ready))
         });
@@ -150,7 +150,7 @@ impl LlmProviders {
                             return Ok(completion);
                         }
                         empty = Some(completion);
-                        let fault = Fault::empty(name, &ready.provider, may_be_empty);
+                        let fault = AttemptFailure::empty(name, &ready.provider, may_be_empty);
                         may_be_empty = true;
                         fault
                     }
@@ -169,7 +169,7 @@ impl LlmProviders {
                 );
                 tokio::time::sleep(pause).await;
             };
-            let error = fault.told(numbers.asked - first);
+            let error = fault.step_error(numbers.asked - first);
             ready.health.failed(&error);
             let error = match before.take() {
                 Some(before) => fallen(before, name, error),
@@ -247,9 +247,9 @@ fn fallen(mut before: StepError, fallback: &str, mut error: StepError) -> StepEr
     all
 }
 
-impl Fault {
+impl AttemptFailure {
     /// The error of a provider that was asked so often.
-    fn told(&self, asked: u32) -> StepError {
+    fn step_error(&self, asked: u32) -> StepError {
         let mut error = self.error.clone();
         if let Remedy::Again { after: Some(after) } | Remedy::Starting { after: Some(after) } =
             self.remedy

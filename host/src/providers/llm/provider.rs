@@ -5,8 +5,8 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::server::Server;
-use crate::providers::common::{Hidden, chain, is_loopback};
+use super::server::ProviderServer;
+use crate::providers::http_body::{Hidden, chain, is_loopback};
 
 /// One `[llm.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ fn headers(provider: &LlmProvider) -> Result<HeaderMap, String> {
 }
 
 /// A client for it. Nothing is connected yet.
-pub(super) fn client(provider: &LlmProvider) -> Result<Server, String> {
+pub(super) fn client(provider: &LlmProvider) -> Result<ProviderServer, String> {
     let url = endpoint(provider)?;
     let key = provider.api_key.as_ref().map_or("", |key| key.0.as_str());
     let agent = provider.user_agent.as_deref();
@@ -99,7 +99,7 @@ pub(super) fn client(provider: &LlmProvider) -> Result<Server, String> {
         http = http.no_proxy();
     }
     let http = http.build().map_err(|error| chain(&error))?;
-    Server::new(http, url, key)
+    ProviderServer::new(http, url, key)
 }
 
 #[cfg(test)]

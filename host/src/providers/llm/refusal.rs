@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 4;
 
 /// A server's refusal of a request.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Refusal {
+pub(super) struct ProviderRefusal {
     pub(super) status: StatusCode,
     /// Its document, or a string of what is no JSON.
     pub(super) document: Value,
@@ -23,7 +23,7 @@ pub(super) struct Refusal {
     pub(super) after: Option<Duration>,
 }
 
-impl Refusal {
+impl ProviderRefusal {
     /// What it says.
     pub(super) fn text(&self) -> String {
         message(&self.document)

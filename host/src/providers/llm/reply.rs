@@ -2,7 +2,7 @@
 //! says. Pure.
 
 use super::chunk::{Chunk, documents};
-use super::sse::{Decoder, Event, TooLong};
+use super::sse::{Decoder, SseEvent, TooLong};
 
 /// What marks a stream's end.
 const DONE: &[u8] = b"[DONE]";
@@ -21,7 +21,7 @@ pub(super) fn bound(limit_bytes: u64) -> usize {
 
 /// What a part of the body is.
 #[derive(Debug, PartialEq)]
-pub(super) enum Item {
+pub(super) enum BodyItem {
     Chunk(Box<Chunk>),
     /// The stream's end.
     Done,
@@ -33,7 +33,7 @@ pub(super) enum Item {
 }
 
 /// What kind of body it is, as far as is known.
-enum Kind {
+enum BodyFormat {
     /// Nothing but blanks so far.
     Unknown,
     Events(Box<Decoder>),
@@ -44,41 +44,41 @@ enum Kind {
 }
 
 /// A body as it arrives.
-pub(super) struct Reply {
-    kind: Kind,
+pub(super) struct ResponseBody {
+    kind: BodyFormat,
     has_items: bool,
     bound: usize,
 }
 
-impl Reply {
+impl ResponseBody {
     /// Holds at most about `bound` bytes.
     pub(super) fn new(bound: usize) -> Self {
         Self {
-            kind: Kind::Unknown,
+            kind: BodyFormat::Unknown,
             has_items: false,
             bound,
         }
     }
 
     /// Takes these bytes; gives what they complete.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Item>, TooLong> {
-        if let Kind::Unknown = self.kind {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<BodyItem>, TooLong> {
+        if let BodyFormat::Unknown = self.kind {
             let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
             self.kind = match bytes.trim_ascii_start().first() {
                 None => return Ok(Vec::new()),
-                Some(b'{' | b'[') => Kind::Document(Vec::new()),
-                Some(b'<') => Kind::Page,
-                Some(_) => Kind::Events(Box::new(Decoder::new(self.bound))),
+                Some(b'{' | b'[') => BodyFormat::Document(Vec::new()),
+                Some(b'<') => BodyFormat::Page,
+                Some(_) => BodyFormat::Events(Box::new(Decoder::new(self.bound))),
             };
         }
         match &mut self.kind {
-            Kind::Unknown | Kind::Page => Ok(Vec::new()),
-            Kind::Events(decoder) => {
+            BodyFormat::Unknown | BodyFormat::Page => Ok(Vec::new()),
+            BodyFormat::Events(decoder) => {
                 let items = items(decoder.feed(bytes)?);
                 self.has_items |= !items.is_empty();
                 Ok(items)
             }
-            Kind::Document(document) => {
+            BodyFormat::Document(document) => {
                 if document.len() + bytes.len() > self.bound {
                     return Err(TooLong);
                 }
@@ -91,7 +91,7 @@ impl Reply {
     /// Whether it may be whole although nobody says so: a document that ends with a bracket.
     pub(super) fn may_be_whole(&self) -> bool {
         match &self.kind {
-            Kind::Document(document) => {
+            BodyFormat::Document(document) => {
                 matches!(document.trim_ascii_end().last(), Some(b'}' | b']'))
             }
             _ => false,
@@ -99,44 +99,44 @@ impl Reply {
     }
 
     /// What is left at the end; none where it was no answer at all.
-    pub(super) fn end(self) -> Option<Vec<Item>> {
+    pub(super) fn end(self) -> Option<Vec<BodyItem>> {
         match self.kind {
-            Kind::Unknown => Some(Vec::new()),
-            Kind::Page => None,
-            Kind::Events(decoder) => {
+            BodyFormat::Unknown => Some(Vec::new()),
+            BodyFormat::Page => None,
+            BodyFormat::Events(decoder) => {
                 let items = items(decoder.end());
                 (self.has_items || !items.is_empty()).then_some(items)
             }
-            Kind::Document(document) => Some(whole(document, self.bound)),
+            BodyFormat::Document(document) => Some(whole(document, self.bound)),
         }
     }
 
     /// What a document comes to that may be whole.
-    pub(super) fn so_far(&self) -> Option<Vec<Item>> {
-        let Kind::Document(document) = &self.kind else {
+    pub(super) fn so_far(&self) -> Option<Vec<BodyItem>> {
+        let BodyFormat::Document(document) = &self.kind else {
             return None;
         };
         let items = whole(document.clone(), self.bound);
         let is_whole = !items
             .iter()
-            .any(|item| matches!(item, Item::Malformed { .. }));
+            .any(|item| matches!(item, BodyItem::Malformed { .. }));
         is_whole.then_some(items)
     }
 }
 
-fn whole(document: Vec<u8>, bound: usize) -> Vec<Item> {
-    let event = Event {
+fn whole(document: Vec<u8>, bound: usize) -> Vec<BodyItem> {
+    let event = SseEvent {
         data: document,
         is_error: false,
     };
     let mut items = items(vec![event.clone()]);
     // A document that can be read has its end, whatever it says of why.
-    if let [Item::Chunk(chunk)] = items.as_slice()
+    if let [BodyItem::Chunk(chunk)] = items.as_slice()
         && chunk.is_whole
     {
-        items.push(Item::Done);
+        items.push(BodyItem::Done);
     }
-    let [Item::Malformed { .. }] = items.as_slice() else {
+    let [BodyItem::Malformed { .. }] = items.as_slice() else {
         return items;
     };
     // One document a line, or a stream whose first event has no field.
@@ -149,25 +149,25 @@ fn whole(document: Vec<u8>, bound: usize) -> Vec<Item> {
     let is_sound = !lines.is_empty()
         && !lines
             .iter()
-            .any(|item| matches!(item, Item::Malformed { .. }));
+            .any(|item| matches!(item, BodyItem::Malformed { .. }));
     if is_sound { lines } else { items }
 }
 
-fn items(events: Vec<Event>) -> Vec<Item> {
+fn items(events: Vec<SseEvent>) -> Vec<BodyItem> {
     let mut items = Vec::new();
-    for Event { data, is_error } in events {
+    for SseEvent { data, is_error } in events {
         let bare = data.trim_ascii();
         let unquoted = bare
             .strip_prefix(b"\"")
             .and_then(|bare| bare.strip_suffix(b"\""));
         if unquoted.unwrap_or(bare).eq_ignore_ascii_case(DONE) {
-            items.push(Item::Done);
+            items.push(BodyItem::Done);
             continue;
         }
         let documents = match documents(&data) {
             Ok(documents) => documents,
             Err(error) => {
-                items.push(Item::Malformed {
+                items.push(BodyItem::Malformed {
                     error: error.to_string(),
                     text: String::from_utf8_lossy(&data).into_owned(),
                 });
@@ -202,8 +202,8 @@ fn tells_of_error(data: &[u8]) -> bool {
         .any(|begin| words.starts_with(begin))
 }
 
-fn chunk(chunk: Chunk) -> Item {
-    Item::Chunk(Box::new(chunk))
+fn chunk(chunk: Chunk) -> BodyItem {
+    BodyItem::Chunk(Box::new(chunk))
 }
 
 #[cfg(test)]
@@ -212,19 +212,19 @@ mod tests {
 
     /// The texts of a body, with what else there is in brackets; none if it is no answer.
     fn read(body: &str) -> Option<Vec<String>> {
-        let mut reply = Reply::new(1000);
+        let mut reply = ResponseBody::new(1000);
         let mut items = Vec::new();
         for byte in body.as_bytes() {
             items.extend(reply.feed(&[*byte]).expect("short enough"));
         }
         items.extend(reply.end()?);
         let shown = items.into_iter().map(|item| match item {
-            Item::Chunk(chunk) => match chunk.error {
+            BodyItem::Chunk(chunk) => match chunk.error {
                 Some(error) => format!("({error})"),
                 None => chunk.text,
             },
-            Item::Done => "(done)".to_owned(),
-            Item::Malformed { .. } => "(malformed)".to_owned(),
+            BodyItem::Done => "(done)".to_owned(),
+            BodyItem::Malformed { .. } => "(malformed)".to_owned(),
         });
         Some(shown.collect())
     }
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_document_without_an_end_is_whole_when_it_can_be_read() {
-        let mut reply = Reply::new(1000);
+        let mut reply = ResponseBody::new(1000);
         assert_eq!(
             reply.feed(b"{\"choices\":[{\"text\":\"a\"}"),
             Ok(Vec::new())

@@ -8,14 +8,14 @@ use serde::Serialize;
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// One provider's server. Nothing is connected before the first request.
-pub(super) struct Server {
+pub(super) struct ProviderServer {
     http: Client,
     url: Url,
     /// What `Authorization` says, where there is a key.
     key: Option<HeaderValue>,
 }
 
-impl Server {
+impl ProviderServer {
     /// Sends to `url`, with this API key if it is not empty.
     pub(super) fn new(http: Client, url: Url, key: &str) -> Result<Self, String> {
         let key = match key {

@@ -5,7 +5,7 @@
 
 /// What an event brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Event {
+pub(super) struct SseEvent {
     /// Its data; several lines are joined by a newline.
     pub(super) data: Vec<u8>,
     /// The server calls it an error.
@@ -47,7 +47,7 @@ impl Decoder {
     }
 
     /// Takes these bytes; gives the events that they complete.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Event>, TooLong> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<SseEvent>, TooLong> {
         let mut events = Vec::new();
         while let Some(first) = bytes.first() {
             if std::mem::take(&mut self.after_return) && *first == b'\n' {
@@ -69,14 +69,14 @@ impl Decoder {
     }
 
     /// What is left at the stream's end: many servers leave out the last newline.
-    pub(super) fn end(mut self) -> Vec<Event> {
+    pub(super) fn end(mut self) -> Vec<SseEvent> {
         let mut events = Vec::new();
         self.end_line(&mut events);
         self.dispatch(&mut events);
         events
     }
 
-    fn end_line(&mut self, events: &mut Vec<Event>) {
+    fn end_line(&mut self, events: &mut Vec<SseEvent>) {
         let line = std::mem::take(&mut self.line);
         let first = std::mem::replace(&mut self.first_line, false);
         let line = match line.strip_prefix(BOM) {
@@ -137,11 +137,11 @@ impl Decoder {
         self.data.extend_from_slice(value);
     }
 
-    fn dispatch(&mut self, events: &mut Vec<Event>) {
+    fn dispatch(&mut self, events: &mut Vec<SseEvent>) {
         let is_error = std::mem::take(&mut self.is_error);
         if std::mem::take(&mut self.has_data) {
             let data = std::mem::take(&mut self.data);
-            events.push(Event { data, is_error });
+            events.push(SseEvent { data, is_error });
         }
     }
 }

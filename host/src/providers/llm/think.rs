@@ -16,7 +16,7 @@ const NAMES: [&str; 4] = ["thinking", "thought", "think", "seed:think"];
 const TAG_MAX_BYTES: usize = "</seed:think>".len();
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ThinkState {
     /// Nothing has been said yet.
     Start,
     /// Within the thoughts of this tag.
@@ -26,8 +26,8 @@ enum State {
 
 /// What is left of an answer's text.
 #[derive(Debug)]
-pub(super) struct Said {
-    state: State,
+pub(super) struct VisibleText {
+    state: ThinkState,
     /// What is not decided yet: blanks, and the beginning of a tag.
     held: String,
     /// The text without thoughts.
@@ -47,17 +47,17 @@ const PIECE_BYTES: usize = 256;
 
 /// What a piece of text comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct ThinkOutcome {
     /// What was shown so far were thoughts.
     pub(super) is_void: bool,
     /// What may be shown.
     pub(super) text: String,
 }
 
-impl Said {
+impl VisibleText {
     pub(super) fn new() -> Self {
         Self {
-            state: State::Start,
+            state: ThinkState::Start,
             held: String::new(),
             text: String::new(),
             scanned: 0,
@@ -68,8 +68,8 @@ impl Said {
     }
 
     /// Takes a piece.
-    pub(super) fn push(&mut self, piece: &str) -> Shown {
-        let mut shown = Shown::default();
+    pub(super) fn push(&mut self, piece: &str) -> ThinkOutcome {
+        let mut shown = ThinkOutcome::default();
         let mut rest = piece;
         // In short pieces: what is left is copied at each tag.
         while !rest.is_empty() {
@@ -80,14 +80,14 @@ impl Said {
         shown
     }
 
-    fn take(&mut self, piece: &str, shown: &mut Shown) {
+    fn take(&mut self, piece: &str, shown: &mut ThinkOutcome) {
         self.held.push_str(piece);
         loop {
             let before = self.state;
             match self.state {
-                State::Start => self.start(),
-                State::Inside(name) => self.inside(name),
-                State::Text => self.go_on(shown),
+                ThinkState::Start => self.start(),
+                ThinkState::Inside(name) => self.inside(name),
+                ThinkState::Text => self.go_on(shown),
             }
             if self.state == before {
                 return;
@@ -99,9 +99,9 @@ impl Said {
     pub(super) fn end(mut self) -> (String, String) {
         let rest = match self.state {
             // Nothing but blanks behind thoughts.
-            State::Start if self.had_thoughts && self.held.trim().is_empty() => String::new(),
-            State::Start | State::Text => self.held,
-            State::Inside(_) => String::new(),
+            ThinkState::Start if self.had_thoughts && self.held.trim().is_empty() => String::new(),
+            ThinkState::Start | ThinkState::Text => self.held,
+            ThinkState::Inside(_) => String::new(),
         };
         self.text.push_str(&rest);
         (self.text, rest)
@@ -112,7 +112,7 @@ impl Said {
         for name in NAMES {
             if let Some(behind) = after_tag(begun, "<", name) {
                 self.held = behind.to_owned();
-                self.state = State::Inside(name);
+                self.state = ThinkState::Inside(name);
                 return;
             }
         }
@@ -126,7 +126,7 @@ impl Said {
         if self.had_thoughts {
             self.held = begun.to_owned();
         }
-        self.state = State::Text;
+        self.state = ThinkState::Text;
     }
 
     fn inside(&mut self, name: &'static str) {
@@ -136,7 +136,7 @@ impl Said {
             Some(at) => {
                 self.held.drain(..at + tag.len());
                 self.had_thoughts = true;
-                self.state = State::Start;
+                self.state = ThinkState::Start;
             }
             None => {
                 // Only what may be the tag's beginning is kept.
@@ -147,7 +147,7 @@ impl Said {
         }
     }
 
-    fn go_on(&mut self, shown: &mut Shown) {
+    fn go_on(&mut self, shown: &mut ThinkOutcome) {
         // The beginning of a tag waits for its end, and for what stands behind it.
         let ready = self.held.len() - self.undecided();
         let piece: String = self.held.drain(..ready).collect();
@@ -161,7 +161,7 @@ impl Said {
             self.scanned = 0;
             self.ticks = 0;
             self.had_thoughts = true;
-            self.state = State::Start;
+            self.state = ThinkState::Start;
         }
     }
 
@@ -243,10 +243,10 @@ mod tests {
 
     /// The text, and what somebody has read who saw it come.
     fn read<'a>(pieces: impl IntoIterator<Item = &'a str>) -> (String, String) {
-        let mut said = Said::new();
+        let mut said = VisibleText::new();
         let mut seen = String::new();
         for piece in pieces {
-            let Shown { is_void, text } = said.push(piece);
+            let ThinkOutcome { is_void, text } = said.push(piece);
             if is_void {
                 seen.clear();
             }

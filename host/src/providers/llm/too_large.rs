@@ -4,7 +4,7 @@
 //! something that bounds it, or a request to shorten. What is not meant: a wish of the request that is
 //! out of bounds, like `max_tokens`, and a rate of tokens in a time.
 
-use super::refusal::Refusal;
+use super::refusal::ProviderRefusal;
 
 /// What servers call it in codes and types.
 const CODES: [&str; 9] = [
@@ -182,7 +182,7 @@ const SHARED: [&str; 11] = [
 ];
 
 /// Whether it says so.
-pub(super) fn is_too_large(refusal: &Refusal) -> bool {
+pub(super) fn is_too_large(refusal: &ProviderRefusal) -> bool {
     match refusal.status.as_u16() {
         // Whatever its body says.
         413 => true,
@@ -249,8 +249,8 @@ mod tests {
 
     use super::*;
 
-    fn refusal(status: u16, document: Value) -> Refusal {
-        Refusal {
+    fn refusal(status: u16, document: Value) -> ProviderRefusal {
+        ProviderRefusal {
             status: StatusCode::from_u16(status).expect("a status"),
             document,
             after: None,

@@ -6,18 +6,18 @@ use rmcp::model::{
     ClientJsonRpcMessage, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
 };
 
-use super::bodies::{self, Chunks, Kind};
+use super::bodies::{self, AnswerKind, ByteChunks};
+use super::delivery::DeliveryFate;
 use super::errors::brief;
-use super::jsonrpc::{Reader, UNREADABLE, error_in};
+use super::jsonrpc::{JsonRpcReader, UNREADABLE, error_in};
 use super::opening;
 use super::requests::Requests;
-use super::sending::Fate;
 
 /// The most that is read of an answer that turns a request away.
 const REFUSAL_MAX_BYTES: usize = 64 << 10;
 
 /// A request, as far as its answer has to do with it.
-pub(super) struct Asked<'a> {
+pub(super) struct PostedRequest<'a> {
     pub(super) server: &'a str,
     /// Where that is, as it may be shown.
     pub(super) url: &'a str,
@@ -30,13 +30,13 @@ pub(super) struct Asked<'a> {
 }
 
 /// An answer that can be worked with.
-pub(super) enum Answer {
+pub(super) enum PostResponse {
     /// Nothing is answered, or it comes another way.
     Accepted,
     /// The answer.
     Message(Box<ServerJsonRpcMessage>),
     /// It comes in a stream.
-    Events(Chunks),
+    Events(ByteChunks),
 }
 
 /// The id of a message that wants an answer.
@@ -58,9 +58,13 @@ pub(super) fn kind_of(response: &Response) -> String {
     kind.unwrap_or("nothing that is named").to_ascii_lowercase()
 }
 
-impl Asked<'_> {
+impl PostedRequest<'_> {
     /// Takes an answer in, of at most `bound` bytes.
-    pub(super) async fn take(self, response: Response, bound: usize) -> Result<Answer, Fate> {
+    pub(super) async fn take(
+        self,
+        response: Response,
+        bound: usize,
+    ) -> Result<PostResponse, DeliveryFate> {
         let status = response.status();
         if !status.is_success() {
             let oauth = wants_oauth(status, response.headers());
@@ -70,18 +74,20 @@ impl Asked<'_> {
         }
         let nothing = matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT);
         let Some(id) = self.request.filter(|_| !nothing) else {
-            return Ok(Answer::Accepted);
+            return Ok(PostResponse::Accepted);
         };
         let named = kind_of(&response);
-        let broke = |why| Fate::Unclear(format!("its answer broke off: {why}"));
-        let (kind, chunks) = bodies::look(response, &named).await.map_err(broke)?;
+        let broke = |why| DeliveryFate::Unclear(format!("its answer broke off: {why}"));
+        let (kind, chunks) = bodies::classify_body(response, &named)
+            .await
+            .map_err(broke)?;
         match kind {
-            Kind::Events => Ok(Answer::Events(chunks)),
-            Kind::Json => match bodies::read(chunks, bound).await.map_err(broke)? {
+            AnswerKind::Events => Ok(PostResponse::Events(chunks)),
+            AnswerKind::Json => match bodies::read(chunks, bound).await.map_err(broke)? {
                 (bytes, true) => self.answer_to(id, &bytes),
-                (_, false) => Err(Fate::TooLong),
+                (_, false) => Err(DeliveryFate::TooLong),
             },
-            Kind::Strange => Err(Fate::Unclear(format!(
+            AnswerKind::Strange => Err(DeliveryFate::Unclear(format!(
                 "it answered with {} in place of JSON or an event stream; check `mcp.{}.url`",
                 brief(&named),
                 self.server
@@ -91,7 +97,12 @@ impl Asked<'_> {
 
     /// What an answer means whose status is no success. One that the server itself gave to this
     /// request, as an error of MCP, is an answer as any other.
-    fn turned_away(&self, status: StatusCode, body: &[u8], oauth: bool) -> Result<Answer, Fate> {
+    fn turned_away(
+        &self,
+        status: StatusCode,
+        body: &[u8],
+        oauth: bool,
+    ) -> Result<PostResponse, DeliveryFate> {
         let error = error_in(body);
         let said = match &error {
             Some((_, error)) => brief(&error.message),
@@ -107,50 +118,55 @@ impl Asked<'_> {
             _ => false,
         };
         if self.in_session && forgotten {
-            return Err(Fate::Forgotten);
+            return Err(DeliveryFate::Forgotten);
         }
         let Some(id) = self.request else {
             // Nobody waits for it, and what is wrong shows with the next request.
             tracing::debug!(server = self.server, %status, said, "a notification was refused");
-            return Ok(Answer::Accepted);
+            return Ok(PostResponse::Accepted);
         };
         let (status_text, key) = (status.as_str(), format!("mcp.{}", self.server));
         match status.as_u16() {
-            401 if oauth => Err(Fate::NotTaken(opening::wants_oauth(self.server, self.url))),
-            401 | 403 if self.has_token => Err(Fate::NotTaken(format!(
+            401 if oauth => Err(DeliveryFate::NotTaken(opening::wants_oauth(
+                self.server,
+                self.url,
+            ))),
+            401 | 403 if self.has_token => Err(DeliveryFate::NotTaken(format!(
                 "it refused the bearer token ({status_text}); check `{key}.token_env`, \
                  `{key}.token_file` or `{key}.headers`"
             ))),
-            401 | 403 => Err(Fate::NotTaken(format!(
+            401 | 403 => Err(DeliveryFate::NotTaken(format!(
                 "it wants a bearer token ({status_text}); name one with `{key}.token_env` or \
                  `{key}.token_file`, or what else it wants with `{key}.headers`"
             ))),
-            300..=399 => Err(Fate::NotTaken(format!(
+            300..=399 => Err(DeliveryFate::NotTaken(format!(
                 "it answered with a redirect ({status_text}), and none is followed; write the \
                  address that it leads to in `{key}.url`"
             ))),
-            404 | 405 if error.is_none() => Err(Fate::NotTaken(format!(
+            404 | 405 if error.is_none() => Err(DeliveryFate::NotTaken(format!(
                 "there is no MCP server at its URL ({status_text}); check `{key}.url`"
             ))),
             // What stands in front of it gave up waiting, whatever came of the request.
-            408 | 424 | 499 if error.is_none() => Err(Fate::Unclear(format!(
+            408 | 424 | 499 if error.is_none() => Err(DeliveryFate::Unclear(format!(
                 "it was not done in time ({status_text}): {said}"
             ))),
             ..=499 => match error {
                 Some((_, error)) => Ok(self.correlated(id, error)),
-                None => Err(Fate::NotTaken(format!(
+                None => Err(DeliveryFate::NotTaken(format!(
                     "it refused the request ({status_text}): {said}"
                 ))),
             },
             _ => match error {
                 Some((Some(to), error)) if to == id => Ok(self.correlated(id, error)),
-                _ => Err(Fate::Unclear(format!("it failed ({status_text}): {said}"))),
+                _ => Err(DeliveryFate::Unclear(format!(
+                    "it failed ({status_text}): {said}"
+                ))),
             },
         }
     }
 
-    fn answer_to(&self, id: i64, bytes: &[u8]) -> Result<Answer, Fate> {
-        let reader = Reader {
+    fn answer_to(&self, id: i64, bytes: &[u8]) -> Result<PostResponse, DeliveryFate> {
+        let reader = JsonRpcReader {
             requests: self.requests,
             posted: Some(id),
         };
@@ -162,19 +178,19 @@ impl Asked<'_> {
         });
         match answers.next() {
             Some(JsonRpcMessage::Error(answer)) if answer.error.code.0 == UNREADABLE => {
-                Err(Fate::Unclear(answer.error.message.into_owned()))
+                Err(DeliveryFate::Unclear(answer.error.message.into_owned()))
             }
-            Some(answer) => Ok(Answer::Message(Box::new(answer))),
-            None => Err(Fate::Unclear(
+            Some(answer) => Ok(PostResponse::Message(Box::new(answer))),
+            None => Err(DeliveryFate::Unclear(
                 "it answered another request than this one".to_owned(),
             )),
         }
     }
 
-    fn correlated(&self, id: i64, error: ErrorData) -> Answer {
+    fn correlated(&self, id: i64, error: ErrorData) -> PostResponse {
         self.requests.forget(id);
         let id = Some(RequestId::Number(id));
-        Answer::Message(Box::new(ServerJsonRpcMessage::error(error, id)))
+        PostResponse::Message(Box::new(ServerJsonRpcMessage::error(error, id)))
     }
 }
 
@@ -226,8 +242,8 @@ mod tests {
     use super::super::jsonrpc_tests::requests;
     use super::*;
 
-    fn asked(requests: &Requests, in_session: bool, has_token: bool) -> Asked<'_> {
-        Asked {
+    fn asked(requests: &Requests, in_session: bool, has_token: bool) -> PostedRequest<'_> {
+        PostedRequest {
             server: "web",
             url: "http://web/mcp",
             request: Some(5),
@@ -237,17 +253,22 @@ mod tests {
         }
     }
 
-    fn turned_away(in_session: bool, has_token: bool, status: u16, body: &str) -> Result<(), Fate> {
+    fn turned_away(
+        in_session: bool,
+        has_token: bool,
+        status: u16,
+        body: &str,
+    ) -> Result<(), DeliveryFate> {
         let requests = requests();
         let asked = asked(&requests, in_session, has_token);
         let status = StatusCode::from_u16(status).expect("a status");
         match asked.turned_away(status, body.as_bytes(), false)? {
-            Answer::Message(message) => {
+            PostResponse::Message(message) => {
                 let message = serde_json::to_value(message).expect("JSON");
                 assert_eq!(message["id"], 5, "{message}");
                 Ok(())
             }
-            Answer::Accepted | Answer::Events(_) => panic!("it was turned away"),
+            PostResponse::Accepted | PostResponse::Events(_) => panic!("it was turned away"),
         }
     }
 
@@ -260,17 +281,26 @@ mod tests {
     fn only_what_was_turned_away_has_certainly_not_happened() {
         for status in [302, 307, 400, 401, 403, 404, 405, 409, 413, 429] {
             let fate = turned_away(false, true, status, "no");
-            assert!(matches!(fate, Err(Fate::NotTaken(_))), "{status}: {fate:?}");
+            assert!(
+                matches!(fate, Err(DeliveryFate::NotTaken(_))),
+                "{status}: {fate:?}"
+            );
         }
         // Gateways that gave up waiting.
         for status in [408, 424, 499] {
             let fate = turned_away(false, true, status, "upstream timed out");
-            assert!(matches!(fate, Err(Fate::Unclear(_))), "{status}: {fate:?}");
+            assert!(
+                matches!(fate, Err(DeliveryFate::Unclear(_))),
+                "{status}: {fate:?}"
+            );
         }
         for status in [500, 502, 503, 504, 529] {
             for body in ["no", "", &error(json!(null)), &error(json!(8))] {
                 let fate = turned_away(true, true, status, body);
-                assert!(matches!(fate, Err(Fate::Unclear(_))), "{status}: {fate:?}");
+                assert!(
+                    matches!(fate, Err(DeliveryFate::Unclear(_))),
+                    "{status}: {fate:?}"
+                );
             }
         }
         // An error that the server answers with is an answer.
@@ -286,12 +316,18 @@ mod tests {
 
     #[test]
     fn a_session_that_is_forgotten_is_told_from_a_wrong_url() {
-        assert_eq!(turned_away(true, false, 404, ""), Err(Fate::Forgotten));
+        assert_eq!(
+            turned_away(true, false, 404, ""),
+            Err(DeliveryFate::Forgotten)
+        );
         let text = "Bad Request: No valid session ID provided";
         let body =
             json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": text}});
         let body = body.to_string();
-        assert_eq!(turned_away(true, false, 400, &body), Err(Fate::Forgotten));
+        assert_eq!(
+            turned_away(true, false, 400, &body),
+            Err(DeliveryFate::Forgotten)
+        );
         for (status, text) in [
             (400, "Invalid session ID"),
             (400, "Invalid or missing session ID"),
@@ -299,14 +335,14 @@ mod tests {
         ] {
             assert_eq!(
                 turned_away(true, false, status, text),
-                Err(Fate::Forgotten),
+                Err(DeliveryFate::Forgotten),
                 "{text}"
             );
         }
         let body = json!({"jsonrpc": "2.0", "id": null,
             "error": {"code": -32000, "message": "Bad Request: Server not initialized"}});
         let fate = turned_away(true, false, 400, &body.to_string());
-        assert_eq!(fate, Err(Fate::Forgotten));
+        assert_eq!(fate, Err(DeliveryFate::Forgotten));
         // A tool's own session is none of MCP's, and its error is an answer.
         for (status, text, forgotten) in [
             (400, "browser session crashed after submit", false),
@@ -318,7 +354,7 @@ mod tests {
             let body =
                 json!({"jsonrpc": "2.0", "id": 5, "error": {"code": -32000, "message": text}});
             let expected = match forgotten {
-                true => Err(Fate::Forgotten),
+                true => Err(DeliveryFate::Forgotten),
                 false => Ok(()),
             };
             let found = turned_away(true, false, status, &body.to_string());
@@ -326,7 +362,7 @@ mod tests {
         }
         let fate = turned_away(false, false, 404, "nothing here");
         assert!(
-            matches!(&fate, Err(Fate::NotTaken(why)) if why.contains("`mcp.web.url`")),
+            matches!(&fate, Err(DeliveryFate::NotTaken(why)) if why.contains("`mcp.web.url`")),
             "{fate:?}"
         );
     }
@@ -339,7 +375,7 @@ mod tests {
                 (false, "wants a bearer"),
             ] {
                 let fate = turned_away(false, has_token, status, &error(json!(5)));
-                let Err(Fate::NotTaken(why)) = fate else {
+                let Err(DeliveryFate::NotTaken(why)) = fate else {
                     panic!("{fate:?}");
                 };
                 for part in [part, "`mcp.web.token_env`", "`mcp.web.token_file`"] {
@@ -370,7 +406,7 @@ mod tests {
         ] {
             let fate = answered(garbage).err();
             assert!(
-                matches!(fate, Some(Fate::Unclear(_))),
+                matches!(fate, Some(DeliveryFate::Unclear(_))),
                 "{garbage}: {fate:?}"
             );
         }
@@ -380,13 +416,13 @@ mod tests {
     fn what_is_no_request_needs_no_answer() {
         let requests = requests();
         for (status, in_session, body) in [(400, true, "no"), (404, false, ""), (500, true, "no")] {
-            let notification = Asked {
+            let notification = PostedRequest {
                 request: None,
                 ..asked(&requests, in_session, false)
             };
             let status = StatusCode::from_u16(status).expect("a status");
             let answer = notification.turned_away(status, body.as_bytes(), false);
-            assert!(matches!(answer, Ok(Answer::Accepted)), "{status}");
+            assert!(matches!(answer, Ok(PostResponse::Accepted)), "{status}");
         }
     }
 
@@ -404,7 +440,7 @@ mod tests {
         let requests = requests();
         let asked = asked(&requests, false, true);
         let fate = asked.turned_away(StatusCode::UNAUTHORIZED, b"", true);
-        let Err(Fate::NotTaken(why)) = fate else {
+        let Err(DeliveryFate::NotTaken(why)) = fate else {
             panic!("it was turned away");
         };
         for part in ["OAuth", "`mcp.web.token_env`", "`headers`", "mcp-remote"] {

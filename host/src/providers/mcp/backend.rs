@@ -22,16 +22,16 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{self, Answer, Asked};
-use super::bodies::{self, Chunks};
+use super::answer::{self, PostResponse, PostedRequest};
+use super::bodies::{self, ByteChunks};
 use super::bound::AnswerBound;
+use super::delivery::{Delivery, DeliveryFate};
 use super::events::EventSize;
-use super::jsonrpc::Reader;
+use super::jsonrpc::JsonRpcReader;
 use super::requests::Requests;
-use super::scan::Scan;
-use super::sending::{Fate, Sending};
+use super::scan::JsonScan;
 use super::utf8::Utf8;
-use crate::providers::common::causes;
+use crate::providers::http_body::causes;
 
 /// Between two streams that are opened for what the server says by itself, or to go on with one
 /// that broke off: a server that ends each at once must not be asked all the time.
@@ -56,10 +56,10 @@ pub(super) struct Over {
 
 /// One server's HTTP, for the life of one connection.
 #[derive(Clone)]
-pub(super) struct Backend(Arc<Inner>);
+pub(super) struct Backend(Arc<BackendCore>);
 
-struct Inner {
-    parts: Parts,
+struct BackendCore {
+    parts: BackendParts,
     requests: Requests,
     over: watch::Sender<Option<Over>>,
     /// What went wrong first: all that follows is because of it.
@@ -72,7 +72,7 @@ struct Inner {
 }
 
 /// What a backend is made of.
-pub(super) struct Parts {
+pub(super) struct BackendParts {
     pub(super) server: Arc<str>,
     /// Where it is, and how that is shown.
     pub(super) url: reqwest::Url,
@@ -89,8 +89,8 @@ type Headers = HashMap<HeaderName, HeaderValue>;
 type Events = BoxStream<'static, Result<Sse, SseError>>;
 
 impl Backend {
-    pub(super) fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner {
+    pub(super) fn new(parts: BackendParts) -> Self {
+        Self(Arc::new(BackendCore {
             parts,
             requests: Requests::default(),
             over: watch::Sender::default(),
@@ -138,7 +138,7 @@ impl Backend {
     }
 }
 
-impl Inner {
+impl BackendCore {
     fn request(
         &self,
         method: http::Method,
@@ -164,9 +164,9 @@ impl Inner {
     }
 
     /// A request that got no answer.
-    fn unanswered(&self, error: &reqwest::Error) -> Fate {
+    fn unanswered(&self, error: &reqwest::Error) -> DeliveryFate {
         if !error.is_connect() {
-            return Fate::Unclear(format!("the connection broke off: {}", causes(error)));
+            return DeliveryFate::Unclear(format!("the connection broke off: {}", causes(error)));
         }
         let reason = format!(
             "{} cannot be reached ({}); check that it runs and that `mcp.{}.url` is right",
@@ -175,7 +175,7 @@ impl Inner {
             self.parts.server
         );
         self.end(reason.clone(), false);
-        Fate::NotTaken(reason)
+        DeliveryFate::NotTaken(reason)
     }
 
     /// Sends a message, and takes its answer, or the stream in which that will come.
@@ -184,10 +184,10 @@ impl Inner {
         message: ClientJsonRpcMessage,
         session: Option<Arc<str>>,
         headers: Headers,
-    ) -> Result<StreamableHttpPostResponse, Fate> {
+    ) -> Result<StreamableHttpPostResponse, DeliveryFate> {
         self.requests.sent(&message);
         let id = answer::id_of(&message);
-        let asked = Asked {
+        let asked = PostedRequest {
             server: &self.parts.server,
             url: &self.parts.shown,
             request: id,
@@ -196,7 +196,7 @@ impl Inner {
             has_token: self.parts.headers.contains_key(header::AUTHORIZATION),
         };
         let opens = id.is_some() && session.is_none();
-        let sending = Sending::of(&message);
+        let sending = Delivery::of(&message);
         let request = self
             .request(http::Method::POST, session, headers)
             .header(header::ACCEPT, ANSWERS)
@@ -209,9 +209,11 @@ impl Inner {
         let session = response.headers().get(SESSION);
         let session = session.and_then(|id| id.to_str().ok()).map(str::to_owned);
         match asked.take(response, self.parts.bound.bytes()).await? {
-            Answer::Accepted => Ok(StreamableHttpPostResponse::Accepted),
-            Answer::Message(message) => Ok(StreamableHttpPostResponse::Json(*message, session)),
-            Answer::Events(chunks) => {
+            PostResponse::Accepted => Ok(StreamableHttpPostResponse::Accepted),
+            PostResponse::Message(message) => {
+                Ok(StreamableHttpPostResponse::Json(*message, session))
+            }
+            PostResponse::Events(chunks) => {
                 let events = self.events(chunks, id, sending);
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
@@ -220,11 +222,11 @@ impl Inner {
 
     /// The events of a stream: of the answer to a request, or of what the server says by itself.
     /// `sending` is told how it broke off.
-    fn events(&self, chunks: Chunks, posted: Option<i64>, sending: Option<Sending>) -> Events {
+    fn events(&self, chunks: ByteChunks, posted: Option<i64>, sending: Option<Delivery>) -> Events {
         let bound = self.parts.bound.clone();
         let mut size = EventSize::default();
         let mut utf8 = Utf8::default();
-        let settle = move |fate: Fate| {
+        let settle = move |fate: DeliveryFate| {
             let error = io::Error::other(fate.to_string());
             if let Some(sending) = &sending {
                 sending.settle(fate);
@@ -233,8 +235,8 @@ impl Inner {
         };
         let bytes = chunks.map(move |chunk| match chunk {
             Ok(chunk) if size.take(&chunk, bound.bytes()) => Ok(utf8.take(chunk)),
-            Ok(_) => Err(settle(Fate::TooLong)),
-            Err(why) => Err(settle(Fate::Unclear(format!(
+            Ok(_) => Err(settle(DeliveryFate::TooLong)),
+            Err(why) => Err(settle(DeliveryFate::Unclear(format!(
                 "its answer broke off: {why}"
             )))),
         });
@@ -245,7 +247,7 @@ impl Inner {
             let events = match event {
                 Ok(event) => {
                     let requests = &requests;
-                    messages(&Reader { requests, posted }, event)
+                    messages(&JsonRpcReader { requests, posted }, event)
                 }
                 Err(error) => vec![Err(error)],
             };
@@ -261,7 +263,7 @@ impl Inner {
         session: Option<Arc<str>>,
         last_event: Option<String>,
         headers: Headers,
-    ) -> Result<Option<Events>, Fate> {
+    ) -> Result<Option<Events>, DeliveryFate> {
         if self.asked.swap(true, Ordering::AcqRel) {
             sleep(STREAM_PAUSE).await;
         }
@@ -277,7 +279,7 @@ impl Inner {
             Err(error) => {
                 return match self.unanswered(&error) {
                     // It is gone.
-                    Fate::NotTaken(_) => Ok(None),
+                    DeliveryFate::NotTaken(_) => Ok(None),
                     fate => Err(fate),
                 };
             }
@@ -288,21 +290,21 @@ impl Inner {
             return Ok(Some(self.events(bodies::chunks(response), None, None)));
         }
         if status == StatusCode::NOT_FOUND && in_session && self.heard.load(Ordering::Acquire) {
-            self.end(Fate::Forgotten.to_string(), true);
+            self.end(DeliveryFate::Forgotten.to_string(), true);
         }
         if status.is_server_error() {
-            return Err(Fate::Unclear(format!("it failed ({status})")));
+            return Err(DeliveryFate::Unclear(format!("it failed ({status})")));
         }
         Ok(None)
     }
 
     async fn unless_stopped<T>(
         &self,
-        what: impl Future<Output = Result<T, Fate>>,
-    ) -> Result<T, Fate> {
+        what: impl Future<Output = Result<T, DeliveryFate>>,
+    ) -> Result<T, DeliveryFate> {
         tokio::select! {
             () = self.parts.stop.cancelled() => {
-                Err(Fate::Unclear("it was ended, since the daemon restarts or stops".to_owned()))
+                Err(DeliveryFate::Unclear("it was ended, since the daemon restarts or stops".to_owned()))
             }
             done = what => done,
         }
@@ -310,13 +312,13 @@ impl Inner {
 }
 
 /// An event with what it says made fit for the SDK; several, where it says several things.
-fn messages(reader: &Reader<'_>, event: Sse) -> Vec<Result<Sse, SseError>> {
+fn messages(reader: &JsonRpcReader<'_>, event: Sse) -> Vec<Result<Sse, SseError>> {
     let is_message = matches!(event.event.as_deref(), None | Some("" | "message"));
     let Some(said) = event.data.as_deref().filter(|_| is_message) else {
         return vec![Ok(event)];
     };
     let answers = || {
-        let mut scan = Scan::default();
+        let mut scan = JsonScan::default();
         said.bytes().for_each(|byte| scan.take(byte));
         scan.answers()
     };
@@ -357,7 +359,7 @@ fn root(error: &dyn Error) -> String {
 }
 
 impl StreamableHttpClient for Backend {
-    type Error = Fate;
+    type Error = DeliveryFate;
 
     async fn post_message(
         &self,
@@ -366,10 +368,10 @@ impl StreamableHttpClient for Backend {
         session: Option<Arc<str>>,
         _: Option<String>,
         headers: Headers,
-    ) -> Result<StreamableHttpPostResponse, StreamableHttpError<Fate>> {
-        let (id, sending) = (answer::id_of(&message), Sending::of(&message));
+    ) -> Result<StreamableHttpPostResponse, StreamableHttpError<DeliveryFate>> {
+        let (id, sending) = (answer::id_of(&message), Delivery::of(&message));
         if sending.as_ref().is_some_and(|sending| !sending.begin()) {
-            return Err(StreamableHttpError::Client(Fate::NotSent));
+            return Err(StreamableHttpError::Client(DeliveryFate::NotSent));
         }
         let inner = &self.0;
         let posted = inner.unless_stopped(inner.post(message, session, headers));
@@ -385,7 +387,7 @@ impl StreamableHttpClient for Backend {
                 trouble.get_or_insert_with(|| fate.to_string());
                 first
             });
-            if fate == Fate::Forgotten {
+            if fate == DeliveryFate::Forgotten {
                 inner.end(fate.to_string(), true);
                 return StreamableHttpError::SessionExpired;
             }
@@ -402,7 +404,7 @@ impl StreamableHttpClient for Backend {
         auth: Option<String>,
         headers: Headers,
         _: StreamableHttpResponseLimits,
-    ) -> Result<StreamableHttpPostResponse, StreamableHttpError<Fate>> {
+    ) -> Result<StreamableHttpPostResponse, StreamableHttpError<DeliveryFate>> {
         self.post_message(uri, message, session, auth, headers)
             .await
     }
@@ -413,7 +415,7 @@ impl StreamableHttpClient for Backend {
         session: Arc<str>,
         _: Option<String>,
         headers: Headers,
-    ) -> Result<(), StreamableHttpError<Fate>> {
+    ) -> Result<(), StreamableHttpError<DeliveryFate>> {
         let goodbye = self.0.request(http::Method::DELETE, Some(session), headers);
         // Whatever it answers: nobody is left to act on it.
         let _ = timeout(GOODBYE_PATIENCE, goodbye.send()).await;
@@ -427,7 +429,7 @@ impl StreamableHttpClient for Backend {
         last_event: Option<String>,
         _: Option<String>,
         headers: Headers,
-    ) -> Result<Events, StreamableHttpError<Fate>> {
+    ) -> Result<Events, StreamableHttpError<DeliveryFate>> {
         let stream = self.0.stream(session, last_event, headers);
         match self.0.unless_stopped(stream).await {
             Ok(Some(events)) => Ok(events),

@@ -13,12 +13,12 @@ const SERVED_WELL: Duration = Duration::from_secs(30);
 
 /// The record of a server's falls.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(super) struct RestartBackoff {
     falls: u32,
     pause: Option<(Instant, String)>,
 }
 
-impl Backoff {
+impl RestartBackoff {
     /// It fell at a moment, after it had served for a while; not at all if it never did.
     pub(super) fn fell(&mut self, at: Instant, served: Duration, reason: String) {
         if served >= SERVED_WELL {
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest_and_begin_anew_after_good_service() {
-        let mut backoff = Backoff::default();
+        let mut backoff = RestartBackoff::default();
         let now = Instant::now();
         assert_eq!(backoff.rest(now), None);
         let mut fall = |served| {

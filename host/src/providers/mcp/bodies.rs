@@ -11,17 +11,17 @@ use http::header;
 use reqwest::Response;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use crate::providers::common::{causes, chain};
+use crate::providers::http_body::{causes, chain};
 
 /// Blanks that an answer may begin with, in bytes; some send them to keep a connection alive.
 const BLANKS_MAX_BYTES: usize = 1 << 20;
 
 /// Bytes as they come, or why no more do.
-pub(super) type Chunks = BoxStream<'static, Result<Bytes, String>>;
+pub(super) type ByteChunks = BoxStream<'static, Result<Bytes, String>>;
 
 /// What an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AnswerKind {
     Json,
     Events,
     /// Nothing that MCP knows.
@@ -29,7 +29,7 @@ pub(super) enum Kind {
 }
 
 /// An answer's body, unpacked.
-pub(super) fn chunks(response: Response) -> Chunks {
+pub(super) fn chunks(response: Response) -> ByteChunks {
     let packed = response.headers().get(header::CONTENT_ENCODING);
     let packed = packed.and_then(|packed| packed.to_str().ok());
     let packed = packed.unwrap_or_default().trim().to_ascii_lowercase();
@@ -50,15 +50,21 @@ pub(super) fn chunks(response: Response) -> Chunks {
 }
 
 /// An answer's body, of which the beginning has been looked at.
-pub(super) async fn look(response: Response, named: &str) -> Result<(Kind, Chunks), String> {
-    look_into(chunks(response), named).await
+pub(super) async fn classify_body(
+    response: Response,
+    named: &str,
+) -> Result<(AnswerKind, ByteChunks), String> {
+    classify_chunks(chunks(response), named).await
 }
 
-async fn look_into(mut chunks: Chunks, named: &str) -> Result<(Kind, Chunks), String> {
+async fn classify_chunks(
+    mut chunks: ByteChunks,
+    named: &str,
+) -> Result<(AnswerKind, ByteChunks), String> {
     let mut blanks = 0;
     let (kind, first) = loop {
         let Some(chunk) = chunks.try_next().await? else {
-            break (Kind::Strange, None);
+            break (AnswerKind::Strange, None);
         };
         if let Some(kind) = kind_of(&chunk) {
             break (kind, Some(Ok(chunk)));
@@ -72,36 +78,36 @@ async fn look_into(mut chunks: Chunks, named: &str) -> Result<(Kind, Chunks), St
         }
         // Its events may be long in coming.
         if named.starts_with("text/event-stream") {
-            break (Kind::Events, None);
+            break (AnswerKind::Events, None);
         }
     };
     // What is named as something of MCP's is read as that, and told apart by what it lacks.
     let kind = match kind {
-        Kind::Strange if named.starts_with("application/json") => Kind::Json,
-        Kind::Strange if named.starts_with("text/event-stream") => Kind::Events,
+        AnswerKind::Strange if named.starts_with("application/json") => AnswerKind::Json,
+        AnswerKind::Strange if named.starts_with("text/event-stream") => AnswerKind::Events,
         kind => kind,
     };
     Ok((kind, stream::iter(first).chain(chunks).boxed()))
 }
 
 /// What begins like this; none if that cannot be told yet.
-fn kind_of(chunk: &[u8]) -> Option<Kind> {
+fn kind_of(chunk: &[u8]) -> Option<AnswerKind> {
     let is_blank = |byte: &u8| byte.is_ascii_whitespace() || [0xEF, 0xBB, 0xBF].contains(byte);
     let start = chunk.iter().position(|byte| !is_blank(byte))?;
     let text = &chunk[start..];
     if matches!(text[0], b'{' | b'[') {
-        return Some(Kind::Json);
+        return Some(AnswerKind::Json);
     }
     let fields: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
     let is_event = |field: &&[u8]| text.starts_with(field) || field.starts_with(text);
     Some(match fields.iter().any(is_event) {
-        true => Kind::Events,
-        false => Kind::Strange,
+        true => AnswerKind::Events,
+        false => AnswerKind::Strange,
     })
 }
 
 /// All of a body, or what is read of it: at most `bound` bytes, and whether that was all.
-pub(super) async fn read(mut chunks: Chunks, bound: usize) -> Result<(Vec<u8>, bool), String> {
+pub(super) async fn read(mut chunks: ByteChunks, bound: usize) -> Result<(Vec<u8>, bool), String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.try_next().await? {
         let room = bound.saturating_sub(bytes.len());
@@ -118,11 +124,14 @@ pub(super) async fn read(mut chunks: Chunks, bound: usize) -> Result<(Vec<u8>, b
 mod tests {
     use super::*;
 
-    async fn looked(pieces: Vec<&'static [u8]>, named: &str) -> Result<(Kind, Vec<u8>), String> {
+    async fn looked(
+        pieces: Vec<&'static [u8]>,
+        named: &str,
+    ) -> Result<(AnswerKind, Vec<u8>), String> {
         let pieces = pieces
             .into_iter()
             .map(|piece| Ok(Bytes::from_static(piece)));
-        let (kind, chunks) = look_into(stream::iter(pieces).boxed(), named).await?;
+        let (kind, chunks) = classify_chunks(stream::iter(pieces).boxed(), named).await?;
         let (bytes, _) = read(chunks, 1000).await?;
         Ok((kind, bytes))
     }
@@ -133,28 +142,28 @@ mod tests {
             (
                 vec![&b"  "[..], b"\n", b"{}"],
                 "text/plain",
-                Kind::Json,
+                AnswerKind::Json,
                 &b"{}"[..],
             ),
             (
                 vec![b"{\"a\":", b"1}"],
                 "text/event-stream",
-                Kind::Json,
+                AnswerKind::Json,
                 b"{\"a\":1}",
             ),
             (
                 vec![b"data: {}\n\n"],
                 "application/json",
-                Kind::Events,
+                AnswerKind::Events,
                 b"data: {}\n\n",
             ),
             (
                 vec![b"\n", b": x\n\n"],
                 "text/event-stream",
-                Kind::Events,
+                AnswerKind::Events,
                 b": x\n\n",
             ),
-            (vec![], "text/html", Kind::Strange, b""),
+            (vec![], "text/html", AnswerKind::Strange, b""),
         ] {
             let found = looked(pieces, named).await;
             assert_eq!(found, Ok((kind, rest.to_vec())), "{named}");

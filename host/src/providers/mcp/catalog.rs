@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ToolServer;
-use super::listing::{LeftOut, LeftOuts, List, Listed};
+use super::listing::{ListedTool, ToolList, UnofferedTool, UnofferedTools};
 use crate::domain::{Digest, Tool, ToolLeftOut, ToolName};
 
 /// A tool as its server offers it.
@@ -26,7 +26,7 @@ pub(super) struct Catalog {
 
 impl Catalog {
     /// Takes what a server lists, and what of it cannot be used.
-    pub(super) fn new(server: &str, settings: &ToolServer, list: List) -> Self {
+    pub(super) fn new(server: &str, settings: &ToolServer, list: ToolList) -> Self {
         let mut catalog: BTreeMap<String, Offered> = BTreeMap::new();
         let mut left_out = list.left_out;
         for tool in list.tools {
@@ -47,8 +47,8 @@ impl Catalog {
             }
             catalog.insert(name.clone(), offered);
         }
-        let LeftOuts { named, more } = left_out;
-        let named = named.into_iter().map(|LeftOut { tool, reason }| {
+        let UnofferedTools { named, more } = left_out;
+        let named = named.into_iter().map(|UnofferedTool { tool, reason }| {
             let (tool, reason) = (settings.redact(&tool), settings.redact(&reason));
             ToolLeftOut { tool, reason }
         });
@@ -91,7 +91,7 @@ impl Catalog {
     }
 }
 
-fn offered(server: &str, settings: &ToolServer, tool: Listed) -> Offered {
+fn offered(server: &str, settings: &ToolServer, tool: ListedTool) -> Offered {
     let own = tool.name;
     let repeatable = if settings.once.allow(&own) {
         false
@@ -186,7 +186,7 @@ mod tests {
     use crate::domain::Patterns;
 
     fn catalog(settings: &ToolServer, tools: serde_json::Value) -> Catalog {
-        let mut list = List::default();
+        let mut list = ToolList::default();
         list.take(json!({"tools": tools}));
         Catalog::new("files", settings, list)
     }

@@ -7,10 +7,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::ToolServer;
-use super::connection::{Connection, Serving};
+use super::connection::{ConnectionTask, McpConnection};
 use super::errors::brief;
-use super::instance::{CLOSE_PATIENCE, End, Instance, Opened, late, start_limit};
-use super::opening::Failure;
+use super::instance::{CLOSE_PATIENCE, Instance, OpenedServer, ServerExit, late, start_limit};
+use super::opening::OpenFailure;
 use super::process::{Pipes, Process};
 use super::settings::Program;
 use super::stderr::{self, LastWords};
@@ -37,9 +37,9 @@ pub(super) async fn start(
         last.clone(),
     ));
     let opening = async {
-        let opened = Connection::open(output, input).await;
-        let (connection, serving) = opened.map_err(|error| Failure::of_opening(&error))?;
-        Opened::list(server, settings, connection, serving).await
+        let opened = McpConnection::open(output, input).await;
+        let (connection, serving) = opened.map_err(|error| OpenFailure::of_opening(&error))?;
+        OpenedServer::list(server, settings, connection, serving).await
     };
     tokio::pin!(opening);
     let opened = tokio::select! {
@@ -47,24 +47,24 @@ pub(super) async fn start(
         () = process.exited() => {
             // What it said before it went may lie in the pipe yet.
             let said = timeout(CLOSE_PATIENCE, &mut opening).await;
-            match said.unwrap_or_else(|_| Err(Failure::Broken("it ended".to_owned()))) {
+            match said.unwrap_or_else(|_| Err(OpenFailure::Broken("it ended".to_owned()))) {
                 // It is gone all the same.
-                Ok(_) => Err(Failure::Broken("it ended".to_owned())),
+                Ok(_) => Err(OpenFailure::Broken("it ended".to_owned())),
                 failed => failed,
             }
         }
-        () = sleep(start_limit(settings)) => Err(Failure::Because(late(server, settings))),
-        () = stop.cancelled() => Err(Failure::Because("it was not needed any more".to_owned())),
+        () = sleep(start_limit(settings)) => Err(OpenFailure::Because(late(server, settings))),
+        () = stop.cancelled() => Err(OpenFailure::Because("it was not needed any more".to_owned())),
     };
     let opened = match opened {
         Ok(opened) => opened,
         Err(failure) => {
             let reason = match failure {
-                Failure::Because(reason) => {
+                OpenFailure::Because(reason) => {
                     process.end().await;
                     brief(&settings.redact(&reason))
                 }
-                Failure::Broken(reason) => {
+                OpenFailure::Broken(reason) => {
                     // Where it went by itself, its status says more than the broken connection.
                     let gone = timeout(CLOSE_PATIENCE, process.exited()).await.is_ok();
                     let status = process.end().await;
@@ -84,8 +84,8 @@ pub(super) async fn start(
     );
     let stopped = stop.clone();
     let kept = |serving| async move {
-        let reason = keep(process, serving, stopped).await;
-        End {
+        let reason = supervise(process, serving, stopped).await;
+        ServerExit {
             reason: last.after(&reason),
             forgotten: false,
         }
@@ -94,7 +94,7 @@ pub(super) async fn start(
 }
 
 /// Watches over a server to its end. How it ended.
-async fn keep(process: Process, serving: Serving, stop: CancellationToken) -> String {
+async fn supervise(process: Process, serving: ConnectionTask, stop: CancellationToken) -> String {
     let connection = serving.cancellation_token();
     let closed = serving.waiting().fuse();
     tokio::pin!(closed);

@@ -21,11 +21,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::bound::AnswerBound;
+use super::delivery::{Delivery, DeliveryFate};
 use super::jsonrpc::{TOO_LONG, UNREADABLE, unseal};
-use super::listing::List;
-use super::pace::Paced;
-use super::sending::{Fate, Sending};
-use super::wire::Wire;
+use super::listing::ToolList;
+use super::throttle::Paced;
+use super::wire::StdioPipes;
 
 /// The `_meta` key under which a server finds a call's key: the same call has the same key, however
 /// often it is sent.
@@ -49,17 +49,17 @@ impl ClientHandler for Handler {
 }
 
 /// The task that serves a connection.
-pub(super) type Serving = RunningService<RoleClient, Handler>;
+pub(super) type ConnectionTask = RunningService<RoleClient, Handler>;
 
 /// An open connection.
-pub(super) struct Connection {
+pub(super) struct McpConnection {
     peer: Peer<RoleClient>,
     changes: Arc<AtomicU64>,
     bound: AnswerBound,
 }
 
 /// A call.
-pub(super) struct Request {
+pub(super) struct CallRequest {
     pub(super) tool: String,
     pub(super) arguments: JsonObject,
     pub(super) key: String,
@@ -94,18 +94,18 @@ pub(super) enum NoResult {
 /// The most pages of a list of tools that are read.
 const PAGES_MAX: usize = 100;
 
-impl Connection {
+impl McpConnection {
     /// Shakes hands over a server's pipes. The connection lasts as long as the second value.
     pub(super) async fn open<R, W>(
         read: R,
         write: W,
-    ) -> Result<(Self, Serving), ClientInitializeError>
+    ) -> Result<(Self, ConnectionTask), ClientInitializeError>
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let bound = AnswerBound::new();
-        Self::over(Wire::new(read, write, bound.clone()), bound).await
+        Self::over(StdioPipes::new(read, write, bound.clone()), bound).await
     }
 
     /// As [`Connection::open`], over any transport that keeps the bound, and that tells of each
@@ -113,7 +113,7 @@ impl Connection {
     pub(super) async fn over<T>(
         transport: T,
         bound: AnswerBound,
-    ) -> Result<(Self, Serving), ClientInitializeError>
+    ) -> Result<(Self, ConnectionTask), ClientInitializeError>
     where
         T: Transport<RoleClient> + 'static,
     {
@@ -141,8 +141,8 @@ impl Connection {
     }
 
     /// All tools, page by page.
-    pub(super) async fn tools(&self) -> Result<List, ServiceError> {
-        let mut all = List::default();
+    pub(super) async fn tools(&self) -> Result<ToolList, ServiceError> {
+        let mut all = ToolList::default();
         let mut seen = BTreeSet::new();
         let mut cursor = None;
         loop {
@@ -170,12 +170,12 @@ impl Connection {
     }
 
     /// Calls a tool. Where it gives up, and where the future is dropped, the server is told.
-    pub(super) async fn call(&self, request: Request) -> Result<Value, NoResult> {
+    pub(super) async fn call(&self, request: CallRequest) -> Result<Value, NoResult> {
         let begun = Instant::now();
         let last = begun + request.limit;
         let deadline = last.min(begun + request.patience);
         self.bound.make_room_for(request.limit_bytes);
-        let sending = Sending::default();
+        let sending = Delivery::default();
         let params = CallToolRequestParams::new(request.tool).with_arguments(request.arguments);
         let mut call = CallToolRequest::new(params);
         call.extensions.insert(sending.clone());
@@ -189,14 +189,14 @@ impl Connection {
             Ok(Err(_)) => return Err(NoResult::NotSent),
             Err(_) => return Err(NoResult::Busy),
         };
-        let mut in_flight = InFlight {
+        let mut in_flight = CallInFlight {
             sending: sending.clone(),
             handle: Some(handle),
         };
         let Some(answer) = in_flight.wait(deadline, request.patience, last).await else {
             return Err(match sending.fate() {
                 _ if sending.give_up() => NoResult::Busy,
-                Some(Fate::TooLong) => NoResult::TooLong,
+                Some(DeliveryFate::TooLong) => NoResult::TooLong,
                 _ => NoResult::Late(begun.elapsed()),
             });
         };
@@ -210,11 +210,11 @@ impl Connection {
             }
             Some(Err(ServiceError::McpError(error))) => Err(NoResult::Refused(error)),
             _ => Err(match sending.fate() {
-                Some(Fate::NotSent) => NoResult::NotSent,
-                Some(Fate::NotTaken(why)) => NoResult::NotTaken(why),
-                Some(Fate::Forgotten) => NoResult::Forgotten,
-                Some(Fate::TooLong) => NoResult::TooLong,
-                Some(Fate::Unclear(why)) => NoResult::Lost(Some(why)),
+                Some(DeliveryFate::NotSent) => NoResult::NotSent,
+                Some(DeliveryFate::NotTaken(why)) => NoResult::NotTaken(why),
+                Some(DeliveryFate::Forgotten) => NoResult::Forgotten,
+                Some(DeliveryFate::TooLong) => NoResult::TooLong,
+                Some(DeliveryFate::Unclear(why)) => NoResult::Lost(Some(why)),
                 None if sending.give_up() => NoResult::NotSent,
                 None => NoResult::Lost(None),
             }),
@@ -223,12 +223,12 @@ impl Connection {
 }
 
 /// A call that waits for its answer.
-struct InFlight {
-    sending: Sending,
+struct CallInFlight {
+    sending: Delivery,
     handle: Option<RequestHandle<RoleClient>>,
 }
 
-impl InFlight {
+impl CallInFlight {
     /// Waits for the answer; none if it does not come in time. Progress that the server tells of moves
     /// the deadline on, up to the last.
     async fn wait(
@@ -257,7 +257,7 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for CallInFlight {
     fn drop(&mut self) {
         self.sending.give_up();
         if let Some(handle) = self.handle.take()

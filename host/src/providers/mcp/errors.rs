@@ -11,7 +11,7 @@ use crate::domain::StepError;
 const REPEATED_MAX_CHARS: usize = 500;
 
 /// A call, as far as its errors tell of it.
-pub(super) struct Told<'a> {
+pub(super) struct CallContext<'a> {
     pub(super) name: &'a str,
     pub(super) server: &'a str,
     pub(super) settings: &'a ToolServer,
@@ -21,17 +21,17 @@ pub(super) struct Told<'a> {
     pub(super) limit: Duration,
 }
 
-impl Told<'_> {
+impl CallContext<'_> {
     /// `ended` says what became of the server, where it is known to have ended.
     pub(super) fn no_result(&self, error: NoResult, ended: Option<&str>) -> StepError {
         let (name, server) = (self.name, self.server);
         match error {
             NoResult::NotSent => self.not_sent(ended.unwrap_or("it takes no input any more")),
             NoResult::Busy => self.not_sent("it reads no input"),
-            NoResult::NotTaken(why) => self.not_sent(&self.said(&why)),
+            NoResult::NotTaken(why) => self.not_sent(&self.in_words_of(&why)),
             NoResult::Forgotten => self.not_sent("it forgets every session at once"),
             NoResult::Lost(why) => {
-                let why = why.map(|why| self.said(&why));
+                let why = why.map(|why| self.in_words_of(&why));
                 let why = why.as_deref().or(ended);
                 let why = why.unwrap_or("it closed the connection");
                 self.unanswered(&format!("tool server `{server}`: {why}"), |text| {
@@ -52,14 +52,14 @@ impl Told<'_> {
             }
             NoResult::TooLong => StepError::TooLarge(self.too_large("more")),
             NoResult::Refused(error) => {
-                let said = self.said(&error.message);
+                let said = self.in_words_of(&error.message);
                 let mut text =
                     format!("tool `{name}` answered with error {}: {said}", error.code.0);
                 if let Some(data) = &error.data {
                     let data = data
                         .as_str()
                         .map_or_else(|| data.to_string(), str::to_owned);
-                    text.push_str(&format!(" ({})", self.said(&data)));
+                    text.push_str(&format!(" ({})", self.in_words_of(&data)));
                 }
                 if refuses_call(&error) {
                     StepError::Invalid(text)
@@ -83,7 +83,7 @@ impl Told<'_> {
     }
 
     /// What a server or the network said, fit to be repeated.
-    fn said(&self, text: &str) -> String {
+    fn in_words_of(&self, text: &str) -> String {
         brief(&self.settings.redact(text))
     }
 
@@ -167,9 +167,9 @@ mod tests {
 
     use super::*;
 
-    fn told(repeatable: bool, error: NoResult, ended: Option<&str>) -> StepError {
+    fn step_error(repeatable: bool, error: NoResult, ended: Option<&str>) -> StepError {
         let settings = super::super::tests::with_secret("TOKEN", "hunter2hunter2");
-        let told = Told {
+        let told = CallContext {
             name: "files__write",
             server: "files",
             settings: &settings,
@@ -184,23 +184,26 @@ mod tests {
     fn only_what_was_sent_may_have_happened() {
         use NoResult::{Busy, Forgotten, Late, Lost, NotSent, NotTaken};
         let ended = Some("it exited with status 1");
-        let once = told(false, Lost(None), ended);
+        let once = step_error(false, Lost(None), ended);
         let text = "unknown outcome: the call was sent to `files__write` and no answer came \
                     (tool server `files`: it exited with status 1); it may or may not have \
                     happened: find out before calling it again";
         assert_eq!(once.to_string(), text);
         assert!(matches!(
-            told(true, Lost(None), None),
+            step_error(true, Lost(None), None),
             StepError::Unavailable(_)
         ));
         let late = |seconds| Late(Duration::from_secs(seconds));
-        assert!(matches!(told(true, late(10), None), StepError::Timeout(_)));
+        assert!(matches!(
+            step_error(true, late(10), None),
+            StepError::Timeout(_)
+        ));
         // The server's own time is over, or the step's.
         for (seconds, part) in [
             (10, "within 10s; see `mcp.files.call_timeout`"),
             (20, "within 20s; see `limits.step_timeout`"),
         ] {
-            let late = told(false, late(seconds), None);
+            let late = step_error(false, late(seconds), None);
             assert!(
                 matches!(&late, StepError::UnknownOutcome(text) if text.contains(part)),
                 "{late}"
@@ -209,7 +212,7 @@ mod tests {
         for repeatable in [true, false] {
             let refused = NotTaken("it refused the request (400)".to_owned());
             for error in [NotSent, Busy, Forgotten, refused] {
-                let error = told(repeatable, error, None);
+                let error = step_error(repeatable, error, None);
                 assert!(matches!(error, StepError::Unavailable(_)), "{error}");
             }
         }
@@ -219,11 +222,11 @@ mod tests {
     fn an_error_is_an_answer_and_tells_no_secret() {
         let refused = |code| {
             let data = ErrorData::new(code, "no hunter2hunter2\nhere", None);
-            told(false, NoResult::Refused(data), None)
+            step_error(false, NoResult::Refused(data), None)
         };
         let data = serde_json::json!({"field": "hunter2hunter2", "rest": "x".repeat(5000)});
         let error = ErrorData::new(ErrorCode::INTERNAL_ERROR, "no", Some(data));
-        let with_data = told(false, NoResult::Refused(error), None).to_string();
+        let with_data = step_error(false, NoResult::Refused(error), None).to_string();
         assert!(
             with_data.contains("-32603: no ({\"field\":\"[TOKEN]\"") && with_data.len() < 700,
             "{with_data}"
@@ -242,14 +245,14 @@ mod tests {
             ("the service behind it says no", false),
         ] {
             let data = ErrorData::new(ErrorCode::INVALID_PARAMS, said, None);
-            let error = told(false, NoResult::Refused(data), None);
+            let error = step_error(false, NoResult::Refused(data), None);
             assert_eq!(
                 matches!(error, StepError::Invalid(_)),
                 is_certain,
                 "{error}"
             );
         }
-        let large = told(false, NoResult::TooLong, None).to_string();
+        let large = step_error(false, NoResult::TooLong, None).to_string();
         assert!(
             large.contains("tool `files__write` ran") && large.contains("1000 bytes"),
             "{large}"

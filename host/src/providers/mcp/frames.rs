@@ -10,12 +10,12 @@ use std::collections::VecDeque;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::scan::Scan;
+use super::scan::JsonScan;
 use crate::providers::lossy;
 
 /// What may be a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(super) struct CandidateFrame {
     /// Its bytes; none where it is too long.
     pub(super) bytes: Option<Vec<u8>>,
     /// How many it has, or had when it was given up.
@@ -29,7 +29,7 @@ pub(super) struct Frame {
 /// Cuts what comes into messages.
 #[derive(Default)]
 pub(super) struct Frames {
-    place: Place,
+    place: FramePosition,
     /// The message so far; empty once it is too long.
     message: Vec<u8>,
     length: usize,
@@ -44,12 +44,12 @@ pub(super) struct Frames {
     is_quoted: bool,
     /// Within other text, a bracket came that may begin a message.
     is_opened: bool,
-    scan: Scan,
-    ready: VecDeque<Frame>,
+    scan: JsonScan,
+    ready: VecDeque<CandidateFrame>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Place {
+enum FramePosition {
     /// At the start of a line, or behind a message.
     #[default]
     Between,
@@ -60,7 +60,7 @@ enum Place {
 
 impl Frames {
     /// The next message.
-    pub(super) fn next(&mut self) -> Option<Frame> {
+    pub(super) fn next(&mut self) -> Option<CandidateFrame> {
         self.ready.pop_front()
     }
 
@@ -68,14 +68,14 @@ impl Frames {
     pub(super) fn take(&mut self, chunk: &[u8], bound: usize) {
         for &byte in chunk {
             match self.place {
-                Place::Between => match byte {
+                FramePosition::Between => match byte {
                     b'{' | b'[' => self.begin(byte, bound),
                     // Whitespace, and marks that some put in front of a text or a record.
                     b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF | 0x1E => {}
-                    _ => self.place = Place::Skipping,
+                    _ => self.place = FramePosition::Skipping,
                 },
-                Place::Skipping => self.skip(byte, bound),
-                Place::Inside => self.inside(byte, bound),
+                FramePosition::Skipping => self.skip(byte, bound),
+                FramePosition::Inside => self.inside(byte, bound),
             }
         }
     }
@@ -84,7 +84,7 @@ impl Frames {
     fn skip(&mut self, byte: u8, bound: usize) {
         let was_opened = std::mem::replace(&mut self.is_opened, byte == b'{');
         match byte {
-            b'\n' => self.place = Place::Between,
+            b'\n' => self.place = FramePosition::Between,
             b'"' if was_opened => {
                 self.is_quoted = true;
                 self.begin(b'{', bound);
@@ -95,7 +95,7 @@ impl Frames {
     }
 
     fn begin(&mut self, byte: u8, bound: usize) {
-        self.place = Place::Inside;
+        self.place = FramePosition::Inside;
         self.inside(byte, bound);
     }
 
@@ -108,7 +108,7 @@ impl Frames {
             self.finish();
             return self.begin(byte, bound);
         }
-        self.keep(byte, bound);
+        self.push(byte, bound);
         if self.is_waste {
             return;
         }
@@ -123,7 +123,7 @@ impl Frames {
         }
     }
 
-    fn keep(&mut self, byte: u8, bound: usize) {
+    fn push(&mut self, byte: u8, bound: usize) {
         self.length += 1;
         if self.length > bound && !self.too_long {
             self.too_long = true;
@@ -160,13 +160,13 @@ impl Frames {
             return;
         }
         self.is_torn |= self.scan.in_string();
-        self.keep(b'\n', bound);
+        self.push(b'\n', bound);
         self.line = Some(self.message.len());
         self.line_is_new = true;
     }
 
     fn finish(&mut self) {
-        let frame = Frame {
+        let frame = CandidateFrame {
             length: self.length,
             answers: self.scan.answers(),
             is_quoted: self.is_quoted,
@@ -176,19 +176,19 @@ impl Frames {
         self.reset();
         if is_quoted {
             // The rest of the line is text as well.
-            self.place = Place::Skipping;
+            self.place = FramePosition::Skipping;
         }
         self.ready.push_back(frame);
     }
 
     fn reset(&mut self) {
-        self.place = Place::Between;
+        self.place = FramePosition::Between;
         self.message = Vec::new();
         (self.length, self.too_long) = (0, false);
         (self.line, self.line_is_new) = (None, false);
         (self.is_torn, self.is_waste) = (false, false);
         (self.is_quoted, self.is_opened) = (false, false);
-        self.scan = Scan::default();
+        self.scan = JsonScan::default();
     }
 }
 
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     /// The frames of a text, however it is cut into chunks.
-    fn frames(text: &[u8], bound: usize) -> Vec<Frame> {
+    fn frames(text: &[u8], bound: usize) -> Vec<CandidateFrame> {
         let of_chunks = |size: usize| {
             let mut frames = Frames::default();
             text.chunks(size)

@@ -9,8 +9,8 @@ use tokio::time::{Instant as Moment, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::catalog::Catalog;
-use super::connection::{Connection, NoResult, Request, Serving};
-use super::opening::Failure;
+use super::connection::{CallRequest, ConnectionTask, McpConnection, NoResult};
+use super::opening::OpenFailure;
 use super::settings::{ToolServer, ToolServerAt};
 use super::{child, remote};
 use crate::domain::UnixMillis;
@@ -31,20 +31,20 @@ const START_FACTOR: u32 = 10;
 pub(super) struct Instance {
     server: Arc<str>,
     settings: Arc<ToolServer>,
-    connection: Connection,
+    connection: McpConnection,
     /// The tools, and the count of changes that they were listed at.
     catalog: Mutex<(u64, Arc<Catalog>)>,
     /// The same tools, for who must not wait for a list.
     known: watch::Sender<Arc<Catalog>>,
     pub(super) since: UnixMillis,
-    ended: watch::Receiver<Option<Ended>>,
+    ended: watch::Receiver<Option<EndedServer>>,
     /// Once nobody has the instance any more, it is ended.
     _stop: DropGuard,
 }
 
 /// How a server ended.
 #[derive(Clone, Debug)]
-pub(super) struct End {
+pub(super) struct ServerExit {
     pub(super) reason: String,
     /// It goes on, and has only forgotten us: it may be gone back to at once.
     pub(super) forgotten: bool,
@@ -52,15 +52,15 @@ pub(super) struct End {
 
 /// The end of a server.
 #[derive(Clone, Debug)]
-pub(super) struct Ended {
-    pub(super) end: End,
+pub(super) struct EndedServer {
+    pub(super) end: ServerExit,
     pub(super) at: Moment,
     pub(super) at_ms: UnixMillis,
     pub(super) served: Duration,
 }
 
-impl Ended {
-    fn now(end: End, since: Moment) -> Self {
+impl EndedServer {
+    fn now(end: ServerExit, since: Moment) -> Self {
         Self {
             end,
             at: Moment::now(),
@@ -71,23 +71,23 @@ impl Ended {
 }
 
 /// An open connection, and the tools that were found on it.
-pub(super) struct Opened {
-    connection: Connection,
-    serving: Serving,
+pub(super) struct OpenedServer {
+    connection: McpConnection,
+    serving: ConnectionTask,
     catalog: (u64, Arc<Catalog>),
 }
 
-impl Opened {
+impl OpenedServer {
     /// Lists a connection's tools.
     pub(super) async fn list(
         server: &str,
         settings: &ToolServer,
-        connection: Connection,
-        serving: Serving,
-    ) -> Result<Self, Failure> {
+        connection: McpConnection,
+        serving: ConnectionTask,
+    ) -> Result<Self, OpenFailure> {
         let changes = connection.changes();
         let listed = connection.tools().await;
-        let listed = listed.map_err(|error| Failure::of_list(&error))?;
+        let listed = listed.map_err(|error| OpenFailure::of_list(&error))?;
         let catalog = Catalog::new(server, settings, listed);
         catalog.log_news(server, &[]);
         Ok(Self {
@@ -121,14 +121,14 @@ impl Instance {
     pub(super) fn new<F>(
         server: &Arc<str>,
         settings: &Arc<ToolServer>,
-        opened: Opened,
+        opened: OpenedServer,
         stop: CancellationToken,
-        watch: impl FnOnce(Serving) -> F,
+        watch: impl FnOnce(ConnectionTask) -> F,
     ) -> Self
     where
-        F: Future<Output = End> + Send + 'static,
+        F: Future<Output = ServerExit> + Send + 'static,
     {
-        let Opened {
+        let OpenedServer {
             connection,
             serving,
             catalog,
@@ -140,7 +140,7 @@ impl Instance {
         tokio::spawn(async move {
             let end = end.await;
             tracing::info!(server = %name, reason = end.reason, "tool server ended");
-            let _ = told.send(Some(Ended::now(end, since)));
+            let _ = told.send(Some(EndedServer::now(end, since)));
         });
         Self {
             server: server.clone(),
@@ -155,15 +155,15 @@ impl Instance {
     }
 
     /// Its end, if it has ended.
-    pub(super) fn ended(&self) -> Option<Ended> {
+    pub(super) fn ended(&self) -> Option<EndedServer> {
         match self.ended.has_changed() {
             // The keeper is gone without a word: it panicked, or the runtime goes.
             Err(_) if self.ended.borrow().is_none() => {
-                let end = End {
+                let end = ServerExit {
                     reason: "it is watched by nobody".to_owned(),
                     forgotten: false,
                 };
-                Some(Ended::now(end, Moment::now()))
+                Some(EndedServer::now(end, Moment::now()))
             }
             _ => self.ended.borrow().clone(),
         }
@@ -215,7 +215,10 @@ impl Instance {
 
     /// Calls a tool by its own name. Where there is no result, also what became of the server, if
     /// it ended.
-    pub(super) async fn call(&self, request: Request) -> Result<Value, (NoResult, Option<String>)> {
+    pub(super) async fn call(
+        &self,
+        request: CallRequest,
+    ) -> Result<Value, (NoResult, Option<String>)> {
         let error = match self.connection.call(request).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,

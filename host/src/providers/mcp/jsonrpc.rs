@@ -25,13 +25,13 @@ const SEAL: &str = "abide/sealed";
 const BATCH_DEPTH: u32 = 2;
 
 /// Reads what a server says on one connection.
-pub(super) struct Reader<'a> {
+pub(super) struct JsonRpcReader<'a> {
     pub(super) requests: &'a Requests,
     /// The request that everything here answers which names none.
     pub(super) posted: Option<i64>,
 }
 
-impl Reader<'_> {
+impl JsonRpcReader<'_> {
     /// The messages in a text. If it cannot be read, that is told to who waits for the request that
     /// it seems to answer.
     pub(super) fn read(

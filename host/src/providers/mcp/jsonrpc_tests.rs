@@ -8,7 +8,7 @@ use rmcp::model::{
 };
 use serde_json::{Value, json};
 
-use super::jsonrpc::{Reader, UNREADABLE, seal, unseal};
+use super::jsonrpc::{JsonRpcReader, UNREADABLE, seal, unseal};
 use super::requests::Requests;
 
 /// Requests 0, the opening, and 5, a call.
@@ -26,7 +26,7 @@ pub(super) fn requests() -> Requests {
 }
 
 fn read(text: &str, posted: Option<i64>) -> Vec<ServerJsonRpcMessage> {
-    let reader = Reader {
+    let reader = JsonRpcReader {
         requests: &requests(),
         posted,
     };
@@ -157,7 +157,7 @@ fn what_answers_nobody_is_passed_over() {
         assert_eq!(read(text, Some(5)).len(), 1, "{text}");
     }
     // Once.
-    let reader = Reader {
+    let reader = JsonRpcReader {
         requests: &requests(),
         posted: None,
     };
@@ -273,7 +273,7 @@ fn an_error_without_an_id_is_of_what_is_waited_for_alone() {
     let text = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"db locked"}}"#;
     let requests = requests();
     let read = |text: &str| {
-        let reader = Reader {
+        let reader = JsonRpcReader {
             requests: &requests,
             posted: None,
         };

@@ -17,9 +17,9 @@ const LEFT_OUT_NAMED: usize = 50;
 
 /// A list, as far as it was read.
 #[derive(Debug, Default)]
-pub(super) struct List {
-    pub(super) tools: Vec<Listed>,
-    pub(super) left_out: LeftOuts,
+pub(super) struct ToolList {
+    pub(super) tools: Vec<ListedTool>,
+    pub(super) left_out: UnofferedTools,
     /// Where its next page begins; none at the end, or if no more is taken.
     pub(super) next: Option<String>,
     /// Entries that were read, of whatever kind.
@@ -29,16 +29,16 @@ pub(super) struct List {
 
 /// The tools that are not offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct LeftOuts {
-    pub(super) named: Vec<LeftOut>,
+pub(super) struct UnofferedTools {
+    pub(super) named: Vec<UnofferedTool>,
     /// How many there are besides.
     pub(super) more: usize,
 }
 
-impl LeftOuts {
+impl UnofferedTools {
     pub(super) fn push(&mut self, tool: String, reason: String) {
         match self.named.len() < LEFT_OUT_NAMED {
-            true => self.named.push(LeftOut { tool, reason }),
+            true => self.named.push(UnofferedTool { tool, reason }),
             false => self.more += 1,
         }
     }
@@ -46,7 +46,7 @@ impl LeftOuts {
 
 /// A tool as its server lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listed {
+pub(super) struct ListedTool {
     /// Its name on the server.
     pub(super) name: String,
     pub(super) description: String,
@@ -58,13 +58,13 @@ pub(super) struct Listed {
 
 /// A tool that is not offered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LeftOut {
+pub(super) struct UnofferedTool {
     /// Its name on the server, or which one it is.
     pub(super) tool: String,
     pub(super) reason: String,
 }
 
-impl List {
+impl ToolList {
     /// Reads another page.
     pub(super) fn take(&mut self, mut answer: Value) {
         self.next = match answer.get("nextCursor") {
@@ -131,11 +131,13 @@ impl List {
              it offer fewer"
         );
         // In front: what has no name must not be one of those that are only counted.
-        self.left_out.named.insert(0, LeftOut { tool, reason });
+        self.left_out
+            .named
+            .insert(0, UnofferedTool { tool, reason });
     }
 }
 
-impl Listed {
+impl ListedTool {
     /// What a turn's record keeps of it, nearly.
     fn bytes(&self) -> usize {
         let schema = serde_json::to_string(&self.schema).map_or(0, |schema| schema.len());
@@ -144,7 +146,7 @@ impl Listed {
 }
 
 /// Reads one tool; or its name, as far as it has one, and why it cannot be used.
-fn tool(entry: Value) -> Result<Listed, (Option<String>, String)> {
+fn tool(entry: Value) -> Result<ListedTool, (Option<String>, String)> {
     let Value::Object(mut fields) = entry else {
         let reason = format!("it is {}, and no object", kind(&entry));
         return Err((None, reason));
@@ -184,7 +186,7 @@ fn tool(entry: Value) -> Result<Listed, (Option<String>, String)> {
         _ => String::new(),
     };
     let hints = fields.remove("annotations").unwrap_or_default();
-    Ok(Listed {
+    Ok(ListedTool {
         name,
         description,
         schema,
@@ -240,10 +242,10 @@ mod tests {
 
     use super::*;
 
-    fn page(answer: Value, before: usize) -> List {
-        let mut list = List {
+    fn page(answer: Value, before: usize) -> ToolList {
+        let mut list = ToolList {
             read: before,
-            ..List::default()
+            ..ToolList::default()
         };
         list.take(answer);
         list
@@ -252,7 +254,7 @@ mod tests {
     #[test]
     fn a_list_of_any_size_fits_into_a_turn() {
         let tool = |n: usize, bytes: usize| json!({"name": format!("t{n}"), "description": "d".repeat(bytes)});
-        let mut list = List::default();
+        let mut list = ToolList::default();
         for page in 0..3 {
             let tools: Vec<Value> = (0..200).map(|n| tool(page * 200 + n, 40_000)).collect();
             list.take(json!({"tools": tools, "nextCursor": "x"}));
@@ -285,7 +287,7 @@ mod tests {
         assert_eq!(list.next, None);
     }
 
-    fn one(entry: Value) -> Result<Listed, (String, String)> {
+    fn one(entry: Value) -> Result<ListedTool, (String, String)> {
         let good = json!({"name": "good", "inputSchema": {"type": "object"}});
         let mut page = page(json!({"tools": [good.clone(), entry, good]}), 0);
         // Whatever is wrong with one, the others are there.
@@ -294,7 +296,7 @@ mod tests {
         page.tools.retain(|tool| tool.name != "good");
         match (page.tools.pop(), page.left_out.named.pop()) {
             (Some(tool), None) => Ok(tool),
-            (None, Some(LeftOut { tool, reason })) => Err((tool, reason)),
+            (None, Some(UnofferedTool { tool, reason })) => Err((tool, reason)),
             other => panic!("{other:?}"),
         }
     }

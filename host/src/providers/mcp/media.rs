@@ -82,7 +82,7 @@ impl Media {
     }
 
     /// What stands in its place.
-    pub(super) fn note(&self) -> String {
+    pub(super) fn placeholder(&self) -> String {
         format!("[{} bytes of {}]", self.data.len(), self.mime_type)
     }
 
@@ -181,14 +181,14 @@ fn note_for(text: &str, sent: &HashMap<&str, &Media>) -> Option<String> {
     let text = text.trim();
     let url = data_url(text);
     if let Some(same) = sent.get(url.map_or(text, |(_, base64)| base64)) {
-        return Some(same.note());
+        return Some(same.placeholder());
     }
     let Some((kind, base64)) = url else {
-        return own_data(text).map(|media| media.note());
+        return own_data(text).map(|media| media.placeholder());
     };
     let long = base64.len() >= BASE64_MIN_CHARS;
     let own = long.then(|| Media::read(Some(kind), base64).ok())?;
-    own.map(|media| media.note())
+    own.map(|media| media.placeholder())
 }
 
 /// What a text is that is nothing but base64 of a known kind.
@@ -223,7 +223,7 @@ pub(super) fn cut_text(mut text: String, longest_first: &[&Media], search: &mut 
             break;
         }
         if search.finds(&media.sent, &text) {
-            text = text.replace(&media.sent, &media.note());
+            text = text.replace(&media.sent, &media.placeholder());
         }
     }
     text

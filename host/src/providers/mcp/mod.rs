@@ -18,9 +18,10 @@ mod bound;
 mod catalog;
 mod child;
 mod connection;
+mod delivery;
+mod descendants;
 mod errors;
 mod events;
-mod family;
 mod frames;
 mod instance;
 mod jsonrpc;
@@ -32,17 +33,16 @@ mod opening;
 mod outcome;
 #[cfg(test)]
 mod outcome_tests;
-mod pace;
 mod process;
 mod remote;
 mod requests;
 mod scan;
-mod sending;
 mod server;
 mod settings;
 mod stderr;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod utf8;
 mod wire;
 
@@ -57,10 +57,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Patterns, StepError, Tool, ToolCall, ToolName, ToolOutcome, ToolServerStatus};
 use catalog::Offered;
-use connection::{NoResult, Request};
-use errors::Told;
+use connection::{CallRequest, NoResult};
+use errors::CallContext;
 use outcome::Room;
-use server::Server;
+use server::ServerHandle;
 
 pub use settings::{Endpoint, Program, ToolServer, ToolServerAt};
 
@@ -78,9 +78,9 @@ pub struct Look {
 /// All tool servers, by name. Clones share them; a server that no clone has any more is ended.
 #[derive(Clone)]
 pub struct ToolServers {
-    servers: Arc<BTreeMap<String, Arc<Server>>>,
+    servers: Arc<BTreeMap<String, Arc<ServerHandle>>>,
     /// Servers that [`ToolServers::with`] has left behind: some turn may still use them.
-    left: Arc<Mutex<Vec<Weak<Server>>>>,
+    left: Arc<Mutex<Vec<Weak<ServerHandle>>>>,
     ending: CancellationToken,
 }
 
@@ -98,18 +98,18 @@ impl ToolServers {
     /// These servers in place of the present ones. Those whose settings are the same go on as they
     /// are; the others end once no turn that began with them runs any more.
     pub fn with(&self, servers: BTreeMap<String, ToolServer>) -> Self {
-        let servers: BTreeMap<String, Arc<Server>> = servers
+        let servers: BTreeMap<String, Arc<ServerHandle>> = servers
             .into_iter()
             .map(|(name, settings)| {
                 let same = self.servers.get(&name);
                 let same = same.filter(|server| *server.settings == settings).cloned();
                 let ending = self.ending.child_token();
-                let server =
-                    same.unwrap_or_else(|| Arc::new(Server::new(name.clone(), settings, ending)));
+                let server = same
+                    .unwrap_or_else(|| Arc::new(ServerHandle::new(name.clone(), settings, ending)));
                 (name, server)
             })
             .collect();
-        let stays = |name: &String, server: &Arc<Server>| {
+        let stays = |name: &String, server: &Arc<ServerHandle>| {
             servers
                 .get(name)
                 .is_some_and(|new| Arc::ptr_eq(new, server))
@@ -166,7 +166,7 @@ impl ToolServers {
     /// # Errors
     /// `Invalid` where there is no such tool or the arguments are no JSON object, `Denied` where
     /// there is no such server, `Unavailable` where the server is down.
-    pub async fn look(&self, call: &ToolCall) -> Result<Look, StepError> {
+    pub async fn classify(&self, call: &ToolCall) -> Result<Look, StepError> {
         arguments(call)?;
         let (server, name) = self.server(call)?;
         let (_, offered) = server.tool(name).await?;
@@ -203,7 +203,7 @@ impl ToolServers {
         let arguments = arguments(call)?;
         let (server, name) = self.server(call)?;
         let (mut instance, mut offered) = server.tool(name).await?;
-        let told = Told {
+        let told = CallContext {
             name: &call.name,
             server: &server.name,
             settings: &server.settings,
@@ -247,7 +247,7 @@ impl ToolServers {
     /// would hear of. For an owner that has started none itself yet. Waits until they are gone.
     pub async fn end_leftovers(owner: &str) {
         let mark = process::mark_of(owner);
-        let swept = tokio::task::spawn_blocking(move || family::kill_marked(&mark)).await;
+        let swept = tokio::task::spawn_blocking(move || descendants::kill_marked(&mark)).await;
         if let Ok(killed) = swept
             && killed > 0
         {
@@ -268,14 +268,14 @@ impl ToolServers {
     }
 
     /// Those that are configured, and those of before which are still in use.
-    fn all(&self) -> Vec<Arc<Server>> {
+    fn all(&self) -> Vec<Arc<ServerHandle>> {
         // The list is whole whatever panicked: each change of it is one call.
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let left = left.iter().filter_map(Weak::upgrade);
         self.servers.values().cloned().chain(left).collect()
     }
 
-    fn server<'a>(&self, call: &'a ToolCall) -> Result<(&Server, ToolName<'a>), StepError> {
+    fn server<'a>(&self, call: &'a ToolCall) -> Result<(&ServerHandle, ToolName<'a>), StepError> {
         let full = &call.name;
         let name = ToolName::parse(full).ok_or_else(|| {
             StepError::Invalid(format!(
@@ -293,12 +293,12 @@ impl ToolServers {
 }
 
 fn request(
-    told: &Told<'_>,
+    told: &CallContext<'_>,
     key: &str,
     offered: Offered,
     arguments: &serde_json::Map<String, Value>,
-) -> Request {
-    Request {
+) -> CallRequest {
+    CallRequest {
         tool: offered.own,
         arguments: arguments.clone(),
         key: key.to_owned(),

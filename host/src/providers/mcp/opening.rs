@@ -14,14 +14,14 @@ const LATEST: &str = "2025-11-25";
 
 /// Why an opening failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum OpenFailure {
     /// The connection broke: what became of the server says more.
     Broken(String),
     /// The server, or we, had a reason, and that is it.
     Because(String),
 }
 
-impl Failure {
+impl OpenFailure {
     /// Why the SDK gave an opening up.
     pub(super) fn of_opening(error: &ClientInitializeError) -> Self {
         match error {

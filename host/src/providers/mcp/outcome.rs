@@ -28,7 +28,7 @@ pub(super) struct Room {
 
 /// A piece of an answer.
 #[derive(Debug)]
-enum Piece {
+enum ResultPart {
     Content(ToolContent),
     Media(Media),
 }
@@ -68,7 +68,7 @@ fn is_unfinished(fields: &Map<String, Value>) -> bool {
     !says && (has_task || kind.is_some_and(|kind| kind != "complete"))
 }
 
-fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<Piece>, Unusable> {
+fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<ResultPart>, Unusable> {
     let mut take = |key: &str| fields.remove(key).filter(|value| !value.is_null());
     let (content, structured) = (take("content"), take("structuredContent"));
     // As the protocol of October 2024 has it.
@@ -95,7 +95,7 @@ fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<Piece>, Un
     let longest_first = media::longest_first(&media);
     let mut texts = 0;
     for piece in &mut pieces {
-        if let Piece::Content(ToolContent::Text(text)) = piece {
+        if let ResultPart::Content(ToolContent::Text(text)) = piece {
             *text = media::cut_text(std::mem::take(text), &longest_first, &mut search);
             media::cut_json(text);
             texts += text.len() as u64;
@@ -118,10 +118,10 @@ fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<Piece>, Un
 }
 
 /// A value that stands where content should.
-fn bare(value: Value) -> Vec<Piece> {
+fn bare(value: Value) -> Vec<ResultPart> {
     match value {
         Value::Null => Vec::new(),
-        Value::String(text) => vec![Piece::Content(ToolContent::Text(text))],
+        Value::String(text) => vec![ResultPart::Content(ToolContent::Text(text))],
         mut other => {
             media::cut(&mut other, &[]);
             vec![json(&other)]
@@ -133,7 +133,7 @@ fn bare(value: Value) -> Vec<Piece> {
 /// the whole content once more as structured content: a model shall not read everything twice. What
 /// the content holds already, as it is or piece by piece, is not added.
 fn structure(
-    pieces: &mut Vec<Piece>,
+    pieces: &mut Vec<ResultPart>,
     value: Value,
     said: &HashSet<String>,
     media: &[Media],
@@ -143,7 +143,7 @@ fn structure(
     let texts: Vec<&str> = pieces
         .iter()
         .filter_map(|piece| match piece {
-            Piece::Content(ToolContent::Text(text)) => Some(text.as_str()),
+            ResultPart::Content(ToolContent::Text(text)) => Some(text.as_str()),
             _ => None,
         })
         .collect();
@@ -156,7 +156,7 @@ fn structure(
         |leaf: &str| said.contains(leaf) || texts.iter().any(|text| search.finds(leaf, text));
     if said.is_empty() || !only_texts(&value, &mut holds) {
         let piece = json(&cut);
-        let bytes = weigh(&piece, left) as u64;
+        let bytes = size_of(&piece, left) as u64;
         pieces.push(match bytes <= left {
             true => piece,
             // The text is what counts.
@@ -165,7 +165,7 @@ fn structure(
                     "[{bytes} bytes of structured content, for which there is no room beside the text \
                      (`limits.event`)]"
                 );
-                Piece::Content(ToolContent::Text(note))
+                ResultPart::Content(ToolContent::Text(note))
             }
         });
     }
@@ -217,15 +217,15 @@ fn leaves(value: &Value) -> HashSet<String> {
     found
 }
 
-fn media_of(pieces: &[Piece]) -> Vec<Media> {
+fn media_of(pieces: &[ResultPart]) -> Vec<Media> {
     let media = pieces.iter().filter_map(|piece| match piece {
-        Piece::Media(media) => Some(media.clone()),
-        Piece::Content(_) => None,
+        ResultPart::Media(media) => Some(media.clone()),
+        ResultPart::Content(_) => None,
     });
     media.collect()
 }
 
-fn piece(block: Value) -> Piece {
+fn piece(block: Value) -> ResultPart {
     let Value::Object(block) = block else {
         return bare(block).pop().unwrap_or_else(|| json(&Value::Null));
     };
@@ -235,7 +235,7 @@ fn piece(block: Value) -> Piece {
     let inner = block.get("resource").and_then(Value::as_object);
     let inner = inner.unwrap_or(&block);
     if let Some(said) = text(inner, "text") {
-        return Piece::Content(ToolContent::Text(said));
+        return ResultPart::Content(ToolContent::Text(said));
     }
     // As the APIs of models have images.
     let inner = inner
@@ -252,13 +252,13 @@ fn piece(block: Value) -> Piece {
         let is_sure = key == "blob" || (key == "data" && (named || kind.is_some()));
         if is_sure {
             return match Media::read(kind.as_deref(), &sent) {
-                Ok(media) => Piece::Media(media),
-                Err(note) => Piece::Content(ToolContent::Text(note)),
+                Ok(media) => ResultPart::Media(media),
+                Err(note) => ResultPart::Content(ToolContent::Text(note)),
             };
         }
         // Nothing says that it is data, and it may be anything.
         if let Some(media) = Media::guess(&sent) {
-            return Piece::Media(media);
+            return ResultPart::Media(media);
         }
     }
     let mut block = Value::Object(block);
@@ -266,33 +266,33 @@ fn piece(block: Value) -> Piece {
     json(&block)
 }
 
-fn json(value: &Value) -> Piece {
-    Piece::Content(ToolContent::Json(value.to_string()))
+fn json(value: &Value) -> ResultPart {
+    ResultPart::Content(ToolContent::Json(value.to_string()))
 }
 
 /// How much of the room a piece takes in any case, in bytes.
-fn weigh(piece: &Piece, room: u64) -> usize {
+fn size_of(piece: &ResultPart, room: u64) -> usize {
     match piece {
-        Piece::Content(ToolContent::Text(text) | ToolContent::Json(text)) => text.len(),
-        Piece::Content(ToolContent::Blob { data, .. }) => data.len(),
+        ResultPart::Content(ToolContent::Text(text) | ToolContent::Json(text)) => text.len(),
+        ResultPart::Content(ToolContent::Blob { data, .. }) => data.len(),
         // What stands in its place.
-        Piece::Media(media) => media.note_over(room).len(),
+        ResultPart::Media(media) => media.note_over(room).len(),
     }
 }
 
 /// Texts first: what they leave of the room the rest may have, piece by piece.
-fn fit(pieces: Vec<Piece>, room: Room) -> Result<Vec<ToolContent>, Unusable> {
+fn fit(pieces: Vec<ResultPart>, room: Room) -> Result<Vec<ToolContent>, Unusable> {
     let texts: u64 = pieces
         .iter()
-        .map(|piece| weigh(piece, room.all) as u64)
+        .map(|piece| size_of(piece, room.all) as u64)
         .sum();
     let Some(mut left) = room.all.checked_sub(texts) else {
         return Err(Unusable::TooLarge(texts));
     };
     let content = pieces.into_iter().map(|piece| {
         let media = match piece {
-            Piece::Content(content) => return content,
-            Piece::Media(media) => media,
+            ResultPart::Content(content) => return content,
+            ResultPart::Media(media) => media,
         };
         let bytes = media.data.len() as u64;
         let image = (bytes <= room.image).then(|| media.image()).flatten();

@@ -11,7 +11,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
-use super::family::{Family, MARK};
+use super::descendants::{Descendants, MARK};
 use super::settings::Program;
 
 /// What a server finds of the daemon's environment: enough to run, nothing secret.
@@ -31,7 +31,7 @@ pub(super) struct Process {
     child: Child,
     pid: Pid,
     /// Taken out for as long as a thread that may block has it.
-    family: Option<Family>,
+    family: Option<Descendants>,
     ended: bool,
 }
 
@@ -79,7 +79,7 @@ impl Process {
         let process = Self {
             child,
             pid,
-            family: Some(Family::new(pid, &mark)),
+            family: Some(Descendants::new(pid, &mark)),
             ended: false,
         };
         let pipes = Pipes {
@@ -112,7 +112,7 @@ impl Process {
     pub(super) async fn end(mut self) -> String {
         // Before it goes, its children can be told by their parent.
         self.in_family(|family| {
-            family.look();
+            family.scan();
         })
         .await;
         if timeout(PATIENCE, self.exited()).await.is_err() {
@@ -127,7 +127,7 @@ impl Process {
         }
         let mut left = 0;
         for _ in 0..KILL_ROUNDS {
-            left = self.in_family(Family::kill).await.unwrap_or_default();
+            left = self.in_family(Descendants::kill).await.unwrap_or_default();
             if left == 0 {
                 break;
             }
@@ -142,7 +142,7 @@ impl Process {
         let status = timeout(REAP_PATIENCE, self.child.wait()).await;
         self.ended = true;
         match status {
-            Ok(Ok(status)) => told(status),
+            Ok(Ok(status)) => exit_reason(status),
             _ => "it does not end".to_owned(),
         }
     }
@@ -150,7 +150,7 @@ impl Process {
     /// Does what reads `/proc` on a thread that may block.
     async fn in_family<T: Send + 'static>(
         &mut self,
-        act: impl FnOnce(&mut Family) -> T + Send + 'static,
+        act: impl FnOnce(&mut Descendants) -> T + Send + 'static,
     ) -> Option<T> {
         let mut family = self.family.take()?;
         let done = tokio::task::spawn_blocking(move || {
@@ -191,7 +191,7 @@ fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
     })
 }
 
-fn told(status: ExitStatus) -> String {
+fn exit_reason(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("it exited with status {code}"),
         (None, Some(signal)) => format!("it was ended by signal {signal}"),

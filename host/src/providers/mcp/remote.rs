@@ -12,14 +12,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::ToolServer;
-use super::backend::{Backend, Over, Parts};
+use super::backend::{Backend, BackendParts, Over};
 use super::bound::AnswerBound;
-use super::connection::{Connection, Serving};
+use super::connection::{ConnectionTask, McpConnection};
 use super::errors::brief;
-use super::instance::{CLOSE_PATIENCE, End, Instance, Opened, late, start_limit};
-use super::opening::{self, Failure};
+use super::instance::{CLOSE_PATIENCE, Instance, OpenedServer, ServerExit, late, start_limit};
+use super::opening::{self, OpenFailure};
 use super::settings::Endpoint;
-use crate::providers::common::{causes, is_loopback};
+use crate::providers::http_body::{causes, is_loopback};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ pub(super) async fn start(
     // What is under way does not outlive an opening that fails.
     let opening = stop.child_token();
     let given_up = opening.clone().drop_guard();
-    let backend = Backend::new(Parts {
+    let backend = Backend::new(BackendParts {
         server: server.clone(),
         url: url(server, endpoint)?,
         shown: endpoint.shown().to_owned(),
@@ -54,9 +54,9 @@ pub(super) async fn start(
     });
     let transport = StreamableHttpClientTransport::with_client(backend.clone(), config(endpoint));
     let opening = async {
-        let opened = Connection::over(transport, bound).await;
-        let (connection, serving) = opened.map_err(|error| Failure::of_opening(&error))?;
-        Opened::list(server, settings, connection, serving).await
+        let opened = McpConnection::over(transport, bound).await;
+        let (connection, serving) = opened.map_err(|error| OpenFailure::of_opening(&error))?;
+        OpenedServer::list(server, settings, connection, serving).await
     };
     let opened = async {
         match opening.await {
@@ -64,8 +64,8 @@ pub(super) async fn start(
             Err(_) if backend.speaks_old_http().await => {
                 Err(opening::speaks_old_http(server, endpoint.shown()))
             }
-            Err(Failure::Because(reason)) => Err(reason),
-            Err(Failure::Broken(reason)) => Err(backend.trouble().unwrap_or(reason)),
+            Err(OpenFailure::Because(reason)) => Err(reason),
+            Err(OpenFailure::Broken(reason)) => Err(backend.trouble().unwrap_or(reason)),
         }
     };
     let opened = tokio::select! {
@@ -92,7 +92,7 @@ pub(super) async fn start(
         |serving| async move {
             let Over { reason, forgotten } = watch(serving, over, stopped).await;
             let reason = brief(&redacted.redact(&reason));
-            End { reason, forgotten }
+            ServerExit { reason, forgotten }
         },
     ))
 }
@@ -100,7 +100,7 @@ pub(super) async fn start(
 /// Watches over a connection to its end, or until it is of no use for new calls. Those under way
 /// may go on as long as somebody has the instance.
 async fn watch(
-    serving: Serving,
+    serving: ConnectionTask,
     mut over: watch::Receiver<Option<Over>>,
     stop: CancellationToken,
 ) -> Over {

@@ -9,20 +9,20 @@ use rmcp::model::{
 };
 use serde_json::Value;
 
-use super::sending::Sending;
+use super::delivery::Delivery;
 
 /// The requests of one connection. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Requests(Arc<Mutex<HashMap<i64, Request>>>);
+pub(super) struct Requests(Arc<Mutex<HashMap<i64, PendingRequest>>>);
 
 /// A request that waits for its answer.
 #[derive(Clone)]
-pub(super) struct Request {
+pub(super) struct PendingRequest {
     /// It opens the connection. The SDK reads the answer to that one itself.
     pub(super) opens: bool,
     /// The name under which its server tells of progress.
     token: Option<String>,
-    sending: Option<Sending>,
+    sending: Option<Delivery>,
 }
 
 impl Requests {
@@ -32,10 +32,10 @@ impl Requests {
             JsonRpcMessage::Request(asked) => {
                 if let RequestId::Number(id) = asked.id {
                     let token = asked.request.get_meta().get_progress_token();
-                    let request = Request {
+                    let request = PendingRequest {
                         opens: matches!(asked.request, ClientRequest::InitializeRequest(_)),
                         token: token.map(|token| token.0.to_string()),
-                        sending: Sending::of(message),
+                        sending: Delivery::of(message),
                     };
                     self.all().insert(id, request);
                 }
@@ -52,7 +52,7 @@ impl Requests {
     }
 
     /// Nobody waits for its answer any more.
-    pub(super) fn forget(&self, id: i64) -> Option<Request> {
+    pub(super) fn forget(&self, id: i64) -> Option<PendingRequest> {
         self.all().remove(&id)
     }
 
@@ -84,7 +84,7 @@ impl Requests {
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<i64, Request>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<i64, PendingRequest>> {
         // Each change is one call, whoever panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

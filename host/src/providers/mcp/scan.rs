@@ -6,7 +6,7 @@ const TOKEN_MAX_BYTES: usize = 128;
 
 /// What was seen of a text so far.
 #[derive(Default)]
-pub(super) struct Scan {
+pub(super) struct JsonScan {
     depth: usize,
     in_string: bool,
     escaped: bool,
@@ -19,10 +19,10 @@ pub(super) struct Scan {
     is_request: bool,
 }
 
-impl Scan {
+impl JsonScan {
     pub(super) fn take(&mut self, byte: u8) {
         if self.in_string {
-            self.keep(byte);
+            self.push(byte);
             match byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' => self.escaped = true,
@@ -49,7 +49,7 @@ impl Scan {
             b' ' | b'\t' | b'\r' | b'\n' => {}
             _ => {
                 self.in_string = byte == b'"';
-                self.keep(byte);
+                self.push(byte);
             }
         }
     }
@@ -71,7 +71,7 @@ impl Scan {
         answers.then(|| id.parse().ok())?
     }
 
-    fn keep(&mut self, byte: u8) {
+    fn push(&mut self, byte: u8) {
         // Other bytes than ASCII are in no key or id of ours, and need not come out right.
         if self.depth == 1 && self.token.len() < TOKEN_MAX_BYTES {
             self.token.push(char::from(byte));

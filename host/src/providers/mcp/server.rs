@@ -8,9 +8,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
+use super::backoff::RestartBackoff;
 use super::catalog::{Catalog, Offered};
-use super::instance::{Ended, Instance, start_limit};
+use super::instance::{EndedServer, Instance, start_limit};
 use super::settings::{ToolServer, ToolServerAt};
 use crate::domain::{
     StepError, ToolName, ToolServerKind, ToolServerState, ToolServerStatus, UnixMillis,
@@ -23,13 +23,13 @@ const NAMED_MAX: usize = 20;
 const DOUBTFUL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One `[mcp.NAME]`.
-pub(super) struct Server {
+pub(super) struct ServerHandle {
     pub(super) name: Arc<str>,
     pub(super) settings: Arc<ToolServer>,
     /// Held by the task that starts the server; who waits for the start waits for the lock.
-    falls: Arc<Mutex<Backoff>>,
+    falls: Arc<Mutex<RestartBackoff>>,
     /// How it is, for who must not wait. Changed only by who holds `falls`.
-    state: Arc<StdMutex<Seen>>,
+    state: Arc<StdMutex<ServerView>>,
     /// Ends what runs or starts now. Not in the state, which a start replaces.
     stop: StdMutex<CancellationToken>,
     /// Cancelled when it may not run any more: its own, and a child of that of all servers.
@@ -38,24 +38,24 @@ pub(super) struct Server {
 
 /// A server as it was seen last.
 #[derive(Default)]
-struct Seen {
-    state: State,
+struct ServerView {
+    state: ServerState,
     /// The tools that it had last.
     tools: Option<Arc<Catalog>>,
 }
 
 #[derive(Default)]
-enum State {
+enum ServerState {
     #[default]
     Idle,
-    Starting(Start),
+    Starting(ServerStart),
     Running(Arc<Instance>),
     Fallen(Fall),
 }
 
 /// A start that is under way.
 #[derive(Clone)]
-struct Start {
+struct ServerStart {
     at: UnixMillis,
     /// Until when it is waited for; it goes on by itself after that.
     patience: Instant,
@@ -88,7 +88,7 @@ impl Down {
     }
 }
 
-impl Server {
+impl ServerHandle {
     pub(super) fn new(name: String, settings: ToolServer, ending: CancellationToken) -> Self {
         Self {
             name: name.into(),
@@ -122,16 +122,16 @@ impl Server {
             let Some(ended) = instance.ended() else {
                 return Ok(instance);
             };
-            let Ended {
+            let EndedServer {
                 end, at, served, ..
             } = ended;
             let tools = Some(instance.known());
             if end.forgotten {
-                self.see(State::Idle, tools);
+                self.see(ServerState::Idle, tools);
             } else {
                 falls.fell(at, served, end.reason.clone());
                 let fall = fall(&falls, end.reason, ended.at_ms);
-                self.see(State::Fallen(fall), tools);
+                self.see(ServerState::Fallen(fall), tools);
             }
         }
         if let Some((rest, reason)) = falls.rest(Instant::now()) {
@@ -141,15 +141,15 @@ impl Server {
             });
         }
         let before = match &self.seen().state {
-            State::Fallen(fall) => Some(fall.reason.clone()),
+            ServerState::Fallen(fall) => Some(fall.reason.clone()),
             _ => None,
         };
-        let start = Start {
+        let start = ServerStart {
             at: UnixMillis::now(),
             patience: Instant::now() + self.settings.start_timeout,
             before,
         };
-        self.see(State::Starting(start.clone()), None);
+        self.see(ServerState::Starting(start.clone()), None);
         // In a task of its own: a start goes on where its caller is cut, or is undone in full.
         let (name, settings, state) =
             (self.name.clone(), self.settings.clone(), self.state.clone());
@@ -167,11 +167,11 @@ impl Server {
             match started {
                 Ok(instance) => {
                     let instance = Arc::new(instance);
-                    see(&state, State::Running(instance.clone()), None);
+                    see(&state, ServerState::Running(instance.clone()), None);
                     Ok(instance)
                 }
                 Err(reason) if stopped.is_cancelled() => {
-                    see(&state, State::Idle, None);
+                    see(&state, ServerState::Idle, None);
                     Err(Down::because(reason))
                 }
                 Err(reason) => {
@@ -179,7 +179,7 @@ impl Server {
                     let now = Instant::now();
                     falls.fell(now, Duration::ZERO, reason.clone());
                     let fall = fall(&falls, reason.clone(), UnixMillis::now());
-                    see(&state, State::Fallen(fall), None);
+                    see(&state, ServerState::Fallen(fall), None);
                     let rest = falls.rest(now).map(|(rest, _)| rest);
                     Err(Down { reason, rest })
                 }
@@ -191,15 +191,15 @@ impl Server {
         }
     }
 
-    fn starting(&self) -> Option<Start> {
+    fn starting(&self) -> Option<ServerStart> {
         match &self.seen().state {
-            State::Starting(start) => Some(start.clone()),
+            ServerState::Starting(start) => Some(start.clone()),
             _ => None,
         }
     }
 
     /// That a start takes longer than it is waited for.
-    fn starts_still(&self, start: &Start) -> Down {
+    fn starts_still(&self, start: &ServerStart) -> Down {
         let (name, settings) = (&self.name, &self.settings);
         let for_ms = UnixMillis::now().since(start.at);
         let for_time = humantime::format_duration(Duration::from_secs(for_ms / 1000));
@@ -226,9 +226,9 @@ impl Server {
     /// Its tools. Does not wait long for a server that did not start before.
     pub(super) async fn list(&self) -> Result<Arc<Catalog>, Down> {
         let doubt = match &self.seen().state {
-            State::Fallen(fall) => Some(fall.reason.clone()),
-            State::Starting(start) => start.before.clone(),
-            State::Idle | State::Running(_) => None,
+            ServerState::Fallen(fall) => Some(fall.reason.clone()),
+            ServerState::Starting(start) => start.before.clone(),
+            ServerState::Idle | ServerState::Running(_) => None,
         };
         let instance = match doubt {
             None => self.running().await?,
@@ -243,7 +243,7 @@ impl Server {
     pub(super) fn last_tools(&self) -> Option<Arc<Catalog>> {
         let seen = self.seen();
         match &seen.state {
-            State::Running(instance) => Some(instance.known()),
+            ServerState::Running(instance) => Some(instance.known()),
             _ => seen.tools.clone(),
         }
     }
@@ -277,7 +277,7 @@ impl Server {
             // Another one may have been started since.
             self.stop().cancel();
             instance.until_ended().await;
-            self.see(State::Idle, Some(instance.known()));
+            self.see(ServerState::Idle, Some(instance.known()));
         }
     }
 
@@ -305,9 +305,9 @@ impl Server {
             status.next_try_at = Some(next);
         };
         match &seen.state {
-            State::Idle => {}
-            State::Fallen(fall) => down(fall.at, &fall.reason, fall.until),
-            State::Starting(start) => {
+            ServerState::Idle => {}
+            ServerState::Fallen(fall) => down(fall.at, &fall.reason, fall.until),
+            ServerState::Starting(start) => {
                 status.state = ToolServerState::Starting;
                 status.since = Some(start.at);
                 status.reason = match Instant::now() < start.patience {
@@ -315,7 +315,7 @@ impl Server {
                     false => Some(self.starts_still(start).reason),
                 };
             }
-            State::Running(instance) => {
+            ServerState::Running(instance) => {
                 match instance.ended().filter(|ended| !ended.end.forgotten) {
                     Some(ended) => down(ended.at_ms, &ended.end.reason, ended.at_ms),
                     None => {
@@ -327,7 +327,7 @@ impl Server {
             }
         }
         let known = match &seen.state {
-            State::Running(instance) => Some(instance.known()),
+            ServerState::Running(instance) => Some(instance.known()),
             _ => seen.tools.clone(),
         };
         status.left_out = known.map_or_else(Vec::new, |known| known.left_out().to_vec());
@@ -336,17 +336,17 @@ impl Server {
 
     fn instance(&self) -> Option<Arc<Instance>> {
         match &self.seen().state {
-            State::Running(instance) => Some(instance.clone()),
+            ServerState::Running(instance) => Some(instance.clone()),
             _ => None,
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, ServerView> {
         // What is seen is replaced in one step, whoever panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn see(&self, state: State, tools: Option<Arc<Catalog>>) {
+    fn see(&self, state: ServerState, tools: Option<Arc<Catalog>>) {
         see(&self.state, state, tools);
     }
 
@@ -391,7 +391,7 @@ impl Server {
     }
 }
 
-fn fall(falls: &Backoff, reason: String, at: UnixMillis) -> Fall {
+fn fall(falls: &RestartBackoff, reason: String, at: UnixMillis) -> Fall {
     let rest = falls.rest(Instant::now());
     let rest = rest.map_or(Duration::ZERO, |(rest, _)| rest);
     Fall {
@@ -402,7 +402,7 @@ fn fall(falls: &Backoff, reason: String, at: UnixMillis) -> Fall {
 }
 
 /// Takes a state over, and the tools where they are known better than before.
-fn see(seen: &StdMutex<Seen>, state: State, tools: Option<Arc<Catalog>>) {
+fn see(seen: &StdMutex<ServerView>, state: ServerState, tools: Option<Arc<Catalog>>) {
     let before = {
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         if tools.is_some() {
@@ -414,7 +414,7 @@ fn see(seen: &StdMutex<Seen>, state: State, tools: Option<Arc<Catalog>>) {
     drop(before);
 }
 
-impl Drop for Server {
+impl Drop for ServerHandle {
     fn drop(&mut self) {
         // Nobody can call it any more, and a start that is under way is wanted by nobody.
         self.ending.cancel();

@@ -41,7 +41,7 @@ pub(super) async fn drain(
     settings: Arc<ToolServer>,
     last: LastWords,
 ) {
-    let mut log = Log {
+    let mut log = StderrLog {
         server,
         settings,
         last,
@@ -62,7 +62,7 @@ pub(super) async fn drain(
     log.line(&mut line);
 }
 
-struct Log {
+struct StderrLog {
     server: Arc<str>,
     settings: Arc<ToolServer>,
     last: LastWords,
@@ -70,7 +70,7 @@ struct Log {
     lines: u32,
 }
 
-impl Log {
+impl StderrLog {
     fn line(&mut self, line: &mut Vec<u8>) {
         let text = String::from_utf8_lossy(line);
         if !text.trim().is_empty() {

@@ -6,8 +6,8 @@ use tokio::io::{
     duplex, split,
 };
 
-use super::connection::{Connection, NoResult, Serving};
-use super::instance::{End, Instance, Opened};
+use super::connection::{ConnectionTask, McpConnection, NoResult};
+use super::instance::{Instance, OpenedServer, ServerExit};
 use super::*;
 
 pub(super) fn settings() -> ToolServer {
@@ -70,7 +70,7 @@ impl Peer {
     }
 }
 
-async fn open(pipe_bytes: usize) -> (Arc<Connection>, Serving, Peer) {
+async fn open(pipe_bytes: usize) -> (Arc<McpConnection>, ConnectionTask, Peer) {
     let (ours, theirs) = duplex(pipe_bytes);
     let (read, write) = split(theirs);
     let mut peer = Peer {
@@ -91,14 +91,14 @@ async fn open(pipe_bytes: usize) -> (Arc<Connection>, Serving, Peer) {
         assert_eq!(peer.next().await["method"], "notifications/initialized");
     };
     let (read, write) = split(ours);
-    let (opened, ()) = tokio::join!(Connection::open(read, write), hello);
+    let (opened, ()) = tokio::join!(McpConnection::open(read, write), hello);
     let (connection, serving) = opened.expect("opens");
     (Arc::new(connection), serving, peer)
 }
 
-fn request(tool: &str, timeout: Duration) -> Request {
+fn request(tool: &str, timeout: Duration) -> CallRequest {
     let arguments = json!({"a": 1});
-    Request {
+    CallRequest {
         tool: tool.to_owned(),
         arguments: arguments.as_object().cloned().expect("an object"),
         key: "s/1/2/0".to_owned(),
@@ -319,7 +319,7 @@ async fn calls_that_make_no_sense_start_nothing() {
             name: name.to_owned(),
             arguments: arguments.to_owned(),
         };
-        let error = servers.look(&call).await.expect_err("refused");
+        let error = servers.classify(&call).await.expect_err("refused");
         let again = servers.call(&call, "k", false, 1000, Duration::MAX).await;
         assert_eq!(again, Err(error.clone()));
         error.to_string()
@@ -443,7 +443,7 @@ async fn a_list_that_cannot_be_had_again_is_not_waited_for_at_each_call() {
     let (connection, serving, mut peer) = open(1 << 16).await;
     let (server, settings): (Arc<str>, _) = (Arc::from("s"), Arc::new(settings()));
     let connection = Arc::into_inner(connection).expect("nobody else has it");
-    let opening = Opened::list(&server, &settings, connection, serving);
+    let opening = OpenedServer::list(&server, &settings, connection, serving);
     let (opened, ()) = tokio::join!(opening, async {
         let list = peer.next().await;
         peer.answer(&list, json!({"tools": [{"name": "t"}]})).await;
@@ -456,7 +456,7 @@ async fn a_list_that_cannot_be_had_again_is_not_waited_for_at_each_call() {
         Default::default(),
         |serving| async {
             let _ = serving.waiting().await;
-            End {
+            ServerExit {
                 reason: "it ended".to_owned(),
                 forgotten: false,
             }

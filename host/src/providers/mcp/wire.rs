@@ -13,16 +13,16 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Empty};
 use tokio::sync::Mutex;
 
 use super::bound::AnswerBound;
+use super::delivery::{Delivery, DeliveryFate};
 use super::frames::Frames;
-use super::jsonrpc::{Reader, TOO_LONG};
+use super::jsonrpc::{JsonRpcReader, TOO_LONG};
 use super::requests::Requests;
-use super::sending::{Fate, Sending};
 
 /// What is read at a time.
 const CHUNK_BYTES: usize = 16 << 10;
 
 /// A server's standard output and input.
-pub(super) struct Wire<R, W>
+pub(super) struct StdioPipes<R, W>
 where
     W: AsyncWrite + Send + Unpin + 'static,
 {
@@ -39,7 +39,7 @@ where
     ready: VecDeque<ServerJsonRpcMessage>,
 }
 
-impl<R, W> Wire<R, W>
+impl<R, W> StdioPipes<R, W>
 where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
@@ -63,7 +63,7 @@ where
         let Some(frame) = self.frames.next() else {
             return false;
         };
-        let reader = Reader {
+        let reader = JsonRpcReader {
             requests: &self.requests,
             posted: None,
         };
@@ -88,7 +88,7 @@ where
     }
 }
 
-impl<R, W> Transport<RoleClient> for Wire<R, W>
+impl<R, W> Transport<RoleClient> for StdioPipes<R, W>
 where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
@@ -99,7 +99,7 @@ where
         &mut self,
         message: ClientJsonRpcMessage,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let sending = Sending::of(&message);
+        let sending = Delivery::of(&message);
         let turn = self.turn.clone();
         self.requests.sent(&message);
         let write = self.writer.send(message);
@@ -111,7 +111,7 @@ where
             let written = write.await;
             if let (Err(_), Some(sending)) = (&written, sending) {
                 // The pipe did not take the whole line, and who reads it acts on whole lines.
-                sending.settle(Fate::NotSent);
+                sending.settle(DeliveryFate::NotSent);
             }
             written
         }

@@ -8,34 +8,34 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::domain::{
-    BeginWith, Begun, Death, Failure, FailureCode, Fault, FaultCode, Journal, Limits, LogPos,
-    Message, MessageId, Record, Replay, Session, SessionId, Snapshot,
+    BeginWith, Begun, FailureCode, Fault, FaultCode, Journal, Limits, LogPos, Message, MessageId,
+    Record, Replay, Session, SessionId, Snapshot, TurnFailure, WorkerDeath,
 };
-use crate::engine::{GuestFailure, Job, Product};
+use crate::engine::{GuestFailure, GuestJob, Product};
 
-use super::commit::Batch;
-use super::steps::Taken;
+use super::commit::CommitBatch;
+use super::journal::Consumed;
 use super::{Driver, STORE_PAUSE};
-use crate::session::mailbox::{Ask, Relaunched};
+use crate::session::mailbox::{DriverRequest, Relaunched};
 use crate::session::plugins::Plugin;
 use crate::session::replay::kept;
 use crate::session::shared::{Gate, TurnGuard};
-use crate::session::turn::Turn;
+use crate::session::turn::TurnJob;
 use crate::store::{Store, StoreError, Tail};
 
 /// A turn that runs now.
-pub(super) struct Running {
+pub(super) struct GuestTask {
     task: JoinHandle<Result<Product, GuestFailure>>,
     begun: Begun,
-    pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) asks: mpsc::Receiver<DriverRequest>,
     /// What it took from the inbox, to be consumed with it.
-    pub(super) taken: Taken,
+    pub(super) taken: Consumed,
     /// Held until its end is on the disk: a drain waits for that, not for the guest alone.
     guard: Arc<TurnGuard>,
 }
 
 /// An owner that panics takes its turn with it: nobody would hear of it, and a drain would wait for it.
-impl Drop for Running {
+impl Drop for GuestTask {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.task.abort();
@@ -44,12 +44,12 @@ impl Drop for Running {
 }
 
 /// A turn whose guest is done.
-pub(super) struct Ended {
-    pub(super) running: Running,
+pub(super) struct GuestEnded {
+    pub(super) running: GuestTask,
     pub(super) result: Result<Product, GuestFailure>,
 }
 
-impl Running {
+impl GuestTask {
     pub(super) fn begun(&self) -> &Begun {
         &self.begun
     }
@@ -67,31 +67,31 @@ impl Running {
 }
 
 /// What a driver hears of its turn.
-pub(super) enum Heard {
-    Asks(Ask),
-    Ended(Box<Ended>),
+pub(super) enum TurnEvent {
+    Asks(DriverRequest),
+    Ended(Box<GuestEnded>),
 }
 
 /// Waits for the running turn, which must be there. Dropping the future loses nothing.
-pub(super) async fn hear(running: &mut Option<Running>) -> Heard {
-    let Some(Running { task, asks, .. }) = running else {
+pub(super) async fn next_event(running: &mut Option<GuestTask>) -> TurnEvent {
+    let Some(GuestTask { task, asks, .. }) = running else {
         return std::future::pending().await;
     };
     let result = tokio::select! {
         biased;
         // Before the turn's end: what it said last is part of it.
-        Some(ask) = asks.recv() => return Heard::Asks(ask),
+        Some(ask) = asks.recv() => return TurnEvent::Asks(ask),
         result = task => result,
     };
     let result = result.unwrap_or_else(|error| {
         let text = format!("the host failed while it ran the guest ({error}); please report it");
-        Err(GuestFailure::Failed(Failure {
+        Err(GuestFailure::Failed(TurnFailure {
             code: FailureCode::Trap,
             text,
         }))
     });
     match running.take() {
-        Some(running) => Heard::Ended(Box::new(Ended { running, result })),
+        Some(running) => TurnEvent::Ended(Box::new(GuestEnded { running, result })),
         None => std::future::pending().await,
     }
 }
@@ -105,8 +105,8 @@ enum Obstacle {
 }
 
 /// What a turn runs on.
-struct Ground {
-    job: Job,
+struct TurnInputs {
+    job: GuestJob,
     snapshot: Arc<Snapshot>,
 }
 
@@ -114,7 +114,7 @@ struct Ground {
 /// handed over and may not be on the disk, then there.
 pub(super) struct Inbox<'a> {
     pub(super) id: &'a SessionId,
-    pub(super) held: &'a Batch,
+    pub(super) held: &'a CommitBatch,
     pub(super) tail: &'a Tail,
     pub(super) store: &'a Store,
 }
@@ -146,7 +146,7 @@ impl Driver {
             return;
         }
         let Some(begun) = self.next_begun() else {
-            return self.prove().await;
+            return self.verify_restore().await;
         };
         // It would be cut at its first write, and have called a model for nothing.
         if let Some(reason) = self.shared.store.failing() {
@@ -154,11 +154,11 @@ impl Driver {
             self.paused_until = Some(Instant::now() + STORE_PAUSE);
             return;
         }
-        let ground = self.ground(&begun).await;
+        let ground = self.turn_inputs(&begun).await;
         let message = self.message_of(&begun);
         let (ground, message) = match (ground, message) {
             (Ok(ground), Ok(message)) => (ground, message),
-            (Err(obstacle), _) | (_, Err(obstacle)) => return self.meet(obstacle).await,
+            (Err(obstacle), _) | (_, Err(obstacle)) => return self.handle_obstacle(obstacle).await,
         };
         let journal = match begun.resumed_in {
             None => Journal::default(),
@@ -169,7 +169,7 @@ impl Driver {
                 }
                 match self.journal() {
                     Ok(journal) => journal,
-                    Err(error) => return self.meet(Obstacle::Store(error)).await,
+                    Err(error) => return self.handle_obstacle(Obstacle::Store(error)).await,
                 }
             }
         };
@@ -181,8 +181,8 @@ impl Driver {
             return;
         };
         let (asks_in, asks) = mpsc::channel(1);
-        let taken = Taken::by(&journal);
-        let turn = Turn {
+        let taken = Consumed::by(&journal);
+        let turn = TurnJob {
             id: self.id.clone(),
             job: ground.job,
             snapshot: ground.snapshot,
@@ -193,9 +193,9 @@ impl Driver {
             driver: asks_in,
             guard: guard.clone(),
         };
-        let mut batch = Batch::default();
+        let mut batch = CommitBatch::default();
         self.stage(&mut batch, Record::Begun(begun.clone()));
-        if !self.shared.suspicious.load(Ordering::SeqCst) {
+        if !self.shared.sync_begun.load(Ordering::SeqCst) {
             self.hold(batch);
         } else if !self.commit(batch).await {
             return;
@@ -203,7 +203,7 @@ impl Driver {
         self.obstacle = None;
         let resumed = begun.attempt > 1;
         let task = tokio::spawn(turn.run(self.shared.clone()));
-        self.running = Some(Running {
+        self.running = Some(GuestTask {
             task,
             begun,
             asks,
@@ -243,7 +243,7 @@ impl Driver {
     }
 
     /// Plugin, component and snapshot of the session, or why there is no ground to stand on.
-    async fn ground(&self, begun: &Begun) -> Result<Ground, Obstacle> {
+    async fn turn_inputs(&self, begun: &Begun) -> Result<TurnInputs, Obstacle> {
         let fault = |code, text: String| {
             Obstacle::Fault(Fault {
                 code,
@@ -283,7 +283,7 @@ impl Driver {
             }
         };
         let job = plugin.job(component, &self.id, &session.identity, begun, timers);
-        Ok(Ground { job, snapshot })
+        Ok(TurnInputs { job, snapshot })
     }
 
     /// The snapshot that the next turn stands on, or why it cannot be used.
@@ -331,7 +331,7 @@ impl Driver {
         })
     }
 
-    async fn meet(&mut self, obstacle: Obstacle) {
+    async fn handle_obstacle(&mut self, obstacle: Obstacle) {
         match obstacle {
             Obstacle::Fault(fault) => self.fault(fault).await,
             Obstacle::Store(error) => {
@@ -352,7 +352,7 @@ impl Driver {
                 tracing::error!(session = %self.id, reason = %faulted.fault.text, "session faulted");
                 metrics::counter!("abide_sessions_faulted_total").increment(1);
             }
-            let mut batch = Batch::default();
+            let mut batch = CommitBatch::default();
             self.stage(&mut batch, record);
             self.commit(batch).await;
         }
@@ -360,7 +360,7 @@ impl Driver {
     }
 
     /// Nothing is to be run: a session that came back with a restart proves that it could be.
-    async fn prove(&mut self) {
+    async fn verify_restore(&mut self) {
         if self.relaunching.is_empty() {
             return;
         }
@@ -391,15 +391,15 @@ impl Driver {
                 generation: self.shared.settings.generation,
                 resumed_in: None,
             };
-            let ground = match self.ground(&begun).await {
+            let ground = match self.turn_inputs(&begun).await {
                 Ok(ground) => ground,
-                Err(obstacle) => return self.meet(obstacle).await,
+                Err(obstacle) => return self.handle_obstacle(obstacle).await,
             };
             let mut gate = self.gate.clone();
             let restored = tokio::select! {
                 restored = self.shared.engine.restore(&ground.job, &ground.snapshot) => restored,
                 // Not known; the successor will try.
-                _ = gate.wait_for(|gate| *gate >= Gate::Cut) => return self.relaunching.clear(),
+                _ = gate.wait_for(|gate| *gate >= Gate::Aborting) => return self.relaunching.clear(),
             };
             if let Err(failure) = restored {
                 let text = super::end::failure_of(failure).text;
@@ -451,14 +451,14 @@ impl Driver {
         });
         match death {
             None => {}
-            Some(Death::Counted(deaths)) => {
+            Some(WorkerDeath::Counted(deaths)) => {
                 if let Some(open) = self.session.as_mut().and_then(|s| s.progress.open.as_mut()) {
                     open.begun.deaths = deaths;
                 }
             }
-            Some(Death::Faulted(record)) => {
+            Some(WorkerDeath::Faulted(record)) => {
                 tracing::error!(session = %self.id, "its turn keeps taking the worker down; faulted");
-                let mut batch = Batch::default();
+                let mut batch = CommitBatch::default();
                 self.stage(&mut batch, *record);
                 self.commit(batch).await;
             }

@@ -3,17 +3,17 @@
 use crate::domain::{CancelScope, Cancelled, Record, Refusal, SessionView, TurnEnd};
 
 use super::Driver;
-use super::begin::Running;
-use super::commit::Batch;
-use crate::session::mailbox::{Ask, Reply};
+use super::begin::GuestTask;
+use super::commit::CommitBatch;
+use crate::session::mailbox::{DriverRequest, ReplyTo};
 
 impl Driver {
     /// Gives work up, and answers what, once that is synced.
     pub(super) async fn cancel(
         &mut self,
         scope: &CancelScope,
-        batch: &mut Batch,
-        reply: Reply<(SessionView, Cancelled)>,
+        batch: &mut CommitBatch,
+        reply: ReplyTo<(SessionView, Cancelled)>,
     ) {
         let decide = |driver: &Self| {
             let running = driver.running.as_ref();
@@ -40,7 +40,7 @@ impl Driver {
     /// decided again, on what is known now.
     pub(super) async fn carry_out(
         &mut self,
-        batch: &mut Batch,
+        batch: &mut CommitBatch,
         decide: impl Fn(&Self) -> Result<Vec<Record>, Refusal>,
     ) -> Result<Vec<Record>, Refusal> {
         let records = decide(self)?;
@@ -62,10 +62,10 @@ fn ends_turn(record: &Record) -> bool {
 }
 
 /// What a turn that has been cut had on its way to the log: results are kept, and nothing else.
-pub(super) fn last_results(running: &mut Running) -> Vec<Record> {
+pub(super) fn last_results(running: &mut GuestTask) -> Vec<Record> {
     let mut results = Vec::new();
     while let Ok(ask) = running.asks.try_recv() {
-        let Ask::Record { records, .. } = ask else {
+        let DriverRequest::Record { records, .. } = ask else {
             continue;
         };
         // A step that was about to begin has not begun.

@@ -4,43 +4,43 @@ use crate::domain::{
     Created, IdempotencyKey, Limits, MessageId, Record, Refusal, Relabelled, Session, SessionView,
     Snapshot, UnixMillis,
 };
-use crate::engine::{Context, GuestFailure, Job};
+use crate::engine::{Context, GuestFailure, GuestJob};
 
 use super::Driver;
-use super::commit::Batch;
-use crate::session::mailbox::{Accepted, Command, NewSession, Reply};
-use crate::session::reads::refusal;
+use super::commit::CommitBatch;
+use crate::session::mailbox::{Accepted, DriverCommand, NewSession, ReplyTo};
+use crate::session::queries::refusal;
 use crate::session::shared::Gate;
 
 /// Tells everybody the same no.
-pub(super) fn refuse_all(commands: impl Iterator<Item = Command>, refusal: &Refusal) {
+pub(super) fn refuse_all(commands: impl Iterator<Item = DriverCommand>, refusal: &Refusal) {
     for command in commands {
         let no = refusal.clone();
         // An error means that the client has gone.
         match command {
-            Command::Create(_, reply) => drop(reply.send(Err(no))),
-            Command::Send { reply, .. } | Command::Retry { reply, .. } => {
+            DriverCommand::Create(_, reply) => drop(reply.send(Err(no))),
+            DriverCommand::Send { reply, .. } | DriverCommand::Retry { reply, .. } => {
                 drop(reply.send(Err(no)));
             }
-            Command::Close(reply) | Command::Resume(reply) => drop(reply.send(Err(no))),
-            Command::Cancel(_, reply) => drop(reply.send(Err(no))),
-            Command::Decide { reply, .. } => drop(reply.send(Err(no))),
-            Command::FireTimers(done) => drop(done.send(())),
+            DriverCommand::Close(reply) | DriverCommand::Resume(reply) => drop(reply.send(Err(no))),
+            DriverCommand::Cancel(_, reply) => drop(reply.send(Err(no))),
+            DriverCommand::Decide { reply, .. } => drop(reply.send(Err(no))),
+            DriverCommand::FireTimers(done) => drop(done.send(())),
             // Dropped: that they are not answered says it.
-            Command::Relaunch(_) => {}
+            DriverCommand::Relaunch(_) => {}
         }
     }
 }
 
 impl Driver {
     /// Decides one command; its records join the batch, its answer waits for the batch's sync.
-    pub(super) async fn decide(&mut self, command: Command, batch: &mut Batch) {
+    pub(super) async fn decide(&mut self, command: DriverCommand, batch: &mut CommitBatch) {
         match command {
-            Command::Create(new, reply) => match self.create(new, batch).await {
+            DriverCommand::Create(new, reply) => match self.create(new, batch).await {
                 Ok(created) => batch.answer(reply, created),
                 Err(no) => drop(reply.send(Err(no))),
             },
-            Command::Send {
+            DriverCommand::Send {
                 text,
                 key,
                 wait,
@@ -56,13 +56,15 @@ impl Driver {
                 Err(no) => drop(reply.send(Err(no))),
             },
             // Boxed: what is rare must not make the future of every driver larger.
-            Command::Close(reply) => Box::pin(self.act(batch, reply, Session::close)).await,
-            Command::Cancel(scope, reply) => Box::pin(self.cancel(&scope, batch, reply)).await,
-            Command::Resume(reply) => {
+            DriverCommand::Close(reply) => Box::pin(self.act(batch, reply, Session::close)).await,
+            DriverCommand::Cancel(scope, reply) => {
+                Box::pin(self.cancel(&scope, batch, reply)).await
+            }
+            DriverCommand::Resume(reply) => {
                 let resume = |session: &Session, at| Ok(vec![session.resume(at)?]);
                 Box::pin(self.act(batch, reply, resume)).await;
             }
-            Command::Retry {
+            DriverCommand::Retry {
                 message,
                 force,
                 reply,
@@ -70,13 +72,15 @@ impl Driver {
                 Ok(accepted) => batch.answer(reply, accepted),
                 Err(no) => drop(reply.send(Err(no))),
             },
-            Command::Decide { id, answer, reply } => self.take_answer(&id, &answer, batch, reply),
-            Command::FireTimers(done) => {
+            DriverCommand::Decide { id, answer, reply } => {
+                self.take_answer(&id, &answer, batch, reply)
+            }
+            DriverCommand::FireTimers(done) => {
                 self.expire(batch);
                 self.fire_timers(batch);
                 batch.done(done);
             }
-            Command::Relaunch(reply) => {
+            DriverCommand::Relaunch(reply) => {
                 self.try_again(batch);
                 self.relaunching.push(reply);
             }
@@ -101,7 +105,7 @@ impl Driver {
     async fn create(
         &mut self,
         new: NewSession,
-        batch: &mut Batch,
+        batch: &mut CommitBatch,
     ) -> Result<(SessionView, bool), Refusal> {
         if let Some(session) = &self.session {
             if let Some(at) = session.progress.closed {
@@ -149,7 +153,7 @@ impl Driver {
             });
         }
         let now = Self::now();
-        let job = Job {
+        let job = GuestJob {
             component: plugin.component.clone(),
             context: Context {
                 session: self.id.clone(),
@@ -167,7 +171,7 @@ impl Driver {
         let opened = tokio::select! {
             opened = self.shared.engine.open(&job) => opened.map_err(open_failed)?,
             // Nothing has been created yet: the successor may be asked again.
-            _ = gate.wait_for(|gate| *gate == Gate::Leaving) => return Err(Refusal::Restarting),
+            _ = gate.wait_for(|gate| *gate == Gate::Closing) => return Err(Refusal::Restarting),
         };
         self.log_guest(&opened.logs, opened.logs_dropped, 0);
         let record = Record::Created(Created {
@@ -197,7 +201,7 @@ impl Driver {
         &mut self,
         text: String,
         key: Option<IdempotencyKey>,
-        batch: &mut Batch,
+        batch: &mut CommitBatch,
     ) -> Result<Accepted, Refusal> {
         let session = self.existing()?;
         if let Some(key) = &key {
@@ -246,8 +250,8 @@ impl Driver {
     /// An operator's action that ends what runs, if it ends the open turn.
     async fn act(
         &mut self,
-        batch: &mut Batch,
-        reply: Reply<SessionView>,
+        batch: &mut CommitBatch,
+        reply: ReplyTo<SessionView>,
         decide: impl Fn(&Session, UnixMillis) -> Result<Vec<Record>, Refusal>,
     ) {
         let decide = |driver: &Self| decide(driver.existing()?, Self::now());
@@ -267,7 +271,7 @@ impl Driver {
         &mut self,
         message: Option<MessageId>,
         force: bool,
-        batch: &mut Batch,
+        batch: &mut CommitBatch,
     ) -> Result<Accepted, Refusal> {
         let session = self.existing()?;
         let store = &self.shared.store;
@@ -295,7 +299,7 @@ impl Driver {
         })
     }
 
-    fn fire_timers(&mut self, batch: &mut Batch) {
+    fn fire_timers(&mut self, batch: &mut CommitBatch) {
         let now = Self::now();
         let limits = self.limits();
         let room = self.session.as_ref().map_or(0, |session| {
@@ -326,7 +330,7 @@ impl Driver {
     }
 
     /// A fault that another component may mend is given another try after a restart.
-    fn try_again(&mut self, batch: &mut Batch) {
+    fn try_again(&mut self, batch: &mut CommitBatch) {
         let mended = self.session.as_ref().is_some_and(|session| {
             let plugin = self.shared.parts().plugin(&session.identity.plugin);
             plugin.is_some_and(|plugin| session.mended_by(plugin.component.digest()))

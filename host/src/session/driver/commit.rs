@@ -18,40 +18,40 @@ use tokio::time::Instant;
 use crate::domain::{
     Digest, Discarded, Event, LogPos, Message, MessageId, Received, Record, Refusal,
 };
-use crate::fault;
+use crate::failpoint;
 use crate::store::{Append, Durability, StoreError};
 
 use super::{Driver, Live, STORE_PAUSE};
-use crate::session::mailbox::Reply;
+use crate::session::mailbox::ReplyTo;
 use crate::session::outcome::TurnOutcome;
-use crate::session::reads::refusal;
+use crate::session::queries::refusal;
 
 /// How long records that nobody waits for may be held back.
 const HOLD: Duration = Duration::from_millis(5);
 
 /// What is to be said once it is known whether a batch was synced.
-type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send + Sync>;
+type OnSynced = Box<dyn FnOnce(Result<(), Refusal>) + Send + Sync>;
 
 /// Records that stand in the session already and not yet on the disk, and who waits for them.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct CommitBatch {
     records: Vec<(LogPos, Record)>,
     snapshot: Option<(LogPos, Vec<u8>)>,
-    answers: Vec<Answer>,
+    answers: Vec<OnSynced>,
     /// Somebody waits for nothing but its sync.
     hurried: bool,
 }
 
-impl Batch {
+impl CommitBatch {
     /// Answers once what is in the batch by then has been synced, or with the refusal if it was
     /// not.
-    pub(super) fn answer<T: Send + Sync + 'static>(&mut self, reply: Reply<T>, value: T) {
+    pub(super) fn answer<T: Send + Sync + 'static>(&mut self, reply: ReplyTo<T>, value: T) {
         self.hurried = true;
         self.answer_in_time(reply, value);
     }
 
     /// The same, for somebody who waits for the turn's end anyway.
-    pub(super) fn answer_in_time<T: Send + Sync + 'static>(&mut self, reply: Reply<T>, value: T) {
+    pub(super) fn answer_in_time<T: Send + Sync + 'static>(&mut self, reply: ReplyTo<T>, value: T) {
         self.answers.push(Box::new(move |synced| {
             // An error means that the client has gone.
             let _ = reply.send(synced.map(|()| value));
@@ -80,7 +80,7 @@ impl Batch {
     }
 
     /// Takes in what was decided after it.
-    fn add(&mut self, later: Batch) {
+    fn add(&mut self, later: CommitBatch) {
         if self.is_empty() {
             *self = later;
             return;
@@ -91,13 +91,13 @@ impl Batch {
         self.hurried |= later.hurried;
     }
 
-    fn tell(self, synced: Result<(), Refusal>) {
+    fn resolve(self, synced: Result<(), Refusal>) {
         let anybody = !self.answers.is_empty();
         for answer in self.answers {
             answer(synced.clone());
         }
         if anybody {
-            fault::point("acknowledged");
+            failpoint::point("acknowledged");
         }
     }
 
@@ -131,12 +131,12 @@ impl Batch {
         })
     }
 
-    fn keys(&self) -> Vec<KnownKey> {
+    fn keys(&self) -> Vec<AcceptedKey> {
         let keys = self.records.iter().filter_map(|(_, record)| match record {
             Record::Received(Received {
                 message,
                 key: Some(key),
-            }) => Some(KnownKey {
+            }) => Some(AcceptedKey {
                 key: key.key.clone(),
                 message: message.id.clone(),
                 body: key.body,
@@ -196,19 +196,19 @@ type Synced = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + Sync>
 
 /// Records on their way to the disk while nobody waits for them, and what to publish and to whom
 /// to answer then.
-pub(super) struct InFlight {
+pub(super) struct CommitInFlight {
     synced: Synced,
     events: Arc<[Event]>,
     /// What is left of their batch.
-    batch: Batch,
+    batch: CommitBatch,
     /// The idempotency keys among them.
-    keys: Vec<KnownKey>,
+    keys: Vec<AcceptedKey>,
     /// The fault point that is crossed then.
     point: &'static str,
 }
 
 /// What a batch accepts under an idempotency key.
-struct KnownKey {
+struct AcceptedKey {
     key: String,
     message: MessageId,
     body: Digest,
@@ -216,7 +216,7 @@ struct KnownKey {
 
 /// Waits for the oldest of what is in flight, which must be there. Dropping the future loses
 /// nothing.
-pub(super) async fn synced(in_flight: &mut VecDeque<InFlight>) -> Result<(), StoreError> {
+pub(super) async fn synced(in_flight: &mut VecDeque<CommitInFlight>) -> Result<(), StoreError> {
     match in_flight.front_mut() {
         Some(first) => first.synced.as_mut().await,
         None => std::future::pending().await,
@@ -225,7 +225,7 @@ pub(super) async fn synced(in_flight: &mut VecDeque<InFlight>) -> Result<(), Sto
 
 impl Driver {
     /// Takes a record into the session and the batch, and says where it stands.
-    pub(super) fn stage(&mut self, batch: &mut Batch, record: Record) -> LogPos {
+    pub(super) fn stage(&mut self, batch: &mut CommitBatch, record: Record) -> LogPos {
         let at = match &mut self.session {
             Some(session) => session.apply(&record),
             None => {
@@ -239,7 +239,7 @@ impl Driver {
 
     /// Keeps back what nobody would notice if it were synced a little later: it rides on the
     /// session's next sync, or gets one of its own after [`HOLD`].
-    pub(super) fn hold(&mut self, batch: Batch) {
+    pub(super) fn hold(&mut self, batch: CommitBatch) {
         if !batch.records.is_empty() {
             self.held_until.get_or_insert_with(|| Instant::now() + HOLD);
             self.held.add(batch);
@@ -249,19 +249,19 @@ impl Driver {
         } else if let Some(last) = self.in_flight.back_mut() {
             last.batch.add(batch);
         } else {
-            batch.tell(Ok(()));
+            batch.resolve(Ok(()));
         }
     }
 
     /// Hands over what is held.
     pub(super) fn flush(&mut self) {
         if !self.held.is_empty() {
-            self.commit_later(Batch::default(), Durability::Synced);
+            self.commit_later(CommitBatch::default(), Durability::Synced);
         }
     }
 
     /// The batch behind what is held.
-    fn with_held(&mut self, batch: Batch) -> Batch {
+    fn with_held(&mut self, batch: CommitBatch) -> CommitBatch {
         self.held_until = None;
         let mut all = std::mem::take(&mut self.held);
         all.add(batch);
@@ -280,7 +280,7 @@ impl Driver {
 
     /// Syncs what is held and the batch, then publishes and answers. On a failure nothing of it
     /// has happened: the session is read again from the store.
-    pub(super) async fn commit(&mut self, batch: Batch) -> bool {
+    pub(super) async fn commit(&mut self, batch: CommitBatch) -> bool {
         let mut batch = self.with_held(batch);
         if batch.records.is_empty() {
             self.hold(batch);
@@ -289,13 +289,13 @@ impl Driver {
         let (events, closes) = (batch.events(), batch.closes());
         let discarded = batch.discarded();
         let points = batch.points();
-        fault::point(points.append);
+        failpoint::point(points.append);
         let mut durability = Durability::Synced;
-        if fault::bug("ack-before-sync") {
+        if failpoint::bug("ack-before-sync") {
             durability = Durability::Lazy;
             batch.answers.drain(..).for_each(|answer| answer(Ok(())));
         }
-        if fault::bug("publish-before-commit") {
+        if failpoint::bug("publish-before-commit") {
             self.publish_events(events.clone());
         }
         let synced = self.append(&mut batch, durability);
@@ -308,7 +308,7 @@ impl Driver {
         match &result {
             Ok(()) => {
                 self.tail.settled();
-                fault::point(points.synced);
+                failpoint::point(points.synced);
                 self.publish_events(events);
                 self.publish_discarded(discarded);
                 if closes {
@@ -318,17 +318,17 @@ impl Driver {
             Err(error) => self.store_failed(error).await,
         }
         let ok = result.is_ok();
-        batch.tell(result.map_err(refusal));
+        batch.resolve(result.map_err(refusal));
         ok
     }
 
     /// Hands over what is held and the batch, without waiting for the sync; whether that was
     /// possible.
-    pub(super) fn commit_later(&mut self, batch: Batch, durability: Durability) -> bool {
+    pub(super) fn commit_later(&mut self, batch: CommitBatch, durability: Durability) -> bool {
         let mut batch = self.with_held(batch);
         let (events, points) = (batch.events(), batch.points());
         let keys = batch.keys();
-        fault::point(points.append);
+        failpoint::point(points.append);
         let durability = match batch.answers.is_empty() {
             true => durability,
             false => Durability::Synced,
@@ -336,7 +336,7 @@ impl Driver {
         let Some(synced) = self.append(&mut batch, durability) else {
             return false;
         };
-        self.in_flight.push_back(InFlight {
+        self.in_flight.push_back(CommitInFlight {
             synced,
             events,
             batch,
@@ -346,7 +346,7 @@ impl Driver {
         true
     }
 
-    fn append(&mut self, batch: &mut Batch, durability: Durability) -> Option<Synced> {
+    fn append(&mut self, batch: &mut CommitBatch, durability: Durability) -> Option<Synced> {
         let after = self.session.as_ref()?;
         let append = Append {
             id: self.id.clone(),
@@ -383,12 +383,12 @@ impl Driver {
                 if self.in_flight.is_empty() {
                     self.tail.settled();
                 }
-                fault::point(first.point);
+                failpoint::point(first.point);
                 self.publish_events(first.events);
             }
             Err(error) => self.store_failed(error).await,
         }
-        first.batch.tell(result.map_err(refusal));
+        first.batch.resolve(result.map_err(refusal));
     }
 
     fn publish_events(&mut self, events: Arc<[Event]>) {
@@ -397,7 +397,7 @@ impl Driver {
         }
         self.answer_waiters(&events);
         self.publish(|| Live::Events(events));
-        fault::point("published");
+        failpoint::point("published");
     }
 
     /// Tells those who wait for the turn of a message that will have none.
@@ -441,10 +441,10 @@ impl Driver {
         }
         // All that stands behind what failed fails with it.
         let failed = std::mem::take(&mut self.in_flight);
-        let held = self.with_held(Batch::default());
+        let held = self.with_held(CommitBatch::default());
         let batches = failed.into_iter().map(|failed| failed.batch).chain([held]);
         for batch in batches {
-            batch.tell(Err(refusal(error.clone())));
+            batch.resolve(Err(refusal(error.clone())));
         }
         self.paused_until = Some(Instant::now() + STORE_PAUSE);
         // Read again at the next wake, before anything is decided.

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 
 use crate::domain::{
-    Ended as EndedRecord, Failure, FailureCode, Fault, FaultCode, Record, Snapshot, TimerOp,
-    TurnEnd,
+    FailureCode, Fault, FaultCode, Record, Snapshot, TimerOp, TurnEnd, TurnEnded as EndedRecord,
+    TurnFailure,
 };
 use crate::engine::{GuestFailure, LogLine, Product};
-use crate::fault;
+use crate::failpoint;
 
 use super::Driver;
-use super::begin::{Ended, Running};
-use super::commit::Batch;
+use super::begin::{GuestEnded, GuestTask};
+use super::commit::CommitBatch;
 
 /// The largest snapshot that a driver keeps in memory for the next turn, in bytes.
 const SNAPSHOT_IN_MEMORY_BYTES: usize = 32 << 10;
 
 impl Driver {
     /// Commits what the turn did, or that it failed.
-    pub(super) async fn end(&mut self, ended: Ended) {
-        let Ended { running, result } = ended;
+    pub(super) async fn end(&mut self, ended: GuestEnded) {
+        let GuestEnded { running, result } = ended;
         match result {
             Ok(product) => self.complete(&running, product).await,
             Err(GuestFailure::Restore { text, .. }) => {
@@ -43,7 +43,7 @@ impl Driver {
                     .as_ref()
                     .and_then(|s| s.fail(failure, Self::now()));
                 if let Some(record) = record {
-                    let mut batch = Batch::default();
+                    let mut batch = CommitBatch::default();
                     self.stage(&mut batch, record);
                     self.commit(batch).await;
                 }
@@ -51,7 +51,7 @@ impl Driver {
         }
     }
 
-    async fn complete(&mut self, running: &Running, product: Product) {
+    async fn complete(&mut self, running: &GuestTask, product: Product) {
         let begun = running.begun();
         let Some(plugin) = self.session.as_ref().map(|s| s.identity.plugin.clone()) else {
             return;
@@ -61,7 +61,7 @@ impl Driver {
         let timers_set = !timers.is_empty();
         let open = self.session.as_ref().and_then(|s| s.progress.open.as_ref());
         let usage = open.map(|open| open.usage).unwrap_or_default();
-        let again = open.filter(|_| fault::bug("consume-twice") && begun.attempt > 1);
+        let again = open.filter(|_| failpoint::bug("consume-twice") && begun.attempt > 1);
         let again = again.map(|open| open.queued.clone());
         let record = Record::Ended(EndedRecord {
             turn: begun.turn,
@@ -87,7 +87,7 @@ impl Driver {
             schema: product.schema,
             data: product.data,
         };
-        let mut batch = Batch::default();
+        let mut batch = CommitBatch::default();
         let at = self.stage(&mut batch, record);
         if let (Some(session), Some(queued)) = (&mut self.session, again) {
             session.queue.push_back(queued);
@@ -127,14 +127,14 @@ impl Driver {
 }
 
 /// A guest's failure as the turn's.
-pub(super) fn failure_of(failure: GuestFailure) -> Failure {
+pub(super) fn failure_of(failure: GuestFailure) -> TurnFailure {
     match failure {
         GuestFailure::Failed(failure) => failure,
-        GuestFailure::Restore { text, .. } => Failure {
+        GuestFailure::Restore { text, .. } => TurnFailure {
             code: FailureCode::Restore,
             text,
         },
-        GuestFailure::Host(error) => Failure {
+        GuestFailure::Host(error) => TurnFailure {
             code: FailureCode::Trap,
             text: error.to_string(),
         },

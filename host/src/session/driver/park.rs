@@ -3,16 +3,16 @@
 use crate::domain::{Answer, Approval, ApprovalId, Record, Refusal};
 
 use super::Driver;
-use super::commit::Batch;
-use crate::session::mailbox::Reply;
+use super::commit::CommitBatch;
+use crate::session::mailbox::ReplyTo;
 
 impl Driver {
     /// Asks a human. The turn's guest is dropped: its journal is its state, and it takes neither
     /// memory nor a place among those that run, for however long this lasts.
     pub(super) async fn park(&mut self, records: Vec<Record>) {
-        let mut batch = Batch::default();
+        let mut batch = CommitBatch::default();
         for record in records {
-            tell(&record, &self.id);
+            log_parked(&record, &self.id);
             self.stage(&mut batch, record);
         }
         if let Some(mut running) = self.running.take() {
@@ -35,8 +35,8 @@ impl Driver {
         &mut self,
         id: &ApprovalId,
         answer: &Answer,
-        batch: &mut Batch,
-        reply: Reply<Approval>,
+        batch: &mut CommitBatch,
+        reply: ReplyTo<Approval>,
     ) {
         let unknown = || Refusal::UnknownApproval(id.to_string());
         let decided = match &self.session {
@@ -45,7 +45,7 @@ impl Driver {
         };
         let approval = match decided {
             Ok(Ok(record)) => {
-                tell(&record, &self.id);
+                log_parked(&record, &self.id);
                 self.stage(batch, record);
                 self.approvals().into_iter().find(|known| known.id == *id)
             }
@@ -59,18 +59,18 @@ impl Driver {
     }
 
     /// Ends the approvals that nobody answered in time.
-    pub(super) fn expire(&mut self, batch: &mut Batch) {
+    pub(super) fn expire(&mut self, batch: &mut CommitBatch) {
         let now = Self::now();
         let expired = self.session.as_ref().map(|session| session.expire(now));
         for record in expired.unwrap_or_default() {
-            tell(&record, &self.id);
+            log_parked(&record, &self.id);
             self.stage(batch, record);
         }
     }
 }
 
 /// Counts it, and says so.
-fn tell(record: &Record, session: &crate::domain::SessionId) {
+fn log_parked(record: &Record, session: &crate::domain::SessionId) {
     let (status, tool) = match record {
         Record::Asked(asked) => ("asked", &asked.tool),
         Record::Decided(decided) => (decided.status.as_str(), &decided.tool),

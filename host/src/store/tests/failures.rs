@@ -80,7 +80,7 @@ fn a_failed_creation_is_not_counted() {
     sabotage(&store, Sabotage::Before);
     let mut owner = Owner::create(&store, id("s"));
     block_on(owner.pending.pop().unwrap()).unwrap_err();
-    assert_eq!(store.counts().unwrap(), Counts::default());
+    assert_eq!(store.counts().unwrap(), SessionCounts::default());
     assert_eq!(store.load_to_append(&owner.id).unwrap().0, None);
     let mut owner = Owner::create(&store, id("s"));
     owner.check();

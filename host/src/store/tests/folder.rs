@@ -145,7 +145,7 @@ fn a_record_of_a_newer_version_is_told_apart_from_damage() {
     let mut owner = Owner::create(&store, id("s"));
     owner.settle();
     let key = keys::position(&owner.id, LogPos::default());
-    let newer = [Op::Put(Family::Log, key, vec![99, 0, 0x80])];
+    let newer = [Op::Put(Keyspace::Log, key, vec![99, 0, 0x80])];
     store
         .core()
         .read(|db| Ok(db.write(&newer)))

@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::{
-    BeginWith, Begun, Call, Created, DeadLetter, Digest, Done, Effect, Ended, Event, Failure,
-    FailureCode, Generation, IdempotencyKey, Limits, LogPos, Message, MessageId, ModelUsage,
-    Output, Planned, Record, Session, SessionId, StepError, StepRequest, TimerOp, ToolCall,
-    TurnEnd, UnixMillis,
+    BeginWith, Begun, Created, DeadLetter, Digest, Effect, Event, FailureCode, Generation,
+    IdempotencyKey, Limits, LogPos, Message, MessageId, ModelUsage, Output, Planned, Record,
+    Session, SessionId, StepCallName, StepDone, StepError, StepRequest, TimerOp, ToolCall, TurnEnd,
+    TurnEnded, TurnFailure, UnixMillis,
 };
 
 type Pending = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
@@ -33,8 +33,8 @@ fn id(text: &str) -> SessionId {
     SessionId::new(text).unwrap()
 }
 
-fn failure() -> Failure {
-    Failure {
+fn failure() -> TurnFailure {
+    TurnFailure {
         code: FailureCode::Guest,
         text: "no".to_owned(),
     }
@@ -120,7 +120,7 @@ impl Owner {
     /// Keeps the dead letters that the record makes or takes.
     fn bury(&mut self, record: &Record) {
         let (message, reason, turn, effects, at) = match record {
-            Record::Ended(Ended {
+            Record::Ended(TurnEnded {
                 message,
                 end: TurnEnd::Failed(failure),
                 turn,
@@ -198,7 +198,7 @@ impl Owner {
             generation: open.begun.generation,
             crc: None,
         };
-        let ended = Ended {
+        let ended = TurnEnded {
             turn: open.begun.turn,
             message: open.begun.message,
             end,
@@ -223,7 +223,7 @@ impl Owner {
         let planned = Record::Planned(Planned {
             turn,
             step,
-            call: Call::of(&request),
+            call: StepCallName::of(&request),
             effects: vec![Effect::Tool {
                 name: "t".to_owned(),
                 repeatable,
@@ -235,7 +235,7 @@ impl Owner {
         });
         self.append(vec![planned], Durability::Lazy);
         if done {
-            let done = Record::Done(Done {
+            let done = Record::Done(StepDone {
                 turn,
                 step,
                 part: 0,

@@ -9,15 +9,15 @@ pub(in crate::supervisor) type Millis = u64;
 
 /// What happened. `C` stands for a config.
 #[derive(Clone, Debug)]
-pub(in crate::supervisor) enum Event<C> {
+pub(in crate::supervisor) enum MachineEvent<C> {
     /// A worker said something.
-    Said(WorkerId, Said<C>),
+    Message(WorkerId, WorkerMessage<C>),
     /// A worker closed its link.
     Closed(WorkerId),
     /// A worker broke the protocol, or does not read what it is told.
     Broken(WorkerId, String),
     /// A worker is dead and reaped, or could not be started at all.
-    Gone(WorkerId, Death),
+    Gone(WorkerId, ExitStatus),
     /// SIGTERM or SIGINT.
     Terminate,
     /// SIGHUP.
@@ -28,7 +28,7 @@ pub(in crate::supervisor) enum Event<C> {
 
 /// A worker's message, without what is of no interest to the decision.
 #[derive(Clone, Debug)]
-pub(in crate::supervisor) enum Said<C> {
+pub(in crate::supervisor) enum WorkerMessage<C> {
     Serving {
         stop_budget: Millis,
         config: C,
@@ -37,7 +37,7 @@ pub(in crate::supervisor) enum Said<C> {
     LastGood(C),
     /// Its probation is over.
     Proven,
-    Replace(Planned<C>),
+    Replace(Replacement<C>),
     StandbyReady,
     StandbyFailed {
         reason: String,
@@ -55,7 +55,7 @@ pub(in crate::supervisor) enum Said<C> {
 
 /// A restart that the current worker asked for.
 #[derive(Clone, Debug)]
-pub(in crate::supervisor) struct Planned<C> {
+pub(in crate::supervisor) struct Replacement<C> {
     pub(in crate::supervisor) generation: u64,
     pub(in crate::supervisor) config: C,
     pub(in crate::supervisor) info: Vec<u8>,
@@ -63,7 +63,7 @@ pub(in crate::supervisor) struct Planned<C> {
 
 /// How a worker ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::supervisor) enum Death {
+pub(in crate::supervisor) enum ExitStatus {
     Exited(u8),
     Signal {
         number: u8,
@@ -78,9 +78,9 @@ pub(in crate::supervisor) enum Death {
 #[derive(Clone, Debug)]
 pub(in crate::supervisor) enum Action<C> {
     /// Start a worker and tell it so.
-    Spawn(WorkerId, Birth<C>),
+    Spawn(WorkerId, SpawnMode<C>),
     /// Tell a worker.
-    Tell(WorkerId, Tell),
+    Send(WorkerId, SupervisorMessage),
     /// Pass the connection at hand on to this worker.
     Relay(WorkerId),
     /// Close the listeners that the `Serving` at hand does not name.
@@ -97,7 +97,7 @@ pub(in crate::supervisor) enum Action<C> {
 
 /// What a worker is started as.
 #[derive(Clone, Debug)]
-pub(in crate::supervisor) struct Birth<C> {
+pub(in crate::supervisor) struct SpawnMode<C> {
     pub(in crate::supervisor) mode: Mode,
     pub(in crate::supervisor) cause: StartCause,
     pub(in crate::supervisor) generation: Option<u64>,
@@ -107,7 +107,7 @@ pub(in crate::supervisor) struct Birth<C> {
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
-pub(in crate::supervisor) enum Tell {
+pub(in crate::supervisor) enum SupervisorMessage {
     Go(StartCause),
     StandbyReady { generation: u64 },
     StandbyFailed { generation: u64, reason: String },

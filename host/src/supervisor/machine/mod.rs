@@ -38,19 +38,22 @@
 //!
 //! All deadlines are of one kind: a time at which a worker is killed, and why (`Workers::due`).
 
-mod endings;
 mod event;
-#[cfg(test)]
-mod histories;
+mod exits;
 mod limits;
 #[cfg(test)]
+mod proptests;
+#[cfg(test)]
 mod rollbacks;
-mod said;
 mod step;
 #[cfg(test)]
 mod tests;
+mod worker_messages;
 mod workers;
 
-pub(super) use event::{Action, Birth, Death, Event, Millis, Planned, Said, Tell, WorkerId};
+pub(super) use event::{
+    Action, ExitStatus, MachineEvent, Millis, Replacement, SpawnMode, SupervisorMessage, WorkerId,
+    WorkerMessage,
+};
 pub use limits::{ALIVE_TIMEOUT, STOP_MARGIN};
 pub(super) use step::Machine;

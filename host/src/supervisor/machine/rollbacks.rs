@@ -7,11 +7,11 @@ use super::*;
 /// Worker 2 was told to take over on config 20; worker 1 had proven config 10.
 fn on_trial() -> World {
     let mut world = World::serving();
-    assert_eq!(world.says(1, Said::Proven), Vec::<String>::new());
+    assert_eq!(world.says(1, WorkerMessage::Proven), Vec::<String>::new());
     world.replace(1, 7, 20);
-    world.says(2, Said::StandbyReady);
+    world.says(2, WorkerMessage::StandbyReady);
     assert_eq!(
-        world.says(1, Said::Released),
+        world.says(1, WorkerMessage::Released),
         ["go Planned -> 2", "sweep 1"]
     );
     world
@@ -21,21 +21,21 @@ fn on_trial() -> World {
 fn in_probation() -> World {
     let mut world = on_trial();
     world.serves(2, 20);
-    world.dies(1, Death::Exited(0));
+    world.dies(1, ExitStatus::Exited(0));
     world
 }
 
 /// And is through with it.
 fn proven() -> World {
     let mut world = in_probation();
-    world.says(2, Said::Proven);
+    world.says(2, WorkerMessage::Proven);
     world
 }
 
 /// Told, and without the worker before it.
 fn alone() -> World {
     let mut world = on_trial();
-    world.dies(1, Death::Exited(0));
+    world.dies(1, ExitStatus::Exited(0));
     world
 }
 
@@ -45,8 +45,8 @@ type Reached = fn() -> World;
 #[test]
 fn what_a_death_by_whose_doing_leads_to_in_which_phase() {
     let aborted = || signal(6, "SIGABRT", true);
-    let exited = || Death::Exited(101);
-    let cases: [(Reached, Death, &str); 9] = [
+    let exited = || ExitStatus::Exited(101);
+    let cases: [(Reached, ExitStatus, &str); 9] = [
         (
             alone,
             aborted(),
@@ -95,7 +95,7 @@ fn a_worker_that_hangs_before_it_serves_is_rolled_back() {
 #[test]
 fn what_is_gone_back_to_is_what_runs_also_if_it_is_killed_before_it_serves() {
     let mut world = in_probation();
-    world.dies(2, Death::Exited(101));
+    world.dies(2, ExitStatus::Exited(101));
     let spawned = world.dies(3, killed());
     let told = "outside: died of SIGKILL before it served";
     assert_eq!(
@@ -108,11 +108,11 @@ fn what_is_gone_back_to_is_what_runs_also_if_it_is_killed_before_it_serves() {
 fn a_restart_within_a_probation_leaves_the_last_good_as_it_was() {
     let mut world = in_probation();
     world.replace(2, 8, 30);
-    world.says(3, Said::StandbyReady);
-    world.says(2, Said::Released);
+    world.says(3, WorkerMessage::StandbyReady);
+    world.says(2, WorkerMessage::Released);
     world.serves(3, 30);
-    world.dies(2, Death::Exited(0));
-    let spawned = world.dies(3, Death::Exited(1));
+    world.dies(2, ExitStatus::Exited(0));
+    let spawned = world.dies(3, ExitStatus::Exited(1));
     assert_eq!(
         spawned,
         ["sweep", "spawn 4 Serve Rollback(exited with code 1) 10"]
@@ -122,21 +122,21 @@ fn a_restart_within_a_probation_leaves_the_last_good_as_it_was() {
 #[test]
 fn the_first_boot_is_rolled_back_to_what_an_earlier_life_had_proven() {
     let mut world = World::new();
-    world.says(1, Said::LastGood(5));
+    world.says(1, WorkerMessage::LastGood(5));
     world.serves(1, 10);
-    let spawned = world.dies(1, Death::Exited(1));
+    let spawned = world.dies(1, ExitStatus::Exited(1));
     assert_eq!(
         spawned,
         ["sweep", "spawn 2 Serve Rollback(exited with code 1) 5"]
     );
     // It is no better. There is no other way back: it is tried again, ever more rarely.
     world.serves(2, 5);
-    let spawned = world.dies(2, Death::Exited(1));
+    let spawned = world.dies(2, ExitStatus::Exited(1));
     let told = "own: exited with code 1";
     assert_eq!(
         spawned,
         ["sweep", &*format!("spawn 3 Serve Crash({told}) 5")]
     );
-    assert_eq!(world.dies(3, Death::Exited(1)), Vec::<String>::new());
+    assert_eq!(world.dies(3, ExitStatus::Exited(1)), Vec::<String>::new());
     assert_eq!(world.waits(BACKOFF_FIRST_MS).len(), 2);
 }

@@ -1,6 +1,8 @@
 //! The machine itself: its phases, and what moves it from one to the next.
 
-use super::event::{Action, Birth, Event, Millis, Planned, Tell, WorkerId};
+use super::event::{
+    Action, MachineEvent, Millis, Replacement, SpawnMode, SupervisorMessage, WorkerId,
+};
 use super::limits::{SERVE_DEADLINE_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS};
 use super::workers::Workers;
 use crate::supervisor::message::{Mode, StartCause};
@@ -9,7 +11,7 @@ const SERVE_TOO_SLOW: &str = "did not serve in time";
 
 /// See the [module](super).
 pub(in crate::supervisor) struct Machine<C> {
-    pub(super) phase: Phase<C>,
+    pub(super) phase: SupervisorPhase<C>,
     /// All that are started and not reaped.
     pub(super) workers: Workers,
     /// What the last `Serving` said; after a rollback, what is gone back to.
@@ -26,7 +28,7 @@ pub(super) struct Good<C> {
     pub(super) stop_budget: Millis,
 }
 
-pub(super) enum Phase<C> {
+pub(super) enum SupervisorPhase<C> {
     /// One worker was told to open the store. It runs on `config`, or at the first boot on the
     /// file as it is.
     Starting {
@@ -58,7 +60,7 @@ pub(super) enum Phase<C> {
 pub(super) enum Standby<C> {
     None,
     /// For workers of earlier restarts to be gone, who may hold its addresses.
-    Waiting(Planned<C>),
+    Waiting(Replacement<C>),
     Preparing {
         id: WorkerId,
         generation: u64,
@@ -75,7 +77,7 @@ impl<C: Clone + PartialEq> Machine<C> {
     /// The machine and its first actions.
     pub(in crate::supervisor) fn new() -> (Self, Vec<Action<C>>) {
         let mut machine = Self {
-            phase: Phase::Over,
+            phase: SupervisorPhase::Over,
             workers: Workers::default(),
             good: None,
             proven: None,
@@ -88,22 +90,26 @@ impl<C: Clone + PartialEq> Machine<C> {
     }
 
     /// Takes an event in and says what to do, in this order.
-    pub(in crate::supervisor) fn step(&mut self, now: Millis, event: Event<C>) -> Vec<Action<C>> {
+    pub(in crate::supervisor) fn step(
+        &mut self,
+        now: Millis,
+        event: MachineEvent<C>,
+    ) -> Vec<Action<C>> {
         let mut out = Vec::new();
-        if matches!(self.phase, Phase::Over) {
+        if matches!(self.phase, SupervisorPhase::Over) {
             return out;
         }
         match event {
-            Event::Said(id, said) => self.said(now, id, said, &mut out),
-            Event::Closed(id) => {
+            MachineEvent::Message(id, said) => self.on_message(now, id, said, &mut out),
+            MachineEvent::Closed(id) => {
                 self.workers
                     .due(id, now + SILENT_DEADLINE_MS, "closed its link and lived on");
             }
-            Event::Broken(id, reason) => self.workers.kill(id, &reason, &mut out),
-            Event::Gone(id, death) => self.gone(now, id, &death, &mut out),
-            Event::Terminate => self.terminate(now, &mut out),
-            Event::Hangup => self.hangup(&mut out),
-            Event::Tick => {}
+            MachineEvent::Broken(id, reason) => self.workers.kill(id, &reason, &mut out),
+            MachineEvent::Gone(id, death) => self.gone(now, id, &death, &mut out),
+            MachineEvent::Terminate => self.terminate(now, &mut out),
+            MachineEvent::Hangup => self.hangup(&mut out),
+            MachineEvent::Tick => {}
         }
         self.workers.expire(now, &mut out);
         self.proceed(now, &mut out);
@@ -113,7 +119,7 @@ impl<C: Clone + PartialEq> Machine<C> {
     /// When [`Event::Tick`] is due at the latest.
     pub(in crate::supervisor) fn next_deadline(&self) -> Option<Millis> {
         let clearing = match self.phase {
-            Phase::Clearing { until, .. } if self.workers.is_empty() => Some(until),
+            SupervisorPhase::Clearing { until, .. } if self.workers.is_empty() => Some(until),
             _ => None,
         };
         self.workers.deadlines().chain(clearing).min()
@@ -121,18 +127,20 @@ impl<C: Clone + PartialEq> Machine<C> {
 
     fn hangup(&mut self, out: &mut Vec<Action<C>>) {
         match &self.phase {
-            Phase::Starting { worker, .. } | Phase::Serving { worker, .. } => {
-                out.push(Action::Tell(*worker, Tell::Reload));
+            SupervisorPhase::Starting { worker, .. } | SupervisorPhase::Serving { worker, .. } => {
+                out.push(Action::Send(*worker, SupervisorMessage::Reload));
             }
             // The next worker compares the file with what it runs on anyway.
-            Phase::Clearing { .. } | Phase::Stopping { .. } | Phase::Over => {}
+            SupervisorPhase::Clearing { .. }
+            | SupervisorPhase::Stopping { .. }
+            | SupervisorPhase::Over => {}
         }
     }
 
     /// Does what waited for others to be gone, or for time.
     fn proceed(&mut self, now: Millis, out: &mut Vec<Action<C>>) {
         match &mut self.phase {
-            Phase::Clearing {
+            SupervisorPhase::Clearing {
                 until,
                 cause,
                 config,
@@ -141,7 +149,7 @@ impl<C: Clone + PartialEq> Machine<C> {
                 out.push(Action::Sweep(None));
                 self.serve(now, cause, config, out);
             }
-            Phase::Serving { standby, .. } if self.workers.only_one() => {
+            SupervisorPhase::Serving { standby, .. } if self.workers.only_one() => {
                 if let Standby::Waiting(planned) = standby {
                     let planned = planned.clone();
                     self.started += 1;
@@ -154,7 +162,7 @@ impl<C: Clone + PartialEq> Machine<C> {
                     self.workers.insert(id);
                     self.workers
                         .due(id, now + START_DEADLINE_MS, "was not ready in time");
-                    let birth = Birth {
+                    let birth = SpawnMode {
                         mode: Mode::Standby,
                         cause: StartCause::Planned,
                         generation: Some(planned.generation),
@@ -164,10 +172,10 @@ impl<C: Clone + PartialEq> Machine<C> {
                     out.push(Action::Spawn(id, birth));
                 }
             }
-            Phase::Stopping { code, .. } if self.workers.is_empty() => {
+            SupervisorPhase::Stopping { code, .. } if self.workers.is_empty() => {
                 out.push(Action::Sweep(None));
                 out.push(Action::Exit(*code));
-                self.phase = Phase::Over;
+                self.phase = SupervisorPhase::Over;
             }
             _ => {}
         }
@@ -189,11 +197,11 @@ impl<C: Clone + PartialEq> Machine<C> {
             self.workers
                 .due(id, now + SERVE_DEADLINE_MS, SERVE_TOO_SLOW);
         }
-        self.phase = Phase::Starting {
+        self.phase = SupervisorPhase::Starting {
             worker: id,
             config: config.clone(),
         };
-        let birth = Birth {
+        let birth = SpawnMode {
             mode: Mode::Serve,
             cause,
             generation: None,
@@ -211,14 +219,14 @@ impl<C: Clone + PartialEq> Machine<C> {
         cause: StartCause,
         out: &mut Vec<Action<C>>,
     ) {
-        self.phase = Phase::Starting {
+        self.phase = SupervisorPhase::Starting {
             worker: id,
             config: Some(config),
         };
         self.workers.not_due(id);
         self.workers
             .due(id, now + SERVE_DEADLINE_MS, SERVE_TOO_SLOW);
-        out.push(Action::Tell(id, Tell::Go(cause)));
+        out.push(Action::Send(id, SupervisorMessage::Go(cause)));
     }
 
     /// Ends all that live but `spared`, who end themselves. Once all are gone, and `delay` from now
@@ -234,7 +242,7 @@ impl<C: Clone + PartialEq> Machine<C> {
         for id in self.workers.others(spared) {
             self.workers.kill(id, "a worker is started anew", out);
         }
-        self.phase = Phase::Clearing {
+        self.phase = SupervisorPhase::Clearing {
             until: now + delay,
             cause,
             config,

@@ -37,23 +37,23 @@ impl World {
 
     fn ready() -> Self {
         let mut world = Self::preparing();
-        assert_eq!(world.says(2, Said::StandbyReady), ["ready 7 -> 1"]);
+        assert_eq!(world.says(2, WorkerMessage::StandbyReady), ["ready 7 -> 1"]);
         world
     }
 
-    fn step(&mut self, event: Event<u32>) -> Vec<String> {
+    fn step(&mut self, event: MachineEvent<u32>) -> Vec<String> {
         words(&self.machine.step(self.now, event))
     }
 
-    pub(super) fn says(&mut self, id: WorkerId, said: Said<u32>) -> Vec<String> {
-        self.step(Event::Said(id, said))
+    pub(super) fn says(&mut self, id: WorkerId, said: WorkerMessage<u32>) -> Vec<String> {
+        self.step(MachineEvent::Message(id, said))
     }
 
     pub(super) fn serves(&mut self, id: WorkerId, config: u32) -> Vec<String> {
         let stop_budget = 1_000;
         self.says(
             id,
-            Said::Serving {
+            WorkerMessage::Serving {
                 stop_budget,
                 config,
             },
@@ -64,7 +64,7 @@ impl World {
         let info = Vec::new();
         self.says(
             id,
-            Said::Replace(Planned {
+            WorkerMessage::Replace(Replacement {
                 generation,
                 config,
                 info,
@@ -72,17 +72,17 @@ impl World {
         )
     }
 
-    pub(super) fn dies(&mut self, id: WorkerId, death: Death) -> Vec<String> {
-        self.step(Event::Gone(id, death))
+    pub(super) fn dies(&mut self, id: WorkerId, death: ExitStatus) -> Vec<String> {
+        self.step(MachineEvent::Gone(id, death))
     }
 
     /// Lets time pass up to the next deadline, which must be `after` from now.
     pub(super) fn waits(&mut self, after: Millis) -> Vec<String> {
         assert_eq!(self.machine.next_deadline(), Some(self.now + after));
         self.now += after - 1;
-        assert_eq!(self.step(Event::Tick), Vec::<String>::new());
+        assert_eq!(self.step(MachineEvent::Tick), Vec::<String>::new());
         self.now += 1;
-        self.step(Event::Tick)
+        self.step(MachineEvent::Tick)
     }
 }
 
@@ -110,15 +110,15 @@ fn words<C: std::fmt::Display>(actions: &[Action<C>]) -> Vec<String> {
                 short(&birth.cause)
             )
         }
-        Action::Tell(id, Tell::Go(cause)) => format!("go {} -> {id}", short(cause)),
-        Action::Tell(id, Tell::StandbyReady { generation }) => {
+        Action::Send(id, SupervisorMessage::Go(cause)) => format!("go {} -> {id}", short(cause)),
+        Action::Send(id, SupervisorMessage::StandbyReady { generation }) => {
             format!("ready {generation} -> {id}")
         }
-        Action::Tell(id, Tell::StandbyFailed { generation, reason }) => {
+        Action::Send(id, SupervisorMessage::StandbyFailed { generation, reason }) => {
             format!("failed {generation} ({reason}) -> {id}")
         }
-        Action::Tell(id, Tell::Stop) => format!("stop -> {id}"),
-        Action::Tell(id, Tell::Reload) => format!("reload -> {id}"),
+        Action::Send(id, SupervisorMessage::Stop) => format!("stop -> {id}"),
+        Action::Send(id, SupervisorMessage::Reload) => format!("reload -> {id}"),
         Action::Relay(id) => format!("relay -> {id}"),
         Action::Settle(id) => format!("settle {id}"),
         Action::Kill(id) => format!("kill {id}"),
@@ -130,15 +130,15 @@ fn words<C: std::fmt::Display>(actions: &[Action<C>]) -> Vec<String> {
     words.filter(|word| !word.is_empty()).collect()
 }
 
-pub(super) fn signal(number: u8, name: &str, fault: bool) -> Death {
-    Death::Signal {
+pub(super) fn signal(number: u8, name: &str, fault: bool) -> ExitStatus {
+    ExitStatus::Signal {
         number,
         name: name.to_owned(),
         fault,
     }
 }
 
-pub(super) fn killed() -> Death {
+pub(super) fn killed() -> ExitStatus {
     signal(9, "SIGKILL", false)
 }
 
@@ -147,12 +147,12 @@ const NONE: [&str; 0] = [];
 #[test]
 fn a_planned_restart_hands_over_once_the_store_is_released() {
     let mut world = World::ready();
-    assert_eq!(world.says(1, Said::Connection), ["relay -> 2"]);
+    assert_eq!(world.says(1, WorkerMessage::Connection), ["relay -> 2"]);
     assert_eq!(
-        world.says(1, Said::Released),
+        world.says(1, WorkerMessage::Released),
         ["go Planned -> 2", "sweep 1"]
     );
-    assert_eq!(world.says(1, Said::Connection), ["relay -> 2"]);
+    assert_eq!(world.says(1, WorkerMessage::Connection), ["relay -> 2"]);
     assert_eq!(world.serves(2, 20), ["settle 2"]);
     assert_eq!(world.waits(EXIT_DEADLINE_MS), ["kill 1"]);
     assert_eq!(world.dies(1, killed()), NONE);
@@ -170,9 +170,9 @@ fn unready(how: &str) -> String {
 fn a_standby_that_fails_leaves_the_current_worker_alone() {
     let mut world = World::preparing();
     let reason = "port in use".to_owned();
-    let told = world.says(2, Said::StandbyFailed { reason });
+    let told = world.says(2, WorkerMessage::StandbyFailed { reason });
     assert_eq!(told, ["failed 7 (port in use) -> 1"]);
-    assert_eq!(world.dies(2, Death::Exited(1)), NONE);
+    assert_eq!(world.dies(2, ExitStatus::Exited(1)), NONE);
 
     let mut world = World::preparing();
     let told = world.dies(2, signal(11, "SIGSEGV", true));
@@ -182,7 +182,7 @@ fn a_standby_that_fails_leaves_the_current_worker_alone() {
     let told = world.dies(2, killed());
     assert_eq!(told, [unready("died of SIGKILL")]);
     // What it would have handed over comes back to it.
-    assert_eq!(world.says(1, Said::Connection), ["relay -> 1"]);
+    assert_eq!(world.says(1, WorkerMessage::Connection), ["relay -> 1"]);
 
     let mut world = World::preparing();
     assert_eq!(world.waits(START_DEADLINE_MS), ["kill 2"]);
@@ -190,7 +190,7 @@ fn a_standby_that_fails_leaves_the_current_worker_alone() {
     assert_eq!(told, [unready("was not ready in time and was ended")]);
 
     let mut world = World::preparing();
-    let told = world.dies(2, Death::NotStarted("no such file".to_owned()));
+    let told = world.dies(2, ExitStatus::NotStarted("no such file".to_owned()));
     assert_eq!(told, [unready("could not be started: no such file")]);
 }
 
@@ -200,13 +200,13 @@ fn the_latest_of_two_restarts_wins_once_the_first_standby_is_gone() {
     assert_eq!(world.replace(1, 8, 30), ["kill 2"]);
     assert_eq!(world.replace(1, 9, 40), NONE);
     assert_eq!(world.dies(2, killed()), ["spawn 3 Standby Planned 40"]);
-    assert_eq!(world.says(3, Said::StandbyReady), ["ready 9 -> 1"]);
+    assert_eq!(world.says(3, WorkerMessage::StandbyReady), ["ready 9 -> 1"]);
 }
 
 #[test]
 fn a_restart_that_is_given_up_ends_its_standby() {
     let mut world = World::ready();
-    assert_eq!(world.says(1, Said::CancelReplace), ["kill 2"]);
+    assert_eq!(world.says(1, WorkerMessage::CancelReplace), ["kill 2"]);
     assert_eq!(world.dies(2, killed()), NONE);
     assert_eq!(world.replace(1, 8, 30), ["spawn 3 Standby Planned 30"]);
 }
@@ -215,7 +215,7 @@ fn a_restart_that_is_given_up_ends_its_standby() {
 fn only_the_serving_worker_is_replaced() {
     let mut world = World::ready();
     for asking in [world.replace(2, 8, 30), {
-        world.says(1, Said::Released);
+        world.says(1, WorkerMessage::Released);
         world.replace(2, 8, 30)
     }] {
         assert!(
@@ -239,7 +239,7 @@ fn a_crash_is_followed_by_a_worker_on_the_running_config() {
     let mut world = World::serving();
     world.serves(1, 11); // A hot change.
     let reborn = "spawn 2 Serve Crash(own: exited with code 0) 11";
-    assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", reborn]);
+    assert_eq!(world.dies(1, ExitStatus::Exited(0)), ["sweep", reborn]);
 }
 
 #[test]
@@ -253,17 +253,17 @@ fn a_crash_during_the_drain_goes_to_the_ready_standby() {
 #[test]
 fn a_successor_that_dies_before_it_serves_is_followed_by_the_last_good_config() {
     let mut world = World::ready();
-    world.says(1, Said::Released);
+    world.says(1, WorkerMessage::Released);
     // The one that had released must be gone, too.
-    assert_eq!(world.dies(2, Death::Exited(3)), ["kill 1"]);
+    assert_eq!(world.dies(2, ExitStatus::Exited(3)), ["kill 1"]);
     let reborn = "spawn 3 Serve Rollback(exited with code 3 before it served) 10";
     assert_eq!(world.dies(1, killed()), ["sweep", reborn]);
 
     // It dies just before the store is released for it.
     let mut world = World::ready();
     world.dies(2, killed());
-    assert_eq!(world.says(1, Said::Released), NONE);
-    let reborn = world.dies(1, Death::Exited(0));
+    assert_eq!(world.says(1, WorkerMessage::Released), NONE);
+    let reborn = world.dies(1, ExitStatus::Exited(0));
     assert_eq!(reborn.len(), 2);
     assert!(reborn[1].starts_with("spawn 3 Serve Crash(own: ") && reborn[1].ends_with(" 10"));
 }
@@ -275,7 +275,7 @@ fn failed_starts_are_spaced_out_and_forgotten_once_one_has_settled() {
     let mut pauses = Vec::new();
     for _ in 0..12 {
         let before = world.now;
-        let mut out = world.dies(id, Death::Exited(1));
+        let mut out = world.dies(id, ExitStatus::Exited(1));
         if out.is_empty() {
             out = world.waits(world.machine.next_deadline().unwrap() - world.now);
         }
@@ -290,7 +290,7 @@ fn failed_starts_are_spaced_out_and_forgotten_once_one_has_settled() {
     assert_eq!(pauses, [0].into_iter().chain(doubled).collect::<Vec<_>>());
     world.serves(id, 10);
     world.now += SETTLED_MS;
-    assert_eq!(world.dies(id, Death::Exited(1)).len(), 2);
+    assert_eq!(world.dies(id, ExitStatus::Exited(1)).len(), 2);
 }
 
 #[test]
@@ -307,75 +307,81 @@ fn kills_from_outside_are_no_loop() {
 #[test]
 fn a_first_boot_that_fails_ends_with_the_workers_code() {
     let code = |death| World::new().dies(1, death);
-    assert_eq!(code(Death::Exited(78)), ["sweep", "exit 78"]);
+    assert_eq!(code(ExitStatus::Exited(78)), ["sweep", "exit 78"]);
     assert_eq!(code(signal(11, "SIGSEGV", true)), ["sweep", "exit 139"]);
-    assert_eq!(code(Death::NotStarted(String::new())), ["sweep", "exit 1"]);
+    assert_eq!(
+        code(ExitStatus::NotStarted(String::new())),
+        ["sweep", "exit 1"]
+    );
     let mut world = World::new();
     let reason = "port in use".to_owned();
-    world.says(1, Said::Fatal { reason, code: 2 });
-    assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", "exit 2"]);
+    world.says(1, WorkerMessage::Fatal { reason, code: 2 });
+    assert_eq!(world.dies(1, ExitStatus::Exited(0)), ["sweep", "exit 2"]);
 }
 
 #[test]
 fn a_stop_is_a_drain_with_a_deadline() {
     let mut world = World::serving();
-    assert_eq!(world.step(Event::Terminate), ["stop -> 1"]);
-    assert_eq!(world.says(1, Said::Stopped), NONE);
-    assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", "exit 0"]);
-    assert_eq!(world.step(Event::Terminate), NONE);
+    assert_eq!(world.step(MachineEvent::Terminate), ["stop -> 1"]);
+    assert_eq!(world.says(1, WorkerMessage::Stopped), NONE);
+    assert_eq!(world.dies(1, ExitStatus::Exited(0)), ["sweep", "exit 0"]);
+    assert_eq!(world.step(MachineEvent::Terminate), NONE);
 
     let mut world = World::serving();
-    world.step(Event::Terminate);
+    world.step(MachineEvent::Terminate);
     assert_eq!(world.waits(1_000 + STOP_MARGIN_MS), ["kill 1"]);
     assert_eq!(world.dies(1, killed()), ["sweep", "exit 1"]);
 
     let mut world = World::serving();
-    world.step(Event::Terminate);
-    assert_eq!(world.step(Event::Terminate), ["kill 1", "sweep", "exit 1"]);
+    world.step(MachineEvent::Terminate);
+    assert_eq!(
+        world.step(MachineEvent::Terminate),
+        ["kill 1", "sweep", "exit 1"]
+    );
 }
 
 #[test]
 fn a_stop_comes_through_in_every_phase() {
     // While the first worker boots.
     let mut world = World::new();
-    assert_eq!(world.step(Event::Terminate), ["stop -> 1"]);
+    assert_eq!(world.step(MachineEvent::Terminate), ["stop -> 1"]);
     assert_eq!(
         world.machine.next_deadline(),
         Some(DEFAULT_STOP_BUDGET_MS + STOP_MARGIN_MS)
     );
     assert_eq!(world.serves(1, 10), ["settle 1"]);
     assert_eq!(world.machine.next_deadline(), Some(1_000 + STOP_MARGIN_MS));
-    assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", "exit 0"]);
+    assert_eq!(world.dies(1, ExitStatus::Exited(0)), ["sweep", "exit 0"]);
 
     // While a standby prepares, and once it is ready.
     for mut world in [World::preparing(), World::ready()] {
-        assert_eq!(world.step(Event::Terminate), ["kill 2", "stop -> 1"]);
+        assert_eq!(world.step(MachineEvent::Terminate), ["kill 2", "stop -> 1"]);
         assert_eq!(world.dies(2, killed()), NONE);
         // It had released the store before it could know.
-        assert_eq!(world.says(1, Said::Released), NONE);
-        assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", "exit 0"]);
+        assert_eq!(world.says(1, WorkerMessage::Released), NONE);
+        assert_eq!(world.dies(1, ExitStatus::Exited(0)), ["sweep", "exit 0"]);
     }
 
     // Past the point of no return: the new worker opens the store, then stops.
     let mut world = World::ready();
-    world.says(1, Said::Released);
-    assert_eq!(world.step(Event::Terminate), ["stop -> 2"]);
+    world.says(1, WorkerMessage::Released);
+    assert_eq!(world.step(MachineEvent::Terminate), ["stop -> 2"]);
     world.serves(2, 20);
-    world.says(2, Said::Stopped);
-    assert_eq!(world.dies(2, Death::Exited(0)), NONE);
-    assert_eq!(world.dies(1, Death::Exited(0)), ["sweep", "exit 0"]);
+    world.says(2, WorkerMessage::Stopped);
+    assert_eq!(world.dies(2, ExitStatus::Exited(0)), NONE);
+    assert_eq!(world.dies(1, ExitStatus::Exited(0)), ["sweep", "exit 0"]);
 
     // Between a crash and the next worker.
     let mut world = World::preparing();
     world.dies(1, killed());
-    assert_eq!(world.step(Event::Terminate), NONE);
+    assert_eq!(world.step(MachineEvent::Terminate), NONE);
     assert_eq!(world.dies(2, killed()), ["sweep", "exit 0"]);
 }
 
 #[test]
 fn a_worker_may_stop_the_daemon_itself() {
     let mut world = World::ready();
-    assert_eq!(world.says(1, Said::Stopped), ["kill 2"]);
+    assert_eq!(world.says(1, WorkerMessage::Stopped), ["kill 2"]);
     assert_eq!(world.waits(EXIT_DEADLINE_MS), ["kill 1"]);
     assert_eq!(world.dies(1, killed()), NONE);
     assert_eq!(world.dies(2, killed()), ["sweep", "exit 0"]);
@@ -384,9 +390,9 @@ fn a_worker_may_stop_the_daemon_itself() {
 #[test]
 fn hangs_are_ended_and_are_the_workers_own_doing() {
     let mut world = World::serving();
-    world.says(1, Said::Alive);
+    world.says(1, WorkerMessage::Alive);
     world.now += 5;
-    world.says(1, Said::Alive);
+    world.says(1, WorkerMessage::Alive);
     assert_eq!(world.waits(ALIVE_TIMEOUT_MS), ["kill 1"]);
     // What it says now is too late to count.
     assert_eq!(world.serves(1, 99), NONE);
@@ -394,17 +400,20 @@ fn hangs_are_ended_and_are_the_workers_own_doing() {
     assert_eq!(world.dies(1, killed()), ["sweep", reborn]);
 
     let mut world = World::serving();
-    assert_eq!(world.step(Event::Closed(1)), NONE);
+    assert_eq!(world.step(MachineEvent::Closed(1)), NONE);
     assert_eq!(world.waits(SILENT_DEADLINE_MS), ["kill 1"]);
 
     let mut world = World::serving();
-    assert_eq!(world.step(Event::Broken(1, "why".to_owned())), ["kill 1"]);
+    assert_eq!(
+        world.step(MachineEvent::Broken(1, "why".to_owned())),
+        ["kill 1"]
+    );
 }
 
 #[test]
 fn a_worker_killed_from_outside_closes_its_link_first_and_is_not_blamed() {
     let mut world = World::serving();
-    assert_eq!(world.step(Event::Closed(1)), NONE);
+    assert_eq!(world.step(MachineEvent::Closed(1)), NONE);
     let reborn = "spawn 2 Serve Crash(outside: died of SIGKILL) 10";
     assert_eq!(world.dies(1, killed()), ["sweep", reborn]);
 }
@@ -412,7 +421,7 @@ fn a_worker_killed_from_outside_closes_its_link_first_and_is_not_blamed() {
 #[test]
 fn a_hangup_is_for_the_worker_in_charge() {
     let mut world = World::ready();
-    assert_eq!(world.step(Event::Hangup), ["reload -> 1"]);
-    world.says(1, Said::Released);
-    assert_eq!(world.step(Event::Hangup), ["reload -> 2"]);
+    assert_eq!(world.step(MachineEvent::Hangup), ["reload -> 1"]);
+    world.says(1, WorkerMessage::Released);
+    assert_eq!(world.step(MachineEvent::Hangup), ["reload -> 2"]);
 }

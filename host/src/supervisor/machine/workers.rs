@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Action, Death, Millis, WorkerId};
+use super::event::{Action, ExitStatus, Millis, WorkerId};
 
 /// The workers that are started and not reaped.
 #[derive(Default)]
-pub(super) struct Workers(BTreeMap<WorkerId, Worker>);
+pub(super) struct Workers(BTreeMap<WorkerId, WorkerRecord>);
 
 /// What is known of one.
 #[derive(Default)]
-pub(super) struct Worker {
+pub(super) struct WorkerRecord {
     /// When it is killed, and why.
     due: Option<(Millis, String)>,
     /// When its silence becomes a hang.
@@ -23,10 +23,10 @@ pub(super) struct Worker {
 
 impl Workers {
     pub(super) fn insert(&mut self, id: WorkerId) {
-        self.0.insert(id, Worker::default());
+        self.0.insert(id, WorkerRecord::default());
     }
 
-    pub(super) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
+    pub(super) fn remove(&mut self, id: WorkerId) -> Option<WorkerRecord> {
         self.0.remove(&id)
     }
 
@@ -45,7 +45,7 @@ impl Workers {
     }
 
     /// Whether what a worker says still counts: not once it was killed.
-    pub(super) fn heard(&self, id: WorkerId) -> bool {
+    pub(super) fn is_trusted(&self, id: WorkerId) -> bool {
         self.0
             .get(&id)
             .is_some_and(|worker| worker.killed.is_none())
@@ -126,20 +126,22 @@ impl Workers {
     }
 }
 
-impl Worker {
+impl WorkerRecord {
     pub(super) fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
 
     /// Whether it died by its own doing, and how it did, for people.
-    pub(super) fn tell(&self, death: &Death) -> (bool, String) {
+    pub(super) fn describe(&self, death: &ExitStatus) -> (bool, String) {
         let (own_doing, detail) = match (death, &self.killed) {
-            (Death::Signal { fault: false, .. }, Some(why)) => {
+            (ExitStatus::Signal { fault: false, .. }, Some(why)) => {
                 (true, format!("{why} and was ended"))
             }
-            (Death::Signal { fault, name, .. }, _) => (*fault, format!("died of {name}")),
-            (Death::Exited(code), _) => (true, format!("exited with code {code}")),
-            (Death::NotStarted(reason), _) => (true, format!("could not be started: {reason}")),
+            (ExitStatus::Signal { fault, name, .. }, _) => (*fault, format!("died of {name}")),
+            (ExitStatus::Exited(code), _) => (true, format!("exited with code {code}")),
+            (ExitStatus::NotStarted(reason), _) => {
+                (true, format!("could not be started: {reason}"))
+            }
         };
         match &self.failed {
             Some((reason, _)) => (own_doing, format!("{detail}: {reason}")),
@@ -148,11 +150,11 @@ impl Worker {
     }
 
     /// The exit code of a first boot that failed, as a shell would give it.
-    pub(super) fn first_boot_code(&self, death: &Death) -> u8 {
+    pub(super) fn first_boot_code(&self, death: &ExitStatus) -> u8 {
         match (&self.failed, death) {
-            (Some((_, code)), _) | (None, Death::Exited(code)) => *code,
-            (None, Death::Signal { number, .. }) => number.saturating_add(128),
-            (None, Death::NotStarted(_)) => 1,
+            (Some((_, code)), _) | (None, ExitStatus::Exited(code)) => *code,
+            (None, ExitStatus::Signal { number, .. }) => number.saturating_add(128),
+            (None, ExitStatus::NotStarted(_)) => 1,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use abide_guest_sdk::{Error, Message, Plugin, Role, export, output};
+use abide_plugin::{Error, Message, Plugin, Role, export, output};
 use serde::{Deserialize, Serialize};
 
 /// Messages that are kept.

@@ -1,7 +1,7 @@
 //! The chat on the mock host.
 
-use abide_guest_sdk::Cause;
-use abide_guest_sdk::testing::Harness;
+use abide_plugin::Cause;
+use abide_plugin::testing::Harness;
 
 use super::{Chat, KEPT};
 

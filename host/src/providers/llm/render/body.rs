@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::fold;
-use super::lines::{Call, Line, Part, lines};
-use super::names::Names;
-use super::tools::{Bounds, LeftOut, definitions};
+use super::lines::{AssistantCall, ChatLine, UserPart, lines};
+use super::names::ToolNames;
+use super::tools::{Bounds, HiddenTool, definitions};
 use crate::domain::{ChatRequest, StepError};
 use crate::providers::llm::dialect::Dialect;
 use crate::providers::llm::provider::LlmProvider;
@@ -17,9 +17,9 @@ const CALLING: &str = "(I call tools.)";
 pub(in crate::providers::llm) struct Sent {
     pub(in crate::providers::llm) body: Map<String, Value>,
     /// The tools' names in it.
-    pub(in crate::providers::llm) names: Names,
+    pub(in crate::providers::llm) names: ToolNames,
     /// Tools that are not in it.
-    pub(in crate::providers::llm) left_out: Vec<LeftOut>,
+    pub(in crate::providers::llm) left_out: Vec<HiddenTool>,
     /// It shows images.
     pub(in crate::providers::llm) images: bool,
     /// It has lines of tools.
@@ -62,7 +62,7 @@ pub(in crate::providers::llm) fn body(
     if dialect.no_system {
         fold::system(&mut lines);
     }
-    let mut names = Names::default();
+    let mut names = ToolNames::default();
     let bounds = Bounds {
         tools: provider
             .tools_max
@@ -72,16 +72,18 @@ pub(in crate::providers::llm) fn body(
     };
     let (tools, left_out) = definitions(&request.tools, &lines, &mut names, &bounds);
     let images = lines.iter().any(|line| match line {
-        Line::User(parts) => parts.iter().any(|part| matches!(part, Part::Image(_))),
+        ChatLine::User(parts) => parts.iter().any(|part| matches!(part, UserPart::Image(_))),
         _ => false,
     });
-    let tool_lines = lines.iter().any(|line| matches!(line, Line::Tool { .. }));
+    let tool_lines = lines
+        .iter()
+        .any(|line| matches!(line, ChatLine::Tool { .. }));
     let parallel_calls = lines.iter().any(|line| match line {
-        Line::Assistant { calls, .. } => calls.len() > 1,
+        ChatLine::Assistant { calls, .. } => calls.len() > 1,
         _ => false,
     });
     let text_beside_calls = lines.iter().any(|line| match line {
-        Line::Assistant { text, calls } => !text.is_empty() && !calls.is_empty(),
+        ChatLine::Assistant { text, calls } => !text.is_empty() && !calls.is_empty(),
         _ => false,
     });
     let messages = lines.into_iter();
@@ -123,14 +125,14 @@ pub(in crate::providers::llm) fn body(
     })
 }
 
-fn message(line: Line, names: &mut Names, dialect: &Dialect) -> Value {
+fn message(line: ChatLine, names: &mut ToolNames, dialect: &Dialect) -> Value {
     match line {
-        Line::System(text) => json!({"role": "system", "content": text}),
-        Line::User(parts) => json!({"role": "user", "content": content(parts)}),
-        Line::Assistant { text, calls } if calls.is_empty() => {
+        ChatLine::System(text) => json!({"role": "system", "content": text}),
+        ChatLine::User(parts) => json!({"role": "user", "content": content(parts)}),
+        ChatLine::Assistant { text, calls } if calls.is_empty() => {
             json!({"role": "assistant", "content": text})
         }
-        Line::Assistant { text, calls } => {
+        ChatLine::Assistant { text, calls } => {
             let text = match text {
                 text if !text.is_empty() => text.into(),
                 _ if dialect.no_null_content => CALLING.into(),
@@ -139,29 +141,29 @@ fn message(line: Line, names: &mut Names, dialect: &Dialect) -> Value {
             let calls: Vec<Value> = calls.into_iter().map(|call| called(call, names)).collect();
             json!({"role": "assistant", "content": text, "tool_calls": calls})
         }
-        Line::Tool { id, text, .. } => {
+        ChatLine::Tool { id, text, .. } => {
             json!({"role": "tool", "tool_call_id": id, "content": text})
         }
     }
 }
 
 /// A text where there is nothing else: many servers know no parts.
-fn content(parts: Vec<Part>) -> Value {
-    if parts.iter().all(|part| matches!(part, Part::Text(_))) {
+fn content(parts: Vec<UserPart>) -> Value {
+    if parts.iter().all(|part| matches!(part, UserPart::Text(_))) {
         let texts = parts.into_iter().filter_map(|part| match part {
-            Part::Text(text) => Some(text),
-            Part::Image(_) => None,
+            UserPart::Text(text) => Some(text),
+            UserPart::Image(_) => None,
         });
         return texts.collect::<Vec<_>>().join("\n\n").into();
     }
     let parts = parts.into_iter().map(|part| match part {
-        Part::Text(text) => json!({"type": "text", "text": text}),
-        Part::Image(url) => json!({"type": "image_url", "image_url": {"url": url}}),
+        UserPart::Text(text) => json!({"type": "text", "text": text}),
+        UserPart::Image(url) => json!({"type": "image_url", "image_url": {"url": url}}),
     });
     parts.collect()
 }
 
-fn called(call: Call, names: &mut Names) -> Value {
+fn called(call: AssistantCall, names: &mut ToolNames) -> Value {
     let name = names.send(&call.name);
     let arguments = arguments(call.arguments);
     json!({

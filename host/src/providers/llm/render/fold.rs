@@ -3,18 +3,18 @@
 
 use std::collections::VecDeque;
 
-use super::lines::{Call, Line, Part, user_line};
+use super::lines::{AssistantCall, ChatLine, UserPart, user_line};
 
 /// Puts the system's line in front of the user's first.
-pub(super) fn system(lines: &mut Vec<Line>) {
-    let Some(Line::System(_)) = lines.first() else {
+pub(super) fn system(lines: &mut Vec<ChatLine>) {
+    let Some(ChatLine::System(_)) = lines.first() else {
         return;
     };
-    let Line::System(text) = lines.remove(0) else {
+    let ChatLine::System(text) = lines.remove(0) else {
         return;
     };
     match lines.iter_mut().find_map(|line| match line {
-        Line::User(parts) => Some(parts),
+        ChatLine::User(parts) => Some(parts),
         _ => None,
     }) {
         Some(parts) => put_in_front(parts, text),
@@ -22,33 +22,33 @@ pub(super) fn system(lines: &mut Vec<Line>) {
     }
 }
 
-fn put_in_front(parts: &mut Vec<Part>, text: String) {
+fn put_in_front(parts: &mut Vec<UserPart>, text: String) {
     match parts.first_mut() {
-        Some(Part::Text(first)) => first.insert_str(0, &format!("{text}\n\n")),
-        _ => parts.insert(0, Part::Text(text)),
+        Some(UserPart::Text(first)) => first.insert_str(0, &format!("{text}\n\n")),
+        _ => parts.insert(0, UserPart::Text(text)),
     }
 }
 
 /// Tells calls and their results as what the model and the user said.
-pub(super) fn tools(lines: Vec<Line>) -> Vec<Line> {
-    let mut told: Vec<Line> = Vec::with_capacity(lines.len());
+pub(super) fn tools(lines: Vec<ChatLine>) -> Vec<ChatLine> {
+    let mut told: Vec<ChatLine> = Vec::with_capacity(lines.len());
     for line in lines {
         match line {
-            Line::Assistant { text, calls } if !calls.is_empty() => {
+            ChatLine::Assistant { text, calls } if !calls.is_empty() => {
                 let made = calls
                     .iter()
                     .map(|call| format!("[I call {} with {}]", call.name, call.arguments));
                 let said = Some(text).filter(|text| !text.is_empty());
                 let all: Vec<String> = said.into_iter().chain(made).collect();
-                told.push(Line::Assistant {
+                told.push(ChatLine::Assistant {
                     text: all.join("\n"),
                     calls: Vec::new(),
                 });
             }
-            Line::Tool { name, text, .. } => {
+            ChatLine::Tool { name, text, .. } => {
                 let text = format!("[the result of {name}] {text}");
                 match told.last_mut() {
-                    Some(Line::User(parts)) => parts.push(Part::Text(text)),
+                    Some(ChatLine::User(parts)) => parts.push(UserPart::Text(text)),
                     _ => told.push(user_line(&text)),
                 }
             }
@@ -59,14 +59,14 @@ pub(super) fn tools(lines: Vec<Line>) -> Vec<Line> {
 }
 
 /// Moves what the model said beside calls in front of the first result, where it still reads it.
-pub(super) fn text_beside_calls(lines: &mut [Line]) {
+pub(super) fn text_beside_calls(lines: &mut [ChatLine]) {
     let mut said = None;
     for line in lines {
         match line {
-            Line::Assistant { text, calls } if !calls.is_empty() && !text.is_empty() => {
+            ChatLine::Assistant { text, calls } if !calls.is_empty() && !text.is_empty() => {
                 said = Some(std::mem::take(text));
             }
-            Line::Tool { text, .. } => {
+            ChatLine::Tool { text, .. } => {
                 if let Some(said) = said.take() {
                     text.insert_str(0, &format!("[beside the call I said] {said}\n"));
                 }
@@ -77,22 +77,22 @@ pub(super) fn text_beside_calls(lines: &mut [Line]) {
 }
 
 /// Gives each of several calls a line of its own, in front of its result.
-pub(super) fn parallel_calls(lines: Vec<Line>) -> Vec<Line> {
-    let mut told: Vec<Line> = Vec::with_capacity(lines.len());
-    let mut waiting: VecDeque<Call> = VecDeque::new();
+pub(super) fn parallel_calls(lines: Vec<ChatLine>) -> Vec<ChatLine> {
+    let mut told: Vec<ChatLine> = Vec::with_capacity(lines.len());
+    let mut waiting: VecDeque<AssistantCall> = VecDeque::new();
     for line in lines {
         match line {
-            Line::Assistant { text, calls } if calls.len() > 1 => {
+            ChatLine::Assistant { text, calls } if calls.len() > 1 => {
                 waiting = calls.into();
                 let first = waiting.pop_front().into_iter().collect();
-                told.push(Line::Assistant { text, calls: first });
+                told.push(ChatLine::Assistant { text, calls: first });
             }
-            Line::Tool { .. } => {
+            ChatLine::Tool { .. } => {
                 // Results stand in the order of the calls.
-                if let Some(Line::Tool { .. }) = told.last()
+                if let Some(ChatLine::Tool { .. }) = told.last()
                     && let Some(next) = waiting.pop_front()
                 {
-                    told.push(Line::Assistant {
+                    told.push(ChatLine::Assistant {
                         text: String::new(),
                         calls: vec![next],
                     });

@@ -13,7 +13,7 @@ const ENCODED: &str = ";base64,";
 
 /// A piece of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(super) enum TextOrImage<'a> {
     Text(&'a str),
     Image(Image<'a>),
 }
@@ -31,13 +31,13 @@ pub(super) struct Image<'a> {
 
 impl Image<'_> {
     /// What stands in its place for a model that takes none.
-    pub(super) fn note(&self) -> String {
+    pub(super) fn placeholder(&self) -> String {
         format!("[{} bytes of {}]", self.bytes, self.kind)
     }
 }
 
 /// Takes a text apart, in linear time.
-pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
+pub(super) fn pieces(text: &str) -> Vec<TextOrImage<'_>> {
     let mut pieces = Vec::new();
     // What has been looked at, and where the text that is not in a piece yet begins.
     let (mut seen, mut from) = (0, 0);
@@ -51,14 +51,14 @@ pub(super) fn pieces(text: &str) -> Vec<Piece<'_>> {
             continue;
         };
         if begin > from {
-            pieces.push(Piece::Text(&text[from..begin]));
+            pieces.push(TextOrImage::Text(&text[from..begin]));
         }
-        pieces.push(Piece::Image(image));
+        pieces.push(TextOrImage::Image(image));
         from = bracket + 2 + length + 1;
         seen = from;
     }
     if from < text.len() {
-        pieces.push(Piece::Text(&text[from..]));
+        pieces.push(TextOrImage::Text(&text[from..]));
     }
     pieces
 }
@@ -104,8 +104,8 @@ pub(in crate::providers::llm) fn weight(text: &str) -> usize {
         return text.len();
     }
     let pieces = pieces(text).into_iter().map(|piece| match piece {
-        Piece::Text(text) => text.len(),
-        Piece::Image(_) => WEIGHT_BYTES,
+        TextOrImage::Text(text) => text.len(),
+        TextOrImage::Image(_) => WEIGHT_BYTES,
     });
     pieces.sum()
 }
@@ -118,13 +118,13 @@ mod tests {
     fn images_are_found_and_nothing_else_is() {
         let text = "a ![x](data:image/png;base64,AAAA) b ![](data:image/jpeg;base64,AAA=)";
         let found = pieces(text);
-        let image = |kind, url, bytes| Piece::Image(Image { kind, url, bytes });
+        let image = |kind, url, bytes| TextOrImage::Image(Image { kind, url, bytes });
         assert_eq!(
             found,
             [
-                Piece::Text("a "),
+                TextOrImage::Text("a "),
                 image("image/png", "data:image/png;base64,AAAA", 3),
-                Piece::Text(" b "),
+                TextOrImage::Text(" b "),
                 image("image/jpeg", "data:image/jpeg;base64,AAA=", 2),
             ]
         );
@@ -143,7 +143,7 @@ mod tests {
                 .filter(|text| !text.is_empty())
                 .into_iter()
                 .collect();
-            let whole: Vec<_> = whole.into_iter().map(Piece::Text).collect();
+            let whole: Vec<_> = whole.into_iter().map(TextOrImage::Text).collect();
             assert_eq!(pieces(plain), whole, "{plain}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::images::{self, Piece};
+use super::images::{self, TextOrImage};
 use crate::domain::{ChatMessage, ChatRole, ModelToolCall};
 use crate::providers::llm::call_id::call_id;
 
@@ -28,14 +28,14 @@ const STRAY_RESULT: &str = "[a tool's result]";
 
 /// A line of a conversation.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Line {
+pub(super) enum ChatLine {
     /// What the model is told before everything else. Only ever the first line.
     System(String),
-    User(Vec<Part>),
+    User(Vec<UserPart>),
     Assistant {
         text: String,
         /// If there are any, each is answered by one of the lines directly behind, in order.
-        calls: Vec<Call>,
+        calls: Vec<AssistantCall>,
     },
     Tool {
         id: String,
@@ -47,7 +47,7 @@ pub(super) enum Line {
 
 /// A part of a user's line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum UserPart {
     Text(String),
     /// A `data:` URL.
     Image(String),
@@ -55,7 +55,7 @@ pub(super) enum Part {
 
 /// A call that the model asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Call {
+pub(super) struct AssistantCall {
     pub(super) id: String,
     /// The guest's name of the tool.
     pub(super) name: String,
@@ -64,13 +64,13 @@ pub(super) struct Call {
 
 /// Puts a conversation in order. With `images`, those in texts become parts of the user's lines;
 /// without, they are named.
-pub(super) fn lines(messages: &[ChatMessage], images: bool) -> Vec<Line> {
+pub(super) fn lines(messages: &[ChatMessage], images: bool) -> Vec<ChatLine> {
     let leading = messages
         .iter()
         .take_while(|message| is_instruction(message));
     let leading = leading.count();
     let (instructions, rest) = messages.split_at(leading);
-    let mut order = Order::new(images);
+    let mut order = LineOrder::new(images);
     order.system(instructions);
     for message in rest {
         order.take(message);
@@ -85,13 +85,13 @@ fn is_instruction(message: &ChatMessage) -> bool {
 }
 
 /// A conversation that is being put in order.
-struct Order {
+struct LineOrder {
     images: bool,
-    lines: Vec<Line>,
+    lines: Vec<ChatLine>,
     /// Calls of the last line that still wait for what answers them.
     open: Vec<Open>,
     /// What the user's next line will be.
-    user: Option<Vec<Part>>,
+    user: Option<Vec<UserPart>>,
     /// Ids that occur in the lines.
     ids: HashSet<String>,
 }
@@ -100,11 +100,11 @@ struct Order {
 struct Open {
     /// The guest's id of it.
     given: String,
-    call: Call,
+    call: AssistantCall,
     result: Option<String>,
 }
 
-impl Order {
+impl LineOrder {
     fn new(images: bool) -> Self {
         Self {
             images,
@@ -120,32 +120,34 @@ impl Order {
         let texts = instructions.iter().map(|message| message.content.as_str());
         let texts: Vec<&str> = texts.filter(|text| !is_blank(text)).collect();
         if !texts.is_empty() {
-            self.lines.push(Line::System(texts.join("\n\n")));
+            self.lines.push(ChatLine::System(texts.join("\n\n")));
         }
     }
 
     fn take(&mut self, message: &ChatMessage) {
         match message.role {
-            ChatRole::System | ChatRole::User => self.hear(&message.content),
+            ChatRole::System | ChatRole::User => self.push_user_text(&message.content),
             ChatRole::Assistant => self.answer(&message.content, &message.tool_calls),
             ChatRole::Tool => self.result(message.tool_call_id.as_deref(), &message.content),
         }
     }
 
     /// Something to be said in the user's next line.
-    fn hear(&mut self, text: &str) {
+    fn push_user_text(&mut self, text: &str) {
         let user = self.user.get_or_insert_default();
         if is_blank(text) {
             return;
         }
-        if let Some(Part::Text(before)) = user.last_mut() {
+        if let Some(UserPart::Text(before)) = user.last_mut() {
             before.push_str("\n\n");
         }
         for piece in images::pieces(text) {
             match piece {
-                Piece::Text(text) => push_text(user, text),
-                Piece::Image(image) if self.images => user.push(Part::Image(image.url.to_owned())),
-                Piece::Image(image) => push_text(user, &image.note()),
+                TextOrImage::Text(text) => push_text(user, text),
+                TextOrImage::Image(image) if self.images => {
+                    user.push(UserPart::Image(image.url.to_owned()))
+                }
+                TextOrImage::Image(image) => push_text(user, &image.placeholder()),
             }
         }
     }
@@ -153,9 +155,9 @@ impl Order {
     fn answer(&mut self, text: &str, calls: &[ModelToolCall]) {
         self.close();
         let filler = match self.lines.last() {
-            None | Some(Line::System(_)) => Some(BEFORE_FIRST),
-            Some(Line::Assistant { .. }) => Some(BETWEEN_ANSWERS),
-            Some(Line::User(_) | Line::Tool { .. }) => None,
+            None | Some(ChatLine::System(_)) => Some(BEFORE_FIRST),
+            Some(ChatLine::Assistant { .. }) => Some(BETWEEN_ANSWERS),
+            Some(ChatLine::User(_) | ChatLine::Tool { .. }) => None,
         };
         if let Some(filler) = filler {
             self.lines.push(user_line(filler));
@@ -164,7 +166,7 @@ impl Order {
         for call in calls {
             open.push(Open {
                 given: call.id.clone(),
-                call: Call {
+                call: AssistantCall {
                     id: self.id(&call.id),
                     name: call.name.clone(),
                     arguments: call.arguments.clone(),
@@ -177,7 +179,7 @@ impl Order {
             true => String::new(),
             false => text.to_owned(),
         };
-        self.lines.push(Line::Assistant {
+        self.lines.push(ChatLine::Assistant {
             text,
             calls: open.iter().map(|open| open.call.clone()).collect(),
         });
@@ -207,7 +209,7 @@ impl Order {
         // A guest that has more to say of a call than one line.
         let meant = waiting.or_else(|| calls.iter().rposition(is_meant));
         let Some(open) = meant.and_then(|at| calls.get_mut(at)) else {
-            return self.hear(&format!("{STRAY_RESULT} {text}"));
+            return self.push_user_text(&format!("{STRAY_RESULT} {text}"));
         };
         match &mut open.result {
             Some(before) => {
@@ -224,45 +226,45 @@ impl Order {
         for Open { call, result, .. } in std::mem::take(&mut self.open) {
             let text = result.unwrap_or_else(|| NO_RESULT.to_owned());
             let text = self.result_text(&text, &mut shown);
-            self.lines.push(Line::Tool {
+            self.lines.push(ChatLine::Tool {
                 id: call.id,
                 name: call.name,
                 text,
             });
         }
         if !shown.is_empty() {
-            let intro = Part::Text(RESULT_IMAGES.to_owned());
+            let intro = UserPart::Text(RESULT_IMAGES.to_owned());
             let said = self.user.take().unwrap_or_default();
             self.user = Some([intro].into_iter().chain(shown).chain(said).collect());
         }
         let Some(mut user) = self.user.take() else {
             return;
         };
-        user.retain(|part| !matches!(part, Part::Text(text) if is_blank(text)));
+        user.retain(|part| !matches!(part, UserPart::Text(text) if is_blank(text)));
         if user.is_empty() {
             push_text(&mut user, EMPTY_USER);
         }
-        if let Some(Line::Tool { .. }) = self.lines.last() {
-            self.lines.push(Line::Assistant {
+        if let Some(ChatLine::Tool { .. }) = self.lines.last() {
+            self.lines.push(ChatLine::Assistant {
                 text: NOTED.to_owned(),
                 calls: Vec::new(),
             });
         }
-        self.lines.push(Line::User(user));
+        self.lines.push(ChatLine::User(user));
     }
 
     /// A result without its images, which are added to what is shown.
-    fn result_text(&self, text: &str, shown: &mut Vec<Part>) -> String {
+    fn result_text(&self, text: &str, shown: &mut Vec<UserPart>) -> String {
         let mut rest = String::new();
         for piece in images::pieces(text) {
             match piece {
-                Piece::Text(text) => rest.push_str(text),
-                Piece::Image(image) => {
-                    rest.push_str(&image.note());
+                TextOrImage::Text(text) => rest.push_str(text),
+                TextOrImage::Image(image) => {
+                    rest.push_str(&image.placeholder());
                     if self.images {
                         rest.push(' ');
                         rest.push_str(IMAGES_BELOW);
-                        shown.push(Part::Image(image.url.to_owned()));
+                        shown.push(UserPart::Image(image.url.to_owned()));
                     }
                 }
             }
@@ -274,20 +276,20 @@ impl Order {
     }
 
     /// All lines. The last is the user's, or a tool's: something to be answered.
-    fn end(mut self) -> Vec<Line> {
+    fn end(mut self) -> Vec<ChatLine> {
         self.close();
         let filler = match self.lines.last() {
-            None | Some(Line::System(_)) => Some(BEFORE_FIRST),
-            Some(Line::Assistant { .. }) => Some(BETWEEN_ANSWERS),
-            Some(Line::User(_) | Line::Tool { .. }) => None,
+            None | Some(ChatLine::System(_)) => Some(BEFORE_FIRST),
+            Some(ChatLine::Assistant { .. }) => Some(BETWEEN_ANSWERS),
+            Some(ChatLine::User(_) | ChatLine::Tool { .. }) => None,
         };
         self.lines.extend(filler.map(user_line));
         self.lines
     }
 }
 
-pub(super) fn user_line(text: &str) -> Line {
-    Line::User(vec![Part::Text(text.to_owned())])
+pub(super) fn user_line(text: &str) -> ChatLine {
+    ChatLine::User(vec![UserPart::Text(text.to_owned())])
 }
 
 fn is_blank(text: &str) -> bool {
@@ -295,9 +297,9 @@ fn is_blank(text: &str) -> bool {
 }
 
 /// Adds to the text that a line ends with.
-fn push_text(parts: &mut Vec<Part>, text: &str) {
+fn push_text(parts: &mut Vec<UserPart>, text: &str) {
     match parts.last_mut() {
-        Some(Part::Text(last)) => last.push_str(text),
-        _ => parts.push(Part::Text(text.to_owned())),
+        Some(UserPart::Text(last)) => last.push_str(text),
+        _ => parts.push(UserPart::Text(text.to_owned())),
     }
 }

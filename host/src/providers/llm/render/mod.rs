@@ -46,4 +46,4 @@ mod tools;
 
 pub(super) use body::{Sent, body};
 pub(super) use images::weight;
-pub(super) use tools::LeftOut;
+pub(super) use tools::HiddenTool;

@@ -21,13 +21,13 @@ pub(super) fn is_sound(name: &str) -> bool {
 
 /// The names of one request: what each is sent as.
 #[derive(Clone, Debug, Default)]
-pub(in crate::providers::llm) struct Names {
+pub(in crate::providers::llm) struct ToolNames {
     /// By the guest's name.
     sent: BTreeMap<String, String>,
     taken: BTreeSet<String>,
 }
 
-impl Names {
+impl ToolNames {
     /// What the guest's name is sent as: itself where servers take it, else what is left of it with
     /// a part of its digest, which is the same in each request.
     pub(super) fn send(&mut self, name: &str) -> String {

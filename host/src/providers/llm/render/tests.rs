@@ -400,7 +400,7 @@ proptest! {
 
     #[test]
     fn any_name_is_one_that_servers_take_and_the_guest_knows(names in prop::collection::hash_set(".{0,80}", 0..20)) {
-        let mut sent = names::Names::default();
+        let mut sent = names::ToolNames::default();
         let as_sent: Vec<String> = names.iter().map(|name| sent.send(name)).collect();
         let back = sent.back();
         for (name, sent) in names.iter().zip(&as_sent) {

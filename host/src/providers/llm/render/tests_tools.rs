@@ -162,7 +162,7 @@ fn what_single_servers_refuse_in_a_schema_is_put_otherwise() {
 
 #[test]
 fn names_begin_with_a_letter() {
-    let mut names = super::names::Names::default();
+    let mut names = super::names::ToolNames::default();
     for own in ["21st__search", "_private", "-x"] {
         let sent = names.send(own);
         assert!(sent.starts_with('t'), "{sent}");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::lines::Line;
-use super::names::Names;
+use super::lines::ChatLine;
+use super::names::ToolNames;
 use super::schema;
 use crate::domain::ToolDefinition;
 use crate::providers::llm::dialect::RefusedTool;
@@ -16,7 +16,7 @@ const GONE: &str = "This tool is not available any more. Do not call it.";
 
 /// A tool that the model is not shown.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::providers::llm) struct LeftOut {
+pub(in crate::providers::llm) struct HiddenTool {
     pub(in crate::providers::llm) name: String,
     pub(in crate::providers::llm) reason: String,
 }
@@ -34,14 +34,14 @@ pub(super) struct Bounds<'a> {
 /// The definitions as they are sent, with their names, and what is left out of them.
 pub(super) fn definitions(
     tools: &[ToolDefinition],
-    lines: &[Line],
-    names: &mut Names,
+    lines: &[ChatLine],
+    names: &mut ToolNames,
     bounds: &Bounds<'_>,
-) -> (Vec<Value>, Vec<LeftOut>) {
+) -> (Vec<Value>, Vec<HiddenTool>) {
     let mut left_out = Vec::new();
     let mut leave_out = |tool: &ToolDefinition, reason: String| {
         let name = tool.name.clone();
-        left_out.push(LeftOut { name, reason });
+        left_out.push(HiddenTool { name, reason });
     };
     let called: BTreeSet<&str> = lines.iter().flat_map(calls).collect();
     let mut sound: Vec<(&ToolDefinition, Value)> = Vec::new();
@@ -100,15 +100,15 @@ fn is_refused(tool: &ToolDefinition, schema: &Value, bounds: &Bounds<'_>) -> boo
         .iter()
         .filter(|known| known.name == tool.name);
     named.any(|known| {
-        let name = Names::default().send(&tool.name);
+        let name = ToolNames::default().send(&tool.name);
         let definition = definition(&name, &tool.description, schema.clone(), bounds);
         RefusedTool::of(&definition, &tool.name) == *known
     })
 }
 
-fn calls(line: &Line) -> impl Iterator<Item = &str> {
+fn calls(line: &ChatLine) -> impl Iterator<Item = &str> {
     let calls = match line {
-        Line::Assistant { calls, .. } => calls.as_slice(),
+        ChatLine::Assistant { calls, .. } => calls.as_slice(),
         _ => &[],
     };
     calls.iter().map(|call| call.name.as_str())

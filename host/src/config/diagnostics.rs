@@ -1,0 +1,248 @@
+//! What is wrong with a configuration: where, why, and what to do about it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read ({reason}); {remedy}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// It was read, and makes no sense.
+    #[error("{}", ProblemList(.0))]
+    Invalid(Vec<ConfigProblem>),
+}
+
+impl ConfigError {
+    /// What is wrong, one by one; empty for a file that cannot be read.
+    pub fn problems(&self) -> &[ConfigProblem] {
+        match self {
+            Self::Unreadable { .. } => &[],
+            Self::Invalid(problems) => problems,
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// The key, as in `plugins.echo.path`; empty for the file as a whole.
+    pub key: String,
+    /// Where it stands.
+    pub place: Place,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Where something stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a line of the file.
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// In characters, counted from 1.
+        column: usize,
+        /// How many characters it takes.
+        width: usize,
+        /// The line, without values that may be secret.
+        text: String,
+    },
+    /// In an environment variable.
+    Variable(String),
+    /// Nowhere in particular: a default, or something that is missing.
+    File(PathBuf),
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Line {
+                file, line, column, ..
+            } => write!(f, "{}:{line}:{column}: ", file.display())?,
+            Place::Variable(name) => write!(f, "environment variable {name}: ")?,
+            Place::File(file) => write!(f, "{}: ", file.display())?,
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        write!(f, "{}; {}", self.reason, self.remedy)?;
+        if let Place::Line {
+            line,
+            column,
+            width,
+            text,
+            ..
+        } = &self.place
+        {
+            let gutter = " ".repeat(line.to_string().len());
+            let indent = " ".repeat(column.saturating_sub(1));
+            let marks = "^".repeat((*width).max(1));
+            write!(
+                f,
+                "\n{gutter} |\n{line} | {text}\n{gutter} | {indent}{marks}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+struct ProblemList<'a>(&'a [ConfigProblem]);
+
+impl fmt::Display for ProblemList<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// The longest line that is shown, in characters.
+const LINE_MAX_CHARS: usize = 120;
+
+impl Place {
+    /// The place of bytes `start..end` of `text`.
+    pub(super) fn in_text(file: &std::path::Path, text: &str, start: usize, end: usize) -> Self {
+        let start = floor(text, start);
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let end = floor(text, end).clamp(start, line_end);
+        let shown = masked(text[line_start..line_end].trim_end());
+        let column = text[line_start..start].chars().count() + 1;
+        let shown_chars = shown.chars().count();
+        let width = text[start..end]
+            .chars()
+            .count()
+            .clamp(1, (shown_chars + 1).saturating_sub(column).max(1));
+        Self::Line {
+            file: file.to_owned(),
+            line: text[..start].matches('\n').count() + 1,
+            column,
+            width,
+            text: shown,
+        }
+    }
+}
+
+/// The last character boundary of `text` that is not after `at`.
+fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// A line as it may be shown: cut where it is long, without what may be a secret's value and
+/// without control characters.
+fn masked(line: &str) -> String {
+    let mut shown: String = match line.split_once('=') {
+        Some((key, _)) if may_be_secret(key) || line.contains('@') => format!("{key}= …"),
+        _ => line.to_owned(),
+    };
+    shown = shown
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LINE_MAX_CHARS)
+        .collect();
+    shown
+}
+
+/// Whether a value under `key` could be a secret, whoever wrote it there.
+pub(super) fn may_be_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    [
+        "key",
+        "token",
+        "secret",
+        "password",
+        "auth",
+        "credential",
+        "env",
+    ]
+    .iter()
+    .any(|word| key.contains(word))
+}
+
+/// The one of `known` that somebody who wrote `name` may have meant.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|one| (distance(name, one), one))
+        .filter(|(distance, one)| *distance <= (one.len().max(name.len()) / 3).max(1))
+        .min()
+        .map(|(_, one)| one)
+}
+
+/// Edits (insert, delete, replace, swap of neighbours) between two names; names that are far
+/// longer than any key are simply far away.
+fn distance(a: &str, b: &str) -> usize {
+    const NAME_MAX_CHARS: usize = 64;
+    let a: Vec<char> = a.chars().take(NAME_MAX_CHARS).collect();
+    let b: Vec<char> = b.chars().take(NAME_MAX_CHARS).collect();
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replace.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_errors_find_what_was_meant() {
+        let known = ["listen", "data_dir", "log_level", "log_format"];
+        for (typed, meant) in [
+            ("lisen", Some("listen")),
+            ("lsiten", Some("listen")),
+            ("datadir", Some("data_dir")),
+            ("loglevel", Some("log_level")),
+            ("colour", None),
+        ] {
+            assert_eq!(nearest(typed, known.into_iter()), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn lines_are_shown_without_what_may_be_secret() {
+        assert_eq!(masked("api_key = \"sk-123\""), "api_key = …");
+        assert_eq!(masked("base_url = \"http://me:pw@host\""), "base_url = …");
+        assert_eq!(masked("listen = \"x\""), "listen = \"x\"");
+    }
+
+    #[test]
+    fn any_offset_has_a_place() {
+        let text = "a = 1\r\n\u{e9}\u{e9} = 2";
+        for start in 0..text.len() + 3 {
+            for end in start..text.len() + 3 {
+                Place::in_text("f".as_ref(), text, start, end);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What only the machine can tell: are the files there that the configuration names, and the
+//! secrets?
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::diagnostics::ConfigProblem;
+use super::model::Config;
+use super::regular_file;
+use super::secret::{BadSecret, Env, SecretRef};
+
+/// The largest component that is loaded, in bytes.
+pub(super) const PLUGIN_MAX_BYTES: u64 = 512 << 20;
+
+/// All that is missing or unusable.
+pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {
+    let mut problems = Vec::new();
+    let mut add = |key: String, reason: String, remedy: String| {
+        problems.push(ConfigProblem {
+            place: config.places.of(&key),
+            key,
+            reason,
+            remedy,
+        });
+    };
+    for (name, plugin) in &config.plugins {
+        if let Err((reason, remedy)) = component(&plugin.path) {
+            add(format!("plugins.{name}.path"), reason, remedy);
+        }
+    }
+    for (key, secret) in config.secrets() {
+        if let Err(error) = secret.read(env) {
+            let remedy = match (&error, secret) {
+                (_, SecretRef::Env(_)) => {
+                    "set it in the environment that the daemon is started in".to_owned()
+                }
+                (BadSecret::Unreadable { .. }, SecretRef::File(_)) => {
+                    "create it, readable by the daemon's user".to_owned()
+                }
+                (_, SecretRef::File(_)) => "write the secret, and only it, into it".to_owned(),
+            };
+            add(key, error.to_string(), remedy);
+        }
+    }
+    if config.daemon.data_dir.exists() && !config.daemon.data_dir.is_dir() {
+        add(
+            "daemon.data_dir".to_owned(),
+            format!("`{}` is not a folder", config.daemon.data_dir.display()),
+            "name a folder, or one to be created".to_owned(),
+        );
+    }
+    problems
+}
+
+/// Whether a file is a WebAssembly component, by its first eight bytes.
+fn component(path: &Path) -> Result<(), (String, String)> {
+    let shown = path.display();
+    let build =
+        || "build it as a component: `cargo build --release --target wasm32-wasip2`".to_owned();
+    let unreadable = |error: std::io::Error| {
+        let remedy = if error.kind() == std::io::ErrorKind::NotFound {
+            "correct the path (it is relative to the configuration file), or build the plugin"
+        } else {
+            "make it a file that the daemon's user can read"
+        };
+        (
+            format!("plugin file `{shown}` cannot be read ({error})"),
+            remedy.to_owned(),
+        )
+    };
+    let meta = std::fs::metadata(path).map_err(unreadable)?;
+    if !meta.is_file() {
+        let remedy = "name the component's file".to_owned();
+        return Err((format!("`{shown}` is not a file"), remedy));
+    }
+    let mut file = regular_file::open(path).map_err(unreadable)?;
+    if meta.len() > PLUGIN_MAX_BYTES {
+        return Err((
+            format!(
+                "`{shown}` has {} bytes, over {PLUGIN_MAX_BYTES}",
+                meta.len()
+            ),
+            "strip it, or build it for size".to_owned(),
+        ));
+    }
+    let mut head = [0; 8];
+    let is_whole = file.read_exact(&mut head).is_ok();
+    match head {
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0] if is_whole => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0] if is_whole => Err((
+            format!("`{shown}` is a WebAssembly module, not a component"),
+            build(),
+        )),
+        _ => Err((format!("`{shown}` is not a WebAssembly component"), build())),
+    }
+}

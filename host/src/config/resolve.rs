@@ -1,0 +1,392 @@
+//! From keys to what they mean, and all that is wrong with it that the file alone can tell.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::diagnostics::ConfigProblem;
+use super::document::Places;
+use super::given::Given;
+use super::grants;
+use super::listen::{collide, is_loopback};
+use super::model::{
+    Config, DaemonConfig, HAND_OVER_BUDGET, LlmProviderConfig, PluginConfig, SUPERVISOR_BUDGET,
+    StoreTuning,
+};
+use super::notes::Notes;
+use super::resolve_tools::tool_server;
+use super::schema::{ConfigFile, DaemonKeys, LimitKeys, LlmKeys, PluginKeys, StoreKeys};
+use super::secret::Secret;
+use super::units::{Size, Time};
+use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention, ToolName};
+
+/// Keys are promised to be known for a day.
+const KEYS_MIN: Duration = Duration::from_secs(24 * 3600);
+/// The smallest memory in which a guest starts.
+const MEMORY_MIN_BYTES: u64 = 1 << 20;
+/// What a 32-bit guest can address.
+const MEMORY_MAX_BYTES: u64 = 4 << 30;
+/// The largest of messages, events, snapshots and arguments: each is one record of the store.
+const RECORD_MAX_BYTES: u64 = 256 << 20;
+/// The largest journal of a turn: it is read into memory when the turn goes on.
+const JOURNAL_MAX_BYTES: u64 = 1 << 30;
+/// Headers that requests to model servers have by themselves, or that belong to the connection.
+const MODEL_HEADERS: [&str; 8] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+/// Fields of a request's body that Abide cannot do without.
+const MODEL_FIELDS: [&str; 5] = ["messages", "model", "n", "stream", "tools"];
+/// Beyond this, turns in flight would exhaust the address space's mappings.
+const TURNS_MAX: u32 = 10_000;
+
+/// Gives the keys their meaning. What is noted as wrong may have been replaced in the result.
+pub(super) fn understand(
+    keys: ConfigFile,
+    file: PathBuf,
+    digest: Digest,
+    places: Places,
+) -> (Config, Vec<ConfigProblem>) {
+    let ConfigFile {
+        daemon,
+        retention,
+        store,
+        plugins,
+        llm,
+        mcp,
+    } = keys;
+    let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut notes = Notes::new(places.clone());
+    notes.names("plugins", plugins.keys());
+    notes.names("llm", llm.keys());
+    notes.names("mcp", mcp.keys());
+    for name in mcp.keys().filter(|name| !ToolName::can_name_server(name)) {
+        notes.add(
+            &format!("mcp.{name}"),
+            "a tool server's name cannot hold `__` or end in `_`: its tools are named SERVER__TOOL",
+            "choose a name with single underscores within, like `my_files`",
+        );
+    }
+    if plugins.is_empty() {
+        notes.add(
+            "plugins",
+            "no plugin is configured (an empty or half-written file is not taken for a change)",
+            "add [plugins.NAME] with its `path`",
+        );
+    }
+    let providers: Vec<&str> = llm.keys().map(String::as_str).collect();
+    for (name, plugin) in &plugins {
+        grants::llm(&mut notes, name, &plugin.capabilities.llm, &providers);
+    }
+    let fallbacks = llm.iter();
+    let fallbacks = fallbacks
+        .filter_map(|(name, keys)| Some((name.as_str(), keys.fallback.as_deref()?)))
+        .collect();
+    grants::fallbacks(&mut notes, &fallbacks, &providers);
+    let retention = Retention {
+        events: retention.events,
+        keys: notes.time("retention.keys", retention.keys, KEYS_MIN),
+        dead_letters: retention.dead_letters,
+    };
+    if retention.events == 0 {
+        notes.add(
+            "retention.events",
+            "`0` would keep nothing",
+            "choose 1 or more",
+        );
+    }
+    let StoreKeys { wal, cache } = store;
+    let store = StoreTuning {
+        wal_bytes: notes.size("store.wal", wal, 1 << 20, 1 << 30),
+        cache_bytes: notes.size("store.cache", cache, 1 << 20, 1 << 40),
+    };
+    let config = Config {
+        daemon: understand_daemon(&mut notes, daemon, &folder),
+        retention,
+        store,
+        plugins: named(plugins, |name, keys| {
+            plugin(&mut notes, name, keys, &folder)
+        }),
+        llm: named(llm, |name, keys| provider(&mut notes, name, keys, &folder)),
+        mcp: named(mcp, |name, keys| {
+            tool_server(&mut notes, name, keys, &folder)
+        }),
+        file,
+        digest,
+        places,
+    };
+    (config, notes.problems)
+}
+
+fn named<K, T>(
+    keys: BTreeMap<String, K>,
+    mut understand: impl FnMut(&str, K) -> T,
+) -> BTreeMap<String, T> {
+    keys.into_iter()
+        .map(|(name, keys)| {
+            let understood = understand(&name, keys);
+            (name, understood)
+        })
+        .collect()
+}
+
+fn understand_daemon(notes: &mut Notes, keys: DaemonKeys, folder: &Path) -> DaemonConfig {
+    let zero = Duration::ZERO;
+    let second = Duration::from_secs(1);
+    let daemon = DaemonConfig {
+        listen: keys.listen.0,
+        data_dir: folder.join(keys.data_dir),
+        grace_period: notes.time(
+            "daemon.shutdown_grace_period",
+            keys.shutdown_grace_period,
+            zero,
+        ),
+        stop_timeout: notes.time("daemon.stop_timeout", keys.stop_timeout, second),
+        on_config_change: keys.on_config_change,
+        token: notes.secret("daemon.token", keys.token_env, keys.token_file, folder),
+        notice_window: notes.time("daemon.notice_window", keys.notice_window, zero),
+        probation: notes.time("daemon.probation", keys.probation, zero),
+        log_level: keys.log_level,
+        log_format: keys.log_format,
+        allowed_hosts: keys.allowed_hosts,
+        allowed_origins: keys.allowed_origins,
+        turns_max: notes.count("daemon.turns_max", keys.turns_max, 1, TURNS_MAX),
+        resident_idle: notes.time("daemon.resident_idle", keys.resident_idle, zero),
+        relaunch_max: keys.relaunch_max,
+        session_memory_bytes: notes.size(
+            "daemon.session_memory",
+            keys.session_memory,
+            16 << 20,
+            1 << 40,
+        ),
+        disk_reserve_bytes: notes.size("daemon.disk_reserve", keys.disk_reserve, 0, 1 << 50),
+    };
+    listening(notes, &daemon.listen, daemon.token.is_some());
+    chain(notes, &daemon);
+    for origin in &daemon.allowed_origins {
+        let is_origin = origin
+            .parse::<http::Uri>()
+            .is_ok_and(|uri| uri.scheme().is_some() && uri.path().trim_matches('/').is_empty());
+        if !is_origin {
+            notes.add(
+                "daemon.allowed_origins",
+                format!("`{origin}` is not an origin"),
+                "write it like \"https://console.example\"",
+            );
+        }
+    }
+    daemon
+}
+
+fn listening(notes: &mut Notes, listen: &[SocketAddr], has_token: bool) {
+    let key = "daemon.listen";
+    if listen.is_empty() {
+        notes.add(
+            key,
+            "there is no address",
+            "write one like \"127.0.0.1:7420\"",
+        );
+    }
+    for (i, address) in listen.iter().enumerate() {
+        if let Some(earlier) = listen[..i].iter().find(|earlier| collide(earlier, address)) {
+            let reason = if earlier == address {
+                format!("`{address}` is listed twice")
+            } else {
+                format!("`{address}` and `{earlier}` overlap, and the system binds only one")
+            };
+            notes.add(key, reason, "keep one of them");
+        }
+    }
+    if let Some(open) = listen.iter().find(|address| !is_loopback(address))
+        && !has_token
+    {
+        notes.add(
+            key,
+            format!("`{open}` can be reached from other machines, and there is no token"),
+            "name one with `token_env` or `token_file` in [daemon], or listen on 127.0.0.1 only",
+        );
+    }
+}
+
+/// Grace period < supervisor's budget < service manager's, each with time for what follows it.
+fn chain(notes: &mut Notes, daemon: &DaemonConfig) {
+    let needed = daemon
+        .grace_period
+        .saturating_add(HAND_OVER_BUDGET)
+        .saturating_add(SUPERVISOR_BUDGET);
+    if needed > daemon.stop_timeout {
+        let most = daemon
+            .stop_timeout
+            .saturating_sub(HAND_OVER_BUDGET + SUPERVISOR_BUDGET);
+        let lower = if most.is_zero() {
+            String::new()
+        } else {
+            format!(", or lower the grace period to {}", Time(most))
+        };
+        notes.add(
+            "daemon.shutdown_grace_period",
+            format!(
+                "a grace period of {} with {} to hand over and {} for the supervisor makes {}, \
+                 but the service manager kills after stop_timeout = {}",
+                Time(daemon.grace_period),
+                Time(HAND_OVER_BUDGET),
+                Time(SUPERVISOR_BUDGET),
+                Time(needed),
+                Time(daemon.stop_timeout),
+            ),
+            format!(
+                "raise stop_timeout (and the manager's own setting) to {}{lower}",
+                Time(needed)
+            ),
+        );
+    }
+}
+
+fn plugin(notes: &mut Notes, name: &str, keys: PluginKeys, folder: &Path) -> PluginConfig {
+    let PluginKeys {
+        path,
+        capabilities,
+        limits,
+    } = keys;
+    PluginConfig {
+        path: folder.join(path),
+        capabilities: Capabilities {
+            llm: Patterns(capabilities.llm),
+            tools: Patterns(capabilities.tools),
+            http: grants::http(notes, name, capabilities.http, capabilities.http_private),
+        },
+        limits: understand_limits(notes, name, limits),
+    }
+}
+
+fn understand_limits(notes: &mut Notes, name: &str, keys: LimitKeys) -> Limits {
+    let key = |last: &str| format!("plugins.{name}.limits.{last}");
+    let least = Duration::from_millis(10);
+    let mut record =
+        |last: &str, size: Size, min: u64| notes.size(&key(last), size, min, RECORD_MAX_BYTES);
+    let snapshot_bytes = record("snapshot", keys.snapshot, 1);
+    let message_bytes = record("message", keys.message, 1);
+    let args_bytes = record("args", keys.args, 0);
+    let event_bytes = record("event", keys.event, 1);
+    let journal_bytes = notes.size(&key("journal"), keys.journal, 1, JOURNAL_MAX_BYTES);
+    Limits {
+        memory_bytes: notes.size(
+            &key("memory"),
+            keys.memory,
+            MEMORY_MIN_BYTES,
+            MEMORY_MAX_BYTES,
+        ),
+        turn_timeout: notes.time(&key("turn_timeout"), keys.turn_timeout, least),
+        step_timeout: notes.time(&key("step_timeout"), keys.step_timeout, least),
+        snapshot_bytes,
+        message_bytes,
+        args_bytes,
+        inbox: notes.count(&key("inbox"), keys.inbox, 1, 1_000_000),
+        events: notes.count(&key("events"), keys.events, 1, 1_000_000),
+        event_bytes,
+        timers: notes.count(&key("timers"), keys.timers, 0, 100_000),
+        log_lines: notes.count(&key("log_lines"), keys.log_lines, 0, 1_000_000),
+        steps: notes.count(&key("steps"), keys.steps, 0, 1_000_000),
+        journal_bytes,
+    }
+}
+
+fn provider(notes: &mut Notes, name: &str, keys: LlmKeys, folder: &Path) -> LlmProviderConfig {
+    let key = |last: &str| format!("llm.{name}.{last}");
+    let least = Duration::from_millis(10);
+    notes.url(&key("base_url"), &keys.base_url);
+    if keys.model.trim().is_empty() {
+        notes.add(
+            &key("model"),
+            "the model's name is empty",
+            "name the model to ask for",
+        );
+    }
+    let headers = notes.headers(&key("headers"), keys.headers, folder, &MODEL_HEADERS);
+    let api_key = notes.secret(&key("api_key"), keys.api_key_env, keys.api_key_file, folder);
+    let authorization = headers.keys();
+    let mut authorization = authorization.filter(|name| name.eq_ignore_ascii_case("authorization"));
+    if let (Some(name), Some(_)) = (authorization.next(), &api_key) {
+        notes.add(
+            &key(&format!("headers.{name}")),
+            "the API key is sent in this header already",
+            "keep one of them",
+        );
+    }
+    let mut query = BTreeMap::new();
+    for (parameter, given) in keys.query {
+        let given = notes.given(
+            &key(&format!("query.{parameter}")),
+            given,
+            folder,
+            |_, text| Some(Given::Value(Secret::new(text))),
+        );
+        query.extend(given.map(|given| (parameter, given)));
+    }
+    for field in keys
+        .body
+        .keys()
+        .filter(|field| MODEL_FIELDS.contains(&field.as_str()))
+    {
+        notes.add(
+            &key(&format!("body.{field}")),
+            "Abide makes this field of a request itself",
+            "remove it",
+        );
+    }
+    for (field, value) in &keys.body {
+        if holds_date(value) {
+            notes.add(
+                &key(&format!("body.{field}")),
+                "JSON has no dates",
+                "write it as a text, in quotes",
+            );
+        }
+    }
+    if let Some(agent) = &keys.user_agent
+        && http::HeaderValue::from_str(agent).is_err()
+    {
+        notes.add(
+            &key("user_agent"),
+            "this text cannot stand in a header",
+            "write it in printable ASCII",
+        );
+    }
+    LlmProviderConfig {
+        base_url: keys.base_url.trim_end_matches('/').to_owned(),
+        model: keys.model,
+        context_tokens: keys
+            .context_tokens
+            .map(|count| notes.count(&key("context_tokens"), count, 256, 100_000_000)),
+        api_key,
+        connect_timeout: notes.time(&key("connect_timeout"), keys.connect_timeout, least),
+        idle_timeout: notes.time(&key("idle_timeout"), keys.idle_timeout, least),
+        timeout: notes.time(&key("timeout"), keys.timeout, least),
+        retries: notes.count(&key("retries"), keys.retries, 0, 100),
+        fallback: keys.fallback,
+        headers,
+        query,
+        body: keys.body,
+        user_agent: keys.user_agent,
+        tools_max: notes.count(&key("tools_max"), keys.tools_max, 1, 100_000),
+        images: keys.images,
+    }
+}
+
+/// Whether a date of TOML's is in it: what its parser makes of one for others to read.
+fn holds_date(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Array(items) => items.iter().any(holds_date),
+        serde_json::Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name.starts_with("$__toml_private") || holds_date(value)),
+        _ => false,
+    }
+}

@@ -1,0 +1,259 @@
+//! What the daemon says of itself, and its answers to what the API asks on clients' behalf.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::api::{
+    Acceptance, ControlRequest, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX,
+};
+use crate::domain::{
+    Finding, Generation, Refusal, RestartRecord, ToolServerState, ToolServerStatus, UnixMillis,
+};
+use crate::store::StoreError;
+
+use super::plan::{Trigger, UnderWay};
+use super::reload::Reloaded;
+use super::state::{Daemon, DrainGoal, Fixed, Phase, VERSION};
+
+impl Fixed {
+    /// What is told while the store is still being opened.
+    pub(super) fn starting(&self, generation: Generation) -> DaemonStatus {
+        DaemonStatus {
+            generation,
+            state: DaemonState::Starting,
+            version: VERSION.to_owned(),
+            pid: std::process::id(),
+            started_at: self.started_at,
+            config: self.config.clone(),
+            sessions: BTreeMap::new(),
+            drain: None,
+            restart: None,
+            plugins: self.plugins.clone(),
+            model_providers: Vec::new(),
+            tool_servers: Vec::new(),
+            watchdog: Arc::default(),
+        }
+    }
+}
+
+/// Why what lies on the disk is not what runs, where it cannot be told.
+fn cannot_be_read(files: &BTreeSet<PathBuf>) -> Option<String> {
+    let names: Vec<_> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} cannot be read now; what runs goes on. Put it back, or make it readable: it is \
+             looked at as soon as it can be",
+            names.join(", ")
+        )
+    })
+}
+
+impl Daemon {
+    /// Notes what the watch cannot read at the moment.
+    pub(super) fn unreadable(&mut self, files: BTreeSet<PathBuf>) {
+        if files != self.unreadable
+            && let Some(text) = cannot_be_read(&files)
+        {
+            tracing::warn!("{text}");
+        }
+        self.unreadable = files;
+    }
+
+    /// Tells all who ask from now on how things are.
+    pub(super) fn publish_status(&self) {
+        let mut status = self.fixed.starting(self.record.generation);
+        status.config.last_error = self
+            .last_error
+            .clone()
+            .or_else(|| cannot_be_read(&self.unreadable));
+        status.sessions = self.sessions();
+        status.model_providers = self.registry.parts().llm.status();
+        status.tool_servers = self.tool_servers();
+        let (state, restart) = match &self.phase {
+            Phase::Serving => (DaemonState::Serving, &self.record),
+            Phase::Preparing(planned) => (DaemonState::Serving, &planned.record),
+            Phase::Draining {
+                goal: DrainGoal::HandOver(planned),
+                ..
+            } => (DaemonState::Draining, &planned.record),
+            Phase::Draining {
+                goal: DrainGoal::Stop(_),
+                ..
+            }
+            | Phase::Leaving(UnderWay::Stop(_)) => (DaemonState::Stopping, &self.record),
+            Phase::Leaving(UnderWay::Restart(_)) => (DaemonState::Draining, &self.record),
+        };
+        status.state = state;
+        status.watchdog = self.findings();
+        status.restart = Some(restart.clone());
+        if let Phase::Draining { since, .. } = &self.phase {
+            let grace_ms = self.config.daemon.grace_period.as_millis() as u64;
+            status.drain = Some(DrainStatus {
+                running: self.registry.running(),
+                held: self.registry.held(),
+                ends_at: Some(UnixMillis(since.0.saturating_add(grace_ms))),
+            });
+        }
+        metrics::gauge!("abide_turns_running").set(self.registry.running() as f64);
+        self.status.send_replace(Arc::new(status));
+    }
+
+    /// What the watchdog has found, and the sessions that came back with less in this life.
+    fn findings(&self) -> Arc<[Finding]> {
+        let found = self.watchdog.found();
+        let lesser = &self.record.relaunch.shortfalls;
+        if lesser.is_empty() {
+            return found;
+        }
+        let since = self.fixed.started_at;
+        let mut all: Vec<Finding> = lesser.iter().map(|lacks| lacks.finding(since)).collect();
+        all.extend(found.iter().cloned());
+        all.sort_by_key(|finding| finding.kind);
+        all.truncate(FINDINGS_MAX);
+        all.into()
+    }
+
+    fn tool_servers(&self) -> Vec<ToolServerStatus> {
+        let servers = self.registry.parts().tools.status();
+        let tell = |name: &str, now: Option<ToolServerState>, tools: u64| {
+            for state in ToolServerState::ALL {
+                let is_so = f64::from(u8::from(now == Some(state)));
+                metrics::gauge!(
+                    "abide_tool_server_state",
+                    "server" => name.to_owned(), "state" => state.as_str()
+                )
+                .set(is_so);
+            }
+            metrics::gauge!("abide_tool_server_tools", "server" => name.to_owned())
+                .set(tools as f64);
+        };
+        for server in &servers {
+            tell(&server.name, Some(server.state), server.tools.unwrap_or(0));
+        }
+        // Those that the configuration has no more.
+        for before in &self.status.borrow().tool_servers {
+            if servers.iter().all(|server| server.name != before.name) {
+                tell(&before.name, None, 0);
+            }
+        }
+        servers
+    }
+
+    fn sessions(&self) -> BTreeMap<String, u64> {
+        let Ok(counts) = self.store.counts() else {
+            return BTreeMap::new();
+        };
+        let (running, queued) = (self.registry.running(), self.registry.queued());
+        let busy = running + queued + counts.parked + counts.faulted;
+        metrics::gauge!("abide_sessions").set(counts.open as f64);
+        metrics::gauge!("abide_sessions_parked").set(counts.parked as f64);
+        metrics::gauge!("abide_sessions_faulted").set(counts.faulted as f64);
+        let by_state = [
+            ("total", counts.open),
+            ("running", running),
+            ("queued", queued),
+            ("parked", counts.parked),
+            ("faulted", counts.faulted),
+            ("idle", counts.open.saturating_sub(busy)),
+            ("closed", counts.closed),
+        ];
+        by_state
+            .into_iter()
+            .map(|(state, count)| (state.to_owned(), count))
+            .collect()
+    }
+
+    pub(super) async fn answer(&mut self, request: ControlRequest) {
+        // A reply that nobody waits for any more is no error.
+        match request {
+            ControlRequest::Restart { reply } => {
+                let planned = self.restart_asked().await;
+                let _ = reply.send(planned);
+            }
+            ControlRequest::Plan { config, reply } => {
+                let _ = reply.send(self.dry_run(config));
+            }
+            ControlRequest::Drain { reply } => {
+                let generation = self.begin_stop("an operator asked for a drain").await;
+                let plan = None;
+                match generation {
+                    Some(generation) => {
+                        let _ = reply.send(Acceptance::Accepted { generation, plan });
+                    }
+                    // Unanswered: the client is told to ask again, and finds the successor.
+                    None => drop(reply),
+                }
+            }
+            ControlRequest::Restarts {
+                before,
+                limit,
+                reply,
+            } => {
+                let before = before.unwrap_or(Generation(u64::MAX));
+                let listed = self
+                    .store
+                    .restarts(usize::MAX)
+                    .map_err(refusal)
+                    .map(|records| {
+                        let older = records.into_iter().filter(|r| r.generation < before);
+                        older
+                            .map(|record| self.present(record))
+                            .take(limit)
+                            .collect()
+                    });
+                let _ = reply.send(listed);
+            }
+            ControlRequest::RestartRecord { generation, reply } => {
+                let _ = reply.send(self.recorded(generation));
+            }
+        }
+    }
+
+    async fn restart_asked(&mut self) -> Acceptance {
+        match self.reload(Trigger::Operator).await {
+            Ok(Reloaded::Restarting(generation, plan)) => Acceptance::Accepted { generation, plan },
+            Ok(Reloaded::Stopping) => Acceptance::Stopping,
+            // An operator's reload always restarts.
+            Ok(Reloaded::Running) => Acceptance::Invalid {
+                problems: vec!["nothing was accepted".to_owned()],
+            },
+            Err(rejection) => Acceptance::Invalid {
+                problems: rejection
+                    .problems()
+                    .into_iter()
+                    .map(|problem| problem.text)
+                    .collect(),
+            },
+        }
+    }
+
+    /// A restart's record, if there is one: what the store lacks is known here, also while it cannot
+    /// be read.
+    fn recorded(&self, generation: Generation) -> Result<Option<RestartRecord>, Refusal> {
+        if generation == self.record.generation {
+            return Ok(Some(self.record.clone()));
+        }
+        let unkept = self.unpersisted().get(&generation).cloned();
+        match unkept {
+            Some(record) => Ok(Some(record)),
+            None => self.store.restart(generation).map_err(refusal),
+        }
+    }
+
+    /// A record as it stands now: the store has this life's as it was last put down.
+    fn present(&self, record: RestartRecord) -> RestartRecord {
+        if record.generation == self.record.generation {
+            return self.record.clone();
+        }
+        let unkept = self.unpersisted().get(&record.generation).cloned();
+        unkept.unwrap_or(record)
+    }
+}
+
+fn refusal(error: StoreError) -> Refusal {
+    Refusal::StoreFailed(error.to_string())
+}

@@ -1,0 +1,164 @@
+//! What a worker is started on: the configuration's bytes, and which content of the files that it
+//! names went with them. A plugin's file may have been replaced since by one that does not load, a
+//! secret's may be gone; a worker that is started after a crash, or rolled back to, must not depend
+//! on it. Secrets cross in memory, and stand in no file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::atomic_file;
+use crate::config::{Config, Observed, SecretFiles};
+use crate::domain::Digest;
+use crate::supervisor::ConfigBytes;
+
+/// What comes before the rest. No configuration begins with it, and one that a version handed over
+/// which knew nothing of this is taken as it is.
+const MAGIC: &[u8] = b"\0abide1\0";
+
+/// See the [module](self).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LaunchSpec {
+    /// The configuration file's bytes, exactly.
+    pub(super) config: Vec<u8>,
+    /// The files that it names, as they were.
+    pub(super) files: BTreeMap<PathBuf, Digest>,
+    /// What stood in those of them that hold secrets; nothing where it was kept on a disk.
+    #[serde(default, skip_serializing_if = "SecretFiles::is_empty")]
+    pub(super) secrets: SecretFiles,
+}
+
+/// It cannot cross to another process.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration cannot be handed over: {0}")]
+pub(super) struct MemfdError(String);
+
+impl LaunchSpec {
+    /// What was seen, without the files that could not be read or whose names are not text.
+    pub(super) fn of(seen: &Observed, secrets: &SecretFiles) -> Self {
+        let files = seen.others.iter();
+        let files = files.filter(|(file, _)| file.to_str().is_some());
+        Self {
+            config: seen.bytes.to_vec(),
+            files: files
+                .filter_map(|(file, digest)| Some((file.clone(), (*digest)?)))
+                .collect(),
+            secrets: secrets.clone(),
+        }
+    }
+
+    /// What comes from a disk, with the secrets that its configuration names, as they are now.
+    pub(super) fn with_secrets(self, config: &Config) -> Self {
+        let secrets = SecretFiles::of(config, &self.secrets);
+        Self { secrets, ..self }
+    }
+
+    pub(super) fn encode(&self) -> Result<Vec<u8>, String> {
+        let rest = rmp_serde::to_vec(self).map_err(|error| error.to_string())?;
+        Ok([MAGIC, &rest].concat())
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        match bytes.strip_prefix(MAGIC) {
+            Some(rest) => rmp_serde::from_slice(rest).map_err(|error| error.to_string()),
+            None => Ok(Self {
+                config: bytes.to_vec(),
+                ..Self::default()
+            }),
+        }
+    }
+
+    /// As it crosses to another process.
+    pub(super) fn to_memfd(&self) -> Result<ConfigBytes, MemfdError> {
+        let bytes = self.encode().map_err(MemfdError)?;
+        ConfigBytes::new(&bytes).map_err(|error| MemfdError(error.to_string()))
+    }
+}
+
+/// The file in the data folder that keeps what last proved itself.
+const LAST_GOOD: &str = "last-good";
+
+/// What last proved itself, if anything has.
+///
+/// # Errors
+/// Where the file is there and cannot be used.
+pub(super) fn last_good(data_dir: &Path) -> Result<Option<LaunchSpec>, String> {
+    let file = data_dir.join(LAST_GOOD);
+    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let Some(bytes) = atomic_file::read(&file).map_err(|error| told(&error))? else {
+        return Ok(None);
+    };
+    LaunchSpec::decode(&bytes)
+        .map(Some)
+        .map_err(|error| told(&error))
+}
+
+/// Keeps what has proven itself, but for its secrets; after a crash the file is the old one or the
+/// new one. Blocks.
+pub(super) fn keep_last_good(data_dir: &Path, seen: &Observed) -> Result<(), String> {
+    let bytes = LaunchSpec::of(seen, &SecretFiles::default()).encode()?;
+    atomic_file::write_whole(data_dir, LAST_GOOD, &[&bytes]).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_handed_over_arrives_whole() {
+        let seen = Observed::with(
+            *b"[daemon]\n\xff",
+            BTreeMap::from([
+                ("/a".into(), Some(Digest::of(b"a"))),
+                ("/gone".into(), None),
+            ]),
+        );
+        let handed = LaunchSpec::of(&seen, &SecretFiles::default());
+        assert_eq!(handed.files.len(), 1);
+        let bytes = handed.encode().expect("it can be encoded");
+        assert_eq!(LaunchSpec::decode(&bytes), Ok(handed));
+    }
+
+    #[test]
+    fn what_an_older_version_hands_over_is_a_configuration() {
+        let handed = LaunchSpec::decode(b"[daemon]").expect("bytes");
+        assert_eq!(handed.config, b"[daemon]");
+        assert!(LaunchSpec::decode(&[MAGIC, b"\xc1"].concat()).is_err());
+    }
+
+    #[test]
+    fn the_last_good_is_kept_and_replaced() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(last_good(folder.path()), Ok(None));
+        for text in ["one", "two"] {
+            let seen = Observed::with(text.as_bytes(), BTreeMap::new());
+            keep_last_good(folder.path(), &seen).expect("it can be written");
+            let handed = LaunchSpec::of(&seen, &SecretFiles::default());
+            assert_eq!(last_good(folder.path()), Ok(Some(handed)));
+        }
+    }
+
+    #[test]
+    fn secrets_are_handed_over_and_not_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("key");
+        std::fs::write(&file, "hunter2").expect("writes");
+        let text = "[plugins.echo]\npath = \"echo.wasm\"\n\
+                    [llm.m]\nbase_url = \"http://h\"\nmodel = \"m\"\napi_key_file = \"key\"\n";
+        let path = folder.path().join("abide.toml");
+        let config = Config::parse(text.as_bytes(), &path, &Default::default()).expect("sound");
+        let seen = Observed::with(text.as_bytes(), BTreeMap::new());
+        let bare = LaunchSpec::of(&seen, &SecretFiles::default());
+        let handed = bare.clone().with_secrets(&config);
+        assert!(!format!("{handed:?}").contains("hunter2"));
+        // What a worker ran on counts, whatever has become of the file.
+        std::fs::remove_file(&file).expect("removes");
+        let arrived = LaunchSpec::decode(&handed.encode().expect("it can be encoded"));
+        let arrived = arrived.expect("it can be decoded").with_secrets(&config);
+        assert_eq!(arrived, handed);
+        assert!(arrived.secrets.files().eq([&file]));
+        keep_last_good(folder.path(), &seen).expect("it can be written");
+        assert_eq!(last_good(folder.path()), Ok(Some(bare)));
+    }
+}

@@ -1,0 +1,235 @@
+//! Steps: each goes to whoever drives the turn, and the guest waits for its answer.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::bindings::abide::session::{http, inbox, llm, tools, types};
+use super::convert;
+use super::failure::Stop;
+use super::grants::Grants;
+use super::runtime::EngineError;
+use super::store_data::StoreData;
+use crate::domain::{
+    FailureCode, StepCallName, StepError, StepRequest, StepResult, ToolCall, TurnFailure,
+};
+
+/// A step that a running turn asks for.
+#[derive(Debug)]
+pub struct StepCall {
+    /// Its number in the turn, from 1.
+    pub step: u32,
+    /// Its name, of what the guest gave: the same whenever the turn runs, whatever is granted.
+    pub call: StepCallName,
+    /// What it asks for, completed by the host.
+    pub request: StepRequest,
+    /// Which of its parts (one, but for several tool calls at once) may not be taken, and why.
+    pub refused: Vec<Option<StepError>>,
+    /// Takes what the guest is told. A dropped one leaves the guest waiting: its turn is being cut.
+    pub reply: oneshot::Sender<StepAnswer>,
+}
+
+/// What a guest is told of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepAnswer {
+    /// What it gave.
+    pub result: Result<StepResult, StepError>,
+    /// How long it took, in milliseconds: the guest's clock moves on by it.
+    pub took_ms: u64,
+}
+
+/// What an instance may ask, and whom.
+pub(super) struct StepGate {
+    pub(super) grants: Grants,
+    max: u32,
+    taken: u32,
+    /// As `taken`, but each of several calls at once for itself: what `max` bounds.
+    weight: u32,
+    /// There while a turn runs.
+    to: Option<mpsc::Sender<StepCall>>,
+}
+
+impl StepGate {
+    pub(super) fn new(grants: Grants, max: u32) -> Self {
+        Self {
+            grants,
+            max,
+            taken: 0,
+            weight: 0,
+            to: None,
+        }
+    }
+
+    /// From now on steps go to `to`; with none they are denied.
+    pub(super) fn connect(&mut self, to: Option<mpsc::Sender<StepCall>>) {
+        self.to = to;
+    }
+
+    /// Whom to ask, if a turn runs.
+    fn running(&self) -> Result<&mpsc::Sender<StepCall>, StepError> {
+        self.to.as_ref().ok_or_else(|| {
+            StepError::Denied(
+                "steps are for `turn` alone: `open`, `snapshot` and `restore` may call none".into(),
+            )
+        })
+    }
+}
+
+/// What a host function gives: a trap, or a typed error, or a result.
+type HostResult<T> = wasmtime::Result<Result<T, types::StepError>>;
+
+impl StoreData {
+    /// Takes one step. What is refused is a step too, whose outcome the journal keeps: a grant
+    /// that changes while a turn is open must not change what the turn has been told.
+    async fn step(
+        &mut self,
+        mut request: StepRequest,
+        check: impl FnOnce(&Grants, &mut StepRequest) -> Vec<Option<StepError>>,
+    ) -> wasmtime::Result<Result<StepResult, StepError>> {
+        let steps = &mut self.steps;
+        let to = match steps.running() {
+            Ok(to) => to.clone(),
+            Err(denied) => return Ok(Err(denied)),
+        };
+        let weight = match &request {
+            StepRequest::ToolCallAll(calls) => u32::try_from(calls.len()).unwrap_or(u32::MAX),
+            _ => 1,
+        };
+        steps.weight = steps.weight.saturating_add(weight.max(1));
+        if steps.weight > steps.max {
+            let (max, plugin) = (steps.max, &steps.grants.plugin);
+            return Err(wasmtime::Error::new(Stop::Guest(TurnFailure {
+                code: FailureCode::Limit,
+                text: format!(
+                    "the turn takes more than the {max} steps that `limits.steps` allows; raise \
+                     plugins.{plugin}.limits.steps if it needs more"
+                ),
+            })));
+        }
+        steps.taken += 1;
+        let call = StepCallName::of(&request);
+        let refused = check(&steps.grants, &mut request);
+        let (reply, answer) = oneshot::channel();
+        let call = StepCall {
+            step: steps.taken,
+            call,
+            request,
+            refused,
+            reply,
+        };
+        // With nobody there to ask or to answer, the turn is being cut: it must not be told
+        // anything, for that would be an outcome.
+        if to.send(call).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let Ok(StepAnswer { result, took_ms }) = answer.await else {
+            return std::future::pending().await;
+        };
+        self.clock.pass(Duration::from_millis(took_ms));
+        Ok(result)
+    }
+}
+
+impl llm::Host for StoreData {
+    async fn chat(&mut self, request: llm::ChatRequest) -> HostResult<llm::Completion> {
+        let request = StepRequest::Llm(request.into());
+        let answer = self.step(request, |grants, request| {
+            vec![match request {
+                StepRequest::Llm(request) => grants.chat(request).err(),
+                _ => None,
+            }]
+        });
+        match answer.await? {
+            Ok(StepResult::Llm(answer)) => Ok(Ok(answer.into())),
+            Ok(_) => Err(wrong_reply("llm")),
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+}
+
+impl tools::Host for StoreData {
+    async fn list(&mut self) -> HostResult<Vec<tools::Tool>> {
+        match self.step(StepRequest::ToolsList, |_, _| vec![None]).await? {
+            Ok(StepResult::ToolsList(tools)) => Ok(Ok(tools.into_iter().map(Into::into).collect())),
+            Ok(_) => Err(wrong_reply("tools.list")),
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+
+    async fn call(&mut self, invocation: tools::Invocation) -> HostResult<tools::Outcome> {
+        let request = StepRequest::ToolCall(invocation.into());
+        let answer = self.step(request, |grants, request| {
+            vec![match request {
+                StepRequest::ToolCall(call) => grants.tool(&call.name).err(),
+                _ => None,
+            }]
+        });
+        match answer.await? {
+            Ok(StepResult::ToolCall(outcome)) => Ok(Ok(outcome.into())),
+            Ok(_) => Err(wrong_reply("tools.call")),
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+
+    async fn call_all(
+        &mut self,
+        invocations: Vec<tools::Invocation>,
+    ) -> wasmtime::Result<Vec<Result<tools::Outcome, types::StepError>>> {
+        let parts = invocations.len();
+        let calls = invocations.into_iter().map(ToolCall::from).collect();
+        let answer = self.step(StepRequest::ToolCallAll(calls), |grants, request| {
+            let calls = match request {
+                StepRequest::ToolCallAll(calls) => calls.as_slice(),
+                _ => &[],
+            };
+            calls
+                .iter()
+                .map(|call| grants.tool(&call.name).err())
+                .collect()
+        });
+        match answer.await? {
+            Ok(StepResult::ToolCallAll(outcomes)) if outcomes.len() == parts => {
+                let outcomes = outcomes.into_iter();
+                Ok(outcomes
+                    .map(|outcome| outcome.map(Into::into).map_err(Into::into))
+                    .collect())
+            }
+            Ok(_) => Err(wrong_reply("tools.call-all")),
+            // No part was taken: each of them has the error of the whole.
+            Err(error) => Ok((0..parts).map(|_| Err(error.clone().into())).collect()),
+        }
+    }
+}
+
+fn wrong_reply(asked: &'static str) -> wasmtime::Error {
+    wasmtime::Error::new(Stop::Host(EngineError::WrongReply { asked }))
+}
+
+impl http::Host for StoreData {
+    async fn send(&mut self, request: http::Request) -> HostResult<http::Response> {
+        let request = StepRequest::Http(request.into());
+        let answer = self.step(request, |grants, request| {
+            vec![match request {
+                StepRequest::Http(request) => grants.http(request).err(),
+                _ => None,
+            }]
+        });
+        match answer.await? {
+            Ok(StepResult::Http(response)) => Ok(Ok(response.into())),
+            Ok(_) => Err(wrong_reply("http")),
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+}
+
+impl inbox::Host for StoreData {
+    async fn receive(&mut self) -> HostResult<Vec<inbox::Message>> {
+        match self.step(StepRequest::Receive, |_, _| vec![None]).await? {
+            Ok(StepResult::Receive(received)) => {
+                Ok(Ok(convert::received(received, self.clock.millis())))
+            }
+            Ok(_) => Err(wrong_reply("inbox.receive")),
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+}

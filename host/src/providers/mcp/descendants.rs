@@ -1,0 +1,247 @@
+//! A server's process with all that descends from it, as `/proc` shows it.
+//!
+//! The parent's id alone is not enough: orphans have another parent, and `setsid` leaves group and
+//! session. So each server finds a mark in its environment, which its descendants inherit.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
+
+/// The variable that holds the mark.
+pub(super) const MARK: &str = "ABIDE_TOOL_SERVER";
+/// The most that is read of a process's environment.
+const ENVIRONMENT_MAX_BYTES: u64 = 4 << 20;
+
+/// How often leftovers are looked for and killed, and the pause between two looks.
+const LEFTOVER_ROUNDS: u32 = 100;
+const LEFTOVER_PAUSE: Duration = Duration::from_millis(5);
+
+/// One life of a process id: the id with its start, in ticks since boot.
+type ProcessId = (i32, u64);
+
+/// A process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    pid: i32,
+    parent: i32,
+    group: i32,
+    session: i32,
+    start: u64,
+    zombie: bool,
+}
+
+/// A server's process, which must not have been reaped, and its descendants.
+#[derive(Debug)]
+pub(super) struct Descendants {
+    root: Pid,
+    mark: String,
+    /// All that were ever seen.
+    members: HashSet<ProcessId>,
+    /// Those whose environment holds no mark.
+    strangers: HashSet<ProcessId>,
+}
+
+impl Descendants {
+    pub(super) fn new(root: Pid, mark_value: &str) -> Self {
+        Self {
+            root,
+            mark: format!("{MARK}={mark_value}"),
+            members: HashSet::new(),
+            strangers: HashSet::new(),
+        }
+    }
+
+    /// Sends a signal to the server and those that stayed in its group.
+    pub(super) fn signal(&self, signal: Signal) {
+        // Fails only where nobody is left.
+        let _ = kill_process_group(self.root, signal);
+    }
+
+    /// Kills all members that can be found; how many were alive. Blocks a little, to read `/proc`.
+    pub(super) fn kill(&mut self) -> usize {
+        let living = self.scan();
+        for life in &living {
+            if let Some(pid) = Pid::from_raw(life.0) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        living.len()
+    }
+
+    /// The members that live.
+    pub(super) fn scan(&mut self) -> Vec<ProcessId> {
+        let table = table();
+        let root = self.root.as_raw_pid();
+        let me = getpid().as_raw_pid();
+        let others = || table.iter().filter(|e| e.pid > 1 && e.pid != me);
+        let mut found: HashSet<i32> = HashSet::new();
+        for entry in others() {
+            let life = (entry.pid, entry.start);
+            // Nobody else can have the root's id, as a process, group or session, before it has
+            // been reaped.
+            let belongs = [entry.pid, entry.group, entry.session].contains(&root)
+                || self.members.contains(&life)
+                || self.is_marked(life);
+            if belongs {
+                found.insert(entry.pid);
+            }
+        }
+        loop {
+            let before = found.len();
+            let children = others().filter(|entry| found.contains(&entry.parent));
+            let children: Vec<i32> = children.map(|entry| entry.pid).collect();
+            found.extend(children);
+            if found.len() == before {
+                break;
+            }
+        }
+        let found: Vec<&Entry> = others().filter(|e| found.contains(&e.pid)).collect();
+        self.members
+            .extend(found.iter().map(|entry| (entry.pid, entry.start)));
+        found
+            .into_iter()
+            .filter(|entry| !entry.zombie)
+            .map(|entry| (entry.pid, entry.start))
+            .collect()
+    }
+
+    fn is_marked(&mut self, life: ProcessId) -> bool {
+        if self.strangers.contains(&life) {
+            return false;
+        }
+        let environment = environment(life.0);
+        let mark = self.mark.as_bytes();
+        let marked = environment.split(|byte| *byte == 0).any(|v| v == mark);
+        // Empty between fork and exec, for a moment.
+        if !marked && !environment.is_empty() {
+            self.strangers.insert(life);
+        }
+        marked
+    }
+}
+
+/// Kills all processes whose mark begins so, and looks until there are none; how many there were.
+/// Blocks.
+pub(super) fn kill_marked(prefix: &str) -> usize {
+    let wanted = format!("{MARK}={prefix}");
+    // A daemon may have been started by a tool: it is no leftover of its own.
+    let own = ancestry(getpid().as_raw_pid(), &table());
+    let mut killed = HashSet::new();
+    for _ in 0..LEFTOVER_ROUNDS {
+        let marked = table().into_iter().filter(|entry| {
+            !entry.zombie
+                && !own.contains(&entry.pid)
+                && environment(entry.pid)
+                    .split(|byte| *byte == 0)
+                    .any(|variable| variable.starts_with(wanted.as_bytes()))
+        });
+        let marked: Vec<_> = marked.map(|entry| (entry.pid, entry.start)).collect();
+        if marked.is_empty() {
+            break;
+        }
+        for (pid, _) in &marked {
+            if let Some(pid) = Pid::from_raw(*pid) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        killed.extend(marked);
+        std::thread::sleep(LEFTOVER_PAUSE);
+    }
+    killed.len()
+}
+
+/// A process and those that it descends from.
+fn ancestry(pid: i32, table: &[Entry]) -> HashSet<i32> {
+    let mut found = HashSet::new();
+    let mut next = Some(pid);
+    while let Some(pid) = next
+        && found.insert(pid)
+    {
+        let entry = table.iter().find(|entry| entry.pid == pid);
+        next = entry.map(|entry| entry.parent);
+    }
+    found
+}
+
+/// A process's environment, as far as it can be read.
+fn environment(pid: i32) -> Vec<u8> {
+    let mut environment = Vec::new();
+    if let Ok(file) = File::open(format!("/proc/{pid}/environ")) {
+        // What cannot be read to its end may still hold the mark.
+        let _ = file
+            .take(ENVIRONMENT_MAX_BYTES)
+            .read_to_end(&mut environment);
+    }
+    environment
+}
+
+/// All processes that can be seen.
+fn table() -> Vec<Entry> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read(entry.path().join("stat")).ok()?;
+            self::entry(pid, &stat)
+        })
+        .collect()
+}
+
+/// Reads a line of `/proc/PID/stat`: `PID (NAME) STATE PARENT GROUP SESSION ...`, where the name
+/// may hold anything and the start is the 22nd field.
+fn entry(pid: i32, stat: &[u8]) -> Option<Entry> {
+    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let mut fields = str::from_utf8(stat.get(after..)?)
+        .ok()?
+        .split_ascii_whitespace();
+    let state = fields.next()?;
+    let mut number = || fields.next()?.parse().ok();
+    Some(Entry {
+        pid,
+        parent: number()?,
+        group: number()?,
+        session: number()?,
+        zombie: matches!(state, "Z" | "X" | "x"),
+        start: fields.nth(15)?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_stat_is_read_whatever_the_name() {
+        let rest = "34 35 36 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1";
+        let read = entry(12, format!("12 (a) R 1 (b) S {rest}").as_bytes());
+        let expected = Entry {
+            pid: 12,
+            parent: 34,
+            group: 35,
+            session: 36,
+            start: 98765,
+            zombie: false,
+        };
+        assert_eq!(read, Some(expected));
+        let zombie = entry(12, format!("12 (a) Z {rest}").as_bytes());
+        assert!(zombie.expect("a line").zombie);
+        assert_eq!(entry(12, b"12 (sh"), None);
+        assert_eq!(entry(12, b"12 (sh) S 1 2"), None);
+    }
+
+    #[test]
+    fn this_process_is_in_the_table() {
+        let me = getpid().as_raw_pid();
+        let entry = table().into_iter().find(|entry| entry.pid == me);
+        let entry = entry.expect("listed");
+        let parent = rustix::process::getppid().map(Pid::as_raw_pid);
+        assert_eq!(Some(entry.parent), parent);
+        assert!(entry.start > 0);
+    }
+}

@@ -1,0 +1,293 @@
+//! What sessions in memory show of themselves, for the watchdog: since when an owner has been at
+//! one thing, since when there has been work that does not run, since when a turn and its step run.
+//! An owner writes it down where nobody else writes, which costs next to nothing; the watchdog
+//! reads it once a second.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::mailbox::DriverCommand;
+use super::registry::Registry;
+use super::shared::{Gate, Shared};
+use crate::domain::{DiskSigns, SessionId, SessionSigns, Timed, TurnSigns};
+use crate::store::StoreError;
+
+/// The sessions in memory.
+#[derive(Default)]
+pub(super) struct LivenessTable {
+    pulses: Mutex<HashMap<u64, Arc<Liveness>>>,
+    next: AtomicU64,
+}
+
+/// A session's place among them, for as long as it has an owner.
+pub(super) struct LivenessGuard {
+    shared: Arc<Shared>,
+    number: u64,
+    pulse: Arc<Liveness>,
+}
+
+/// What a session shows.
+pub(super) struct Liveness {
+    id: SessionId,
+    shown: Mutex<LivenessState>,
+}
+
+#[derive(Default)]
+struct LivenessState {
+    busy: Option<Instant>,
+    waits: Option<Instant>,
+    obstacle: Option<String>,
+    turn: Option<TurnClock>,
+}
+
+struct TurnClock {
+    number: u64,
+    begun: Instant,
+    runs: Option<TimeLimit>,
+    step: Option<(u32, TimeLimit)>,
+}
+
+/// Since when, and for how long at most.
+struct TimeLimit(Instant, Duration);
+
+impl TimeLimit {
+    fn new(limit: Duration) -> Self {
+        Self(Instant::now(), limit)
+    }
+
+    fn timed(&self) -> Timed {
+        Timed {
+            taken: self.0.elapsed(),
+            limit: self.1,
+        }
+    }
+}
+
+impl LivenessGuard {
+    pub(super) fn new(id: SessionId, shared: Arc<Shared>) -> Self {
+        let pulse = Arc::new(Liveness {
+            id,
+            shown: Mutex::default(),
+        });
+        let number = shared.vitals.next.fetch_add(1, Ordering::Relaxed);
+        shared.vitals.lock().insert(number, pulse.clone());
+        Self {
+            shared,
+            number,
+            pulse,
+        }
+    }
+
+    pub(super) fn pulse(&self) -> &Arc<Liveness> {
+        &self.pulse
+    }
+}
+
+impl Drop for LivenessGuard {
+    fn drop(&mut self) {
+        self.shared.vitals.lock().remove(&self.number);
+    }
+}
+
+impl LivenessTable {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Liveness>>> {
+        // Nothing that panics runs under the lock.
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Liveness {
+    /// The owner has begun with something.
+    pub(super) fn works(&self) {
+        self.lock().busy = Some(Instant::now());
+    }
+
+    /// The owner is through with it. `waits` is whether there is work that does not run.
+    pub(super) fn rests(&self, waits: bool, obstacle: impl FnOnce() -> Option<String>) {
+        let mut shown = self.lock();
+        shown.busy = None;
+        if waits {
+            shown.waits.get_or_insert_with(Instant::now);
+            shown.obstacle = obstacle();
+        } else {
+            (shown.waits, shown.obstacle) = (None, None);
+        }
+    }
+
+    /// A turn begins; its guest waits for room.
+    pub(super) fn turn_begins(&self, number: u64) {
+        self.lock().turn = Some(TurnClock {
+            number,
+            begun: Instant::now(),
+            runs: None,
+            step: None,
+        });
+    }
+
+    /// Its guest runs.
+    pub(super) fn turn_runs(&self, limit: Duration) {
+        if let Some(turn) = &mut self.lock().turn {
+            turn.runs = Some(TimeLimit::new(limit));
+        }
+    }
+
+    /// Its guest waits for a step.
+    pub(super) fn step_begins(&self, step: u32, limit: Duration) {
+        if let Some(turn) = &mut self.lock().turn {
+            turn.step = Some((step, TimeLimit::new(limit)));
+        }
+    }
+
+    /// The step has a result.
+    pub(super) fn step_ends(&self) {
+        if let Some(turn) = &mut self.lock().turn {
+            turn.step = None;
+        }
+    }
+
+    /// The turn has ended, on the disk too, or is cut.
+    pub(super) fn turn_ends(&self) {
+        self.lock().turn = None;
+    }
+
+    /// None if there is nothing to see.
+    fn signs(&self) -> Option<SessionSigns> {
+        let shown = self.lock();
+        if shown.busy.is_none() && shown.waits.is_none() && shown.turn.is_none() {
+            return None;
+        }
+        Some(SessionSigns {
+            id: self.id.clone(),
+            busy_for: shown.busy.map(|since| since.elapsed()),
+            waits_for: shown.waits.map(|since| since.elapsed()),
+            obstacle: shown.obstacle.clone(),
+            turn: shown.turn.as_ref().map(|turn| TurnSigns {
+                turn: turn.number,
+                begun_for: turn.begun.elapsed(),
+                runs: turn.runs.as_ref().map(TimeLimit::timed),
+                step: turn
+                    .step
+                    .as_ref()
+                    .map(|(step, clock)| (*step, clock.timed())),
+            }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LivenessState> {
+        // As above.
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the watchdog looks at.
+impl Registry {
+    /// What the sessions in memory show that do something, or should.
+    pub fn signs(&self) -> Vec<SessionSigns> {
+        let pulses = self.shared.vitals.lock();
+        pulses.values().filter_map(|pulse| pulse.signs()).collect()
+    }
+
+    /// Whether turns are free to begin.
+    pub fn is_open(&self) -> bool {
+        *self.shared.gate.borrow() == Gate::Open
+    }
+
+    /// Whether a turn that begins finds room to run in.
+    pub fn is_roomy(&self) -> bool {
+        self.shared.engine.is_roomy()
+    }
+
+    /// The longest that a turn of any plugin may take.
+    pub fn longest_turn(&self) -> Duration {
+        let parts = self.shared.parts();
+        let plugins = parts.plugins.0.values();
+        let limits = plugins.map(|plugin| plugin.limits.turn_timeout);
+        limits.max().unwrap_or_default()
+    }
+
+    /// Takes in what is free on the disk and how much of it is held back, in bytes: while that is
+    /// more, nothing new is accepted.
+    pub fn disk_seen(&self, free_bytes: u64, reserve_bytes: u64) {
+        self.shared.space.update(free_bytes, reserve_bytes);
+    }
+
+    /// What was last seen of the disk.
+    pub fn disk_signs(&self) -> Option<DiskSigns> {
+        self.shared.space.signs()
+    }
+
+    /// Sessions that have work, and that nobody looks after. Reads the store.
+    pub fn ownerless(&self) -> Result<Vec<SessionId>, StoreError> {
+        let store = &self.shared.store;
+        let mut ownerless = Vec::new();
+        for id in store.should_run()? {
+            if self.drivers.has(&id) {
+                continue;
+            }
+            if store.load(&id)?.is_some_and(|session| session.has_work()) {
+                ownerless.push(id);
+            }
+        }
+        Ok(ownerless)
+    }
+
+    /// Has somebody look after the session: what it has to do begins by that.
+    pub async fn wake(&self, id: &SessionId) {
+        let (done, woken) = oneshot::channel();
+        // Errors mean that the worker is about to end.
+        if self.tell(id, DriverCommand::FireTimers(done)).await.is_ok() {
+            let _ = woken.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pulse() -> Liveness {
+        Liveness {
+            id: SessionId::new("s").expect("it is a plain name"),
+            shown: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn an_owner_shows_what_it_is_at() {
+        let pulse = pulse();
+        assert!(pulse.signs().is_none());
+        pulse.works();
+        assert!(pulse.signs().is_some_and(|signs| signs.busy_for.is_some()));
+        pulse.rests(true, || Some("the store".to_owned()));
+        let signs = pulse.signs().expect("it waits");
+        assert!(signs.busy_for.is_none() && signs.waits_for.is_some());
+        assert_eq!(signs.obstacle.as_deref(), Some("the store"));
+        pulse.rests(false, || None);
+        assert!(pulse.signs().is_none());
+    }
+
+    #[test]
+    fn a_turn_shows_how_far_it_is() {
+        let pulse = pulse();
+        let turn = || pulse.signs().and_then(|signs| signs.turn);
+        pulse.turn_begins(4);
+        assert!(turn().is_some_and(|turn| turn.turn == 4 && turn.runs.is_none()));
+        pulse.turn_runs(Duration::from_secs(9));
+        pulse.step_begins(2, Duration::from_secs(5));
+        let seen = turn().expect("it runs");
+        assert_eq!(
+            seen.runs.map(|runs| runs.limit),
+            Some(Duration::from_secs(9))
+        );
+        let step = seen.step.map(|(step, timed)| (step, timed.limit));
+        assert_eq!(step, Some((2, Duration::from_secs(5))));
+        pulse.step_ends();
+        assert!(turn().is_some_and(|turn| turn.step.is_none()));
+        pulse.turn_ends();
+        assert!(pulse.signs().is_none());
+    }
+}

@@ -1,0 +1,103 @@
+//! What sessions hold in memory, all together: messages on their way and in inboxes, snapshots kept
+//! for the next turn, the sessions themselves. Bounded, so that a flood is refused, with a word
+//! when to come back, while there is room for what was accepted before.
+//!
+//! ```text
+//!   0 ............. half ............... max
+//!     all is kept    idle sessions leave   further messages are
+//!                    memory at once        refused (429)
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::Refusal;
+
+/// The budget, in bytes. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Memory(Arc<Held>);
+
+struct Held {
+    held: AtomicU64,
+    max: u64,
+}
+
+impl Memory {
+    pub(super) fn new(max: u64) -> Self {
+        let held = AtomicU64::new(0);
+        Self(Arc::new(Held { held, max }))
+    }
+
+    /// Whether what need not be held should not be.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.held() > self.0.max / 2
+    }
+
+    /// Room for a message, or for what may become one, for as long as the share lives.
+    pub(super) fn room(&self, bytes: u64) -> Result<Share, Refusal> {
+        if self.held().saturating_add(bytes) > self.0.max {
+            metrics::counter!("abide_overloaded_total").increment(1);
+            return Err(Refusal::Overloaded { limit: self.0.max });
+        }
+        let mut share = self.share();
+        share.set(bytes);
+        Ok(share)
+    }
+
+    /// A share of somebody who cannot be refused; empty at first.
+    pub(super) fn share(&self) -> Share {
+        let memory = self.clone();
+        Share { memory, bytes: 0 }
+    }
+
+    fn held(&self) -> u64 {
+        self.0.held.load(Ordering::Relaxed)
+    }
+}
+
+/// Part of what is held. Given back when it is dropped.
+pub struct Share {
+    memory: Memory,
+    bytes: u64,
+}
+
+impl Share {
+    pub(super) fn set(&mut self, bytes: u64) {
+        let held = &self.memory.0.held;
+        if bytes > self.bytes {
+            held.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        } else if bytes < self.bytes {
+            held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_bounded_and_given_back() {
+        let memory = Memory::new(100);
+        let mut session = memory.share();
+        session.set(50);
+        assert!(!memory.is_scarce());
+        let message = memory.room(50).expect("there is room");
+        assert!(memory.is_scarce());
+        let refused = memory.room(1).err();
+        assert_eq!(refused, Some(Refusal::Overloaded { limit: 100 }));
+        session.set(120);
+        drop(message);
+        session.set(10);
+        assert!(memory.room(90).is_ok());
+        drop(session);
+        assert_eq!(memory.held(), 0);
+    }
+}

@@ -1,0 +1,452 @@
+//! Steps: planned, caused, recorded. What cannot be repeated is planned on the disk before it
+//! begins; what can be is not worth a wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::{
+    Approval, ApprovalId, Asked, Begun, Capabilities, Delta, Digest, Effect, FromInbox, Limits,
+    Planned, Record, Recorded, SessionId, StepCallName, StepDone, StepError, StepRequest,
+    StepResult, ToolCall, TurnFailure, UnixMillis, unknown_outcome,
+};
+use crate::engine::StepAnswer;
+use crate::failpoint;
+
+use super::hub::Live;
+use super::live_config::LiveConfig;
+use super::mailbox::{DriverRequest, Urgency};
+use super::shared::{Shared, TurnGuard};
+
+/// What one part of a step gave, or why it gave nothing.
+type PartResult = Result<StepResult, StepError>;
+
+/// What the steps of one turn reach.
+pub(super) struct StepExecutor<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) parts: &'a LiveConfig,
+    pub(super) id: &'a SessionId,
+    pub(super) begun: &'a Begun,
+    /// How its message begins.
+    pub(super) opening: &'a str,
+    pub(super) limits: &'a Limits,
+    pub(super) grants: &'a Capabilities,
+    pub(super) driver: mpsc::Sender<DriverRequest>,
+    pub(super) guard: &'a TurnGuard,
+    /// What the turn asked a human before, decided.
+    pub(super) approvals: &'a [Approval],
+}
+
+/// A part of a step, before it begins.
+enum StepPart {
+    /// The host has the outcome already: nothing outside is touched.
+    Answered(PartResult),
+    /// This is to be caused.
+    Due(Effect),
+    /// A human is to be asked first, and has until then.
+    Ask(ToolCall, Duration),
+}
+
+/// What the guest may be told of a step, once each part has an outcome.
+pub(super) fn answer(request: &StepRequest, parts: Vec<(PartResult, u64)>) -> StepAnswer {
+    // Parts run at the same time: the slowest is what the guest waits for.
+    let took_ms = parts.iter().map(|(_, took_ms)| *took_ms).max().unwrap_or(0);
+    let mut outcomes = parts.into_iter().map(|(outcome, _)| outcome);
+    let result = match request {
+        StepRequest::ToolCallAll(_) => Ok(StepResult::ToolCallAll(
+            outcomes
+                .map(|outcome| match outcome? {
+                    StepResult::ToolCall(outcome) => Ok(outcome),
+                    _ => Err(StepError::Failed(
+                        "the journal has no tool's answer here".into(),
+                    )),
+                })
+                .collect(),
+        )),
+        _ => outcomes
+            .next()
+            .unwrap_or_else(|| Err(StepError::Failed("the journal has no answer here".into()))),
+    };
+    StepAnswer { result, took_ms }
+}
+
+impl StepExecutor<'_> {
+    /// Takes a step for the first time.
+    ///
+    /// # Errors
+    /// Why the turn must not go on.
+    pub(super) async fn take(
+        &self,
+        step: u32,
+        call: StepCallName,
+        request: &StepRequest,
+        refused: Vec<Option<StepError>>,
+    ) -> Result<StepAnswer, TurnFailure> {
+        self.guard.pass().await;
+        for approval in self.approvals.iter().filter(|known| known.step == step) {
+            approval.fits(&call)?;
+        }
+        let looks = (0..).zip(refused).map(|(part, refused)| async move {
+            match refused {
+                Some(refused) => StepPart::Answered(Err(refused)),
+                None => self.classify(step, request, part).await,
+            }
+        });
+        let parts = futures::future::join_all(looks).await;
+        if parts.iter().any(|part| matches!(part, StepPart::Ask(..))) {
+            return self.park(step, &call, parts).await;
+        }
+        let effects: Vec<Effect> = parts
+            .iter()
+            .map(|part| match part {
+                StepPart::Answered(_) | StepPart::Ask(..) => Effect::Local,
+                StepPart::Due(effect) => effect.clone(),
+            })
+            .collect();
+        let once = effects.iter().any(|effect| !effect.repeatable());
+        let about = Planned::about(&effects, self.opening);
+        let mut records = vec![Record::Planned(Planned {
+            turn: self.begun.turn,
+            step,
+            call: call.clone(),
+            effects,
+            parts: StepCallName::parts(request),
+            about,
+            at: UnixMillis::now(),
+        })];
+        let mut outcomes: Vec<Option<(PartResult, u64)>> = Vec::new();
+        let mut due = Vec::new();
+        for (part, wanted) in (0..).zip(parts) {
+            outcomes.push(match wanted {
+                StepPart::Answered(outcome) => {
+                    records.push(self.done(step, part, None, outcome.clone(), 0));
+                    Some((outcome, 0))
+                }
+                StepPart::Due(effect) => {
+                    due.push((part, effect));
+                    None
+                }
+                // None is left of them: see `approve`.
+                StepPart::Ask(..) => None,
+            });
+        }
+        let urgency = if once { Urgency::First } else { Urgency::Lazy };
+        self.record(records, urgency).await?;
+        self.execute(step, &call, request, due, &mut outcomes)
+            .await?;
+        Ok(answer(request, outcomes.into_iter().flatten().collect()))
+    }
+
+    /// Takes a step that the journal knows, part by part: what is done is not done again.
+    ///
+    /// # Errors
+    /// Why the turn must not go on.
+    pub(super) async fn again(
+        &self,
+        step: u32,
+        call: &StepCallName,
+        request: &StepRequest,
+        refused: Vec<Option<StepError>>,
+        parts: Vec<Recorded>,
+    ) -> Result<StepAnswer, TurnFailure> {
+        let mut outcomes: Vec<Option<(PartResult, u64)>> = Vec::new();
+        let (mut due, mut settled) = (Vec::new(), Vec::new());
+        let refused = refused.into_iter().chain(std::iter::repeat(None));
+        for ((part, recorded), refused) in (0..).zip(parts).zip(refused) {
+            outcomes.push(match (recorded, refused) {
+                (Recorded::Done(done), _) => Some((done.result, done.took_ms)),
+                // What was granted once may not be any more.
+                (Recorded::Again(effect), Some(refused)) => {
+                    let outcome: PartResult = Err(refused);
+                    settled.push(self.done(step, part, Some(&effect), outcome.clone(), 0));
+                    Some((outcome, 0))
+                }
+                (Recorded::Again(effect), None) => {
+                    due.push((part, effect));
+                    None
+                }
+                (Recorded::Unknown(effect), _) => {
+                    let what = call.what(&effect);
+                    tracing::warn!(
+                        session = %self.id, turn = self.begun.turn, step, what,
+                        "a step has an unknown outcome"
+                    );
+                    count(&call.kind, "unknown");
+                    let outcome: PartResult = Err(unknown_outcome(&what));
+                    settled.push(self.done(step, part, Some(&effect), outcome.clone(), 0));
+                    Some((outcome, 0))
+                }
+            });
+        }
+        if !settled.is_empty() {
+            self.record(settled, Urgency::Lazy).await?;
+        }
+        if !due.is_empty() {
+            self.guard.pass().await;
+            self.execute(step, call, request, due, &mut outcomes)
+                .await?;
+        }
+        Ok(answer(request, outcomes.into_iter().flatten().collect()))
+    }
+
+    /// What a part of a request would do, before anything is done.
+    async fn classify(&self, step: u32, request: &StepRequest, part: u32) -> StepPart {
+        match request {
+            StepRequest::Llm(request) => StepPart::Due(Effect::Model {
+                provider: request.provider.clone().unwrap_or_default(),
+            }),
+            StepRequest::ToolsList => {
+                let tools = self.parts.tools.list(&self.grants.tools).await;
+                StepPart::Answered(Ok(StepResult::ToolsList(tools)))
+            }
+            StepRequest::ToolCall(call) => self.classify_tool(step, part, call).await,
+            StepRequest::ToolCallAll(calls) => match calls.get(part as usize) {
+                Some(call) => self.classify_tool(step, part, call).await,
+                None => StepPart::Answered(Err(StepError::Invalid("there is no such call".into()))),
+            },
+            StepRequest::Http(request) => {
+                let (grants, limit) = (&self.grants.http, self.limits.event_bytes);
+                match self.parts.http.classify(request, grants, limit) {
+                    Ok(effect) => StepPart::Due(effect),
+                    Err(error) => StepPart::Answered(Err(error)),
+                }
+            }
+            StepRequest::Receive => {
+                StepPart::Answered(Ok(StepResult::Receive(self.receive().await)))
+            }
+        }
+    }
+
+    /// Asks a human about the parts that need it, all at once. The driver parks the turn by that: it
+    /// is begun again once all are decided, and comes here with the answers.
+    async fn park<T>(&self, step: u32, call: &StepCallName, parts: Vec<StepPart>) -> T {
+        let at = UnixMillis::now();
+        let asked = (0..).zip(parts).filter_map(|(part, wanted)| match wanted {
+            StepPart::Ask(tool, timeout) => Some(Record::Asked(Asked {
+                id: ApprovalId::new(self.id, self.begun.turn, step, part),
+                turn: self.begun.turn,
+                step,
+                part,
+                call: call.clone(),
+                tool: tool.name,
+                arguments: tool.arguments,
+                at,
+                expires_at: at.later(timeout),
+            })),
+            StepPart::Answered(_) | StepPart::Due(_) => None,
+        });
+        let records = asked.collect();
+        // An error means that this turn is being cut before it has asked; the next attempt does.
+        let _ = self.driver.send(DriverRequest::Park { records }).await;
+        std::future::pending().await
+    }
+
+    async fn classify_tool(&self, step: u32, part: u32, call: &ToolCall) -> StepPart {
+        let mut decided = self.approvals.iter();
+        let decided = decided.find(|known| known.step == step && known.part == part);
+        if let Some(denial) = decided.and_then(Approval::denial) {
+            return StepPart::Answered(Err(StepError::Denied(denial)));
+        }
+        match self.parts.tools.classify(call).await {
+            Ok(look) => match look.ask {
+                Some(timeout) if decided.is_none() => StepPart::Ask(call.clone(), timeout),
+                _ => StepPart::Due(Effect::Tool {
+                    name: call.name.clone(),
+                    repeatable: look.repeatable,
+                    read_only: look.read_only,
+                }),
+            },
+            Err(error) => StepPart::Answered(Err(error)),
+        }
+    }
+
+    /// Causes what is due, all at once, and records each outcome as it comes.
+    async fn execute(
+        &self,
+        step: u32,
+        call: &StepCallName,
+        request: &StepRequest,
+        due: Vec<(u32, Effect)>,
+        outcomes: &mut [Option<(PartResult, u64)>],
+    ) -> Result<(), TurnFailure> {
+        // If it is cut, so is the turn, and with it what is shown of it.
+        self.guard.pulse.step_begins(step, self.limits.step_timeout);
+        let mut under_way: FuturesUnordered<_> = due
+            .into_iter()
+            .map(|(part, effect)| async move {
+                let began = Instant::now();
+                failpoint::point("effect.before");
+                let outcome = self.effect(step, part, request, &effect).await;
+                failpoint::point("effect.after");
+                // In whole milliseconds, as the journal keeps and gives it back.
+                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                (part, effect, outcome, took_ms)
+            })
+            .collect();
+        while let Some((part, effect, outcome, took_ms)) = under_way.next().await {
+            count(&call.kind, outcome_name(&outcome));
+            if let Err(error) = &outcome {
+                tracing::info!(
+                    session = %self.id, turn = self.begun.turn, step, kind = call.kind, %error,
+                    "a step gave no result"
+                );
+            }
+            let urgency = match effect.repeatable() {
+                true => Urgency::Lazy,
+                false => Urgency::Soon,
+            };
+            let done = self.done(step, part, Some(&effect), outcome.clone(), took_ms);
+            self.record(vec![done], urgency).await?;
+            if let Some(slot) = outcomes.get_mut(part as usize) {
+                *slot = Some((outcome, took_ms));
+            }
+        }
+        self.guard.pulse.step_ends();
+        Ok(())
+    }
+
+    async fn effect(
+        &self,
+        step: u32,
+        part: u32,
+        request: &StepRequest,
+        effect: &Effect,
+    ) -> PartResult {
+        let reached = self.reach(step, part, request, effect);
+        if let Effect::Tool { .. } | Effect::Http { .. } = effect {
+            // They keep their time themselves, and know whether the call had been sent when it was
+            // over.
+            return reached.await;
+        }
+        let limit = self.limits.step_timeout;
+        let reached = tokio::time::timeout(limit, reached).await;
+        reached.unwrap_or_else(|_| {
+            Err(StepError::Timeout(format!(
+                "no result within {} (`limits.step_timeout`)",
+                humantime::format_duration(limit)
+            )))
+        })
+    }
+
+    async fn reach(
+        &self,
+        step: u32,
+        part: u32,
+        request: &StepRequest,
+        effect: &Effect,
+    ) -> PartResult {
+        let limit = self.limits.event_bytes;
+        let call = match request {
+            StepRequest::Llm(request) => {
+                let on_delta = |asked: u32, text: &str| {
+                    self.shared.hubs.publish(self.id, || {
+                        Live::Delta(Arc::new(Delta {
+                            text: text.to_owned(),
+                            turn: self.begun.turn,
+                            attempt: self.begun.attempt,
+                            step,
+                            request: asked,
+                        }))
+                    });
+                };
+                let time = self.limits.step_timeout;
+                let answer = self.parts.llm.chat(request, limit, time, on_delta).await;
+                return answer.map(StepResult::Llm);
+            }
+            StepRequest::ToolCall(call) => Some(call),
+            StepRequest::ToolCallAll(calls) => calls.get(part as usize),
+            StepRequest::Http(request) => {
+                let time = self.limits.step_timeout;
+                let sent = self
+                    .parts
+                    .http
+                    .send(request, &self.grants.http, limit, time);
+                return sent.await.map(StepResult::Http);
+            }
+            StepRequest::ToolsList | StepRequest::Receive => None,
+        };
+        let Some(call) = call else {
+            return Err(StepError::Invalid("there is nothing to call".into()));
+        };
+        // The same whenever this call is made: tools may know a repetition by it. With the call
+        // itself in it, for a turn that runs anew may make another one in the same place.
+        let asked = format!("{}\0{}", call.name, call.arguments);
+        let asked = Digest::of(asked.as_bytes()).short();
+        let key = format!("{}/{}/{step}/{part}/{asked}", self.id, self.begun.turn);
+        let answer = self
+            .parts
+            .tools
+            .call(
+                call,
+                &key,
+                effect.repeatable(),
+                limit,
+                self.limits.step_timeout,
+            )
+            .await;
+        answer.map(StepResult::ToolCall)
+    }
+
+    fn done(
+        &self,
+        step: u32,
+        part: u32,
+        effect: Option<&Effect>,
+        result: PartResult,
+        took_ms: u64,
+    ) -> Record {
+        let tool = match effect {
+            Some(Effect::Tool { name, .. }) => Some(name.clone()),
+            _ => None,
+        };
+        Record::Done(StepDone {
+            turn: self.begun.turn,
+            step,
+            part,
+            tool,
+            result,
+            took_ms,
+            at: UnixMillis::now(),
+        })
+    }
+
+    async fn record(&self, records: Vec<Record>, urgency: Urgency) -> Result<(), TurnFailure> {
+        let ask = |reply| DriverRequest::Record {
+            records,
+            urgency,
+            reply,
+        };
+        self.ask(ask).await
+    }
+
+    async fn receive(&self) -> FromInbox {
+        self.ask(|reply| DriverRequest::Receive { reply }).await
+    }
+
+    /// Asks the driver. If it does not answer, this turn is being cut, and must hear nothing more.
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> DriverRequest) -> T {
+        let (reply, answer) = oneshot::channel();
+        if self.driver.send(ask(reply)).await.is_ok()
+            && let Ok(answer) = answer.await
+        {
+            return answer;
+        }
+        std::future::pending().await
+    }
+}
+
+fn count(kind: &str, outcome: &'static str) {
+    let kind = kind.to_owned();
+    metrics::counter!("abide_steps_total", "kind" => kind, "outcome" => outcome).increment(1);
+}
+
+fn outcome_name(outcome: &PartResult) -> &'static str {
+    match outcome {
+        Ok(_) => "ok",
+        Err(StepError::UnknownOutcome(_)) => "unknown",
+        Err(_) => "error",
+    }
+}

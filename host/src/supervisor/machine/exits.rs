@@ -1,0 +1,211 @@
+//! Deaths of workers, and the end of the whole.
+
+use super::event::{Action, ExitStatus, Millis, SupervisorMessage, WorkerId};
+use super::limits::{
+    BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DEFAULT_STOP_BUDGET_MS, EXIT_DEADLINE_MS, SETTLED_MS,
+    STOP_MARGIN_MS,
+};
+use super::step::{Machine, Standby, SupervisorPhase};
+use crate::supervisor::message::StartCause;
+
+const BACK: &str = "rolling back to the configuration and binary that last proved themselves";
+const AGAIN: &str = "starting it anew on the running configuration";
+pub(super) const RELEASED_TOO_SLOW: &str = "had released the store and did not exit";
+pub(super) const STOP_TOO_SLOW: &str = "did not stop in time";
+
+impl<C: Clone + PartialEq> Machine<C> {
+    pub(super) fn gone(
+        &mut self,
+        now: Millis,
+        id: WorkerId,
+        death: &ExitStatus,
+        out: &mut Vec<Action<C>>,
+    ) {
+        let Some(worker) = self.workers.remove(id) else {
+            return;
+        };
+        let (own_doing, detail) = worker.describe(death);
+        match &mut self.phase {
+            SupervisorPhase::Starting { worker: of, config } if *of == id => {
+                let config = config.clone();
+                if self.good.is_none() {
+                    if !worker.has_failed() {
+                        let log = format!("{detail} before it served; giving up");
+                        out.push(Action::Log(Some(id), log));
+                    }
+                    self.phase = SupervisorPhase::Stopping {
+                        worker: None,
+                        asked: false,
+                        done: true,
+                        code: worker.first_boot_code(death),
+                    };
+                    return;
+                }
+                let detail = format!("{detail} before it served");
+                let next = self.after(config.as_ref(), own_doing, &detail);
+                self.start_anew(now, id, next, None, out);
+            }
+            SupervisorPhase::Serving {
+                worker: of,
+                since,
+                standby,
+            } if *of == id => {
+                let served = now.saturating_sub(*since);
+                if let Standby::Ready {
+                    id: next, config, ..
+                } = &*standby
+                {
+                    let log = format!("{detail} while it drained; the new one takes over");
+                    out.push(Action::Log(Some(id), log));
+                    let next = (*next, config.clone());
+                    self.go(now, next, StartCause::Crash { own_doing, detail }, out);
+                    out.push(Action::Sweep(None));
+                } else {
+                    let config = self.good.as_ref().map(|good| good.config.clone());
+                    let next = self.after(config.as_ref(), own_doing, &detail);
+                    self.start_anew(now, id, next, Some(served), out);
+                }
+            }
+            SupervisorPhase::Serving { .. } => {
+                let reason = format!("the new worker {detail} before it took over");
+                self.drop_standby(id, reason, out);
+            }
+            SupervisorPhase::Stopping {
+                worker: of,
+                done,
+                code,
+                ..
+            } if *of == Some(id) => {
+                *of = None;
+                if !*done && *death != ExitStatus::Exited(0) {
+                    *code = 1;
+                    let log = format!("{detail} before it had stopped in order");
+                    out.push(Action::Log(Some(id), log));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn terminate(&mut self, now: Millis, out: &mut Vec<Action<C>>) {
+        let (worker, keep_others) = match &mut self.phase {
+            SupervisorPhase::Stopping { asked: true, .. } => {
+                for id in self.workers.others(&[]) {
+                    self.workers.kill(id, "asked twice to stop", out);
+                }
+                self.phase = SupervisorPhase::Over;
+                out.push(Action::Sweep(None));
+                out.push(Action::Exit(1));
+                return;
+            }
+            SupervisorPhase::Stopping { asked, .. } => {
+                *asked = true;
+                return;
+            }
+            SupervisorPhase::Clearing { .. } | SupervisorPhase::Over => (None, false),
+            SupervisorPhase::Serving { worker, .. } => (Some(*worker), false),
+            // The one that has released may end its last answers.
+            SupervisorPhase::Starting { worker, .. } => (Some(*worker), true),
+        };
+        let kept: Vec<WorkerId> = worker.into_iter().collect();
+        for other in self.workers.others(&kept) {
+            if keep_others {
+                self.workers
+                    .due(other, now + EXIT_DEADLINE_MS, RELEASED_TOO_SLOW);
+            } else {
+                self.workers.kill(other, "the daemon stops", out);
+            }
+        }
+        if let Some(id) = worker {
+            let budget = self
+                .good
+                .as_ref()
+                .map_or(DEFAULT_STOP_BUDGET_MS, |good| good.stop_budget);
+            out.push(Action::Send(id, SupervisorMessage::Stop));
+            self.workers.not_due(id);
+            self.workers
+                .due(id, now + budget + STOP_MARGIN_MS, STOP_TOO_SLOW);
+        }
+        self.phase = SupervisorPhase::Stopping {
+            worker,
+            asked: true,
+            done: false,
+            code: 0,
+        };
+    }
+
+    /// What follows on the death of a worker that ran on `config`, and why:
+    ///
+    /// | it died | and `config` | the next one runs on |
+    /// |---|---|---|
+    /// | by its own doing | is not what last proved itself | that: a rollback |
+    /// | by its own doing | is | the same, after a pause |
+    /// | of a signal from outside | | what last served |
+    fn after(
+        &mut self,
+        config: Option<&C>,
+        own_doing: bool,
+        detail: &str,
+    ) -> (StartCause, Option<C>) {
+        let detail = detail.to_owned();
+        let running = self.good.as_ref().map(|good| good.config.clone());
+        let safe = self.proven.clone().or_else(|| running.clone());
+        if own_doing && safe.is_some() && safe.as_ref() != config {
+            if let (Some(good), Some(safe)) = (&mut self.good, &safe) {
+                good.config = safe.clone();
+            }
+            return (StartCause::Rollback { detail }, safe);
+        }
+        (StartCause::Crash { own_doing, detail }, running)
+    }
+
+    /// Has a worker started once all others are gone, and says so.
+    fn start_anew(
+        &mut self,
+        now: Millis,
+        dead: WorkerId,
+        (cause, config): (StartCause, Option<C>),
+        served: Option<Millis>,
+        out: &mut Vec<Action<C>>,
+    ) {
+        let (delay, log) = match &cause {
+            StartCause::Rollback { detail } => {
+                // What comes back has proven itself: it starts with a clean slate.
+                self.respawns = 0;
+                (0, format!("{detail}; {BACK}"))
+            }
+            StartCause::Crash { own_doing, detail } => {
+                let delay = self.backoff(served, *own_doing);
+                let log = match delay {
+                    0 => format!("{detail}; {AGAIN}"),
+                    delay => format!(
+                        "{detail}; it is death {} in a row; {AGAIN} in {delay} ms",
+                        self.respawns
+                    ),
+                };
+                (delay, log)
+            }
+            StartCause::First | StartCause::Planned => (0, AGAIN.to_owned()),
+        };
+        out.push(Action::Log(Some(dead), log));
+        self.clear(now, (cause, config), delay, &[], out);
+    }
+
+    /// The pause before the next respawn of a worker that had served for `served`.
+    fn backoff(&mut self, served: Option<Millis>, own_doing: bool) -> Millis {
+        if served.is_some_and(|served| served >= SETTLED_MS) {
+            self.respawns = 0;
+        }
+        let delay = match self.respawns {
+            0 => 0,
+            // A kill from outside says nothing against the worker: clients wait no longer than
+            // keeps a machine that is out of memory from spinning.
+            _ if !own_doing => BACKOFF_FIRST_MS,
+            n => (BACKOFF_FIRST_MS << (n - 1).min(16)).min(BACKOFF_MAX_MS),
+        };
+        if own_doing || self.respawns == 0 {
+            self.respawns += 1;
+        }
+        delay
+    }
+}

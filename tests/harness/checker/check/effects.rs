@@ -1,0 +1,164 @@
+//! Effects: what the tools have done, held against what the guests were told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::messages::Scripts;
+use super::turns::Turn;
+use crate::checker::{Call, Facts, Kind, SessionFacts, Told, Tool, Verdict};
+
+/// How far apart the runner's clock readings and the daemon's may be, in milliseconds.
+const SLACK_MS: u64 = 1000;
+
+/// One call that a committed turn has made.
+struct Made {
+    session: String,
+    turn: u64,
+    /// When the turn ran, from and until.
+    ran_ms: (u64, u64),
+    tool: Tool,
+    /// What the guest was told; nothing if its turn does not say.
+    result: Option<String>,
+}
+
+/// All calls of a run.
+#[derive(Default)]
+pub(super) struct Calls {
+    made: BTreeMap<String, Made>,
+    /// Calls of all scripts that were accepted.
+    asked: BTreeMap<String, Tool>,
+}
+
+impl Calls {
+    pub(super) fn collect(
+        &mut self,
+        session: &SessionFacts,
+        turns: &[Turn<'_>],
+        scripts: &Scripts<'_>,
+    ) {
+        let sent = session.acknowledged.iter();
+        for script in sent.flat_map(|sent| sent.script.family()) {
+            let calls = script.acts.iter().flat_map(|act| act.calls());
+            self.asked
+                .extend(calls.map(|call| (call.token.clone(), call.tool)));
+        }
+        for turn in turns {
+            let told: Vec<Told> = turn.told("act");
+            let results: BTreeMap<_, _> = told
+                .iter()
+                .filter_map(|act| Some((act.token.as_deref()?, act.result.as_str())))
+                .collect();
+            let consumed = turn.consumed.iter().filter_map(|it| scripts.get(it));
+            let calls = consumed
+                .flat_map(|script| &script.acts)
+                .flat_map(|act| act.calls());
+            for Call { token, tool, .. } in calls {
+                let made = Made {
+                    session: session.id.clone(),
+                    turn: turn.number,
+                    ran_ms: (turn.started_ms, turn.ended_ms),
+                    tool: *tool,
+                    result: results.get(token.as_str()).map(|&result| result.to_owned()),
+                };
+                self.made.insert(token.clone(), made);
+            }
+        }
+    }
+
+    pub(super) fn check(&self, facts: &Facts, verdict: &mut Verdict) {
+        verdict.count("calls", self.made.len());
+        verdict.count("executions", facts.executions.len());
+        let mut executed: BTreeMap<&str, usize> = BTreeMap::new();
+        for execution in &facts.executions {
+            *executed.entry(&execution.token).or_default() += 1;
+        }
+        for (token, times) in &executed {
+            match self.asked.get(*token) {
+                None => verdict.wrong(
+                    Kind::Output,
+                    format!("{token} was executed, and no script asks for it"),
+                ),
+                Some(Tool::Record) if *times > 1 => verdict.wrong(
+                    Kind::ExecutedTwice,
+                    format!("record {token} was executed {times} times"),
+                ),
+                Some(_) => {}
+            }
+        }
+        for (token, made) in &self.made {
+            let times = executed.get(token.as_str()).copied().unwrap_or_default();
+            self.call(facts, token, made, times, verdict);
+        }
+        keys(facts, verdict);
+    }
+
+    fn call(&self, facts: &Facts, token: &str, made: &Made, times: usize, verdict: &mut Verdict) {
+        let Made {
+            session,
+            turn,
+            tool,
+            ran_ms,
+            ..
+        } = made;
+        let what = format!("{session}: turn {turn}: {tool:?} {token}");
+        // That a result is missing is noted with the output.
+        let Some(result) = made.result.as_deref() else {
+            return;
+        };
+        if result == "ok" {
+            if times == 0 {
+                let text = format!("{what} is ok, and was not executed");
+                verdict.wrong(Kind::NotExecuted, text);
+            }
+        } else if result == "unknown" {
+            verdict.count("unknown told", 1);
+            let (from, until) = *ran_ms;
+            let interrupted = facts
+                .disturbed
+                .iter()
+                .any(|(begin, end)| *begin <= until + SLACK_MS && from <= *end + SLACK_MS);
+            if *tool != Tool::Record {
+                let text = format!("{what} can be repeated, and its outcome is unknown");
+                verdict.wrong(Kind::ToldUnknown, text);
+            } else if !interrupted {
+                let text = format!("{what} is unknown, and its turn was not interrupted");
+                verdict.wrong(Kind::ToldUnknown, text);
+            }
+        } else if times > 0 && *tool == Tool::Record {
+            let text = format!("{what} gave {result}, and was executed");
+            verdict.wrong(Kind::ToldFailed, text);
+        }
+    }
+}
+
+/// A key without the step and the part in it.
+fn placeless(key: &str) -> (&str, &str) {
+    let mut parts = key.rsplitn(4, '/');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(call), Some(_), Some(_), Some(turn)) => (turn, call),
+        _ => (key, ""),
+    }
+}
+
+/// All executions of a call carry one key, and no other call's do. A turn that runs anew, for
+/// nothing that binds it was done, may find more in its inbox, and so come to a call in a later
+/// step than before.
+fn keys(facts: &Facts, verdict: &mut Verdict) {
+    let mut keys_of: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
+    let mut tokens_of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for execution in &facts.executions {
+        let (token, key) = (execution.token.as_str(), execution.key.as_str());
+        keys_of.entry(token).or_default().insert(placeless(key));
+        tokens_of.entry(key).or_default().insert(token);
+        if key.is_empty() {
+            verdict.wrong(Kind::Keys, format!("{token} was executed without a key"));
+        }
+    }
+    for (token, keys) in keys_of.iter().filter(|(_, keys)| keys.len() > 1) {
+        let text = format!("executions of {token} carry {} keys: {keys:?}", keys.len());
+        verdict.wrong(Kind::Keys, text);
+    }
+    let shared = |key: &str, tokens: &BTreeSet<&str>| !key.is_empty() && tokens.len() > 1;
+    for (key, tokens) in tokens_of.iter().filter(|(key, tokens)| shared(key, tokens)) {
+        verdict.wrong(Kind::Keys, format!("{key} is the key of {tokens:?}"));
+    }
+}

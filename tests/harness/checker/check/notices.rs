@@ -1,0 +1,118 @@
+//! Recovery messages: one per session and restart, none without a restart, before the output. And
+//! word of stopped turns, of which there is none unless some were.
+
+use super::turns::Turn;
+use crate::Event;
+use crate::checker::{Kind, SessionFacts, ToldNotice, ToldStopped, Verdict};
+
+pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Verdict) {
+    let id = &session.id;
+    // The last generation of whose coming the session knows.
+    let mut seen = session.created_in;
+    for (turn, index) in turns.iter().zip(0..) {
+        let number = turn.number;
+        let is_notice = |event: &&&Event| event.kind == "notice";
+        let all = turn.events.iter().filter(is_notice).copied();
+        let is_stopped = |event: &&Event| event.cause.as_deref() == Some("stopped");
+        let (stopped, notices): (Vec<&Event>, Vec<&Event>) = all.partition(is_stopped);
+        let failed = |event: &Event| event.is_turn("failed") && event.turn < Some(number);
+        let may_be = session.events.iter().any(failed);
+        told_stopped(id, turn, &stopped, may_be, verdict);
+        verdict.count("notices", notices.len());
+        for notice in &notices {
+            let generation = notice.generation.unwrap_or_default();
+            if generation <= seen {
+                let text = format!(
+                    "{id}: turn {number} is told of generation {generation}, and knew of {seen}"
+                );
+                verdict.wrong(Kind::NoticeDoubled, text);
+            }
+            seen = seen.max(generation);
+        }
+        told(id, turn, &notices, verdict);
+        let probe = session
+            .probes
+            .iter()
+            .find(|probe| turn.consumed.contains(&probe.message.as_str()));
+        let Some(generation) = probe.and_then(|probe| probe.generation) else {
+            continue;
+        };
+        // Whoever never had a turn before has nothing that could have been interrupted.
+        if generation > seen && index > 0 {
+            let text = format!(
+                "{id}: turn {number} ran in generation {generation}, and its session was told of \
+                 none behind {seen}"
+            );
+            verdict.wrong(Kind::NoticeMissing, text);
+        }
+        if seen > generation {
+            let text = format!(
+                "{id}: turn {number} ran in generation {generation}, and its session was told of \
+                 {seen}"
+            );
+            verdict.wrong(Kind::NoticeWrong, text);
+        }
+        seen = seen.max(generation);
+    }
+    let stray = session.events.iter().filter(|event| event.kind == "notice");
+    for event in stray.filter(|event| event.turn.is_none()) {
+        let text = format!("{id}: the notice at {} belongs to no turn", event.cursor);
+        verdict.wrong(Kind::NoticeWrong, text);
+    }
+}
+
+/// The guest received word of stopped turns as the events have it.
+fn told_stopped(
+    id: &str,
+    turn: &Turn<'_>,
+    notices: &[&Event],
+    may_be: bool,
+    verdict: &mut Verdict,
+) {
+    let by_guest: Vec<ToldStopped> = turn.told("stopped");
+    let by_guest: Vec<&str> = by_guest.iter().map(|told| told.text.as_str()).collect();
+    let by_host: Vec<&str> = notices.iter().map(|notice| notice.said()).collect();
+    if by_guest != by_host || (!by_host.is_empty() && !may_be) {
+        let number = turn.number;
+        let text = format!(
+            "{id}: turn {number}: its guest was told of stopped turns by {by_guest:?}, its events \
+             tell of them by {by_host:?}"
+        );
+        verdict.wrong(Kind::NoticeWrong, text);
+    }
+}
+
+/// The guest received what the events say, and they say it before what the guest says.
+fn told(id: &str, turn: &Turn<'_>, notices: &[&Event], verdict: &mut Verdict) {
+    let number = turn.number;
+    let received: Vec<ToldNotice> = turn.told("notice");
+    let by_guest: Vec<_> = received
+        .iter()
+        .map(|notice| (Some(notice.generation), Some(notice.cause.as_str())))
+        .collect();
+    let by_host: Vec<_> = notices
+        .iter()
+        .map(|notice| (notice.generation, notice.cause.as_deref()))
+        .collect();
+    if by_guest != by_host {
+        let text = format!(
+            "{id}: turn {number}: its guest was told {by_guest:?}, its events tell of {by_host:?}"
+        );
+        verdict.wrong(Kind::NoticeWrong, text);
+    }
+    for notice in &received {
+        let odd = |step: &&String| !step.contains("record");
+        if let Some(step) = notice.unknown_steps.iter().find(odd) {
+            let text = format!("{id}: turn {number} is told that {step:?} is unknown");
+            verdict.wrong(Kind::ToldUnknown, text);
+        }
+    }
+    let output = |event: &&&Event| event.kind == "custom" || event.is_from("assistant");
+    let first = turn.events.iter().find(output).map(|event| event.cursor);
+    for notice in notices {
+        if first.is_some_and(|first| first < notice.cursor) {
+            let text = format!("{id}: turn {number}: the notice stands behind the output");
+            verdict.wrong(Kind::NoticeWrong, text);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What turns say: exactly what their scripts ask for, each script once, and a count of the
+//! guest's own that goes with the turns.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::messages::Scripts;
+use super::turns::Turn;
+use crate::checker::facts::done;
+use crate::checker::{Act, Kind, Script, SessionFacts, Told, Verdict};
+
+/// What identifies an act: number, kind, part, token.
+type Shape = (usize, String, Option<usize>, Option<String>);
+
+pub(super) fn check(
+    session: &SessionFacts,
+    turns: &[Turn<'_>],
+    scripts: &Scripts<'_>,
+    verdict: &mut Verdict,
+) {
+    let id = &session.id;
+    let mut performed: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for (turn, count) in turns.iter().zip(1..) {
+        let number = turn.number;
+        for (script, counted) in turn.events.iter().filter_map(|event| done(event)) {
+            performed.entry(script).or_default().push(number);
+            if counted != count {
+                let text = format!(
+                    "{id}: turn {number} is the {count}th that completed, and the guest counts \
+                     {counted}"
+                );
+                verdict.wrong(Kind::Counter, text);
+            }
+        }
+        let mine: Vec<_> = turn
+            .consumed
+            .iter()
+            .filter_map(|it| scripts.get(it))
+            .collect();
+        let told: Vec<Told> = turn.told("act");
+        for script in &mine {
+            acts(id, number, script, &told, verdict);
+        }
+        for act in &told {
+            result(id, number, act, verdict);
+            if !mine.iter().any(|script| script.id == act.script) {
+                let text = format!(
+                    "{id}: turn {number} did act {} of {}, which it has not consumed",
+                    act.n, act.script
+                );
+                verdict.wrong(Kind::DoubledTurn, text);
+            }
+        }
+        said(id, turn, &mine, verdict);
+        received(id, turn, &told, verdict);
+    }
+    for (script, turns) in performed {
+        if turns.len() > 1 {
+            let text = format!("{id}: {script} was done in turns {turns:?}");
+            verdict.wrong(Kind::DoubledTurn, text);
+        }
+    }
+}
+
+/// The acts of one script, all of them, in order.
+fn acts(id: &str, number: u64, script: &Script, told: &[Told], verdict: &mut Verdict) {
+    let expected: Vec<Shape> = script
+        .acts
+        .iter()
+        .enumerate()
+        .flat_map(|(n, act)| shapes(n, act))
+        .collect();
+    let mine = told.iter().filter(|act| act.script == script.id);
+    let found: Vec<Shape> = mine
+        .clone()
+        .map(|act| (act.n, act.kind.clone(), act.part, act.token.clone()))
+        .collect();
+    if found != expected {
+        let text = format!(
+            "{id}: turn {number} did {found:?} of {}, not {expected:?}",
+            script.id
+        );
+        verdict.wrong(Kind::Output, text);
+    }
+    for act in mine {
+        if let Some(Act::Llm { text }) = script.acts.get(act.n)
+            && act.result == "ok"
+            && !act
+                .value
+                .as_str()
+                .is_some_and(|answer| answer.starts_with(&format!("re: {text}")))
+        {
+            let text = format!("{id}: turn {number} was answered {} to {text:?}", act.value);
+            verdict.wrong(Kind::Output, text);
+        }
+    }
+}
+
+fn shapes(n: usize, act: &Act) -> Vec<Shape> {
+    let kind = act.kind().to_owned();
+    match act {
+        Act::Call(call) => vec![(n, kind, None, Some(call.token.clone()))],
+        Act::CallAll { calls } => calls
+            .iter()
+            .enumerate()
+            .map(|(part, call)| (n, kind.clone(), Some(part), Some(call.token.clone())))
+            .collect(),
+        Act::Timer { name, .. } => vec![(n, kind, None, Some(name.clone()))],
+        _ => vec![(n, kind, None, None)],
+    }
+}
+
+/// Nothing in the programs fails: an error is the daemon's. Calls have more to them: see effects.
+fn result(id: &str, number: u64, act: &Told, verdict: &mut Verdict) {
+    let Told {
+        script,
+        n,
+        kind,
+        result,
+        ..
+    } = act;
+    let is_call = matches!(kind.as_str(), "call" | "call_all");
+    match result.as_str() {
+        "ok" => {}
+        "unknown" if is_call => {}
+        "unknown" => {
+            let text = format!("{id}: turn {number}: the outcome of {kind} is unknown");
+            verdict.wrong(Kind::ToldUnknown, text);
+        }
+        error => {
+            let text = format!("{id}: turn {number}: {kind} (act {n} of {script}) gave {error}");
+            verdict.wrong(Kind::Output, text);
+        }
+    }
+}
+
+/// What the turn says as the assistant: each `say`, and an end per script.
+fn said(id: &str, turn: &Turn<'_>, scripts: &[&Script], verdict: &mut Verdict) {
+    let assistant = turn
+        .events
+        .iter()
+        .filter(|event| event.is_from("assistant"));
+    let ended: Vec<&str> = assistant
+        .clone()
+        .filter_map(|event| done(event).map(|(script, _)| script))
+        .collect();
+    let mut found: Vec<&str> = assistant
+        .filter(|event| done(event).is_none())
+        .map(|event| event.said())
+        .collect();
+    let mut expected: Vec<&str> = scripts
+        .iter()
+        .flat_map(|script| &script.acts)
+        .filter_map(|act| match act {
+            Act::Say { text } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    if found != expected {
+        let text = format!(
+            "{id}: turn {} says {found:?}, not {expected:?}",
+            turn.number
+        );
+        verdict.wrong(Kind::Output, text);
+    }
+    for script in scripts {
+        let times = ended.iter().filter(|ended| **ended == script.id).count();
+        if times != 1 {
+            let text = format!(
+                "{id}: turn {} consumed {} and ended it {times} times",
+                turn.number, script.id
+            );
+            verdict.wrong(Kind::Output, text);
+        }
+    }
+}
+
+/// What the guest received is what the turn says that it consumed.
+fn received(id: &str, turn: &Turn<'_>, told: &[Told], verdict: &mut Verdict) {
+    let receives = told.iter().filter(|act| act.kind == "receive");
+    let by_guest: Vec<&str> = receives
+        .filter_map(|act| act.value.as_array())
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let by_host = turn.consumed.get(1..).unwrap_or_default();
+    if by_guest != by_host {
+        let text = format!(
+            "{id}: turn {} consumed {by_host:?} beside its own message, and its guest received \
+             {by_guest:?}",
+            turn.number
+        );
+        verdict.wrong(Kind::DoubledTurn, text);
+    }
+}

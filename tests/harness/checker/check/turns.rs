@@ -1,0 +1,110 @@
+//! Turns: read from the events, which must tell of each one once, in order, one at a time.
+
+use std::collections::BTreeSet;
+
+use crate::Event;
+use crate::checker::{Kind, SessionFacts, Verdict};
+
+/// A completed turn.
+pub(super) struct Turn<'a> {
+    pub(super) number: u64,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub(super) started_ms: u64,
+    /// And when it ended.
+    pub(super) ended_ms: u64,
+    /// The message that it consumed, and those that it received while it ran.
+    pub(super) consumed: Vec<&'a str>,
+    /// All its events between its beginning and its end.
+    pub(super) events: Vec<&'a Event>,
+}
+
+impl Turn<'_> {
+    /// What the guest told under that name, in order.
+    pub(super) fn told<T: serde::de::DeserializeOwned>(&self, name: &str) -> Vec<T> {
+        let events = self
+            .events
+            .iter()
+            .filter(|event| event.kind == "custom" && event.name.as_deref() == Some(name));
+        events
+            .filter_map(|event| serde_json::from_value(event.data.clone()?).ok())
+            .collect()
+    }
+}
+
+/// Reads the completed turns, and notes what is wrong with their order.
+pub(super) fn read<'a>(session: &'a SessionFacts, verdict: &mut Verdict) -> Vec<Turn<'a>> {
+    let id = &session.id;
+    let mut turns: Vec<Turn<'a>> = Vec::new();
+    let mut open: Option<Turn<'a>> = None;
+    let mut ended = BTreeSet::new();
+    let mut last = 0;
+    for event in &session.events {
+        let number = event.turn.unwrap_or_default();
+        let cursor = event.cursor;
+        match (event.kind.as_str(), event.status.as_deref()) {
+            ("turn", Some("started")) => {
+                if number != last + 1 || open.is_some() {
+                    let text = format!("{id}: turn {number} starts at {cursor}, behind {last}");
+                    verdict.wrong(Kind::TurnNumbers, text);
+                }
+                last = last.max(number);
+                open = Some(Turn {
+                    number,
+                    started_ms: event.at_ms(),
+                    ended_ms: event.at_ms(),
+                    consumed: Vec::new(),
+                    events: Vec::new(),
+                });
+            }
+            ("turn", Some(status)) => {
+                if !ended.insert(number) {
+                    let text = format!("{id}: turn {number} ends again at {cursor}");
+                    verdict.wrong(Kind::DoubledTurn, text);
+                }
+                let Some(mut turn) = open.take_if(|turn| turn.number == number) else {
+                    let text = format!("{id}: turn {number} ends at {cursor} and was not open");
+                    verdict.wrong(Kind::TurnNumbers, text);
+                    continue;
+                };
+                if status != "completed" {
+                    let reason = event.reason.as_deref().unwrap_or("without a reason");
+                    let text = format!("{id}: turn {number} {status}: {reason}");
+                    verdict.wrong(Kind::Failed, text);
+                    continue;
+                }
+                turn.ended_ms = event.at_ms();
+                let received = event.received.iter().map(String::as_str);
+                turn.consumed = event
+                    .message
+                    .as_deref()
+                    .into_iter()
+                    .chain(received)
+                    .collect();
+                turns.push(turn);
+            }
+            _ if event.turn.is_none() => {}
+            _ => match &mut open {
+                Some(turn) if turn.number == number => turn.events.push(event),
+                _ => {
+                    let text =
+                        format!("{id}: event {cursor} of turn {number} stands outside of it");
+                    verdict.wrong(Kind::TurnNumbers, text);
+                }
+            },
+        }
+    }
+    if let Some(unfinished) = &session.unfinished {
+        verdict.wrong(
+            Kind::Lost,
+            format!("{id} does not come to rest: {unfinished}"),
+        );
+    } else if let Some(turn) = open {
+        let text = format!("{id}: turn {} never ends", turn.number);
+        verdict.wrong(Kind::Lost, text);
+    }
+    for letter in &session.dead_letters {
+        verdict.wrong(Kind::Failed, format!("{id}: a dead letter: {letter}"));
+    }
+    verdict.count("turns", turns.len());
+    turns
+}

@@ -1,0 +1,130 @@
+//! Programs: what the clients of a seed say, and what happens to its daemon meanwhile.
+//!
+//! A program is a function of its seed alone. What it cannot fix is how far the daemon is when a
+//! moment comes; kills at fault points are exact, the others come after a delay.
+
+mod disturbances;
+mod scripts;
+
+pub use disturbances::{Arm, Disturbance, Invalid, POINTS, Save, Who};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::checker::Script;
+use scripts::Writer;
+
+/// What a seed does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    /// Its seed.
+    pub seed: u64,
+    /// Its sessions' ids.
+    pub sessions: Vec<String>,
+    /// `shutdown_grace_period`, in milliseconds.
+    pub grace_ms: u64,
+    /// One after the other; between two of them the daemon comes to rest.
+    pub rounds: Vec<Round>,
+}
+
+/// What is said and done at the same time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Round {
+    /// Each client's messages, in its order.
+    pub clients: Vec<Vec<Post>>,
+    /// What happens to the daemon, in this order.
+    pub moments: Vec<Moment>,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Post {
+    /// Index of its session.
+    pub session: usize,
+    /// What it says.
+    pub script: Script,
+    /// How long the client waits before it sends it.
+    pub after_ms: u64,
+    /// Whether it waits for the answer.
+    pub wait: bool,
+}
+
+/// One disturbance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moment {
+    /// How long after the one before.
+    pub after_ms: u64,
+    /// What.
+    pub what: Disturbance,
+}
+
+/// What a program may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// Whether there is a tool server.
+    pub tools: bool,
+}
+
+impl Program {
+    /// The program of a seed.
+    pub fn new(seed: u64, means: Means) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let sessions: Vec<_> = (0..rng.random_range(3..=6))
+            .map(|n| format!("s{n}"))
+            .collect();
+        let grace_ms = [100, 400, 2000][rng.random_range(0..3)];
+        let mut writer = Writer::new(means);
+        let rounds = (0..rng.random_range(3..=5))
+            .map(|_| Round::new(&mut rng, &mut writer, sessions.len()))
+            .collect();
+        Self {
+            seed,
+            sessions,
+            grace_ms,
+            rounds,
+        }
+    }
+
+    /// Whether the power is cut.
+    pub fn cuts_power(&self) -> bool {
+        let mut moments = self.rounds.iter().flat_map(|round| &round.moments);
+        moments.any(|moment| {
+            matches!(
+                moment.what,
+                Disturbance::PowerCut | Disturbance::Fault { power: true, .. }
+            )
+        })
+    }
+
+    /// All messages.
+    pub fn posts(&self) -> impl Iterator<Item = &Post> {
+        self.rounds
+            .iter()
+            .flat_map(|round| round.clients.iter().flatten())
+    }
+}
+
+impl Round {
+    fn new(rng: &mut StdRng, writer: &mut Writer, sessions: usize) -> Self {
+        let clients = (0..rng.random_range(2..=5))
+            .map(|_| {
+                let posts = 0..rng.random_range(1..=4);
+                posts
+                    .map(|_| Post {
+                        session: rng.random_range(0..sessions),
+                        script: writer.script(rng),
+                        after_ms: rng.random_range(0..120),
+                        wait: rng.random_bool(0.5),
+                    })
+                    .collect()
+            })
+            .collect();
+        let moments = (0..rng.random_range(2..=4))
+            .map(|_| Moment {
+                after_ms: rng.random_range(0..400),
+                what: Disturbance::any(rng),
+            })
+            .collect();
+        Self { clients, moments }
+    }
+}

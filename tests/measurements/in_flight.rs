@@ -1,0 +1,339 @@
+//! Very many turns at once, each waiting for a slow model; and a restart in their midst.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use abide_tests::{CallState, Client, Daemon, FakeModel, How, Setup, until_within};
+use serde_json::{Value, json};
+
+use crate::polling::{Polling, Seen};
+use crate::proc::{Process, allow_files};
+use crate::told::{chapter, line, load, mib, time};
+use crate::{parallel, scripted};
+
+/// What `daemon.turns_max` may be at most.
+const TURNS_MAX: usize = 10_000;
+/// Requests of ours at a time.
+const AT_ONCE: usize = 64;
+/// Files that a daemon, or this program, opens besides the model's connections.
+const FURTHER_FILES: usize = 1_000;
+const GRACE: &str = "2s";
+/// How long one phase may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// What all questions have in common.
+const QUESTION: &str = "[hold=all]";
+
+struct Crowd {
+    turns: usize,
+    daemon: Daemon,
+    client: Client,
+    model: FakeModel,
+}
+
+/// Measures that with so many turns.
+pub(crate) async fn measure(turns: usize) -> Result<(), String> {
+    if turns > TURNS_MAX {
+        return Err(format!("`daemon.turns_max` is at most {TURNS_MAX}"));
+    }
+    // Ours: the model's side of each connection. The daemon inherits the limit.
+    allow_files((turns + FURTHER_FILES) as u64)?;
+    let model = FakeModel::start().await;
+    let mut setup = Setup {
+        model: Some(model.base_url()),
+        ..scripted(&["llm = [\"local\"]"])
+    }
+    .grace(GRACE);
+    // A slow machine may take a while to begin them all.
+    setup.plugins[0].limits.extend([
+        "turn_timeout = \"1h\"".into(),
+        "step_timeout = \"1h\"".into(),
+    ]);
+    setup.rest.push("idle_timeout = \"1h\"".into());
+    let room = (turns + 16).min(TURNS_MAX);
+    setup.daemon.push(format!("turns_max = {room}"));
+    setup.daemon.push("resident_idle = \"1h\"".into());
+    let daemon = start(setup).await?;
+    let client = daemon.client();
+    chapter(&format!("{turns} turns in flight, turns_max = {room}"));
+    load();
+    let mut crowd = Crowd {
+        turns,
+        daemon,
+        client,
+        model,
+    };
+    crowd.begin().await;
+    crowd.restart().await;
+    crowd.finish().await
+}
+
+/// Starts a daemon, or says what the kernel would have to allow.
+async fn start(setup: Setup) -> Result<Daemon, String> {
+    let started = tokio::spawn(Daemon::start(setup)).await;
+    started.map_err(|error| {
+        let panic = error.try_into_panic();
+        let text = panic.ok().and_then(|panic| panic.downcast::<String>().ok());
+        let text = text.map_or_else(String::new, |text| *text);
+        let needed = text
+            .split_once("turns at once take ")
+            .and_then(|(_, rest)| rest.split_whitespace().next());
+        match needed {
+            Some(needed) => format!(
+                "the kernel allows too few mapped regions: `sysctl -w vm.max_map_count={needed}`, \
+                 or fewer --turns"
+            ),
+            None => format!("the daemon does not start: {text}"),
+        }
+    })
+}
+
+fn session(n: usize) -> String {
+    format!("m{n}")
+}
+
+/// What the model is asked in a session; no session's is another's beginning.
+fn question(n: usize) -> String {
+    format!("question <{n}> {QUESTION}")
+}
+
+impl Crowd {
+    async fn look(&self) -> Process {
+        Process::of(self.daemon.worker_pid().await)
+    }
+
+    /// Memory since an earlier look, all of it and for each turn.
+    fn grown(&self, what: &str, before: &Process, after: &Process) {
+        let grown = after.rss_bytes.saturating_sub(before.rss_bytes);
+        let each = grown as f64 / self.turns as f64 / 1024.0;
+        let anon = after.anon_bytes.saturating_sub(before.anon_bytes);
+        let each_anon = anon as f64 / self.turns as f64 / 1024.0;
+        line(
+            what,
+            format!(
+                "{} (+{}: {each:.1} KiB each, {each_anon:.1} KiB anonymous)",
+                mib(after.rss_bytes),
+                mib(grown)
+            ),
+        );
+    }
+
+    async fn asked(&self, state: CallState, count: usize) {
+        let what = format!("{count} model calls {state:?}");
+        until_within(PATIENCE, &what, async || {
+            (self.model.count(QUESTION, state) >= count).then_some(())
+        })
+        .await;
+    }
+
+    /// All sessions, then all turns.
+    async fn begin(&self) {
+        let empty = self.look().await;
+        line("the worker, without sessions", mib(empty.rss_bytes));
+        let began = Instant::now();
+        parallel::for_each(self.turns, AT_ONCE, |n| {
+            let client = self.client.clone();
+            async move { client.open(&session(n), "scripted").await }
+        })
+        .await;
+        line("sessions created in", self.rate(began));
+        let idle = self.look().await;
+        self.grown("with the sessions, idle, held in memory", &empty, &idle);
+        let began = Instant::now();
+        parallel::for_each(self.turns, AT_ONCE, |n| {
+            let client = self.client.clone();
+            async move {
+                let acts = json!([{"act": "llm", "text": question(n)}]);
+                let script = json!({"id": session(n), "acts": acts}).to_string();
+                let said = client.say(&session(n), &script, None).await;
+                said.unwrap_or_else(|refused| panic!("message {n}: {refused:?}"));
+            }
+        })
+        .await;
+        line("messages acknowledged in", self.rate(began));
+        self.asked(CallState::Running, self.turns).await;
+        line("all turns wait for the model, after", self.rate(began));
+        let flying = self.look().await;
+        self.grown("with all turns in flight", &idle, &flying);
+        let each =
+            |after: u64, before: u64| after.saturating_sub(before) as f64 / self.turns as f64;
+        line(
+            "page tables, which are not part of that",
+            format!(
+                "{} ({:.1} KiB a turn)",
+                mib(flying.tables_bytes),
+                each(flying.tables_bytes, empty.tables_bytes) / 1024.0
+            ),
+        );
+        line(
+            "mapped regions; open files",
+            format!(
+                "{} ({:.2} a turn); {}",
+                flying.maps,
+                each(flying.maps, empty.maps),
+                flying.files
+            ),
+        );
+    }
+
+    fn rate(&self, began: Instant) -> String {
+        let took = began.elapsed();
+        let rate = self.turns as f64 / took.as_secs_f64();
+        format!("{} ({rate:.0}/s)", time(took))
+    }
+
+    /// A configuration change while all turns wait.
+    async fn restart(&mut self) {
+        chapter(&format!("a configuration change, grace period {GRACE}"));
+        let old = self.daemon.generation().await;
+        let polling = Polling::start(&self.daemon, "/v1/sessions/m0");
+        let began = Instant::now();
+        self.daemon.edit(How::Rename, |setup| setup.spare += 1);
+        let generation = until_within(PATIENCE, "the new worker", async || {
+            let generation = self.daemon.generation().await;
+            (generation > old).then_some(generation)
+        })
+        .await;
+        let serves = began.elapsed();
+        self.asked(CallState::Cancelled, self.turns).await;
+        self.asked(CallState::Running, self.turns).await;
+        let again = began.elapsed();
+        let record = until_within(PATIENCE, "the relaunch", async || {
+            let record = self.daemon.restart_record(generation).await?;
+            (record["relaunch"]["restored"].as_u64() > Some(0)).then_some(record)
+        })
+        .await;
+        let [keeps, opens] = polling.stop().await;
+        let flying = self.look().await;
+        report(&record);
+        line(
+            "from the edit to the new worker's first answer",
+            time(serves),
+        );
+        line(
+            "from there until all turns wait for the model again",
+            time(again.saturating_sub(serves)),
+        );
+        for (what, seen) in [("a kept connection", keeps), ("new connections", opens)] {
+            let Seen {
+                asked,
+                troubles,
+                longest,
+            } = seen;
+            line(
+                &format!("longest wait of a client on {what}"),
+                format!("{} ({asked} requests, {troubles} failed)", time(longest)),
+            );
+        }
+        line(
+            "model calls cut on the wire, made again",
+            format!(
+                "{}, {}",
+                self.model.count(QUESTION, CallState::Cancelled),
+                self.model.count(QUESTION, CallState::Running)
+            ),
+        );
+        line(
+            "the new worker, with all turns in flight",
+            mib(flying.rss_bytes),
+        );
+    }
+
+    /// The model answers; every turn must end, once.
+    async fn finish(self) -> Result<(), String> {
+        chapter("the model answers");
+        let began = Instant::now();
+        self.model.release("all");
+        until_within(PATIENCE, "the end of all turns", async || {
+            let status = self.daemon.status().await;
+            (status["sessions"]["idle"] == self.turns).then_some(())
+        })
+        .await;
+        line("all turns ended, after", self.rate(began));
+        let after = self.look().await;
+        line("the worker, idle again", mib(after.rss_bytes));
+        let wrong = self.check().await;
+        line(
+            "turns that completed exactly once, with one answer",
+            format!("{} of {}", self.turns - wrong.len(), self.turns),
+        );
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        wrong
+            .iter()
+            .take(10)
+            .for_each(|wrong| println!("  WRONG: {wrong}"));
+        let log = self.daemon.log();
+        let lines: Vec<_> = log.lines().collect();
+        let from = lines.len().saturating_sub(40);
+        Err(format!(
+            "{} turns went wrong; the daemon's last words:\n{}",
+            wrong.len(),
+            lines[from..].join("\n")
+        ))
+    }
+
+    /// Sessions in which anything but one turn, told once of the restart, with the model's one
+    /// answer has happened.
+    async fn check(&self) -> Vec<String> {
+        let mut answers: HashMap<String, [u64; 2]> = HashMap::new();
+        for call in self.model.calls() {
+            let counts = answers.entry(call.last().to_owned()).or_default();
+            match call.state {
+                CallState::Answered => counts[0] += 1,
+                CallState::Running | CallState::Cancelled => counts[1] += 1,
+            }
+        }
+        let mut wrong = Vec::new();
+        for n in 0..self.turns {
+            let id = session(n);
+            let events = self.client.events(&id, 0).await;
+            let done = events.iter().filter(|event| event.is_turn("completed"));
+            let failed = events.iter().filter(|event| event.is_turn("failed"));
+            let said = events.iter().filter(|event| event.is_from("assistant"));
+            let said: Vec<_> = said.map(|event| event.said()).collect();
+            let notices = events.iter().filter(|event| event.kind == "notice");
+            let acts = events.iter().filter(|e| e.name.as_deref() == Some("act"));
+            let acts = acts.filter_map(|event| event.data.as_ref());
+            let told: Vec<_> = acts.map(|data| data["value"].clone()).collect();
+            let model = answers.get(&format!("user: {}", question(n)));
+            let counts = [done.count(), failed.count(), notices.count()];
+            let seen = (counts, &said[..], &told[..], model);
+            let end = format!("done {id} #1");
+            let answer = Value::String(format!("re: {}", question(n)));
+            if seen != ([1, 0, 1], &[end.as_str()], &[answer], Some(&[1, 1])) {
+                wrong.push(format!("{id}: {seen:?}"));
+            }
+        }
+        wrong
+    }
+}
+
+fn report(record: &Value) {
+    let (drain, phases) = (&record["drain"], &record["phases"]);
+    let relaunch = &record["relaunch"];
+    line("sessions active", record["active"].to_string());
+    line("standby ready", format!("{} ms", phases["standby_ms"]));
+    line(
+        "drain",
+        format!(
+            "{} ms: {} waited for, {} frozen, {} cut, {} idle",
+            phases["drain_ms"], drain["waited_for"], drain["frozen"], drain["cut"], drain["idle"]
+        ),
+    );
+    line(
+        "hand-over; pause",
+        format!("{} ms; {} ms", phases["handover_ms"], phases["pause_ms"]),
+    );
+    line(
+        "relaunch",
+        format!(
+            "{} ms: {} restored, {} turns run again, {} faulted, {} lesser",
+            phases["relaunch_ms"],
+            relaunch["restored"],
+            relaunch["resumed_turns"],
+            relaunch["faulted"],
+            relaunch["lesser"].as_array().map_or(0, Vec::len)
+        ),
+    );
+}

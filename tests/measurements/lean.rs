@@ -1,0 +1,151 @@
+//! A client that takes as little of the machine as can be: one connection, one request at a time.
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+
+/// A message's text, as long as people's are.
+const TEXT_BYTES: usize = 200;
+
+/// A connection, made when it is first needed and again after it was lost.
+pub(crate) struct Lean {
+    port: u16,
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) retry_after: bool,
+    pub(crate) body: Bytes,
+}
+
+/// The part of an answer to a message that says how its turn ended.
+#[derive(Deserialize)]
+struct Ended<'a> {
+    #[serde(borrow)]
+    outcome: Option<&'a str>,
+}
+
+impl Answer {
+    /// Whether a turn has ended well.
+    pub(crate) fn completed(&self) -> bool {
+        let ended = serde_json::from_slice::<Ended<'_>>(&self.body);
+        self.status == 200 && ended.is_ok_and(|ended| ended.outcome == Some("completed"))
+    }
+
+    /// The same, or what there was in its place.
+    pub(crate) fn expect_completed(self) -> Result<(), String> {
+        match self.completed() {
+            true => Ok(()),
+            false => Err(format!("no turn ended well: {}", self.told())),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn told(&self) -> String {
+        format!("{} {}", self.status, String::from_utf8_lossy(&self.body))
+    }
+}
+
+impl Lean {
+    /// A client of the daemon on that port of the loopback.
+    pub(crate) fn new(port: u16) -> Self {
+        Self {
+            port,
+            connection: None,
+        }
+    }
+
+    /// Sends a request, once, and reads the whole answer.
+    pub(crate) async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Answer, String> {
+        let answer = self.try_ask(method, path, body).await;
+        answer.map_err(|error| {
+            self.connection = None;
+            error.to_string()
+        })
+    }
+
+    async fn try_ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let socket = TcpStream::connect(("127.0.0.1", self.port)).await?;
+                socket.set_nodelay(true)?;
+                let (connection, work) = handshake(TokioIo::new(socket)).await?;
+                // How it ends is told to the request that is under way.
+                tokio::spawn(async move { drop(work.await) });
+                connection
+            }
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
+        connection.ready().await?;
+        let response = connection.send_request(request).await?;
+        let status = response.status().as_u16();
+        let retry_after = response.headers().contains_key(header::RETRY_AFTER);
+        let body = response.into_body().collect().await?.to_bytes();
+        self.connection = Some(connection);
+        Ok(Answer {
+            status,
+            retry_after,
+            body,
+        })
+    }
+
+    /// Creates a session of that plugin, or finds it.
+    pub(crate) async fn open(&mut self, session: &str, plugin: &str) -> Result<(), String> {
+        let body = format!("{{\"plugin\":\"{plugin}\"}}");
+        let path = format!("/v1/sessions/{session}");
+        let answer = self.ask(Method::PUT, &path, body.into()).await?;
+        match answer.status {
+            200 | 201 => Ok(()),
+            _ => Err(format!("session {session}: {}", answer.told())),
+        }
+    }
+
+    /// Sends a message without an idempotency key, and waits a minute for its turn's end.
+    pub(crate) async fn say(&mut self, session: &str, body: Bytes) -> Result<Answer, String> {
+        let path = format!("/v1/sessions/{session}/messages?wait=60s");
+        self.ask(Method::POST, &path, body).await
+    }
+}
+
+/// The name of a session. Names are all over the place, as those that clients make up are: a store
+/// that is given them in order has less to do.
+pub(crate) fn session(n: usize) -> String {
+    // The finish of SplitMix64, which gives no two numbers the same.
+    let mut mixed = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    format!("{:016x}", mixed ^ (mixed >> 31))
+}
+
+/// A message that says something ordinary.
+pub(crate) fn message() -> Bytes {
+    format!("{{\"text\":\"{}\"}}", "word ".repeat(TEXT_BYTES / 5)).into()
+}
+
+/// A message that holds a script for the scripted.
+pub(crate) fn script(acts: &serde_json::Value) -> Bytes {
+    let script = serde_json::json!({"id": "m", "acts": acts}).to_string();
+    serde_json::json!({"text": script}).to_string().into()
+}

@@ -1,0 +1,175 @@
+//! Measurements of the built daemon, as a client sees it and as `/proc` shows it.
+//!
+//! The client, the model and the daemon share the machine: figures say what a machine does as a
+//! whole, and only those of one run can be compared.
+
+mod boot_failures;
+mod crowd;
+mod curve;
+mod disk;
+mod first_token;
+mod idle;
+mod in_flight;
+mod journal;
+mod lean;
+mod long;
+mod memory;
+mod parallel;
+mod plot;
+mod polling;
+mod pressure;
+mod proc;
+mod raw;
+mod restarts;
+mod state;
+mod told;
+mod tool;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use abide_tests::{Plugin, Setup};
+use clap::{Parser, Subcommand, value_parser};
+
+/// Measures the daemon `ABIDE_BIN` with the guests in `ABIDE_GUESTS`.
+#[derive(Parser)]
+#[command(name = "abide-measure")]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// So many turns at once, each waiting for a slow model: memory, and a restart in their midst
+    InFlight {
+        #[arg(long, default_value_t = 10_000)]
+        turns: usize,
+    },
+    /// Turns per second with steps against without
+    Journal {
+        /// How long each go takes, in seconds
+        #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
+    /// Memory with so many idle sessions
+    Idle {
+        #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
+        sessions: Vec<usize>,
+    },
+    /// The pause of a planned restart, and the time from `kill -9` to the first answered turn,
+    /// over the number of stored sessions; against a bare opening of the same store
+    Curve {
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "1000,10000,100000,1000000"
+        )]
+        sessions: Vec<usize>,
+        /// Sessions that took a turn just before, and that a restart brings back
+        #[arg(long, default_value_t = 1000)]
+        active: usize,
+        /// Restarts and kills at each of them; figures are medians
+        #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Where the stores are made, and kept for the next time; else in a temporary folder
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// The folder to draw the figures into
+        #[arg(long)]
+        plots: Option<PathBuf>,
+    },
+    /// A session's last turns against a fresh session's, in time and on disk
+    Long {
+        #[arg(long, default_value_t = 100_000, value_parser = value_parser!(u32).range(10_000..))]
+        turns: u32,
+    },
+    /// A turn's cost over the size of its session's state
+    State {
+        /// Rounds over all sizes; figures are medians
+        #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// The folder to draw the figures into
+        #[arg(long)]
+        plots: Option<PathBuf>,
+    },
+    /// Memory and answers while clients send far more than turns end
+    Pressure {
+        /// Connections, each to sessions of its own
+        #[arg(long, default_value_t = 5_000)]
+        connections: usize,
+        /// Messages that each of them sends
+        #[arg(long, default_value_t = 4)]
+        messages: usize,
+    },
+    /// Clients of every kind over so many restarts, idle and as many under load: what they lose
+    /// (nothing), how long they wait, and what the supervisor keeps of it
+    Restarts {
+        #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
+        count: u32,
+    },
+    /// How long until the first word of an answer, through the daemon and from the model itself
+    FirstToken {
+        #[arg(long, default_value_t = 64, value_parser = value_parser!(u16).range(1..))]
+        sessions: u16,
+        /// Rounds of each; figures are of all of them together
+        #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Another build of the daemon, measured in the same run
+        #[arg(long)]
+        against: Option<PathBuf>,
+    },
+    /// A new worker that cannot take over, in every way and before and after the hand-over: how
+    /// long clients wait (some minutes: a standby that hangs is given two)
+    BootFailures,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Args::parse().what {
+        What::InFlight { turns } => in_flight::measure(turns).await,
+        What::Journal { seconds } => journal::measure(seconds).await,
+        What::Idle { sessions } => idle::measure(&sessions).await,
+        What::Curve {
+            sessions,
+            active,
+            rounds,
+            data,
+            plots,
+        } => curve::measure(&sessions, active, rounds, data, plots).await,
+        What::Long { turns } => long::measure(turns).await,
+        What::State { rounds, plots } => state::measure(rounds, plots).await,
+        What::Pressure {
+            connections,
+            messages,
+        } => pressure::measure(connections, messages).await,
+        What::Restarts { count } => restarts::measure(count).await,
+        What::FirstToken {
+            sessions,
+            rounds,
+            against,
+        } => first_token::measure(sessions.into(), rounds, against.as_deref()).await,
+        What::BootFailures => boot_failures::measure().await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("abide-measure: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A daemon's setup with the guest that does what it is told.
+fn scripted(capabilities: &[&str]) -> Setup {
+    let capabilities = capabilities.iter().map(|&line| line.to_owned()).collect();
+    Setup {
+        plugins: vec![Plugin {
+            capabilities,
+            ..Plugin::new("scripted")
+        }],
+        // Errors that carry where they came from are for developers, and make a cut slow.
+        env: vec![("RUST_BACKTRACE".to_owned(), "0".to_owned())],
+        ..Setup::default()
+    }
+}

@@ -1,0 +1,162 @@
+//! What a turn costs over the size of its session's state, all of which a turn's snapshot holds.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use abide_tests::Daemon;
+use serde_json::json;
+
+use crate::lean::{self, Lean};
+use crate::plot::{Plot, Scale, Series};
+use crate::told::{chapter, line, load, median};
+use crate::{disk, proc, scripted};
+
+const SESSION: &str = "holds";
+/// States, in KiB.
+const SIZES_KIB: &[usize] = &[0, 1, 4, 16, 64, 256, 1024];
+/// How long each has its go.
+const GO: Duration = Duration::from_secs(1);
+/// The disk is quiet when nothing was written for so long. Above the three seconds after which an
+/// idle store moves its log into tables, which belongs to what a turn costs.
+const QUIET: Duration = Duration::from_millis(3500);
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// A session with a state of one size, in a daemon of its own: what tables' rewriting costs is to be
+/// of these states alone.
+struct Subject {
+    kib: usize,
+    /// Ended with the value.
+    _daemon: Daemon,
+    worker: i32,
+    client: Lean,
+    /// The median time of a turn in each go.
+    us: Vec<f64>,
+    /// All turns, and all bytes that were written because of them.
+    turns: usize,
+    written_bytes: u64,
+}
+
+/// Measures that; draws into `plots`.
+pub(crate) async fn measure(rounds: u32, plots: Option<PathBuf>) -> Result<(), String> {
+    chapter("a turn over the size of the state");
+    load();
+    line(
+        "a sync takes",
+        format!("{} us", disk::sync_cost().as_micros()),
+    );
+    let mut subjects = Vec::new();
+    for &kib in SIZES_KIB {
+        subjects.push(Subject::new(kib).await?);
+    }
+    for _ in 0..rounds {
+        for subject in &mut subjects {
+            subject.go().await?;
+        }
+    }
+    println!(
+        "  {:>10} {:>12} {:>14}",
+        "state", "us a turn", "KiB written"
+    );
+    let us: Vec<f64> = subjects.iter().map(Subject::median_us).collect();
+    let written: Vec<f64> = subjects.iter().map(Subject::written_kib).collect();
+    for ((kib, us), written) in SIZES_KIB.iter().zip(&us).zip(&written) {
+        println!("  {kib:>6} KiB {us:>12.0} {written:>14.1}");
+    }
+    match plots {
+        Some(folder) => draw(us, written, &folder),
+        None => Ok(()),
+    }
+}
+
+impl Subject {
+    async fn new(kib: usize) -> Result<Self, String> {
+        let mut setup = scripted(&[]);
+        // The largest state and what the guest holds besides.
+        let limit = "snapshot = \"2MiB\"".to_owned();
+        setup.plugins[0].limits.push(limit);
+        let daemon = Daemon::start(setup).await;
+        let mut client = Lean::new(daemon.setup.port);
+        client.open(SESSION, "scripted").await?;
+        let hold = lean::script(&json!([{"act": "hold", "bytes": kib * 1024}]));
+        client.say(SESSION, hold).await?.expect_completed()?;
+        Ok(Self {
+            kib,
+            worker: daemon.worker_pid().await,
+            _daemon: daemon,
+            client,
+            us: Vec::new(),
+            turns: 0,
+            written_bytes: 0,
+        })
+    }
+
+    /// Turns, one after the other, and all that is written because of them.
+    async fn go(&mut self) -> Result<(), String> {
+        quiet(self.worker).await;
+        let written = proc::written_bytes(self.worker);
+        let began = Instant::now();
+        let message = lean::script(&json!([]));
+        let mut times = Vec::new();
+        while began.elapsed() < GO {
+            let sent = Instant::now();
+            let answer = self.client.say(SESSION, message.clone()).await;
+            let ended = answer.and_then(lean::Answer::expect_completed);
+            ended.map_err(|error| format!("with {} KiB: {error}", self.kib))?;
+            times.push(sent.elapsed().as_secs_f64() * 1e6);
+        }
+        quiet(self.worker).await;
+        self.written_bytes += proc::written_bytes(self.worker) - written;
+        self.turns += times.len();
+        self.us.push(median(times));
+        Ok(())
+    }
+
+    fn median_us(&self) -> f64 {
+        median(self.us.clone())
+    }
+
+    fn written_kib(&self) -> f64 {
+        self.written_bytes as f64 / 1024.0 / self.turns as f64
+    }
+}
+
+/// Waits until a process has written nothing for a while.
+async fn quiet(pid: i32) {
+    let (mut written, mut since) = (proc::written_bytes(pid), Instant::now());
+    while since.elapsed() < QUIET {
+        tokio::time::sleep(GLANCE).await;
+        let now = proc::written_bytes(pid);
+        if now != written {
+            (written, since) = (now, Instant::now());
+        }
+    }
+}
+
+fn draw(us: Vec<f64>, written_kib: Vec<f64>, folder: &std::path::Path) -> Result<(), String> {
+    let plot = |title: &str, up: &str, name: &str, values| Plot {
+        title: title.to_owned(),
+        across: "state, in KiB".to_owned(),
+        places: SIZES_KIB.iter().map(ToString::to_string).collect(),
+        up: up.to_owned(),
+        scale: Scale::Logarithmic,
+        series: vec![Series {
+            name: name.to_owned(),
+            rival: false,
+            values,
+        }],
+    };
+    plot(
+        "The time of a durable turn over the size of the state",
+        "microseconds",
+        "one session, one connection: median",
+        us,
+    )
+    .write(folder, "state-time")?;
+    plot(
+        "What a turn writes over the size of the state",
+        "KiB",
+        "log, tables and their rewriting, by turn",
+        written_kib,
+    )
+    .write(folder, "state-bytes")
+}

@@ -1,0 +1,112 @@
+//! An agent of thirty steps with real tool servers, once left alone and once killed and restarted
+//! all the time: the same files must come of it, and the same transcript.
+//!
+//! `ABIDE_SEED` repeats a run's disturbances; `ABIDE_RUNS` makes that many, with the seeds that
+//! follow; `ABIDE_KILLS` and `ABIDE_RESTARTS` say how many disturbances there are; `ABIDE_KEEP`
+//! keeps the daemons' folders. The servers are installed once, with npm, into cargo's folder or
+//! `ABIDE_NPM`.
+
+mod checker;
+mod disturb;
+mod npm;
+mod plan;
+mod relay;
+mod run;
+mod script;
+mod table;
+#[cfg(test)]
+mod tests;
+mod transcript;
+#[cfg(test)]
+mod world;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::disturb::Disturbance;
+use crate::npm::Servers;
+use crate::run::{ANSWER, Outcome};
+
+const KILLS: u64 = 20;
+const RESTARTS: u64 = 5;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let [first, rest @ ..] = arguments.as_slice()
+        && first == relay::ARGUMENT
+    {
+        return relay::run(rest);
+    }
+    let number = |name: &str, default: u64| match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|error| panic!("{name}={text}: {error}")),
+        Err(_) => default,
+    };
+    let first_seed = number("ABIDE_SEED", u64::from(rand::rng().random::<u32>()));
+    let runs = number("ABIDE_RUNS", 1);
+    let kills = number("ABIDE_KILLS", KILLS) as usize;
+    let restarts = number("ABIDE_RESTARTS", RESTARTS) as usize;
+    let target = std::env::var_os("ABIDE_NPM").map_or_else(default_folder, PathBuf::from);
+    let servers = Servers::install(&target);
+    let plan = plan::plan();
+    println!(
+        "{} steps, {} calls of tools; {kills} kills and {restarts} changes of the configuration\n",
+        plan.len(),
+        plan.iter().flatten().count()
+    );
+    println!("{}", table::head());
+
+    let alone = run::run(&servers, &[]).await;
+    let mut wrong = checker::alone(&alone);
+    println!("{}", table::row("undisturbed", &alone, &wrong));
+    if !wrong.is_empty() {
+        show("undisturbed", &[], &alone, &wrong);
+    }
+    for seed in first_seed..first_seed + runs {
+        let mut random = StdRng::seed_from_u64(seed);
+        // The last step is left alone, so that each finds the agent at work.
+        let disturbances = disturb::plan(&mut random, plan.len() - 1, kills, restarts, ANSWER);
+        // Should the run not come to its end, this is what to repeat.
+        eprintln!("ABIDE_SEED={seed}");
+        let outcome = run::run(&servers, &disturbances).await;
+        let found = checker::disturbed(&alone, &outcome);
+        let name = format!("seed {seed}");
+        println!("{}", table::row(&name, &outcome, &found));
+        if !found.is_empty() {
+            show(&name, &disturbances, &outcome, &found);
+        }
+        wrong.extend(found);
+    }
+    if wrong.is_empty() {
+        println!("\nverdict: the same files, the same transcript, and nothing done twice");
+        return ExitCode::SUCCESS;
+    }
+    println!("\nverdict: WRONG, {} differences", wrong.len());
+    ExitCode::FAILURE
+}
+
+fn default_folder() -> PathBuf {
+    let executable = std::env::current_exe().expect("a process knows its executable");
+    let folder = executable.ancestors().nth(2);
+    folder
+        .expect("cargo builds into a folder")
+        .join("trajectory")
+}
+
+/// Shows all that is known of a run that went wrong.
+fn show(name: &str, disturbances: &[Disturbance], outcome: &Outcome, wrong: &[String]) {
+    for wrong in wrong {
+        println!("  WRONG: {wrong}");
+    }
+    eprintln!("--- {name}: the disturbances ---");
+    for (disturbance, met) in disturbances.iter().zip(&outcome.met) {
+        eprintln!("{disturbance} ({met:?})");
+    }
+    eprintln!("--- {name}: the turn ---\n{:#}", outcome.turn);
+    eprintln!("--- {name}: the daemon's log ---\n{}", outcome.log);
+}

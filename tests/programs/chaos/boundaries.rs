@@ -1,0 +1,243 @@
+//! Every boundary of one representative turn: traced once, then killed at, one after the other.
+
+use std::fs;
+
+use abide_tests::checker::program::{Arm, Who};
+use abide_tests::checker::{Act, Call, Facts, Script, Tool, check_history};
+use tokio::task::JoinSet;
+
+use crate::clients::say;
+use crate::scene::Scene;
+use crate::stage::{Means, Stage};
+
+const SESSION: &str = "s0";
+/// The turn under test: the first one is the probe that opens the scene.
+const TURN: u64 = 2;
+/// Long enough for whatever the turn is doing.
+const GRACE_MS: u64 = 2000;
+
+/// Who dies in a pass, and whether what was not synced is lost too.
+const PASSES: &[(&str, Who, bool)] = &[
+    ("the worker is killed", Who::Worker, false),
+    ("worker and supervisor are killed", Who::Both, false),
+    ("both are killed, and the power is cut", Who::Both, true),
+];
+
+/// The calls of the turn, by token, as the table shows them.
+const TOKENS: &[&str] = &["record", "note", "all-record", "all-note"];
+
+/// What became of the turn.
+struct Row {
+    n: u64,
+    /// What fired; none if the crossing was not reached.
+    point: Option<String>,
+    /// Whether the client had its acknowledgement before the kill.
+    acknowledged: bool,
+    /// The last attempt that a delta told of.
+    attempts: u64,
+    /// Of each call.
+    executions: Vec<usize>,
+    unknown: u64,
+    /// Generations that the session was told of, with the turn.
+    notices: Vec<String>,
+    wrong: Vec<String>,
+}
+
+/// Runs all passes; whether nothing is wrong.
+pub(crate) async fn run(means: &Means, jobs: usize) -> Result<bool, String> {
+    let points = trace(means).await?;
+    println!("the turn crosses {} boundaries", points.len());
+    let mut well = true;
+    for (what, who, power) in PASSES {
+        println!("\n{what}, at each crossing:");
+        println!(
+            "{:>4} {:<22} {:>5} {:>8}  {:<31} {:>7}  {:<14} verdict",
+            "n",
+            "point",
+            "acked",
+            "attempts",
+            TOKENS.join(" "),
+            "unknown",
+            "told"
+        );
+        let mut rows = Vec::new();
+        let mut running = JoinSet::new();
+        let mut next = 1..=points.len() as u64;
+        loop {
+            while running.len() < jobs {
+                let Some(n) = next.next() else { break };
+                let arm = Arm {
+                    pattern: "*".to_owned(),
+                    n,
+                    who: *who,
+                };
+                running.spawn(kill_at(means.clone(), arm, *power));
+            }
+            let Some(row) = running.join_next().await else {
+                break;
+            };
+            // Which one it was that panicked is in its words.
+            rows.push(row.map_err(|error| error.to_string())?);
+        }
+        rows.sort_by_key(|row| row.n);
+        for row in &rows {
+            well &= row.wrong.is_empty();
+            row.print(&points[row.n as usize - 1]);
+        }
+    }
+    Ok(well)
+}
+
+/// The turn: a step of each kind, and all that is buffered.
+fn script(means: &Means) -> Script {
+    let mut acts = Vec::new();
+    if means.tools.is_some() {
+        acts.push(Act::Call(Call::new(Tool::Record, TOKENS[0])));
+        acts.push(Act::Call(Call::new(Tool::Note, TOKENS[1])));
+    }
+    acts.push(Act::Llm {
+        text: "what now?".to_owned(),
+    });
+    if means.tools.is_some() {
+        acts.push(Act::CallAll {
+            calls: vec![
+                Call::new(Tool::Record, TOKENS[2]),
+                Call::new(Tool::Note, TOKENS[3]),
+            ],
+        });
+    }
+    acts.push(Act::Timer {
+        name: "t".to_owned(),
+        after_ms: 50,
+        script: Script {
+            id: "timed".to_owned(),
+            acts: vec![Act::Say {
+                text: "ring".to_owned(),
+            }],
+        },
+    });
+    acts.push(Act::Say {
+        text: "that is all".to_owned(),
+    });
+    Script {
+        id: "turn".to_owned(),
+        acts,
+    }
+}
+
+async fn open(name: &str, cuts: bool, means: &Means) -> Scene {
+    let stage = Stage::new(name, GRACE_MS, cuts, means).await;
+    Scene::open(stage, &[SESSION.to_owned()]).await
+}
+
+/// Names of the points that the turn crosses, timer included, in order.
+async fn trace(means: &Means) -> Result<Vec<String>, String> {
+    let mut scene = open("trace", false, means).await;
+    let path = scene.stage.folder.join("faults/trace");
+    fs::write(&path, "").map_err(|error| error.to_string())?;
+    let said = say(&scene.stage.client, SESSION, script(means), false).await;
+    scene.said(vec![said.map(|sent| (0, sent))]);
+    scene.finish().await;
+    let points = fs::read_to_string(&path).map_err(|error| error.to_string())?;
+    let points: Vec<_> = points.lines().map(str::to_owned).collect();
+    fs::remove_file(&path).map_err(|error| error.to_string())?;
+    let (stage, facts) = scene.end().await;
+    let verdict = check_history(&facts);
+    if let Some(wrong) = verdict.violations.first() {
+        return Err(format!("already undisturbed something is wrong: {wrong}"));
+    }
+    stage.clean();
+    if points.is_empty() {
+        return Err("no point was crossed: build the daemon with `--features abide/faults`".into());
+    }
+    Ok(points)
+}
+
+async fn kill_at(means: Means, arm: Arm, power: bool) -> Row {
+    let n = arm.n;
+    let mut scene = open(&format!("boundary-{n}"), power, &means).await;
+    scene.stage.arm(arm, power);
+    // Its first request, then those that repeat it: was it acknowledged before the kill?
+    let client = scene.stage.daemon.client();
+    let posting = tokio::spawn({
+        let script = script(&means);
+        async move {
+            let said = say(&client, SESSION, script, false).await;
+            (said, client.tally.troubles() == 0)
+        }
+    });
+    while !posting.is_finished() {
+        scene.stage.tend(5).await;
+    }
+    let (said, acknowledged) = posting.await.expect("a client does not panic");
+    scene.said(vec![said.map(|sent| (0, sent))]);
+    scene.finish().await;
+    let (_, point) = scene.stage.fired();
+    scene.stage.disarm();
+    if scene.finish().await {
+        scene.probe().await;
+    }
+    let attempts = scene.subscribers[0].attempts(TURN);
+    let (stage, facts) = scene.end().await;
+    let verdict = check_history(&facts);
+    let row = Row {
+        n,
+        point,
+        acknowledged,
+        attempts,
+        executions: executions(&facts),
+        unknown: verdict.counts["unknown told"],
+        notices: notices(&facts),
+        wrong: verdict.violations.iter().map(ToString::to_string).collect(),
+    };
+    match row.wrong.is_empty() {
+        true => stage.clean(),
+        false => println!("kept: {}", stage.folder.display()),
+    }
+    row
+}
+
+fn executions(facts: &Facts) -> Vec<usize> {
+    let of = |token: &&str| {
+        let all = facts.executions.iter();
+        all.filter(|execution| execution.token == **token).count()
+    };
+    TOKENS.iter().map(of).collect()
+}
+
+/// Turns that were told of a restart: `turn N`.
+fn notices(facts: &Facts) -> Vec<String> {
+    let events = facts.sessions.iter().flat_map(|session| &session.events);
+    let notices = events.filter(|event| event.kind == "notice");
+    notices
+        .map(|event| format!("turn {}", event.turn.unwrap_or_default()))
+        .collect()
+}
+
+impl Row {
+    fn print(&self, traced: &str) {
+        let point = match &self.point {
+            // What fired, by its own word: it may differ from the trace where syncs are shared.
+            Some(fired) => fired.split(' ').next().unwrap_or(fired).to_owned(),
+            None => format!("({traced})"),
+        };
+        let executions: String = TOKENS
+            .iter()
+            .zip(&self.executions)
+            .map(|(token, times)| format!("{times:<width$}", width = token.len() + 1))
+            .collect();
+        let verdict = match (&self.point, self.wrong.is_empty()) {
+            (_, false) => format!("WRONG: {}", self.wrong.join("; ")),
+            (None, true) => "not reached".to_owned(),
+            (Some(_), true) => "well".to_owned(),
+        };
+        println!(
+            "{:>4} {point:<22} {:>5} {:>8}  {executions:<31} {:>7}  {:<14} {verdict}",
+            self.n,
+            if self.acknowledged { "yes" } else { "no" },
+            self.attempts,
+            self.unknown,
+            self.notices.join(", "),
+        );
+    }
+}

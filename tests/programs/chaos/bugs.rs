@@ -1,0 +1,80 @@
+//! The mutation test of the whole: with a deliberate bug in the daemon, the checker must find
+//! something wrong; without one, nothing.
+
+use crate::args::Args;
+use crate::run_seeds;
+use crate::stage::Means;
+
+/// The bugs that a daemon built for it can be given, and the invariant that each breaks.
+const BUGS: &[(&str, u32, &str)] = &[
+    ("ack-before-sync", 1, "acknowledged before it is synced"),
+    ("consume-twice", 2, "a message is consumed by two turns"),
+    (
+        "publish-before-commit",
+        3,
+        "output is seen before its commit",
+    ),
+    ("plan-late", 4, "an effect begins before its plan is synced"),
+    ("cursor-gap", 5, "cursors have gaps"),
+    ("restart-anyway", 10, "goes on with a bad configuration"),
+];
+
+/// Seeds that may pass until a bug is caught, if nothing else is said.
+const SEEDS: u64 = 40;
+
+/// Runs each bug until it is caught; whether all were.
+pub(crate) async fn run(args: &Args) -> Result<bool, String> {
+    let means = args.means()?;
+    let most = args.seeds.unwrap_or(SEEDS);
+    let seeds = || args.first..args.first + most;
+    let unknown = |name: &&String| !BUGS.iter().any(|(bug, ..)| bug == name);
+    if let Some(name) = args.names.iter().find(unknown) {
+        return Err(format!("there is no bug {name:?}"));
+    }
+    let mut lines = Vec::new();
+    let mut well = true;
+    // Nothing wrong without a bug: over as many seeds as the hardest bug needed, or a few.
+    let mut longest = 3;
+    for (bug, invariant, what) in BUGS {
+        if !args.names.is_empty() && !args.names.iter().any(|name| name == bug) {
+            continue;
+        }
+        println!("{bug} (invariant {invariant}): {what}");
+        let with = Means {
+            bug: Some((*bug).to_owned()),
+            ..means.clone()
+        };
+        // One at a time, so that the seeds before the one that catches it were looked at.
+        let report = run_seeds(seeds(), 1, &with, true, true).await;
+        let after = report.seeds();
+        longest = longest.max(after);
+        let said = match report.first_wrong() {
+            Some(said) => format!("caught at seed {}: {said}", args.first + after - 1),
+            None => {
+                well = false;
+                format!("NOT CAUGHT in {after} seeds")
+            }
+        };
+        println!("    {said}");
+        lines.push(format!("{bug:<24}{invariant:>9}  {said}"));
+    }
+    println!("without a bug, {longest} seeds");
+    let report = run_seeds(
+        args.first..args.first + longest,
+        args.jobs,
+        &means,
+        false,
+        true,
+    )
+    .await;
+    well &= report.is_clean();
+    println!("\n{:<24}{:>9}  what the checker said", "bug", "invariant");
+    for line in lines {
+        println!("{line}");
+    }
+    match report.first_wrong() {
+        None => println!("{:<24}{:>9}  nothing, in {longest} seeds", "none", ""),
+        Some(said) => println!("{:<24}{:>9}  {said}", "none", ""),
+    }
+    Ok(well)
+}

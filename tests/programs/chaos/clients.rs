@@ -1,0 +1,66 @@
+//! Clients: each says one thing after the other, each until it is acknowledged, under one key.
+
+use std::time::{Duration, Instant};
+
+use abide_tests::checker::program::Post;
+use abide_tests::checker::{Acknowledged, Script};
+use abide_tests::{Client, PATIENCE, Refused};
+
+/// How long a client waits before it asks again.
+const RETRY_DELAY: Duration = Duration::from_millis(15);
+
+/// What became of a client's messages: each with its session's index, or what was wrong.
+pub(crate) type Said = Result<(usize, Acknowledged), String>;
+
+/// Says all that a client has to say.
+pub(crate) async fn talk(client: Client, sessions: Vec<String>, posts: Vec<Post>) -> Vec<Said> {
+    let mut said = Vec::new();
+    for post in posts {
+        tokio::time::sleep(Duration::from_millis(post.after_ms)).await;
+        let id = &sessions[post.session];
+        let sent = say(&client, id, post.script, post.wait).await;
+        said.push(sent.map(|sent| (post.session, sent)));
+    }
+    said
+}
+
+/// Says one thing until it is acknowledged. A daemon that dies takes the requests with it that it
+/// has read; one that is down or about to stop refuses: each time the client asks again.
+pub(crate) async fn say(
+    client: &Client,
+    id: &str,
+    script: Script,
+    wait: bool,
+) -> Result<Acknowledged, String> {
+    let (text, key) = (script.text(), format!("{id} {}", script.id));
+    let started = Instant::now();
+    loop {
+        let result = match wait {
+            true => client.ask(id, &text, Some(&key)).await,
+            false => client.say(id, &text, Some(&key)).await,
+        };
+        let last = match result {
+            Ok(posted) => {
+                return Ok(Acknowledged {
+                    message: posted.message,
+                    script,
+                    output: posted.output,
+                });
+            }
+            Err(Refused::Trouble(trouble)) => format!("{trouble:?}"),
+            Err(Refused::Status(reply)) if matches!(reply.status, 429 | 503) => {
+                format!("{reply:?}")
+            }
+            Err(Refused::Status(reply)) => {
+                return Err(format!("{id}: {} was refused: {reply:?}", script.id));
+            }
+        };
+        if started.elapsed() > PATIENCE {
+            return Err(format!(
+                "{id}: {} was not acknowledged within {PATIENCE:?}: {last}",
+                script.id
+            ));
+        }
+        tokio::time::sleep(RETRY_DELAY).await;
+    }
+}

@@ -1,0 +1,259 @@
+//! Sessions on a stage: what is said in them, when they are at rest, and what is seen of them.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use abide_tests::checker::{Execution, Facts, Probe, Script, SessionFacts};
+use abide_tests::{Client, Event, PATIENCE, Subscriber};
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+
+use crate::clients::{Said, say};
+use crate::stage::{GLANCE, Stage, descendants_of};
+
+/// How long a subscriber may need for the last events.
+const CATCH_UP: Duration = Duration::from_secs(10);
+/// How long between two looks at a session's events.
+const BREATH: Duration = Duration::from_millis(30);
+
+/// Sessions and what is known of them.
+pub(crate) struct Scene {
+    pub(crate) stage: Stage,
+    pub(crate) sessions: Vec<SessionFacts>,
+    pub(crate) subscribers: Vec<Subscriber>,
+    probes: u64,
+}
+
+impl Scene {
+    /// Opens sessions, and has a first turn in each.
+    pub(crate) async fn open(stage: Stage, ids: &[String]) -> Self {
+        let mut scene = Self {
+            stage,
+            sessions: Vec::new(),
+            subscribers: Vec::new(),
+            probes: 0,
+        };
+        let status = scene.stage.at_rest().await.unwrap_or_default();
+        let created_in = status["generation"].as_u64().unwrap_or_default();
+        for id in ids {
+            scene.stage.client.open(id, "scripted").await;
+            let subscriber = Subscriber::follow(&scene.stage.client, id);
+            scene.subscribers.push(subscriber);
+            scene.sessions.push(SessionFacts {
+                id: id.clone(),
+                created_in,
+                ..SessionFacts::default()
+            });
+        }
+        scene.probe().await;
+        scene
+    }
+
+    /// Takes in what clients have said.
+    pub(crate) fn said(&mut self, said: Vec<Said>) {
+        for said in said {
+            match said {
+                Ok((session, sent)) => self.sessions[session].acknowledged.push(sent),
+                Err(text) => self.stage.trouble(text),
+            }
+        }
+    }
+
+    /// Waits until all that was accepted is done, timers included; whether it came to that.
+    pub(crate) async fn finish(&mut self) -> bool {
+        let mut done = true;
+        // All together: where one is stuck, the others had their time meanwhile.
+        let started = Instant::now();
+        for n in 0..self.sessions.len() {
+            loop {
+                self.stage.look().await;
+                let session = &self.sessions[n];
+                let client = &self.stage.client;
+                let events = events(client, &session.id).await;
+                let open = match &events {
+                    Ok(events) => SessionFacts::outstanding(&session.acknowledged, events),
+                    Err(why) => vec![why.clone()],
+                };
+                if open.is_empty() && self.idle(n).await {
+                    break;
+                }
+                if started.elapsed() > PATIENCE {
+                    let path = format!("/v1/sessions/{}", session.id);
+                    let state = self.stage.get(&path).await;
+                    let text = format!("{open:?} are not done after {PATIENCE:?}: {state:?}");
+                    self.sessions[n].unfinished = Some(text);
+                    done = false;
+                    break;
+                }
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+        done
+    }
+
+    async fn idle(&self, n: usize) -> bool {
+        let path = format!("/v1/sessions/{}", self.sessions[n].id);
+        self.stage
+            .get(&path)
+            .await
+            .is_some_and(|session| session["state"] == "idle" && session["queued"] == 0)
+    }
+
+    /// Posts a probe to each session of a daemon at rest, and looks at all events.
+    pub(crate) async fn probe(&mut self) {
+        for n in 0..self.sessions.len() {
+            self.probes += 1;
+            let script = Script::probe(format!("p{}", self.probes));
+            let Some(before) = self.stage.at_rest().await else {
+                return;
+            };
+            let id = self.sessions[n].id.clone();
+            let asked = say(&self.stage.client, &id, script, true).await;
+            match asked {
+                Ok(sent) => {
+                    let message = sent.message.clone();
+                    self.sessions[n].acknowledged.push(sent);
+                    if !self.finish_one(n).await {
+                        continue;
+                    }
+                    let after = self.stage.get("/v1/daemon").await.unwrap_or_default();
+                    let generation = before["generation"].as_u64();
+                    let same = before["generation"] == after["generation"];
+                    self.sessions[n].probes.push(Probe {
+                        message,
+                        generation: generation.filter(|_| same),
+                    });
+                }
+                Err(text) => self.stage.trouble(text),
+            }
+            if let Ok(events) = events(&self.stage.client, &id).await {
+                self.sessions[n].earlier.push(events);
+            }
+        }
+    }
+
+    async fn finish_one(&mut self, n: usize) -> bool {
+        let started = Instant::now();
+        loop {
+            self.stage.look().await;
+            let session = &self.sessions[n];
+            if let Ok(events) = events(&self.stage.client, &session.id).await
+                && SessionFacts::outstanding(&session.acknowledged, &events).is_empty()
+            {
+                return true;
+            }
+            if started.elapsed() > PATIENCE {
+                self.sessions[n].unfinished = Some("a probe is not answered".to_owned());
+                return false;
+            }
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+
+    /// Looks at everything for the last time, and ends the daemon.
+    pub(crate) async fn end(mut self) -> (Stage, Facts) {
+        self.stage.at_rest().await;
+        let started = Instant::now();
+        for n in 0..self.sessions.len() {
+            let id = self.sessions[n].id.clone();
+            let events = loop {
+                self.stage.look().await;
+                match events(&self.stage.client, &id).await {
+                    Ok(events) => break events,
+                    Err(why) if started.elapsed() > CATCH_UP => {
+                        let text = format!("{id}: its events cannot be read any more: {why}");
+                        self.stage.trouble(text);
+                        break Vec::new();
+                    }
+                    Err(_) => tokio::time::sleep(BREATH).await,
+                }
+            };
+            let subscriber = &self.subscribers[n];
+            let read = Instant::now();
+            while subscriber.events().len() < events.len() && read.elapsed() < CATCH_UP {
+                tokio::time::sleep(GLANCE).await;
+            }
+            let dead = self.stage.get(&format!("/v1/sessions/{id}/dead")).await;
+            let dead = dead.and_then(|dead| dead["items"].as_array().cloned());
+            let session = &mut self.sessions[n];
+            session.followed = subscriber.events();
+            session.stream_troubles = subscriber.troubles();
+            session.events = events;
+            session.dead_letters = match dead {
+                Some(letters) => letters.iter().map(Value::to_string).collect(),
+                None => vec!["they cannot be read".to_owned()],
+            };
+        }
+        self.restarts().await;
+        self.stage.stop().await;
+        if let Some(status) = self.stage.daemon.exited().filter(|it| !it.success()) {
+            self.stage
+                .trouble(format!("asked to stop, it ended with {status}"));
+        }
+        // A tool whose daemon was killed may be about to write.
+        let started = Instant::now();
+        while !descendants_of(&self.stage.folder).is_empty() && started.elapsed() < CATCH_UP {
+            tokio::time::sleep(GLANCE).await;
+        }
+        let effects = fs::read(self.stage.folder.join("effects")).unwrap_or_default();
+        let facts = Facts {
+            sessions: self.sessions,
+            executions: Execution::read_all(&String::from_utf8_lossy(&effects)),
+            disturbed: std::mem::take(&mut self.stage.disturbed),
+            troubles: std::mem::take(&mut self.stage.troubles),
+        };
+        (self.stage, facts)
+    }
+
+    /// What the restart records say: none was rolled back, none lost a session.
+    async fn restarts(&mut self) {
+        let Some(list) = self.stage.get("/v1/daemon/restarts?limit=1000").await else {
+            self.stage
+                .trouble("the restart records cannot be read".to_owned());
+            return;
+        };
+        for record in list["items"].as_array().into_iter().flatten() {
+            self.stage.count("restart records");
+            let relaunch = &record["relaunch"];
+            let lesser = relaunch["lesser"]
+                .as_array()
+                .is_some_and(|it| !it.is_empty());
+            let faulted = relaunch["faulted"].as_u64().is_some_and(|it| it > 0);
+            // Nothing here fails by itself: what was killed from outside is no reason.
+            if record["status"] == "rolled_back" || lesser || faulted {
+                self.stage
+                    .trouble(format!("a restart made it worse: {record}"));
+            }
+        }
+        let names: Vec<_> = self.sessions.iter().map(|session| &session.id).collect();
+        let wrong = format!("not all of {} are there", json!(names));
+        let listed = self.stage.get("/v1/sessions?limit=1000").await;
+        let listed = listed.and_then(|list| list["items"].as_array().map(Vec::len));
+        if listed != Some(self.sessions.len()) {
+            self.stage.trouble(wrong);
+        }
+    }
+}
+
+/// All events of a session, or why they cannot be read now.
+async fn events(client: &Client, id: &str) -> Result<Vec<Event>, String> {
+    let mut all: Vec<Event> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |event| event.cursor);
+        let path = format!("/v1/sessions/{id}/events?after={after}");
+        let request = client
+            .request(Method::GET, &path)
+            .header(header::ACCEPT, "application/json");
+        let reply = client.send(request).await;
+        let reply = reply.map_err(|trouble| format!("{trouble:?}"))?;
+        if reply.status != 200 {
+            return Err(format!("{reply:?}"));
+        }
+        let page: Vec<Event> = serde_json::from_value(reply.body["items"].clone())
+            .map_err(|error| error.to_string())?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
+}

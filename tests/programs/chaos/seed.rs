@@ -1,0 +1,120 @@
+//! One seed: its program, on a daemon of its own, judged.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use abide_tests::checker::program::{self, Program, Round};
+use abide_tests::checker::{Kind, Verdict, check_history};
+use tokio::task::JoinHandle;
+
+use crate::clients::{Said, talk};
+use crate::scene::Scene;
+use crate::stage::{GLANCE, Means, Stage};
+
+/// What became of a seed.
+pub(crate) struct Outcome {
+    pub(crate) seed: u64,
+    pub(crate) verdict: Verdict,
+    /// What was done to the daemon, by name.
+    pub(crate) done: BTreeMap<&'static str, u64>,
+    pub(crate) took: Duration,
+    /// Where it ran; gone if nothing is wrong.
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// Runs a seed. A panic (the daemon never came up, say) is a trouble like others.
+pub(crate) async fn run(seed: u64, means: Means) -> Outcome {
+    let started = Instant::now();
+    match tokio::spawn(perform(seed, means)).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let panic = error.into_panic();
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_else(|| "a panic without words".to_owned());
+            let mut verdict = Verdict::default();
+            verdict.wrong(Kind::Service, text);
+            verdict.count("made worse", 1);
+            Outcome {
+                seed,
+                verdict,
+                done: BTreeMap::new(),
+                took: started.elapsed(),
+                folder: None,
+            }
+        }
+    }
+}
+
+async fn perform(seed: u64, means: Means) -> Outcome {
+    let started = Instant::now();
+    let tools = means.tools.is_some();
+    let program = Program::new(seed, program::Means { tools });
+    let name = format!("chaos-{seed}");
+    let stage = Stage::new(&name, program.grace_ms, program.cuts_power(), &means).await;
+    let mut scene = Scene::open(stage, &program.sessions).await;
+    for round in program.rounds {
+        if !play(&mut scene, round).await {
+            break;
+        }
+    }
+    let (mut stage, facts) = scene.end().await;
+    let verdict = check_history(&facts);
+    let done = std::mem::take(&mut stage.done);
+    let folder = stage.folder.clone();
+    let folder = match verdict.violations.is_empty() {
+        true => {
+            stage.clean();
+            None
+        }
+        false => Some(folder),
+    };
+    Outcome {
+        seed,
+        verdict,
+        done,
+        took: started.elapsed(),
+        folder,
+    }
+}
+
+/// One round; whether the daemon came to rest after it.
+async fn play(scene: &mut Scene, round: Round) -> bool {
+    let ids: Vec<_> = scene.sessions.iter().map(|it| it.id.clone()).collect();
+    let clients: Vec<JoinHandle<Vec<Said>>> = round
+        .clients
+        .into_iter()
+        .map(|posts| {
+            // Each with connections of its own.
+            let client = scene.stage.daemon.client();
+            tokio::spawn(talk(client, ids.clone(), posts))
+        })
+        .collect();
+    for moment in &round.moments {
+        scene.stage.tend(moment.after_ms).await;
+        scene.stage.disturb(&moment.what).await;
+    }
+    for client in clients {
+        while !client.is_finished() {
+            scene.stage.look().await;
+            tokio::time::sleep(GLANCE).await;
+        }
+        match client.await {
+            Ok(said) => scene.said(said),
+            Err(error) => scene.stage.trouble(format!("a client: {error}")),
+        }
+    }
+    // What is armed may yet fire, as long as there is work.
+    let finished = scene.finish().await;
+    scene.stage.disarm();
+    let rests = finished && scene.stage.at_rest().await.is_some();
+    // It may have fired at the last moment.
+    let well = rests && scene.finish().await;
+    if well {
+        scene.probe().await;
+    }
+    well
+}

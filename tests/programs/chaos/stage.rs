@@ -1,0 +1,433 @@
+//! A daemon in a folder of its own, which may die at any moment and is started again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use abide_tests::checker::program::{Arm, Who};
+use abide_tests::{
+    Client, Daemon, FakeModel, PATIENCE, Plugin, Setup, Signal, abide_binary, children, signal,
+};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::power::{Cut, Power};
+
+/// How long between two looks at the daemon.
+pub(crate) const GLANCE: Duration = Duration::from_millis(10);
+/// How long a worker may outlive its supervisor.
+const AFTERLIFE: Duration = Duration::from_secs(10);
+/// How long after it was killed a daemon's end is no surprise.
+const MOURNING: Duration = Duration::from_secs(10);
+/// How often it may end by itself before nobody starts it again.
+const SURPRISES: usize = 3;
+/// How long until an edit is made again that the daemon does not serve: a standby that was killed
+/// has its digest refused until the bytes change.
+const EDIT_AGAIN: Duration = Duration::from_secs(8);
+
+/// What a stage is built of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Means {
+    /// The tool server; none for programs without tools.
+    pub(crate) tools: Option<PathBuf>,
+    /// The bug that is switched in.
+    pub(crate) bug: Option<String>,
+}
+
+/// A daemon and all that is known of it.
+pub(crate) struct Stage {
+    pub(crate) daemon: Daemon,
+    pub(crate) client: Client,
+    pub(crate) folder: PathBuf,
+    /// What was done to it, by name.
+    pub(crate) done: BTreeMap<&'static str, u64>,
+    /// What was seen at once to be wrong.
+    pub(crate) troubles: Vec<String>,
+    /// When it was disturbed.
+    pub(crate) disturbed: Vec<(u64, u64)>,
+    /// When restarts were asked for that may not have ended.
+    restarting_since: Option<u64>,
+    power: Power,
+    armed: Option<Armed>,
+    /// Lines of the file `fired` that were read.
+    fired: usize,
+    mourned_until: Option<Instant>,
+    cut_power: bool,
+    surprises: usize,
+    // Ends with the stage.
+    _model: FakeModel,
+}
+
+struct Armed {
+    arm: Arm,
+    power: bool,
+    since_ms: u64,
+}
+
+pub(crate) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_millis() as u64)
+}
+
+impl Stage {
+    /// Starts a daemon; `cuts`: whether its power will be cut. Its folder stays until
+    /// [`Stage::clean`].
+    pub(crate) async fn new(name: &str, grace_ms: u64, cuts: bool, means: &Means) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("abide-{name}-"))
+            .disable_cleanup(true)
+            .tempdir()
+            .expect("the machine has a folder for temporary files");
+        let path = folder.path().to_path_buf();
+        let inside = |name: &str| path.join(name);
+        for folder in ["data", "faults"] {
+            fs::create_dir(inside(folder)).expect("the folder is ours");
+        }
+        fs::write(inside("effects"), "").expect("the folder is ours");
+        let model = FakeModel::start().await;
+        let power = Power::new(&inside("data"), cuts);
+        let mut scripted = Plugin::new("scripted");
+        scripted.capabilities = vec!["llm = [\"local\"]".to_owned()];
+        let mut setup = Setup {
+            model: Some(model.base_url()),
+            grace: format!("{grace_ms}ms"),
+            ..Setup::default()
+        };
+        let mut variable = |name: &str, value: String| setup.env.push((name.to_owned(), value));
+        variable("ABIDE_FAULTS", inside("faults").display().to_string());
+        if let Some(bug) = &means.bug {
+            variable("ABIDE_BUG", bug.clone());
+        }
+        if let Some(tools) = &means.tools {
+            variable("ABIDE_TOOLS_LOG", inside("effects").display().to_string());
+            scripted.capabilities.push("tools = [\"t\"]".to_owned());
+            setup.rest = vec![
+                "\n[mcp.t]".to_owned(),
+                format!("command = [{tools:?}]"),
+                "env = { ABIDE_TOOLS_LOG = \"ABIDE_TOOLS_LOG\" }".to_owned(),
+            ];
+        }
+        setup.env.extend(power.env());
+        let setup = setup.plugin(scripted);
+        let daemon = Daemon::start_in(folder, setup).await;
+        Self {
+            client: daemon.client(),
+            daemon,
+            folder: path,
+            done: BTreeMap::new(),
+            troubles: Vec::new(),
+            disturbed: Vec::new(),
+            restarting_since: None,
+            power,
+            armed: None,
+            fired: 0,
+            mourned_until: None,
+            cut_power: false,
+            surprises: 0,
+            _model: model,
+        }
+    }
+
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.done.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn trouble(&mut self, text: String) {
+        self.troubles.push(text);
+    }
+
+    /// Removes what a run without faults leaves.
+    pub(crate) fn clean(self) {
+        let folder = self.folder.clone();
+        drop(self);
+        // What is left of it is in the folder for temporary files.
+        let _ = fs::remove_dir_all(folder);
+    }
+
+    fn faults(&self, name: &str) -> PathBuf {
+        self.folder.join("faults").join(name)
+    }
+
+    /// Arms a fault point.
+    pub(crate) fn arm(&mut self, arm: Arm, power: bool) {
+        self.disarm();
+        let aside = self.faults("arm.new");
+        fs::write(&aside, arm.line()).expect("the folder is ours");
+        fs::rename(&aside, self.faults("arm")).expect("the folder is ours");
+        self.count("faults armed");
+        self.armed = Some(Armed {
+            arm,
+            power,
+            since_ms: now_ms(),
+        });
+    }
+
+    /// Takes back what is armed, if it has not fired.
+    pub(crate) fn disarm(&mut self) {
+        // That it is not there is as well: then it has fired, or will not.
+        let _ = fs::remove_file(self.faults("arm"));
+        self.read_fired();
+        self.armed = None;
+    }
+
+    /// Which point fired last, if one did; and how many did.
+    pub(crate) fn fired(&self) -> (usize, Option<String>) {
+        let text = fs::read_to_string(self.faults("fired")).unwrap_or_default();
+        (text.lines().count(), text.lines().last().map(str::to_owned))
+    }
+
+    fn read_fired(&mut self) {
+        let (count, _) = self.fired();
+        if count <= self.fired {
+            return;
+        }
+        self.fired = count;
+        self.count("kills: fault point");
+        let now = now_ms();
+        let Some(Armed {
+            arm,
+            power,
+            since_ms,
+        }) = self.armed.take()
+        else {
+            self.disturbed.push((now.saturating_sub(5000), now));
+            return;
+        };
+        self.disturbed.push((since_ms, now));
+        self.power.torn();
+        if arm.who != Who::Worker {
+            self.mourn();
+            self.cut_power |= power && arm.who == Who::Both;
+        }
+    }
+
+    fn mourn(&mut self) {
+        self.mourned_until = Some(Instant::now() + MOURNING);
+    }
+
+    /// Kills the worker.
+    pub(crate) fn kill_worker(&mut self) {
+        if let Some(worker) = children(self.daemon.supervisor_pid()).first() {
+            self.power.kill(*worker);
+            self.count("kills: worker");
+            self.instant();
+        }
+    }
+
+    /// Kills the supervisor.
+    pub(crate) fn kill_supervisor(&mut self) {
+        if self.daemon.exited().is_none() {
+            self.power.kill(self.daemon.supervisor_pid());
+            self.power.torn();
+            self.count("kills: supervisor");
+            self.instant();
+            self.mourn();
+        }
+    }
+
+    /// Kills both, and cuts the power.
+    pub(crate) fn kill_both(&mut self, power: bool) {
+        if power {
+            self.cut();
+        } else {
+            let workers = children(self.daemon.supervisor_pid());
+            for pid in [self.daemon.supervisor_pid()].into_iter().chain(workers) {
+                self.power.kill(pid);
+            }
+            self.power.torn();
+        }
+        self.count(match power {
+            true => "kills: power cut",
+            false => "kills: both",
+        });
+        self.instant();
+        self.mourn();
+    }
+
+    /// Takes the power away.
+    fn cut(&mut self) {
+        match self.power.cut() {
+            Cut::Done(losses) => {
+                *self.done.entry("lost unsynced bytes").or_default() += losses.bytes;
+                *self.done.entry("lost unsynced names").or_default() += losses.entries;
+            }
+            Cut::Void => self.count("power cuts void"),
+            Cut::Failed(text) => self.trouble(format!("the power cannot be cut: {text}")),
+        }
+        let new = self.power.env();
+        let env = &mut self.daemon.setup.env;
+        env.retain(|(name, _)| !new.iter().any(|(other, _)| other == name));
+        env.extend(new);
+    }
+
+    /// Asks the daemon to stop, and waits for its end; [`Stage::look`] starts it again.
+    pub(crate) async fn stop(&mut self) {
+        self.restarts();
+        signal(self.daemon.supervisor_pid(), Signal::TERM);
+        self.mourn();
+        let started = Instant::now();
+        while self.daemon.exited().is_none() {
+            if started.elapsed() > PATIENCE {
+                self.trouble(format!("asked to stop, it has not after {PATIENCE:?}"));
+                return self.kill_both(false);
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    fn instant(&mut self) {
+        let now = now_ms();
+        self.disturbed.push((now, now));
+    }
+
+    /// Notes that a restart was asked for.
+    pub(crate) fn restarts(&mut self) {
+        self.restarting_since.get_or_insert(now_ms());
+    }
+
+    /// One look: starts the daemon again if it has ended.
+    pub(crate) async fn look(&mut self) {
+        self.read_fired();
+        let Some(status) = self.daemon.exited() else {
+            return;
+        };
+        // It may have fired between the two looks.
+        self.read_fired();
+        let expected = self
+            .mourned_until
+            .is_some_and(|until| Instant::now() < until);
+        if !expected {
+            self.surprises += 1;
+            let log = self.daemon.log();
+            let tail: Vec<_> = log.lines().rev().take(5).collect();
+            self.trouble(format!("it ended by itself with {status}: {tail:#?}"));
+            assert!(
+                self.surprises <= SURPRISES,
+                "it ends by itself again and again; kept: {}; {:#?}",
+                self.folder.display(),
+                self.troubles
+            );
+        }
+        self.bury().await;
+        if std::mem::take(&mut self.cut_power) {
+            self.cut();
+        }
+        self.count("boots");
+        self.daemon.spawn_again();
+    }
+
+    /// Waits for the end of workers whose supervisor is dead.
+    async fn bury(&mut self) {
+        let started = Instant::now();
+        loop {
+            let left = processes_of(&self.folder);
+            if left.is_empty() {
+                return;
+            }
+            if started.elapsed() > AFTERLIFE {
+                self.trouble(format!("workers outlive their supervisor: {left:?}"));
+                for pid in left {
+                    signal(pid, Signal::KILL);
+                }
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    /// Looks after the daemon for that long.
+    pub(crate) async fn tend(&mut self, for_ms: u64) {
+        let until = Instant::now() + Duration::from_millis(for_ms);
+        loop {
+            self.look().await;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(GLANCE)).await;
+        }
+    }
+
+    /// `GET path`, if it is answered well.
+    pub(crate) async fn get(&self, path: &str) -> Option<Value> {
+        let reply = self.client.get(path).await.ok()?;
+        (reply.status == 200).then_some(reply.body)
+    }
+
+    /// The digest of the configuration file's bytes.
+    pub(crate) fn file_digest(&self) -> String {
+        let bytes = fs::read(self.folder.join("abide.toml")).unwrap_or_default();
+        let digest = Sha256::digest(&bytes);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Waits until the daemon serves the configuration that its file holds, and drains nothing;
+    /// what it then says of itself.
+    pub(crate) async fn at_rest(&mut self) -> Option<Value> {
+        let started = Instant::now();
+        let mut edited = started;
+        let mut last = None;
+        loop {
+            self.look().await;
+            if let Some(status) = self.get("/v1/daemon").await {
+                let digest = status["config"]["digest"].as_str().unwrap_or_default();
+                let same = digest.ends_with(&self.file_digest());
+                if same && status["state"] == "serving" && status["drain"].is_null() {
+                    if let Some(since) = self.restarting_since.take() {
+                        self.disturbed.push((since, now_ms()));
+                    }
+                    return Some(status);
+                }
+                if !same && edited.elapsed() > EDIT_AGAIN {
+                    self.count("edits made again");
+                    self.daemon
+                        .edit(abide_tests::How::Rename, |setup| setup.spare += 1);
+                    edited = Instant::now();
+                }
+                last = Some(status);
+            }
+            if started.elapsed() > PATIENCE {
+                self.trouble(format!(
+                    "it does not serve its valid configuration within {PATIENCE:?}: {last:?}"
+                ));
+                return None;
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+}
+
+/// Living processes of the daemon (supervisors and workers) in a folder. Tool servers are others.
+fn processes_of(folder: &Path) -> Vec<i32> {
+    let binary = abide_binary();
+    let mark = format!("ABIDE_FAULTS={}", folder.join("faults").display());
+    living(|process| {
+        fs::read_link(process.join("exe")).is_ok_and(|exe| exe == binary)
+            && has_variable(process, &mark)
+    })
+}
+
+/// Living processes that were started with the folder's environment, tool servers included.
+pub(crate) fn descendants_of(folder: &Path) -> Vec<i32> {
+    let mark = format!("ABIDE_TOOLS_LOG={}", folder.join("effects").display());
+    living(|process| has_variable(process, &mark))
+}
+
+fn has_variable(process: &Path, variable: &str) -> bool {
+    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    environment
+        .split(|byte| *byte == 0)
+        .any(|entry| entry == variable.as_bytes())
+}
+
+fn living(wanted: impl Fn(&Path) -> bool) -> Vec<i32> {
+    let Ok(folders) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = folders.filter_map(|folder| {
+        let folder = folder.ok()?;
+        let pid = folder.file_name().to_str()?.parse().ok()?;
+        wanted(&folder.path()).then_some(pid)
+    });
+    pids.collect()
+}

@@ -1,0 +1,319 @@
+//! One server in one round.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use abide::loadgen::{self, Load, LoadProbe, LoadSessions, Report, Service};
+
+use crate::chat::{KEPT, TEXT_BYTES};
+use crate::servers::{Kind, Kit, Server};
+use crate::syncs::{self, Seen};
+use crate::timed::{Span, Timed};
+
+/// Sessions that are driven.
+const SESSIONS: usize = 1000;
+const CONNECTIONS: usize = 64;
+/// Before turns count.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Sessions of which each must be answered after a crash, and over how many connections they are
+/// asked.
+const BACK: usize = 100;
+const BACK_CONNECTIONS: usize = 10;
+/// A server drives the sessions for so long before it is killed, so that it is warm.
+const BEFORE_CRASH: Duration = Duration::from_secs(1);
+/// Before memory is looked at: workerd lets objects go after 10 seconds without work.
+const IDLE: Duration = Duration::from_secs(15);
+/// For what has no end but its last turn.
+const LONG: Duration = Duration::from_secs(1800);
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// How long the sessions are driven.
+    pub(crate) load: Duration,
+    /// Sessions that are touched before memory is looked at.
+    pub(crate) stored: usize,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Figure {
+    /// Over all connections, in a second.
+    Turns,
+    /// Over all connections, in milliseconds.
+    P50,
+    P99,
+    /// Over one, in milliseconds.
+    OneP50,
+    OneP99,
+    /// What the processes had written to the disk, in KiB for a turn.
+    Written,
+    /// Resident, of all processes, in MiB.
+    Memory,
+    /// From a kill to an answer, in milliseconds, with the driven sessions stored.
+    FirstAnswer,
+    ManyAnswers,
+    /// The same with more sessions.
+    FirstAnswerOfMore,
+    ManyAnswersOfMore,
+}
+
+/// What one round gave.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) values: BTreeMap<Figure, f64>,
+    pub(crate) seen: Option<Seen>,
+    /// What went wrong, in words.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Stores with many sessions, which are made once: where they lie, and what is known of them.
+#[derive(Default)]
+pub(crate) struct Stores(BTreeMap<Kind, (PathBuf, LoadSessions)>);
+
+/// Measures a server.
+pub(crate) async fn round(
+    kind: Kind,
+    kit: &Kit,
+    plan: &Plan,
+    stores: &mut Stores,
+) -> Result<Figures, String> {
+    let mut figures = Figures::default();
+    let folder = kit.folder.join("run").join(kind.title().replace(' ', "-"));
+    few(kind, kit, plan, &mut figures, &empty(folder)?).await?;
+    many(kind, kit, plan, &mut figures, stores).await?;
+    Ok(figures)
+}
+
+/// On a new store with the sessions that are driven.
+async fn few(
+    kind: Kind,
+    kit: &Kit,
+    plan: &Plan,
+    figures: &mut Figures,
+    folder: &Path,
+) -> Result<(), String> {
+    let mut server = Server::start(kind, kit, folder).await?;
+    let mut sessions = fill(&server, SESSIONS, figures).await?;
+
+    let written = written(&server);
+    let report = figures
+        .drive(&server, &load(&server, plan.load), &mut sessions)
+        .await?;
+    let turns = report.counts.completed as f64;
+    // The warm-up is written too.
+    let share = plan.load.as_secs_f64() / (plan.load + WARM_UP).as_secs_f64();
+    let written = (self::written(&server) - written) as f64 * share;
+    figures.set(Figure::Turns, report.completed_per_second());
+    figures.set(Figure::P50, millis(report.latency(0.5)));
+    figures.set(Figure::P99, millis(report.latency(0.99)));
+    figures.set(Figure::Written, written / turns / 1024.0);
+
+    let one = Load {
+        sessions: 1,
+        connections: 1,
+        warm_up: WARM_UP / 4,
+        ..load(&server, plan.load / 2)
+    };
+    let mut first = LoadSessions(sessions.0.drain(..1).collect());
+    let report = figures.drive(&server, &one, &mut first).await?;
+    sessions.0.splice(..0, first.0);
+    figures.set(Figure::OneP50, millis(report.latency(0.5)));
+    figures.set(Figure::OneP99, millis(report.latency(0.99)));
+
+    figures.seen = syncs::watch(&server, folder, &mut sessions).await?;
+
+    let (one, all) = crash(&mut server, &mut sessions, figures).await?;
+    figures.set(Figure::FirstAnswer, one);
+    figures.set(Figure::ManyAnswers, all);
+    Ok(())
+}
+
+/// On a store with many sessions, which every round finds as the last one left it.
+async fn many(
+    kind: Kind,
+    kit: &Kit,
+    plan: &Plan,
+    figures: &mut Figures,
+    stores: &mut Stores,
+) -> Result<(), String> {
+    let (folder, sessions) = match stores.0.entry(kind) {
+        Entry::Occupied(made) => made.into_mut(),
+        Entry::Vacant(none) => {
+            let folder = kit
+                .folder
+                .join("stored")
+                .join(kind.title().replace(' ', "-"));
+            let folder = empty(folder)?;
+            let server = Server::start(kind, kit, &folder).await?;
+            eprintln!("filling {} sessions", plan.stored);
+            let sessions = fill(&server, plan.stored, figures).await?;
+            none.insert((folder, sessions))
+        }
+    };
+    let mut server = Server::start(kind, kit, folder).await?;
+    let touch = Load {
+        turns: Some(1),
+        warm_up: Duration::ZERO,
+        ..load(&server, LONG)
+    };
+    figures.drive(&server, &touch, sessions).await?;
+    tokio::time::sleep(IDLE).await;
+    figures.set(
+        Figure::Memory,
+        resident(&server) as f64 / f64::from(1 << 20),
+    );
+
+    let (one, all) = crash(&mut server, sessions, figures).await?;
+    figures.set(Figure::FirstAnswerOfMore, one);
+    figures.set(Figure::ManyAnswersOfMore, all);
+    Ok(())
+}
+
+/// Kills a server that has just done work. How long it took to one answer, and to one of each of
+/// [`BACK`] sessions.
+async fn crash(
+    server: &mut Server,
+    sessions: &mut LoadSessions,
+    figures: &mut Figures,
+) -> Result<(f64, f64), String> {
+    let warm = Load {
+        warm_up: Duration::ZERO,
+        ..load(server, BEFORE_CRASH)
+    };
+    figures.drive(server, &warm, sessions).await?;
+    let killed = server.crash().await?;
+    let back = Load {
+        connections: BACK_CONNECTIONS,
+        turns: Some(1),
+        duration: LONG,
+        ..warm
+    };
+    let mut asked = LoadSessions(sessions.0.drain(..BACK).collect());
+    let timed = Timed::new(server.chat.clone());
+    let report = figures.drive_as(timed.clone(), &back, &mut asked).await?;
+    sessions.0.splice(..0, asked.0);
+    if report.counts.completed != BACK as u64 {
+        let completed = report.counts.completed;
+        figures
+            .wrong
+            .push(format!("{completed} of {BACK} answered after a kill"));
+    }
+    let turns = timed.turns();
+    let since = |turn: Option<&Span>| {
+        let time = turn.map(|turn| turn.to.saturating_sub(killed));
+        time.map_or(f64::NAN, millis)
+    };
+    Ok((since(turns.first()), since(turns.last())))
+}
+
+/// Sends each session as many messages as it keeps.
+async fn fill(
+    server: &Server,
+    count: usize,
+    figures: &mut Figures,
+) -> Result<LoadSessions, String> {
+    let mut sessions = LoadSessions::fresh(count);
+    server.create(&sessions).await?;
+    let fill = Load {
+        turns: Some(KEPT),
+        warm_up: Duration::ZERO,
+        ..load(server, LONG)
+    };
+    figures.drive(server, &fill, &mut sessions).await?;
+    Ok(sessions)
+}
+
+fn load(server: &Server, duration: Duration) -> Load {
+    Load {
+        sessions: SESSIONS,
+        connections: CONNECTIONS,
+        duration,
+        warm_up: WARM_UP,
+        text_bytes: TEXT_BYTES,
+        ..Load::new(server.address.to_string())
+    }
+}
+
+impl Figures {
+    fn set(&mut self, figure: Figure, value: f64) {
+        self.values.insert(figure, value);
+    }
+
+    /// Drives a server, and notes what went wrong.
+    async fn drive(
+        &mut self,
+        server: &Server,
+        load: &Load,
+        sessions: &mut LoadSessions,
+    ) -> Result<Report, String> {
+        self.drive_as(server.chat.clone(), load, sessions).await
+    }
+
+    async fn drive_as<S: Service>(
+        &mut self,
+        service: Arc<S>,
+        load: &Load,
+        sessions: &mut LoadSessions,
+    ) -> Result<Report, String> {
+        let load = Load {
+            sessions: sessions.0.len(),
+            ..load.clone()
+        };
+        let taken = std::mem::take(sessions);
+        let report = loadgen::run(service, &load, taken, &LoadProbe::new()).await;
+        let report = report.map_err(|error| error.to_string())?;
+        *sessions = report.sessions.clone();
+        let counts = &report.counts;
+        let bad = [
+            ("reset", counts.reset),
+            ("slow", counts.slow),
+            ("errors", counts.errors),
+            ("unanswered", counts.unanswered),
+            ("lost", counts.lost),
+            ("doubled", counts.doubled),
+            ("wrong", counts.wrong),
+        ];
+        for (what, count) in bad.into_iter().filter(|(_, count)| *count > 0) {
+            self.wrong.push(format!("{what}: {count}"));
+        }
+        let examples = report.examples.iter();
+        self.wrong
+            .extend(examples.map(|example| example.text.clone()));
+        Ok(report)
+    }
+}
+
+fn empty(folder: PathBuf) -> Result<PathBuf, String> {
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The resident memory of all of a server's processes, in bytes.
+fn resident(server: &Server) -> u64 {
+    let of = |pid| number(pid, "status", "VmRSS:") * 1024;
+    server.pids().into_iter().map(of).sum()
+}
+
+/// The bytes that they have had written to the disk.
+fn written(server: &Server) -> u64 {
+    let of = |pid| number(pid, "io", "write_bytes:");
+    server.pids().into_iter().map(of).sum()
+}
+
+/// The number behind a name in a file of `/proc`; 0 where the process has ended.
+fn number(pid: i32, file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(0)
+}

@@ -1,0 +1,213 @@
+//! How each server is started, killed and started again.
+
+mod abide;
+mod program;
+mod restate;
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::abide::loadgen::LoadSessions;
+use abide_tests::{PATIENCE, Signal, descendants, signal};
+use clap::ValueEnum;
+use rustix::fs::statfs;
+
+pub(crate) use self::abide::Abide;
+use self::program::Program;
+use self::restate::Restate;
+use crate::chat::{Chat, Shape};
+use crate::npm::Installed;
+use crate::pattern::Pattern;
+use crate::timed::now;
+
+const WORKERD_CONFIG: &str = include_str!("../../workerd/config.capnp");
+const WORKERD_WORKER: &str = include_str!("../../workerd/worker.js");
+/// What file systems in memory call themselves.
+const TMPFS: u32 = 0x0102_1994;
+const RAMFS: u32 = 0x8584_58f6;
+/// Between two tries to connect to a server that is not there yet.
+const KNOCK_PAUSE: Duration = Duration::from_micros(500);
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Kind {
+    /// The daemon, with the chat as a guest.
+    Abide,
+    /// RocksDB behind Abide's HTTP server.
+    Bare,
+    /// Restate, and a service with its Rust SDK.
+    Restate,
+    /// workerd, the chat as a Durable Object.
+    Workerd,
+}
+
+impl Kind {
+    /// In the order of the table.
+    pub(crate) const ALL: [Self; 4] = [Self::Abide, Self::Bare, Self::Restate, Self::Workerd];
+
+    /// Its name in the table.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Abide => "Abide",
+            Self::Bare => "bare RocksDB",
+            Self::Restate => "Restate",
+            Self::Workerd => "workerd",
+        }
+    }
+}
+
+/// All that servers are made of.
+pub(crate) struct Kit {
+    /// Where stores lie.
+    pub(crate) folder: PathBuf,
+    pub(crate) installed: Installed,
+    pub(crate) pattern: Pattern,
+}
+
+/// A server that runs.
+pub(crate) struct Server {
+    pub(crate) chat: Arc<Chat>,
+    pub(crate) address: SocketAddr,
+    runs: Runs,
+}
+
+enum Runs {
+    Abide(Abide),
+    Alone(Program),
+    Restate(Restate),
+}
+
+impl Server {
+    /// Starts one on a folder, new or with what it has left there.
+    pub(crate) async fn start(kind: Kind, kit: &Kit, folder: &Path) -> Result<Self, String> {
+        let address = free_address();
+        let (shape, runs) = match kind {
+            Kind::Abide => {
+                let abide = Abide::start(address.port(), folder).await?;
+                (Shape::Messages, Runs::Abide(abide))
+            }
+            Kind::Bare => {
+                kit.pattern.leave_in(folder)?;
+                let program = std::env::current_exe().map_err(|error| error.to_string())?;
+                let args = ["bare".into(), address.to_string().into(), folder.into()];
+                let program = Program::start("bare", program, args.into(), folder)?;
+                (Shape::Messages, Runs::Alone(program))
+            }
+            Kind::Restate => {
+                let program = &kit.installed.restate;
+                let restate = Restate::start(program, address.port(), folder).await?;
+                (Shape::Object, Runs::Restate(restate))
+            }
+            Kind::Workerd => (Shape::Path, Runs::Alone(workerd(kit, address, folder)?)),
+        };
+        let host = address.to_string();
+        let server = Self {
+            chat: Arc::new(Chat { host, shape }),
+            address,
+            runs,
+        };
+        server.knock().await?;
+        Ok(server)
+    }
+
+    /// Makes the sessions, where they must be made before they are sent to.
+    pub(crate) async fn create(&self, sessions: &LoadSessions) -> Result<(), String> {
+        match &self.runs {
+            Runs::Abide(abide) => abide.create(sessions.0.len()).await,
+            Runs::Alone(_) | Runs::Restate(_) => Ok(()),
+        }
+    }
+
+    /// The process that a crash ends: it holds the store.
+    pub(crate) async fn pid(&self) -> i32 {
+        match &self.runs {
+            Runs::Abide(abide) => abide.daemon.worker_pid().await,
+            Runs::Alone(program) => program.pid(),
+            Runs::Restate(restate) => restate.server.pid(),
+        }
+    }
+
+    /// All its processes.
+    pub(crate) fn pids(&self) -> Vec<i32> {
+        let roots = match &self.runs {
+            Runs::Abide(abide) => vec![abide.daemon.supervisor_pid()],
+            Runs::Alone(program) => vec![program.pid()],
+            Runs::Restate(restate) => vec![restate.server.pid(), restate.service.pid()],
+        };
+        let below: Vec<_> = roots.iter().flat_map(|root| descendants(*root)).collect();
+        roots.into_iter().chain(below).collect()
+    }
+
+    /// Ends the process that holds the store as `kill -9` does, and has it started again: Abide's
+    /// worker by its supervisor, the others by us, at once. When it was killed, since the epoch; it
+    /// can be connected to when this returns.
+    pub(crate) async fn crash(&mut self) -> Result<Duration, String> {
+        let pid = self.pid().await;
+        let killed = now();
+        signal(pid, Signal::KILL);
+        match &mut self.runs {
+            Runs::Abide(_) => {}
+            Runs::Alone(program) => program.start_again()?,
+            Runs::Restate(restate) => restate.server.start_again()?,
+        }
+        self.knock().await?;
+        Ok(killed)
+    }
+
+    /// Waits until it can be connected to.
+    async fn knock(&self) -> Result<(), String> {
+        let began = Instant::now();
+        while let Err(error) = TcpStream::connect(self.address) {
+            if began.elapsed() > PATIENCE {
+                return Err(format!("{} cannot be connected to: {error}", self.address));
+            }
+            tokio::time::sleep(KNOCK_PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+fn workerd(kit: &Kit, address: SocketAddr, folder: &Path) -> Result<Program, String> {
+    let storage = folder.join("storage");
+    std::fs::create_dir_all(&storage).map_err(|error| error.to_string())?;
+    let config = folder.join("config.capnp");
+    for (path, text) in [
+        (&config, WORKERD_CONFIG),
+        (&folder.join("worker.js"), WORKERD_WORKER),
+    ] {
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let args = [
+        "serve".into(),
+        config.into_os_string(),
+        format!("--socket-addr=http={address}").into(),
+        format!("--directory-path=storage={}", storage.display()).into(),
+    ];
+    Program::start(
+        "workerd",
+        kit.installed.workerd.clone(),
+        args.into(),
+        folder,
+    )
+}
+
+/// An address on the loopback that nobody holds now.
+fn free_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], abide_tests::free_port()))
+}
+
+/// Refuses a folder in memory, where a sync costs nothing.
+pub(crate) fn check_disk(folder: &Path) -> Result<(), String> {
+    let what = statfs(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let kind = what.f_type as u32;
+    if [TMPFS, RAMFS].contains(&kind) {
+        let folder = folder.display();
+        return Err(format!(
+            "{folder} is in memory, where a sync costs nothing; name a folder on a disk with \
+             --folder"
+        ));
+    }
+    Ok(())
+}

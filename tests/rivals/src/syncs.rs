@@ -1,0 +1,187 @@
+//! Whether a server syncs before it answers: seen by strace, turn by turn.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use abide::loadgen::{self, Load, LoadProbe, LoadSessions};
+use abide_tests::Signal;
+
+use crate::chat::TEXT_BYTES;
+use crate::servers::Server;
+use crate::timed::{Span, Timed};
+
+/// Turns that are watched, by one client, one after the other.
+const TURNS: u64 = 100;
+/// All calls that wait until something is on the disk.
+const CALLS: &str = "trace=fsync,fdatasync,msync,sync_file_range,syncfs,sync";
+/// How long strace may take to attach, or to let go.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Seen {
+    /// Turns that were watched.
+    pub(crate) turns: usize,
+    /// Of those, how many had a sync begin after they were asked for and end before their answer.
+    pub(crate) synced: usize,
+    /// All syncs meanwhile.
+    pub(crate) syncs: usize,
+}
+
+/// Watches some turns of the first session; none where strace is missing or may not.
+pub(crate) async fn watch(
+    server: &Server,
+    folder: &Path,
+    sessions: &mut LoadSessions,
+) -> Result<Option<Seen>, String> {
+    let log = folder.join("syncs.strace");
+    let Some(strace) = Strace::attach(&server.pids(), &log).await else {
+        return Ok(None);
+    };
+    let timed = Timed::new(server.chat.clone());
+    let load = Load {
+        sessions: 1,
+        connections: 1,
+        text_bytes: TEXT_BYTES,
+        turns: Some(TURNS),
+        duration: Duration::from_secs(60),
+        ..Load::new(server.address.to_string())
+    };
+    let one = LoadSessions(sessions.0.drain(..1).collect());
+    let report = loadgen::run(timed.clone(), &load, one, &LoadProbe::new()).await;
+    let report = report.map_err(|error| error.to_string())?;
+    sessions.0.splice(..0, report.sessions.0);
+    let text = strace.detach(&log)?;
+    Ok(Some(count(&timed.turns(), &spans(&text))))
+}
+
+fn count(turns: &[Span], syncs: &[Span]) -> Seen {
+    let within = |turn: &&Span| {
+        let mut syncs = syncs.iter();
+        syncs.any(|sync| turn.from <= sync.from && sync.to <= turn.to)
+    };
+    let all = match turns {
+        [first, .., last] => {
+            let meanwhile = |sync: &&Span| first.from <= sync.from && sync.to <= last.to;
+            syncs.iter().filter(meanwhile).count()
+        }
+        _ => 0,
+    };
+    Seen {
+        turns: turns.len(),
+        synced: turns.iter().filter(within).count(),
+        syncs: all,
+    }
+}
+
+/// strace, attached to all threads of some processes.
+struct Strace(Child);
+
+impl Strace {
+    async fn attach(pids: &[i32], log: &Path) -> Option<Self> {
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-ttt", "-T", "-e", CALLS, "-o"])
+            .arg(log);
+        for pid in pids {
+            command.args(["-p", &pid.to_string()]);
+        }
+        let said = log.with_extension("said");
+        let file = fs::File::create(&said).ok()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn();
+        let mut strace = Self(child.ok()?);
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if !matches!(strace.0.try_wait(), Ok(None)) {
+                return None;
+            }
+            let text = fs::read_to_string(&said).unwrap_or_default();
+            let attached = |pid: &i32| text.contains(&format!("Process {pid} attached"));
+            if pids.iter().all(attached) {
+                return Some(strace);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
+    }
+
+    /// Lets go of the processes; what was seen.
+    fn detach(mut self, log: &Path) -> Result<String, String> {
+        abide_tests::signal(self.0.id().cast_signed(), Signal::INT);
+        self.0.wait().map_err(|error| error.to_string())?;
+        fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already. What it traced goes on.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// When calls began and ended that succeeded, from lines like
+/// `17 1700000000.123456 fdatasync(9) = 0 <0.000150>` or, where threads call at once, the halves
+/// `17 1700000000.123456 fdatasync(9 <unfinished ...>` and
+/// `17 1700000000.123606 <... fdatasync resumed>) = 0 <0.000150>`.
+fn spans(text: &str) -> Vec<Span> {
+    let spans = text.lines().filter_map(|line| {
+        let (line, took) = line.strip_suffix('>')?.rsplit_once('<')?;
+        let took = Duration::try_from_secs_f64(took.parse().ok()?).ok()?;
+        let (call, result) = line.rsplit_once('=')?;
+        if result.trim() != "0" {
+            return None;
+        }
+        let at = call.split_whitespace().nth(1)?.parse().ok()?;
+        let at = Duration::try_from_secs_f64(at).ok()?;
+        Some(if call.contains(" resumed>") {
+            Span {
+                from: at.checked_sub(took)?,
+                to: at,
+            }
+        } else {
+            Span {
+                from: at,
+                to: at + took,
+            }
+        })
+    });
+    spans.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(from: f64, to: f64) -> Span {
+        Span {
+            from: Duration::from_secs_f64(from),
+            to: Duration::from_secs_f64(to),
+        }
+    }
+
+    #[test]
+    fn syncs_are_read_and_belong_to_the_turn_around_them() {
+        let text = "12 100.250000 fdatasync(9) = 0 <0.125000>\n\
+                    13 200.500000 fsync(4 <unfinished ...>\n\
+                    12 200.625000 fdatasync(9) = -1 EIO (error) <0.000100>\n\
+                    13 200.750000 <... fsync resumed>) = 0 <0.250000>\n\
+                    12 300.000000 +++ exited with 0 +++\n";
+        let syncs = spans(text);
+        assert_eq!(syncs, [span(100.25, 100.375), span(200.5, 200.75)]);
+        let turns = [span(100.0, 101.0), span(150.0, 151.0), span(200.6, 201.0)];
+        let seen = Seen {
+            turns: 3,
+            synced: 1,
+            syncs: 2,
+        };
+        assert_eq!(count(&turns, &syncs), seen);
+    }
+}

@@ -1,0 +1,89 @@
+//! Programs are a function of their seed, name everything once, and use all there is.
+
+use std::collections::{BTreeSet, HashSet};
+use std::mem::discriminant;
+
+use abide_tests::checker::program::{Disturbance, Means, Program};
+use abide_tests::checker::{Act, Script};
+
+const TOOLS: Means = Means { tools: true };
+const SEEDS: u64 = 200;
+
+fn scripts(program: &Program) -> Vec<&Script> {
+    program
+        .posts()
+        .flat_map(|post| post.script.family())
+        .collect()
+}
+
+#[test]
+fn a_seed_replays() {
+    for seed in 0..20 {
+        assert_eq!(Program::new(seed, TOOLS), Program::new(seed, TOOLS));
+    }
+    assert_ne!(Program::new(1, TOOLS), Program::new(2, TOOLS));
+}
+
+#[test]
+fn names_are_unique_in_a_program() {
+    for seed in 0..SEEDS {
+        let program = Program::new(seed, TOOLS);
+        let mut seen = BTreeSet::new();
+        for script in scripts(&program) {
+            assert!(seen.insert(script.id.clone()), "{seed}: {}", script.id);
+            for act in &script.acts {
+                for call in act.calls() {
+                    assert!(seen.insert(call.token.clone()), "{seed}: {}", call.token);
+                }
+            }
+            for (name, _, _) in script.timers() {
+                assert!(seen.insert(name.to_owned()), "{seed}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn scripts_survive_json() {
+    for script in scripts(&Program::new(3, TOOLS)) {
+        assert_eq!(Script::read(&script.text()).as_ref(), Some(script));
+    }
+}
+
+#[test]
+fn programs_use_all_there_is() {
+    let mut acts = BTreeSet::new();
+    let mut disturbances = Vec::new();
+    let mut kills = 0;
+    for seed in 0..SEEDS {
+        let program = Program::new(seed, TOOLS);
+        assert!((3..=6).contains(&program.sessions.len()));
+        for script in scripts(&program) {
+            acts.extend(script.acts.iter().map(Act::kind));
+        }
+        for moment in program.rounds.iter().flat_map(|round| &round.moments) {
+            kills += u64::from(moment.what.kills());
+            disturbances.push(moment.what.clone());
+        }
+    }
+    assert_eq!(acts.len(), 9, "{acts:?}");
+    let kinds: HashSet<_> = disturbances.iter().map(discriminant).collect();
+    assert_eq!(kinds.len(), 10);
+    assert!(
+        disturbances
+            .iter()
+            .any(|what| matches!(what, Disturbance::Fault { power: true, .. }))
+    );
+    // A thousand of them in two hundred seeds, also if some fault points are never crossed.
+    assert!(kills > 1200, "{kills} kills");
+}
+
+#[test]
+fn without_tools_nothing_asks_for_one() {
+    for seed in 0..SEEDS {
+        let program = Program::new(seed, Means { tools: false });
+        let all = scripts(&program);
+        let mut acts = all.iter().flat_map(|script| &script.acts);
+        assert!(acts.all(|act| act.calls().is_empty() && *act != Act::List));
+    }
+}

@@ -1,0 +1,215 @@
+//! A history without faults, as a daemon, its clients and its tools would leave it.
+
+use abide_tests::Event;
+use abide_tests::checker::{
+    Acknowledged, Act, Call, Execution, Facts, Probe, Script, SessionFacts, Tool,
+};
+use serde_json::{Value, json};
+
+/// When the first event was, in milliseconds since the Unix epoch.
+pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// Writes the events that a daemon without faults would.
+#[derive(Default)]
+struct Scribe {
+    events: Vec<Event>,
+    executions: Vec<Execution>,
+    turns: u64,
+}
+
+impl Scribe {
+    /// An event; one each 10 ms.
+    fn event(&mut self, mut event: Value) {
+        let cursor = self.events.len() as u64 + 1;
+        let ms = 10 * cursor;
+        event["cursor"] = cursor.into();
+        event["at"] = format!("2023-11-14T22:13:{:02}.{:03}Z", 20 + ms / 1000, ms % 1000).into();
+        self.events
+            .push(serde_json::from_value(event).expect("an event"));
+    }
+
+    fn message(&mut self, id: &str, script: &Script) {
+        self.event(
+            json!({"kind": "message", "turn": null, "from": "user", "message": id,
+                          "text": script.text()}),
+        );
+    }
+
+    /// A turn over messages, the first of which began it and the others were received.
+    fn turn(&mut self, notice: Option<u64>, messages: &[(&str, &Script)]) {
+        self.turns += 1;
+        let turn = self.turns;
+        let (first, script) = messages[0];
+        self.event(json!({"kind": "turn", "turn": turn, "status": "started", "message": first}));
+        if let Some(generation) = notice {
+            self.event(json!({"kind": "notice", "turn": turn, "cause": "crash",
+                              "generation": generation, "text": "[system]"}));
+            self.custom(
+                "notice",
+                &json!({"generation": generation, "cause": "crash",
+                        "interruption": null, "unknown_steps": []}),
+            );
+        }
+        self.acts(script, &messages[1..]);
+        let received: Vec<_> = messages[1..].iter().map(|(id, _)| id).collect();
+        self.event(json!({"kind": "turn", "turn": turn, "status": "completed",
+                          "message": first, "received": received}));
+    }
+
+    fn acts(&mut self, script: &Script, others: &[(&str, &Script)]) {
+        for (n, act) in script.acts.iter().enumerate() {
+            let told = json!({"script": script.id, "n": n, "kind": act.kind(), "result": "ok"});
+            let with = |more: Value| {
+                let mut told = told.clone();
+                for (name, value) in more.as_object().expect("an object") {
+                    told[name] = value.clone();
+                }
+                told
+            };
+            match act {
+                Act::Call(call) => {
+                    self.execute(call);
+                    self.custom("act", &with(json!({"token": call.token})));
+                }
+                Act::CallAll { calls } => {
+                    for (part, call) in calls.iter().enumerate() {
+                        self.execute(call);
+                        self.custom("act", &with(json!({"token": call.token, "part": part})));
+                    }
+                }
+                Act::Say { text } => {
+                    self.say(text.clone());
+                    self.custom("act", &told);
+                }
+                Act::Timer { name, .. } => self.custom("act", &with(json!({"token": name}))),
+                Act::Receive => {
+                    let ids: Vec<_> = others.iter().map(|(id, _)| id).collect();
+                    self.custom("act", &with(json!({"value": ids})));
+                    for (_, script) in others {
+                        self.acts(script, &[]);
+                    }
+                }
+                Act::Llm { text } => {
+                    self.custom("act", &with(json!({"value": format!("re: {text}")})));
+                }
+                Act::List | Act::Random | Act::Clock => self.custom("act", &told),
+            }
+        }
+        self.say(format!("done {} #{}", script.id, self.turns));
+    }
+
+    fn execute(&mut self, call: &Call) {
+        self.executions.push(Execution {
+            token: call.token.clone(),
+            key: format!("key of {}", call.token),
+        });
+    }
+
+    fn custom(&mut self, name: &str, data: &Value) {
+        let turn = self.turns;
+        self.event(json!({"kind": "custom", "turn": turn, "name": name, "data": data}));
+    }
+
+    fn say(&mut self, text: String) {
+        let turn = self.turns;
+        self.event(json!({"kind": "message", "turn": turn, "from": "assistant",
+                          "message": format!("a{turn}"), "text": text}));
+    }
+
+    /// A timer's message, and its turn.
+    fn fire(&mut self, id: &str, name: &str, due_ms: u64, script: &Script) {
+        self.event(
+            json!({"kind": "message", "turn": null, "from": "timer", "name": name,
+                          "message": id, "text": script.text()}),
+        );
+        let before = self.events.len();
+        self.turn(None, &[(id, script)]);
+        // The guest tells of it at its turn's beginning.
+        let at_ms = due_ms + 3;
+        self.custom(
+            "timer",
+            &json!({"name": name, "due_ms": due_ms, "at_ms": at_ms}),
+        );
+        let told = self.events.pop().expect("it was put there");
+        self.events.insert(before + 1, told);
+        for (event, cursor) in self.events.iter_mut().zip(1..) {
+            event.cursor = cursor;
+        }
+    }
+}
+
+/// A run of one session over one restart, in which all went well.
+pub(super) fn clean() -> Facts {
+    let timed = Script {
+        id: "m1-3t".to_owned(),
+        acts: vec![Act::Say {
+            text: "ring".to_owned(),
+        }],
+    };
+    let first = Script {
+        id: "m1".to_owned(),
+        acts: vec![
+            Act::Call(Call::new(Tool::Record, "m1-0")),
+            Act::CallAll {
+                calls: vec![
+                    Call::new(Tool::Record, "m1-1-0"),
+                    Call::new(Tool::Note, "m1-1-1"),
+                ],
+            },
+            Act::Llm {
+                text: "what?".to_owned(),
+            },
+            Act::Timer {
+                name: "t-m1-3".to_owned(),
+                after_ms: 100,
+                script: timed.clone(),
+            },
+            Act::Receive,
+        ],
+    };
+    let second = Script {
+        id: "m2".to_owned(),
+        acts: vec![Act::Say {
+            text: "inside".to_owned(),
+        }],
+    };
+    let probes = ["p0", "p1", "p2"].map(|id| Script::probe(id.to_owned()));
+    let mut scribe = Scribe::default();
+    scribe.message("a", &probes[0]);
+    scribe.turn(None, &[("a", &probes[0])]);
+    scribe.message("b", &first);
+    scribe.message("c", &second);
+    scribe.turn(None, &[("b", &first), ("c", &second)]);
+    scribe.fire("d", "t-m1-3", EPOCH_MS + 200, &timed);
+    scribe.message("e", &probes[1]);
+    scribe.turn(Some(2), &[("e", &probes[1])]);
+    scribe.message("f", &probes[2]);
+    scribe.turn(None, &[("f", &probes[2])]);
+    let [p0, p1, p2] = probes;
+    let sent = [("a", p0), ("b", first), ("c", second), ("e", p1), ("f", p2)];
+    let probe = |message: &str, generation| Probe {
+        message: message.to_owned(),
+        generation: Some(generation),
+    };
+    let session = SessionFacts {
+        id: "s0".to_owned(),
+        created_in: 1,
+        acknowledged: sent
+            .map(|(message, script)| Acknowledged {
+                message: message.to_owned(),
+                script,
+                output: Vec::new(),
+            })
+            .into(),
+        followed: scribe.events.clone(),
+        earlier: vec![scribe.events[..4].to_vec()],
+        events: scribe.events,
+        probes: vec![probe("a", 1), probe("e", 2), probe("f", 2)],
+        ..SessionFacts::default()
+    };
+    Facts {
+        sessions: vec![session],
+        executions: scribe.executions,
+        ..Facts::default()
+    }
+}

@@ -1,0 +1,12 @@
+//! Model providers: what they are sent, what they answer, and how they fail.
+
+mod answers;
+mod calls;
+mod faults;
+mod openai;
+mod refusals;
+mod stage;
+mod strict_rules;
+mod strict_server;
+mod strict_stage;
+mod strict_tools;

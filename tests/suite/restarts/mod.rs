@@ -1,0 +1,11 @@
+//! Restarts: planned ones, refused ones, rolled back ones, and what clients see of them.
+
+mod bad_config;
+mod boot_failures;
+mod handover;
+mod incident;
+pub(crate) mod phases;
+mod planned;
+mod plans;
+mod probation;
+mod secrets;

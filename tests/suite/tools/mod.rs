@@ -1,0 +1,12 @@
+//! Tools: MCP servers over stdio and HTTP, and the guests' own requests.
+
+mod bench;
+mod down;
+mod faults;
+mod http;
+mod mcp;
+mod odd;
+mod odd_http;
+mod outgoing;
+mod real;
+mod web;
