@@ -1,17 +1,17 @@
-//! Errors: those that the host returns, and the one that a plugin returns.
+//! The errors that the host returns, and the one that a plugin returns.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
-/// Why a step has no result. The text is for humans (and models), and names the remedy where
-/// there is one.
+/// Why a step has no result. The text is for humans and models, and names the remedy where there is
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepError {
     /// The operator has not granted this to the plugin.
     Denied(String),
-    /// The arguments make no sense; calling again with the same ones is useless.
+    /// The arguments are invalid; calling again with the same ones is useless.
     Invalid(String),
     /// What the step needs cannot be reached now.
     Unavailable(String),
@@ -19,8 +19,8 @@ pub enum StepError {
     Timeout(String),
     /// The request or the result is over a limit.
     TooLarge(String),
-    /// It was begun before an interruption, and nobody knows whether it happened: neither a
-    /// success nor a failure. Never returned for steps that can be repeated safely.
+    /// The step began before an interruption, and whether it happened is unknown: neither a success
+    /// nor a failure. Never returned for steps that can be repeated safely.
     UnknownOutcome(String),
     /// The other side answered with an error.
     Failed(String),
@@ -43,10 +43,10 @@ impl Display for StepError {
 
 impl StdError for StepError {}
 
-/// Why nothing was added to the output.
+/// Why a text or an event was not added to the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutputError {
-    /// Not one JSON value, or a name that is empty or over 128 bytes.
+    /// The data is not a single JSON value, or the name is empty or over 128 bytes.
     Invalid(String),
     /// Over the operator's limit on the number or the bytes of events.
     TooLarge(String),
@@ -83,12 +83,12 @@ impl Display for TimerError {
 
 impl StdError for TimerError {}
 
-/// Why a snapshot was refused.
+/// Why a snapshot was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestoreError {
-    /// Written by a newer plugin than this one: the schema that it carries.
+    /// A newer version of the plugin wrote the snapshot; the snapshot's schema.
     NewerSchema(u32),
-    /// Not what this plugin writes; the reason.
+    /// The snapshot is not one that this plugin writes; the reason.
     Invalid(String),
 }
 
@@ -106,13 +106,13 @@ impl Display for RestoreError {
 
 impl StdError for RestoreError {}
 
-/// Why a plugin could not open a session or finish a turn: a text for whoever reads the
-/// session. `?` makes it of the errors above and of serde_json's; `Error::new` of any other.
+/// Why a plugin could not open a session or finish a turn: a text for whoever reads the session.
+/// `?` converts step, output and timer errors and serde_json's; use [`Error::new`] for any other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(String);
 
 impl Error {
-    /// An error that says what `reason` says.
+    /// Creates an error with the text of `reason`.
     pub fn new(reason: impl Display) -> Self {
         Self(reason.to_string())
     }

@@ -1,7 +1,7 @@
-//! The macro that makes a component of a plugin.
+//! The macro that turns a plugin into a component.
 
-/// Makes a component of a [`Plugin`](crate::Plugin). Once per crate, whose `crate-type` is
-/// `cdylib`; natively it only checks the type.
+/// Exports a [`Plugin`](crate::Plugin) as a component. Invoke it once per crate, whose `crate-type`
+/// is `cdylib`; natively it only checks the type.
 #[macro_export]
 macro_rules! export {
     ($plugin:ty) => {

@@ -1,4 +1,4 @@
-//! Where the imports come from: the host's in a component, a mock of it in native tests.
+//! The imports of the contract: the host's in a component, a mock in native tests.
 
 #[cfg(target_family = "wasm")]
 pub(crate) use crate::bindings::abide::session::{http, inbox, llm, log, output, timer, tools};

@@ -3,7 +3,7 @@
 pub use crate::bindings::abide::session::http::{Request, Response};
 use crate::{StepError, host};
 
-/// Sends one request. Any status is a response; only what gives none is an error.
+/// Sends one request. A response of any status is a success; only a missing response is an error.
 ///
 /// # Errors
 /// See [`StepError`].
@@ -12,7 +12,7 @@ pub fn send(request: &Request) -> Result<Response, StepError> {
 }
 
 impl Request {
-    /// A request without headers and body.
+    /// Creates a request without headers and body.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
         Self {
             method: method.into(),

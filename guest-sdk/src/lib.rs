@@ -1,12 +1,12 @@
 //! Write an Abide plugin: a serde struct is the state, one function is the turn.
 //!
-//! A plugin is the turn logic of a session: a durable conversation that outlives restarts of
-//! the daemon. The type that implements [`Plugin`] is the session's state. The host makes a
-//! fresh instance for every turn, restores it from the last snapshot, runs [`Plugin::turn`] and
-//! takes the next snapshot; nothing that is not in the serde form of the state survives a turn.
-//! What the turn says through [`output`], [`timer`] and [`log`] takes effect when it has ended
-//! well, all of it or none. What it reaches outside through [`llm`], [`tools`], [`http`] and
-//! [`inbox`] is a *step*: the host notes its result, and does not do it again after a restart.
+//! A plugin is the turn logic of a session: a durable conversation that outlives restarts of the
+//! daemon. The type that implements [`Plugin`] is the session's state. The host creates a fresh
+//! instance for every turn, restores it from the last snapshot, runs [`Plugin::turn`] and takes the
+//! next snapshot; nothing outside the state's serde form survives a turn. The effects of
+//! [`output`], [`timer`] and [`log`] apply when the turn commits, all of them or none. Every call
+//! that reaches outside, through [`llm`], [`tools`], [`http`] or [`inbox`], is a *step*: the host
+//! records its result, and does not repeat it after a restart.
 //!
 //! A whole plugin, with its test:
 //!
@@ -16,16 +16,16 @@
 //! use abide_plugin::{Context, Error, Message, Plugin, Role, export, output, timer};
 //! use serde::{Deserialize, Serialize};
 //!
-//! /// Collects tasks, says the next one, and reminds of what is left.
+//! /// Collects tasks, and emits reminders of what is left.
 //! #[derive(Default, Serialize, Deserialize)]
 //! struct Todo {
 //!     every_s: u64,
 //!     tasks: Vec<String>,
-//!     /// Came with version 2.
+//!     /// Added with schema 2.
 //!     done: u64,
 //! }
 //!
-//! /// What the client gives when it creates the session.
+//! /// The arguments that the client gives when it creates the session.
 //! #[derive(Deserialize)]
 //! #[serde(deny_unknown_fields)]
 //! struct Args {
@@ -56,7 +56,7 @@
 //!                     output::text(format!("{} is done", self.tasks.remove(0)))?;
 //!                 }
 //!                 (Role::User, task) => self.tasks.push(task.to_owned()),
-//!                 // A reminder, or a recovery message: say where we are.
+//!                 // A reminder or a recovery message: report the state.
 //!                 _ => output::text(format!("still to do: {}", self.tasks.join(", ")))?,
 //!             }
 //!         }
@@ -102,12 +102,13 @@
 //! # }
 //! ```
 //!
-//! Its crate has `crate-type = ["cdylib", "rlib"]` and is built with
+//! The plugin's crate has `crate-type = ["cdylib", "rlib"]`. To build it:
 //! `cargo build --release --target wasm32-wasip2`.
 //!
-//! In a component the clock stands at the turn's start and randomness is seeded per turn, so a
-//! turn is a function of its state, its input and the results of its steps. There are no files,
-//! no sockets and no environment.
+//! In a component the clock starts at the turn's start and advances only by steps and waits, and
+//! randomness is seeded per turn, so a turn is a function of its state, its input and the results
+//! of its steps. There are no files, no sockets and no environment.
+#![warn(missing_docs)]
 
 #[doc(hidden)]
 #[allow(missing_docs, unreachable_pub, unused_qualifications, rust_2018_idioms)]

@@ -10,8 +10,8 @@ pub use crate::bindings::abide::session::llm::{
 use crate::tools::Tool;
 use crate::{StepError, host};
 
-/// Asks the model and returns its whole answer. The session's subscribers see the text as it
-/// arrives. Repeatable: after an interruption the call may be made (and paid for) again.
+/// Sends a request to the model and returns its complete answer. The session's subscribers see the
+/// text as it arrives. Repeatable: after an interruption the call may be made (and paid for) again.
 ///
 /// # Errors
 /// See [`StepError`].
@@ -20,7 +20,7 @@ pub fn chat(request: &ChatRequest) -> Result<Completion, StepError> {
 }
 
 impl ChatRequest {
-    /// These messages, to the default model of the first provider that is granted.
+    /// Creates a request with these messages, for the default model of the first granted provider.
     pub fn new(messages: Vec<ChatMessage>) -> Self {
         Self {
             provider: None,
@@ -34,7 +34,7 @@ impl ChatRequest {
 }
 
 impl ChatMessage {
-    /// What `role` says, without tools.
+    /// Creates a message of `role`, without tools.
     pub fn new(role: ChatRole, content: impl Into<String>) -> Self {
         Self {
             role,
@@ -44,18 +44,18 @@ impl ChatMessage {
         }
     }
 
-    /// An instruction.
+    /// Creates a message of the role `System`: an instruction.
     pub fn system(content: impl Into<String>) -> Self {
         Self::new(ChatRole::System, content)
     }
 
-    /// What a user says.
+    /// Creates a message of the role `User`.
     pub fn user(content: impl Into<String>) -> Self {
         Self::new(ChatRole::User, content)
     }
 
-    /// What the tool call with that id gave. The messages of all calls that an assistant message
-    /// asks for must follow it directly.
+    /// Creates the result of the tool call with this id. The results of all calls of an assistant
+    /// message must directly follow it.
     pub fn tool(call_id: impl Into<String>, content: impl Into<String>) -> Self {
         Self {
             tool_call_id: Some(call_id.into()),
@@ -65,7 +65,7 @@ impl ChatMessage {
 }
 
 impl ToolCall {
-    /// A call of the tool `name`, as a model asks for it.
+    /// Creates a call of the tool `name`, as a model requests it.
     ///
     /// # Errors
     /// If `arguments` cannot be written as JSON.

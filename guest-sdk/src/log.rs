@@ -8,7 +8,7 @@ pub fn write(level: Level, text: impl AsRef<str>) {
     host::log::write(level, text.as_ref());
 }
 
-/// Writes one line for who looks for an error's cause.
+/// Writes one line that helps to find the cause of an error.
 pub fn debug(text: impl AsRef<str>) {
     write(Level::Debug, text);
 }
@@ -18,12 +18,12 @@ pub fn info(text: impl AsRef<str>) {
     write(Level::Info, text);
 }
 
-/// Writes one line about something that should not be so.
+/// Writes one line about something unexpected.
 pub fn warn(text: impl AsRef<str>) {
     write(Level::Warn, text);
 }
 
-/// Writes one line about something that went wrong.
+/// Writes one line about an error.
 pub fn error(text: impl AsRef<str>) {
     write(Level::Error, text);
 }

@@ -1,4 +1,4 @@
-//! What the contract's own types can do for an author.
+//! Methods for the types of the contract.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -7,18 +7,20 @@ use serde::de::DeserializeOwned;
 use crate::{Context, Error, Role};
 
 impl Context {
-    /// Reads what the client gave when it created the session. Give `T`'s fields
-    /// `#[serde(default)]`, and `T` `#[serde(deny_unknown_fields)]`, so that typing errors are
-    /// told. No arguments at all (`null`) read as an empty object.
+    /// Parses the arguments that the client gave when it created the session. Mark `T`'s fields
+    /// `#[serde(default)]`, and `T` itself `#[serde(deny_unknown_fields)]`, so that misspelt names
+    /// are reported. Missing arguments (`null`) are read as an empty object.
     ///
     /// # Errors
-    /// Names the field that is wrong, and how.
+    /// If the arguments do not match `T`; the error names the wrong field and what is wrong with
+    /// it.
     pub fn read_args<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let json = match self.args.trim() {
             "null" => "{}",
             json => json,
         };
-        // By way of a value: columns in text that the client did not write would mislead.
+        // Parse into a value first: line and column numbers in a text that the client did not write
+        // would mislead.
         let value: serde_json::Value = serde_json::from_str(json)?;
         serde_path_to_error::deserialize(value).map_err(|error| {
             let place = match error.path().to_string() {

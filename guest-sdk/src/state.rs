@@ -1,4 +1,5 @@
-//! State to snapshot and back: MessagePack with named fields, so that later versions can read it.
+//! Serializes state into a snapshot and back: MessagePack with named fields, so that later versions
+//! can read it.
 
 use std::cell::RefCell;
 
@@ -7,11 +8,11 @@ use serde::de::{DeserializeOwned, Error as _};
 
 use crate::{Context, Error, Message, Plugin, RestoreError, State};
 
-/// Reads one value that a plugin wrote as its state, as the type that it was then. For
+/// Decodes a state that an older version of the plugin wrote, as the type that it had then. For
 /// [`Plugin::migrate`].
 ///
 /// # Errors
-/// If the bytes are not that type, or if bytes are left over.
+/// If the bytes do not decode as that type, or if bytes are left over.
 pub fn decode<T: DeserializeOwned>(data: &[u8]) -> Result<T, Error> {
     read(data).map_err(Error::new)
 }
@@ -33,13 +34,13 @@ fn write<T: Serialize>(state: &T) -> Vec<u8> {
         .expect("writing to memory fails only if a Serialize implementation refuses its own value")
 }
 
-/// A component's one instance of its plugin, from the contract's side.
+/// A component's single instance of its plugin, behind the functions of the contract.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Instance<P>(RefCell<Option<P>>);
 
 impl<P> Instance<P> {
-    /// An instance that is neither opened nor restored.
+    /// Creates an instance that is neither opened nor restored.
     pub const fn new() -> Self {
         Self(RefCell::new(None))
     }
@@ -54,7 +55,7 @@ impl<P> Default for Instance<P> {
 const ORDER: &str = "the host opens or restores an instance before it calls anything else";
 
 impl<P: Plugin> Instance<P> {
-    /// The contract's `open`.
+    /// Implements the contract's `open`.
     pub fn open(&self, context: &Context) -> Result<(), String> {
         let mut state = P::default();
         state.open(context)?;
@@ -62,13 +63,13 @@ impl<P: Plugin> Instance<P> {
         Ok(())
     }
 
-    /// The contract's `turn`.
+    /// Implements the contract's `turn`.
     pub fn turn(&self, input: &[Message]) -> Result<(), String> {
         let mut state = self.0.borrow_mut();
         Ok(state.as_mut().expect(ORDER).turn(input)?)
     }
 
-    /// The contract's `snapshot`.
+    /// Implements the contract's `snapshot`.
     pub fn snapshot(&self) -> State {
         State {
             schema: P::SCHEMA,
@@ -76,7 +77,7 @@ impl<P: Plugin> Instance<P> {
         }
     }
 
-    /// The contract's `restore`.
+    /// Implements the contract's `restore`.
     pub fn restore(&self, snapshot: &State) -> Result<(), RestoreError> {
         let state = if snapshot.schema > P::SCHEMA {
             return Err(RestoreError::NewerSchema(snapshot.schema));

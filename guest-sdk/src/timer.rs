@@ -1,12 +1,12 @@
-//! Buffered: messages to oneself, later. They survive restarts; each is delivered once, as a
-//! message with role `timer`.
+//! Buffered: delayed messages of the session to itself. They survive restarts; each is delivered
+//! once, as a message with role `timer`.
 
 use std::time::Duration;
 
 use crate::{TimerError, host};
 
-/// Sets a timer of a name of 1 to 128 bytes, `after` from the turn's clock, in whole
-/// milliseconds. One of the same name is replaced.
+/// Sets a timer, whose name has 1 to 128 bytes, to `after` from the turn's clock, in whole
+/// milliseconds. A timer of the same name is replaced.
 ///
 /// # Errors
 /// If the name is invalid or too many timers are set.
@@ -15,7 +15,7 @@ pub fn set(name: &str, after: Duration, text: impl AsRef<str>) -> Result<(), Tim
     host::timer::set(name, after_ms, text.as_ref())
 }
 
-/// Forgets the timer of that name, if there is one.
+/// Removes the timer of that name, if there is one.
 pub fn cancel(name: &str) {
     host::timer::cancel(name);
 }

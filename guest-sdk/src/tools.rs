@@ -1,11 +1,11 @@
-//! Step: tools that the operator has connected and granted.
+//! Step: calls of tools that the operator has connected and granted.
 
 use serde::Serialize;
 
 pub use crate::bindings::abide::session::tools::{Blob, Content, Invocation, Outcome, Tool};
 use crate::{StepError, host};
 
-/// The tools that this plugin may call now, by name.
+/// Lists the tools that this plugin may call now, by name.
 ///
 /// # Errors
 /// See [`StepError`].
@@ -16,19 +16,19 @@ pub fn list() -> Result<Vec<Tool>, StepError> {
 /// Calls one tool.
 ///
 /// # Errors
-/// See [`StepError`]. A tool that ran and says that it failed is an [`Outcome`].
+/// See [`StepError`]. A tool that ran and reports a failure is an [`Outcome`], not an error.
 pub fn call(invocation: &Invocation) -> Result<Outcome, StepError> {
     host::tools::call(invocation)
 }
 
-/// Calls several tools at once; the results are in the order of the calls. Each is a step of
-/// its own: after an interruption those that were done are not done again.
+/// Calls several tools at once; the results are in the order of the calls. Each call is a step of
+/// its own: after an interruption, completed calls are not repeated.
 pub fn call_all(invocations: &[Invocation]) -> Vec<Result<Outcome, StepError>> {
     host::tools::call_all(invocations)
 }
 
 impl Tool {
-    /// A tool without arguments, of which nothing is known but what it is for.
+    /// Creates a tool without arguments, of which only a description is known.
     pub fn new(name: impl Into<String>, description: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -41,7 +41,7 @@ impl Tool {
 }
 
 impl Outcome {
-    /// A tool's answer in words.
+    /// Creates the successful answer of a tool, as text.
     pub fn text(text: impl Into<String>) -> Self {
         Self {
             content: vec![Content::Text(text.into())],
@@ -49,7 +49,7 @@ impl Outcome {
         }
     }
 
-    /// The words of a tool that ran and failed.
+    /// Creates the answer of a tool that ran and failed, as text.
     pub fn error(text: impl Into<String>) -> Self {
         Self {
             is_error: true,
@@ -59,7 +59,7 @@ impl Outcome {
 }
 
 impl Invocation {
-    /// A call of the tool `name` with `arguments`, which must be a JSON object.
+    /// Creates a call of the tool `name` with `arguments`, which must be a JSON object.
     ///
     /// # Errors
     /// If `arguments` cannot be written as JSON.

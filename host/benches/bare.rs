@@ -1,13 +1,13 @@
-//! The database of a store without the store: the same options, and the rows of its last turn.
+//! A store's database without the store: the same options, and the rows of the store's last turn.
 
 use std::path::Path;
 
 use rocksdb::{Cache, DB, Env, Options, WriteBatch, WriteBatchIteratorCf, WriteOptions};
 
-/// A family's name, a key in it, and what it is set to; none removes it.
+/// The name of a column family, a key in it, and the new value; `None` deletes the key.
 pub(crate) type Row = (String, Vec<u8>, Option<Vec<u8>>);
 
-/// Opens a store's database as it is, or another with its options.
+/// Opens the database at `path` with the options of the one at `like`; both may be the same.
 pub(crate) fn open(like: &Path, path: &Path) -> DB {
     let env = Env::new().expect("RocksDB has an environment");
     let cache = Cache::new_lru_cache(32 << 20);
@@ -18,7 +18,8 @@ pub(crate) fn open(like: &Path, path: &Path) -> DB {
     DB::open_cf_descriptors(&options, path, families).expect("the database opens")
 }
 
-/// The rows of the last batch in the write-ahead log of a database that has put none of it away.
+/// Returns the rows of the last batch in the write-ahead log of a database that has flushed none of
+/// it.
 pub(crate) fn last_rows(database: &Path) -> Vec<Row> {
     struct Rows {
         families: Vec<String>,
@@ -50,7 +51,7 @@ pub(crate) fn last_rows(database: &Path) -> Vec<Row> {
     rows.rows
 }
 
-/// How many bytes rows are, keys and values.
+/// Returns the size of the rows' keys and values in bytes.
 pub(crate) fn bytes(rows: &[Row]) -> usize {
     let sizes = rows
         .iter()
@@ -58,14 +59,14 @@ pub(crate) fn bytes(rows: &[Row]) -> usize {
     sizes.sum()
 }
 
-/// Writes the rows so many times over, under keys that differ, in one synced batch.
+/// Writes the rows `times` times, under distinct keys, in one synced batch.
 pub(crate) fn write(db: &DB, rows: &[Row], times: usize) {
     let mut batch = WriteBatch::default();
     for n in 0..times {
         for (family, key, value) in rows {
             let family = db.cf_handle(family).expect("all were opened");
             let mut key = key.clone();
-            // The session's number, at the end of its name.
+            // The placeholder for the session's number, at the end of its name.
             if let Some(digit) = key.iter_mut().find(|byte| **byte == b'#') {
                 *digit = n as u8;
             }

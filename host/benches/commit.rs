@@ -1,4 +1,4 @@
-//! A turn's way to the disk: records and snapshot, 1 and 64 turns in flight.
+//! Benchmarks committing a turn to disk: records and snapshot, with 1 and 64 turns in flight.
 
 use std::fs::{self, File};
 use std::io::{self, Seek as _, Write as _};
@@ -12,9 +12,9 @@ use futures::future::join_all;
 use crate::bare;
 use crate::owner::{Owner, STATE_BYTES, noise};
 
-/// Turns in flight.
+/// Numbers of turns in flight.
 const AT_ONCE: [usize; 2] = [1, 64];
-/// When the file that is only appended to begins anew.
+/// The size above which the append-only file is truncated.
 const FILE_MAX_BYTES: u64 = 256 << 20;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -37,7 +37,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     .iter_mut()
                     .take(turns)
                     .map(|owner| owner.turn(&store));
-                // Handed over before any is waited for.
+                // Submit all turns before waiting for any, so that they share a sync.
                 let synced: Vec<_> = synced.collect();
                 for ended in block_on(join_all(synced)) {
                     ended.expect("the disk takes it");
@@ -66,7 +66,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Appends and syncs. The file grows, as logs do, but not without end.
+/// Appends and syncs. The file grows like a log, but is truncated at [`FILE_MAX_BYTES`].
 fn append(file: &mut File, data: &[u8]) -> io::Result<()> {
     if file.stream_position()? > FILE_MAX_BYTES {
         file.set_len(0)?;
@@ -76,23 +76,24 @@ fn append(file: &mut File, data: &[u8]) -> io::Result<()> {
     file.sync_data()
 }
 
-/// What one turn writes, of a store that has had a few; its database stays at `like`.
+/// Returns the rows that one turn writes in a store with a few turns; a copy of its database
+/// remains at `like`.
 fn turn_rows(path: &Path, like: &Path) -> Vec<bare::Row> {
     let store = Store::open(path, StoreOptions::default()).expect("a new store opens");
-    // The mark is where another number is put for each turn of a batch.
+    // `#` is the placeholder that `bare::write` replaces with a number for each turn of a batch.
     let (mut owner, created) = Owner::create(&store, "s00#", STATE_BYTES);
     block_on(created).expect("the session is created");
-    // Enough that each removes a snapshot.
+    // After this many turns, each turn removes an older snapshot.
     for _ in 0..4 {
         block_on(owner.turn(&store)).expect("the disk takes it");
     }
-    // As it is: closing might put the log away.
+    // Copy the open database, because closing the store might flush its write-ahead log.
     copy(&path.join("db"), like);
     store.close();
     bare::last_rows(like)
 }
 
-/// Copies the files of a folder.
+/// Copies a directory recursively.
 pub(crate) fn copy(from: &Path, to: &Path) {
     const OURS: &str = "both folders are ours";
     fs::create_dir_all(to).expect(OURS);
@@ -102,7 +103,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         if entry.file_type().expect(OURS).is_dir() {
             copy(&entry.path(), &target);
         } else if entry.path().extension().is_some_and(|kind| kind == "sst") {
-            // Never changed once it is whole.
+            // Tables are immutable once written.
             fs::hard_link(entry.path(), target).expect(OURS);
         } else {
             fs::copy(entry.path(), target).expect(OURS);

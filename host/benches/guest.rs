@@ -1,5 +1,5 @@
-//! What a turn's guest costs: instantiate and restore, then the turn and the snapshot too; in the
-//! engine, and in bare wasmtime with the same component and the same settings.
+//! Benchmarks the guest's part of a turn: instantiate and restore, then also the turn and the
+//! snapshot; in the engine, and in bare wasmtime with the same component and settings.
 
 use abide::domain::Snapshot;
 use abide::engine::{Engine, GuestJob, StepCall};
@@ -14,9 +14,9 @@ use self::bindings::abide::session::{output, types};
 use self::bindings::{Plugin, PluginPre};
 use crate::wasm::{Bench, guest, message, snapshot};
 
-/// Turns until the session holds as many messages as it keeps.
+/// Turns after which the session holds as many messages as it keeps.
 const TURNS: usize = 20;
-/// What a message says.
+/// Length of a message.
 const TEXT_BYTES: usize = 200;
 
 mod bindings {
@@ -55,7 +55,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The state of a session that has had enough turns.
+/// Returns the state of a session after [`TURNS`] turns.
 async fn filled(engine: &Engine, job: &GuestJob) -> Snapshot {
     let opened = engine.open(job).await.expect("the guest opens");
     let mut state = snapshot(job, &opened);
@@ -72,11 +72,11 @@ async fn turn(engine: &Engine, job: &GuestJob, before: &Snapshot) -> Snapshot {
     snapshot(job, &turn.expect("the guest answers"))
 }
 
-/// What stands behind a bare instance.
+/// The store data of a bare instance.
 struct Own {
     wasi: WasiCtx,
     table: ResourceTable,
-    /// What it has said.
+    /// The texts that the guest has emitted.
     said: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ impl WasiView for Own {
     }
 }
 
-/// wasmtime without the engine around it.
+/// Bare wasmtime, without the engine.
 struct Bare {
     engine: wasmtime::Engine,
     plugin: PluginPre<Own>,
@@ -165,7 +165,7 @@ impl Bare {
     }
 }
 
-/// As the engine has it (`engine::pool`), for as many turns at once.
+/// Returns the engine's configuration (`engine::pool`), for the same number of concurrent turns.
 fn config() -> Config {
     const TURNS_MAX: u32 = 1000;
     const MEMORY_BYTES: usize = 4 << 30;

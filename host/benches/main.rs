@@ -1,15 +1,15 @@
-//! What parts of the daemon cost, against what they are built on: `make bench`.
+//! Benchmarks of the daemon's parts against the libraries that they are built on: `make bench`.
 //!
 //! ```text
-//! commit   a turn's records and snapshot to the disk    bare RocksDB, the same bytes; bare fdatasync
+//! commit   a turn's records and snapshot to disk        bare RocksDB, the same bytes; fdatasync
 //! guest    instantiate and restore, turn, snapshot      bare wasmtime, the same component and pool
-//! replay   a step that the journal answers
+//! replay   a step that is answered from the journal
 //! opening  a store with many sessions, after a kill     bare RocksDB on the same database
 //! ```
 //!
-//! Guests are read from `ABIDE_GUESTS`, or from where cargo builds them. Stores lie in the folder
-//! for temporary files (`TMPDIR`), which should be on a disk.
-#![allow(missing_docs)] // `criterion_group!` makes functions without
+//! Guests are read from `ABIDE_GUESTS`, or from cargo's build directory. Stores are created in the
+//! directory for temporary files (`TMPDIR`), which should be on a disk.
+#![allow(missing_docs)] // `criterion_group!` generates undocumented functions
 
 mod bare;
 mod commit;

@@ -1,4 +1,4 @@
-//! Opening a store with many sessions as a `kill -9` leaves it.
+//! Benchmarks opening a store with many sessions in the state that a `kill -9` leaves it in.
 
 use std::cell::LazyCell;
 use std::fs;
@@ -15,11 +15,12 @@ use crate::commit::copy;
 use crate::owner::Owner;
 
 const SESSIONS: [usize; 2] = [1_000, 100_000];
-/// Small, so that many sessions are soon there.
+/// The size of a session's state: small, so that many sessions are created quickly.
 const STATE_BYTES: usize = 256;
-/// Sessions that are created at once.
+/// Number of sessions that are created concurrently.
 const AT_ONCE: usize = 500;
-/// Sessions that have a turn before the kill: the log is not empty.
+/// Number of sessions that take a turn just before the kill, so that the write-ahead log is not
+/// empty.
 const BUSY: usize = 500;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -28,7 +29,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     for sessions in SESSIONS {
         let folder = tempfile::tempdir().expect("a folder for temporary files");
         let again = folder.path().join("again");
-        // Not for those who measure something else.
+        // Lazy, so that runs of other benchmarks do not fill a store.
         let killed = LazyCell::new(|| {
             let killed = folder.path().join("killed");
             fill(&folder.path().join("store"), &killed, sessions);
@@ -53,10 +54,10 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How long it takes to open so many copies; to close them does not count.
+/// Returns the total time of opening `times` copies; closing them is not counted.
 fn timed<T>(times: u64, killed: &Path, again: &Path, open: impl Fn(&Path) -> T) -> Duration {
     let opened = (0..times).map(|_| {
-        // The copy before this one, if there is one.
+        // Remove the previous copy, if there is one.
         let _ = fs::remove_dir_all(again);
         copy(killed, again);
         let began = Instant::now();
@@ -68,7 +69,7 @@ fn timed<T>(times: u64, killed: &Path, again: &Path, open: impl Fn(&Path) -> T) 
     opened.sum()
 }
 
-/// Makes a store, and leaves in `killed` what a kill at its busiest would leave.
+/// Creates a store, and copies to `killed` what a kill right after many turns would leave.
 fn fill(path: &Path, killed: &Path, sessions: usize) {
     let store = Store::open(path, StoreOptions::default()).expect("a new store opens");
     let mut busy = Vec::new();
@@ -90,6 +91,7 @@ fn fill(path: &Path, killed: &Path, sessions: usize) {
     for ended in block_on(join_all(turns)) {
         ended.expect("the disk takes it");
     }
+    // Copy the open store, because closing it might flush the write-ahead log.
     copy(path, killed);
     store.close();
 }

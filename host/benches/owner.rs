@@ -1,4 +1,4 @@
-//! The owner of a session, who appends turns to a store as a driver does.
+//! A session's owner, which appends turns to a store as the session driver does.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -9,12 +9,11 @@ use abide::domain::{
 };
 use abide::store::{Append, Durability, Store, StoreError, Tail};
 
-/// The size of a session's state, in bytes, as guests of the measurements have it.
+/// The size of a session's state, in bytes, as in the measurements' guests.
 pub(crate) const STATE_BYTES: usize = 4 << 10;
 /// The size of a message's text, in bytes.
 const TEXT_BYTES: usize = 200;
 
-/// The owner of a session.
 pub(crate) struct Owner {
     id: SessionId,
     session: Session,
@@ -23,7 +22,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// Creates a session with a state of that size; the future ends when it is synced.
+    /// Creates a session with a state of that size; the future resolves once the session is synced.
     pub(crate) fn create(
         store: &Store,
         name: &str,
@@ -58,7 +57,7 @@ impl Owner {
         (owner, synced)
     }
 
-    /// Appends a whole turn; the future ends when it is synced.
+    /// Appends a whole turn; the future resolves once the turn is synced.
     pub(crate) fn turn(
         &mut self,
         store: &Store,
@@ -104,8 +103,8 @@ impl Owner {
         });
         let at = self.session.apply(&ended);
         records.push((at, ended));
-        let said = TEXT_BYTES.min(self.state.len());
-        self.state.rotate_left(said);
+        let replaced = TEXT_BYTES.min(self.state.len());
+        self.state.rotate_left(replaced);
         let append = Append {
             id: self.id.clone(),
             records,
@@ -127,7 +126,7 @@ fn snapshot(data: &[u8]) -> Vec<u8> {
     snapshot.encode()
 }
 
-/// Letters that compression finds no pattern in: xorshift.
+/// Returns letters without a pattern that compression could use, from a xorshift generator.
 pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let letters = (0..bytes).map(|_| {

@@ -1,4 +1,5 @@
-//! A turn whose steps the journal answers: what a step costs is the difference.
+//! Benchmarks a turn whose steps are answered from the journal: the difference between step counts
+//! is the cost of a step.
 
 use abide::domain::{
     Effect, FromInbox, Journal, Planned, Record, Recorded, Replay, Snapshot, StepCallName,
@@ -11,9 +12,8 @@ use tokio::sync::mpsc;
 
 use crate::wasm::{Bench, message, snapshot};
 
-/// Steps of a turn.
+/// Numbers of steps in a turn.
 const STEPS: [u32; 3] = [0, 10, 100];
-/// The turn.
 const TURN: u64 = 1;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -35,7 +35,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The journal of a turn that asked so often for what came, and nothing came.
+/// Returns the journal of a turn that called `receive` `steps` times and received nothing.
 fn journal(steps: u32) -> Journal {
     let at = UnixMillis(1);
     let records = (1..=steps).flat_map(|step| {

@@ -1,4 +1,4 @@
-//! A guest's component, and the engine with a job for it.
+//! Loads guests' components, and creates an engine with a job for them.
 
 use std::env;
 use std::fs;
@@ -10,10 +10,10 @@ use abide::domain::{
 use abide::engine::{Context, Engine, EngineOptions, GuestJob, Product};
 use tempfile::TempDir;
 
-/// Turns at once, as a daemon has by default.
+/// The daemon's default limit of concurrent turns.
 const TURNS_MAX: u32 = 1000;
 
-/// A guest's component.
+/// Reads a guest's component.
 pub(crate) fn guest(name: &str) -> Vec<u8> {
     let built = || {
         let program = env::current_exe().expect("a process knows its executable");
@@ -29,7 +29,7 @@ pub(crate) fn guest(name: &str) -> Vec<u8> {
     })
 }
 
-/// The engine, with a folder of its own.
+/// An engine with a directory of its own.
 pub(crate) struct Bench {
     pub(crate) engine: Engine,
     _folder: TempDir,

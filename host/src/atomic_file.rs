@@ -1,14 +1,15 @@
-//! Files that are whole or not there.
+//! Atomic file writes: after a crash a file is complete or absent, never partial.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Writes `parts` as the file `name` of `folder`: synced, then renamed into place, then the folder
-/// synced, so that after a crash the file is the old one or the new one. Only its owner reads it.
+/// Writes `parts` to the file `name` in the directory `folder`: syncs a temporary file, renames it
+/// into place and syncs the directory, so that after a crash the file is either the old or the new
+/// one. The file is readable only by its owner.
 pub(crate) fn write_whole(folder: &Path, name: &str, parts: &[&[u8]]) -> io::Result<()> {
-    // Two workers may write the same file during a restart, each under a name of its own.
+    // Two workers may write the same file during a restart, so each uses its own temporary name.
     let temporary = folder.join(format!(".{name}.{}", std::process::id()));
     let written = (|| {
         let mut file = File::options()
@@ -25,18 +26,18 @@ pub(crate) fn write_whole(folder: &Path, name: &str, parts: &[&[u8]]) -> io::Res
         sync_folder(folder)
     })();
     if written.is_err() {
-        // What is left of a failed attempt is of no use, and may not even be there.
+        // Best effort: the temporary file may not even exist.
         let _ = fs::remove_file(&temporary);
     }
     written
 }
 
-/// Makes the names in a folder durable.
+/// Syncs a directory, which makes the names of its files durable.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The file's bytes, or none if there is no such file.
+/// Returns the file's bytes, or `None` if there is no such file.
 pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),

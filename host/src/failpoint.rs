@@ -1,28 +1,20 @@
-//! Fault points: places where a test may have the process die, and bugs that a test may switch on
-//! to see that it would be caught. There is nothing of it in a build without the feature `faults`.
+//! Failpoints: places where a test can kill the process. In a build without the feature `faults`
+//! they do nothing.
 //!
-//! In a build with it, the environment variable `ABIDE_FAULTS` names a folder:
+//! In a build with it, the environment variable `ABIDE_FAULTS` names a directory:
 //!
 //! | file | meaning |
 //! |---|---|
-//! | `arm` | `PATTERN N WHO`: at the `N`th crossing of a point of that name (`*`: of any), counted from when this process first saw the file, it is removed and `WHO` is killed: `worker`, `supervisor` or `both` |
-//! | `fired` | gets a line `POINT N` before that |
-//! | `trace` | if it is there, gets a line for each crossing |
-//!
-//! and `ABIDE_BUG` names the one bug that is switched on.
+//! | `arm` | `PATTERN N WHO`: when a failpoint of that name (`*`: any failpoint) is passed for the `N`th time since this process first saw the file, the file is removed and `WHO` is killed: `worker`, `supervisor` or `both` |
+//! | `fired` | a line `POINT N` is appended before the kill |
+//! | `trace` | if it exists, a line is appended for each failpoint passed |
 
-/// Crosses a fault point.
+/// Passes a failpoint.
 #[cfg(not(feature = "faults"))]
 pub(crate) fn point(_: &'static str) {}
 
-/// Whether this bug is switched on.
-#[cfg(not(feature = "faults"))]
-pub(crate) fn bug(_: &'static str) -> bool {
-    false
-}
-
 #[cfg(feature = "faults")]
-pub(crate) use armed::{bug, point};
+pub(crate) use armed::point;
 
 #[cfg(feature = "faults")]
 mod armed {
@@ -35,18 +27,14 @@ mod armed {
 
     static FOLDER: LazyLock<Option<PathBuf>> =
         LazyLock::new(|| std::env::var_os("ABIDE_FAULTS").map(PathBuf::from));
-    static BUG: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("ABIDE_BUG").ok());
 
-    /// The text of `arm` and how often a point that it names was crossed since it was first seen.
+    /// The text of `arm`, and how often a failpoint that it names was passed since it was first
+    /// seen.
     static ARMED: Mutex<(String, u64)> = Mutex::new((String::new(), 0));
-
-    pub(crate) fn bug(name: &'static str) -> bool {
-        BUG.as_deref() == Some(name)
-    }
 
     pub(crate) fn point(name: &'static str) {
         let Some(folder) = &*FOLDER else { return };
-        // One crossing at a time: they are counted.
+        // The lock serializes the passes, so that they are counted exactly.
         let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
         let trace = folder.join("trace");
         if trace.exists() {
@@ -72,7 +60,7 @@ mod armed {
         if wanted.parse() != Ok(armed.1) {
             return;
         }
-        // Once: the next worker finds nothing.
+        // Removed before the kill, so that it fires only once: the next worker finds no file.
         let _ = fs::remove_file(&arm);
         append(&folder.join("fired"), &format!("{name} {wanted}\n"));
         if who != "worker" {

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Also RocksDB's: a turn makes and drops many small things on several threads, and what glibc
-/// makes of that costs a quarter of the throughput.
+/// The global allocator, which RocksDB uses too. A turn allocates and frees many small objects on
+/// several threads; glibc's allocator would cost a quarter of the throughput.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,32 +1,28 @@
-//! What a language model answers, in the words of OpenAI's protocol.
+//! The answers of a scripted language model, in OpenAI's protocol.
 
 use serde_json::{Value, json};
 
-/// How much of a call's arguments comes at a time, in characters.
+/// Length of the pieces in which a call's arguments stream, in characters.
 const PIECE_CHARS: usize = 16;
 
-/// What a scripted model answers to a conversation.
+/// A scripted model's answer to a conversation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// What it says.
     pub text: String,
-    /// The tools that it asks for.
+    /// The tool calls that it requests.
     pub calls: Vec<AskedCall>,
 }
 
-/// A tool call that a scripted model asks for.
+/// A tool call that a scripted model requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AskedCall {
-    /// Its id.
     pub id: String,
-    /// The tool's name.
     pub name: String,
-    /// Its arguments.
     pub arguments: Value,
 }
 
 impl Answer {
-    /// Why the answer ends.
+    /// Returns the answer's `finish_reason`.
     pub(crate) fn finish(&self) -> Value {
         match self.calls.as_slice() {
             [] => json!("stop"),
@@ -34,7 +30,8 @@ impl Answer {
         }
     }
 
-    /// The answer as it streams: its words, then its calls, each with its arguments in pieces.
+    /// Returns the answer as a stream: its words, then its calls, each with its arguments in
+    /// pieces.
     pub(crate) fn deltas(&self) -> Vec<Value> {
         let words = self.text.split_inclusive(' ');
         let words = words.map(|word| json!({"role": "assistant", "content": word}));
@@ -57,7 +54,7 @@ impl Answer {
 }
 
 impl AskedCall {
-    /// The call as it stands in a message.
+    /// Returns the call as it appears in a message.
     pub(crate) fn whole(&self) -> Value {
         let arguments = self.arguments.to_string();
         json!({
@@ -68,7 +65,7 @@ impl AskedCall {
     }
 }
 
-/// The text of a message, in either of the forms that the protocol allows.
+/// Returns the text of a message, in either of the forms that the protocol allows.
 pub fn message_text(message: &Value) -> String {
     match &message["content"] {
         Value::String(text) => text.clone(),

@@ -1,22 +1,20 @@
-//! Holding what was acknowledged against what the events say.
+//! Checks acknowledged messages against the events of their sessions.
 
 use std::collections::BTreeMap;
 
 use crate::{Client, Event, until};
 
-/// A message that the daemon has acknowledged.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// Its id.
+    /// The message's id.
     pub message: String,
-    /// Its text.
     pub text: String,
 }
 
-/// What is wrong with sessions, of those that were looked at.
+/// The outcome of auditing sessions: counts, and everything that is wrong.
 #[derive(Debug, Default)]
 pub struct Account {
-    /// Sessions that were looked at.
+    /// Sessions that were audited.
     pub sessions: u64,
     /// Messages that were acknowledged.
     pub acknowledged: u64,
@@ -24,14 +22,14 @@ pub struct Account {
     pub answered_once: u64,
     /// Recovery messages that guests have received.
     pub notices: u64,
-    /// Everything that should not be.
+    /// Descriptions of all violations.
     pub wrong: Vec<String>,
 }
 
 impl Account {
-    /// Waits until nothing is left to do in a session, then looks at all of its events: cursors
-    /// count from 1 without gaps, each acknowledged message is there and was answered by exactly
-    /// one turn, and no turn number came up twice.
+    /// Waits until a session is idle, then checks all of its events: cursors count from 1 without
+    /// gaps, each acknowledged message has an event and was answered by exactly one turn, and no
+    /// turn number occurs twice.
     pub async fn take(&mut self, client: &Client, id: &str, sent: &[Sent]) {
         until(&format!("{id} to come to rest"), async || {
             (client.session(id).await["state"] == "idle").then_some(())
@@ -41,7 +39,7 @@ impl Account {
         self.check(id, &events, sent);
     }
 
-    /// The same, on a session's events.
+    /// Checks a session's events as [`Account::take`] does.
     pub fn check(&mut self, id: &str, events: &[Event], sent: &[Sent]) {
         self.sessions += 1;
         self.acknowledged += sent.len() as u64;
@@ -86,7 +84,7 @@ impl Account {
         }
     }
 
-    /// Echo and the fake model both end an answer with what they were asked.
+    /// Echo and the fake model both end an answer with the text of the question.
     fn check_answer(&mut self, id: &str, events: &[Event], message: &str, text: &str) {
         let ends: Vec<_> = events.iter().filter(|event| event.ends(message)).collect();
         let [end] = ends[..] else {
@@ -115,7 +113,7 @@ impl Account {
     /// Asserts that nothing is wrong.
     ///
     /// # Panics
-    /// If something is; it says all of it.
+    /// If something is; the panic message lists all of it.
     pub fn assert_clean(&self) {
         assert!(
             self.wrong.is_empty(),

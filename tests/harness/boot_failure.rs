@@ -1,5 +1,6 @@
-//! A new worker that cannot take over, hindered before the hand-over or after it, while clients
-//! never stop asking: how long they wait, what runs afterwards, and what is said of it.
+//! A new worker that cannot take over, because of a failure before or after the hand-over, while
+//! clients send requests without a pause. Measured: how long the clients wait, which worker and
+//! configuration run afterwards, and what the daemon reports.
 //!
 //! ```text
 //!   edit -> preflight -> standby starts -> ready -> hand-over: opens the store -> serves -> proven
@@ -7,8 +8,8 @@
 //!           ^port taken                              store does not open            hangs
 //! ```
 //!
-//! A bad plugin or a taken port cannot come up behind the hand-over: components are compiled and
-//! sockets bound in front of it. The store is opened behind it alone, for it has one owner.
+//! A bad plugin or a taken port cannot appear after the hand-over: components are compiled and
+//! sockets bound before it. Only the store is opened after it, because it has one owner.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -24,42 +25,42 @@ use tokio::task::JoinHandle;
 use crate::process::{children, signal};
 use crate::{Account, Client, Daemon, How, Refused, Sent, Setup, Signal, guest, until_within};
 
-/// Clients, each with a session of its own.
+/// Number of clients, each with a session of its own.
 const CLIENTS: usize = 4;
-/// How long each of them rests between two messages.
+/// Pause of a client between two messages.
 const REST: Duration = Duration::from_millis(5);
-/// Longer than the supervisor waits for the slowest of them.
+/// Longer than the supervisor's slowest timeout among these failures.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// Between two looks at what passes within milliseconds.
+/// Polling interval for states that last only milliseconds.
 const BLINK: Duration = Duration::from_micros(200);
-/// Workers that fail before a store that does not open is mended.
+/// Number of workers that fail on a store that does not open, before it is repaired.
 const FAILED_OPENINGS: usize = 3;
 
 /// What goes wrong, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootFailure {
-    /// A plugin's file is no component.
+    /// A plugin's file is not a component.
     BadPlugin,
     /// Another process listens on an address that is new in the configuration.
     PortTaken,
-    /// The standby aborts, as a panic makes it.
+    /// The standby aborts, as after a panic.
     DiesBeforeReady,
-    /// The standby stands still.
+    /// The standby stops making progress.
     HangsBeforeReady,
     /// The new worker aborts while it opens the store.
     DiesBeforeServing,
-    /// The new worker stands still while it opens the store.
+    /// The new worker stops making progress while it opens the store.
     HangsBeforeServing,
-    /// RocksDB refuses its folder, until somebody mends it.
+    /// RocksDB cannot open its directory until somebody repairs it.
     StoreDoesNotOpen,
-    /// The new worker aborts within its probation.
+    /// The new worker aborts during its probation.
     DiesOnTrial,
-    /// The new worker stands still within its probation.
+    /// The new worker stops making progress during its probation.
     HangsOnTrial,
 }
 
 impl BootFailure {
-    /// All of them, in the order of a restart.
+    /// All failures, in the order of a restart.
     pub const ALL: [Self; 9] = [
         Self::BadPlugin,
         Self::PortTaken,
@@ -72,12 +73,13 @@ impl BootFailure {
         Self::HangsOnTrial,
     ];
 
-    /// Whether the configuration is to blame: it is not taken by itself again.
+    /// Returns whether the configuration is to blame, so that the daemon does not apply it again by
+    /// itself.
     pub fn blames_config(self) -> bool {
         self != Self::StoreDoesNotOpen
     }
 
-    /// Whether the old worker has let go of the store by then.
+    /// Returns whether the old worker has released the store before the failure.
     pub fn is_behind_the_hand_over(self) -> bool {
         !matches!(
             self,
@@ -102,27 +104,28 @@ impl Display for BootFailure {
     }
 }
 
-/// What it came to.
+/// The consequences of a [`BootFailure`].
 #[derive(Debug)]
 pub struct Aftermath {
-    /// The longest time from a message's first sending to its turn's end.
+    /// The longest time from the first sending of a message to the end of its turn.
     pub longest: Duration,
-    /// From the mending of a store that did not open until a turn ended.
+    /// The time from the repair of a store that did not open until a turn ended.
     pub since_mended: Option<Duration>,
-    /// The configuration that ran before runs again, or still. A store that does not open is no
-    /// fault of the new one, which is taken afterwards.
+    /// Whether the previous configuration runs, again or still. A store that does not open is no
+    /// fault of the new configuration, which is then applied afterwards.
     pub runs_old_config: bool,
-    /// The status of the restart's record; none where it was refused before it had a number.
+    /// The status of the restart's record; `None` if the restart was refused before it had a
+    /// number.
     pub record: Option<String>,
-    /// What `config.last_error` says, or the record of the crash.
+    /// The text of `config.last_error`, or of the record of the crash.
     pub told: String,
-    /// Connections that nobody took.
+    /// Connections that were refused.
     pub refused: u64,
-    /// Whatever else was lost, doubled or reordered.
+    /// Anything else that was lost, duplicated or reordered.
     pub wrong: Vec<String>,
 }
 
-/// Makes it happen to a daemon of its own.
+/// Causes the failure in a daemon of its own.
 pub async fn provoke(failure: BootFailure) -> Aftermath {
     let mut daemon = proven().await;
     let good = daemon.status().await["config"]["digest"].clone();
@@ -138,11 +141,11 @@ pub async fn provoke(failure: BootFailure) -> Aftermath {
     }
     let mended = inject(&mut daemon, failure, old.0).await;
 
-    let told = until_within(PATIENCE, "the failure to be told", async || {
+    let reported = until_within(PATIENCE, "the failure to be told", async || {
         let status = client.get("/v1/daemon").await.ok()?.body;
         match mended {
             None => Some(status["config"]["last_error"].as_str()?.to_owned()),
-            // No configuration was to blame, so the new one is taken once the old one serves.
+            // No configuration was to blame, so the new one is applied once the old one serves.
             Some(_) if status["config"]["digest"] == good => None,
             Some(_) => {
                 let crash = daemon.restart_record(old.1 + 2).await?;
@@ -160,17 +163,17 @@ pub async fn provoke(failure: BootFailure) -> Aftermath {
         since_mended,
         runs_old_config: daemon.status().await["config"]["digest"] == good,
         record: record.and_then(|record: Value| record["status"].as_str().map(str::to_owned)),
-        told,
+        told: reported,
         refused,
         wrong,
     }
 }
 
-/// A daemon whose configuration has proven itself.
+/// Starts a daemon whose configuration has completed its probation.
 async fn proven() -> Daemon {
     let setup = Setup {
         daemon: vec!["probation = \"100ms\"".to_owned()],
-        // All that is said is looked at in the end.
+        // Keep all events: the end of the test checks every one of them.
         rest: vec!["[retention]\nevents = 1000000".to_owned()],
         ..Setup::default()
     };
@@ -181,7 +184,7 @@ async fn proven() -> Daemon {
     daemon
 }
 
-/// Lets it happen; when a store that did not open was mended.
+/// Causes the failure. Returns when a store that did not open was repaired.
 async fn inject(daemon: &mut Daemon, failure: BootFailure, old: i32) -> Option<Instant> {
     match failure {
         BootFailure::BadPlugin => {
@@ -211,8 +214,8 @@ async fn inject(daemon: &mut Daemon, failure: BootFailure, old: i32) -> Option<I
     None
 }
 
-/// A change that takes a restart and does not prove itself soon; the plugin that it brings is the
-/// given file.
+/// Makes a change that needs a restart and whose probation is long; the new plugin is the given
+/// file.
 fn change(daemon: &mut Daemon, plugin: Option<&Path>) {
     let plugin = plugin.map(Path::to_path_buf);
     daemon.edit(How::Rename, |setup| {
@@ -231,7 +234,7 @@ async fn wait_for_error(daemon: &Daemon) {
     .await;
 }
 
-/// The worker beside or behind the old one.
+/// Returns the pid of the worker that runs beside the old one or replaces it.
 async fn newcomer(daemon: &Daemon, old: i32) -> i32 {
     let began = Instant::now();
     loop {
@@ -244,7 +247,7 @@ async fn newcomer(daemon: &Daemon, old: i32) -> i32 {
     }
 }
 
-/// Signals the standby while it compiles a plugin that nobody has seen before.
+/// Signals the standby while it compiles a plugin that is in no cache yet.
 async fn hinder_standby(daemon: &mut Daemon, old: i32, what: Signal) {
     let path = daemon.folder().join("new.wasm");
     let mut component = fs::read(guest("echo")).expect("the guests are built");
@@ -273,7 +276,7 @@ async fn hinder_successor(daemon: &mut Daemon, old: i32, what: Signal) {
     signal(pid, what);
 }
 
-/// Takes the store's entry point away, until some workers have failed on it.
+/// Hides the store's entry point until some workers have failed on it.
 async fn hide_store(daemon: &mut Daemon, old: i32) -> Instant {
     let db = daemon.folder().join(&daemon.setup.data_dir).join("db");
     let (current, hidden) = (db.join("CURRENT"), db.join("CURRENT.hidden"));
@@ -303,15 +306,15 @@ async fn hinder_on_trial(daemon: &mut Daemon, what: Signal) {
     signal(daemon.worker_pid().await, what);
 }
 
-/// What a client has sent, and what it waited at most.
+/// What a client has sent, and the longest time that it waited.
 struct Seen {
     sent: Vec<Sent>,
     longest: Duration,
     refused: u64,
 }
 
-/// Sends one message after the other, each under a key of its own and again until its turn has
-/// ended.
+/// Sends one message after the other, each under a key of its own, and resends it until its turn
+/// has ended.
 async fn hammer(client: Client, id: String, stop: Arc<AtomicBool>) -> Seen {
     let (mut sent, mut longest, mut n) = (Vec::new(), Duration::ZERO, 0);
     while !stop.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! An HTTP client that retries nothing and counts what went wrong.
+//! An HTTP client that never retries and counts its errors.
 
 use std::error::Error as _;
 use std::fmt::{self, Display, Formatter};
@@ -13,28 +13,28 @@ use serde_json::{Value, json};
 
 use crate::{Event, until};
 
-/// How long a request may take. Above every pause that is allowed.
+/// Request timeout. Longer than every pause that is allowed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Why a request got no response.
+/// Why a request received no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Nobody listened.
+    /// The connection was refused.
     Refused,
     /// The connection was reset.
     Reset,
     /// The connection ended before the response did.
     Eof,
-    /// It took too long.
+    /// The request timed out.
     Timeout,
-    /// Anything else.
+    /// Any other error.
     Other(String),
 }
 
-/// How often each kind of trouble came up.
+/// How often each kind of [`Trouble`] occurred.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Requests with a response, whatever its status.
+    /// Requests that received a response, whatever its status.
     pub answered: AtomicU64,
     /// See [`Trouble::Refused`].
     pub refused: AtomicU64,
@@ -60,7 +60,7 @@ impl Tally {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Requests without a response.
+    /// Returns the number of requests without a response.
     pub fn troubles(&self) -> u64 {
         [
             &self.refused,
@@ -88,17 +88,16 @@ impl Display for Tally {
 /// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// Its status.
     pub status: u16,
     /// Its `Content-Type`, without parameters.
     pub content_type: String,
-    /// Its body: JSON, or a string of whatever else it is.
+    /// Its body: JSON, or anything else as a string.
     pub body: Value,
 }
 
 impl Reply {
-    /// Asserts that it is a problem document of that status, with a title and a type; its detail
-    /// and title as one text.
+    /// Asserts that the reply is a problem document with that status, a title and a type. Returns
+    /// title and detail as one text.
     ///
     /// # Panics
     /// If it is anything else.
@@ -112,7 +111,7 @@ impl Reply {
         format!("{}: {}", text("title"), text("detail"))
     }
 
-    /// The body of a reply that must have this status.
+    /// Returns the body of a reply that must have this status.
     ///
     /// # Panics
     /// If it has another one.
@@ -125,17 +124,17 @@ impl Reply {
 /// An acknowledged message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Posted {
-    /// 200 if its turn has ended, 202 if it is merely accepted.
+    /// 200 if its turn has ended, 202 if it is only accepted.
     pub status: u16,
-    /// Its id.
+    /// The message's id.
     pub message: String,
-    /// Where to follow from.
+    /// The cursor from which to follow the events.
     pub cursor: u64,
-    /// Whether its key was known.
+    /// Whether the idempotency key was known already.
     pub duplicate: bool,
-    /// How its turn ended, with 200.
+    /// How its turn ended, if the status is 200.
     pub outcome: Option<String>,
-    /// What its turn said, with 200.
+    /// The output of its turn, if the status is 200.
     pub output: Vec<Event>,
 }
 
@@ -163,7 +162,7 @@ impl Posted {
         })
     }
 
-    /// The texts of its output.
+    /// Returns the texts of its output.
     pub fn said(&self) -> Vec<&str> {
         self.output
             .iter()
@@ -176,16 +175,16 @@ impl Posted {
 /// Why a message was not acknowledged.
 #[derive(Clone, Debug)]
 pub enum Refused {
-    /// The daemon said no.
+    /// The daemon replied with an error status.
     Status(Reply),
-    /// The daemon said nothing.
+    /// The daemon did not reply.
     Trouble(Trouble),
 }
 
-/// An HTTP client that retries nothing, with a bound on each request or without one.
+/// Builds an HTTP client that never retries, with a timeout per request or without one.
 pub fn http_client(timeout: Option<Duration>) -> reqwest::Client {
     static PROVIDER: Once = Once::new();
-    // The only failure is that there is one already.
+    // It fails only if a provider is installed already.
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
@@ -203,12 +202,12 @@ pub fn http_client(timeout: Option<Duration>) -> reqwest::Client {
 pub struct Client {
     pub(crate) http: reqwest::Client,
     base: String,
-    /// What went wrong so far.
+    /// The errors so far.
     pub tally: Arc<Tally>,
 }
 
 impl Client {
-    /// A client of the daemon on that port of the loopback.
+    /// Returns a client of the daemon on that port of the loopback.
     pub fn new(port: u16) -> Self {
         Self {
             http: http_client(Some(REQUEST_TIMEOUT)),
@@ -217,7 +216,7 @@ impl Client {
         }
     }
 
-    /// A request to that path, to be filled in by the caller.
+    /// Starts a request to that path, which the caller completes.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
     }
@@ -225,7 +224,7 @@ impl Client {
     /// Sends a request, once.
     ///
     /// # Errors
-    /// If there was no whole response. It is counted.
+    /// If there was no complete response. The error is counted.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply, Trouble> {
         let result = async {
             let response = request.send().await?;
@@ -260,26 +259,26 @@ impl Client {
         }
     }
 
-    /// `GET path`.
+    /// Sends `GET path`.
     ///
     /// # Errors
-    /// If there was no whole response.
+    /// If there was no complete response.
     pub async fn get(&self, path: &str) -> Result<Reply, Trouble> {
         self.send(self.request(Method::GET, path)).await
     }
 
-    /// `POST path` with JSON.
+    /// Sends `POST path` with JSON.
     ///
     /// # Errors
-    /// If there was no whole response.
+    /// If there was no complete response.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Reply, Trouble> {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Creates a session, or finds it.
+    /// Creates a session, or finds the existing one.
     ///
     /// # Errors
-    /// If there was no whole response.
+    /// If there was no complete response.
     pub async fn put(&self, id: &str, body: &Value) -> Result<Reply, Trouble> {
         let path = session_path(id, "");
         self.send(self.request(Method::PUT, &path).json(body)).await
@@ -288,7 +287,7 @@ impl Client {
     /// Creates a session of that plugin without arguments.
     ///
     /// # Panics
-    /// If it is not new.
+    /// If the session exists already.
     pub async fn open(&self, id: &str, plugin: &str) {
         let reply = self.put(id, &json!({"plugin": plugin})).await;
         reply
@@ -304,7 +303,7 @@ impl Client {
         self.message(id, text, key, "").await
     }
 
-    /// Sends a message, once, and waits a minute for its turn's end.
+    /// Sends a message, once, and waits up to a minute for the end of its turn.
     ///
     /// # Errors
     /// If it was not acknowledged.
@@ -312,10 +311,10 @@ impl Client {
         self.message(id, text, key, "?wait=60s").await
     }
 
-    /// Sends a message and waits for what its turn says.
+    /// Sends a message and waits for the output of its turn.
     ///
     /// # Panics
-    /// If the turn does not end well.
+    /// If the turn does not complete.
     pub async fn chat(&self, id: &str, text: &str) -> Posted {
         match self.ask(id, text, None).await {
             Ok(posted) if posted.outcome.as_deref() == Some("completed") => posted,
@@ -341,7 +340,7 @@ impl Client {
         Posted::read(reply)
     }
 
-    /// `GET /v1/sessions/{id}`.
+    /// Sends `GET /v1/sessions/{id}`.
     ///
     /// # Panics
     /// If there is no such session.
@@ -352,7 +351,7 @@ impl Client {
             .expect(200)
     }
 
-    /// Dead letters of a session.
+    /// Returns the dead letters of a session.
     ///
     /// # Panics
     /// If there is no such session.
@@ -364,7 +363,7 @@ impl Client {
         body["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// All events after a cursor, page by page.
+    /// Returns all events after a cursor, read page by page.
     ///
     /// # Panics
     /// If a page is anything but events.
@@ -389,7 +388,8 @@ impl Client {
         }
     }
 
-    /// Waits until the turn over that message has ended; all events of the session.
+    /// Waits until the turn that consumed that message has ended. Returns all events of the
+    /// session.
     pub async fn events_once_ended(&self, id: &str, message: &str) -> Vec<Event> {
         until(
             &format!("the end of {message}'s turn in {id}"),
@@ -405,7 +405,7 @@ impl Client {
     }
 }
 
-/// The path of a session, with something behind it. Ids may hold anything.
+/// Returns the path of a session with a suffix. Ids may contain any character.
 pub(crate) fn session_path(id: &str, rest: &str) -> String {
     let id = utf8_percent_encode(id, NON_ALPHANUMERIC);
     format!("/v1/sessions/{id}{rest}")
@@ -427,7 +427,7 @@ fn trouble(error: &reqwest::Error) -> Trouble {
                 _ => {}
             }
         }
-        // The name that hyper gives to a connection that ended too early.
+        // hyper's error text for a connection that ended too early.
         if cause.to_string().contains("before message completed") {
             return Trouble::Eof;
         }

@@ -1,4 +1,4 @@
-//! The real daemon, on a folder of its own.
+//! The real daemon, in a directory of its own.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,43 +17,42 @@ use tempfile::TempDir;
 use crate::process::{children, descendants, kill_all, signal};
 use crate::{Client, PATIENCE, Setup, abide_binary, until};
 
-/// How much of the daemon's log a failed test shows, in bytes.
+/// How much of the daemon's log a failed test prints, in bytes.
 const SHOWN_LOG_BYTES: usize = 12_000;
 
 /// How an editor saves.
 #[derive(Clone, Copy, Debug)]
 pub enum How {
-    /// A new file, renamed over the old one.
+    /// Writes a new file and renames it over the old one.
     Rename,
-    /// The old file, emptied and written again in two parts.
+    /// Empties the old file and writes it again in two parts.
     Truncate,
 }
 
-/// A running daemon. Its processes die with the value.
+/// A running daemon. Its processes die when the value is dropped.
 pub struct Daemon {
     folder: TempDir,
     child: Child,
-    /// What stands in its `abide.toml`, if a test has written nothing else.
+    /// The content of its `abide.toml`, unless a test has written another one.
     pub setup: Setup,
 }
 
-/// How a daemon that was not to start ended.
+/// The exit of a daemon that was expected not to start.
 #[derive(Debug)]
 pub struct Boot {
-    /// Its exit status.
     pub status: ExitStatus,
-    /// What it wrote to standard error.
+    /// Its output on standard error.
     pub stderr: String,
 }
 
 impl Daemon {
-    /// Starts a daemon in a new folder and waits until it is ready.
+    /// Starts a daemon in a new directory and waits until it is ready.
     pub async fn start(setup: Setup) -> Self {
         let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
         Self::start_in(folder, setup).await
     }
 
-    /// Starts a daemon in this folder and waits until it is ready.
+    /// Starts a daemon in this directory and waits until it is ready.
     pub async fn start_in(folder: TempDir, setup: Setup) -> Self {
         write(&config_path(folder.path()), &setup.toml(), How::Rename);
         let child = spawn_of(folder.path(), &setup);
@@ -66,10 +65,10 @@ impl Daemon {
         daemon
     }
 
-    /// Starts a daemon on a folder where it cannot start, and waits for its end.
+    /// Starts a daemon in a directory where it cannot start, and waits for its exit.
     ///
     /// # Panics
-    /// If it has not ended after [`PATIENCE`].
+    /// If it has not exited after [`PATIENCE`].
     pub fn fail_to_start(folder: &Path, toml: &str) -> Boot {
         write(&config_path(folder), toml, How::Rename);
         let mut child = spawn(folder, abide_binary(), &[], None);
@@ -110,32 +109,31 @@ impl Daemon {
         }
     }
 
-    /// A client of it, with connections of its own.
+    /// Returns a client of the daemon, with connections of its own.
     pub fn client(&self) -> Client {
         Client::new(self.setup.port)
     }
 
-    /// A bare connection to it.
+    /// Opens a plain TCP connection to the daemon.
     pub fn connect(&self) -> TcpStream {
         TcpStream::connect(("127.0.0.1", self.setup.port)).expect("the daemon listens")
     }
 
-    /// Its folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// What it has written to standard error.
+    /// Returns what the daemon has written to standard error.
     pub fn log(&self) -> String {
         fs::read_to_string(log_path(self.folder())).unwrap_or_default()
     }
 
-    /// The process that was started: the supervisor.
+    /// Returns the pid of the process that was started: the supervisor.
     pub fn supervisor_pid(&self) -> i32 {
         self.child.id().cast_signed()
     }
 
-    /// The worker, once there is exactly one.
+    /// Waits until there is exactly one worker, and returns its pid.
     pub async fn worker_pid(&self) -> i32 {
         let supervisor = self.supervisor_pid();
         until("one worker", async || match children(supervisor)[..] {
@@ -145,14 +143,14 @@ impl Daemon {
         .await
     }
 
-    /// Sends the worker a signal; its process id.
+    /// Sends a signal to the worker. Returns the worker's pid.
     pub async fn signal_worker(&self, what: Signal) -> i32 {
         let pid = self.worker_pid().await;
         signal(pid, what);
         pid
     }
 
-    /// Ends the worker as `kill -9` does, and waits until another has taken its place.
+    /// Kills the worker with SIGKILL, and waits until another has replaced it.
     pub async fn kill_worker(&self) {
         let old = self.signal_worker(Signal::KILL).await;
         let supervisor = self.supervisor_pid();
@@ -173,7 +171,7 @@ impl Daemon {
         write(&config_path(self.folder()), text, how);
     }
 
-    /// `GET /v1/daemon`.
+    /// Sends `GET /v1/daemon`.
     pub async fn status(&self) -> Value {
         let client = self.client();
         until("the daemon's status", async || {
@@ -183,7 +181,7 @@ impl Daemon {
         .await
     }
 
-    /// The generation that serves.
+    /// Returns the generation that serves.
     pub async fn generation(&self) -> u64 {
         let status = self.status().await;
         status["generation"]
@@ -191,7 +189,8 @@ impl Daemon {
             .unwrap_or_else(|| panic!("no generation in {status}"))
     }
 
-    /// Waits until a generation after `old` serves, and its sessions are back; its number.
+    /// Waits until a generation after `old` serves and has restored its sessions. Returns its
+    /// number.
     pub async fn after_generation(&self, old: u64) -> u64 {
         let record = until("the restart", async || {
             let generation = self.generation().await;
@@ -208,21 +207,21 @@ impl Daemon {
             .expect("a restart record has its generation")
     }
 
-    /// Makes a change that needs a restart and waits for it; the new generation.
+    /// Makes a change that needs a restart and waits for the restart. Returns the new generation.
     pub async fn restart_by_edit(&mut self) -> u64 {
         let old = self.generation().await;
         self.edit(How::Rename, |setup| setup.spare += 1);
         self.after_generation(old).await
     }
 
-    /// One restart's record, once there is one.
+    /// Returns the record of a restart, if it exists.
     pub async fn restart_record(&self, generation: u64) -> Option<Value> {
         let path = format!("/v1/daemon/restarts/{generation}");
         let reply = self.client().get(&path).await.ok()?;
         (reply.status == 200).then_some(reply.body)
     }
 
-    /// Waits until a restart's record satisfies a condition.
+    /// Waits until the record of a restart satisfies a condition.
     pub async fn restart_record_when(
         &self,
         generation: u64,
@@ -235,13 +234,13 @@ impl Daemon {
         .await
     }
 
-    /// Asks the daemon to stop, as a service manager does, and waits for its end.
+    /// Sends SIGTERM to the daemon, as a service manager does, and waits for its exit.
     pub async fn stop(&mut self) -> ExitStatus {
         signal(self.supervisor_pid(), Signal::TERM);
         self.ended().await
     }
 
-    /// Waits for the daemon's end.
+    /// Waits for the daemon's exit.
     pub async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         until("the daemon's end", async || {
@@ -250,18 +249,18 @@ impl Daemon {
         .await
     }
 
-    /// Starts the daemon again in its folder, after its end.
+    /// Starts the daemon again in its directory, after it has exited.
     pub async fn start_again(&mut self) {
         self.spawn_again();
         self.until_ready().await;
     }
 
-    /// The same, without waiting until it is ready.
+    /// Starts the daemon again, without waiting until it is ready.
     pub fn spawn_again(&mut self) {
         self.child = spawn_of(self.folder.path(), &self.setup);
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, if the daemon has exited.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the child is ours")
     }
@@ -271,7 +270,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let pids = descendants(self.supervisor_pid());
         kill_all(self.supervisor_pid());
-        // A worker outlives its supervisor for as long as the kernel needs to tell it.
+        // A worker outlives its supervisor until the kernel has delivered the parent's death to it.
         for pid in pids {
             signal(pid, Signal::KILL);
         }
@@ -339,7 +338,7 @@ fn write(path: &Path, text: &str, how: How) {
             let (head, tail) = text.split_at(text.len() / 2);
             let mut file = File::create(path).expect(OURS);
             file.write_all(head.as_bytes()).expect(OURS);
-            // What a watcher may see of a slow writer.
+            // Lets a watcher observe the half-written file of a slow editor.
             file.sync_all().expect(OURS);
             file.write_all(tail.as_bytes()).expect(OURS);
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One durable event. Read on its own terms, not with the daemon's types: the JSON is the
+/// One durable event. Deserialized independently of the daemon's types, because the JSON is the
 /// contract.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -13,67 +13,67 @@ pub struct Event {
     pub kind: String,
     /// The turn that it belongs to.
     pub turn: Option<u64>,
-    /// When, as RFC 3339.
+    /// Its time, as RFC 3339.
     pub at: String,
-    /// Who said it.
+    /// The author of a message.
     #[serde(default)]
     pub from: Option<String>,
-    /// What was said.
+    /// The text of a message.
     #[serde(default)]
     pub text: Option<String>,
-    /// The message, or the one that a turn consumed.
+    /// The message's id; for a turn, the id of the message that it consumed.
     #[serde(default)]
     pub message: Option<String>,
-    /// Further messages that a turn took from the inbox while it ran.
+    /// Further messages that a turn received from the inbox while it ran.
     #[serde(default)]
     pub received: Vec<String>,
-    /// How far a turn is.
+    /// The status of a turn.
     #[serde(default)]
     pub status: Option<String>,
     /// Why a turn failed.
     #[serde(default)]
     pub reason: Option<String>,
-    /// What a turn's model calls cost.
+    /// The cost of a turn's model calls.
     #[serde(default)]
     pub usage: Option<Value>,
     /// Why the daemon restarted.
     #[serde(default)]
     pub cause: Option<String>,
-    /// The generation that a notice tells of.
+    /// The generation that a notice reports.
     #[serde(default)]
     pub generation: Option<u64>,
-    /// A custom event's or a tool's name.
+    /// The name of a custom event or a tool.
     #[serde(default)]
     pub name: Option<String>,
-    /// A custom event's value.
+    /// The value of a custom event.
     #[serde(default)]
     pub data: Option<Value>,
 }
 
 impl Event {
-    /// Its text, or nothing.
+    /// Returns its text, or an empty string.
     pub fn said(&self) -> &str {
         self.text.as_deref().unwrap_or_default()
     }
 
-    /// When, in milliseconds since the Unix epoch; 0 if that cannot be read.
+    /// Returns its time in milliseconds since the Unix epoch; 0 if it cannot be parsed.
     pub fn at_ms(&self) -> u64 {
         let at: Option<jiff::Timestamp> = self.at.parse().ok();
         at.and_then(|at| at.as_millisecond().try_into().ok())
             .unwrap_or_default()
     }
 
-    /// Whether it is a message from there.
+    /// Returns whether it is a message from that author.
     pub fn is_from(&self, from: &str) -> bool {
         self.kind == "message" && self.from.as_deref() == Some(from)
     }
 
-    /// Whether it says that a turn has this status.
+    /// Returns whether it reports this status of a turn.
     pub fn is_turn(&self, status: &str) -> bool {
         self.kind == "turn" && self.status.as_deref() == Some(status)
     }
 
-    /// Whether it says that the turn over that message has ended, well or not.
+    /// Returns whether it reports that the turn over that message has completed or failed.
     pub fn ends(&self, message: &str) -> bool {
         (self.is_turn("completed") || self.is_turn("failed"))
             && self.message.as_deref() == Some(message)

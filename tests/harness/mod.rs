@@ -1,8 +1,8 @@
-//! What the tests and the demo drive a daemon with: the real binary on a folder of its own, HTTP
-//! clients that count what goes wrong, subscribers that resume at their cursor, and a language
-//! model whose answers a test can hold back.
+//! What the tests and the demo drive a daemon with: the real binary in a directory of its own, HTTP
+//! clients that count their errors, subscribers that resume at their cursor, and a language model
+//! whose answers a test can hold back.
 //!
-//! Nothing here waits for time to pass. Everything waits for an event, and gives up loudly after
+//! Nothing here sleeps for a fixed time. Everything waits for an event, and fails loudly after
 //! [`PATIENCE`].
 
 mod answer;

@@ -1,7 +1,7 @@
-//! A language model: any OpenAI-compatible server is like this one, but slower to obey.
+//! A fake language model: an OpenAI-compatible server that obeys the tests.
 //!
-//! It answers a conversation with `re: ` and its last user message, without the host's notices in it.
-//! Marks in that message say how:
+//! It answers a conversation with `re: ` and its last user message, without the host's notices in
+//! it. Marks in that message control the answer:
 //!
 //! | mark | meaning |
 //! |---|---|
@@ -10,9 +10,9 @@
 //! | `[hold=NAME]` | the answer begins once [`FakeModel::release`] was called with that name |
 //! | `[status=N]` | no answer, but this HTTP status |
 //!
-//! A [script](FakeModel::scripted) says something else, and asks for tools. The next calls may be
-//! told to [go wrong](FakeModel::fail). A [strict](FakeModel::strict) one refuses what real servers
-//! do.
+//! A [script](FakeModel::scripted) gives other answers, and requests tools. The next calls can be
+//! made to [fail](FakeModel::fail). A [strict](FakeModel::strict) model refuses what real servers
+//! refuse.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -39,42 +39,41 @@ use crate::model_fault::ModelFault;
 use crate::strict::Gate;
 use crate::{Answer, AskedCall, Rules, Violation, notices_apart, until};
 
-/// What became of a call.
+/// The state of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallState {
     /// The answer is not complete.
     Running,
-    /// The caller has the whole answer.
+    /// The caller has received the whole answer.
     Answered,
-    /// The caller has hung up before that.
+    /// The caller has closed the connection before the end of the answer.
     Cancelled,
 }
 
 /// One call of the model.
 #[derive(Clone, Debug)]
 pub struct ModelCall {
-    /// The conversation, as `role: text` lines; the host's notices as the system's.
+    /// The conversation, as `role: text` lines; the host's notices appear with the role `system`.
     pub messages: Vec<String>,
-    /// The whole request, as it came.
+    /// The whole request, as received.
     pub request: Value,
-    /// What its `Authorization` said.
+    /// The value of its `Authorization` header.
     pub key: Option<String>,
-    /// When it came.
+    /// When it arrived.
     pub at: Instant,
-    /// What became of it.
     pub state: CallState,
 }
 
 impl ModelCall {
-    /// The conversation's last line.
+    /// Returns the last line of the conversation.
     pub fn last(&self) -> &str {
         self.messages.last().map_or("", String::as_str)
     }
 }
 
-/// What the model says that every call cost, in tokens.
+/// The number of prompt tokens that the model reports for every call.
 pub const PROMPT_TOKENS: u64 = 11;
-/// What it says that every answer cost.
+/// The number of completion tokens that the model reports for every answer.
 pub const ANSWER_TOKENS: u64 = 7;
 
 type Script = dyn Fn(&[Value]) -> Answer + Send + Sync;
@@ -97,7 +96,7 @@ impl Shared {
     }
 }
 
-/// A model that runs in this process. It ends with the value.
+/// A model that runs in this process. The server stops when the value is dropped.
 pub struct FakeModel {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -105,24 +104,24 @@ pub struct FakeModel {
 }
 
 impl FakeModel {
-    /// Starts one on a free port.
+    /// Starts a model on a free port.
     pub async fn start() -> Self {
         Self::start_with(None, Rules::default()).await
     }
 
-    /// Starts one that refuses what these rules say.
+    /// Starts a model that refuses what these rules forbid.
     pub async fn strict(rules: Rules) -> Self {
         Self::start_with(None, rules).await
     }
 
-    /// Starts one that answers what `script` makes of the messages of a request, as they came.
-    /// The script should look at nothing else: then a call that is made again has the same
-    /// answer. Marks in the last user message still say when it comes.
+    /// Starts a model whose answer is `script` of the messages of a request, as received. The
+    /// script should depend on nothing else, so that a repeated call has the same answer. Marks in
+    /// the last user message still control when the answer comes.
     pub async fn scripted(script: impl Fn(&[Value]) -> Answer + Send + Sync + 'static) -> Self {
         Self::strict_scripted(Rules::default(), script).await
     }
 
-    /// Starts one that is both.
+    /// Starts a model that is both strict and scripted.
     pub async fn strict_scripted(
         rules: Rules,
         script: impl Fn(&[Value]) -> Answer + Send + Sync + 'static,
@@ -144,7 +143,8 @@ impl FakeModel {
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("the loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has one");
-        // As real servers do: else what follows the head of an answer waits for its acknowledgement.
+        // As real servers do: otherwise the body of an answer waits for the acknowledgement of its
+        // head.
         let listener = listener.tap_io(|connection| {
             let _ = connection.set_nodelay(true);
         });
@@ -159,47 +159,47 @@ impl FakeModel {
         }
     }
 
-    /// What belongs into `base_url`.
+    /// Returns the value for `base_url`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// The next calls go wrong, in this order.
+    /// Makes the next calls fail, in this order.
     pub fn fail(&self, faults: impl IntoIterator<Item = ModelFault>) {
         let mut queued = self.shared.faults.lock().expect("nobody panics with it");
         queued.extend(faults);
     }
 
-    /// From now on it refuses what these rules say, and nothing else.
+    /// Replaces the rules: from now on the model refuses what these forbid, and nothing else.
     pub fn obey(&self, rules: Rules) {
         self.shared.gate().set_rules(rules);
     }
 
-    /// The requests that its rules refused, in order.
+    /// Returns the requests that its rules refused, in order.
     pub fn violations(&self) -> Vec<Violation> {
         self.shared.gate().refused().to_vec()
     }
 
-    /// All calls so far.
+    /// Returns all calls so far.
     pub fn calls(&self) -> Vec<ModelCall> {
         self.shared.calls().clone()
     }
 
-    /// Calls whose last line holds this text.
+    /// Returns the calls whose last line contains this text.
     pub fn calls_about(&self, text: &str) -> Vec<ModelCall> {
         let calls = self.shared.calls();
         let about = calls.iter().filter(|call| call.last().contains(text));
         about.cloned().collect()
     }
 
-    /// How many calls about this text are in that state. Copies none of them.
+    /// Returns the number of calls about this text in that state, without copying them.
     pub fn count(&self, text: &str, state: CallState) -> usize {
         let calls = self.shared.calls();
         let of_state = calls.iter().filter(|call| call.state == state);
         of_state.filter(|call| call.last().contains(text)).count()
     }
 
-    /// Waits until as many calls about this text are in that state.
+    /// Waits until `count` calls about this text are in that state.
     pub async fn wait_for(&self, text: &str, state: CallState, count: usize) -> Vec<ModelCall> {
         until(
             &format!("{count} calls {state:?} about {text:?}"),
@@ -212,7 +212,7 @@ impl FakeModel {
         .await
     }
 
-    /// Lets all calls go on that are, or will be, held under this name.
+    /// Releases all calls that are, or will be, held under this name.
     pub fn release(&self, name: &str) {
         self.shared.released.send_modify(|released| {
             released.insert(name.to_owned());
@@ -226,7 +226,7 @@ impl Drop for FakeModel {
     }
 }
 
-/// The value of a mark, if it is there.
+/// Returns the value of a mark, if it is present.
 fn mark<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("[{name}="))?;
     rest.split_once(']').map(|(value, _)| value)
@@ -245,7 +245,7 @@ async fn complete(
     let key = headers.get(AUTHORIZATION);
     let key = key.and_then(|key| Some(key.to_str().ok()?.to_owned()));
     let messages = request["messages"].as_array().cloned().unwrap_or_default();
-    // What the host says in front of the user's words is not the user's.
+    // Text that the host puts in front of the user's words is not the user's.
     let apart = notices_apart(&messages);
     let lines = apart
         .iter()
@@ -323,7 +323,7 @@ fn envelope(object: &str, choice: &Value) -> Value {
     json!({"id": "fake", "object": object, "created": 1, "model": "fake", "choices": [choice]})
 }
 
-/// Sends an answer chunk by chunk, for as long as somebody listens.
+/// Sends an answer chunk by chunk, as long as the receiver is open.
 async fn stream_answer(
     watched: Watched,
     asked: String,
@@ -377,7 +377,7 @@ impl Watched {
         tokio::time::sleep(millis(asked, "delay")).await;
         if let Some(name) = mark(asked, "hold") {
             let mut released = self.shared.released.subscribe();
-            // An error means that the model is gone, and then nobody waits.
+            // An error means that the model is gone, and then no caller waits.
             let _ = released.wait_for(|released| released.contains(name)).await;
         }
     }

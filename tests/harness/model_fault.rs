@@ -1,4 +1,4 @@
-//! How a model's server goes wrong, one call at a time.
+//! The failures of a model's server, one call at a time.
 
 use std::convert::Infallible;
 
@@ -10,46 +10,43 @@ use axum::response::{IntoResponse, Response};
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-/// What becomes of one call in place of an answer.
+/// What a call receives in place of an answer.
 #[derive(Clone, Debug)]
 pub enum ModelFault {
-    /// An error's status and document.
+    /// An error status and its document.
     Status {
-        /// Like 429.
+        /// The status, such as 429.
         status: u16,
-        /// What `Retry-After` says, if it is there.
+        /// The value of `Retry-After`, if it is present.
         retry_after: Option<String>,
-        /// Its body.
         body: Value,
     },
-    /// A word, and then the connection breaks.
+    /// The connection breaks after one word.
     Cut,
-    /// A word, and then nothing, for as long as the caller waits.
+    /// Nothing follows one word, for as long as the caller waits.
     Stall,
-    /// A word, and then an event that is no JSON.
+    /// An event that is not JSON follows one word.
     Malformed,
-    /// A word, and then an event that tells of an error.
+    /// An event that reports an error follows one word.
     Told,
-    /// A word, and then the stream's end without a reason.
+    /// The stream ends after one word, without a finish reason.
     Unfinished,
-    /// A word, and then the token limit.
+    /// The answer reaches the token limit after one word.
     Length,
-    /// A tool call whose arguments are not what they should be: as they are here.
+    /// A tool call with exactly these arguments, which may be invalid.
     Call {
-        /// The tool.
         name: String,
-        /// The arguments.
         arguments: String,
-        /// Why the answer ends.
+        /// The finish reason.
         finish: String,
     },
 }
 
-/// The word that comes before an answer goes wrong.
+/// The word that precedes the failure.
 const WORD: &str = "Well,";
 
 impl ModelFault {
-    /// An error's status with a plain document.
+    /// Returns an error status with a plain document.
     pub fn status(status: u16) -> Self {
         Self::Status {
             status,
@@ -58,7 +55,7 @@ impl ModelFault {
         }
     }
 
-    /// 429 that asks for a pause.
+    /// Returns status 429 with a `Retry-After`.
     pub fn busy(retry_after: &str) -> Self {
         Self::Status {
             status: 429,
@@ -67,7 +64,7 @@ impl ModelFault {
         }
     }
 
-    /// The response, and whether the caller has all that it gets at once.
+    /// Builds the response.
     pub(crate) fn response(self) -> Response {
         let finish = |reason: &str| event(json!({}), json!(reason));
         let rest = match self {
@@ -100,7 +97,7 @@ impl ModelFault {
                 return streamed(stream::iter(events.map(Ok::<_, Infallible>)));
             }
             Self::Cut => {
-                // An error in a body breaks the connection off.
+                // An error in a body aborts the connection.
                 let broken = Err(std::io::Error::other("as you wish"));
                 return streamed(stream::iter([Ok(word()), broken]));
             }

@@ -5,14 +5,14 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
-/// Installs packages, each as `name@version`, below `folder`, unless all of these files are there.
+/// Installs packages, each as `name@version`, below `folder`, unless all of these files exist.
 /// Their install scripts do not run.
 ///
 /// # Errors
 /// If npm is missing or fails; the text says what to do.
 pub fn npm_install(folder: &Path, packages: &[&str], files: &[&Path]) -> Result<(), String> {
     let list = packages.join(" ");
-    // A file that is there may be of another version.
+    // An existing file may belong to another version.
     let noted = folder.join(format!("{}.installed", list.replace(['/', ' '], "_")));
     let there = || files.iter().all(|file| file.exists());
     if there() && noted.exists() {

@@ -1,20 +1,21 @@
-//! Power cuts. A process that is killed leaves what it wrote to the page cache, from where the next
-//! one reads it; only a power cut shows what was synced. Here a library that is preloaded into the
-//! daemon's processes, `powercut/shim.c`, logs what they do to the files of a folder, and a power
-//! cut is: kill all of them at once, replay the log, and put in the folder's place what a disk
-//! would have kept:
+//! Simulated power cuts. A killed process leaves what it wrote in the page cache, from where the
+//! next process reads it; only a power cut shows what was synced. Here a preloaded library,
+//! `powercut/shim.c`, logs the operations of the daemon's processes on the files of a directory. A
+//! power cut kills all of these processes at once, replays the log, and replaces the directory by
+//! what a disk would have kept:
 //!
 //! - of every file, its content at its last `fsync` or `fdatasync`: what was appended, overwritten
-//!   or cut off since then is undone;
-//! - of every folder, its names at its last `fsync`: files made, renamed and removed since then are
-//!   not there, have their old names, are there again. A file that was synced in a folder that was
-//!   not is lost.
+//!   or truncated since then is undone;
+//! - of every directory, its entries at its last `fsync`: files that were created since then are
+//!   missing, renamed ones have their old names, removed ones exist again. A file that was synced
+//!   in a directory that was not is lost.
 //!
-//! This is the least that POSIX lets a file system keep. A disk may also keep any part of the rest;
-//! that is not tried.
+//! This is the least that POSIX requires a file system to keep. A disk may also keep any part of
+//! the rest; that is not tested.
 //!
-//! What the log tells is held against what the folder really holds, so that operations which the
-//! library does not see (`rustix` makes raw system calls) fail a test instead of being forgotten.
+//! The state according to the log is compared with the real content of the directory, so that
+//! operations which the library does not intercept (`rustix` makes raw system calls) fail a test
+//! instead of being missed.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -37,13 +38,14 @@ mod image;
 mod log;
 
 const SHIM: &str = include_str!("powercut/shim.c");
-/// The variable that says where the log is. A process that has it is one of those to be killed.
+/// The environment variable with the path of the log. A process that has it is killed by a power
+/// cut.
 const LOG: &str = "ABIDE_POWERCUT_LOG";
-/// Files whose content may be other than the log tells, for it means nothing: the daemon makes the
-/// reserve large by a raw system call.
+/// Files whose content may differ from the log because it is meaningless: the daemon extends the
+/// reserve by a raw system call.
 const MEANINGLESS: &[&str] = &["RESERVE"];
 
-/// A folder whose power can be cut.
+/// A directory whose power can be cut.
 #[derive(Debug)]
 pub struct PowerCut {
     folder: PathBuf,
@@ -52,24 +54,24 @@ pub struct PowerCut {
     image: Image,
 }
 
-/// What a power cut took away.
+/// What a power cut has discarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Operations in the life that it ended.
+    /// Operations in the run that it ended.
     pub records: u64,
     /// Bytes that were written to files and not synced.
     pub bytes: u64,
-    /// Files, folders and links that were there and are not any more.
+    /// Files, directories and links that are missing now.
     pub files: u64,
-    /// Names that were made, changed or removed, and are again as they were.
+    /// Directory entries that were created, changed or removed, and are now as they were before.
     pub entries: u64,
 }
 
 impl PowerCut {
-    /// Watches a folder. What it holds now is durable.
+    /// Watches a directory. Its present content counts as durable.
     ///
     /// # Panics
-    /// If the folder cannot be read, or there is no C compiler.
+    /// If the directory cannot be read, or there is no C compiler.
     pub fn new(folder: &Path) -> Self {
         let folder = folder.canonicalize();
         let folder = folder.expect("a folder must exist before it is watched");
@@ -81,7 +83,7 @@ impl PowerCut {
         }
     }
 
-    /// The environment of processes that write to the folder.
+    /// Returns the environment for the processes that write to the directory.
     pub fn env(&self) -> Vec<(String, String)> {
         let text = |path: &Path| path.to_str().expect("folders have plain names").to_owned();
         vec![
@@ -91,8 +93,8 @@ impl PowerCut {
         ]
     }
 
-    /// Ends one process as `kill -9` does, between two operations: what it has written stays, and
-    /// the log knows of it. A process that is killed otherwise may do something last that is not
+    /// Kills one process with SIGKILL, between two operations: what it has written stays, and the
+    /// log has it. A process that is killed in another way may perform a last operation that is not
     /// in the log.
     pub fn kill(&self, pid: i32) {
         let _frozen = self.freeze();
@@ -100,13 +102,14 @@ impl PowerCut {
         wait_for_end(&[pid]);
     }
 
-    /// Cuts the power: kills all processes that have the environment, at once, and leaves in the
-    /// folder what is durable. They can be started again then.
+    /// Cuts the power: kills all processes that have the environment, at once, and leaves only
+    /// durable content in the directory. Then they can be started again.
     ///
     /// # Panics
-    /// If the log does not tell how the folder came to hold what it holds.
+    /// If the log does not explain the content of the directory.
     pub fn cut(&mut self) -> Losses {
         let frozen = self.freeze();
+        // Repeated until none is left: a process may have started another one meanwhile.
         loop {
             let pids = self.processes();
             if pids.is_empty() {
@@ -140,7 +143,7 @@ impl PowerCut {
         losses
     }
 
-    /// While this is held, no process is in the middle of an operation.
+    /// Locks the log. While the lock is held, no process is in the middle of an operation.
     fn freeze(&self) -> File {
         let log = File::options().write(true).open(self.log.path());
         let log = log.expect("the log is ours");
@@ -148,13 +151,13 @@ impl PowerCut {
         log
     }
 
-    /// Living processes that have the environment.
+    /// Returns the pids of the living processes that have the environment.
     fn processes(&self) -> Vec<i32> {
         let log = self.log.path().to_str().expect("folders have plain names");
         let ours = format!("{LOG}={log}");
         let mut pids = all();
         pids.retain(|pid| {
-            // Nobody else's processes can be read.
+            // The processes of other users cannot be read.
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             let mut variables = environment.split(|byte| *byte == 0);
             variables.any(|variable| variable == ours.as_bytes()) && !gone(*pid)
@@ -162,16 +165,16 @@ impl PowerCut {
         pids
     }
 
-    /// Holds what the log tells against what the folder holds.
+    /// Compares the state according to the log with the real content of the directory.
     fn compare(&self) {
-        let told = self.image.items(View::Live);
+        let logged = self.image.items(View::Live);
         let held = scan(&self.folder).items(View::Durable);
-        let paths: BTreeSet<_> = told.keys().chain(held.keys()).collect();
+        let paths: BTreeSet<_> = logged.keys().chain(held.keys()).collect();
         let differing = paths.into_iter().filter(|path| {
             let meaningless = MEANINGLESS.iter().any(|name| path.ends_with(name));
             match meaningless {
-                true => told.contains_key(*path) != held.contains_key(*path),
-                false => told.get(*path) != held.get(*path),
+                true => logged.contains_key(*path) != held.contains_key(*path),
+                false => logged.get(*path) != held.get(*path),
             }
         });
         let differing: Vec<_> = differing.map(|path| path.display().to_string()).collect();
@@ -197,7 +200,7 @@ fn wait_for_end(pids: &[i32]) {
     }
 }
 
-/// The library, compiled once by each process that needs it.
+/// Returns the path of the library, which each process that needs it compiles once.
 fn shim() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
@@ -215,7 +218,7 @@ fn shim() -> PathBuf {
         drop(source);
         let status = compiler.wait().expect("the child is ours");
         assert!(status.success() && given.is_ok(), "cc: {status}, {given:?}");
-        // Others may have the old one loaded.
+        // Renaming leaves the old file to other processes that may have it loaded.
         let built = folder.join("shim.so");
         fs::rename(&aside, &built).expect("cargo's folder can be written");
         built

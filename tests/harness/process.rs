@@ -17,7 +17,7 @@ fn table() -> Vec<Entry> {
         .filter_map(|folder| {
             let pid = folder.ok()?.file_name().to_str()?.parse().ok()?;
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name stands in parentheses and may hold any character.
+            // The name is in parentheses and may contain any character.
             let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
             let state = fields.next()?;
             Some(Entry {
@@ -29,28 +29,29 @@ fn table() -> Vec<Entry> {
         .collect()
 }
 
-/// All processes, dead ones included.
+/// Returns all processes, including zombies.
 pub(crate) fn all() -> Vec<i32> {
     table().into_iter().map(|entry| entry.pid).collect()
 }
 
-/// Whether a process has ended, with all of its threads. Its parent may still have to learn of it.
+/// Returns whether a process has ended, with all of its threads. Its parent may still have to reap
+/// it.
 pub fn gone(pid: i32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     let entry = table().into_iter().find(|entry| entry.pid == pid);
-    // A first thread that has ended before the others is shown as a zombie, too.
+    // A main thread that ended before the others is shown as a zombie, too.
     threads <= 1 && entry.is_none_or(|entry| entry.zombie)
 }
 
-/// The name of the program that a process runs, also if the file was replaced since.
+/// Returns the name of the program that a process runs, even if the file was replaced since.
 fn program(pid: i32) -> Option<String> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let name = path.file_name()?.to_str()?;
     Some(name.trim_end_matches(" (deleted)").to_owned())
 }
 
-/// The living children of a process that run the same program, oldest first. Others are what a
-/// child has started and left behind.
+/// Returns the living children of a process that run the same program, oldest first. All others are
+/// processes that a child has started and left behind.
 pub fn children(parent: i32) -> Vec<i32> {
     let same = program(parent);
     let mut pids: Vec<_> = table()
@@ -63,7 +64,7 @@ pub fn children(parent: i32) -> Vec<i32> {
     pids
 }
 
-/// All living processes that descend from one.
+/// Returns all living descendants of a process.
 pub fn descendants(root: i32) -> Vec<i32> {
     let table = table();
     let mut found = vec![root];
@@ -80,12 +81,12 @@ pub fn descendants(root: i32) -> Vec<i32> {
     found.split_off(1)
 }
 
-/// Sends a signal; false if there is no such process any more.
+/// Sends a signal. Returns false if the process does not exist any more.
 pub fn signal(pid: i32, signal: Signal) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, signal).is_ok())
 }
 
-/// Ends a process and all that descend from it, at once.
+/// Kills a process and all of its descendants at once.
 pub fn kill_all(root: i32) {
     for pid in descendants(root) {
         signal(pid, Signal::KILL);

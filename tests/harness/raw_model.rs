@@ -1,6 +1,6 @@
-//! A model's server whose bytes a test chooses: each request gets the next answer of the script, with
-//! its status, its headers and its body in pieces and pauses. Once the script is used up, it answers
-//! `re: ` and the last user message, like [`FakeModel`](crate::FakeModel).
+//! A model's server whose bytes a test chooses: each request receives the next answer of the
+//! script, with its status, its headers and its body in pieces with pauses. After the end of the
+//! script it answers `re: ` and the last user message, like [`FakeModel`](crate::FakeModel).
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::answer::message_text;
 
-/// How long a connection lasts that breaks, behind the last bytes.
+/// The delay between the last bytes and a break of the connection.
 const BEFORE_BREAK: Duration = Duration::from_millis(100);
 
 /// How a body ends.
@@ -29,11 +29,11 @@ const BEFORE_BREAK: Duration = Duration::from_millis(100);
 enum End {
     /// As it should.
     Closed,
-    /// Not at all: the connection stays open, and nothing more is said.
+    /// It never ends: the connection stays open, and nothing more is sent.
     Open,
     /// The connection breaks.
     Broken,
-    /// These bytes are said again and again, with this pause before each.
+    /// These bytes are sent again and again, with this pause before each.
     Repeated(Vec<u8>, Duration),
 }
 
@@ -42,13 +42,13 @@ enum End {
 pub struct RawAnswer {
     status: u16,
     headers: Vec<(String, String)>,
-    /// Each after its pause.
+    /// Each with the pause before it.
     pieces: Vec<(Duration, Vec<u8>)>,
     end: End,
 }
 
 impl RawAnswer {
-    /// An empty answer of that status without any header.
+    /// Returns an empty answer of that status without any header.
     pub fn new(status: u16) -> Self {
         Self {
             status,
@@ -58,28 +58,28 @@ impl RawAnswer {
         }
     }
 
-    /// An event stream, with one event for each of these data.
+    /// Returns an event stream, with one event for each item of `data`.
     pub fn sse<T: AsRef<str>>(data: impl IntoIterator<Item = T>) -> Self {
         let begun = Self::new(200).header("content-type", "text/event-stream");
         data.into_iter()
             .fold(begun, |answer, data| answer.event(data.as_ref()))
     }
 
-    /// A JSON document.
+    /// Returns a JSON document.
     pub fn json(status: u16, document: &Value) -> Self {
         Self::new(status)
             .header("content-type", "application/json")
             .bytes(document.to_string())
     }
 
-    /// With this header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// With another content type, or with none.
+    /// Replaces or removes the content type.
     #[must_use]
     pub fn content_type(mut self, kind: Option<&str>) -> Self {
         self.headers
@@ -90,40 +90,40 @@ impl RawAnswer {
         }
     }
 
-    /// With these bytes next.
+    /// Appends bytes.
     #[must_use]
     pub fn bytes(self, bytes: impl Into<Vec<u8>>) -> Self {
         self.bytes_after(Duration::ZERO, bytes)
     }
 
-    /// With these bytes next, after a pause.
+    /// Appends bytes that are sent after a pause.
     #[must_use]
     pub fn bytes_after(mut self, pause: Duration, bytes: impl Into<Vec<u8>>) -> Self {
         self.pieces.push((pause, bytes.into()));
         self
     }
 
-    /// With an event of these data next.
+    /// Appends an event with this data.
     #[must_use]
     pub fn event(self, data: &str) -> Self {
         self.bytes(format!("data: {data}\n\n"))
     }
 
-    /// Says nothing more then, but stays open.
+    /// Keeps the connection open after the last bytes, and sends nothing more.
     #[must_use]
     pub fn open(mut self) -> Self {
         self.end = End::Open;
         self
     }
 
-    /// Breaks the connection then.
+    /// Breaks the connection after the last bytes.
     #[must_use]
     pub fn broken(mut self) -> Self {
         self.end = End::Broken;
         self
     }
 
-    /// Says these bytes then for ever, with this pause before each.
+    /// Repeats these bytes endlessly after the last ones, with this pause before each.
     #[must_use]
     pub fn repeating(mut self, every: Duration, bytes: impl Into<Vec<u8>>) -> Self {
         self.end = End::Repeated(bytes.into(), every);
@@ -142,7 +142,7 @@ impl RawAnswer {
             End::Open => Body::from_stream(pieces.chain(stream::pending())),
             End::Broken => {
                 let broken = stream::once(async {
-                    // What was said before has reached the caller by then.
+                    // The earlier bytes have reached the caller by then.
                     tokio::time::sleep(BEFORE_BREAK).await;
                     Err(io::Error::other("as you wish"))
                 });
@@ -167,17 +167,17 @@ impl RawAnswer {
     }
 }
 
-/// A chunk with this delta and no finish reason.
+/// Returns a chunk with this delta and no finish reason.
 pub fn delta(delta: Value) -> String {
     json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}).to_string()
 }
 
-/// A chunk with this text.
+/// Returns a chunk with this text.
 pub fn text(text: &str) -> String {
     delta(json!({ "content": text }))
 }
 
-/// A chunk with this finish reason.
+/// Returns a chunk with this finish reason.
 pub fn finish(reason: &str) -> String {
     json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}).to_string()
 }
@@ -188,18 +188,17 @@ pub const DONE: &str = "[DONE]";
 /// One request.
 #[derive(Clone, Debug)]
 pub struct RawRequest {
-    /// When it came.
+    /// When it arrived.
     pub at: Instant,
     /// Its path and query.
     pub target: String,
-    /// Its headers.
     pub headers: HeaderMap,
-    /// Its body, or a string of it if it is no JSON.
+    /// Its body as JSON, or as a string if it is not JSON.
     pub body: Value,
 }
 
 impl RawRequest {
-    /// Its messages as `role: text` lines.
+    /// Returns its messages as `role: text` lines.
     pub fn messages(&self) -> Vec<String> {
         let messages = self.body["messages"].as_array();
         let line = |message: &Value| {
@@ -209,7 +208,7 @@ impl RawRequest {
         messages.into_iter().flatten().map(line).collect()
     }
 
-    /// The text of its last message of the user.
+    /// Returns the text of its last user message.
     pub fn asked(&self) -> String {
         let mut messages = self.body["messages"].as_array().into_iter().flatten();
         let asked = messages.rfind(|message| message["role"] == "user");
@@ -223,7 +222,7 @@ struct Shared {
     requests: Mutex<Vec<RawRequest>>,
 }
 
-/// The server. It ends with the value.
+/// The server. It stops when the value is dropped.
 pub struct RawModel {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -231,15 +230,15 @@ pub struct RawModel {
 }
 
 impl RawModel {
-    /// Starts one on a free port.
+    /// Starts a server on a free port.
     pub async fn start() -> Self {
         Self::start_on(0).await
     }
 
-    /// Starts one on that port of the loopback.
+    /// Starts a server on that port of the loopback.
     pub async fn start_on(port: u16) -> Self {
         let shared = Arc::<Shared>::default();
-        // Whatever path a `base_url` leads to.
+        // Accepts every path that a `base_url` may lead to.
         let router = Router::new()
             .route("/{*path}", post(answer))
             .with_state(shared.clone());
@@ -257,30 +256,30 @@ impl RawModel {
         }
     }
 
-    /// What belongs into `base_url`.
+    /// Returns the value for `base_url`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// The next requests get these answers, in this order.
+    /// Queues these answers for the next requests, in this order.
     pub fn script(&self, answers: impl IntoIterator<Item = RawAnswer>) {
         let mut script = self.shared.script.lock().expect("nobody panics with it");
         script.extend(answers);
     }
 
-    /// How many answers of the script are left.
+    /// Returns how many answers of the script are left.
     pub fn left(&self) -> usize {
         let script = self.shared.script.lock();
         script.expect("nobody panics with it").len()
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub fn requests(&self) -> Vec<RawRequest> {
         let requests = self.shared.requests.lock();
         requests.expect("nobody panics with it").clone()
     }
 
-    /// Requests whose last message of the user holds this text.
+    /// Returns the requests whose last user message contains this text.
     pub fn requests_about(&self, text: &str) -> Vec<RawRequest> {
         let mut requests = self.requests();
         requests.retain(|request| request.asked().contains(text));

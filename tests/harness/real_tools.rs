@@ -1,24 +1,24 @@
-//! Real tool servers, as `tests/setup/setup.sh tools` has installed them.
+//! Real tool servers, as `tests/setup/setup.sh tools` installs them.
 
 use std::env;
 use std::path::PathBuf;
 
 use crate::target;
 
-/// The variable that does without them.
+/// The environment variable that skips their tests.
 const VARIABLE: &str = "ABIDE_REAL_TOOLS";
 
-/// Where the servers are.
+/// The location of the servers.
 #[derive(Clone, Debug)]
 pub struct RealTools {
     folder: PathBuf,
 }
 
 impl RealTools {
-    /// Finds them; none if they are to be done without.
+    /// Finds the servers; `None` if their tests are to be skipped.
     ///
     /// # Panics
-    /// If they are not there.
+    /// If they are not installed.
     pub fn find() -> Option<Self> {
         if env::var_os(VARIABLE).is_some_and(|value| value == "skip") {
             eprintln!("skipped, as {VARIABLE} says: what real tool servers do is not tested");
@@ -34,17 +34,17 @@ impl RealTools {
         Some(Self { folder })
     }
 
-    /// The command of a server from npm, by its package's name in its scope.
+    /// Returns the command of a server from npm, by its package's name in its scope.
     pub fn npm(&self, package: &str) -> Vec<String> {
         let scope = self.folder.join("npm/node_modules/@modelcontextprotocol");
         let script = scope.join(package).join("dist/index.js");
         words([self.folder.join("node"), script])
     }
 
-    /// The command of a server from PyPI.
+    /// Returns the command of a server from PyPI.
     pub fn python(&self, server: &str) -> Vec<String> {
         let environment = match server {
-            // It needs an SDK of its time.
+            // This server needs an SDK version of its time.
             "mcp-server-sqlite" => "sqlite",
             _ => "servers",
         };

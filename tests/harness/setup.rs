@@ -12,9 +12,8 @@ use crate::FakeModel;
 /// One `[plugins.NAME]` section.
 #[derive(Clone, Debug)]
 pub struct Plugin {
-    /// Its name.
     pub name: String,
-    /// Its component.
+    /// The path of its component.
     pub path: PathBuf,
     /// Lines of `[plugins.NAME.capabilities]`.
     pub capabilities: Vec<String>,
@@ -23,7 +22,7 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// The guest of that name, under that name, with nothing granted.
+    /// Returns the guest of that name, under that name, without any capability.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -33,7 +32,7 @@ impl Plugin {
         }
     }
 
-    /// With a line of limits.
+    /// Adds a line of limits.
     #[must_use]
     pub fn limit(mut self, line: &str) -> Self {
         self.limits.push(line.to_owned());
@@ -41,7 +40,7 @@ impl Plugin {
     }
 }
 
-/// What stands in `abide.toml`.
+/// The content of `abide.toml`, and how to start the daemon with it.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The port on the loopback.
@@ -52,16 +51,16 @@ pub struct Setup {
     pub grace: String,
     /// `on_config_change`.
     pub on_change: String,
-    /// Plugins, the spare one excepted.
+    /// All plugins except the spare one.
     pub plugins: Vec<Plugin>,
     /// `base_url` of `[llm.local]`.
     pub model: Option<String>,
-    /// Changing it changes the configuration in a way that needs a restart: it names a plugin
-    /// that no session uses.
+    /// A number in the name of a plugin that no session uses: changing it changes the configuration
+    /// in a way that needs a restart.
     pub spare: u32,
-    /// The spare plugin's component, if not `echo`'s.
+    /// The spare plugin's component, if it is not `echo`'s.
     pub spare_path: Option<PathBuf>,
-    /// A comment on the first line; changing it changes nothing.
+    /// A comment on the first line; changing it has no effect.
     pub comment: String,
     /// Further lines of `[daemon]`.
     pub daemon: Vec<String>,
@@ -69,10 +68,11 @@ pub struct Setup {
     pub rest: Vec<String>,
     /// Further variables of the daemon's environment.
     pub env: Vec<(String, String)>,
-    /// The daemon's binary, if not the one that is tested.
+    /// The daemon's binary, if it is not the tested one.
     pub binary: Option<PathBuf>,
-    /// The user and group that the daemon runs as, if not ours. Takes root. Its folder is given to
-    /// them, and a copy of the binary lies in it; guests must be where they can read them.
+    /// The user and group of the daemon, if they are not those of the test. Requires root. Its
+    /// directory is chowned to them and gets a copy of the binary; guests must be where they can
+    /// read them.
     pub user: Option<u32>,
 }
 
@@ -98,13 +98,13 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// With the assistant, which may use this model.
+    /// Adds the assistant, which may use this model.
     #[must_use]
     pub fn assistant(self, model: &FakeModel) -> Self {
         self.assistant_at(model.base_url())
     }
 
-    /// With the assistant, which may use the model at this `base_url`.
+    /// Adds the assistant, which may use the model at this `base_url`.
     #[must_use]
     pub fn assistant_at(mut self, base_url: String) -> Self {
         self.model = Some(base_url);
@@ -115,28 +115,28 @@ impl Setup {
         self
     }
 
-    /// With a further plugin.
+    /// Adds a plugin.
     #[must_use]
     pub fn plugin(mut self, plugin: Plugin) -> Self {
         self.plugins.push(plugin);
         self
     }
 
-    /// With this grace period.
+    /// Sets the grace period.
     #[must_use]
     pub fn grace(mut self, grace: &str) -> Self {
         self.grace = grace.to_owned();
         self
     }
 
-    /// With this `on_config_change`.
+    /// Sets `on_config_change`.
     #[must_use]
     pub fn on_change(mut self, on_change: &str) -> Self {
         self.on_change = on_change.to_owned();
         self
     }
 
-    /// The file's text.
+    /// Returns the text of the file.
     pub fn toml(&self) -> String {
         let mut text = format!(
             "# {}\n[daemon]\nlisten = \"127.0.0.1:{}\"\ndata_dir = \"{}\"\n\
@@ -180,8 +180,8 @@ impl Setup {
     }
 }
 
-/// A port that nobody holds now. Below those that the kernel gives to outgoing connections, so
-/// that none of the clients takes it before the daemon does.
+/// Returns a port that is free now. It is below the kernel's range of ephemeral ports, so that no
+/// outgoing connection takes it before the daemon does.
 pub fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
@@ -196,7 +196,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// The folder that cargo builds into.
+/// Returns cargo's target directory.
 pub fn target() -> PathBuf {
     let executable = env::current_exe().expect("a process knows its executable");
     let release = executable
@@ -217,7 +217,7 @@ fn existing(path: PathBuf, variable: &str) -> PathBuf {
     path.canonicalize().unwrap_or(path)
 }
 
-/// The daemon's binary: `ABIDE_BIN`, or what cargo has built.
+/// Returns the path of the daemon's binary: `ABIDE_BIN`, or what cargo has built.
 pub fn abide_binary() -> PathBuf {
     let path = env::var_os("ABIDE_BIN").map(PathBuf::from);
     existing(
@@ -226,7 +226,7 @@ pub fn abide_binary() -> PathBuf {
     )
 }
 
-/// The tool server of the tests, which is built beside this program.
+/// Returns the path of the tests' tool server, which is built next to this program.
 pub fn tool_server() -> PathBuf {
     existing(
         target().join("release/abide-test-tools"),
@@ -234,7 +234,8 @@ pub fn tool_server() -> PathBuf {
     )
 }
 
-/// A guest's component: in the folder `ABIDE_GUESTS`, or what cargo has built.
+/// Returns the path of a guest's component: in the directory `ABIDE_GUESTS`, or what cargo has
+/// built.
 pub fn guest(name: &str) -> PathBuf {
     let folder = env::var_os("ABIDE_GUESTS").map(PathBuf::from);
     let folder = folder.unwrap_or_else(|| target().join("wasm32-wasip2/guest"));

@@ -1,4 +1,4 @@
-//! A subscriber: follows a session's stream, and comes back at its cursor whenever it ends.
+//! A subscriber: follows a session's stream, and reconnects at its cursor whenever the stream ends.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::client::session_path;
 use crate::{Client, Event, until};
 
-/// How long to wait before a stream that ended is opened again.
+/// The delay before a stream that ended is opened again.
 const RECONNECT_DELAY: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
@@ -25,7 +25,7 @@ struct Seen {
     wrong: Vec<String>,
 }
 
-/// A task that follows one session. It ends with the value.
+/// A task that follows one session. It stops when the value is dropped.
 pub struct Subscriber {
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<()>,
@@ -37,7 +37,7 @@ impl Subscriber {
         Self::follow_from(client, id, 0)
     }
 
-    /// Follows a session from behind a cursor.
+    /// Follows a session from after a cursor.
     pub fn follow_from(client: &Client, id: &str, after: u64) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
         let task = tokio::spawn(follow(client.clone(), id.to_owned(), after, seen.clone()));
@@ -48,12 +48,12 @@ impl Subscriber {
         lock(&self.seen)
     }
 
-    /// The durable events so far.
+    /// Returns the durable events so far.
     pub fn events(&self) -> Vec<Event> {
         self.seen().events.clone()
     }
 
-    /// The text of the deltas of one turn's last attempt so far.
+    /// Returns the text of the deltas of one turn's last attempt so far.
     pub fn streamed(&self, turn: u64) -> String {
         let seen = self.seen();
         let of_turn = seen.deltas.iter().filter(|delta| delta["turn"] == turn);
@@ -67,27 +67,27 @@ impl Subscriber {
             .collect()
     }
 
-    /// How many streams there were.
+    /// Returns how many streams were opened.
     pub fn connections(&self) -> u64 {
         self.seen().connections
     }
 
-    /// How many streams ended with a `restart` event.
+    /// Returns how many streams ended with a `restart` event.
     pub fn restarts(&self) -> u64 {
         self.seen().restarts
     }
 
-    /// How many streams could not be opened, or ended without a `restart` event.
+    /// Returns how many streams could not be opened, or ended without a `restart` event.
     pub fn broken(&self) -> u64 {
         self.seen().broken
     }
 
-    /// What was wrong with the streams so far.
+    /// Returns the violations in the streams so far.
     pub fn troubles(&self) -> Vec<String> {
         self.seen().wrong.clone()
     }
 
-    /// The last attempt at a turn of which a delta told; 0 if none did.
+    /// Returns the highest attempt of a turn in the deltas; 0 if there is none.
     pub fn attempts(&self, turn: u64) -> u64 {
         let seen = self.seen();
         let of_turn = seen.deltas.iter().filter(|delta| delta["turn"] == turn);
@@ -112,7 +112,7 @@ impl Subscriber {
         .await
     }
 
-    /// Asserts that no event was missing, doubled or unreadable.
+    /// Asserts that no event was missing, duplicated or unreadable.
     ///
     /// # Panics
     /// If one was.
@@ -139,7 +139,7 @@ async fn follow(client: Client, id: String, mut after: u64, seen: Arc<Mutex<Seen
             .request(Method::GET, &path)
             .header(header::ACCEPT, "text/event-stream")
             .header("Last-Event-ID", after.to_string())
-            // A stream lasts for as long as it likes.
+            // A stream may last for any time.
             .timeout(Duration::from_secs(24 * 3600));
         let restarts = lock(&seen).restarts;
         let response = request.send().await;
@@ -150,14 +150,15 @@ async fn follow(client: Client, id: String, mut after: u64, seen: Arc<Mutex<Seen
             if response.status() == 200 {
                 lock(&seen).connections += 1;
                 let mut stream = response.bytes_stream().eventsource();
-                // An error is an end: what matters is what the next stream begins with.
+                // An error is an end: what matters is how the next stream begins.
                 while let Some(Ok(event)) = stream.next().await {
                     lock(&seen).take(&event, &mut after);
                 }
                 let mut seen = lock(&seen);
+                // No `restart` event came, so the stream broke off.
                 seen.broken += u64::from(seen.restarts == restarts);
             } else if response.status() != 503 {
-                // 503: it is about to stop, or not yet there.
+                // 503: the daemon is about to stop, or does not serve yet.
                 let status = response.status();
                 let wrong = format!("the stream of {id} was answered with {status}");
                 lock(&seen).wrong.push(wrong);

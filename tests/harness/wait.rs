@@ -1,14 +1,14 @@
-//! Waiting for something to become true.
+//! Waiting until something becomes true.
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives up on it. Far longer than it ever takes.
+/// The time after which a test fails. Far longer than any operation takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long between two looks, where there is no event to wait for.
+/// The polling interval, where there is no event to wait for.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// Waits until `look` finds something.
+/// Polls `look` until it returns a value.
 ///
 /// # Panics
 /// If it has not after [`PATIENCE`].
@@ -16,7 +16,7 @@ pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, look).await
 }
 
-/// Waits at most `patience` until `look` finds something.
+/// Polls `look` for at most `patience` until it returns a value.
 ///
 /// # Panics
 /// If it has not by then.

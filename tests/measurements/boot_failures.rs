@@ -1,4 +1,4 @@
-//! Boot failures as a table: how long clients wait, and what runs afterwards.
+//! Prints boot failures as a table: how long clients wait, and which configuration runs afterwards.
 
 use abide_tests::boot_failure::{Aftermath, BootFailure, provoke};
 
@@ -41,6 +41,6 @@ fn row(failure: BootFailure, after: &Aftermath) -> String {
         false => "the new one",
     };
     let record = after.record.as_deref().unwrap_or("none");
-    let told = after.told.replace(['\n', '|'], " ");
-    format!("{side} | {waited} | {runs} | {record} | {told}")
+    let text = after.told.replace(['\n', '|'], " ");
+    format!("{side} | {waited} | {runs} | {record} | {text}")
 }

@@ -1,4 +1,5 @@
-//! Clients that never pause: each sends the next message as soon as the last one's turn has ended.
+//! A closed-loop load: each client sends its next message as soon as the previous one's turn has
+//! ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,11 +9,11 @@ use tokio::task::JoinHandle;
 
 use crate::lean::{self, Lean};
 
-/// After a request that got no answer, before the next. A connection that is refused is refused
-/// at once, and the clients share the machine with the daemon.
+/// The pause after a request that failed. A refused connection fails immediately, and the clients
+/// share the machine with the daemon, so retrying at once would starve it.
 const BREATH: Duration = Duration::from_millis(1);
 
-/// One request of one of them.
+/// One request of one client.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) session: usize,
@@ -21,14 +22,15 @@ pub(crate) struct Asked {
     pub(crate) got: Got,
 }
 
-/// What a request got.
+/// The outcome of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Got {
-    /// Its turn's output.
+    /// The turn completed and its output came back.
     Turn,
-    /// The word that it is accepted, for the worker leaves.
+    /// The message was accepted (202) but its turn had not ended, because the worker is shutting
+    /// down.
     Accepted,
-    /// A connection that was lost, or a status that is neither.
+    /// The connection was lost, or the status is neither of those.
     Trouble,
 }
 
@@ -38,7 +40,7 @@ impl Asked {
     }
 }
 
-/// All of them.
+/// The running clients.
 pub(crate) struct Crowd {
     stop: Arc<AtomicBool>,
     turns: Arc<AtomicU64>,
@@ -46,7 +48,8 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// So many connections, over the first so many sessions, each of which has one owner.
+    /// Starts `connections` clients over the first `sessions` sessions. Each session belongs to
+    /// exactly one client.
     pub(crate) fn start(port: u16, connections: usize, sessions: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let turns = Arc::new(AtomicU64::new(0));
@@ -62,12 +65,12 @@ impl Crowd {
         }
     }
 
-    /// Turns that have been answered so far.
+    /// Returns how many turns have completed so far.
     pub(crate) fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Lets them end what they wait for; all that they asked.
+    /// Stops the clients once their current requests have ended, and returns every request made.
     pub(crate) async fn stop(self) -> Vec<Asked> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Vec::new();

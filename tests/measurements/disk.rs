@@ -1,4 +1,4 @@
-//! What a sync costs here, and how many the daemon makes.
+//! Measures what a sync costs on this machine, and counts the syncs that the daemon makes.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const SOURCE: &str = include_str!("syncs.c");
-/// Syncs of which the median is taken.
+/// Number of syncs to take the median of.
 const TRIES: usize = 500;
-/// What is written before each: about a turn's records.
+/// Bytes appended before each sync: about a turn's records.
 const APPENDED_BYTES: usize = 512;
 
-/// The middle time that a sync of a growing file takes.
+/// Returns the median time of appending to a file and syncing it.
 pub(crate) fn sync_cost() -> Duration {
     let mut file = tempfile::tempfile().expect("the machine has a folder for temporary files");
     let mut times: Vec<_> = (0..TRIES)
@@ -30,13 +30,13 @@ pub(crate) fn sync_cost() -> Duration {
     times[TRIES / 2]
 }
 
-/// Counts a daemon's syncs by a preloaded library, which costs nothing that could be measured.
+/// Counts a daemon's syncs through a preloaded library, whose overhead is too small to measure.
 pub(crate) struct Syncs {
     folder: TempDir,
 }
 
 impl Syncs {
-    /// Builds the library.
+    /// Compiles the library.
     pub(crate) fn new() -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let syncs = Self { folder };
@@ -67,7 +67,7 @@ impl Syncs {
         self.folder.path().join("syncs.so")
     }
 
-    /// The environment of a daemon whose syncs are counted.
+    /// Returns the environment variables that make a daemon's syncs be counted.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         vec![
@@ -76,7 +76,7 @@ impl Syncs {
         ]
     }
 
-    /// How many there were so far.
+    /// Returns the number of syncs so far.
     pub(crate) fn count(&self) -> u64 {
         let bytes = fs::read(self.count_path()).unwrap_or_default();
         bytes.try_into().map_or(0, u64::from_ne_bytes)

@@ -1,7 +1,9 @@
-//! How long until the first word of a model's answer: through the daemon, and from the model itself.
+//! Measures the time to the first word of a model's answer, through the daemon and from the model
+//! itself.
 //!
-//! As many sessions stream at any time as there are. Rounds alternate, so that what else the machine
-//! does meets all of them: the model itself, the daemon, and another build of it if one is named.
+//! All sessions stream at the same time. Rounds alternate between the lanes (the model itself, the
+//! daemon, and another build of it if one is named), so that other load on the machine affects all
+//! of them equally.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,19 +17,19 @@ use serde_json::{Value, json};
 
 use crate::told::{chapter, line, load};
 
-/// Words of an answer, and the time between two of them.
+/// Words in an answer, and the time between two of them.
 const WORDS: usize = 20;
 const PACE_MS: u64 = 10;
-/// Answers that each session asks for in a round, beside a first one that does not count: connections
-/// and the session come about in it.
+/// Answers that each session requests in a round, after a first one that is not counted because it
+/// includes opening the connections and creating the session.
 const ANSWERS: usize = 8;
-/// How long a stream may last.
+/// Timeout of an event stream.
 const STREAM: Duration = Duration::from_secs(3600);
 
-/// Who is measured.
+/// One of the measured paths to the model.
 struct Lane {
     name: String,
-    /// None for the model itself.
+    /// The daemon's binary; `None` for the model itself.
     binary: Option<PathBuf>,
     taken: Vec<Duration>,
 }
@@ -42,7 +44,7 @@ impl Lane {
     }
 }
 
-/// Measures and prints.
+/// Measures all lanes and prints the quantiles.
 pub(crate) async fn measure(
     sessions: usize,
     rounds: u32,
@@ -95,19 +97,20 @@ pub(crate) async fn measure(
     Ok(())
 }
 
-/// A quantile of sorted times, in milliseconds.
+/// Returns a quantile of sorted times, in milliseconds.
 fn quantile(sorted: &[Duration], part: f64) -> f64 {
     let at = (sorted.len() as f64 * part) as usize;
     let time = sorted.get(at.min(sorted.len().saturating_sub(1)));
     time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
 }
 
-/// What is asked: the model answers with it.
+/// Returns the text of a question, which the model echoes as its answer.
 fn question(session: usize, n: usize) -> String {
     format!("[pace={PACE_MS}] {session} {n} {}", "word ".repeat(WORDS))
 }
 
-/// So that they do not stream in step.
+/// Delays each session by its share of an answer's duration, so that the sessions do not stream in
+/// lockstep.
 async fn stagger(session: usize, sessions: usize) {
     let answer = Duration::from_millis(PACE_MS * WORDS as u64);
     tokio::time::sleep(answer * session as u32 / sessions.max(1) as u32).await;
@@ -122,8 +125,8 @@ async fn directly(model: &FakeModel, sessions: usize) -> Result<Vec<Duration>, S
             stagger(session, sessions).await;
             let mut taken = Vec::new();
             for n in 0..=ANSWERS {
-                let said = json!({"role": "user", "content": question(session, n)});
-                let body = json!({"model": "fake", "stream": true, "messages": [said]});
+                let turn = json!({"role": "user", "content": question(session, n)});
+                let body = json!({"model": "fake", "stream": true, "messages": [turn]});
                 let sent = Instant::now();
                 let answer = http.post(&url).json(&body).send().await;
                 let answer = answer.map_err(|error| error.to_string())?;
@@ -167,7 +170,7 @@ async fn through(
     Ok(try_join_all(each).await?.concat())
 }
 
-/// One session's answers: how long each took to begin.
+/// Requests one session's answers and returns the time to the first word of each.
 async fn talk(client: &Client, id: &str, session: usize) -> Result<Vec<Duration>, String> {
     let events = client
         .request(Method::GET, &format!("/v1/sessions/{id}/events"))
@@ -181,9 +184,10 @@ async fn talk(client: &Client, id: &str, session: usize) -> Result<Vec<Duration>
     for n in 0..=ANSWERS {
         let text = question(session, n);
         let sent = Instant::now();
-        // The first word may be there before the acknowledgement is read.
+        // The first word may arrive before the acknowledgement is read, so read the stream
+        // concurrently.
         let posted = client.say(id, &text, None);
-        let heard = async {
+        let answered = async {
             let mut first = None;
             while let Some(event) = events.next().await {
                 let event = event.map_err(|error| error.to_string())?;
@@ -203,7 +207,7 @@ async fn talk(client: &Client, id: &str, session: usize) -> Result<Vec<Duration>
             }
             Err("the stream ended".to_owned())
         };
-        let (posted, first) = tokio::join!(posted, heard);
+        let (posted, first) = tokio::join!(posted, answered);
         posted.map_err(|refused| format!("{refused:?}"))?;
         taken.push(first?);
     }

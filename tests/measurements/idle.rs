@@ -1,4 +1,4 @@
-//! What sessions cost that do nothing.
+//! Measures what idle sessions cost in memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,21 +12,23 @@ use crate::lean::{self, Lean};
 use crate::memory::{Memory, Peak};
 use crate::told::{chapter, line, load, mib, time};
 
-/// What so many idle sessions may add.
+/// Target: how much memory this many idle sessions may add.
 const TARGET_SESSIONS: usize = 100_000;
 const TARGET_BYTES: u64 = 64 << 20;
-/// Turns of one session, for what a daemon's memory grows by whoever it works for.
+/// Turns of one session that warm up the daemon, so that the growth which any work causes is not
+/// attributed to idle sessions.
 const WARMING: usize = 20_000;
-/// `daemon.resident_idle`, as it is by default.
+/// The default of `daemon.resident_idle`.
 const RESIDENT_IDLE: Duration = Duration::from_secs(60);
-/// Memory is settled when it has moved by less than this for so long.
+/// Memory counts as settled once it has changed by no more than this for [`STILL`].
 const STILL_BYTES: u64 = 1 << 20;
 const STILL: Duration = Duration::from_secs(15);
-/// How long to wait for that. Above `resident_idle`, for which sessions stay in memory.
+/// How long to wait for memory to settle. Longer than `resident_idle`, for which sessions stay in
+/// memory.
 const PATIENCE: Duration = Duration::from_secs(240);
 const GLANCE: Duration = Duration::from_millis(500);
 
-/// Measures with so many sessions, one number after the other in the same daemon.
+/// Measures with each of these numbers of sessions, in ascending order in the same daemon.
 pub(crate) async fn measure(sessions: &[usize]) -> Result<(), String> {
     let mut sizes = sessions.to_vec();
     sizes.sort_unstable();
@@ -110,12 +112,13 @@ pub(crate) async fn measure(sessions: &[usize]) -> Result<(), String> {
     Ok(())
 }
 
-/// The memory once it does not move any more, and how long it had been moving. Sessions are held
-/// for a while after their last turn.
+/// Returns the memory once it has settled, and how long it had been changing before. Sessions stay
+/// in memory for a while after their last turn.
 async fn settled(daemon: &Daemon) -> (Memory, Duration) {
     let began = Instant::now();
     let (mut level, mut since) = (Memory::of(daemon), began);
-    // The longest quiet is before sessions leave: a time below that would take it for the end.
+    // Memory is quiet for longest before idle sessions are evicted; a shorter minimum would mistake
+    // that for the final level.
     let least = RESIDENT_IDLE + Duration::from_secs(10);
     loop {
         tokio::time::sleep(GLANCE).await;
@@ -130,7 +133,7 @@ async fn settled(daemon: &Daemon) -> (Memory, Duration) {
     }
 }
 
-/// Turns of one session.
+/// Takes the warm-up turns in one session.
 async fn warm(port: u16) -> Result<(), String> {
     let mut client = Lean::new(port);
     client.open("warming", "echo").await?;
@@ -141,7 +144,7 @@ async fn warm(port: u16) -> Result<(), String> {
     Ok(())
 }
 
-/// Looks at each session once.
+/// Reads each session once.
 async fn look_at_all(port: u16, count: usize) -> Result<(), String> {
     let next = Arc::new(AtomicUsize::new(0));
     let clients = (0..8).map(|_| {

@@ -1,4 +1,5 @@
-//! Very many turns at once, each waiting for a slow model; and a restart in their midst.
+//! Measures very many concurrent turns, each waiting for a slow model, and a restart in the middle
+//! of them.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,16 +12,16 @@ use crate::proc::{Process, allow_files};
 use crate::told::{chapter, line, load, mib, time};
 use crate::{parallel, scripted};
 
-/// What `daemon.turns_max` may be at most.
+/// The upper limit of `daemon.turns_max`.
 const TURNS_MAX: usize = 10_000;
-/// Requests of ours at a time.
+/// Concurrent requests of this program.
 const AT_ONCE: usize = 64;
-/// Files that a daemon, or this program, opens besides the model's connections.
+/// File descriptors that the daemon, or this program, needs besides the model's connections.
 const FURTHER_FILES: usize = 1_000;
 const GRACE: &str = "2s";
-/// How long one phase may take.
+/// Timeout of one phase.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// What all questions have in common.
+/// The marker that all questions contain; the model holds its answers until it is released.
 const QUESTION: &str = "[hold=all]";
 
 struct Crowd {
@@ -30,12 +31,12 @@ struct Crowd {
     model: FakeModel,
 }
 
-/// Measures that with so many turns.
+/// Measures with `turns` concurrent turns.
 pub(crate) async fn measure(turns: usize) -> Result<(), String> {
     if turns > TURNS_MAX {
         return Err(format!("`daemon.turns_max` is at most {TURNS_MAX}"));
     }
-    // Ours: the model's side of each connection. The daemon inherits the limit.
+    // This process holds the model's side of each connection; the daemon inherits the limit.
     allow_files((turns + FURTHER_FILES) as u64)?;
     let model = FakeModel::start().await;
     let mut setup = Setup {
@@ -43,7 +44,7 @@ pub(crate) async fn measure(turns: usize) -> Result<(), String> {
         ..scripted(&["llm = [\"local\"]"])
     }
     .grace(GRACE);
-    // A slow machine may take a while to begin them all.
+    // A slow machine may need a while to begin all turns.
     setup.plugins[0].limits.extend([
         "turn_timeout = \"1h\"".into(),
         "step_timeout = \"1h\"".into(),
@@ -67,7 +68,7 @@ pub(crate) async fn measure(turns: usize) -> Result<(), String> {
     crowd.finish().await
 }
 
-/// Starts a daemon, or says what the kernel would have to allow.
+/// Starts a daemon, or returns an error that names the kernel setting to raise.
 async fn start(setup: Setup) -> Result<Daemon, String> {
     let started = tokio::spawn(Daemon::start(setup)).await;
     started.map_err(|error| {
@@ -91,7 +92,7 @@ fn session(n: usize) -> String {
     format!("m{n}")
 }
 
-/// What the model is asked in a session; no session's is another's beginning.
+/// Returns the question that a session asks the model. No question is a prefix of another's.
 fn question(n: usize) -> String {
     format!("question <{n}> {QUESTION}")
 }
@@ -101,7 +102,7 @@ impl Crowd {
         Process::of(self.daemon.worker_pid().await)
     }
 
-    /// Memory since an earlier look, all of it and for each turn.
+    /// Prints the memory growth since an earlier reading, in total and for each turn.
     fn grown(&self, what: &str, before: &Process, after: &Process) {
         let grown = after.rss_bytes.saturating_sub(before.rss_bytes);
         let each = grown as f64 / self.turns as f64 / 1024.0;
@@ -125,7 +126,7 @@ impl Crowd {
         .await;
     }
 
-    /// All sessions, then all turns.
+    /// Creates all sessions, then begins all turns.
     async fn begin(&self) {
         let empty = self.look().await;
         line("the worker, without sessions", mib(empty.rss_bytes));
@@ -144,8 +145,8 @@ impl Crowd {
             async move {
                 let acts = json!([{"act": "llm", "text": question(n)}]);
                 let script = json!({"id": session(n), "acts": acts}).to_string();
-                let said = client.say(&session(n), &script, None).await;
-                said.unwrap_or_else(|refused| panic!("message {n}: {refused:?}"));
+                let reply = client.say(&session(n), &script, None).await;
+                reply.unwrap_or_else(|refused| panic!("message {n}: {refused:?}"));
             }
         })
         .await;
@@ -181,7 +182,7 @@ impl Crowd {
         format!("{} ({rate:.0}/s)", time(took))
     }
 
-    /// A configuration change while all turns wait.
+    /// Changes the configuration while all turns wait for the model.
     async fn restart(&mut self) {
         chapter(&format!("a configuration change, grace period {GRACE}"));
         let old = self.daemon.generation().await;
@@ -238,7 +239,7 @@ impl Crowd {
         );
     }
 
-    /// The model answers; every turn must end, once.
+    /// Releases the model's answers; every turn must end exactly once.
     async fn finish(self) -> Result<(), String> {
         chapter("the model answers");
         let began = Instant::now();
@@ -273,8 +274,8 @@ impl Crowd {
         ))
     }
 
-    /// Sessions in which anything but one turn, told once of the restart, with the model's one
-    /// answer has happened.
+    /// Returns a description of each session that does not show exactly one completed turn, one
+    /// restart notice and one answer of the model.
     async fn check(&self) -> Vec<String> {
         let mut answers: HashMap<String, [u64; 2]> = HashMap::new();
         for call in self.model.calls() {
@@ -290,15 +291,15 @@ impl Crowd {
             let events = self.client.events(&id, 0).await;
             let done = events.iter().filter(|event| event.is_turn("completed"));
             let failed = events.iter().filter(|event| event.is_turn("failed"));
-            let said = events.iter().filter(|event| event.is_from("assistant"));
-            let said: Vec<_> = said.map(|event| event.said()).collect();
+            let texts = events.iter().filter(|event| event.is_from("assistant"));
+            let texts: Vec<_> = texts.map(|event| event.said()).collect();
             let notices = events.iter().filter(|event| event.kind == "notice");
             let acts = events.iter().filter(|e| e.name.as_deref() == Some("act"));
             let acts = acts.filter_map(|event| event.data.as_ref());
-            let told: Vec<_> = acts.map(|data| data["value"].clone()).collect();
+            let values: Vec<_> = acts.map(|data| data["value"].clone()).collect();
             let model = answers.get(&format!("user: {}", question(n)));
             let counts = [done.count(), failed.count(), notices.count()];
-            let seen = (counts, &said[..], &told[..], model);
+            let seen = (counts, &texts[..], &values[..], model);
             let end = format!("done {id} #1");
             let answer = Value::String(format!("re: {}", question(n)));
             if seen != ([1, 0, 1], &[end.as_str()], &[answer], Some(&[1, 1])) {

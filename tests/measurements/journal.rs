@@ -1,4 +1,4 @@
-//! What the journal costs: the same turns with steps and without, in turn.
+//! Measures what the journal costs: the same turns with and without steps, alternating.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +11,9 @@ use crate::disk::{self, Syncs};
 use crate::told::{chapter, line, load, median};
 use crate::{parallel, proc, scripted, tool};
 
-/// Sessions that take turns at the same time.
+/// Numbers of sessions that take turns concurrently.
 const SESSIONS: &[usize] = &[1, 16];
-/// How often each kind of turn has its go; figures are medians.
+/// How many rounds each kind of turn is measured in; figures are medians.
 const ROUNDS: usize = 5;
 
 /// A kind of turn.
@@ -31,8 +31,8 @@ fn call(tool: &str) -> Value {
     json!({"act": "call", "tool": tool, "token": "x"})
 }
 
-/// The first is what the others are compared with. Each act of a guest is told of in one event, so
-/// acts that are no steps show what that costs alone.
+/// The first kind is the baseline of the others. Each act of the guest emits one event, so acts
+/// that are not steps show what an event alone costs.
 const KINDS: &[Kind] = &[
     Kind {
         name: "no step",
@@ -76,7 +76,7 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// What one go gave: figures of a second, or of a turn.
+/// The result of one round of one kind: figures per second or per turn.
 #[derive(Clone, Copy)]
 struct Go {
     turns_per_s: f64,
@@ -92,12 +92,12 @@ struct Stage {
     worker: i32,
 }
 
-/// Measures that; each go takes so long.
+/// Measures all kinds; each round of a kind takes `seconds`.
 pub(crate) async fn measure(seconds: u64) -> Result<(), String> {
     let time = Duration::from_secs(seconds);
     let syncs = Syncs::new()?;
     let mut setup = scripted(&["tools = [\"t\"]"]);
-    // Without a log to write, the tool does nothing: what is measured is the daemon.
+    // Without a log to write, the tool does nothing: only the daemon is measured.
     let server = tool_server();
     setup.rest.push(format!("[mcp.t]\ncommand = [{server:?}]"));
     setup.env.extend(syncs.env());
@@ -122,7 +122,7 @@ pub(crate) async fn measure(seconds: u64) -> Result<(), String> {
         let client = stage.client.clone();
         async move {
             client.open(&format!("s{n}"), "scripted").await;
-            // Compiled, started, connected.
+            // Warm up: compile the guest, start the tool server and connect to it.
             for kind in KINDS {
                 take(&client, n, kind).await;
             }
@@ -136,7 +136,7 @@ pub(crate) async fn measure(seconds: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// One turn of that kind.
+/// Takes one turn of a kind, and checks that every act succeeded.
 async fn take(client: &Client, n: usize, kind: &Kind) {
     let script = json!({"id": "j", "acts": (kind.acts)()}).to_string();
     let done = client.chat(&format!("s{n}"), &script).await;
@@ -166,7 +166,7 @@ impl Stage {
             "a turn with", "turns/s", "ratio", "us more", "us a step", "syncs", "CPU us", "KiB"
         );
         let of = |goes: &[Go], figure: fn(&Go) -> f64| median(goes.iter().map(figure).collect());
-        // How long one session waits for a turn.
+        // The time of one session's turn, in microseconds.
         let wait = |rate: f64| sessions as f64 / rate * 1e6;
         let base = of(&goes[0], |go| go.turns_per_s);
         for (kind, goes) in KINDS.iter().zip(&goes) {

@@ -1,4 +1,4 @@
-//! A client that takes as little of the machine as can be: one connection, one request at a time.
+//! A client with minimal overhead: one connection, one request at a time.
 
 use bytes::Bytes;
 use http::{Method, Request, header};
@@ -8,23 +8,23 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
-/// A message's text, as long as people's are.
+/// The length of a message's text, typical of what people write.
 const TEXT_BYTES: usize = 200;
 
-/// A connection, made when it is first needed and again after it was lost.
+/// A connection that is opened on first use and reopened after it was lost.
 pub(crate) struct Lean {
     port: u16,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
-/// What came back.
+/// A response to a request.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) retry_after: bool,
     pub(crate) body: Bytes,
 }
 
-/// The part of an answer to a message that says how its turn ended.
+/// The part of the response to a message that states how its turn ended.
 #[derive(Deserialize)]
 struct Ended<'a> {
     #[serde(borrow)]
@@ -32,13 +32,13 @@ struct Ended<'a> {
 }
 
 impl Answer {
-    /// Whether a turn has ended well.
+    /// Returns whether the turn completed.
     pub(crate) fn completed(&self) -> bool {
         let ended = serde_json::from_slice::<Ended<'_>>(&self.body);
         self.status == 200 && ended.is_ok_and(|ended| ended.outcome == Some("completed"))
     }
 
-    /// The same, or what there was in its place.
+    /// Returns an error with the response if the turn did not complete.
     pub(crate) fn expect_completed(self) -> Result<(), String> {
         match self.completed() {
             true => Ok(()),
@@ -46,14 +46,14 @@ impl Answer {
         }
     }
 
-    /// For people.
+    /// Returns the response as text for an error message.
     pub(crate) fn told(&self) -> String {
         format!("{} {}", self.status, String::from_utf8_lossy(&self.body))
     }
 }
 
 impl Lean {
-    /// A client of the daemon on that port of the loopback.
+    /// Creates a client of the daemon on that port of the loopback interface.
     pub(crate) fn new(port: u16) -> Self {
         Self {
             port,
@@ -61,7 +61,7 @@ impl Lean {
         }
     }
 
-    /// Sends a request, once, and reads the whole answer.
+    /// Sends a request once, without retries, and reads the whole response.
     pub(crate) async fn ask(
         &mut self,
         method: Method,
@@ -87,7 +87,7 @@ impl Lean {
                 let socket = TcpStream::connect(("127.0.0.1", self.port)).await?;
                 socket.set_nodelay(true)?;
                 let (connection, work) = handshake(TokioIo::new(socket)).await?;
-                // How it ends is told to the request that is under way.
+                // A connection error is reported to the request in progress; ignore it here.
                 tokio::spawn(async move { drop(work.await) });
                 connection
             }
@@ -103,6 +103,7 @@ impl Lean {
         let status = response.status().as_u16();
         let retry_after = response.headers().contains_key(header::RETRY_AFTER);
         let body = response.into_body().collect().await?.to_bytes();
+        // Keep the connection only after a whole response: a failed or cancelled request drops it.
         self.connection = Some(connection);
         Ok(Answer {
             status,
@@ -111,7 +112,7 @@ impl Lean {
         })
     }
 
-    /// Creates a session of that plugin, or finds it.
+    /// Creates a session of that plugin unless it exists.
     pub(crate) async fn open(&mut self, session: &str, plugin: &str) -> Result<(), String> {
         let body = format!("{{\"plugin\":\"{plugin}\"}}");
         let path = format!("/v1/sessions/{session}");
@@ -122,29 +123,29 @@ impl Lean {
         }
     }
 
-    /// Sends a message without an idempotency key, and waits a minute for its turn's end.
+    /// Sends a message without an idempotency key, and waits up to a minute for its turn to end.
     pub(crate) async fn say(&mut self, session: &str, body: Bytes) -> Result<Answer, String> {
         let path = format!("/v1/sessions/{session}/messages?wait=60s");
         self.ask(Method::POST, &path, body).await
     }
 }
 
-/// The name of a session. Names are all over the place, as those that clients make up are: a store
-/// that is given them in order has less to do.
+/// Returns the name of a session. Names are spread over the key space, as client-chosen names are:
+/// a store that receives sorted keys has less work to do.
 pub(crate) fn session(n: usize) -> String {
-    // The finish of SplitMix64, which gives no two numbers the same.
+    // SplitMix64's finalizer, which is a bijection: no two numbers collide.
     let mut mixed = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     format!("{:016x}", mixed ^ (mixed >> 31))
 }
 
-/// A message that says something ordinary.
+/// Returns a message with ordinary text.
 pub(crate) fn message() -> Bytes {
     format!("{{\"text\":\"{}\"}}", "word ".repeat(TEXT_BYTES / 5)).into()
 }
 
-/// A message that holds a script for the scripted.
+/// Returns a message with a script for the `scripted` guest.
 pub(crate) fn script(acts: &serde_json::Value) -> Bytes {
     let script = serde_json::json!({"id": "m", "acts": acts}).to_string();
     serde_json::json!({"text": script}).to_string().into()

@@ -1,4 +1,4 @@
-//! A session that has taken very many turns, against one that has taken few.
+//! Compares a session that has taken very many turns with one that has taken few.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,30 +11,30 @@ use crate::lean::{self, Lean};
 use crate::told::{chapter, line, load, median, mib};
 use crate::{disk, proc};
 
-/// Turns of a window, half of them the old session's.
+/// Turns in a window, half of them in the old session.
 const WINDOW: usize = 2_000;
-/// Turns that one of the two takes before it is the other's go.
+/// Consecutive turns of one session before the other one takes over.
 const GO: usize = 50;
-/// Turns that a fresh session has taken before it is compared with.
+/// Turns that a fresh session takes before it is compared.
 const FRESH: usize = 100;
-/// Windows between the first and the last.
+/// Number of intervals between the first window and the last.
 const WINDOWS: usize = 10;
-/// How much more the last turns may cost.
+/// Target: the ratio that the last turns' cost may reach.
 const TARGET: f64 = 1.1;
 const GUEST: &str = "echo";
 
-/// What was seen in one window.
+/// The results of one window.
 struct Window {
-    /// The old session's turns before it.
+    /// Turns that the old session had taken before the window.
     turns: usize,
-    /// A turn of the old and of the fresh one.
+    /// Median time of a turn in the old session and in the fresh one.
     old_us: f64,
     fresh_us: f64,
-    /// What a turn of the two has had written, tables' rewriting included.
+    /// Bytes written per turn, averaged over both sessions and including compaction.
     written_bytes: f64,
-    /// The data folder.
+    /// Size of the data directory.
     folder_bytes: u64,
-    /// What of it is needed.
+    /// How much of it is live data.
     live_bytes: u64,
 }
 
@@ -42,11 +42,11 @@ struct Stage {
     daemon: Daemon,
     worker: i32,
     client: Lean,
-    /// Where RocksDB's folder is copied to.
+    /// Where RocksDB's directory is copied to.
     copy: PathBuf,
 }
 
-/// Measures so many turns of one session.
+/// Measures `turns` turns of one session.
 pub(crate) async fn measure(turns: u32) -> Result<(), String> {
     let turns = turns as usize;
     let daemon = Daemon::start(Setup::default()).await;
@@ -70,7 +70,8 @@ pub(crate) async fn measure(turns: u32) -> Result<(), String> {
         "turns", "us a turn", "a fresh", "ratio", "KiB written", "folder", "needed"
     );
     for n in 0..=WINDOWS {
-        // The first begins where the fresh ones do, the last ends with the last turn.
+        // The first window begins with as many turns as the fresh sessions have; the last one ends
+        // with the last turn.
         let until = FRESH + (turns - FRESH - WINDOW / 2) * n / WINDOWS;
         while taken < until {
             stage.turn("old").await?;
@@ -111,7 +112,8 @@ impl Stage {
             }
         }
         let written = proc::written_bytes(self.worker) - written;
-        // The fresh one's log must not be counted as the old one's.
+        // The fresh session still exists here and is closed afterwards, so that later windows do
+        // not count its log as the old session's.
         let (folder_bytes, live_bytes) = self.sizes()?;
         let closed = self
             .client
@@ -134,7 +136,8 @@ impl Stage {
         })
     }
 
-    /// The data folder's size, and what RocksDB would keep of it.
+    /// Returns the data directory's size, and the size of RocksDB's live data. The worker is
+    /// stopped while its files are copied.
     fn sizes(&self) -> Result<(u64, u64), String> {
         let data = self.daemon.folder().join("data");
         signal(self.worker, Signal::STOP);
@@ -162,8 +165,8 @@ impl Window {
     }
 }
 
-/// Time against a fresh session's in the same window; bytes against those of the window in the
-/// middle, by when the log is as long as it may be.
+/// Compares the time with a fresh session's in the same window, and bytes with those of the middle
+/// window, by which time the log has reached its maximum length.
 fn judge(windows: &[Window]) {
     let (Some(last), Some(middle)) = (windows.last(), windows.get(windows.len() / 2)) else {
         return;

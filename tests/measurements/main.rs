@@ -1,7 +1,7 @@
 //! Measurements of the built daemon, as a client sees it and as `/proc` shows it.
 //!
-//! The client, the model and the daemon share the machine: figures say what a machine does as a
-//! whole, and only those of one run can be compared.
+//! The client, the model and the daemon share the machine: figures describe the machine as a whole,
+//! and only figures of the same run are comparable.
 
 mod boot_failures;
 mod crowd;
@@ -41,18 +41,18 @@ struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// So many turns at once, each waiting for a slow model: memory, and a restart in their midst
+    /// Concurrent turns that all wait for a slow model: memory, and a restart in the middle
     InFlight {
         #[arg(long, default_value_t = 10_000)]
         turns: usize,
     },
-    /// Turns per second with steps against without
+    /// Turns per second with and without steps
     Journal {
-        /// How long each go takes, in seconds
+        /// How long each kind of turn is measured in a round, in seconds
         #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(1..))]
         seconds: u64,
     },
-    /// Memory with so many idle sessions
+    /// Memory with these numbers of idle sessions
     Idle {
         #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
         sessions: Vec<usize>,
@@ -66,13 +66,13 @@ enum What {
             default_value = "1000,10000,100000,1000000"
         )]
         sessions: Vec<usize>,
-        /// Sessions that took a turn just before, and that a restart brings back
+        /// Sessions that took a turn just before, and that a restart restores
         #[arg(long, default_value_t = 1000)]
         active: usize,
-        /// Restarts and kills at each of them; figures are medians
+        /// Restarts and kills with each number of sessions; figures are medians
         #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
         rounds: u32,
-        /// Where the stores are made, and kept for the next time; else in a temporary folder
+        /// Where the stores are created and kept for later runs; by default a temporary folder
         #[arg(long)]
         data: Option<PathBuf>,
         /// The folder to draw the figures into
@@ -102,17 +102,17 @@ enum What {
         #[arg(long, default_value_t = 4)]
         messages: usize,
     },
-    /// Clients of every kind over so many restarts, idle and as many under load: what they lose
-    /// (nothing), how long they wait, and what the supervisor keeps of it
+    /// Clients of every kind over this many restarts, idle and as many under load: what they lose
+    /// (nothing), how long they wait, and whether the supervisor leaks
     Restarts {
         #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
         count: u32,
     },
-    /// How long until the first word of an answer, through the daemon and from the model itself
+    /// Time to the first word of an answer, through the daemon and from the model itself
     FirstToken {
         #[arg(long, default_value_t = 64, value_parser = value_parser!(u16).range(1..))]
         sessions: u16,
-        /// Rounds of each; figures are of all of them together
+        /// Rounds of each; figures are over all rounds together
         #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
         rounds: u32,
         /// Another build of the daemon, measured in the same run
@@ -160,7 +160,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// A daemon's setup with the guest that does what it is told.
+/// Returns the setup of a daemon with the `scripted` guest, which performs the acts that a message
+/// lists.
 fn scripted(capabilities: &[&str]) -> Setup {
     let capabilities = capabilities.iter().map(|&line| line.to_owned()).collect();
     Setup {
@@ -168,7 +169,7 @@ fn scripted(capabilities: &[&str]) -> Setup {
             capabilities,
             ..Plugin::new("scripted")
         }],
-        // Errors that carry where they came from are for developers, and make a cut slow.
+        // Backtraces make aborting a turn slow; switch them off.
         env: vec![("RUST_BACKTRACE".to_owned(), "0".to_owned())],
         ..Setup::default()
     }

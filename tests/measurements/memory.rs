@@ -1,4 +1,4 @@
-//! The memory of all of a daemon's processes.
+//! Measures the memory of all of a daemon's processes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,10 @@ use tokio::task::JoinHandle;
 use crate::proc;
 use crate::told::mib;
 
-/// How long between two looks for the most there is.
+/// Interval between two samples of the peak.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// Resident memory, all of it and the part that is no file's.
+/// Resident memory: the total, and the anonymous part.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Memory {
     pub(crate) rss_bytes: u64,
@@ -25,7 +25,7 @@ impl Memory {
         Self::below(daemon.supervisor_pid())
     }
 
-    /// Of a supervisor and all that descends from it.
+    /// Sums the memory of a supervisor and all its descendants.
     fn below(supervisor: i32) -> Self {
         let pids = descendants(supervisor).into_iter().chain([supervisor]);
         let mut sum = Self::default();
@@ -40,7 +40,7 @@ impl Memory {
         format!("{} ({})", mib(self.rss_bytes), mib(self.anon_bytes))
     }
 
-    /// How much more than before.
+    /// Returns the growth since `before`, as text.
     pub(crate) fn more(&self, before: &Self) -> String {
         let more = |now: u64, before: u64| {
             let mib = (now as f64 - before as f64) / f64::from(1 << 20);
@@ -54,7 +54,7 @@ impl Memory {
     }
 }
 
-/// The most memory that a daemon has while this is there.
+/// Samples a daemon's memory in the background to find its peak.
 pub(crate) struct Peak {
     stop: Arc<AtomicBool>,
     task: JoinHandle<Memory>,

@@ -1,11 +1,11 @@
-//! Many requests, some of them at a time.
+//! Runs many requests with limited concurrency.
 
 use futures::StreamExt as _;
 
-/// Does something for each number below `count`, `at_once` at a time.
+/// Runs `act` for each number below `count`, at most `at_once` concurrently.
 ///
 /// # Panics
-/// If one of them does.
+/// If one of the acts panics.
 pub(crate) async fn for_each<F>(count: usize, at_once: usize, act: impl Fn(usize) -> F)
 where
     F: Future<Output = ()> + Send + 'static,

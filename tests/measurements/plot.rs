@@ -1,4 +1,5 @@
-//! Plots as SVG: lines over a few marked places, in colours that can be read on light and on dark.
+//! Draws plots as SVG: lines over a few labelled positions, in colours that are legible on light
+//! and on dark backgrounds.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,43 +13,43 @@ const TOP: f64 = 44.0;
 const BOTTOM: f64 = 56.0;
 /// The height of a line of the legend.
 const ENTRY: f64 = 18.0;
-/// Text, axes and grid: grey enough for white and for black.
+/// Text, axes and grid: a grey that is legible on white and on black.
 const INK: &str = "#7d8590";
 const COLOURS: &[&str] = &["#2f81f7", "#d9730d", "#2da44e", "#a06be0", "#c4516c"];
 
-/// How values lie along the vertical axis.
+/// How values map to the vertical axis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
-    /// From zero.
+    /// Linear, starting at zero.
     Linear,
-    /// In powers of ten.
+    /// Logarithmic, with ticks at powers of ten.
     Logarithmic,
 }
 
-/// A line.
+/// One line of the plot.
 pub(crate) struct Series {
     pub(crate) name: String,
-    /// What the others are held against: drawn in grey, with dashes.
+    /// Whether this line is the baseline of the others: drawn in grey, with dashes.
     pub(crate) rival: bool,
-    /// A value for each of the plot's places.
+    /// One value for each of the plot's positions.
     pub(crate) values: Vec<f64>,
 }
 
-/// A plot over some places, which lie at equal distances.
+/// A plot over a few positions at equal distances.
 pub(crate) struct Plot {
     pub(crate) title: String,
-    /// What stands below, with its unit.
+    /// The label of the horizontal axis, with its unit.
     pub(crate) across: String,
-    /// The places' names.
+    /// The labels of the positions.
     pub(crate) places: Vec<String>,
-    /// What the values are, with their unit.
+    /// The label of the vertical axis, with its unit.
     pub(crate) up: String,
     pub(crate) scale: Scale,
     pub(crate) series: Vec<Series>,
 }
 
 impl Plot {
-    /// Writes it as `NAME.svg` into a folder.
+    /// Writes the plot as `NAME.svg` into a directory.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> Result<(), String> {
         let path = folder.join(name).with_extension("svg");
         fs::create_dir_all(folder)
@@ -120,7 +121,7 @@ impl Plot {
         );
     }
 
-    /// A line with its marks, and its entry in the legend.
+    /// Draws a line with its markers and its entry in the legend.
     fn line(&self, svg: &mut String, frame: &Frame, n: usize, series: &Series) {
         let (colour, dashes) = match series.rival {
             true => (INK, " stroke-dasharray=\"6 4\""),
@@ -158,7 +159,7 @@ impl Plot {
         );
     }
 
-    /// Where a value lies, in the axis's own measure.
+    /// Maps a value to the axis's scale.
     fn along(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => value,
@@ -166,7 +167,7 @@ impl Plot {
         }
     }
 
-    /// The marked values, of which the first and the last enclose all.
+    /// Returns the values of the ticks; the first and the last enclose all values.
     fn ticks(&self) -> Vec<f64> {
         let values = self.series.iter().flat_map(|series| &series.values);
         let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
@@ -189,7 +190,7 @@ impl Plot {
     }
 }
 
-/// The area within the axes.
+/// The area enclosed by the axes.
 struct Frame {
     places: usize,
     from: f64,
@@ -199,7 +200,7 @@ struct Frame {
 
 impl Frame {
     fn x(&self, place: usize) -> f64 {
-        // Half a step of room on either side.
+        // Half a step of padding on either side.
         let step = (WIDTH - LEFT - RIGHT) / self.places.max(1) as f64;
         LEFT + step * (place as f64 + 0.5)
     }
@@ -211,7 +212,7 @@ impl Frame {
     }
 }
 
-/// The round number (1, 2 or 5 and noughts) that is not below this one.
+/// Returns the smallest round number (1, 2 or 5 times a power of ten) that is at least `least`.
 fn step(least: f64) -> f64 {
     let power = 10_f64.powf(least.max(f64::MIN_POSITIVE).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
@@ -221,7 +222,7 @@ fn step(least: f64) -> f64 {
         .unwrap_or(power)
 }
 
-/// A round number as people write it.
+/// Formats a number; from 1 on, without decimals and with commas between thousands.
 fn number(value: f64) -> String {
     if value != 0.0 && value < 1.0 {
         return format!("{value}");
@@ -237,7 +238,7 @@ fn number(value: f64) -> String {
     grouped
 }
 
-/// A count with its thousands apart.
+/// Formats a count with commas between thousands.
 pub(crate) fn count(count: usize) -> String {
     number(count as f64)
 }

@@ -1,4 +1,4 @@
-//! Clients that never stop asking, to see the longest pause.
+//! Polls the daemon continuously to find the longest pause that a client experiences.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use abide_tests::{Client, Daemon};
 use tokio::task::JoinHandle;
 
-/// How long they rest between two requests.
+/// Pause between two requests.
 const EVERY: Duration = Duration::from_millis(5);
 
-/// What a client has seen.
+/// The observations of one client.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Seen {
     pub(crate) asked: u64,
@@ -18,14 +18,14 @@ pub(crate) struct Seen {
     pub(crate) longest: Duration,
 }
 
-/// Two of them: one on a connection that it keeps, one that opens a connection for each request.
+/// Two polling clients: one keeps its connection, the other opens a connection for each request.
 pub(crate) struct Polling {
     stop: Arc<AtomicBool>,
     tasks: [JoinHandle<Seen>; 2],
 }
 
 impl Polling {
-    /// Begins to ask for this path.
+    /// Starts polling this path.
     pub(crate) fn start(daemon: &Daemon, path: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let task = |keeps| {
@@ -36,7 +36,8 @@ impl Polling {
         Self { stop, tasks }
     }
 
-    /// Stops; what the one and the other have seen.
+    /// Stops polling and returns the observations: first on the kept connection, then on new
+    /// connections.
     pub(crate) async fn stop(self) -> [Seen; 2] {
         self.stop.store(true, Ordering::Relaxed);
         let [keeps, opens] = self.tasks;

@@ -1,4 +1,5 @@
-//! What the daemon does when clients send far more than turns end: memory, and answers.
+//! Measures the daemon's memory and responses when clients send far more messages than turns
+//! complete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,19 +17,20 @@ use crate::proc::allow_files;
 use crate::told::{chapter, line, load, time};
 use crate::{parallel, scripted};
 
-/// A message's text besides its question, near the largest that is taken.
+/// Size of a message's text besides its question, close to the largest message that the daemon
+/// accepts.
 const BALLAST_BYTES: usize = 200 << 10;
-/// Requests of ours at a time, where the number does not matter.
+/// Concurrent requests of this program where the number does not matter.
 const AT_ONCE: usize = 64;
-/// Files that this program and the daemon open besides the connections.
+/// File descriptors that this program and the daemon need besides the connections.
 const FURTHER_FILES: usize = 3_000;
-/// What the model is asked, and answers only once it is released.
+/// The question to the model, which answers only once it is released.
 const QUESTION: &str = "[hold=all]";
 
-/// Answers by what they say, and how long the slowest took.
+/// Responses by kind: their count, and how long the slowest took.
 type Answers = BTreeMap<String, (usize, Duration)>;
 
-/// Measures with so many connections, each of which sends so many messages.
+/// Measures with `connections` connections, each of which sends `messages` messages.
 pub(crate) async fn measure(connections: usize, messages: usize) -> Result<(), String> {
     allow_files((connections + FURTHER_FILES) as u64)?;
     let model = FakeModel::start().await;
@@ -68,7 +70,7 @@ pub(crate) async fn measure(connections: usize, messages: usize) -> Result<(), S
     Ok(())
 }
 
-/// A script that asks the model, and drags something along.
+/// Returns a script that asks the model, padded with a large text.
 fn large_message() -> Bytes {
     lean::script(&json!([
         {"act": "llm", "text": QUESTION},
@@ -76,7 +78,7 @@ fn large_message() -> Bytes {
     ]))
 }
 
-/// All connections at once, one message after the other on each.
+/// Sends on all connections concurrently, one message after the other on each.
 async fn flood(port: u16, connections: usize, messages: usize, message: &Bytes) -> Answers {
     let ready = Arc::new(Barrier::new(connections));
     let clients = (0..connections).map(|n| {
@@ -122,7 +124,7 @@ fn tell(answers: &Answers) {
     }
 }
 
-/// One session, until it takes no more.
+/// Sends messages to one session until it accepts no more.
 async fn inbox(port: u16, message: &Bytes) -> Result<(), String> {
     chapter("one session, sent to until it takes no more");
     let mut client = Lean::new(port);

@@ -1,4 +1,4 @@
-//! Bare sockets: no library between a client and what becomes of its connection.
+//! HTTP over bare sockets: no library hides from a client what happens to its connection.
 
 use std::io;
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-/// How long an answer may take. Above every pause that is allowed.
+/// Timeout of a request. Longer than every pause that is allowed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Why a request has no answer.
+/// Why a request got no response.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lost {
-    /// Nobody listened.
+    /// The connection was refused.
     Refused,
     /// The connection was reset.
     Reset,
-    /// It ended before the answer did.
+    /// The connection ended before the response was complete.
     Eof,
-    /// Nothing came in time.
+    /// No response within [`PATIENCE`].
     Slow,
-    /// What came is no answer.
+    /// The response is not valid HTTP, or another error.
     Other(String),
 }
 
@@ -35,10 +35,10 @@ impl From<io::Error> for Lost {
     }
 }
 
-/// A connection.
 pub(crate) struct Raw {
     socket: BufReader<TcpStream>,
-    /// The daemon has said that it ends behind the last answer.
+    /// The daemon has announced (`connection: close`) that the connection ends after the last
+    /// response.
     pub(crate) closes: bool,
 }
 
@@ -52,7 +52,7 @@ impl Raw {
         })
     }
 
-    /// Sends a request and reads its answer: the status and the body.
+    /// Sends a request and returns the response's status and body.
     pub(crate) async fn ask(
         &mut self,
         method: &str,

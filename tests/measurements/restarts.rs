@@ -1,4 +1,4 @@
-//! Clients of every kind over many restarts: what they lose, and how long they wait.
+//! Runs clients of every kind over many restarts: what they lose, and how long they wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,23 +16,24 @@ use crate::proc::Process;
 use crate::raw::{Lost, Raw};
 use crate::told::{chapter, line, load, median, mib};
 
-/// Clients that keep their connection, and as many that open one for each request.
+/// Number of clients that keep their connection; as many again open one for each request.
 const CLIENTS: usize = 3;
-/// How long each of them rests.
+/// Pause between two messages of a client.
 const REST: Duration = Duration::from_millis(20);
-/// Connections that are idle over a restart: half of them have asked before, half never.
+/// Connections that are idle during a restart: half of them have sent a request before, half have
+/// not.
 const IDLE: usize = 10;
-/// The load: connections, and their sessions.
+/// The background load: its connections, and the sessions that they use.
 const CROWD: usize = 32;
 const CROWD_SESSIONS: usize = 256;
-/// Restarts until the supervisor has all that it ever holds.
+/// Warm-up restarts, after which the supervisor holds every resource that it ever allocates.
 const WARMING: u32 = 5;
-/// What its memory may move by: pages that an allocator touches late.
+/// How much the supervisor's memory may grow: pages that an allocator touches late.
 const SUPERVISOR_BYTES: u64 = 1 << 20;
-/// Around a restart.
+/// Pause before and after a restart.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// What clients lost, and how often.
+/// Counts of failed requests by client and reason.
 #[derive(Default)]
 struct Losses(BTreeMap<String, u64>);
 
@@ -42,7 +43,7 @@ impl Losses {
     }
 }
 
-/// What a client that sends all the time has seen.
+/// The acknowledged messages and the failures of a continuously sending client.
 #[derive(Default)]
 struct Seen {
     sent: Vec<Sent>,
@@ -50,7 +51,7 @@ struct Seen {
 }
 
 pub(crate) async fn measure(count: u32) -> Result<(), String> {
-    // All that is said is looked at in the end.
+    // All events are checked at the end, so retain them all.
     let setup = Setup {
         rest: vec!["[retention]\nevents = 1000000".to_owned()],
         ..Setup::default()
@@ -185,7 +186,8 @@ async fn round(daemon: &mut Daemon, count: u32, loaded: bool) -> Vec<String> {
     wrong
 }
 
-/// One restart, asked for in one of the ways, until the sessions are back.
+/// Requests one restart, by the API, by an edit, or by an edit with SIGHUP, and waits until the
+/// sessions are restored.
 async fn one(daemon: &mut Daemon, n: u32) {
     let old = daemon.generation().await;
     match n % 4 {
@@ -206,7 +208,7 @@ async fn one(daemon: &mut Daemon, n: u32) {
     daemon.restart_record_when(generation, is_back).await;
 }
 
-/// Connections that nobody uses for now.
+/// Opens connections that stay idle during the restart.
 async fn idle(port: u16, losses: &mut Losses) -> Vec<Raw> {
     let mut idle = Vec::new();
     for n in 0..IDLE {
@@ -225,7 +227,7 @@ async fn idle(port: u16, losses: &mut Losses) -> Vec<Raw> {
     idle
 }
 
-/// Sends one message after the other, each once.
+/// Sends one message after the other, each exactly once and without retries.
 async fn hammer(port: u16, id: String, keeps: bool, stop: Arc<AtomicBool>) -> Seen {
     let mut seen = Seen::default();
     let mut kept: Option<Raw> = None;
@@ -271,7 +273,8 @@ async fn crowd(port: u16) -> Crowd {
     Crowd::start(port, CROWD, CROWD_SESSIONS)
 }
 
-/// What the crowd lost: each message makes one turn, and each was answered.
+/// Returns what the background load lost: every message must have been answered and have made
+/// exactly one turn.
 async fn settle(port: u16, crowd: Crowd) -> Vec<String> {
     let asked = crowd.stop().await;
     let mut wrong = Vec::new();

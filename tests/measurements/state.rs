@@ -1,4 +1,5 @@
-//! What a turn costs over the size of its session's state, all of which a turn's snapshot holds.
+//! Measures a turn's cost as a function of the size of its session's state, all of which the turn's
+//! snapshot contains.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,31 +13,31 @@ use crate::told::{chapter, line, load, median};
 use crate::{disk, proc, scripted};
 
 const SESSION: &str = "holds";
-/// States, in KiB.
+/// State sizes, in KiB.
 const SIZES_KIB: &[usize] = &[0, 1, 4, 16, 64, 256, 1024];
-/// How long each has its go.
+/// How long each subject is measured in a round.
 const GO: Duration = Duration::from_secs(1);
-/// The disk is quiet when nothing was written for so long. Above the three seconds after which an
-/// idle store moves its log into tables, which belongs to what a turn costs.
+/// The disk counts as quiet when nothing was written for this long. Longer than the three seconds
+/// after which an idle store flushes its log into tables, which is part of a turn's cost.
 const QUIET: Duration = Duration::from_millis(3500);
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// A session with a state of one size, in a daemon of its own: what tables' rewriting costs is to be
-/// of these states alone.
+/// A session with a state of one size, in a daemon of its own, so that compaction costs are
+/// attributable to states of this size alone.
 struct Subject {
     kib: usize,
-    /// Ended with the value.
+    /// Stops the daemon when dropped.
     _daemon: Daemon,
     worker: i32,
     client: Lean,
-    /// The median time of a turn in each go.
+    /// The median time of a turn in each round.
     us: Vec<f64>,
-    /// All turns, and all bytes that were written because of them.
+    /// The number of all turns, and the bytes written because of them.
     turns: usize,
     written_bytes: u64,
 }
 
-/// Measures that; draws into `plots`.
+/// Measures all sizes and writes the plots into `plots`.
 pub(crate) async fn measure(rounds: u32, plots: Option<PathBuf>) -> Result<(), String> {
     chapter("a turn over the size of the state");
     load();
@@ -71,7 +72,7 @@ pub(crate) async fn measure(rounds: u32, plots: Option<PathBuf>) -> Result<(), S
 impl Subject {
     async fn new(kib: usize) -> Result<Self, String> {
         let mut setup = scripted(&[]);
-        // The largest state and what the guest holds besides.
+        // Room for the largest state and the guest's other memory.
         let limit = "snapshot = \"2MiB\"".to_owned();
         setup.plugins[0].limits.push(limit);
         let daemon = Daemon::start(setup).await;
@@ -90,7 +91,8 @@ impl Subject {
         })
     }
 
-    /// Turns, one after the other, and all that is written because of them.
+    /// Takes turns one after the other for [`GO`], and counts every byte that is written because of
+    /// them.
     async fn go(&mut self) -> Result<(), String> {
         quiet(self.worker).await;
         let written = proc::written_bytes(self.worker);
@@ -120,7 +122,7 @@ impl Subject {
     }
 }
 
-/// Waits until a process has written nothing for a while.
+/// Waits until a process has written nothing for [`QUIET`].
 async fn quiet(pid: i32) {
     let (mut written, mut since) = (proc::written_bytes(pid), Instant::now());
     while since.elapsed() < QUIET {

@@ -1,5 +1,5 @@
 /*
- * Counts the syncs of the processes it is preloaded into, in a file that whoever started them reads.
+ * Counts the syncs of the processes that it is preloaded into, in a file that their parent reads.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,18 +1,18 @@
-//! What is printed.
+//! Formats and prints the results.
 
 use std::time::Duration;
 
-/// One line of a table: what, and how much.
+/// Prints one line of a table: a label and its value.
 pub(crate) fn line(what: &str, value: impl AsRef<str>) {
     println!("  {what:<52} {}", value.as_ref());
 }
 
-/// A chapter.
+/// Prints a section title.
 pub(crate) fn chapter(title: &str) {
     println!("\n{title}");
 }
 
-/// What else the machine does, for it takes part in every figure.
+/// Prints the machine's load averages, because other load affects every figure.
 pub(crate) fn load() {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<_> = load.split_whitespace().take(3).collect();
@@ -23,7 +23,7 @@ pub(crate) fn load() {
     );
 }
 
-/// A duration, in milliseconds below ten seconds.
+/// Formats a duration: in milliseconds below ten seconds, else in seconds.
 pub(crate) fn time(time: Duration) -> String {
     match time.as_secs() {
         0..10 => format!("{} ms", time.as_millis()),
@@ -31,17 +31,17 @@ pub(crate) fn time(time: Duration) -> String {
     }
 }
 
-/// A short duration, in milliseconds.
+/// Formats a short duration in milliseconds, with one decimal.
 pub(crate) fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
-/// Bytes as MiB.
+/// Formats bytes as MiB.
 pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// The middle one of some figures.
+/// Returns the median, or NaN if there are no figures.
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)

@@ -1,4 +1,4 @@
-//! The tests' tool server, spoken to without a daemon: what a call costs by itself.
+//! Calls the tests' tool server without a daemon, to measure what a call itself costs.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
-/// Calls per second with so many under way, for so long.
+/// Returns the calls per second with `at_once` calls in flight, measured over `time`.
 pub(crate) async fn rate(at_once: usize, time: Duration) -> f64 {
     let mut server = Command::new(tool_server())
         .stdin(Stdio::piped())

@@ -1,4 +1,4 @@
-//! `abide bench`, briefly: what it counts, never how fast it is.
+//! `abide bench`, in short runs: its counts are checked, never its speed.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use abide_tests::{Daemon, Setup, abide_binary, guest};
 use serde_json::Value;
 
-/// Runs it with these arguments.
+/// Runs `abide bench` with these arguments.
 fn bench(args: &[&str]) -> Output {
     Command::new(abide_binary())
         .args(["bench", "--json"])
@@ -15,14 +15,14 @@ fn bench(args: &[&str]) -> Output {
         .expect("the binary can be run")
 }
 
-/// Runs it on a daemon of its own in that folder.
+/// Runs `abide bench` on a daemon of its own in that folder.
 fn bench_in(folder: &Path, args: &[&str]) -> Output {
     let (folder, echo) = (folder.to_string_lossy(), guest("echo"));
     let own = ["--data-dir", &folder, "--plugin", &echo.to_string_lossy()];
     bench(&[&own[..], args].concat())
 }
 
-/// What it says that it found, all well.
+/// Returns the reported outcome, which must be free of faults.
 fn outcome(output: &Output) -> Value {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let outcome: Value = serde_json::from_slice(&output.stdout)
@@ -101,14 +101,14 @@ async fn it_drives_the_daemon_that_is_named_and_closes_what_it_opened() {
     let listed = listed.expect(200);
     assert_eq!(listed["items"], Value::Array(Vec::new()));
 
-    for (more, told) in [
+    for (more, error) in [
         (&["--plugin", "nobody"][..], "no plugin `nobody`"),
         (&["--kill-every", "1s"], "--kill-every"),
     ] {
         let output = bench(&[&args, more].concat());
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
-            !output.status.success() && stderr.contains(told),
+            !output.status.success() && stderr.contains(error),
             "{stderr}"
         );
     }

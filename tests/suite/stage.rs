@@ -1,4 +1,4 @@
-//! A daemon with the scripted guest, a tool server that writes down what it does, and a model.
+//! A daemon with the scripted guest, a tool server that records its executions, and a model.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ pub(crate) struct Stage {
     pub(crate) daemon: Daemon,
     pub(crate) client: Client,
     pub(crate) model: FakeModel,
-    /// Outside of the daemon's folder: what the tools did is not the daemon's to forget.
+    /// Outside of the daemon's folder: the daemon cannot lose the record of what the tools did.
     world: TempDir,
 }
 
 impl Stage {
-    /// Starts one, with a session `s` of the scripted guest.
+    /// Starts a stage, with a session `s` of the scripted guest.
     pub(crate) async fn start(change: impl FnOnce(Setup) -> Setup) -> Self {
         let world = tempfile::tempdir().expect("the machine has a folder for temporary files");
         let model = FakeModel::start().await;
@@ -48,20 +48,20 @@ impl Stage {
         }
     }
 
-    /// Sends a script to `s`; its message.
+    /// Sends a script to `s`. Returns its message's id.
     pub(crate) async fn send(&self, id: &str, acts: Value) -> String {
         let script = json!({"id": id, "acts": acts}).to_string();
         let posted = self.client.say("s", &script, None).await;
         posted.expect("it is acknowledged").message
     }
 
-    /// Sends a script to `s` and waits for its turn's events.
+    /// Sends a script to `s` and waits for its turn. Returns the turn's events.
     pub(crate) async fn perform(&self, id: &str, acts: Value) -> Vec<Event> {
         let message = self.send(id, acts).await;
         self.end_of(&message).await
     }
 
-    /// Waits for the end of a message's turn; that turn's events.
+    /// Waits for the end of a message's turn. Returns that turn's events.
     pub(crate) async fn end_of(&self, message: &str) -> Vec<Event> {
         let events = self
             .events_when(message, |events| events.iter().any(|e| e.ends(message)))
@@ -71,7 +71,7 @@ impl Stage {
         events.into_iter().filter(|e| e.turn == turn).collect()
     }
 
-    /// Waits until the session's events satisfy a condition; all of them.
+    /// Waits until the session's events satisfy a condition. Returns all of them.
     pub(crate) async fn events_when(
         &self,
         what: &str,
@@ -84,7 +84,7 @@ impl Stage {
         .await
     }
 
-    /// Waits until so many tool events have this status.
+    /// Waits until `count` tool events have this status.
     pub(crate) async fn tools(&self, status: &str, count: usize) {
         self.events_when(&format!("{count} tools {status}"), |events| {
             let of_status = events
@@ -95,7 +95,7 @@ impl Stage {
         .await;
     }
 
-    /// The keys under which a token's tool ran, in order.
+    /// Returns the keys under which a token's tool ran, in order.
     pub(crate) fn executions(&self, token: &str) -> Vec<String> {
         let path: PathBuf = self.world.path().join("tools.log");
         let log = fs::read_to_string(path).unwrap_or_default();
@@ -115,7 +115,7 @@ impl Stage {
     }
 }
 
-/// What a turn's events say of each act: `kind token result`.
+/// Returns the result of each act in a turn's events: `kind token result`.
 pub(crate) fn acts(events: &[Event]) -> Vec<String> {
     let acts = events.iter().filter(|e| e.name.as_deref() == Some("act"));
     acts.filter_map(|event| event.data.as_ref())
@@ -126,7 +126,7 @@ pub(crate) fn acts(events: &[Event]) -> Vec<String> {
         .collect()
 }
 
-/// The `notice` events that the guest itself told of, as it received them.
+/// Returns the `notice` events in which the guest itself reported the notices that it received.
 pub(crate) fn notices(events: &[Event]) -> Vec<Value> {
     let notices = events
         .iter()

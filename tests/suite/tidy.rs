@@ -1,19 +1,19 @@
-//! The rules of the house that a compiler does not know.
+//! The rules of this repository that the compiler does not check.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The longest that a file may be, in lines.
+/// Maximum length of a file, in lines.
 const MAX_LINES: usize = 500;
 
-/// Which part of the host may use which others. Dependencies run one way.
+/// The modules that each module of the host may use. Dependencies run one way.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("config", &["domain"]),
     ("engine", &["domain", "atomic_file"]),
-    // Nothing, in a build for users.
+    // It does nothing in a build for users.
     ("failpoint", &[]),
     ("atomic_file", &[]),
     ("allocator", &[]),
@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("api", &["session", "domain"]),
     ("supervisor", &[]),
-    // A client: it knows no more of the daemon than any other.
+    // A client: it knows no more of the daemon than any other client.
     ("loadgen", &[]),
     (
         "daemon",
@@ -56,7 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates that only some parts may name.
+/// Crates that only some modules may name.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("wasmtime", &["engine"]),
     ("wasmtime_wasi", &["engine"]),
@@ -74,7 +74,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("signal_hook", &["supervisor"]),
 ];
 
-/// What the domain must do without: it decides, others act.
+/// What the domain must not use: it decides, other modules act.
 const NOT_IN_DOMAIN: &[&str] = &[
     "tokio",
     "futures",
@@ -85,7 +85,7 @@ const NOT_IN_DOMAIN: &[&str] = &[
     "reqwest",
 ];
 
-/// What the supervisor may name at all.
+/// The only names that the supervisor may use.
 const SUPERVISOR_USES: &[&str] = &[
     "std",
     "core",
@@ -104,7 +104,7 @@ fn root() -> PathBuf {
         .to_path_buf()
 }
 
-/// Files of the repository, as git knows them: also those that are not added yet.
+/// Returns the files of the repository that git knows, including those that are not added yet.
 fn files() -> Vec<String> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -134,7 +134,8 @@ fn rust_files() -> impl Iterator<Item = (String, String)> {
         })
 }
 
-/// Files that are compiled for unit tests alone: `#[cfg(test)]` stands above their `mod` line.
+/// Returns the files that are compiled only for unit tests: `#[cfg(test)]` precedes their `mod`
+/// line.
 fn test_modules() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (path, text) in rust_files() {
@@ -155,7 +156,7 @@ fn test_modules() -> BTreeSet<String> {
     found
 }
 
-/// A file of the host that ships: the part that it belongs to, its path and its text.
+/// Returns the files of the host that ship: the module that each belongs to, its path and its text.
 fn host_files() -> Vec<(String, String, String)> {
     let tests = test_modules();
     let files = rust_files().filter_map(|(path, text)| {
@@ -170,7 +171,7 @@ fn host_files() -> Vec<(String, String, String)> {
     files.collect()
 }
 
-/// The code of a text: without comments, and without the module of its unit tests.
+/// Returns the code of a text, without comments and without the module of its unit tests.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
     let lines = text.lines().map(|line| match line.trim_start() {
@@ -180,8 +181,8 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Every path that code names which begins with `first`: the two names at its head. Understands
-/// `crate::{a, b::c}` as well as paths in the middle of code.
+/// Returns the second name of every path in the code that begins with `first`. Handles `crate::{a,
+/// b::c}` as well as paths in the middle of code.
 fn second_names(code: &str, first: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let start = format!("{first}::");
@@ -207,7 +208,7 @@ fn name(text: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// The first names of a group's members, the group's opening brace excluded.
+/// Returns the first names of a group's members; the group's opening brace is excluded.
 fn heads(group: &str) -> Vec<String> {
     let mut depth = 0;
     let mut begins = true;
@@ -228,7 +229,7 @@ fn heads(group: &str) -> Vec<String> {
     found
 }
 
-/// Whether code names a crate or a path, as the head of a path.
+/// Returns whether code names a crate or a path, as the head of a path.
 fn names(code: &str, path: &str) -> bool {
     code.match_indices(path).any(|(at, _)| {
         let before = code[..at].chars().next_back();
@@ -309,7 +310,7 @@ fn crates_are_named_only_where_they_belong() {
                 line.strip_prefix("use ")
             }) {
                 let used = name(line).unwrap_or_default();
-                // What stands in a module beside it begins with a lower-case name of its own.
+                // A path into a child module begins with the module's own lower-case name.
                 let own = code.contains(&format!("mod {used};"));
                 if !own && !SUPERVISOR_USES.contains(&used.as_str()) {
                     wrong.push(format!("{path}: the supervisor may not use `{used}`"));
@@ -336,7 +337,7 @@ fn the_host_does_not_unwrap() {
     for (_, path, text) in host_files() {
         for (line, n) in code(&text).lines().zip(1..) {
             for forbidden in [".unwrap()", "unsafe ", "todo!(", "unimplemented!(", "dbg!("] {
-                // Where it cannot be avoided, the line above says why.
+                // Where it cannot be avoided, a comment above says why.
                 let excused = text
                     .lines()
                     .take(n - 1)

@@ -18,12 +18,12 @@ use crate::{
     StepError,
 };
 
-/// The largest snapshot that the daemon takes by default, in bytes.
+/// The daemon's default limit on a snapshot, in bytes.
 const SNAPSHOT_MAX: usize = 1024 * 1024;
-/// How far the clock moves from one message to the next, in milliseconds.
+/// How far the clock advances from one message to the next, in milliseconds.
 const TICK_MS: u64 = 1000;
 
-/// Why a session was not opened or a turn failed: what the plugin returned as its error.
+/// Why a session was not opened or a turn failed: the error that the plugin returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed(pub String);
 
@@ -37,27 +37,27 @@ impl StdError for Failed {}
 
 /// One session of a plugin, on a mock host.
 ///
-/// Every turn runs on a fresh instance that was restored from the last snapshot, as in the
-/// daemon, and every snapshot must survive `restore` and `snapshot` byte for byte. Then the
-/// harness runs the turn again, with the same answers, on the instance of the turn before: it
-/// must do the same, else it remembers something that its snapshot does not hold. The harness
-/// panics, and so fails the test, where it finds such a mistake. What it cannot see is memory
-/// outside the plugin's own value (a `static`).
+/// Every turn runs on a fresh instance that was restored from the last snapshot, as in the daemon,
+/// and every snapshot must survive `restore` and `snapshot` byte for byte. Then the harness runs
+/// the turn again, with the same answers, on the instance of the turn before: it must behave
+/// identically, otherwise it remembers something that its snapshot does not hold. On such a mistake
+/// the harness panics, and so fails the test. It cannot detect memory outside the plugin's own
+/// value (a `static`).
 ///
-/// A plugin that reads the clock or randomness does not do the same twice on a native target (in
-/// the daemon it does): for such a plugin, see [`rehearse`](Self::rehearse).
+/// A plugin that reads the clock or randomness does not behave identically twice on a native target
+/// (in the daemon it does): for such a plugin, see [`rehearse`](Self::rehearse).
 pub struct Harness<P: Plugin> {
     context: Context,
     script: Script,
     timers: BTreeMap<String, Timer>,
-    /// None until the session is opened.
+    /// `None` until the session is opened.
     snapshot: Option<State>,
     /// The instance of the last turn, if that turn was committed.
     warm: Option<Instance<P>>,
     rehearse: bool,
-    /// What the next turn is told.
+    /// The recovery message that the next turn gets.
     recovery: Option<Recovery>,
-    /// What it is told of turns that were stopped.
+    /// The description of stopped turns that the next turn gets.
     stopped: Option<String>,
     /// The number of the last restart.
     generation: u64,
@@ -72,7 +72,7 @@ impl<P: Plugin> Default for Harness<P> {
 }
 
 impl<P: Plugin> Harness<P> {
-    /// A session that is not opened yet.
+    /// Creates a session that is not opened yet.
     pub fn new() -> Self {
         Self {
             context: Context {
@@ -93,10 +93,11 @@ impl<P: Plugin> Harness<P> {
         }
     }
 
-    /// A session whose last turn left this snapshot: one that an older version wrote, perhaps.
+    /// Creates a session from the snapshot of its last turn, which an older version may have
+    /// written.
     ///
     /// # Errors
-    /// What the plugin says when it refuses the snapshot.
+    /// The error with which the plugin rejects the snapshot.
     pub fn from_snapshot(snapshot: State) -> Result<Self, RestoreError> {
         let mut harness = Self::new();
         let (_, restored) = harness
@@ -107,13 +108,14 @@ impl<P: Plugin> Harness<P> {
         Ok(harness)
     }
 
-    /// Opens the session with these arguments. Without it the first turn opens it with none.
+    /// Opens the session with these arguments. If a test does not call this, the first turn opens
+    /// the session without arguments.
     ///
     /// # Errors
-    /// What the plugin returned.
+    /// The error that the plugin returned.
     ///
     /// # Panics
-    /// If the session is open already, or the snapshot is not faithful.
+    /// If the session is already open, or if the snapshot does not survive a restore byte for byte.
     pub fn open(&mut self, args: impl Into<Value>) -> Result<TurnResult, Failed> {
         assert!(self.snapshot.is_none(), "the session is open already");
         self.context.args = args.into().to_string();
@@ -126,25 +128,25 @@ impl<P: Plugin> Harness<P> {
         self.commit(host, instance, result)
     }
 
-    /// Runs a turn over a user's message.
+    /// Runs a turn with a user's message.
     ///
     /// # Errors
-    /// What the plugin returned: the turn failed, and the state is that before it.
+    /// The error that the plugin returned: the turn failed, and the state is the one before it.
     ///
     /// # Panics
-    /// If the plugin forgets a part of its state (see [`Harness`]).
+    /// If the plugin does not save a part of its state (see [`Harness`]).
     pub fn say(&mut self, text: impl Into<String>) -> Result<TurnResult, Failed> {
         let message = self.message(Role::User, None, text.into());
         self.deliver(message)
     }
 
-    /// Runs a turn over the message of a timer that is set, and forgets the timer.
+    /// Runs a turn with the message of a timer that is set, and removes the timer.
     ///
     /// # Errors
     /// As [`say`](Self::say).
     ///
     /// # Panics
-    /// If no timer of that name is set; else as [`say`](Self::say).
+    /// If no timer of that name is set; otherwise as [`say`](Self::say).
     pub fn fire(&mut self, name: &str) -> Result<TurnResult, Failed> {
         let timer = self
             .timers
@@ -155,8 +157,8 @@ impl<P: Plugin> Harness<P> {
         self.deliver(message)
     }
 
-    /// Runs a turn over any message, with the recovery message, or word of a turn that was stopped, in
-    /// front where there is one.
+    /// Runs a turn with any message, preceded by the recovery message or the description of a
+    /// stopped turn, where there is one.
     ///
     /// # Errors
     /// As [`say`](Self::say).
@@ -182,8 +184,8 @@ impl<P: Plugin> Harness<P> {
         self.compare_with_kept_instance(&input, &host, &result);
         let received = recovery_received(&host.done);
         let result = self.commit(host, instance, result);
-        // A failed turn gives the recovery message back; one that it did not receive stands in
-        // front of the next.
+        // A failed turn returns the recovery message that it received to the session; a recovery
+        // message that was not received precedes the next turn's input.
         match &result {
             Ok(_) => (self.recovery, self.stopped) = (None, None),
             Err(_) => self.recovery = received.or(self.recovery.take()),
@@ -194,7 +196,7 @@ impl<P: Plugin> Harness<P> {
         result
     }
 
-    /// A restart of the daemon: the next turn finds a recovery message in front of its input.
+    /// Simulates a restart of the daemon: a recovery message precedes the next turn's input.
     pub fn restart(&mut self, cause: Cause) {
         let generation = self.generation + 1;
         self.restart_as(Recovery {
@@ -205,27 +207,27 @@ impl<P: Plugin> Harness<P> {
         });
     }
 
-    /// A restart of the daemon, with all that its recovery message says.
+    /// Simulates a restart of the daemon with a given recovery message.
     pub fn restart_as(&mut self, recovery: Recovery) {
         self.warm = None;
         self.generation = recovery.generation;
         self.recovery = Some(recovery);
     }
 
-    /// A turn that was stopped after it had done something outside (cancelled, over a limit): what
-    /// the daemon says of it. The next turn finds it in front of its input, as a message of the
-    /// role [`System`](Role::System) without a recovery; after a restart the recovery message
-    /// says both.
+    /// Simulates a turn that was stopped (cancelled, or over a limit) after it had acted outside
+    /// the session; `text` is the daemon's description of it. It precedes the next turn's input as
+    /// a message of the role [`System`](Role::System) without a recovery; after a restart the
+    /// recovery message contains both.
     pub fn stopped(&mut self, text: impl Into<String>) {
         self.stopped = Some(text.into());
     }
 
-    /// A restart of the daemon in the middle of the next turn, after a step of it was done: the
-    /// turn goes on, and its next [`inbox::receive`](crate::inbox::receive) finds the recovery
-    /// message in front. If the turn receives nothing any more, the turn after it finds the
-    /// message in front of its input. `unknown_steps` is what the message says (`kind name`
-    /// each); that the steps themselves are unknown is for the functions of
-    /// [`tool`](Self::tool) to say, with [`StepError::UnknownOutcome`].
+    /// Simulates a restart of the daemon in the middle of the next turn, after one of its steps
+    /// completed: the turn continues, and its next [`inbox::receive`](crate::inbox::receive)
+    /// returns the recovery message first. If the turn receives nothing any more, the message
+    /// precedes the input of the turn after it. `unknown_steps` is the list in the message (each
+    /// `kind name`); to make the steps themselves unknown, have the functions of
+    /// [`tool`](Self::tool) return [`StepError::UnknownOutcome`].
     pub fn interrupt_in_turn(&mut self, cause: Cause, unknown_steps: &[&str]) {
         self.generation += 1;
         let recovery = Recovery {
@@ -237,7 +239,7 @@ impl<P: Plugin> Harness<P> {
         self.script.interruption = Some(self.recovery_message(recovery));
     }
 
-    /// Grants the model: its next call answers with `text`. Several queue up.
+    /// Grants the model, and queues an answer with `text`.
     pub fn answer(&mut self, text: impl Into<String>) {
         self.answer_with(Ok(Completion {
             content: text.into(),
@@ -248,7 +250,7 @@ impl<P: Plugin> Harness<P> {
         }));
     }
 
-    /// Grants the model: its next call asks for these tools, in these words. Several queue up.
+    /// Grants the model, and queues an answer that requests these tool calls, with `text`.
     pub fn answer_with_calls(
         &mut self,
         text: impl Into<String>,
@@ -263,14 +265,14 @@ impl<P: Plugin> Harness<P> {
         }));
     }
 
-    /// Grants the model: its next call has this result. Several queue up.
+    /// Grants the model, and queues this result.
     pub fn answer_with(&mut self, result: Result<Completion, StepError>) {
         let answers = self.script.completions.get_or_insert_default();
         answers.push_back(result);
     }
 
-    /// Grants the model: `answer` gets each request for which no answer is queued. Requests that
-    /// are the same should have the same answer.
+    /// Grants the model: `answer` handles each request for which no answer is queued. It should
+    /// answer equal requests equally.
     pub fn model(
         &mut self,
         answer: impl FnMut(&ChatRequest) -> Result<Completion, StepError> + 'static,
@@ -278,15 +280,15 @@ impl<P: Plugin> Harness<P> {
         self.script.model = Some(Box::new(answer));
     }
 
-    /// Grants HTTP: the next request has this result. Several queue up.
+    /// Grants HTTP, and queues this result.
     pub fn respond(&mut self, result: Result<Response, StepError>) {
         let answers = self.script.responses.get_or_insert_default();
         answers.push_back(result);
     }
 
     /// Grants a tool: `answer` gets the JSON of each call's arguments. It may return any
-    /// [`StepError`]: [`UnknownOutcome`](StepError::UnknownOutcome) is what a restart in the
-    /// middle of the call leaves.
+    /// [`StepError`]: [`UnknownOutcome`](StepError::UnknownOutcome) is the result after a restart
+    /// in the middle of the call.
     pub fn tool(
         &mut self,
         tool: Tool,
@@ -296,31 +298,31 @@ impl<P: Plugin> Harness<P> {
         self.script.tools.insert(tool.name, entry);
     }
 
-    /// The next [`tools::list`](crate::tools::list) fails with this error.
+    /// Makes the next [`tools::list`](crate::tools::list) fail with this error.
     pub fn fail_to_list_tools(&mut self, error: StepError) {
         self.script.unlisted = Some(error);
     }
 
-    /// A user's message that comes in while the next turn runs, for its next
+    /// Adds a user's message that arrives while the next turn runs, for its next
     /// [`inbox::receive`](crate::inbox::receive).
     pub fn interject(&mut self, text: impl Into<String>) {
         let message = self.message(Role::User, None, text.into());
         self.interject_later(0, message);
     }
 
-    /// Any message that comes in while a turn runs: the receive call that comes after `later`
-    /// others finds it. See [`message`](Self::message).
+    /// Adds any message that arrives while a turn runs: the receive call that comes after `later`
+    /// others returns it. See [`message`](Self::message).
     pub fn interject_later(&mut self, later: usize, message: Message) {
         self.script.queue(later, message);
     }
 
-    /// Whether each turn is run a second time on the instance of the turn before (it is by
-    /// default). Say no for a plugin that reads the clock or randomness.
+    /// Sets whether each turn is run a second time on the instance of the turn before (the
+    /// default). Turn it off for a plugin that reads the clock or randomness.
     pub fn rehearse(&mut self, rehearse: bool) {
         self.rehearse = rehearse;
     }
 
-    /// The next message of this session, for [`deliver`](Self::deliver) and
+    /// Creates the next message of this session, for [`deliver`](Self::deliver) and
     /// [`interject_later`](Self::interject_later).
     pub fn message(&mut self, role: Role, name: Option<String>, text: String) -> Message {
         self.messages += 1;
@@ -335,7 +337,7 @@ impl<P: Plugin> Harness<P> {
         }
     }
 
-    /// What stands in front of the next turn's input.
+    /// Returns the message that precedes the next turn's input.
     fn notice_message(&mut self) -> Option<Message> {
         match (self.recovery.clone(), self.stopped.clone()) {
             (None, None) => None,
@@ -360,7 +362,7 @@ impl<P: Plugin> Harness<P> {
         }
     }
 
-    /// The last snapshot; none before the session is opened.
+    /// Returns the last snapshot; `None` before the session is opened.
     pub fn snapshot(&self) -> Option<&State> {
         self.snapshot.as_ref()
     }
@@ -374,7 +376,7 @@ impl<P: Plugin> Harness<P> {
         }
     }
 
-    /// Ends a call as the daemon does: all of its effects, or none.
+    /// Commits a call as the daemon does: all of its effects, or none.
     fn commit(
         &mut self,
         host: Host,
@@ -399,7 +401,7 @@ impl<P: Plugin> Harness<P> {
         })
     }
 
-    /// The turn once more, with the same answers, on the instance that ran the turn before.
+    /// Runs the turn once more, with the same answers, on the last turn's instance, and compares.
     fn compare_with_kept_instance(
         &mut self,
         input: &[Message],
@@ -431,7 +433,7 @@ impl<P: Plugin> Harness<P> {
     }
 }
 
-/// The recovery message that a turn has received while it ran.
+/// Returns the recovery message that a turn received while it ran.
 fn recovery_received(done: &TurnResult) -> Option<Recovery> {
     let received = done.steps.iter().filter_map(|step| match step {
         Step::Receive(Ok(messages)) => Some(messages),
@@ -443,7 +445,7 @@ fn recovery_received(done: &TurnResult) -> Option<Recovery> {
     recoveries.next_back()
 }
 
-/// A recovery message's text, as the daemon writes it.
+/// Returns a recovery message's text, as the daemon writes it.
 fn notice(recovery: &Recovery) -> String {
     let why = match recovery.cause {
         Cause::Config => "due to a configuration change",
@@ -468,7 +470,7 @@ fn notice(recovery: &Recovery) -> String {
     )
 }
 
-/// The snapshot, which must come back from a restore as the same bytes.
+/// Takes a snapshot, and checks that it survives a restore byte for byte.
 fn snapshot_twice<P: Plugin>(instance: &Instance<P>) -> State {
     let snapshot = instance.snapshot();
     let restored = Instance::<P>::new();
@@ -486,7 +488,7 @@ fn snapshot_twice<P: Plugin>(instance: &Instance<P>) -> State {
     snapshot
 }
 
-/// A turn's end, for a human: the state as JSON where that can hold it.
+/// Formats the result of a turn for a human: the state as JSON, if it can be represented.
 fn show(result: &Result<State, String>) -> String {
     match result {
         Ok(state) => match crate::decode::<Value>(&state.data) {

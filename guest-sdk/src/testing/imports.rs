@@ -1,4 +1,4 @@
-//! The imports of the contract, answered by the mock host of the harness that runs now.
+//! The imports of the contract, served by the mock host of the running harness.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -7,26 +7,26 @@ use super::script::{Event, Script, Step, Timer, TurnResult};
 use crate::log::Level;
 use crate::{OutputError, StepError, TimerError};
 
-/// The longest name of an event or a timer, in bytes.
+/// The maximum length of the name of an event or a timer, in bytes.
 const NAME_MAX: usize = 128;
-/// The most timers that may be set at a time, by default.
+/// The default maximum number of timers set at the same time.
 const TIMERS_MAX: usize = 64;
 
 thread_local! {
     static CURRENT: RefCell<Option<Host>> = const { RefCell::new(None) };
 }
 
-/// Where the steps of a call come from.
+/// The source of the results of steps.
 pub(super) enum Source {
-    /// Not allowed in this call.
+    /// Steps are not allowed in this call.
     Closed,
-    /// The test's script.
+    /// The test's script answers.
     Live,
-    /// The steps that an earlier run of the same turn took.
+    /// The results of an earlier run of the same turn are replayed.
     Replay(VecDeque<Step>),
 }
 
-/// The host of one call into a plugin.
+/// The mock host of one call into a plugin.
 pub(super) struct Host {
     pub(super) script: Script,
     pub(super) source: Source,
@@ -35,7 +35,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Runs `call` with this host behind the imports, and gives both back.
+    /// Runs `call` with this host behind the imports, and returns the host and the result.
     pub(super) fn serve<T>(self, call: impl FnOnce() -> T) -> (Self, T) {
         let outer = CURRENT.replace(Some(self));
         let result = call();
@@ -45,8 +45,8 @@ impl Host {
         (this, result)
     }
 
-    /// Takes one step: `live` asks the script, `recall` picks the result of the same step of an
-    /// earlier run, or gives the step back if it is another one.
+    /// Performs one step: `live` gets the result from the script; `recall` returns the recorded
+    /// result if the recorded step is the same one, and `None` if it is another.
     fn step<T: Clone>(
         &mut self,
         live: impl FnOnce(&mut Script) -> Result<T, StepError>,
@@ -61,7 +61,8 @@ impl Host {
             }
             Source::Live => live(&mut self.script),
             Source::Replay(steps) => match steps.pop_front() {
-                // Another step than before: the harness sees that when it compares both runs.
+                // A different step than in the earlier run: the harness detects that when it
+                // compares both runs.
                 None => Err(StepError::Unavailable("not replayed".to_owned())),
                 Some(step) => recall(&step)
                     .unwrap_or_else(|| Err(StepError::Unavailable("not replayed".to_owned()))),

@@ -1,8 +1,8 @@
-//! A host for tests: what a plugin does natively, with plain `cargo test`.
+//! A mock host: runs a plugin natively, with plain `cargo test`.
 //!
-//! [`Harness`] runs a plugin as the daemon does: a fresh instance, restored from the last
-//! snapshot, for every turn. So a plugin that forgets a part of its state fails in its second
-//! turn here, not after a restart at night. Nothing is granted until the test scripts it.
+//! [`Harness`] runs a plugin as the daemon does: a fresh instance, restored from the last snapshot,
+//! for every turn. So a plugin that does not save a part of its state fails here, in its second
+//! turn, and not in production after a restart. Nothing is granted until the test scripts it.
 
 mod harness;
 pub(crate) mod imports;

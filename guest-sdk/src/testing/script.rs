@@ -1,4 +1,4 @@
-//! What a test says that the outside answers, and what it is told of a turn.
+//! The scripted answers of a test, and the result of a turn.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,10 +8,10 @@ use crate::log::Level;
 use crate::tools::{Invocation, Outcome, Tool};
 use crate::{Message, StepError};
 
-/// What a committed turn did.
+/// The effects of a committed turn.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TurnResult {
-    /// The texts that it said, in order.
+    /// The texts that it emitted, in order.
     pub output: Vec<String>,
     /// The events that it emitted for programs, in order.
     pub events: Vec<Event>,
@@ -26,24 +26,24 @@ pub struct TurnResult {
 /// An event for programs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Its name.
+    /// The event's name.
     pub name: String,
-    /// Its data.
+    /// The event's data.
     pub data: serde_json::Value,
 }
 
 /// A timer that is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// Its name.
+    /// The timer's name.
     pub name: String,
     /// Milliseconds from the turn's clock.
     pub after_ms: u64,
-    /// What its message will say.
+    /// The text of its message.
     pub text: String,
 }
 
-/// A call that reached outside, with its result.
+/// A call that reached outside the session, with its result.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// [`llm::chat`](crate::llm::chat).
@@ -59,27 +59,29 @@ pub enum Step {
     Receive(Result<Vec<Message>, StepError>),
 }
 
-/// What answers a tool's calls.
+/// The function that answers calls of a tool.
 pub(super) type ToolFn = Box<dyn FnMut(&str) -> Result<Outcome, StepError>>;
 
-/// What answers the model's calls.
+/// The function that answers requests to the model.
 pub(super) type ModelFn = Box<dyn FnMut(&ChatRequest) -> Result<Completion, StepError>>;
 
-/// The outside, as the test describes it. What it does not mention is not granted.
+/// The world outside the session, as the test scripts it. What the script does not mention is not
+/// granted.
 #[derive(Default)]
 pub(super) struct Script {
-    /// None until the test grants it.
+    /// `None` until the test grants it.
     pub(super) completions: Option<VecDeque<Result<Completion, StepError>>>,
-    /// Answers once there are no completions left.
+    /// Answers once no queued completions are left.
     pub(super) model: Option<ModelFn>,
-    /// None until the test grants it.
+    /// `None` until the test grants it.
     pub(super) responses: Option<VecDeque<Result<Response, StepError>>>,
-    /// What the next [`tools::list`](crate::tools::list) fails with.
+    /// The error of the next [`tools::list`](crate::tools::list).
     pub(super) unlisted: Option<StepError>,
     pub(super) tools: BTreeMap<String, (Tool, ToolFn)>,
-    /// What the next calls of [`inbox::receive`](crate::inbox::receive) find, one after another.
+    /// The results of the next calls of [`inbox::receive`](crate::inbox::receive), one after
+    /// another.
     pub(super) queued: VecDeque<Vec<Message>>,
-    /// The recovery message that the next of those calls finds in front.
+    /// The recovery message that the next of those calls returns first.
     pub(super) interruption: Option<Message>,
 }
 
@@ -113,7 +115,7 @@ impl Script {
         }
     }
 
-    /// Has a message found by the receive call that comes after `later` others.
+    /// Queues a message for the receive call that comes after `later` others.
     pub(super) fn queue(&mut self, later: usize, message: Message) {
         while self.queued.len() <= later {
             self.queued.push_back(Vec::new());

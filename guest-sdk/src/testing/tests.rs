@@ -1,4 +1,4 @@
-//! The harness finds the mistakes that it promises to find.
+//! Tests that the harness detects the mistakes that it promises to detect.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::{
     StepError, http, inbox, log, output, timer, tools,
 };
 
-/// Counts its turns, and forgets the count in its snapshot.
+/// Counts its turns, and does not save the count in its snapshot.
 #[derive(Default, Serialize, Deserialize)]
 struct Forgetful {
     #[serde(skip)]
@@ -69,7 +69,7 @@ fn a_hash_map_fails_the_round_trip() {
     let _ = Harness::<Unordered>::new().say(words.join(" "));
 }
 
-/// Uses every import, and remembers what it was told.
+/// Uses every import, and remembers its input.
 #[derive(Default, Serialize, Deserialize)]
 struct Busy {
     args: String,
@@ -185,7 +185,7 @@ fn tools_and_messages_are_scripted() {
             is_error: false,
         })
     });
-    // Twice, so that the second is rehearsed on the kept instance too.
+    // Run twice, so that the second turn is also rehearsed on the kept instance.
     for _ in 0..2 {
         let turn = session.say("work").unwrap();
         assert_eq!(turn.output[1], r#"["add"] true"#);
@@ -207,14 +207,14 @@ fn a_turn_that_is_interrupted_is_told_in_its_middle_or_else_the_next_one() {
     session.say("hi").unwrap();
     session.interrupt_in_turn(Cause::Crash, &["tools.call add"]);
     session.interject("left");
-    let told = session.say("steer").unwrap().output[1].clone();
+    let text = session.say("steer").unwrap().output[1].clone();
     assert!(
-        told.contains("goes on where it was. Nobody knows"),
-        "{told}"
+        text.contains("goes on where it was. Nobody knows"),
+        "{text}"
     );
     assert!(
-        told.ends_with("took effect: tools.call add.,left"),
-        "{told}"
+        text.ends_with("took effect: tools.call add.,left"),
+        "{text}"
     );
 
     session.interrupt_in_turn(Cause::Config, &[]);
@@ -226,7 +226,7 @@ fn a_turn_that_is_interrupted_is_told_in_its_middle_or_else_the_next_one() {
     );
     assert_eq!(session.say("again").unwrap().output, ["user: again"]);
 
-    // A turn that has received it and fails gives it back.
+    // A turn that received the recovery message and then fails returns it.
     session.interrupt_in_turn(Cause::Upgrade, &[]);
     assert!(session.say("steer and fail").is_err());
     let output = session.say("after").unwrap().output;
@@ -280,7 +280,7 @@ fn what_fails_changes_nothing_and_gives_the_recovery_message_back() {
     assert_eq!(error.to_string(), "bad args");
 }
 
-/// Asks the model what it was told.
+/// Forwards its input to the model.
 #[derive(Default, Serialize, Deserialize)]
 struct Relay;
 

@@ -16,7 +16,7 @@ struct Args {
     name: String,
 }
 
-/// A session's state. What is in it survives turns, restarts and crashes; nothing else does.
+/// The session's state. It survives turns, restarts and crashes; nothing else does.
 #[derive(Default, Serialize, Deserialize)]
 struct Session {
     args: Args,
@@ -37,7 +37,7 @@ impl Plugin for Session {
                     let (name, count) = (&self.args.name, self.heard.len());
                     output::text(format!("{name} said {count} things: {:?}", self.heard))?;
                 }
-                // Where it stands is in the state already: a restart needs no answer.
+                // The state already holds everything: a restart needs no answer.
                 Role::System => {}
                 role => return Err(format!("{role} messages are not for this plugin").into()),
             }

@@ -1,4 +1,4 @@
-//! The plugin on a mock host, which restores it before every turn as the daemon does.
+//! Tests on a mock host, which restores the plugin before every turn, as the daemon does.
 
 use abide_plugin::Cause;
 use abide_plugin::testing::Harness;

@@ -1,4 +1,4 @@
-//! Approvals: what waits for a human, and the answers.
+//! Approvals: list those that wait for a human, and decide them.
 
 use axum::Json as Answered;
 use axum::extract::State;
@@ -16,30 +16,30 @@ use crate::domain::{Answer, Approval, ApprovalId, Refusal, SessionId};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ApprovalQuery {
-    /// Behind this session: what `next` said.
+    /// Only approvals of sessions after this one: the `next` of a page.
     after: Option<String>,
-    /// Those of at most so many sessions (100; at most 1000).
+    /// The maximum number of sessions of the page: 100 by default, at most 1000.
     limit: Option<usize>,
 }
 
-/// A human's answer.
+/// A human's decision about a call.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DecisionBody {
-    /// What shall become of the call.
+    /// Whether the call may be made.
     decision: ApprovalDecision,
     /// Why; the model reads it. At most 2 KiB.
     #[serde(default)]
     reason: Option<String>,
 }
 
-/// What shall become of a call.
+/// A decision about a call.
 #[derive(Clone, Copy, Deserialize, PartialEq, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ApprovalDecision {
-    /// It is made.
+    /// The call is made.
     Approve,
-    /// It is not.
+    /// The call is not made.
     Deny,
 }
 
@@ -65,7 +65,8 @@ pub(super) async fn list(
     Ok(Answered(Page { items, next }))
 }
 
-/// Answers an approval. The same answer again is 200 with the first one's outcome; another is 409.
+/// Decides an approval. The same decision again returns 200 with the outcome of the first; a
+/// different one returns 409.
 #[utoipa::path(
     post,
     path = "/v1/approvals/{id}",

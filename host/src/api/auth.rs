@@ -1,7 +1,9 @@
-//! Who may call: the right `Host`, no foreign `Origin`, and the token where there is one.
+//! Access control: the right `Host`, no foreign `Origin`, and the bearer token if one is
+//! configured.
 //!
-//! A page in a browser can reach a daemon on loopback: by its own origin, or under a name of its
-//! own that it lets point here. `Origin` tells of the first, `Host` of the second.
+//! A page in a browser can reach a daemon on loopback: from the page's own origin, or under a name
+//! of its own that it makes resolve to this machine (DNS rebinding). `Origin` reveals the first,
+//! `Host` the second.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,21 +16,20 @@ use sha2::{Digest as _, Sha256};
 
 use super::problem::{Problem, ProblemKind};
 
-/// Paths that tell nothing and are asked by who has no token: probes.
+/// Paths that reveal nothing and serve probes, which have no token.
 const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
-/// A bearer token, as a digest: the token itself is not kept.
+/// The digest of a bearer token; the token itself is not kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    /// Takes a token.
     pub fn new(token: &str) -> Self {
         Self(Sha256::digest(token).into())
     }
 
-    /// Compares in a time that tells nothing of the token: digests of unknown texts cannot be
-    /// steered, and all bytes are looked at.
+    /// Compares in a time that reveals nothing about the token: the digest of an attacker's text
+    /// cannot be steered, and all bytes are compared.
     fn is(&self, other: &str) -> bool {
         let other: [u8; 32] = Sha256::digest(other).into();
         let differing = self
@@ -46,18 +47,19 @@ impl std::fmt::Debug for TokenDigest {
     }
 }
 
-/// Who may call.
+/// The rules for who may call the API.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// What `Authorization: Bearer` must hold.
+    /// The token that `Authorization: Bearer` must carry.
     pub token: Option<TokenDigest>,
-    /// Names in `Host`, besides `localhost` and IP addresses.
+    /// Names that `Host` may contain, besides `localhost` and IP addresses.
     pub hosts: Vec<String>,
-    /// Origins of pages, besides the daemon's own, like `https://console.example`.
+    /// Origins of web pages that may call the API, besides the daemon's own, such as
+    /// `https://console.example`.
     pub origins: Vec<String>,
 }
 
-/// The middleware that lets in whom [`Access`] allows.
+/// The middleware that enforces [`Access`].
 pub(super) async fn check(
     State(access): State<Arc<Access>>,
     request: Request,
@@ -108,7 +110,7 @@ impl Access {
     fn is_ours(&self, host: &str) -> bool {
         let name = without_port(host);
         let ip = name.trim_start_matches('[').trim_end_matches(']');
-        // A name must be resolved and so can be made to point here; an address cannot.
+        // A name is resolved, and so can be made to resolve to this machine; an address cannot.
         ip.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
             || self
@@ -129,7 +131,7 @@ impl Access {
     }
 }
 
-/// The value of a header that may come once.
+/// Returns the value of a header that may occur only once.
 fn one(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(&name).iter();
     let Some(first) = values.next() else {

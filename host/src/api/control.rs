@@ -1,4 +1,5 @@
-//! What the API asks of the daemon, and what it knows of it: all messages between the two.
+//! The messages between the API and the daemon: the API's requests, and the status that the daemon
+//! publishes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,73 +14,63 @@ use crate::domain::{
     UnixMillis,
 };
 
-/// The API's line to the daemon.
+/// The API's connection to the daemon.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// Requests, answered one by one.
+    /// Requests, which the daemon answers one by one.
     pub requests: mpsc::Sender<ControlRequest>,
-    /// What the daemon is doing.
+    /// The status that the daemon publishes.
     pub status: watch::Receiver<Arc<DaemonStatus>>,
 }
 
-/// What the API may ask of the daemon.
+/// A request of the API to the daemon.
 #[derive(Debug)]
 pub enum ControlRequest {
-    /// Restart, on the configuration as the file is now.
-    Restart {
-        /// Where the answer goes.
-        reply: oneshot::Sender<Acceptance>,
-    },
-    /// What saving a configuration file would do.
+    /// Restarts with the present content of the configuration file.
+    Restart { reply: oneshot::Sender<Acceptance> },
+    /// Plans what saving a configuration file would do.
     Plan {
-        /// The file's bytes; none: as it is now.
+        /// The file's bytes; none for its present content.
         config: Option<Vec<u8>>,
-        /// Where the answer goes.
         reply: oneshot::Sender<PlanReport>,
     },
-    /// Drain, then stop.
-    Drain {
-        /// Where the answer goes.
-        reply: oneshot::Sender<Acceptance>,
-    },
-    /// The latest restarts, the newest first.
+    /// Drains the daemon, then stops it.
+    Drain { reply: oneshot::Sender<Acceptance> },
+    /// Lists the latest restarts, the newest first.
     Restarts {
-        /// Only those before this one.
+        /// Only restarts before this generation.
         before: Option<Generation>,
-        /// At most so many.
+        /// The maximum number of restarts to return.
         limit: usize,
-        /// Where the answer goes.
         reply: oneshot::Sender<Result<Vec<RestartRecord>, crate::domain::Refusal>>,
     },
-    /// One restart.
+    /// Returns one restart.
     RestartRecord {
-        /// Which.
         generation: Generation,
-        /// Where the answer goes.
         reply: oneshot::Sender<Result<Option<RestartRecord>, crate::domain::Refusal>>,
     },
 }
 
-/// What became of a request for a restart or a drain.
+/// The reply to a request for a restart or a drain.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Acceptance {
-    /// It will happen.
+    /// The request is accepted.
     Accepted {
-        /// The restart to ask for.
+        /// The number of the restart.
         generation: Generation,
-        /// What changes, where this request began it.
+        /// What changes, if this request began the restart.
         plan: Option<PlanReport>,
     },
     /// The configuration file is invalid; nothing was drained.
     Invalid {
-        /// Each with its place and remedy.
+        /// The problems, each with its place and remedy.
         problems: Vec<String>,
     },
     /// The daemon is about to stop for good.
     Stopping,
 }
 
-/// What the daemon says of itself.
+/// The daemon's status, as it publishes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DaemonStatus {
     /// The worker's generation.
@@ -88,15 +79,15 @@ pub struct DaemonStatus {
     pub state: DaemonState,
     /// The binary's version.
     pub version: String,
-    /// The worker's process.
+    /// The worker's process id.
     pub pid: u32,
-    /// When the worker began.
+    /// When the worker started.
     pub started_at: UnixMillis,
-    /// The configuration that runs.
+    /// The running configuration.
     pub config: ConfigStatus,
-    /// How many sessions there are: by state, and their `total` (without closed ones).
+    /// The number of sessions: by state, and in `total` (without closed ones).
     pub sessions: BTreeMap<String, u64>,
-    /// The drain that goes on.
+    /// The drain that is in progress.
     pub drain: Option<DrainStatus>,
     /// The latest restart.
     pub restart: Option<RestartRecord>,
@@ -106,21 +97,22 @@ pub struct DaemonStatus {
     pub model_providers: Vec<ModelProviderStatus>,
     /// The tool servers that are configured.
     pub tool_servers: Vec<ToolServerStatus>,
-    /// What is wrong at the moment, the gravest first; at most [`FINDINGS_MAX`]. Metrics count all.
+    /// What is wrong at the moment, the most severe first; at most [`FINDINGS_MAX`]. Metrics count
+    /// all.
     #[schema(value_type = Vec<Finding>)]
     pub watchdog: Arc<[Finding]>,
 }
 
-/// The most findings that the status names.
+/// The maximum number of findings that the status lists.
 pub const FINDINGS_MAX: usize = 1000;
 
 /// What a daemon is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DaemonState {
-    /// Not yet serving: the store is being opened.
+    /// Not serving yet: the store is being opened.
     Starting,
-    /// All is as it should be.
+    /// Serving normally.
     Serving,
     /// About to be replaced.
     Draining,
@@ -128,28 +120,28 @@ pub enum DaemonState {
     Stopping,
 }
 
-/// The configuration that runs.
+/// The running configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConfigStatus {
-    /// The file.
+    /// The path of the file.
     #[schema(value_type = String)]
     pub path: PathBuf,
-    /// Of the bytes that run.
+    /// The digest of the bytes that run.
     pub digest: Digest,
-    /// When they were loaded.
+    /// When these bytes were loaded.
     pub loaded_at: UnixMillis,
-    /// Why the file as it is now was not taken.
+    /// Why the present content of the file was rejected.
     pub last_error: Option<String>,
 }
 
-/// A drain that goes on.
+/// A drain that is in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DrainStatus {
     /// Turns that still run.
     pub running: u64,
-    /// Messages accepted and held for later.
+    /// Messages that were accepted and are held for later.
     pub held: u64,
-    /// When what still runs is cut.
+    /// When turns that still run are aborted.
     pub ends_at: Option<UnixMillis>,
 }
 
@@ -158,22 +150,21 @@ pub struct DrainStatus {
 pub struct PluginStatus {
     /// Its name.
     pub name: String,
-    /// Of its component.
+    /// The digest of its component.
     pub digest: Digest,
-    /// The contract version it was built for.
+    /// The contract version that it was built for.
     pub contract: String,
-    /// Its open sessions, where they have been counted.
+    /// The number of its open sessions, once they have been counted.
     pub sessions: Option<u64>,
 }
 
 impl Control {
-    /// What the daemon is doing.
     pub fn status(&self) -> Arc<DaemonStatus> {
         self.status.borrow().clone()
     }
 
-    /// Whether clients should be sent here. They should during a drain for a restart, in which
-    /// messages are accepted and held.
+    /// Whether clients should be sent here. They should also be during a drain for a restart, as
+    /// messages are then accepted and held.
     pub(super) fn is_ready(&self) -> bool {
         matches!(
             self.status.borrow().state,
@@ -181,7 +172,7 @@ impl Control {
         )
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the reply.
     pub(super) async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest,

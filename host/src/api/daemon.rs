@@ -1,4 +1,4 @@
-//! The daemon itself: what it is doing, its restarts, and how to ask for one.
+//! The daemon's status and its restarts, and the requests to plan, restart or drain it.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::sessions::{Page, page_len};
 use super::{Acceptance, Api, ControlRequest, DaemonStatus};
 use crate::domain::{Generation, PlanReport, PlanRequest, RestartRecord};
 
-/// Shows the daemon.
+/// Shows the daemon's status.
 #[utoipa::path(
     get,
     path = "/v1/daemon",
@@ -34,9 +34,9 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<Arc<DaemonStatus>> 
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RestartsQuery {
-    /// Behind this generation: a page's `next`. The newest come first.
+    /// Only restarts before this generation: the `next` of a page. The newest come first.
     after: Option<u64>,
-    /// Items of the page: 100 by default, at most 1000.
+    /// The maximum number of items of the page: 100 by default, at most 1000.
     limit: Option<usize>,
 }
 
@@ -100,18 +100,18 @@ pub(super) async fn restart_record(
     })
 }
 
-/// What a restart or a drain will be.
+/// A restart or a drain that was accepted.
 #[derive(Serialize, ToSchema)]
 pub(super) struct PlannedBody {
-    /// The restart to ask for: `GET /v1/daemon/restarts/{generation}`.
+    /// The restart's number, for `GET /v1/daemon/restarts/{generation}`.
     generation: Generation,
-    /// What changes, where this request began the restart.
+    /// What changes, if this request began the restart.
     plan: Option<PlanReport>,
 }
 
 type PlannedAnswer = Result<(StatusCode, Answer<PlannedBody>), Problem>;
 
-/// Restarts on the configuration as its file is now.
+/// Restarts with the present content of the configuration file.
 #[utoipa::path(
     post,
     path = "/v1/daemon/restart",
@@ -130,7 +130,8 @@ pub(super) async fn restart(
     planned(api.control.ask(request).await?)
 }
 
-/// Tells what the daemon would do about its configuration file as it is now. Does nothing.
+/// Returns what the daemon would do with the present content of its configuration file. Changes
+/// nothing.
 #[utoipa::path(
     get,
     path = "/v1/daemon/plan",
@@ -144,7 +145,7 @@ pub(super) async fn plan(State(api): State<Api>) -> Result<Answer<PlanReport>, P
     dry_run(&api, None).await
 }
 
-/// Tells what the daemon would do if its configuration file had this content. Does nothing.
+/// Returns what the daemon would do if its configuration file had this content. Changes nothing.
 #[utoipa::path(
     post,
     path = "/v1/daemon/plan",
@@ -175,7 +176,7 @@ fn invalid(problems: Vec<String>) -> Problem {
     Problem::new(ProblemKind::INVALID_CONFIG, detail).fact("problems", problems)
 }
 
-/// Drains, then stops.
+/// Drains the daemon, then stops it.
 #[utoipa::path(
     post,
     path = "/v1/daemon/drain",
@@ -207,7 +208,7 @@ fn planned(planned: Acceptance) -> PlannedAnswer {
     }
 }
 
-/// Whether the worker is alive.
+/// Reports whether the worker is alive.
 #[utoipa::path(
     get,
     path = "/healthz",
@@ -220,7 +221,7 @@ pub(super) async fn healthz() -> Answer<Value> {
     Answer(json!({ "status": "ok" }))
 }
 
-/// Whether clients may be sent here.
+/// Reports whether clients may be sent here.
 #[utoipa::path(
     get,
     path = "/readyz",

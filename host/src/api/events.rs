@@ -1,4 +1,4 @@
-//! A session's events: as a stream that goes on, or as a page.
+//! A session's events, as a stream or as a page.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use super::sessions::page_len;
 use crate::domain::{Event, Refusal, SessionId};
 use crate::session::{StreamItem, Subscription};
 
-/// Between two comments on a stream that has nothing to tell, so that both sides notice a dead
+/// The interval of comments on a stream without events, so that both sides notice a dead
 /// connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// When a client should come back after a restart, in milliseconds: spread, so that not all come
-/// at once.
+/// The delay after which a client should reconnect after a restart, in milliseconds: random, so
+/// that clients do not reconnect all at once.
 const RETRY_MS: std::ops::Range<u64> = 20..250;
 
 /// Where to begin.
@@ -35,7 +35,8 @@ const RETRY_MS: std::ops::Range<u64> = 20..250;
 pub(super) struct EventsQuery {
     /// The cursor after which to begin; 0 by default. `Last-Event-ID` wins over it.
     after: Option<u64>,
-    /// Events of a JSON page: 100 by default, at most 1000. A stream ignores it.
+    /// The maximum number of events of a JSON page: 100 by default, at most 1000. A stream ignores
+    /// it.
     limit: Option<usize>,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct EventsQuery {
 #[derive(Serialize, ToSchema)]
 pub(super) struct EventsPage {
     items: Vec<Event>,
-    /// What to send as `after` for more; none at the end.
+    /// What to send as `after` for the next page; none at the end.
     next: Option<u64>,
     /// The smallest cursor that can still be followed from.
     oldest: u64,
@@ -108,7 +109,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     })
 }
 
-/// Whether the client asks for JSON and not (also) for a stream.
+/// Whether the client accepts JSON, and not (also) a stream.
 fn wants_page(headers: &HeaderMap) -> bool {
     let accepts = |kind: &str| {
         headers
@@ -122,8 +123,8 @@ fn wants_page(headers: &HeaderMap) -> bool {
     accepts("application/json") && !accepts("text/event-stream")
 }
 
-/// What goes over the wire. Ends with the subscription; its own failure is an end too, for the
-/// client comes back and is then told why.
+/// Converts a subscription to server-sent events. The stream ends with the subscription, also when
+/// that fails: the client then reconnects and gets the reason.
 fn sent(subscription: Subscription) -> impl Stream<Item = Result<Sent, Infallible>> {
     stream::unfold(subscription, async |mut subscription| {
         loop {
@@ -136,7 +137,7 @@ fn sent(subscription: Subscription) -> impl Stream<Item = Result<Sent, Infallibl
                 }
             };
             match encode(&item) {
-                // There is nothing to tell.
+                // The item has no content to send.
                 Ok(None) => {}
                 Ok(Some(event)) => return Some((Ok(event), subscription)),
                 Err(error) => tracing::error!(%error, "an event cannot be written as JSON"),
@@ -267,7 +268,7 @@ mod tests {
         assert!(blocks[0].contains("id: 3\n") && blocks[0].contains("event: message\n"));
         assert!(blocks[0].contains("\"text\":\"two\\nlines\""), "{text}");
         assert!(blocks[1].contains("event: delta\n") && !blocks[1].contains("id:"));
-        // What says nothing is not sent.
+        // An item without content is not sent.
         let letters = "data: {\"messages\":[{\"message\":\"m4\",\"reason\":\"no\"}]}";
         assert!(blocks[2].contains("event: discarded\n") && blocks[2].contains(letters));
         assert!(blocks[3].contains("event: restart\n") && blocks[3].contains("retry: "));

@@ -1,4 +1,5 @@
-//! Requests as typed values; what does not fit becomes a problem that says where and why.
+//! Requests as typed values; a request that does not fit is refused with a problem that states the
+//! place and the reason.
 
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ use super::Api;
 use super::problem::{Problem, ProblemKind};
 use crate::domain::{ApprovalId, Refusal, SessionId};
 
-/// How large a body may be that carries a whole conversation, if a single message may not be larger.
+/// The limit of a body that carries a whole conversation, unless a single message may be larger.
 const CONVERSATION_BYTES: usize = 16 << 20;
 /// How long a body that there is no room for may take to arrive.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The session that a path names by its `{id}`: percent-decoded once, `/` and all.
+/// The session that `{id}` of the path names: percent-decoded once, `/` included.
 pub(super) struct InPath(pub(super) SessionId);
 
 impl FromRequestParts<Api> for InPath {
@@ -33,7 +34,7 @@ impl FromRequestParts<Api> for InPath {
     }
 }
 
-/// The approval that a path names by its `{id}`.
+/// The approval that `{id}` of the path names.
 pub(super) struct ApprovalInPath(pub(super) ApprovalId);
 
 impl FromRequestParts<Api> for ApprovalInPath {
@@ -46,7 +47,7 @@ impl FromRequestParts<Api> for ApprovalInPath {
     }
 }
 
-/// The restart that a path names by its `{generation}`.
+/// The restart that `{generation}` of the path names.
 pub(super) struct GenerationInPath(pub(super) u64);
 
 impl FromRequestParts<Api> for GenerationInPath {
@@ -71,7 +72,7 @@ async fn path_param(parts: &mut Parts, state: &Api, name: &str) -> Result<String
     Ok(value.to_owned())
 }
 
-/// The query, every key of which is known.
+/// The query parameters; their types refuse unknown keys.
 pub(super) struct QueryOf<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequestParts<Api> for QueryOf<T> {
@@ -88,7 +89,7 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for QueryOf<T> {
     }
 }
 
-/// A JSON body.
+/// A JSON body, up to the limit of a single message.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
@@ -99,7 +100,8 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     }
 }
 
-/// A JSON body that carries a whole conversation, of which but the last message is new.
+/// A JSON body that may be longer than a message, such as a conversation of which only the last
+/// message is new.
 pub(super) struct LongJson<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Api> for LongJson<T> {
@@ -117,7 +119,7 @@ async fn json<T: DeserializeOwned>(
     limit: usize,
 ) -> Result<T, Problem> {
     let is_json = is_json(request.headers());
-    // Bodies on their way are bounded together: there may be as many as connections.
+    // Bodies that are arriving are bounded together: there may be as many as connections.
     let size = request.body().size_hint().upper();
     let size = size.unwrap_or(limit as u64).min(limit as u64);
     let _room = match state.registry.room(size) {
@@ -135,7 +137,7 @@ async fn json<T: DeserializeOwned>(
     parse(&bytes)
 }
 
-/// A JSON body that may be left out.
+/// An optional JSON body.
 pub(super) struct JsonOrNothing<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Api> for JsonOrNothing<T> {
@@ -155,8 +157,8 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for JsonOrNothing<T> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Empty {}
 
-/// Reads a body that there is no room for, and keeps none of it: a client that is still sending when
-/// its connection is closed may lose the answer.
+/// Reads and discards a body that there is no room for: if the connection were closed while the
+/// client still sends, the client might lose the response.
 async fn drop_body(request: Request, limit: usize) {
     let mut body = Limited::new(request.into_body(), limit);
     let _ = tokio::time::timeout(DROP_PATIENCE, async {
@@ -196,7 +198,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Category::Data => ProblemKind::INVALID,
             Category::Syntax | Category::Eof | Category::Io => ProblemKind::MALFORMED,
         };
-        // The text names the field, and the line and column.
+        // The text contains the field, and the line and column.
         Problem::new(kind, error.to_string())
             .fact("line", error.line())
             .fact("column", error.column())
@@ -216,7 +218,7 @@ mod tests {
 
     #[test]
     fn bodies_are_refused_by_name_and_place() {
-        for (body, status, said) in [
+        for (body, status, reason) in [
             ("{\"text\": ", 400, "line 1 column 9"),
             ("not JSON", 400, "line 1"),
             ("{\"text\":\"a\",\n\"txet\":\"b\"}", 422, "`txet`"),
@@ -226,7 +228,7 @@ mod tests {
         ] {
             let problem = parse::<Said>(body.as_bytes()).expect_err(body);
             assert_eq!(problem.status(), status, "{body}");
-            assert!(problem.detail().contains(said), "{}", problem.detail());
+            assert!(problem.detail().contains(reason), "{}", problem.detail());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Messages: sent, waited for, and those that no turn consumed.
+//! Messages: send them, wait for their turns, and list and retry dead letters.
 
 use std::time::Duration;
 
@@ -20,45 +20,45 @@ use crate::session::{Accepted, TurnOutcome};
 
 /// The longest `Idempotency-Key`, in bytes.
 const KEY_MAX_BYTES: usize = 256;
-/// The longest `wait`; longer ones are cut to it.
+/// The longest `wait`; longer ones are reduced to it.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// A message to a session.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MessageBody {
-    /// What it says.
+    /// Its text.
     text: String,
 }
 
-/// How to send it.
+/// How to send the message.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SendQuery {
-    /// How long to wait for the message's turn to end, like `30s`; at most 10 minutes.
+    /// How long to wait for the end of the message's turn, such as `30s`; at most 10 minutes.
     wait: Option<String>,
 }
 
-/// A message that was accepted, and what became of it if that is known.
+/// A message that was accepted, and the outcome of its turn if that is known.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AcceptedBody {
     /// Its id.
     message: MessageId,
-    /// The cursor to follow from.
+    /// The cursor from which to follow the session's events.
     cursor: u64,
-    /// It had been accepted before, under the same key.
+    /// Whether it had been accepted before, under the same key.
     duplicate: bool,
-    /// Its turn; none also where it was cancelled before it had one.
+    /// The number of its turn; none also if it was cancelled before it had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     turn: Option<u64>,
     /// How the turn ended: `completed` or `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<TurnStatus>,
-    /// Why it failed.
+    /// Why the turn failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// What it said: its assistant messages and custom events.
+    /// What the turn emitted: its assistant messages and custom events.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<Vec<Event>>,
 }
@@ -92,7 +92,7 @@ impl AcceptedBody {
     }
 }
 
-/// Sends a message. When this answers, the message is on disk.
+/// Sends a message. The response is sent once the message is on disk.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/messages",
@@ -126,8 +126,9 @@ pub(super) async fn send(
                 Ok(Err(refusal @ (Refusal::Gone | Refusal::Closed { .. }))) => {
                     return Err(refusal.into());
                 }
-                // Accepted it is. What became of it is to be followed: the time is up, or the
-                // daemon restarts, or the first one's events have been trimmed.
+                // The message is accepted, but its outcome is unknown here: the time is up, or the
+                // daemon restarts, or the events of a duplicate's original have been trimmed. The
+                // client has to follow the events.
                 Ok(Err(_)) | Err(_) => (accepted, None),
             }
         }
@@ -171,9 +172,9 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RetryBody {
-    /// The message's id; the last dead letter's if left out.
+    /// The message's id; if left out, the last dead letter's.
     message: Option<String>,
-    /// Also if its turn made calls that cannot be repeated: they are made again.
+    /// Retry even if its turn made calls that cannot be repeated: they are made again.
     #[serde(default)]
     force: bool,
 }
@@ -206,13 +207,13 @@ pub(super) async fn retry(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DeadQuery {
-    /// Behind this message: a page's `next`.
+    /// Only dead letters after this message: the `next` of a page.
     after: Option<String>,
-    /// Items of the page: 100 by default, at most 1000.
+    /// The maximum number of items of the page: 100 by default, at most 1000.
     limit: Option<usize>,
 }
 
-/// Lists the messages that no turn consumed, and why.
+/// Lists the messages that no turn consumed, with the reasons.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{id}/dead",

@@ -1,4 +1,4 @@
-//! What is counted of the API, and where all metrics are read.
+//! The metrics of the API, and the endpoint that serves all metrics.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use http::{Method, header};
 
 use super::Api;
 
-/// All metrics, as Prometheus reads them.
+/// Returns all metrics, in the text format of Prometheus.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -23,10 +23,10 @@ pub(super) async fn render(State(api): State<Api>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind)], api.metrics.render())
 }
 
-/// Counts requests by route, and the time to their response's head.
+/// Counts requests by route, and measures the time to the head of their response.
 pub(super) async fn count(request: Request, next: Next) -> Response {
     let since = Instant::now();
-    // Never what clients make up: each value is a time series.
+    // Never use a value that clients choose: each label value is a time series.
     let method = match *request.method() {
         Method::GET => "GET",
         Method::PUT => "PUT",

@@ -1,5 +1,5 @@
-//! The HTTP face of the daemon: JSON over HTTP/1.1, events as server-sent events, errors as
-//! problem documents.
+//! The HTTP API of the daemon: JSON over HTTP/1.1, events as server-sent events, errors as problem
+//! documents.
 //!
 //! ```text
 //!   server (connections) -> router -> auth -> handlers -> session::Registry
@@ -37,26 +37,24 @@ pub use router::router;
 
 use crate::session::Registry;
 
-/// The smallest limit of a request's body that makes sense, in bytes; what else it should be
-/// follows from the largest message that a plugin takes.
+/// The smallest useful limit of a request's body, in bytes; beyond it, the limit follows from the
+/// largest message that a plugin accepts.
 pub const BODY_MIN_BYTES: usize = 64 << 10;
 
-/// What the handlers work with.
+/// The state that the handlers share.
 #[derive(Clone)]
 pub struct Api {
-    /// The sessions.
     pub registry: Registry,
-    /// The daemon.
     pub control: Control,
-    /// Who may call.
     pub access: Arc<Access>,
-    /// What `/metrics` shows.
+    /// The source of `/metrics`.
     pub metrics: PrometheusHandle,
 }
 
 impl Api {
-    /// The largest body under which every message (or argument) that a plugin takes can arrive: a
-    /// byte takes up to six in JSON (`\u0000`). The limits of sessions are their plugin's.
+    /// Returns the limit of a request's body, large enough for every message (or argument) that a
+    /// plugin accepts: a byte takes up to six in JSON (`\u0000`). The limits of a session are its
+    /// plugin's.
     fn body_bytes(&self) -> usize {
         let largest = self.registry.parts().plugins.largest_input_bytes();
         let largest = usize::try_from(largest).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! What the API is, for programs: OpenAPI, made from the handlers and the types they speak.
+//! The OpenAPI document of the API, generated from the handlers and their types.
 
 use axum::Json as Answer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -48,7 +48,7 @@ use crate::domain::{Delta, Event};
 )]
 struct OpenApiDocument;
 
-/// The bearer token, which only some daemons ask for.
+/// The bearer token, which only some daemons require.
 struct BearerToken;
 
 impl Modify for BearerToken {
@@ -65,7 +65,7 @@ pub(super) async fn serve() -> Answer<utoipa::openapi::OpenApi> {
     Answer(document())
 }
 
-/// The document that `GET /openapi.json` shows.
+/// Returns the document that `GET /openapi.json` serves.
 pub fn document() -> utoipa::openapi::OpenApi {
     OpenApiDocument::openapi()
 }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(described, routes);
     }
 
-    /// What is referred to is there.
+    /// Every reference resolves within the document.
     #[test]
     fn no_reference_dangles() {
         let document = serde_json::to_value(document()).expect("JSON");

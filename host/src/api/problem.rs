@@ -1,5 +1,5 @@
-//! Errors as clients see them: problem documents (RFC 9457), and the one table that makes them of
-//! refusals.
+//! Errors as clients see them: problem documents (RFC 9457), and the one table that maps refusals
+//! to them.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -9,15 +9,15 @@ use serde_json::{Map, Value};
 
 use crate::domain::Refusal;
 
-/// What every problem's `type` begins with.
+/// The prefix of every problem's `type`.
 const TYPE_PREFIX: &str = "urn:abide:problem:";
-/// Seconds after which a client may try again whose message found no room, or the daemon restarting.
+/// The seconds after which a client may retry when a message found no room or the daemon restarts.
 const RETRY_SECONDS: u16 = 1;
 
 /// A request that is answered with a problem document.
 #[derive(Debug)]
 pub struct Problem {
-    /// Boxed, for most calls go well and should not carry its size.
+    /// Boxed to keep results small, as most calls succeed.
     document: Box<ProblemDocument>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -26,9 +26,9 @@ pub struct Problem {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 pub(super) struct ProblemDocument {
-    /// What kind of problem, for programs: `urn:abide:problem:` and a name.
+    /// The kind of problem, for programs: `urn:abide:problem:` and a name.
     r#type: String,
-    /// What kind of problem, for humans.
+    /// The kind of problem, for humans.
     title: &'static str,
     /// The response's status.
     #[serde(serialize_with = "as_number")]
@@ -36,7 +36,7 @@ pub(super) struct ProblemDocument {
     status: StatusCode,
     /// What happened, to what, and what to do.
     detail: String,
-    /// Facts for programs, by kind.
+    /// Facts for programs, depending on the kind.
     #[serde(flatten)]
     #[schema(value_type = std::collections::BTreeMap<String, Value>)]
     facts: Map<String, Value>,
@@ -47,7 +47,7 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, 
 }
 
 impl Problem {
-    /// A problem of a kind: its name, status and title.
+    /// Creates a problem of this kind, which has a name, a status and a title.
     pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let ProblemKind(name, status, title) = kind;
         let document = ProblemDocument {
@@ -63,19 +63,17 @@ impl Problem {
         }
     }
 
-    /// The response's status.
     #[cfg(test)]
     pub(super) fn status(&self) -> u16 {
         self.document.status.as_u16()
     }
 
-    /// What happened.
     #[cfg(test)]
     pub(super) fn detail(&self) -> &str {
         &self.document.detail
     }
 
-    /// Its status, name, text and headers, for those who speak another shape of errors.
+    /// Returns status, name, text and headers, for APIs with another form of errors.
     pub(super) fn into_parts(self) -> (StatusCode, String, String, Vec<(HeaderName, HeaderValue)>) {
         let ProblemDocument {
             r#type,
@@ -87,13 +85,13 @@ impl Problem {
         (status, name.to_owned(), detail, self.headers)
     }
 
-    /// With a fact for programs.
+    /// Adds a fact for programs.
     pub(super) fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.document.facts.insert(name.to_owned(), value.into());
         self
     }
 
-    /// With a header.
+    /// Adds a header to the response.
     pub(super) fn header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
         self.headers.push((name, value.into()));
         self
@@ -102,7 +100,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        // A document of texts and numbers: it cannot fail to be JSON.
+        // The document consists of texts and numbers: serialization cannot fail.
         let body = serde_json::to_vec(&self.document).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.document.status;

@@ -1,4 +1,4 @@
-//! Which path leads where.
+//! The routes of the API.
 
 use axum::Router;
 use axum::extract::Request;
@@ -10,7 +10,7 @@ use super::{
     Api, approvals, auth, daemon, events, messages, metrics, openai, openapi, sessions, turns,
 };
 
-/// All of the API.
+/// Returns the router of the whole API.
 pub fn router(api: Api) -> Router {
     let access = api.access.clone();
     Router::new()

@@ -1,4 +1,4 @@
-//! Sessions: created, listed, shown, acted on, closed.
+//! Sessions: create, list, show, cancel, resume and close them.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::domain::{
 };
 use crate::session::{ListFilter, NewSession};
 
-/// Items of a page, unless the client says less or more; and the most it gets.
+/// The default number of items of a page, and the most that a client may ask for.
 pub(super) const PAGE: usize = 100;
 pub(super) const PAGE_MAX: usize = 1000;
-/// Labels of a session, and the longest value of one, in bytes.
+/// The maximum number of labels of a session, and the longest value of one, in bytes.
 const LABELS_MAX: usize = 64;
 const LABEL_MAX_BYTES: usize = 1024;
 
@@ -32,21 +32,21 @@ pub(super) struct Page<T, N> {
     pub(super) next: Option<N>,
 }
 
-/// How many items a page shall have.
+/// Returns the number of items that a page may have.
 pub(super) fn page_len(limit: Option<usize>) -> usize {
     limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
 }
 
-/// A session to create, or to find again.
+/// A session to create, or to find if it exists.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSessionBody {
-    /// The plugin that holds its logic.
+    /// The plugin that holds the session's logic.
     plugin: String,
-    /// What its guest is opened with; any JSON.
+    /// The arguments with which the plugin opens the session; any JSON.
     #[serde(default)]
     args: Value,
-    /// Labels, for people and programs; left out, those of an existing session stay.
+    /// Labels, for people and programs; if left out, those of an existing session stay.
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
 }
@@ -56,18 +56,18 @@ pub(super) struct NewSessionBody {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Of this plugin only.
+    /// Only sessions of this plugin.
     plugin: Option<String>,
-    /// In this state only; closed sessions are shown under `closed` alone.
+    /// Only sessions in this state; closed sessions are listed only under `closed`.
     #[param(inline)]
     state: Option<SessionState>,
-    /// Behind this id: a page's `next`.
+    /// Only sessions after this id: the `next` of a page.
     after: Option<String>,
-    /// Items of the page: 100 by default, at most 1000.
+    /// The maximum number of items of the page: 100 by default, at most 1000.
     limit: Option<usize>,
 }
 
-/// Creates a session, or finds it again.
+/// Creates a session, or returns it if it exists.
 #[utoipa::path(
     put,
     path = "/v1/sessions/{id}",
@@ -168,7 +168,7 @@ pub(super) async fn show(
     Ok(Answer(api.registry.view(&id).await?))
 }
 
-/// Closes a session for ever: a running turn is cut, what is queued is dead-lettered.
+/// Closes a session for good: a running turn is aborted, queued messages become dead letters.
 #[utoipa::path(
     delete,
     path = "/v1/sessions/{id}",
@@ -186,25 +186,25 @@ pub(super) async fn close(
     Ok(Answer(api.registry.close(&id).await?))
 }
 
-/// What to give up.
+/// What to cancel.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ScopeName {
-    /// The open turn. What waits in the inbox comes next.
+    /// The open turn. Messages in the inbox stay, and the first of them is next.
     Turn,
-    /// The open turn and all that waits, timers that have fired among it. Timers that are not due
-    /// yet stay.
+    /// The open turn and all waiting messages, including those of timers that have fired. Timers
+    /// that are not due yet stay.
     Queue,
     /// The message that `message` names, whether a turn works on it or it waits.
     Message,
 }
 
-/// How much to give up.
+/// How much to cancel.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct CancelQuery {
-    /// `turn` by default; `message` where a message is named.
+    /// `turn` by default; `message` if a message is named.
     #[param(inline)]
     scope: Option<ScopeName>,
     /// A message's id, for the scope `message`.
@@ -230,7 +230,7 @@ impl CancelQuery {
     }
 }
 
-/// The session, and what of it was given up.
+/// The session, and what was cancelled of it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CancelledBody {
     #[serde(flatten)]
@@ -239,7 +239,8 @@ pub(super) struct CancelledBody {
     cancelled: Cancelled,
 }
 
-/// Gives the open turn up, or what waits. What a turn did outside is told to the session's next one.
+/// Cancels the open turn, or waiting messages. The session's next turn receives a notice about what
+/// a cancelled turn did outside.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/cancel",

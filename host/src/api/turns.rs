@@ -1,4 +1,4 @@
-//! A session's open turn, or its last committed one: shown step by step, and run again offline.
+//! A session's open turn, or its last committed one: its steps, and its offline replay.
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -8,7 +8,7 @@ use super::extract::{Empty, InPath, JsonOrNothing};
 use super::problem::{Problem, ProblemDocument};
 use crate::domain::{ReplayReport, SessionId, TurnReport};
 
-/// Shows the open turn, or the last that committed, step by step.
+/// Shows the steps of the open turn, or of the last one that committed.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{id}/turn",
@@ -26,8 +26,8 @@ pub(super) async fn show(
     Ok(Answer(api.registry.turn(&id).await?))
 }
 
-/// Runs that turn again offline: nothing outside is reached, and nothing changes. Says whether it
-/// did the same.
+/// Replays that turn offline: nothing outside is reached, and nothing changes. Returns whether the
+/// turn did the same.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/replay",

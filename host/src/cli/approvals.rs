@@ -13,10 +13,9 @@ use super::text::{Cell, ago, brief, clean, duration, table};
 use super::wire::PageBody;
 use crate::domain::{Approval, UnixMillis};
 
-/// The longest arguments in the table.
+/// The width to which arguments are cut in the table.
 const ARGUMENTS_CHARS: usize = 80;
 
-/// Runs the command.
 pub(crate) async fn run(global: &Global, args: Approvals) -> Result<(), CliError> {
     let client = Client::new(target::find(global)?)?;
     let mut out = Out::new(global.no_color);
@@ -72,7 +71,7 @@ async fn list(client: &Client, out: &mut Out, as_json: bool) -> Result<(), CliEr
 }
 
 impl Client {
-    /// Answers an approval.
+    /// Approves or denies a tool call, with an optional reason.
     pub(crate) async fn decide(
         &self,
         id: &str,

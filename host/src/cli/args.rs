@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::bench::Bench;
 use crate::domain::SessionId;
 
-/// The name of the command that `serve` starts its workers with.
+/// The subcommand with which `serve` starts its workers.
 pub(crate) const WORKER: &str = "worker";
 
 /// A daemon that hosts long-lived sessions and never loses one.
@@ -50,8 +50,9 @@ pub(crate) struct JsonFlag {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Start on the configuration that last proved itself, not on the file: for when the file is of
-    /// no use and the sessions cannot wait. The file is watched, and taken over once it is correct
+    /// Start on the last configuration that passed its probation, not on the file: for when the
+    /// file is unusable and the sessions cannot wait. The file is watched, and taken over once it
+    /// is correct
     #[arg(long)]
     pub(crate) last_good: bool,
 }
@@ -191,7 +192,7 @@ pub(crate) struct Approvals {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ApprovalsAction {
-    /// List those that wait (what happens without a word as well)
+    /// List those that wait (the default)
     List,
     /// Let the call be made
     Approve {

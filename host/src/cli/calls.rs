@@ -1,4 +1,4 @@
-//! The calls of the API, one method each.
+//! The API's endpoints, one method each.
 
 use std::time::{Duration, Instant};
 
@@ -14,26 +14,26 @@ use crate::domain::{
     DeadLetter, Delta, Event, EventBody, MessageId, RestartRecord, SessionId, SessionView,
 };
 
-/// How long a message is sent again while connections break. A restart's pause is milliseconds;
-/// a worker that has to be compiled and started anew takes seconds.
+/// How long a message is retried while connections break. A restart's pause is milliseconds; a
+/// worker that has to be compiled and started anew takes seconds.
 const SEND_RETRY_MAX: Duration = Duration::from_secs(60);
-/// Between two tries, at first and at most.
+/// The first and the longest pause between two tries.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(2);
-/// A followed stream that is silent for this long, keep-alive comments included, is dead.
+/// A followed stream that is silent for this long, keep-alive comments included, counts as lost.
 const STREAM_SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// Growing pauses between tries, with jitter so that many clients do not come back at once.
+/// Growing pauses between tries, with jitter so that many clients do not retry at the same time.
 #[derive(Debug)]
 pub(crate) struct RetryPause(Duration);
 
 impl RetryPause {
-    /// From the shortest pause on.
+    /// Starts with the shortest pause.
     pub(crate) fn new() -> Self {
         Self(RETRY_FIRST)
     }
 
-    /// Waits, and will wait twice as long the next time.
+    /// Waits, and doubles the next pause.
     pub(crate) async fn pause(&mut self) {
         let jittered = self.0.mul_f64(rand::rng().random_range(0.5..1.0));
         tokio::time::sleep(jittered).await;
@@ -46,16 +46,16 @@ impl RetryPause {
 pub(crate) enum Streamed {
     /// A durable event.
     Event(Event),
-    /// A piece of a model's answer.
+    /// A piece of a model's answer while it is generated.
     Delta(Delta),
     /// The daemon is about to be replaced; the stream ends.
     Restart {
-        /// How long to wait before coming back, where the daemon says.
+        /// How long to wait before reconnecting, if the daemon specifies it.
         retry: Option<Duration>,
     },
 }
 
-/// Which sessions to list.
+/// A filter for the list of sessions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     pub(crate) plugin: Option<String>,
@@ -65,7 +65,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// The path that asks for them.
+    /// Returns the path and query of the filtered list.
     pub(crate) fn path(&self) -> String {
         let limit = self.limit.map(|limit| limit.to_string());
         let pairs = [
@@ -78,18 +78,18 @@ impl Filter {
     }
 }
 
-/// The path of a session, or of something below it.
+/// Returns the path of a session, or of something below it.
 pub(crate) fn session_path(id: &SessionId, below: &str) -> String {
     format!("/v1/sessions/{}{below}", escape(id.as_str()))
 }
 
-/// The path that cancels a session's turn, or what else the scope says.
+/// Returns the path that cancels a session's turn, or what else `scope` names.
 pub(crate) fn cancel_path(id: &SessionId, scope: Option<&str>, message: Option<&str>) -> String {
     let pairs = [("scope", scope), ("message", message)];
     session_path(id, &format!("/cancel{}", query(&pairs)))
 }
 
-/// These as a query, those left out that are not there.
+/// Renders pairs as a query; pairs without a value are left out.
 fn query(pairs: &[(&str, Option<&str>)]) -> String {
     let pairs: Vec<String> = pairs
         .iter()
@@ -102,27 +102,26 @@ fn query(pairs: &[(&str, Option<&str>)]) -> String {
 }
 
 impl Client {
-    /// What the daemon says of itself.
+    /// Returns the daemon's own report.
     pub(crate) async fn daemon(&self) -> Result<DaemonReport, ClientError> {
         self.get("/v1/daemon").await
     }
 
-    /// One restart.
+    /// Returns the record of a restart.
     pub(crate) async fn restart(&self, generation: u64) -> Result<RestartRecord, ClientError> {
         self.get(&format!("/v1/daemon/restarts/{generation}")).await
     }
 
-    /// Asks for a restart, or for a drain and a stop: `restart` or `drain`.
+    /// Requests a restart, or a drain and a stop: `restart` or `drain`.
     pub(crate) async fn operate(&self, what: &str) -> Result<RestartAccepted, ClientError> {
         self.post(&format!("/v1/daemon/{what}"), &json!({})).await
     }
 
-    /// One session.
     pub(crate) async fn session(&self, id: &SessionId) -> Result<SessionView, ClientError> {
         self.get(&session_path(id, "")).await
     }
 
-    /// Creates a session, or finds the same one again.
+    /// Creates a session. Idempotent: the same request returns the same session.
     pub(crate) async fn create(
         &self,
         id: &SessionId,
@@ -137,12 +136,12 @@ impl Client {
         self.json(request.json(&body)).await
     }
 
-    /// Cuts the running turn.
+    /// Cancels the running turn.
     pub(crate) async fn cancel(&self, id: &SessionId) -> Result<Value, ClientError> {
         self.cancel_at(&cancel_path(id, None, None)).await
     }
 
-    /// Cancels what a [`cancel_path`] says. Asks again while the daemon is between two workers:
+    /// Cancels what a [`cancel_path`] names. Retries while the daemon is between two workers:
     /// nothing has been cancelled then.
     pub(crate) async fn cancel_at(&self, path: &str) -> Result<Value, ClientError> {
         let begun = Instant::now();
@@ -159,7 +158,7 @@ impl Client {
         }
     }
 
-    /// The message, if it is a dead letter that never had a turn.
+    /// Returns the message's dead letter if it never had a turn.
     pub(crate) async fn discarded(
         &self,
         id: &SessionId,
@@ -170,7 +169,7 @@ impl Client {
         Ok(letters.find(|letter| letter.message.id == *message && letter.turn.is_none()))
     }
 
-    /// One of the operator's actions: `cancel`, `resume` or `retry`.
+    /// Executes one of the operator's actions: `resume`, `retry` or `replay`.
     pub(crate) async fn act(
         &self,
         id: &SessionId,
@@ -181,7 +180,7 @@ impl Client {
             .await
     }
 
-    /// Durable events after a cursor.
+    /// Returns the durable events after a cursor.
     pub(crate) async fn events(
         &self,
         id: &SessionId,
@@ -192,9 +191,8 @@ impl Client {
         self.get(&session_path(id, &below)).await
     }
 
-    /// Sends one message, once: again under the same key while connections break, so that it
-    /// arrives and arrives once. Waits up to `wait` for its turn. `lost` is called when a try
-    /// failed and another follows.
+    /// Sends one message exactly once: it is retried under the same key while connections break.
+    /// Waits up to `wait` for its turn. `lost` is called when a try failed and another follows.
     pub(crate) async fn message(
         &self,
         id: &SessionId,
@@ -209,7 +207,7 @@ impl Client {
         loop {
             let left = wait.saturating_sub(begun.elapsed());
             match self.message_once(id, text, key, left).await {
-                // Answered early, by a daemon that restarts: ask again for the turn.
+                // A daemon that restarts answers early: ask again for the turn.
                 Ok((accepted, _)) if accepted.outcome.is_none() && begun.elapsed() < wait => {
                     reached = true;
                 }
@@ -250,13 +248,13 @@ impl Client {
         Ok((accepted, value))
     }
 
-    /// The error for an answer that cannot be read.
+    /// Returns the error for an answer that cannot be parsed.
     pub(crate) fn foreign(&self, error: impl std::fmt::Display) -> ClientError {
         foreign(self.url(), error)
     }
 
-    /// Follows a session from a cursor on, until the connection ends. What is not known is left
-    /// out.
+    /// Follows a session from a cursor until the connection ends. Kinds of events that this program
+    /// does not know are skipped.
     pub(crate) async fn follow(
         &self,
         id: &SessionId,
@@ -284,7 +282,7 @@ impl Client {
     }
 }
 
-/// The stream, ended by an error when nothing comes for [`STREAM_SILENCE_MAX`].
+/// Ends a stream with an error when nothing arrives for [`STREAM_SILENCE_MAX`].
 fn lively<T>(
     stream: impl Stream<Item = Result<T, ClientError>>,
     url: String,
@@ -301,7 +299,7 @@ fn lively<T>(
     })
 }
 
-/// One event of the stream; none for kinds that a newer daemon has.
+/// Parses one event of the stream; `None` for kinds that only a newer daemon has.
 fn read_event(
     event: &eventsource_stream::Event,
     url: &str,

@@ -1,4 +1,4 @@
-//! The daemon over HTTP: one request, one typed answer or one typed error.
+//! The HTTP client of the daemon: one request, one typed answer or one typed error.
 
 use std::time::Duration;
 
@@ -8,49 +8,47 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// How long a connection may take. A restart leaves connections in the backlog, so those are
-/// fast even then.
+/// The time limit for connecting. During a restart, connections wait in the listen backlog, so
+/// connecting is fast even then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer may take, beyond what the request itself asks to wait. Longer than a
-/// worker's replacement.
+/// The time limit for an answer, beyond what the request itself asks to wait. Longer than the
+/// replacement of a worker takes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest part of an answer that is no problem document which an error repeats.
+/// The length to which an answer that is not a problem document is cut in an error.
 const FOREIGN_BODY_CHARS: usize = 200;
-/// What needs no escape in a path's segment or a query's value.
+/// The characters that are escaped in a segment of a path or a value of a query: all but the
+/// unreserved ones.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
 
-/// Text as one segment of a path, or one value of a query.
+/// Escapes text as one segment of a path, or one value of a query.
 pub(crate) fn escape(text: &str) -> String {
     utf8_percent_encode(text, ESCAPED).to_string()
 }
 
-/// Why the daemon gave no answer, or not the one hoped for.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// Nothing listens there.
+    /// Nothing listens at the address.
     #[error("no daemon answers at {url}; start one with `abide serve`{hint}")]
     Unreachable {
-        /// Where.
         url: String,
-        /// What else could be wrong.
+        /// What else could be wrong, appended to the message.
         hint: String,
-        /// Why the connection failed.
         #[source]
         source: reqwest::Error,
     },
     /// The connection broke, or the answer took too long.
     #[error("the connection to {url} was lost: {reason}; try again")]
     Lost {
-        /// Where.
         url: String,
-        /// How.
+        /// The error of the connection.
         reason: String,
     },
-    /// The daemon says no, and why.
+    /// The daemon refused the request, with a reason.
     #[error(transparent)]
     Problem(#[from] ProblemResponse),
     /// The answer is not what the API promises.
@@ -58,9 +56,8 @@ pub(crate) enum ClientError {
         "{url} answered what this abide does not understand: {reason}; is it an abide daemon of this version?"
     )]
     Foreign {
-        /// What was asked for.
         url: String,
-        /// What was found.
+        /// How the answer differs.
         reason: String,
     },
     /// The address or the token cannot be used.
@@ -69,8 +66,8 @@ pub(crate) enum ClientError {
 }
 
 impl ClientError {
-    /// Whether the same request may succeed in a moment: the daemon restarts, or a connection
-    /// broke.
+    /// Returns whether the same request may succeed in a moment: the daemon restarts, or a
+    /// connection broke.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Lost { .. } => true,
@@ -79,7 +76,7 @@ impl ClientError {
         }
     }
 
-    /// The problem's status, if it is one.
+    /// Returns the HTTP status, if the daemon answered with a problem.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Problem(problem) => Some(problem.status),
@@ -92,7 +89,7 @@ impl ClientError {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, thiserror::Error)]
 #[error("{}", self.text())]
 pub(crate) struct ProblemResponse {
-    /// A URI that names the kind.
+    /// A URI that identifies the kind of problem.
     #[serde(default, rename = "type")]
     pub(crate) kind: String,
     #[serde(default)]
@@ -111,7 +108,7 @@ pub(crate) struct ProblemResponse {
 
 impl ProblemResponse {
     fn text(&self) -> String {
-        // The title names the kind; the detail says all of it about this case.
+        // The title names the kind only; the detail describes this case completely.
         let mut text = self.detail.clone().unwrap_or_else(|| self.title.clone());
         if let Some(remedy) = &self.remedy {
             text.push_str("; ");
@@ -124,18 +121,17 @@ impl ProblemResponse {
     }
 }
 
-/// Where the daemon is and how to be let in.
+/// The daemon's address, and the credentials for it.
 #[derive(Clone, Debug)]
 pub(crate) struct DaemonAddress {
-    /// `http://host:port`, without a slash at its end.
+    /// `http://host:port`, without a trailing slash.
     pub(crate) url: String,
-    /// The bearer token.
     pub(crate) token: Option<String>,
-    /// What an unreachable daemon's error says besides.
+    /// Appended to the error if the daemon is unreachable.
     pub(crate) hint: String,
 }
 
-/// A daemon to talk to.
+/// A client of one daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -143,7 +139,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client of that daemon. Connects at the first request.
+    /// Creates a client. It connects at the first request.
     pub(crate) fn new(target: DaemonAddress) -> Result<Self, ClientError> {
         let mut headers = header::HeaderMap::new();
         if let Some(token) = &target.token {
@@ -169,23 +165,23 @@ impl Client {
         Ok(Self { http, target })
     }
 
-    /// Where the daemon is.
+    /// Returns the daemon's URL.
     pub(crate) fn url(&self) -> &str {
         &self.target.url
     }
 
-    /// A request for that path (with its query), not sent yet.
+    /// Builds a request for a path (with its query) without sending it.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http
             .request(method, format!("{}{path}", self.target.url))
     }
 
-    /// Asks for a document.
+    /// Gets a document.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.json(self.request(Method::GET, path)).await
     }
 
-    /// Asks for something to be done.
+    /// Posts a JSON document.
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -194,7 +190,7 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Sends and reads a JSON answer; an empty one counts as `null`.
+    /// Sends a request and parses the JSON answer; an empty answer counts as `null`.
     pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,
@@ -202,7 +198,7 @@ impl Client {
         self.json_within(request, Duration::ZERO).await
     }
 
-    /// As [`Client::json`], for a request that asks the daemon to wait that long.
+    /// Like [`Client::json`], for a request that asks the daemon to wait that long.
     pub(crate) async fn json_within<T: DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,
@@ -220,7 +216,7 @@ impl Client {
         })
     }
 
-    /// Sends; a status that is no success is an error.
+    /// Sends a request. A status other than success is an error.
     pub(crate) async fn send(
         &self,
         request: reqwest::RequestBuilder,
@@ -234,7 +230,7 @@ impl Client {
         Err(problem(status, &bytes).into())
     }
 
-    /// What a failed request means.
+    /// Classifies a failed request.
     pub(crate) fn broken(&self, error: reqwest::Error) -> ClientError {
         let url = self.target.url.clone();
         if error.is_builder() {
@@ -254,7 +250,7 @@ impl Client {
     }
 }
 
-/// The problem that an unsuccessful answer tells of, whoever wrote it.
+/// Parses the problem of an unsuccessful answer, also of one that the daemon did not write.
 fn problem(status: StatusCode, body: &[u8]) -> ProblemResponse {
     let parsed = serde_json::from_slice::<ProblemResponse>(body)
         .ok()
@@ -276,7 +272,7 @@ fn problem(status: StatusCode, body: &[u8]) -> ProblemResponse {
     }
 }
 
-/// An error with its causes: the last of them is the one that says something.
+/// Formats an error with all its causes: the last one is the informative one.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,5 @@
-//! `abide config`: what a start, or a change under a running daemon, would make of the file.
+//! `abide config`: what a start, or a change under a running daemon, would make of the
+//! configuration file.
 
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::domain::{PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 
 const PLAN: &str = "/v1/daemon/plan";
 
-/// Runs the commands that need no daemon; gives back those that do.
+/// Runs the commands that need no daemon; returns the arguments of the one that does.
 pub(super) fn offline(global: &Global, command: Command) -> Result<Option<Check>, CliError> {
     let mut out = Out::new(global.no_color);
     match command {
@@ -28,7 +29,7 @@ pub(super) fn offline(global: &Global, command: Command) -> Result<Option<Check>
     }
 }
 
-/// `abide config check`: all that a start would check, but for the store.
+/// `abide config check`: all checks of a start, except those of the store.
 fn check(global: &Global, out: &mut Out, args: Check) -> Result<(), CliError> {
     let file = &global.config;
     let read = std::fs::read(file).map_err(|source| CliError::File {
@@ -70,7 +71,7 @@ fn check(global: &Global, out: &mut Out, args: Check) -> Result<(), CliError> {
     }
 }
 
-/// Problems for programs.
+/// Returns the problems as JSON.
 fn problems(error: &ConfigError) -> Vec<Value> {
     if error.problems().is_empty() {
         return vec![json!({ "key": "", "reason": error.to_string() })];
@@ -88,14 +89,14 @@ fn problems(error: &ConfigError) -> Vec<Value> {
         .collect()
 }
 
-/// `abide config plan`: what saving the file would do. The daemon is asked, which alone knows what
-/// runs; where none answers, what a start would do.
+/// `abide config plan`: what saving the file would do. Queries the daemon, because only it knows
+/// the running configuration; if none answers, shows what a start would do.
 pub(super) async fn plan(global: &Global, args: Check) -> Result<(), CliError> {
     let mut out = Out::new(global.no_color);
     let client = Client::new(target::find(global)?)?;
     let report = match std::fs::read(&global.config) {
         Ok(bytes) => {
-            // What is no text has no plan: the check says where.
+            // A file that is not UTF-8 has no plan: the check reports where.
             let Ok(config) = String::from_utf8(bytes) else {
                 return check(global, &mut out, args);
             };
@@ -103,7 +104,7 @@ pub(super) async fn plan(global: &Global, args: Check) -> Result<(), CliError> {
             let request = client.request(Method::POST, PLAN).json(&request);
             client.json::<PlanReport>(request).await
         }
-        // A daemon somewhere else has its own file.
+        // A daemon on another machine has its own file.
         Err(error) if error.kind() == ErrorKind::NotFound && target::is_named(global) => {
             client.get::<PlanReport>(PLAN).await
         }
@@ -172,7 +173,7 @@ fn row(change: &PlannedChange) -> Vec<Cell> {
     ]
 }
 
-/// The plan in a sentence.
+/// Describes the plan's verdict in a sentence.
 fn verdict(verdict: PlanVerdict) -> &'static str {
     match verdict {
         PlanVerdict::Nothing => "no change: the file means what runs",

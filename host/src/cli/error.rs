@@ -1,4 +1,4 @@
-//! What ends a command, and with which exit code.
+//! The errors of commands, and their exit codes.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,26 +6,24 @@ use std::process::ExitCode;
 
 use super::client::ClientError;
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     /// The daemon refused, failed or did not answer.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The arguments make no sense together.
+    /// The arguments contradict each other.
     #[error("{0}")]
     Usage(String),
-    /// It was tried and did not succeed; the text names the reason and the remedy.
+    /// The operation failed; the text names the reason and the remedy.
     #[error("{0}")]
     Failed(String),
-    /// A file of the user's.
+    /// A file of the user cannot be used.
     #[error("cannot {doing} {}: {source}", path.display())]
     File {
         /// `read`, `write`, `create`.
         doing: &'static str,
-        /// Which.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
     /// Standard output is gone or broken.
@@ -34,8 +32,8 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
-    /// 1 for what failed, 2 for wrong usage, 3 for a daemon that does not answer. A reader that
-    /// closed the pipe has what it wanted: that is 0.
+    /// Returns 1 for a failure, 2 for wrong usage, 3 for a daemon that does not answer. A reader
+    /// that closed the pipe has all it wanted: that is 0.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Output(gone) if gone.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -47,7 +45,7 @@ impl CliError {
         }
     }
 
-    /// Whether there is anything to tell a human.
+    /// Returns whether nothing is to be reported: the reader closed the pipe.
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self, Self::Output(gone) if gone.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -1,4 +1,4 @@
-//! `abide init`: a configuration to start from.
+//! `abide init`: writes a configuration to start from.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,10 +9,9 @@ use super::error::CliError;
 use super::out::Out;
 use crate::config::starter;
 
-/// The configuration's name.
 const FILE: &str = "abide.toml";
 
-/// Runs the command. What is there already is never overwritten.
+/// Runs the command. Never overwrites an existing file.
 pub(super) fn run(global: &Global, args: &Init) -> Result<(), CliError> {
     let fail = |doing, path: &Path| {
         let path = path.to_owned();
@@ -69,7 +68,7 @@ pub(super) fn run(global: &Global, args: &Init) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The components in the folder `plugins` beside this program, by name.
+/// Returns the components in the directory `plugins` beside this program, by name.
 pub(super) fn beside_program() -> Vec<(String, PathBuf)> {
     let program = std::env::current_exe().and_then(|path| path.canonicalize());
     let Some(folder) = program
@@ -81,7 +80,7 @@ pub(super) fn beside_program() -> Vec<(String, PathBuf)> {
     components(&folder)
 }
 
-/// The components in a folder, by name; none if there is no such folder.
+/// Returns the components in a directory, by name; none if the directory does not exist.
 fn components(folder: &Path) -> Vec<(String, PathBuf)> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();

@@ -1,15 +1,15 @@
 //! The command line: one file per command family.
 //!
 //! ```text
-//! args      the grammar                       status, sessions, restarts    what there is
-//! target    which daemon                      operate                       drain, restart
-//! client    HTTP, errors   calls  the API     send, chat                    talking
-//! wire      its documents                     init, serve, config, plugin*  starting
-//! out, text what humans see                 bench                         measuring
+//! args       arguments                        status, sessions, restarts    inspection
+//! target     the daemon's address             operate                       drain, restart
+//! client     HTTP, errors  calls  the API     send, chat                    conversation
+//! wire       the API's documents              init, serve, config, plugin*  set-up and start
+//! out, text  output for humans                bench                         measurement
 //! ```
 //!
-//! Commands are clients of the API like any other. They exit with 0 when done, 1 when what was
-//! asked for failed, 2 for wrong usage and 3 when no daemon answers.
+//! Commands are ordinary clients of the API. They exit with 0 when done, 1 when the requested
+//! operation failed, 2 for wrong usage and 3 when no daemon answers.
 
 mod approvals;
 mod args;

@@ -1,4 +1,4 @@
-//! `abide drain` and `abide restart`: ask, then follow until it is over.
+//! `abide drain` and `abide restart`: request it, then follow it until it is over.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use super::text::duration;
 use super::wire::DaemonReport;
 use crate::domain::{RestartRecord, RestartStatus, UnixMillis};
 
-/// Between two looks at a restart that goes on.
+/// The interval of polling a restart in progress.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Which of the two.
+/// The command that is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OperateGoal {
     /// Drain, then stop.
@@ -26,7 +26,7 @@ pub(crate) enum OperateGoal {
     Restart,
 }
 
-/// Runs the command. False if it ended otherwise than asked.
+/// Runs the command. Returns `false` if the restart or stop ended in another way than requested.
 pub(crate) async fn run(
     global: &Global,
     args: Operate,
@@ -80,11 +80,11 @@ pub(crate) async fn run(
     })
 }
 
-/// How it ended.
+/// The end of a restart or stop.
 enum RestartEnd {
-    /// With a verdict.
+    /// The final record of the restart.
     Record(Box<RestartRecord>),
-    /// Nobody answers any more; what was last known.
+    /// The daemon does not answer any more; with the last known record.
     Stopped(Option<Box<RestartRecord>>),
 }
 
@@ -102,7 +102,7 @@ async fn watch(
                     RestartStatus::Running | RestartStatus::Probation => {
                         progress.update(&phase(&daemon, &record, UnixMillis::now()));
                     }
-                    // The record says so just before the last worker goes.
+                    // The record becomes `stopped` just before the last worker exits.
                     RestartStatus::Stopped if daemon.generation < generation => {}
                     _ => return Ok(RestartEnd::Record(Box::new(record))),
                 }
@@ -111,7 +111,7 @@ async fn watch(
             Err(ClientError::Unreachable { .. }) if goal == OperateGoal::Stop => {
                 return Ok(RestartEnd::Stopped(known));
             }
-            // The switch itself: the next look meets the successor.
+            // The hand-over itself: the next poll reaches the successor.
             Err(error) if error.is_passing() => progress.update(match goal {
                 OperateGoal::Stop => "stopping",
                 OperateGoal::Restart => "handing over",
@@ -129,7 +129,7 @@ async fn fetch(
     Ok((client.daemon().await?, client.restart(generation).await?))
 }
 
-/// What goes on, in a line without moving parts but for the drain's.
+/// Describes the current phase in one line, of which only the drain's numbers change.
 fn phase(daemon: &DaemonReport, record: &RestartRecord, now: UnixMillis) -> String {
     if record.status == RestartStatus::Probation {
         return format!("generation {} serves, on probation", record.generation);
@@ -153,7 +153,7 @@ fn phase(daemon: &DaemonReport, record: &RestartRecord, now: UnixMillis) -> Stri
     }
 }
 
-/// A line that changes on a terminal; elsewhere one line for each new phase.
+/// The progress line: on a terminal it changes in place, elsewhere each new phase is a new line.
 struct RestartProgress {
     bar: ProgressBar,
     last: std::cell::RefCell<String>,

@@ -1,4 +1,4 @@
-//! Standard output that survives a closed pipe, with colour only where a human looks.
+//! Standard output that survives a closed pipe, with colour only on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -6,20 +6,20 @@ use serde::Serialize;
 
 use super::text::clean;
 
-/// How a piece of text stands out.
+/// The emphasis of a piece of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// As it is.
+    /// Unformatted.
     Plain,
     /// Headings and names.
     Bold,
-    /// What surrounds the matter.
+    /// Context and remarks.
     Dim,
-    /// All is well.
+    /// Success.
     Good,
-    /// Worth a look.
+    /// Needs attention.
     Warn,
-    /// Wrong.
+    /// Failure.
     Bad,
 }
 
@@ -36,7 +36,6 @@ impl Tone {
     }
 }
 
-/// Standard output.
 pub(crate) struct Out {
     stdout: io::Stdout,
     color: bool,
@@ -44,7 +43,8 @@ pub(crate) struct Out {
 }
 
 impl Out {
-    /// Colours unless told otherwise, by flag, by `NO_COLOR` or by not being a terminal.
+    /// Creates the output. It is coloured unless `no_color` is set, `NO_COLOR` is set, `TERM` is
+    /// `dumb`, or it is not a terminal.
     pub(crate) fn new(no_color: bool) -> Self {
         let stdout = io::stdout();
         let tty = stdout.is_terminal();
@@ -56,12 +56,12 @@ impl Out {
         Self { stdout, color, tty }
     }
 
-    /// Whether a human looks.
+    /// Returns whether the output is a terminal.
     pub(crate) fn is_tty(&self) -> bool {
         self.tty
     }
 
-    /// The text in that tone, or plain where there is no colour.
+    /// Formats text in a tone, or leaves it plain if colours are off.
     pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
         match tone.code().filter(|_| self.color) {
             Some(code) => format!("\x1b[{code}m{text}\x1b[0m"),
@@ -69,12 +69,11 @@ impl Out {
         }
     }
 
-    /// One line.
     pub(crate) fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
         writeln!(self, "{}", text.as_ref())
     }
 
-    /// What a session said: as it is for a program, without control characters for a terminal.
+    /// Writes a session's text: unchanged for a program, without control characters for a terminal.
     pub(crate) fn session_text(&mut self, text: &str) -> io::Result<()> {
         if self.tty {
             let text = clean(text);
@@ -84,7 +83,7 @@ impl Out {
         }
     }
 
-    /// One JSON document.
+    /// Writes a JSON document.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer_pretty(&mut *self, value)?;
         writeln!(self)
@@ -101,7 +100,7 @@ impl Write for Out {
     }
 }
 
-/// A line for a human beside the output; one that cannot be written is nobody's loss.
+/// Writes a line for humans to standard error. Failing to write it is ignored.
 pub(crate) fn hint(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", text.as_ref());
 }

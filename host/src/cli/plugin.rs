@@ -1,4 +1,4 @@
-//! `abide plugin new`: a crate that builds and passes its tests.
+//! `abide plugin new`: writes a crate that builds and passes its tests.
 
 use std::fs;
 use std::io;
@@ -8,10 +8,9 @@ use super::args::{Global, New};
 use super::error::CliError;
 use super::out::Out;
 
-/// The longest name of a new plugin, in bytes.
 const NAME_MAX_BYTES: usize = 64;
 
-/// The files of a new plugin's crate, as the SDK keeps them.
+/// The template of a new plugin's crate, which is part of the SDK.
 const TEMPLATE: [(&str, &str); 3] = [
     (
         "Cargo.toml",
@@ -27,7 +26,7 @@ const TEMPLATE: [(&str, &str); 3] = [
     ),
 ];
 
-/// A name that Cargo takes for a crate, and the configuration for a plugin.
+/// Checks a name that must be valid for Cargo as a crate, and for the configuration as a plugin.
 pub(crate) fn crate_name(text: &str) -> Result<String, String> {
     let rule = "use lowercase letters, digits and dashes, a letter first";
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -50,7 +49,6 @@ pub(crate) fn crate_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Runs the command.
 pub(super) fn new(global: &Global, args: &New) -> Result<(), CliError> {
     let sdk = sdk(args.sdk.as_deref())?;
     let folder = PathBuf::from(&args.name);
@@ -99,14 +97,14 @@ and talk with it:
     Ok(())
 }
 
-/// A template with its two placeholders filled.
+/// Fills the two placeholders of a template.
 fn fill(text: &str, name: &str, sdk: &Path) -> String {
     let path = toml::Value::String(sdk.display().to_string());
     text.replace("{{name}}", name)
         .replace("{{sdk}}", &format!("{{ path = {path} }}"))
 }
 
-/// The guest SDK's folder: as named, or as it lies beside this program.
+/// Returns the guest SDK's directory: the named one, or the one beside this program.
 fn sdk(named: Option<&Path>) -> Result<PathBuf, CliError> {
     let is_sdk = |folder: &Path| folder.join("Cargo.toml").is_file() && folder.join("src").is_dir();
     if let Some(named) = named {

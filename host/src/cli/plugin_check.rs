@@ -1,5 +1,5 @@
-//! `abide plugin check`: whether a component can be a plugin, proven by opening a session on it
-//! that nobody sees.
+//! `abide plugin check`: checks whether a component can be a plugin, by opening a throw-away
+//! session on it.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -13,10 +13,11 @@ use super::text::{Cell, size, table};
 use crate::domain::{Capabilities, Digest, Limits, SessionId, UnixMillis};
 use crate::engine::{Context, Engine, EngineOptions, GuestJob};
 
-/// The session that is opened, and the plugin's name while it is.
+/// The name of that session, and of its plugin.
 const PROBE: &str = "check";
 
-/// Runs the command: kind, contract, imports, limits, `open`, and the snapshot's round trip.
+/// Runs the command: checks the kind, contract, imports, limits, `open`, and the snapshot's round
+/// trip.
 pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError> {
     let file = &args.file;
     let failed =
@@ -91,7 +92,7 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
     Ok(())
 }
 
-/// A folder for what is compiled, gone when the check is over.
+/// A directory for compiled code, which is removed after the check.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -110,7 +111,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is left to whoever cleans the temporary folder.
+        // What cannot be removed is left to the system's clean-up of temporary files.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

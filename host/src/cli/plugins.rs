@@ -1,4 +1,4 @@
-//! `abide plugin list`: what the configuration names, held against what the daemon has loaded.
+//! `abide plugin list`: compares the configured plugins with those that the daemon has loaded.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -16,23 +16,24 @@ use super::wire::PluginView;
 use crate::config::{Config, process_env};
 use crate::domain::Digest;
 
-/// A plugin, from one side or both.
+/// A plugin that is configured, loaded, or both.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct PluginRow {
     name: String,
-    /// Its component, as the configuration says.
+    /// The component's path in the configuration.
     path: Option<PathBuf>,
-    /// The component's size, where it can be read.
+    /// The component's size, if the file can be read.
     bytes: Option<u64>,
-    /// The digest of what lies there now.
+    /// The digest of the file as it is now.
     digest: Option<Digest>,
-    /// The digest of what the daemon runs.
+    /// The digest of the component that the daemon runs.
     loaded: Option<Digest>,
     contract: Option<String>,
     sessions: Option<u64>,
 }
 
-/// Runs the command. Shows what there is of the two sides; only if there is neither, it fails.
+/// Runs the command. Shows whichever of the configuration and the daemon is available; fails only
+/// if neither is.
 pub(super) async fn list(global: &Global, args: Status) -> Result<(), CliError> {
     let env = process_env();
     let configured = Config::load(&global.config, &env)
@@ -71,7 +72,7 @@ fn from_config(config: &Config) -> Vec<PluginRow> {
     let plugins = config.plugins.iter();
     plugins
         .map(|(name, plugin)| {
-            // One that cannot be read is shown without size and digest.
+            // A component that cannot be read is shown without size and digest.
             let bytes = std::fs::read(&plugin.path).ok();
             PluginRow {
                 name: name.clone(),
@@ -84,7 +85,7 @@ fn from_config(config: &Config) -> Vec<PluginRow> {
         .collect()
 }
 
-/// Both sides by name.
+/// Joins the configured and the loaded plugins by name.
 fn joined(local: Vec<PluginRow>, running: Vec<PluginView>) -> Vec<PluginRow> {
     let mut all: BTreeMap<String, PluginRow> = local
         .into_iter()

@@ -1,4 +1,4 @@
-//! `abide restarts`: what restarts there were, and how each one went.
+//! `abide restarts`: lists past restarts and their outcomes.
 
 use std::io::Write as _;
 
@@ -13,10 +13,9 @@ use super::text::{Cell, ago, brief, clean, duration, table};
 use super::wire::PageBody;
 use crate::domain::{RestartRecord, RestartStatus, UnixMillis};
 
-/// The longest trigger in the table.
+/// The width to which a trigger is cut in the table.
 const TRIGGER_CHARS: usize = 60;
 
-/// Runs the command.
 pub(crate) async fn run(global: &Global, args: Restarts) -> Result<(), CliError> {
     let client = Client::new(target::find(global)?)?;
     let mut out = Out::new(global.no_color);
@@ -68,12 +67,12 @@ fn row(record: &RestartRecord, now: UnixMillis) -> Vec<Cell> {
     ]
 }
 
-/// A status in its tone.
+/// Formats a status in its tone.
 pub(crate) fn status(status: RestartStatus) -> Cell {
     Cell::toned(status.as_str(), tone(status))
 }
 
-/// How good or bad a status is.
+/// Returns the tone of a status.
 pub(crate) fn tone(status: RestartStatus) -> Tone {
     match status {
         RestartStatus::Completed => Tone::Good,
@@ -83,7 +82,7 @@ pub(crate) fn tone(status: RestartStatus) -> Tone {
     }
 }
 
-/// The pause, once a successor has served.
+/// Formats the pause, once a successor has served.
 fn pause(record: &RestartRecord) -> String {
     match record.status {
         RestartStatus::Running | RestartStatus::Refused | RestartStatus::Stopped => String::new(),
@@ -92,7 +91,7 @@ fn pause(record: &RestartRecord) -> String {
     }
 }
 
-/// One restart, from its trigger to its verdict.
+/// Prints one restart, from its trigger to its verdict.
 pub(crate) fn detail(
     out: &mut Out,
     record: &RestartRecord,
@@ -110,7 +109,7 @@ pub(crate) fn detail(
     out.write_all(table(out, 2, &[], &rows).as_bytes())
 }
 
-/// What there is to know of a restart. Pure.
+/// Returns the facts of a restart as names and values. Pure.
 pub(crate) fn facts(record: &RestartRecord, now: UnixMillis) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         (
@@ -172,12 +171,12 @@ pub(crate) fn facts(record: &RestartRecord, now: UnixMillis) -> Vec<(&'static st
                 relaunch.lesser.len()
             ),
         ));
-        // A record of an earlier version has names alone.
+        // A record of an earlier version contains names only.
         let names = relaunch.lesser.iter().skip(relaunch.shortfalls.len());
-        let told = relaunch.shortfalls.iter();
-        let told = told.map(|lacks| format!("{}: {lacks}", lacks.id));
+        let rows = relaunch.shortfalls.iter();
+        let rows = rows.map(|lacks| format!("{}: {lacks}", lacks.id));
         facts.extend(
-            told.chain(names.map(ToString::to_string))
+            rows.chain(names.map(ToString::to_string))
                 .map(|text| ("", text)),
         );
     }

@@ -1,4 +1,4 @@
-//! From the arguments to the command, and from its end to the exit code.
+//! Dispatches the arguments to a command, and its result to the exit code.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use super::{
     serve, sessions, status,
 };
 
-/// Runs the command that the arguments name. Prints what went wrong, and says it in the exit
+/// Runs the command that the arguments name. Prints the error if it fails, and returns the exit
 /// code.
 pub fn run() -> ExitCode {
     let Cli { global, command } = Cli::parse();
@@ -27,7 +27,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The exit code is 1 if it did not go as asked and the command has said why.
+/// Runs a command. The exit code is 1 if the outcome is not the requested one and the command has
+/// already reported why.
 fn dispatch(global: &Global, command: CliCommand) -> Result<ExitCode, CliError> {
     let done = |()| true;
     let well = match command {
@@ -71,18 +72,18 @@ fn dispatch(global: &Global, command: CliCommand) -> Result<ExitCode, CliError> 
     })
 }
 
-/// The one implementation of TLS. To be done before anything speaks HTTP.
+/// Installs the process-wide TLS implementation. Must be called before anything uses HTTP.
 fn install_tls() {
-    // A second installation would be refused, and changes nothing.
+    // A second installation is refused, which does no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Runs what waits for others: one thread suffices.
+/// Runs a command that mostly waits for the daemon: one thread suffices.
 fn client<T>(command: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     run_on(&mut tokio::runtime::Builder::new_current_thread(), command)
 }
 
-/// Runs a command on a runtime that is built for it.
+/// Runs a command on a runtime built for it.
 fn run_on<T>(
     runtime: &mut tokio::runtime::Builder,
     command: impl Future<Output = Result<T, CliError>>,

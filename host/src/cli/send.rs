@@ -1,4 +1,4 @@
-//! `abide send`: one message, one answer.
+//! `abide send`: sends one message and prints the answer.
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use super::text::{clean, meaning};
 use super::wire::TurnResult;
 use crate::domain::EventBody;
 
-/// A key that nobody else draws.
+/// Draws a random idempotency key, unique in practice.
 pub(crate) fn new_key() -> String {
     format!("cli-{:032x}", rand::rng().random::<u128>())
 }
 
-/// Runs the command. False without an answer.
+/// Runs the command. Returns `false` if there is no answer in time.
 pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
     let text = match args.text.as_str() {
         "-" => stdin()?,
@@ -38,10 +38,10 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
     }
     let key = args.key.unwrap_or_else(new_key);
     let begun = Instant::now();
-    let mut told = false;
+    let mut notified = false;
     let sent = client
         .message(&args.id, &text, &key, args.wait, |lost| {
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut notified, true) {
                 hint(format!("{lost} (this goes on trying, under the same key)"));
             }
         })
@@ -92,7 +92,8 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
                 accepted.message,
                 humantime::format_duration(waited)
             ));
-            // A faulted session does not answer until somebody acts: say so, and what to do.
+            // A faulted session does not answer until an operator acts: say so, and name the
+            // remedy.
             if let Ok(view) = client.session(id).await
                 && let Some(reason) = view.reason
             {

@@ -1,4 +1,4 @@
-//! `abide serve`, and the worker that it starts.
+//! `abide serve`, and the worker process that it starts.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,8 +9,8 @@ use super::args::{Global, Serve, WORKER};
 use super::error::CliError;
 use crate::{daemon, supervisor};
 
-/// Runs the daemon in the foreground, until it is told to stop. No thread may have been started
-/// before.
+/// Runs the daemon in the foreground until it is stopped. Must be called while the process has only
+/// one thread.
 pub(super) fn serve(global: &Global, serve: &Serve) -> Result<ExitCode, CliError> {
     let path = absolute(&global.config)?;
     let mut worker_args = vec![WORKER.into(), "--config".into(), path.into()];
@@ -23,7 +23,7 @@ pub(super) fn serve(global: &Global, serve: &Serve) -> Result<ExitCode, CliError
     }))
 }
 
-/// Runs the worker. Only a supervisor can start one.
+/// Runs the worker. Only the supervisor can start one.
 pub(super) fn worker(global: &Global, serve: &Serve) -> Result<ExitCode, CliError> {
     let path = absolute(&global.config)?;
     Ok(daemon::run_worker(&path, serve.last_good))
@@ -37,8 +37,8 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     })
 }
 
-/// This program by the path that it was called by, so that a link which an upgrade points
-/// elsewhere leads the next worker to the new binary.
+/// Returns this program by the path that it was invoked by: if that is a link which an upgrade
+/// points to a new binary, the next worker runs that binary.
 fn program() -> Result<PathBuf, CliError> {
     let called = std::env::args_os().next();
     let this = std::env::current_exe().map_err(|source| CliError::File {
@@ -53,7 +53,7 @@ fn program() -> Result<PathBuf, CliError> {
         .unwrap_or(this))
 }
 
-/// Where a shell would find a program of that name.
+/// Returns where a shell would find a program of that name.
 fn locate(name: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
     if Path::new(name).components().nth(1).is_some() || Path::new(name).is_absolute() {
         return std::path::absolute(name).ok();

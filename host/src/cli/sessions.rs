@@ -1,4 +1,4 @@
-//! `abide sessions`: lists, one session in detail, and the operator's actions.
+//! `abide sessions`: lists sessions, shows one in detail, and executes an operator's actions.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -17,16 +17,15 @@ use crate::domain::{
     Cancelled, DeadLetter, Event, EventBody, MessageId, SessionState, SessionView, UnixMillis,
 };
 
-/// Sessions on a page, when all are asked for.
+/// Sessions per page when all are listed.
 const PAGE: u32 = 500;
-/// Events at the end of a session's details.
+/// The last events that a session's details show.
 const LAST_EVENTS: u32 = 10;
-/// The longest text of an event, a reason or a dead letter in a table.
+/// The width to which the text of an event, a reason or a dead letter is cut in a table.
 const TEXT_CHARS: usize = 100;
-/// The longest reason of a dead letter: its end is what tells the remedy.
+/// The width to which the reason of a dead letter is cut: its end names the remedy.
 const REASON_CHARS: usize = 1000;
 
-/// Runs the command.
 pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<(), CliError> {
     let client = Client::new(target::find(global)?)?;
     let mut out = Out::new(global.no_color);
@@ -63,7 +62,7 @@ async fn list(client: &Client, out: &mut Out, args: ListSessions) -> Result<(), 
     let next = loop {
         let page: PageBody<Value> = client.get(&filter.path()).await?;
         let next = page.next_text();
-        // A daemon that gives the same page again must not be asked for ever.
+        // Guards against an endless loop if the daemon returns the same page again.
         let ends = page.items.is_empty() || next == filter.after;
         items.extend(page.items);
         if !args.all || next.is_none() || ends {
@@ -123,7 +122,7 @@ fn row(view: &SessionView, now: UnixMillis) -> Vec<Cell> {
     ]
 }
 
-/// A state in its tone.
+/// Formats a state in its tone.
 pub(crate) fn state(state: SessionState) -> Cell {
     let tone = match state {
         SessionState::Faulted => Tone::Bad,
@@ -183,12 +182,12 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
     out.write_all(table(out, 2, &[], &rows).as_bytes())?;
 
     if view.running.is_some() {
-        // It may have ended since; then its events say so.
+        // The turn may have ended since, which its events show; so a failure is ignored.
         let _ = turns::steps(client, out, &args.id, 2).await;
     }
     if view.state != SessionState::Closed {
         let after = view.cursor.saturating_sub(u64::from(LAST_EVENTS));
-        // Trimmed events are no reason to hide the rest.
+        // If the events have been trimmed, the rest is shown all the same.
         if let Ok(page) = client.events(&args.id, after, LAST_EVENTS).await {
             out.line(out.paint(Tone::Bold, "last events"))?;
             let rows: Vec<Vec<Cell>> = page

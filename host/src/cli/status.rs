@@ -1,4 +1,4 @@
-//! `abide status`: what runs, what drains, what is faulted, and why.
+//! `abide status`: shows what runs, drains or is faulted, and why.
 
 use std::io::Write as _;
 
@@ -16,16 +16,15 @@ use crate::domain::{
     ModelProviderStatus, RestartRecord, RestartStatus, SessionView, ToolLeftOut, UnixMillis,
 };
 
-/// Sessions that are named under each state.
+/// The maximum number of sessions listed under each state.
 const NAMED_MAX: u32 = 8;
-/// Tools that a server lists in vain which are named.
+/// The maximum number of unusable tools listed for a server.
 const LEFT_OUT_NAMED: usize = 3;
-/// The states whose sessions are named, the most urgent first.
+/// The states whose sessions are listed, the most urgent first.
 const NAMED: [&str; 3] = ["faulted", "parked", "running"];
 /// The order of the states in the summary.
 const STATES: [&str; 5] = ["running", "queued", "parked", "faulted", "idle"];
 
-/// Runs the command.
 pub(crate) async fn run(global: &Global, args: Status) -> Result<(), CliError> {
     let client = Client::new(target::find(global)?)?;
     let mut out = Out::new(global.no_color);
@@ -128,7 +127,7 @@ fn head(out: &mut Out, url: &str, daemon: &DaemonReport, now: UnixMillis) -> Res
     Ok(())
 }
 
-/// Model providers of which there is something to tell.
+/// Prints the model providers that have something to report.
 fn model_providers(
     out: &mut Out,
     providers: &[ModelProviderStatus],
@@ -169,7 +168,8 @@ fn model_providers(
     Ok(())
 }
 
-/// How each tool server is; of one that is down, why, and when it is tried again.
+/// Prints the state of each tool server; for one that is down also the reason and the time of the
+/// next try.
 fn tool_servers(
     out: &mut Out,
     servers: &[ToolServerView],
@@ -205,7 +205,7 @@ fn tool_servers(
     Ok(())
 }
 
-/// `2 left out: files (its name is empty), ...`
+/// Formats the unusable tools: `2 left out: files (its name is empty), ...`
 fn left_out(tools: &[ToolLeftOut]) -> String {
     if tools.is_empty() {
         return String::new();
@@ -220,7 +220,8 @@ fn left_out(tools: &[ToolLeftOut]) -> String {
     format!("{} left out: {}", tools.len(), named.join(", "))
 }
 
-/// `it exited with status 7; tried again in 3.0 s`
+/// Formats why a server is down: `it exited with status 7; tried again in 3.0 s, when a turn wants
+/// it`
 fn fall(server: &ToolServerView, now: UnixMillis) -> String {
     let reason = clean(server.reason.as_deref().unwrap_or("it does not say why"));
     let wait = server.next_try_at.map_or(0, |at| at.since(now));
@@ -233,7 +234,7 @@ fn fall(server: &ToolServerView, now: UnixMillis) -> String {
     }
 }
 
-/// What the watchdog has found: for how long, and what ends it.
+/// Prints the watchdog's findings, with their duration and remedy.
 fn findings(out: &mut Out, found: &[FindingView], now: UnixMillis) -> Result<(), CliError> {
     if found.is_empty() {
         return Ok(());
@@ -262,7 +263,7 @@ fn findings(out: &mut Out, found: &[FindingView], now: UnixMillis) -> Result<(),
     Ok(())
 }
 
-/// `20: 3 running, 17 idle`
+/// Formats the numbers of sessions: `20: 3 running, 17 idle`
 fn counts(daemon: &DaemonReport) -> String {
     let of = |state: &str| daemon.sessions.get(state).copied().unwrap_or(0);
     let sum = STATES.iter().map(|state| of(state)).sum();
@@ -327,7 +328,7 @@ fn list(
     views: &[SessionView],
     now: UnixMillis,
 ) -> Result<(), CliError> {
-    // They were counted a moment before they were listed.
+    // The sessions were counted a moment before they were listed, so the list may be empty by now.
     if views.is_empty() {
         return Ok(());
     }

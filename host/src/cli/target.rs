@@ -1,5 +1,5 @@
-//! Finding the daemon. A broken configuration must not hide the daemon that says what is broken
-//! about it, so only the few keys that matter here are read, and nothing else is judged.
+//! Finds the daemon's address. A broken configuration must not hide the daemon that can report what
+//! is broken, so only the few keys needed here are read, and all others are ignored.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::client::DaemonAddress;
 use super::error::CliError;
 use super::out::hint;
 
-/// Where a daemon listens that was not told otherwise.
+/// The address that a daemon listens on by default.
 const LISTEN_DEFAULT: &str = "127.0.0.1:7420";
 
 #[derive(Debug, Default, Deserialize)]
@@ -26,7 +26,7 @@ struct Keys {
     token_file: Option<std::path::PathBuf>,
 }
 
-/// One address or several; the first is as good as any.
+/// One address or several, of which the first is used.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum ListenKeys {
@@ -51,12 +51,12 @@ fn named(global: &Global) -> Option<String> {
     global.url.clone().or_else(|| env("ABIDE_URL"))
 }
 
-/// Whether the daemon is named by its URL, and not found through its configuration.
+/// Returns whether the daemon is named by a URL, rather than found through its configuration.
 pub(crate) fn is_named(global: &Global) -> bool {
     named(global).is_some()
 }
 
-/// The daemon that the options and the configuration name.
+/// Returns the address of the daemon that the options, the environment and the configuration name.
 pub(crate) fn find(global: &Global) -> Result<DaemonAddress, CliError> {
     let named = named(global);
     let (mut keys, hint) = match std::fs::read_to_string(&global.config) {
@@ -139,7 +139,7 @@ fn token(
     }
 }
 
-/// A URL as somebody typed it.
+/// Checks a URL typed by the user, and removes trailing slashes.
 fn checked(url: &str) -> Result<String, CliError> {
     let url = url.trim_end_matches('/');
     if url.starts_with("http://") || url.starts_with("https://") {
@@ -151,7 +151,7 @@ fn checked(url: &str) -> Result<String, CliError> {
     }
 }
 
-/// An address to listen on, as one to connect to: a wildcard is reached over loopback.
+/// Turns a listen address into a URL to connect to: a wildcard address is reached over loopback.
 fn from_listen(listen: &str) -> String {
     let reachable = match listen.parse::<std::net::SocketAddr>() {
         Ok(address) if address.ip().is_unspecified() => {

@@ -1,12 +1,12 @@
-//! Text for humans: tables, durations, and what is safe to show on a terminal.
+//! Text for humans: tables, durations, and escaping for a terminal.
 
 use std::borrow::Cow;
 
 use super::out::{Out, Tone};
 use crate::domain::{TRUNCATED, UnixMillis};
 
-/// Guests, models and clients wrote this text: without control characters but for newline and
-/// tab, it cannot move the cursor, set the title or rewrite what was shown.
+/// Removes control characters, except newline and tab, from text that guests, models or clients
+/// wrote, so that it cannot move the cursor, set the title or overwrite what was shown.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
     if text.contains(harmful) {
@@ -16,12 +16,12 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What a human is told of a plugin's event, where it is one that has a meaning for them.
+/// Returns the text for humans of a plugin's custom event, if it is a known one.
 pub(crate) fn meaning(event: &str) -> Option<&'static str> {
     (event == TRUNCATED).then_some("cut at the token limit; say \"go on\"")
 }
 
-/// On one line and at most `max` characters, with an ellipsis for what is left out.
+/// Returns text on one line, cut to at most `max` characters with an ellipsis.
 pub(crate) fn brief(text: &str, max: usize) -> String {
     let text = clean(text);
     let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -33,7 +33,7 @@ pub(crate) fn brief(text: &str, max: usize) -> String {
     words
 }
 
-/// A duration in the two largest units: `21 ms`, `3.2 s`, `4m 10s`, `2h 3m`, `5d 1h`.
+/// Formats a duration in its two largest units: `21 ms`, `3.2 s`, `4m 10s`, `2h 3m`, `5d 1h`.
 pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
@@ -45,17 +45,16 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
-/// How long ago that was.
+/// Formats how long ago a time was.
 pub(crate) fn ago(at: UnixMillis, now: UnixMillis) -> String {
     format!("{} ago", duration(now.since(at)))
 }
 
-/// A size in the unit that a human would choose.
+/// Formats a size in the largest binary unit that fits.
 pub(crate) fn size(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).display().iec().to_string()
 }
 
-/// One cell of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     text: String,
@@ -63,7 +62,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// A cell that stands out.
+    /// Creates a cell in a tone.
     pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
         Self {
             text: text.into(),
@@ -78,8 +77,8 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// Aligned columns under a dim heading; the last column is not padded. An empty heading is left
-/// out. `indent` spaces stand in front.
+/// Renders a table of aligned columns under a dim heading; the last column is not padded. An empty
+/// heading is left out. `indent` spaces precede each line.
 pub(crate) fn table(out: &Out, indent: usize, head: &[&str], rows: &[Vec<Cell>]) -> String {
     let head: Vec<Cell> = head
         .iter()

@@ -1,4 +1,4 @@
-//! A session's open turn, or its last committed one: step by step, and run again offline.
+//! A session's open turn, or its last committed one: lists its steps, or replays it offline.
 
 use std::io::Write as _;
 
@@ -15,10 +15,10 @@ use crate::domain::{
     UnixMillis,
 };
 
-/// The longest call or result in a table.
+/// The width to which a call or result is cut in the table.
 const TEXT_CHARS: usize = 80;
 
-/// Prints the turn's steps, if it has any.
+/// Prints the turn and its steps.
 pub(crate) async fn steps(
     client: &Client,
     out: &mut Out,
@@ -50,7 +50,7 @@ pub(crate) async fn steps(
     Ok(())
 }
 
-/// One row for each part; what they have in common stands in the first.
+/// Returns one row per part of a step; what the parts have in common is in the first row only.
 fn rows(step: &StepReport, began: UnixMillis) -> Vec<Vec<Cell>> {
     let parts = step.parts.iter().enumerate();
     parts
@@ -83,7 +83,7 @@ fn outcome(part: &PartReport) -> Cell {
     }
 }
 
-/// Runs the turn again offline, and says what came of it.
+/// Replays the turn offline and prints the verdict. Fails if the turn is not deterministic.
 pub(crate) async fn replay(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError> {
     let answer: Value = client.act(&args.id, "replay", &json!({})).await?;
     let report: ReplayReport =

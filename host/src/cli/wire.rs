@@ -1,5 +1,5 @@
-//! The API's documents as the command line reads them, beyond those that the domain defines.
-//! Fields that a newer daemon adds are ignored; those that an older one lacks have defaults.
+//! The API's documents that the domain does not define, as the command line parses them. Fields
+//! that a newer daemon adds are ignored; those that an older one lacks have defaults.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,17 @@ use crate::domain::{
     Digest, Event, MessageId, ModelProviderStatus, RestartRecord, ToolLeftOut, UnixMillis,
 };
 
-/// One page of a list.
+/// A page of a list.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct PageBody<T> {
-    /// What the page holds.
     pub(crate) items: Vec<T>,
-    /// What to ask for next, as `after`; none at the end.
+    /// The `after` parameter of the next page; none at the end.
     #[serde(default)]
     pub(crate) next: Option<Value>,
 }
 
 impl<T> PageBody<T> {
-    /// [`Page::next`] as text for a query.
+    /// Returns [`PageBody::next`] as text for a query.
     pub(crate) fn next_text(&self) -> Option<String> {
         match self.next.as_ref()? {
             Value::Null => None,
@@ -31,33 +30,30 @@ impl<T> PageBody<T> {
     }
 }
 
-/// What a message's acceptance says, with its turn where the request waited for it.
+/// The acceptance of a message, with the result of its turn if the request waited for it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct MessageAccepted {
-    /// The message's id.
     pub(crate) message: MessageId,
-    /// How its turn ended; none while it has not.
+    /// The result of its turn; `None` until the turn has ended.
     #[serde(default)]
     pub(crate) outcome: Option<TurnResult>,
-    /// Why the turn failed.
     #[serde(default)]
     pub(crate) reason: Option<String>,
-    /// What the turn said.
+    /// The output of the turn.
     #[serde(default)]
     pub(crate) output: Vec<Event>,
 }
 
-/// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TurnResult {
-    /// It committed.
+    /// The turn committed.
     Completed,
-    /// It did not.
+    /// The turn failed.
     Failed,
 }
 
-/// What the daemon says of itself.
+/// The daemon's report on itself.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct DaemonReport {
     pub(crate) generation: u64,
@@ -75,23 +71,20 @@ pub(crate) struct DaemonReport {
     pub(crate) sessions: BTreeMap<String, u64>,
     #[serde(default)]
     pub(crate) drain: Option<DrainView>,
-    /// The latest restart.
     #[serde(default)]
     pub(crate) restart: Option<RestartRecord>,
     #[serde(default)]
     pub(crate) plugins: Vec<PluginView>,
-    /// The model providers that are configured.
     #[serde(default)]
     pub(crate) model_providers: Vec<ModelProviderStatus>,
-    /// The tool servers that are configured.
     #[serde(default)]
     pub(crate) tool_servers: Vec<ToolServerView>,
-    /// What is wrong at the moment.
+    /// The watchdog's current findings.
     #[serde(default)]
     pub(crate) watchdog: Vec<FindingView>,
 }
 
-/// A tool server. States may be newer than this program.
+/// A tool server. Its state is text, since a newer daemon may have further states.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ToolServerView {
     pub(crate) name: String,
@@ -104,12 +97,12 @@ pub(crate) struct ToolServerView {
     pub(crate) reason: Option<String>,
     #[serde(default)]
     pub(crate) next_try_at: Option<UnixMillis>,
-    /// Tools that it lists and that cannot be used.
+    /// Tools that the server lists but that cannot be used.
     #[serde(default)]
     pub(crate) left_out: Vec<ToolLeftOut>,
 }
 
-/// Something that is wrong. Kinds may be newer than this program.
+/// A finding of the watchdog. Its kind is text, since a newer daemon may have further kinds.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct FindingView {
     pub(crate) kind: String,
@@ -119,7 +112,7 @@ pub(crate) struct FindingView {
     pub(crate) remedy: String,
 }
 
-/// The configuration that runs.
+/// The running configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct ConfigView {
     #[serde(default)]
@@ -128,26 +121,25 @@ pub(crate) struct ConfigView {
     pub(crate) digest: Option<Digest>,
     #[serde(default)]
     pub(crate) loaded_at: Option<UnixMillis>,
-    /// Why the file as it is now was not taken.
+    /// Why the current file was not taken over.
     #[serde(default)]
     pub(crate) last_error: Option<String>,
 }
 
-/// A drain that goes on.
+/// A drain in progress.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct DrainView {
-    /// Turns that still run.
     #[serde(default)]
     pub(crate) running: u64,
-    /// Messages held for later.
+    /// Messages held until the drain is over.
     #[serde(default)]
     pub(crate) held: u64,
-    /// When what still runs is cut.
+    /// When turns that still run are cut off.
     #[serde(default)]
     pub(crate) ends_at: Option<UnixMillis>,
 }
 
-/// A plugin that is loaded.
+/// A loaded plugin.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct PluginView {
     pub(crate) name: String,
@@ -159,9 +151,9 @@ pub(crate) struct PluginView {
     pub(crate) sessions: Option<u64>,
 }
 
-/// What a request for a restart or a drain was given.
+/// The answer to a request for a restart or a drain.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct RestartAccepted {
-    /// The restart to ask for.
+    /// The generation under which the restart can be queried.
     pub(crate) generation: u64,
 }

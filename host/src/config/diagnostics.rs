@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: where, why, and what to do about it.
+//! The problems of a configuration: the place, the reason and the remedy of each.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,23 +6,20 @@ use std::path::PathBuf;
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
     #[error("{}: cannot be read ({reason}); {remedy}", file.display())]
     Unreadable {
-        /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         reason: std::io::Error,
-        /// What to do.
         remedy: &'static str,
     },
-    /// It was read, and makes no sense.
+    /// The file was read, but its content is not valid.
     #[error("{}", ProblemList(.0))]
     Invalid(Vec<ConfigProblem>),
 }
 
 impl ConfigError {
-    /// What is wrong, one by one; empty for a file that cannot be read.
+    /// Returns the problems of the content; none for a file that cannot be read.
     pub fn problems(&self) -> &[ConfigProblem] {
         match self {
             Self::Unreadable { .. } => &[],
@@ -31,38 +28,35 @@ impl ConfigError {
     }
 }
 
-/// One thing that is wrong.
+/// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
     /// The key, as in `plugins.echo.path`; empty for the file as a whole.
     pub key: String,
-    /// Where it stands.
+    /// Where the key stands in the file or in the environment.
     pub place: Place,
-    /// What is wrong.
     pub reason: String,
-    /// What to do about it.
     pub remedy: String,
 }
 
-/// Where something stands.
+/// The origin of a key or value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In a line of the file.
+    /// A line of the file.
     Line {
-        /// The file.
         file: PathBuf,
-        /// Counted from 1.
+        /// From 1.
         line: usize,
-        /// In characters, counted from 1.
+        /// In characters, from 1.
         column: usize,
-        /// How many characters it takes.
+        /// In characters.
         width: usize,
-        /// The line, without values that may be secret.
+        /// The text of the line, without values that may be secret.
         text: String,
     },
-    /// In an environment variable.
+    /// An environment variable.
     Variable(String),
-    /// Nowhere in particular: a default, or something that is missing.
+    /// The file as a whole: the value is a default, or a key is missing.
     File(PathBuf),
 }
 
@@ -117,7 +111,7 @@ impl fmt::Display for ProblemList<'_> {
 const LINE_MAX_CHARS: usize = 120;
 
 impl Place {
-    /// The place of bytes `start..end` of `text`.
+    /// Returns the place of bytes `start..end` of `text`.
     pub(super) fn in_text(file: &std::path::Path, text: &str, start: usize, end: usize) -> Self {
         let start = floor(text, start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
@@ -140,7 +134,7 @@ impl Place {
     }
 }
 
-/// The last character boundary of `text` that is not after `at`.
+/// Returns the last character boundary of `text` that is not after `at`.
 fn floor(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
@@ -149,8 +143,8 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
-/// A line as it may be shown: cut where it is long, without what may be a secret's value and
-/// without control characters.
+/// Returns a line in the form in which it may be shown: cut to [`LINE_MAX_CHARS`], without a value
+/// that may be a secret, and without control characters.
 fn masked(line: &str) -> String {
     let mut shown: String = match line.split_once('=') {
         Some((key, _)) if may_be_secret(key) || line.contains('@') => format!("{key}= …"),
@@ -164,7 +158,7 @@ fn masked(line: &str) -> String {
     shown
 }
 
-/// Whether a value under `key` could be a secret, whoever wrote it there.
+/// Returns whether a value under `key` may be a secret, also where a secret does not belong.
 pub(super) fn may_be_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     [
@@ -180,7 +174,7 @@ pub(super) fn may_be_secret(key: &str) -> bool {
     .any(|word| key.contains(word))
 }
 
-/// The one of `known` that somebody who wrote `name` may have meant.
+/// Returns the name in `known` that `name` is most likely a typing error of.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|one| (distance(name, one), one))
@@ -189,8 +183,8 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
         .map(|(_, one)| one)
 }
 
-/// Edits (insert, delete, replace, swap of neighbours) between two names; names that are far
-/// longer than any key are simply far away.
+/// Returns the edit distance (insert, delete, replace, swap of neighbours) between two names. Only
+/// their first 64 characters are compared, which is longer than any key.
 fn distance(a: &str, b: &str) -> usize {
     const NAME_MAX_CHARS: usize = 64;
     let a: Vec<char> = a.chars().take(NAME_MAX_CHARS).collect();

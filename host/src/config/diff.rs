@@ -1,5 +1,5 @@
-//! The differences between two configurations, key by key. Every struct is taken apart by name, so
-//! that the compiler asks where a new key belongs.
+//! Compares two configurations key by key. Every struct is destructured by name, so that the
+//! compiler refuses a new key until it is compared here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +13,7 @@ use super::secret::SecretRef;
 use super::units::{Size, Time};
 use crate::domain::{Limits, Retention};
 
-/// Differences, as they are found.
+/// The differences found so far.
 pub(super) struct Diff<'a> {
     changed: &'a BTreeSet<PathBuf>,
     pub(super) changes: Vec<ConfigChange>,
@@ -74,7 +74,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Compares tables of values that may be secrets: no value is shown.
+    /// Compares tables of values that may be secrets, showing none of the values.
     pub(super) fn givens(
         &mut self,
         table: &str,
@@ -90,7 +90,7 @@ impl<'a> Diff<'a> {
         self.entries(table, class, old, new, compare, Given::to_string);
     }
 
-    /// Compares named tables: those that are gone, those that are new, those that differ.
+    /// Compares named tables: reports entries that were removed, were added or differ.
     pub(super) fn entries<T>(
         &mut self,
         section: &str,
@@ -142,7 +142,7 @@ impl<'a> Diff<'a> {
             session_memory_bytes,
             disk_reserve_bytes,
         } = new;
-        // The order of addresses, hosts and origins means nothing.
+        // The order of addresses, hosts and origins has no meaning.
         let sorted = |list: &[std::net::SocketAddr]| {
             let mut list = list.to_vec();
             list.sort();
@@ -348,7 +348,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Compares lists whose order and repetitions mean nothing.
+    /// Compares lists whose order and repetitions have no meaning.
     pub(super) fn names(&mut self, key: &str, class: ChangeClass, old: &[String], new: &[String]) {
         let old: BTreeSet<&String> = old.iter().collect();
         let new: BTreeSet<&String> = new.iter().collect();

@@ -1,5 +1,5 @@
-//! The differences between two configurations' model providers and tool servers. No value that may
-//! hold a key is shown.
+//! Compares the model providers and tool servers of two configurations. Values that may hold a key
+//! are not shown.
 
 use super::diff::{Diff, number, size, time};
 use super::model::{LlmProviderConfig, ToolServerConfig, Transport};
@@ -188,7 +188,7 @@ impl Diff<'_> {
     }
 }
 
-/// A URL without its query, which may hold a key.
+/// Returns a URL without its query, which may hold a key.
 pub(super) fn url(url: &str) -> String {
     match url.split_once('?') {
         Some((before, _)) => format!("{before}?…"),
@@ -196,7 +196,7 @@ pub(super) fn url(url: &str) -> String {
     }
 }
 
-/// How a server is reached, without its arguments, which may hold a key.
+/// Describes how a server is reached, without its arguments, which may hold a key.
 pub(super) fn transport(how: &Transport) -> String {
     match how {
         Transport::Command { program, args, env } => format!(

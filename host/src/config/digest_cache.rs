@@ -1,4 +1,4 @@
-//! Digests of files, without reading large ones again that have not been touched.
+//! A cache of file digests: a large file is not read again while its metadata stays the same.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,30 +8,31 @@ use std::time::{Duration, Instant};
 use super::file_snapshot;
 use crate::domain::Digest;
 
-/// Files below this size are read at every look.
+/// Smaller files are read at every scan.
 const LARGE_BYTES: u64 = 64 << 10;
-/// How long a stamp must have stayed the same before it is believed: file systems count time in
-/// ticks of up to two seconds, and two writes within one leave the same stamp.
+/// How long a stamp must have stayed the same before it is trusted: file systems count time in
+/// ticks of up to two seconds, and two writes within one tick leave the same stamp.
 const TICK: Duration = Duration::from_secs(2);
-/// How long a digest is believed. Stamps come from a wall clock, which can be set back, and from
-/// file systems that do not keep them well.
+/// How long a digest is trusted. Stamps come from a wall clock, which can be set back, and from
+/// file systems that do not maintain them reliably.
 const TRUST: Duration = Duration::from_secs(60);
 
-/// What the system tells of a file without reading it: device, inode, size, times.
+/// A file's metadata, known without reading the file: device, inode, size, modification time and
+/// change time.
 type Stamp = (u64, u64, u64, i64, i64, i64, i64);
 
-/// What was seen of a file. All moments are of the clock that nobody sets.
+/// A cached digest. All times are of the monotonic clock.
 struct Known {
     stamp: Stamp,
     /// When this stamp was first seen.
     since: Instant,
-    /// When its content was read, behind the look at the stamp.
+    /// When the content was read, after the stamp was.
     read: Instant,
     digest: Digest,
 }
 
 impl Known {
-    /// Whether the content must still be what was read.
+    /// Returns whether the cached digest is still valid.
     fn holds(&self, stamp: &Stamp, now: Instant) -> bool {
         self.stamp == *stamp
             && self.read.duration_since(self.since) >= TICK
@@ -39,14 +40,14 @@ impl Known {
     }
 }
 
-/// Reads digests, and remembers them.
+/// Reads the digests of files and caches those of large ones.
 #[derive(Default)]
 pub(super) struct Sight {
     known: BTreeMap<PathBuf, Known>,
 }
 
 impl Sight {
-    /// The digest of a file's content, if it can be read.
+    /// Returns the digest of a file's content, or `None` if the file cannot be read.
     pub(super) fn digest(&mut self, file: &Path) -> Option<Digest> {
         self.digest_at(file, Instant::now())
     }
@@ -108,15 +109,15 @@ mod tests {
     fn a_stamp_is_believed_once_it_is_old_and_not_for_ever() {
         let began = Instant::now();
         let second = Duration::from_secs(1);
-        // Read at once: what is written in the same tick has the same stamp.
+        // Read immediately: a write within the same tick leaves the same stamp.
         assert!(!known(began, began).holds(&STAMP, began + 10 * second));
         let late = known(began, began + 2 * second);
         assert!(late.holds(&STAMP, began + 3 * second));
         let mut other = STAMP;
         other.6 += 1;
         assert!(!late.holds(&other, began + 3 * second));
-        // Neither the age that a file's times claim nor the wall clock come into it: where a clock
-        // that was set back has given a stamp twice, the file is read all the same.
+        // Neither a file's own times nor the wall clock are consulted: if a clock that was set back
+        // produces the same stamp twice, the file is read again all the same.
         assert!(!late.holds(&STAMP, began + 62 * second));
     }
 
@@ -127,7 +128,7 @@ mod tests {
         let write = |byte: u8| {
             let content = vec![byte; usize::try_from(LARGE_BYTES).expect("small")];
             fs::write(&file, &content).expect("writes");
-            // A file of the future: its own clock was ahead.
+            // A modification time in the future: the file's own clock was ahead.
             let ahead = std::time::SystemTime::now() + Duration::from_secs(3600);
             let handle = fs::File::options().append(true).open(&file);
             handle.expect("opens").set_modified(ahead).expect("touches");

@@ -1,5 +1,5 @@
-//! From text and environment to keys: the parsed file with overrides laid over it, checked against
-//! the schema, every node knowing where it stands.
+//! Parses the file, lays the environment's overrides over it and checks the keys against the
+//! schema. Every node keeps its place in the file or its variable.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::overrides;
 use super::schema::{ConfigFile, SCHEMA, resolve};
 use super::secret::Env;
 
-/// Where each key stands, by its dotted path.
+/// The place of each key, by its dotted path.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     file: std::path::PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Where `key` stands, or what is nearest around it.
+    /// Returns the place of `key`, or of the nearest table around it.
     pub(super) fn of(&self, key: &str) -> Place {
         let mut key = key;
         loop {
@@ -39,18 +39,18 @@ impl Places {
     }
 }
 
-/// The parsed file while it is worked on.
+/// The parsed file during the checks.
 pub(super) struct Tree<'t> {
     pub(super) file: &'t Path,
     pub(super) text: &'t str,
     pub(super) root: DeTable<'t>,
-    /// Variables that override keys. The n-th one's nodes have the span of one byte that lies n
-    /// bytes behind the end of the text.
+    /// Variables that override keys. The nodes of the n-th variable have a one-byte span that
+    /// starts n bytes behind the end of the text, which is how [`Tree::place`] recognizes them.
     pub(super) variables: Vec<(&'t str, &'t str)>,
     pub(super) problems: Vec<ConfigProblem>,
 }
 
-/// Reads the keys of `text` with the overrides of `env`.
+/// Parses the keys of `text`, with the overrides in `env`.
 pub(super) fn read(
     file: &Path,
     text: &str,
@@ -85,7 +85,7 @@ pub(super) fn read(
 }
 
 impl Tree<'_> {
-    /// The place of a node.
+    /// Returns the place of the node with this span.
     pub(super) fn place(&self, span: Range<usize>) -> Place {
         match span.start.checked_sub(self.text.len() + 1) {
             Some(variable) if variable < self.variables.len() => {
@@ -95,7 +95,8 @@ impl Tree<'_> {
         }
     }
 
-    /// Removes keys that the schema does not know, and notes them and those that are missing.
+    /// Removes keys that the schema does not know. Records a problem for each of them and for each
+    /// required key that is missing.
     fn check_names(&mut self) {
         let mut found = Vec::new();
         check_table(&SCHEMA, &mut self.root, &mut Vec::new(), &mut found);
@@ -110,8 +111,8 @@ impl Tree<'_> {
         }
     }
 
-    /// Reads the values. One that cannot be read is noted and taken out, so that the others are
-    /// looked at as well.
+    /// Deserializes the values. A value that does not fit is recorded as a problem and removed, so
+    /// that the remaining values are checked too.
     fn take_values(&mut self) -> Option<ConfigFile> {
         loop {
             let whole = 0..self.text.len();
@@ -137,7 +138,8 @@ impl Tree<'_> {
                 continue;
             }
             let removed = remove(&mut self.root, &path)?;
-            // What is missing was noted with the names, or is what was just taken out.
+            // A missing field was either reported by `check_names` already, or is a value
+            // that this loop removed.
             if !missing {
                 let key = path.join(".");
                 let reason = if may_be_secret(&key) {
@@ -264,7 +266,7 @@ fn table_name(path: &[String]) -> String {
     }
 }
 
-/// The schema's node for a key.
+/// Returns the schema's node for a key.
 fn schema_of(path: &[String]) -> Option<&'static Json> {
     let mut node: &'static Json = &SCHEMA;
     for name in path {
@@ -281,7 +283,7 @@ fn schema_of(path: &[String]) -> Option<&'static Json> {
     Some(node)
 }
 
-/// The first sentence on a key.
+/// Returns the first sentence of a key's documentation.
 fn description(path: &[String]) -> String {
     let text = schema_of(path)
         .and_then(|node| node.get("description")?.as_str())
@@ -293,7 +295,7 @@ fn description(path: &[String]) -> String {
     }
 }
 
-/// How a key's value is written.
+/// Returns the remedy for a value that does not fit its key: how to write it.
 fn how_to_write(path: &[String]) -> String {
     let examples = schema_of(path)
         .map(resolve)
@@ -312,7 +314,7 @@ fn how_to_write(path: &[String]) -> String {
     }
 }
 
-/// The path of the smallest node around `span`.
+/// Returns the path of the smallest node that contains `span`.
 fn path_of(table: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<String>> {
     fn search(
         table: &DeTable<'_>,
@@ -339,14 +341,14 @@ fn path_of(table: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<String>> {
     best.map(|(_, path)| path)
 }
 
-/// Takes a node out; gives where it stood.
+/// Removes a node and returns its span.
 fn remove(table: &mut DeTable<'_>, path: &[String]) -> Option<Range<usize>> {
     let (last, folders) = path.split_last()?;
     let value = descend(table, folders)?.remove(last.as_str())?;
     Some(value.span())
 }
 
-/// The table at `path`.
+/// Returns the table at `path`.
 pub(super) fn descend<'a, 't>(
     table: &'a mut DeTable<'t>,
     path: &[String],

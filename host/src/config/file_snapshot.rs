@@ -1,4 +1,4 @@
-//! What was seen of the configuration file and the files it names at one moment.
+//! The content of the configuration file, and of the files it names, at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,34 +10,33 @@ use super::preflight::PLUGIN_MAX_BYTES;
 use super::regular_file::read;
 use crate::domain::Digest;
 
-/// The files of a configuration at one moment, by their content.
+/// A snapshot of a configuration's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// The configuration file's bytes, exactly.
     pub bytes: Arc<[u8]>,
-    /// The digest of those bytes.
+    /// The digest of `bytes`.
     pub config: Digest,
-    /// The other files; nothing for one that could not be read.
+    /// The digests of the other files; `None` for a file that could not be read.
     pub others: BTreeMap<PathBuf, Option<Digest>>,
 }
 
 impl Observed {
-    /// Looks now.
+    /// Takes a snapshot of the files as they are now.
     ///
     /// # Errors
-    /// Where the configuration file itself cannot be read.
+    /// If the configuration file itself cannot be read.
     pub fn now<'a>(file: &Path, others: impl IntoIterator<Item = &'a PathBuf>) -> io::Result<Self> {
         Ok(Self::of(config_bytes(file)?, others))
     }
 
-    /// These bytes, and the other files as they are now.
+    /// Takes a snapshot with these configuration bytes and the other files as they are now.
     pub fn of<'a>(bytes: Vec<u8>, others: impl IntoIterator<Item = &'a PathBuf>) -> Self {
         let others = others.into_iter();
         let others = others.map(|other| (other.clone(), digest(other)));
         Self::with(bytes, others.collect())
     }
 
-    /// What was seen: the configuration's bytes, and the other files' digests.
+    /// Builds a snapshot from the configuration's bytes and the other files' digests.
     pub fn with(bytes: impl Into<Arc<[u8]>>, others: BTreeMap<PathBuf, Option<Digest>>) -> Self {
         let bytes = bytes.into();
         Self {
@@ -47,7 +46,7 @@ impl Observed {
         }
     }
 
-    /// The same with these files only, as they are now where they have not been seen.
+    /// Returns this snapshot restricted to `files`. Files that it does not contain are read now.
     pub fn narrowed(&self, files: impl IntoIterator<Item = PathBuf>) -> Self {
         let seen = |file: &PathBuf| self.others.get(file).copied();
         let others = files.into_iter().map(|file| {
@@ -60,7 +59,8 @@ impl Observed {
         }
     }
 
-    /// The named files whose content differs from `earlier`'s.
+    /// Returns the other files whose content differs from that in `earlier`. Files that `earlier`
+    /// does not contain are left out.
     pub fn changed_since(&self, earlier: &Self) -> BTreeSet<PathBuf> {
         self.others
             .iter()
@@ -74,8 +74,8 @@ impl Observed {
             .collect()
     }
 
-    /// One digest of all of it: what was refused under it need not be tried again until it
-    /// differs.
+    /// Returns one digest over all files. A configuration rejected under this digest need not be
+    /// tried again until the digest changes.
     pub fn digest(&self) -> Digest {
         let mut all = self.config.as_bytes().to_vec();
         for (file, digest) in &self.others {
@@ -86,18 +86,18 @@ impl Observed {
     }
 }
 
-/// The bytes of the configuration file; of one that is too large, enough to tell that it is.
+/// Reads the configuration file; one that is too large only as far as needed to detect that.
 ///
 /// # Errors
-/// Where it cannot be read, or is no regular file.
+/// If it cannot be read, or is not a regular file.
 pub fn config_bytes(file: &Path) -> io::Result<Vec<u8>> {
     read(file, FILE_MAX_BYTES + 1)
 }
 
-/// A component's bytes.
+/// Reads a plugin's component.
 ///
 /// # Errors
-/// Where it cannot be read, is no regular file, or is larger than a plugin may be.
+/// If it cannot be read, is not a regular file, or is larger than a plugin may be.
 pub fn plugin_bytes(file: &Path) -> io::Result<Vec<u8>> {
     let bytes = read(file, PLUGIN_MAX_BYTES + 1)?;
     if bytes.len() as u64 > PLUGIN_MAX_BYTES {
@@ -108,8 +108,8 @@ pub fn plugin_bytes(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The digest of a named file's content, if it can be read. What is larger than a plugin may be is
-/// refused in any case, and not read to its end.
+/// Returns the digest of a file that the configuration names, or `None` if it cannot be read. A
+/// file larger than a plugin may be is rejected in any case, and is not read to its end.
 pub(super) fn digest(file: &Path) -> Option<Digest> {
     let bytes = read(file, PLUGIN_MAX_BYTES + 1).ok()?;
     Some(Digest::of(&bytes))

@@ -1,4 +1,5 @@
-//! Values that may be secrets: written out in the file, or named there by a variable or a file.
+//! Values that may be secrets: literal in the file, or read from a variable or a file that it
+//! names.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,14 +11,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::secret::{Secret, SecretRef};
 
-/// A value as the file has it: `"value"`, `{ value = "value" }`, `{ env = "VARIABLE" }` or
-/// `{ file = "path" }`. A secret is named by one of the last two, never written in the file.
+/// A value as written in the file: `"value"`, `{ value = "value" }`, `{ env = "VARIABLE" }` or `{
+/// file = "path" }`. A secret is named by one of the last two, never written in the file.
 #[derive(Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum GivenKey {
-    /// As it stands there; what a bare text means is for the key to say.
+    /// A plain text; its meaning depends on the key.
     Bare(String),
-    /// In a table.
+    /// A table with exactly one of its keys.
     Table(GivenTable),
 }
 
@@ -36,17 +37,17 @@ pub(super) struct GivenTable {
     pub(super) file: Option<PathBuf>,
 }
 
-/// A value, or where it is. Its `Debug` and its `Display` show no value.
+/// A literal value, or a reference to it. `Debug` and `Display` show no value.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Given {
-    /// Written in the file.
+    /// A literal in the configuration file.
     Value(Secret),
-    /// Named there.
+    /// A reference to a variable or file that holds the value.
     Named(SecretRef),
 }
 
 impl Given {
-    /// Where it is, if it is not in the configuration itself.
+    /// Returns the reference, unless the value is in the configuration itself.
     pub fn secret_ref(&self) -> Option<&SecretRef> {
         match self {
             Self::Value(_) => None,
@@ -76,7 +77,7 @@ impl fmt::Debug for GivenKey {
     }
 }
 
-// By hand: an error of serde's untagged enums does not say where in the file it is.
+// Implemented by hand, because errors of serde's untagged enums have no position in the file.
 impl<'de> Deserialize<'de> for GivenKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;

@@ -1,4 +1,4 @@
-//! What plugins are granted: what the entries mean, and how two sets of them differ.
+//! The capabilities granted to plugins: checks their entries, and compares two sets of them.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::notes::Notes;
 use super::plan::ChangeClass;
 use crate::domain::{Capabilities, HttpGrants, HttpRule, Patterns};
 
-/// Providers that are granted by name must be there.
+/// Checks that every provider granted by name, not by pattern, is configured.
 pub(super) fn llm(notes: &mut Notes, plugin: &str, granted: &[String], providers: &[&str]) {
     for name in granted.iter().filter(|name| !name.contains('*')) {
         if providers.contains(&name.as_str()) {
@@ -23,7 +23,7 @@ pub(super) fn llm(notes: &mut Notes, plugin: &str, granted: &[String], providers
     }
 }
 
-/// A provider's fallback must be there, and be another one.
+/// Checks that each provider's fallback is configured, and that fallbacks form no cycle.
 pub(super) fn fallbacks(notes: &mut Notes, fallbacks: &BTreeMap<&str, &str>, providers: &[&str]) {
     for (name, fallback) in fallbacks {
         let key = format!("llm.{name}.fallback");
@@ -39,7 +39,7 @@ pub(super) fn fallbacks(notes: &mut Notes, fallbacks: &BTreeMap<&str, &str>, pro
             chain.push(further);
             next = fallbacks.get(further);
         }
-        // Told once, of the circle's first member, not of all that lead to it.
+        // Reported once, for the cycle's first member by name, not for providers that lead into it.
         let circle = next.is_some_and(|next| next == name);
         if circle && chain.iter().min() == Some(name) {
             chain.push(name);
@@ -64,7 +64,7 @@ fn unknown(notes: &mut Notes, key: &str, name: &str, providers: &[&str]) {
     notes.add(key, format!("there is no model provider `{name}`"), remedy);
 }
 
-/// Hosts, and those of them that may be private.
+/// Parses the granted hosts, and the names that may resolve to private addresses.
 pub(super) fn http(
     notes: &mut Notes,
     plugin: &str,
@@ -107,7 +107,7 @@ impl Diff<'_> {
         let Capabilities { llm, tools, http } = new;
         let HttpGrants { hosts, private } = http;
         let key = |last: &str| format!("{key}.capabilities.{last}");
-        // The first plain name is the provider a guest gets unasked: order has a meaning.
+        // Order matters: the first plain name is the provider that a guest gets if it names none.
         self.note(key("llm"), ChangeClass::Restart, (&old.llm, llm), |names| {
             names.0.join(", ")
         });

@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Addresses, in the order in which they are written.
+/// Addresses in the order in which they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listen(pub(super) Vec<SocketAddr>);
 
-/// The port the daemon listens on where nothing else is said.
+/// The default port.
 const DEFAULT_PORT: u16 = 7420;
 
 impl Default for Listen {
@@ -71,12 +71,12 @@ impl JsonSchema for Listen {
     }
 }
 
-/// Whether only this machine can reach `address`.
+/// Returns whether `address` is reachable only from this machine.
 pub(super) fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Whether the kernel refuses to bind `b` while `a` is held. `[::]` takes IPv4 as well.
+/// Returns whether the kernel refuses to bind `b` while `a` is bound. `[::]` covers IPv4 as well.
 pub(super) fn collide(a: &SocketAddr, b: &SocketAddr) -> bool {
     let covers = |wide: IpAddr, other: IpAddr| match wide {
         IpAddr::V4(ip) => ip.is_unspecified() && other.is_ipv4(),

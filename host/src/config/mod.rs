@@ -1,12 +1,12 @@
-//! The configuration: every key in one place, read strictly, checked as a start would check it,
-//! compared with what runs, and watched.
+//! The configuration: all keys in one schema, strict parsing, validation, comparison with the
+//! running configuration, and change detection.
 //!
-//! - [`Config::draft`] reads bytes (the very bytes that a standby is started on), [`Config::load`]
-//!   a file; [`Draft::checked`] looks at what only the machine can tell, too: plugin files and
+//! - [`Config::draft`] parses bytes (the very bytes that a standby is started on), [`Config::load`]
+//!   a file; [`ConfigDraft::checked`] also checks what depends on this machine: plugin files and
 //!   secrets.
-//! - [`plan`] compares two configurations and says what each difference takes.
-//! - [`Watch`] reports changes of the file, and of the files it names, by their content.
-//! - [`json_schema`] and [`reference`] are made from the types that parse.
+//! - [`plan`] compares two configurations and classifies each difference by what applying it takes.
+//! - [`ConfigWatch`] reports changes of the file, and of the files it names, by their content.
+//! - [`json_schema`] and [`reference`] are generated from the types that parse.
 
 mod diagnostics;
 mod diff;

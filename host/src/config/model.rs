@@ -1,4 +1,4 @@
-//! The configuration as the daemon uses it: typed, complete, paths absolute.
+//! The resolved configuration, as the daemon uses it: typed, complete, paths absolute.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -14,29 +14,28 @@ use super::secret::{Env, SecretRef};
 use super::{preflight, resolve};
 use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention};
 
-/// The largest configuration file, in bytes.
+/// The size limit of a configuration file, in bytes.
 pub(super) const FILE_MAX_BYTES: u64 = 1 << 20;
 
-/// What a worker needs, once its turns have ended or are cut, to write that down, close the store
-/// and hand over.
+/// The time that a worker needs, once its turns have ended or are aborted, to persist that, close
+/// the store and hand over.
 pub const HAND_OVER_BUDGET: Duration = Duration::from_secs(5);
 
-/// What the supervisor needs, once a worker's time is up, to end it and its descendants before the
-/// service manager does.
+/// The time that the supervisor needs, once a worker's time is up, to kill it and its descendants
+/// before the service manager kills them all.
 pub const SUPERVISOR_BUDGET: Duration = Duration::from_secs(5);
 
-/// A configuration that is sound in itself.
+/// A configuration that passed all checks of its content. Plugin files and secrets are checked only
+/// by [`ConfigDraft::checked`].
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The file it came from, absolute.
+    /// The file it was read from, absolute.
     pub file: PathBuf,
-    /// The digest of that file's bytes.
+    /// The digest of the file's bytes.
     pub digest: Digest,
-    /// The daemon itself.
     pub daemon: DaemonConfig,
-    /// How long what is no longer needed is kept.
+    /// How long data that is no longer needed for running is kept.
     pub retention: Retention,
-    /// Tuning of the store.
     pub store: StoreTuning,
     /// Plugins by name; at least one.
     pub plugins: BTreeMap<String, PluginConfig>,
@@ -47,163 +46,149 @@ pub struct Config {
     pub(super) places: Places,
 }
 
-/// The daemon itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonConfig {
-    /// Addresses to listen on; at least one, none twice.
+    /// Addresses to listen on; at least one, no duplicates.
     pub listen: Vec<SocketAddr>,
-    /// The folder of all durable state, absolute.
+    /// The directory of all durable state, absolute.
     pub data_dir: PathBuf,
     /// How long a drain waits for steps in flight.
     pub grace_period: Duration,
-    /// How long the service manager waits for a stop.
+    /// How long the service manager waits for a stop before it kills.
     pub stop_timeout: Duration,
-    /// What a change of the file does.
+    /// How the daemon reacts to a change of the file.
     pub on_config_change: OnConfigChange,
-    /// The API's bearer token, where one is wanted.
+    /// The API's bearer token, if the API requires one.
     pub token: Option<SecretRef>,
-    /// How recent a committed turn must be for a session without open work to be told of a
+    /// How recently a session without open work must have committed a turn to be notified of a
     /// restart.
     pub notice_window: Duration,
-    /// How long a new worker must serve before it counts as good.
+    /// How long a new worker must serve before its probation is over.
     pub probation: Duration,
     /// The least severe level that is logged.
     pub log_level: LogThreshold,
-    /// How log lines are written.
     pub log_format: LogFormat,
     /// Names allowed in `Host`, besides the addresses listened on and `localhost`.
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call the API.
     pub allowed_origins: Vec<String>,
-    /// Turns in flight at a time.
+    /// The maximum number of turns in flight.
     pub turns_max: u32,
-    /// How long a session that does nothing is held in memory.
+    /// How long an idle session stays in memory.
     pub resident_idle: Duration,
-    /// Sessions without open work that a restart brings back.
+    /// The maximum number of sessions without open work that a restart brings back.
     pub relaunch_max: u32,
-    /// What sessions may hold in memory together, in bytes.
+    /// The memory that all sessions together may hold, in bytes.
     pub session_memory_bytes: u64,
-    /// What must be free on the disk for anything new to be accepted, in bytes.
+    /// The free disk space below which nothing new is accepted, in bytes.
     pub disk_reserve_bytes: u64,
 }
 
 impl DaemonConfig {
-    /// How long the supervisor lets a worker take to stop, from the drain's beginning: longer than
-    /// the grace period, shorter than the service manager's patience.
+    /// Returns how long the supervisor lets a worker take to stop, from the beginning of the drain:
+    /// longer than the grace period, shorter than the service manager's timeout.
     pub fn stop_budget(&self) -> Duration {
         self.stop_timeout.saturating_sub(SUPERVISOR_BUDGET)
     }
 }
 
-/// Tuning of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreTuning {
-    /// The write-ahead log's size at which it is flushed.
+    /// The size of the write-ahead log at which it is flushed.
     pub wal_bytes: u64,
-    /// Memory for blocks read from disk.
+    /// The cache for blocks read from disk.
     pub cache_bytes: u64,
 }
 
-/// A plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginConfig {
-    /// Its component, absolute.
+    /// The component's file, absolute.
     pub path: PathBuf,
-    /// What it may reach.
     pub capabilities: Capabilities,
-    /// What its sessions may use.
     pub limits: Limits,
 }
 
-/// A model provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LlmProviderConfig {
-    /// Where its API begins, without a slash at its end.
+    /// The base URL of its API, without a trailing slash.
     pub base_url: String,
-    /// The model to ask for where a guest names none.
+    /// The model to request if a guest names none.
     pub model: String,
-    /// How many tokens that model takes in all.
+    /// The model's context window in tokens, request and answer together.
     pub context_tokens: Option<u32>,
-    /// Its API key.
     pub api_key: Option<SecretRef>,
-    /// How long a connection may take to come about.
+    /// The time limit for connecting.
     pub connect_timeout: Duration,
-    /// How long the server may say nothing.
+    /// How long the server may send nothing, before and within an answer.
     pub idle_timeout: Duration,
-    /// How long one answer may take.
+    /// The time limit for one answer.
     pub timeout: Duration,
-    /// How often a request that failed for a reason that may pass is sent again.
+    /// How often a request that failed for a transient reason is retried.
     pub retries: u32,
-    /// The provider that is asked where this one gives no answer.
+    /// The provider that is tried if this one gives no answer.
     pub fallback: Option<String>,
-    /// Further headers of its requests.
+    /// Additional headers of its requests.
     pub headers: BTreeMap<String, Given>,
-    /// Further parameters of its requests' URL.
+    /// Additional query parameters of its requests.
     pub query: BTreeMap<String, Given>,
-    /// Further fields of its requests' body.
+    /// Additional fields of its requests' body.
     pub body: BTreeMap<String, serde_json::Value>,
-    /// What its requests call their sender.
+    /// The `User-Agent` of its requests; `None` for Abide's own.
     pub user_agent: Option<String>,
-    /// How many tools a request may offer.
+    /// The maximum number of tools that a request offers.
     pub tools_max: u32,
-    /// Whether the model is shown images.
+    /// Whether images are sent to the model.
     pub images: bool,
 }
 
-/// A tool server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolServerConfig {
-    /// How it is reached.
     pub transport: Transport,
-    /// How long it may take to become usable.
+    /// How long a turn waits for it to become usable.
     pub start_timeout: Duration,
     /// How long it may be silent during a call.
     pub call_timeout: Duration,
-    /// The largest image that a model is shown, in bytes.
+    /// The size limit of an image that is sent to a model, in bytes.
     pub image_bytes: u64,
-    /// Tools that may be called again where it is unknown whether a call happened.
+    /// Tools that may be called again if it is unknown whether a call was executed.
     pub repeatable: Patterns,
-    /// Tools that may not, whatever the server says of them. Wins over `repeatable`.
+    /// Tools that are never called again automatically, whatever the server declares. Takes
+    /// precedence over `repeatable`.
     pub once: Patterns,
-    /// Tools that are called only once a human has approved.
+    /// Tools that are called only after a human has approved.
     pub ask: Patterns,
-    /// How long an approval waits for its answer.
+    /// How long an approval waits for an answer.
     pub ask_timeout: Duration,
 }
 
-/// How a tool server is reached.
+/// The transport to a tool server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// As a child, over its standard input and output.
+    /// A child process, over its standard input and output.
     Command {
-        /// The program.
         program: String,
-        /// Its arguments.
         args: Vec<String>,
-        /// What it finds in its environment.
+        /// The environment variables set for it.
         env: BTreeMap<String, Given>,
     },
-    /// Over HTTP.
+    /// MCP over HTTP.
     Http {
-        /// Where.
         url: String,
-        /// The bearer token.
         token: Option<SecretRef>,
-        /// Further headers of its requests.
+        /// Additional headers of its requests.
         headers: BTreeMap<String, Given>,
     },
 }
 
-/// A configuration with the bytes it was read from.
+/// A configuration, and the bytes it was read from.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What they mean.
     pub config: Config,
-    /// What a standby is started on.
+    /// The file's bytes: a standby is started on these, not on a second read.
     pub bytes: Vec<u8>,
 }
 
-/// What was read of a configuration, which may not be sound.
+/// A parsed configuration that may still have problems.
 #[derive(Clone, Debug)]
 pub struct ConfigDraft {
     config: Config,
@@ -211,37 +196,38 @@ pub struct ConfigDraft {
 }
 
 impl Config {
-    /// Reads and parses a file. Plugin files and secrets are not looked at ([`Draft::checked`]).
+    /// Reads and parses a file. Plugin files and secrets are not checked (see
+    /// [`ConfigDraft::checked`]).
     ///
     /// # Errors
-    /// Where it cannot be read, or its content is not sound.
+    /// If it cannot be read, or its content is not valid.
     pub fn load(path: &Path, env: &Env) -> Result<Loaded, ConfigError> {
         let bytes = read(path)?;
         let config = Self::parse(&bytes, path, env)?;
         Ok(Loaded { config, bytes })
     }
 
-    /// Parses the bytes of `file`, whose folder its paths are relative to.
+    /// Parses the bytes of `file`; relative paths are resolved against its directory.
     ///
     /// # Errors
-    /// Everything about the content that is not sound in itself.
+    /// All problems of the content.
     pub fn parse(bytes: &[u8], file: &Path, env: &Env) -> Result<Self, ConfigError> {
         let ConfigDraft { config, problems } = Self::draft(bytes, file, env)?;
         refuse(problems)?;
         Ok(config)
     }
 
-    /// Parses as [`Config::parse`] and checks as [`Draft::checked`] in one, so that all problems
-    /// are told at once.
+    /// Parses like [`Config::parse`] and checks like [`ConfigDraft::checked`], so that all problems
+    /// are reported at once.
     ///
     /// # Errors
-    /// All that either of them finds.
+    /// The problems that either of them finds.
     pub fn validate(bytes: &[u8], file: &Path, env: &Env) -> Result<Self, ConfigError> {
         Self::draft(bytes, file, env)?.checked(env)
     }
 
-    /// The files that the configuration names, besides its own: plugins and secrets. New bytes in
-    /// any of them are a change.
+    /// Returns the files that the configuration names, besides its own: plugins and secrets. New
+    /// bytes in any of them count as a change.
     pub fn files(&self) -> BTreeSet<PathBuf> {
         let plugins = self.plugins.values().map(|plugin| plugin.path.clone());
         let secrets = self.secrets().into_iter();
@@ -253,7 +239,7 @@ impl Config {
             .collect()
     }
 
-    /// All secrets, by the key that names them.
+    /// Returns all secrets, by the key that names them.
     pub(super) fn secrets(&self) -> Vec<(String, &SecretRef)> {
         let mut all = Vec::new();
         all.extend(pair_of_keys("daemon.token", &self.daemon.token));
@@ -277,10 +263,11 @@ impl Config {
         all
     }
 
-    /// Reads the bytes of `file` as far as they can be understood.
+    /// Parses the bytes of `file` as far as possible.
     ///
     /// # Errors
-    /// Where they are no configuration at all.
+    /// If keys cannot be read from them at all. Problems of individual values are kept in the
+    /// draft.
     pub fn draft(bytes: &[u8], file: &Path, env: &Env) -> Result<ConfigDraft, ConfigError> {
         if bytes.len() as u64 > FILE_MAX_BYTES {
             return Err(ConfigError::Invalid(vec![ConfigProblem {
@@ -313,17 +300,17 @@ impl Config {
 }
 
 impl ConfigDraft {
-    /// The files that it names ([`Config::files`]).
+    /// Returns the files that it names, see [`Config::files`].
     pub fn files(&self) -> BTreeSet<PathBuf> {
         self.config.files()
     }
 
-    /// The configuration, if it is sound. Also checks what only this machine can tell, and what a
-    /// start would stumble over: plugin files are there and are components, secrets are there and
-    /// not empty. Compiling plugins and opening the store are left to those who can.
+    /// Returns the configuration if it is valid. Also checks what depends on this machine and would
+    /// fail a start: plugin files exist and are components, secrets exist and are not empty.
+    /// Compiling plugins and opening the store are left to the engine and the store.
     ///
     /// # Errors
-    /// All that is not sound, missing or unusable.
+    /// All problems of the content, and all files and secrets that are missing or unusable.
     pub fn checked(self, env: &Env) -> Result<Config, ConfigError> {
         let Self {
             config,
@@ -335,7 +322,7 @@ impl ConfigDraft {
     }
 }
 
-/// Reads a configuration file, whatever is in it.
+/// Reads a configuration file without parsing it.
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let unreadable = |reason, remedy| ConfigError::Unreadable {
         file: path.to_owned(),
@@ -371,7 +358,7 @@ fn refuse(problems: Vec<ConfigProblem>) -> Result<(), ConfigError> {
     }
 }
 
-/// A secret that one of two keys names: `KEY_env` or `KEY_file`.
+/// Returns a secret with the key that names it, which is one of two: `KEY_env` or `KEY_file`.
 fn pair_of_keys<'a>(
     key: &str,
     secret: &'a Option<SecretRef>,
@@ -385,7 +372,7 @@ fn pair_of_keys<'a>(
     })
 }
 
-/// Those of a table's values that are named.
+/// Returns the values of a table that are references, by key.
 fn named_by<'a>(
     table: &str,
     values: &'a BTreeMap<String, Given>,

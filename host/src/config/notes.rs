@@ -1,4 +1,4 @@
-//! Notes on what is wrong, and the checks that many keys share.
+//! Collects the problems of a configuration; holds the checks that many keys share.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use super::secret::{Secret, SecretRef, is_variable_name};
 use super::units::{Size, Time};
 use crate::domain::NAME_MAX_BYTES;
 
-/// The longest of any duration: what is longer is a slip, and clocks would overflow.
+/// The limit of every duration: a longer one is a mistake, and clocks would overflow.
 const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Notes what is wrong, where.
+/// The problems found so far, and the places of all keys.
 pub(super) struct Notes {
     places: Places,
     pub(super) problems: Vec<ConfigProblem>,
@@ -70,7 +70,7 @@ impl Notes {
         count
     }
 
-    /// A secret that is named by a variable or by a file.
+    /// Resolves a secret that is named by a variable or by a file.
     pub(super) fn secret(
         &mut self,
         key: &str,
@@ -97,7 +97,7 @@ impl Notes {
         if is_variable_name(&name) {
             return Some(SecretRef::Env(name));
         }
-        // The value is not repeated: it may be the secret itself.
+        // The value is not shown: it may be the secret itself.
         self.add(
             key,
             "this is not the name of an environment variable",
@@ -106,7 +106,7 @@ impl Notes {
         None
     }
 
-    /// A value that may be a secret. `bare` says what a text that is not in a table means.
+    /// Resolves a value that may be a secret. `bare` interprets a text that is not in a table.
     pub(super) fn given(
         &mut self,
         key: &str,
@@ -145,7 +145,7 @@ impl Notes {
         }
     }
 
-    /// Headers of requests. `own` are those that Abide sends itself, in lower case.
+    /// Resolves request headers. `own` are those that Abide sends itself, in lower case.
     pub(super) fn headers(
         &mut self,
         key: &str,
@@ -195,7 +195,7 @@ impl Notes {
         all
     }
 
-    /// An HTTP URL; the value is not repeated, since it may hold a password.
+    /// Checks an HTTP URL. The value is not shown, since it may hold a password.
     pub(super) fn url(&mut self, key: &str, url: &str) {
         let example = "write it like \"http://127.0.0.1:8080/v1\"";
         let Ok(parsed) = url.parse::<http::Uri>() else {

@@ -1,4 +1,5 @@
-//! The system's notifications for the folders of some files, and of the links that lead to them.
+//! Wakes the watch on file system notifications for the directories of some files, and of the links
+//! that lead to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -11,25 +12,25 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-/// How often it is repeated that a folder cannot be watched.
+/// The interval at which the warning that a directory cannot be watched is repeated.
 const WARN_AGAIN: Duration = Duration::from_secs(3600);
 
-/// As many links are followed in a path as the kernel follows.
+/// The kernel's own limit of symbolic links in a path.
 const LINKS_MAX: usize = 40;
 
 type WatchedNames = Arc<Mutex<BTreeSet<OsString>>>;
 
-/// Wakes somebody when one of the files may have changed. What it cannot be told it does not
-/// find out: polling does.
+/// Wakes the watch when one of the files may have changed. It never polls: changes without a
+/// notification are left to the polling of [`ConfigWatch`](super::watch::ConfigWatch).
 pub(super) struct Notifier {
-    /// Nobody, where only polling is wanted.
+    /// `None` if only polling is wanted.
     wake: Option<SyncSender<()>>,
     watcher: Option<RecommendedWatcher>,
-    /// Watched folders, by path, with device and inode: a folder made anew needs a new watch.
+    /// Watched directories by path, with device and inode: a directory that was recreated needs a
+    /// new watch.
     folders: BTreeMap<PathBuf, (u64, u64)>,
-    /// Names of files, links and folders an event about which counts.
+    /// Names of the files, links and directories whose events count.
     names: WatchedNames,
-    /// When the last warning was given.
     warned: Option<Instant>,
 }
 
@@ -41,7 +42,7 @@ impl Notifier {
         }
     }
 
-    /// One that never wakes anybody.
+    /// Creates a notifier that never wakes the watch.
     pub(super) fn none() -> Self {
         Self {
             wake: None,
@@ -52,9 +53,9 @@ impl Notifier {
         }
     }
 
-    /// Watches the folders of `files` and of the links to them, and no others. To be called again
-    /// before each look: links come to lead elsewhere, folders come and go, and what the system has
-    /// run out of may be there again.
+    /// Watches the directories of `files` and of the links to them, and no others. Must be called
+    /// again before each scan: links may change their target, directories come and go, and a system
+    /// resource that had run out may be available again.
     pub(super) fn cover<'a>(&mut self, files: impl Iterator<Item = &'a PathBuf>) {
         let Some(wake) = &self.wake else { return };
         if self.watcher.is_none() {
@@ -82,15 +83,15 @@ impl Notifier {
         self.folders.retain(|folder, id| {
             let stays = wanted.get(folder) == Some(id);
             if !stays {
-                // A folder that is gone took its watch with it; then this fails, and may.
+                // A removed directory took its watch with it; then this fails, which is fine.
                 let _ = watcher.unwatch(folder);
             }
             stays
         });
         let mut failed = None;
         for (folder, id) in wanted {
-            // Also those that are watched: a folder that was made anew under the number of the
-            // one before it has lost its watch, and one more costs nothing.
+            // Also those already watched: a directory recreated under the inode number of the
+            // previous one has lost its watch, and watching it again costs nothing.
             match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(self.folders.insert(folder, id)),
                 Err(error) => failed = Some(error),
@@ -118,28 +119,29 @@ fn listen(wake: SyncSender<()>, names: WatchedNames) -> notify::Result<Recommend
     notify::recommended_watcher(move |event: notify::Result<Event>| {
         let names = names.lock().unwrap_or_else(PoisonError::into_inner);
         if counts(&event, &names) {
-            // Full: a look is due anyway. Closed: there is nobody to wake.
+            // Full: a scan is due anyway. Closed: the watch has ended.
             let _ = wake.try_send(());
         }
     })
 }
 
-/// Whether an event is a reason to look. Something else in the folder may be written all the time,
-/// a log perhaps.
+/// Returns whether an event calls for a scan. Unrelated files in the directory, such as a log, may
+/// be written all the time.
 fn counts(event: &notify::Result<Event>, names: &BTreeSet<OsString>) -> bool {
     let event = match event {
         Ok(event) if !event.need_rescan() => event,
-        // Who knows what was not told.
+        // Events were lost, so anything may have changed.
         Ok(_) | Err(_) => return true,
     };
-    // Reading is not changing, and our own reads must not wake us.
+    // Reads change nothing, and our own reads must not wake us.
     let is_read = matches!(event.kind, EventKind::Access(kind)
         if kind != AccessKind::Close(AccessMode::Write));
     let about = |path: &PathBuf| path.file_name().is_none_or(|name| names.contains(name));
     !is_read && (event.paths.is_empty() || event.paths.iter().any(about))
 }
 
-/// Where a change would make paths lead to something else: folders, and names of what is in them.
+/// The places where a change could make paths resolve differently: directories, and the names of
+/// interest in them.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Trail {
     folders: BTreeSet<PathBuf>,
@@ -147,11 +149,11 @@ struct Trail {
 }
 
 impl Trail {
-    /// Adds an absolute path: the folder of each link on the way, and that of the file. Where the
-    /// way ends before, the folder in which it would go on.
+    /// Adds an absolute path: the directory of each link along it, and that of the file. If the
+    /// path does not exist to its end, adds the directory in which it would continue.
     fn follow(&mut self, file: &Path) {
         let mut links = 0;
-        // Free of links.
+        // The resolved prefix, free of links.
         let mut at = PathBuf::from("/");
         let mut rest = steps(file);
         while let Some(step) = rest.pop() {
@@ -180,14 +182,14 @@ impl Trail {
     }
 
     fn add(&mut self, folder: &Path, name: OsString) {
-        // That it is moved or removed is told under its own name.
+        // Moving or removing the directory is reported under its own name.
         self.names.extend(folder.file_name().map(OsStr::to_owned));
         self.names.insert(name);
         self.folders.insert(folder.to_owned());
     }
 }
 
-/// The steps of a path, the last one first.
+/// Returns the components of a path, the last one first.
 fn steps(path: &Path) -> Vec<OsString> {
     let steps = path.components().rev().filter_map(|step| match step {
         Component::Normal(_) | Component::ParentDir => Some(step.as_os_str().to_owned()),
@@ -250,7 +252,7 @@ mod tests {
     #[test]
     fn events_count_that_are_of_our_names_or_lost() {
         let names = BTreeSet::from([OsString::from("abide.toml"), OsString::from("etc")]);
-        let told = |kind, path: &str| counts(&Ok(Event::new(kind).add_path(path.into())), &names);
+        let wakes = |kind, path: &str| counts(&Ok(Event::new(kind).add_path(path.into())), &names);
         let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
         let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
         for kind in [
@@ -260,14 +262,14 @@ mod tests {
             EventKind::Remove(RemoveKind::File),
             EventKind::Access(AccessKind::Close(AccessMode::Write)),
         ] {
-            assert!(told(kind, "/etc/abide.toml"), "{kind:?}");
-            assert!(!told(kind, "/etc/abide.log"), "{kind:?}");
+            assert!(wakes(kind, "/etc/abide.toml"), "{kind:?}");
+            assert!(!wakes(kind, "/etc/abide.log"), "{kind:?}");
         }
         let read = EventKind::Access(AccessKind::Open(AccessMode::Any));
-        assert!(!told(read, "/etc/abide.toml"));
-        assert!(told(EventKind::Remove(RemoveKind::Folder), "/etc"));
-        assert!(told(written, "/"));
-        // The queue overflowed; something failed; nobody says what it is about.
+        assert!(!wakes(read, "/etc/abide.toml"));
+        assert!(wakes(EventKind::Remove(RemoveKind::Folder), "/etc"));
+        assert!(wakes(written, "/"));
+        // The queue overflowed; the watcher failed; the event has no path.
         let lost = Event::new(EventKind::Other).set_flag(Flag::Rescan);
         assert!(counts(&Ok(lost), &names));
         assert!(counts(&Err(notify::Error::generic("broken")), &names));

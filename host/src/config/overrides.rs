@@ -1,4 +1,4 @@
-//! Keys that environment variables override: `ABIDE_DAEMON__LISTEN` is `daemon.listen`.
+//! Overrides keys with environment variables: `ABIDE_DAEMON__LISTEN` sets `daemon.listen`.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,15 +12,14 @@ use super::document::{Tree, descend};
 use super::schema::{SCHEMA, resolve, takes_text};
 use super::secret::Env;
 
-/// What variables of ours begin with.
 const PREFIX: &str = "ABIDE_";
 
-/// Variables that begin like ours and are no keys: the command line reads the first four, the
-/// others hand things from the supervisor to its worker.
+/// Variables with our prefix that are not keys: the command line reads these four; those with the
+/// prefix below pass things from the supervisor to its worker.
 const RESERVED: [&str; 4] = ["ABIDE_CONFIG", "ABIDE_LOG", "ABIDE_TOKEN", "ABIDE_URL"];
 const RESERVED_PREFIX: &str = "ABIDE_SUPERVISOR_";
 
-/// Lays the variables of `env` over the keys of the file. A value is a text, or TOML where the key
+/// Lays the variables of `env` over the keys of the file. A value is a text, or TOML if the key
 /// takes no text.
 pub(super) fn lay_over<'t>(tree: &mut Tree<'t>, env: &'t Env) {
     let secrets = named_variables(&tree.root);
@@ -63,8 +62,8 @@ pub(super) fn lay_over<'t>(tree: &mut Tree<'t>, env: &'t Env) {
     }
 }
 
-/// Where the text of a variable did not fit its key, tries it as TOML: a number, a truth value, a
-/// list. Says whether there is now something else to try.
+/// If the text of a variable did not fit its key, parses it as TOML: a number, a boolean, a list.
+/// Returns whether the value was replaced and is worth another try.
 pub(super) fn reread(tree: &mut Tree<'_>, path: &[String]) -> bool {
     let Some((last, folders)) = path.split_last() else {
         return false;
@@ -104,7 +103,8 @@ fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name) || name.starts_with(RESERVED_PREFIX)
 }
 
-/// Variables that the file names as holders of secrets: they may be called like ours.
+/// Returns the variables that the file names as holders of secrets: their names may start with our
+/// prefix.
 fn named_variables(table: &DeTable<'_>) -> Vec<String> {
     let mut names = Vec::new();
     for (key, value) in table {
@@ -124,7 +124,8 @@ fn named_variables(table: &DeTable<'_>) -> Vec<String> {
     names
 }
 
-/// The key that `DAEMON__LISTEN` stands for; else what is wrong with it and the remedy.
+/// Returns the key that `DAEMON__LISTEN` stands for, or the reason why it stands for none and the
+/// remedy.
 fn key_path(root: &DeTable<'_>, rest: &str) -> Result<Vec<String>, (String, String)> {
     let mut path: Vec<String> = Vec::new();
     let mut node: &Json = &SCHEMA;
@@ -156,8 +157,8 @@ fn key_path(root: &DeTable<'_>, rest: &str) -> Result<Vec<String>, (String, Stri
             });
             match written {
                 Some(name) => name.to_string(),
-                // Tables are named in lower case where the file does not say otherwise; the names
-                // in a table of variables are the server's own.
+                // Table names are in lower case unless the file has them otherwise; the names in a
+                // table of variables belong to the server and stay as they are.
                 None if is_table(child) => lower,
                 None => segment.to_owned(),
             }
@@ -198,9 +199,9 @@ fn is_table(node: &Json) -> bool {
             .is_some_and(|each| each.is_object())
 }
 
-/// The remedy for a variable that looks like one of ours but for its underscores.
+/// Returns the remedy for a variable that would be a key with two underscores in place of one.
 fn misspelt(rest: &str) -> Option<String> {
-    // What Kubernetes sets for services that are called `abide-…`.
+    // Kubernetes sets these for services named `abide-…`.
     let is_service = rest.ends_with("_SERVICE_HOST")
         || rest.contains("_SERVICE_PORT")
         || rest.ends_with("_PORT")
@@ -215,7 +216,8 @@ fn misspelt(rest: &str) -> Option<String> {
         .then(|| format!("write {PREFIX}{section}__{key}, with two underscores"))
 }
 
-/// Puts a value at `path`, with the tables around it. Fails where one of those is no table.
+/// Inserts a value at `path`, creating the tables around it. Returns `false` if one of those is not
+/// a table.
 fn put<'t>(
     table: &mut DeTable<'t>,
     path: &[String],
@@ -227,7 +229,7 @@ fn put<'t>(
     };
     let key = Spanned::new(span.clone(), Cow::Owned(first.clone()));
     if rest.is_empty() {
-        // The key carries the place, so it is replaced together with the value.
+        // The place is stored with the key, so the key is replaced together with the value.
         table.remove(first.as_str());
         table.insert(key, Spanned::new(span, value));
         return true;

@@ -1,4 +1,4 @@
-//! What a new configuration changes, and what each change takes.
+//! Compares two configurations and classifies each change by what applying it takes.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,27 +8,26 @@ use super::diff::Diff;
 use super::diff_servers::{transport, url};
 use super::model::Config;
 
-/// What a change takes.
+/// What applying a change takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeClass {
-    /// Can be applied at once.
+    /// Applied without a restart.
     Hot,
-    /// Takes a restart.
+    /// Applied by a restart.
     Restart,
-    /// Cannot change while the daemon's state is to be kept.
+    /// Never applied while the daemon's state is to be kept.
     Fixed,
 }
 
-/// One difference.
+/// One changed key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigChange {
     /// The key, as in `plugins.echo.limits.memory`.
     pub key: String,
-    /// What it takes.
     pub class: ChangeClass,
-    /// The value before, for humans; nothing for what is new. Secrets are not shown.
+    /// The previous value, for humans; `None` for a key that is new. Secrets are not shown.
     pub from: Option<String>,
-    /// The value after; nothing for what is gone.
+    /// The new value; `None` for a key that was removed.
     pub to: Option<String>,
 }
 
@@ -47,34 +46,31 @@ impl fmt::Display for ConfigChange {
 /// All differences between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Each of them; none where the meaning is the same.
+    /// The changed keys; empty if both configurations mean the same.
     pub changes: Vec<ConfigChange>,
-    /// What is to be done.
+    /// What applying all changes takes.
     pub verdict: PlanClass,
     removed_plugins: Vec<String>,
 }
 
-/// What is to be done about a plan.
+/// What applying a plan takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlanClass {
-    /// The meaning is the same.
+    /// Both configurations mean the same.
     Nothing,
-    /// Every change can be applied at once.
+    /// Every change can be applied without a restart.
     Hot,
-    /// A change takes a restart.
+    /// At least one change takes a restart.
     Restart,
-    /// It would lose what must not be lost.
+    /// Applying it would lose durable state.
     Refused(Vec<PlanRefusal>),
 }
 
-/// Why a plan is refused.
+/// A reason why a plan is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanRefusal {
-    /// The key.
     pub key: String,
-    /// What is wrong.
     pub reason: String,
-    /// What to do.
     pub remedy: String,
 }
 
@@ -85,25 +81,25 @@ impl fmt::Display for PlanRefusal {
 }
 
 impl Plan {
-    /// The changes, in a line for humans.
+    /// Returns the changes on one line, for humans.
     pub fn summary(&self) -> String {
         let changes: Vec<String> = self.changes.iter().map(ToString::to_string).collect();
         changes.join("; ")
     }
 
-    /// Plugins that the new configuration no longer has. It must be refused while one of them has
-    /// open sessions.
+    /// Returns the plugins that the new configuration removes. The plan must be refused while one
+    /// of them has open sessions.
     pub fn removed_plugins(&self) -> &[String] {
         &self.removed_plugins
     }
 }
 
-/// Compares the running configuration with a new one. `changed` are files that both name and
+/// Compares the running configuration with a new one. `changed` are the files that both name and
 /// whose bytes differ (see [`Observed::changed_since`](super::Observed::changed_since)).
 pub fn plan(old: &Config, new: &Config, changed: &BTreeSet<PathBuf>) -> Plan {
     let mut diff = Diff::new(changed);
     let Config {
-        // The same keys in another file, or in other words, are the same configuration.
+        // The same keys in another file, or written differently, are the same configuration.
         file: _,
         digest: _,
         places: _,

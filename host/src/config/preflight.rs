@@ -1,5 +1,5 @@
-//! What only the machine can tell: are the files there that the configuration names, and the
-//! secrets?
+//! Checks that depend on this machine: do the files and secrets that the configuration names exist,
+//! and are they usable?
 
 use std::io::Read as _;
 use std::path::Path;
@@ -9,10 +9,10 @@ use super::model::Config;
 use super::regular_file;
 use super::secret::{BadSecret, Env, SecretRef};
 
-/// The largest component that is loaded, in bytes.
+/// The size limit of a component, in bytes.
 pub(super) const PLUGIN_MAX_BYTES: u64 = 512 << 20;
 
-/// All that is missing or unusable.
+/// Returns a problem for each file, secret or directory that is missing or unusable.
 pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {
     let mut problems = Vec::new();
     let mut add = |key: String, reason: String, remedy: String| {
@@ -52,7 +52,8 @@ pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {
     problems
 }
 
-/// Whether a file is a WebAssembly component, by its first eight bytes.
+/// Checks by its first eight bytes that a file is a WebAssembly component. Returns the reason and
+/// the remedy if it is not.
 fn component(path: &Path) -> Result<(), (String, String)> {
     let shown = path.display();
     let build =

@@ -1,5 +1,5 @@
-//! The reference and the JSON Schema, from the same types that parse; and the file that
-//! `abide init` writes.
+//! The reference and the JSON Schema, generated from the types that parse, and the file that `abide
+//! init` writes.
 
 use std::fmt::Write as _;
 
@@ -7,13 +7,13 @@ use serde_json::Value as Json;
 
 use super::schema::{SCHEMA, resolve, takes_text};
 
-/// The JSON Schema of the configuration file.
+/// Returns the JSON Schema of the configuration file.
 pub fn json_schema() -> &'static Json {
     &SCHEMA
 }
 
-/// Every key with its documentation and default, as an annotated configuration file. Keys are
-/// commented out; what must be given is not.
+/// Returns every key with its documentation and default, as an annotated configuration file.
+/// Optional keys are commented out.
 pub fn reference() -> String {
     let mut out = String::from(
         "# Every key of abide.toml, with its default.\n\
@@ -24,7 +24,7 @@ pub fn reference() -> String {
     out
 }
 
-/// Writes the keys of a table, then its tables. `defaults` are those of the table around it.
+/// Writes the keys of a table, then its subtables. `defaults` come from the table around it.
 fn table(node: &Json, defaults: Option<&Json>, path: &mut Vec<String>, out: &mut String) {
     let node = resolve(node);
     let defaults = defaults.or_else(|| node.get("default"));
@@ -92,7 +92,7 @@ fn comment(node: &Json, out: &mut String) {
     }
 }
 
-/// Whether a key is written as `[a.table]` of its own.
+/// Returns whether a key is written as a `[table]` of its own.
 fn holds_tables(node: &Json) -> bool {
     let node = resolve(node);
     let each = node.get("additionalProperties");
@@ -100,7 +100,7 @@ fn holds_tables(node: &Json) -> bool {
         || each.is_some_and(|each| !takes_text(each) && resolve(each).get("properties").is_some())
 }
 
-/// The values that a key can take, where they can be counted.
+/// Returns the values that a key can take, if the schema enumerates them.
 pub(super) fn allowed(node: &Json) -> Option<Vec<String>> {
     let node = resolve(node);
     if let Some(values) = node.get("enum").and_then(Json::as_array) {
@@ -113,7 +113,7 @@ pub(super) fn allowed(node: &Json) -> Option<Vec<String>> {
         .collect()
 }
 
-/// What kind of value a key takes, in words.
+/// Describes the type of a key's value in words.
 pub(super) fn kind(node: Option<&Json>) -> Option<&'static str> {
     let kind = resolve(node?).get("type")?;
     let kind = kind.as_str().or_else(|| kind.get(0)?.as_str())?;
@@ -127,8 +127,8 @@ pub(super) fn kind(node: Option<&Json>) -> Option<&'static str> {
     })
 }
 
-/// The file that `abide init` writes: small, commented, complete. `plugins` are names and paths,
-/// the latter relative to the file.
+/// Returns the file that `abide init` writes: small, commented, complete. `plugins` are names and
+/// paths, the latter relative to the file.
 pub fn starter(plugins: &[(&str, &str)]) -> String {
     let mut out = String::from(
         "# Abide's configuration. Save it, and the daemon takes it over: it checks it, lets running\n\

@@ -1,5 +1,5 @@
-//! Regular files only. A pipe would have its reader wait, or give nothing the second time, and a
-//! device need not end.
+//! Opens regular files only. Reading a pipe would block, or return nothing the second time, and a
+//! device may never end.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Opens a regular file to read, without waiting for anybody.
+/// Opens a regular file for reading. Never blocks, even if the path is a pipe without a writer.
 pub(super) fn open(file: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let open = File::options()
@@ -21,7 +21,7 @@ pub(super) fn open(file: &Path) -> io::Result<File> {
     Ok(open)
 }
 
-/// Reads a file from its beginning, as far as `max_bytes`.
+/// Reads at most the first `max_bytes` of a file.
 pub(super) fn read(file: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(file)?.take(max_bytes).read_to_end(&mut bytes)?;

@@ -1,4 +1,5 @@
-//! From keys to what they mean, and all that is wrong with it that the file alone can tell.
+//! Resolves keys to the configuration they describe, and records every problem that the file alone
+//! reveals.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,17 +22,17 @@ use super::secret::Secret;
 use super::units::{Size, Time};
 use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention, ToolName};
 
-/// Keys are promised to be known for a day.
+/// The API promises that idempotency keys are remembered for at least a day.
 const KEYS_MIN: Duration = Duration::from_secs(24 * 3600);
-/// The smallest memory in which a guest starts.
+/// The least memory in which a guest starts.
 const MEMORY_MIN_BYTES: u64 = 1 << 20;
-/// What a 32-bit guest can address.
+/// The address space of a 32-bit guest.
 const MEMORY_MAX_BYTES: u64 = 4 << 30;
-/// The largest of messages, events, snapshots and arguments: each is one record of the store.
+/// The size limit of messages, events, snapshots and arguments: each is one record of the store.
 const RECORD_MAX_BYTES: u64 = 256 << 20;
-/// The largest journal of a turn: it is read into memory when the turn goes on.
+/// The size limit of a turn's journal: it is read into memory when the turn is resumed.
 const JOURNAL_MAX_BYTES: u64 = 1 << 30;
-/// Headers that requests to model servers have by themselves, or that belong to the connection.
+/// Headers that Abide sets on requests to model servers, or that belong to the connection.
 const MODEL_HEADERS: [&str; 8] = [
     "accept-encoding",
     "connection",
@@ -42,12 +43,12 @@ const MODEL_HEADERS: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
 ];
-/// Fields of a request's body that Abide cannot do without.
+/// Fields of a request's body that Abide sets itself.
 const MODEL_FIELDS: [&str; 5] = ["messages", "model", "n", "stream", "tools"];
-/// Beyond this, turns in flight would exhaust the address space's mappings.
+/// More turns in flight would exhaust the memory mappings of the address space.
 const TURNS_MAX: u32 = 10_000;
 
-/// Gives the keys their meaning. What is noted as wrong may have been replaced in the result.
+/// Resolves the keys. A value that is recorded as a problem may have been replaced in the result.
 pub(super) fn understand(
     keys: ConfigFile,
     file: PathBuf,
@@ -215,7 +216,8 @@ fn listening(notes: &mut Notes, listen: &[SocketAddr], has_token: bool) {
     }
 }
 
-/// Grace period < supervisor's budget < service manager's, each with time for what follows it.
+/// Checks grace period < supervisor's budget < service manager's timeout, each with time left for
+/// the stage that follows it.
 fn chain(notes: &mut Notes, daemon: &DaemonConfig) {
     let needed = daemon
         .grace_period
@@ -380,7 +382,8 @@ fn provider(notes: &mut Notes, name: &str, keys: LlmKeys, folder: &Path) -> LlmP
     }
 }
 
-/// Whether a date of TOML's is in it: what its parser makes of one for others to read.
+/// Returns whether a value contains a TOML date. The parser passes one to other formats as a table
+/// with a key that starts with `$__toml_private`.
 fn holds_date(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::Array(items) => items.iter().any(holds_date),

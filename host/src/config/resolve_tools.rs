@@ -1,4 +1,4 @@
-//! What the tables of tool servers mean.
+//! Resolves the tables of tool servers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,10 +10,10 @@ use super::notes::Notes;
 use super::schema::McpKeys;
 use crate::domain::Patterns;
 
-/// The largest image: more is no step's result.
+/// The size limit of an image: no step's result can be larger.
 const IMAGE_MAX_BYTES: u64 = 256 << 20;
-/// Headers that requests to tool servers have by themselves, or that belong to the connection. So do
-/// all that begin with `mcp-`.
+/// Headers that Abide sets on requests to tool servers, or that belong to the connection. Headers
+/// that begin with `mcp-` are reserved as well.
 const TOOL_HEADERS: [&str; 10] = [
     "accept",
     "accept-encoding",
@@ -120,7 +120,7 @@ pub(super) fn tool_server(
     }
 }
 
-/// Further headers of requests to a tool server.
+/// Resolves the additional headers of requests to a tool server.
 fn tool_headers(
     notes: &mut Notes,
     name: &str,

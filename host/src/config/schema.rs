@@ -1,5 +1,5 @@
-//! Every key of the configuration file, with its default and its documentation, here and nowhere
-//! else: the parser, the JSON Schema and the reference are made from these types.
+//! The schema of the configuration file: every key, its default and its documentation are defined
+//! here only. The parser, the JSON Schema and the reference are generated from these types.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -123,7 +123,7 @@ pub enum OnConfigChange {
     Auto,
     /// Every change restarts.
     Restart,
-    /// Nothing happens until somebody asks for a restart.
+    /// Nothing happens until a restart is requested.
     Ignore,
 }
 
@@ -132,15 +132,15 @@ pub enum OnConfigChange {
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum LogThreshold {
-    /// Nothing.
+    /// No log.
     Off,
-    /// What failed.
+    /// Failures.
     Error,
-    /// And what is odd.
+    /// Also anything unusual.
     Warn,
-    /// And what an operator follows.
+    /// Also what an operator follows.
     Info,
-    /// And what a developer follows.
+    /// Also what a developer follows.
     Debug,
     /// Everything.
     Trace,
@@ -387,7 +387,7 @@ impl LlmKeys {
     fn retries() -> u32 {
         2
     }
-    /// What OpenAI takes.
+    /// OpenAI's limit.
     fn tools_max() -> u32 {
         128
     }
@@ -469,19 +469,19 @@ impl Default for McpKeys {
 pub(super) static SCHEMA: LazyLock<serde_json::Value> =
     LazyLock::new(|| schemars::schema_for!(ConfigFile).to_value());
 
-/// Whether a key may be a plain text, whatever else it may be.
+/// Returns whether a key accepts a plain text, possibly among other types.
 pub(super) fn takes_text(node: &serde_json::Value) -> bool {
     let referred = referred(node).unwrap_or(node);
     let alternatives = referred.get("anyOf").and_then(|all| all.as_array());
     alternatives.is_some_and(|all| all.iter().any(|one| one["type"] == "string"))
 }
 
-/// A node of the schema with its references, if it is one, followed.
+/// Returns a schema node, or the node that its references lead to.
 pub(super) fn resolve(node: &serde_json::Value) -> &serde_json::Value {
     referred(node).map_or(node, resolve)
 }
 
-/// What a node refers to, itself or as an alternative.
+/// Returns the node that a node refers to, directly or in one of its alternatives.
 fn referred(node: &serde_json::Value) -> Option<&serde_json::Value> {
     let reference = node.get("$ref").or_else(|| {
         let alternatives = node.get("anyOf")?.as_array()?;

@@ -1,5 +1,5 @@
-//! Secrets: named in the configuration by a variable or a file, read where they are used, and
-//! never shown.
+//! Secrets: named in the configuration by a variable or a file, read where they are used, never
+//! shown.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,17 +13,16 @@ use super::regular_file;
 /// Environment variables, by name.
 pub type Env = BTreeMap<String, String>;
 
-/// The longest secret, in bytes.
 const SECRET_MAX_BYTES: u64 = 64 << 10;
 
-/// The process's environment, without variables that are not UTF-8.
+/// Returns the process's environment, without variables that are not UTF-8.
 pub fn process_env() -> Env {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 
-/// Where a secret is.
+/// A reference to a secret.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SecretRef {
     /// The environment variable that holds it.
@@ -32,18 +31,19 @@ pub enum SecretRef {
     File(PathBuf),
 }
 
-/// A secret. Its `Debug` shows nothing of it. It can be encoded to cross from one worker to the next
-/// in memory, and must not reach a disk.
+/// A secret value. `Debug` does not show it. It is serializable so that one worker can pass it to
+/// the next in memory; it must never reach a disk.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret(String);
 
-/// What stands in the files that secrets are named by: what a worker runs on. The files may be gone
-/// by the time that one is started after a crash.
+/// The contents of the secret files that a worker runs on. The files themselves may be gone when a
+/// worker is started after a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretFiles(BTreeMap<PathBuf, Secret>);
 
 impl SecretFiles {
-    /// Those of a configuration: what `known` says of them, and of others what can be read now.
+    /// Collects the secret files of a configuration: the content in `known` where there is one,
+    /// otherwise what can be read now.
     pub fn of(config: &Config, known: &Self) -> Self {
         let files = config.secrets().into_iter().filter_map(|(_, secret)| {
             let SecretRef::File(file) = secret else {
@@ -51,7 +51,7 @@ impl SecretFiles {
             };
             let content = match known.0.get(file) {
                 Some(content) => content.clone(),
-                // Who needs it is told why it cannot be had.
+                // Skipped here: whoever uses the secret reports why it cannot be read.
                 None => secret.read(&Env::new()).ok()?,
             };
             Some((file.clone(), content))
@@ -59,7 +59,7 @@ impl SecretFiles {
         Self(files.collect())
     }
 
-    /// A secret, by its file or from the environment.
+    /// Returns a secret, from its known file content or else by reading it.
     ///
     /// # Errors
     /// Those of [`SecretRef::read`].
@@ -71,44 +71,41 @@ impl SecretFiles {
         known.map_or_else(|| secret.read(env), |known| Ok(known.clone()))
     }
 
-    /// Those files of which something is known.
+    /// Returns the files whose content is known.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         self.0.keys()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Why a secret cannot be used. Never tells anything of its value.
+/// Why a secret cannot be used. Never reveals anything of its value.
 #[derive(Debug, thiserror::Error)]
 pub enum BadSecret {
-    /// No such variable.
+    /// The variable does not exist.
     #[error("{} is not set", variable(.0))]
     Unset(String),
-    /// The file cannot be read.
     #[error("file `{}` cannot be read ({reason})", file.display())]
     Unreadable {
-        /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         reason: std::io::Error,
     },
-    /// Nothing in it but white space.
+    /// It holds nothing but white space.
     #[error("{0} is empty")]
     Empty(SecretRef),
-    /// It could not be sent in a header.
+    /// It cannot be the value of a header.
     #[error("{0} holds control characters or more than {SECRET_MAX_BYTES} bytes")]
     Unusable(SecretRef),
 }
 
 impl SecretRef {
-    /// The secret, as it is now.
+    /// Reads the secret as it is now.
     ///
     /// # Errors
-    /// Where it is missing, empty, or cannot be a header's value.
+    /// If it is missing, empty, or cannot be a header's value.
     pub fn read(&self, env: &Env) -> Result<Secret, BadSecret> {
         let text = match self {
             Self::Env(name) => env
@@ -152,12 +149,12 @@ impl fmt::Display for SecretRef {
 }
 
 impl Secret {
-    /// One that the configuration itself holds.
+    /// Wraps a value that the configuration itself holds.
     pub(super) fn new(value: String) -> Self {
         Self(value)
     }
 
-    /// Its value, for the one place that sends or compares it.
+    /// Returns the value, for the one place that sends or compares it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -169,8 +166,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A variable for humans. Where somebody wrote the secret itself in place of its variable's name,
-/// it must not reach a log: only what is written like a constant is shown.
+/// Names a variable in an error. If somebody wrote the secret itself in place of its variable's
+/// name, it must not reach a log, so only names in constant case are shown.
 fn variable(name: &str) -> String {
     if is_constant_case(name) {
         format!("environment variable `{name}`")
@@ -179,7 +176,7 @@ fn variable(name: &str) -> String {
     }
 }
 
-/// Whether `name` is written like most variables: `OPENAI_API_KEY`.
+/// Returns whether `name` is in constant case, as most variables are: `OPENAI_API_KEY`.
 pub(super) fn is_constant_case(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
         && name
@@ -187,7 +184,7 @@ pub(super) fn is_constant_case(name: &str) -> bool {
             .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Whether a variable can have this name.
+/// Returns whether `name` is a valid name of a variable.
 pub(super) fn is_variable_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

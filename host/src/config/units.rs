@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `"20s"`, `"64MiB"`.
+//! Durations and sizes in human notation: `"20s"`, `"64MiB"`.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,14 +1,14 @@
-//! Notices that the configuration file, or a file that it names, has new content.
+//! Detects new content of the configuration file and of the files it names.
 //!
-//! The folders of the files are watched, not the files: editors rename over them, Kubernetes swaps
-//! a link, files go and come back. What counts is content: events only say when to look, and every
-//! few seconds somebody looks without one, since network file systems send none, and events get
-//! lost. No decision asks the wall clock, which may be set.
+//! The directories of the files are watched, not the files: editors rename over them, Kubernetes
+//! swaps a link, files go and come back. Only content decides: events merely trigger a scan, and
+//! every few seconds a scan runs without one, since network file systems send no events and events
+//! get lost. No decision depends on the wall clock, which may be set.
 //!
 //! ```text
-//! wait (event, poll) -> look -> as reported? wait again
+//! wait (event, poll) -> scan -> as reported? wait again
 //!                        |no
-//!                        +-> let it settle -> look again -> other? settle again; same? report
+//!                        +-> debounce -> scan again -> differs? debounce again; same? report
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,12 +23,12 @@ use super::digest_cache::Sight;
 use super::file_snapshot::{self, Observed};
 use super::notifier::Notifier;
 
-/// How long a watch waits.
+/// The intervals of a watch.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// How long content must stay the same before it is reported.
     pub debounce: Duration,
-    /// How often the files are looked at without an event.
+    /// The interval at which the files are scanned without an event.
     pub poll: Duration,
 }
 
@@ -41,10 +41,10 @@ impl Default for Timing {
     }
 }
 
-/// The part of the debounce for which events gather before a look.
+/// Events are gathered for `debounce / BURST` before a scan.
 const BURST: u32 = 10;
 
-/// A running watch; it ends when it is dropped, and never by itself.
+/// A running watch. It ends only when it is dropped.
 #[derive(Debug)]
 pub struct ConfigWatch {
     shared: Arc<WatchOrders>,
@@ -52,7 +52,7 @@ pub struct ConfigWatch {
     reports: watch::Receiver<Option<Observed>>,
 }
 
-/// What the holder of a [`Watch`] tells its thread.
+/// The orders from the holder of a [`ConfigWatch`] to its thread.
 #[derive(Debug, Default)]
 struct WatchOrders {
     orders: Mutex<Orders>,
@@ -61,33 +61,34 @@ struct WatchOrders {
 #[derive(Debug, Default)]
 struct Orders {
     stop: bool,
-    /// Files to watch from now on, and what is known of them.
+    /// The files to watch from now on, with their known content.
     rearm: Option<Observed>,
-    /// Files that could not be read when last looked at.
+    /// Files that the last scan could not read.
     missing: BTreeSet<PathBuf>,
 }
 
 impl WatchOrders {
     fn orders(&self) -> std::sync::MutexGuard<'_, Orders> {
-        // A panic elsewhere leaves plain values behind, all of them valid.
+        // Safe to ignore poisoning: a panic elsewhere leaves plain, valid values behind.
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ConfigWatch {
-    /// Watches `file` and the other files of `running`, reporting what differs from it: what the
-    /// worker runs on, so that a change between its reading and this call is not lost.
+    /// Watches `file` and the other files of `running`, and reports content that differs from it.
+    /// `running` is what the worker runs on, so that a change between its reading and this call is
+    /// not lost.
     ///
     /// # Errors
-    /// Where no thread can be started. That the system's notifications cannot be had is no error:
-    /// it is logged, and polling alone goes on.
+    /// If no thread can be started. Unavailable system notifications are no error: that is logged,
+    /// and the watch goes on by polling alone.
     pub fn start(file: PathBuf, running: Observed, timing: Timing) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let notifier = Notifier::new(wake.clone());
         Self::begin(file, running, timing, notifier, (wake, woken))
     }
 
-    /// The same where the system tells nothing, as on a network file system.
+    /// Starts a watch without system notifications, as on a network file system.
     #[cfg(test)]
     pub(super) fn start_deaf(
         file: PathBuf,
@@ -125,12 +126,14 @@ impl ConfigWatch {
         })
     }
 
-    /// Waits for content that differs from what was last reported. Where several changes came
-    /// since, gives the latest. Can be dropped and called again without losing one.
+    /// Waits for content that differs from what was last reported. If there were several changes
+    /// since, returns the latest. Cancel safe: it can be dropped and called again without losing a
+    /// change.
     pub async fn recv(&mut self) -> Observed {
         loop {
             if self.reports.changed().await.is_err() {
-                // The thread ends only after this is dropped; without it there is nothing to tell.
+                // The thread ends only after this is dropped, so it has panicked. There will be no
+                // reports.
                 tracing::error!("the configuration is no longer watched; restart the daemon");
                 std::future::pending::<()>().await;
             }
@@ -141,20 +144,22 @@ impl ConfigWatch {
         }
     }
 
-    /// Watches other files from now on, and compares with `known`. Name all that the running and
-    /// the last refused configuration name: a plugin that was missing may come.
+    /// Watches other files from now on, and compares them with `known`. Include all files that the
+    /// running and the last rejected configuration name: a plugin that was missing may appear.
     pub fn rearm(&self, known: Observed) {
+        // Before the wake-up, or the thread could go back to sleep without seeing the order.
         self.shared.orders().rearm = Some(known);
         self.wake();
     }
 
-    /// Files that could not be read when last looked at. They are not changes until they can be.
+    /// Returns the files that the last scan could not read. They do not count as changed until they
+    /// can be read.
     pub fn missing(&self) -> BTreeSet<PathBuf> {
         self.shared.orders().missing.clone()
     }
 
     fn wake(&self) {
-        // Full: a look is due anyway. Closed: there is nobody to wake.
+        // Full: a scan is due anyway. Closed: the thread has ended.
         let _ = self.wake.try_send(());
     }
 }
@@ -169,7 +174,7 @@ impl Drop for ConfigWatch {
 /// The thread behind a watch.
 struct WatchThread {
     file: PathBuf,
-    /// What was last reported, or is known otherwise.
+    /// The content last reported, or known from [`ConfigWatch::rearm`].
     reported: Observed,
     sight: Sight,
     notifier: Notifier,
@@ -190,16 +195,17 @@ impl WatchThread {
                     self.reported = known;
                 }
             }
+            // Before the scan: a change that the scan just misses then triggers the next one.
             self.notifier
                 .cover(std::iter::once(&self.file).chain(self.reported.others.keys()));
             if let Some(settled) = self.settled() {
                 self.reported = settled.clone();
                 report.send_replace(Some(settled));
-                // Links may lead elsewhere by now.
+                // Links may have changed their targets, so the notifier must cover the paths anew.
                 continue;
             }
             match self.woken.recv_timeout(self.timing.poll) {
-                // What comes in a burst is one look.
+                // One scan handles a burst of events.
                 Ok(()) => std::thread::sleep(self.timing.debounce / BURST),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The holder is gone.
@@ -208,8 +214,8 @@ impl WatchThread {
         }
     }
 
-    /// New content, once it stays the same; nothing where it is, or comes back to, what was
-    /// reported.
+    /// Returns new content once it has stopped changing, or `None` if it equals, or returns to,
+    /// what was reported.
     fn settled(&mut self) -> Option<Observed> {
         let mut seen = self.scan()?;
         while !self.is_interrupted() {
@@ -228,8 +234,8 @@ impl WatchThread {
         orders.stop || orders.rearm.is_some()
     }
 
-    /// What is there now, if it differs from what was reported. What cannot be read at the moment
-    /// counts as unchanged, unless something else has changed.
+    /// Returns the current content if it differs from what was reported. A file that cannot be read
+    /// at the moment counts as unchanged, unless something else has changed.
     fn scan(&mut self) -> Option<Observed> {
         let mut missing = BTreeSet::new();
         let bytes = file_snapshot::config_bytes(&self.file);

@@ -1,83 +1,101 @@
 //! What the first worker of a supervisor runs on: the configuration file; or, if the operator asks
-//! for it because the file is of no use, what last proved itself.
+//! for it because the file cannot be used, the configuration that last proved itself.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, DATA_DIR, Env, config_bytes};
 use crate::supervisor::{FromWorker, Link};
 
-use super::launch_spec::{self, LaunchSpec};
-use super::worker::send;
+use super::launch_spec::{self, LaunchSpec, LaunchSpecError};
+
+/// Why there is nothing to run on, with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BootstrapError {
+    #[error(
+        "no configuration has proven itself in {} yet; correct {} and start without --last-good",
+        data_dir.display(), file.display()
+    )]
+    NothingProven { data_dir: PathBuf, file: PathBuf },
+    #[error("the last good configuration: {0}")]
+    LastGood(#[from] LaunchSpecError),
+    /// The file cannot be read, or is wrong.
+    #[error("{reason}{}", hint(*.has_last_good))]
+    Unusable { reason: String, has_last_good: bool },
+}
+
+fn hint(has_last_good: bool) -> &'static str {
+    match has_last_good {
+        true => {
+            "\nthe configuration that last proved itself is kept: `abide serve --last-good` starts \
+             on it, and takes the file over once it is correct"
+        }
+        false => "",
+    }
+}
 
 /// What to run on.
-pub(super) fn handed(path: &Path, env: &Env, last_good: bool) -> Result<LaunchSpec, Vec<String>> {
+pub(super) fn launch_spec(
+    path: &Path,
+    env: &Env,
+    last_good: bool,
+) -> Result<LaunchSpec, BootstrapError> {
     let file = config_bytes(path);
     if last_good {
         let bytes = file.unwrap_or_default();
-        let folder = data_dir(&bytes, path, env);
-        return match launch_spec::last_good(&folder) {
-            Ok(Some(handed)) => Ok(handed),
-            Ok(None) => Err(vec![format!(
-                "no configuration has proven itself in {} yet; correct {} and start without \
-                 --last-good",
-                folder.display(),
-                path.display()
-            )]),
-            Err(error) => Err(vec![format!("the last good configuration: {error}")]),
-        };
+        let data_dir = data_dir(&bytes, path, env);
+        return launch_spec::last_good(&data_dir)?.ok_or(BootstrapError::NothingProven {
+            data_dir,
+            file: path.to_owned(),
+        });
     }
     match file {
         Ok(config) => Ok(LaunchSpec {
             config,
             ..LaunchSpec::default()
         }),
-        Err(error) => Err(with_way_out(unreadable(path, &error), &[], path, env)),
+        Err(error) => {
+            let remedy = match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    "write one with `abide init`, or name it with --config"
+                }
+                _ => "make it readable for the daemon's user",
+            };
+            let path_shown = path.display();
+            let reason =
+                format!("{path_shown}: the configuration cannot be read: {error}; {remedy}");
+            Err(unusable(reason, &LaunchSpec::default(), path, env))
+        }
     }
 }
 
-/// Why the configuration file cannot be run on, and what else can be.
-pub(super) fn with_fallback_hint(
+/// Why the configuration file cannot be run on, and whether the last good one can be.
+pub(super) fn unusable(
     reason: String,
-    handed: &LaunchSpec,
+    spec: &LaunchSpec,
     path: &Path,
     env: &Env,
-) -> Vec<String> {
-    with_way_out(reason, &handed.config, path, env)
+) -> BootstrapError {
+    let last_good = launch_spec::last_good(&data_dir(&spec.config, path, env));
+    BootstrapError::Unusable {
+        reason,
+        has_last_good: matches!(last_good, Ok(Some(_))),
+    }
 }
 
-/// Tells the supervisor what to go back to should this worker die before it has proven itself.
-pub(super) fn announce_fallback(
-    config: &Config,
-    env: &Env,
-    link: &Link,
-) -> Result<(), Vec<String>> {
+/// Sends the supervisor what to fall back to should this worker die before it has proven itself.
+pub(super) fn announce_fallback(config: &Config, env: &Env, link: &Link) -> anyhow::Result<()> {
     match launch_spec::last_good(&config.daemon.data_dir) {
-        Ok(Some(mut handed)) => {
-            // As the worker that ran on it would say it: the supervisor compares.
-            if let Ok(config) = Config::parse(&handed.config, &config.file, env) {
-                handed = handed.with_secrets(&config);
+        Ok(Some(mut spec)) => {
+            // Encoded as the worker that ran on it would encode it: the supervisor compares bytes.
+            if let Ok(config) = Config::parse(&spec.config, &config.file, env) {
+                spec = spec.with_secrets(&config);
             }
-            let sealed = handed.to_memfd().map_err(|error| vec![error.to_string()])?;
-            send(link, FromWorker::LastGood(sealed))
+            link.send(FromWorker::LastGood(spec.to_memfd()?))?;
         }
-        Ok(None) => Ok(()),
-        Err(error) => {
-            tracing::warn!(error, "the last good configuration cannot be read");
-            Ok(())
-        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "the last good configuration cannot be read"),
     }
-}
-
-fn with_way_out(reason: String, bytes: &[u8], path: &Path, env: &Env) -> Vec<String> {
-    let mut lines = vec![reason];
-    if let Ok(Some(_)) = launch_spec::last_good(&data_dir(bytes, path, env)) {
-        lines.push(
-            "the configuration that last proved itself is kept: `abide serve --last-good` starts \
-             on it, and takes the file over once it is correct"
-                .to_owned(),
-        );
-    }
-    lines
+    Ok(())
 }
 
 /// The data folder that a configuration names, however wrong the rest of it is.
@@ -97,17 +115,6 @@ fn data_dir(bytes: &[u8], path: &Path, env: &Env) -> PathBuf {
         .next();
     let folder = path.parent().unwrap_or(Path::new("/"));
     folder.join(line.as_deref().unwrap_or(DATA_DIR))
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> String {
-    let remedy = match error.kind() {
-        std::io::ErrorKind::NotFound => "write one with `abide init`, or name it with --config",
-        _ => "make it readable for the daemon's user",
-    };
-    format!(
-        "{}: the configuration cannot be read: {error}; {remedy}",
-        path.display()
-    )
 }
 
 #[cfg(test)]

@@ -8,13 +8,14 @@ use crate::api::{
     Acceptance, ControlRequest, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX,
 };
 use crate::domain::{
-    Finding, Generation, Refusal, RestartRecord, ToolServerState, ToolServerStatus, UnixMillis,
+    Finding, Generation, Refusal, RestartRecord, ToolServerState, ToolServerStatus,
 };
 use crate::store::StoreError;
 
-use super::plan::{Trigger, UnderWay};
+use super::act::Event;
+use super::machine::{Activity, Trigger, UnderWay};
 use super::reload::Reloaded;
-use super::state::{Daemon, DrainGoal, Fixed, Phase, VERSION};
+use super::state::{Daemon, Fixed, VERSION};
 
 impl Fixed {
     /// What is told while the store is still being opened.
@@ -66,38 +67,24 @@ impl Daemon {
     /// Tells all who ask from now on how things are.
     pub(super) fn publish_status(&self) {
         let mut status = self.fixed.starting(self.record.generation);
-        status.config.last_error = self
-            .last_error
-            .clone()
-            .or_else(|| cannot_be_read(&self.unreadable));
+        let refusal = self.machine.refusal().map(str::to_owned);
+        status.config.last_error = refusal.or_else(|| cannot_be_read(&self.unreadable));
         status.sessions = self.sessions();
         status.model_providers = self.registry.parts().llm.status();
         status.tool_servers = self.tool_servers();
-        let (state, restart) = match &self.phase {
-            Phase::Serving => (DaemonState::Serving, &self.record),
-            Phase::Preparing(planned) => (DaemonState::Serving, &planned.record),
-            Phase::Draining {
-                goal: DrainGoal::HandOver(planned),
-                ..
-            } => (DaemonState::Draining, &planned.record),
-            Phase::Draining {
-                goal: DrainGoal::Stop(_),
-                ..
-            }
-            | Phase::Leaving(UnderWay::Stop(_)) => (DaemonState::Stopping, &self.record),
-            Phase::Leaving(UnderWay::Restart(_)) => (DaemonState::Draining, &self.record),
+        status.state = match self.machine.activity() {
+            Activity::Serving | Activity::Preparing => DaemonState::Serving,
+            Activity::Draining => DaemonState::Draining,
+            Activity::Stopping => DaemonState::Stopping,
         };
-        status.state = state;
         status.watchdog = self.findings();
-        status.restart = Some(restart.clone());
-        if let Phase::Draining { since, .. } = &self.phase {
-            let grace_ms = self.config.daemon.grace_period.as_millis() as u64;
-            status.drain = Some(DrainStatus {
-                running: self.registry.running(),
-                held: self.registry.held(),
-                ends_at: Some(UnixMillis(since.0.saturating_add(grace_ms))),
-            });
-        }
+        let planned = self.machine.planned().map(|planned| &planned.record);
+        status.restart = Some(planned.unwrap_or(&self.record).clone());
+        status.drain = self.drain.as_ref().map(|drain| DrainStatus {
+            running: self.registry.running(),
+            held: self.registry.held(),
+            ends_at: Some(drain.ends_at()),
+        });
         metrics::gauge!("abide_turns_running").set(self.registry.running() as f64);
         self.status.send_replace(Arc::new(status));
     }
@@ -178,7 +165,7 @@ impl Daemon {
                 let _ = reply.send(self.dry_run(config));
             }
             ControlRequest::Drain { reply } => {
-                let generation = self.begin_stop("an operator asked for a drain").await;
+                let generation = self.stop("an operator asked for a drain").await;
                 let plan = None;
                 match generation {
                     Some(generation) => {
@@ -213,6 +200,17 @@ impl Daemon {
         }
     }
 
+    /// The daemon is to stop. None where a successor takes over already: it is the one to stop.
+    pub(super) async fn stop(&mut self, why: &str) -> Option<Generation> {
+        let generation = self.next_generation();
+        // A stop is never rejected.
+        let _ = self.advance(Event::Stop(generation, why.to_owned())).await;
+        match self.machine.under_way() {
+            Some(UnderWay::Stop(generation)) => Some(generation),
+            Some(UnderWay::Restart(_)) | None => None,
+        }
+    }
+
     async fn restart_asked(&mut self) -> Acceptance {
         match self.reload(Trigger::Operator).await {
             Ok(Reloaded::Restarting(generation, plan)) => Acceptance::Accepted { generation, plan },
@@ -237,8 +235,8 @@ impl Daemon {
         if generation == self.record.generation {
             return Ok(Some(self.record.clone()));
         }
-        let unkept = self.unpersisted().get(&generation).cloned();
-        match unkept {
+        let unpersisted = self.records.unpersisted().get(&generation).cloned();
+        match unpersisted {
             Some(record) => Ok(Some(record)),
             None => self.store.restart(generation).map_err(refusal),
         }
@@ -249,8 +247,8 @@ impl Daemon {
         if record.generation == self.record.generation {
             return self.record.clone();
         }
-        let unkept = self.unpersisted().get(&record.generation).cloned();
-        unkept.unwrap_or(record)
+        let unpersisted = self.records.unpersisted().get(&record.generation).cloned();
+        unpersisted.unwrap_or(record)
     }
 }
 

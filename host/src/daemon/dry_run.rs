@@ -6,7 +6,8 @@ use std::fmt::Display;
 use crate::config::{ChangeClass, ConfigChange, ConfigError, Observed, OnConfigChange, Plan};
 use crate::domain::{PlanProblem, PlanReport, PlanVerdict, PlannedChange};
 
-use super::plan::{Candidate, Decision, Rejection, Trigger};
+use super::machine::Trigger;
+use super::plan::{Candidate, Decision, Rejection};
 use super::state::Daemon;
 
 impl Daemon {
@@ -33,7 +34,7 @@ impl Daemon {
             Decision::Ignored(_) => PlanVerdict::Ignored,
             Decision::Hot { .. } => PlanVerdict::Hot,
             Decision::Restart { .. } => PlanVerdict::Restart,
-            Decision::Deferred(_) => PlanVerdict::Deferred,
+            Decision::Deferred => PlanVerdict::Deferred,
             Decision::Stopping => PlanVerdict::Stopping,
             Decision::Rejected(..) => PlanVerdict::Refused,
         };
@@ -62,7 +63,7 @@ impl Decision {
         match self {
             Self::Ignored(plan) | Self::Hot { plan, .. } | Self::Restart { plan, .. } => Some(plan),
             Self::Rejected(_, plan) => plan.as_ref(),
-            Self::Nothing | Self::Deferred(_) | Self::Stopping => None,
+            Self::Nothing | Self::Deferred | Self::Stopping => None,
         }
     }
 }

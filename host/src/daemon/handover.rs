@@ -1,71 +1,128 @@
-//! The last look before a hand-over: a store that takes no write would be none for the successor
-//! either. Then the restart is given up, with its reason, and everything goes on here; what became
-//! of it is put down when that is possible again, and the change is looked at once more.
+//! The end of a worker whose turns have ended or are aborted: it hands its clients and the store
+//! over to the successor, or stops, and exits.
 
-use crate::supervisor::FromWorker;
+use std::process::ExitCode;
+use std::time::Duration;
 
-use super::plan::{Rejection, Trigger};
-use super::state::{Daemon, DrainGoal, Phase, persist};
+use tokio::sync::mpsc;
+
+use crate::api::ControlRequest;
+use crate::api::server::IdleConnection;
+use crate::domain::{Cause, DrainReport, Generation, RestartRecord, RestartStatus, UnixMillis};
+use crate::session::Drained;
+use crate::supervisor::{Connection, FromWorker};
+
+use super::drain::Drain;
+use super::generation::record;
+use super::machine::Departure;
+use super::state::{Daemon, PlannedRestart, VERSION};
+
+/// How long connections may linger at the hand-over: to finish their response, or to send the
+/// first bytes of a request.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// How long sessions may take to see that the worker leaves.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Daemon {
-    /// Whether this worker, whose turns have ended or are cut, may leave. A stop goes on whatever
-    /// the disk says.
-    pub(super) async fn may_leave(&mut self) -> bool {
-        let Phase::Draining {
-            goal: DrainGoal::HandOver(planned),
+    pub(super) async fn leave(
+        mut self,
+        departure: Departure<Box<PlannedRestart>>,
+        requests: &mut mpsc::Receiver<ControlRequest>,
+    ) -> ExitCode {
+        let Drained { report, took } = self.drain.take().map(Drain::result).unwrap_or_default();
+        let DrainReport {
+            idle,
+            waited_for,
+            cut,
+            held,
             ..
-        } = &self.phase
-        else {
-            return true;
+        } = report;
+        tracing::info!(idle, waited_for, cut, held, ?took, "drained");
+        let (mut record, stopping) = match departure {
+            Departure::HandOver(planned) => (planned.record, false),
+            Departure::Stop(generation) => (self.stop_record(generation), true),
         };
-        let Err(error) = persist(&self.store, planned.record.clone()).await else {
-            return true;
+        record.drain = report;
+        record.phases.drain_ms = took.as_millis() as u64;
+        record.handover_at = Some(UnixMillis::now());
+        if stopping {
+            record.status = RestartStatus::Stopped;
+            record.handover_at = None;
+        }
+        self.registry.end_streams(record.generation);
+        let connections = self.end_serving(requests).await;
+        if !stopping {
+            self.pass_on(connections);
+        }
+        self.registry.shut_down(LEAVE_PATIENCE).await;
+        if self.record.status == RestartStatus::Probation {
+            // It served to its planned end.
+            self.record.status = RestartStatus::Completed;
+            self.records.persist(&self.record).await;
+        }
+        record.drain.held = self.registry.held();
+        self.records.persist(&record).await;
+        let store = self.store.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "the store's closing failed");
+        }
+        // Last: the successor opens the store on this word.
+        let last_word = if stopping {
+            FromWorker::Stopped
+        } else {
+            FromWorker::Released
         };
-        let phase = std::mem::replace(&mut self.phase, Phase::Serving);
-        let Phase::Draining {
-            goal: DrainGoal::HandOver(planned),
-            ..
-        } = phase
-        else {
-            self.phase = phase;
-            return true;
-        };
-        let rejection = Rejection::Unrecorded {
-            doing: "nothing is handed over, for the store takes no write",
-            reason: error,
-        };
-        // An error means that the supervisor is gone; the loop will notice.
-        let _ = self.link.send(FromWorker::CancelReplace);
-        self.registry.cancel_drain();
-        self.waits_for_store = true;
-        self.refuse(&rejection);
-        self.refused(planned, rejection.to_string()).await;
-        self.take_over_pending().await;
-        false
+        match self.link.send(last_word) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(%error, "the supervisor is gone");
+                ExitCode::FAILURE
+            }
+        }
     }
 
-    /// A change that was refused because of the store is no worse than before: it is looked at again
-    /// once the store takes writes.
-    pub(super) async fn retry_refused(&mut self) {
-        if !self.waits_for_store
-            || !matches!(self.phase, Phase::Serving)
-            || self.store.failing().is_some()
-        {
-            return;
-        }
-        self.waits_for_store = false;
-        // Refusals have been logged, and stand in the status.
-        let _ = self.reload(Trigger::Watch).await;
+    /// The record of the stop, as it was written when the stop began; anew where the store took
+    /// none.
+    fn stop_record(&self, generation: Generation) -> RestartRecord {
+        let stored = self.store.restart(generation).ok().flatten();
+        stored.unwrap_or_else(|| {
+            let now = UnixMillis::now();
+            record(generation, Cause::Operator, "stop", VERSION, now)
+        })
     }
 
-    /// Puts down what the store did not take, once it takes something again.
-    pub(super) async fn flush_unpersisted(&self) {
-        if self.unpersisted().is_empty() || self.store.failing().is_some() {
-            return;
+    fn pass_on(&self, connections: Vec<IdleConnection>) {
+        for idle in connections {
+            let connection = Connection {
+                prefix: idle.prefix,
+                addr: idle.local,
+                fd: idle.fd,
+            };
+            if let Err(error) = self.link.send(FromWorker::Connection(connection)) {
+                tracing::warn!(%error, "a client's connection could not be passed on");
+            }
         }
-        let records: Vec<_> = self.unpersisted().values().cloned().collect();
-        for record in &records {
-            self.persist_restart(record).await;
+    }
+
+    /// Lets every connection have its answer, and gives those that are idle. Control requests, which
+    /// this loop answers, are answered meanwhile, or their clients would be cut off, and all others
+    /// would wait for that.
+    async fn end_serving(
+        &mut self,
+        requests: &mut mpsc::Receiver<ControlRequest>,
+    ) -> Vec<IdleConnection> {
+        let Some(server) = self.server.take() else {
+            return Vec::new();
+        };
+        let handing_over = server.hand_over(LINGER);
+        tokio::pin!(handing_over);
+        loop {
+            tokio::select! {
+                connections = &mut handing_over => return connections,
+                Some(request) = requests.recv() => self.answer(request).await,
+            }
         }
     }
 }

@@ -53,8 +53,6 @@ impl Daemon {
         }
         self.fixed.config.digest = self.config.digest;
         self.fixed.config.loaded_at = UnixMillis::now();
-        self.last_error = None;
-        self.in_probation = true;
         metrics::counter!("abide_config_applied_total").increment(1);
         tracing::info!(
             config = %self.config.digest.short(),

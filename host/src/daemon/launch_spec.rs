@@ -29,10 +29,27 @@ pub(super) struct LaunchSpec {
     pub(super) secrets: SecretFiles,
 }
 
-/// It cannot cross to another process.
+/// Why a launch spec was not written, read or passed on.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration cannot be handed over: {0}")]
-pub(super) struct MemfdError(String);
+pub(super) enum LaunchSpecError {
+    #[error("the configuration cannot be encoded: {0}")]
+    Encode(#[from] rmp_serde::encode::Error),
+    #[error("the configuration cannot be decoded: {0}")]
+    Decode(#[from] rmp_serde::decode::Error),
+    /// It cannot cross to another process.
+    #[error("the configuration cannot be handed over: {0}")]
+    Memfd(std::io::Error),
+    #[error("{}: {source}", path.display())]
+    Content {
+        path: PathBuf,
+        source: Box<LaunchSpecError>,
+    },
+    #[error("{}: {source}", path.display())]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
 
 impl LaunchSpec {
     /// What was seen, without the files that could not be read or whose names are not text.
@@ -54,14 +71,14 @@ impl LaunchSpec {
         Self { secrets, ..self }
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, String> {
-        let rest = rmp_serde::to_vec(self).map_err(|error| error.to_string())?;
+    pub(super) fn encode(&self) -> Result<Vec<u8>, LaunchSpecError> {
+        let rest = rmp_serde::to_vec(self)?;
         Ok([MAGIC, &rest].concat())
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, LaunchSpecError> {
         match bytes.strip_prefix(MAGIC) {
-            Some(rest) => rmp_serde::from_slice(rest).map_err(|error| error.to_string()),
+            Some(rest) => Ok(rmp_serde::from_slice(rest)?),
             None => Ok(Self {
                 config: bytes.to_vec(),
                 ..Self::default()
@@ -70,9 +87,8 @@ impl LaunchSpec {
     }
 
     /// As it crosses to another process.
-    pub(super) fn to_memfd(&self) -> Result<ConfigBytes, MemfdError> {
-        let bytes = self.encode().map_err(MemfdError)?;
-        ConfigBytes::new(&bytes).map_err(|error| MemfdError(error.to_string()))
+    pub(super) fn to_memfd(&self) -> Result<ConfigBytes, LaunchSpecError> {
+        ConfigBytes::new(&self.encode()?).map_err(LaunchSpecError::Memfd)
     }
 }
 
@@ -83,22 +99,30 @@ const LAST_GOOD: &str = "last-good";
 ///
 /// # Errors
 /// Where the file is there and cannot be used.
-pub(super) fn last_good(data_dir: &Path) -> Result<Option<LaunchSpec>, String> {
-    let file = data_dir.join(LAST_GOOD);
-    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-    let Some(bytes) = atomic_file::read(&file).map_err(|error| told(&error))? else {
-        return Ok(None);
-    };
-    LaunchSpec::decode(&bytes)
-        .map(Some)
-        .map_err(|error| told(&error))
+pub(super) fn last_good(data_dir: &Path) -> Result<Option<LaunchSpec>, LaunchSpecError> {
+    let path = data_dir.join(LAST_GOOD);
+    match atomic_file::read(&path) {
+        Ok(Some(bytes)) => {
+            LaunchSpec::decode(&bytes)
+                .map(Some)
+                .map_err(|error| LaunchSpecError::Content {
+                    path,
+                    source: Box::new(error),
+                })
+        }
+        Ok(None) => Ok(None),
+        Err(source) => Err(LaunchSpecError::File { path, source }),
+    }
 }
 
 /// Keeps what has proven itself, but for its secrets; after a crash the file is the old one or the
 /// new one. Blocks.
-pub(super) fn keep_last_good(data_dir: &Path, seen: &Observed) -> Result<(), String> {
+pub(super) fn keep_last_good(data_dir: &Path, seen: &Observed) -> Result<(), LaunchSpecError> {
     let bytes = LaunchSpec::of(seen, &SecretFiles::default()).encode()?;
-    atomic_file::write_whole(data_dir, LAST_GOOD, &[&bytes]).map_err(|error| error.to_string())
+    atomic_file::write_whole(data_dir, LAST_GOOD, &[&bytes]).map_err(|source| {
+        let path = data_dir.join(LAST_GOOD);
+        LaunchSpecError::File { path, source }
+    })
 }
 
 #[cfg(test)]
@@ -117,7 +141,7 @@ mod tests {
         let handed = LaunchSpec::of(&seen, &SecretFiles::default());
         assert_eq!(handed.files.len(), 1);
         let bytes = handed.encode().expect("it can be encoded");
-        assert_eq!(LaunchSpec::decode(&bytes), Ok(handed));
+        assert_eq!(LaunchSpec::decode(&bytes).expect("decodes"), handed);
     }
 
     #[test]
@@ -130,12 +154,12 @@ mod tests {
     #[test]
     fn the_last_good_is_kept_and_replaced() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        assert_eq!(last_good(folder.path()), Ok(None));
+        assert_eq!(last_good(folder.path()).expect("reads"), None);
         for text in ["one", "two"] {
             let seen = Observed::with(text.as_bytes(), BTreeMap::new());
             keep_last_good(folder.path(), &seen).expect("it can be written");
             let handed = LaunchSpec::of(&seen, &SecretFiles::default());
-            assert_eq!(last_good(folder.path()), Ok(Some(handed)));
+            assert_eq!(last_good(folder.path()).expect("reads"), Some(handed));
         }
     }
 
@@ -159,6 +183,6 @@ mod tests {
         assert_eq!(arrived, handed);
         assert!(arrived.secrets.files().eq([&file]));
         keep_last_good(folder.path(), &seen).expect("it can be written");
-        assert_eq!(last_good(folder.path()), Ok(Some(bare)));
+        assert_eq!(last_good(folder.path()).expect("reads"), Some(bare));
     }
 }

@@ -31,19 +31,23 @@
 //! | `watchdog` | what should never be |
 //! | `logging` | the log |
 
+mod act;
 mod bootstrap;
 mod control;
+mod drain;
 mod dry_run;
 mod generation;
 mod handover;
 mod hot_reload;
 mod launch_spec;
 mod logging;
+mod machine;
+mod open_store;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod records;
 mod reload;
-mod restart;
 mod serve;
 mod standby;
 mod state;

@@ -20,30 +20,11 @@ use std::sync::Arc;
 use crate::config::{
     self, Config, ConfigDraft, ConfigError, Env, Observed, OnConfigChange, PlanClass, PlanRefusal,
 };
-use crate::domain::{self, Digest, Generation};
+use crate::domain::{self, Digest};
 
-use super::launch_spec::MemfdError;
+use super::launch_spec::LaunchSpecError;
+use super::machine::{Setback, Trigger, UnderWay};
 use super::standby::Unprepared;
-
-/// Who wants the daemon to reload its configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trigger {
-    /// The watch saw a change.
-    Watch,
-    /// SIGHUP: as the watch, but `on_config_change = "ignore"` does not hold.
-    Signal,
-    /// `abide restart`: restarts even if nothing changed.
-    Operator,
-}
-
-/// What is under way already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnderWay {
-    /// A restart; its successor reads the file again as soon as it serves.
-    Restart(Generation),
-    /// The stop of the whole daemon.
-    Stop(Generation),
-}
 
 /// What a candidate is held against.
 pub(super) struct PlanContext<'a> {
@@ -101,7 +82,7 @@ pub(super) enum Decision {
         plan: config::Plan,
     },
     /// A restart is under way: look at it again once that is over.
-    Deferred(Generation),
+    Deferred,
     /// The daemon stops: the next start reads the file.
     Stopping,
     /// It cannot be run on; nothing is done. The plan is there where it could be made.
@@ -129,18 +110,22 @@ pub(super) enum Rejection {
     #[error("{}: {source}", path.display())]
     Unprepared { path: PathBuf, source: Unprepared },
     #[error(transparent)]
-    NotSealed(#[from] MemfdError),
+    LaunchSpec(#[from] LaunchSpecError),
     /// The store takes no write, so that nothing is begun that could not be recorded.
     #[error("{doing}: {reason}")]
     Unrecorded { doing: &'static str, reason: String },
     #[error("the supervisor cannot be reached: {0}")]
     Supervisor(String),
-    /// What the new worker gave as its reason is all that is known of it.
-    #[error(
-        "{0}\nnothing has changed; new content of the files is tried by itself, the same again by \
-         `abide restart`"
-    )]
-    Standby(String),
+}
+
+impl Rejection {
+    /// What the restart machine makes of it.
+    pub(super) fn setback(&self) -> Setback {
+        Setback {
+            reason: self.to_string(),
+            by_store: matches!(self, Self::Unrecorded { .. }),
+        }
+    }
 }
 
 fn joined(refusals: &[PlanRefusal]) -> String {
@@ -155,7 +140,7 @@ pub(super) fn decide(
     candidate: Candidate,
 ) -> Decision {
     match running.under_way {
-        Some(UnderWay::Restart(generation)) => return Decision::Deferred(generation),
+        Some(UnderWay::Restart(_)) => return Decision::Deferred,
         Some(UnderWay::Stop(_)) => return Decision::Stopping,
         None => {}
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::plan::{Candidate, Decision, PlanContext, Rejection, Trigger, UnderWay, decide};
+use super::machine::{Trigger, UnderWay};
+use super::plan::{Candidate, Decision, PlanContext, Rejection, decide};
 use crate::config::{Config, Env, Observed, OnConfigChange};
 use crate::domain::{Generation, Refusal};
 
@@ -72,7 +73,7 @@ fn name(decision: &Decision) -> &'static str {
         Decision::Ignored(_) => "ignored",
         Decision::Hot { .. } => "hot",
         Decision::Restart { .. } => "restart",
-        Decision::Deferred(_) => "deferred",
+        Decision::Deferred => "deferred",
         Decision::Stopping => "stopping",
         Decision::Rejected(Rejection::RolledBack(_), _) => "rolled back",
         Decision::Rejected(Rejection::Invalid(_), _) => "invalid",

@@ -1,13 +1,14 @@
-//! Reloads the configuration: reads its file, has the planner decide, and acts on that.
+//! Reloads the configuration: reads its file, and has the planner and the machine decide.
 
-use crate::config::{Config, ConfigDraft, ConfigError, ConfigWatch, Observed, Plan, SecretFiles};
-use crate::domain::{Cause, Generation, PlanReport, RestartRecord, UnixMillis};
-use crate::failpoint;
+use std::sync::Arc;
 
-use super::generation::record;
-use super::launch_spec::LaunchSpec;
-use super::plan::{self, Candidate, Decision, PlanContext, Rejection, Trigger, UnderWay};
-use super::state::{Daemon, DrainGoal, Phase, VERSION};
+use crate::config::{Config, ConfigDraft, ConfigError, ConfigWatch, Observed};
+use crate::domain::{Generation, PlanReport};
+
+use super::act::{Change, Event};
+use super::machine::{Outcome, Trigger, UnderWay};
+use super::plan::{self, Candidate, Decision, PlanContext, Rejection};
+use super::state::Daemon;
 
 /// What came of a reload.
 pub(super) enum Reloaded {
@@ -25,47 +26,48 @@ impl Daemon {
     pub(super) async fn file_changed(&mut self, seen: Observed, watch: &ConfigWatch) {
         let draft = self.draft(&seen);
         if let Ok(draft) = &draft {
-            let files = self
-                .config
-                .files()
-                .into_iter()
-                .chain(draft.files())
-                .collect::<Vec<_>>();
-            if files.iter().any(|file| !seen.others.contains_key(file)) {
-                let now = tokio::task::block_in_place(|| Observed::now(&self.config.file, &files));
-                match now {
-                    Ok(known) => {
-                        // What has been seen is what is compared with, or an edit made since
-                        // would count as known.
-                        let mut others = known.others;
-                        others.extend(seen.others.clone());
-                        watch.rearm(Observed::with(seen.bytes.clone(), others));
-                    }
-                    Err(error) => tracing::warn!(%error, "the configuration file went again"),
-                }
-            }
+            self.rearm(&seen, draft, watch);
         }
         // Refusals have been logged, and stand in the status.
-        let _ = self.take_over(Trigger::Watch, &seen, draft).await;
+        let _ = self.take_over(Trigger::Watch, seen, draft).await;
     }
 
-    /// Reads the configuration file and does what the planner decides.
+    /// Has the watch see the files that the draft names, too.
+    fn rearm(&self, seen: &Observed, draft: &ConfigDraft, watch: &ConfigWatch) {
+        let files = self.config.files().into_iter().chain(draft.files());
+        let files = files.collect::<Vec<_>>();
+        if files.iter().all(|file| seen.others.contains_key(file)) {
+            return;
+        }
+        match tokio::task::block_in_place(|| Observed::now(&self.config.file, &files)) {
+            Ok(known) => {
+                // What has been seen is what is compared with, or an edit made since would count as
+                // known.
+                let mut others = known.others;
+                others.extend(seen.others.clone());
+                watch.rearm(Observed::with(seen.bytes.clone(), others));
+            }
+            Err(error) => tracing::warn!(%error, "the configuration file went again"),
+        }
+    }
+
+    /// Reads the configuration file and does what is decided about it.
     pub(super) async fn reload(&mut self, trigger: Trigger) -> Result<Reloaded, Rejection> {
+        let seen = self.read_file()?;
+        let draft = self.draft(&seen);
+        self.take_over(trigger, seen, draft).await
+    }
+
+    pub(super) fn read_file(&self) -> Result<Observed, Rejection> {
         // Plugins are large, and disks may be slow.
         let seen =
             tokio::task::block_in_place(|| Observed::now(&self.config.file, &self.config.files()));
-        match seen {
-            Ok(seen) => {
-                let draft = self.draft(&seen);
-                self.take_over(trigger, &seen, draft).await
-            }
-            Err(source) => {
-                let rejection = self.unreadable_file(source);
-                // Logged, and not kept for the status: the watch shows it there as long as it is so.
-                tracing::error!("{rejection}");
-                Err(rejection)
-            }
-        }
+        seen.map_err(|source| {
+            let rejection = self.unreadable_file(source);
+            // Logged, and not kept for the status: the watch shows it there as long as it is so.
+            tracing::error!("{rejection}");
+            rejection
+        })
     }
 
     pub(super) fn unreadable_file(&self, source: std::io::Error) -> Rejection {
@@ -79,33 +81,44 @@ impl Daemon {
 
     /// What the planner makes of a candidate now.
     pub(super) fn decide(&self, trigger: Trigger, candidate: Candidate) -> Decision {
-        let under_way = match &self.phase {
-            Phase::Serving => None,
-            Phase::Preparing(planned) => Some(UnderWay::Restart(planned.record.generation)),
-            Phase::Draining { goal, .. } => Some(match goal {
-                DrainGoal::HandOver(planned) => UnderWay::Restart(planned.record.generation),
-                DrainGoal::Stop(generation) => UnderWay::Stop(*generation),
-            }),
-            Phase::Leaving(under_way) => Some(*under_way),
-        };
-        let running = PlanContext {
-            under_way,
+        let context = PlanContext {
+            under_way: self.machine.under_way(),
             config: &self.config,
             loaded: &self.loaded,
             rejected: &self.rejected_configs,
             open_sessions: &|plugin| self.registry.sessions_of(plugin),
         };
-        plan::decide(trigger, &running, candidate)
+        plan::decide(trigger, &context, candidate)
     }
 
     async fn take_over(
         &mut self,
         trigger: Trigger,
-        seen: &Observed,
+        seen: Observed,
         draft: Result<ConfigDraft, ConfigError>,
     ) -> Result<Reloaded, Rejection> {
+        let mut rejected = None;
+        let (event, report) = self.decide_on(trigger, seen, draft, &mut rejected);
+        let done = self.advance(event).await;
+        rejected.map_or(done, Err)?;
+        Ok(match self.machine.under_way() {
+            Some(UnderWay::Restart(generation)) => Reloaded::Restarting(generation, report),
+            Some(UnderWay::Stop(_)) => Reloaded::Stopping,
+            None => Reloaded::Running,
+        })
+    }
+
+    /// The planner's decision for the machine; and what it means for who asked, where a restart
+    /// follows.
+    pub(super) fn decide_on(
+        &self,
+        trigger: Trigger,
+        seen: Observed,
+        draft: Result<ConfigDraft, ConfigError>,
+        rejected: &mut Option<Rejection>,
+    ) -> (Event, Option<PlanReport>) {
         let (decision, own) = tokio::task::block_in_place(|| {
-            let candidate = Candidate::read(seen, draft, &self.env);
+            let candidate = Candidate::read(&seen, draft, &self.env);
             let own = candidate.own.clone();
             (self.decide(trigger, candidate), own)
         });
@@ -113,102 +126,35 @@ impl Daemon {
             Decision::Restart { .. } => Some(self.report(&decision)),
             _ => None,
         };
-        match decision {
-            Decision::Deferred(generation) => {
-                // The restart's successor looks at the file as soon as it serves; if the restart
-                // comes to nothing, this worker does.
-                self.pending_change = Some((trigger, seen.clone()));
-                Ok(Reloaded::Restarting(generation, None))
-            }
-            Decision::Stopping => Ok(Reloaded::Stopping),
-            Decision::Nothing => {
-                // Other bytes of the same meaning: from now on these are what runs.
-                self.loaded = seen.clone();
-                self.fixed.config.digest = seen.config;
-                self.last_error = None;
-                Ok(Reloaded::Running)
-            }
+        let change = |config: Arc<Config>, plan| {
+            Box::new(Change {
+                trigger,
+                config,
+                plan,
+                seen: seen.clone(),
+                own: own.unwrap_or_else(|| seen.clone()),
+            })
+        };
+        let outcome = match decision {
+            Decision::Nothing => Outcome::Nothing,
             Decision::Ignored(plan) => {
                 tracing::info!(
                     "the configuration file changed ({}); on_config_change = \"ignore\", so it \
                      waits for `abide restart`",
                     plan.summary()
                 );
-                self.last_error = None;
-                Ok(Reloaded::Running)
+                Outcome::Ignored
             }
+            Decision::Hot { config, plan } => Outcome::Hot(change(config, plan)),
+            Decision::Restart { config, plan } => Outcome::Restart(change(config, plan)),
+            Decision::Deferred => Outcome::Deferred(trigger),
+            Decision::Stopping => Outcome::Stopping,
             Decision::Rejected(rejection, _) => {
-                if failpoint::bug("restart-anyway") {
-                    std::process::exit(1);
-                }
-                self.refuse(&rejection);
-                Err(rejection)
+                let setback = rejection.setback();
+                *rejected = Some(rejection);
+                Outcome::Rejected(setback)
             }
-            Decision::Hot { config, plan } => {
-                let applied = self.apply(config, seen, &plan);
-                applied.inspect_err(|rejection| self.refuse(rejection))?;
-                Ok(Reloaded::Running)
-            }
-            Decision::Restart { config, plan } => {
-                let own = own.unwrap_or_else(|| seen.clone());
-                let begun = self.begin_restart(trigger, &config, &plan, &own).await;
-                let generation = begun.inspect_err(|rejection| self.refuse(rejection))?;
-                Ok(Reloaded::Restarting(generation, report))
-            }
-        }
-    }
-
-    async fn begin_restart(
-        &mut self,
-        trigger: Trigger,
-        config: &Config,
-        plan: &Plan,
-        own: &Observed,
-    ) -> Result<Generation, Rejection> {
-        let (cause, why) = match (trigger, plan.summary()) {
-            (Trigger::Operator, what) if what.is_empty() => {
-                (Cause::Operator, "an operator asked for it".to_owned())
-            }
-            (Trigger::Operator, what) => {
-                (Cause::Operator, format!("an operator asked for it; {what}"))
-            }
-            (Trigger::Watch | Trigger::Signal, what) => (Cause::Config, what),
         };
-        let record = RestartRecord {
-            config_from: Some(self.config.digest),
-            config_to: Some(config.digest),
-            tried: Some(own.digest()),
-            ..record(
-                self.next_generation(),
-                cause,
-                &why,
-                VERSION,
-                UnixMillis::now(),
-            )
-        };
-        let generation = record.generation;
-        let secrets =
-            tokio::task::block_in_place(|| SecretFiles::of(config, &SecretFiles::default()));
-        self.accept(record, LaunchSpec::of(own, &secrets)).await?;
-        Ok(generation)
-    }
-
-    /// Logs why nothing is taken over, and keeps it for the status.
-    pub(super) fn refuse(&mut self, rejection: &Rejection) {
-        let text = rejection.to_string();
-        if self.last_error.as_ref() != Some(&text) {
-            tracing::error!("the changed configuration is refused, nothing is restarted:\n{text}");
-            metrics::counter!("abide_config_refused_total").increment(1);
-        }
-        self.last_error = Some(text);
-    }
-
-    /// What was seen while a restart was under way that came to nothing.
-    pub(super) async fn take_over_pending(&mut self) {
-        if let Some((trigger, seen)) = self.pending_change.take() {
-            // Refusals have been logged, and stand in the status.
-            let draft = self.draft(&seen);
-            let _ = self.take_over(trigger, &seen, draft).await;
-        }
+        (Event::Decided(seen, outcome), report)
     }
 }

@@ -1,27 +1,9 @@
-//! The daemon while it serves: one loop that hears everybody and acts.
-//!
-//! ```text
-//!              accepted                 standby ready           turns ended or cut
-//!   [serving] ---------> [preparing] -----------------> [draining] --------------> hand over, exit
-//!       ^                     |  standby failed              |
-//!       +---------------------+                              | Stop, in any phase
-//!       +--------- the store refuses what a drain must write-+  -> [draining] -> stop, exit
-//! ```
-//!
-//! What a request means, by what goes on:
-//!
-//! | | serving | preparing | draining for a restart | draining for a stop |
-//! |---|---|---|---|---|
-//! | a change of the file, SIGHUP | plan: nothing, hot, restart, refused | noted; the successor looks at the file as it then is, or we do if there is none | as before | nothing: the next start reads the file |
-//! | `abide restart` | a restart | answered with the one under way; noted as above | as before | refused: it stops |
-//! | SIGTERM, SIGINT, `abide drain` | drain, then stop | the restart is given up; drain, stop | the restart is given up; the drain goes on to the stop | the same drain; a second signal makes the supervisor end all at once |
-//!
-//! A configuration change during a restart is found by the successor, which looks at the file as
-//! soon as it serves: the latest wins, and none is lost.
+//! The daemon while it serves: one loop that takes in what happens, and acts (see the restart
+//! [machine](super::machine) for what follows from what).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -30,17 +12,24 @@ use tokio::task::JoinHandle;
 use crate::allocator;
 use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
 use crate::api::{Api, ConfigStatus, Control, ControlRequest, PluginStatus};
-use crate::config::{ConfigWatch, Observed, Timing};
-use crate::domain::{Generation, RelaunchReport, RestartRecord, RestartStatus, UnixMillis};
-use crate::session::{Drained, Registry, RestartManifest, Settings};
-use crate::supervisor::{Connection, FromWorker, Serving, ToWorker};
+use crate::config::{ConfigWatch, Env, Observed, Timing};
+use crate::domain::{
+    Digest, Generation, PastRestart, RelaunchReport, RestartRecord, RestartStatus, UnixMillis,
+};
+use crate::session::{Registry, RestartManifest, Settings};
+use crate::store::Store;
+use crate::supervisor::{Connection, FromWorker, Link, Serving, ToWorker};
 
-use super::launch_spec::{LaunchSpec, keep_last_good};
-use super::plan::{Rejection, Trigger};
+use super::act::Event;
+use super::drain::Drain;
+use super::generation::WorkerLife;
+use super::launch_spec::LaunchSpec;
+use super::machine::{Machine, Trigger};
+use super::plan::Rejection;
+use super::records::RestartRecords;
 use super::standby::Prepared;
-use super::state::{Daemon, Fixed, Phase};
+use super::state::{Daemon, Fixed};
 use super::watchdog::Watchdog;
-use super::worker::StartedWorker;
 
 /// How often counts are told and bookkeeping is done when nothing happens.
 const TICK: Duration = Duration::from_millis(250);
@@ -51,10 +40,26 @@ enum LoopEvent {
     Order(Option<ToWorker>),
     File(Observed),
     Request(ControlRequest),
-    Drained(Drained),
+    Drained,
     Relaunched(RelaunchReport),
     ProbationOver,
     Tick,
+}
+
+/// A worker that opened its store and may serve.
+pub(super) struct StartedWorker {
+    pub(super) link: Arc<Link>,
+    pub(super) orders: mpsc::UnboundedReceiver<ToWorker>,
+    pub(super) prepared: Prepared,
+    pub(super) env: Env,
+    pub(super) store: Store,
+    pub(super) life: WorkerLife,
+    /// The worker before this one.
+    pub(super) previous: Generation,
+    /// Configurations that were rolled back, and why.
+    pub(super) rejected_configs: BTreeMap<Digest, String>,
+    /// Connections that it passed on.
+    pub(super) connections: Vec<Connection>,
 }
 
 /// Serves until a successor takes over or the daemon stops.
@@ -100,7 +105,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             })
             .collect(),
     };
-    let restarts = super::restart::past(&store, &life.record);
+    let restarts = past(&store, &life.record);
     let registry = Registry::new(
         store.clone(),
         engine,
@@ -135,6 +140,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         .iter()
         .map(|listener| listener.label.clone())
         .collect();
+    let records = RestartRecords::new(store.clone());
     let mut daemon = Daemon {
         link,
         config,
@@ -145,21 +151,20 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         registry,
         server: None,
         listeners: names,
-        phase: Phase::Serving,
+        machine: Machine::new(),
+        drain: None,
+        departure: None,
+        probation_ends: None,
         record: life.record,
         started: Instant::now(),
         fixed,
         metrics,
-        last_error: None,
         unreadable: BTreeSet::new(),
-        pending_change: None,
-        waits_for_store: false,
         rejected_configs,
-        in_probation: false,
         pruned: Instant::now(),
         status,
         watchdog,
-        unpersisted: Mutex::default(),
+        records,
     };
     // The first who asks must not be told of a daemon that is starting.
     daemon.publish_status();
@@ -189,24 +194,17 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let probation = tokio::time::sleep(daemon.config.daemon.probation);
-    tokio::pin!(probation);
-    let mut proven = false;
+    daemon.probation_ends = Some(Instant::now() + daemon.config.daemon.probation);
     let mut tick = tokio::time::interval(TICK);
     loop {
         daemon.publish_status();
-        if std::mem::take(&mut daemon.in_probation) {
-            proven = false;
-            let over = tokio::time::Instant::now() + daemon.config.daemon.probation;
-            probation.as_mut().reset(over);
-        }
         let woken = tokio::select! {
             order = orders.recv() => LoopEvent::Order(order),
-            drained = drained(&mut daemon.phase) => LoopEvent::Drained(drained),
+            () = drained(&mut daemon.drain) => LoopEvent::Drained,
             Some(request) = asked.recv() => LoopEvent::Request(request),
             seen = watch.recv() => LoopEvent::File(seen),
             Some(report) = finished(&mut relaunch) => LoopEvent::Relaunched(report),
-            () = &mut probation, if !proven => LoopEvent::ProbationOver,
+            () = at(daemon.probation_ends) => LoopEvent::ProbationOver,
             _ = tick.tick() => LoopEvent::Tick,
         };
         match woken {
@@ -215,42 +213,37 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             LoopEvent::Order(Some(order)) => daemon.order(order).await,
             LoopEvent::File(seen) => daemon.file_changed(seen, &watch).await,
             LoopEvent::Request(request) => daemon.answer(request).await,
-            LoopEvent::Drained(drained) => {
-                if daemon.may_leave().await {
-                    return daemon.leave(drained, &mut asked).await;
-                }
-            }
+            LoopEvent::Drained => daemon.happened(Event::Drained).await,
             LoopEvent::Relaunched(report) => daemon.relaunched(report).await,
             LoopEvent::ProbationOver => {
-                proven = true;
-                daemon.probation_over().await;
+                daemon.probation_ends = None;
+                daemon.happened(Event::ProbationOver).await;
             }
             LoopEvent::Tick => {
                 daemon.housekeeping();
                 daemon.unreadable(watch.missing());
-                daemon.flush_unpersisted().await;
-                daemon.retry_refused().await;
+                let store_writes = daemon.store.failing().is_none();
+                daemon.happened(Event::Tick { store_writes }).await;
             }
+        }
+        if let Some(departure) = daemon.departure.take() {
+            return daemon.leave(departure, &mut asked).await;
         }
     }
 }
 
 /// The end of the drain under way, if there is one. Dropping the future loses nothing.
-async fn drained(phase: &mut Phase) -> Drained {
-    let Phase::Draining { task, .. } = phase else {
-        return std::future::pending().await;
-    };
-    match task.await {
-        Ok(drained) => drained,
-        // A drain that fails has let no turn begin since: what runs is cut by the end of this
-        // worker and run again by the next.
-        Err(error) => {
-            tracing::error!(%error, "the drain ended early");
-            Drained {
-                report: Default::default(),
-                took: Duration::ZERO,
-            }
-        }
+async fn drained(drain: &mut Option<Drain>) {
+    match drain {
+        Some(drain) => drain.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -259,6 +252,21 @@ async fn finished(relaunch: &mut Option<JoinHandle<RelaunchReport>>) -> Option<R
     let report = task.await;
     *relaunch = None;
     report.ok()
+}
+
+/// The restarts that sessions may have to be told of, this life's own included.
+fn past(store: &Store, current: &RestartRecord) -> Vec<PastRestart> {
+    let mut past = store.past_restarts().unwrap_or_else(|error| {
+        tracing::error!(%error, "past restarts cannot be read; sessions are told of this one only");
+        Vec::new()
+    });
+    past.retain(|restart| restart.generation < current.generation);
+    past.push(PastRestart {
+        generation: current.generation,
+        cause: current.cause,
+        at: current.at,
+    });
+    past
 }
 
 impl Daemon {
@@ -291,7 +299,7 @@ impl Daemon {
             trigger = %record.trigger, config = %self.config.digest.short(), "serving"
         );
         for record in abandoned.iter().chain([&self.record]) {
-            self.persist_restart(record).await;
+            self.records.persist(record).await;
         }
     }
 
@@ -332,39 +340,31 @@ impl Daemon {
         self.watchdog.relaunched();
         self.record.relaunch = report;
         self.record.phases.relaunch_ms = self.started.elapsed().as_millis() as u64;
-        self.persist_restart(&self.record).await;
+        self.records.persist(&self.record).await;
     }
 
-    async fn probation_over(&mut self) {
-        self.registry.probation_over();
-        // An error means that the supervisor is gone; the loop will notice.
-        let _ = self.link.send(FromWorker::Proven);
-        let (folder, loaded) = (self.config.daemon.data_dir.clone(), self.loaded.clone());
-        let kept = tokio::task::spawn_blocking(move || keep_last_good(&folder, &loaded));
-        if let Ok(Err(error)) = kept.await {
-            tracing::warn!(
-                error,
-                "the configuration that runs is not kept as the last good one"
-            );
-        }
-        self.record.status = RestartStatus::Completed;
-        self.persist_restart(&self.record).await;
+    /// For what cannot be rejected, or whose rejection has been logged and stands in the status.
+    async fn happened(&mut self, event: Event) {
+        let _ = self.advance(event).await;
     }
 
     async fn order(&mut self, order: ToWorker) {
         match order {
             ToWorker::Stop => {
-                self.begin_stop("the daemon was told to stop").await;
+                self.stop("the daemon was told to stop").await;
             }
             ToWorker::Reload => {
                 // Refusals have been logged, and stand in the status.
                 let _ = self.reload(Trigger::Signal).await;
             }
             ToWorker::StandbyReady { generation } => {
-                self.standby_ready(Generation(generation)).await;
+                self.happened(Event::StandbyReady(Generation(generation)))
+                    .await;
             }
             ToWorker::StandbyFailed { generation, reason } => {
-                self.standby_failed(Generation(generation), reason).await;
+                let generation = Generation(generation);
+                self.happened(Event::StandbyFailed(generation, reason))
+                    .await;
             }
             ToWorker::Connection(connection) => self.adopt(connection),
             ToWorker::Start(_) | ToWorker::Go { .. } => {

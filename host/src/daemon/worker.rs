@@ -1,48 +1,31 @@
 //! A worker from its first breath to its serving.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use crate::allocator;
-use crate::config::{Config, Env, process_env};
-use crate::domain::{Cause, Digest, Generation, RestartStatus, UnixMillis};
-use crate::store::{Store, StoreOptions};
+use crate::config::{Config, process_env};
+use crate::domain::Cause;
 use crate::supervisor::{
-    self, Connection, FromWorker, Link, LinkError, Mode, Start, StartCause, ToWorker,
+    self, ConfigBytes, Connection, FromWorker, Link, LinkError, Mode, Start, StartCause, ToWorker,
 };
 
 use super::bootstrap;
-use super::generation::{self, WorkerLife};
 use super::launch_spec::LaunchSpec;
-use super::standby::{self, Prepared};
-use super::state::VERSION;
-use super::{logging, serve};
+use super::logging;
+use super::open_store::{OpenedStore, open_store};
+use super::serve::{self, StartedWorker};
+use super::standby;
 
 /// How often the supervisor hears that this worker is not stuck.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The exit code for a configuration or a place that the daemon cannot run on.
 const EXIT_UNUSABLE: u8 = 1;
-
-/// A worker that opened its store and may serve.
-pub(super) struct StartedWorker {
-    pub(super) link: Arc<Link>,
-    pub(super) orders: mpsc::UnboundedReceiver<ToWorker>,
-    pub(super) prepared: Prepared,
-    pub(super) env: Env,
-    pub(super) store: Store,
-    pub(super) life: WorkerLife,
-    /// The worker before this one.
-    pub(super) previous: Generation,
-    /// Configurations that were rolled back, and why.
-    pub(super) rejected_configs: BTreeMap<Digest, String>,
-    /// Connections that it passed on.
-    pub(super) connections: Vec<Connection>,
-}
 
 /// Runs `abide worker`, which the supervisor starts, to its end. At the first boot it runs on the
 /// file, or on what last proved itself if `last_good`.
@@ -86,14 +69,12 @@ async fn run_async(
     match start_up(link.clone(), start, config_path, last_good).await {
         Ok(Some(worker)) => serve::serve(worker).await,
         Ok(None) => ExitCode::SUCCESS,
-        Err(lines) => {
-            let reason = lines.join("\n");
+        Err(error) => {
+            let reason = format!("{error:#}");
             let last_word = if standby {
                 FromWorker::StandbyFailed { reason }
             } else {
-                for line in &lines {
-                    eprintln!("{line}");
-                }
+                eprintln!("{reason}");
                 FromWorker::Fatal {
                     reason,
                     code: EXIT_UNUSABLE,
@@ -112,7 +93,7 @@ async fn start_up(
     start: Start,
     config_path: PathBuf,
     last_good: bool,
-) -> Result<Option<StartedWorker>, Vec<String>> {
+) -> anyhow::Result<Option<StartedWorker>> {
     let Start {
         mode,
         mut cause,
@@ -123,28 +104,22 @@ async fn start_up(
     } = start;
     let mut orders = listen(link.clone());
     let env = process_env();
-    let handed = match config {
-        Some(bytes) => bytes
-            .read()
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| LaunchSpec::decode(&bytes))
-            .map_err(|error| vec![format!("the handed-over configuration: {error}")])?,
-        None => bootstrap::handed(&config_path, &env, last_good)?,
+    let spec = match config {
+        Some(bytes) => decode(&bytes).context("the handed-over configuration")?,
+        None => bootstrap::launch_spec(&config_path, &env, last_good)?,
     };
     let config = match cause {
         StartCause::First => {
-            let config = Config::validate(&handed.config, &config_path, &env).map_err(|error| {
-                bootstrap::with_fallback_hint(error.to_string(), &handed, &config_path, &env)
+            let config = Config::validate(&spec.config, &config_path, &env).map_err(|error| {
+                bootstrap::unusable(error.to_string(), &spec, &config_path, &env)
             })?;
             bootstrap::announce_fallback(&config, &env, &link)?;
             config
         }
-        StartCause::Planned => Config::validate(&handed.config, &config_path, &env)
-            .map_err(|error| vec![error.to_string()])?,
+        StartCause::Planned => Config::validate(&spec.config, &config_path, &env)?,
         // It has served: what has become of the files that it names must not keep it down.
         StartCause::Crash { .. } | StartCause::Rollback { .. } => {
-            Config::parse(&handed.config, &config_path, &env)
-                .map_err(|error| vec![error.to_string()])?
+            Config::parse(&spec.config, &config_path, &env)?
         }
     };
     logging::start(config.daemon.log_level, config.daemon.log_format);
@@ -152,13 +127,13 @@ async fn start_up(
     let prepared = {
         let (config, link, env) = (config.clone(), link.clone(), env.clone());
         let preparing = tokio::task::spawn_blocking(move || {
-            standby::prepare(config, &handed, &env, listeners, &link)
+            standby::prepare(config, &spec, &env, listeners, &link)
         });
         async move {
             preparing
                 .await
-                .map_err(|error| vec![format!("the preparation ended early: {error}")])?
-                .map_err(|error| vec![format!("{}: {error}", config_path.display())])
+                .context("the preparation ended early")?
+                .with_context(|| config_path.display().to_string())
         }
     };
     let mut connections = Vec::new();
@@ -173,7 +148,7 @@ async fn start_up(
             // its end: the store's opening waits for nothing.
             let (prepared, opened, ()) = tokio::join!(
                 prepared,
-                open(&config, generation, &cause),
+                open_store(&config, generation, &cause),
                 standby::end_leftovers(&config)
             );
             (prepared?, opened?)
@@ -181,13 +156,13 @@ async fn start_up(
         Mode::Serve | Mode::Standby => {
             let prepared = prepared.await?;
             if mode == Mode::Standby {
-                send(&link, FromWorker::StandbyReady)?;
+                link.send(FromWorker::StandbyReady)?;
                 match stand_by(&mut orders, &mut connections).await {
                     Some(why) => cause = why,
                     None => return Ok(None),
                 }
             }
-            let opened = open(&config, generation, &cause).await?;
+            let opened = open_store(&config, generation, &cause).await?;
             if opened.life.record.cause == Cause::Crash {
                 // The store is ours, so whoever owned it is dead. A worker that hands over has
                 // seen to this itself.
@@ -231,61 +206,6 @@ async fn stand_by(
     }
 }
 
-/// An open store, and what it says of this worker.
-struct OpenedStore {
-    store: Store,
-    life: WorkerLife,
-    previous: Generation,
-    rejected_configs: BTreeMap<Digest, String>,
-}
-
-async fn open(
-    config: &Arc<Config>,
-    planned: Option<u64>,
-    cause: &StartCause,
-) -> Result<OpenedStore, Vec<String>> {
-    let (config, cause) = (config.clone(), cause.clone());
-    let opened = tokio::task::spawn_blocking(move || {
-        let options = StoreOptions {
-            wal_bytes: config.store.wal_bytes,
-            cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
-            retention: config.retention,
-            ..StoreOptions::default()
-        };
-        let store = Store::open(&config.daemon.data_dir, options).map_err(|e| e.to_string())?;
-        let told = |error: crate::store::StoreError| error.to_string();
-        let planned = match planned {
-            Some(generation) => store.restart(Generation(generation)).map_err(told)?,
-            None => None,
-        };
-        let recent = store.restarts(RECENT).map_err(told)?;
-        let last = recent.first().cloned();
-        let life = generation::life(last, planned, &cause, VERSION, UnixMillis::now());
-        let told: Vec<_> = life.abandoned.iter().chain(&recent).cloned().collect();
-        let rejected_configs = generation::rejected_configs(&told);
-        let served = |status| matches!(status, RestartStatus::Completed | RestartStatus::Probation);
-        let mut before = recent
-            .iter()
-            .filter(|record| record.generation < life.record.generation);
-        let previous = before.find(|record| served(record.status));
-        let previous = previous.map_or(Generation(0), |record| record.generation);
-        Ok::<_, String>(OpenedStore {
-            store,
-            life,
-            previous,
-            rejected_configs,
-        })
-    });
-    match opened.await {
-        Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(reason)) => Err(vec![format!("daemon.data_dir: {reason}")]),
-        Err(error) => Err(vec![format!("the store's opening ended early: {error}")]),
-    }
-}
-
-/// Restart records that are looked at for the worker before this one.
-const RECENT: usize = 32;
-
 /// Passes the supervisor's words on; the end of the channel is the end of the supervisor.
 fn listen(link: Arc<Link>) -> mpsc::UnboundedReceiver<ToWorker> {
     let (sender, orders) = mpsc::unbounded_channel();
@@ -315,6 +235,6 @@ fn listen(link: Arc<Link>) -> mpsc::UnboundedReceiver<ToWorker> {
     orders
 }
 
-pub(super) fn send(link: &Link, message: FromWorker) -> Result<(), Vec<String>> {
-    link.send(message).map_err(|error| vec![error.to_string()])
+fn decode(bytes: &ConfigBytes) -> anyhow::Result<LaunchSpec> {
+    Ok(LaunchSpec::decode(&bytes.read()?)?)
 }

@@ -1,13 +1,13 @@
-//! Approvals: tool calls that wait for a human. Pure: what is asked, what an answer means, and what
-//! the call comes to.
+//! Approvals: tool calls that wait for a human's decision. This code is pure: what is asked, what a
+//! decision means, and what happens to the call.
 //!
 //! ```text
 //!   call of an `ask` tool -> [Asked], synced: the session is parked, its guest is dropped
-//!                               |  approve        deny / its time is over       cancel, DELETE
+//!                               |  approve        deny / expiry                 cancel, DELETE
 //!                               v                     v                            v
 //!                          [approved]          [denied, expired]              [cancelled]
 //!                               |                     |                    the turn ends failed
-//!     the turn is replayed up to its step, which then is planned and made, or is told `denied`
+//!     the turn is replayed up to its step, which then is planned and made, or gets `denied`
 //! ```
 
 use std::fmt;
@@ -20,15 +20,15 @@ use super::{
     StepCallName, TurnFailure, UnixMillis,
 };
 
-/// The longest arguments that are kept beside the log, in bytes; the event has them whole.
+/// The longest arguments that are kept outside the log, in bytes; the event has them in full.
 const ARGUMENTS_BYTES: usize = 4 << 10;
-/// The longest call in a session's reason, in bytes.
+/// The longest call that a session's reason shows, in bytes.
 const REASON_BYTES: usize = 200;
-/// The longest reason that comes with a decision, in bytes.
+/// The longest reason that a decision may carry, in bytes.
 pub const DECISION_REASON_BYTES: usize = 2 << 10;
 
-/// An approval's name: `SESSION:TURN.STEP.PART`. It says whom to ask, so it is found without an
-/// index, and the same call has the same one after any number of restarts.
+/// The id of an approval: `SESSION:TURN.STEP.PART`. It contains the session's id, so it is found
+/// without an index, and the same call keeps its id over any number of restarts.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
@@ -36,12 +36,12 @@ pub const DECISION_REASON_BYTES: usize = 2 << 10;
 pub struct ApprovalId(String);
 
 impl ApprovalId {
-    /// Of a part of a step.
+    /// Returns the id of the approval for one part of a step.
     pub fn new(session: &SessionId, turn: u64, step: u32, part: u32) -> Self {
         Self(format!("{session}:{turn}.{step}.{part}"))
     }
 
-    /// Takes what a client says; none if it cannot be one.
+    /// Parses an id that a client sent; none if it has not the form of one.
     pub fn parse(text: &str) -> Option<Self> {
         let (session, place) = text.rsplit_once(':')?;
         let numbers: Vec<&str> = place.split('.').collect();
@@ -50,13 +50,12 @@ impl ApprovalId {
         (fits && SessionId::new(session).is_ok()).then(|| Self(text.to_owned()))
     }
 
-    /// The session that asked.
+    /// The session that waits for the approval.
     pub fn session(&self) -> Option<SessionId> {
         let (session, _) = self.0.rsplit_once(':')?;
         SessionId::new(session).ok()
     }
 
-    /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -68,7 +67,7 @@ impl fmt::Display for ApprovalId {
     }
 }
 
-/// What became of an approval.
+/// The status of an approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ApprovalStatus {
@@ -76,16 +75,16 @@ pub enum ApprovalStatus {
     Asked,
     /// The call may be made.
     Approved,
-    /// A human said no.
+    /// A human denied the call.
     Denied,
-    /// Nobody said anything in time.
+    /// No decision came in time.
     Expired,
-    /// Its turn was given up, or its session closed.
+    /// Its turn was cancelled, or its session was closed.
     Cancelled,
 }
 
 impl ApprovalStatus {
-    /// Its name in the API.
+    /// The name of the status in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Asked => "asked",
@@ -97,10 +96,10 @@ impl ApprovalStatus {
     }
 }
 
-/// One tool call that waits, or waited, for a human.
+/// One tool call that waits, or waited, for a human's decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Approval {
-    /// Its name.
+    /// The approval's id.
     pub id: ApprovalId,
     /// The turn that makes the call.
     pub turn: u64,
@@ -108,7 +107,7 @@ pub struct Approval {
     pub step: u32,
     /// The part of the step, from 0.
     pub part: u32,
-    /// Of the whole step as the guest asked for it: what was approved is that, and nothing else.
+    /// The digest of the whole step as the guest asked for it: only this very step is approved.
     pub digest: Digest,
     /// The tool.
     pub tool: String,
@@ -116,17 +115,17 @@ pub struct Approval {
     pub arguments: String,
     /// When it was asked.
     pub asked_at: UnixMillis,
-    /// From when on it counts as denied.
+    /// The time from which on the call counts as denied.
     pub expires_at: UnixMillis,
-    /// What became of it.
+    /// The approval's status.
     pub status: ApprovalStatus,
-    /// Who decided, as they said.
+    /// Who decided, as stated in the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Why, as they said.
+    /// Why, as stated in the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When.
+    /// When it was decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<UnixMillis>,
 }
@@ -134,34 +133,29 @@ pub struct Approval {
 /// See [`Record::Asked`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
-    /// The approval's name.
     pub id: ApprovalId,
-    /// The turn.
     pub turn: u64,
-    /// The step that is not planned before all its approvals are decided, from 1.
+    /// The step, from 1. It is not planned before all its approvals are decided.
     pub step: u32,
-    /// Which part of it, from 0.
+    /// The index of the part in its step, from 0.
     pub part: u32,
-    /// The whole step, to know it by when the turn runs again.
+    /// The whole step, to recognize it when the turn runs again.
     pub call: StepCallName,
-    /// The tool.
     pub tool: String,
-    /// Its arguments.
     pub arguments: String,
-    /// When.
     pub at: UnixMillis,
-    /// From when on it counts as denied.
+    /// The time from which on the call counts as denied.
     pub expires_at: UnixMillis,
 }
 
-/// An answer to an approval.
+/// A human's decision about an approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Whether the call may be made.
     pub approve: bool,
-    /// Who, as they say.
+    /// Who decided, as stated by the client.
     pub by: Option<String>,
-    /// Why, as they say.
+    /// Why, as stated by the client.
     pub reason: Option<String>,
 }
 
@@ -186,8 +180,8 @@ impl Approval {
         }
     }
 
-    /// Whether this was asked for the same step; if not, the turn must not go on, or something would
-    /// be done that nobody has approved.
+    /// Checks that this approval was asked for the same step. If it was not, the turn must fail, or
+    /// a call would be made that no human has approved.
     pub fn fits(&self, call: &StepCallName) -> Result<(), TurnFailure> {
         if self.digest == call.digest {
             return Ok(());
@@ -202,7 +196,7 @@ impl Approval {
         })
     }
 
-    /// Whether nobody has decided.
+    /// Whether no decision was made yet.
     pub fn waits(&self) -> bool {
         self.status == ApprovalStatus::Asked
     }
@@ -216,7 +210,7 @@ impl Approval {
         }
     }
 
-    /// Why the call is not made; none if it may be.
+    /// Returns why the call must not be made; none if it may be made.
     pub fn denial(&self) -> Option<String> {
         let tool = &self.tool;
         Some(match (self.status, &self.reason) {
@@ -234,7 +228,7 @@ impl Approval {
         })
     }
 
-    /// The call on one line, and short.
+    /// Returns the call on one line, shortened.
     pub fn line(&self) -> String {
         let line = format!("{} {}", self.tool, self.arguments);
         one_line(&line, REASON_BYTES)
@@ -255,14 +249,14 @@ impl Approval {
 }
 
 impl OpenTurn {
-    /// The approvals that it waits for.
+    /// Returns the approvals that the turn waits for.
     pub fn waiting(&self) -> impl Iterator<Item = &Approval> {
         self.approvals.iter().filter(|approval| approval.waits())
     }
 }
 
 impl SessionProgress {
-    /// The approvals that a human has to decide before a turn can go on.
+    /// Returns the approvals that a human has to decide before the open turn can continue.
     pub fn waiting(&self) -> impl Iterator<Item = &Approval> {
         self.open.iter().flat_map(OpenTurn::waiting)
     }
@@ -274,7 +268,8 @@ impl SessionProgress {
 }
 
 impl Session {
-    /// Takes an answer: the record to write, or the approval as it stands if it was given before.
+    /// Takes a decision. Returns the record to write, or the approval as it stands if the same
+    /// decision was made before.
     pub fn answer(
         &self,
         id: &ApprovalId,
@@ -317,14 +312,14 @@ impl Session {
         }
     }
 
-    /// The records of the approvals whose time is over.
+    /// Returns the records that expire the approvals whose time is over.
     pub fn expire(&self, at: UnixMillis) -> Vec<Record> {
         let over = self.progress.waiting().filter(|a| a.expires_at <= at);
         over.map(|a| Record::Decided(a.decided(ApprovalStatus::Expired, at)))
             .collect()
     }
 
-    /// The records of the approvals that end with their turn.
+    /// Returns the records that cancel the approvals of a turn that ends.
     pub(super) fn withdraw(&self, at: UnixMillis) -> Vec<Record> {
         let waiting = self.progress.waiting();
         waiting

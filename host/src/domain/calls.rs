@@ -1,5 +1,5 @@
-//! What an open turn has done outside of its session, in short: the calls that change something
-//! there. Should the turn be stopped, the next one is told of them ([`StoppedTurn`]).
+//! A summary of the calls with which an open turn has changed something outside of its session. If
+//! the turn is stopped, the next turn receives this summary ([`StoppedTurn`]).
 //!
 //! ```text
 //!   Planned ----> in flight ---- Done ----> settled, with its result
@@ -16,25 +16,25 @@ use super::report::shown;
 use super::steps::one_line;
 use super::{Effect, Planned, StepDone, StepError, StepResult};
 
-/// The most calls that are told of.
+/// The maximum number of calls that a notice shows.
 pub(super) const CALLS_MAX: usize = 12;
-/// The longest call that is told, with its arguments, in bytes.
+/// The longest call that it shows, with its arguments, in bytes.
 const CALL_BYTES: usize = 200;
-/// The longest result that is told, in bytes.
+/// The longest result that it shows, in bytes.
 const RESULT_BYTES: usize = 160;
 
 /// A call that took effect, or may have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeCall {
-    /// The tool and its arguments, or the request; on one line and shortened.
+    /// The tool and its arguments, or the HTTP request; on one line and shortened.
     pub call: String,
-    /// What it gave, likewise. None: nobody knows whether it took effect.
+    /// Its result, likewise. None if it is unknown whether the call took effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// Its step and part, while its result may still come.
+    /// The step and part of the call, while its result is still outstanding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     in_flight: Option<(u32, u32)>,
-    /// Whether making it once more settles what the first one did.
+    /// Whether repeating the call settles what the first one did.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     repeatable: bool,
 }
@@ -42,16 +42,16 @@ pub struct MadeCall {
 /// The calls of one turn, in the order in which they began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeCalls {
-    /// The latest of them, and all that are in flight.
+    /// The latest calls, and all calls in flight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shown: Vec<MadeCall>,
-    /// How many there were besides.
+    /// The number of further calls, which are not shown.
     #[serde(default)]
     pub more: u32,
 }
 
 impl Effect {
-    /// Whether the world outside may be another one afterwards.
+    /// Whether the effect may change something outside of the session.
     pub(super) fn changes(&self) -> bool {
         match self {
             Self::Local | Self::Model { .. } => false,
@@ -65,18 +65,17 @@ impl Effect {
 }
 
 impl MadeCalls {
-    /// Whether there is nothing to tell.
+    /// Whether the turn made no such call.
     pub fn is_none(&self) -> bool {
         self.shown.is_empty() && self.more == 0
     }
 
-    /// How many there are.
     pub(super) fn count(&self) -> u32 {
         let shown = u32::try_from(self.shown.len()).unwrap_or(u32::MAX);
         self.more.saturating_add(shown)
     }
 
-    /// A step begins.
+    /// Adds the calls of a step that begins.
     pub(super) fn plan(&mut self, planned: &Planned) {
         for (part, effect) in (0_u32..).zip(&planned.effects) {
             if !effect.changes() {
@@ -88,7 +87,8 @@ impl MadeCalls {
                 in_flight: Some((planned.step, part)),
                 repeatable: effect.repeatable(),
             };
-            // What an attempt that was given up may have done is done by this one.
+            // A repeatable call of an abandoned attempt is superseded by the same call of this
+            // attempt.
             self.shown
                 .retain(|before| !(before.is_given_up() && before.call == made.call));
             self.shown.push(made);
@@ -96,7 +96,7 @@ impl MadeCalls {
         self.bound(CALLS_MAX);
     }
 
-    /// A part of a step has its result.
+    /// Takes the result of a part of a step.
     pub(super) fn done(&mut self, done: &StepDone) {
         let place = Some((done.step, done.part));
         let Some(at) = self.shown.iter().position(|made| made.in_flight == place) else {
@@ -104,7 +104,7 @@ impl MadeCalls {
         };
         let made = &mut self.shown[at];
         match &done.result {
-            // One that may be repeated may have been sent, all the same.
+            // A repeatable call may have been sent before, even if it is unavailable now: keep it.
             Err(StepError::Unavailable(_)) if !made.repeatable => drop(self.shown.remove(at)),
             Err(StepError::Denied(_)) => drop(self.shown.remove(at)),
             Err(
@@ -118,7 +118,7 @@ impl MadeCalls {
         self.bound(CALLS_MAX);
     }
 
-    /// The turn's attempt is given up: no result comes any more.
+    /// The turn's attempt is abandoned: calls in flight will get no result.
     pub(super) fn give_up(&mut self) {
         for made in &mut self.shown {
             made.in_flight = None;
@@ -126,14 +126,14 @@ impl MadeCalls {
         self.bound(CALLS_MAX);
     }
 
-    /// Leaves so many calls at most, the latest, but for those in flight. What nobody knows of is
-    /// left out last.
+    /// Leaves out the oldest calls until at most `most` are shown. Calls in flight are always kept,
+    /// and calls with an unknown outcome are left out last.
     fn bound(&mut self, most: usize) {
         while self.shown.len() > most && (self.leave_out(true) || self.leave_out(false)) {}
     }
 
-    /// Leaves the oldest call out whose result is known, or is not and will not come. Whether there
-    /// was one.
+    /// Leaves out the oldest call that is not in flight and whose result is known, or unknown, as
+    /// `known` says. Returns whether there was one.
     pub(super) fn leave_out(&mut self, known: bool) -> bool {
         let oldest = self
             .shown
@@ -153,14 +153,14 @@ impl MadeCall {
     }
 }
 
-/// A result in a few words.
+/// Returns a short description of a result.
 fn describe_result(result: &Result<StepResult, StepError>) -> String {
     let text = shown(result);
     match result {
         Ok(StepResult::ToolCall(outcome)) if outcome.is_error => format!("error: {text}"),
         Ok(StepResult::Http(response)) => {
             let body = &response.body[..response.body.len().min(RESULT_BYTES)];
-            // It may be cut within a character, or be no text at all: what can be read is told.
+            // The body may be cut within a character or may not be text: show what is readable.
             let body = String::from_utf8_lossy(body);
             match body.trim_end_matches(char::REPLACEMENT_CHARACTER).trim() {
                 "" => text,

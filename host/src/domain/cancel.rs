@@ -1,5 +1,5 @@
-//! Cancelling: what of a session's work is given up. Pure: the records that say so, and what they
-//! come to for whoever asked.
+//! Cancelling a session's work. This code is pure: it returns the records that cancel the work, and
+//! what they mean for the caller.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,29 +7,29 @@ use super::{
     Discarded, FailureCode, MessageId, Record, Refusal, Resumed, Session, TurnFailure, UnixMillis,
 };
 
-/// What is to be given up.
+/// What a caller cancels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CancelScope {
-    /// The open turn; what waits in the inbox comes next.
+    /// The open turn; the inbox stays, and its first message is next.
     #[default]
     Turn,
-    /// The open turn and all that waits. Timers that are not due yet stay.
+    /// The open turn and all messages in the inbox. Timers that are not due yet stay.
     Queue,
-    /// One message, whether a turn works on it or it waits.
+    /// One message, whether a turn works on it or it waits in the inbox.
     Message(MessageId),
 }
 
-/// What was given up.
+/// What was cancelled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Cancelled {
-    /// The turn that was open; none if none was ended.
+    /// The turn that was open; none if no turn was ended.
     pub turn: Option<u64>,
-    /// The messages that are dead letters by this, that turn's own among them.
+    /// The messages that became dead letters, the turn's own included.
     pub messages: Vec<MessageId>,
 }
 
 impl Cancelled {
-    /// What these records, of [`Session::cancel`], give up.
+    /// Returns what these records, of [`Session::cancel`], have cancelled.
     pub fn by(records: &[Record]) -> Self {
         let mut cancelled = Self::default();
         for record in records {
@@ -49,13 +49,13 @@ impl Cancelled {
 }
 
 impl Session {
-    /// Somebody gives work up; on a faulted session, to end its open turn ends the fault too.
-    /// `taken` are the messages that the running turn has taken from the inbox, as far as that is
-    /// not in the log yet.
+    /// Returns the records that cancel work. On a faulted session, ending the open turn also ends
+    /// the fault. `taken` are the messages that the running turn has received from the inbox, as
+    /// far as the log does not have them yet.
     ///
     /// # Errors
-    /// `NothingRuns` if the turn is to be cancelled and none is open. That there is nothing to give
-    /// up of a queue or a message is none: it may just have been answered.
+    /// `NothingRuns` if the turn is to be cancelled and none is open. An empty queue or a missing
+    /// message is no error: it may just have been answered.
     pub fn cancel(
         &self,
         scope: &CancelScope,
@@ -67,8 +67,8 @@ impl Session {
         let ends_turn = match scope {
             CancelScope::Turn => true,
             CancelScope::Queue => open.is_some(),
-            // A message that the turn took while it ran is part of what it works on: it cannot be
-            // taken out of it any more.
+            // A message that the running turn has received cannot be taken from it any more:
+            // cancelling the message cancels the turn.
             CancelScope::Message(message) => open.is_some_and(|open| {
                 open.queued.id == *message
                     || open.journal.received.contains(message)
@@ -79,6 +79,7 @@ impl Session {
         if ends_turn {
             let failure = cancelled("the turn was cancelled on request");
             let ended = self.fail(failure, at).ok_or(Refusal::NothingRuns)?;
+            // Before the turn ends: only an open turn's approvals can be decided.
             records.extend(self.withdraw(at));
             records.push(ended);
         }

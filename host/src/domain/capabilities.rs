@@ -1,10 +1,10 @@
-//! What an operator has granted to a plugin. Nothing is granted by default.
+//! The capabilities that an operator grants to a plugin. Nothing is granted by default.
 
 use std::fmt;
 
 use super::HttpGrants;
 
-/// Between a tool server's name and its tool's. Models allow no dots in the names of tools.
+/// Separates a tool server's name from its tool's name. Models allow no dots in tool names.
 const TOOL_SEPARATOR: &str = "__";
 
 /// Names, or patterns with `*` for any run of characters.
@@ -12,14 +12,14 @@ const TOOL_SEPARATOR: &str = "__";
 pub struct Patterns(pub Vec<String>);
 
 impl Patterns {
-    /// Whether any of them fits `name`.
+    /// Whether any of them matches `name`.
     pub fn allow(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| fits(pattern, name))
     }
 
     /// Whether any of them grants a tool by its full name ([`ToolName`]). A server's name alone
-    /// grants all of its tools; any of its tools grants what stands for a server that is down. The
-    /// one place for this rule.
+    /// grants all of its tools; a grant of any of its tools also grants the placeholder of a server
+    /// that is down ([`ToolName::UNAVAILABLE`]). This rule is implemented only here.
     pub fn allow_tool(&self, full_name: &str) -> bool {
         let name = ToolName::parse(full_name);
         if let Some(name) = name
@@ -33,17 +33,17 @@ impl Patterns {
             .any(|pattern| fits(pattern, full_name) || Some(pattern.as_str()) == server)
     }
 
-    /// Whether [`Patterns::allow_tool`] can hold for any tool of a server at all.
+    /// Whether [`Patterns::allow_tool`] can hold for any tool of a server.
     pub fn allow_tool_server(&self, server: &str) -> bool {
         let start = ToolName { server, tool: "" }.to_string();
         self.0.iter().any(|pattern| match pattern.split_once('*') {
-            // Some tool's name meets whatever follows the first `*`.
+            // Some tool name matches whatever follows the first `*`.
             Some((head, _)) => start.starts_with(head) || head.starts_with(&start),
             None => pattern == server || pattern.starts_with(&start),
         })
     }
 
-    /// The first that is a plain name, not a pattern.
+    /// Returns the first one that is a plain name, not a pattern.
     pub fn first_name(&self) -> Option<&str> {
         self.0
             .iter()
@@ -52,32 +52,32 @@ impl Patterns {
     }
 }
 
-/// A tool's full name, as guests, models and grants see it: `SERVER__TOOL`.
+/// A tool's full name, as guests, models and grants use it: `SERVER__TOOL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToolName<'a> {
     /// The name of its server's `[mcp.NAME]`.
     pub server: &'a str,
-    /// Its name there.
+    /// The tool's name on that server.
     pub tool: &'a str,
 }
 
 impl<'a> ToolName<'a> {
-    /// Takes a full name apart.
+    /// Splits a full name.
     pub fn parse(full: &'a str) -> Option<Self> {
         let (server, tool) = full.split_once(TOOL_SEPARATOR)?;
         Some(Self { server, tool })
     }
 
-    /// What stands for all tools of a server that is down, where none of them is known. No tool has
-    /// this name: calling it says why the server is down.
+    /// The placeholder for the tools of a server that is down and whose tools are unknown. No tool
+    /// has this name: a call of it returns why the server is down.
     pub const UNAVAILABLE: &'static str = "unavailable";
 
-    /// Whether it stands for its server ([`ToolName::UNAVAILABLE`]).
+    /// Whether it is the placeholder of its server ([`ToolName::UNAVAILABLE`]).
     pub fn stands_for_server(&self) -> bool {
         self.tool == Self::UNAVAILABLE
     }
 
-    /// Whether a server may have this name: with another, full names could be read in two ways.
+    /// Whether a server may have this name: any other name would make full names ambiguous.
     pub fn can_name_server(name: &str) -> bool {
         !name.contains(TOOL_SEPARATOR) && !name.ends_with('_')
     }
@@ -94,13 +94,13 @@ impl fmt::Display for ToolName<'_> {
 pub struct Capabilities {
     /// Model providers, by the name of their `[llm.NAME]`.
     pub llm: Patterns,
-    /// Tools, by full name ([`Patterns::allow_tool`]).
+    /// Tools, by full name (see [`Patterns::allow_tool`]).
     pub tools: Patterns,
-    /// Hosts for outgoing HTTP.
+    /// Hosts for outgoing HTTP requests.
     pub http: HttpGrants,
 }
 
-/// Whether `name` fits `pattern`, in which `*` stands for any run of characters.
+/// Whether `name` matches `pattern`, in which `*` stands for any run of characters.
 fn fits(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(first) = parts.next() else {

@@ -1,5 +1,5 @@
-//! Where guests may send HTTP requests: what an operator's entries allow of a URL. What a name
-//! resolves to is another question, which is asked when the connection is made.
+//! The hosts to which guests may send HTTP requests: which URLs an operator's entries allow. The
+//! addresses that a name resolves to are checked when the connection is made, not here.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use url::{Host, Url};
 
 use super::Patterns;
 
-/// The longest URL that is sent to, in bytes.
+/// The longest URL that the host accepts, in bytes.
 const URL_MAX_BYTES: usize = 8 << 10;
-/// The one name that says by itself that it is this machine.
+/// The only name that refers to this machine by itself.
 const LOCALHOST: &str = "localhost";
 
 /// One entry of `capabilities.http`: `[SCHEME://]HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRule {
-    /// As the operator wrote it.
+    /// The entry as the operator wrote it.
     text: String,
     scheme: Scheme,
     host: HostRule,
@@ -32,7 +32,7 @@ enum Scheme {
 enum HostRule {
     /// A name, or a pattern with `*`, in lower case.
     Name(String),
-    /// An address that is meant literally.
+    /// A literal address.
     Address(Host<String>),
 }
 
@@ -42,7 +42,7 @@ enum PortRule {
     Only(u16),
 }
 
-/// Why an entry is none.
+/// Why an entry is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("`{entry}` is no host to send to: {reason}")]
 pub struct BadHttpRule {
@@ -53,19 +53,19 @@ pub struct BadHttpRule {
 /// Which addresses a request may be sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// Those of the public internet.
+    /// Addresses of the public internet.
     Public,
-    /// And this machine.
+    /// Also this machine.
     Loopback,
-    /// And private networks. Never those that reach many or nobody.
+    /// Also private networks. Never multicast, broadcast or unspecified addresses.
     Private,
 }
 
 impl HttpRule {
-    /// Reads an entry.
+    /// Parses an entry.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Returns what is wrong with the entry.
     pub fn parse(entry: &str) -> Result<Self, BadHttpRule> {
         let bad = |reason| BadHttpRule {
             entry: entry.to_owned(),
@@ -86,7 +86,7 @@ impl HttpRule {
             return Err(bad("an entry holds no user or password"));
         }
         let (host, port) = match rest.rsplit_once(':') {
-            // The last colon of an address in brackets is not that of a port.
+            // A colon before the `]` of a bracketed IPv6 address does not begin a port.
             Some((host, port)) if !port.contains(']') => (host, Some(port)),
             _ => (rest, None),
         };
@@ -108,7 +108,7 @@ impl HttpRule {
         })
     }
 
-    /// As the operator wrote it.
+    /// Returns the entry as the operator wrote it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -121,7 +121,8 @@ impl HttpRule {
         self.scheme == target.scheme && port && self.host.fits(&target.host)
     }
 
-    /// What may be reached by force of this entry alone: who writes an address means that one.
+    /// Returns what this entry alone allows to reach. An entry with a literal address allows even a
+    /// private one, as the operator named it explicitly.
     fn reach(&self) -> Reach {
         match &self.host {
             HostRule::Address(_) => Reach::Private,
@@ -149,7 +150,7 @@ impl HostRule {
     fn fits(&self, host: &Host<String>) -> bool {
         match (self, host) {
             (Self::Name(name), Host::Domain(host)) => Patterns(vec![name.clone()]).allow(host),
-            // An address is met by no pattern: `*` means names.
+            // A pattern never matches an address: `*` stands for names only.
             (Self::Name(_), _) => false,
             (Self::Address(address), host) => address == host,
         }
@@ -165,17 +166,17 @@ impl Scheme {
     }
 }
 
-/// All that a plugin may send to.
+/// All hosts to which a plugin may send requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpGrants {
     /// The entries of `capabilities.http`.
     pub hosts: Vec<HttpRule>,
-    /// Names, or patterns, that may resolve to private addresses: `capabilities.http_private`.
+    /// Names or patterns that may resolve to private addresses: `capabilities.http_private`.
     pub private: Patterns,
 }
 
 impl HttpGrants {
-    /// Which addresses a target may be reached at; none where it may not be reached at all.
+    /// Returns which addresses `target` may resolve to; none if no entry allows the target.
     pub fn reach(&self, target: &EgressTarget) -> Option<Reach> {
         let granted = self.hosts.iter().filter(|rule| rule.allows(target));
         let reach = granted.map(HttpRule::reach).max()?;
@@ -186,21 +187,21 @@ impl HttpGrants {
     }
 }
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressTarget {
     scheme: Scheme,
-    /// Its host: a name in lower case and without the root's dot, or an address.
+    /// The host: a name in lower case and without the root's trailing dot, or an address.
     pub host: Host<String>,
     port: u16,
 }
 
 impl EgressTarget {
-    /// Reads a URL as the one that sends the request does. What others might read otherwise is
-    /// refused.
+    /// Parses a URL exactly as the HTTP client that sends the request does. URLs that other parsers
+    /// might read differently are refused.
     ///
     /// # Errors
-    /// Why this is nothing to send to.
+    /// Returns why no request may be sent to this URL.
     pub fn parse(url: &str) -> Result<(Self, Url), String> {
         let invalid = |why: &str| {
             let shown: String = url.chars().take(200).collect();
@@ -247,7 +248,7 @@ impl EgressTarget {
     }
 }
 
-/// The shortest entry that would allow it.
+/// Writes the shortest entry that would allow the target.
 impl fmt::Display for EgressTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.scheme == Scheme::Http {
@@ -261,7 +262,7 @@ impl fmt::Display for EgressTarget {
     }
 }
 
-/// A name with and without a dot at its end is the same one.
+/// Removes the root's dot: a name is the same with and without it.
 fn without_root(mut name: String) -> String {
     if name.ends_with('.') {
         name.pop();

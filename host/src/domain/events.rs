@@ -1,4 +1,5 @@
-//! What clients see of a session: durable events, numbered by cursor from 1 without gaps.
+//! Events: what clients see of a session. They are durable, and numbered by cursor from 1 without
+//! gaps.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,12 +7,12 @@ use super::{
     ApprovalId, ApprovalStatus, Generation, MessageId, ModelUsage, NoticeCause, Role, UnixMillis,
 };
 
-/// One durable event. As JSON a flat object `{cursor, turn, at, kind, ...}`.
+/// One durable event. In JSON it is a flat object `{cursor, turn, at, kind, ...}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// Its number in the session, from 1.
     pub cursor: u64,
-    /// The turn that it belongs to; none for what happens outside of turns.
+    /// The turn that it belongs to; none for events outside of turns.
     pub turn: Option<u64>,
     /// When it was recorded.
     pub at: UnixMillis,
@@ -20,49 +21,50 @@ pub struct Event {
     pub body: EventBody,
 }
 
-/// What an event tells, by `kind`.
+/// The content of an event, by `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventBody {
-    /// Somebody said something.
+    /// A message was received, or the guest emitted a text.
     Message {
         /// The message's id.
         message: MessageId,
-        /// Who.
+        /// Its sender.
         from: Role,
         /// The timer's, webhook's or approval's name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
-        /// What.
+        /// Its text.
         text: String,
-        /// When a timer was due: it is late by what the event's time lies behind that.
+        /// When the timer was due; the message is late by the difference between the event's time
+        /// and this.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         due: Option<UnixMillis>,
     },
     /// A turn began or ended.
     Turn {
-        /// Which of them.
+        /// Whether it began, completed or failed.
         status: TurnStatus,
         /// The message that the turn consumes.
         message: MessageId,
-        /// Further messages that it took from the inbox while it ran.
+        /// Further messages that it received while it ran.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         received: Vec<MessageId>,
         /// Why it failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// What its model calls cost, where it has ended.
+        /// What its model calls cost, if it has ended.
         #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
         usage: ModelUsage,
     },
-    /// The recovery message that this turn received, or word of turns that were stopped.
+    /// The recovery message that this turn received, or a notice about stopped turns.
     Notice {
-        /// Why the daemon restarted; `stopped` where it did not, and turns were stopped that had
-        /// done something outside. Where both is so, the text tells both.
+        /// Why the daemon restarted; `stopped` if it did not restart, but turns were stopped after
+        /// effects outside of the session. If both happened, the text reports both.
         cause: NoticeCause,
-        /// The generation that the session woke up in; for `stopped`, the one that it is in.
+        /// The generation in which the session continues; for `stopped`, the current one.
         generation: Generation,
-        /// As the guest read it.
+        /// The text, as the guest read it.
         text: String,
     },
     /// A tool was called.
@@ -71,33 +73,33 @@ pub enum EventBody {
         name: String,
         /// The step of the turn that calls it, from 1.
         step: u32,
-        /// What became of the call.
+        /// How far the call has come.
         status: ToolStatus,
     },
-    /// A tool call waits for a human, or waits no longer.
+    /// A tool call waits for a human's decision, or no longer waits.
     Approval {
-        /// Its name, for `/v1/approvals`.
+        /// The approval's id, for `/v1/approvals`.
         approval: ApprovalId,
         /// The tool.
         name: String,
         /// The step of the turn that calls it, from 1.
         step: u32,
-        /// What became of it.
+        /// The approval's status.
         status: ApprovalStatus,
-        /// The call's arguments, where it is asked.
+        /// The call's arguments; only when it is asked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         arguments: Option<String>,
-        /// From when on it counts as denied, where it is asked.
+        /// The time from which on the call counts as denied; only when it is asked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<UnixMillis>,
-        /// Who decided, as they said.
+        /// Who decided, as stated in the decision.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
-        /// Why, as they said.
+        /// Why, as stated in the decision.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// What a guest emitted for programs.
+    /// An event that the guest emitted for programs.
     Custom {
         /// The guest's name for it.
         name: String,
@@ -106,14 +108,14 @@ pub enum EventBody {
     },
 }
 
-/// The custom event by which a plugin says that its answer was cut at the model's token limit.
+/// The custom event by which a plugin reports that its answer was cut at the model's token limit.
 pub const TRUNCATED: &str = "truncated";
 
 impl EventBody {
     /// The names of all kinds.
     pub const KINDS: [&str; 6] = ["message", "turn", "notice", "tool", "approval", "custom"];
 
-    /// The name of its kind, as in the JSON and in a stream's `event:` line.
+    /// Returns the name of its kind, as in the JSON and in a stream's `event:` line.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Message { .. } => "message",
@@ -126,11 +128,11 @@ impl EventBody {
     }
 }
 
-/// A turn's life, as its events tell it.
+/// The state of a turn, as its events report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TurnStatus {
-    /// It began; told once, whatever the attempts.
+    /// It began; reported once, however many attempts there are.
     Started,
     /// It committed.
     Completed,
@@ -138,7 +140,7 @@ pub enum TurnStatus {
     Failed,
 }
 
-/// A tool call's life, as its events tell it.
+/// The state of a tool call, as its events report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolStatus {
@@ -148,12 +150,12 @@ pub enum ToolStatus {
     Done,
     /// The tool answered with an error, or gave no answer and did nothing.
     Failed,
-    /// Nobody knows whether it happened.
+    /// It is unknown whether the call took effect.
     Unknown,
 }
 
 impl ToolStatus {
-    /// Its name in the API.
+    /// The name of the status in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -164,18 +166,19 @@ impl ToolStatus {
     }
 }
 
-/// Text of a model's answer as it arrives. Not durable: no cursor, never shown again.
+/// A piece of a model's answer, as it arrives. It is not durable: it has no cursor and is never
+/// sent again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Delta {
-    /// What was added.
+    /// The text that was added.
     pub text: String,
-    /// The turn that asked.
+    /// The turn that asked the model.
     pub turn: u64,
-    /// Its attempt, from 1; a new attempt voids what an older one showed.
+    /// The turn's attempt, from 1; a new attempt voids the deltas of older ones.
     pub attempt: u32,
     /// The step within the turn, from 1.
     pub step: u32,
-    /// How often a model was asked within the step, from 1; an answer that begins anew voids what
-    /// an older one showed.
+    /// The number of the model request within the step, from 1; an answer that begins anew voids
+    /// the deltas of older ones.
     pub request: u32,
 }

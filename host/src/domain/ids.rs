@@ -1,4 +1,4 @@
-//! Names and numbers that identify things, each validated where it enters.
+//! Identifiers, each validated where it enters the daemon.
 
 use std::fmt;
 
@@ -9,42 +9,42 @@ pub const SESSION_ID_MAX_BYTES: usize = 256;
 /// The longest plugin, provider, timer or event name, in bytes.
 pub const NAME_MAX_BYTES: usize = 128;
 
-/// A session's id: the client's choice, 1 to 256 bytes of UTF-8 without control characters, and
-/// neither `.` nor `..` (both vanish from a URL's path). May hold `/`.
+/// A session's id: chosen by the client, 1 to 256 bytes of UTF-8 without control characters, and
+/// neither `.` nor `..` (both vanish from a URL's path). It may contain `/`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = String, min_length = 1, max_length = 256)]
 pub struct SessionId(String);
 
-/// Why a text is no session id.
+/// Why a text is no valid session id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSessionId {
-    /// Zero bytes.
+    /// It is empty.
     #[error("a session id cannot be empty; choose one of 1 to {SESSION_ID_MAX_BYTES} bytes")]
     Empty,
-    /// Over [`SESSION_ID_MAX_BYTES`].
+    /// It is longer than [`SESSION_ID_MAX_BYTES`].
     #[error(
         "a session id of {bytes} bytes is too long; at most {SESSION_ID_MAX_BYTES} are allowed"
     )]
     TooLong {
-        /// How long it is.
+        /// Its length in bytes.
         bytes: usize,
     },
-    /// `.` or `..`.
+    /// It is `.` or `..`.
     #[error(
         "`{0}` cannot be a session id, since it has a meaning of its own in URLs; choose another"
     )]
     Dots(String),
-    /// A control character.
+    /// It contains a control character.
     #[error("a session id cannot hold control characters (there is one at byte {at}); remove it")]
     Control {
-        /// Its byte offset.
+        /// The byte offset of the character.
         at: usize,
     },
 }
 
 impl SessionId {
-    /// Checks and takes an id.
+    /// Validates a session id.
     pub fn new(id: impl Into<String>) -> Result<Self, BadSessionId> {
         let id = id.into();
         if id.is_empty() {
@@ -62,7 +62,6 @@ impl SessionId {
         Ok(Self(id))
     }
 
-    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,8 +79,8 @@ impl<'de> Deserialize<'de> for SessionId {
     }
 }
 
-/// The number of a worker's life: 1 at the first boot, one more at each restart, whatever its
-/// cause. Never reused; a restart that was refused leaves a gap.
+/// The number of a worker's lifetime: 1 at the first boot, and one more at each restart, whatever
+/// its cause. Numbers are never reused; a restart that was refused leaves a gap.
 #[derive(
     Clone,
     Copy,
@@ -101,7 +100,6 @@ impl<'de> Deserialize<'de> for SessionId {
 pub struct Generation(pub u64);
 
 impl Generation {
-    /// The one after this.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -114,7 +112,7 @@ impl fmt::Display for Generation {
 }
 
 /// The id of a message within its session: `m` and the cursor of its event, so that it is unique
-/// without being drawn.
+/// without randomness.
 #[derive(
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
@@ -123,22 +121,21 @@ impl fmt::Display for Generation {
 pub struct MessageId(String);
 
 impl MessageId {
-    /// The id of the message whose event has this cursor.
+    /// Returns the id of the message whose event has this cursor.
     pub fn at(cursor: u64) -> Self {
         Self(format!("m{cursor}"))
     }
 
-    /// The cursor that the id names, if it is one of ours.
+    /// Returns the cursor that the id contains, if it has the form of [`MessageId::at`].
     pub fn cursor(&self) -> Option<u64> {
         self.0.strip_prefix('m')?.parse().ok()
     }
 
-    /// An id that a client sent; it may name nothing.
+    /// Takes an id that a client sent; there may be no such message.
     pub fn from_client(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -150,30 +147,29 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// A SHA-256: of a component's bytes, or of the configuration file's. Hexadecimal for humans,
-/// 32 bytes in records.
+/// A SHA-256 digest: of a component's bytes, or of the configuration file's. It is hexadecimal for
+/// humans, 32 bytes in records.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, utoipa::ToSchema)]
 #[schema(value_type = String, min_length = 64, max_length = 64)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())
     }
 
-    /// A digest that was computed elsewhere.
+    /// Takes a digest that was computed elsewhere.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Its 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// 64 hexadecimal digits, or nothing.
+    /// Parses 64 hexadecimal digits; none if `text` is anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
         if text.len() != 64 || !text.is_ascii() {
             return None;
@@ -185,7 +181,7 @@ impl Digest {
         Some(Self(bytes))
     }
 
-    /// The first 12 hexadecimal digits: enough for a human to tell two apart.
+    /// Returns the first 12 hexadecimal digits: enough for a human to distinguish digests.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }

@@ -1,5 +1,5 @@
-//! The journal of a turn: which steps it took, what they gave, and what a later attempt is told of
-//! them. Pure: the turn asks, and acts on what it is told.
+//! The journal of a turn: which steps it took, their results, and how a later attempt is answered
+//! from them. This code is pure: the turn asks it, and acts on its answers.
 //!
 //! ```text
 //!   guest calls step n ----> is n in the journal?
@@ -8,9 +8,9 @@
 //!                           Live            the same call? -- no --> Diverged: the turn fails
 //!                                                 | yes
 //!                                                 v  for each part of it
-//!                                   done?            -> Done:    its result, as it was
-//!                                   else repeatable? -> Again:   the effect is caused once more
-//!                                   else             -> Unknown: nobody knows; never again
+//!                                   done?            -> Done:    its result, as recorded
+//!                                   else repeatable? -> Again:   the effect is executed once more
+//!                                   else             -> Unknown: never executed again
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -20,28 +20,28 @@ use super::{
     StepResult, TurnFailure,
 };
 
-/// How far an open turn's journal is: what a fold needs to know of it.
+/// The progress of an open turn's journal, as far as the fold over the log needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progressed {
-    /// Steps that began.
+    /// The number of steps that began.
     pub steps: u32,
-    /// Parts of steps that were done and reached something outside.
+    /// Parts of steps that are done and reached something outside.
     pub done: u32,
-    /// About what its results weigh, in bytes.
+    /// The approximate size of its results, in bytes.
     pub bytes: u64,
-    /// Parts that began and must not begin again: a retry of the turn's message would.
+    /// Parts that began and must not be executed twice; a retry of the turn's message would do so.
     pub effects: u32,
-    /// What the last step has under way.
+    /// Parts of the last step that are not done.
     pub pending: Vec<Pending>,
-    /// What was under way, and cannot be repeated, when the turn was interrupted, and has not been
-    /// told yet.
+    /// Unrepeatable parts that were in flight when the turn was interrupted, and that no notice has
+    /// reported yet.
     pub unknown: Vec<String>,
-    /// The same, told by `inbox.receive`.
+    /// Those of them that `inbox.receive` has reported.
     #[serde(default)]
     pub told_unknown: Vec<String>,
-    /// The last generation of whose coming `inbox.receive` has told.
+    /// The newest generation that `inbox.receive` has reported in a notice.
     pub told: Option<Generation>,
-    /// Messages that it took from the inbox.
+    /// Messages that the turn received through `inbox.receive`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub received: Vec<MessageId>,
 }
@@ -49,23 +49,23 @@ pub struct Progressed {
 /// A part of a step that began and is not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// Which part of the step, from 0.
+    /// The index of the part in its step, from 0.
     pub part: u32,
-    /// As `kind name`.
+    /// The effect, as `kind name`.
     pub what: String,
-    /// Whether it may begin again.
+    /// Whether the effect may be executed again.
     pub repeatable: bool,
     /// Whether it reaches anything outside.
     pub outside: bool,
-    /// The turn was interrupted meanwhile: it is told as unknown.
+    /// Whether the turn was interrupted while it was pending, so that its outcome is unknown.
     #[serde(default)]
     pub lost: bool,
 }
 
 impl Progressed {
-    /// Whether a further attempt must be answered from the journal: something outside was done, or
-    /// may have been. What the host itself answered (a list of tools, a look into the inbox) can be
-    /// asked of it again.
+    /// Whether a further attempt must be answered from the journal, because something outside was
+    /// done or may have been. What the host answers itself (a list of tools, the content of the
+    /// inbox) does not count: the host can answer it again.
     pub fn binds(&self) -> bool {
         self.done > 0 || self.pending.iter().any(|pending| !pending.repeatable)
     }
@@ -85,15 +85,15 @@ impl Progressed {
             .collect();
     }
 
-    /// A part of a step has its result. Whether that is progress: something outside was done, and
-    /// the turn need not do it again.
+    /// Takes the result of a part of a step. Returns whether this is progress: something outside
+    /// was done, and the turn need not do it again.
     pub(super) fn done(&mut self, done: &StepDone) -> bool {
         let part = self.pending.iter().position(|p| p.part == done.part);
         let part = part.map(|at| self.pending.remove(at));
         let (outside, repeatable) = part.map_or((false, true), |p| (p.outside, p.repeatable));
         self.done += u32::from(outside);
         self.bytes += done.bytes();
-        // It certainly did not happen: nobody could do it twice by another try.
+        // It certainly did not happen, so a retry could not do it twice.
         if !repeatable && let Err(StepError::Unavailable(_) | StepError::Denied(_)) = &done.result {
             self.effects = self.effects.saturating_sub(1);
         }
@@ -108,7 +108,7 @@ impl Progressed {
         outside && !matches!(done.result, Err(StepError::UnknownOutcome(_)))
     }
 
-    /// The turn is interrupted: what cannot be repeated and is not done is unknown.
+    /// Marks the turn as interrupted: unrepeatable parts that are not done become unknown.
     pub(super) fn interrupt(&mut self) {
         for pending in &mut self.pending {
             if !pending.repeatable && !pending.lost {
@@ -119,7 +119,7 @@ impl Progressed {
     }
 }
 
-/// A turn's steps as they were recorded.
+/// A turn's steps, as recorded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Journal {
     steps: Vec<Step>,
@@ -128,14 +128,14 @@ pub struct Journal {
 /// One step of a journal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// How it began.
     pub planned: Planned,
-    /// What each part gave, as far as it is known.
+    /// The result of each part, where it is known.
     pub done: Vec<Option<StepDone>>,
 }
 
 impl Journal {
-    /// The journal of a turn, from the records behind the `Begun` that it was begun anew with.
+    /// Builds the journal of a turn from the records after the `Begun` with which it last began
+    /// anew.
     pub fn of(turn: u64, records: impl IntoIterator<Item = Record>) -> Self {
         let mut steps: Vec<Step> = Vec::new();
         for record in records {
@@ -157,7 +157,6 @@ impl Journal {
         Self { steps }
     }
 
-    /// Its steps, in order.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
@@ -170,30 +169,29 @@ pub struct Replay {
     answered: usize,
 }
 
-/// What becomes of a step that a guest asks for.
+/// How a step that a guest asks for is handled.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepPath {
-    /// The journal does not know it: it is taken.
+    /// The journal has no step in its place: it is executed.
     Live,
-    /// The journal knows it, part by part.
+    /// The journal has this step; here is the state of each part.
     Recorded(Vec<Recorded>),
     /// The journal has another step in its place.
     Diverged(Divergence),
 }
 
-/// What the journal knows of a part of a step.
+/// What the journal has of one part of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Recorded {
-    /// What it gave.
+    /// The part is done; this is its result.
     Done(Box<StepDone>),
-    /// It began; it may begin again.
+    /// It began and is not done, but may be executed again.
     Again(Effect),
-    /// It began, and nobody knows whether it happened.
+    /// It began, may not be repeated, and its outcome is unknown.
     Unknown(Effect),
 }
 
 impl Replay {
-    /// Answers from this journal.
     pub fn new(journal: Journal) -> Self {
         Self {
             journal,
@@ -201,7 +199,7 @@ impl Replay {
         }
     }
 
-    /// What becomes of the guest's next step.
+    /// Returns how the guest's next step is handled.
     pub fn next(&mut self, call: &StepCallName) -> StepPath {
         let Some(step) = self.journal.steps.get(self.answered) else {
             return StepPath::Live;
@@ -227,7 +225,8 @@ impl Replay {
         )
     }
 
-    /// The guest has ended its turn: what is wrong if it has left out a step that it took before.
+    /// Called when the guest has ended its turn. Returns a divergence if the guest left out a step
+    /// that it took before.
     pub fn left_out(&self) -> Option<Divergence> {
         let step = self.journal.steps.get(self.answered)?;
         Some(Divergence {
@@ -238,7 +237,7 @@ impl Replay {
     }
 }
 
-/// A guest that, told the same, did something else.
+/// A guest that did something else although its inputs were the same.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
     "the guest is not deterministic: step {step} was `{before}` when the turn first ran, and is \
@@ -246,11 +245,11 @@ impl Replay {
     match .now { Some(call) => format!("`{call}`"), None => "the turn's end".to_owned() }
 )]
 pub struct Divergence {
-    /// The step's number in the turn, from 1.
+    /// The number of the step in the turn, from 1.
     pub step: u32,
-    /// What the journal has.
+    /// The call in the journal.
     pub before: StepCallName,
-    /// What the guest asked for; none if it ended the turn instead.
+    /// The call that the guest made; none if it ended the turn instead.
     pub now: Option<StepCallName>,
 }
 
@@ -263,8 +262,8 @@ impl From<Divergence> for TurnFailure {
     }
 }
 
-/// What a guest is told of a step that nobody knows the outcome of. The same whenever it is asked,
-/// so that a replay is one.
+/// Returns the error that a guest receives for a step whose outcome is unknown. The text is the
+/// same each time, so that a replay is deterministic.
 pub fn unknown_outcome(what: &str) -> StepError {
     StepError::UnknownOutcome(format!(
         "{what} had begun when the turn was interrupted, and nobody knows whether it took effect; \

@@ -1,4 +1,4 @@
-//! Decisions: what a session may do next. Pure; the driver acts on what they return.
+//! Decides what a session may do next. This code is pure; the driver acts on its results.
 //!
 //! ```text
 //!              PUT (guest opens)
@@ -12,14 +12,14 @@
 //!                                      |        or failed)   v
 //!                                      +---- resume ---- [faulted]   accepts and holds messages
 //!
-//!            DELETE, from any state: cut, dead-letter what waits  --> [closed], for ever
+//!            DELETE, from any state: abort, dead-letter the inbox  --> [closed], for good
 //! ```
 //!
-//! A turn is parked where it calls a tool that needs an approval: its guest is dropped, and it is
-//! begun again from its journal once the last approval that it waits for is decided.
+//! A turn is parked when it calls a tool that needs an approval: its guest is dropped, and the turn
+//! is begun again from its journal once the last approval that it waits for is decided.
 //!
-//! A restart is no transition: an open turn is begun again, or goes on from its journal, by
-//! whoever loads the session.
+//! A restart is no transition: the worker that loads the session begins an open turn again, or
+//! resumes it from its journal.
 
 use super::{
     Begun, Closed, DeadLetter, Digest, Discarded, FailureCode, Fault, FaultCode, Faulted,
@@ -28,31 +28,31 @@ use super::{
     TurnFailure, UnixMillis,
 };
 
-/// Workers that a turn may take down before its session is faulted.
+/// The number of workers that a turn may kill before its session is faulted.
 pub const DEATHS_MAX: u32 = 3;
 
-/// What a session is doing, by precedence.
+/// The state of a session; the first one that applies, in this order.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
-    /// Over.
+    /// It is closed for good.
     Closed,
-    /// Cannot run until somebody acts.
+    /// It cannot run until an operator acts.
     Faulted,
-    /// Waits for a human.
+    /// It waits for a human's decision.
     Parked,
     /// A turn is open.
     Running,
-    /// Messages wait.
+    /// Messages wait for a turn.
     Queued,
-    /// Nothing to do.
+    /// It has nothing to do.
     Idle,
 }
 
 impl SessionState {
-    /// Its name in the API.
+    /// The name of the state in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -65,27 +65,26 @@ impl SessionState {
     }
 }
 
-/// What a turn's beginning depends on besides the session.
+/// The inputs of a turn's beginning, besides the session.
 #[derive(Clone, Copy, Debug)]
 pub struct BeginWith<'a> {
-    /// The clock.
+    /// The current time.
     pub now: UnixMillis,
-    /// Fresh randomness for the guest.
+    /// A fresh seed for the guest's randomness.
     pub seed: u64,
-    /// The plugin's component now.
+    /// The plugin's current component.
     pub component: Digest,
-    /// The plugin's limits now.
+    /// The plugin's current limits.
     pub limits: &'a Limits,
-    /// The worker's generation.
     pub generation: Generation,
-    /// All restarts that matter, oldest first.
+    /// The restarts that may be reported to the guest, oldest first.
     pub restarts: &'a [PastRestart],
     /// `notice_window`, in milliseconds.
     pub notice_window_ms: u64,
 }
 
 impl SessionProgress {
-    /// What a session is doing that stands here, with `queued` messages waiting.
+    /// Returns the state of a session with this progress and `queued` messages waiting.
     pub fn state(&self, queued: u64) -> SessionState {
         if self.closed.is_some() {
             SessionState::Closed
@@ -104,12 +103,11 @@ impl SessionProgress {
 }
 
 impl Session {
-    /// What the session is doing.
     pub fn state(&self) -> SessionState {
         self.progress.state(self.queue.len() as u64)
     }
 
-    /// Accepts a client's message.
+    /// Accepts a client's message. Returns its record.
     pub fn receive(
         &self,
         text: String,
@@ -144,8 +142,8 @@ impl Session {
         Ok(Record::Received(Received { message, key }))
     }
 
-    /// The messages of the timers that are due. They are not refused for a full inbox: what has
-    /// been promised is delivered.
+    /// Returns the message of a due timer. It is not refused if the inbox is full: an accepted
+    /// timer is always delivered.
     pub fn fire_timer(&self, timer: &Timer, at: UnixMillis) -> Option<Record> {
         if self.progress.closed.is_some() || !self.progress.timers.contains(timer) {
             return None;
@@ -161,10 +159,10 @@ impl Session {
         Some(Record::Received(Received { message, key: None }))
     }
 
-    /// Begins the next turn, or the open one's next attempt; none if there is nothing to do or
-    /// the session may not run. An attempt runs on the component that began the turn. Where a step
-    /// of the open turn is done, or may be, it goes on as it began, from its journal; else it runs
-    /// anew.
+    /// Begins the next turn, or the next attempt of the open one; none if there is nothing to do or
+    /// the session may not run. A further attempt runs on the component that began the turn. If a
+    /// step of the open turn is done, or may be, the turn is resumed from its journal with its
+    /// original `Begun`; otherwise it runs anew.
     pub fn begin(&self, with: BeginWith<'_>) -> Option<Begun> {
         let progress = &self.progress;
         if progress.closed.is_some() || progress.fault.is_some() || progress.is_parked() {
@@ -210,12 +208,12 @@ impl Session {
         })
     }
 
-    /// What the death of a worker by its own doing means for a session whose turn was open: the
-    /// count, as the open turn's new `deaths`, or the fault that the last one makes.
+    /// Returns what the death of a worker by its own doing means for a session with an open turn:
+    /// the new number of the turn's `deaths`, or the fault if there were too many.
     pub fn worker_died(&self, at: UnixMillis) -> Option<WorkerDeath> {
         let open = self.progress.open.as_ref()?;
         if self.progress.is_parked() {
-            // It did not run.
+            // A parked turn was not running.
             return None;
         }
         let deaths = open.begun.deaths + 1;
@@ -235,7 +233,7 @@ impl Session {
         }))))
     }
 
-    /// The open turn fails.
+    /// Returns the record by which the open turn fails.
     pub fn fail(&self, failure: TurnFailure, at: UnixMillis) -> Option<Record> {
         let open = self.progress.open.as_ref()?;
         let OpenTurn { begun, journal, .. } = open;
@@ -249,13 +247,14 @@ impl Session {
         }))
     }
 
-    /// The session cannot run. None if it is so already.
+    /// Returns the record that faults the session; none if it already has this fault or is closed.
     pub fn fault(&self, fault: Fault, at: UnixMillis) -> Option<Record> {
         let news = self.progress.closed.is_none() && self.progress.fault.as_ref() != Some(&fault);
         news.then_some(Record::Faulted(Faulted { fault, at }))
     }
 
-    /// A fault that another component may mend, now that the plugin's is `component`.
+    /// Whether the session has a fault that may be gone now that the plugin's component is
+    /// `component`.
     pub fn mended_by(&self, component: Digest) -> bool {
         self.progress
             .fault
@@ -267,7 +266,7 @@ impl Session {
             })
     }
 
-    /// An operator lets a faulted session run again.
+    /// Returns the record by which an operator lets a faulted session run again.
     pub fn resume(&self, at: UnixMillis) -> Result<Record, Refusal> {
         self.alive()?;
         if self.progress.fault.is_none() {
@@ -276,8 +275,8 @@ impl Session {
         Ok(Record::Resumed(Resumed { at }))
     }
 
-    /// A dead letter goes back into the inbox. If its turn made calls that cannot be repeated,
-    /// only by `force`: they would be made again.
+    /// Returns the record that puts a dead letter back into the inbox. If its turn made calls that
+    /// cannot be repeated, `force` is required: they would be made again.
     pub fn retry(
         &self,
         letter: DeadLetter,
@@ -301,7 +300,8 @@ impl Session {
         }))
     }
 
-    /// Ends the session: the open turn is cut, what waits becomes dead letters.
+    /// Returns the records that close the session: the open turn is aborted, messages in the inbox
+    /// become dead letters.
     pub fn close(&self, at: UnixMillis) -> Result<Vec<Record>, Refusal> {
         self.alive()?;
         let failure = || TurnFailure {
@@ -316,6 +316,7 @@ impl Session {
                 at,
             })
         });
+        // Decide the approvals before the turn ends: only an open turn's approvals can be decided.
         Ok(self
             .withdraw(at)
             .into_iter()
@@ -336,8 +337,8 @@ impl Session {
 /// See [`Session::worker_died`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum WorkerDeath {
-    /// The count so far.
+    /// The number of deaths so far.
     Counted(u32),
-    /// It was one too many.
+    /// There were too many deaths; the record faults the session.
     Faulted(Box<Record>),
 }

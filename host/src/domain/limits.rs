@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Linear memory of a guest, all its memories together.
     pub memory_bytes: u64,
-    /// A turn's time, from its beginning to its snapshot, steps included.
+    /// The time of a turn, from its beginning to its snapshot, steps included.
     pub turn_timeout: Duration,
     /// The time of one step (a model's answer, a tool's, an HTTP response).
     pub step_timeout: Duration,
@@ -23,7 +23,7 @@ pub struct Limits {
     pub inbox: u32,
     /// Events (texts and custom events) that one turn may emit.
     pub events: u32,
-    /// One event's text or data; also a step's result.
+    /// The size of one event's text or data; also of a step's result.
     pub event_bytes: u64,
     /// Timers set at a time.
     pub timers: u32,
@@ -31,7 +31,7 @@ pub struct Limits {
     pub log_lines: u32,
     /// Steps of one turn.
     pub steps: u32,
-    /// What the results of one turn's steps may weigh together.
+    /// The size of the results of one turn's steps together.
     pub journal_bytes: u64,
 }
 
@@ -55,9 +55,9 @@ impl Default for Limits {
     }
 }
 
-/// The limits that a guest can tell: what it may do is refused to it with a typed error beyond them.
-/// They stand in the log with each turn's beginning, for a turn that goes on must be refused what
-/// it was refused before, and nothing else, whatever the operator has set since.
+/// The limits that a guest can observe: what exceeds them is refused to it with a typed error. They
+/// are recorded in the log with each turn's beginning: a turn that is replayed must be refused
+/// exactly what it was refused before, whatever the operator has set since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestLimits {
     /// See [`Limits::events`].
@@ -71,7 +71,7 @@ pub struct GuestLimits {
 }
 
 impl Limits {
-    /// Those that a guest can tell.
+    /// Returns the limits that a guest can observe.
     pub fn seen_by_guest(&self) -> GuestLimits {
         GuestLimits {
             events: self.events,
@@ -81,7 +81,7 @@ impl Limits {
         }
     }
 
-    /// The same, but for those that a guest can tell.
+    /// Returns these limits, with those that a guest can observe replaced.
     #[must_use]
     pub fn with(self, seen: Option<GuestLimits>) -> Self {
         let Some(seen) = seen else { return self };
@@ -101,14 +101,14 @@ impl Limits {
     }
 }
 
-/// How long what is no longer needed for running is kept.
+/// How long data is kept that is no longer needed to run sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Events kept per session; older ones are trimmed.
     pub events: u64,
-    /// How long an idempotency key is known.
+    /// How long an idempotency key is remembered.
     pub keys: Duration,
-    /// Dead letters kept per session; the oldest go first.
+    /// Dead letters kept per session; the oldest are removed first.
     pub dead_letters: u64,
 }
 

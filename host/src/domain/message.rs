@@ -1,11 +1,10 @@
-//! Messages, and the notice that stands in front of a turn's input after a restart, or after a turn
-//! that was stopped.
+//! Messages, and the notice that precedes a turn's input after a restart or after a stopped turn.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Generation, MessageId, StoppedTurns, UnixMillis};
 
-/// Who a message is from.
+/// The sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -13,18 +12,18 @@ pub enum Role {
     User,
     /// The guest, as the assistant of the conversation.
     Assistant,
-    /// The host: a recovery message, or word of turns that were stopped.
+    /// The host: a recovery message, or a notice about stopped turns.
     System,
     /// A timer that the session set for itself.
     Timer,
-    /// An outside system.
+    /// A system outside of the daemon.
     Webhook,
-    /// A human's answer.
+    /// A human's decision.
     Approval,
 }
 
 impl Role {
-    /// Its name in events and in the guest's eyes.
+    /// The name of the role in events and for the guest.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -40,23 +39,23 @@ impl Role {
 /// One message of a session's inbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Message {
-    /// Unique in the session.
+    /// Unique within the session.
     pub id: MessageId,
     /// Who sent it.
     pub from: Role,
-    /// The timer's, webhook's or approval's name.
+    /// The name of the timer, webhook or approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it says.
+    /// The text of the message.
     pub text: String,
-    /// When it was accepted.
+    /// When the daemon accepted it.
     pub at: UnixMillis,
-    /// When a timer was due.
+    /// When the timer was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<UnixMillis>,
 }
 
-/// Why a worker was replaced. Of several restarts, the last.
+/// Why a worker was replaced. Of several restarts, the last one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -66,12 +65,12 @@ pub enum Cause {
     Upgrade,
     /// The worker died, or the machine did.
     Crash,
-    /// Somebody asked for it.
+    /// An operator asked for it.
     Operator,
 }
 
 impl Cause {
-    /// Its name in events, records and the API.
+    /// The name of the cause in events, records and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Config => "config",
@@ -82,7 +81,7 @@ impl Cause {
     }
 }
 
-/// Why a notice was given.
+/// Why a notice was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeCause {
@@ -92,9 +91,9 @@ pub enum NoticeCause {
     Upgrade,
     /// The daemon restarted: the worker died, or the machine did.
     Crash,
-    /// The daemon restarted: somebody asked for it.
+    /// The daemon restarted: an operator asked for it.
     Operator,
-    /// It did not; turns were stopped after they had done something outside.
+    /// The daemon did not restart; turns were stopped after effects outside of the session.
     Stopped,
 }
 
@@ -115,48 +114,48 @@ impl From<Cause> for NoticeCause {
 pub enum Interruption {
     /// No turn was open.
     None,
-    /// It runs again from the last snapshot.
+    /// The turn runs again from the last snapshot.
     Rerun,
-    /// It goes on from its journal.
+    /// The turn continues from its journal.
     Resumed,
-    /// It went on from its journal and completed before this could be told.
+    /// The turn continued from its journal and completed before the notice could be delivered.
     Completed,
-    /// It went on from its journal and failed before this could be told.
+    /// The turn continued from its journal and failed before the notice could be delivered.
     Failed,
 }
 
-/// The recovery message, as a value: derived when a turn begins, never stored ahead.
+/// The recovery message, as a value. It is derived when a turn begins, never stored before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// Why the daemon restarted.
     pub cause: Cause,
-    /// The generation that the session woke up in.
+    /// The generation in which the session continues.
     pub generation: Generation,
     /// What became of the interrupted turn.
     pub interruption: Interruption,
-    /// Steps whose outcome nobody knows, as `kind name` each.
+    /// Steps with an unknown outcome, each as `kind name`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown_steps: Vec<String>,
-    /// Turns that were stopped.
+    /// Turns that were stopped, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<StoppedNotice>,
 }
 
-/// What a notice tells of turns that were stopped.
+/// The part of a notice that is about stopped turns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoppedNotice {
-    /// They.
     pub turns: StoppedTurns,
-    /// Whether the notice tells of a restart as well. If not, its cause says nothing: it stands
-    /// there for older versions, which know of no notice without a restart.
+    /// Whether the notice is about a restart as well. If not, [`Notice::cause`] means nothing: it
+    /// is set only for older versions, which know no notice without a restart.
     pub restarted: bool,
 }
 
 impl Notice {
-    /// A notice of stopped turns alone, to a turn that begins in this generation.
+    /// Returns a notice about stopped turns alone, for a turn that begins in this generation.
     pub(super) fn of_stopped(turns: StoppedTurns, generation: Generation) -> Self {
         Self {
-            // To an older version it is the notice of a restart that the turn knows of anyway.
+            // An older version reads this as a notice about a restart of which the turn knows
+            // anyway.
             cause: Cause::Operator,
             generation,
             interruption: Interruption::None,
@@ -168,14 +167,13 @@ impl Notice {
         }
     }
 
-    /// Whether it tells of a restart.
+    /// Whether the notice is about a restart.
     pub fn is_of_restart(&self) -> bool {
         self.stopped
             .as_ref()
             .is_none_or(|stopped| stopped.restarted)
     }
 
-    /// Why it is given.
     pub fn notice_cause(&self) -> NoticeCause {
         match self.is_of_restart() {
             true => self.cause.into(),
@@ -183,7 +181,7 @@ impl Notice {
         }
     }
 
-    /// Its id among the session's messages: the same for the same notice.
+    /// Returns the notice's id among the session's messages: equal notices have equal ids.
     pub fn id(&self) -> String {
         let last = self.stopped.iter().flat_map(|s| &s.turns.turns).next_back();
         match last {
@@ -192,7 +190,7 @@ impl Notice {
         }
     }
 
-    /// What the guest (and its model, and the client) reads.
+    /// Returns the text that the guest, its model and the client read.
     pub fn text(&self) -> String {
         let stopped = self.stopped.as_ref().map(|stopped| stopped.turns.text());
         match (self.is_of_restart(), stopped) {

@@ -1,17 +1,17 @@
-//! What Abide is about, without any I/O: the one glossary of the house.
+//! The domain model of Abide, without any I/O. This is the glossary that all other code uses:
 //!
 //! - **session**: a durable conversation, addressed by an id; a log of numbered, atomic *records*.
 //! - **guest**: the component that holds a session's turn logic; a **plugin** is a guest that the
 //!   configuration names.
-//! - **turn**: one message consumed: restore, run, snapshot, commit.
-//! - **step**: a call of a running turn that reaches outside its session.
-//! - **event**: what clients see of a session, numbered by **cursor**.
-//! - **snapshot**: the guest's state after a turn, a shortcut to the fold over the log.
-//! - **dead letter**: a message that no turn will consume unless somebody asks again.
-//! - **generation**: the number of a worker's life. **Notice**: the recovery message that tells a
-//!   guest of a new one.
-//! - **drain**: letting what runs end and beginning nothing new, before a worker goes.
-//! - **fault**: why a session cannot run until somebody acts.
+//! - **turn**: the processing of one message: restore, run, snapshot, commit.
+//! - **step**: a host call of a running turn that reaches outside its session.
+//! - **event**: what clients see of a session, numbered by a **cursor**.
+//! - **snapshot**: the guest's state after a turn; it saves folding the whole log again.
+//! - **dead letter**: a message that no turn will consume unless somebody requests a retry.
+//! - **generation**: the number of a worker's lifetime. **Notice**: the recovery message that tells
+//!   a guest about a new generation.
+//! - **drain**: running turns may end and no new ones begin, before a worker exits.
+//! - **fault**: the reason why a session cannot run until an operator acts.
 
 mod approvals;
 mod calls;

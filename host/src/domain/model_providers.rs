@@ -1,39 +1,39 @@
-//! Model providers, as an operator sees them.
+//! The status of model providers, as operators see it.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ToolLeftOut, UnixMillis};
 
-/// A model provider, and what is odd about it.
+/// The status of a model provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelProviderStatus {
     /// The name of its `[llm.NAME]`.
     pub name: String,
-    /// Why it gives no answer; none where its last question was answered, or none was asked.
+    /// Why it fails; none if its last request was answered, or none was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<ModelProviderFailing>,
-    /// What was found out of what its models take.
+    /// What the daemon found out about the requests that its models accept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found_out: Vec<ModelDialect>,
-    /// Tools that its models are not shown, and why; the first of them, if there are many.
+    /// Tools that are hidden from its models, and why; only the first ones if there are many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<ToolLeftOut>,
 }
 
-/// A provider that gives no answer.
+/// A provider that does not answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelProviderFailing {
     /// Since when.
     pub since: UnixMillis,
-    /// Why its last question was not answered, with the remedy.
+    /// Why its last request was not answered, with the remedy.
     pub reason: String,
 }
 
-/// How requests to a model are made, since it refused them as they were.
+/// How requests to a model are made since it refused the default form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelDialect {
     /// The model.
     pub model: String,
-    /// Like "without `stream_options`".
+    /// The deviation from the default form, such as "without `stream_options`".
     pub asked: String,
 }

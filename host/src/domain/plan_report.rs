@@ -1,4 +1,4 @@
-//! What a configuration would lead to, as documents: for the server and for the command line.
+//! The result of planning for a configuration, as documents for the server and the command line.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub struct PlanRequest {
     /// The content of a configuration file (TOML). Relative paths in it are relative to the folder
-    /// of the daemon's own file, and the daemon's environment holds.
+    /// of the daemon's own file; environment overrides are the daemon's.
     pub config: String,
 }
 
@@ -17,15 +17,16 @@ pub struct PlanRequest {
 pub struct PlanReport {
     /// What the daemon would do.
     pub verdict: PlanVerdict,
-    /// What differs from what runs; empty where nothing does, or where it cannot be told.
+    /// What differs from the running configuration; empty if nothing does, or if it cannot be
+    /// determined.
     pub changes: Vec<PlannedChange>,
-    /// Why it would be refused; else empty.
+    /// Why it would be refused; otherwise empty.
     pub problems: Vec<PlanProblem>,
     /// The running `daemon.on_config_change`.
     pub on_config_change: String,
     /// Turns that run now.
     pub running_turns: u64,
-    /// How long a restart now would wait for them, in milliseconds.
+    /// How long a restart now would wait for these turns, in milliseconds.
     pub wait_at_most_ms: u64,
 }
 
@@ -33,32 +34,32 @@ pub struct PlanReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PlanVerdict {
-    /// Nothing: the file means what runs.
+    /// Nothing: the file means the same as the running configuration.
     Nothing,
     /// Apply it at once, without a restart.
     Hot,
-    /// Restart on it; sessions go on.
+    /// Restart on it; sessions continue.
     Restart,
-    /// Nothing until somebody asks: `on_config_change` is `ignore`.
+    /// Nothing until an operator asks: `on_config_change` is `ignore`.
     Ignored,
-    /// Refuse it, and go on with what runs.
+    /// Refuse it, and keep the running configuration.
     Refused,
-    /// Look at it once the restart that is under way is over.
+    /// Read it once the current restart is over.
     Deferred,
     /// Nothing: the daemon stops, and its next start reads the file.
     Stopping,
 }
 
-/// One difference from what runs.
+/// One difference from the running configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlannedChange {
     /// The key, as in `plugins.echo.limits.memory`.
     pub key: String,
-    /// What the change takes: `hot` nothing, `restart` a restart; what is `fixed` cannot change.
+    /// What the change requires: `hot` nothing, `restart` a restart; what is `fixed` cannot change.
     pub class: String,
     /// The value before, for humans; null for what is new. Secrets are not shown.
     pub from: Option<String>,
-    /// The value after; null for what is gone.
+    /// The value after; null for what is removed.
     pub to: Option<String>,
 }
 
@@ -67,6 +68,6 @@ pub struct PlannedChange {
 pub struct PlanProblem {
     /// The key that is wrong; empty for the file as a whole.
     pub key: String,
-    /// Where and what is wrong, and the remedy.
+    /// What is wrong and where, and the remedy.
     pub text: String,
 }

@@ -1,4 +1,4 @@
-//! What records tell clients: each durable event is derived from the one record that holds it.
+//! The events of a record: each durable event is derived from the one record that holds it.
 
 use super::{
     ApprovalStatus, Effect, Event, EventBody, MessageId, ModelUsage, Output, Planned, Received,
@@ -6,7 +6,7 @@ use super::{
 };
 
 impl Record {
-    /// How many durable events the record tells.
+    /// Returns how many durable events the record holds.
     pub fn event_count(&self) -> u64 {
         match self {
             Self::Created(created) => created.outputs.len() as u64,
@@ -40,7 +40,7 @@ impl Record {
         }
     }
 
-    /// The events that the record tells, when `before` events stand before it.
+    /// Returns the events of the record; `before` is the cursor of the last event before it.
     pub fn events(&self, before: u64) -> Vec<Event> {
         let (turn, at, bodies) = match self {
             Self::Created(created) => (None, created.at, output_events(&created.outputs, before)),
@@ -128,7 +128,7 @@ impl Record {
 }
 
 impl Planned {
-    /// The tools that it calls.
+    /// The names of the tools that it calls.
     fn tools(&self) -> impl Iterator<Item = &str> {
         self.effects.iter().filter_map(|effect| match effect {
             Effect::Tool { name, .. } => Some(name.as_str()),
@@ -173,7 +173,7 @@ impl TurnEnded {
     }
 }
 
-/// Outputs as events, when `before` events stand before them.
+/// Converts outputs to events; `before` is the cursor of the last event before them.
 fn output_events(outputs: &[Output], before: u64) -> Vec<EventBody> {
     (before + 1..)
         .zip(outputs)
@@ -187,7 +187,8 @@ fn output_events(outputs: &[Output], before: u64) -> Vec<EventBody> {
             },
             Output::Event { name, data } => EventBody::Custom {
                 name: name.clone(),
-                // Checked to be JSON when the guest emitted it; kept as text should that fail.
+                // The guest's data was checked to be JSON when it was emitted; should parsing fail,
+                // keep it as text.
                 data: serde_json::from_str(data)
                     .unwrap_or_else(|_| serde_json::Value::String(data.clone())),
             },
@@ -196,7 +197,7 @@ fn output_events(outputs: &[Output], before: u64) -> Vec<EventBody> {
 }
 
 impl StepDone {
-    /// What became of the call.
+    /// Returns the status of the call, as its event reports it.
     pub(super) fn status(&self) -> ToolStatus {
         match &self.result {
             Ok(StepResult::ToolCall(outcome)) if outcome.is_error => ToolStatus::Failed,

@@ -1,6 +1,5 @@
-//! The records of a session's log. Bytes on disk are forever: each kind has a number that is never
-//! given to another, fields are only ever added (with a default), and payloads are MessagePack
-//! maps by field name.
+//! The records of a session's log. Bytes on disk are forever: the number of a kind is never reused,
+//! fields are only ever added (with a default), and payloads are MessagePack maps by field name.
 //!
 //! | number | kind | since format |
 //! |---|---|---|
@@ -29,13 +28,13 @@ use super::{
     ModelUsage, Notice, StepCallName, StepError, StepResult, UnixMillis,
 };
 
-/// The longest text of a turn's message that a step keeps, in bytes.
+/// The longest text of a turn's message that a step records, in bytes.
 const ABOUT_BYTES: usize = 120;
 
 /// One atomic entry of a session's log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
-    /// The session exists, its guest has opened.
+    /// The session was created; its guest's `open` has succeeded.
     Created(Created),
     /// A message was accepted into the inbox.
     Received(Received),
@@ -43,83 +42,79 @@ pub enum Record {
     Begun(Begun),
     /// A step of the open turn begins.
     Planned(Planned),
-    /// A part of a step has its result.
+    /// A part of a step is done.
     Done(StepDone),
     /// The turn committed or failed.
     Ended(TurnEnded),
     /// The client changed the session's labels.
     Relabelled(Relabelled),
-    /// The session cannot run until somebody acts.
+    /// The session cannot run until an operator acts.
     Faulted(Faulted),
-    /// It may run again.
+    /// The faulted session may run again.
     Resumed(Resumed),
-    /// A queued message became a dead letter without a turn.
+    /// A queued message became a dead letter without having had a turn.
     Discarded(Discarded),
-    /// A dead letter went back into the inbox, behind what waits there.
+    /// A dead letter went back to the end of the inbox.
     Requeued(Requeued),
-    /// The session is over. Nothing follows.
+    /// The session was closed. No record follows.
     Closed(Closed),
-    /// A tool call of the open turn waits for a human.
+    /// A tool call of the open turn waits for a human's decision.
     Asked(Asked),
-    /// It waits no longer.
+    /// The approval was decided.
     Decided(Decided),
 }
 
 /// See [`Record::Created`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Created {
-    /// The plugin's name.
     pub plugin: String,
-    /// The client's arguments, one JSON value.
+    /// The client's arguments, as one JSON value.
     pub args: String,
-    /// The client's labels.
     pub labels: BTreeMap<String, String>,
     /// The generation that created it.
     pub generation: Generation,
     /// The component whose `open` ran.
     pub component: Digest,
-    /// The schema of the snapshot that stands with this record.
+    /// The schema of the snapshot that is stored with this record.
     pub schema: u32,
-    /// What `open` said.
+    /// What `open` emitted.
     pub outputs: Vec<Output>,
     /// Timers that `open` set.
     pub timers: Vec<TimerOp>,
-    /// When.
     pub at: UnixMillis,
 }
 
 /// See [`Record::Received`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Received {
-    /// The message.
     pub message: Message,
     /// The client's idempotency key and the digest of the body that came with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<IdempotencyKey>,
 }
 
-/// A client's name for a request, so that sending it twice does it once.
+/// A client's name for a request, so that sending it twice has an effect only once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyKey {
-    /// As in the header.
+    /// The key, as in the header.
     pub key: String,
-    /// Of the request's body.
+    /// The digest of the request's body.
     pub body: Digest,
 }
 
-/// See [`Record::Begun`]. With the snapshot before it and the steps after it, it determines all
-/// that the guest does.
+/// See [`Record::Begun`]. With the snapshot before it and the steps after it, it determines
+/// everything that the guest does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Begun {
     /// The turn's number in the session, from 1.
     pub turn: u64,
-    /// The message it consumes.
+    /// The message that it consumes.
     pub message: MessageId,
-    /// From 1; a further attempt starts over.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// Workers that died by their own doing while this turn was open.
+    /// The number of workers that died by their own doing while this turn was open.
     pub deaths: u32,
-    /// The recovery message in front of the input.
+    /// The notice in front of the input, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<Notice>,
     /// The guest's clock at the start.
@@ -128,20 +123,19 @@ pub struct Begun {
     pub seed: u64,
     /// The component that runs it.
     pub component: Digest,
-    /// The limits that its guest can tell.
+    /// The limits that its guest can observe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<GuestLimits>,
-    /// The generation whose coming the guest knows of: the one that began this attempt, or the
+    /// The generation that the guest knows: that of the worker that began this attempt, or the
     /// attempt that this one resumes.
     pub generation: Generation,
-    /// The generation that goes on with an interrupted attempt: all else stands as it was, and the
-    /// steps are answered from the journal.
+    /// The generation that resumes an interrupted attempt, if this is one: all other fields are
+    /// those of the interrupted attempt, and the steps are answered from the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_in: Option<Generation>,
 }
 
 impl Begun {
-    /// The generation that runs this attempt.
     pub fn runs_in(&self) -> Generation {
         self.resumed_in.unwrap_or(self.generation)
     }
@@ -150,32 +144,32 @@ impl Begun {
 /// See [`Record::Planned`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Planned {
-    /// The turn.
     pub turn: u64,
     /// The step's number in the turn, from 1.
     pub step: u32,
-    /// What the guest asked for.
+    /// The call that the guest made.
     pub call: StepCallName,
-    /// What its parts do outside, in order; one, but for several tool calls at once.
+    /// The effects of its parts, in order; one, except for several tool calls at once.
     pub effects: Vec<Effect>,
-    /// Of several tool calls at once, each as the guest asked for it, shortened.
+    /// For several tool calls at once: each call as the guest made it, shortened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<String>,
-    /// Where it may change something outside: what the turn's message says, shortened. Kept here
-    /// and not with the message, for most turns change nothing and should not pay for it.
+    /// The text of the turn's message, shortened, if the step may change something outside. It is
+    /// recorded here and not with the message, as most turns change nothing and should not pay for
+    /// it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// When.
     pub at: UnixMillis,
 }
 
 impl Planned {
-    /// As much of a message as [`Planned::about`] reads, in bytes: blanks are left out.
+    /// Returns the start of a message that [`Planned::about`] reads. It is longer than the result,
+    /// as blanks are left out of that.
     pub fn opening(message: &str) -> &str {
         &message[..message.floor_char_boundary(4 * ABOUT_BYTES)]
     }
 
-    /// What a step with these effects says of its turn's message.
+    /// Returns what a step with these effects records of its turn's message.
     pub fn about(effects: &[Effect], message: &str) -> String {
         match effects.iter().any(Effect::changes) {
             true => one_line(message, ABOUT_BYTES),
@@ -183,11 +177,11 @@ impl Planned {
         }
     }
 
-    /// What the guest asked of a part, as far as that is recorded.
+    /// Returns the call of a part as the guest made it, as far as that is recorded.
     pub(super) fn asked(&self, part: u32, effect: &Effect) -> String {
         match self.parts.get(part as usize) {
             Some(asked) => asked.clone(),
-            // Its text is of all of them together.
+            // The text covers all calls together.
             None if self.effects.len() > 1 => effect.name().to_owned(),
             None => self.call.text.clone(),
         }
@@ -197,25 +191,22 @@ impl Planned {
 /// See [`Record::Done`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepDone {
-    /// The turn.
     pub turn: u64,
-    /// The step.
     pub step: u32,
-    /// Which part of it, from 0.
+    /// The index of the part in its step, from 0.
     pub part: u32,
-    /// The tool that was called, if it was one.
+    /// The tool that was called, if the part is a tool call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
-    /// What it gave; a part of several tool calls, what one call gives.
+    /// The result. A part of several tool calls has the result of one call.
     pub result: Result<StepResult, StepError>,
-    /// How long it took, in milliseconds: the guest's clock moves on by it.
+    /// How long it took, in milliseconds: the guest's clock advances by this.
     pub took_ms: u64,
-    /// When.
     pub at: UnixMillis,
 }
 
 impl StepDone {
-    /// About what its result weighs, in bytes.
+    /// Returns the approximate size of its result, in bytes.
     pub fn bytes(&self) -> u64 {
         self.result.as_ref().map_or(0, StepResult::bytes)
     }
@@ -224,65 +215,61 @@ impl StepDone {
 /// See [`Record::Ended`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TurnEnded {
-    /// The turn.
     pub turn: u64,
-    /// The message that it consumed.
     pub message: MessageId,
-    /// How it ended.
     pub end: TurnEnd,
-    /// Parts of its steps that were begun and must not be begun again; counted for a failed turn,
-    /// whose message somebody may want to try again.
+    /// The number of parts of its steps that began and must not be executed twice. It is counted
+    /// for a failed turn, as its message may be retried.
     #[serde(default)]
     pub effects: u32,
     /// What its model calls cost.
     #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
     pub usage: ModelUsage,
-    /// When.
     pub at: UnixMillis,
 }
 
 /// How a turn ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TurnEnd {
-    /// It committed; a snapshot stands with this record.
+    /// It committed; a snapshot is stored with this record.
     Completed {
-        /// The recovery message in front of its input.
+        /// The notice in front of its input, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         notice: Option<Notice>,
-        /// Recovery messages that it took from the inbox while it ran.
+        /// Recovery messages that it received from the inbox while it ran.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         further_notices: Vec<Notice>,
         /// The component that wrote the snapshot.
         component: Digest,
         /// The snapshot's schema.
         schema: u32,
-        /// What it said.
+        /// What it emitted.
         outputs: Vec<Output>,
-        /// What became of its timers.
+        /// The changes that it made to the session's timers.
         timers: Vec<TimerOp>,
-        /// Further messages that it took from the inbox while it ran.
+        /// Further messages that it received from the inbox while it ran.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         received: Vec<MessageId>,
         /// The generation of its `Begun`.
         generation: Generation,
-        /// CRC-32 (IEEE) of the snapshot's data, to know it by when it is made again.
+        /// CRC-32 (IEEE) of the snapshot's data, to verify it when a replay makes it again.
         #[serde(default)]
         crc: Option<u32>,
     },
-    /// It failed: the state stays, the message is a dead letter.
+    /// It failed: the session's state stays as it was, the message is a dead letter.
     Failed(TurnFailure),
 }
 
-/// Something that a guest said.
+/// Something that a guest emitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
-    /// A text, as the assistant.
+    /// A text, with the role of the assistant.
     Text(String),
     /// An event for programs.
     Event {
         /// The guest's name for it.
         name: String,
-        /// One JSON value.
+        /// The data, as one JSON value.
         data: String,
     },
 }
@@ -290,23 +277,22 @@ pub enum Output {
 /// A change to a session's timers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TimerOp {
-    /// Set, in place of one of the same name.
+    /// Sets a timer, and replaces one of the same name.
     Set(Timer),
-    /// Forgotten.
+    /// Removes a timer.
     Cancel {
         /// The timer's name.
         name: String,
     },
 }
 
-/// A message to oneself, later.
+/// A message that a session sends to itself later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timer {
-    /// Unique in the session.
+    /// Unique within the session.
     pub name: String,
     /// When it is due.
     pub due: UnixMillis,
-    /// The message's text.
     pub text: String,
 }
 
@@ -316,13 +302,13 @@ pub struct Timer {
 )]
 #[error("{text}")]
 pub struct TurnFailure {
-    /// For programs.
+    /// A code for programs.
     pub code: FailureCode,
-    /// For humans.
+    /// A text for humans.
     pub text: String,
 }
 
-/// The kinds of [`Failure`].
+/// The kinds of [`TurnFailure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
@@ -330,15 +316,15 @@ pub enum FailureCode {
     Trap,
     /// The guest went over a limit.
     Limit,
-    /// The turn took too long.
+    /// The turn exceeded its time limit.
     Timeout,
     /// The guest returned an error.
     Guest,
     /// The guest could not be restored from its snapshot.
     Restore,
-    /// Run again, the guest did something else.
+    /// The guest did something else when the turn was replayed.
     Divergence,
-    /// Somebody cancelled it.
+    /// A client or an operator cancelled it.
     Cancelled,
     /// The session was closed.
     Closed,
@@ -347,29 +333,27 @@ pub enum FailureCode {
 /// See [`Record::Relabelled`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Relabelled {
-    /// All labels from now on.
+    /// The complete new set of labels.
     pub labels: BTreeMap<String, String>,
-    /// When.
     pub at: UnixMillis,
 }
 
 /// See [`Record::Faulted`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Faulted {
-    /// Why.
     pub fault: Fault,
-    /// When.
     pub at: UnixMillis,
 }
 
-/// Why a session cannot run until somebody acts.
+/// Why a session cannot run until an operator acts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// For programs.
+    /// A code for programs.
     pub code: FaultCode,
-    /// For humans.
+    /// A text for humans.
     pub text: String,
-    /// The component that it happened with; another one is given a try.
+    /// The component with which it happened; the session is tried again when the plugin has another
+    /// one.
     pub component: Option<Digest>,
 }
 
@@ -377,7 +361,7 @@ pub struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultCode {
-    /// Its open turn took the worker down three times.
+    /// Its open turn killed the worker three times.
     KillsWorker,
     /// Its guest cannot be restored from its snapshot.
     Restore,
@@ -388,18 +372,14 @@ pub enum FaultCode {
 /// See [`Record::Resumed`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resumed {
-    /// When.
     pub at: UnixMillis,
 }
 
 /// See [`Record::Discarded`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Discarded {
-    /// The message.
     pub message: MessageId,
-    /// Why.
     pub failure: TurnFailure,
-    /// When.
     pub at: UnixMillis,
 }
 
@@ -408,53 +388,47 @@ pub struct Discarded {
 pub struct Requeued {
     /// The message, under its old id.
     pub message: Message,
-    /// When.
     pub at: UnixMillis,
 }
 
 /// See [`Record::Closed`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Closed {
-    /// When.
     pub at: UnixMillis,
 }
 
 /// See [`Record::Decided`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decided {
-    /// The approval.
     pub id: ApprovalId,
-    /// The turn that asked.
+    /// The turn that asked for it.
     pub turn: u64,
-    /// The step.
     pub step: u32,
-    /// The tool.
     pub tool: String,
-    /// What became of it.
+    /// The approval's new status.
     pub status: ApprovalStatus,
-    /// Who decided, as they said.
+    /// Who decided, as stated in the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Why, as they said.
+    /// Why, as stated in the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When.
     pub at: UnixMillis,
 }
 
-/// A message that no turn consumed, and why.
+/// A message that no turn consumed, with the reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeadLetter {
     /// The message.
     pub message: Message,
-    /// Why.
+    /// Why no turn consumed it.
     pub reason: TurnFailure,
-    /// The turn that failed on it; none if it never had one.
+    /// The turn that failed on it; none if it had none.
     pub turn: Option<u64>,
-    /// Calls of that turn that happened, or may have happened, and cannot be repeated: a retry
-    /// would make them once more.
+    /// The number of calls of that turn that happened, or may have, and cannot be repeated: a retry
+    /// would make them again.
     #[serde(default)]
     pub effects: u32,
-    /// When it died.
+    /// When it became a dead letter.
     pub at: UnixMillis,
 }

@@ -1,13 +1,13 @@
-//! The recovery message, and word of turns that were stopped: who is owed one, and what it must
-//! say. Derived from the fold, never stored.
+//! The recovery message and the notice about stopped turns: which session is owed one, and what it
+//! contains. Both are derived from the fold, never stored.
 
 use super::{
     Generation, Interruption, Notice, OpenTurn, PastRestart, Session, StoppedNotice, Untold,
 };
 
 impl Session {
-    /// The notice in front of the input of a turn that begins now, in this generation: of a
-    /// restart, of turns that were stopped, or of both in one.
+    /// Returns the notice in front of the input of a turn that begins now, in this generation:
+    /// about a restart, about stopped turns, or about both.
     pub fn owed_notice(
         &self,
         generation: Generation,
@@ -32,10 +32,10 @@ impl Session {
         })
     }
 
-    /// The recovery message in front of the input of a turn that begins now (the open one anew) in
-    /// the last of `restarts` (oldest first), if the guest is owed one: it has not seen that
-    /// generation, and at the first restart since what it has seen it had work open, or had
-    /// committed a turn within `window_ms` before.
+    /// Returns the recovery message in front of the input of a turn that begins now, or of the open
+    /// turn that begins anew, in the last of `restarts` (oldest first). The guest is owed one if it
+    /// has not seen that generation and, at the first restart since the generation it has seen, it
+    /// had work open or had committed a turn within `window_ms` before.
     fn owed_restart(&self, restarts: &[PastRestart], window_ms: u64) -> Option<Notice> {
         let progress = &self.progress;
         let (first, last) = unseen(restarts, progress.seen)?;
@@ -75,8 +75,8 @@ impl Session {
         })
     }
 
-    /// The recovery message that the open turn finds in its inbox, if it goes on from its journal
-    /// in a generation that it has not been told of.
+    /// Returns the recovery message that the open turn receives from its inbox, if it continues
+    /// from its journal in a generation that it does not know of yet.
     pub fn owed_meanwhile(&self, restarts: &[PastRestart]) -> Option<Notice> {
         let open = self.progress.open.as_ref()?;
         let known = self.progress.seen.max(open.known());
@@ -91,15 +91,15 @@ impl Session {
     }
 }
 
-/// The first of the restarts behind a generation, and the last.
+/// Returns the first restart after a generation, and the last one.
 fn unseen(restarts: &[PastRestart], known: Generation) -> Option<(PastRestart, PastRestart)> {
     let first = restarts.iter().find(|r| r.generation > known)?;
     Some((*first, *restarts.last()?))
 }
 
 impl OpenTurn {
-    /// What the next recovery message must say of it, now that it ends: it went on in a generation
-    /// that its state, if that stands, has not been told of.
+    /// Returns what the next recovery message must report about this turn, which now ends: it was
+    /// resumed in a generation that the remaining state does not know of.
     pub(super) fn untold(&self, completed: bool) -> Option<Untold> {
         let resumed_in = self.begun.resumed_in?;
         let unaware = match completed {
@@ -109,17 +109,17 @@ impl OpenTurn {
         unaware.then(|| {
             let mut journal = self.journal.clone();
             if !completed {
-                // Cancelled in the middle of a step, perhaps.
+                // The turn may have been cancelled in the middle of a step.
                 journal.interrupt();
             }
-            // What a failed turn was told is not known to the state that goes on.
-            let told = match completed {
+            // The state that remains after a failed turn lacks what that turn was notified of.
+            let reported = match completed {
                 true => Vec::new(),
                 false => journal.told_unknown,
             };
             Untold {
                 completed,
-                unknown: [told, journal.unknown].concat(),
+                unknown: [reported, journal.unknown].concat(),
             }
         })
     }
@@ -129,17 +129,17 @@ impl OpenTurn {
         notice.is_some_and(Notice::is_of_restart) || self.journal.told.is_some()
     }
 
-    /// The last generation whose coming its guest has been told of, or began in.
+    /// Returns the last generation that its guest was notified of or began in.
     fn known(&self) -> Generation {
-        let told = self.begun.notice.as_ref().map(|notice| notice.generation);
+        let notified = self.begun.notice.as_ref().map(|notice| notice.generation);
         self.begun
             .generation
-            .max(told.max(self.journal.told).unwrap_or_default())
+            .max(notified.max(self.journal.told).unwrap_or_default())
     }
 }
 
 impl Untold {
-    /// Of two turns, the later one's fate, and what nobody knows of either.
+    /// Combines the reports of two turns: the fate of the later one, and the unknown steps of both.
     pub(super) fn and(self, later: Self) -> Self {
         Self {
             completed: later.completed,

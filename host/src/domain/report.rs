@@ -1,4 +1,4 @@
-//! A turn told step by step, and what came of running it again.
+//! Reports of a turn, step by step, and of its replay.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,17 +8,17 @@ use super::{
     ToolStatus, UnixMillis,
 };
 
-/// The longest result shown of a step, in bytes.
+/// The longest result of a step that a report shows, in bytes.
 const SHOWN_BYTES: usize = 500;
 
-/// A turn, step by step: the open one, or the last that committed.
+/// The steps of a turn: the open one, or the last one that committed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TurnReport {
     /// Its number.
     pub turn: u64,
-    /// Whether it is open still.
+    /// Whether it is still open.
     pub open: bool,
-    /// Its attempts so far.
+    /// The number of its attempts so far.
     pub attempt: u32,
     /// The message that it consumes.
     pub message: MessageId,
@@ -35,49 +35,49 @@ pub struct TurnReport {
 pub struct StepReport {
     /// Its number in the turn, from 1.
     pub step: u32,
-    /// Its kind, like `tools.call`.
+    /// Its kind, such as `tools.call`.
     pub kind: String,
-    /// What the guest asked for, shortened.
+    /// The call that the guest made, shortened.
     pub call: String,
     /// When it began.
     pub at: UnixMillis,
-    /// Its parts; one, but for several tool calls at once.
+    /// Its parts; one, except for several tool calls at once.
     pub parts: Vec<PartReport>,
 }
 
 /// A part of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PartReport {
-    /// Whom it reached; empty for nobody outside.
+    /// The name of what it reached; empty if it reached nothing outside.
     pub name: String,
-    /// Whether it may be done again when nobody knows whether it happened.
+    /// Whether it may be repeated when it is unknown whether it happened.
     pub repeatable: bool,
-    /// What became of it.
+    /// How far it has come.
     pub status: PartStatus,
     /// How long it took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<u64>,
-    /// What it gave, or why it gave nothing; shortened.
+    /// Its result or its error, shortened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
 }
 
-/// What became of a part of a step.
+/// The status of a part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PartStatus {
     /// It began; no result is recorded.
     Begun,
-    /// It gave a result.
+    /// It has a result.
     Done,
-    /// It gave an error.
+    /// It has an error.
     Failed,
-    /// Nobody knows whether it happened.
+    /// It is unknown whether it happened.
     Unknown,
 }
 
 impl PartStatus {
-    /// Its name in the API.
+    /// The name of the status in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Begun => "begun",
@@ -89,7 +89,7 @@ impl PartStatus {
 }
 
 impl TurnReport {
-    /// Tells a turn by how it began and what its journal holds.
+    /// Builds the report from the turn's `Begun` record and its journal.
     pub fn of(begun: &Begun, attempt: u32, open: bool, journal: &Journal) -> Self {
         Self {
             turn: begun.turn,
@@ -120,7 +120,7 @@ impl StepReport {
                         .as_ref()
                         .map_or(ToolStatus::Started, StepDone::status)
                         .into(),
-                    // What nobody knows of took nobody knows how long.
+                    // The duration of a part with an unknown outcome is unknown as well.
                     took_ms: done
                         .as_ref()
                         .filter(|done| done.status() != ToolStatus::Unknown)
@@ -143,7 +143,7 @@ impl From<ToolStatus> for PartStatus {
     }
 }
 
-/// A result in a few words.
+/// Returns a short description of a result.
 pub(super) fn shown(result: &Result<StepResult, StepError>) -> String {
     let mut text = match result {
         Err(error) => error.to_string(),
@@ -189,37 +189,37 @@ pub(super) fn shown(result: &Result<StepResult, StepError>) -> String {
     text
 }
 
-/// What came of running a turn again, offline and without effects.
+/// The result of a replay of a turn, offline and without effects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReplayReport {
-    /// Its number.
+    /// The turn's number.
     pub turn: u64,
-    /// Whether it is open still.
+    /// Whether it is still open.
     pub open: bool,
     /// The component that ran it.
     pub component: Digest,
-    /// Steps that its journal holds.
+    /// The number of steps in its journal.
     pub steps: u32,
-    /// What it was found to be.
+    /// How the replay compares with the turn.
     pub verdict: ReplayVerdict,
-    /// In words: where it stopped, or what differed.
+    /// A description: where it stopped, or what differed.
     pub text: String,
 }
 
-/// What a replay says of a turn.
+/// How a replay compares with the turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayVerdict {
-    /// It did what it did before, to the last byte; of an open turn, as far as it is recorded.
+    /// The same to the last byte; of an open turn, as far as it is recorded.
     Deterministic,
     /// It took other steps.
     Diverged,
-    /// It took the same steps, and said or kept something else.
+    /// It took the same steps, but its output or its state differed.
     Different,
 }
 
 impl ReplayVerdict {
-    /// Its name in the API.
+    /// The name of the verdict in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Deterministic => "deterministic",

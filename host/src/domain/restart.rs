@@ -1,4 +1,4 @@
-//! Restart records: what a restart was for, what it met, how it ended.
+//! Restart records: the cause of a restart, what happened during it, and how it ended.
 
 use std::fmt;
 
@@ -6,70 +6,71 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cause, Digest, Generation, SessionId, UnixMillis};
 
-/// One restart, under the generation that it brings up. Written when its plan is accepted, and
-/// completed by whoever knows the end.
+/// A restart, identified by the generation that it brings up. The record is written when the plan
+/// is accepted, and completed by the worker that learns how the restart ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RestartRecord {
-    /// Its number.
+    /// The generation that the restart brings up.
     pub generation: Generation,
-    /// Why.
+    /// The category of the cause.
     pub cause: Cause,
-    /// What set it off, for humans: the keys that changed, a signal, how the worker died.
+    /// What triggered it, for humans: the keys that changed, a signal, how the worker died.
     pub trigger: String,
-    /// How far it is.
+    /// How far the restart has come.
     pub status: RestartStatus,
     /// When the plan was accepted; for a crash, when it was noticed.
     pub at: UnixMillis,
-    /// The configuration before, by its bytes.
+    /// The digest of the configuration's bytes before the restart.
     pub config_from: Option<Digest>,
-    /// The configuration after.
+    /// The digest of the configuration's bytes after it.
     pub config_to: Option<Digest>,
-    /// What was to be served, by the configuration's bytes and those of the files it names.
+    /// What the restart was meant to bring up: a digest over the configuration's bytes and those of
+    /// the files that it names.
     #[serde(default)]
     pub tried: Option<Digest>,
-    /// The version of the binary that serves after it.
+    /// The version of the binary that serves after the restart.
     #[serde(default)]
     pub version: String,
     /// Sessions that were active when the drain began.
     #[serde(default)]
     pub active: u64,
-    /// What the drain did.
+    /// What the drain did with active sessions and their turns.
     #[serde(default)]
     pub drain: DrainReport,
-    /// How long each phase took.
+    /// The duration of each phase.
     #[serde(default)]
     pub phases: Phases,
-    /// What came back.
+    /// What came back after the restart.
     #[serde(default)]
     pub relaunch: RelaunchReport,
-    /// When the old worker stopped answering.
+    /// When the old worker stopped answering requests.
     #[serde(default)]
     pub handover_at: Option<UnixMillis>,
-    /// Why it was refused, or what went wrong.
+    /// Why the restart was refused, or what went wrong.
     #[serde(default)]
     pub reason: Option<String>,
 }
 
-/// How far a restart is.
+/// How far a restart has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RestartStatus {
-    /// Between its acceptance and its successor's serving.
+    /// The plan is accepted and the new worker does not serve yet.
     Running,
-    /// The new worker serves and must prove itself.
+    /// The new worker serves and is on probation.
     Probation,
-    /// Done.
+    /// Probation has ended well.
     Completed,
-    /// The old binary and configuration serve again.
+    /// The new worker failed; the old binary and configuration serve again.
     RolledBack,
-    /// It never came to the hand-over; nothing changed.
+    /// The restart failed before the hand-over; nothing changed.
     Refused,
-    /// Not a restart: the daemon was asked to stop after this drain, and did.
+    /// Not a restart: the daemon was asked to stop after this drain, and it did.
     Stopped,
 }
 
 impl RestartStatus {
-    /// Its name in the API.
+    /// The name of the status in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -82,60 +83,60 @@ impl RestartStatus {
     }
 }
 
-/// What a drain met and did. Turns, but for `held` and `idle`.
+/// What a drain did. Every count is of turns, except `held` and `idle`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DrainReport {
     /// Active sessions without a running turn.
     pub idle: u64,
-    /// Running when the drain began, and ended by themselves.
+    /// Turns that ran when the drain began, and ended by themselves.
     pub waited_for: u64,
-    /// Cut at the end of the grace period; they run again.
+    /// Turns that were aborted at the end of the grace period; they run again.
     pub cut: u64,
-    /// Frozen before their next step; they go on.
+    /// Turns that were frozen before their next step; they continue.
     #[serde(default)]
     pub frozen: u64,
-    /// Messages accepted and held for the next worker.
+    /// Messages that were accepted during the drain and held for the next worker.
     pub held: u64,
 }
 
-/// Durations of a restart's phases, in milliseconds.
+/// The durations of a restart's phases, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Phases {
-    /// From the accepted plan to the standby's readiness.
+    /// From the accepted plan until the standby is ready.
     pub standby_ms: u64,
-    /// From there to the last turn's end or cut.
+    /// From the standby's readiness until the last turn has ended or was aborted.
     pub drain_ms: u64,
-    /// From there to the successor's serving.
+    /// From the end of the drain until the new worker serves.
     pub handover_ms: u64,
-    /// From there to the last session's return.
+    /// From there until the last active session is back.
     pub relaunch_ms: u64,
-    /// The longest that a client could wait: from the last moment the old worker answered to the
-    /// first the new one does.
+    /// The longest pause that a client could see: from the old worker's last answer until the new
+    /// worker can answer.
     pub pause_ms: u64,
 }
 
-/// What came back after a restart. Sessions.
+/// The sessions that came back after a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RelaunchReport {
-    /// Restored, or found faulted as before.
+    /// Sessions that were restored, or were faulted before the restart and still are.
     pub restored: u64,
     /// Open turns that run again.
     pub resumed_turns: u64,
-    /// Cannot come back; each is faulted with its reason.
+    /// Sessions that cannot come back; each is faulted with a reason.
     pub faulted: u64,
-    /// Came back with less than was recorded, or not at all; named so that a human looks.
+    /// Sessions that came back with less than was recorded, or not at all; named for human review.
     pub lesser: Vec<SessionId>,
-    /// What the first [`SHORTFALLS_TOLD`] of these lack.
+    /// What is missing of the first [`SHORTFALLS_TOLD`] of them.
     #[serde(default)]
     pub shortfalls: Vec<Regression>,
 }
 
-/// Sessions whose loss a restart's record tells in full; of all others it has the names, and the
-/// log has the rest.
+/// The number of regressed sessions that a restart record describes in full. Of all further ones it
+/// lists only the ids; the daemon's log has the details.
 pub const SHORTFALLS_TOLD: usize = 100;
 
 impl RelaunchReport {
-    /// Takes a session in that came back with less than was recorded.
+    /// Records a session that came back with less than was recorded.
     pub fn lacks(&mut self, shortfall: Regression) {
         self.lesser.push(shortfall.id.clone());
         if self.shortfalls.len() < SHORTFALLS_TOLD {
@@ -144,25 +145,25 @@ impl RelaunchReport {
     }
 }
 
-/// How far a session had come. Each of these only grows.
+/// How far a session's log extends. Each of these numbers only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Extent {
-    /// Its completed turns.
+    /// Completed turns.
     pub turns: u64,
-    /// Its log's length, in records.
+    /// The length of the log, in records.
     pub seq: u64,
-    /// Its last event.
+    /// The cursor of the last event.
     pub cursor: u64,
 }
 
 /// A session that came back with less than was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Regression {
-    /// Which.
+    /// The session.
     pub id: SessionId,
-    /// How far it had come.
+    /// The extent that was recorded before the restart.
     pub recorded: Extent,
-    /// How far it came back; none if nothing of it is in the store, or can be read there.
+    /// The extent that came back; none if the store has nothing of the session, or cannot read it.
     pub found: Option<Extent>,
 }
 
@@ -183,23 +184,21 @@ impl fmt::Display for Regression {
     }
 }
 
-/// An active session as the drain found it, to be held against what comes back.
+/// The extent of an active session when the drain began, to compare with what comes back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveSession {
-    /// The session.
     pub id: SessionId,
-    /// Its completed turns.
     pub turns: u64,
-    /// Its log's length.
+    /// The length of its log, in records.
     pub seq: u64,
-    /// Its last event.
+    /// The cursor of its last event.
     pub cursor: u64,
-    /// Streams that followed it.
+    /// Event streams that followed it.
     pub subscribers: u64,
 }
 
 impl ActiveSession {
-    /// What it lacks that is found to have come this far; none if it is all there.
+    /// Compares `found` with the recorded extent. Returns what is missing, or none if nothing is.
     pub fn shortfall(&self, found: Option<Extent>) -> Option<Regression> {
         let recorded = Extent {
             turns: self.turns,

@@ -1,4 +1,4 @@
-//! A session as the fold over its log: `apply` is the only thing that changes one.
+//! A session as the fold over its log: only [`Session::apply`] changes one.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,54 +10,52 @@ use super::{
     UnixMillis,
 };
 
-/// Where a record stands in its session's log: behind `cursor` events, as number `seq`. Both only
-/// grow, so positions order as records do, and the record that tells event `n` is the last one
-/// whose `cursor` is below `n`.
+/// The position of a record in its session's log: after `cursor` events, as record number `seq`.
+/// Both only grow, so positions order as records do, and the record that holds event `n` is the
+/// last one whose `cursor` is below `n`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogPos {
-    /// Events told by the records before this one.
+    /// The number of events in the records before this one.
     pub cursor: u64,
-    /// Records before this one.
+    /// The number of records before this one.
     pub seq: u64,
 }
 
-/// What a session is and where it stands.
+/// The state of a session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
-    /// What hardly ever changes.
+    /// What rarely changes.
     pub identity: Identity,
     /// What every record changes.
     pub progress: SessionProgress,
-    /// Messages that wait for their turn, the open turn's own excluded, oldest first. Kept by the
-    /// store entry by entry, not with the progress.
+    /// Messages that wait for their turn, without the open turn's own, oldest first. The store
+    /// keeps each entry on its own, apart from the progress.
     pub queue: VecDeque<Queued>,
 }
 
-/// What the client said when it created the session.
+/// What the client specified when it created the session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The plugin's name.
     pub plugin: String,
-    /// One JSON value.
+    /// The arguments, as one JSON value.
     pub args: String,
     /// The client's labels.
     pub labels: BTreeMap<String, String>,
-    /// When.
     pub created_at: UnixMillis,
     /// The generation that created it.
     pub created_in: Generation,
 }
 
-/// Where a session stands.
+/// How far a session has come, and what is open in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionProgress {
     /// The position of the next record: `next.cursor` is also the last event's cursor.
     pub next: LogPos,
-    /// Completed turns.
+    /// The number of completed turns.
     pub turns: u64,
     /// The number of the last turn that began.
     pub last_turn: u64,
-    /// The last generation whose coming the guest knows of.
+    /// The newest generation that the guest knows of.
     pub seen: Generation,
     /// When a turn last committed.
     pub last_commit: Option<UnixMillis>,
@@ -65,69 +63,67 @@ pub struct SessionProgress {
     pub open: Option<OpenTurn>,
     /// Timers that are set.
     pub timers: Vec<Timer>,
-    /// Why it cannot run.
+    /// Why it cannot run, if it is faulted.
     pub fault: Option<Fault>,
-    /// When it was closed.
+    /// When it was closed, if it was.
     pub closed: Option<UnixMillis>,
-    /// Dead letters there are.
+    /// The number of dead letters.
     pub dead_letters: u64,
-    /// The record that the present snapshot stands with.
+    /// The present snapshot.
     pub snapshot: SnapshotRef,
-    /// The one before it.
+    /// The snapshot before it.
     pub previous: Option<SnapshotRef>,
-    /// The turn that made the present snapshot of the previous one.
+    /// The turn that led from the previous snapshot to the present one.
     #[serde(default)]
     pub last: Option<LastTurn>,
-    /// An interrupted turn that went on and ended before its guest could be told of it.
+    /// An interrupted turn that was resumed and ended before its guest was notified of the restart.
     #[serde(default)]
     pub untold: Option<Untold>,
-    /// A turn that had been told of a restart, or had lived through one, has failed: the next one
-    /// is to be told again.
+    /// Whether a turn failed that had been notified of a restart, or had gone through one: the next
+    /// turn must be notified again.
     #[serde(default)]
     pub owed: bool,
-    /// Turns that were stopped after they had done something, of which no turn that stands has been
-    /// told.
+    /// Turns that were stopped after effects outside, and that no committed turn was notified of.
     #[serde(default, skip_serializing_if = "StoppedTurns::is_none")]
     pub stopped: StoppedTurns,
-    /// The approvals of the last turn that ended with some: a late answer is told what became of
-    /// them.
+    /// The approvals of the last turn that ended: a late decision gets their status as its answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answered: Vec<Approval>,
-    /// What its model calls have cost, those of the open turn too.
+    /// What its model calls have cost, including the open turn's.
     #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
     pub usage: ModelUsage,
 }
 
-/// The last committed turn: with the previous snapshot and its journal it gives the present one.
+/// The last committed turn: with its journal it leads from the previous snapshot to the present
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastTurn {
-    /// Its number.
     pub turn: u64,
-    /// Where its journal begins, with the `Begun` of the attempt that is recorded.
+    /// The start of its journal: the `Begun` of the recorded attempt.
     pub from: LogPos,
-    /// Where its message stands.
+    /// The position of its message.
     pub message: LogPos,
     /// The timers that were set when it began.
     pub timers: Vec<String>,
 }
 
-/// What the next recovery message must say of a turn that has ended.
+/// What the next recovery message must report about a turn that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Untold {
-    /// It committed.
+    /// Whether it committed.
     pub completed: bool,
-    /// What of it nobody knows the outcome of.
+    /// Its steps with an unknown outcome.
     pub unknown: Vec<String>,
 }
 
-/// Which snapshot, without its bytes.
+/// A reference to a snapshot, without its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRef {
-    /// The position of the record that it stands with.
+    /// The position of the record that it is stored with.
     pub at: LogPos,
     /// The component that wrote it.
     pub component: Digest,
-    /// The guest's schema.
+    /// The guest's schema of its data.
     pub schema: u32,
 }
 
@@ -136,52 +132,52 @@ pub struct SnapshotRef {
 pub struct OpenTurn {
     /// Its message.
     pub queued: Queued,
-    /// How its last attempt began.
+    /// The `Begun` of its last attempt.
     pub begun: Begun,
-    /// Where its first attempt's record stands: what came since may steer it.
+    /// The position of its first `Begun`: messages that came later may steer the turn.
     #[serde(default)]
     pub since: LogPos,
-    /// Its guest could never be restored: the next attempt may use another component.
+    /// Whether its guest could not be restored yet, so that the next attempt may use another
+    /// component.
     #[serde(default)]
     pub anew: bool,
-    /// Where its journal begins: with the `Begun` of the attempt that is recorded.
+    /// The start of its journal: the `Begun` of the recorded attempt.
     #[serde(default)]
     pub from: LogPos,
-    /// What of it is in the journal.
+    /// The progress of its journal.
     #[serde(default)]
     pub journal: Progressed,
-    /// The timers that were set when it began, for they count towards a limit.
+    /// The timers that were set when it began; they count towards a limit.
     #[serde(default)]
     pub timers: Vec<String>,
-    /// What it asked, or asks, a human.
+    /// The approvals that it asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
-    /// What its model calls have cost, those of older attempts too.
+    /// What its model calls have cost, including earlier attempts.
     #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
     pub usage: ModelUsage,
-    /// What it has done outside, or may have, older attempts too.
+    /// The calls with which it has changed something outside, or may have, including earlier
+    /// attempts.
     #[serde(default, skip_serializing_if = "MadeCalls::is_none")]
     pub calls: MadeCalls,
-    /// What its message says, shortened; known once it has calls.
+    /// The text of its message, shortened; known once it has made calls.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
 }
 
-/// A message in the inbox; its text stays in the log.
+/// A message in the inbox; its text is only in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queued {
-    /// The message's id.
     pub id: MessageId,
-    /// Who sent it.
     pub from: Role,
     /// When it was accepted.
     pub at: UnixMillis,
-    /// The record that holds it.
+    /// The position of the record that holds it.
     pub pos: LogPos,
 }
 
 impl Session {
-    /// The session that its first record makes; none if that is not a `Created`.
+    /// Creates the session from its first record; none if that is not a `Created`.
     pub fn create(record: &Record) -> Option<Self> {
         let Record::Created(created) = record else {
             return None;
@@ -228,8 +224,8 @@ impl Session {
         Some(session)
     }
 
-    /// Takes in the next record, and says where it stands. Records come from the decisions of
-    /// `lifecycle`, or from a log that those wrote: what does not fit is ignored, not guessed at.
+    /// Applies the next record, and returns its position. Records come from the decisions of
+    /// `lifecycle`, or from a log that those wrote: one that does not fit is ignored.
     pub fn apply(&mut self, record: &Record) -> LogPos {
         let at = self.progress.next;
         let progress = &mut self.progress;
@@ -268,7 +264,7 @@ impl Session {
                     open.usage.count(done);
                     progress.usage.count(done);
                     open.calls.done(done);
-                    // What the host answers itself is no progress: every attempt asks it anew.
+                    // What the host answers itself is no progress: every attempt asks for it again.
                     if open.journal.done(done) {
                         open.begun.deaths = 0;
                     }
@@ -282,7 +278,8 @@ impl Session {
                 let never_ran = matches!(fault, Some(FaultCode::Restore | FaultCode::Plugin));
                 if let Some(open) = &mut progress.open {
                     open.begun.deaths = 0;
-                    // What is bound to its journal is bound to the component that it was made with.
+                    // A turn that is bound to its journal is also bound to the component that wrote
+                    // the journal.
                     open.anew |= never_ran && !open.resumes();
                 }
             }
@@ -384,8 +381,11 @@ impl Session {
                 progress.turns += 1;
                 progress.last_commit = Some(ended.at);
                 let notices = notice.iter().chain(further_notices);
-                let told = notices.map(|notice| notice.generation).max();
-                progress.seen = progress.seen.max(*generation).max(told.unwrap_or_default());
+                let notified = notices.map(|notice| notice.generation).max();
+                progress.seen = progress
+                    .seen
+                    .max(*generation)
+                    .max(notified.unwrap_or_default());
                 progress.untold = untold;
                 progress.owed = false;
                 if notice.iter().any(|notice| notice.stopped.is_some()) {
@@ -414,7 +414,7 @@ impl Session {
                 if let Some(stopped) = stopped {
                     progress.stopped.add(stopped);
                 }
-                // Its state, which had been told, is not what goes on.
+                // The state that had been notified is lost with the failed turn.
                 progress.owed |= open.is_some_and(|open| open.was_told() || untold.is_some());
                 let before = progress.untold.take();
                 progress.untold = match (before, untold) {
@@ -425,7 +425,7 @@ impl Session {
         }
     }
 
-    /// Whether a turn of it should run: nobody has to act before.
+    /// Whether a turn of it should run now, without anybody having to act first.
     pub fn has_work(&self) -> bool {
         let progress = &self.progress;
         progress.closed.is_none()
@@ -434,7 +434,6 @@ impl Session {
             && (progress.open.is_some() || !self.queue.is_empty())
     }
 
-    /// How far it has come.
     pub fn extent(&self) -> super::Extent {
         super::Extent {
             turns: self.progress.turns,
@@ -443,7 +442,6 @@ impl Session {
         }
     }
 
-    /// The cursor of the last event.
     pub fn cursor(&self) -> u64 {
         self.progress.next.cursor
     }
@@ -459,9 +457,9 @@ impl OpenTurn {
         self.begun.turn == turn
     }
 
-    /// Whether the next attempt goes on from the journal instead of from the snapshot alone.
+    /// Whether the next attempt resumes from the journal instead of from the snapshot alone.
     pub fn resumes(&self) -> bool {
-        // What a human was shown must be what is done.
+        // What is executed must be exactly what a human was shown.
         self.journal.binds() || !self.approvals.is_empty()
     }
 }
@@ -481,13 +479,12 @@ impl SessionProgress {
     }
 }
 
-/// What a restart was, as far as sessions care.
+/// A restart, as far as sessions need to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PastRestart {
     /// The generation that it brought up.
     pub generation: Generation,
-    /// Why.
     pub cause: super::Cause,
-    /// When it was decided (a crash: when it was noticed).
+    /// When it was decided, or for a crash, noticed.
     pub at: UnixMillis,
 }

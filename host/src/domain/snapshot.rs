@@ -1,4 +1,4 @@
-//! A snapshot's header: what must hold before a guest is given its own past.
+//! The snapshot format. Its header is checked before a guest is restored from the data.
 //!
 //! ```text
 //! offset  size  field
@@ -20,7 +20,7 @@ const FORMAT: u16 = 1;
 const HEADER_BYTES: usize = 56;
 const CRC_AT: std::ops::Range<usize> = 12..16;
 
-/// A guest's state and where it comes from.
+/// A guest's state, and which plugin and component wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// The plugin that it belongs to.
@@ -29,50 +29,46 @@ pub struct Snapshot {
     pub component: Digest,
     /// The guest's own version of the data's encoding.
     pub schema: u32,
-    /// The guest's bytes.
+    /// The guest's data.
     pub data: Vec<u8>,
 }
 
 /// Why bytes are not a snapshot that may be restored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSnapshot {
-    /// Shorter than it says.
+    /// There are fewer bytes than the header requires.
     #[error("the snapshot is cut off: {have} bytes of {need}")]
     Truncated {
-        /// Bytes there are.
+        /// The number of bytes.
         have: u64,
-        /// Bytes there should be.
+        /// The number of bytes that the header requires.
         need: u64,
     },
-    /// Not a snapshot at all.
+    /// The bytes do not begin with the magic.
     #[error("these bytes are not a snapshot of Abide's (they do not begin with `ABSN`)")]
     NotASnapshot,
     /// Written by a newer Abide.
     #[error("the snapshot has format {found}, this version of Abide reads up to {FORMAT}; upgrade")]
-    NewerFormat {
-        /// Its format.
-        found: u16,
-    },
-    /// Bits have changed.
+    NewerFormat { found: u16 },
+    /// The checksum does not match.
     #[error("the snapshot is damaged: its checksum is {found:08x} and should be {expected:08x}")]
     Damaged {
-        /// Computed.
+        /// The checksum that was computed.
         found: u32,
-        /// Stored.
+        /// The checksum in the header.
         expected: u32,
     },
-    /// Over the limit.
+    /// The data is over the limit.
     #[error("the snapshot holds {bytes} bytes, `limits.snapshot` allows {limit}")]
     TooLarge {
-        /// Its data's size.
+        /// The size of its data.
         bytes: u64,
-        /// The limit.
         limit: u64,
     },
-    /// Belongs to another plugin.
+    /// It belongs to another plugin.
     #[error("the snapshot belongs to plugin `{found}`, not to `{expected}`")]
     OtherPlugin {
-        /// The plugin it names.
+        /// The plugin that the header names.
         found: String,
         /// The session's plugin.
         expected: String,
@@ -80,7 +76,7 @@ pub enum BadSnapshot {
 }
 
 impl Snapshot {
-    /// The bytes that are stored. The caller has checked the data against the limit.
+    /// Encodes the snapshot for the store. The caller has checked the data against the limit.
     pub fn encode(&self) -> Vec<u8> {
         let name = &self.plugin.as_bytes()[..self.plugin.len().min(usize::from(u16::MAX))];
         let mut bytes = Vec::with_capacity(HEADER_BYTES + name.len() + self.data.len());
@@ -98,7 +94,7 @@ impl Snapshot {
         bytes
     }
 
-    /// Reads what [`Snapshot::encode`] wrote, for a session of `plugin` whose limit is
+    /// Decodes what [`Snapshot::encode`] wrote, for a session of `plugin` that may have
     /// `limit_bytes` of data.
     pub fn decode(bytes: &[u8], plugin: &str, limit_bytes: u64) -> Result<Self, BadSnapshot> {
         let truncated = |need: u64| BadSnapshot::Truncated {
@@ -155,7 +151,7 @@ fn le_u32(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
     u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }
 
-/// Of everything but the checksum's own field.
+/// Returns the CRC-32 of all bytes except the checksum's own field.
 fn checksum(bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&bytes[..CRC_AT.start]);

@@ -1,4 +1,4 @@
-//! Steps: what a turn asks of the world outside its session, and what it is told.
+//! Steps: the calls by which a turn reaches outside its session, and their results.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{Digest, Message, Notice};
 
-/// The longest text of a [`Call`], in bytes.
+/// The longest text of a [`StepCallName`], in bytes.
 const CALL_TEXT_BYTES: usize = 512;
-/// The longest [`Call::line`], in bytes.
+/// The longest [`StepCallName::line`], in bytes.
 const CALL_LINE_BYTES: usize = 120;
 
-/// One step as the guest asked for it.
+/// One step, as the guest asked for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StepRequest {
     /// A chat completion.
     Llm(ChatRequest),
-    /// The tools that may be called.
+    /// A list of the tools that may be called.
     ToolsList,
     /// One tool call.
     ToolCall(ToolCall),
@@ -24,12 +24,12 @@ pub enum StepRequest {
     ToolCallAll(Vec<ToolCall>),
     /// An outgoing HTTP request.
     Http(HttpRequest),
-    /// The messages that came since the turn began.
+    /// The messages that arrived since the turn began.
     Receive,
 }
 
 impl StepRequest {
-    /// Its kind's name in events, logs and messages.
+    /// The name of the kind in events, logs and messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Llm(_) => "llm",
@@ -42,7 +42,7 @@ impl StepRequest {
     }
 }
 
-/// Cuts a text that is over so many bytes, between two characters, and marks the cut.
+/// Truncates a text to `max_bytes`, at a character boundary, and marks the cut with an ellipsis.
 pub(super) fn shorten(text: &mut String, max_bytes: usize) {
     if text.len() > max_bytes {
         text.truncate(text.floor_char_boundary(max_bytes));
@@ -50,7 +50,7 @@ pub(super) fn shorten(text: &mut String, max_bytes: usize) {
     }
 }
 
-/// A text on one line and of at most so many bytes; a cut is marked.
+/// Returns a text on one line and of at most `max_bytes`; a cut is marked with an ellipsis.
 pub(super) fn one_line(text: &str, max_bytes: usize) -> String {
     let mut line = String::new();
     for word in text.split_whitespace() {
@@ -60,28 +60,30 @@ pub(super) fn one_line(text: &str, max_bytes: usize) -> String {
         if !line.is_empty() {
             line.push(' ');
         }
-        // A word may be a whole file; one byte too many is enough to mark the cut.
+        // A word may be as long as a whole file; one byte beyond the maximum suffices to mark the
+        // cut.
         line.push_str(&word[..word.ceil_char_boundary(max_bytes + 1)]);
     }
     shorten(&mut line, max_bytes);
     line
 }
 
-/// A step as a journal names it: enough to tell it from another, and to show it to a human.
+/// The identity of a step in a journal: enough to distinguish it from another, and to show it to a
+/// human.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepCallName {
     /// Its kind, like `tools.call`.
     pub kind: String,
-    /// Of all that the guest gave.
+    /// The digest of all that the guest passed.
     pub digest: Digest,
-    /// What the guest gave, shortened.
+    /// What the guest passed, shortened.
     pub text: String,
 }
 
 impl StepCallName {
-    /// The name of a request, as the guest made it: whatever the host fills in is not part of it.
+    /// Returns the name of a request as the guest made it, without anything that the host fills in.
     pub fn of(request: &StepRequest) -> Self {
-        // A derived encoding without maps: the same request gives the same bytes. Into memory it
+        // The derived encoding has no maps, so equal requests give equal bytes. Writing to memory
         // cannot fail.
         let bytes = rmp_serde::to_vec(request).unwrap_or_default();
         let mut text = match request {
@@ -112,8 +114,8 @@ impl StepCallName {
         }
     }
 
-    /// Each of several calls at once, shortened; of any other request nothing, for its text says
-    /// it.
+    /// Returns each of several calls at once, shortened; nothing for any other request, as its text
+    /// contains the call.
     pub fn parts(request: &StepRequest) -> Vec<String> {
         let StepRequest::ToolCallAll(calls) = request else {
             return Vec::new();
@@ -126,12 +128,12 @@ impl StepCallName {
         parts.collect()
     }
 
-    /// All on one line, and short.
+    /// Returns kind and text on one line, shortened.
     pub fn line(&self) -> String {
         one_line(&self.to_string(), CALL_LINE_BYTES)
     }
 
-    /// One of its effects, as `kind name`.
+    /// Returns one of its effects, as `kind name`.
     pub fn what(&self, effect: &Effect) -> String {
         match effect.name() {
             "" => self.kind.clone(),
@@ -149,37 +151,33 @@ impl fmt::Display for StepCallName {
     }
 }
 
-/// What a part of a step does outside of its session.
+/// The effect of a part of a step outside of its session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
-    /// Nothing: the host answers it itself, or refuses it.
+    /// None: the host answers the call itself, or refuses it.
     Local,
-    /// It asks a model, which may be asked again.
-    Model {
-        /// The provider.
-        provider: String,
-    },
+    /// It asks a model; this may be repeated.
+    Model { provider: String },
     /// It calls a tool.
     Tool {
-        /// The tool's name.
         name: String,
-        /// Whether calling it twice does what calling it once does.
+        /// Whether calling it twice has the same effect as calling it once.
         repeatable: bool,
-        /// Whether it changes nothing.
+        /// Whether the call changes nothing.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         read_only: bool,
     },
     /// It sends an HTTP request.
     Http {
-        /// Its method and where it goes, like `GET api.example`.
+        /// Its method and destination, such as `GET api.example`.
         name: String,
-        /// Whether its method is one that may be sent twice.
+        /// Whether a request of this method may be sent twice.
         repeatable: bool,
     },
 }
 
 impl Effect {
-    /// Whether it may be caused again when nobody knows whether it was.
+    /// Whether the effect may be executed again when its outcome is unknown.
     pub fn repeatable(&self) -> bool {
         match self {
             Self::Local | Self::Model { .. } => true,
@@ -187,7 +185,7 @@ impl Effect {
         }
     }
 
-    /// Whom it reaches; empty for nobody.
+    /// The name of what the effect reaches; empty if it reaches nothing outside.
     pub fn name(&self) -> &str {
         match self {
             Self::Local => "",
@@ -197,25 +195,21 @@ impl Effect {
     }
 }
 
-/// What a step gave, in the order of [`StepRequest`]'s kinds.
+/// The result of a step, in the order of [`StepRequest`]'s kinds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StepResult {
-    /// The model's whole answer.
+    /// The model's complete answer.
     Llm(Completion),
-    /// The tools.
     ToolsList(Vec<Tool>),
-    /// The tool's answer.
     ToolCall(ToolOutcome),
     /// The tools' answers, in the order of the calls.
     ToolCallAll(Vec<Result<ToolOutcome, StepError>>),
-    /// The response.
     Http(HttpResponse),
-    /// The messages.
     Receive(FromInbox),
 }
 
 impl StepResult {
-    /// About what it weighs, in bytes.
+    /// Returns the approximate size of the result, in bytes.
     pub fn bytes(&self) -> u64 {
         let bytes = match self {
             Self::Llm(completion) => {
@@ -238,12 +232,11 @@ impl StepResult {
     }
 }
 
-/// What `inbox.receive` gave.
+/// The result of `inbox.receive`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FromInbox {
-    /// The recovery message, in front of the others.
+    /// The notice that precedes the messages, if any.
     pub notice: Option<Notice>,
-    /// Messages from the inbox.
     pub messages: Vec<Message>,
 }
 
@@ -253,19 +246,19 @@ pub enum StepError {
     /// The operator has not granted it.
     #[error("denied: {0}")]
     Denied(String),
-    /// The arguments make no sense.
+    /// The arguments are invalid.
     #[error("invalid: {0}")]
     Invalid(String),
     /// What it needs cannot be reached.
     #[error("unavailable: {0}")]
     Unavailable(String),
-    /// It took too long.
+    /// It exceeded its time limit.
     #[error("timeout: {0}")]
     Timeout(String),
     /// The request or the result is over a limit.
     #[error("too large: {0}")]
     TooLarge(String),
-    /// It was begun, and nobody knows whether it happened.
+    /// It began, and it is unknown whether it took effect.
     #[error("unknown outcome: {0}")]
     UnknownOutcome(String),
     /// The other side answered with an error.
@@ -274,7 +267,7 @@ pub enum StepError {
 }
 
 impl StepError {
-    /// Its kind's name in metrics.
+    /// The name of the kind in metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Denied(_) => "denied",
@@ -287,7 +280,6 @@ impl StepError {
         }
     }
 
-    /// Its text, to be changed.
     pub fn text_mut(&mut self) -> &mut String {
         match self {
             Self::Denied(text)
@@ -301,7 +293,7 @@ impl StepError {
     }
 }
 
-/// Who says a line of a chat with a model.
+/// The role of a message in a chat with a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChatRole {
     /// Instructions.
@@ -319,87 +311,78 @@ pub enum ChatRole {
 pub struct ModelToolCall {
     /// The model's id for it.
     pub id: String,
-    /// The tool.
     pub name: String,
     /// A JSON object as the model wrote it; it may be malformed.
     pub arguments: String,
 }
 
-/// One line of a chat with a model.
+/// One message of a chat with a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// Who.
     pub role: ChatRole,
-    /// What.
     pub content: String,
-    /// On assistant lines that asked for tools.
+    /// The tool calls of an assistant message.
     pub tool_calls: Vec<ModelToolCall>,
-    /// On tool lines: the call that they answer.
+    /// The id of the call that a tool message answers.
     pub tool_call_id: Option<String>,
 }
 
 /// A tool that the model may ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolDefinition {
-    /// Its name.
     pub name: String,
-    /// What it does.
     pub description: String,
     /// The JSON Schema of its arguments.
     pub parameters: String,
 }
 
-/// A chat completion to ask for.
+/// A chat completion request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
-    /// `[llm.NAME]`; none for the first that is granted. The engine fills it in.
+    /// The provider, as in `[llm.NAME]`; none for the first one that is granted. The engine fills
+    /// it in.
     pub provider: Option<String>,
     /// The model; none for the provider's default.
     pub model: Option<String>,
-    /// The conversation.
     pub messages: Vec<ChatMessage>,
-    /// Tools that the model may ask for.
+    /// The tools that the model may ask for.
     pub tools: Vec<ToolDefinition>,
-    /// The longest answer, in tokens.
+    /// The maximum length of the answer, in tokens.
     pub max_tokens: Option<u32>,
-    /// 0 to 2.
+    /// From 0 to 2.
     pub temperature: Option<f32>,
 }
 
-/// Why a model stopped.
+/// Why a model ended its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishReason {
-    /// It was done.
+    /// The answer is complete.
     Stop,
-    /// Cut at the token limit.
+    /// It was cut at the token limit.
     Length,
-    /// It waits for tool results.
+    /// The model waits for tool results.
     ToolCalls,
-    /// Withheld by the provider.
+    /// The provider withheld it.
     ContentFilter,
     /// Anything else.
     Other,
 }
 
-/// What an answer cost.
+/// What an answer cost, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Tokens read.
     pub input_tokens: u64,
-    /// Tokens written.
     pub output_tokens: u64,
 }
 
-/// A model's whole answer.
+/// A model's complete answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completion {
-    /// Its text.
     pub content: String,
-    /// The tools that it asks for.
+    /// The tool calls that it asks for.
     pub tool_calls: Vec<ModelToolCall>,
-    /// Why it stopped.
     pub finish: FinishReason,
-    /// Where the provider says.
+    /// Its cost, if the provider reports it.
     pub usage: Option<Usage>,
     /// The model that answered.
     pub model: String,
@@ -408,24 +391,21 @@ pub struct Completion {
 /// A tool as the guest sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tool {
-    /// Its name.
     pub name: String,
-    /// What it does.
     pub description: String,
     /// The JSON Schema of its arguments.
     pub parameters: String,
-    /// It changes nothing.
+    /// Whether a call changes nothing.
     pub read_only: bool,
-    /// Calling it twice does what calling it once does.
+    /// Whether calling it twice has the same effect as calling it once.
     pub idempotent: bool,
 }
 
 /// A tool call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// The tool.
     pub name: String,
-    /// A JSON object.
+    /// The arguments, as a JSON object.
     pub arguments: String,
 }
 
@@ -436,21 +416,15 @@ pub enum ToolContent {
     Text(String),
     /// One JSON value.
     Json(String),
-    /// Bytes of a named type.
-    Blob {
-        /// Their MIME type.
-        mime_type: String,
-        /// The bytes.
-        data: Vec<u8>,
-    },
+    /// Bytes of a MIME type.
+    Blob { mime_type: String, data: Vec<u8> },
 }
 
 /// A tool's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolOutcome {
-    /// Its pieces.
     pub content: Vec<ToolContent>,
-    /// The tool ran and says that it failed.
+    /// The tool ran and reported a failure.
     pub is_error: bool,
 }
 
@@ -467,23 +441,18 @@ impl ToolOutcome {
 /// An outgoing HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpRequest {
-    /// The method.
     pub method: String,
-    /// The URL.
     pub url: String,
     /// Header names and values.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Vec<u8>,
 }
 
-/// A response.
+/// An HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpResponse {
-    /// The status.
     pub status: u16,
     /// Header names and values.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Vec<u8>,
 }

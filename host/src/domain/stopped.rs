@@ -1,6 +1,7 @@
-//! Turns that were stopped after they had done something outside: cancelled, over a limit, trapped,
-//! failed. Their state is gone and what they did is not, so the next turn is told of it, until one
-//! that was told commits. Derived from the log, like the recovery message, whose place it takes.
+//! Turns that were stopped after effects outside of the session: cancelled, over a limit, trapped
+//! or failed. Such a turn loses its state, but its effects remain. So a notice describes them to
+//! the following turns, until a turn that received it commits. The notice is derived from the log,
+//! like the recovery message, and stands in the same place.
 
 use std::fmt::Write as _;
 
@@ -10,32 +11,30 @@ use super::calls::CALLS_MAX;
 use super::steps::one_line;
 use super::{MadeCall, MadeCalls, OpenTurn, TurnFailure};
 
-/// The most stopped turns that are told of.
+/// The maximum number of stopped turns that a notice describes.
 const TURNS_MAX: usize = 6;
-/// The longest reason that is told, in bytes.
+/// The longest reason that a notice shows, in bytes.
 const REASON_BYTES: usize = 240;
 
 /// A turn that was stopped after calls of it took effect, or may have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoppedTurn {
-    /// Its number.
     pub turn: u64,
-    /// Why it was stopped.
     pub reason: String,
-    /// What its message says, shortened.
+    /// The text of the turn's message, shortened.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// What it did.
+    /// The calls that it made.
     pub calls: MadeCalls,
 }
 
-/// The turns that were stopped since a turn committed which had been told, oldest first.
+/// The turns that were stopped since the last commit of a turn that knew of them, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoppedTurns {
-    /// The latest of them.
+    /// The latest of them, at most `TURNS_MAX`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<StoppedTurn>,
-    /// How many calls those before them made.
+    /// How many calls the turns before those made.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub earlier_calls: u32,
 }
@@ -46,7 +45,7 @@ fn is_zero(count: &u32) -> bool {
 }
 
 impl StoppedTurn {
-    /// The open turn, should it end by this failure; none if it has done nothing.
+    /// Returns the open turn as stopped by `failure`; none if it made no call with an effect.
     pub(super) fn of(open: &OpenTurn, failure: &TurnFailure) -> Option<Self> {
         let mut calls = open.calls.clone();
         calls.give_up();
@@ -60,7 +59,7 @@ impl StoppedTurn {
 
     fn describe(&self, text: &mut String) {
         let mut line = |what: std::fmt::Arguments<'_>| {
-            // Into memory it cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = text.write_fmt(what);
         };
         line(format_args!("\nTurn {}", self.turn));
@@ -76,7 +75,7 @@ impl StoppedTurn {
             let calls = shown.iter();
             calls.filter(move |made: &&MadeCall| made.result.is_some() == known)
         };
-        // What nobody knows comes first: a guest may cut a long text.
+        // Calls with an unknown outcome come first, as a guest may truncate a long text.
         if of(false).next().is_some() {
             line(format_args!(
                 "\nNobody knows whether these calls of it took effect; find out before making one \
@@ -104,20 +103,20 @@ impl StoppedTurn {
 }
 
 impl StoppedTurns {
-    /// Whether there is nothing to tell.
+    /// Whether no turn was stopped.
     pub fn is_none(&self) -> bool {
         self.turns.is_empty() && self.earlier_calls == 0
     }
 
-    /// One more was stopped.
+    /// Adds a stopped turn, and leaves out the oldest turns and calls beyond the bounds.
     pub(super) fn add(&mut self, stopped: StoppedTurn) {
         self.turns.push(stopped);
         while self.turns.len() > TURNS_MAX {
             let calls = self.turns.remove(0).calls.count();
             self.earlier_calls = self.earlier_calls.saturating_add(calls);
         }
-        // Together they have as many calls as one alone may have: the latest, and what nobody knows
-        // of before all.
+        // All turns together may show as many calls as one turn alone. The oldest calls with a
+        // known result are left out first, those with an unknown outcome last.
         let shown = |turns: &[StoppedTurn]| -> usize {
             turns.iter().map(|stopped| stopped.calls.shown.len()).sum()
         };
@@ -132,13 +131,13 @@ impl StoppedTurns {
         }
     }
 
-    /// What the guest (and its model, and the client) reads.
+    /// Returns the text that the guest, its model and the client read.
     pub(super) fn text(&self) -> String {
         let mut text = "Work of this session was stopped before it was done. Nothing of it stands \
                         in this conversation, but what it did outside is done."
             .to_owned();
         if self.earlier_calls > 0 {
-            // Into memory it cannot fail.
+            // Writing to a `String` cannot fail.
             let _ = write!(
                 text,
                 "\nTurns before turn {} made {} call(s) that took effect, or may have, and are not \

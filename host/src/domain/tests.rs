@@ -1,4 +1,4 @@
-//! What a session does, told as stories; the rules behind them are in `rules`.
+//! The behaviour of a session, in scenarios; the general rules are tested in `rules`.
 
 mod approvals;
 mod cancel;
@@ -31,7 +31,7 @@ fn created(generation: u64) -> Record {
     })
 }
 
-/// A session with its log, driven as a driver would.
+/// A session with its log, driven as the real driver does it.
 struct Driven {
     session: Session,
     log: Vec<(LogPos, Record)>,
@@ -39,7 +39,7 @@ struct Driven {
     restarts: Vec<PastRestart>,
     now: u64,
     limits: Limits,
-    /// Recovery messages that the open turn has taken from its inbox.
+    /// Recovery messages that the open turn has received from its inbox.
     further_notices: Vec<Notice>,
 }
 

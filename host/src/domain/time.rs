@@ -1,4 +1,4 @@
-//! Wall-clock moments. They inform and order nothing: logs order, cursors count.
+//! Wall-clock times. They are for information only and order nothing: logs order, cursors count.
 
 use std::fmt;
 
@@ -10,19 +10,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// The machine's clock, now.
+    /// Returns the time of the machine's clock.
     pub fn now() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Self(now.map_or(0, |since| since.as_millis().try_into().unwrap_or(u64::MAX)))
     }
 
-    /// How much later `self` is than `earlier`, in milliseconds; 0 if the clock was set back.
+    /// Returns the time that is `by` later.
     pub fn later(self, by: std::time::Duration) -> Self {
         let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(ms))
     }
 
-    /// Milliseconds from then to now; 0 if it lies ahead.
+    /// Returns the milliseconds from `earlier` to this time; 0 if the clock was set back in
+    /// between.
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

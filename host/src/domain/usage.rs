@@ -1,4 +1,4 @@
-//! What model calls cost, as far as the providers say.
+//! What model calls cost, as far as the providers report it.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Completion, StepDone, StepResult};
 
-/// What the answers of models cost, over a turn or over a session's life. Answers that were cut off
-/// and asked for again are not in it: nobody says what they cost.
+/// What model answers cost, over a turn or over a session's life. Answers that were cut off and
+/// requested again are not included: no provider reports their cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelUsage {
-    /// Whole answers.
+    /// The number of complete answers.
     pub answers: u64,
-    /// Tokens read for them, where the provider says.
+    /// Input tokens, where the provider reports them.
     pub input_tokens: u64,
-    /// Tokens written, where the provider says.
+    /// Output tokens, where the provider reports them.
     pub output_tokens: u64,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for ModelUsage {
 }
 
 impl ModelUsage {
-    /// No model was asked.
+    /// Whether no model has answered.
     pub fn is_none(&self) -> bool {
         self.answers == 0
     }

@@ -1,4 +1,4 @@
-//! A session as clients see it.
+//! The view of a session that the API returns.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{
     FaultCode, Identity, ModelUsage, Session, SessionId, SessionProgress, SessionState, UnixMillis,
 };
 
-/// What the API says of a session.
+/// A session, as the API returns it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SessionView {
     /// Its id.
@@ -21,24 +21,24 @@ pub struct SessionView {
     pub labels: BTreeMap<String, String>,
     /// What it is doing.
     pub state: SessionState,
-    /// Why it does not run, where it does not.
+    /// Why the session does not run, where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// Completed turns.
+    /// The number of completed turns.
     pub turns: u64,
-    /// The last event's cursor.
+    /// The cursor of its last event.
     pub cursor: u64,
-    /// Messages that wait.
+    /// The number of messages that wait for a turn.
     pub queued: u64,
-    /// Dead letters.
+    /// The number of dead letters.
     pub dead: u64,
-    /// Timers that are set.
+    /// The number of timers that are set.
     pub timers: u64,
     /// When it was created.
     pub created_at: UnixMillis,
     /// When a turn last committed.
     pub last_turn_at: Option<UnixMillis>,
-    /// What its model calls have cost.
+    /// What its model calls have cost so far.
     #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
     pub usage: ModelUsage,
     /// The running turn.
@@ -51,25 +51,24 @@ pub struct SessionView {
 pub struct RunningTurn {
     /// Its number.
     pub turn: u64,
-    /// Which attempt.
+    /// The number of the attempt.
     pub attempt: u32,
-    /// When it began: this attempt, or the one that it goes on with.
+    /// When it began: this attempt, or the earlier one whose journal it continues.
     pub since: UnixMillis,
 }
 
-/// Why a session does not run, and the one thing that ends it.
+/// Why a session does not run, and the one action that ends this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reason {
-    /// For programs.
+    /// A code for programs.
     pub code: String,
-    /// For humans.
+    /// A text for humans.
     pub text: String,
     /// The operator's action: `resume`, `cancel`, an approval, or what to wait for.
     pub action: String,
 }
 
 impl Session {
-    /// The view of this session under its id.
     pub fn view(&self, id: &SessionId) -> SessionView {
         SessionView::of(
             id.clone(),
@@ -81,7 +80,7 @@ impl Session {
 }
 
 impl SessionView {
-    /// The view of a session of which `queued` messages wait.
+    /// Returns the view of a session in which `queued` messages wait for a turn.
     pub fn of(id: SessionId, identity: &Identity, progress: &SessionProgress, queued: u64) -> Self {
         let (held, running) = match &progress.fault {
             Some(_) => (progress.open.as_ref(), None),
@@ -123,7 +122,7 @@ impl SessionView {
             reason,
             turns: progress.turns,
             cursor: progress.next.cursor,
-            // What a fault holds up waits, though its turn has begun.
+            // A turn that is held up by a fault has begun, but its message still counts as queued.
             queued: queued + u64::from(held.is_some()),
             dead: progress.dead_letters,
             timers: progress.timers.len() as u64,

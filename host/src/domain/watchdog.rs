@@ -1,5 +1,5 @@
-//! What never happens, and is told if it does: from what was observed to what is wrong. Pure;
-//! `daemon::watchdog` looks, and tells.
+//! The watchdog's rules: from an observation of the daemon to findings of what is wrong and should
+//! never happen. This code is pure; `daemon::watchdog` observes, and reports the findings.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,55 +9,54 @@ use serde::{Deserialize, Serialize};
 
 use super::{Regression, SessionId, UnixMillis};
 
-/// How long a session may have work, and turns may begin, and none of it runs.
+/// How long a session may have work that does not run although turns may begin.
 pub const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// How far a turn may be beyond `limits.turn_timeout`: it ends there by itself, and is then written
-/// down.
+/// How far a turn may exceed `limits.turn_timeout`. It is ended at the timeout; recording that
+/// takes some time more.
 pub const TURN_MARGIN: Duration = Duration::from_secs(10);
-/// How far a step may be beyond `limits.step_timeout`: a tool server may have to be started first.
+/// How far a step may exceed `limits.step_timeout`: a tool server may have to be started first.
 pub const STEP_MARGIN: Duration = Duration::from_secs(30);
-/// How long the writer may have work and sync nothing.
+/// How long the writer may have work without syncing anything.
 pub const WRITER_STALLED_AFTER: Duration = Duration::from_secs(10);
 
-/// Something that should not be, while it lasts.
+/// A problem, for as long as it lasts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Finding {
-    /// What kind.
     pub kind: FindingKind,
-    /// What it is about: a session's id; of the disk and the store, the data folder.
+    /// What the problem concerns: a session's id, or the data folder for problems of the disk and
+    /// the store.
     pub subject: String,
-    /// Since when, about.
+    /// Approximately since when.
     pub since: UnixMillis,
     /// What is wrong.
     pub reason: String,
-    /// What ends it.
+    /// How it can be ended.
     pub remedy: String,
 }
 
-/// The kinds of findings, the gravest first.
+/// The kinds of findings, the most severe first.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
-    /// The writer has work and syncs nothing.
+    /// The writer has work and does not sync.
     WriterStalled,
-    /// The store took no write when it last was to.
+    /// The store failed its last write.
     StoreFailing,
-    /// Less is free than is held back: nothing new is accepted.
+    /// The free space is below the reserve: nothing new is accepted.
     DiskNearlyFull,
     /// A session came back with less than was recorded of it.
     SessionLesser,
-    /// A session neither runs nor has a reason.
+    /// A session has work, and neither runs nor has a reason for it.
     SessionStuck,
-    /// A turn is past its time.
+    /// A turn has exceeded its time limit.
     TurnOverdue,
-    /// A step is past its time.
+    /// A step has exceeded its time limit.
     StepOverdue,
 }
 
 impl FindingKind {
-    /// All of them.
     pub const ALL: [Self; 7] = [
         Self::WriterStalled,
         Self::StoreFailing,
@@ -68,7 +67,7 @@ impl FindingKind {
         Self::StepOverdue,
     ];
 
-    /// Its name in the API and in metrics.
+    /// The name of the kind in the API and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WriterStalled => "writer_stalled",
@@ -82,63 +81,59 @@ impl FindingKind {
     }
 }
 
-/// How things are, at one moment.
+/// The state of the daemon at one moment, as far as the rules need it.
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
-    /// When.
+    /// The moment.
     pub now: UnixMillis,
-    /// How long turns have been free to begin; none while a drain keeps them from it.
+    /// How long turns have been allowed to begin; none while a drain prevents it.
     pub open_for: Option<Duration>,
-    /// Whether a turn finds room to run in.
+    /// Whether there is room for a further turn to run.
     pub roomy: bool,
-    /// The longest that any turn may take: so long a session's owner may wait for its guest.
+    /// The longest time that any turn may take: a session's owner may wait that long for its guest.
     pub longest_turn: Duration,
-    /// Sessions that do something, or should.
+    /// Sessions that are doing something, or should be.
     pub sessions: Vec<SessionSigns>,
-    /// Sessions that have work, and that nobody in this worker looks after.
+    /// Sessions that have work, but no owner in this worker.
     pub ownerless: Vec<SessionId>,
-    /// The data folder.
+    /// The path of the data folder.
     pub folder: String,
-    /// The store's writer.
+    /// The state of the store's writer.
     pub writer: WriterSigns,
-    /// The disk, where it could be asked.
+    /// The state of the disk, if it could be read.
     pub disk: Option<DiskSigns>,
 }
 
-/// What a session in memory shows of itself.
+/// The state of a session that is in memory.
 #[derive(Clone, Debug)]
 pub struct SessionSigns {
-    /// Which.
     pub id: SessionId,
-    /// How long its owner has been at one thing.
+    /// How long its owner has been busy with one operation.
     pub busy_for: Option<Duration>,
     /// How long it has had work while no turn of it ran.
     pub waits_for: Option<Duration>,
-    /// What its owner says keeps it from it.
+    /// What prevents a turn, as its owner reports it.
     pub obstacle: Option<String>,
-    /// The turn that has begun.
+    /// The turn that has begun, if any.
     pub turn: Option<TurnSigns>,
 }
 
-/// What a turn shows of itself.
+/// The state of an open turn.
 #[derive(Clone, Copy, Debug)]
 pub struct TurnSigns {
-    /// Its number.
     pub turn: u64,
     /// How long ago it began.
     pub begun_for: Duration,
-    /// How long its guest has been running, and may; none while it waits for room.
+    /// How long its guest has been running, and its limit; none while it waits for room to run.
     pub runs: Option<Timed>,
-    /// The step that it waits for: its number, how long it has taken, and may.
+    /// The step that it waits for: its number, its time so far and its limit.
     pub step: Option<(u32, Timed)>,
 }
 
-/// Something that takes time.
+/// A time so far, and its limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Timed {
-    /// How much it has taken.
     pub taken: Duration,
-    /// How much it may take.
     pub limit: Duration,
 }
 
@@ -148,31 +143,32 @@ impl Timed {
     }
 }
 
-/// What the store's writer shows of itself.
+/// The state of the store's writer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriterSigns {
-    /// How long it has had something to write and has ended no write.
+    /// How long it has had work without completing a write.
     pub stalled_for: Option<Duration>,
-    /// Why it took no write when it last was to.
+    /// Why its last write failed; none if it did not.
     pub failing: Option<String>,
-    /// It has ended, though the store is not closed: it writes nothing any more.
+    /// It has exited although the store is not closed: nothing is written any more.
     pub gone: bool,
 }
 
-/// What the disk of the data folder shows.
+/// The state of the data folder's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSigns {
-    /// What is free for the daemon's user, in bytes.
+    /// The space that is free for the daemon's user, in bytes.
     pub free_bytes: u64,
     /// `daemon.disk_reserve`, in bytes.
     pub reserve_bytes: u64,
-    /// Whether nothing new is accepted.
+    /// Whether new sessions and messages are refused.
     pub is_low: bool,
 }
 
 impl DiskSigns {
-    /// Whether nothing new is to be accepted. Once it is so, some more must be free than would have
-    /// done before, or each small file that comes and goes would turn it.
+    /// Whether new sessions and messages must be refused. Once they are, the free space must exceed
+    /// the reserve by an eighth to end it: without this hysteresis every small file that comes and
+    /// goes would toggle the state.
     pub fn is_low(was_low: bool, free_bytes: u64, reserve_bytes: u64) -> bool {
         let needed = match was_low {
             true => reserve_bytes.saturating_add(reserve_bytes / 8),
@@ -182,7 +178,7 @@ impl DiskSigns {
     }
 }
 
-/// What is wrong, by kind and then the longest first.
+/// Returns what is wrong, sorted by kind, the longest lasting first.
 pub fn judge(seen: &Observation) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut tell = |kind, subject: &str, lasts: Duration, reason: String, remedy: String| {
@@ -231,7 +227,7 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             "free some space, or lower daemon.disk_reserve; it goes on by itself".to_owned(),
         );
     }
-    // What has its reason above needs none of its own.
+    // While the store is failing, the findings above explain why sessions do not run.
     let store_answers = stalled.is_none() && seen.writer.failing.is_none();
     for session in &seen.sessions {
         let id = session.id.as_str();
@@ -279,7 +275,8 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
     found
 }
 
-/// Whether a session neither runs nor has a reason: for how long, and what there is to say.
+/// Returns for how long, and why, a session neither runs nor has a reason for it; none if it is
+/// well.
 fn stuck(
     session: &SessionSigns,
     seen: &Observation,
@@ -293,7 +290,7 @@ fn stuck(
         let reason = "its owner is at one thing and does not come back from it";
         return Some((lasts, reason.to_owned()));
     }
-    // A drain keeps all from beginning, and says so.
+    // A drain prevents all turns from beginning, and reports this itself.
     let open_for = seen.open_for?;
     let waits = |lasts: Duration| Some(lasts.min(open_for)).filter(|lasts| *lasts > STUCK_AFTER);
     if let Some(lasts) = session.waits_for.and_then(waits) {
@@ -313,7 +310,7 @@ fn stuck(
 }
 
 impl Regression {
-    /// The finding that stands as long as the worker in which the session came back.
+    /// Returns the finding, which lasts as long as the worker in which the session came back.
     pub fn finding(&self, since: UnixMillis) -> Finding {
         let id = &self.id;
         Finding {
@@ -329,21 +326,22 @@ impl Regression {
     }
 }
 
-/// What a look has changed.
+/// The difference between two observations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Findings that were not there before.
+    /// Findings that are new.
     pub appeared: Vec<Finding>,
-    /// Those that are not there any more.
+    /// Findings that have ended.
     pub gone: Vec<Finding>,
 }
 
-/// What is found, from one look to the next.
+/// The current findings, kept from one observation to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Findings(BTreeMap<(FindingKind, String), Finding>);
 
 impl Findings {
-    /// Takes in what a look has found. What lasts keeps the moment since when it is known.
+    /// Replaces the findings by those of a new observation. A finding that continues keeps its
+    /// first `since`.
     pub fn update(&mut self, found: Vec<Finding>) -> Changes {
         let before = std::mem::take(&mut self.0);
         let mut changes = Changes::default();
@@ -361,18 +359,17 @@ impl Findings {
         changes
     }
 
-    /// All of them, by kind.
+    /// Returns all findings, sorted by kind.
     pub fn all(&self) -> impl Iterator<Item = &Finding> {
         self.0.values()
     }
 
-    /// How many of a kind there are.
     pub fn count(&self, kind: FindingKind) -> usize {
         self.0.keys().filter(|(of, _)| *of == kind).count()
     }
 }
 
-/// In whole seconds, from one second on.
+/// Formats a duration, from one second on in whole seconds.
 fn time(duration: Duration) -> impl fmt::Display {
     let whole = Duration::from_secs(duration.as_secs());
     humantime::format_duration(if whole.is_zero() { duration } else { whole })

@@ -1,5 +1,5 @@
-//! Generated from the contract. Steps may wait and may end the turn, so they are async and may
-//! trap; all other imports return at once.
+//! Bindings that are generated from the contract. Steps may wait and may end the turn, so they are
+//! async and may trap; all other imports return immediately.
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
 wasmtime::component::bindgen!({

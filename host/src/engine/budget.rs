@@ -1,11 +1,12 @@
-//! What an instance may hold: memory and tables, counted as it grows.
+//! The memory and table limits of an instance, enforced as they grow.
 
 use wasmtime::ResourceLimiter;
 
-/// Elements of one table. A compiler makes one entry for each function whose address is taken.
+/// The maximum number of elements of one table. Compilers emit one element for each function whose
+/// address is taken.
 pub(super) const TABLE_ELEMENTS_MAX: usize = 200_000;
 
-/// The account of one instance, over all its memories.
+/// The memory budget of one instance, over all its memories.
 pub(super) struct Budget {
     memory_max_bytes: usize,
     memory_bytes: usize,
@@ -23,7 +24,7 @@ impl Budget {
         }
     }
 
-    /// Whether the guest was ever refused memory: what fails thereafter fails for want of it.
+    /// Returns whether the guest was ever refused memory: a later failure is attributed to that.
     pub(super) fn memory_was_refused(&self) -> bool {
         self.memory_refused
     }
@@ -49,7 +50,7 @@ impl ResourceLimiter for Budget {
     }
 
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        // It was allowed and counted, and yet did not happen.
+        // The growth was allowed and counted, but failed.
         self.memory_bytes -= std::mem::take(&mut self.last_growth_bytes);
         Ok(())
     }

@@ -1,30 +1,31 @@
-//! What a guest says and plans before its turn commits: bounded, kept or lost as a whole.
+//! The outputs and timer changes of a guest before its turn commits: bounded, and committed or lost
+//! as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{Limits, NAME_MAX_BYTES, Output, Timer, TimerOp, UnixMillis};
 
-/// Why something was not added.
+/// The reason why an output or timer was not added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// It makes no sense, or not now.
+    /// It is invalid, or not allowed at this point.
     Invalid(String),
-    /// Over a limit.
+    /// It exceeds a limit.
     Limit(String),
 }
 
-/// The outputs and timers of one call of the engine.
+/// The outputs and timer changes of one guest call.
 pub(super) struct Buffer {
     plugin: String,
     events_max: u32,
     event_max_bytes: u64,
     message_max_bytes: u64,
     timers_max: u32,
-    /// Timers that were set before.
+    /// The names of the timers that were already set.
     set_before: BTreeSet<String>,
     open: bool,
     outputs: Vec<Output>,
-    /// By name: a later change of a timer takes the place of an earlier one.
+    /// The changes by timer name: a later change replaces an earlier one.
     timers: BTreeMap<String, TimerOp>,
 }
 
@@ -43,7 +44,7 @@ impl Buffer {
         }
     }
 
-    /// Whether anything is accepted: while `open` or `turn` runs.
+    /// Sets whether outputs and timers are accepted: only while `open` or `turn` runs.
     pub(super) fn accept(&mut self, open: bool) {
         self.open = open;
     }
@@ -57,7 +58,8 @@ impl Buffer {
     pub(super) fn event(&mut self, name: String, data: String) -> Result<(), Refused> {
         check_name("an event", &name)?;
         self.room(data.len())?;
-        // As a value, for that is how it is read later: what passes here is JSON to everybody.
+        // Parsed as a `Value`, because that is how it is read later: data that passes here cannot
+        // fail to parse there.
         serde_json::from_str::<serde_json::Value>(&data)
             .map_err(|e| Refused::Invalid(format!("the data of event `{name}` is no JSON: {e}")))?;
         self.outputs.push(Output::Event { name, data });
@@ -138,7 +140,7 @@ impl Buffer {
         ))
     }
 
-    /// Whether one more output of `bytes` fits.
+    /// Checks that one more output of `bytes` fits.
     fn room(&self, bytes: usize) -> Result<(), Refused> {
         self.is_open()?;
         if self.outputs.len() >= self.events_max as usize {

@@ -1,4 +1,4 @@
-//! A component that is ready to be instantiated, and why bytes are not one.
+//! Components that are ready to be instantiated, and the reasons why bytes cannot be loaded as one.
 
 use std::path::PathBuf;
 
@@ -11,18 +11,18 @@ use super::pool::{self, MEMORIES_PER_TURN, TABLES_PER_TURN};
 use super::store_data::StoreData;
 use crate::domain::Digest;
 
-/// The largest component, in bytes.
+/// The maximum size of a component, in bytes.
 pub const COMPONENT_MAX_BYTES: usize = 256 << 20;
 
-/// What every WebAssembly file begins with.
+/// The magic number of every WebAssembly file.
 const WASM: [u8; 4] = *b"\0asm";
-/// What follows in a core module.
+/// The version that follows the magic number in a core module.
 const CORE: [u8; 4] = [1, 0, 0, 0];
 
 /// A guest's component: compiled, checked against the contract and linked.
 pub struct Component {
     pub(super) pre: PluginPre<StoreData>,
-    /// Shares of the pool that an instance takes.
+    /// The number of pool shares that an instance takes.
     pub(super) shares: u32,
     digest: Digest,
     contract: &'static str,
@@ -36,98 +36,81 @@ impl std::fmt::Debug for Component {
     }
 }
 
-/// Why bytes cannot be a guest. Nothing of them has run.
+/// The reason why a component cannot be loaded. None of its code has run.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// Not WebAssembly.
+    /// The file is not WebAssembly.
     #[error("this is not a WebAssembly file; build the plugin for `wasm32-wasip2`")]
     NotWasm,
-    /// WebAssembly of the older kind.
+    /// The file is a core module, not a component.
     #[error(
         "this is a core WebAssembly module, not a component; build the plugin for \
          `wasm32-wasip2`, or make a component of it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// Over [`COMPONENT_MAX_BYTES`].
+    /// The component is larger than [`COMPONENT_MAX_BYTES`].
     #[error("the component has {bytes} bytes; at most {COMPONENT_MAX_BYTES} are loaded")]
     TooLarge {
-        /// Its size.
+        /// The component's size.
         bytes: usize,
     },
-    /// It lacks an export of the contract, or has it with another type.
+    /// The component lacks an export of the contract, or has it with another type.
     #[error("the component does not export `{name}` as the contract has it; {remedy}")]
-    Export {
-        /// The export.
-        name: String,
-        /// What to do.
-        remedy: String,
-    },
-    /// It was built for a contract that this host does not serve.
+    Export { name: String, remedy: String },
+    /// The component was built for a contract version that this host does not serve.
     #[error(
         "the component was built for contract abide:session@{built_for}, this version of Abide \
          serves {served}; build it against one of these, or install the Abide that it needs"
     )]
     Contract {
-        /// The version in its type.
+        /// The version in the component's type.
         built_for: String,
-        /// The versions served.
+        /// The versions that this host serves.
         served: String,
     },
-    /// It imports what is not linked.
+    /// The component imports an interface that is not linked.
     #[error(
         "the component imports `{name}`, which Abide does not offer: guests get abide:session and \
          WASI 0.2 (`wasi:cli/imports`), nothing else"
     )]
-    Import {
-        /// The import.
-        name: String,
-    },
-    /// What it imports has another type than what is linked under that name.
+    Import { name: String },
+    /// An import has another type than what is linked under its name.
     #[error("an import of the component does not fit what Abide offers under its name: {reason}")]
     ImportType {
-        /// Which, and how.
+        /// The import and the difference.
         reason: String,
     },
-    /// It cannot be compiled.
+    /// The component cannot be compiled.
     #[error("the component cannot be compiled: {reason}")]
-    Compile {
-        /// Why.
-        reason: String,
-    },
-    /// An instance would need more of a kind than the pool holds.
+    Compile { reason: String },
+    /// An instance would need more memories or tables than the whole pool has.
     #[error(
         "an instance of the component needs {memories} memories and {tables} tables, which is more \
          than the whole pool holds; raise the number of turns that may run at once"
     )]
     NeedsTooMuch {
-        /// Linear memories.
+        /// The number of linear memories.
         memories: u32,
-        /// Tables.
+        /// The number of tables.
         tables: u32,
     },
-    /// The kept file cannot be read or written.
+    /// The stored file cannot be read or written.
     #[error("cannot read or write `{path}`: {reason}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The kept file is not what it was.
+    File { path: PathBuf, reason: String },
+    /// The stored file does not match its digest.
     #[error(
         "the component kept at `{path}` is damaged (its SHA-256 is {found}); put the original file \
          back, or remove it to use the configured one"
     )]
     Damaged {
-        /// The file.
         path: PathBuf,
-        /// What its bytes are.
+        /// The digest of its bytes.
         found: Digest,
     },
 }
 
 impl LoadError {
-    /// It exports no guest at all.
+    /// Returns the error for a component that exports no guest at all.
     pub(super) fn missing_guest() -> Self {
         let newest = contract::CONTRACTS[contract::CONTRACTS.len() - 1];
         Self::Export {
@@ -137,7 +120,7 @@ impl LoadError {
     }
 }
 
-/// Refuses what is no component before a compiler sees it.
+/// Refuses bytes that are not a component before they reach the compiler.
 pub(super) fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
     if bytes.len() > COMPONENT_MAX_BYTES {
         return Err(LoadError::TooLarge { bytes: bytes.len() });
@@ -203,27 +186,28 @@ impl Component {
         })
     }
 
-    /// The SHA-256 of its bytes.
+    /// Returns the SHA-256 of the component's bytes.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// The version of the contract that it was built for.
+    /// Returns the version of the contract that the component was built for.
     pub fn contract(&self) -> &'static str {
         self.contract
     }
 
-    /// Its size, in bytes.
+    /// Returns the component's size in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.bytes
     }
 }
 
-/// How many turns' shares of the pool an instance takes.
+/// Returns the number of pool shares that an instance takes.
 fn shares(compiled: &wasmtime::component::Component, turns_max: u32) -> Result<u32, LoadError> {
     let (memories, tables) = match compiled.resources_required() {
         Some(needs) => (needs.num_memories, needs.num_tables),
-        // It instantiates a module that it imports; none is linked, so it was refused before.
+        // Unknown only if the component instantiates an imported module. None is linked, so such a
+        // component was already refused.
         None => (0, 0),
     };
     let shares = pool::shares(memories, tables);

@@ -1,15 +1,14 @@
-//! The contract's versions, and the bindings that are generated from the newest.
+//! The versions of the contract, and the imports that are linked for each.
 //!
-//! A released version is frozen in its own folder of `wit/`. A component names the version it was
-//! built for in its type, so it is known before anything of it runs.
+//! A released version is frozen in its own directory of `wit/`. A component's type names the
+//! version that it was built for, so the version is known before any of its code runs.
 
 use super::component::LoadError;
 
-/// The package of the contract.
 pub(super) const PACKAGE: &str = "abide:session/";
-/// The interface that a guest exports.
+/// The interface that a guest must export.
 pub(super) const GUEST: &str = "guest";
-/// The functions of [`GUEST`].
+/// The functions that [`GUEST`] must have.
 pub(super) const EXPORTS: [&str; 4] = ["open", "turn", "snapshot", "restore"];
 /// The versions that this host serves, oldest first.
 pub const CONTRACTS: [&str; 1] = ["0.1.0"];
@@ -19,7 +18,7 @@ const IMPORTS: [&str; 8] = [
     "types", "llm", "tools", "http", "inbox", "output", "timer", "log",
 ];
 
-/// What is linked of WASI 0.2: package and interface.
+/// The linked interfaces of WASI 0.2, as `package/interface`.
 const WASI: [&str; 27] = [
     "cli/environment",
     "cli/exit",
@@ -50,8 +49,8 @@ const WASI: [&str; 27] = [
     "sockets/udp-create-socket",
 ];
 
-/// The version of the contract that a component was built for, by the names of its exports (or,
-/// where it exports no guest, of its imports).
+/// Returns the version of the contract that a component was built for, from the names of its
+/// exports (or, if it exports no guest, of its imports).
 pub(super) fn version<'a>(
     exports: impl Iterator<Item = &'a str>,
     mut imports: impl Iterator<Item = &'a str>,
@@ -60,7 +59,7 @@ pub(super) fn version<'a>(
     let found = match exports.find(|(interface, _)| *interface == GUEST) {
         Some((_, version)) => version,
         None => match imports.find_map(|name| name.strip_prefix(PACKAGE)?.split_once('@')) {
-            // Built for this very contract, and yet no guest.
+            // Built for a served contract, but without a guest.
             Some((_, version)) if CONTRACTS.contains(&version) => {
                 return Err(LoadError::missing_guest());
             }
@@ -77,7 +76,7 @@ pub(super) fn version<'a>(
         })
 }
 
-/// Whether an import of this name is linked for guests of contract `version`.
+/// Returns whether an import of this name is linked for guests of contract `version`.
 pub(super) fn is_linked(import: &str, version: &str) -> bool {
     let Some((path, built_for)) = import.split_once('@') else {
         return false;

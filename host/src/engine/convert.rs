@@ -1,4 +1,4 @@
-//! Between the contract's types, which are generated, and the domain's, which outlive them.
+//! Conversions between the contract's generated types and the domain's types, which outlive them.
 
 use super::bindings::abide::session::{http, inbox, llm, log, tools, types};
 use super::log::LogLevel;
@@ -22,8 +22,8 @@ impl From<Message> for types::Message {
     }
 }
 
-/// A notice, as the guest receives it at `now`: the recovery message, or a message of the same role
-/// without a recovery where there was no restart.
+/// Converts a notice into the message that the guest receives at `now`: the recovery message, or,
+/// if there was no restart, a message of the same role without a recovery.
 pub(super) fn notice_message(notice: &Notice, now: UnixMillis) -> types::Message {
     types::Message {
         id: notice.id(),
@@ -41,7 +41,7 @@ pub(super) fn notice_message(notice: &Notice, now: UnixMillis) -> types::Message
             },
             generation: notice.generation.0,
             interruption: match notice.interruption {
-                // The turn that was interrupted is over, and nothing of it stands.
+                // The interrupted turn is over, and nothing of it was committed.
                 Interruption::None | Interruption::Failed => None,
                 Interruption::Rerun => Some(types::Interruption::Rerun),
                 Interruption::Resumed | Interruption::Completed => {
@@ -56,7 +56,7 @@ pub(super) fn notice_message(notice: &Notice, now: UnixMillis) -> types::Message
 impl From<Role> for types::Role {
     fn from(role: Role) -> Self {
         match role {
-            // The assistant speaks through output and never writes to an inbox.
+            // The assistant's role is for outputs and never occurs in an inbox.
             Role::User | Role::Assistant => Self::User,
             Role::System => Self::System,
             Role::Timer => Self::Timer,
@@ -227,7 +227,7 @@ impl From<HttpResponse> for http::Response {
     }
 }
 
-/// What `inbox.receive` gives at `now`.
+/// Builds the result of `inbox.receive` at `now`.
 pub(super) fn received(received: FromInbox, now: UnixMillis) -> Vec<inbox::Message> {
     let notice = received.notice.as_ref();
     let notice = notice.map(|notice| notice_message(notice, now));

@@ -1,4 +1,4 @@
-//! Why a guest's call has no result, in words that name the remedy.
+//! Failures of guest calls, with texts that name the remedy.
 
 use bytesize::ByteSize;
 use wasmtime::{Trap, WasmBacktrace};
@@ -8,51 +8,51 @@ use super::runtime::{EngineError, STACK_MAX_BYTES};
 use super::store_data::StoreData;
 use crate::domain::{FailureCode, Limits, TurnFailure};
 
-/// The longest reason that is kept of a guest's own words, in bytes.
+/// The maximum length of a reason that comes from the guest, in bytes.
 const REASON_MAX_BYTES: usize = 4 << 10;
-/// Functions that a trap's text names.
+/// The maximum number of functions that a trap's text names.
 const FRAMES_MAX: usize = 5;
-/// The longest function name shown, in bytes.
+/// The maximum length of a function name in a trap's text, in bytes.
 const FRAME_MAX_BYTES: usize = 120;
 
-/// Why a call of the engine gave nothing.
+/// The reason why a call of a guest has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum GuestFailure {
-    /// The guest failed; it would fail again in the same way.
+    /// The guest failed, and would fail in the same way again.
     #[error("{0}")]
     Failed(TurnFailure),
     /// The guest could not be restored from its snapshot.
     #[error("{text}")]
     Restore {
-        /// For humans.
+        /// The reason, for humans.
         text: String,
-        /// The schema that the snapshot carries, where the guest says that it is too new for it.
+        /// The snapshot's schema, if the guest reports that it is too new.
         newer_schema: Option<u32>,
     },
-    /// The guest is not to blame.
+    /// The host failed, not the guest.
     #[error(transparent)]
     Host(#[from] EngineError),
 }
 
-/// An end that a host function makes to a call.
+/// An error with which a host function ends a guest call.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Stop {
-    /// The guest's own doing.
+    /// The guest caused it.
     #[error("{0}")]
     Guest(TurnFailure),
-    /// Not the guest's doing.
+    /// The host caused it.
     #[error(transparent)]
     Host(EngineError),
 }
 
-/// Whose limits were in force.
+/// The plugin, and its limits, that a failure's text names.
 pub(super) struct Blame<'a> {
     pub(super) plugin: &'a str,
     pub(super) limits: &'a Limits,
 }
 
 impl Blame<'_> {
-    /// The guest went over a limit.
+    /// Returns the failure of a guest that exceeded a limit.
     pub(super) fn limit(&self, key: &str, what: &str) -> TurnFailure {
         let plugin = self.plugin;
         TurnFailure {
@@ -61,7 +61,7 @@ impl Blame<'_> {
         }
     }
 
-    /// The turn took too long.
+    /// Returns the failure of a turn that took too long.
     pub(super) fn timeout(&self) -> TurnFailure {
         let (plugin, timeout) = (self.plugin, self.limits.turn_timeout);
         TurnFailure {
@@ -74,7 +74,7 @@ impl Blame<'_> {
         }
     }
 
-    /// The guest returned an error of its own.
+    /// Returns the failure of a guest that returned an error of its own.
     pub(super) fn guest(&self, mut text: String) -> TurnFailure {
         cut(&mut text, REASON_MAX_BYTES);
         TurnFailure {
@@ -83,7 +83,7 @@ impl Blame<'_> {
         }
     }
 
-    /// What an error of wasmtime's means.
+    /// Converts a wasmtime error into the guest's failure.
     pub(super) fn explain(&self, error: &wasmtime::Error, state: &StoreData) -> GuestFailure {
         if let Some(stop) = error.downcast_ref::<Stop>() {
             return match stop.clone() {
@@ -122,7 +122,7 @@ impl Blame<'_> {
     }
 }
 
-/// The reason alone, without the backtrace.
+/// Formats the reason without the backtrace.
 fn reason(error: &wasmtime::Error) -> String {
     if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         return format!("the guest exited with status {}", exit.0);
@@ -139,8 +139,8 @@ fn reason(error: &wasmtime::Error) -> String {
     text
 }
 
-/// The innermost functions, by name; those of a language's own machinery for dying are passed over
-/// where others follow.
+/// Formats the names of the innermost functions. A language's own panic machinery is skipped if
+/// other functions follow it.
 fn backtrace(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return String::new();

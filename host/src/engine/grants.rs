@@ -1,15 +1,15 @@
-//! The only place where a capability is checked: before a step leaves the engine.
+//! Capability checks. This is the only place that checks them, before a step leaves the engine.
 
 use crate::domain::{Capabilities, ChatRequest, EgressTarget, HttpRequest, StepError};
 
-/// What a plugin may do, and its name for the remedy.
+/// A plugin's capabilities, and its name for error messages.
 pub(super) struct Grants {
     pub(super) plugin: String,
     pub(super) granted: Capabilities,
 }
 
 impl Grants {
-    /// Whether a model may be asked; fills in the provider where the guest left it open.
+    /// Checks that the model provider is granted; fills in the provider if the guest named none.
     pub(super) fn chat(&self, request: &mut ChatRequest) -> Result<(), StepError> {
         let granted = &self.granted.llm;
         match &request.provider {
@@ -30,7 +30,7 @@ impl Grants {
         }
     }
 
-    /// Whether a tool may be called.
+    /// Checks that the tool is granted.
     pub(super) fn tool(&self, name: &str) -> Result<(), StepError> {
         if self.granted.tools.allow_tool(name) {
             Ok(())
@@ -39,8 +39,8 @@ impl Grants {
         }
     }
 
-    /// Whether a request may be sent to where its URL points. Which addresses that may be is found
-    /// out when it is sent.
+    /// Checks that the request's URL is granted. The addresses that its host resolves to are
+    /// checked when the request is sent.
     pub(super) fn http(&self, request: &HttpRequest) -> Result<(), StepError> {
         let (target, _) = EgressTarget::parse(&request.url).map_err(StepError::Invalid)?;
         match self.granted.http.reach(&target) {

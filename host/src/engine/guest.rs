@@ -1,4 +1,4 @@
-//! One call of a guest: instantiate, restore, turn, snapshot, drop. No instance outlives a call.
+//! Guest calls: instantiate, restore, turn, snapshot, drop. No instance outlives its call.
 
 use std::future::Future;
 
@@ -16,7 +16,7 @@ use super::store_data::StoreData;
 use crate::domain::{Message, Notice, Snapshot, TurnFailure};
 
 impl Engine {
-    /// A new session's first state: `open`, then `snapshot`.
+    /// Creates a new session's first state: calls `open`, then `snapshot`.
     pub async fn open(&self, job: &GuestJob) -> Result<Product, GuestFailure> {
         self.within(job, async {
             let mut guest = Guest::start(self, job).await?;
@@ -26,8 +26,8 @@ impl Engine {
         .await
     }
 
-    /// One turn: `restore`, then `turn` on the notice (where there is one) and the input, then
-    /// `snapshot`. Steps go to `steps`. Dropping the future cuts the turn; nothing remains of it.
+    /// Runs one turn: calls `restore`, then `turn` on the notice (if any) and the input, then
+    /// `snapshot`. Steps are sent to `steps`. Dropping the future aborts the turn without a trace.
     pub async fn turn(
         &self,
         job: &GuestJob,
@@ -41,7 +41,7 @@ impl Engine {
             .await
     }
 
-    /// The same, on a share that is there already.
+    /// Like [`Engine::turn`], with a share of the pool that the caller already holds.
     pub async fn admitted_turn(
         &self,
         admission: Admission,
@@ -65,7 +65,7 @@ impl Engine {
         .await
     }
 
-    /// Whether a guest can be restored from a snapshot.
+    /// Verifies that the guest can be restored from a snapshot.
     pub async fn restore(&self, job: &GuestJob, snapshot: &Snapshot) -> Result<(), GuestFailure> {
         self.within(job, async {
             Guest::start(self, job).await?.restore(snapshot).await
@@ -73,7 +73,7 @@ impl Engine {
         .await
     }
 
-    /// Restores a snapshot and takes it again: a guest that keeps its whole state gives the same
+    /// Restores a snapshot and takes a new one: a guest that saves its whole state returns the same
     /// bytes.
     pub async fn retake(
         &self,
@@ -88,8 +88,8 @@ impl Engine {
         .await
     }
 
-    /// Opens a session that nobody will see, restores its snapshot on a fresh instance and takes
-    /// it again: both must be the same bytes.
+    /// Checks a plugin: opens a throw-away session, restores its snapshot on a fresh instance and
+    /// takes a new snapshot. Both must have the same bytes.
     pub async fn check(&self, job: &GuestJob) -> Result<Product, CheckFailure> {
         let product = self.open(job).await.map_err(CheckFailure::Open)?;
         let snapshot = Snapshot {
@@ -113,56 +113,56 @@ impl Engine {
         })
     }
 
-    /// Runs a call on its share of the pool, once there is one.
+    /// Waits for a share of the pool and runs a call on it.
     async fn within<T>(
         &self,
         job: &GuestJob,
         call: impl Future<Output = Result<T, GuestFailure>>,
     ) -> Result<T, GuestFailure> {
-        // Waiting for a share is not the guest's time.
+        // Waiting for a share does not count towards the turn timeout.
         let admission = self.admit(&job.component).await;
         self.on(admission, job, call).await
     }
 
-    /// Runs a call on this share of the pool, for as long as a turn may take.
+    /// Runs a call on this share of the pool within the turn timeout.
     async fn on<T>(
         &self,
         _admission: Admission,
         job: &GuestJob,
         call: impl Future<Output = Result<T, GuestFailure>>,
     ) -> Result<T, GuestFailure> {
-        // Dropped before the admission is.
+        // Declared after the parameter `_admission`, so the call is dropped before its share.
         let call = tokio::time::timeout(job.limits.turn_timeout, call);
         call.await
             .unwrap_or_else(|_| Err(GuestFailure::Failed(job.blame().timeout())))
     }
 }
 
-/// Why a component is not fit to be a plugin.
+/// The reason why a component is not a valid plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckFailure {
-    /// It does not open.
+    /// `open` fails.
     #[error("the session does not open: {0}")]
     Open(GuestFailure),
-    /// It refuses its own snapshot.
+    /// The guest cannot be restored from its own snapshot.
     #[error("the guest's own snapshot cannot be restored: {0}")]
     Restore(GuestFailure),
-    /// A restored guest is not what it was.
+    /// A restored guest has a different snapshot.
     #[error(
         "the guest forgets: its snapshot (schema {schema}, {bytes} bytes), restored and taken \
          again, is another (schema {again_schema}, {again_bytes} bytes; the same up to byte \
          {same_bytes}); put all of its state into it, in a fixed order"
     )]
     Unfaithful {
-        /// Of the first snapshot.
+        /// The schema of the first snapshot.
         schema: u32,
-        /// Of the second.
+        /// The schema of the second snapshot.
         again_schema: u32,
-        /// Of the first snapshot.
+        /// The size of the first snapshot.
         bytes: usize,
-        /// Of the second.
+        /// The size of the second snapshot.
         again_bytes: usize,
-        /// At the beginning of both.
+        /// The length of the common prefix of both.
         same_bytes: usize,
     },
 }
@@ -286,7 +286,7 @@ impl<'a> Guest<'a> {
         })
     }
 
-    /// What an export that may fail returned.
+    /// Converts the result of an export that may fail.
     fn check_result(
         &self,
         result: wasmtime::Result<Result<(), String>>,

@@ -1,4 +1,5 @@
-//! Steps: each goes to whoever drives the turn, and the guest waits for its answer.
+//! The host functions for steps: each step is sent to the task that runs the turn, and the guest
+//! waits for the answer.
 
 use std::time::Duration;
 
@@ -14,38 +15,41 @@ use crate::domain::{
     FailureCode, StepCallName, StepError, StepRequest, StepResult, ToolCall, TurnFailure,
 };
 
-/// A step that a running turn asks for.
+/// A step that a running turn requests.
 #[derive(Debug)]
 pub struct StepCall {
-    /// Its number in the turn, from 1.
+    /// The step's number in the turn, from 1.
     pub step: u32,
-    /// Its name, of what the guest gave: the same whenever the turn runs, whatever is granted.
+    /// The step's name, derived only from the guest's request: it is the same whenever the turn
+    /// runs, whatever is granted.
     pub call: StepCallName,
-    /// What it asks for, completed by the host.
+    /// The guest's request, with defaults filled in by the host.
     pub request: StepRequest,
-    /// Which of its parts (one, but for several tool calls at once) may not be taken, and why.
+    /// For each part, why it may not be executed, if so. There is one part, or one per tool call of
+    /// `call-all`.
     pub refused: Vec<Option<StepError>>,
-    /// Takes what the guest is told. A dropped one leaves the guest waiting: its turn is being cut.
+    /// The channel for the guest's answer. If it is dropped, the guest keeps waiting, because its
+    /// turn is being aborted.
     pub reply: oneshot::Sender<StepAnswer>,
 }
 
-/// What a guest is told of a step.
+/// The answer to a guest's step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepAnswer {
-    /// What it gave.
+    /// The step's result.
     pub result: Result<StepResult, StepError>,
-    /// How long it took, in milliseconds: the guest's clock moves on by it.
+    /// How long the step took, in milliseconds; the guest's clock advances by this.
     pub took_ms: u64,
 }
 
-/// What an instance may ask, and whom.
+/// Checks, counts and forwards the steps of an instance.
 pub(super) struct StepGate {
     pub(super) grants: Grants,
     max: u32,
     taken: u32,
-    /// As `taken`, but each of several calls at once for itself: what `max` bounds.
+    /// Like `taken`, but each call of `call-all` counts separately; bounded by `max`.
     weight: u32,
-    /// There while a turn runs.
+    /// The receiver of steps; `Some` while a turn runs.
     to: Option<mpsc::Sender<StepCall>>,
 }
 
@@ -60,12 +64,12 @@ impl StepGate {
         }
     }
 
-    /// From now on steps go to `to`; with none they are denied.
+    /// Sends steps to `to` from now on; with `None` they are denied.
     pub(super) fn connect(&mut self, to: Option<mpsc::Sender<StepCall>>) {
         self.to = to;
     }
 
-    /// Whom to ask, if a turn runs.
+    /// Returns the receiver of steps, or denies the step if no turn runs.
     fn running(&self) -> Result<&mpsc::Sender<StepCall>, StepError> {
         self.to.as_ref().ok_or_else(|| {
             StepError::Denied(
@@ -75,12 +79,13 @@ impl StepGate {
     }
 }
 
-/// What a host function gives: a trap, or a typed error, or a result.
+/// The return type of a host function: a trap, a typed error or a result.
 type HostResult<T> = wasmtime::Result<Result<T, types::StepError>>;
 
 impl StoreData {
-    /// Takes one step. What is refused is a step too, whose outcome the journal keeps: a grant
-    /// that changes while a turn is open must not change what the turn has been told.
+    /// Takes one step. A refused step is a step too, whose outcome the journal records: a grant
+    /// that changes while a turn is open must not change an outcome that the turn has already
+    /// received.
     async fn step(
         &mut self,
         mut request: StepRequest,
@@ -117,8 +122,8 @@ impl StoreData {
             refused,
             reply,
         };
-        // With nobody there to ask or to answer, the turn is being cut: it must not be told
-        // anything, for that would be an outcome.
+        // If the receiver or the reply channel is gone, the turn is being aborted. The guest must
+        // not get any answer then, because that would be an outcome.
         if to.send(call).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -195,7 +200,7 @@ impl tools::Host for StoreData {
                     .collect())
             }
             Ok(_) => Err(wrong_reply("tools.call-all")),
-            // No part was taken: each of them has the error of the whole.
+            // No part was executed: each part gets the error of the whole step.
             Err(error) => Ok((0..parts).map(|_| Err(error.clone().into())).collect()),
         }
     }

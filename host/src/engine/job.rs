@@ -1,4 +1,4 @@
-//! What the engine is asked to do, and what comes of it.
+//! The input and the result of a guest call.
 
 use std::sync::Arc;
 
@@ -6,47 +6,45 @@ use super::component::Component;
 use super::log::LogLine;
 use crate::domain::{Capabilities, Limits, Output, SessionId, TimerOp, UnixMillis};
 
-/// One call of a guest, with all that it depends on besides its snapshot and input: the same job
-/// on the same snapshot and input, with the same answers to its steps, gives the same product.
+/// Everything that a guest call depends on besides its snapshot and input. The same job on the same
+/// snapshot and input, with the same answers to its steps, has the same product.
 #[derive(Clone)]
 pub struct GuestJob {
-    /// The guest.
     pub component: Arc<Component>,
-    /// Who it is told to be.
+    /// The identity that the guest receives.
     pub context: Context,
-    /// What it may use.
+    /// The guest's resource limits.
     pub limits: Limits,
-    /// What it may call.
+    /// The capabilities that the guest may call.
     pub grants: Capabilities,
-    /// The names of the session's timers that are set: they count towards `limits.timers`.
+    /// The names of the session's timers that are set, which count towards `limits.timers`.
     pub timers: Vec<String>,
-    /// Its clock at the start.
+    /// The guest's clock at the start.
     pub now: UnixMillis,
-    /// The seed of its randomness.
+    /// The seed of the guest's randomness.
     pub seed: u64,
 }
 
-/// Who a session is, to its guest.
+/// The identity of a session, as its guest receives it.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The session.
     pub session: SessionId,
     /// The plugin's name in the configuration.
     pub plugin: String,
-    /// The client's arguments, one JSON value.
+    /// The client's arguments as one JSON value.
     pub args: String,
 }
 
-/// What a call of a guest gave. Nothing of it has happened yet.
+/// The result of a guest call. Nothing of it has taken effect yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {
-    /// What it said, in order.
+    /// The guest's outputs, in order.
     pub outputs: Vec<Output>,
-    /// What became of its timers, at most one entry for a name.
+    /// The changes to the session's timers, at most one per name.
     pub timers: Vec<TimerOp>,
-    /// What it logged.
+    /// The guest's log lines.
     pub logs: Vec<LogLine>,
-    /// Lines that were over `limits.log_lines`.
+    /// The number of lines beyond `limits.log_lines`, which were dropped.
     pub logs_dropped: u64,
     /// The version of the snapshot's encoding.
     pub schema: u32,

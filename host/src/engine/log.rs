@@ -1,50 +1,50 @@
-//! What a guest logs, by `log.write` and by its standard streams: bounded, never an error.
+//! The guest's log, written through `log.write` and its standard streams. It is bounded, and
+//! writing to it never fails.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The longest line, in bytes; longer ones are cut.
+/// The maximum length of a line, in bytes; longer lines are truncated.
 const LINE_MAX_BYTES: usize = 8 << 10;
-/// Lines of standard error that a trap's text repeats.
+/// The number of standard error lines that a trap's text repeats.
 const LAST_WORDS_LINES: usize = 2;
-/// And how much of them, in bytes.
+/// The maximum length of these lines together, in bytes.
 const LAST_WORDS_MAX_BYTES: usize = 1 << 10;
-/// The last line of a Rust panic, of no use to anybody here.
+/// The last line of a Rust panic, which is useless here.
 const PANIC_NOTE: &str = "note: run with `RUST_BACKTRACE";
 
-/// How grave a line is.
+/// The level of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// For the author.
+    /// For the plugin's author.
     Debug,
-    /// As it should be. Also standard output.
+    /// Normal operation; also the level of standard output.
     Info,
-    /// Worth a look. Also standard error.
+    /// Worth attention; also the level of standard error.
     Warn,
-    /// Something went wrong.
+    /// A failure.
     Error,
 }
 
-/// One line for the operator's log.
+/// A line for the operator's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// How grave.
     pub level: LogLevel,
-    /// What, at most 8 KiB.
+    /// The text, at most 8 KiB.
     pub text: String,
 }
 
-/// The lines of one call of the engine. Shared with the guest's standard streams.
+/// The log lines of one guest call. Shared with the guest's standard streams.
 pub(super) struct GuestLog(Mutex<Lines>);
 
 struct Lines {
     lines: Vec<LogLine>,
     max: usize,
     dropped: u64,
-    /// What standard output and standard error hold of a line that has not ended.
+    /// The unfinished last lines of standard output and standard error.
     partial: [Vec<u8>; 2],
 }
 
-/// A standard stream of the guest's.
+/// A standard output stream of the guest.
 #[derive(Clone, Copy)]
 pub(super) enum StdStream {
     Out,
@@ -74,13 +74,13 @@ impl GuestLog {
         self.lines().push(level, text);
     }
 
-    /// Takes what was written to a stream: whole lines are logged, the rest waits for its end.
+    /// Logs the complete lines written to a stream and buffers the rest.
     pub(super) fn stream(&self, stream: StdStream, bytes: &[u8]) {
         let mut lines = self.lines();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let partial = &mut lines.partial[stream as usize];
             let line = piece.strip_suffix(b"\n");
-            // Kept one byte over the limit, so that the cut is seen to be one.
+            // Buffer one byte more than the limit, so that `cut` marks the line as truncated.
             let room = (LINE_MAX_BYTES + 1).saturating_sub(partial.len());
             let text = line.unwrap_or(piece);
             partial.extend(&text[..text.len().min(room)]);
@@ -90,7 +90,7 @@ impl GuestLog {
         }
     }
 
-    /// All lines, and how many were dropped.
+    /// Takes all lines and the number of dropped ones.
     pub(super) fn take(&self) -> (Vec<LogLine>, u64) {
         let mut lines = self.lines();
         for stream in [StdStream::Out, StdStream::Err] {
@@ -104,7 +104,8 @@ impl GuestLog {
         )
     }
 
-    /// What the guest last wrote to standard error, on one line: of a panic, where and why.
+    /// Returns what the guest last wrote to standard error, on one line: for a panic, its location
+    /// and message.
     pub(super) fn last_words(&self) -> Option<String> {
         let lines = self.lines();
         let partial = String::from_utf8_lossy(&lines.partial[StdStream::Err as usize]);
@@ -122,7 +123,7 @@ impl GuestLog {
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        // A log that a panic left half-written is still a log.
+        // Poisoning is harmless: a log that a panic left incomplete is still usable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,7 +145,8 @@ impl Lines {
     }
 }
 
-/// Cuts a text that is over `max_bytes`, between two characters, and marks the cut.
+/// Truncates a text that is longer than `max_bytes` at a character boundary and marks it with
+/// "...".
 pub(super) fn cut(text: &mut String, max_bytes: usize) {
     if text.len() > max_bytes {
         text.truncate(text.floor_char_boundary(max_bytes));
@@ -163,10 +165,10 @@ mod tests {
         log.stream(StdStream::Err, b"!\n");
         log.stream(StdStream::Out, b"c\n\nd");
         let (lines, dropped) = log.take();
-        let told: Vec<_> = lines.iter().map(|l| (l.level, l.text.as_str())).collect();
+        let logged: Vec<_> = lines.iter().map(|l| (l.level, l.text.as_str())).collect();
         let (info, warn) = (LogLevel::Info, LogLevel::Warn);
         assert_eq!(
-            told,
+            logged,
             [
                 (info, "a"),
                 (warn, "!"),

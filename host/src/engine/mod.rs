@@ -1,18 +1,18 @@
-//! Guests: loading components, and calling them on fresh instances within limits. The only module
-//! that names wasmtime.
+//! The engine: loads components and calls guests on fresh instances within limits. This is the only
+//! module that uses wasmtime.
 //!
 //! ```text
 //! bytes -> load: kind, contract version, imports, exports -> Component (compiled, linked)
 //!
-//! Job {component, context, limits, grants, now, seed}
+//! GuestJob {component, context, limits, grants, now, seed}
 //!   open                      -> Product {outputs, timers, logs, snapshot}
-//!   turn(snapshot, input)     -> Product     steps leave through a channel, each granted
-//!   restore(snapshot)         -> ()          whether it can come back
+//!   turn(snapshot, input)     -> Product     sends steps through a channel, each checked
+//!   restore(snapshot)         -> ()          verifies that the guest restores
 //! ```
 //!
-//! Every call makes an instance, and drops it. What a guest does is a function of its job, its
-//! snapshot, its input and the answers to its steps: clock and randomness come from the job, the
-//! rest of WASI is there and empty.
+//! Every call creates an instance and drops it. A guest's behaviour is a function of its job, its
+//! snapshot, its input and the answers to its steps: clock and randomness come from the job, and
+//! the rest of WASI is linked but empty.
 
 mod bindings;
 mod budget;

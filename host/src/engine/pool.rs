@@ -1,6 +1,6 @@
-//! How much is set aside for instances: one share for each turn that may run at once. A component
-//! that needs more memories or tables than a share holds takes several, and waits for them, so the
-//! pool never runs out under a turn.
+//! Sizing of the instance pool: one share for each turn that may run concurrently. A component that
+//! needs more memories or tables than a share has takes several shares, and waits for them, so the
+//! pool is never exhausted while a turn runs.
 
 use std::num::NonZeroUsize;
 
@@ -12,39 +12,40 @@ use wasmtime::{
 use super::budget::TABLE_ELEMENTS_MAX;
 use super::runtime::{EngineError, STACK_MAX_BYTES};
 
-/// Linear memories in a share. A Rust guest has one.
+/// The number of linear memories in a share. A Rust guest has one.
 pub(super) const MEMORIES_PER_TURN: u32 = 1;
-/// Tables in a share. A Rust guest has two: its own and its adapters'.
+/// The number of tables in a share. A Rust guest has two: its own and its adapters'.
 pub(super) const TABLES_PER_TURN: u32 = 3;
-/// Mapped regions that a running turn takes, measured: its stack and guard, and its memory's image,
-/// heap and guard.
+/// The measured number of mapped regions per running turn: its stack and guard, and its memory's
+/// image, heap and guard.
 const MAPS_PER_TURN: u64 = 7;
-/// Mapped regions left to the rest of the process.
+/// The number of mapped regions reserved for the rest of the process.
 const MAPS_SPARE: u64 = 4_000;
-/// A memory's place in the address space: all that 32 bits can name, so that no access needs a
+/// The address space reserved for a memory: the whole 32-bit range, so that accesses need no bounds
 /// check.
 const MEMORY_RESERVED_BYTES: u64 = 4 << 30;
-/// Metadata of one core instance. A large Python module needs more than wasmtime's default of 1 MiB.
+/// The maximum metadata of one core instance. A large Python module needs more than wasmtime's
+/// default of 1 MiB.
 const INSTANCE_MAX_BYTES: usize = 16 << 20;
-/// Of a memory and of a table, what is cleared rather than given back to the kernel when an
-/// instance goes: giving pages back, and faulting them in again, interrupts all processors. Of a
-/// memory, only the pages that were written count, where the kernel can tell (since 6.7).
+/// How much of a memory and of a table is zeroed rather than returned to the kernel when an
+/// instance is dropped: returning pages and faulting them in again interrupts all CPUs. Of a
+/// memory, only written pages count if the kernel can report them (since Linux 6.7).
 const KEEP_RESIDENT_BYTES: usize = 256 << 10;
-/// Frames that a trap keeps.
+/// The maximum number of frames in a trap's backtrace.
 const BACKTRACE_FRAMES_MAX: usize = 16;
 
-/// Shares that an instance with so many memories and tables takes.
+/// Returns the number of shares that an instance with these memories and tables takes.
 pub(super) fn shares(memories: u32, tables: u32) -> u32 {
     let for_memories = memories.div_ceil(MEMORIES_PER_TURN);
     for_memories.max(tables.div_ceil(TABLES_PER_TURN)).max(1)
 }
 
-/// The settings of the engine for `turns_max` turns at once.
+/// Returns the wasmtime configuration for `turns_max` concurrent turns.
 pub(super) fn config(turns_max: u32) -> Result<Config, EngineError> {
     check_maps(turns_max)?;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(turns_max)
-        // Counted, not set aside; a Python guest has dozens.
+        // Only counted, not preallocated; a Python guest has dozens.
         .total_core_instances(u32::MAX)
         .max_core_instances_per_component(u32::MAX)
         .max_core_instance_size(INSTANCE_MAX_BYTES)
@@ -66,14 +67,14 @@ pub(super) fn config(turns_max: u32) -> Result<Config, EngineError> {
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .memory_reservation(MEMORY_RESERVED_BYTES)
         .max_wasm_stack(STACK_MAX_BYTES)
-        // Host functions run on the same stack.
+        // 1 MiB more, because host functions run on the same stack.
         .async_stack_size(STACK_MAX_BYTES + (1 << 20))
         .epoch_interruption(true)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
         .native_unwind_info(false)
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking)
-        // A turn is a deterministic function of its input.
+        // A turn must be a deterministic function of its input.
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
         .concurrency_support(false)
@@ -81,10 +82,10 @@ pub(super) fn config(turns_max: u32) -> Result<Config, EngineError> {
     Ok(config)
 }
 
-/// Whether the kernel allows as many mapped regions as so many turns take.
+/// Checks that the kernel allows the mapped regions that `turns_max` turns need.
 fn check_maps(turns_max: u32) -> Result<(), EngineError> {
     let Ok(allowed) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else {
-        // Not to be seen here; if it is too small, making the pool says so.
+        // The limit is not readable here; if it is too small, creating the pool fails.
         return Ok(());
     };
     let needed = u64::from(turns_max) * MAPS_PER_TURN + MAPS_SPARE;

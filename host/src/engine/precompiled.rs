@@ -1,10 +1,11 @@
-//! Precompiled components: compiling takes a third of a second, loading a quarter of a millisecond.
+//! The cache of precompiled components. Compiling takes a third of a second, loading a quarter of a
+//! millisecond.
 //!
-//! Wasmtime trusts a precompiled file as it trusts its own code, so nothing is given to it that
-//! this module has not written: a file is named by the component and the engine that it was made
-//! for, and begins with a digest over both and its payload. Whatever does not match is compiled
-//! again and replaced. The folder lies in the daemon's data folder; who can write there can as
-//! well replace the configuration, so the digest guards against damage and mix-ups, not attackers.
+//! Wasmtime trusts a precompiled file like its own code, so it gets only files that this module has
+//! written: a file is named after the component and the engine that it was compiled for, and begins
+//! with a digest over both and its payload. A file that does not match is compiled again and
+//! replaced. The directory is in the daemon's data directory; anyone who can write there can also
+//! replace the configuration, so the digest protects against damage and mix-ups, not attackers.
 //!
 //! ```text
 //! offset  size  field
@@ -25,13 +26,15 @@ use crate::domain::Digest;
 
 const MAGIC: [u8; 8] = *b"ABPC\x01\0\0\0";
 const HEADER_BYTES: usize = 40;
-/// Files kept; the oldest go first. Each upgrade of the binary or of a plugin makes a new one.
+/// The number of files to keep; the oldest are removed first. Each upgrade of the binary or of a
+/// plugin adds a file.
 const FILES_MAX: usize = 64;
 
-/// The folder of precompiled components.
+/// The directory of precompiled components.
 pub(super) struct Precompiled {
     folder: PathBuf,
-    /// What the engine's compatibility with a file depends on: version, settings, CPU.
+    /// A hash of everything that a file's compatibility with the engine depends on: version,
+    /// settings, CPU.
     engine_hash: u64,
 }
 
@@ -45,7 +48,8 @@ impl Precompiled {
         }
     }
 
-    /// The component of this digest, if it was precompiled for this engine and is undamaged.
+    /// Loads the component with this digest, if it was precompiled for this engine and is
+    /// undamaged.
     pub(super) fn load(&self, engine: &wasmtime::Engine, component: Digest) -> Option<Compiled> {
         let path = self.folder.join(self.name(component));
         let bytes = match atomic_file::read(&path) {
@@ -62,8 +66,8 @@ impl Precompiled {
             );
             return None;
         };
-        // SAFETY: the payload is what `Compiled::serialize` gave for this component and an engine
-        // of this compatibility hash: the digest that was just verified says so.
+        // SAFETY: the digest that was just verified shows that the payload is the output of
+        // `Compiled::serialize` for this component and an engine of this compatibility hash.
         match unsafe { Compiled::deserialize(engine, payload) } {
             Ok(compiled) => Some(compiled),
             Err(error) => {
@@ -73,7 +77,7 @@ impl Precompiled {
         }
     }
 
-    /// Keeps a component for the next start. That it cannot be kept costs time, nothing else.
+    /// Stores a component for the next start. A failure costs only time, so it is just logged.
     pub(super) fn keep(&self, component: Digest, compiled: &Compiled) {
         let kept = compiled
             .serialize()
@@ -105,7 +109,7 @@ impl Precompiled {
         hasher.finalize().into()
     }
 
-    /// The payload of a file that is whole and was made for this component and engine.
+    /// Returns the payload if the file is undamaged and was compiled for this component and engine.
     fn verify<'a>(&self, component: Digest, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let (header, payload) = bytes.split_at_checked(HEADER_BYTES)?;
         let (magic, digest) = header.split_at(MAGIC.len());

@@ -1,4 +1,4 @@
-//! The engine: one for a process. Loads components and runs guests, each call on a fresh instance.
+//! The engine, one per process: loads components and runs guests, each call on a fresh instance.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,24 +17,25 @@ use super::{pool, wasi};
 use crate::atomic_file;
 use crate::domain::Digest;
 
-/// The call stack of a guest, in bytes. Not a key: it is part of what is compiled.
+/// The size of a guest's call stack, in bytes. Not configurable, because compiled code depends on
+/// it.
 pub(super) const STACK_MAX_BYTES: usize = 1 << 20;
-/// How long a guest computes before others get their go.
+/// How long a guest computes before it yields to others.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// What the engine is made with.
+/// The options of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// The folder of precompiled components; may be emptied at any time.
+    /// The directory of precompiled components, a cache that may be emptied at any time.
     pub cache_dir: PathBuf,
-    /// The folder of components by digest. Open turns and snapshots depend on them.
+    /// The directory of components by digest. Open turns and snapshots depend on them.
     pub components_dir: PathBuf,
-    /// Guests that run at once; further ones wait. At least 1.
+    /// The maximum number of guests that run concurrently; further ones wait. At least 1.
     pub turns_max: u32,
 }
 
 impl EngineOptions {
-    /// With the default of 1,000 turns at once.
+    /// Returns options with the default of 1,000 concurrent turns.
     pub fn new(cache_dir: impl Into<PathBuf>, components_dir: impl Into<PathBuf>) -> Self {
         Self {
             cache_dir: cache_dir.into(),
@@ -44,40 +45,39 @@ impl EngineOptions {
     }
 }
 
-/// Why the engine cannot do its work; no guest is to blame.
+/// An engine failure that no guest has caused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The kernel allows too few mapped regions.
+    /// The kernel allows too few mapped memory regions.
     #[error(
         "{turns_max} turns at once take {needed} mapped memory regions, the kernel allows \
          {allowed}; allow fewer turns, or raise the sysctl vm.max_map_count"
     )]
     Maps {
-        /// Turns asked for.
+        /// The requested number of concurrent turns.
         turns_max: u32,
-        /// Regions they take.
+        /// The regions that these turns need.
         needed: u64,
-        /// Regions allowed.
+        /// The regions that the kernel allows.
         allowed: u64,
     },
-    /// A folder cannot be made.
+    /// A directory cannot be created.
     #[error("cannot make the folder `{path}`: {reason}")]
     Folder {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// Why.
         reason: String,
     },
-    /// The engine cannot be made on this machine.
+    /// The engine cannot be created on this machine.
     #[error("the WebAssembly engine cannot start: {0}")]
     Start(String),
-    /// The pool is exhausted, though turns wait for their share of it.
+    /// The pool is exhausted, although turns wait for their share of it.
     #[error("the instance pool is exhausted: {0}; try again")]
     Exhausted(String),
-    /// A step was answered with the result of another kind of step.
+    /// A step was answered with the result of a different kind of step.
     #[error("a step `{asked}` was answered with the result of another kind")]
     WrongReply {
-        /// The step.
+        /// The kind of the step.
         asked: &'static str,
     },
 }
@@ -92,12 +92,12 @@ pub(super) struct EngineCore {
     shares: Arc<Semaphore>,
     options: EngineOptions,
     precompiled: Precompiled,
-    /// Components in use, so that one is compiled and held once.
+    /// The components in use, so that each is compiled and held in memory only once.
     loaded: Mutex<HashMap<Digest, Weak<Component>>>,
 }
 
 impl Engine {
-    /// Makes the pool for `turns_max` guests at once. Takes some milliseconds.
+    /// Creates the engine and its instance pool. Takes some milliseconds.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
         for path in [&options.cache_dir, &options.components_dir] {
             fs::create_dir_all(path).map_err(|error| EngineError::Folder {
@@ -123,8 +123,8 @@ impl Engine {
         })))
     }
 
-    /// Compiles a component, or takes it precompiled, and checks it against the contract. Blocks
-    /// for as long as that takes.
+    /// Compiles a component, or loads its precompiled form, and checks it against the contract.
+    /// Blocks.
     pub fn load(&self, bytes: &[u8]) -> Result<Arc<Component>, LoadError> {
         check_kind(bytes)?;
         let digest = Digest::of(bytes);
@@ -165,12 +165,12 @@ impl Engine {
     }
 
     fn loaded(&self, digest: Digest) -> Option<Arc<Component>> {
-        // The map is whole whatever panicked: each change of it is one call.
+        // Poisoning is harmless: each change of the map is one call.
         let loaded = self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.get(&digest)?.upgrade()
     }
 
-    /// Keeps a component's bytes under their digest, synced. Blocks.
+    /// Stores a component's bytes under their digest, synced to disk. Blocks.
     pub fn keep(&self, bytes: &[u8]) -> Result<Digest, LoadError> {
         let digest = Digest::of(bytes);
         let path = self.kept_path(digest);
@@ -184,13 +184,13 @@ impl Engine {
             atomic_file::write_whole(&self.0.options.components_dir, &name, &[bytes])
                 .map_err(failed)?;
         } else {
-            // Whoever wrote it may have been killed before its name was durable.
+            // The process that wrote the file may have been killed before its name was durable.
             atomic_file::sync_folder(&self.0.options.components_dir).map_err(failed)?;
         }
         Ok(digest)
     }
 
-    /// The component that was kept under this digest, if there is one. Blocks.
+    /// Loads the component that [`Engine::keep`] stored under this digest, if there is one. Blocks.
     pub fn kept(&self, digest: Digest) -> Result<Option<Arc<Component>>, LoadError> {
         if let Some(component) = self.loaded(digest) {
             return Ok(Some(component));
@@ -216,13 +216,13 @@ impl Engine {
         self.0.options.components_dir.join(name)
     }
 
-    /// Whether so much of the pool is free that no turn should have to wait for its share.
+    /// Returns whether at least half of the pool is free, so that no turn should have to wait.
     pub fn is_roomy(&self) -> bool {
         let shares = self.0.options.turns_max.max(1) as usize;
         2 * self.0.shares.available_permits() >= shares
     }
 
-    /// Waits for an instance's share of the pool. Dropping the future loses nothing.
+    /// Waits for an instance's share of the pool. Cancel safe.
     pub async fn admit(&self, component: &Component) -> Admission {
         let shares = self.0.shares.clone();
         let shares = shares.acquire_many_owned(component.shares).await;
@@ -233,10 +233,11 @@ impl Engine {
     }
 }
 
-/// An instance's share of the pool, for as long as it is held.
+/// An instance's share of the pool, released when it is dropped.
 pub struct Admission(#[allow(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit);
 
-/// Lets time pass for guests that compute, for as long as the engine lives.
+/// Starts the thread that advances the epoch every [`SLICE`], so that computing guests yield; it
+/// ends with the engine.
 fn tick(engine: &wasmtime::Engine) -> std::io::Result<()> {
     let engine = engine.weak();
     std::thread::Builder::new()

@@ -1,4 +1,4 @@
-//! What stands behind one instance: its world, its budget, what it has said, what it may ask.
+//! The host state of one instance: its WASI world, its budget, its buffered outputs and its steps.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::log::GuestLog;
 use super::wasi::{GuestClock, World};
 use crate::domain::UnixMillis;
 
-/// The data of a store.
+/// The data of an instance's wasmtime store.
 pub(super) struct StoreData {
     pub(super) world: World,
     pub(super) budget: Budget,

@@ -1,4 +1,4 @@
-//! One connection's turns.
+//! Sends the turns of one connection.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use super::service::{Reply, Service, TurnRequest, Wrong};
 use super::sessions::LoadSession;
 use super::stats::{FaultKind, Tally};
 
-/// Before a request is sent again that found no one, or an error.
+/// The pause before retrying a request that found no server, or got an error.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// Before a turn is asked for again whose message was taken.
+/// The pause before requesting a turn again whose message was accepted.
 const PENDING_PAUSE: Duration = Duration::from_millis(1);
-/// From how long a silence is looked at closely.
+/// The shortest silence whose beginning is looked up; shorter ones count for the current stretch
+/// only.
 const SILENCE_MIN: Duration = Duration::from_millis(1);
-/// What a server is given that says "too many" and no more.
+/// The pause if a server answers 429 without Retry-After.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
-/// One of the connection's sessions.
 pub(super) struct OwnSession {
     pub(super) number: usize,
     pub(super) session: LoadSession,
-    /// Turns that were begun.
+    /// The number of turns begun.
     begun: u64,
 }
 
@@ -41,47 +41,46 @@ impl OwnSession {
     }
 }
 
-/// Who drives one connection, and what for.
+/// The client that drives one connection.
 pub(super) struct LoadClient<S> {
     pub(super) number: usize,
     pub(super) service: Arc<S>,
     pub(super) load: Arc<Load>,
     pub(super) texts: Arc<Texts>,
     pub(super) watch: LoadProbe,
-    /// When no turn is begun any more.
+    /// When to stop beginning turns.
     pub(super) until: Instant,
-    /// From when on turns count, since the watch began.
+    /// The time from which turns count, measured from the creation of the probe.
     pub(super) counted_from: Duration,
 }
 
-/// A connection, and room for what is sent over it.
+/// A connection, and reusable buffers for what is sent over it.
 struct RequestBuffer {
     connection: ClientConnection,
     text: String,
     request: Vec<u8>,
 }
 
-/// What became of a message.
+/// The outcome of a message.
 enum MessageFate {
-    /// It was answered, or nobody knows.
+    /// It was answered, or its outcome is unknown.
     Over,
-    /// It was refused, for that long.
+    /// It was refused; its session must wait that long.
     Rests(Duration),
 }
 
-/// A turn that is under way.
+/// A turn in flight.
 struct TurnUnderWay {
-    /// When it was first sent, since the watch began, and in which stretch.
+    /// When it was first sent, measured from the creation of the probe, and in which stretch.
     began: Duration,
     stretch: usize,
-    /// Its message was told to be durable.
+    /// Whether its message was acknowledged as durable.
     acknowledged: bool,
-    /// How often its answer was lost.
     cut_off: u32,
 }
 
 impl<S: Service> LoadClient<S> {
-    /// Sends turns until the time is up; what its sessions have done.
+    /// Sends turns until the time is up; returns its sessions with what they have done.
     pub(super) async fn run(
         self,
         connection: ClientConnection,
@@ -95,7 +94,8 @@ impl<S: Service> LoadClient<S> {
             request: Vec::new(),
         };
         loop {
-            // All rest for about the same time: the first to rest is the first to be ready.
+            // All sessions rest for about the same time, so the first to rest is the first to be
+            // ready.
             let now = Instant::now();
             while resting.front().is_some_and(|(until, _)| *until <= now) {
                 ready.extend(resting.pop_front().map(|(_, own)| own));
@@ -127,7 +127,7 @@ impl<S: Service> LoadClient<S> {
         done
     }
 
-    /// One turn: sent, and sent again, until it is answered or given up.
+    /// Sends one turn, and retries it until it is answered or given up.
     async fn turn(&self, own: &mut OwnSession, line: &mut RequestBuffer) -> MessageFate {
         let message = own.session.send();
         self.texts.write(own.number, message, &mut line.text);
@@ -166,7 +166,8 @@ impl<S: Service> LoadClient<S> {
                     }
                     (status, _) => {
                         self.tally().error(turn.session, status, reply.body);
-                        // Who says it is the client's fault will say so again.
+                        // A server that blames the client (status below 500) would answer the same
+                        // again.
                         if status < 500 || !self.service.is_keyed() {
                             own.session.lost_sight();
                             sleep(RETRY_PAUSE).await;
@@ -181,7 +182,7 @@ impl<S: Service> LoadClient<S> {
                         own.session.lost_sight();
                         return MessageFate::Over;
                     }
-                    // What was cut off is sent again at once, but not for ever.
+                    // A request that was cut off is retried immediately, but only the first time.
                     course.cut_off += u32::from(sent);
                     if sent && course.cut_off == 1 {
                         Duration::ZERO
@@ -206,7 +207,7 @@ impl<S: Service> LoadClient<S> {
         }
     }
 
-    /// Takes an answer of success; false if the turn is to be asked for again.
+    /// Processes a successful answer. Returns `false` if the turn must be requested again.
     fn answered(
         &self,
         own: &mut OwnSession,
@@ -217,7 +218,8 @@ impl<S: Service> LoadClient<S> {
         let silence = self.watch.answered(now);
         let stretch = self.watch.stretch();
         let counts = course.began >= self.counted_from;
-        // Short ones are of no interest, and there are many.
+        // Short silences do not matter and are frequent, so the search for their stretch is
+        // skipped.
         let silence_from = if silence < SILENCE_MIN {
             stretch
         } else {
@@ -271,7 +273,7 @@ impl<S: Service> LoadClient<S> {
         true
     }
 
-    /// Counts what went wrong; whether the request may have been read.
+    /// Counts a failed request. Returns whether the server may have read it.
     fn trouble(&self, session: usize, trouble: &Trouble) -> bool {
         let stretch = self.watch.stretch();
         let mut tally = self.tally();

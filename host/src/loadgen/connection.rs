@@ -1,4 +1,4 @@
-//! One socket, over which one request at a time is answered. It is made again when it breaks.
+//! One HTTP connection with one request in flight at a time. It reconnects when it breaks.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,21 +11,21 @@ use tokio::time::{Instant, Sleep};
 
 use super::wire::{BodyKind, ChunkedReader, Garbled, Head, read_head};
 
-/// The longest answer; what is longer is nonsense.
+/// The size limit of an answer; a longer one counts as garbled.
 const ANSWER_MAX_BYTES: usize = 64 << 20;
-/// Room that is kept for answers.
+/// The initial capacity of the buffer for answers.
 const BUFFER_BYTES: usize = 8 << 10;
 
-/// Why a request has no answer.
+/// Why a request got no answer.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// There is no connection, and so nothing was sent.
+    /// No connection could be made, so nothing was sent.
     Refused(io::Error),
-    /// The connection ended first.
+    /// The connection ended before the answer did.
     Reset(String),
-    /// It took longer than the client has patience.
+    /// The answer took longer than the client's timeout.
     Slow,
-    /// What came is no HTTP.
+    /// The answer is not valid HTTP.
     Garbled(String),
 }
 
@@ -35,7 +35,7 @@ impl From<Garbled> for Trouble {
     }
 }
 
-/// An answer, as it lies in the connection's buffers.
+/// An answer, borrowed from the connection's buffers.
 #[derive(Debug)]
 pub(super) struct LoadResponse<'a> {
     pub(super) status: u16,
@@ -43,28 +43,27 @@ pub(super) struct LoadResponse<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// Where a body lies.
+/// The place of a body.
 enum BodyPlace {
-    /// In what was received.
+    /// A range of the receive buffer.
     Received(std::ops::Range<usize>),
-    /// Among the chunks.
+    /// The buffer of decoded chunks.
     Chunks,
 }
 
-/// A connection, or the want of one.
+/// A connection that is open, or is opened by the next request.
 pub(super) struct ClientConnection {
     address: SocketAddr,
     socket: Option<TcpStream>,
     received: Vec<u8>,
     chunks: ChunkedReader,
     patience: Duration,
-    /// One timer for all requests: it looks when it fires whether the one that is out has been
-    /// out for too long.
+    /// One timer for all requests, because setting one per request is expensive: when it fires, it
+    /// checks whether the current request has timed out.
     watchdog: Pin<Box<Sleep>>,
 }
 
 impl ClientConnection {
-    /// Connects.
     pub(super) async fn open(address: SocketAddr, patience: Duration) -> Result<Self, Trouble> {
         let mut connection = Self {
             address,
@@ -88,7 +87,7 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// Sends a request and receives its answer.
+    /// Sends a request and receives its answer; connects first if necessary.
     pub(super) async fn ask(&mut self, request: &[u8]) -> Result<LoadResponse<'_>, Trouble> {
         if self.socket.is_none() {
             self.connect().await?;
@@ -121,7 +120,7 @@ impl ClientConnection {
         self.send(request, began).await?;
         let mut head = loop {
             match read_head(&self.received)? {
-                // An interim answer; the true one follows.
+                // An interim response; the final one follows.
                 Some(Head {
                     status: 100..200,
                     len,
@@ -181,7 +180,7 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// Receives some more of an answer that is not whole.
+    /// Receives more bytes of an incomplete answer; the end of the connection is an error.
     async fn receive(&mut self, began: Instant) -> Result<(), Trouble> {
         if self.receive_or_end(began).await? {
             Ok(())
@@ -193,7 +192,7 @@ impl ClientConnection {
         }
     }
 
-    /// Receives some more; false once there is no more.
+    /// Receives more bytes. Returns `false` at the end of the connection.
     async fn receive_or_end(&mut self, began: Instant) -> Result<bool, Trouble> {
         if self.received.len() > ANSWER_MAX_BYTES {
             return Err(Trouble::Garbled(format!(
@@ -214,7 +213,8 @@ fn broken(error: io::Error) -> Trouble {
     Trouble::Reset(error.to_string())
 }
 
-/// Ends at that moment. The timer was set for an earlier request, and is set anew when it fires.
+/// Waits until `until`. The timer was set for an earlier request, so it may fire too early and is
+/// then reset.
 async fn watch(watchdog: &mut Pin<Box<Sleep>>, until: Instant) {
     loop {
         watchdog.as_mut().await;
@@ -234,8 +234,8 @@ mod tests {
     const PATIENCE: Duration = Duration::from_millis(200);
     const SILENCE: &str = "silence";
 
-    /// A server that, for each connection, reads a request and writes a part of what it is
-    /// told to, until there is none.
+    /// Starts a server that, for each connection, reads a request and writes the next part of that
+    /// connection's script, until the parts are used up. Returns its address.
     async fn serve(answers: Vec<&'static str>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -281,17 +281,17 @@ mod tests {
             let answer = ask(&mut connection).await.expect("an answer");
             assert_eq!(answer, (status, body.to_owned()));
         }
-        let told = ask(&mut connection).await;
+        let reply = ask(&mut connection).await;
         assert!(
-            matches!(&told, Err(Trouble::Reset(why)) if why.contains("into an answer")),
-            "{told:?}"
+            matches!(&reply, Err(Trouble::Reset(why)) if why.contains("into an answer")),
+            "{reply:?}"
         );
-        let told = ask(&mut connection).await;
-        assert!(matches!(&told, Err(Trouble::Reset(_))), "{told:?}");
-        let told = ask(&mut connection).await;
-        assert!(matches!(&told, Err(Trouble::Garbled(_))), "{told:?}");
-        let told = ask(&mut connection).await;
-        assert!(matches!(&told, Err(Trouble::Garbled(_))), "{told:?}");
+        let reply = ask(&mut connection).await;
+        assert!(matches!(&reply, Err(Trouble::Reset(_))), "{reply:?}");
+        let reply = ask(&mut connection).await;
+        assert!(matches!(&reply, Err(Trouble::Garbled(_))), "{reply:?}");
+        let reply = ask(&mut connection).await;
+        assert!(matches!(&reply, Err(Trouble::Garbled(_))), "{reply:?}");
     }
 
     #[tokio::test]
@@ -301,14 +301,14 @@ mod tests {
             .await
             .expect("it listens");
         ask(&mut connection).await.expect("an answer");
-        let told = ask(&mut connection).await;
-        assert!(matches!(told, Err(Trouble::Slow)), "{told:?}");
+        let outcome = ask(&mut connection).await;
+        assert!(matches!(outcome, Err(Trouble::Slow)), "{outcome:?}");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let gone = listener.local_addr().expect("bound");
         drop(listener);
-        let told = ClientConnection::open(gone, PATIENCE).await.err();
-        let Some(Trouble::Refused(error)) = told else {
-            panic!("{told:?}");
+        let outcome = ClientConnection::open(gone, PATIENCE).await.err();
+        let Some(Trouble::Refused(error)) = outcome else {
+            panic!("{outcome:?}");
         };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }

@@ -1,21 +1,22 @@
-//! The load engine: clients that send turns to sessions as fast as they are answered, and that
-//! check what they are told.
+//! The load generator: clients that send turns to sessions as fast as they are answered, and check
+//! the answers.
 //!
 //! ```text
-//! service   what is driven: writes a turn's request, reads its answer
-//! plan      how much, for how long      texts       what is said
-//! sessions  what each session is known to have done; is an answer the next one?
-//! wire      HTTP/1.1 as far as it is needed         connection  one socket, one request at a time
-//! drive     one connection's turns      run         all of them
-//! watch     what goes on while it runs  tally, report   what came of it
+//! service   the server under load: writes a turn's request, parses its answer
+//! plan      how much load, for how long      payloads    the texts of messages
+//! sessions  the known state of each session: is an answer's turn number the next one?
+//! wire      the needed subset of HTTP/1.1    connection  one socket, one request at a time
+//! client    the turns of one connection      run         all connections of a run
+//! probe     observes and stops a run         stats, report   counts and the final report
 //! ```
 //!
-//! Each connection owns its share of the sessions and has one request out at a time, so that a
-//! session's turns come in order, and an answer must tell the number of its last turn plus one.
+//! Each connection owns its share of the sessions and has one request in flight at a time, so that
+//! a session's turns are in order, and each answer must carry the number of the session's last turn
+//! plus one.
 //!
-//! The client shares its machine with what it measures, so it costs as little as it can: requests
-//! are bytes in a buffer that is kept, answers are read where they were received, nothing is
-//! spawned and no timer is set for a request.
+//! The client shares its machine with the server that it measures, so it must be cheap: requests
+//! are built in a reused buffer, answers are parsed in place, and no task is spawned and no timer
+//! set per request.
 
 mod client;
 mod connection;

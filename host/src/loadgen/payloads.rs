@@ -1,11 +1,11 @@
-//! What is said: texts that differ, and that can be told again.
+//! The texts of messages: all different, and reproducible.
 
 use std::fmt::Write as _;
 
-/// What the filler repeats after, in bytes.
+/// The period of the filler, in bytes.
 const FILLER_BYTES: usize = 4096;
 
-/// Makes the text of any message of any session, the same each time.
+/// Generates the text of any message of any session, the same each time.
 #[derive(Clone, Debug)]
 pub struct Texts {
     filler: String,
@@ -13,9 +13,9 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Texts of that many bytes; longer where the numbers in them need more.
+    /// Creates texts of that many bytes; longer ones if the numbers in them need more.
     pub fn new(bytes: usize) -> Self {
-        // Any fixed sequence that compression finds no pattern in; xorshift.
+        // A fixed pseudo-random sequence (xorshift), in which compression finds no pattern.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let filler = (0..FILLER_BYTES + bytes).map(|_| {
             state ^= state << 13;
@@ -32,8 +32,8 @@ impl Texts {
         }
     }
 
-    /// Puts the text of a session's message in the place of what `to` holds. No two messages of
-    /// one session have the same.
+    /// Replaces the content of `to` with the text of a session's message. No two messages of one
+    /// session have the same text.
     pub fn write(&self, session: usize, message: u64, to: &mut String) {
         to.clear();
         // Writing to a string cannot fail.

@@ -1,4 +1,4 @@
-//! What goes on while it runs: seen and steered from outside.
+//! Observes a run while it is in progress, and stops it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::stats::{LoadCounts, Tally};
 
-/// Tallies among which connections are spread. A power of two.
+/// The number of tallies that connections are spread over. A power of two.
 const TALLIES: usize = 8;
 
-/// A run as seen from outside. Clones see the same run; it serves for one.
+/// A handle on a run. Clones refer to the same run; a probe serves for one run only.
 #[derive(Clone, Debug, Default)]
 pub struct LoadProbe(Arc<ProbeState>);
 
@@ -17,11 +17,11 @@ pub struct LoadProbe(Arc<ProbeState>);
 struct ProbeState {
     began: Instant,
     stopped: AtomicBool,
-    /// How many there were; the number of the stretch that goes on.
+    /// The number of disturbances so far, which is the index of the current stretch.
     disturbances: AtomicUsize,
-    /// What was done, and when.
+    /// Each disturbance, and when it began.
     history: Mutex<Vec<(String, Duration)>>,
-    /// When any connection got an answer last, in nanoseconds since it began.
+    /// When any connection last got an answer, in nanoseconds since `began`.
     last_answer: AtomicU64,
     tallies: [Mutex<Tally>; TALLIES],
 }
@@ -39,31 +39,33 @@ impl Default for ProbeState {
     }
 }
 
-/// Nothing panics while it holds one of these locks, and counts are whole at every moment.
+/// Ignores poisoning: nothing panics while it holds one of these locks, and counts are consistent
+/// at every moment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LoadProbe {
-    /// Of a run that has yet to begin.
+    /// Creates a probe for a run that has not begun.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ends the run: no turn is begun any more, and none is sent again.
+    /// Stops the run: no turn is begun any more, and none is retried.
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Something is about to be done to the server: a restart, a kill. What clients wait for from
-    /// now on belongs to it, until the next.
+    /// Records that the server is about to be disturbed: by a restart, a kill. From now until the
+    /// next disturbance, waiting of clients is attributed to this one.
     pub fn disturb(&self, what: impl Into<String>) {
         let mut history = lock(&self.0.history);
         history.push((what.into(), self.elapsed()));
+        // Stored under the lock, so that the count never exceeds the history nor goes back.
         self.0.disturbances.store(history.len(), Ordering::Release);
     }
 
-    /// How often what has happened so far.
+    /// Returns the counts so far.
     pub fn counts(&self) -> LoadCounts {
         let mut counts = LoadCounts::default();
         for tally in &self.0.tallies {
@@ -72,10 +74,11 @@ impl LoadProbe {
         counts
     }
 
-    /// The load begins now; from when on its turns count.
+    /// Records that the load begins. Returns the time from which its turns count.
     pub(super) fn begin(&self, warm_up: Duration) -> Duration {
         let now = self.elapsed();
-        // Without an answer so far, the first one ends no silence.
+        // Start measuring silences now: the first answer must not end a silence from before the
+        // load.
         self.answered(now);
         now + warm_up
     }
@@ -88,12 +91,12 @@ impl LoadProbe {
         self.0.began.elapsed()
     }
 
-    /// The stretch that goes on.
+    /// Returns the index of the current stretch.
     pub(super) fn stretch(&self) -> usize {
         self.0.disturbances.load(Ordering::Acquire)
     }
 
-    /// The stretch in which that moment lay.
+    /// Returns the index of the stretch that contains that moment.
     pub(super) fn stretch_at(&self, moment: Duration) -> usize {
         let history = lock(&self.0.history);
         history.partition_point(|(_, at)| *at <= moment)
@@ -107,14 +110,16 @@ impl LoadProbe {
         lock(&self.0.tallies[connection % TALLIES])
     }
 
-    /// An answer came now: how long there was none, for any connection.
+    /// Records that an answer arrived now. Returns how long before that no connection got an
+    /// answer.
     pub(super) fn answered(&self, now: Duration) -> Duration {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        // `fetch_max`, since connections may record their answers out of order.
         let before = self.0.last_answer.fetch_max(now, Ordering::Relaxed);
         Duration::from_nanos(now.saturating_sub(before))
     }
 
-    /// All tallies as one.
+    /// Returns the sum of all tallies.
     pub(super) fn total(&self) -> Tally {
         let mut total = Tally::new();
         for tally in &self.0.tallies {

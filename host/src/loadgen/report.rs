@@ -1,4 +1,4 @@
-//! What came of a run.
+//! The result of a run.
 
 use std::time::Duration;
 
@@ -7,33 +7,31 @@ use hdrhistogram::Histogram;
 use super::sessions::LoadSessions;
 use super::stats::{Example, LoadCounts, Stretch, Tally};
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// From the end of the warm-up to the last answer.
     pub elapsed: Duration,
-    /// How often what happened.
     pub counts: LoadCounts,
-    /// In microseconds: from a turn's first request to its answer, whatever lay between.
+    /// In microseconds: from a turn's first request to its answer, retries included.
     pub latencies: Histogram<u64>,
-    /// The longest that a client waited for an answer, and was not disturbed.
+    /// The longest wait for an answer before the first disturbance.
     pub undisturbed_pause: Duration,
-    /// What was done to the server while it ran.
+    /// The disturbances of the server during the run.
     pub disturbances: Vec<Disturbance>,
-    /// Some faults in words.
+    /// Descriptions of some of the faults.
     pub examples: Vec<Example>,
-    /// What each session is known to have done.
+    /// The known state of each session.
     pub sessions: LoadSessions,
 }
 
-/// Something that was done to the server, and what clients saw of it until the next.
+/// A disturbance of the server, and its effect on clients until the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disturbance {
-    /// What was done.
     pub what: String,
-    /// When, since the run began.
+    /// When it began, measured from the creation of the probe.
     pub at: Duration,
-    /// The longest that a client waited for an answer.
+    /// The longest wait of a client for an answer.
     pub pause: Duration,
     /// The longest time in which no client got an answer.
     pub silence: Duration,
@@ -71,12 +69,12 @@ impl Report {
         }
     }
 
-    /// Messages acknowledged as durable in a second.
+    /// Returns the messages acknowledged as durable per second.
     pub fn acknowledged_per_second(&self) -> f64 {
         self.per_second(self.counts.acknowledged)
     }
 
-    /// Turns told to have ended well in a second.
+    /// Returns the turns reported as completed per second.
     pub fn completed_per_second(&self) -> f64 {
         self.per_second(self.counts.completed)
     }
@@ -90,17 +88,16 @@ impl Report {
         }
     }
 
-    /// The latency which that share of the turns did not exceed: 0.5 for the median.
+    /// Returns the latency that this share of the turns did not exceed: 0.5 for the median.
     pub fn latency(&self, share: f64) -> Duration {
         Duration::from_micros(self.latencies.value_at_quantile(share))
     }
 
-    /// The longest latency.
     pub fn latency_max(&self) -> Duration {
         Duration::from_micros(self.latencies.max())
     }
 
-    /// The longest that a client waited for an answer, disturbed or not.
+    /// Returns the longest wait of a client for an answer, disturbed or not.
     pub fn longest_pause(&self) -> Duration {
         let disturbed = self
             .disturbances

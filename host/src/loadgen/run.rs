@@ -1,4 +1,4 @@
-//! All connections of a run, from their opening to what they have seen.
+//! Runs a load: opens all connections, drives them, and collects the result.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,32 +19,29 @@ use super::sessions::LoadSessions;
 /// Why a run did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The address names nothing.
+    /// The address cannot be resolved.
     #[error("`{address}` is no address to connect to ({reason}); write it like 127.0.0.1:7420")]
     Address {
-        /// What was given.
         address: String,
-        /// Why it is none.
+        /// Why it cannot be resolved.
         reason: String,
     },
-    /// Not all connections could be made.
+    /// A connection could not be made.
     #[error("connection {number} of {connections} to {address} cannot be made: {reason}")]
     Connect {
-        /// Which, from 1.
+        /// From 1.
         number: usize,
-        /// Of how many.
         connections: usize,
-        /// To where.
         address: SocketAddr,
-        /// Why not.
         reason: String,
     },
 }
 
-/// Sends turns to a service as the load says, and checks the answers. `sessions` are those of an
-/// earlier run, or [fresh ones](Sessions::fresh); the load uses the first of them.
+/// Sends turns to a service according to `load`, and checks the answers. `sessions` come from an
+/// earlier run, or are [fresh ones](LoadSessions::fresh); the first `load.sessions` of them are
+/// used.
 ///
-/// Runs on as many threads as the runtime that it is called in has.
+/// Uses the threads of the runtime that it is called in.
 pub async fn run<S: Service>(
     service: Arc<S>,
     load: &Load,

@@ -1,33 +1,33 @@
-//! What each session is known to have done, and whether an answer is its next one.
+//! The known state of each session, and the check whether an answer's turn is its next one.
 
-/// What is known of one session.
+/// The known state of one session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadSession {
-    /// Messages that were sent: their numbers are 1 to this.
+    /// The number of messages sent: they are numbered from 1 to this.
     pub messages: u64,
-    /// How many of them were acknowledged as durable.
+    /// The number of messages acknowledged as durable.
     pub acknowledged: u64,
-    /// Those that were sent and not acknowledged: they may be there or not.
+    /// Messages that were sent but not acknowledged: they may have been accepted or not.
     pub unknown: Vec<u64>,
-    /// The number of the last turn that is known, or known to come.
+    /// The number of the last turn that is known, or is known to follow.
     turns: u64,
-    /// How many turns more there may be, by messages of which nobody knows.
+    /// The maximum number of further turns, from messages whose outcome is unknown.
     slack: u64,
 }
 
-/// How a turn's number follows the one before.
+/// How a turn's number relates to that of the turn before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NumberOrder {
-    /// As it must.
+    /// It is the next number.
     Next,
-    /// So many turns that were told are there no more.
+    /// That many turns that were reported are missing.
     Lost(u64),
-    /// So many turns that nobody asked for.
+    /// That many turns were not requested.
     Doubled(u64),
 }
 
 impl LoadSession {
-    /// A session that has had so many turns.
+    /// Creates a session that has had that many turns.
     pub fn after(turns: u64) -> Self {
         Self {
             turns,
@@ -35,18 +35,18 @@ impl LoadSession {
         }
     }
 
-    /// The next message's number.
+    /// Returns the number of the next message, and counts it as sent.
     pub(super) fn send(&mut self) -> u64 {
         self.messages += 1;
         self.messages
     }
 
-    /// The last message was refused, for certain: its number is free again.
+    /// Records that the last message was definitely refused: its number is free again.
     pub(super) fn take_back(&mut self) {
         self.messages -= 1;
     }
 
-    /// The last message's turn has that number.
+    /// Records the number of the last message's turn, and returns whether it is the expected one.
     pub(super) fn ended(&mut self, turn: u64) -> NumberOrder {
         let expected = self.turns + 1;
         let order = if turn < expected {
@@ -56,30 +56,30 @@ impl LoadSession {
         } else {
             NumberOrder::Next
         };
-        // What went wrong is told once: it goes on from here.
+        // Each deviation is reported once: counting goes on from here.
         self.turns = turn;
         self.slack = 0;
         order
     }
 
-    /// The last message's turn will come, and nobody waits for it.
+    /// Records that the last message's turn will follow without being waited for.
     pub(super) fn left_behind(&mut self) {
         self.turns += 1;
     }
 
-    /// Nobody knows what became of the last message.
+    /// Records that the outcome of the last message is unknown.
     pub(super) fn lost_sight(&mut self) {
         self.unknown.push(self.messages);
         self.slack += 1;
     }
 }
 
-/// All sessions of a run, by number. What a run hands back can be given to the next.
+/// All sessions of a run, by number. The sessions that one run returns can be passed to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadSessions(pub Vec<LoadSession>);
 
 impl LoadSessions {
-    /// So many sessions that have had no turn.
+    /// Creates that many sessions without turns.
     pub fn fresh(count: usize) -> Self {
         Self(vec![LoadSession::default(); count])
     }
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn turns_are_numbered_without_gaps() {
         let mut session = LoadSession::default();
-        let told: Vec<NumberOrder> = [1, 2, 2, 4, 1, 2]
+        let orders: Vec<NumberOrder> = [1, 2, 2, 4, 1, 2]
             .map(|turn| {
                 session.send();
                 session.ended(turn)
@@ -106,7 +106,7 @@ mod tests {
             NumberOrder::Lost(4),
             NumberOrder::Next,
         ];
-        assert_eq!(told, expected);
+        assert_eq!(orders, expected);
         assert_eq!(session.messages, 6);
     }
 

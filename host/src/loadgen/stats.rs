@@ -1,4 +1,4 @@
-//! What is counted while it runs: in a few places, so that connections do not wait for each other.
+//! The counts of a run, kept in a few tallies so that connections do not contend for one lock.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,39 +7,39 @@ use hdrhistogram::Histogram;
 
 use super::sessions::NumberOrder;
 
-/// The longest time that is told apart from longer ones: an hour, in microseconds.
+/// The upper bound of the latency histogram: an hour, in microseconds.
 const LONGEST_MICROS: u64 = 3_600_000_000;
-/// Digits that are kept of a time.
+/// The significant digits of a latency in the histogram.
 const DIGITS: u8 = 3;
-/// Each kind of fault is told so often in words.
+/// The maximum number of examples of each kind of fault.
 const EXAMPLES_MAX: usize = 3;
-/// How much of an answer is told.
+/// How much of an answer an example contains.
 const TOLD_CHARS: usize = 300;
 
-/// How often what happened.
+/// The counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadCounts {
-    /// Messages that were told to be durable, in the time that counts.
+    /// Messages acknowledged as durable, in the time that counts.
     pub acknowledged: u64,
-    /// Turns that were told to have ended well, in the time that counts.
+    /// Turns reported as completed, in the time that counts.
     pub completed: u64,
-    /// Connections that were not made.
+    /// Connections that could not be made.
     pub refused: u64,
     /// Requests whose connection ended before their answer did.
     pub reset: u64,
-    /// Requests without an answer for as long as the load has patience.
+    /// Requests without an answer within the load's timeout.
     pub slow: u64,
-    /// Answers that ask to come back later (429, or 503 with Retry-After), which was done.
+    /// Answers that ask to retry later (429, or 503 with Retry-After), which was done.
     pub throttled: u64,
     /// Other answers without success, and turns that failed.
     pub errors: u64,
     /// Turns that never got an answer.
     pub unanswered: u64,
-    /// Turns that had been told, and that a later answer does not count.
+    /// Turns that had been reported, but that the number in a later answer does not include.
     pub lost: u64,
-    /// Turns that nobody asked for, and that a later answer counts.
+    /// Turns that were not requested, but that the number in a later answer includes.
     pub doubled: u64,
-    /// Answers that say what cannot be.
+    /// Answers that contradict themselves or what is known.
     pub wrong: u64,
 }
 
@@ -62,35 +62,33 @@ impl LoadCounts {
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// See [`Counts::refused`].
+    /// See [`LoadCounts::refused`].
     Refused,
-    /// See [`Counts::reset`].
+    /// See [`LoadCounts::reset`].
     Reset,
-    /// See [`Counts::slow`].
+    /// See [`LoadCounts::slow`].
     Slow,
-    /// See [`Counts::errors`].
+    /// See [`LoadCounts::errors`].
     Error,
-    /// See [`Counts::lost`].
+    /// See [`LoadCounts::lost`].
     Lost,
-    /// See [`Counts::doubled`].
+    /// See [`LoadCounts::doubled`].
     Doubled,
-    /// See [`Counts::wrong`].
+    /// See [`LoadCounts::wrong`].
     Wrong,
 }
 
-/// A fault in words.
+/// The description of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
-    /// Its kind.
     pub fault: FaultKind,
-    /// What happened.
     pub text: String,
 }
 
-/// What happened between two disturbances.
+/// What clients saw between two disturbances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stretch {
-    /// The longest that a client waited for an answer.
+    /// The longest wait of a client for an answer.
     pub(super) pause: Duration,
     /// The longest time in which no client got an answer.
     pub(super) silence: Duration,
@@ -98,15 +96,15 @@ pub(super) struct Stretch {
     pub(super) reset: u64,
 }
 
-/// What some of the connections have seen.
+/// The observations of some of the connections.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
     pub(super) counts: LoadCounts,
     /// In microseconds, from a turn's first request to its answer.
     pub(super) latencies: Histogram<u64>,
-    /// The first is before any disturbance, each other begins with one.
+    /// The first stretch is before any disturbance; each other one begins with one.
     pub(super) stretches: Vec<Stretch>,
-    /// When the last answer that counts came, since the run began.
+    /// When the last answer that counts arrived, measured from the creation of the probe.
     pub(super) last: Duration,
     pub(super) examples: Vec<Example>,
 }
@@ -135,7 +133,7 @@ impl Tally {
         &mut self.stretches[number]
     }
 
-    /// Notes that a client waited, from one stretch to another (or the same).
+    /// Records that a client waited, from one stretch to another (or the same).
     pub(super) fn pause(&mut self, from: usize, to: usize, pause: Duration) {
         for number in within(from, to) {
             let stretch = self.stretch(number);
@@ -143,7 +141,7 @@ impl Tally {
         }
     }
 
-    /// Notes that no client had an answer, from one stretch to another (or the same).
+    /// Records that no client got an answer, from one stretch to another (or the same).
     pub(super) fn silence(&mut self, from: usize, to: usize, silence: Duration) {
         for number in within(from, to) {
             let stretch = self.stretch(number);
@@ -151,7 +149,7 @@ impl Tally {
         }
     }
 
-    /// Notes how a turn's number follows the one before.
+    /// Records how a turn's number relates to that of the turn before it.
     pub(super) fn order(&mut self, session: usize, turn: u64, order: NumberOrder) {
         match order {
             NumberOrder::Next => {}
@@ -172,17 +170,17 @@ impl Tally {
         }
     }
 
-    /// Notes an answer without success.
+    /// Records an unsuccessful answer.
     pub(super) fn error(&mut self, session: usize, status: u16, body: &[u8]) {
         self.counts.errors += 1;
         self.example(FaultKind::Error, || {
             let body = String::from_utf8_lossy(body);
-            let told: String = body.chars().take(TOLD_CHARS).collect();
-            format!("session {session}: {status} {told}")
+            let text: String = body.chars().take(TOLD_CHARS).collect();
+            format!("session {session}: {status} {text}")
         });
     }
 
-    /// Notes a fault in words, while there is room for it.
+    /// Records the description of a fault, unless there are enough of its kind.
     pub(super) fn example(&mut self, fault: FaultKind, text: impl FnOnce() -> String) {
         let alike = self.examples.iter().filter(|other| other.fault == fault);
         if alike.count() < EXAMPLES_MAX {
@@ -209,8 +207,8 @@ impl Tally {
     }
 }
 
-/// The stretches that a time belongs to which reaches from one to another: those that began while
-/// it lasted, else the one in which it lies.
+/// Returns the stretches that a wait belongs to, given those in which it began and ended: the
+/// stretches that began during it, or else the one that contains it.
 fn within(from: usize, to: usize) -> RangeInclusive<usize> {
     (from + 1).min(to)..=to
 }
@@ -254,8 +252,8 @@ mod tests {
         assert_eq!((one.counts.lost, one.counts.doubled), (2, 3));
         assert_eq!(one.latencies.len(), 2);
         assert_eq!((one.stretches[1].reset, one.stretches[1].pause), (1, MS));
-        let told = |fault| one.examples.iter().filter(|it| it.fault == fault).count();
-        assert_eq!(told(FaultKind::Slow), EXAMPLES_MAX);
-        assert_eq!((told(FaultKind::Lost), told(FaultKind::Doubled)), (1, 1));
+        let kept = |fault| one.examples.iter().filter(|it| it.fault == fault).count();
+        assert_eq!(kept(FaultKind::Slow), EXAMPLES_MAX);
+        assert_eq!((kept(FaultKind::Lost), kept(FaultKind::Doubled)), (1, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! Runs against a server that misbehaves as it is told to.
+//! Tests of the load against a server that misbehaves as scripted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,17 +11,17 @@ use super::*;
 
 const SESSIONS: usize = 4;
 const TURNS: u64 = 5;
-/// More than all turns take.
+/// Longer than all turns take.
 const LONG: Duration = Duration::from_secs(20);
 
-/// What the server does with a request.
+/// The server's reaction to a request.
 #[derive(Clone, Copy)]
 enum Act {
     /// Counts a turn, and answers with its number.
     Turn,
-    /// Answers with that number, which counts from now on.
+    /// Answers with that number, from which it goes on counting.
     Number(u64),
-    /// Answers so.
+    /// Answers with these bytes.
     Raw(&'static str),
     /// Counts a turn, and closes the connection.
     TurnThenClose,
@@ -31,7 +31,7 @@ enum Act {
     Slowly(Duration),
 }
 
-/// A request: session, message, and how often that one has come.
+/// A request: the session, the message, and how often that message has arrived.
 type Asked = (usize, u64, u32);
 
 struct Server {
@@ -41,7 +41,7 @@ struct Server {
 }
 
 impl Server {
-    /// Serves until the test ends; its address.
+    /// Starts a server that runs until the test ends, and returns its address.
     async fn start(act: impl Fn(Asked) -> Act + Send + Sync + 'static) -> String {
         let server = Arc::new(Self {
             act: Box::new(act),
@@ -62,7 +62,7 @@ impl Server {
     async fn serve(self: Arc<Self>, mut socket: TcpStream) {
         let mut buffer = [0; 4096];
         loop {
-            // Requests are small and come whole.
+            // Requests are small and arrive in one read.
             let length = socket.read(&mut buffer).await.unwrap_or(0);
             if length == 0 {
                 return;
@@ -116,7 +116,7 @@ impl Server {
     }
 }
 
-/// Asks the server.
+/// The service of the test server.
 struct Plain {
     keyed: bool,
 }
@@ -163,7 +163,7 @@ async fn report(keyed: bool, act: impl Fn(Asked) -> Act + Send + Sync + 'static)
     report.expect("it listens")
 }
 
-/// What is counted where nothing is wrong.
+/// Returns the counts of a run without faults.
 fn all() -> LoadCounts {
     let turns = SESSIONS as u64 * TURNS;
     LoadCounts {

@@ -1,5 +1,5 @@
-//! HTTP/1.1, as far as a client needs it that sends one kind of request: a request's bytes, and
-//! where in a buffer an answer lies.
+//! The subset of HTTP/1.1 that a client needs which sends one kind of request: writes the bytes of
+//! a request, and locates an answer in a buffer.
 
 use std::fmt;
 use std::io::Write as _;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use httparse::{EMPTY_HEADER, Response, Status, parse_chunk_size};
 
-/// Headers of one answer.
+/// The maximum number of headers of an answer.
 const HEADERS_MAX: usize = 64;
 
-/// Writes a POST of JSON behind what `to` holds. `headers` are further ones, each with `\r\n` at
-/// its end; `body` comes in pieces.
+/// Appends a POST of JSON to `to`. `headers` are additional ones, each terminated by `\r\n`; `body`
+/// is given in pieces.
 pub fn write_post(
     to: &mut Vec<u8>,
     host: &str,
@@ -31,20 +31,19 @@ pub fn write_post(
     }
 }
 
-/// The head of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: u16,
-    /// When to come back, where the server says.
+    /// When to retry, if the server specifies it.
     pub(super) retry_after: Option<Duration>,
-    /// The connection ends behind this answer.
+    /// Whether the connection ends after this answer.
     pub(super) closes: bool,
-    /// How far the head reaches, in bytes.
+    /// The length of the head, in bytes.
     pub(super) len: usize,
     pub(super) body: BodyKind,
 }
 
-/// How the end of a body is found.
+/// How the end of a body is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyKind {
     Length(usize),
@@ -52,11 +51,11 @@ pub(super) enum BodyKind {
     UntilClose,
 }
 
-/// Why bytes are no answer.
+/// Why bytes are not a valid answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Garbled(pub(super) String);
 
-/// Reads a head at the beginning of `bytes`; none while there is no whole one.
+/// Parses a head at the beginning of `bytes`; returns `None` while it is incomplete.
 pub(super) fn read_head(bytes: &[u8]) -> Result<Option<Head>, Garbled> {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut response = Response::new(&mut headers);
@@ -69,7 +68,7 @@ pub(super) fn read_head(bytes: &[u8]) -> Result<Option<Head>, Garbled> {
     let mut head = Head {
         status,
         retry_after: None,
-        // Of HTTP/1.0, which keeps no connection unless it says so.
+        // HTTP/1.0 closes the connection unless a header says otherwise.
         closes: response.version == Some(0),
         len,
         body: BodyKind::UntilClose,
@@ -90,7 +89,7 @@ pub(super) fn read_head(bytes: &[u8]) -> Result<Option<Head>, Garbled> {
             head.closes = value.eq_ignore_ascii_case(b"close")
                 || (head.closes && !value.eq_ignore_ascii_case(b"keep-alive"));
         } else if name.eq_ignore_ascii_case("retry-after") {
-            // A date is as good as none here.
+            // A date in place of seconds is ignored.
             let seconds = str::from_utf8(value)
                 .ok()
                 .and_then(|text| text.parse().ok());
@@ -105,23 +104,24 @@ pub(super) fn read_head(bytes: &[u8]) -> Result<Option<Head>, Garbled> {
     Ok(Some(head))
 }
 
-/// Reads a chunked body.
+/// An incremental decoder of a chunked body.
 #[derive(Debug, Default)]
 pub(super) struct ChunkedReader {
-    /// How far it has been read, from the body's beginning.
+    /// The number of bytes decoded, from the beginning of the body.
     at: usize,
-    /// All chunks that were whole, one behind the other.
+    /// The concatenated complete chunks.
     pub(super) body: Vec<u8>,
 }
 
 impl ChunkedReader {
-    /// Before the first chunk of another body.
+    /// Resets the decoder for another body.
     pub(super) fn begin(&mut self) {
         self.at = 0;
         self.body.clear();
     }
 
-    /// Reads on in what has come of the body so far; how long it was once it is whole.
+    /// Continues decoding with all bytes of the body received so far. Returns the encoded length
+    /// once the body is complete.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<Option<usize>, Garbled> {
         loop {
             let (line, size) = match parse_chunk_size(&bytes[self.at..]) {
@@ -131,7 +131,7 @@ impl ChunkedReader {
             };
             let size = size.map_err(|_| Garbled("a chunk without an end".into()))?;
             let from = self.at + line;
-            // Behind the last one stand trailers, which nobody here sends, or an empty line.
+            // After the last chunk come trailers, which no server here sends, or an empty line.
             let end = from.saturating_add(size).saturating_add(2);
             if bytes.len() < end {
                 return Ok(None);

@@ -1,5 +1,5 @@
-//! What all HTTP clients of providers have in common: values that are not shown, which servers are
-//! this machine, how much of a body is read, and what an error says.
+//! Helpers that all HTTP clients of providers share: hidden values, the check for loopback servers,
+//! bounded reading of bodies, and error texts.
 
 use std::error::Error;
 use std::fmt;
@@ -7,17 +7,18 @@ use std::net::IpAddr;
 
 use reqwest::{Response, Url};
 
-/// A secret, or what may be one. Its `Debug` shows nothing of it.
+/// A value that is or may be a secret. Its `Debug` output does not reveal it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(pub(super) String, bool);
 
 impl Hidden {
-    /// Takes it.
+    /// Wraps a value that may be a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into(), false)
     }
 
-    /// One that the configuration names and does not hold: it is a secret, however short.
+    /// Wraps a value that the configuration only refers to (a variable or file): it is a secret,
+    /// however short.
     pub fn named(text: impl Into<String>) -> Self {
         Self(text.into(), true)
     }
@@ -33,7 +34,7 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// Whether nobody but this machine is meant.
+/// Returns whether a URL refers to this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         let ip = host.trim_start_matches('[').trim_end_matches(']');
@@ -41,7 +42,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     })
 }
 
-/// Reads a body; none if it has more than `bound` bytes.
+/// Reads a body. Returns `None` if it has more than `bound` bytes.
 pub(super) async fn read_body(
     mut response: Response,
     bound: usize,
@@ -56,21 +57,21 @@ pub(super) async fn read_body(
     Ok(Some(bytes))
 }
 
-/// What lies behind an error: its own text names the URL, which may hold a key.
+/// Returns the causes of an error without its own text, which names the URL, which may hold a key.
 pub(super) fn causes(error: &reqwest::Error) -> String {
     error
         .source()
         .map_or_else(|| "it gives no reason".to_owned(), chain)
 }
 
-/// An error with its causes, which is where most say what happened.
+/// Returns an error's text with those of its causes, since most errors name the reason only there.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
+        let reason = error.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
         }
         cause = error.source();
     }

@@ -1,35 +1,35 @@
-//! JSON whose texts are not all Unicode. Servers cut texts between the two halves of a surrogate
-//! pair, and between the bytes of a character; such a text is read with U+FFFD in place of what is
-//! broken. Halves that meet again, in the next piece of the text, are joined.
+//! Parses JSON whose texts are not valid Unicode. Servers split texts between the two halves of a
+//! surrogate pair, or between the bytes of a character. What is broken is replaced by U+FFFD.
+//! Halves that meet again, in the next piece of the text, are joined.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// Half a surrogate pair, while it waits for the other half, is a character of the last plane of
-/// private use: this one, plus what it is above [`FIRST_SURROGATE`].
+/// The mark for [`FIRST_SURROGATE`]. A lone surrogate that waits for its other half is represented
+/// by a character of the last private-use plane, at the same offset from this one.
 const FIRST_MARK: u32 = 0x10_F800;
 const FIRST_SURROGATE: u16 = 0xD800;
 const FIRST_LOW_SURROGATE: u16 = 0xDC00;
 const LAST_SURROGATE: u16 = 0xDFFF;
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
-/// As several languages write them.
+/// Numbers that are not JSON, as several languages write them.
 const NO_NUMBERS: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// A document, and whether its texts hold marks of lone surrogates.
+/// A document, and whether its texts contain marks of lone surrogates.
 pub(super) struct Marked {
     pub(super) value: Value,
     pub(super) has_marks: bool,
 }
 
-/// Reads a document. A byte order mark in front of it is none of it.
+/// Parses a document, ignoring a leading byte order mark.
 pub(super) fn parse(bytes: &[u8]) -> serde_json::Result<Value> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     serde_json::from_slice(bytes).or_else(|error| read_broken(bytes, error, |_| REPLACEMENT))
 }
 
-/// Reads a document that is one of several with pieces of a text. Lone surrogates are marked in it.
+/// Parses one of several documents that hold pieces of a text. Lone surrogates in it are marked.
 pub(super) fn parse_marked(bytes: &[u8]) -> serde_json::Result<Marked> {
     let (value, has_marks) = match serde_json::from_slice(bytes) {
         Ok(value) => (value, false),
@@ -38,7 +38,8 @@ pub(super) fn parse_marked(bytes: &[u8]) -> serde_json::Result<Marked> {
     Ok(Marked { value, has_marks })
 }
 
-/// Reads what has failed with `error`, if it is for its texts.
+/// Parses a document after the strict parser has failed with `error`. Returns that error if there
+/// is nothing to repair.
 fn read_broken(
     bytes: &[u8],
     error: serde_json::Error,
@@ -53,14 +54,14 @@ fn read_broken(
     serde_json::from_str(&mended)
 }
 
-/// The same JSON with what other writers put in and strict readers do not take: line breaks and other
-/// control characters within texts are escaped, and numbers that are none are null.
+/// Repairs JSON that some writers produce and strict parsers refuse: escapes line breaks and other
+/// control characters within texts, and replaces `NaN` and the infinities by null.
 pub(super) fn without_raw(json: &str) -> Cow<'_, str> {
     let mut mended = String::new();
     let (mut kept, mut at) = (0, 0);
     let (mut in_text, mut is_escaped) = (false, false);
     while let Some(&byte) = json.as_bytes().get(at) {
-        // What stands here, and what in its place. All of it is ASCII.
+        // The length of the token here, and its replacement. All of it is ASCII.
         let (length, place) = match byte {
             _ if std::mem::take(&mut is_escaped) => (1, None),
             0..0x20 if in_text => (1, Some(format!("\\u{byte:04x}"))),
@@ -96,7 +97,7 @@ pub(super) fn without_raw(json: &str) -> Cow<'_, str> {
     Cow::Owned(mended)
 }
 
-/// The same JSON with something in place of each escape of a surrogate that is not one of a pair.
+/// Replaces each escape of a surrogate that is not part of a pair.
 fn without_lone(json: &str, replace: impl Fn(u16) -> char) -> Cow<'_, str> {
     let mut mended = String::new();
     let mut kept = 0;
@@ -104,7 +105,7 @@ fn without_lone(json: &str, replace: impl Fn(u16) -> char) -> Cow<'_, str> {
     while let Some(found) = json[at..].find('\\') {
         at += found;
         let Some(unit) = escaped(&json[at..]) else {
-            // The backslash, and what it escapes.
+            // Skip the backslash and the character that it escapes.
             let escaped = json[at + 1..].chars().next().map_or(0, char::len_utf8);
             at += 1 + escaped;
             continue;
@@ -131,15 +132,15 @@ fn without_lone(json: &str, replace: impl Fn(u16) -> char) -> Cow<'_, str> {
     Cow::Owned(mended)
 }
 
-/// A text that is itself JSON, without escapes of lone surrogates.
+/// Replaces the escapes of lone surrogates in a text that is itself JSON.
 pub(super) fn mended(json: &str) -> Cow<'_, str> {
     without_lone(json, |_| REPLACEMENT)
 }
 
-/// `\uXXXX`.
+/// The length of `\uXXXX`.
 const ESCAPE_BYTES: usize = 6;
 
-/// The code unit that the text begins with, if it is escaped.
+/// Returns the UTF-16 code unit whose escape begins the text.
 fn escaped(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..ESCAPE_BYTES - 2)?;
     let hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -157,15 +158,15 @@ fn marked(char: char) -> Option<u16> {
     (unit <= LAST_SURROGATE).then_some(unit)
 }
 
-/// A text that arrives in pieces, some of which hold marks.
+/// Joins the surrogate halves in a text that arrives in pieces, some of which contain marks.
 #[derive(Default)]
 pub(super) struct Halves {
-    /// The first half of a pair, at the end of the last piece.
+    /// The first half of a pair, from the end of the last piece.
     high: Option<u16>,
 }
 
 impl Halves {
-    /// The piece without marks. What waits for its other half is held back.
+    /// Returns the piece without marks. A half that waits for its other half is held back.
     pub(super) fn push<'a>(&mut self, piece: &'a str, has_marks: bool) -> Cow<'a, str> {
         if piece.is_empty() || (!has_marks && self.high.is_none()) {
             return Cow::Borrowed(piece);
@@ -191,7 +192,7 @@ impl Halves {
         Cow::Owned(text)
     }
 
-    /// What was held back, at the text's end.
+    /// Returns what was held back, at the end of the text.
     pub(super) fn end(&mut self) -> &'static str {
         match self.high.take() {
             Some(_) => "\u{fffd}",
@@ -200,7 +201,7 @@ impl Halves {
     }
 }
 
-/// A text of which all pieces have arrived, without marks.
+/// Removes the marks from a text that has arrived completely.
 pub(super) fn joined(text: &str) -> String {
     let mut halves = Halves::default();
     let mut whole = halves.push(text, true).into_owned();
@@ -312,7 +313,7 @@ mod tests {
             join(&["\\ud83d", "\\ud83d", "\\ude00"]),
             "\u{fffd}\u{1f600}"
         );
-        // A character of private use is itself.
+        // Private-use characters that are not marks are preserved.
         assert_eq!(join(&["\u{10f83d}", "\u{10fe00}"]), "\u{10f83d}\u{10fe00}");
     }
 

@@ -1,4 +1,4 @@
-//! What steps reach outside of the daemon.
+//! The services outside the daemon that steps use: models, tool servers and HTTP.
 
 mod http;
 mod http_body;

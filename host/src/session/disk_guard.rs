@@ -1,12 +1,12 @@
-//! Room on the disk: while less is free than is held back, nothing new is accepted, so that what
-//! was accepted before can end, and a restart be written down. Somebody looks from time to time;
-//! a message costs no look.
+//! The disk guard: while less disk space is free than the reserve, nothing new is accepted, so that
+//! accepted work can finish and a restart can be recorded. The free space is measured from time to
+//! time, not for each message.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::domain::{DiskSigns, Refusal};
 
-/// What the last look has found. Until the first one there is room.
+/// The last measurement of the disk. Before the first one, everything is accepted.
 #[derive(Default)]
 pub(super) struct Space {
     is_low: AtomicBool,
@@ -16,7 +16,8 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// Takes a look in.
+    /// Stores a measurement. The values are not updated atomically together, which is harmless:
+    /// only `is_low` decides, the others are for reports.
     pub(super) fn update(&self, free_bytes: u64, reserve_bytes: u64) {
         let was_low = self.is_low.load(Ordering::Relaxed);
         let is_low = DiskSigns::is_low(was_low, free_bytes, reserve_bytes);
@@ -26,7 +27,7 @@ impl Space {
         self.seen.store(true, Ordering::Relaxed);
     }
 
-    /// Whether something new may be accepted.
+    /// Returns a refusal if nothing new may be accepted.
     pub(super) fn check(&self) -> Result<(), Refusal> {
         match self.is_low.load(Ordering::Relaxed) {
             false => Ok(()),
@@ -37,7 +38,7 @@ impl Space {
         }
     }
 
-    /// What was seen last.
+    /// Returns the last measurement, if there was one.
     pub(super) fn signs(&self) -> Option<DiskSigns> {
         self.seen.load(Ordering::Relaxed).then(|| DiskSigns {
             free_bytes: self.free_bytes.load(Ordering::Relaxed),

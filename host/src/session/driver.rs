@@ -1,14 +1,14 @@
-//! The one task that owns a session. It alone decides, appends and publishes; everybody else
-//! sends it a [`Command`] or reads the store.
+//! The driver: the one task that owns a session. Only the driver decides, appends and publishes;
+//! all other code sends it a [`DriverCommand`] or reads the store.
 //!
 //! ```text
-//!  take what waits in the mailbox -> decide (domain) -> append, synced -> publish, answer
+//!  take commands from the mailbox -> decide (domain) -> append, sync -> publish, reply
 //!        ^                                                                     |
-//!        +---- the running turn ended, the gate moved, a timer <--- begin <----+
+//!        +--- the running turn ended, the gate moved, a timer <-- begin a turn +
 //! ```
 //!
-//! A message whose sender waits for its turn needs no sync of its own (`commit`, held): a turn
-//! without steps costs one sync for message, beginning and end.
+//! A message whose sender waits for its turn needs no sync of its own (see `held` in `commit`): a
+//! turn without steps costs one sync for its message, its beginning and its end together.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use super::outcome::TurnOutcome;
 use super::queries::refusal;
 use super::registry::Drivers;
 use super::shared::{Gate, Shared};
-use crate::failpoint;
+use crate::deliberate_bugs;
 use crate::store::{StoreError, Tail};
 
 mod begin;
@@ -45,15 +45,15 @@ mod repair;
 use begin::{GuestEnded, GuestTask, TurnEvent};
 use commit::{CommitBatch, CommitInFlight};
 
-/// Requests that are decided and synced together.
+/// The maximum number of commands that are decided and synced together.
 const BATCH: usize = 64;
-/// About what a session in memory takes besides its texts and its snapshot, and about what a
-/// message that waits takes besides its text; in bytes.
+/// The approximate memory of a session besides its texts and its snapshot, in bytes.
 const DRIVER_BYTES: u64 = 4 << 10;
+/// The approximate memory of a queued message besides its text, in bytes.
 const QUEUED_BYTES: u64 = 256;
-/// How long an idle session stays in memory where that is scarce, or a drain is about to begin.
+/// How long an idle session stays in memory while memory is scarce or a drain is about to begin.
 const SCARCE_IDLE: Duration = Duration::from_millis(50);
-/// After the store refused a write, so long no turn begins.
+/// How long no turn begins after the store has failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Driver {
@@ -62,40 +62,42 @@ pub(super) struct Driver {
     drivers: Drivers,
     commands: mpsc::Receiver<DriverCommand>,
     gate: watch::Receiver<Gate>,
-    /// As the log stands, records of the batch at hand included. None: it does not exist.
+    /// The session's state, including records that are decided but not yet written. `None`: the
+    /// session does not exist.
     session: Option<Session>,
-    /// Why `session` is not what the store has.
+    /// Why `session` does not reflect the store; if set, it must be loaded again first.
     unread: Option<Refusal>,
-    /// Where its log ends.
+    /// The end of the session's log.
     tail: Tail,
-    /// The present snapshot, while it is small and the driver lives.
+    /// The current snapshot, cached here if it is small.
     snapshot: Option<(LogPos, Arc<Snapshot>)>,
     running: Option<GuestTask>,
-    /// Who waits for the end of a message's turn.
+    /// The senders that wait for the end of their message's turn.
     waiters: Vec<(MessageId, oneshot::Sender<TurnOutcome>)>,
-    /// Decided, and kept back until then: it rides on the next sync.
+    /// Decided records that are held back, until `held_until` at the latest, to share the next
+    /// sync.
     held: CommitBatch,
     held_until: Option<Instant>,
-    /// What is on its way to the disk while nobody waits for it, in order.
+    /// Batches that are being written while the driver does other work, in order.
     in_flight: VecDeque<CommitInFlight>,
-    /// Answers that wait until the restore has been tried.
+    /// Relaunch replies that wait until the restore has been verified.
     relaunching: Vec<oneshot::Sender<Relaunched>>,
-    /// The guest has been restored in this worker: by a turn or by the relaunch.
+    /// Whether the guest is known to restore in this worker: a turn or the relaunch has shown it.
     proven: bool,
-    /// No turn begins before.
+    /// No turn begins before this time.
     paused_until: Option<Instant>,
     idle_since: Instant,
-    /// Counted among those that wait.
+    /// Whether the session is counted in [`TurnCounts::queued`](super::shared::TurnCounts).
     waits: bool,
-    /// Why the store kept a turn from beginning when it last did.
+    /// Why the store last kept a turn from beginning.
     obstacle: Option<String>,
-    /// Where the watchdog sees it.
+    /// Reports the driver's progress to the watchdog.
     heart: LivenessGuard,
-    /// What it holds in memory.
+    /// The driver's share of the memory budget.
     share: Share,
 }
 
-/// Why a driver woke up.
+/// The reason why a driver woke up.
 enum DriverEvent {
     Commands,
     /// The mailbox is closed and empty.
@@ -103,7 +105,7 @@ enum DriverEvent {
     Turn(TurnEvent),
     Synced(Result<(), StoreError>),
     Gate,
-    /// What is held has waited long enough.
+    /// The held batch has waited long enough.
     Held,
     Idle,
 }
@@ -123,7 +125,7 @@ impl Driver {
         commands: mpsc::Receiver<DriverCommand>,
     ) -> Self {
         let mut gate = shared.gate.subscribe();
-        // The gate may have moved since somebody looked for this driver and found none.
+        // The gate may have moved before this driver subscribed: handle its current value first.
         gate.mark_changed();
         let share = shared.memory.share();
         let heart = LivenessGuard::new(id.clone(), shared.clone());
@@ -180,7 +182,8 @@ impl Driver {
                 DriverEvent::Synced(result) => self.synced(result).await,
                 DriverEvent::Gate => self.gate_moved().await,
                 DriverEvent::Held => self.flush(),
-                // Out of the map already: what stands there from now on is another driver's.
+                // `retire` has already removed it from the map: an entry that is there from now on
+                // belongs to another driver.
                 DriverEvent::Idle if self.retire() => {
                     self.shared.turns.ended.notify_waiters();
                     return;
@@ -218,14 +221,14 @@ impl Driver {
             result = commit::synced(&mut self.in_flight), if !self.in_flight.is_empty() => {
                 DriverEvent::Synced(result)
             }
-            heard = begin::next_event(&mut self.running), if self.running.is_some() => {
-                DriverEvent::Turn(heard)
+            event = begin::next_event(&mut self.running), if self.running.is_some() => {
+                DriverEvent::Turn(event)
             }
-            // Before the mailbox: a client that never pauses must not outshout a drain.
+            // Before the mailbox: a client that never pauses must not delay a drain.
             changed = self.gate.changed() => {
                 if changed.is_err() { DriverEvent::Left } else { DriverEvent::Gate }
             }
-            // Before the mailbox as well: it has been held for long enough.
+            // Also before the mailbox: a steady load must not hold the batch beyond its deadline.
             () = sleep_until(alarm), if alarm.is_some() => {
                 if self.held_until.is_some() {
                     return DriverEvent::Held;
@@ -250,22 +253,19 @@ impl Driver {
         }
     }
 
-    /// Reads the session as it stands in the store. Until that succeeds nothing is decided, for
-    /// what is in memory may never have been written.
+    /// Loads the session from the store. Nothing is decided until that succeeds, because the state
+    /// in memory may never have been written.
     async fn load(&mut self) {
         let (store, id) = (self.shared.store.clone(), self.id.clone());
-        // May wait for the writer, so not on a thread that serves others.
+        // May block on the store's writer, so it must not run on an async worker thread.
         let loaded = tokio::task::spawn_blocking(move || store.load_to_append(&id)).await;
         match loaded.unwrap_or(Err(StoreError::Closed)) {
             Ok((session, tail)) => {
                 (self.session, self.tail) = (session, tail);
-                // Who waits asks the log, which may know more or less than was said here.
+                // Dropping the waiters makes their senders read the outcome from the log, which may
+                // have more or less than this driver knew.
                 self.waiters.clear();
-                if failpoint::bug("cursor-gap")
-                    && let Some(session) = &mut self.session
-                {
-                    session.progress.next.cursor += 1;
-                }
+                deliberate_bugs::loaded(&mut self.session);
                 self.unread = None;
                 self.count_death().await;
             }
@@ -291,7 +291,7 @@ impl Driver {
         }
     }
 
-    /// Keeps the count of sessions that wait.
+    /// Updates the count of sessions with queued messages and no running turn.
     fn count_waiting(&mut self) {
         let waits = self.running.is_none()
             && self
@@ -309,7 +309,7 @@ impl Driver {
         }
     }
 
-    /// Shows the watchdog whether it has work that does not run, and why.
+    /// Reports to the watchdog whether there is work that does not run, and why.
     fn publish_liveness(&self) {
         let waits = match &self.session {
             _ if self.unread.is_some() => true,
@@ -322,7 +322,7 @@ impl Driver {
         });
     }
 
-    /// Tells what it holds in memory.
+    /// Updates the driver's share of the memory budget.
     fn update_memory_share(&mut self) {
         let queued = self.session.as_ref().map_or(0, |s| s.queue.len() as u64);
         let snapshot = self.snapshot.as_ref();
@@ -332,7 +332,8 @@ impl Driver {
         self.share.set(DRIVER_BYTES + QUEUED_BYTES * queued + bytes);
     }
 
-    /// Whether the driver may go: nothing to do, nobody on the way, and it has left the map.
+    /// Retires the driver if it has nothing to do and no command is on its way. If this returns
+    /// `true`, the driver is no longer in the map and must exit.
     fn retire(&mut self) -> bool {
         let busy = self.unread.is_some()
             || self.running.is_some()
@@ -343,8 +344,8 @@ impl Driver {
         !busy && self.drivers.retire(&self.id, &self.commands)
     }
 
-    /// Ends the running turn where it stands. Its `Begun` and its journal stay: the next worker goes
-    /// on with it.
+    /// Aborts the running turn. Its `Begun` and its journal stay in the log, so that the next
+    /// worker resumes it.
     async fn cut(&mut self) {
         let Some(mut running) = self.running.take() else {
             return;
@@ -353,7 +354,8 @@ impl Driver {
         self.hear_last(&mut running).await;
         match ended {
             Some(result) => self.end(GuestEnded { running, result }).await,
-            // Counted before it is let go: a drain that finds no turn running reads the count.
+            // Counted before `running` drops its guard: a drain reads this count as soon as it sees
+            // no turn running.
             None if !running.is_frozen() => {
                 self.shared.turns.cut.fetch_add(1, Ordering::SeqCst);
             }

@@ -1,5 +1,6 @@
-//! Who listens to a session. Subscribers are cursors, not a list that a restart could lose: a
-//! stream reads what is stored from its cursor on, and the hub only says when there is more.
+//! Subscriptions to a session's events. A subscriber is a cursor, not an entry in a list that a
+//! restart could lose: a stream reads the stored events after its cursor, and the hub only delivers
+//! what is new.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,11 +14,12 @@ use crate::store::{Store, StoreError};
 
 use super::queries::refusal;
 
-/// News that a slow subscriber may be behind before it reads from the store instead.
+/// How many items a slow subscriber may lag behind before it reads from the store instead.
 const HUB_CAPACITY: usize = 256;
-/// Events read from the store at once.
+/// The number of events read from the store at once.
 const PAGE: usize = 256;
 
+/// An item that a driver publishes to its session's subscribers.
 #[derive(Clone, Debug)]
 pub(super) enum Live {
     /// Synced events, in order.
@@ -25,7 +27,7 @@ pub(super) enum Live {
     Delta(Arc<Delta>),
     /// Messages that became dead letters without a turn.
     Discarded(Arc<[Discarded]>),
-    /// The session is closed.
+    /// The session was closed.
     Closed,
 }
 
@@ -33,15 +35,15 @@ pub(super) struct Hub {
     news: broadcast::Sender<Live>,
 }
 
-/// The hubs of all sessions that somebody listens to.
+/// The hubs of all sessions that have subscribers.
 #[derive(Default)]
 pub(super) struct Hubs(Mutex<HashMap<SessionId, Weak<Hub>>>);
 
 impl Hubs {
-    /// Tells the listeners, if there are any.
+    /// Publishes an item to the session's subscribers; builds it only if there are any.
     pub(super) fn publish(&self, id: &SessionId, news: impl FnOnce() -> Live) {
         if let Some(hub) = self.find(id) {
-            // An error means that the last listener has just left.
+            // An error means that the last subscriber has just left.
             let _ = hub.news.send(news());
         }
     }
@@ -65,36 +67,37 @@ impl Hubs {
         hub
     }
 
-    /// Streams that follow a session now.
+    /// Returns the number of streams that currently follow a session.
     pub(super) fn listeners(&self, id: &SessionId) -> u64 {
         self.find(id)
             .map_or(0, |hub| hub.news.receiver_count() as u64)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Weak<Hub>>> {
-        // A panic elsewhere cannot leave a map of weak pointers half-changed.
+        // Poisoning is harmless: a panic cannot leave a map of weak pointers half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One item of a session's stream.
+/// An item of a session's stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StreamItem {
     /// A durable event.
     Event(Event),
-    /// A piece of an answer that is being written.
+    /// A piece of a model's answer that is still being generated.
     Delta(Arc<Delta>),
-    /// Messages that became dead letters without a turn. Empty where news was missed: there may be
-    /// some, and the store knows.
+    /// Messages that became dead letters without a turn. Empty after the subscriber lagged: there
+    /// may have been some, and the store has them.
     Discarded(Arc<[Discarded]>),
-    /// The worker leaves: follow from the last cursor with its successor. The last item.
+    /// The worker shuts down: follow its successor from the last cursor. This is the last item.
     Restart {
         /// The successor's generation.
         generation: Generation,
     },
 }
 
-/// A stream of a session's events from a cursor on, each exactly once, then live.
+/// A stream of a session's events after a cursor, each exactly once: first stored events, then live
+/// ones.
 pub struct Subscription {
     id: SessionId,
     cursor: u64,
@@ -116,7 +119,7 @@ impl Subscription {
         store: Store,
     ) -> Self {
         let hub = hubs.join(&id);
-        // Joined before the store is read, so nothing falls between the two.
+        // Subscribed before the store is read, so that no event falls between the two.
         let news = hub.news.subscribe();
         let ready = std::collections::VecDeque::new();
         Self {
@@ -132,8 +135,8 @@ impl Subscription {
         }
     }
 
-    /// The next item; none when the session was closed, or after [`StreamItem::Restart`].
-    /// Dropping the future loses nothing.
+    /// Returns the next item; `None` when the session was closed, after an error or after
+    /// [`StreamItem::Restart`]. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<StreamItem, Refusal>> {
         loop {
             if self.ended {
@@ -176,7 +179,8 @@ impl Subscription {
         }
     }
 
-    /// Why the message became a dead letter without a turn, if it did: no event tells of that.
+    /// Returns why the message became a dead letter without a turn, if it did: no event reports
+    /// that.
     pub(super) fn discarded(&self, message: &MessageId) -> Result<Option<TurnFailure>, Refusal> {
         let letter = self.store.dead_letter(&self.id, message);
         let letter = letter.map_err(refusal)?;
@@ -184,7 +188,7 @@ impl Subscription {
         Ok(letter.map(|letter| letter.reason))
     }
 
-    /// The last cursor that was given out.
+    /// Returns the cursor of the last event that was returned.
     pub fn cursor(&self) -> u64 {
         self.cursor
     }
@@ -193,13 +197,14 @@ impl Subscription {
         let page = self.store.events(&self.id, self.cursor, PAGE)?;
         let reached = page.items.last().map_or(self.cursor, |e| e.cursor);
         self.caught_up = reached >= page.last;
-        // A closed session's events are gone, however many it had: nothing more will come.
+        // No events although the log claims more: the session was closed, which deletes its events.
         self.ended |= page.items.is_empty() && !self.caught_up;
         self.ready.extend(page.items);
         Ok(())
     }
 
-    /// Live events, of which the first may have been read from the store already.
+    /// Queues live events, skipping those that were already read from the store. After a gap the
+    /// store is read again.
     fn take(&mut self, events: &[Event]) {
         match events
             .iter()

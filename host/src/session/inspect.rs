@@ -1,4 +1,5 @@
-//! A session's open or last committed turn, looked at: told step by step, or run again offline.
+//! Inspection of a session's open or last committed turn: a report step by step, or an offline
+//! replay.
 
 use crate::domain::{
     Journal, Record, Refusal, ReplayReport, ReplayVerdict, Session, SessionId, TurnEnd, TurnReport,
@@ -10,7 +11,7 @@ use super::queries::{alive, refusal};
 use super::replay::{Offline, Replayed, Subject};
 use super::shared::Shared;
 
-/// The open turn, or the last that committed.
+/// Returns the open turn, or else the last committed one.
 fn subject(session: &Session) -> Result<Subject, Refusal> {
     let progress = &session.progress;
     Subject::open(progress)
@@ -18,7 +19,7 @@ fn subject(session: &Session) -> Result<Subject, Refusal> {
         .ok_or(Refusal::NoTurn)
 }
 
-/// Tells that turn step by step.
+/// Reports that turn step by step.
 pub(super) fn turn(store: &Store, id: &SessionId) -> Result<TurnReport, Refusal> {
     let session = alive(store, id)?;
     let subject = subject(&session)?;
@@ -37,7 +38,7 @@ pub(super) fn turn(store: &Store, id: &SessionId) -> Result<TurnReport, Refusal>
     Ok(TurnReport::of(&begun, attempt, open, &journal))
 }
 
-/// Runs that turn again. Nothing outside is reached, and nothing of it is kept.
+/// Replays that turn, without external effects and without storing anything.
 pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayReport, Refusal> {
     let session = alive(&shared.store, id)?;
     let subject = subject(&session)?;
@@ -92,7 +93,7 @@ pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayRepo
     })
 }
 
-/// What a committed turn gave now, against what stands in the log.
+/// Compares the replayed result of a committed turn with its result in the log.
 fn compare(
     store: &Store,
     id: &SessionId,

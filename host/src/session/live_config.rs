@@ -1,4 +1,4 @@
-//! The parts of the daemon that can be replaced while sessions live.
+//! The part of the configuration that a hot reload can replace while sessions run.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -6,27 +6,28 @@ use std::time::Duration;
 use super::plugins::{Plugin, Plugins};
 use crate::providers::{HttpSender, LlmProviders, ToolServers};
 
-/// What a hot change replaces, all of it at once. Each turn goes on to its end with the parts that
-/// it began with.
+/// The settings and providers that a hot reload replaces, all at once. Each turn runs to its end
+/// with the configuration it began with.
 #[derive(Clone)]
 pub struct LiveConfig {
-    /// What sessions run on, with their limits and grants.
+    /// The plugins that sessions run on, with their limits and grants.
     pub plugins: Plugins,
-    /// The models they may call.
+    /// The models that sessions may call.
     pub llm: Arc<LlmProviders>,
-    /// The tools they may call.
+    /// The tools that sessions may call.
     pub tools: ToolServers,
-    /// What sends their HTTP requests.
+    /// The sender of the sessions' HTTP requests.
     pub http: Arc<HttpSender>,
-    /// How long before a restart a commit makes a session one that is told of it.
+    /// A session that committed a turn within this time before a restart gets a recovery message.
     pub notice_window: Duration,
     /// How long an idle session stays in memory.
     pub resident_idle: Duration,
-    /// Sessions without work that a restart brings back, those that were active last.
+    /// The maximum number of sessions without work that a restart brings back, most recently active
+    /// first.
     pub relaunch_max: usize,
 }
 
-/// The parts as they are now.
+/// The current live configuration.
 pub(super) struct Current(RwLock<Arc<LiveConfig>>);
 
 impl Current {
@@ -35,7 +36,7 @@ impl Current {
     }
 
     pub(super) fn get(&self) -> Arc<LiveConfig> {
-        // A pointer is replaced in one step, whoever panics.
+        // Poisoning is harmless: the pointer is replaced in one step.
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -47,13 +48,13 @@ impl Current {
             let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, Arc::new(parts))
         };
-        // Not under the lock: what nobody uses any more ends here.
+        // Dropped outside the lock: dropping the last reference ends providers that are no longer
+        // used.
         drop(before);
     }
 }
 
 impl LiveConfig {
-    /// The plugin of that name.
     pub(super) fn plugin(&self, name: &str) -> Option<Arc<Plugin>> {
         self.plugins.get(name).cloned()
     }

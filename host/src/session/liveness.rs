@@ -1,7 +1,7 @@
-//! What sessions in memory show of themselves, for the watchdog: since when an owner has been at
-//! one thing, since when there has been work that does not run, since when a turn and its step run.
-//! An owner writes it down where nobody else writes, which costs next to nothing; the watchdog
-//! reads it once a second.
+//! Liveness of the sessions in memory, for the watchdog: how long a driver has been busy with one
+//! thing, how long there has been work that does not run, and how long a turn and its step have
+//! run. Each driver updates a state of its own, so its lock is rarely contended and costs next to
+//! nothing; the watchdog reads them once a second.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,21 +16,21 @@ use super::shared::{Gate, Shared};
 use crate::domain::{DiskSigns, SessionId, SessionSigns, Timed, TurnSigns};
 use crate::store::StoreError;
 
-/// The sessions in memory.
+/// The liveness of all sessions in memory.
 #[derive(Default)]
 pub(super) struct LivenessTable {
     pulses: Mutex<HashMap<u64, Arc<Liveness>>>,
     next: AtomicU64,
 }
 
-/// A session's place among them, for as long as it has an owner.
+/// A session's entry in the table, for as long as the session has a driver.
 pub(super) struct LivenessGuard {
     shared: Arc<Shared>,
     number: u64,
     pulse: Arc<Liveness>,
 }
 
-/// What a session shows.
+/// The liveness of one session.
 pub(super) struct Liveness {
     id: SessionId,
     shown: Mutex<LivenessState>,
@@ -51,7 +51,7 @@ struct TurnClock {
     step: Option<(u32, TimeLimit)>,
 }
 
-/// Since when, and for how long at most.
+/// A start time and the longest time allowed since then.
 struct TimeLimit(Instant, Duration);
 
 impl TimeLimit {
@@ -95,18 +95,19 @@ impl Drop for LivenessGuard {
 
 impl LivenessTable {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Liveness>>> {
-        // Nothing that panics runs under the lock.
+        // Poisoning is harmless: nothing that panics runs under the lock.
         self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Liveness {
-    /// The owner has begun with something.
+    /// Marks the driver as busy from now on.
     pub(super) fn works(&self) {
         self.lock().busy = Some(Instant::now());
     }
 
-    /// The owner is through with it. `waits` is whether there is work that does not run.
+    /// Marks the driver as no longer busy. `waits` says whether there is work that does not run,
+    /// and `obstacle` why.
     pub(super) fn rests(&self, waits: bool, obstacle: impl FnOnce() -> Option<String>) {
         let mut shown = self.lock();
         shown.busy = None;
@@ -118,7 +119,7 @@ impl Liveness {
         }
     }
 
-    /// A turn begins; its guest waits for room.
+    /// Records that a turn begins; its guest still waits for a place to run in.
     pub(super) fn turn_begins(&self, number: u64) {
         self.lock().turn = Some(TurnClock {
             number,
@@ -128,33 +129,33 @@ impl Liveness {
         });
     }
 
-    /// Its guest runs.
+    /// Records that the turn's guest runs.
     pub(super) fn turn_runs(&self, limit: Duration) {
         if let Some(turn) = &mut self.lock().turn {
             turn.runs = Some(TimeLimit::new(limit));
         }
     }
 
-    /// Its guest waits for a step.
+    /// Records that the guest waits for a step.
     pub(super) fn step_begins(&self, step: u32, limit: Duration) {
         if let Some(turn) = &mut self.lock().turn {
             turn.step = Some((step, TimeLimit::new(limit)));
         }
     }
 
-    /// The step has a result.
+    /// Records that the step has a result.
     pub(super) fn step_ends(&self) {
         if let Some(turn) = &mut self.lock().turn {
             turn.step = None;
         }
     }
 
-    /// The turn has ended, on the disk too, or is cut.
+    /// Records that the turn has ended, on disk too, or was aborted.
     pub(super) fn turn_ends(&self) {
         self.lock().turn = None;
     }
 
-    /// None if there is nothing to see.
+    /// Returns the session's signs; `None` if it neither works nor waits.
     fn signs(&self) -> Option<SessionSigns> {
         let shown = self.lock();
         if shown.busy.is_none() && shown.waits.is_none() && shown.turn.is_none() {
@@ -178,30 +179,30 @@ impl Liveness {
     }
 
     fn lock(&self) -> MutexGuard<'_, LivenessState> {
-        // As above.
+        // Poisoning is harmless, as above.
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the watchdog looks at.
+/// Queries and actions of the watchdog.
 impl Registry {
-    /// What the sessions in memory show that do something, or should.
+    /// Returns the signs of the sessions in memory that have work.
     pub fn signs(&self) -> Vec<SessionSigns> {
         let pulses = self.shared.vitals.lock();
         pulses.values().filter_map(|pulse| pulse.signs()).collect()
     }
 
-    /// Whether turns are free to begin.
+    /// Returns whether the gate lets turns begin.
     pub fn is_open(&self) -> bool {
         *self.shared.gate.borrow() == Gate::Open
     }
 
-    /// Whether a turn that begins finds room to run in.
+    /// Returns whether a turn that begins finds a free place to run in.
     pub fn is_roomy(&self) -> bool {
         self.shared.engine.is_roomy()
     }
 
-    /// The longest that a turn of any plugin may take.
+    /// Returns the longest turn timeout of any plugin.
     pub fn longest_turn(&self) -> Duration {
         let parts = self.shared.parts();
         let plugins = parts.plugins.0.values();
@@ -209,18 +210,18 @@ impl Registry {
         limits.max().unwrap_or_default()
     }
 
-    /// Takes in what is free on the disk and how much of it is held back, in bytes: while that is
-    /// more, nothing new is accepted.
+    /// Updates the free disk space and the reserve, in bytes. While less than the reserve is free,
+    /// nothing new is accepted.
     pub fn disk_seen(&self, free_bytes: u64, reserve_bytes: u64) {
         self.shared.space.update(free_bytes, reserve_bytes);
     }
 
-    /// What was last seen of the disk.
+    /// Returns the last observation of the disk.
     pub fn disk_signs(&self) -> Option<DiskSigns> {
         self.shared.space.signs()
     }
 
-    /// Sessions that have work, and that nobody looks after. Reads the store.
+    /// Returns the sessions that have work but no driver. Reads the store.
     pub fn ownerless(&self) -> Result<Vec<SessionId>, StoreError> {
         let store = &self.shared.store;
         let mut ownerless = Vec::new();
@@ -235,10 +236,10 @@ impl Registry {
         Ok(ownerless)
     }
 
-    /// Has somebody look after the session: what it has to do begins by that.
+    /// Starts a driver for the session if it has none, so that its work begins.
     pub async fn wake(&self, id: &SessionId) {
         let (done, woken) = oneshot::channel();
-        // Errors mean that the worker is about to end.
+        // An error means that the worker is about to end.
         if self.tell(id, DriverCommand::FireTimers(done)).await.is_ok() {
             let _ = woken.await;
         }

@@ -1,5 +1,5 @@
-//! Every message that a driver gets, in one place: what everybody may ask of it, and what its own
-//! turn may.
+//! All messages that a driver receives: commands from the registry, and requests from its own
+//! running turn.
 
 use std::collections::BTreeMap;
 
@@ -11,102 +11,102 @@ use crate::domain::{
     MessageId, Record, Refusal, SessionView, TurnFailure,
 };
 
-/// Where an answer goes.
+/// The channel for a command's reply.
 pub(super) type ReplyTo<T> = oneshot::Sender<Result<T, Refusal>>;
 
-/// What a client says of the session it wants.
+/// A client's parameters for a new session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewSession {
-    /// The plugin's name.
     pub plugin: String,
-    /// The guest's arguments.
+    /// The arguments for the guest.
     pub args: serde_json::Value,
-    /// Labels; none leaves those of an existing session alone.
+    /// The labels; `None` leaves those of an existing session unchanged.
     pub labels: Option<BTreeMap<String, String>>,
 }
 
-/// An accepted message: synced, and never lost from here on.
+/// An accepted message: it is synced to disk and cannot be lost any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its id.
     pub message: MessageId,
-    /// The cursor to follow from: all that comes of the message comes after it.
+    /// The cursor to follow from: all events that the message causes come after it.
     pub cursor: u64,
-    /// It had been accepted before, under the same key.
+    /// Whether the message had already been accepted under the same idempotency key.
     pub duplicate: bool,
 }
 
-/// What a driver is asked to do.
+/// A command to a session's driver.
 pub(super) enum DriverCommand {
-    /// Create the session, or confirm that it is there.
+    /// Create the session, or confirm that it exists.
     Create(NewSession, ReplyTo<(SessionView, bool)>),
     /// Accept a message.
     Send {
         text: String,
         key: Option<IdempotencyKey>,
-        /// Told when its turn has ended. Dropped where somebody else must be asked.
+        /// Receives the outcome when the message's turn has ended. Dropped without an outcome where
+        /// the sender must read it from the log.
         wait: Option<oneshot::Sender<TurnOutcome>>,
         reply: ReplyTo<Accepted>,
     },
-    /// End the session for ever.
+    /// Close the session permanently.
     Close(ReplyTo<SessionView>),
-    /// Give the open turn up, or what waits.
+    /// Cancel the open turn or the queued messages.
     Cancel(CancelScope, ReplyTo<(SessionView, Cancelled)>),
-    /// Let a faulted session run.
+    /// Let a faulted session run again.
     Resume(ReplyTo<SessionView>),
-    /// Put a dead letter (none: the last one) back into the inbox.
+    /// Move a dead letter (`None`: the last one) back into the inbox.
     Retry {
         message: Option<MessageId>,
-        /// Also if that repeats what cannot be repeated.
+        /// Retry even if the turn made calls that cannot be repeated.
         force: bool,
         reply: ReplyTo<Accepted>,
     },
-    /// Take a human's answer to an approval; gives it as it stands then.
+    /// Record a human's answer to an approval and reply with the approval's resulting state.
     Decide {
         id: ApprovalId,
         answer: Answer,
         reply: ReplyTo<Approval>,
     },
-    /// Deliver the timers that are due, and end the approvals that have expired.
+    /// Deliver the due timers and end the expired approvals.
     FireTimers(oneshot::Sender<()>),
-    /// Come back after a restart: go on with what was open, or prove that the guest restores.
+    /// Come back after a restart: resume the open turn, or verify that the guest restores.
     Relaunch(oneshot::Sender<Relaunched>),
 }
 
-/// What a running turn asks of the driver that owns its session. An answer that never comes means
-/// that the turn is being cut.
+/// A request of a running turn to the driver of its session. If the reply never comes, the turn is
+/// being aborted.
 pub(super) enum DriverRequest {
-    /// Put these records into the log.
+    /// Append these records to the log.
     Record {
         records: Vec<Record>,
         urgency: Urgency,
-        /// The reason why the turn must not go on, if there is one.
+        /// An error is the reason why the turn must not continue.
         reply: oneshot::Sender<Result<(), TurnFailure>>,
     },
-    /// Ask a human, and drop the turn: it is begun again when all is decided. Never answered.
+    /// Ask a human and drop the turn; it begins again once all approvals are decided. There is no
+    /// reply.
     Park { records: Vec<Record> },
-    /// The messages that came since the turn began.
+    /// Take the messages that arrived since the turn began.
     Receive { reply: oneshot::Sender<FromInbox> },
 }
 
-/// How soon a turn's record is synced.
+/// How soon a turn's records must be synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// Before the answer: what follows must not happen without it.
+    /// Before the reply: what follows must not happen unless the records are on disk.
     First,
     /// As soon as the disk is free.
     Soon,
-    /// With the next write of anybody.
+    /// Together with any next write to the store.
     Lazy,
 }
 
-/// How a session came back.
+/// The result of a session's relaunch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Relaunched {
-    /// How far it has come, for the witness.
+    /// The session's progress, to compare with the restart manifest.
     pub(super) extent: Extent,
-    /// An open turn runs again.
+    /// Whether an open turn runs again.
     pub(super) resumed: bool,
-    /// It is faulted.
+    /// Whether the session is faulted.
     pub(super) faulted: bool,
 }

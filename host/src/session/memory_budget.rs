@@ -1,11 +1,11 @@
-//! What sessions hold in memory, all together: messages on their way and in inboxes, snapshots kept
-//! for the next turn, the sessions themselves. Bounded, so that a flood is refused, with a word
-//! when to come back, while there is room for what was accepted before.
+//! The memory budget of all sessions together: messages in transit and in inboxes, cached snapshots
+//! and the sessions themselves. It is bounded, so that a flood is refused (with a hint when to
+//! retry) while there is still room for what was accepted before.
 //!
 //! ```text
 //!   0 ............. half ............... max
-//!     all is kept    idle sessions leave   further messages are
-//!                    memory at once        refused (429)
+//!     normal         idle sessions leave   beyond it, messages
+//!                    memory at once        are refused (429)
 //! ```
 
 use std::sync::Arc;
@@ -28,12 +28,14 @@ impl Memory {
         Self(Arc::new(Held { held, max }))
     }
 
-    /// Whether what need not be held should not be.
+    /// Returns whether memory that need not be held should be released.
     pub(super) fn is_scarce(&self) -> bool {
         self.held() > self.0.max / 2
     }
 
-    /// Room for a message, or for what may become one, for as long as the share lives.
+    /// Reserves memory for a message, or for a request that may become one, while the share lives.
+    /// Check and update are not one atomic step, so concurrent calls may exceed the budget a
+    /// little.
     pub(super) fn room(&self, bytes: u64) -> Result<Share, Refusal> {
         if self.held().saturating_add(bytes) > self.0.max {
             metrics::counter!("abide_overloaded_total").increment(1);
@@ -44,7 +46,7 @@ impl Memory {
         Ok(share)
     }
 
-    /// A share of somebody who cannot be refused; empty at first.
+    /// Returns an initially empty share for a holder that cannot be refused.
     pub(super) fn share(&self) -> Share {
         let memory = self.clone();
         Share { memory, bytes: 0 }
@@ -55,7 +57,7 @@ impl Memory {
     }
 }
 
-/// Part of what is held. Given back when it is dropped.
+/// A share of the memory budget, released when it is dropped.
 pub struct Share {
     memory: Memory,
     bytes: u64,

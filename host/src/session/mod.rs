@@ -1,15 +1,16 @@
-//! Sessions at work: who owns one, how a turn runs, how they stop for a restart and come back.
+//! The session runtime: which task owns a session, how a turn runs, and how sessions stop for a
+//! restart and come back.
 //!
 //! ```text
 //!   api ----> Registry ----> mailbox ----> driver (one task per resident session)
-//!                                            |  decides with domain, appends to the store,
-//!                                            |  publishes to the hub what has been synced
+//!                                            |  decides with `domain`, appends to the store,
+//!                                            |  publishes synced records to the hub
 //!                                            +--> turn (one task while a turn runs)
 //!                                                   engine + steps (providers)
 //! ```
 //!
-//! A session that nobody talks to has no task and no memory: its driver leaves after a while and
-//! the next message finds it in the store.
+//! An idle session has no task and uses no memory: its driver exits after a while, and the next
+//! message loads the session from the store.
 
 mod disk_guard;
 mod driver;

@@ -1,4 +1,4 @@
-//! What became of a message, read from the session's events.
+//! The outcome of a message, derived from the session's events.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,41 +9,41 @@ use crate::domain::{
 
 use super::hub::{StreamItem, Subscription};
 
-/// How the turn of a message ended.
+/// The outcome of a message's turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TurnOutcome {
-    /// The turn; none if the message became a dead letter before it had one.
+    /// The turn; `None` if the message became a dead letter before it had one.
     pub turn: Option<u64>,
-    /// Completed or failed.
+    /// `Completed` or `Failed`.
     pub status: TurnStatus,
-    /// Why it failed.
+    /// The reason if the turn failed.
     pub reason: Option<String>,
-    /// Its assistant messages and custom events.
+    /// The turn's assistant messages and custom events.
     pub output: Vec<Event>,
-    /// What its model calls cost.
+    /// The usage of the turn's model calls.
     pub usage: ModelUsage,
 }
 
 impl TurnOutcome {
-    /// How the message's turn ended, if these are the events of the commit that ended it: all that
-    /// a turn says stands in front of its end.
+    /// Returns how the message's turn ended, if these are the events of the commit that ended it.
+    /// All output of a turn precedes its end event.
     pub(super) fn among(events: &[Event], message: &MessageId) -> Option<Self> {
-        let (end, turn, told) = events.iter().enumerate().find_map(|(at, event)| {
+        let (index, turn, end) = events.iter().enumerate().find_map(|(at, event)| {
             let end = end_of(event, message)?;
             Some((at, event.turn, end))
         })?;
-        let output = events[..end].iter();
-        let output = output.filter(|said| said.turn == turn && is_output(said));
+        let output = events[..index].iter();
+        let output = output.filter(|event| event.turn == turn && is_output(event));
         Some(Self {
             turn,
-            status: told.status,
-            reason: told.reason.clone(),
+            status: end.status,
+            reason: end.reason.clone(),
             output: output.cloned().collect(),
-            usage: told.usage,
+            usage: end.usage,
         })
     }
 
-    /// The message became a dead letter, and has had no turn.
+    /// Returns the outcome of a message that became a dead letter without a turn.
     pub(super) fn discarded(failure: TurnFailure) -> Self {
         Self {
             turn: None,
@@ -55,7 +55,7 @@ impl TurnOutcome {
     }
 }
 
-/// Whether a turn says this to who waits for it.
+/// Returns whether the event is output for the client that waits for the turn.
 fn is_output(event: &Event) -> bool {
     matches!(
         event.body,
@@ -66,14 +66,14 @@ fn is_output(event: &Event) -> bool {
     )
 }
 
-/// How a turn ended, as its event tells it.
+/// The end of a turn, taken from its event.
 struct TurnEndEvent<'a> {
     status: TurnStatus,
     reason: &'a Option<String>,
     usage: ModelUsage,
 }
 
-/// How this event ends the message's turn, if it does.
+/// Returns the end of the message's turn, if this event is that.
 fn end_of<'a>(event: &'a Event, message: &MessageId) -> Option<TurnEndEvent<'a>> {
     match &event.body {
         EventBody::Turn {
@@ -93,33 +93,35 @@ fn end_of<'a>(event: &'a Event, message: &MessageId) -> Option<TurnEndEvent<'a>>
     }
 }
 
-/// Deltas that are kept until it is known whose turn they belong to: a turn's beginning is told once
-/// it is synced, and a fast model speaks before. Beyond, the oldest go, and the end tells them.
+/// The number of deltas to buffer until the message's turn is known: a turn's beginning is
+/// published only once it is synced, and a fast model answers before that. Beyond this, the oldest
+/// are dropped; their text is still part of the turn's end.
 const EARLY_DELTAS: usize = 256;
 
-/// What there is to tell of a message on its way.
+/// The progress of a message that is being handled.
 pub enum MessageProgress {
-    /// A piece of an answer that its turn is being given.
+    /// A piece of a model's answer to its turn.
     Delta(Arc<Delta>),
-    /// Its turn has ended. The last thing.
+    /// Its turn has ended. This is the last item.
     Ended(TurnOutcome),
 }
 
-/// Follows a message until its turn has ended, by a subscription that begins at it or before.
+/// Follows a message until its turn has ended, through a subscription that begins at the message or
+/// earlier.
 pub struct Follower {
     events: Subscription,
     message: MessageId,
-    /// It may have become a dead letter meanwhile, of which no event tells.
+    /// Whether the message may have become a dead letter, which no event reports: check the store.
     suspect: bool,
     /// The message's turn, once it has begun.
     turn: Option<u64>,
-    /// What was said before that.
+    /// Deltas that arrived before that.
     early: VecDeque<Arc<Delta>>,
     output: Vec<Event>,
 }
 
 impl Follower {
-    /// Follows this message.
+    /// Creates a follower of `message`.
     pub fn new(events: Subscription, message: MessageId) -> Self {
         Self {
             events,
@@ -131,8 +133,8 @@ impl Follower {
         }
     }
 
-    /// What comes next; not to be asked again after [`Progress::Ended`] or a refusal. Dropping the
-    /// future loses nothing.
+    /// Returns the next progress. Must not be called again after [`MessageProgress::Ended`] or a
+    /// refusal. Cancel safe.
     pub async fn next(&mut self) -> Result<MessageProgress, Refusal> {
         loop {
             if std::mem::take(&mut self.suspect)
@@ -141,7 +143,7 @@ impl Follower {
                 return Ok(MessageProgress::Ended(TurnOutcome::discarded(failure)));
             }
             if let Some(turn) = self.turn {
-                // What another turn's model says is for others.
+                // Drop deltas of other turns.
                 self.early.retain(|delta| delta.turn == turn);
                 if let Some(delta) = self.early.pop_front() {
                     return Ok(MessageProgress::Delta(delta));
@@ -166,13 +168,13 @@ impl Follower {
                 StreamItem::Restart { .. } => return Err(Refusal::Restarting),
             };
             if is_output(&event) {
-                // Turns do not overlap: what another one said is not wanted any more.
-                self.output.retain(|said| said.turn == event.turn);
+                // Turns do not overlap, so the output of an earlier turn is obsolete.
+                self.output.retain(|output| output.turn == event.turn);
                 self.output.push(event);
             } else if begins(&event, &self.message) {
                 self.turn = event.turn;
             } else if let Some(end) = end_of(&event, &self.message) {
-                self.output.retain(|said| said.turn == event.turn);
+                self.output.retain(|output| output.turn == event.turn);
                 return Ok(MessageProgress::Ended(TurnOutcome {
                     turn: event.turn,
                     status: end.status,
@@ -185,7 +187,7 @@ impl Follower {
     }
 }
 
-/// Whether this event begins the message's turn.
+/// Returns whether this event begins the message's turn.
 fn begins(event: &Event, message: &MessageId) -> bool {
     matches!(
         &event.body,

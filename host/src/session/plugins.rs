@@ -6,20 +6,20 @@ use std::sync::Arc;
 use crate::domain::{Begun, Capabilities, Identity, Limits, SessionId};
 use crate::engine::{Component, Context, GuestJob};
 
-/// One configured plugin, loaded.
+/// A configured plugin whose component is loaded.
 #[derive(Clone)]
 pub struct Plugin {
-    /// Its component.
     pub component: Arc<Component>,
-    /// What its sessions may use.
+    /// The resource limits of its sessions.
     pub limits: Limits,
-    /// What its sessions may call.
+    /// The capabilities that its sessions may call.
     pub grants: Capabilities,
 }
 
 impl Plugin {
-    /// The turn that begins so, as the engine is asked to run it: for the first time, again, or
-    /// offline, it must be the same job. `timers` were set when it began.
+    /// Builds the engine's job for a turn that begins with `begun`. It must be the same job whether
+    /// the turn runs for the first time, again or offline. `timers` are the names of the timers
+    /// that were set when it began.
     pub(super) fn job(
         &self,
         component: Arc<Component>,
@@ -44,17 +44,17 @@ impl Plugin {
     }
 }
 
-/// All of them, by name.
+/// All configured plugins by name.
 #[derive(Clone, Default)]
 pub struct Plugins(pub BTreeMap<String, Arc<Plugin>>);
 
 impl Plugins {
-    /// The plugin of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<Plugin>> {
         self.0.get(name)
     }
 
-    /// The largest text that any of them takes from a client, in bytes: a message or arguments.
+    /// Returns the size of the largest text (a message or arguments) that any plugin accepts from a
+    /// client, in bytes.
     pub fn largest_input_bytes(&self) -> u64 {
         let limits = self.0.values().map(|plugin| &plugin.limits);
         limits
@@ -63,7 +63,7 @@ impl Plugins {
             .unwrap_or_default()
     }
 
-    /// Their names, for messages: `` `a`, `b` ``.
+    /// Formats the plugin names for messages: `` `a`, `b` ``.
     pub fn names(&self) -> String {
         let names: Vec<_> = self.0.keys().map(|name| format!("`{name}`")).collect();
         if names.is_empty() {

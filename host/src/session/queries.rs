@@ -1,48 +1,46 @@
-//! Questions that the store answers; no driver is disturbed for them.
+//! Queries that the store answers without involving a driver.
 
 use crate::domain::{
     DeadLetter, Event, MessageId, Refusal, Session, SessionId, SessionState, SessionView,
 };
 use crate::store::{Store, StoreError};
 
-/// Sessions that one listing looks at before it returns what it has found so far.
+/// The number of sessions that one listing scans before it returns what it has found so far.
 const LIST_SCAN_MAX: usize = 10_000;
 const LIST_PAGE: usize = 256;
 
-/// Which sessions to list.
+/// A filter for listing sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListFilter {
-    /// Of this plugin only.
+    /// Only sessions of this plugin.
     pub plugin: Option<String>,
-    /// In this state only; closed sessions are listed when asked for by name alone.
+    /// Only sessions in this state. Closed sessions are listed only when asked for explicitly.
     pub state: Option<SessionState>,
-    /// Behind this id.
+    /// Only sessions after this id.
     pub after: Option<SessionId>,
-    /// At most so many.
+    /// The maximum number of sessions in a page.
     pub limit: usize,
 }
 
 /// A page of sessions, by id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListPage {
-    /// The sessions.
     pub items: Vec<SessionView>,
-    /// Where to go on, if there may be more. A page can be short, or empty, and still have one.
+    /// The id to continue after, if there may be more. Even a short or empty page can have one.
     pub next: Option<SessionId>,
 }
 
 /// A page of events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionEvents {
-    /// The events.
     pub items: Vec<Event>,
-    /// The smallest cursor that can still be followed from.
+    /// The oldest cursor from which the events can still be followed.
     pub oldest: u64,
     /// The session's last cursor.
     pub last: u64,
 }
 
-/// A store's error as the client's refusal.
+/// Converts a store error into a refusal for the client.
 pub(super) fn refusal(error: StoreError) -> Refusal {
     match error {
         StoreError::Trimmed { oldest } => Refusal::Trimmed { oldest },
@@ -52,13 +50,13 @@ pub(super) fn refusal(error: StoreError) -> Refusal {
         StoreError::Overloaded { bytes } => Refusal::Overloaded {
             limit: bytes as u64,
         },
-        // It is closed at the worker's end, and then only.
+        // The store is closed only when the worker ends.
         StoreError::Closed => Refusal::Restarting,
         error => Refusal::StoreFailed(error.to_string()),
     }
 }
 
-/// A session that exists and is not closed.
+/// Loads a session; refuses if it does not exist or is closed.
 pub(super) fn alive(store: &Store, id: &SessionId) -> Result<Session, Refusal> {
     let session = store.load(id).map_err(refusal)?;
     let session = session.ok_or_else(|| Refusal::UnknownSession(id.to_string()))?;
@@ -104,7 +102,7 @@ pub(super) fn list(store: &Store, filter: &ListFilter) -> Result<ListPage, Refus
     Ok(ListPage { items, next: after })
 }
 
-/// Open sessions of a plugin.
+/// Counts the open sessions of a plugin.
 pub(super) fn count_of(store: &Store, plugin: &str) -> Result<u64, Refusal> {
     let (mut count, mut after) = (0, None);
     loop {

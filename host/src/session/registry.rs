@@ -1,5 +1,5 @@
-//! The front of the sessions: finds or starts the one task that owns a session, and hands it the
-//! request.
+//! The entry point to all sessions: finds or starts the one task that owns a session (its driver)
+//! and passes the request to it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,8 @@ use super::relaunch::RestartManifest;
 use super::shared::{Drained, Gate, Settings, Shared, TurnCounts};
 use super::{inspect, relaunch, timers};
 
-/// Requests that wait for one session's driver before their senders wait too.
+/// The capacity of a session's mailbox: how many requests queue for its driver before senders feel
+/// backpressure.
 const MAILBOX: usize = 256;
 
 /// All sessions of the daemon. Cheap to clone.
@@ -39,12 +40,12 @@ pub struct Registry {
     pub(super) drivers: Drivers,
 }
 
-/// The mailboxes of the sessions in memory.
+/// The mailboxes of the sessions that are in memory.
 #[derive(Clone, Default)]
 pub(super) struct Drivers(Arc<Mutex<HashMap<SessionId, mpsc::Sender<DriverCommand>>>>);
 
 impl Registry {
-    /// Sessions on these parts. Nothing runs before [`Registry::relaunch`] or a request.
+    /// Creates the registry. No session runs before [`Registry::relaunch`] or a first request.
     pub fn new(store: Store, engine: Engine, parts: LiveConfig, settings: Settings) -> Self {
         let suspicious = AtomicBool::new(settings.died_by_own_doing);
         let memory = Memory::new(settings.memory_max_bytes);
@@ -70,19 +71,20 @@ impl Registry {
         }
     }
 
-    /// The replaceable parts as they are now.
+    /// Returns the current live configuration.
     pub fn parts(&self) -> Arc<LiveConfig> {
         self.shared.parts()
     }
 
-    /// Replaces them for every turn that begins from now on; those that run go on with theirs.
+    /// Replaces the live configuration for every turn that begins from now on. Turns that already
+    /// run keep the configuration they began with.
     pub fn replace_parts(&self, parts: LiveConfig) {
         self.shared.parts.replace(parts);
-        // Those that sleep may have to sleep shorter; they wake up and look.
+        // Idle drivers may have to leave memory sooner: wake them to recompute their deadlines.
         self.shared.gate.send_modify(|_| {});
     }
 
-    /// Creates a session, or confirms that it is there (`false`).
+    /// Creates a session, or confirms that it already exists (`false`).
     pub async fn create(
         &self,
         id: &SessionId,
@@ -92,37 +94,37 @@ impl Registry {
             .await
     }
 
-    /// A session as it stands.
+    /// Returns a session's current state.
     pub async fn view(&self, id: &SessionId) -> Result<SessionView, Refusal> {
         queries::view(&self.shared.store, id)
     }
 
-    /// Sessions by id.
+    /// Lists sessions, ordered by id.
     pub async fn list(&self, filter: &ListFilter) -> Result<ListPage, Refusal> {
         queries::list(&self.shared.store, filter)
     }
 
-    /// The session's open turn, or the last that committed, step by step.
+    /// Reports the session's open turn, or else its last committed turn, step by step.
     pub async fn turn(&self, id: &SessionId) -> Result<TurnReport, Refusal> {
         inspect::turn(&self.shared.store, id)
     }
 
-    /// Runs that turn again, offline and without effects.
+    /// Replays the turn that [`Registry::turn`] reports, offline and without effects.
     pub async fn replay(&self, id: &SessionId) -> Result<ReplayReport, Refusal> {
         inspect::replay(&self.shared, id).await
     }
 
-    /// Ends a session for ever.
+    /// Closes a session permanently.
     pub async fn close(&self, id: &SessionId) -> Result<SessionView, Refusal> {
         self.ask(id, DriverCommand::Close).await
     }
 
-    /// Room in memory for a request of that size, for as long as it is read.
+    /// Reserves memory for a request of `bytes` while it is being read, or refuses it.
     pub fn room(&self, bytes: u64) -> Result<Share, Refusal> {
         self.shared.memory.room(bytes)
     }
 
-    /// Accepts a message. When this returns it is synced.
+    /// Accepts a message, which is synced to disk when this returns.
     pub async fn send(
         &self,
         id: &SessionId,
@@ -139,8 +141,8 @@ impl Registry {
         self.ask(id, command).await
     }
 
-    /// Accepts a message, and gives what to wait on until its turn has ended. A turn without steps
-    /// is synced together with its message: when this returns, it may have ended already.
+    /// Accepts a message and returns a future that resolves when its turn has ended. A turn without
+    /// steps is synced together with its message, so it may already have ended when this returns.
     pub async fn send_and_wait(
         &self,
         id: &SessionId,
@@ -148,7 +150,7 @@ impl Registry {
         key: Option<IdempotencyKey>,
     ) -> Result<(Accepted, impl Future<Output = Result<TurnOutcome, Refusal>>), Refusal> {
         let room = self.room(text.len() as u64)?;
-        let (wait, told) = oneshot::channel();
+        let (wait, ended) = oneshot::channel();
         let command = |reply| DriverCommand::Send {
             text,
             key,
@@ -160,14 +162,14 @@ impl Registry {
         let message = accepted.message.clone();
         let outcome = async move {
             let mut handover = self.shared.handover.subscribe();
-            let told = tokio::select! {
+            let outcome = tokio::select! {
                 biased;
-                told = told => told.ok(),
+                outcome = ended => outcome.ok(),
                 _ = handover.wait_for(Option::is_some) => None,
             };
-            match told {
+            match outcome {
                 Some(outcome) => Ok(outcome),
-                // A duplicate, or the driver has gone: the log knows.
+                // A duplicate, or the driver is gone: read the outcome from the log.
                 None => {
                     let cursor = message.cursor().unwrap_or_default();
                     outcome::follow(self.subscription(id, cursor), &message).await
@@ -177,7 +179,7 @@ impl Registry {
         Ok((accepted, outcome))
     }
 
-    /// A page of events behind `after`.
+    /// Returns a page of the events after the cursor `after`.
     pub async fn events(
         &self,
         id: &SessionId,
@@ -187,14 +189,14 @@ impl Registry {
         queries::events(&self.shared.store, id, after, limit)
     }
 
-    /// Events behind `after`, then live.
+    /// Subscribes to the events after the cursor `after`: first the stored ones, then live.
     pub async fn subscribe(&self, id: &SessionId, after: u64) -> Result<Subscription, Refusal> {
-        // Refuses what a stream could only end with.
+        // Refuse up front what the stream itself could only end with.
         queries::events(&self.shared.store, id, after, 1)?;
         Ok(self.subscription(id, after))
     }
 
-    /// Gives the open turn up, or what waits. When this returns it is synced.
+    /// Cancels the open turn or the queued messages, which is synced to disk when this returns.
     pub async fn cancel(
         &self,
         id: &SessionId,
@@ -204,7 +206,7 @@ impl Registry {
             .await
     }
 
-    /// Takes a human's answer to an approval. When this returns it is synced.
+    /// Records a human's answer to an approval, which is synced to disk when this returns.
     pub async fn decide(&self, id: ApprovalId, answer: Answer) -> Result<Approval, Refusal> {
         let unknown = || Refusal::UnknownApproval(id.to_string());
         let session = id.session().ok_or_else(unknown)?;
@@ -221,8 +223,8 @@ impl Registry {
         self.ask(&session, command).await
     }
 
-    /// Approvals that wait, of at most `limit` sessions from behind `after`, by session; and the
-    /// session to go on behind, if there may be more.
+    /// Returns the pending approvals of at most `limit` sessions after `after`, ordered by session,
+    /// and the session to continue after if there may be more.
     pub async fn approvals(
         &self,
         after: Option<&SessionId>,
@@ -232,13 +234,13 @@ impl Registry {
         waiting.map_err(queries::refusal)
     }
 
-    /// Lets a faulted session run.
+    /// Lets a faulted session run again.
     pub async fn resume(&self, id: &SessionId) -> Result<SessionView, Refusal> {
         self.ask(id, DriverCommand::Resume).await
     }
 
-    /// Puts a dead letter back into the inbox: this one, or the last. By `force` also if its turn
-    /// made calls that cannot be repeated.
+    /// Moves a dead letter (`None`: the last one) back into the inbox. With `force`, even if its
+    /// turn made calls that cannot be repeated.
     pub async fn retry(
         &self,
         id: &SessionId,
@@ -253,7 +255,7 @@ impl Registry {
         self.ask(id, command).await
     }
 
-    /// Dead letters, oldest first.
+    /// Returns the session's dead letters, oldest first.
     pub async fn dead(
         &self,
         id: &SessionId,
@@ -263,43 +265,43 @@ impl Registry {
         queries::dead(&self.shared.store, id, after, limit)
     }
 
-    /// Open sessions of a plugin; scans the list, so for rare questions only.
+    /// Counts the open sessions of a plugin. Scans the whole list, so call it rarely.
     pub fn sessions_of(&self, plugin: &str) -> Result<u64, Refusal> {
         queries::count_of(&self.shared.store, plugin)
     }
 
-    /// Turns that run now.
+    /// Returns the number of running turns.
     pub fn running(&self) -> u64 {
         self.shared.turns.running.load(Ordering::SeqCst)
     }
 
-    /// Sessions whose messages wait while no turn of theirs runs.
+    /// Returns the number of sessions in memory that have queued messages and no running turn.
     pub fn queued(&self) -> u64 {
         self.shared.turns.queued.load(Ordering::SeqCst)
     }
 
-    /// Messages accepted since the drain began.
+    /// Returns the number of messages accepted since the drain began.
     pub fn held(&self) -> u64 {
         self.shared.turns.held.load(Ordering::SeqCst)
     }
 
-    /// Brings back what was active before, in the background of whatever clients ask meanwhile,
-    /// and holds it against what the restart record says.
+    /// Brings back the sessions that were active before the restart, in the background of client
+    /// requests, and compares them with the restart record.
     pub async fn relaunch(&self, witness: RestartManifest) -> crate::domain::RelaunchReport {
         relaunch::run(self, witness).await
     }
 
-    /// Delivers timers when they are due, for ever.
+    /// Delivers timers when they are due; returns only when the worker ends.
     pub async fn run_timers(&self) {
         timers::run(self).await;
     }
 
-    /// The worker has proven itself: turns need not be counted before they begin any more.
+    /// Ends probation: stops syncing each `Begun` before its guest runs.
     pub fn probation_over(&self) {
         self.shared.sync_begun.store(false, Ordering::SeqCst);
     }
 
-    /// The sessions that a restart must bring back, as they stand.
+    /// Returns the sessions that a restart must bring back, in their current state.
     pub fn active(&self) -> Result<Vec<ActiveSession>, Refusal> {
         let store = &self.shared.store;
         let mut active = Vec::new();
@@ -323,8 +325,8 @@ impl Registry {
         Ok(active)
     }
 
-    /// All sessions that have work, and of those that committed a turn within the notice window as
-    /// many as a restart brings back.
+    /// Returns all sessions that have work, plus sessions that committed a turn within the notice
+    /// window: of these at most `relaunch_max`, as many as a restart brings back.
     pub(super) fn active_ids(&self) -> Result<Vec<SessionId>, StoreError> {
         let parts = self.shared.parts();
         let window = parts.notice_window.as_millis() as u64;
@@ -332,21 +334,22 @@ impl Registry {
         self.shared.store.active(since, parts.relaunch_max)
     }
 
-    /// Whether a drain is about to begin: if so, idle sessions leave memory. Each of thousands would
-    /// have to be told of the drain, and of its end, while clients wait.
+    /// Evicts idle sessions from memory while a drain is about to begin: else thousands of drivers
+    /// might have to be woken for the drain, and for its end, while clients wait.
     pub fn evict_idle(&self, about_to_drain: bool) {
         self.shared
             .clearing
             .store(about_to_drain, Ordering::Relaxed);
         if about_to_drain {
-            // The gate stays as it is; those that sleep wake up and look.
+            // The gate keeps its value; this only wakes idle drivers, which then see `clearing`.
             self.shared.gate.send_modify(|_| {});
         }
     }
 
-    /// Lets no turn and no step begin and waits for those that run, at most for `grace`; then cuts
-    /// them. A turn that wants its next step is frozen before it, and not waited for. Messages are
-    /// accepted and held throughout. `active` is the number of active sessions.
+    /// Stops new turns and steps from beginning and waits for running ones for at most `grace`,
+    /// then aborts them. A turn that reaches its next step is frozen before it, and the drain does
+    /// not wait for it. Messages are accepted and held throughout. `active` is the number of active
+    /// sessions.
     pub async fn drain(&self, grace: Duration, active: u64) -> Drained {
         let since = Instant::now();
         let turns = &self.shared.turns;
@@ -360,7 +363,7 @@ impl Registry {
         if in_time.is_err() {
             self.shared.no_turn_runs().await;
         }
-        // While clients can still be answered: some take their time.
+        // Now, while clients can still be answered: some tool servers take their time.
         self.shared.parts().tools.rest().await;
         let cut = turns.cut.load(Ordering::SeqCst);
         let report = DrainReport {
@@ -376,21 +379,21 @@ impl Registry {
         }
     }
 
-    /// Gives a drain up: turns begin again.
+    /// Cancels a drain: turns begin again.
     pub fn cancel_drain(&self) {
         self.evict_idle(false);
-        // Drivers with messages that came during the drain are still in memory and watch the gate.
+        // Drivers whose messages arrived during the drain are still in memory and watch the gate.
         self.shared.gate.send_replace(Gate::Open);
     }
 
-    /// Ends all streams, and the requests that wait, with the word that `generation` takes over.
+    /// Ends all streams and waiting requests with the notice that `generation` takes over.
     pub fn end_streams(&self, generation: Generation) {
         self.shared.handover.send_replace(Some(generation));
     }
 
-    /// Refuses everything from now on, ends the tool servers, and returns when no driver is left, or has not left within
-    /// `patience`: the store, once closed, takes nothing more from it, so it cannot acknowledge
-    /// anything either.
+    /// Refuses all requests from now on, ends the tool servers and returns when all drivers have
+    /// exited, at the latest after `patience`. A driver that is still there then can do no harm: a
+    /// closed store takes no writes, so the driver cannot acknowledge anything.
     pub async fn shut_down(&self, patience: Duration) {
         self.shared.gate.send_replace(Gate::Closing);
         let parts = self.shared.parts();
@@ -408,7 +411,8 @@ impl Registry {
             if self.drivers.is_empty() {
                 break;
             }
-            // Drivers notify as they go; the bound covers one that went between the two looks.
+            // Drivers notify when they exit; the timeout covers one that exited between the check
+            // and the wait.
             let _ = tokio::time::timeout(Duration::from_millis(10), ended).await;
         }
     }
@@ -432,7 +436,7 @@ impl Registry {
     ) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.tell(id, command(reply)).await?;
-        // A driver that goes without an answer has met the end of the worker.
+        // A driver that drops the reply was stopped by the end of the worker.
         answer.await.unwrap_or(Err(Refusal::Restarting))
     }
 
@@ -446,10 +450,10 @@ impl Registry {
 }
 
 impl Drivers {
-    /// The session's mailbox; starts a driver if it has none.
+    /// Returns the session's mailbox; starts a driver if the session has none.
     fn mailbox(&self, id: &SessionId, shared: &Arc<Shared>) -> mpsc::Sender<DriverCommand> {
         let mut drivers = self.lock();
-        // One whose owner is gone without a word (it has panicked) is no mailbox any more.
+        // A closed mailbox belongs to a driver that panicked: replace it.
         if let Some(mailbox) = drivers.get(id).filter(|mailbox| !mailbox.is_closed()) {
             return mailbox.clone();
         }
@@ -460,8 +464,8 @@ impl Drivers {
         mailbox
     }
 
-    /// Takes a driver out that has nothing to do. Refused while somebody holds its mailbox, for
-    /// a message may be on its way.
+    /// Removes an idle driver, unless (`false`) anybody else holds its mailbox: a message may be on
+    /// its way. Mailboxes are cloned only under this lock, so the count cannot grow meanwhile.
     pub(super) fn retire(&self, id: &SessionId, commands: &mpsc::Receiver<DriverCommand>) -> bool {
         let mut drivers = self.lock();
         let unused = commands.is_empty() && commands.sender_strong_count() == 1;
@@ -471,14 +475,14 @@ impl Drivers {
         unused
     }
 
-    /// Takes a driver out whose mailbox is closed: the worker leaves.
+    /// Removes a driver whose mailbox is closed because the worker shuts down.
     pub(super) fn remove(&self, id: &SessionId, commands: &mpsc::Receiver<DriverCommand>) {
         if commands.is_closed() {
             self.lock().remove(id);
         }
     }
 
-    /// Whether somebody looks after the session.
+    /// Returns whether the session has a live driver.
     pub(super) fn has(&self, id: &SessionId) -> bool {
         self.lock()
             .get(id)
@@ -490,7 +494,7 @@ impl Drivers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::Sender<DriverCommand>>> {
-        // A panic elsewhere cannot leave the map half-changed: every change is one call.
+        // Poisoning is harmless: every change is one call, so the map is never half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,6 @@
-//! The return of the sessions that were active: each is loaded, goes on with its open turn, or
-//! proves that its guest restores. One that cannot is known now, not at its next message; and one
-//! that comes back with less than was recorded is told aloud.
+//! Relaunch of the sessions that were active before a restart: each is loaded and either resumes
+//! its open turn or verifies that its guest restores. So a session that cannot run is detected now,
+//! not at its next message, and a session that has lost recorded progress is reported as an error.
 
 use std::collections::HashMap;
 
@@ -13,16 +13,18 @@ use super::mailbox::{DriverCommand, Relaunched};
 use super::registry::Registry;
 use super::shared::Gate;
 
-/// Sessions that come back at once. Few: clients' first turns share the processors with them.
+/// The number of sessions that come back concurrently. Small, because the first turns of clients
+/// share the CPUs with them.
 const AT_ONCE: usize = 8;
 
-/// What sessions had when it was last written down.
+/// The progress of the active sessions when it was last recorded.
 #[derive(Clone, Debug, Default)]
 pub struct RestartManifest {
-    /// Each of them.
+    /// The recorded sessions.
     pub sessions: Vec<ActiveSession>,
-    /// It was written down by the drain that led to this worker: all of them are brought back.
-    /// Else (a crash has come since) they are only held against what there is.
+    /// Whether the drain that led to this worker recorded it: then all its sessions are brought
+    /// back. Otherwise (there was a crash since) it is only compared with the sessions found in the
+    /// store.
     pub is_fresh: bool,
 }
 
@@ -42,7 +44,7 @@ pub(super) async fn run(registry: &Registry, witness: RestartManifest) -> Relaun
     if is_fresh {
         ids.extend(recorded.keys().cloned());
     }
-    // Another component may mend what is faulted, however long ago it ran.
+    // A new component may repair a faulted session, however long ago the session last ran.
     match registry.shared.store.faulted() {
         Ok(faulted) => ids.extend(faulted),
         Err(error) => tracing::error!(%error, "the faulted sessions cannot be read"),
@@ -57,7 +59,7 @@ pub(super) async fn run(registry: &Registry, witness: RestartManifest) -> Relaun
         })
         .buffer_unordered(AT_ONCE);
     while let Some((id, returned)) = returns.next().await {
-        // Those that do not answer are looked for below.
+        // Sessions without a reply are compared with the store below.
         let Some(returned) = returned else { continue };
         report.restored += u64::from(!returned.faulted);
         report.faulted += u64::from(returned.faulted);
@@ -73,25 +75,25 @@ pub(super) async fn run(registry: &Registry, witness: RestartManifest) -> Relaun
     report
 }
 
-/// Holds those that were not brought back, or gave no answer, against the store.
+/// Compares the sessions that were not brought back, or did not reply, with the store.
 async fn compare_rest(registry: &Registry, report: &mut RelaunchReport, rest: Vec<ActiveSession>) {
     if rest.is_empty() {
         return;
     }
     let store = registry.shared.store.clone();
-    let looked = tokio::task::spawn_blocking(move || {
+    let loaded = tokio::task::spawn_blocking(move || {
         let found = rest.into_iter().map(|before| {
             let found = store.load(&before.id);
             (before, found)
         });
         found.collect::<Vec<_>>()
     });
-    let Ok(looked) = looked.await else { return };
-    // The store may be closed already: that says nothing of the sessions.
+    let Ok(loaded) = loaded.await else { return };
+    // A store that is already closed says nothing about the sessions.
     if *registry.shared.gate.borrow() >= Gate::Closing {
         return;
     }
-    for (before, found) in looked {
+    for (before, found) in loaded {
         let found = found.unwrap_or_else(|error| {
             tracing::error!(session = %before.id, %error, "the session cannot be read");
             None
@@ -100,7 +102,7 @@ async fn compare_rest(registry: &Registry, report: &mut RelaunchReport, rest: Ve
     }
 }
 
-/// Says so aloud where less is found than was recorded.
+/// Logs and reports a session that has less progress than was recorded.
 fn compare(report: &mut RelaunchReport, before: &ActiveSession, found: Option<Extent>) {
     let Some(shortfall) = before.shortfall(found) else {
         return;
@@ -113,7 +115,7 @@ fn compare(report: &mut RelaunchReport, before: &ActiveSession, found: Option<Ex
     report.lacks(shortfall);
 }
 
-/// None for a session that is not there, or that the worker's own end met first.
+/// Relaunches one session. Returns `None` if it does not exist or the worker ends first.
 async fn relaunch(registry: &Registry, id: &SessionId) -> Option<Relaunched> {
     let (reply, returned) = oneshot::channel();
     registry

@@ -1,4 +1,4 @@
-//! A turn run again offline: on its snapshot, with its journal, and nothing outside is reached.
+//! Offline replay of a turn from its snapshot and its journal, without any external effect.
 
 use std::sync::Arc;
 
@@ -16,20 +16,21 @@ use crate::store::{Store, StoreError};
 use super::plugins::Plugin;
 use super::step_executor::answer;
 
-/// Which turn of a session, and where what it needs stands.
+/// A turn to replay, and the log positions of everything it needs.
 pub(super) struct Subject {
     pub(super) turn: u64,
-    /// The snapshot that it ran on.
+    /// The position of the snapshot that the turn ran on.
     snapshot: LogPos,
-    /// Where its journal begins, and where it is over.
+    /// The position of its first record.
     from: LogPos,
+    /// The position of its end; `None` for an open turn.
     until: Option<LogPos>,
     message: LogPos,
     timers: Vec<String>,
 }
 
 impl Subject {
-    /// The open turn.
+    /// Returns the session's open turn.
     pub(super) fn open(progress: &SessionProgress) -> Option<Self> {
         let open = progress.open.as_ref()?;
         Some(Self {
@@ -42,7 +43,7 @@ impl Subject {
         })
     }
 
-    /// The last committed turn.
+    /// Returns the session's last committed turn.
     pub(super) fn last(progress: &SessionProgress) -> Option<Self> {
         let last = progress.last.as_ref()?;
         Some(Self {
@@ -55,13 +56,13 @@ impl Subject {
         })
     }
 
-    /// How it began, and what follows up to its end.
+    /// Reads the turn's records, from its `Begun` up to its end.
     pub(super) fn records(&self, store: &Store, id: &SessionId) -> Result<Vec<Record>, StoreError> {
         store.records(id, self.from, self.until)
     }
 }
 
-/// Why a turn cannot be run again.
+/// The reason why a turn cannot be replayed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreplayable {
     #[error(transparent)]
@@ -80,18 +81,18 @@ pub(super) enum Unreplayable {
     Gone { what: &'static str },
 }
 
-/// What became of a turn that was run again.
+/// The result of a replay.
 pub(super) enum Replayed {
-    /// It ended.
+    /// The turn ended.
     Ended(Box<Result<Product, GuestFailure>>),
-    /// It asked for a step that the journal does not know, or has no result of: here it would go
-    /// live.
+    /// The turn reached a step that is not in the journal, or that has no result there: from here
+    /// on it would run live.
     Reached { step: u32, call: StepCallName },
-    /// It did something else than before.
+    /// The turn diverged from its journal.
     Diverged(Box<Divergence>),
 }
 
-/// A turn with all that it is a function of.
+/// A turn with all the inputs that determine it.
 pub(super) struct Offline {
     job: GuestJob,
     snapshot: Snapshot,
@@ -101,7 +102,7 @@ pub(super) struct Offline {
 }
 
 impl Offline {
-    /// Gathers what a turn needs. Reads the disk.
+    /// Gathers the turn's inputs. Reads the disk.
     pub(super) async fn gather(
         store: &Store,
         engine: &Engine,
@@ -140,12 +141,12 @@ impl Offline {
         })
     }
 
-    /// The steps that it took.
+    /// Returns the recorded steps of the turn.
     pub(super) fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// Runs it.
+    /// Replays the turn.
     pub(super) async fn run(&self, engine: &Engine) -> Replayed {
         let (calls, mut asked) = mpsc::channel::<StepCall>(1);
         let (notice, input) = (self.begun.notice.as_ref(), vec![self.message.clone()]);
@@ -178,8 +179,8 @@ impl Offline {
     }
 }
 
-/// What the journal answers; none if it has no result of some part: what is under way now, or what
-/// an interruption has left open and the next attempt has not settled yet.
+/// Builds the answer from the journal. `None` if a part has no result: the step is still running,
+/// or an interruption has left it open and the next attempt has not settled it yet.
 fn recorded(request: &StepRequest, parts: Vec<Recorded>) -> Option<StepAnswer> {
     let outcomes = parts.into_iter().map(|part| match part {
         Recorded::Done(done) => Some((done.result, done.took_ms)),
@@ -188,7 +189,8 @@ fn recorded(request: &StepRequest, parts: Vec<Recorded>) -> Option<StepAnswer> {
     Some(answer(request, outcomes.collect::<Option<Vec<_>>>()?))
 }
 
-/// The component that a turn runs on: the plugin's own, or one that is kept.
+/// Returns the component that a turn runs on: the plugin's current one, or an older one that was
+/// kept.
 pub(super) async fn kept(
     engine: &Engine,
     plugin: &Plugin,
@@ -202,7 +204,7 @@ pub(super) async fn kept(
     match loaded {
         Ok(Ok(Some(loaded))) => Ok(loaded),
         Ok(Err(error)) => Err(Unreplayable::Component { component, error }),
-        // The loader does not panic; if it did there is nothing to run the turn on either.
+        // The loader does not panic; if it did, there would be no component to run the turn either.
         Ok(Ok(None)) | Err(_) => Err(Unreplayable::NotKept { component }),
     }
 }

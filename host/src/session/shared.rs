@@ -1,11 +1,12 @@
-//! What all drivers share: the parts they use, and the gate that a drain closes.
+//! The state that all drivers share, and the gate that a drain closes.
 //!
 //! ```text
-//!   Open ----> Draining ----> Cut ----> Leaving
-//!     ^  begins   no turn and   running    drivers refuse
-//!     |  turns    no step       turns are  and go
-//!     +--------- begins        cut
-//!       given up
+//!   Open ------> Draining ------> Aborting ------> Closing
+//!   turns begin  no turn and no   running turns    drivers refuse
+//!     ^          step begins      are aborted      requests and exit
+//!     |             |                |
+//!     +-------------+----------------+
+//!          the drain is cancelled
 //! ```
 
 use std::sync::Arc;
@@ -23,32 +24,32 @@ use crate::domain::{DrainReport, Generation, PastRestart};
 use crate::engine::Engine;
 use crate::store::Store;
 
-/// How far a drain is; see the drawing above.
+/// The progress of a drain; see the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gate {
     /// Turns begin.
     Open,
-    /// No turn and no step begins; turns that need none may end, steps in flight too. Messages are
-    /// accepted and held.
+    /// No turn and no step begins. Steps in flight may end, and so may turns that need no further
+    /// step. Messages are accepted and held.
     Draining,
-    /// No turn runs. Messages are still accepted and held.
+    /// Turns that still run are aborted. Messages are still accepted and held.
     Aborting,
     /// Nothing is accepted: the store is about to close.
     Closing,
 }
 
-/// What the sessions need to know of their daemon.
+/// The facts about the daemon that sessions need.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This worker's.
+    /// The generation of this worker.
     pub generation: Generation,
     /// The restarts up to this one, oldest first.
     pub restarts: Vec<PastRestart>,
     /// The generation of the worker before this one.
     pub previous: Generation,
-    /// Whether that one died by its own doing.
+    /// Whether the previous worker caused its own death.
     pub died_by_own_doing: bool,
-    /// What sessions may hold in memory together, in bytes.
+    /// The memory that all sessions together may hold, in bytes.
     pub memory_max_bytes: u64,
 }
 
@@ -59,52 +60,52 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) hubs: Hubs,
     pub(super) gate: watch::Sender<Gate>,
-    /// The generation that takes over, once streams shall end.
+    /// The generation that takes over; set once streams must end.
     pub(super) handover: watch::Sender<Option<Generation>>,
-    /// Each `Begun` is synced before its guest runs: the worker before this one died by its own
-    /// doing, and this one has not proven itself yet.
+    /// Whether each `Begun` is synced before its guest runs: the previous worker caused its own
+    /// death, and this one is still in probation.
     pub(super) sync_begun: AtomicBool,
     pub(super) turns: TurnCounts,
     pub(super) memory: Memory,
     pub(super) space: Space,
     pub(super) vitals: LivenessTable,
-    /// A drain is about to begin: what is idle leaves memory now, while clients are served, and is
-    /// not in the way then.
+    /// Whether a drain is about to begin. Idle sessions then leave memory while clients are still
+    /// served, so that the drain does not have to deal with them.
     pub(super) clearing: AtomicBool,
-    /// Timers were set; the clockwork looks again.
+    /// Notified when timers were set, so that the timer loop reads the next due time again.
     pub(super) timers_set: Notify,
 }
 
-/// What runs now, and what a drain has seen.
+/// Counters of current turns and of a drain's progress.
 #[derive(Default)]
 pub(super) struct TurnCounts {
     pub(super) running: AtomicU64,
-    /// Turns that stand before a step which the gate does not let begin; not among `running`.
+    /// Turns that wait before a step because the gate is not open; not included in `running`.
     pub(super) frozen: AtomicU64,
     pub(super) cut: AtomicU64,
     pub(super) held: AtomicU64,
-    /// Sessions in memory whose messages wait while no turn of theirs runs.
+    /// Sessions in memory that have queued messages and no running turn.
     pub(super) queued: AtomicU64,
-    /// Something ended.
+    /// Notified when a turn or a driver ends.
     pub(super) ended: Notify,
 }
 
-/// Counts a turn for as long as it lives, among those that run or those that are frozen.
+/// Counts a turn as running or as frozen for as long as the guard lives.
 pub(super) struct TurnGuard {
     shared: Arc<Shared>,
-    /// Where the watchdog sees it.
+    /// Where the watchdog reads the turn's progress.
     pub(super) pulse: Arc<Liveness>,
     frozen: AtomicBool,
 }
 
 impl Shared {
-    /// The replaceable parts as they are now: hold on to them for as long as they must not change.
+    /// Returns the current live configuration: keep the `Arc` for as long as it must not change.
     pub(super) fn parts(&self) -> Arc<LiveConfig> {
         self.parts.get()
     }
 
-    /// Counts one more running turn, if turns may begin. The order (count, then look at the gate)
-    /// makes sure that a drain which has seen a count of zero sees no turn begin after.
+    /// Counts one more running turn, if turns may begin. It increments the count first and reads
+    /// the gate second, so that no turn can begin after a drain has seen a count of zero.
     pub(super) fn begin_turn(
         self: &Arc<Self>,
         pulse: &Arc<Liveness>,
@@ -123,6 +124,7 @@ impl Shared {
     /// Waits until no turn runs.
     pub(super) async fn no_turn_runs(&self) {
         loop {
+            // Registered before the count is read, so that no notification is missed.
             let ended = self.turns.ended.notified();
             if self.turns.running.load(Ordering::SeqCst) == 0 {
                 return;
@@ -133,19 +135,21 @@ impl Shared {
 }
 
 impl TurnGuard {
-    /// The barrier before a step: passes while the gate is open. Else the turn is frozen here, for
-    /// its journal is its state, and nobody waits for it; it goes on if the drain is given up.
+    /// Passes the barrier before a step: returns at once while the gate is open. Otherwise the turn
+    /// is frozen here, and no drain waits for it: its journal holds its whole state. It continues
+    /// if the drain is cancelled.
     pub(super) async fn pass(&self) {
         let mut gate = self.shared.gate.subscribe();
         let turns = &self.shared.turns;
-        // As in `begin_turn`: counted first, then looked at.
+        // As in `begin_turn`, count first and read the gate second: `running` is incremented before
+        // the loop checks the gate again.
         while *gate.borrow_and_update() != Gate::Open {
             self.frozen.store(true, Ordering::SeqCst);
             turns.frozen.fetch_add(1, Ordering::SeqCst);
             turns.running.fetch_sub(1, Ordering::SeqCst);
             turns.ended.notify_waiters();
             if gate.wait_for(|gate| *gate == Gate::Open).await.is_err() {
-                // The worker is gone; so is this turn.
+                // The worker has ended, and this turn with it.
                 std::future::pending::<()>().await;
             }
             turns.running.fetch_add(1, Ordering::SeqCst);
@@ -154,8 +158,8 @@ impl TurnGuard {
         }
     }
 
-    /// Waits for room to run in. A drain does not wait for that: frozen turns hold what room there
-    /// is.
+    /// Waits for a place to run in. If the gate closes meanwhile, the turn freezes instead: a drain
+    /// must not wait for places that frozen turns hold.
     pub(super) async fn until_free<T>(&self, room: impl Future<Output = T>) -> T {
         tokio::pin!(room);
         let mut gate = self.shared.gate.subscribe();
@@ -174,7 +178,7 @@ impl TurnGuard {
         }
     }
 
-    /// Whether the turn stands before a step that may not begin.
+    /// Returns whether the turn waits before a step that may not begin.
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::SeqCst)
     }
@@ -193,11 +197,11 @@ impl Drop for TurnGuard {
     }
 }
 
-/// What a drain did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The result of a drain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// For the restart record.
+    /// The report for the restart record.
     pub report: DrainReport,
-    /// How long it took.
+    /// How long the drain took.
     pub took: Duration,
 }

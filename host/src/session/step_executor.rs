@@ -1,5 +1,5 @@
-//! Steps: planned, caused, recorded. What cannot be repeated is planned on the disk before it
-//! begins; what can be is not worth a wait.
+//! Execution of steps: plan, execute, record. The plan of a non-repeatable effect is synced to disk
+//! before the effect begins; a repeatable one does not wait for the disk.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,38 +21,38 @@ use super::live_config::LiveConfig;
 use super::mailbox::{DriverRequest, Urgency};
 use super::shared::{Shared, TurnGuard};
 
-/// What one part of a step gave, or why it gave nothing.
+/// The result of one part of a step.
 type PartResult = Result<StepResult, StepError>;
 
-/// What the steps of one turn reach.
+/// Executes the steps of one turn.
 pub(super) struct StepExecutor<'a> {
     pub(super) shared: &'a Shared,
     pub(super) parts: &'a LiveConfig,
     pub(super) id: &'a SessionId,
     pub(super) begun: &'a Begun,
-    /// How its message begins.
+    /// The beginning of the turn's message.
     pub(super) opening: &'a str,
     pub(super) limits: &'a Limits,
     pub(super) grants: &'a Capabilities,
     pub(super) driver: mpsc::Sender<DriverRequest>,
     pub(super) guard: &'a TurnGuard,
-    /// What the turn asked a human before, decided.
+    /// The decided approvals that the turn requested before it was parked.
     pub(super) approvals: &'a [Approval],
 }
 
-/// A part of a step, before it begins.
+/// A part of a step before it is executed.
 enum StepPart {
-    /// The host has the outcome already: nothing outside is touched.
+    /// The host already has the outcome, without any external effect.
     Answered(PartResult),
-    /// This is to be caused.
+    /// This effect must be executed.
     Due(Effect),
-    /// A human is to be asked first, and has until then.
+    /// A human must approve the call first, within this timeout.
     Ask(ToolCall, Duration),
 }
 
-/// What the guest may be told of a step, once each part has an outcome.
+/// Builds the guest's answer to a step from the outcomes of all its parts.
 pub(super) fn answer(request: &StepRequest, parts: Vec<(PartResult, u64)>) -> StepAnswer {
-    // Parts run at the same time: the slowest is what the guest waits for.
+    // Parts run concurrently, so the guest waits for the slowest.
     let took_ms = parts.iter().map(|(_, took_ms)| *took_ms).max().unwrap_or(0);
     let mut outcomes = parts.into_iter().map(|(outcome, _)| outcome);
     let result = match request {
@@ -77,7 +77,7 @@ impl StepExecutor<'_> {
     /// Takes a step for the first time.
     ///
     /// # Errors
-    /// Why the turn must not go on.
+    /// The reason why the turn must not continue.
     pub(super) async fn take(
         &self,
         step: u32,
@@ -129,7 +129,7 @@ impl StepExecutor<'_> {
                     due.push((part, effect));
                     None
                 }
-                // None is left of them: see `approve`.
+                // Cannot occur: `park` has taken these steps.
                 StepPart::Ask(..) => None,
             });
         }
@@ -140,10 +140,11 @@ impl StepExecutor<'_> {
         Ok(answer(request, outcomes.into_iter().flatten().collect()))
     }
 
-    /// Takes a step that the journal knows, part by part: what is done is not done again.
+    /// Takes a step that is in the journal, part by part. Parts that are done are not executed
+    /// again.
     ///
     /// # Errors
-    /// Why the turn must not go on.
+    /// The reason why the turn must not continue.
     pub(super) async fn again(
         &self,
         step: u32,
@@ -158,7 +159,7 @@ impl StepExecutor<'_> {
         for ((part, recorded), refused) in (0..).zip(parts).zip(refused) {
             outcomes.push(match (recorded, refused) {
                 (Recorded::Done(done), _) => Some((done.result, done.took_ms)),
-                // What was granted once may not be any more.
+                // The grant may have been revoked since the first attempt.
                 (Recorded::Again(effect), Some(refused)) => {
                     let outcome: PartResult = Err(refused);
                     settled.push(self.done(step, part, Some(&effect), outcome.clone(), 0));
@@ -192,7 +193,7 @@ impl StepExecutor<'_> {
         Ok(answer(request, outcomes.into_iter().flatten().collect()))
     }
 
-    /// What a part of a request would do, before anything is done.
+    /// Classifies a part of a request by its effect, before anything is executed.
     async fn classify(&self, step: u32, request: &StepRequest, part: u32) -> StepPart {
         match request {
             StepRequest::Llm(request) => StepPart::Due(Effect::Model {
@@ -220,8 +221,9 @@ impl StepExecutor<'_> {
         }
     }
 
-    /// Asks a human about the parts that need it, all at once. The driver parks the turn by that: it
-    /// is begun again once all are decided, and comes here with the answers.
+    /// Requests all approvals that the step's parts need, at once. The driver then parks the turn,
+    /// so this never returns: the turn begins again once all are decided, and takes this step again
+    /// with the answers.
     async fn park<T>(&self, step: u32, call: &StepCallName, parts: Vec<StepPart>) -> T {
         let at = UnixMillis::now();
         let asked = (0..).zip(parts).filter_map(|(part, wanted)| match wanted {
@@ -239,7 +241,8 @@ impl StepExecutor<'_> {
             StepPart::Answered(_) | StepPart::Due(_) => None,
         });
         let records = asked.collect();
-        // An error means that this turn is being cut before it has asked; the next attempt does.
+        // An error means that this turn is being aborted before it has asked; its next attempt
+        // asks.
         let _ = self.driver.send(DriverRequest::Park { records }).await;
         std::future::pending().await
     }
@@ -263,7 +266,7 @@ impl StepExecutor<'_> {
         }
     }
 
-    /// Causes what is due, all at once, and records each outcome as it comes.
+    /// Executes all due effects concurrently and records each outcome as it arrives.
     async fn execute(
         &self,
         step: u32,
@@ -272,7 +275,8 @@ impl StepExecutor<'_> {
         due: Vec<(u32, Effect)>,
         outcomes: &mut [Option<(PartResult, u64)>],
     ) -> Result<(), TurnFailure> {
-        // If it is cut, so is the turn, and with it what is shown of it.
+        // No guard is needed to end it: if this future is dropped, so is the turn, whose end clears
+        // its step from the watchdog's view.
         self.guard.pulse.step_begins(step, self.limits.step_timeout);
         let mut under_way: FuturesUnordered<_> = due
             .into_iter()
@@ -281,7 +285,7 @@ impl StepExecutor<'_> {
                 failpoint::point("effect.before");
                 let outcome = self.effect(step, part, request, &effect).await;
                 failpoint::point("effect.after");
-                // In whole milliseconds, as the journal keeps and gives it back.
+                // In whole milliseconds, as the journal records and replays it.
                 let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 (part, effect, outcome, took_ms)
             })
@@ -317,8 +321,8 @@ impl StepExecutor<'_> {
     ) -> PartResult {
         let reached = self.reach(step, part, request, effect);
         if let Effect::Tool { .. } | Effect::Http { .. } = effect {
-            // They keep their time themselves, and know whether the call had been sent when it was
-            // over.
+            // These enforce the timeout themselves, since they know whether the call had already
+            // been sent when it expired.
             return reached.await;
         }
         let limit = self.limits.step_timeout;
@@ -371,8 +375,9 @@ impl StepExecutor<'_> {
         let Some(call) = call else {
             return Err(StepError::Invalid("there is nothing to call".into()));
         };
-        // The same whenever this call is made: tools may know a repetition by it. With the call
-        // itself in it, for a turn that runs anew may make another one in the same place.
+        // An idempotency key: it is the same whenever this call is repeated, so that tools can
+        // deduplicate. It includes the call itself, because a turn that runs anew may make a
+        // different call at the same place.
         let asked = format!("{}\0{}", call.name, call.arguments);
         let asked = Digest::of(asked.as_bytes()).short();
         let key = format!("{}/{}/{step}/{part}/{asked}", self.id, self.begun.turn);
@@ -426,7 +431,8 @@ impl StepExecutor<'_> {
         self.ask(|reply| DriverRequest::Receive { reply }).await
     }
 
-    /// Asks the driver. If it does not answer, this turn is being cut, and must hear nothing more.
+    /// Sends a request to the driver and waits for the reply. Without a reply the turn is being
+    /// aborted, so this stays pending: the turn must not continue.
     async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> DriverRequest) -> T {
         let (reply, answer) = oneshot::channel();
         if self.driver.send(ask(reply)).await.is_ok()

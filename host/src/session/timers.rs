@@ -1,4 +1,4 @@
-//! The clockwork: wakes the sessions whose timers are due.
+//! The timer loop: wakes sessions whose timers are due.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -12,16 +12,16 @@ use super::mailbox::DriverCommand;
 use super::registry::Registry;
 use super::shared::{Gate, Shared};
 
-/// Sessions that are woken in one round.
+/// The maximum number of due timers that are delivered in one round.
 const ROUND: usize = 256;
-/// The longest sleep: the wall clock may be set forward meanwhile.
+/// The longest sleep. Bounded because the wall clock may be set forward meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(registry: &Registry) {
     let shared = &registry.shared;
     let mut gate = shared.gate.subscribe();
-    // Sessions that could not take a timer (their inbox is full, perhaps, or the disk): passed over
-    // for a while, or they would stand in front of all others for ever.
+    // Sessions that could not take a timer, perhaps because their inbox or the disk is full. They
+    // are skipped for a while, or they would block all others forever.
     let (mut stuck, mut since) = (HashSet::new(), Instant::now());
     loop {
         if gate.wait_for(|gate| *gate == Gate::Open).await.is_err() {
@@ -31,6 +31,7 @@ pub(super) async fn run(registry: &Registry) {
             stuck.clear();
             since = Instant::now();
         }
+        // Registered before the timers are read, so that no notification is missed.
         let set = shared.timers_set.notified();
         let now = UnixMillis::now();
         match shared.store.timers_due(now, ROUND, &stuck) {
@@ -64,9 +65,9 @@ pub(super) async fn run(registry: &Registry) {
     }
 }
 
-/// After a long downtime many timers are late at once. They come in rounds, each when most turns of
-/// the one before are through, so that no client's message waits behind all of them; but a round
-/// at least every [`LOOK_AGAIN`], whatever turns take.
+/// Waits between two rounds. After a long downtime many timers are due at once. They are delivered
+/// in rounds, each when most turns of the previous round have ended, so that no client's message
+/// waits behind all of them; but at least one round every [`LOOK_AGAIN`], however long turns take.
 async fn breathe(shared: &Shared) {
     let turns = &shared.turns;
     let calm = async {
@@ -79,11 +80,11 @@ async fn breathe(shared: &Shared) {
             ended.await;
         }
     };
-    // An error means that these turns take long.
+    // An error means that the turns take longer than that.
     let _ = tokio::time::timeout(LOOK_AGAIN, calm).await;
 }
 
-/// Wakes the sessions whose timers these are.
+/// Wakes the sessions of these timers.
 async fn deliver(registry: &Registry, due: &[(SessionId, Timer)]) {
     let mut sessions: Vec<&SessionId> = due.iter().map(|(id, _)| id).collect();
     sessions.sort();
@@ -95,11 +96,12 @@ async fn deliver(registry: &Registry, due: &[(SessionId, Timer)]) {
             .await
             .is_ok()
         {
-            // An error means that the driver went; the next round finds the timer again.
+            // An error means that the driver exited; the next round finds the timer again.
             let _ = fired.await;
         }
     });
-    // One session that is slow to wake holds up nobody else's timers: the next round asks again.
+    // A timeout, so that one slow session does not delay the timers of others: the next round tries
+    // it again.
     let wakings = wakings.map(|waking| tokio::time::timeout(LOOK_AGAIN, waking));
     futures::future::join_all(wakings).await;
 }

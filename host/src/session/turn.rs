@@ -1,14 +1,14 @@
-//! A running turn: the guest on one side; on the other its journal, and what its steps reach.
+//! A running turn: connects the guest's steps with the journal and with the step executor.
 //!
 //! ```text
-//!   guest --- step ---> journal knows it? -- yes --> its result, as it was
+//!   guest --- step ---> in the journal? -- yes --> its recorded result
 //!     ^                      | no
 //!     |                      v
-//!     |              the barrier (a drain freezes the turn here)
+//!     |              barrier (a drain freezes the turn here)
 //!     |                      v
-//!     |              needs an approval? -- not decided --> asked, and parked: it is begun again
+//!     |              needs an approval? -- undecided --> ask and park the turn; it begins again
 //!     |                      v
-//!     |              Planned -> effect -> Done      (`steps`)
+//!     |              Planned -> effect -> Done      (`step_executor`)
 //!     +------- result -------+
 //! ```
 
@@ -23,24 +23,24 @@ use super::mailbox::DriverRequest;
 use super::shared::{Shared, TurnGuard};
 use super::step_executor::StepExecutor;
 
-/// All that a turn needs.
+/// Everything that a turn needs to run.
 pub(super) struct TurnJob {
     pub(super) id: SessionId,
     pub(super) job: GuestJob,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) begun: Begun,
     pub(super) message: Message,
-    /// What it did before it was interrupted.
+    /// Replays the steps that the turn took before it was interrupted.
     pub(super) replay: Replay,
-    /// What it asked a human before.
+    /// The approvals that the turn requested before it was parked.
     pub(super) approvals: Vec<Approval>,
-    /// The driver, which alone writes to the session's log.
+    /// The driver, the only writer of the session's log.
     pub(super) driver: mpsc::Sender<DriverRequest>,
     pub(super) guard: Arc<TurnGuard>,
 }
 
 impl TurnJob {
-    /// Runs it to its end. Dropping the future cuts it: the guest, and the step in flight.
+    /// Runs the turn to its end. Dropping the future aborts the guest and the step in flight.
     pub(super) async fn run(self, shared: Arc<Shared>) -> Result<Product, GuestFailure> {
         let (calls, mut asked) = mpsc::channel::<StepCall>(1);
         let Self {
@@ -58,7 +58,7 @@ impl TurnJob {
         guard.pulse.turn_runs(job.limits.turn_timeout);
         let notice = begun.notice.as_ref();
         let engine = &shared.engine;
-        // The guest takes the message itself.
+        // Copied, because the guest takes ownership of the message.
         let opening = Planned::opening(&message.text).to_owned();
         let guest = engine.admitted_turn(admission, &job, &snapshot, notice, vec![message], calls);
         tokio::pin!(guest);
@@ -102,12 +102,12 @@ impl TurnJob {
                     StepPath::Live => steps.take(step, call, &request, refused).await,
                 }
             };
-            // The guest is polled on: its turn's time runs while it waits.
+            // Poll the guest as well: its turn timeout runs while it waits for the step.
             let answer = tokio::select! {
                 ended = &mut guest => return ended,
                 answer = taken => answer.map_err(GuestFailure::Failed)?,
             };
-            // An error means that the guest has just been cut.
+            // An error means that the guest has just been aborted.
             let _ = reply.send(answer);
         }
     }

@@ -1,4 +1,5 @@
-//! An append: a session's new records, and all that they change in the projections, as one batch.
+//! Appending: a session's new records, and all changes that they make to the projections, as one
+//! atomic batch.
 
 use std::{future::Future, time::Instant};
 
@@ -20,45 +21,44 @@ use super::{
     trim,
 };
 
-/// What is to be appended to one session's log. The caller owns the session: nobody else appends
+/// The records to append to one session's log. The caller owns the session: no one else may append
 /// to it meanwhile.
 #[derive(Debug)]
 pub struct Append<'a> {
-    /// The session.
     pub id: SessionId,
-    /// The records, each with its place. The first of all is a `Created`.
+    /// The records, each with its position. The first record of a session is a `Created`.
     pub records: Vec<(LogPos, Record)>,
-    /// The fold after all of them.
+    /// The session's state after all of these records.
     pub after: &'a Session,
-    /// The snapshot that stands with the record at that place, with its header.
+    /// The snapshot, with its header, and the position of the record that it belongs to.
     pub snapshot: Option<(LogPos, Vec<u8>)>,
-    /// How soon it is synced.
     pub durability: Durability,
 }
 
 /// How soon an append is synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// As soon as the disk is free: somebody waits for it.
+    /// As soon as the disk is free: the caller waits for it.
     Synced,
-    /// With the next write of anybody, but 5 ms from now at the latest.
+    /// Together with the next write of any session, but 5 ms from now at the latest.
     Lazy,
 }
 
 impl Store {
-    /// Appends. The records are taken in at once and in the order of the calls, even if the
-    /// future is dropped; it ends when they are synced, and until then no reader sees them. After
-    /// an error what was appended may stand or not: [`Store::load_to_append`] tells, and until
-    /// then all further appends to the session fail.
+    /// Appends records to a session's log. They are queued at once, in the order of the calls, and
+    /// are written even if the future is dropped. The future resolves when they are synced; no
+    /// reader sees them earlier. After an error the records may have been stored or not:
+    /// [`Store::load_to_append`] shows which, and until it is called all further appends to the
+    /// session fail.
     pub fn append(
         &self,
         tail: &mut Tail,
         append: Append<'_>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static + use<> {
-        let told = self.submit(tail, append);
+        let outcome = self.submit(tail, append);
         async move {
-            // A writer that is gone has not told; then nothing more can be known.
-            told?.await.unwrap_or(Err(StoreError::Closed))
+            // The sender is dropped without an outcome if the writer has ended.
+            outcome?.await.unwrap_or(Err(StoreError::Closed))
         }
     }
 
@@ -78,7 +78,7 @@ impl Store {
             error
         };
         let batch = Batch::of(core, tail, append).map_err(fail)?;
-        let (done, told) = oneshot::channel();
+        let (done, outcome) = oneshot::channel();
         let write = Write {
             session: Some(id.clone()),
             ops: batch.ops,
@@ -88,15 +88,16 @@ impl Store {
             done: WriteWaiter::Task(done),
         };
         core.push(WriterJob::Write(write)).map_err(fail)?;
-        Ok(told)
+        Ok(outcome)
     }
 }
 
-/// An append as changes of keys.
+/// The key changes of one append.
 #[derive(Default)]
 struct Batch {
     ops: Vec<Op>,
-    /// The messages that it brings and that wait no longer at its end.
+    /// Messages that the append both receives and takes off the queue. They never get a queue
+    /// entry, so there is none to delete.
     passed: Vec<MessageId>,
     created: u64,
     closed: u64,
@@ -156,7 +157,7 @@ impl Batch {
         self.ops.push(Op::Delete(family, key));
     }
 
-    /// What one record changes.
+    /// Adds the changes that one record makes to the projections.
     fn project(
         &mut self,
         core: &Core,
@@ -186,7 +187,7 @@ impl Batch {
                 tail.add(at, requeued.message);
             }
             Record::Begun(begun) if begun.attempt == 1 => self.dequeue(id, &begun.message)?,
-            // A step is in the log and in the progress; nobody looks for it elsewhere.
+            // Steps have no projection: they are read from the log and the progress only.
             Record::Begun(_)
             | Record::Planned(_)
             | Record::Done(_)
@@ -226,7 +227,8 @@ impl Batch {
             Record::Resumed(_) => {
                 self.delete(Keyspace::Index, keys::marker(kind::FAULTED, id));
             }
-            // Its last append is made by `forget`.
+            // Not reached: `of` does not project the records of an append that closes the session,
+            // but calls `forget`.
             Record::Closed(_) => {}
         }
         Ok(())
@@ -238,7 +240,7 @@ impl Batch {
         Ok(())
     }
 
-    /// A message waits, unless a later record of the same append has taken it already.
+    /// Adds a message to the queue, unless a later record of the same append has taken it already.
     fn enqueue(
         &mut self,
         id: &SessionId,
@@ -266,7 +268,7 @@ impl Batch {
         Ok(())
     }
 
-    /// An idempotency key is known from now on.
+    /// Stores an idempotency key with the message that it came with.
     fn know(
         &mut self,
         id: &SessionId,
@@ -283,7 +285,7 @@ impl Batch {
         Ok(())
     }
 
-    /// A message becomes a dead letter; where there are too many, the oldest go.
+    /// Stores a dead letter, and deletes the oldest ones beyond the limit.
     fn bury(
         &mut self,
         core: &Core,
@@ -306,7 +308,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Of the snapshots the last two stay.
+    /// Deletes all snapshots but the last two.
     fn drop_snapshots(&mut self, id: &SessionId, before: Option<&Stands>, after: &Session) {
         let progress = &after.progress;
         let stay = [
@@ -321,7 +323,7 @@ impl Batch {
         }
     }
 
-    /// Keeps the lists of sessions that have work, and of those that lately had.
+    /// Updates the markers of sessions that have work, that are parked, and that committed lately.
     fn mark(&mut self, id: &SessionId, before: Option<&Stands>, after: &Session) {
         let active = keys::marker(kind::ACTIVE, id);
         match (before.is_some_and(|before| before.works), works(after)) {
@@ -365,7 +367,8 @@ impl Batch {
         Ok(())
     }
 
-    /// A closed session leaves who it was and where it ended, so that its id is never reused.
+    /// Deletes all data of a closed session but its identity and its progress, which stay so that
+    /// its id is never reused.
     fn forget(&mut self, id: &SessionId) {
         for family in [Keyspace::Log, Keyspace::Snapshots] {
             let (first, bound) = keys::all_of(id);
@@ -381,7 +384,8 @@ impl Batch {
         }
     }
 
-    /// Drops what retention lets go; where the log begins then.
+    /// Deletes the records that retention no longer keeps. Returns the position of the log's first
+    /// record afterwards.
     fn trim(
         &mut self,
         core: &Core,
@@ -403,7 +407,7 @@ impl Batch {
     }
 }
 
-/// The message of that id, which waits or whose turn is open.
+/// Returns a message by its id. It is queued, or the message of the open turn.
 fn find_message(
     core: &Core,
     id: &SessionId,

@@ -1,12 +1,12 @@
-//! Closing: what has been appended is written, RocksDB ends, the lock is released.
+//! Closing the store: write what has been appended, close RocksDB, release the lock.
 
 use std::{fs::File, sync::PoisonError, thread};
 
 use super::{Store, handle::Handles};
 
 impl Store {
-    /// Writes what has been appended and closes. When this returns, another process may open the
-    /// folder; what is asked of other clones of the handle fails with
+    /// Writes what has been appended and closes the store. Once this returns, another process may
+    /// open the folder, and calls of other clones of the handle fail with
     /// [`StoreError::Closed`](super::StoreError::Closed). Waits for the disk.
     pub fn close(self) {
         self.inner.close();
@@ -16,13 +16,14 @@ impl Store {
 impl Handles {
     fn close(&self) {
         self.core.queue.close();
-        // Held until the end, so that a second closer returns no earlier than the first.
+        // Held until the end, so that a concurrent second `close` does not return before the first.
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let writer = self
             .writer
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        // If the last handle is dropped on the writer's own thread, it must not join itself.
         if let Some(writer) = writer
             && writer.thread().id() != thread::current().id()
             && writer.join().is_err()
@@ -43,7 +44,8 @@ impl Drop for Handles {
     }
 }
 
-/// Releases the lock even where a child that is about to exec still has the descriptor.
+/// Unlocks the file explicitly. Closing it is not enough: a child process that is about to exec may
+/// still hold the descriptor, and the lock with it.
 pub(super) fn release(lock: &File) {
     if let Err(error) = rustix::fs::flock(lock, rustix::fs::FlockOperation::Unlock) {
         tracing::warn!("cannot release the lock on the data folder: {error}");

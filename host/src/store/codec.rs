@@ -1,4 +1,5 @@
-//! Values to bytes and back: MessagePack maps by field name, records with their kind in front.
+//! Encoding and decoding of values: MessagePack maps by field name, records prefixed with their
+//! kind.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -6,18 +7,18 @@ use crate::domain::{LogPos, Record, SessionProgress};
 
 use super::StoreError;
 
-/// What is kept of a session beside its identity and its queue.
+/// The stored state of a session, except for its identity and its queue.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct Kept {
-    /// The fold, but for its queue.
+    /// The session's folded state without the queue.
     pub progress: SessionProgress,
-    /// How many messages are queued.
+    /// The number of queued messages.
     pub queued: u64,
     /// The first record that has not been trimmed.
     pub oldest: LogPos,
 }
 
-/// [`Kept`] as it is written.
+/// [`Kept`] by reference, for writing.
 #[derive(Serialize)]
 pub(super) struct KeptRef<'a> {
     pub progress: &'a SessionProgress,
@@ -25,7 +26,6 @@ pub(super) struct KeptRef<'a> {
     pub oldest: LogPos,
 }
 
-/// A value as bytes.
 pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
     rmp_serde::to_vec_named(value).map_err(|error| StoreError::Encode {
         what,
@@ -33,12 +33,12 @@ pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<
     })
 }
 
-/// Bytes as a value.
+/// Decodes a value; `what` names it in the error.
 pub(super) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
     rmp_serde::from_slice(bytes).map_err(|error| corrupt(what, error))
 }
 
-/// Bytes that do not mean what they should.
+/// The error for a stored value that cannot be decoded, or contradicts another one.
 pub(super) fn corrupt(what: &str, reason: impl ToString) -> StoreError {
     StoreError::Corrupt {
         what: what.to_owned(),
@@ -46,7 +46,7 @@ pub(super) fn corrupt(what: &str, reason: impl ToString) -> StoreError {
     }
 }
 
-/// A record as bytes: its kind's number, then its map.
+/// Encodes a record as the number of its kind, followed by its map.
 pub(super) fn encode_record(record: &Record) -> Result<Vec<u8>, StoreError> {
     let (kind, map) = match record {
         Record::Created(body) => (1_u16, to_map(body)),
@@ -69,7 +69,7 @@ pub(super) fn encode_record(record: &Record) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
-/// The map behind two bytes of room for the kind.
+/// Encodes the map of a record, after two bytes that are reserved for the kind.
 fn to_map<T: Serialize>(body: &T) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::with_capacity(256);
     bytes.extend([0; 2]);
@@ -80,7 +80,7 @@ fn to_map<T: Serialize>(body: &T) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
-/// Bytes as a record; `what` says which, should they be none.
+/// Decodes a record; `what` names it in the error.
 pub(super) fn decode_record(what: impl Fn() -> String, bytes: &[u8]) -> Result<Record, StoreError> {
     let Some((kind, map)) = bytes.split_first_chunk() else {
         return Err(corrupt(&what(), "it is shorter than its kind"));

@@ -1,4 +1,4 @@
-//! RocksDB as the store uses it: its families and options, reads within a range, one synced write.
+//! The store's use of RocksDB: column families and options, range reads, the one synced write.
 
 use std::{path::Path, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::domain::UnixMillis;
 
 use super::{StoreError, StoreOptions, keys};
 
-/// WAL files kept to be written again: a sync of a file that does not grow takes half the time.
+/// WAL files that are kept for recycling: syncing a file that does not grow takes half the time.
 const WALS_RECYCLED: usize = 2;
-/// Files that RocksDB may hold open.
+/// The maximum number of files that RocksDB holds open.
 const OPEN_FILES: i32 = 512;
 /// The block size, and the size from which a block is worth compressing.
 const BLOCK_BYTES: usize = 16 << 10;
 
-/// Young tables of a family before they are merged.
+/// The number of level-0 tables of a family that starts their compaction.
 const TABLES_BEFORE_MERGE: i32 = 8;
 
 /// A column family.
@@ -29,11 +29,11 @@ pub(super) enum Keyspace {
     Meta,
     /// The records of all sessions.
     Log,
-    /// Their snapshots.
+    /// The snapshots of all sessions.
     Snapshots,
-    /// What is kept of each: identity and progress.
+    /// The identity and the progress of each session.
     Sessions,
-    /// Small projections, told apart by their first byte.
+    /// Small projections, distinguished by the first byte of their keys.
     Index,
 }
 
@@ -60,16 +60,14 @@ impl Keyspace {
 /// One change of an atomic batch.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
-    /// Sets a key.
     Put(Keyspace, Vec<u8>, Vec<u8>),
-    /// Removes a key.
     Delete(Keyspace, Vec<u8>),
-    /// Removes all keys from the first to before the second.
+    /// Deletes all keys from the first (inclusive) to the second (exclusive).
     DeleteRange(Keyspace, Vec<u8>, Vec<u8>),
 }
 
 impl Op {
-    /// About what it costs to write.
+    /// Returns the approximate size of the change in a write batch.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Put(_, key, value) => key.len() + value.len() + 8,
@@ -85,7 +83,7 @@ pub(super) struct Db {
 }
 
 impl Db {
-    /// Opens the one at `path`; creates it if `create`.
+    /// Opens the database at `path`; creates it if `create` is set.
     pub(super) fn open(
         path: &Path,
         create: bool,
@@ -106,14 +104,14 @@ impl Db {
             .expect("every family is named when the database is opened")
     }
 
-    /// A value.
     pub(super) fn get(&self, family: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.db
             .get_cf(self.family(family), key)
             .map_err(|error| StoreError::read(&error))
     }
 
-    /// The keys from `first` to before `bound`; the caller seeks.
+    /// Returns an iterator over the keys from `first` (inclusive) to `bound` (exclusive). It is not
+    /// positioned yet: the caller seeks.
     pub(super) fn range(&self, family: Keyspace, first: &[u8], bound: &[u8]) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(first);
@@ -121,7 +119,8 @@ impl Db {
         self.db.raw_iterator_cf_opt(self.family(family), options)
     }
 
-    /// Calls `each` with the entries from `first` to before `bound` until it returns false.
+    /// Calls `each` with the entries from `first` (inclusive) to `bound` (exclusive), in key order,
+    /// until it returns false.
     pub(super) fn scan(
         &self,
         family: Keyspace,
@@ -140,7 +139,7 @@ impl Db {
         entries.status().map_err(|error| StoreError::read(&error))
     }
 
-    /// Writes all of `ops` or none, and returns when they are synced.
+    /// Writes `ops` atomically, and returns once they are synced.
     pub(super) fn write<'a>(
         &self,
         ops: impl IntoIterator<Item = &'a Op>,
@@ -160,7 +159,7 @@ impl Db {
         self.db.write_opt(batch, &options)
     }
 
-    /// Moves what the WAL holds into tables, so that the next opening has nothing to replay.
+    /// Flushes what the WAL holds into tables, so that the next opening has nothing to replay.
     pub(super) fn flush(&self) -> Result<(), rocksdb::Error> {
         let families = Keyspace::ALL.map(|family| self.family(family));
         let mut options = FlushOptions::default();
@@ -168,20 +167,20 @@ impl Db {
         self.db.flush_cfs_opt(&families, &options)
     }
 
-    /// Ends what runs in the background, so that closing waits for nothing long.
+    /// Cancels all background work, so that closing does not wait for a long compaction.
     pub(super) fn stop_background_work(&self) {
         self.db.cancel_all_background_work(true);
     }
 }
 
 fn db_options(create: bool, options: &StoreOptions) -> Result<Options, rocksdb::Error> {
-    // The one option without a setter. What the WAL holds after a kill stays there, bounded by
-    // its cap, instead of being flushed before anybody is served.
+    // This option has no setter. What the WAL holds after a kill stays there, bounded by the WAL's
+    // cap, instead of being flushed before the first client is served.
     let mut db = Options::default().get_options_from_string("avoid_flush_during_recovery=true")?;
     db.create_if_missing(create);
     db.create_missing_column_families(create);
-    // After the power fails, the WAL is good up to its first damaged record, which nobody has
-    // been told of; of the modes it is also the one that allows recycling.
+    // After a power failure, the WAL is valid up to its first damaged record, which was never
+    // acknowledged, so recovery may stop there. This is also the mode that allows WAL recycling.
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     db.set_recycle_log_file_num(WALS_RECYCLED);
     db.set_max_total_wal_size(options.wal_bytes);
@@ -210,13 +209,14 @@ fn family_options(family: Keyspace, cache: &Cache, options: &StoreOptions) -> Op
     let mut cf = Options::default();
     cf.set_block_based_table_factory(&table);
     cf.set_write_buffer_size(options.memtable_bytes);
-    // Tables are merged later than by default, and the log, which is much and is trimmed from its
-    // oldest end, by size and not by level: merging it was a third of all that was done.
+    // Tables are compacted later than by default. The log, which is large and is trimmed from its
+    // oldest end, uses universal compaction instead of levels: compacting it by level was a third
+    // of all work done.
     cf.set_level_zero_file_num_compaction_trigger(TABLES_BEFORE_MERGE);
     if family == Keyspace::Log {
         cf.set_compaction_style(DBCompactionStyle::Universal);
     }
-    // What is young is about to be trimmed or replaced: compressed is what stays.
+    // Young data is about to be trimmed or replaced: compress only what stays.
     if matches!(family, Keyspace::Log | Keyspace::Snapshots) {
         let (young, old) = (DBCompressionType::None, DBCompressionType::Lz4);
         cf.set_compression_per_level(&[young, young, old, old, old, old, old]);
@@ -235,7 +235,7 @@ fn family_options(family: Keyspace, cache: &Cache, options: &StoreOptions) -> Op
     cf
 }
 
-/// Whether what is known of an idempotency key has outlived its `lifetime`.
+/// Returns whether the stored value of an idempotency key is older than `lifetime`.
 pub(super) fn expired(value: &[u8], lifetime: Duration) -> bool {
     let Some((at, _)) = value.split_first_chunk() else {
         return false;

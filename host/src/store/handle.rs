@@ -1,4 +1,4 @@
-//! The handle that everybody shares, and what stands behind it.
+//! The handle that all users of the store share, and the state behind it.
 
 use std::{
     collections::HashSet,
@@ -20,73 +20,73 @@ use super::{
     queue::{Queue, WriterJob},
 };
 
-/// The store. Clones are the same store; it closes with [`Store::close`], or when the last of
-/// them is dropped.
+/// A handle to the store. Clones refer to the same store; it closes with [`Store::close`], or when
+/// the last clone is dropped.
 #[derive(Clone)]
 pub struct Store {
     pub(super) inner: Arc<Handles>,
 }
 
-/// What all handles share. Dropping it closes the store.
+/// The state that all handles share. Dropping it closes the store.
 pub(super) struct Handles {
     pub core: Arc<Core>,
     pub writer: Mutex<Option<JoinHandle<()>>>,
-    /// The lock on the folder. Released when the writer, and with it the database, is gone.
+    /// The lock on the data folder. Released after the writer has ended and closed the database.
     pub lock: Mutex<Option<File>>,
 }
 
-/// What handles and writer share.
+/// The state that the handles and the writer thread share.
 pub(super) struct Core {
-    /// RocksDB's folder.
+    /// The RocksDB directory.
     pub path: PathBuf,
     pub options: StoreOptions,
-    /// Only the writer changes it, and holds it for reading while it writes.
+    /// Only the writer thread replaces the state. A write holds the lock for reading, so that
+    /// readers never wait for it.
     pub state: RwLock<StoreState>,
     pub queue: Queue,
-    /// Sessions of which an append failed, until they are loaded again.
+    /// Sessions with a failed append, until their owner loads them again.
     pub failed: Mutex<HashSet<SessionId>>,
     pub created: AtomicU64,
     pub closed: AtomicU64,
-    /// Bytes written since the last flush: at least what the WAL holds.
+    /// Bytes written since the last flush: an upper bound of what the WAL holds.
     pub unflushed: AtomicUsize,
     pub stats: Counters,
-    /// What the watchdog sees of the writer.
+    /// The writer's state as the watchdog sees it.
     pub health: Mutex<WriterHealth>,
-    /// Writes that are to fail after having reached the disk, or before.
+    /// Failures that a test has ordered; each write takes one.
     #[cfg(test)]
     pub sabotage: Mutex<Vec<Sabotage>>,
 }
 
-/// How a test has a write fail.
+/// The point at which a test makes a write fail.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sabotage {
-    /// Nothing of it reaches the disk.
+    /// Before any of it reaches the disk.
     Before,
-    /// All of it does.
+    /// After all of it has reached the disk.
     After,
 }
 
-/// What the store is good for at the moment.
+/// Whether the store can serve reads and writes.
 pub(super) enum StoreState {
-    /// Everything.
     Open(Db),
-    /// Nothing, until a write succeeds in opening it again: why.
+    /// All calls fail, for the reason given here, until the writer has reopened the database.
     Down(String),
-    /// Nothing any more.
+    /// All calls fail from now on.
     Closed,
 }
 
-/// What the writer shows of itself; see [`WriterSigns`].
+/// The health that the writer reports; see [`WriterSigns`].
 #[derive(Default)]
 pub(super) struct WriterHealth {
-    /// Since when it has been at what it does now.
+    /// When the task that it executes now began.
     pub at_work: Option<Instant>,
-    /// When it last came to an end with something.
+    /// When it last finished a task.
     pub ended: Option<Instant>,
-    /// Why it took no write when it last was to.
+    /// Why the last write failed, if it did.
     pub failing: Option<String>,
-    /// It has panicked.
+    /// Whether it has panicked.
     pub gone: bool,
 }
 
@@ -99,12 +99,12 @@ pub(super) struct Counters {
     pub failures: AtomicU64,
 }
 
-/// What the writer has done since the store was opened.
+/// Counters of the writer since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Appends that are synced.
     pub appends: u64,
-    /// Synced writes that they took; the fewer, the more they shared.
+    /// Synced writes that carried those appends: the fewer, the more appends shared one sync.
     pub writes: u64,
     /// Bytes written.
     pub bytes: u64,
@@ -113,7 +113,6 @@ pub struct Stats {
 }
 
 impl Store {
-    /// What the writer has done.
     pub fn stats(&self) -> Stats {
         let counters = &self.core().stats;
         Stats {
@@ -124,12 +123,12 @@ impl Store {
         }
     }
 
-    /// Why the store took no write when it last was to; none if it did, or takes them again.
+    /// Returns why the last write failed; none if it succeeded, or if writes succeed again.
     pub fn failing(&self) -> Option<String> {
         self.core().health().failing.clone()
     }
 
-    /// How the writer is, now.
+    /// Returns the writer's present health, for the watchdog.
     pub fn writer_signs(&self) -> WriterSigns {
         let waits = self.core().queue.due_since();
         let health = self.core().health();
@@ -137,7 +136,7 @@ impl Store {
             (Some(work), Some(waits)) => Some(work.min(waits)),
             (work, waits) => work.or(waits),
         };
-        // A long queue is none that stands still.
+        // A long queue is not a stalled one: each finished task restarts the clock.
         let since = since.map(|since| health.ended.map_or(since, |ended| since.max(ended)));
         WriterSigns {
             stalled_for: since.map(|since| since.elapsed()),
@@ -146,11 +145,11 @@ impl Store {
         }
     }
 
-    /// Moves what the write-ahead log holds into tables, so that closing and the next opening
+    /// Flushes what the write-ahead log holds into tables, so that closing and the next opening
     /// are quick. Writes go on meanwhile. Waits for the disk.
     pub fn flush(&self) -> Result<(), StoreError> {
         let flushed = self.core().flush()?;
-        // The next write meets what is wrong as well, and sees to it.
+        // No recovery here: the next write fails for the same cause, and the writer handles it.
         flushed.map_err(|error| StoreError::write(&error))
     }
 
@@ -160,7 +159,7 @@ impl Store {
 }
 
 impl Core {
-    /// Reads from the database.
+    /// Runs `read` on the database, which stays open meanwhile.
     pub(super) fn read<T>(
         &self,
         read: impl FnOnce(&Db) -> Result<T, StoreError>,
@@ -175,12 +174,13 @@ impl Core {
         }
     }
 
-    /// Moves what the WAL holds into tables; what is written meanwhile may stay there.
+    /// Flushes what the WAL holds into tables; what is written meanwhile may stay in the WAL.
     pub(super) fn flush(&self) -> Result<Result<(), rocksdb::Error>, StoreError> {
         let before = self.unflushed.load(Ordering::Relaxed);
         let flushed = self.read(|db| Ok(db.flush()))?;
         if flushed.is_ok() {
-            // Somebody else may have flushed as well.
+            // Only bytes counted before the flush are certain to be flushed. Saturating, since a
+            // concurrent flush may have subtracted them already.
             let less = |now: usize| Some(now.saturating_sub(before));
             let _ = self
                 .unflushed
@@ -189,17 +189,17 @@ impl Core {
         Ok(flushed)
     }
 
-    /// Hands a job to the writer.
+    /// Queues a job for the writer.
     pub(super) fn push(&self, job: WriterJob) -> Result<(), StoreError> {
         self.queue.push(job)
     }
 
-    /// Nothing that panics runs under this lock.
+    /// Ignores poisoning: no code that can panic runs under this lock.
     pub(super) fn health(&self) -> MutexGuard<'_, WriterHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing that panics runs under this lock.
+    /// Ignores poisoning: no code that can panic runs under this lock.
     pub(super) fn failed(&self) -> MutexGuard<'_, HashSet<SessionId>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }

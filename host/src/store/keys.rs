@@ -1,17 +1,17 @@
-//! The keys: bytes that never change. A session's id is followed by one zero byte, which no id
-//! holds; numbers are big-endian, so that keys sort as they count. A position is its `cursor` and
+//! The keys, whose bytes never change. A session id is followed by one zero byte, which no id
+//! contains; numbers are big-endian, so that keys sort numerically. A position is its `cursor` and
 //! its `seq`, 8 bytes each.
 //!
 //! ```text
 //! family     key                                   value
 //! log        id 0 position                         record: kind (u16 LE), MessagePack map
-//! snapshots  id 0 position                         snapshot with its header, as `domain` draws it
+//! snapshots  id 0 position                         snapshot with its header, defined in `domain`
 //! sessions   id 0 'i'                              identity
-//!            id 0 'p'                              kept: progress, count of queued, oldest position
-//! index      'a' id                                (empty) has work (until it is pruned: had)
+//!            id 0 'p'                              kept: progress, queue length, oldest position
+//! index      'a' id                                (empty) has work (or had, until it is pruned)
 //!            'd' id 0 n                            dead letter of message m<n>
 //!            'f' id                                (empty) faulted
-//!            'k' id 0 idempotency key              moment (u64 BE, ms), what is known of the key
+//!            'k' id 0 idempotency key              time (u64 BE, ms), its message and body digest
 //!            'p' id                                (empty) its turn waits for a human
 //!            'q' id 0 n                            queued message m<n>, without its text
 //!            'r' span (u64 BE) id                  (empty) committed a turn in that span of time
@@ -21,19 +21,19 @@
 //!            's' generation (u64 BE)               sessions that were active when its drain began
 //! ```
 //!
-//! All values but those drawn otherwise are MessagePack maps by field name.
+//! All other values are MessagePack maps by field name.
 
 use crate::domain::{Generation, LogPos, MessageId, SessionId, UnixMillis};
 
 use super::StoreError;
 
-/// What ends an id.
+/// The byte that terminates an id in a key.
 const END: u8 = 0;
-/// Sorts behind everything that begins with an id and [`END`], and before every other id: the
-/// characters 0 and 1 are control characters, which no id holds.
+/// An id followed by this byte sorts after every key that begins with the id and [`END`], and
+/// before every longer id: bytes 0 and 1 are control characters, which no id contains.
 const BEHIND: u8 = 1;
 
-/// The kinds of the family `index`.
+/// The kinds of keys in the family `index`, distinguished by their first byte.
 pub(super) mod kind {
     pub(in crate::store) const ACTIVE: u8 = b'a';
     pub(in crate::store) const DEAD: u8 = b'd';
@@ -45,11 +45,10 @@ pub(super) mod kind {
     pub(in crate::store) const TIMER: u8 = b't';
 }
 
-/// The key of the counts.
 pub(super) const COUNTS: &[u8] = b"counts";
-/// What the key of a restart record begins with.
+/// The first byte of the key of a restart record.
 pub(super) const RESTART: u8 = b'r';
-/// What the key of a list of active sessions begins with.
+/// The first byte of the key of a list of active sessions.
 pub(super) const ACTIVE_LIST: u8 = b's';
 
 fn with_id(kind: Option<u8>, id: &SessionId, end: u8, room: usize) -> Vec<u8> {
@@ -60,7 +59,7 @@ fn with_id(kind: Option<u8>, id: &SessionId, end: u8, room: usize) -> Vec<u8> {
     key
 }
 
-/// In `log` and `snapshots`.
+/// The key of a record in `log`, or of its snapshot in `snapshots`.
 pub(super) fn position(id: &SessionId, at: LogPos) -> Vec<u8> {
     let mut key = with_id(None, id, END, 16);
     key.extend(at.cursor.to_be_bytes());
@@ -68,7 +67,7 @@ pub(super) fn position(id: &SessionId, at: LogPos) -> Vec<u8> {
     key
 }
 
-/// The position that ends a key of `log` or `snapshots`.
+/// Parses the position at the end of a key of `log` or `snapshots`.
 pub(super) fn position_of(key: &[u8]) -> Option<LogPos> {
     let (rest, seq) = key.split_last_chunk()?;
     let (_, cursor) = rest.split_last_chunk()?;
@@ -78,32 +77,33 @@ pub(super) fn position_of(key: &[u8]) -> Option<LogPos> {
     })
 }
 
-/// The first and the bound of a session's keys in `log`, `snapshots` and `sessions`.
+/// The lower bound (inclusive) and the upper bound (exclusive) of a session's keys in `log`,
+/// `snapshots` and `sessions`.
 pub(super) fn all_of(id: &SessionId) -> (Vec<u8>, Vec<u8>) {
     (with_id(None, id, END, 0), with_id(None, id, BEHIND, 0))
 }
 
-/// A session's identity, in `sessions`.
+/// The key of a session's identity, in `sessions`.
 pub(super) fn identity(id: &SessionId) -> Vec<u8> {
     let mut key = with_id(None, id, END, 1);
     key.push(b'i');
     key
 }
 
-/// What is kept of a session's progress, in `sessions`.
+/// The key of a session's progress, in `sessions`.
 pub(super) fn kept(id: &SessionId) -> Vec<u8> {
     let mut key = with_id(None, id, END, 1);
     key.push(b'p');
     key
 }
 
-/// The id that a key of `sessions` begins with.
+/// Parses the session id at the beginning of a key of `sessions`.
 pub(super) fn session_of(key: &[u8]) -> Option<SessionId> {
     let end = key.iter().position(|byte| *byte == END)?;
     id_of(&key[..end])
 }
 
-/// A marker in `index`: active or faulted.
+/// The key of a marker in `index`: active, faulted or parked.
 pub(super) fn marker(kind: u8, id: &SessionId) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + id.as_str().len());
     key.push(kind);
@@ -111,20 +111,20 @@ pub(super) fn marker(kind: u8, id: &SessionId) -> Vec<u8> {
     key
 }
 
-/// The id of a marker.
+/// Parses the session id of a marker.
 pub(super) fn marked(key: &[u8]) -> Option<SessionId> {
     id_of(key.get(1..)?)
 }
 
-/// How long the spans are by which commits are remembered, in milliseconds.
+/// The length of the spans of time in which commits are recorded, in milliseconds.
 const SPAN_MS: u64 = 10 * 60 * 1000;
 
-/// The number of the span that a moment falls into.
+/// The number of the span that contains a moment.
 pub(super) fn span(at: UnixMillis) -> u64 {
     at.0 / SPAN_MS
 }
 
-/// That a session committed a turn in a span, in `index`.
+/// The key, in `index`, of the marker that a session committed a turn in a span.
 pub(super) fn recent(span: u64, id: &SessionId) -> Vec<u8> {
     let mut key = Vec::with_capacity(9 + id.as_str().len());
     key.push(kind::RECENT);
@@ -133,24 +133,26 @@ pub(super) fn recent(span: u64, id: &SessionId) -> Vec<u8> {
     key
 }
 
-/// The bound below which all commits stand that were made before a span, in `index`.
+/// The lower bound, in `index`, of the commit markers of a span and of all later ones.
 pub(super) fn recent_bound(span: u64) -> Vec<u8> {
     let mut key = vec![kind::RECENT];
     key.extend(span.to_be_bytes());
     key
 }
 
-/// Whose commit such a key remembers.
+/// Parses the session id of a commit marker.
 pub(super) fn recent_of(key: &[u8]) -> Option<SessionId> {
     id_of(key.get(9..)?)
 }
 
-/// The first and the bound of all keys of a kind in `index`.
+/// The lower bound (inclusive) and the upper bound (exclusive) of all keys of a kind, in `index` or
+/// `default`.
 pub(super) fn all_of_kind(kind: u8) -> (Vec<u8>, Vec<u8>) {
     (vec![kind], vec![kind + 1])
 }
 
-/// The first and the bound of a session's keys of a kind in `index`.
+/// The lower bound (inclusive) and the upper bound (exclusive) of a session's keys of a kind in
+/// `index`.
 pub(super) fn all_of_in(kind: u8, id: &SessionId) -> (Vec<u8>, Vec<u8>) {
     (
         with_id(Some(kind), id, END, 0),
@@ -158,7 +160,7 @@ pub(super) fn all_of_in(kind: u8, id: &SessionId) -> (Vec<u8>, Vec<u8>) {
     )
 }
 
-/// A queued message or a dead letter, in `index`.
+/// The key of a queued message or of a dead letter, in `index`.
 pub(super) fn message(
     kind: u8,
     id: &SessionId,
@@ -172,14 +174,14 @@ pub(super) fn message(
     Ok(key)
 }
 
-/// An idempotency key, in `index`.
+/// The key of an idempotency key, in `index`.
 pub(super) fn idempotency(id: &SessionId, name: &str) -> Vec<u8> {
     let mut key = with_id(Some(kind::KEY), id, END, name.len());
     key.extend(name.as_bytes());
     key
 }
 
-/// A timer, in `index`.
+/// The key of a timer, in `index`.
 pub(super) fn timer(due: UnixMillis, id: &SessionId, name: &str) -> Vec<u8> {
     let mut key = vec![kind::TIMER];
     key.extend(due.0.to_be_bytes());
@@ -189,13 +191,13 @@ pub(super) fn timer(due: UnixMillis, id: &SessionId, name: &str) -> Vec<u8> {
     key
 }
 
-/// When the timer of this key is due, and whose it is.
+/// Parses the due time and the session id of a timer's key.
 pub(super) fn timer_of(key: &[u8]) -> Option<(UnixMillis, SessionId)> {
     let (due, rest) = key.get(1..)?.split_first_chunk()?;
     Some((UnixMillis(u64::from_be_bytes(*due)), session_of(rest)?))
 }
 
-/// A restart record or a list of active sessions, in `default`.
+/// The key of a restart record or of a list of active sessions, in `default`.
 pub(super) fn generation(kind: u8, generation: Generation) -> Vec<u8> {
     let mut key = vec![kind];
     key.extend(generation.0.to_be_bytes());

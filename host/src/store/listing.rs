@@ -1,4 +1,4 @@
-//! Reading many sessions: lists, projections, counts. None of it reads a session's log.
+//! Reading many sessions: lists, projections and counts. None of these reads a session's log.
 
 use std::{
     collections::HashSet,
@@ -20,56 +20,54 @@ use super::{
     read::kept,
 };
 
-/// A session as lists need it.
+/// A session's entry in a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionSummary {
-    /// Its id.
     pub id: SessionId,
-    /// Who it is.
     pub identity: Identity,
-    /// Where it stands.
     pub progress: SessionProgress,
-    /// Messages that wait.
+    /// The number of queued messages.
     pub queued: u64,
 }
 
 impl SessionSummary {
-    /// As clients see it.
+    /// Returns the session as clients see it.
     pub fn view(&self) -> SessionView {
         SessionView::of(self.id.clone(), &self.identity, &self.progress, self.queued)
     }
 }
 
-/// How many sessions there are.
+/// The numbers of sessions by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionCounts {
-    /// Created and not closed.
+    /// Sessions that were created and are not closed.
     pub open: u64,
-    /// Of these, those that cannot run until somebody acts.
+    /// Open sessions that cannot run until an operator acts.
     pub faulted: u64,
-    /// Of these, those whose turn waits for a human.
+    /// Open sessions whose turn waits for a human.
     pub parked: u64,
-    /// Closed.
     pub closed: u64,
 }
 
-/// [`Counts`] as they are stored.
+/// The counts that are stored, from which [`SessionCounts`] are computed.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct StoredCounts {
     /// Sessions ever created.
     pub created: u64,
-    /// Of these, those that were closed.
+    /// Sessions ever closed.
     pub closed: u64,
 }
 
 impl Store {
-    /// Sessions in the order of their ids, from behind `after`; closed ones too.
+    /// Returns at most `limit` sessions in the order of their ids, starting after `after`. Closed
+    /// sessions are included.
     pub fn list(
         &self,
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<Vec<SessionSummary>, StoreError> {
-        // Ids begin above 0x1f; what stands behind the last of them begins with 0xff, as no UTF-8.
+        // Ids begin above 0x1f, so the empty key sorts before them all; 0xff, which never occurs in
+        // UTF-8, sorts after them all.
         let first = after.map_or_else(Vec::new, |after| keys::all_of(after).1);
         let mut list: Vec<SessionSummary> = Vec::new();
         let mut identity: Option<(SessionId, Identity)> = None;
@@ -101,9 +99,9 @@ impl Store {
         Ok(list)
     }
 
-    /// All sessions that have an open turn or queued messages, and of the others that committed a
-    /// turn since about `since` (to ten minutes) at most `others_max`, the latest first: all that
-    /// a start has to look at, however many are stored.
+    /// Returns all sessions that have an open turn or queued messages, followed by at most
+    /// `others_max` others that committed a turn since `since` (to within ten minutes), the latest
+    /// first. A start needs to check only these, however many sessions are stored.
     pub fn active(
         &self,
         since: UnixMillis,
@@ -132,8 +130,8 @@ impl Store {
         })
     }
 
-    /// Forgets who committed a turn long before `older_than`, and markers of work that is done,
-    /// which stores of earlier versions hold. Waits for the disk.
+    /// Deletes the markers of commits before `older_than`, and stale markers of work, which stores
+    /// written by earlier versions contain. Waits for the disk.
     pub fn prune_active(&self, older_than: UnixMillis) -> Result<(), StoreError> {
         let candidates = self.core().read(|db| {
             let mut idle = Vec::new();
@@ -147,13 +145,13 @@ impl Store {
         if candidates.is_empty() && !self.remembers_before(older_than)? {
             return Ok(());
         }
-        let (done, told) = sync_channel(1);
+        let (done, outcome) = sync_channel(1);
         self.core().push(WriterJob::Prune {
             candidates,
             older_than,
             done,
         })?;
-        told.recv().unwrap_or(Err(StoreError::Closed))
+        outcome.recv().unwrap_or(Err(StoreError::Closed))
     }
 
     fn remembers_before(&self, older_than: UnixMillis) -> Result<bool, StoreError> {
@@ -167,21 +165,21 @@ impl Store {
         })
     }
 
-    /// Sessions that cannot run until somebody acts, in the order of their ids.
+    /// Returns the sessions that cannot run until an operator acts, in the order of their ids.
     pub fn faulted(&self) -> Result<Vec<SessionId>, StoreError> {
         self.core().read(|db| marked(db, kind::FAULTED))
     }
 
-    /// The approvals that wait, session by session in the order of their ids, from behind the session
-    /// `after`; those of at most `limit` sessions, and whether there may be more. Reads the parked
-    /// sessions of the page and no others.
+    /// Returns the pending approvals of at most `limit` sessions, in the order of the sessions'
+    /// ids, starting after the session `after`; and, if there are more, the last session of this
+    /// page, which is the `after` of the next one. Reads only the parked sessions of the page.
     pub fn approvals(
         &self,
         after: Option<&SessionId>,
         limit: usize,
     ) -> Result<(Vec<Approval>, Option<SessionId>), StoreError> {
         let (first, bound) = keys::all_of_kind(kind::PARKED);
-        // A marker is an id and nothing more: what is behind it begins with it and goes on.
+        // A marker's key ends with the id; with a zero byte appended, it is the smallest key after.
         let first = after.map_or(first, |after| {
             let mut key = keys::marker(kind::PARKED, after);
             key.push(0);
@@ -208,8 +206,9 @@ impl Store {
         })
     }
 
-    /// Sessions that are marked as having work, and neither are faulted nor wait for a human: so far
-    /// as the store knows, turns of theirs should run. A marker may be left from an earlier version; [`Store::load`] knows.
+    /// Returns the sessions that are marked as having work and are neither faulted nor parked: as
+    /// far as the markers show, their turns should run. A marker may be a stale one of an earlier
+    /// version; [`Store::load`] is authoritative.
     pub fn should_run(&self) -> Result<Vec<SessionId>, StoreError> {
         self.core().read(|db| {
             let mut ids = marked(db, kind::ACTIVE)?;
@@ -220,7 +219,8 @@ impl Store {
         })
     }
 
-    /// Timers that are due at `until`, the earliest first, but for those of some sessions.
+    /// Returns at most `limit` timers that are due by `until`, the earliest first, without those of
+    /// the sessions in `except`.
     pub fn timers_due(
         &self,
         until: UnixMillis,
@@ -238,7 +238,7 @@ impl Store {
         Ok(due)
     }
 
-    /// When the earliest timer of all is due.
+    /// Returns when the earliest of all timers is due.
     pub fn next_timer(&self) -> Result<Option<UnixMillis>, StoreError> {
         let mut next = None;
         self.each_timer(|_, timer| {
@@ -248,7 +248,7 @@ impl Store {
         Ok(next)
     }
 
-    /// How many sessions there are. Reads the faulted ones' ids and nothing else.
+    /// Returns the numbers of sessions. Reads only the markers of the faulted and parked ones.
     pub fn counts(&self) -> Result<SessionCounts, StoreError> {
         let faulted = self.faulted()?.len() as u64;
         let parked = self.core().read(|db| marked(db, kind::PARKED))?.len() as u64;
@@ -262,7 +262,7 @@ impl Store {
         })
     }
 
-    /// All timers, the earliest first, until `each` returns false.
+    /// Calls `each` with all timers, the earliest first, until it returns false.
     fn each_timer(&self, mut each: impl FnMut(SessionId, Timer) -> bool) -> Result<(), StoreError> {
         let (first, bound) = keys::all_of_kind(kind::TIMER);
         self.core().read(|db| {
@@ -275,7 +275,7 @@ impl Store {
     }
 }
 
-/// The ids under the markers of a kind, in order.
+/// Returns the ids of the sessions that have a marker of a kind, in order.
 fn marked(db: &Db, kind: u8) -> Result<Vec<SessionId>, StoreError> {
     let (first, bound) = keys::all_of_kind(kind);
     let mut ids = Vec::new();
@@ -287,7 +287,7 @@ fn marked(db: &Db, kind: u8) -> Result<Vec<SessionId>, StoreError> {
     Ok(ids)
 }
 
-/// Whether a session has no work.
+/// Returns whether a session has neither an open turn nor queued messages.
 pub(super) fn is_idle(db: &Db, id: &SessionId) -> Result<bool, StoreError> {
     let kept = kept(db, id)?;
     Ok(kept.is_none_or(|kept| kept.progress.open.is_none() && kept.queued == 0))

@@ -1,17 +1,18 @@
-//! Where sessions live: each one's log, and the projections that can be rebuilt from it, in one
-//! RocksDB. Nobody else names RocksDB.
+//! The session store: each session's log, and the projections that can be rebuilt from it, in one
+//! RocksDB database. No other module uses RocksDB.
 //!
 //! ```text
 //! data/FORMAT   the version of everything below; read before anything is written
 //! data/LOCK     held (flock) by the one worker that owns the store; the kernel releases it
-//! data/RESERVE  space held back for a disk that is full (`reserve`)
-//! data/db/      RocksDB; `keys` draws what is in it
+//! data/RESERVE  preallocated space that is freed when the disk is full (`reserve`)
+//! data/db/      the RocksDB database; `keys` documents its layout
 //! ```
 //!
-//! - [`Store::append`] is the only way a session changes: its records and all that they change in
-//!   the projections are one atomic batch. Batches of many sessions share one synced write, which
-//!   a thread of its own makes (`writer`). An append is visible to readers once it is synced.
-//! - No batch spans two sessions' records.
+//! - [`Store::append`] is the only way to change a session: the new records and all changes that
+//!   they make to the projections are one atomic batch. A dedicated thread (`writer`) combines the
+//!   batches of many sessions into one synced write. An append is visible to readers once it is
+//!   synced.
+//! - No batch spans the records of two sessions.
 //! - Readers never wait for the writer.
 
 mod append;

@@ -1,4 +1,4 @@
-//! Opening: the format first, then the lock, then RocksDB.
+//! Opening the store: check the format first, then take the lock, then open RocksDB.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -26,25 +26,24 @@ use super::{
     writer,
 };
 
-/// The version of everything in the folder that this version of Abide writes, and the newest that
+/// The format version of the data folder that this version of Abide writes, and the newest one that
 /// it reads.
 pub const FORMAT: u32 = 1;
 
-/// What stands in front of the number in the file `FORMAT`.
+/// The word before the version number in the file `FORMAT`.
 const FORMAT_WORD: &str = "abide-store";
-/// What stands behind it until the store has been created completely.
+/// The word after the version number until the store has been created completely.
 const CREATING: &str = "creating";
 
-/// How the store uses disk and memory.
+/// Limits on the store's use of disk and memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// The write-ahead log's cap, in bytes: what opening may have to replay after a kill.
+    /// The cap of the write-ahead log, in bytes: what opening may have to replay after a kill.
     pub wal_bytes: u64,
-    /// Memory for what is not in tables yet, in bytes.
+    /// Memory for data that is not in tables yet, in bytes.
     pub memtable_bytes: usize,
-    /// Memory for blocks of tables, in bytes.
+    /// Memory for cached blocks of tables, in bytes.
     pub cache_bytes: usize,
-    /// What is kept.
     pub retention: Retention,
 }
 
@@ -60,8 +59,8 @@ impl Default for StoreOptions {
 }
 
 impl Store {
-    /// Opens the store in the folder `path`, which is created if it does not exist (for its owner
-    /// alone). Nothing is written before the format has been accepted.
+    /// Opens the store in the folder `path`, which is created with mode 0700 if it does not exist.
+    /// Nothing is written before the format has been accepted.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
         let fresh = match fs::metadata(path) {
             Ok(meta) if !meta.is_dir() => {
@@ -92,14 +91,14 @@ impl Store {
     }
 }
 
-/// What the file `FORMAT` says of a folder.
+/// The state of a data folder according to its file `FORMAT`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
-    /// There is none.
+    /// The file does not exist.
     None,
-    /// Somebody began to create a store.
+    /// The creation of a store was begun and not completed.
     Creating,
-    /// There is a store that this version reads.
+    /// The folder holds a store that this version reads.
     Known,
 }
 
@@ -109,7 +108,7 @@ fn open_locked(
     lock: std::io::Result<File>,
 ) -> Result<Store, OpenError> {
     let lock = lock.map_err(|error| io("lock", path, error))?;
-    // Read again: while it was not locked, somebody may have created or replaced it.
+    // Read it again under the lock: another process may have created or replaced the store since.
     let format = read_format(path)?;
     if format == Format::None {
         write_format(path, &format!("{FORMAT_WORD} {FORMAT} {CREATING}\n"))?;
@@ -164,8 +163,9 @@ fn open_locked(
     })
 }
 
-/// Syncs what an owner that was killed may have written and not synced: it will be read, and built
-/// upon, and must not be lost from beneath by a power cut. Names too, up to the folder's own.
+/// Syncs what a killed owner may have written without syncing it. It will be read, and later
+/// records will build on it, so a power failure must not remove it afterwards. Directories are
+/// synced too, up to the parent of the data folder.
 fn sync_all(path: &Path, folder: &Path) -> std::io::Result<()> {
     if fs::exists(folder)? {
         for entry in fs::read_dir(folder)? {
@@ -183,7 +183,7 @@ fn sync_all(path: &Path, folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The counts as they were last written.
+/// Reads the session counts as they were last written.
 pub(super) fn stored_counts(db: &Db) -> Result<StoredCounts, super::StoreError> {
     match db.get(Keyspace::Meta, keys::COUNTS)? {
         Some(bytes) => codec::decode("the count of sessions", &bytes),
@@ -212,7 +212,7 @@ fn open_db(
             rocksdb::ErrorKind::Corruption
             | rocksdb::ErrorKind::InvalidArgument
             | rocksdb::ErrorKind::NotFound => OpenError::Corrupt { path, reason },
-            // A file that should be there and is not comes as an I/O error.
+            // RocksDB reports a missing file as an I/O error.
             rocksdb::ErrorKind::IOError if reason.contains("No such file") => {
                 OpenError::Corrupt { path, reason }
             }
@@ -265,7 +265,7 @@ fn read_format(path: &Path) -> Result<Format, OpenError> {
     })
 }
 
-/// Replaces the file `FORMAT`; synced, with its folder.
+/// Replaces the file `FORMAT` atomically, and syncs the file and its folder.
 fn write_format(path: &Path, text: &str) -> Result<(), OpenError> {
     let (file, new) = (path.join("FORMAT"), path.join("FORMAT.new"));
     let write = || {
@@ -278,7 +278,8 @@ fn write_format(path: &Path, text: &str) -> Result<(), OpenError> {
     write().map_err(|error: std::io::Error| io("write", &file, error))
 }
 
-/// Takes the lock that the kernel releases when its holder dies, and leaves our number in it.
+/// Takes the file lock (flock), which the kernel releases when its holder dies, and writes our
+/// process id into the file.
 fn lock(path: &Path) -> Result<File, OpenError> {
     let name = path.join("LOCK");
     let mut file = OpenOptions::new()
@@ -293,7 +294,8 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut holder = String::new();
-            // Whoever just took it may not have written yet; then the number is not known.
+            // A process that has just taken the lock may not have written its id yet; then the id
+            // is unknown.
             let read = file.read_to_string(&mut holder);
             return Err(OpenError::Locked {
                 path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! The queue between those who append and the one thread that writes.
+//! The queue between the callers that append and the writer thread.
 
 use std::{
     collections::VecDeque,
@@ -11,63 +11,59 @@ use crate::domain::SessionId;
 
 use super::{StoreError, db::Op};
 
-/// How long a lazy append may wait for somebody else's sync before it gets one of its own.
+/// How long a lazy append waits for the sync of another one before it gets its own.
 pub(super) const LAZY_DELAY: Duration = Duration::from_millis(5);
-/// Appends that one write takes together.
+/// The maximum number of appends in one write.
 const GROUP_MAX: usize = 1024;
-/// Bytes that one write takes together (one append may have more).
+/// The maximum number of bytes in one write (a single append may be larger).
 const GROUP_BYTES: usize = 8 << 20;
-/// Bytes that may wait; beyond, appends are refused.
+/// The maximum number of queued bytes; beyond it, appends are refused (backpressure).
 const QUEUE_BYTES: usize = 256 << 20;
 
-/// What the writer is asked to do.
+/// A job for the writer thread.
 pub(super) enum WriterJob {
-    /// Write this.
     Write(Write),
-    /// Forget what is not needed to know what is active.
+    /// Deletes old commit markers, and markers of work from sessions that have none.
     Prune {
-        /// Sessions that may be marked as having work, and have none.
+        /// Sessions that were seen with a marker of work but without work.
         candidates: Vec<SessionId>,
-        /// A commit before this moment is long ago.
+        /// Commit markers from before this moment are deleted.
         older_than: crate::domain::UnixMillis,
-        /// Told the end.
+        /// Receives the outcome.
         done: SyncSender<Result<(), StoreError>>,
     },
-    /// The session's owner loads it: its further appends stand on what is written.
+    /// Accepts appends to a session again whose append had failed: its owner loads it, so its
+    /// further appends build on what is really stored.
     Forgive {
-        /// The session.
         id: SessionId,
-        /// Told when what was appended before has failed.
+        /// Notified once all appends queued before this job have failed.
         done: SyncSender<()>,
     },
 }
 
 /// One atomic batch.
 pub(super) struct Write {
-    /// Whose it is; none for restart records.
+    /// The session that the batch belongs to; none for restart records.
     pub session: Option<SessionId>,
-    /// The changes.
     pub ops: Vec<Op>,
-    /// Sessions that it creates.
+    /// The number of sessions that the batch creates.
     pub created: u64,
-    /// Sessions that it closes.
+    /// The number of sessions that the batch closes.
     pub closed: u64,
-    /// When it must be synced at the latest.
+    /// When the batch must be written at the latest.
     pub due: Instant,
-    /// Told the end.
+    /// Receives the outcome.
     pub done: WriteWaiter,
 }
 
-/// Who waits for a write.
+/// The caller that waits for a write: an async task or a blocked thread.
 pub(super) enum WriteWaiter {
-    /// A task.
     Task(tokio::sync::oneshot::Sender<Result<(), StoreError>>),
-    /// A thread.
     Thread(SyncSender<Result<(), StoreError>>),
 }
 
 impl WriteWaiter {
-    /// Tells them. They may have gone.
+    /// Sends the outcome. The waiter may be gone, which is not an error.
     pub(super) fn resolve(self, result: Result<(), StoreError>) {
         match self {
             Self::Task(sender) => drop(sender.send(result)),
@@ -82,19 +78,19 @@ impl Write {
     }
 }
 
-/// What the writer does next.
+/// The next task of the writer thread.
 pub(super) enum WriterTask {
-    /// These writes, as one.
+    /// Writes to execute as one, and their size in bytes.
     Group(Vec<Write>, usize),
     /// A job of another kind.
     Job(WriterJob),
-    /// Nothing came for as long as it was willing to wait.
+    /// No job came in time.
     Idle,
-    /// No more will come.
+    /// The queue is closed and empty.
     End,
 }
 
-/// See the module.
+/// The queue of the writer thread.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<QueueState>,
@@ -106,12 +102,12 @@ struct QueueState {
     jobs: VecDeque<(WriterJob, usize)>,
     bytes: usize,
     closed: bool,
-    /// The writer sleeps. (To wake somebody who does not is a system call all the same.)
+    /// Whether the writer sleeps. (Notifying it when it does not is a system call all the same.)
     sleeps: bool,
 }
 
 impl Queue {
-    /// Hands a job over; where that is refused, it is dropped.
+    /// Queues a job. A job that is refused is dropped.
     pub(super) fn push(&self, job: WriterJob) -> Result<(), StoreError> {
         let bytes = match &job {
             WriterJob::Write(write) => write.bytes(),
@@ -135,14 +131,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Refuses whatever comes from now on.
+    /// Refuses all further jobs. Those already queued are still executed.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.news.notify_one();
     }
 
-    /// Refuses whatever comes, and drops what waits: those who wait for it learn that no one will
-    /// do it.
+    /// Refuses all further jobs and drops the queued ones, which wakes their waiters: their senders
+    /// are gone. The jobs are dropped outside the lock.
     pub(super) fn abandon(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -151,7 +147,7 @@ impl Queue {
         drop(jobs);
     }
 
-    /// What to do next; waits for it, at most `patience`.
+    /// Returns the next task. Waits for it at most `patience`.
     pub(super) fn next(&self, patience: Duration) -> WriterTask {
         let give_up = Instant::now() + patience;
         let mut state = self.lock();
@@ -171,20 +167,20 @@ impl Queue {
         }
     }
 
-    /// Since when the job that waits longest could have been done.
+    /// Returns when the earliest overdue job was due; none if no job is due yet.
     pub(super) fn due_since(&self) -> Option<Instant> {
         let now = Instant::now();
         self.lock().due(now).filter(|due| *due <= now)
     }
 
-    /// Nothing that panics runs under the lock, so what it guards is whole.
+    /// Ignores poisoning: no code that can panic runs under the lock, so the state is consistent.
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl QueueState {
-    /// When the first of the jobs must be done; one without a moment of its own must be now.
+    /// Returns when the most urgent job is due. Jobs other than writes are due now.
     fn due(&self, now: Instant) -> Option<Instant> {
         let dues = self.jobs.iter().map(|(job, _)| match job {
             WriterJob::Write(write) => write.due,
@@ -193,7 +189,7 @@ impl QueueState {
         dues.min()
     }
 
-    /// The first job, and all writes behind it that fit into a group.
+    /// Takes the first job or, if it is a write, all consecutive writes that fit into one group.
     fn take(&mut self) -> WriterTask {
         let (mut group, mut bytes) = (Vec::new(), 0);
         while let Some((job, size)) = self.jobs.pop_front() {

@@ -1,4 +1,4 @@
-//! Reading one session. What is read is synced: nothing is seen before.
+//! Reading one session. Reads see only synced data.
 
 use std::{collections::VecDeque, sync::mpsc::sync_channel};
 
@@ -18,13 +18,13 @@ use super::{
     tail::Tail,
 };
 
-/// A page of events ends with the record that takes it over this size, in bytes as stored.
+/// A page of events ends with the record that brings it to this size, in bytes as stored.
 pub const EVENT_PAGE_BYTES: usize = 1 << 20;
 
-/// Some of a session's events, in order.
+/// A page of a session's events, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventPage {
-    /// The events. The last one's cursor is the `after` of the next page.
+    /// The cursor of the last event is the `after` of the next page.
     pub items: Vec<Event>,
     /// The smallest `after` that can be served.
     pub oldest: u64,
@@ -32,18 +32,17 @@ pub struct EventPage {
     pub last: u64,
 }
 
-/// What is known of an idempotency key.
+/// The message that was received with an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownKey {
-    /// The message that came with it.
     pub message: MessageId,
-    /// The cursor of that message's event.
+    /// The cursor of the message's event.
     pub cursor: u64,
-    /// The digest of the body that came with it.
+    /// The digest of the request body that came with the key.
     pub body: Digest,
 }
 
-/// [`KnownKey`] as it is stored, behind its moment.
+/// [`KnownKey`] as it is stored, after the time at which it was received.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredKey {
     pub message: MessageId,
@@ -51,26 +50,27 @@ pub(super) struct StoredKey {
 }
 
 impl Store {
-    /// The session, if it was ever created: who it is, where it stands, what waits. A closed one
-    /// is there for ever, though its log is gone.
+    /// Returns the session's identity, progress and queue; none if it was never created. A closed
+    /// session is still returned, although its log is deleted.
     pub fn load(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
         let loaded = self.core().read(|db| load(db, id))?;
         Ok(loaded.map(|(session, _)| session))
     }
 
-    /// [`Store::load`] for the one who owns the session and is about to append to it, with the
-    /// place where its log ends: lets it go on after a failed append. If this fails, it still may
-    /// not. May wait for the disk.
+    /// Does the same as [`Store::load`] for the owner of the session, who is about to append to it,
+    /// and also returns the tail of its log. This allows appends again after a failed one; if it
+    /// fails itself, they stay forbidden. May wait for the disk.
     pub fn load_to_append(&self, id: &SessionId) -> Result<(Option<Session>, Tail), StoreError> {
         let core = self.core();
         let failed = core.failed().contains(id);
         if failed {
-            let (done, told) = sync_channel(1);
+            // Through the queue, so that all appends queued before it have failed before the load.
+            let (done, forgiven) = sync_channel(1);
             core.push(WriterJob::Forgive {
                 id: id.clone(),
                 done,
             })?;
-            told.recv().map_err(|_| StoreError::Closed)?;
+            forgiven.recv().map_err(|_| StoreError::Closed)?;
         }
         let loaded = core.read(|db| load(db, id)).inspect_err(|_| {
             if failed {
@@ -83,20 +83,21 @@ impl Store {
         })
     }
 
-    /// The snapshot that stands with the record at `at`, with its header; the last two are kept.
+    /// Returns the snapshot, with its header, that belongs to the record at `at`. The last two
+    /// snapshots are kept.
     pub fn snapshot(&self, id: &SessionId, at: LogPos) -> Result<Option<Vec<u8>>, StoreError> {
         let key = keys::position(id, at);
         self.core().read(|db| db.get(Keyspace::Snapshots, &key))
     }
 
-    /// The message that the record at `at` brought into the inbox. The session's owner asks its
-    /// [`Tail`] first.
+    /// Returns the message that the record at `at` added to the inbox. The session's owner must ask
+    /// its [`Tail`] first, since the message may not be on disk yet.
     pub fn message(&self, id: &SessionId, at: LogPos) -> Result<Option<Message>, StoreError> {
         self.core().read(|db| message_at(db, id, at))
     }
 
-    /// The records from `from` on, to before `until` where one is given: a turn's journal among
-    /// them.
+    /// Returns the records from `from` (inclusive) to `until` (exclusive) or to the end of the log,
+    /// such as the journal of a turn.
     pub fn records(
         &self,
         id: &SessionId,
@@ -122,7 +123,8 @@ impl Store {
         Ok(records)
     }
 
-    /// What is known of an idempotency key, as long as it is kept.
+    /// Returns the message that was received with an idempotency key; none if the key is unknown or
+    /// has expired.
     pub fn key(&self, id: &SessionId, name: &str) -> Result<Option<KnownKey>, StoreError> {
         let key = keys::idempotency(id, name);
         let Some(value) = self.core().read(|db| db.get(Keyspace::Index, &key))? else {
@@ -144,8 +146,8 @@ impl Store {
         }))
     }
 
-    /// The events after the cursor `after`, at most `limit` of them and about
-    /// [`EVENT_PAGE_BYTES`]. Of a session that is unknown or closed there are none.
+    /// Returns the events after the cursor `after`, at most `limit` of them and about
+    /// [`EVENT_PAGE_BYTES`]. An unknown or closed session has no events.
     pub fn events(
         &self,
         id: &SessionId,
@@ -173,7 +175,8 @@ impl Store {
         })
     }
 
-    /// Dead letters in the order in which their messages came, from behind that message.
+    /// Returns at most `limit` dead letters in the order in which their messages were received,
+    /// starting after the message `after`.
     pub fn dead(
         &self,
         id: &SessionId,
@@ -198,13 +201,12 @@ impl Store {
         Ok(letters)
     }
 
-    /// The dead letter of that message.
     pub fn dead_letter(
         &self,
         id: &SessionId,
         message: &MessageId,
     ) -> Result<Option<DeadLetter>, StoreError> {
-        // A client may ask for any text; what names no message has no dead letter.
+        // A client may pass any text as the id; one that is not a message id has no dead letter.
         let Ok(key) = keys::message(kind::DEAD, id, message) else {
             return Ok(None);
         };
@@ -222,7 +224,8 @@ fn load(db: &Db, id: &SessionId) -> Result<Option<(Session, Tail)>, StoreError> 
     loop {
         let queue = queue(db, id)?;
         let identity = identity(db, id)?;
-        // For readers that do not own the session: an append may have come in between.
+        // A reader that does not own the session races with the owner's appends: if one was written
+        // between these reads, read again, so that the parts belong together.
         if let Some(again) = self::kept(db, id)?.filter(|again| *again != kept) {
             kept = again;
             continue;
@@ -238,7 +241,7 @@ fn load(db: &Db, id: &SessionId) -> Result<Option<(Session, Tail)>, StoreError> 
     }
 }
 
-/// What is kept of a session.
+/// Reads the stored state of a session, without its identity and its queue.
 pub(super) fn kept(db: &Db, id: &SessionId) -> Result<Option<Kept>, StoreError> {
     let found = db.get(Keyspace::Sessions, &keys::kept(id))?;
     found
@@ -254,7 +257,7 @@ fn identity(db: &Db, id: &SessionId) -> Result<Identity, StoreError> {
     }
 }
 
-/// What waits, oldest first.
+/// Reads the queued messages, oldest first.
 fn queue(db: &Db, id: &SessionId) -> Result<VecDeque<Queued>, StoreError> {
     let mut queue: Vec<Queued> = Vec::new();
     let (first, bound) = keys::all_of_in(kind::QUEUED, id);
@@ -266,7 +269,7 @@ fn queue(db: &Db, id: &SessionId) -> Result<VecDeque<Queued>, StoreError> {
     Ok(queue.into())
 }
 
-/// The message that the record at `at` brought.
+/// Reads the message of the record at `at`.
 fn message_at(db: &Db, id: &SessionId, at: LogPos) -> Result<Option<Message>, StoreError> {
     let Some(bytes) = db.get(Keyspace::Log, &keys::position(id, at))? else {
         return Ok(None);
@@ -278,7 +281,8 @@ fn message_at(db: &Db, id: &SessionId, at: LogPos) -> Result<Option<Message>, St
     }
 }
 
-/// The message of that id: at `at` where that is known, else where the queue says.
+/// Reads a message from the log: at the position `at` if that is known, else at the position that
+/// its queue entry holds.
 pub(super) fn logged_message(
     db: &Db,
     id: &SessionId,
@@ -298,7 +302,9 @@ pub(super) fn logged_message(
     message_at(db, id, at)?.ok_or_else(|| codec::corrupt(&what(), "it is not in the log"))
 }
 
-/// The event after cursor `n` is told by the last record that stands behind at most `n` events.
+/// Adds the events after the cursor `after` to the page. A record's position counts the events
+/// before it, so the event that follows cursor `n` belongs to the last record whose cursor is at
+/// most `n`; reading starts there.
 fn collect_events(
     db: &Db,
     id: &SessionId,
@@ -329,7 +335,7 @@ fn collect_events(
         records.next();
     }
     records.status().map_err(|error| StoreError::read(&error))?;
-    // An append may have come between the two reads, and may have trimmed what was to be read.
+    // An append may have been written between the two reads, and have trimmed the events requested.
     if page
         .items
         .first()

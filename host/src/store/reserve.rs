@@ -1,7 +1,7 @@
-//! Space held back. RocksDB can neither be opened nor give up its refusal of writes on a disk that
-//! is full to the last byte. So a file keeps some space taken; when a write fails for want of it,
-//! the file goes, the database is opened anew and readers are served, and no write is taken until
-//! the file can be made again.
+//! The disk reserve. On a disk that is full to the last byte, RocksDB can neither be opened nor
+//! leave its read-only error state. So a preallocated file reserves some space. When a write fails
+//! because the disk is full, the file is deleted and the database is reopened, so that readers are
+//! served; no write is accepted until the file can be allocated again.
 
 use std::{
     fs::{self, OpenOptions},
@@ -16,23 +16,25 @@ use rustix::{
     io::Errno,
 };
 
-/// How long to wait before asking the disk again.
+/// The pause before the allocation is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Room for what opening writes beside the content of the WAL.
+/// Space for what opening writes in addition to the content of the WAL.
 const OPENING_BYTES: u64 = 4 << 20;
 
-/// The file and whether it is there.
+/// The reserve file, and whether it is allocated.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
     bytes: u64,
-    /// Whether it is there, or the file system has no way to make it.
+    /// Whether the file is allocated, or the file system cannot preallocate at all.
     held: bool,
+    /// When the last allocation failed, or the file was deleted, and the error to return.
     refused: Option<(Instant, Errno)>,
 }
 
 impl Reserve {
-    /// The reserve of the store in `folder`, whose WAL holds at most about `wal_bytes`.
+    /// Returns the reserve, not yet allocated, of the store in `folder`, whose WAL holds at most
+    /// about `wal_bytes`.
     pub(super) fn new(folder: &Path, wal_bytes: u64) -> Self {
         Self {
             path: folder.join("RESERVE"),
@@ -42,7 +44,8 @@ impl Reserve {
         }
     }
 
-    /// Makes the file unless it is there. The system's reason where the disk has no room.
+    /// Allocates the file unless it is allocated already. Returns the system's error if the disk
+    /// has no room; within [`PAUSE`] of a failure, it returns the same error without trying.
     pub(super) fn hold(&mut self) -> Result<(), Errno> {
         if self.held {
             return Ok(());
@@ -66,7 +69,7 @@ impl Reserve {
         }
     }
 
-    /// Gives the space back.
+    /// Deletes the file, which frees its space.
     pub(super) fn give(&mut self) {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -87,7 +90,7 @@ impl Reserve {
             .open(&self.path)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         match fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
-            // Some file systems cannot; there a full disk ends reading as well.
+            // Some file systems cannot preallocate; on those, a full disk stops reads as well.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             made => made,
         }

@@ -1,5 +1,5 @@
-//! Restart records: what each restart was for and how it ended. Written at once and synced, since
-//! the next worker begins with them.
+//! Restart records: the cause and the outcome of each restart. They are written and synced at once,
+//! since the next worker starts from them.
 
 use std::{sync::mpsc::sync_channel, time::Instant};
 
@@ -14,21 +14,20 @@ use super::{
     queue::{Write, WriteWaiter, WriterJob},
 };
 
-/// Restart records that are kept.
+/// The number of restart records that are kept.
 pub const RESTARTS_KEPT: usize = 1000;
-/// Lists of active sessions that are kept.
+/// The number of lists of active sessions that are kept.
 pub const ACTIVE_LISTS_KEPT: usize = 8;
 
 impl Store {
-    /// Writes a restart's record, in place of an earlier one of that generation. Synced when it
-    /// returns. Records beyond [`RESTARTS_KEPT`] go.
+    /// Writes the record of a restart, and replaces an earlier one of the same generation. It is
+    /// synced on return. The oldest records beyond [`RESTARTS_KEPT`] are deleted.
     pub fn put_restart(&self, record: &RestartRecord) -> Result<(), StoreError> {
         let bytes = codec::encode("a restart record", record)?;
         let key = keys::generation(keys::RESTART, record.generation);
         self.put(keys::RESTART, RESTARTS_KEPT, key, bytes)
     }
 
-    /// A restart's record.
     pub fn restart(&self, generation: Generation) -> Result<Option<RestartRecord>, StoreError> {
         let key = keys::generation(keys::RESTART, generation);
         let found = self.core().read(|db| db.get(Keyspace::Meta, &key))?;
@@ -37,20 +36,20 @@ impl Store {
             .transpose()
     }
 
-    /// Restart records, the newest first.
+    /// Returns at most `limit` restart records, the newest first.
     pub fn restarts(&self, limit: usize) -> Result<Vec<RestartRecord>, StoreError> {
         self.newest(keys::RESTART, limit)
     }
 
-    /// The last generation that a restart record took, refused ones included: the next one is
-    /// behind it.
+    /// Returns the highest generation that a restart record has used, refused restarts included.
+    /// The next generation must be higher.
     pub fn last_generation(&self) -> Result<Option<Generation>, StoreError> {
         let newest = self.restarts(1)?;
         Ok(newest.first().map(|record| record.generation))
     }
 
-    /// Restarts that brought up a new generation (or are about to), the oldest first: what
-    /// sessions are told of.
+    /// Returns the restarts that brought up a new generation (or are about to), the oldest first.
+    /// Sessions are informed of these.
     pub fn past_restarts(&self) -> Result<Vec<PastRestart>, StoreError> {
         let records = self.restarts(RESTARTS_KEPT)?;
         let happened = records
@@ -72,8 +71,8 @@ impl Store {
             .collect())
     }
 
-    /// Writes down which sessions are active as the drain towards a generation begins. Synced when
-    /// it returns. Lists beyond [`ACTIVE_LISTS_KEPT`] go.
+    /// Writes the list of sessions that are active when the drain towards a generation begins. It
+    /// is synced on return. The oldest lists beyond [`ACTIVE_LISTS_KEPT`] are deleted.
     pub fn put_active_sessions(
         &self,
         generation: Generation,
@@ -84,8 +83,8 @@ impl Store {
         self.put(keys::ACTIVE_LIST, ACTIVE_LISTS_KEPT, key, bytes)
     }
 
-    /// The sessions that were active as the drain towards a generation began; none if that was
-    /// not written down.
+    /// Returns the sessions that were active when the drain towards a generation began; empty if no
+    /// list was written.
     pub fn active_sessions(
         &self,
         generation: Generation,
@@ -96,14 +95,15 @@ impl Store {
         Ok(list.transpose()?.unwrap_or_default())
     }
 
-    /// The last list of active sessions that was written down, whichever drain it was for: what
-    /// each of them had then, it must have now.
+    /// Returns the newest list of active sessions, whichever drain it was written for: each session
+    /// must still have what it had then.
     pub fn last_active_sessions(&self) -> Result<Vec<ActiveSession>, StoreError> {
         let lists = self.newest(keys::ACTIVE_LIST, 1)?;
         Ok(lists.into_iter().next().unwrap_or_default())
     }
 
-    /// Sets a key of a kind that is numbered by generation, and lets the oldest go beyond `keep`.
+    /// Writes a value of a kind that is keyed by generation, and deletes the oldest ones beyond
+    /// `keep`.
     fn put(&self, kind: u8, keep: usize, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
         let mut ops = vec![Op::Put(Keyspace::Meta, key.clone(), value)];
         let (first, bound) = keys::all_of_kind(kind);
@@ -118,7 +118,7 @@ impl Store {
         let excess = (present.len() + 1).saturating_sub(keep);
         let oldest = present.into_iter().take(excess);
         ops.extend(oldest.map(|key| Op::Delete(Keyspace::Meta, key)));
-        let (done, told) = sync_channel(1);
+        let (done, outcome) = sync_channel(1);
         self.core().push(WriterJob::Write(Write {
             session: None,
             ops,
@@ -127,10 +127,10 @@ impl Store {
             due: Instant::now(),
             done: WriteWaiter::Thread(done),
         }))?;
-        told.recv().unwrap_or(Err(StoreError::Closed))
+        outcome.recv().unwrap_or(Err(StoreError::Closed))
     }
 
-    /// The values of a kind that is numbered by generation, the newest first.
+    /// Returns at most `limit` values of a kind that is keyed by generation, the newest first.
     fn newest<T: DeserializeOwned>(&self, kind: u8, limit: usize) -> Result<Vec<T>, StoreError> {
         let (first, bound) = keys::all_of_kind(kind);
         self.core().read(|db| {

@@ -1,5 +1,5 @@
-//! Where a session's log ends: what its owner's next append stands on. The owner keeps it, so that
-//! an append reads nothing.
+//! The end of a session's log, which the next append builds on. The session's owner keeps it in
+//! memory, so that an append need not read it from the database.
 
 use std::collections::VecDeque;
 
@@ -7,37 +7,37 @@ use crate::domain::{LogPos, Message, MessageId, Session, Timer};
 
 use super::keys;
 
-/// Texts of waiting messages that are kept in memory once they are on the disk, in bytes.
+/// The maximum size, in bytes, of message texts that stay in memory once they are on disk.
 const MESSAGES_MAX_BYTES: usize = 64 << 10;
 
-/// What the owner of a session knows of its log. It comes from [`super::Store::load_to_append`],
-/// and every [`super::Store::append`] moves it on.
+/// The state at the end of a session's log, as its owner keeps it. It is returned by
+/// [`super::Store::load_to_append`] and updated by every [`super::Store::append`].
 #[derive(Debug, Default)]
 pub struct Tail {
-    /// None: the session does not exist yet.
+    /// None if the session does not exist yet.
     pub(super) stands: Option<Stands>,
-    /// Messages that were appended here and wait or whose turn is open, oldest first. Those that
-    /// are not on the disk yet can be read nowhere else.
+    /// Messages appended through this tail that are queued or belong to the open turn, oldest
+    /// first. Those that are not on disk yet can be read nowhere else.
     messages: VecDeque<(LogPos, Message)>,
     messages_bytes: usize,
 }
 
-/// What the last append left behind.
+/// The parts of a session's state, after its last append, that the next append compares with.
 #[derive(Debug)]
 pub(super) struct Stands {
     /// The first record that has not been trimmed.
     pub oldest: LogPos,
-    /// Where the present snapshot stands, and the one before it.
+    /// The positions of the present snapshot and of the previous one.
     pub snapshots: [Option<LogPos>; 2],
-    /// The session's moments: the timers that are set, and when an approval expires.
+    /// The timers of the session, including the one for the expiry of an approval.
     pub timers: Vec<Timer>,
-    /// The open turn's message.
+    /// The message of the open turn, and its position.
     pub open: Option<(MessageId, LogPos)>,
-    /// Whether anything is to be done.
+    /// Whether the session has an open turn or queued messages.
     pub works: bool,
     /// Whether its turn waits for a human.
     pub parked: bool,
-    /// The span of time of the last commit.
+    /// The span of time of the last commit; see [`keys::span`].
     pub span: Option<u64>,
 }
 
@@ -62,10 +62,10 @@ impl Stands {
     }
 }
 
-/// No guest's timer is named so: what wakes a session when an approval expires.
+/// The name of the timer that wakes a session when an approval expires. No guest can use it.
 const EXPIRY: &str = "\u{1}";
 
-/// When a session is to be woken: its timers, and the first of its approvals that expires.
+/// Returns when a session must be woken: its timers, and the earliest expiry of its approvals.
 pub(super) fn moments(session: &Session) -> Vec<Timer> {
     let mut moments = session.progress.timers.clone();
     let expires = session.progress.waiting().map(|asked| asked.expires_at);
@@ -77,7 +77,7 @@ pub(super) fn moments(session: &Session) -> Vec<Timer> {
     moments
 }
 
-/// Whether a session has an open turn or queued messages.
+/// Returns whether a session has an open turn or queued messages.
 pub(super) fn works(session: &Session) -> bool {
     let progress = &session.progress;
     progress.closed.is_none() && (progress.open.is_some() || !session.queue.is_empty())
@@ -91,18 +91,19 @@ impl Tail {
         }
     }
 
-    /// The message that the record at `at` brought, if it is in memory; else it is on the disk.
+    /// Returns the message of the record at `at` if it is in memory; otherwise it is on disk.
     pub fn message(&self, at: LogPos) -> Option<&Message> {
         let found = self.messages.iter().rfind(|(pos, _)| *pos == at);
         found.map(|(_, message)| message)
     }
 
-    /// The size of the texts of messages that are in memory.
+    /// Returns the total size of the message texts in memory, in bytes.
     pub fn messages_bytes(&self) -> usize {
         self.messages_bytes
     }
 
-    /// All that was appended is on the disk: what would take too much memory is read from there.
+    /// Called when everything appended is on disk: drops the oldest messages over the memory limit,
+    /// since they can be read from disk.
     pub fn settled(&mut self) {
         while self.messages_bytes > MESSAGES_MAX_BYTES && self.forget_first() {}
     }
@@ -117,12 +118,12 @@ impl Tail {
         self.messages.push_back((at, message));
     }
 
-    /// Moves on to where an append has left the session.
+    /// Updates the tail to the session's state after an append.
     pub(super) fn moved(&mut self, session: &Session, oldest: LogPos) {
         self.stands = Some(Stands::after(session, oldest));
         let open = session.progress.open.as_ref().map(|open| open.queued.pos);
         let waits = session.queue.front().map(|queued| queued.pos);
-        // A queue's messages stand in the order in which they came.
+        // The queue is in order of arrival, so its front is the oldest message that is needed.
         let first = open.into_iter().chain(waits).min();
         let needed = |at: LogPos| first.is_some_and(|first| at >= first);
         while self.messages.front().is_some_and(|(at, _)| !needed(*at)) {

@@ -1,5 +1,5 @@
-//! Retention: what a session's log and dead letters may keep. Trimming is part of an append, a
-//! few keys at a time, so that nothing has to run in the background.
+//! Retention: how much of a session's log and dead letters is kept. Trimming is part of an append,
+//! a few keys at a time, so that no background job is needed.
 
 use crate::domain::{LogPos, Session, SessionId};
 
@@ -9,13 +9,14 @@ use super::{
     keys::{self, kind},
 };
 
-/// Records that one append removes at most.
+/// The maximum number of records that one append removes.
 const TRIM_MAX: usize = 512;
 
-/// Before which position records may go, if it is time: when a tenth more events than are kept
-/// stand in the log. What a waiting message or the open turn needs stays, its journal among it; and
-/// so does what the two snapshots stand with and the journal between them, but a session of which
-/// no turn commits keeps twice its events at most.
+/// Returns the position before which records may be removed; none if it is not time to trim, which
+/// it is once the log holds a tenth more events than are kept. The records that a queued message or
+/// the open turn needs stay, the turn's journal included. So do the records that the two snapshots
+/// belong to and the journal between them, unless the log holds more than twice the events that are
+/// kept: that bounds the log of a session in which no turn commits.
 pub(super) fn bound(oldest: LogPos, after: &Session, keep: u64) -> Option<LogPos> {
     let progress = &after.progress;
     let stand = progress.next.cursor.saturating_sub(oldest.cursor);
@@ -44,16 +45,16 @@ pub(super) fn bound(oldest: LogPos, after: &Session, keep: u64) -> Option<LogPos
     (bound > oldest).then_some(bound)
 }
 
-/// What [`trimmed`] found.
+/// The result of [`trimmed`].
 pub(super) struct Trimmed {
-    /// Keys of records to remove.
+    /// The keys of the records to remove.
     pub keys: Vec<Vec<u8>>,
     /// The first record that stays.
     pub oldest: LogPos,
 }
 
-/// The records from `oldest` to before `bound`, as far as one append takes them. A record that
-/// tells events on both sides of the bound stays.
+/// Returns the records from `oldest` (inclusive) to `bound` (exclusive) that one append is to
+/// remove, at most [`TRIM_MAX`]. A record that has events on both sides of the bound stays.
 pub(super) fn trimmed(
     db: &Db,
     id: &SessionId,
@@ -64,7 +65,8 @@ pub(super) fn trimmed(
         keys: Vec::new(),
         oldest,
     };
-    // A key goes once the next one is seen to begin at the bound or before it.
+    // A record is removed only if the next one begins at or before the bound: then none of its
+    // events are after the bound.
     let mut last: Option<Vec<u8>> = None;
     let (_, end) = keys::all_of(id);
     db.scan(
@@ -86,7 +88,8 @@ pub(super) fn trimmed(
     Ok(trimmed)
 }
 
-/// The keys of the oldest dead letters, beyond `limit` when one more is added.
+/// Returns the keys of the oldest dead letters to delete, so that `limit` remain after one more is
+/// added.
 pub(super) fn excess_dead_letters(
     db: &Db,
     id: &SessionId,

@@ -1,9 +1,11 @@
-//! The one thread that writes: everything that waits, of however many sessions, in one synced
-//! write; then everybody is told. The disk's sync is the whole cost.
+//! The only thread that writes. It combines all queued batches, of however many sessions, into one
+//! synced write, and then resolves all of their waiters: the disk's sync is the whole cost, so it
+//! is shared.
 //!
-//! A write that fails may still have left bytes behind. So RocksDB is opened anew before anybody
-//! is told (nothing else ends its refusal of further writes either): what a session's owner then
-//! loads is what there is. Until it does, its further appends fail, since they stand on nothing.
+//! A failed write may still have left bytes on the disk. So RocksDB is reopened before the waiters
+//! are resolved (which is also the only way to make it accept writes again): what a session's owner
+//! loads afterwards is what the disk really holds. Until the owner loads it, further appends to the
+//! session fail, since the records that they build on may not exist.
 
 use std::{
     mem,
@@ -27,26 +29,26 @@ use super::{
     reserve::Reserve,
 };
 
-/// After this long without a write, a WAL over [`IDLE_FLUSH_BYTES`] is moved into tables.
+/// After this long without a write, a WAL over [`IDLE_FLUSH_BYTES`] is flushed into tables.
 const IDLE: Duration = Duration::from_secs(3);
 /// See [`IDLE`].
 const IDLE_FLUSH_BYTES: usize = 1 << 20;
-/// At the end, a WAL over this size is moved into tables: replaying it would take longer. (A planned
-/// restart has flushed the store just before.)
+/// On closing, a WAL over this size is flushed into tables, since replaying it would take longer.
+/// (A planned restart has flushed the store just before.)
 const CLOSE_FLUSH_BYTES: usize = 8 << 20;
-/// How long a store that could not be opened again is left alone.
+/// The pause between two attempts to reopen the database.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 
-/// The writer's own state.
+/// The state of the writer thread.
 struct WriterLoop<'a> {
     core: &'a Core,
-    /// When opening again was last tried in vain.
+    /// When reopening last failed; none while the database is open.
     last_try: Option<Instant>,
-    /// Held while writes are taken.
+    /// Must be held for a write to be accepted.
     reserve: Reserve,
 }
 
-/// However the writer ends, nobody waits for it in vain.
+/// Drops all queued jobs when the writer ends, by a panic too, so that no caller waits forever.
 struct Abandon<'a>(&'a Core);
 
 impl Drop for Abandon<'_> {
@@ -56,7 +58,7 @@ impl Drop for Abandon<'_> {
     }
 }
 
-/// Writes until the queue is closed, then closes the database.
+/// Runs the writer until the queue is closed and empty, then closes the database.
 pub(super) fn run(core: &Core, reserve: Reserve) {
     let _abandon = Abandon(core);
     let mut writer = WriterLoop {
@@ -64,7 +66,7 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
         last_try: None,
         reserve,
     };
-    // Whether free memory was given back since there was last something to do.
+    // Whether free memory was purged since the last group of writes.
     let mut gave_back = false;
     loop {
         let patience = match writer.is_failing() {
@@ -79,7 +81,7 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
                 writer.group(group, bytes);
             }
             WriterTask::Job(job) => writer.job(job),
-            // Why, is in the log.
+            // The cause was logged when the write failed.
             WriterTask::Idle if writer.is_failing() => writer.probe(),
             WriterTask::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
             WriterTask::Idle if !mem::replace(&mut gave_back, true) => allocator::purge_now(),
@@ -99,7 +101,7 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
 }
 
 impl WriterLoop<'_> {
-    /// Writes a group and tells everybody how it went.
+    /// Writes a group and resolves the waiter of each of its writes.
     fn group(&mut self, group: Vec<Write>, bytes: usize) {
         let (refused, group): (Vec<_>, Vec<_>) = {
             let failed = self.core.failed();
@@ -114,7 +116,8 @@ impl WriterLoop<'_> {
             }
         }
         if group.is_empty() {
-            // All of them wait for a load, which a store that is down would refuse.
+            // All of these sessions must be loaded first, and a store that is down refuses loads:
+            // reopen it here, since there is no write that would.
             let revived = self.revive();
             self.record_health(&revived);
             return;
@@ -187,11 +190,11 @@ impl WriterLoop<'_> {
         }
     }
 
-    /// Shows whether the store takes writes.
+    /// Records whether the store accepts writes.
     fn record_health(&self, result: &Result<(), StoreError>) {
         match result {
             Ok(()) => self.core.health().failing = None,
-            // What cannot be written down is no fault of the disk.
+            // A value that cannot be serialized is not the disk's fault.
             Err(StoreError::Encode { .. }) => {}
             Err(error) => self.core.health().failing = Some(error.to_string()),
         }
@@ -201,7 +204,8 @@ impl WriterLoop<'_> {
         self.last_try.is_some() || self.core.health().failing.is_some()
     }
 
-    /// Whether a store that took no write takes one again: nobody may be there to find out.
+    /// Tests whether a store whose last write failed accepts writes again. There may be no append
+    /// that would find out.
     fn probe(&mut self) {
         let written = self.revive().and_then(|()| self.write_counts());
         if written.is_ok() {
@@ -210,7 +214,7 @@ impl WriterLoop<'_> {
         self.record_health(&written);
     }
 
-    /// Writes the counts as they are, synced.
+    /// Writes the present counts, synced.
     fn write_counts(&mut self) -> Result<(), StoreError> {
         self.reserve.hold().map_err(|error| StoreError::DiskFull {
             reason: error.to_string(),
@@ -249,7 +253,7 @@ impl WriterLoop<'_> {
         }
     }
 
-    /// Nobody else writes, so what is found idle here is idle until this has been written.
+    /// Only this thread writes, so a session found idle here stays idle until the batch is written.
     fn prune(&mut self, ids: &[SessionId], older_than: UnixMillis) -> Result<(), StoreError> {
         self.revive()?;
         let (first, _) = keys::all_of_kind(keys::kind::RECENT);
@@ -282,11 +286,11 @@ impl WriterLoop<'_> {
         };
         tracing::warn!("cannot flush the store: {flushed}");
         self.record_health(&Err(flushed));
-        // Said once per idle spell.
+        // Reset, so that the warning is logged once per idle spell and not every few seconds.
         self.core.unflushed.store(0, Ordering::Relaxed);
     }
 
-    /// Tries to open a store that is down, though not at every call.
+    /// Reopens a store that is down, at most once per [`REOPEN_PAUSE`].
     fn revive(&mut self) -> Result<(), StoreError> {
         let Err(error) = self.core.read(|_| Ok(())) else {
             return Ok(());
@@ -298,7 +302,7 @@ impl WriterLoop<'_> {
         self.core.read(|_| Ok(()))
     }
 
-    /// After a write failed: makes room where that is what lacked, and opens the database anew.
+    /// Handles a failed write: frees the reserve if the disk is full, and reopens the database.
     fn failed(&mut self, error: &rocksdb::Error) -> StoreError {
         let error = StoreError::write(error);
         if matches!(error, StoreError::DiskFull { .. }) {
@@ -308,8 +312,8 @@ impl WriterLoop<'_> {
         error
     }
 
-    /// Opens the database anew and flushes what its WAL held: what can be read from here on is
-    /// durable, whatever the failed write left behind.
+    /// Reopens the database and flushes what its WAL held, so that everything that can be read from
+    /// here on is durable, whatever the failed write left behind.
     fn reopen(&mut self) {
         drop(self.replace(StoreState::Down("it is being opened again".to_owned())));
         let opened = Db::open(&self.core.path, false, &self.core.options)
@@ -338,7 +342,8 @@ impl WriterLoop<'_> {
         }
     }
 
-    /// Sets the state, once those who read the present one have finished.
+    /// Replaces the state, once all readers of the present one have finished, and returns the old
+    /// one.
     fn replace(&self, state: StoreState) -> StoreState {
         let mut now = self
             .core
@@ -348,7 +353,7 @@ impl WriterLoop<'_> {
         mem::replace(&mut now, state)
     }
 
-    /// The failure that a test asked for.
+    /// Returns the failure that a test has ordered for this write.
     #[cfg(test)]
     fn sabotaged<'a>(&self, ops: impl Iterator<Item = &'a Op>) -> Option<StoreError> {
         use super::handle::Sabotage;

@@ -1,4 +1,4 @@
-//! The listening sockets: how one is bound, and which ones are kept.
+//! Binding listening sockets, and keeping them while workers come and go.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,18 +8,19 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 
 use super::machine::WorkerId;
 
-/// How many connections wait in the kernel while no worker accepts. Clients that come during a
-/// restart wait there, so it is large; the kernel cuts it to `net.core.somaxconn`.
+/// The number of connections that wait in the kernel while no worker accepts. It is large, since
+/// clients that connect during a restart wait there; the kernel caps it at `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
-/// The most listeners that are kept: with the config, they must fit into one message.
+/// The maximum number of listeners that are kept: together with the config, their descriptors must
+/// fit into one message.
 pub const MAX_LISTENERS: usize = 32;
 
-/// Binds a listening TCP socket, non-blocking and closed on exec. No other process can share its
-/// port: a port in use must be seen.
+/// Binds a listening TCP socket, non-blocking and close-on-exec. It does not share its port
+/// (no `SO_REUSEPORT`), so that a port in use is reported.
 ///
 /// # Errors
-/// Those of `socket`, `bind` and `listen`, as they are; the caller knows where the address is from.
+/// Those of `socket`, `bind` and `listen`, unchanged; the caller knows the origin of the address.
 pub fn bind_listener(addr: SocketAddr) -> io::Result<OwnedFd> {
     let family = match addr {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -37,7 +38,7 @@ pub fn bind_listener(addr: SocketAddr) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The listeners that are kept over the workers' lives.
+/// The listeners that outlive the workers that use them.
 #[derive(Debug, Default)]
 pub(super) struct Listeners(Vec<HeldListener>);
 
@@ -46,13 +47,13 @@ struct HeldListener {
     addr: String,
     fd: OwnedFd,
     from: WorkerId,
-    /// Whether a `Serving` has named it. Until then it lives and dies with its worker.
+    /// Whether a `Serving` message has named it. Until then it is closed when its worker dies.
     in_use: bool,
 }
 
 impl Listeners {
-    /// Keeps one, unless there is one of that address. The reason given if there are too many
-    /// ends a sentence on the worker.
+    /// Keeps a listener, unless one with the same address is kept already. Returns a reason, which
+    /// completes a sentence about the worker, if there are too many.
     pub(super) fn announce(
         &mut self,
         from: WorkerId,
@@ -74,7 +75,8 @@ impl Listeners {
         Ok(())
     }
 
-    /// Closes those that the serving worker does not use. What its standby has announced stays.
+    /// Closes the listeners that the serving worker does not use, except those that its standby has
+    /// announced.
     pub(super) fn settle(&mut self, serving: WorkerId, used: &[String]) {
         self.0.retain_mut(|kept| {
             if used.contains(&kept.addr) {
@@ -85,12 +87,12 @@ impl Listeners {
         });
     }
 
-    /// Closes those that a dead worker had announced and nobody has used.
+    /// Closes the listeners that a dead worker had announced and no serving worker has used.
     pub(super) fn gone(&mut self, worker: WorkerId) {
         self.0.retain(|kept| kept.in_use || kept.from != worker);
     }
 
-    /// Handles to all of them, for a new worker.
+    /// Duplicates the descriptors of all listeners, for a new worker.
     pub(super) fn handles(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         self.0
             .iter()

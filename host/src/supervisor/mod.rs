@@ -1,34 +1,34 @@
 //! The supervisor: keeps the listening sockets and a stable process id, starts workers, reaps
-//! every descendant, and passes descriptors between workers. It parses no config and uses no part
-//! of the rest of the crate, so that next to nothing can break it. Also here: the worker's end of
-//! the link ([`connect`]).
+//! every descendant, and passes descriptors between workers. It parses no config and uses no other
+//! module of the crate, so that hardly anything can break it. The worker's end of the link is here
+//! as well ([`connect`]).
 //!
-//! A worker is a child process in a process group of its own; its standard input is the link, a
-//! local socket that keeps message borders. If the supervisor dies, its workers die.
+//! A worker is a child process in its own process group. Its standard input is the link, a local
+//! socket that preserves message boundaries. If the supervisor dies, its workers die.
 //!
 //! ```text
 //! first boot              supervisor                 worker 1
 //!                             | ---- Start{Serve} -----> |  reads the config file
-//!                             | <--- Listening{fd} ----- |  or Fatal, and the end
+//!                             | <--- Listening{fd} ----- |  or Fatal, and both exit
 //!                             | <--- Serving{config} --- |
 //!
 //! planned restart         worker 1                 supervisor                  worker 2
 //!                             | --- Replace{config} ---> |                         |
 //!                             |                          | --- Start{Standby} ---> |
 //!                             |                          | <-- Listening{fd} ----- |
-//!   if it fails               | <-- StandbyFailed ------ | <-- StandbyFailed ----- x
+//!   on failure                | <-- StandbyFailed ------ | <-- StandbyFailed ----- x
 //!                             | <-- StandbyReady ------- | <-- StandbyReady ------ |
 //!   drains                    | --- Connection{fd} ----> | --- Connection{fd} ---> |
 //!   closes the store          | --- Released ----------> | --- Go{Planned} ------> |  opens the store
 //!   exits                     x                          | <-- Serving{config} --- |
 //!
 //! crash                   worker 1 x                 supervisor                  worker 2
-//!   a ready standby                                      | --- Go{Crash} --------> |
-//!   else, all others ended                               | --- Start{Serve,Crash}> |  running config
+//!   with a ready standby                                 | --- Go{Crash} --------> |
+//!   else, once all have ended                            | --- Start{Serve,Crash}> |  running config
 //!
 //! probation               worker 2                 supervisor                  worker 3
 //!   first boot only           | --- LastGood{config} --> |
-//!   it is over                | --- Proven ------------> |
+//!   on success                | --- Proven ------------> |
 //!   dies by its own doing     x                          | - Start{Serve,Rollback}>|  what last proved
 //!   before that                                                                       itself
 //!
@@ -37,13 +37,13 @@
 //!   exits once it is gone     | <--- Stopped ----------- x
 //! ```
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
-//! | `message.rs` | what supervisor and worker say to each other |
-//! | `wire.rs`, `socket.rs`, `config_bytes.rs` | how it gets across |
-//! | `machine/` | what the supervisor decides, purely |
-//! | `run.rs`, `peer.rs`, `process.rs`, `listen.rs` | how it acts |
-//! | `link.rs` | the worker's end |
+//! | `message.rs` | the messages between supervisor and worker |
+//! | `wire.rs`, `socket.rs`, `config_bytes.rs` | their encoding and transport |
+//! | `machine/` | the supervisor's decisions, as a pure state machine |
+//! | `run.rs`, `peer.rs`, `process.rs`, `listen.rs` | the execution of these decisions |
+//! | `link.rs` | the worker's end of the link |
 
 mod config_bytes;
 mod link;

@@ -1,4 +1,4 @@
-//! The supervisor's end of one worker's link. Nothing here blocks.
+//! The supervisor's end of one worker's link. No call blocks.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -14,10 +14,10 @@ use super::process::Binary;
 use super::socket::{self, SocketInput};
 use super::wire::WireFrame;
 
-/// How many frames may wait for a worker until the others are not listened to any more, and wait
-/// in their turn.
+/// The number of frames queued for a worker at which the supervisor stops reading from all workers
+/// (backpressure).
 const MAX_QUEUE: usize = 256;
-/// How long a frame may wait for a worker until that counts as hung.
+/// How long a frame may be queued for a worker before the worker counts as hung.
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A worker process and the link to it.
@@ -25,20 +25,20 @@ const SEND_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) struct Peer {
     pub(super) pid: Pid,
     pub(super) link: OwnedFd,
-    /// What it was started from.
+    /// The binary that it was started from.
     pub(super) binary: Rc<Binary>,
-    /// Whether its end is closed: there is nothing more to send or receive.
+    /// Whether the worker's end is closed: there is nothing more to send or receive.
     pub(super) closed: bool,
     queue: VecDeque<WireFrame>,
-    /// Since when the first frame of the queue has waited.
+    /// When sending the first frame of the queue was first found to block.
     waits_since: Option<Instant>,
 }
 
-/// What a worker's link had.
+/// The result of receiving from a worker's link.
 pub(super) enum LinkInput {
     Frame(WireFrame),
     Nothing,
-    /// The end, told once.
+    /// The worker has closed its end. Reported once.
     Closed,
     Broken(String),
 }
@@ -55,7 +55,7 @@ impl Peer {
         }
     }
 
-    /// What to wait for on its link.
+    /// Returns the events to poll its link for.
     pub(super) fn interest(&self, listen: bool) -> PollFlags {
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, listen);
@@ -67,12 +67,13 @@ impl Peer {
         self.queue.len() >= MAX_QUEUE
     }
 
-    /// How long until it counts as hung for not reading, if it does not read.
+    /// Returns the time left before the worker counts as hung for not reading; none if no frame is
+    /// waiting to be sent.
     pub(super) fn patience(&self) -> Option<Duration> {
         Some(SEND_DEADLINE.saturating_sub(self.waits_since?.elapsed()))
     }
 
-    /// Sends a frame now or later.
+    /// Sends a frame, or queues it if the socket is full.
     pub(super) fn send(&mut self, frame: WireFrame) -> Result<(), Errno> {
         if !self.closed {
             self.queue.push_back(frame);
@@ -80,7 +81,7 @@ impl Peer {
         self.flush()
     }
 
-    /// Sends what can be sent now.
+    /// Sends as many queued frames as possible.
     pub(super) fn flush(&mut self) -> Result<(), Errno> {
         while let Some(frame) = self.queue.front() {
             match socket::send(&self.link, frame, SendFlags::DONTWAIT) {
@@ -92,7 +93,8 @@ impl Peer {
                     self.waits_since.get_or_insert_with(Instant::now);
                     break;
                 }
-                // It is dead or dying; what it has said before is still there to be received.
+                // The worker is dead or dying; what it has sent can still be received, so this is
+                // not an error.
                 Err(Errno::PIPE | Errno::CONNRESET) => {
                     self.give_up_sending();
                     break;
@@ -111,7 +113,7 @@ impl Peer {
         self.waits_since = None;
     }
 
-    /// Receives a frame, if there is one.
+    /// Receives the next frame, if there is one.
     pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> LinkInput {
         if self.closed {
             return LinkInput::Nothing;

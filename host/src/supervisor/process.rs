@@ -1,4 +1,4 @@
-//! Processes: started, reaped, ended.
+//! Starting, reaping and killing processes.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -17,14 +17,14 @@ use rustix::process::{
 use super::machine::ExitStatus;
 use super::socket;
 
-/// How often the leavings of dead workers are looked for in one sweep: what is killed may leave
-/// orphans itself.
+/// The maximum number of scans for leftover processes in one sweep: a killed process may leave
+/// orphans of its own.
 const SWEEP_ROUNDS: u32 = 16;
-/// The pause between two looks, for the kernel to end what was killed.
+/// The pause between two scans, in which the kernel ends what was killed.
 const SWEEP_PAUSE: Duration = Duration::from_millis(2);
 
-/// A worker's binary, held open: what a running worker was started from can be started again
-/// whatever lies under its name by then.
+/// A worker's binary, held open, so that the file that a running worker was started from can be
+/// started again even if its path names another file by then.
 #[derive(Debug)]
 pub(super) struct Binary {
     file: File,
@@ -32,14 +32,15 @@ pub(super) struct Binary {
 }
 
 impl Binary {
-    /// Opens what lies there now.
+    /// Opens the file that the path names now.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let id = identity(&file.metadata()?);
         Ok(Self { file, id })
     }
 
-    /// Where to start it from: under its name if it still lies there, else by the descriptor.
+    /// Returns the path to start it from: its name if that still names this file, else the path of
+    /// the open descriptor.
     fn path(&self, name: &Path) -> PathBuf {
         let there = std::fs::metadata(name).is_ok_and(|meta| identity(&meta) == self.id);
         if there {
@@ -56,7 +57,7 @@ impl PartialEq for Binary {
     }
 }
 
-/// What tells two files apart, and a file from itself after it was written again.
+/// Returns values that differ between two files, and for one file before and after it is rewritten.
 fn identity(meta: &std::fs::Metadata) -> [i64; 4] {
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     [
@@ -67,7 +68,8 @@ fn identity(meta: &std::fs::Metadata) -> [i64; 4] {
     ]
 }
 
-/// Starts a worker in a process group of its own, with its end of the link as standard input.
+/// Starts a worker in its own process group, with its end of the link as standard input. Returns
+/// its process id and our end of the link.
 pub(super) fn spawn(binary: &Binary, name: &Path, args: &[OsString]) -> io::Result<(Pid, OwnedFd)> {
     let (ours, theirs) = socket::pair()?;
     let child = Command::new(binary.path(name))
@@ -82,15 +84,15 @@ pub(super) fn spawn(binary: &Binary, name: &Path, args: &[OsString]) -> io::Resu
     Ok((pid, ours))
 }
 
-/// Kills a worker that has not been reaped, with its process group.
+/// Kills a worker that has not been reaped yet, and its process group.
 pub(super) fn kill(pid: Pid) {
-    // Both can only fail because nobody is left to be killed: the group does not exist yet
-    // between fork and setpgid, hence the process itself as well.
+    // Both calls can fail only because there is nothing left to kill. The process itself is killed
+    // as well, since its group does not exist yet between fork and setpgid.
     let _ = kill_process_group(pid, Signal::KILL);
     let _ = kill_process(pid, Signal::KILL);
 }
 
-/// The next child that has ended, if there is one, and how.
+/// Reaps the next child that has exited, if there is one. Never blocks.
 pub(super) fn reap() -> Option<(Pid, ExitStatus)> {
     loop {
         match wait(WaitOptions::NOHANG) {
@@ -125,17 +127,17 @@ fn death(status: WaitStatus) -> ExitStatus {
     }
 }
 
-/// Ends every descendant of this process but for the live workers and what belongs to them. Of
-/// `releasing`, itself a live worker, the descendants are ended as well. Gives up after some tens of
-/// milliseconds; the next sweep goes on.
+/// Kills every descendant of this process except the live workers and their descendants. The
+/// descendants of `releasing`, which is a live worker itself, are killed as well. Gives up after
+/// some tens of milliseconds; the next sweep continues.
 ///
-/// Descendants of a dead worker are children of this process, which is their subreaper. Without a
-/// readable `/proc` nothing is ended.
+/// The orphans of a dead worker are children of this process, which is their subreaper. Without a
+/// readable `/proc`, nothing is killed.
 pub(super) fn sweep(live: &[Pid], releasing: Option<Pid>) {
     let me = getpid().as_raw_pid();
     let is_live = |pid: &i32| live.iter().any(|live| live.as_raw_pid() == *pid);
-    // The usual case after a worker's death, in which clients wait: nothing is left, and nobody
-    // else needs to be looked at.
+    // The fast path. Clients wait after a worker's death, and usually there is nothing to kill, so
+    // the other processes of the system need not be scanned.
     if releasing.is_none() && children().is_some_and(|children| children.iter().all(is_live)) {
         return;
     }
@@ -160,7 +162,7 @@ pub(super) fn sweep(live: &[Pid], releasing: Option<Pid>) {
         }
         for (pid, child) in doomed {
             if child {
-                // Never waits: a process that cannot be killed now must not stop the supervisor.
+                // Never blocks: a process that cannot be killed now must not stall the supervisor.
                 let _ = waitpid(Some(pid), WaitOptions::NOHANG);
             }
         }
@@ -168,11 +170,11 @@ pub(super) fn sweep(live: &[Pid], releasing: Option<Pid>) {
     }
 }
 
-/// The children of this process, where the kernel lists them. None of them can be missing, as the
-/// manual warns, for nobody but this process reaps them.
+/// Returns the children of this process, if the kernel lists them. The manual warns that some may
+/// be missing from the list; here none can be, since only this process reaps them.
 fn children() -> Option<Vec<i32>> {
     let mut pids = Vec::new();
-    // Orphans are given to any of its threads.
+    // The kernel may reparent an orphan to any thread of this process.
     for thread in std::fs::read_dir("/proc/self/task").ok()? {
         let list = std::fs::read_to_string(thread.ok()?.path().join("children")).ok()?;
         for pid in list.split_ascii_whitespace() {
@@ -182,7 +184,7 @@ fn children() -> Option<Vec<i32>> {
     Some(pids)
 }
 
-/// All processes that can be seen, each with its parent.
+/// Returns all visible processes, each with its parent.
 fn parents() -> Vec<(i32, i32)> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
@@ -192,7 +194,8 @@ fn parents() -> Vec<(i32, i32)> {
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
             let mut file = File::open(entry.path().join("stat")).ok()?;
-            // The kernel gives it out at once; names are short, and the parent comes early.
+            // One read suffices: the kernel returns the whole line at once, process names are
+            // short, and the parent is an early field.
             let mut stat = [0; 256];
             let length = file.read(&mut stat).ok()?;
             Some((pid, parent_of(stat.get(..length)?)?))
@@ -200,8 +203,8 @@ fn parents() -> Vec<(i32, i32)> {
         .collect()
 }
 
-/// The parent in a line of `/proc/PID/stat`: `PID (NAME) STATE PARENT ...`, where the name may
-/// hold anything.
+/// Parses the parent from a line of `/proc/PID/stat`: `PID (NAME) STATE PARENT ...`, where the name
+/// may contain any byte, parentheses and spaces too.
 fn parent_of(stat: &[u8]) -> Option<i32> {
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let fields = str::from_utf8(stat.get(after..)?).ok()?;
@@ -222,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_child_is_listed_until_it_is_reaped() {
-        // Threads of other tests come and go, and the kernel may then not list them all.
+        // Threads of other tests come and go; reading their lists of children may then fail.
         let listed = || loop {
             if let Some(children) = children() {
                 return children;

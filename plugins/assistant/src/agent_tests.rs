@@ -1,4 +1,4 @@
-//! The assistant with tools, on the mock host.
+//! Tests of the assistant with tools, on the mock host.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Assistant;
 
-/// A session with the tools `read` and `write`, and what they were called with.
+/// Returns a session with the tools `read` and `write`, and the log of their calls.
 pub(crate) fn session(args: Value) -> (Harness<Assistant>, Rc<RefCell<Vec<String>>>) {
     let mut session = Harness::new();
     session.open(args).expect("valid settings open a session");
@@ -42,9 +42,9 @@ pub(crate) fn requests(turn: &TurnResult) -> Vec<&ChatRequest> {
     requests.collect()
 }
 
-/// A conversation as lines, calls with their ids, and the rule that providers insist on: what
-/// asks for tools is followed directly by one result for each call, in order, and no result
-/// stands anywhere else.
+/// Renders a conversation as lines, calls with their ids, and asserts the rule that providers
+/// insist on: a message with tool calls is directly followed by one result for each call, in order,
+/// and results stand nowhere else.
 pub(crate) fn lines(messages: &[ChatMessage]) -> Vec<String> {
     let mut open: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
@@ -83,7 +83,7 @@ pub(crate) fn lines(messages: &[ChatMessage]) -> Vec<String> {
     lines
 }
 
-/// The messages that are kept: all but the note of what was dropped.
+/// Returns the messages that are kept: all except the note about what was dropped.
 pub(crate) fn kept(messages: &[ChatMessage]) -> impl Iterator<Item = &ChatMessage> {
     messages.iter().filter(|message| {
         let note = message.role == ChatRole::User
@@ -93,7 +93,7 @@ pub(crate) fn kept(messages: &[ChatMessage]) -> impl Iterator<Item = &ChatMessag
     })
 }
 
-/// What the model was told in a turn's last request.
+/// Renders the messages of a turn's last request to the model.
 pub(crate) fn told(turn: &TurnResult) -> Vec<String> {
     lines(&requests(turn).last().expect("the model was asked").messages)
 }
@@ -142,9 +142,9 @@ fn goes_on_until_the_model_is_done() {
 
     session.answer("Yes.");
     let turn = session.say("really?").unwrap();
-    let told = told(&turn);
-    assert_eq!(told.len(), 10, "{told:?}");
-    assert_eq!(told[8..], ["assistant: All done.", "user: really?"]);
+    let sent = told(&turn);
+    assert_eq!(sent.len(), 10, "{sent:?}");
+    assert_eq!(sent[8..], ["assistant: All done.", "user: really?"]);
 }
 
 #[test]
@@ -186,8 +186,8 @@ fn results_are_told_in_words() {
         .collect();
     session.answer_with_calls("", calls);
     session.answer("ok");
-    let told = told(&session.say("go").unwrap());
-    let texts: Vec<_> = told[2..]
+    let sent = told(&session.say("go").unwrap());
+    let texts: Vec<_> = sent[2..]
         .iter()
         .map(|line| line.split_once(": ").expect("a line").1)
         .collect();
@@ -233,25 +233,25 @@ fn bad_calls_are_not_made_and_the_model_is_told() {
     session.answer("Sorry.");
     let turn = session.say("go").unwrap();
     assert_eq!(*calls.borrow(), ["write {}"]);
-    let told = told(&turn);
+    let sent = told(&turn);
     assert_eq!(
-        told[1],
+        sent[1],
         "assistant:  call_0=read x=read call_2=rm call_3=write"
     );
-    assert!(told[2].contains(r#"not a JSON object (EOF"#), "{told:?}");
+    assert!(sent[2].contains(r#"not a JSON object (EOF"#), "{sent:?}");
     assert!(
-        told[2].ends_with(r#"The arguments were: {"n":"#),
-        "{told:?}"
+        sent[2].ends_with(r#"The arguments were: {"n":"#),
+        "{sent:?}"
     );
     assert!(
-        told[3].contains("not a JSON object (invalid type"),
-        "{told:?}"
+        sent[3].contains("not a JSON object (invalid type"),
+        "{sent:?}"
     );
     assert!(
-        told[4].ends_with("no tool of that name. You have: read, write"),
-        "{told:?}"
+        sent[4].ends_with("no tool of that name. You have: read, write"),
+        "{sent:?}"
     );
-    assert_eq!(told[5], "tool call_3: write done");
+    assert_eq!(sent[5], "tool call_3: write done");
     assert_eq!(turn.output, ["Sorry."]);
 }
 
@@ -272,16 +272,16 @@ fn a_model_that_fails_after_effects_does_not_undo_them() {
     assert_eq!(calls.borrow().len(), 2);
 
     session.answer("Done before.");
-    let told = told(&session.say("go on").unwrap());
-    assert_eq!(told[1..4].len(), 3);
-    assert_eq!(told[2], "tool a: write done");
+    let sent = told(&session.say("go on").unwrap());
+    assert_eq!(sent[1..4].len(), 3);
+    assert_eq!(sent[2], "tool a: write done");
     assert!(
-        told[4].starts_with("assistant: I could not finish"),
-        "{told:?}"
+        sent[4].starts_with("assistant: I could not finish"),
+        "{sent:?}"
     );
-    assert_eq!(told[5], "user: go on");
+    assert_eq!(sent[5], "user: go on");
 
-    // The same for an answer that is none.
+    // The same for an empty answer.
     session.answer_with_calls("", [call("a", "rm", "{}")]);
     session.answer("");
     let output = session.say("go").unwrap().output;
@@ -307,14 +307,14 @@ fn messages_that_come_meanwhile_stand_behind_the_results() {
     let left = session.message(Role::User, None, "too late".to_owned());
     session.interject_later(2, left);
     let turn = session.say("go").unwrap();
-    let told = told(&turn);
-    assert_eq!(told[2..4], ["tool a: read done", "tool b: read done"]);
+    let sent = told(&turn);
+    assert_eq!(sent[2..4], ["tool a: read done", "tool b: read done"]);
     assert!(
-        told[4].starts_with("system: [system] The daemon restarted"),
-        "{told:?}"
+        sent[4].starts_with("system: [system] The daemon restarted"),
+        "{sent:?}"
     );
     assert_eq!(
-        told[5..],
+        sent[5..],
         [
             "user: the other one",
             "assistant:  c=read",
@@ -358,7 +358,7 @@ fn session_message() -> abide_plugin::Message {
 
 #[test]
 fn a_turn_goes_on_without_tools_that_cannot_be_had() {
-    // A tool that no provider would take is left out, the others stay.
+    // A tool that no provider would accept is left out; the others stay.
     let (mut session, _) = session(json!(null));
     session.tool(
         Tool {
@@ -376,13 +376,13 @@ fn a_turn_goes_on_without_tools_that_cannot_be_had() {
     session.answer("hm");
     let turn = session.say("read it").unwrap();
     assert_eq!(requests(&turn)[0].tools, []);
-    let told = told(&turn);
+    let sent = told(&turn);
     assert!(
-        told[2].starts_with("user: [Your tools cannot be reached now"),
-        "{told:?}"
+        sent[2].starts_with("user: [Your tools cannot be reached now"),
+        "{sent:?}"
     );
-    assert!(told[2].contains("files did not start"), "{told:?}");
-    assert_eq!(told[3], "user: read it");
+    assert!(sent[2].contains("files did not start"), "{sent:?}");
+    assert_eq!(sent[3], "user: read it");
 
     session.fail_to_list_tools(StepError::Denied("no".to_owned()));
     session.answer("hm");
@@ -416,15 +416,15 @@ fn old_results_make_room_before_anything_is_forgotten() {
             .map(|message| message.content.len() + 64)
             .sum();
         assert!(bytes <= 4000);
-        let told = lines(&request.messages);
-        assert_eq!(told[..3], ["user: hi", "assistant: hello", "user: go"]);
+        let sent = lines(&request.messages);
+        assert_eq!(sent[..3], ["user: hi", "assistant: hello", "user: go"]);
     }
-    let told = told(&turn);
-    assert_eq!(told[4], "tool l: unknown-outcome [dropped to save room]");
-    assert_eq!(told[6], "tool 0: [dropped to save room]");
-    assert!(told[14].starts_with("tool 4: "), "{told:?}");
-    assert!(told[16].starts_with("tool 5: bbbb"), "{told:?}");
-    assert!(told[16].ends_with("[cut: 2000 of 5000 bytes]"), "{told:?}");
+    let sent = told(&turn);
+    assert_eq!(sent[4], "tool l: unknown-outcome [dropped to save room]");
+    assert_eq!(sent[6], "tool 0: [dropped to save room]");
+    assert!(sent[14].starts_with("tool 4: "), "{sent:?}");
+    assert!(sent[16].starts_with("tool 5: bbbb"), "{sent:?}");
+    assert!(sent[16].ends_with("[cut: 2000 of 5000 bytes]"), "{sent:?}");
 }
 
 #[test]
@@ -440,7 +440,7 @@ fn a_turn_that_cannot_be_made_to_fit_ends_honestly() {
     assert!(turn.output[0].contains("3 (write 3 times)"), "{turn:?}");
 
     session.answer("ok");
-    let told = told(&session.say("and?").unwrap());
-    assert_eq!(told[0], "user: [dropped to save room]");
-    assert!(told[1].contains("3 (write 3 times)"), "{told:?}");
+    let sent = told(&session.say("and?").unwrap());
+    assert_eq!(sent[0], "user: [dropped to save room]");
+    assert!(sent[1].contains("3 (write 3 times)"), "{sent:?}");
 }

@@ -1,4 +1,4 @@
-//! The state as versions with schema 1 wrote it.
+//! The state as written by versions with schema 1.
 
 use abide_plugin::llm::ChatMessage;
 use serde::Deserialize;
@@ -8,10 +8,10 @@ use crate::settings::Settings;
 use crate::transcript::Transcript;
 use crate::window::Window;
 
-/// What a conversation was: its exchanges, and nothing about what was dropped of it.
+/// The state of schema 1: its transcript has exchanges, but no count of dropped ones.
 #[derive(Deserialize)]
 pub(crate) struct First {
-    /// Those that were added since have defaults.
+    /// Settings that were added since have defaults.
     settings: Settings,
     transcript: Vec<Vec<ChatMessage>>,
 }

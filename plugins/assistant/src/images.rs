@@ -1,19 +1,20 @@
-//! Images in texts, as the host puts them into tool results: `![image/png](data:image/png;base64,…)`.
+//! Images in texts, in the form in which the host puts them into tool results:
+//! `![image/png](data:image/png;base64,…)`.
 
-/// How an image begins, up to its kind.
+/// The beginning of an image, up to its type.
 const BEGINNING: &str = "![image/";
-/// What stands between an image's kind and its data.
+/// The text between an image's type and its data.
 const DATA: &str = ";base64,";
 
-/// What stands for a text that is an image and nothing else.
+/// Returns the note that replaces a text that is an image and nothing else.
 pub(crate) fn note_of(text: &str) -> Option<String> {
     let (kind, base64) = parse(text)?;
     (text.len() == length(kind, base64)).then(|| note(kind, base64))
 }
 
-/// The image that lies across a place in a text: where it begins, and what stands for it.
+/// Finds an image that spans a position in a text; returns its start and the note that replaces it.
 pub(crate) fn across(text: &str, place: usize) -> Option<(usize, String)> {
-    // Its own beginning may be what is cut.
+    // The position may be inside the image's beginning.
     let until = text.floor_char_boundary(place + BEGINNING.len() - 1);
     let start = text[..until].rfind(BEGINNING)?;
     let (kind, base64) = parse(&text[start..])?;
@@ -21,7 +22,7 @@ pub(crate) fn across(text: &str, place: usize) -> Option<(usize, String)> {
     (start < place && place < end).then(|| (start, note(kind, base64)))
 }
 
-/// The kind and the data of an image that a text begins with.
+/// Parses the type and the data of an image at the start of a text.
 fn parse(text: &str) -> Option<(&str, &str)> {
     let (kind, rest) = text.strip_prefix("![")?.split_once("](data:")?;
     let data = rest.strip_prefix(kind)?.strip_prefix(DATA)?;
@@ -94,7 +95,7 @@ mod tests {
             let shown = tell(&result(&all), room(100, bytes));
             assert_eq!(shown, "before\n[300 bytes of image/png]\nbehind", "{bytes}");
         }
-        // The texts are cut as ever, and the image has room of its own.
+        // Texts are cut as usual, and the image has its own room.
         let shown = tell(&result(&all), room(10, 1000));
         assert_eq!(
             shown,

@@ -1,9 +1,9 @@
 //! An agent that outlives the daemon: a conversation with a language model that may use tools.
 //!
-//! The state is the settings that the session was created with, the transcript, and what is known
-//! of the model's window. Each turn puts its messages into the transcript and asks the model; calls
-//! the tools that the model asks for, tells it the results and what else came in meanwhile, and
-//! asks again; and says what the model answers in the end.
+//! The state consists of the settings that the session was created with, the transcript, and the
+//! estimate of the model's window. Each turn adds its messages to the transcript and asks the
+//! model; runs the tools that the model requests, adds the results and the messages that arrived
+//! meanwhile, and asks again; and finally emits the model's answer.
 
 mod first;
 mod images;
@@ -33,7 +33,7 @@ struct Assistant {
 }
 
 impl Plugin for Assistant {
-    /// 2: the transcript tells what was dropped of it, and there is a window.
+    /// 2: the transcript counts what was dropped, and there is a window.
     const SCHEMA: u32 = 2;
 
     fn open(&mut self, context: &Context) -> Result<(), Error> {

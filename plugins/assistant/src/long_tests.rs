@@ -1,5 +1,4 @@
-//! Conversations that are longer than the model's window, and answers that are longer than they
-//! may be.
+//! Tests of conversations that exceed the model's window, and of answers that exceed their limits.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -36,7 +35,7 @@ fn truncated(
     })
 }
 
-/// What a request has of text, in bytes.
+/// Returns the size of a request's text, in bytes.
 fn text_bytes(request: &ChatRequest) -> usize {
     let messages = request.messages.iter().map(|message| {
         let calls = message.tool_calls.iter();
@@ -48,8 +47,8 @@ fn text_bytes(request: &ChatRequest) -> usize {
     messages.sum::<usize>() + tools.sum::<usize>()
 }
 
-/// A model's server that refuses what has more tokens than its window, one for each `density`
-/// bytes and four for each message.
+/// Returns a model server that rejects requests with more tokens than its window, counting one
+/// token for each `density` bytes and four for each message.
 fn server(
     window: u64,
     density: usize,
@@ -70,7 +69,7 @@ fn server(
     }
 }
 
-/// How many requests of a turn were refused.
+/// Returns how many requests of a turn were rejected.
 fn refused(turn: &TurnResult) -> usize {
     let refused = |step: &&Step| matches!(step, Step::Chat(_, Err(StepError::TooLarge(_))));
     turn.steps.iter().filter(refused).count()
@@ -91,12 +90,12 @@ fn a_window_is_found_out() {
         told(&turn)[0],
         "user: [2 earlier exchanges were dropped to save room]"
     );
-    // What was taken and what was refused are far apart: there is one more refusal between them.
+    // Accepted and rejected sizes are far apart: there is one more rejection between them.
     let turns = (0..30).map(|_| session.say("z".repeat(5000)).unwrap());
     let refusals: Vec<_> = turns.map(|turn| refused(&turn)).collect();
     assert_eq!(refusals.iter().sum::<usize>(), 1, "{refusals:?}");
 
-    // A larger model is not held to it.
+    // The estimate does not apply to a larger model.
     session.model(|_| {
         Ok(Completion {
             model: "larger".to_owned(),
@@ -150,14 +149,14 @@ fn results_that_do_not_fit_are_cut_as_the_last_resort() {
     let turn = session.say("go").unwrap();
     assert_eq!(turn.output, ["I see."]);
     assert_eq!(refused(&turn), 1);
-    let told = told(&turn);
+    let sent = told(&turn);
     assert!(
-        told[3].starts_with("tool a: bbb") && told[3].contains("[cut: "),
-        "{told:?}"
+        sent[3].starts_with("tool a: bbb") && sent[3].contains("[cut: "),
+        "{sent:?}"
     );
-    assert!(told[4].starts_with("tool b: unknown-outcome: "), "{told:?}");
+    assert!(sent[4].starts_with("tool b: unknown-outcome: "), "{sent:?}");
 
-    // Where that is not enough, what was done is not forgotten.
+    // If that is not enough, what was done is still not forgotten.
     session.answer_with_calls("", [call("c", "write", "{}")]);
     session.interject("x".repeat(20_000));
     let turn = session.say("go").unwrap();
@@ -187,7 +186,7 @@ fn a_server_that_refuses_everything_is_left_alone() {
     assert!(error.0.contains("does not fit"), "{error}");
     assert_eq!(asked.take(), 6);
 
-    // An answer over the host's limit is not made shorter by asking less.
+    // A shorter request does not help against an answer over the host's limit.
     let count = asked.clone();
     session.model(move |_| {
         *count.borrow_mut() += 1;
@@ -217,10 +216,10 @@ fn a_truncated_answer_is_known_as_one() {
     session.answer("time.");
     let turn = session.say("go on").unwrap();
     assert_eq!(turn.events, []);
-    let told = told(&turn);
-    assert_eq!(told[1], "assistant: Once upon a");
-    assert!(told[2].starts_with("user: [Your answer above was cut at the token limit"));
-    assert_eq!(told[3..], ["user: go on"]);
+    let sent = told(&turn);
+    assert_eq!(sent[1], "assistant: Once upon a");
+    assert!(sent[2].starts_with("user: [Your answer above was cut at the token limit"));
+    assert_eq!(sent[3..], ["user: go on"]);
 }
 
 #[test]
@@ -254,9 +253,9 @@ fn calls_that_were_cut_are_not_made() {
     let turn = session.say("go").unwrap();
     assert_eq!(*calls.borrow(), [r#"write {"n":1}"#]);
     assert_eq!(turn.output, ["Sorry."]);
-    let told = told(&turn);
-    assert_eq!(told[2], "tool a: write done");
-    for (line, end) in [(&told[3], r#"were: {"n":"#), (&told[4], "were: ")] {
+    let sent = told(&turn);
+    assert_eq!(sent[2], "tool a: write done");
+    for (line, end) in [(&sent[3], r#"were: {"n":"#), (&sent[4], "were: ")] {
         assert!(
             line.contains("was not called, because your answer was cut"),
             "{line}"
@@ -280,21 +279,21 @@ fn what_nobody_knows_and_what_a_human_denied_is_told() {
     session.interrupt_in_turn(Cause::Crash, &["tools.call lost"]);
     session.answer("ok");
     let turn = session.say("go").unwrap();
-    let told = told(&turn);
-    assert_eq!(told[2], "tool read: read done");
+    let sent = told(&turn);
+    assert_eq!(sent[2], "tool read: read done");
     assert!(
-        told[3].starts_with("tool lost: unknown-outcome: "),
-        "{told:?}"
+        sent[3].starts_with("tool lost: unknown-outcome: "),
+        "{sent:?}"
     );
     assert!(
-        told[4].starts_with("tool asked: Nothing was called: "),
-        "{told:?}"
+        sent[4].starts_with("tool asked: Nothing was called: "),
+        "{sent:?}"
     );
-    assert!(told[4].contains("said: not on Fridays"), "{told:?}");
+    assert!(sent[4].contains("said: not on Fridays"), "{sent:?}");
     let notice = "Nobody knows whether these steps took effect: tools.call lost.";
     assert!(
-        told[5].starts_with("system: [system]") && told[5].ends_with(notice),
-        "{told:?}"
+        sent[5].starts_with("system: [system]") && sent[5].ends_with(notice),
+        "{sent:?}"
     );
 
     session.restart_as(Recovery {
@@ -305,8 +304,8 @@ fn what_nobody_knows_and_what_a_human_denied_is_told() {
     });
     session.answer("ok");
     let turn = session.say("go").unwrap();
-    let told = self::told(&turn);
-    let notice = &told[told.len() - 2];
+    let sent = self::told(&turn);
+    let notice = &sent[sent.len() - 2];
     assert!(
         notice.starts_with("system: [system] The daemon restarted"),
         "{notice}"
@@ -321,8 +320,8 @@ fn open(args: Value) -> Harness<Assistant> {
 }
 
 proptest! {
-    /// Whatever window a server has: a message that fits alone is
-    /// answered, and one that does not changes nothing.
+    /// Whatever the server's window: a message that fits alone is answered, and one that does not
+    /// fit changes nothing.
     #[test]
     fn what_fits_alone_is_answered(
         window in 200_u64..4000,
@@ -333,7 +332,7 @@ proptest! {
         session.model(server(window, density));
         for size in sizes {
             let before = session.snapshot().cloned();
-            // With the note of what was dropped.
+            // Including the note about what was dropped.
             let fits = ((size + 60) / density + 8) as u64 <= window;
             match session.say("x".repeat(size)) {
                 Ok(turn) => {

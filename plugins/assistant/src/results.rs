@@ -1,32 +1,32 @@
-//! What the model is told of a tool call, in words that it can act on.
+//! Converts the result of a tool call into text that the model can act on.
 
 use abide_plugin::StepError;
 use abide_plugin::tools::{Content, Outcome};
 
 use crate::images;
 
-/// What a result begins with of which nobody knows.
+/// The beginning of a result whose outcome is unknown.
 pub(crate) const UNKNOWN: &str = "unknown-outcome";
-/// What stands for a result without content.
+/// The text in place of an empty result.
 const SILENT: &str = "[The tool is done and says nothing.]";
-/// How much of its own words the model is shown again, in bytes.
+/// How much of its own text is quoted to the model, in bytes.
 pub(crate) const QUOTED_BYTES: usize = 1024;
 
-/// How much of a result a model is shown, in bytes.
+/// How much of a result is shown to a model, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Of its texts.
+    /// The limit on texts.
     pub(crate) text: usize,
-    /// Of texts and images together.
+    /// The limit on texts and images together.
     pub(crate) all: usize,
 }
 
-/// A tool call's result as text, at most about as long as there is room.
+/// Converts a tool call's result into text, of about `room` at most.
 pub(crate) fn tell(result: &Result<Outcome, StepError>, room: Room) -> String {
     let error = match result {
         Ok(outcome) => {
             let text = match text(&outcome.content, room) {
-                // There are providers that refuse an empty one.
+                // Some providers reject an empty result.
                 empty if empty.is_empty() => SILENT.to_owned(),
                 text => text,
             };
@@ -76,8 +76,7 @@ pub(crate) fn tell(result: &Result<Outcome, StepError>, room: Room) -> String {
     }
 }
 
-/// The beginning of a text, with a mark where it was cut. Half an image is nothing that a model
-/// can see, and so an image is not cut.
+/// Cuts a text, and marks the cut. An image is never cut, since a model cannot see a part of one.
 pub(crate) fn cut(text: &str, bytes: usize) -> String {
     match text.len() <= bytes {
         true => text.to_owned(),
@@ -85,7 +84,7 @@ pub(crate) fn cut(text: &str, bytes: usize) -> String {
     }
 }
 
-/// The beginning of a text that is the rest of `all` bytes behind the first `before`.
+/// Cuts a text that follows the first `before` of `all` bytes.
 fn cut_of(text: &str, bytes: usize, before: usize, all: usize) -> String {
     let end = text.floor_char_boundary(bytes);
     let split = images::across(text, end);
@@ -94,8 +93,8 @@ fn cut_of(text: &str, bytes: usize, before: usize, all: usize) -> String {
     format!("{}{note}\n[cut: {so_far} of {all} bytes]", &text[..shown])
 }
 
-/// All parts: of the texts as much as there is room for, and the images that fit behind that, each
-/// in its place. What of an image does not fit is there in words.
+/// Joins all parts in their order: the texts up to their limit, and the images that fit into what
+/// is left. An image that does not fit is replaced by a note.
 fn text(content: &[Content], room: Room) -> String {
     let parts: Vec<Part<'_>> = content.iter().map(Part::of).collect();
     let texts = parts.iter().map(|part| match part {
@@ -103,7 +102,7 @@ fn text(content: &[Content], room: Room) -> String {
         Part::Image { .. } => 0,
     });
     let all: usize = texts.sum::<usize>().saturating_sub("\n".len());
-    // Each part but the first costs a line's end besides.
+    // Each part but the first costs a line break as well.
     let mut images_left = room.all.saturating_sub(all.min(room.text));
     let mut text_left = Some(room.text);
     let mut shown: Vec<String> = Vec::new();
@@ -126,14 +125,14 @@ fn text(content: &[Content], room: Room) -> String {
                 shown.push(cut_of(&text, left, room.text - left, all));
                 text_left = None;
             }
-            // The mark of the cut says that there was more.
+            // The mark of the cut already shows that there was more.
             (Part::Text(_), None) => {}
         }
     }
     shown.join("\n")
 }
 
-/// A piece of a result as a model may be shown it.
+/// A part of a result, as it may be shown to a model.
 enum Part<'a> {
     Text(String),
     Image { text: &'a str, note: String },

@@ -1,35 +1,36 @@
-//! What the client may give when it creates a session.
+//! The arguments that a client may give when it creates a session.
 
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-/// How much of a conversation is kept by default, in bytes.
+/// The default limit on the conversation that is kept, in bytes.
 const HISTORY_BYTES: usize = 256 * 1024;
-/// How much of one tool result the model is shown by default, in bytes.
+/// The default limit on one tool result that is shown to the model, in bytes.
 const TOOL_RESULT_BYTES: usize = 16 * 1024;
-/// How often the model may ask for tools in one turn by default.
+/// How often the model may request tools in one turn, by default.
 const MAX_ROUNDS: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
 /// The session's `args`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// What the model is told before everything else.
+    /// The system prompt.
     pub(crate) system: Option<String>,
-    /// The provider's name in the operator's configuration; the first granted one if none.
+    /// The provider's name in the operator's configuration; if `None`, the first granted one.
     pub(crate) provider: Option<String>,
-    /// The model; the provider's default if none.
+    /// The model; if `None`, the provider's default.
     pub(crate) model: Option<String>,
-    /// The longest answer, in tokens; the provider's default if none.
+    /// The limit on an answer, in tokens; if `None`, the provider's default.
     pub(crate) max_tokens: Option<NonZeroU32>,
-    /// How much of the conversation is kept, in bytes. The model is shown as much of it as its
-    /// context window takes.
+    /// How much of the conversation is kept, in bytes. The model is shown as much of it as fits
+    /// into its context window.
     pub(crate) history_bytes: usize,
-    /// How much of one tool result's text the model is shown, in bytes. Images have what
-    /// `history_bytes` leaves to results.
+    /// How much of one tool result's text the model is shown, in bytes. Images get the room that
+    /// `history_bytes` leaves for results.
     pub(crate) tool_result_bytes: usize,
-    /// How often the model may ask for tools in one turn. Then the turn ends, and says so.
+    /// How often the model may request tools in one turn. After that the turn ends with a message
+    /// that says so.
     pub(crate) max_rounds: NonZeroU32,
 }
 

@@ -1,4 +1,4 @@
-//! Why a turn ends without the model's answer, in words for the user.
+//! Explains to the user why a turn ends without the model's answer.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,21 +12,21 @@ pub(crate) enum Stop {
     Failed(StepError),
     /// The provider withheld the answer.
     Withheld,
-    /// There was nothing in it.
+    /// The answer was empty.
     Empty,
-    /// There was nothing in it, and the model has spent all the tokens that it may.
+    /// The answer was empty, and the model has used up all the tokens that it may.
     Spent,
-    /// The request is over the model's context window, however much is dropped; what its server
-    /// says.
+    /// The request exceeds the model's context window, however much is dropped; the text of its
+    /// server.
     Window(String),
-    /// The model has asked for tools as often as it may.
+    /// The model has requested tools as often as it may.
     Rounds(NonZeroU32),
-    /// The turn's exchange is over the budget, however much is dropped from it.
+    /// The turn's exchange exceeds the budget, however much is dropped from it.
     Outgrown,
 }
 
 impl Stop {
-    /// For a turn that has done nothing yet: it has not happened.
+    /// Returns the error for a turn that has done nothing yet: it counts as not having happened.
     pub(crate) fn undone(self) -> Error {
         match self {
             Self::Failed(error) => explain(error),
@@ -45,7 +45,8 @@ impl Stop {
         }
     }
 
-    /// For a turn that has done something: that stands, and must not be forgotten.
+    /// Returns the answer for a turn that has called tools: their effects stand, and must not be
+    /// forgotten.
     pub(crate) fn halfway(self, called: &BTreeMap<String, u32>) -> String {
         let mut text = format!("I could not finish: {}.", self.reason());
         let count: u32 = called.values().sum();
@@ -90,7 +91,7 @@ impl Stop {
     }
 }
 
-/// What a user should know of a model that does not answer.
+/// Explains an error of the model call to the user.
 fn explain(error: StepError) -> Error {
     match error {
         StepError::Denied(text) => format!("This assistant may not use that model: {text}"),

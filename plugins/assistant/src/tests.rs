@@ -1,4 +1,4 @@
-//! The assistant on the mock host.
+//! Tests of the assistant on the mock host.
 
 use abide_plugin::llm::{ChatRole, Completion, FinishReason};
 use abide_plugin::testing::{Harness, Step, TurnResult};
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Assistant;
 use crate::agent_tests::kept;
 
-/// What the model was asked in a turn, as `role: text` lines.
+/// Renders the request to the model in a turn, as `role: text` lines.
 fn asked(turn: &TurnResult) -> Vec<String> {
     match turn.steps.as_slice() {
         [Step::ListTools(_), Step::Chat(request, _)] => request
@@ -102,7 +102,7 @@ fn refuses_bad_settings_by_name() {
     }
 }
 
-/// What the first version of 0.1.0 wrote, before there were tools.
+/// A state that the first version of 0.1.0 wrote, before there were tools.
 #[test]
 fn reads_what_the_first_version_wrote() {
     let golden = include_bytes!("../../../tests/golden/v0.1.0/assistant.snapshot");
@@ -118,7 +118,7 @@ fn reads_what_the_first_version_wrote() {
     assert_eq!(session.snapshot().map(|state| state.schema), Some(2));
 }
 
-/// The last shape before the transcript told what was dropped of it.
+/// The last format before the transcript counted what was dropped.
 #[test]
 fn reads_a_conversation_with_tools_of_schema_1() {
     let message = |role: &str, content: &str, calls: serde_json::Value| json!({"role": role, "content": content, "tool_calls": calls, "tool_call_id": null});
@@ -212,12 +212,12 @@ fn drops_the_oldest_whole_exchanges_but_never_the_system_prompt() {
         let kept = asked
             .iter()
             .filter(|line| line.starts_with("user: question"));
-        let told = match n + 1 - kept.count() {
+        let note = match n + 1 - kept.count() {
             0 => "user: question 0".to_owned(),
             1 => "user: [1 earlier exchange was dropped to save room]".to_owned(),
             count => format!("user: [{count} earlier exchanges were dropped to save room]"),
         };
-        assert!(asked[0].starts_with(&told), "{asked:?}");
+        assert!(asked[0].starts_with(&note), "{asked:?}");
         assert!(asked.iter().map(String::len).sum::<usize>() <= 1000 + 100);
     }
     let error = session.say("x".repeat(1000)).unwrap_err();
@@ -244,7 +244,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 proptest! {
     /// The harness restores before each turn and panics if a snapshot does not come back as the
-    /// same bytes; here the acts make it reach many states, and each stays inside its budget.
+    /// same bytes; here random acts drive it into many states, and each stays within its budget.
     #[test]
     fn every_state_round_trips(
         system in prop::option::of(".{0,20}"),

@@ -1,4 +1,4 @@
-//! The tools of a turn: what the model is told of them, and what becomes of its calls.
+//! The tools of a turn: how they are offered to the model, and how its calls are run.
 
 use std::collections::BTreeMap;
 
@@ -10,24 +10,24 @@ use serde_json::{Map, Value};
 use crate::results::{self, Room};
 use crate::weight;
 
-/// How much of a turn's record its lists of tools may make up, in bytes: each is kept there, and is the
-/// same but for once in a while.
+/// How much of a turn's record lists of tools may take up, in bytes: each list is stored there, and
+/// they are mostly identical.
 const LISTED_BYTES_MAX: usize = 1 << 20;
 
-/// What is granted in this turn, and what was called.
+/// The tools that are granted in this turn, and the calls so far.
 #[derive(Default)]
 pub(crate) struct Toolbox {
     tools: Vec<Tool>,
     /// How often each tool was called.
     pub(crate) called: BTreeMap<String, u32>,
-    /// Something was called since the tools were listed, and may have changed them.
+    /// Whether tools were called since the last listing, which may have changed the list.
     stale: bool,
-    /// What the lists weigh that were asked for in this turn, in bytes.
+    /// The size of all lists that this turn has requested, in bytes.
     listed_bytes: usize,
 }
 
 impl Toolbox {
-    /// The tools that there are now; and what the model should know if they cannot be had.
+    /// Lists the tools; also returns a note for the model if they are unavailable.
     pub(crate) fn open() -> (Self, Option<ChatMessage>) {
         let (tools, note) = match tools::list() {
             Ok(tools) => (tools, None),
@@ -45,8 +45,8 @@ impl Toolbox {
         (toolbox, note)
     }
 
-    /// The tools that there are now, where a call may have changed them: servers bring tools as they
-    /// are used.
+    /// Lists the tools again if a call may have changed them: some servers add tools while they are
+    /// used.
     pub(crate) fn refresh(&mut self) {
         if !std::mem::take(&mut self.stale) || self.listed_bytes > LISTED_BYTES_MAX {
             return;
@@ -63,14 +63,14 @@ impl Toolbox {
         self.listed_bytes += weights.iter().map(weight::of_tool).sum::<usize>();
     }
 
-    /// What the model is told of them.
+    /// Returns the definitions of the tools for the model.
     pub(crate) fn definitions(&self) -> Vec<ToolDefinition> {
         self.tools.iter().cloned().map(Into::into).collect()
     }
 
-    /// Makes the calls that the model asks for, all at once. The model's calls, as they may stand
-    /// in a conversation, and the messages that answer them, in the same order. If `truncated`,
-    /// the answer that asks for them was cut at the token limit.
+    /// Runs all calls that the model requests, at once. Returns the calls in the form in which they
+    /// may stand in a conversation, and the messages that answer them, in the same order.
+    /// `truncated` means that the answer with the calls was cut at the token limit.
     pub(crate) fn run(
         &mut self,
         asked: Vec<ToolCall>,
@@ -106,11 +106,11 @@ impl Toolbox {
         (calls, answers)
     }
 
-    /// The call as the host takes it, or what to tell the model instead. Arguments that are not
-    /// an object are taken out of the model's own call: there are providers that refuse a
-    /// conversation in which they stand.
+    /// Converts a call for the host; the error is the text for the model instead. Arguments that
+    /// are not an object are removed from the model's own call: some providers reject a
+    /// conversation that contains them.
     fn invocation(&self, call: &mut ToolCall, truncated: bool) -> Result<Invocation, String> {
-        // None at all are no arguments, unless they may have been cut off.
+        // An empty text means no arguments, unless they may have been cut off.
         if call.arguments.trim().is_empty() && !truncated {
             call.arguments = "{}".to_owned();
         }
@@ -147,7 +147,8 @@ impl Toolbox {
     }
 }
 
-/// Whether a provider would take it. One tool that is not would cost the session its model.
+/// Returns whether a provider would accept the tool. A single invalid tool would make the provider
+/// reject every request of the session.
 fn is_sound(tool: &Tool) -> bool {
     let sound = serde_json::from_str::<Map<String, Value>>(&tool.parameters).is_ok();
     if !sound {
@@ -159,7 +160,7 @@ fn is_sound(tool: &Tool) -> bool {
     sound
 }
 
-/// Gives each call of a message an id of its own, where the model has not.
+/// Gives each call of a message a unique id, if the model has not.
 fn distinguish(calls: &mut [ToolCall]) {
     for n in 0..calls.len() {
         let (before, rest) = calls.split_at_mut(n);

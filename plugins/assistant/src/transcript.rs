@@ -1,4 +1,4 @@
-//! What was said and done, as much of it as the budget allows.
+//! The conversation, as far as it fits into a budget.
 
 use abide_plugin::Error;
 use abide_plugin::llm::{ChatMessage, ChatRole};
@@ -7,51 +7,52 @@ use serde::{Deserialize, Serialize};
 use crate::results::{self, UNKNOWN};
 use crate::weight;
 
-/// What stands where something was.
+/// The mark in place of dropped content.
 const DROPPED: &str = "[dropped to save room]";
-/// The same of a call that may or may not have happened, which must not be forgotten.
+/// The same for a call that may or may not have happened, which must not be forgotten.
 const DROPPED_UNKNOWN: &str = "unknown-outcome [dropped to save room]";
-/// What stands where the arguments of a call were: providers insist on an object.
+/// The mark in place of a call's arguments: providers insist on an object.
 const DROPPED_ARGUMENTS: &str = r#"{"dropped":"to save room"}"#;
-/// Room is made by parts of the budget of which there are so many.
+/// Room is made in steps of the budget divided by this.
 const STEPS: usize = 8;
-/// What is shown of a tool result at least, however short the room is, in bytes.
+/// The minimum that is shown of a tool result, however little room there is, in bytes.
 const RESULT_BYTES_MIN: usize = 256;
 
-/// The messages of the conversation, by exchange: what one turn heard, did and said. An exchange
-/// is kept or dropped whole, and a tool call is never without its result, for half of one misleads
-/// the model, and providers refuse it. What makes room first is the content of old tool results:
-/// the largest part of an agent's conversation, and what it can ask for again.
+/// The messages of the conversation, grouped by exchange: the input, the tool calls and the output
+/// of one turn. An exchange is kept or dropped as a whole, and a tool call is never without its
+/// result: half of an exchange would mislead the model, and providers reject it. To make room, the
+/// content of old tool results is dropped first: it is the largest part of an agent's conversation,
+/// and the agent can request it again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Transcript {
-    /// How many exchanges were dropped. The model is told.
+    /// The number of dropped exchanges, which the model is told.
     dropped: u64,
-    /// Those that are kept, oldest first.
+    /// The exchanges that are kept, oldest first.
     exchanges: Vec<Vec<ChatMessage>>,
 }
 
 impl Transcript {
-    /// One of which nothing was dropped yet.
+    /// Creates a transcript of which nothing has been dropped yet.
     pub(crate) fn of(exchanges: Vec<Vec<ChatMessage>>) -> Self {
         let dropped = 0;
         Self { dropped, exchanges }
     }
 
-    /// Begins an exchange with what came in, and makes room for it.
-    pub(crate) fn begin(&mut self, heard: Vec<ChatMessage>, budget: usize) -> Result<(), Error> {
-        let size = size(&heard);
+    /// Begins an exchange with a turn's input, and makes room for it.
+    pub(crate) fn begin(&mut self, input: Vec<ChatMessage>, budget: usize) -> Result<(), Error> {
+        let size = size(&input);
         if size > budget {
             return Err(Error::new(format_args!(
                 "The message takes {size} bytes, over the {budget} that this session's \
                  history_bytes allows: send a shorter one."
             )));
         }
-        self.exchanges.push(heard);
+        self.exchanges.push(input);
         self.make_room(budget);
         Ok(())
     }
 
-    /// Adds to the exchange that was begun last.
+    /// Adds a message to the current exchange.
     pub(crate) fn push(&mut self, message: ChatMessage) {
         match self.exchanges.last_mut() {
             Some(exchange) => exchange.push(message),
@@ -59,10 +60,10 @@ impl Transcript {
         }
     }
 
-    /// Ends the exchange that was begun last with what was said, and what is to be known of it.
-    /// One that is over the budget even without its tool results leaves only that.
-    pub(crate) fn end(&mut self, said: Vec<ChatMessage>, budget: usize) {
-        said.iter().cloned().for_each(|message| self.push(message));
+    /// Ends the current exchange with the answer, and notes about it. If the exchange exceeds the
+    /// budget even without its tool results, only these and a mark are kept of it.
+    pub(crate) fn end(&mut self, reply: Vec<ChatMessage>, budget: usize) {
+        reply.iter().cloned().for_each(|message| self.push(message));
         if self.make_room(budget) {
             return;
         }
@@ -71,7 +72,7 @@ impl Transcript {
             true => DROPPED_UNKNOWN,
             false => DROPPED,
         };
-        let rest: Vec<_> = [ChatMessage::user(mark)].into_iter().chain(said).collect();
+        let rest: Vec<_> = [ChatMessage::user(mark)].into_iter().chain(reply).collect();
         if size(&rest) <= budget {
             self.exchanges.push(rest);
             self.make_room(budget);
@@ -80,28 +81,28 @@ impl Transcript {
         }
     }
 
-    /// What the model must be told before the messages that are kept.
+    /// Returns the note to the model that precedes the messages that are kept.
     pub(crate) fn note(&self) -> Option<ChatMessage> {
         let what = match self.dropped {
             0 => return None,
             1 => "1 earlier exchange was".to_owned(),
             count => format!("{count} earlier exchanges were"),
         };
-        // Not as the system: what that says first is what servers have read before.
+        // Not a system message: the system prompt at the beginning is what servers have cached.
         Some(ChatMessage::user(format!("[{what} {}", &DROPPED[1..])))
     }
 
-    /// All that is kept, oldest first.
+    /// Returns all messages that are kept, oldest first.
     pub(crate) fn messages(&self) -> impl Iterator<Item = &ChatMessage> {
         self.exchanges.iter().flatten()
     }
 
-    /// Drops the contents of tool results and then whole exchanges, oldest first; of the present
-    /// exchange at last the arguments of calls. What the model has not answered yet stays. False
-    /// if all of that is not enough.
+    /// Drops the content of tool results and then whole exchanges, oldest first; finally the
+    /// arguments of calls in the current exchange. What the model has not answered yet is kept.
+    /// Returns false if all of that is not enough.
     ///
-    /// A little more is dropped than need be, so that a conversation that grows is told with the
-    /// same beginning for some turns: servers keep what they have made of that, and charge less.
+    /// Drops a little more than needed, so that a growing conversation keeps the same beginning for
+    /// some turns: servers cache such a prefix, and charge less for it.
     pub(crate) fn make_room(&mut self, budget: usize) -> bool {
         let surplus = self.size().saturating_sub(budget);
         if surplus == 0 {
@@ -135,8 +136,8 @@ impl Transcript {
         self.size() <= budget
     }
 
-    /// Cuts the tool results that the model has not answered yet, each to the same length. The
-    /// last resort, where [`make_room`](Self::make_room) was not enough.
+    /// Cuts the tool results that the model has not answered yet, all to the same length. The last
+    /// resort, if [`make_room`](Self::make_room) was not enough.
     pub(crate) fn cut_results(&mut self, budget: usize) {
         let size = self.size();
         let seen = self.messages().count() - self.unanswered();
@@ -146,37 +147,37 @@ impl Transcript {
         let share = budget.saturating_sub(rest) / results.len().max(1);
         let share = share.max(RESULT_BYTES_MIN);
         for result in results {
-            // The mark takes room too.
+            // Not if barely longer: the mark takes room as well.
             if result.content.len() > share + RESULT_BYTES_MIN / 4 {
                 result.content = results::cut(&result.content, share);
             }
         }
     }
 
-    /// How many messages at the end the model has not answered yet, with those that ask for the
-    /// tool results among them.
+    /// Returns the number of messages at the end that the model has not answered yet, including the
+    /// message that requested the tool results among them.
     fn unanswered(&self) -> usize {
         let last = self.exchanges.last().map_or(&[][..], Vec::as_slice);
         match last.iter().rposition(|one| one.role == ChatRole::Assistant) {
-            // The model was done.
-            Some(said) if last[said].tool_calls.is_empty() => last.len() - said - 1,
+            // The model had finished its answer.
+            Some(at) if last[at].tool_calls.is_empty() => last.len() - at - 1,
             Some(asked) => last.len() - asked,
             None => last.len(),
         }
     }
 
-    /// What all that is kept weighs, in bytes.
+    /// Returns the size of everything that is kept, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.messages().map(weight::of_message).sum()
     }
 }
 
-/// Whether it tells of a call of which nobody knows whether it happened.
+/// Returns whether the message is the result of a call whose outcome is unknown.
 fn is_unknown(message: &ChatMessage) -> bool {
     message.role == ChatRole::Tool && message.content.starts_with(UNKNOWN)
 }
 
-/// Puts a mark in a text's place if it is shorter; how many bytes that saves.
+/// Replaces a text by a mark if the mark is shorter; returns how many bytes that saves.
 fn replace(text: &mut String, mark: &str) -> usize {
     let saved = text.len().saturating_sub(mark.len());
     if saved > 0 {

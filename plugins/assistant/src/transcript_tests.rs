@@ -1,4 +1,4 @@
-//! Whatever is dropped of a transcript, what is left is one that a provider takes and that does
+//! Tests that, whatever is dropped from a transcript, the rest is accepted by providers and does
 //! not mislead the model.
 
 use abide_plugin::llm::{ChatMessage, ChatRole};
@@ -8,15 +8,15 @@ use crate::agent_tests::{call, lines};
 use crate::results::UNKNOWN;
 use crate::transcript::Transcript;
 
-/// What is to be known of an answer.
+/// A note about an answer.
 const NOTE: &str = "it was cut";
 
-/// What may become of a transcript.
+/// An operation on a transcript.
 #[derive(Clone, Debug)]
 enum Act {
     Begin(usize),
-    /// A round of tools; for each call the bytes of its arguments and of its result, and whether
-    /// its outcome is unknown.
+    /// A round of tools: for each call the size of its arguments and of its result, in bytes, and
+    /// whether its outcome is unknown.
     Round(Vec<(usize, usize, bool)>),
     Hear(usize),
     End(usize, bool),
@@ -37,7 +37,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 1..40)
 }
 
-/// A text of that many bytes that is like no other.
+/// Returns a unique text of that many bytes.
 fn text(number: &mut usize, bytes: usize) -> String {
     *number += 1;
     format!("{number:6}{}", "x".repeat(bytes))
@@ -47,23 +47,24 @@ fn all(transcript: &Transcript) -> Vec<ChatMessage> {
     transcript.messages().cloned().collect()
 }
 
-/// The end that the model has not answered yet, but for the note of an exchange that is over.
+/// Returns the messages at the end that the model has not answered yet, without the note about a
+/// finished exchange.
 fn unanswered(messages: &[ChatMessage]) -> &[ChatMessage] {
-    let said = messages
+    let last = messages
         .iter()
         .rposition(|one| one.role == ChatRole::Assistant);
-    match said {
-        Some(said) if messages[said].tool_calls.is_empty() => {
-            let rest = &messages[said + 1..];
+    match last {
+        Some(last) if messages[last].tool_calls.is_empty() => {
+            let rest = &messages[last + 1..];
             rest.strip_prefix(&[ChatMessage::user(NOTE)])
                 .unwrap_or(rest)
         }
-        Some(said) => &messages[said..],
+        Some(last) => &messages[last..],
         None => messages,
     }
 }
 
-/// The ids of the calls of which nobody knows whether they happened.
+/// Returns the ids of the calls whose outcome is unknown.
 fn unknown(messages: &[ChatMessage]) -> Vec<&str> {
     let unknown = messages
         .iter()
@@ -73,7 +74,7 @@ fn unknown(messages: &[ChatMessage]) -> Vec<&str> {
         .collect()
 }
 
-/// How many exchanges the note says were dropped.
+/// Returns how many exchanges were dropped according to the note.
 fn noted(transcript: &Transcript) -> usize {
     let note = transcript.note().map(|note| note.content);
     let words = note
@@ -93,13 +94,13 @@ proptest! {
             let open = unanswered(&before);
             match act {
                 Act::Begin(bytes) if !begun => {
-                    let heard = vec![ChatMessage::user(text(&mut number, bytes))];
+                    let input = vec![ChatMessage::user(text(&mut number, bytes))];
                     let fits = bytes + 6 + 64 <= budget;
-                    begun = transcript.begin(heard.clone(), budget).is_ok();
+                    begun = transcript.begin(input.clone(), budget).is_ok();
                     prop_assert_eq!(begun, fits);
                     exchanges += usize::from(begun);
                     if begun {
-                        prop_assert!(all(&transcript).ends_with(&heard));
+                        prop_assert!(all(&transcript).ends_with(&input));
                         prop_assert!(transcript.size() <= budget);
                     }
                 }
@@ -127,11 +128,11 @@ proptest! {
                     begun = false;
                     let answer = ChatMessage::new(ChatRole::Assistant, text(&mut number, bytes));
                     let note = note.then(|| ChatMessage::user(NOTE));
-                    let said: Vec<_> = [answer].into_iter().chain(note).collect();
-                    transcript.end(said.clone(), budget);
+                    let reply: Vec<_> = [answer].into_iter().chain(note).collect();
+                    transcript.end(reply.clone(), budget);
                     prop_assert!(transcript.size() <= budget);
                     let left = all(&transcript);
-                    prop_assert!(left.is_empty() || left.ends_with(&said));
+                    prop_assert!(left.is_empty() || left.ends_with(&reply));
                 }
                 Act::MakeRoom(budget) => {
                     let enough = transcript.make_room(budget);
@@ -154,12 +155,12 @@ proptest! {
             }
             let left = all(&transcript);
             lines(&left);
-            // Of what is kept, nothing that is unknown has become known.
+            // No unknown outcome among the kept messages has become a known one.
             for id in unknown(&before) {
                 let kept = left.iter().find(|one| one.tool_call_id.as_deref() == Some(id));
                 prop_assert!(kept.is_none_or(|one| one.content.starts_with(UNKNOWN)));
             }
-            // Each exchange is kept or counted.
+            // Each exchange is either kept or counted as dropped.
             let kept = left.iter().filter(|one| one.role != ChatRole::Assistant);
             let kept = kept.count();
             prop_assert!(noted(&transcript) <= exchanges);
@@ -168,17 +169,17 @@ proptest! {
     }
 }
 
-/// A server that keeps what it made of a conversation's beginning can use it again.
+/// A server that caches a conversation's prefix can reuse it.
 #[test]
 fn a_conversation_that_is_full_does_not_begin_otherwise_in_every_turn() {
     let mut transcript = Transcript::default();
     let mut number = 0;
     let mut begins = Vec::new();
     for _ in 0..200 {
-        let heard = vec![ChatMessage::user(text(&mut number, 100))];
-        transcript.begin(heard, 10_000).expect("it is short");
-        let said = ChatMessage::new(ChatRole::Assistant, text(&mut number, 100));
-        transcript.end(vec![said], 10_000);
+        let input = vec![ChatMessage::user(text(&mut number, 100))];
+        transcript.begin(input, 10_000).expect("it is short");
+        let reply = ChatMessage::new(ChatRole::Assistant, text(&mut number, 100));
+        transcript.end(vec![reply], 10_000);
         begins.push(all(&transcript)[0].content.clone());
         begins.dedup();
     }

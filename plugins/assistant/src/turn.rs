@@ -1,7 +1,9 @@
-//! One turn: the model is asked, what it asks for is done, and so on until it is done.
+//! One turn: asks the model, runs the tools that it requests, and repeats this until the model
+//! answers.
 //!
-//! From the first round of tools on a turn no longer fails: the state would be that before it, and
-//! the agent would have forgotten what it did. It ends with a text that says how far it came.
+//! After the first round of tools a turn no longer fails: a failure would restore the state before
+//! it, and the agent would forget what it did. Instead, the turn ends with a text that says how far
+//! it came.
 
 use abide_plugin::llm::{self, ChatMessage, ChatRequest, ChatRole, Completion, FinishReason};
 use abide_plugin::{Error, Message, Role, StepError, inbox, log, output};
@@ -15,44 +17,44 @@ use crate::transcript::Transcript;
 use crate::weight;
 use crate::window::Window;
 
-/// How much room the conversation has in any case, in bytes: where less is left, the guess at the
-/// window is wrong.
+/// The minimum size of the conversation that is shown, in bytes: if less is left, the estimate of
+/// the window is wrong.
 const CONVERSATION_BYTES_MIN: usize = 1024;
-/// The part of what is kept that a notice of the host's takes in front of a message at most: what
-/// the user says must still fit.
+/// The divisor of `history_bytes` that yields the limit on a notice of the host in front of a
+/// message: the user's message must still fit.
 const NOTICE_PART: usize = 4;
-/// What it takes in any case, in bytes.
+/// The minimum of that limit, in bytes.
 const NOTICE_BYTES_MIN: usize = 128;
-/// How often one question may be refused as too large. The last request has nothing in it that
+/// How often one question may be rejected as too large. The last request contains nothing more that
 /// can be left out.
 const REFUSALS_MAX: u32 = 5;
-/// The host's remedy for an answer that is too large. Then a shorter request is of no use.
+/// The limit that the host names if the answer is too large. Then a shorter request does not help.
 const ANSWER_LIMIT: &str = "limits.event";
-/// Tells programs that an answer was cut.
+/// The event for programs: the answer was cut.
 const TRUNCATED: &str = "truncated";
-/// Tells the model.
+/// The note to the model about it.
 const TRUNCATED_NOTE: &str = "[Your answer above was cut at the token limit (max_tokens): the \
     user has seen as much of it as stands there. If you are asked to go on, go on where it ends.]";
 
-/// A turn that runs.
+/// A running turn.
 pub(crate) struct Turn<'a> {
     settings: &'a Settings,
     transcript: &'a mut Transcript,
     window: &'a mut Window,
     toolbox: Toolbox,
-    /// How often the model has asked for tools.
+    /// How often the model has requested tools.
     rounds: u32,
 }
 
-/// What the user is told.
+/// The answer for the user.
 struct Answer {
     text: String,
-    /// It was cut at the token limit.
+    /// Whether it was cut at the token limit.
     truncated: bool,
 }
 
 impl<'a> Turn<'a> {
-    /// Begins with what came in.
+    /// Begins a turn with its input.
     pub(crate) fn begin(
         settings: &'a Settings,
         transcript: &'a mut Transcript,
@@ -61,8 +63,8 @@ impl<'a> Turn<'a> {
     ) -> Result<Self, Error> {
         let (toolbox, note) = Toolbox::open();
         let notice_bytes = (settings.history_bytes / NOTICE_PART).max(NOTICE_BYTES_MIN);
-        let heard = input.iter().map(|message| heard(message, notice_bytes));
-        let exchange = note.into_iter().chain(heard).collect();
+        let messages = input.iter().map(|message| heard(message, notice_bytes));
+        let exchange = note.into_iter().chain(messages).collect();
         transcript.begin(exchange, settings.history_bytes)?;
         Ok(Self {
             settings,
@@ -73,7 +75,7 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// Goes on to the turn's end.
+    /// Runs the turn to its end.
     pub(crate) fn run(mut self) -> Result<(), Error> {
         let answer = match self.answer() {
             Ok(answer) => answer,
@@ -98,9 +100,9 @@ impl<'a> Turn<'a> {
                 }
             }
         }
-        let said = ChatMessage::new(ChatRole::Assistant, answer.text);
-        let said = [said].into_iter().chain(note).collect();
-        self.transcript.end(said, self.settings.history_bytes);
+        let reply = ChatMessage::new(ChatRole::Assistant, answer.text);
+        let reply = [reply].into_iter().chain(note).collect();
+        self.transcript.end(reply, self.settings.history_bytes);
         Ok(())
     }
 
@@ -116,25 +118,25 @@ impl<'a> Turn<'a> {
                 return Err(Stop::Rounds(self.settings.max_rounds));
             }
             self.toolbox.refresh();
-            // Only in front of a model call, so that nothing is taken and then not answered; and
-            // behind the tool results, which must follow their calls directly.
+            // Only just before a model call, so that no message is taken and then left unanswered;
+            // and after the tool results, which must directly follow their calls.
             match inbox::receive() {
                 Ok(messages) => messages
                     .iter()
                     .for_each(|message| self.transcript.push(heard(message, usize::MAX))),
-                // They begin turns of their own.
+                // The messages stay queued and begin turns of their own.
                 Err(error) => log::warn(format!("messages cannot be received now: {error}")),
             }
         }
     }
 
-    /// Asks the model; and again, with less of the conversation, if that was too much for it.
+    /// Asks the model, and retries with less of the conversation if the request was too large.
     fn ask(&mut self) -> Result<Completion, Stop> {
         if !self.transcript.make_room(self.settings.history_bytes) {
             return Err(Stop::Outgrown);
         }
-        // The window decides what is shown, not what is kept: it is a guess, and another model
-        // may answer next. If there is not enough room, it may do all the same.
+        // The window limits what is shown, not what is kept: it is an estimate, and another model
+        // may answer next. If not enough can be dropped, the request is tried all the same.
         let mut shown = self.transcript.clone();
         shown.make_room(self.budget());
         let mut refusals = 0;
@@ -157,8 +159,8 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Leaves more out of what is shown, after a request of that weight was refused. False if
-    /// there is nothing left, or it was refused too often.
+    /// Drops more of what is shown, after a request of size `refused` was rejected. Returns false
+    /// if nothing is left to drop, or there were too many rejections.
     fn shorten(&mut self, shown: &mut Transcript, refused: usize, refusals: u32) -> bool {
         let size = shown.size();
         let next = match refusals {
@@ -177,7 +179,7 @@ impl<'a> Turn<'a> {
         weigh(&self.request(shown)) < refused
     }
 
-    /// What is shown of the conversation should weigh that much at most, in bytes.
+    /// Returns the maximum size of the conversation that is shown, in bytes.
     fn budget(&self) -> usize {
         let window = self.window.bytes();
         let left = window.map_or(usize::MAX, |bytes| {
@@ -201,7 +203,8 @@ impl<'a> Turn<'a> {
     }
 
     fn use_tools(&mut self, completion: Completion) {
-        // Together the newest results leave half of the budget to everything else.
+        // All new results together take at most half of the budget, so that the other half is left
+        // for everything else.
         let share = self.budget() / 2 / completion.tool_calls.len().max(1);
         let room = Room {
             text: self.settings.tool_result_bytes.min(share),
@@ -222,7 +225,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// What a request weighs, in bytes.
+/// Returns the size of a request, in bytes.
 fn weigh(request: &ChatRequest) -> usize {
     let messages = request.messages.iter().map(weight::of_message);
     messages
@@ -230,7 +233,7 @@ fn weigh(request: &ChatRequest) -> usize {
         .sum()
 }
 
-/// What the model hears of a message, of one of the host's so many bytes.
+/// Converts a message for the model; a message of the host is cut to `notice_bytes`.
 fn heard(message: &Message, notice_bytes: usize) -> ChatMessage {
     let from = message.name.as_deref().unwrap_or_default();
     match message.role {
@@ -242,7 +245,7 @@ fn heard(message: &Message, notice_bytes: usize) -> ChatMessage {
     }
 }
 
-/// An answer that can be shown.
+/// Returns the answer, if it can be shown.
 fn usable(completion: Completion) -> Result<Answer, Stop> {
     let truncated = completion.finish == FinishReason::Length;
     match completion.finish {
@@ -256,7 +259,7 @@ fn usable(completion: Completion) -> Result<Answer, Stop> {
     }
 }
 
-/// Tells that the answer which was just said was cut.
+/// Emits the event that the last answer was cut.
 fn tell_programs() {
     if let Err(error) = output::event(TRUNCATED, &json!({"reason": "max_tokens"})) {
         log::warn(format!("nobody is told that the answer was cut: {error}"));

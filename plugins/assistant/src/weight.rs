@@ -1,9 +1,9 @@
-//! What parts of a request weigh, in bytes.
+//! The size of the parts of a request, in bytes.
 
 use abide_plugin::llm::{ChatMessage, ToolDefinition};
 
-/// What a message or a tool costs beside its text: about what its encoding adds, and no less than
-/// what a model's own template adds.
+/// The size of a message or a tool beside its text: about what its encoding adds, and at least what
+/// a model's template adds.
 const OVERHEAD: usize = 64;
 
 pub(crate) fn of_message(message: &ChatMessage) -> usize {

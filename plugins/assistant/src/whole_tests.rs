@@ -1,4 +1,4 @@
-//! Whatever the model does, the conversation stays one that a provider takes.
+//! Tests that providers accept the conversation, whatever the model does.
 
 use abide_plugin::llm::{ChatMessage, ChatRole, Completion, FinishReason, ToolCall};
 use abide_plugin::tools::{Outcome, Tool};
@@ -9,12 +9,12 @@ use serde_json::json;
 use crate::agent_tests::{call, kept, lines, requests, session};
 use crate::results::UNKNOWN;
 
-/// What a model may do next, and what comes of it.
+/// What a model may do next, and the result of it.
 #[derive(Clone, Debug)]
 enum Next {
     Calls(String, Vec<(String, u8, String)>),
     Answer(String),
-    /// Cut at the token limit.
+    /// The answer is cut at the token limit.
     Truncated(String, Vec<(String, u8, String)>),
     TooLarge,
     Fail,
@@ -43,18 +43,18 @@ fn next() -> impl Strategy<Value = Next> {
     ]
 }
 
-/// A call as the model makes it.
+/// Converts the generated values into a call as a model makes it.
 fn made((id, tool, arguments): &(String, u8, String)) -> ToolCall {
     let name = ["read", "write", "big", "lost", "none"][usize::from(*tool)];
     call(id, name, arguments)
 }
 
-/// No result of the tool of which nobody knows looks like one of a call that is known.
+/// Returns whether no result of the tool with unknown outcomes looks like one of a known outcome.
 fn unknown_is_told(messages: &[ChatMessage]) -> bool {
     let mut asked: Vec<&ToolCall> = Vec::new();
     messages.iter().all(|message| {
         asked.extend(&message.tool_calls);
-        // The results follow their calls in order: the other test sees to that.
+        // Results follow their calls in order, which the other test checks.
         let lost = message.role == ChatRole::Tool && asked.remove(0).name == "lost";
         let not_made = ["The tool was not called", "[dropped to save room]"];
         let known = not_made
@@ -65,9 +65,9 @@ fn unknown_is_told(messages: &[ChatMessage]) -> bool {
 }
 
 proptest! {
-    /// Whatever the model, its tools and its users do: every request is one that a provider
-    /// takes and stays inside the budget, no effect is forgotten by a turn that fails, and every
-    /// state comes back from its snapshot (the harness sees to that).
+    /// Whatever the model, its tools and its users do: providers accept every request, which stays
+    /// within the budget; no effect is forgotten by a turn that fails; and every state survives its
+    /// snapshot (which the harness checks).
     #[test]
     fn conversations_stay_whole(
         history_bytes in 700_usize..5000,

@@ -1,37 +1,37 @@
-//! How much the model's context window takes, as far as refusals tell.
+//! An estimate of the model's context window, learned from rejected requests.
 //!
-//! Windows are counted in tokens, and only the host and the model's own server know how many a text
-//! has: what is too much, they refuse. That decides how much of the conversation a model is shown;
-//! what is kept is not for it to say.
+//! Windows are measured in tokens, and only the host and the model's server know how many tokens a
+//! text has; they reject what is too large. The estimate decides how much of the conversation is
+//! shown to a model, but not how much is kept.
 
 use serde::{Deserialize, Serialize};
 
-/// How much more than before is tried, as a part of it, once what was allowed has been taken.
+/// The divisor of the ceiling by which the ceiling grows once a request close to it was accepted.
 const STEP: u64 = 16;
 
-/// What is known of the window.
+/// The estimate of the window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Window {
-    /// The model that answered last. None if it has refused a request since: whichever answers
-    /// next is the one that did.
+    /// The model that answered last. `None` if a request was rejected since: the next model that
+    /// answers is the one that rejected it.
     model: Option<String>,
-    /// What a whole request may weigh, in bytes, since larger ones were refused.
+    /// The maximum size of a request, in bytes, after larger ones were rejected.
     ceiling: Option<u64>,
 }
 
 impl Window {
-    /// What a whole request should weigh at most, in bytes; none if none was refused.
+    /// Returns the maximum size of a request, in bytes; `None` if none was rejected.
     pub(crate) fn bytes(&self) -> Option<usize> {
         let bytes = self.ceiling?;
         Some(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
-    /// This model has answered a request of that weight, in bytes.
+    /// Records that this model answered a request of `asked` bytes.
     pub(crate) fn answered(&mut self, asked: usize, model: &str) {
         let same = self.model.as_deref().is_none_or(|before| before == model);
         let asked = asked as u64;
-        // What a model refused says nothing of another one. And a guess that held is on the safe
-        // side, or the window has become larger since.
+        // A rejection by one model says nothing about another. If a request of the estimated size
+        // was accepted, the estimate is low, or the window has grown since.
         self.ceiling = self.ceiling.filter(|_| same).map(|ceiling| {
             let full = asked >= ceiling - ceiling / STEP;
             let step = if full { ceiling / STEP } else { 0 };
@@ -40,7 +40,7 @@ impl Window {
         self.model = Some(model.to_owned());
     }
 
-    /// A request was refused as too large; the next should weigh that much.
+    /// Records that a request was rejected as too large, and that the next may have `next` bytes.
     pub(crate) fn refused(&mut self, next: usize) {
         self.model = None;
         self.ceiling = Some(next as u64);
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(window.bytes(), Some(1600));
         window.answered(100, "larger");
         assert_eq!(window.bytes(), None);
-        // Another model refuses before it has answered anything.
+        // Another model rejects a request before it has answered any.
         window.refused(300);
         window.answered(100, "smaller");
         assert_eq!(window.bytes(), Some(300));
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(window.bytes(), Some(1600));
         window.answered(1500, "m");
         assert_eq!(window.bytes(), Some(1700));
-        // What is under way is asked, whatever the guess says.
+        // A larger request is sent if it cannot be shortened, whatever the estimate.
         window.answered(3000, "m");
         assert_eq!(window.bytes(), Some(3106));
     }

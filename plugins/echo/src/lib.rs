@@ -1,4 +1,5 @@
-//! The smallest plugin: answers every message, and shows what a guest sees.
+//! The smallest plugin: answers every message with its turn's number, its role and its text, so it
+//! shows what a guest sees.
 
 use abide_plugin::{Error, Message, Plugin, export, output};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The echo on the mock host.
+//! Tests of the echo plugin on the mock host.
 
 use abide_plugin::testing::Harness;
 use abide_plugin::{Cause, Role};
@@ -35,8 +35,8 @@ proptest! {
         let mut session = Harness::<Echo>::new();
         session.open(serde_json::Value::Null).unwrap();
         for (turn, text) in texts.iter().enumerate() {
-            let said = session.say(text.as_str()).unwrap();
-            prop_assert_eq!(said.output, [format!("#{} user: {text}", turn + 1)]);
+            let result = session.say(text.as_str()).unwrap();
+            prop_assert_eq!(result.output, [format!("#{} user: {text}", turn + 1)]);
         }
         let snapshot = session.snapshot().unwrap().clone();
         let again = Harness::<Echo>::from_snapshot(snapshot.clone()).unwrap();

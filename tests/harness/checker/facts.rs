@@ -1,69 +1,65 @@
-//! What is known of a run from outside, for the checker.
+//! The facts about a run that can be observed from outside: the checker's input.
 
 use crate::Event;
 use crate::checker::script::Script;
 
-/// All that was seen of one daemon.
+/// Everything that was observed of one daemon.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Its sessions.
     pub sessions: Vec<SessionFacts>,
-    /// What the tools have written down, in order.
+    /// The executions that the tools have recorded, in order.
     pub executions: Vec<Execution>,
-    /// When the daemon was disturbed (killed, restarted, stopped), from and until, in
-    /// milliseconds since the Unix epoch. What lies in none of them was not interrupted.
+    /// The periods in which the daemon was disturbed (killed, restarted, stopped), start and end in
+    /// milliseconds since the Unix epoch. Nothing outside of them was interrupted.
     pub disturbed: Vec<(u64, u64)>,
-    /// What was seen at once to be wrong with the service: it did not come back, an invalid
-    /// configuration changed something.
+    /// Problems of the service that were noticed during the run: it did not come back, or an
+    /// invalid configuration changed something.
     pub troubles: Vec<String>,
 }
 
-/// All that was seen of one session.
+/// Everything that was observed of one session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionFacts {
-    /// Its id.
     pub id: String,
     /// The generation that created it.
     pub created_in: u64,
     /// Messages that were acknowledged.
     pub acknowledged: Vec<Acknowledged>,
-    /// All its events at the end, as pages.
+    /// All of its events at the end, read as pages.
     pub events: Vec<Event>,
-    /// The same at earlier moments.
+    /// Earlier readings of all events.
     pub earlier: Vec<Vec<Event>>,
-    /// What a subscriber saw that followed it all the time.
+    /// The events that a subscriber saw which followed the session all the time.
     pub followed: Vec<Event>,
-    /// What that subscriber found wrong with its streams.
+    /// The problems that this subscriber had with its streams.
     pub stream_troubles: Vec<String>,
-    /// Dead letters.
     pub dead_letters: Vec<String>,
-    /// What is still open at the end: why the session is not idle.
+    /// Why the session is not idle at the end, if it is not.
     pub unfinished: Option<String>,
-    /// Probes, in order.
+    /// The probes, in order.
     pub probes: Vec<Probe>,
 }
 
 /// A message that the daemon has acknowledged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Acknowledged {
-    /// Its id.
     pub message: String,
-    /// What it says.
+    /// The script in its text.
     pub script: Script,
-    /// What a client that waited was told that its turn said.
+    /// The output of the turn that a waiting client received.
     pub output: Vec<Event>,
 }
 
-/// A message that was posted when the session was idle and the daemon served, undisturbed.
+/// A message that was posted while the session was idle and the daemon served undisturbed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The message's id.
     pub message: String,
-    /// The generation that served before and after its turn; none if it was another one then.
+    /// The generation that served before and after its turn; `None` if they differ.
     pub generation: Option<u64>,
 }
 
-/// One execution, as a tool has written it down.
+/// One execution, as a tool has recorded it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
     /// The call's token.
@@ -72,12 +68,12 @@ pub struct Execution {
     pub key: String,
 }
 
-/// What the tools write in a key's place where there is none.
+/// What the tools write in place of a missing key.
 const NO_KEY: &str = "-";
 
 impl Execution {
-    /// Reads the tools' file: `token<TAB>key` lines. A last line that is not ended is of an
-    /// execution that was killed as it wrote, and counts: it may have happened.
+    /// Reads the tools' file of `token<TAB>key` lines. A last line without an end belongs to an
+    /// execution that was killed while it wrote, and counts, because it may have happened.
     pub fn read_all(text: &str) -> Vec<Self> {
         let lines = text.lines().filter(|line| !line.is_empty());
         lines
@@ -94,7 +90,7 @@ impl Execution {
 }
 
 impl SessionFacts {
-    /// Scripts that were accepted and are not done, their timers' included: what to wait for.
+    /// Returns the ids of the accepted scripts that are not done, including those of their timers.
     pub fn outstanding(acknowledged: &[Acknowledged], events: &[Event]) -> Vec<String> {
         let done: std::collections::BTreeSet<&str> =
             events.iter().filter_map(done_script).collect();
@@ -103,19 +99,19 @@ impl SessionFacts {
             .iter()
             .flat_map(|message| message.script.family())
             .map(|script| script.id.as_str())
-            // A turn that failed is wrong here; waiting for it is in vain.
+            // A failed turn is a violation here, and waiting for it would be in vain.
             .filter(|id| !failed && !done.contains(id))
             .map(str::to_owned)
             .collect()
     }
 }
 
-/// The script of which an event says that it is done.
+/// Returns the script that an event reports as done.
 pub(crate) fn done_script(event: &Event) -> Option<&str> {
     done(event).map(|(script, _)| script)
 }
 
-/// The script and the guest's turn number of an event that says that it is done.
+/// Returns the script and the guest's turn number of an event that reports a script as done.
 pub(crate) fn done(event: &Event) -> Option<(&str, u64)> {
     if !event.is_from("assistant") {
         return None;

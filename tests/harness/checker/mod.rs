@@ -1,8 +1,9 @@
-//! The checker of the chaos runs: what programs there are, and what must be true of a run.
+//! The checker of the chaos runs: the programs that exist, and what must be true of a run.
 //!
-//! Pure: a program is a function of its seed, a verdict one of the facts that were seen from
-//! outside. The suite feeds it histories in which each promise is broken once, and it must find
-//! every one of them; the binary `abide-chaos` feeds it what real daemons did.
+//! The checker is pure: a program is a function of its seed, and a verdict is a function of the
+//! facts that were observed from outside. The suite feeds it histories in which each promise is
+//! broken once, and it must find every violation; the binary `abide-chaos` feeds it what real
+//! daemons did.
 
 mod check;
 mod facts;

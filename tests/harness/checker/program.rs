@@ -1,7 +1,7 @@
-//! Programs: what the clients of a seed say, and what happens to its daemon meanwhile.
+//! Programs: what the clients of a seed send, and what happens to its daemon meanwhile.
 //!
-//! A program is a function of its seed alone. What it cannot fix is how far the daemon is when a
-//! moment comes; kills at fault points are exact, the others come after a delay.
+//! A program is a function of its seed alone. It cannot fix how far the daemon is when a
+//! disturbance comes; kills at failpoints are exact, all others come after a delay.
 
 mod disturbances;
 mod scripts;
@@ -14,47 +14,44 @@ use rand::{Rng, SeedableRng};
 use crate::checker::Script;
 use scripts::Writer;
 
-/// What a seed does.
+/// The clients' messages and the disturbances of a seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
-    /// Its seed.
     pub seed: u64,
-    /// Its sessions' ids.
+    /// The ids of its sessions.
     pub sessions: Vec<String>,
     /// `shutdown_grace_period`, in milliseconds.
     pub grace_ms: u64,
-    /// One after the other; between two of them the daemon comes to rest.
+    /// The rounds, one after the other; between two of them the daemon becomes idle.
     pub rounds: Vec<Round>,
 }
 
-/// What is said and done at the same time.
+/// The messages and disturbances of the same period.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Round {
-    /// Each client's messages, in its order.
+    /// Each client's messages, in order.
     pub clients: Vec<Vec<Post>>,
-    /// What happens to the daemon, in this order.
+    /// The disturbances of the daemon, in order.
     pub moments: Vec<Moment>,
 }
 
-/// One message.
+/// One message that a client sends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Post {
     /// Index of its session.
     pub session: usize,
-    /// What it says.
     pub script: Script,
-    /// How long the client waits before it sends it.
+    /// How long the client waits before it sends the message.
     pub after_ms: u64,
-    /// Whether it waits for the answer.
+    /// Whether the client waits for the answer.
     pub wait: bool,
 }
 
-/// One disturbance.
+/// One disturbance and its time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moment {
-    /// How long after the one before.
+    /// The delay after the previous one.
     pub after_ms: u64,
-    /// What.
     pub what: Disturbance,
 }
 
@@ -66,7 +63,7 @@ pub struct Means {
 }
 
 impl Program {
-    /// The program of a seed.
+    /// Returns the program of a seed.
     pub fn new(seed: u64, means: Means) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let sessions: Vec<_> = (0..rng.random_range(3..=6))
@@ -85,7 +82,7 @@ impl Program {
         }
     }
 
-    /// Whether the power is cut.
+    /// Returns whether the program cuts the power.
     pub fn cuts_power(&self) -> bool {
         let mut moments = self.rounds.iter().flat_map(|round| &round.moments);
         moments.any(|moment| {
@@ -96,7 +93,7 @@ impl Program {
         })
     }
 
-    /// All messages.
+    /// Returns all messages.
     pub fn posts(&self) -> impl Iterator<Item = &Post> {
         self.rounds
             .iter()

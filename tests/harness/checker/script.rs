@@ -1,14 +1,14 @@
-//! Scripts, as the guest `scripted` reads them, and what it tells of them.
+//! The scripts that the guest `scripted` reads, and the events in which it reports their acts.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What a message says.
+/// The script in a message's text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Script {
-    /// Whose acts these are: unique in a run.
+    /// The script's id, unique in a run.
     pub id: String,
-    /// In this order.
+    /// What the guest does, in this order.
     #[serde(default)]
     pub acts: Vec<Act>,
 }
@@ -19,26 +19,23 @@ pub struct Script {
 pub enum Act {
     /// Calls a tool.
     Call(Call),
-    /// Calls several at once.
+    /// Calls several tools at once.
     CallAll {
-        /// In this order.
+        /// The calls, in this order.
         calls: Vec<Call>,
     },
-    /// Says something.
-    Say {
-        /// What.
-        text: String,
-    },
+    /// Emits a message of the assistant.
+    Say { text: String },
     /// Sets a timer whose message is a script.
     Timer {
-        /// Its name, unique in a run.
+        /// The timer's name, unique in a run.
         name: String,
-        /// From the turn's clock.
+        /// The delay, counted from the turn's clock.
         after_ms: u64,
-        /// What its message says.
+        /// The script in the timer's message.
         script: Script,
     },
-    /// Takes what came in since the turn began, and does what those scripts say.
+    /// Receives the messages that arrived since the turn began, and performs their scripts.
     Receive,
     /// Asks the model.
     Llm {
@@ -47,9 +44,9 @@ pub enum Act {
     },
     /// Lists the tools.
     List,
-    /// Tells a random number.
+    /// Reports a random number.
     Random,
-    /// Tells the clock.
+    /// Reports the clock.
     Clock,
 }
 
@@ -58,18 +55,18 @@ pub enum Act {
 pub struct Call {
     /// See [`Tool`].
     pub tool: Tool,
-    /// What the tool writes down: unique in a run.
+    /// The text that the tool records: unique in a run.
     pub token: String,
-    /// How long the tool sleeps before it does that.
+    /// How long the tool sleeps before it records the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sleep_ms: Option<u64>,
-    /// And afterwards.
+    /// How long the tool sleeps after it has recorded the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sleep_after_ms: Option<u64>,
 }
 
 impl Call {
-    /// One that sleeps neither before nor after.
+    /// Returns a call that sleeps neither before nor after.
     pub fn new(tool: Tool, token: &str) -> Self {
         Self {
             tool,
@@ -80,20 +77,20 @@ impl Call {
     }
 }
 
-/// A tool of the test's tool server.
+/// A tool of the tests' tool server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tool {
-    /// Writes its token down. Not repeatable.
+    /// Records its token. Not repeatable.
     Record,
-    /// The same, but says that it is idempotent.
+    /// Records its token, and is declared as idempotent.
     Note,
-    /// The same, but says that it is read-only.
+    /// Records its token, and is declared as read-only.
     Look,
 }
 
 impl Act {
-    /// Its name in the events.
+    /// Returns the act's name in the events.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Call(_) => "call",
@@ -108,7 +105,7 @@ impl Act {
         }
     }
 
-    /// The calls that it makes.
+    /// Returns the calls that the act makes.
     pub fn calls(&self) -> &[Call] {
         match self {
             Self::Call(call) => std::slice::from_ref(call),
@@ -119,7 +116,7 @@ impl Act {
 }
 
 impl Script {
-    /// A script that does nothing but end.
+    /// Returns a script that does nothing but end.
     pub fn probe(id: String) -> Self {
         Self {
             id,
@@ -127,17 +124,17 @@ impl Script {
         }
     }
 
-    /// As a message's text.
+    /// Returns the script as a message's text.
     pub fn text(&self) -> String {
         serde_json::to_string(self).expect("a script is plain data")
     }
 
-    /// Reads a message's text.
+    /// Parses a message's text.
     pub fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// The timers that it sets itself: name, delay, script.
+    /// Returns the timers that the script itself sets: name, delay, script.
     pub fn timers(&self) -> impl Iterator<Item = (&str, u64, &Self)> {
         self.acts.iter().filter_map(|act| match act {
             Act::Timer {
@@ -149,7 +146,7 @@ impl Script {
         })
     }
 
-    /// Itself and all scripts that its timers will bring.
+    /// Returns the script and, recursively, all scripts of its timers.
     pub fn family(&self) -> Vec<&Self> {
         let mut all = vec![self];
         for (_, _, script) in self.timers() {
@@ -162,9 +159,9 @@ impl Script {
 /// The data of the custom event `act`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Told {
-    /// Which script.
+    /// The id of the script.
     pub script: String,
-    /// Which of its acts, from 0.
+    /// The index of the act, from 0.
     pub n: usize,
     /// See [`Act::kind`].
     pub kind: String,
@@ -176,7 +173,7 @@ pub struct Told {
     pub token: Option<String>,
     /// `ok`, `unknown` or `error:KIND`.
     pub result: String,
-    /// What it gave.
+    /// The value that the act returned.
     #[serde(default)]
     pub value: Value,
 }
@@ -184,31 +181,29 @@ pub struct Told {
 /// The data of the custom event `notice`: a recovery message as the guest received it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToldNotice {
-    /// The generation that it tells of.
+    /// The generation that it reports.
     pub generation: u64,
     /// Why the daemon restarted.
     pub cause: String,
-    /// `rerun` or `resumed`; nothing if no turn was open.
+    /// `rerun` or `resumed`; `None` if no turn was open.
     #[serde(default)]
     pub interruption: Option<String>,
-    /// Steps whose outcome nobody knows.
+    /// Steps whose outcome is unknown.
     #[serde(default)]
     pub unknown_steps: Vec<String>,
 }
 
-/// The data of the custom event `stopped`: word of turns that were stopped, as the guest received it.
+/// The data of the custom event `stopped`: the report of stopped turns, as the guest received it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToldStopped {
-    /// What it says.
     pub text: String,
 }
 
 /// The data of the custom event `timer`: a timer's message as the guest received it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToldTimer {
-    /// Its name.
     pub name: String,
-    /// When it was due, by the host's word.
+    /// When it was due, according to the host.
     pub due_ms: u64,
     /// When it was delivered.
     pub at_ms: u64,

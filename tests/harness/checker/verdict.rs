@@ -1,4 +1,4 @@
-//! What the checker found: counts, and what is wrong.
+//! The checker's result: counts and violations.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -11,55 +11,54 @@ use serde::Serialize;
 pub enum Kind {
     /// An acknowledged message has no event, or no completed turn.
     Lost,
-    /// A turn failed, or a message became a dead letter: nothing here asks for that.
+    /// A turn failed, or a message became a dead letter, although no program causes that.
     Failed,
-    /// A message was consumed by two turns, a script done twice, a turn committed twice.
+    /// A message was consumed by two turns, a script was done twice, or a turn was committed twice.
     DoubledTurn,
-    /// Turn numbers repeat, are skipped, or turns overlap.
+    /// Turn numbers repeat or are skipped, or turns overlap.
     TurnNumbers,
-    /// The guest's own count of its turns does not match: snapshot and events were not committed
-    /// together.
+    /// The guest's own turn count does not match: snapshot and events were not committed together.
     Counter,
-    /// A turn does not say what its scripts ask for.
+    /// A turn's output is not what its scripts request.
     Output,
     /// A call that cannot be repeated was executed twice.
     ExecutedTwice,
     /// A call whose result is `ok` was not executed.
     NotExecuted,
-    /// A call was executed, and its guest was told that it failed.
+    /// A call was executed, and its guest received a failure.
     ToldFailed,
     /// A call's executions carry different keys, or two calls carry the same one.
     Keys,
-    /// An outcome was called unknown that can be known.
+    /// An outcome was reported as unknown although it can be known.
     ToldUnknown,
     /// An event is missing: a gap in the cursors, or a subscriber that did not see it.
     EventMissing,
-    /// An event came up twice.
+    /// An event occurred twice.
     EventDoubled,
-    /// An event that was seen is not what it was.
+    /// An event that was read has changed.
     EventChanged,
-    /// A guest was not told of a restart.
+    /// A guest received no notice of a restart.
     NoticeMissing,
-    /// A guest was told of a restart twice.
+    /// A guest received the notice of a restart twice.
     NoticeDoubled,
-    /// A guest was told of a restart that was none, or in the wrong place.
+    /// A guest received a notice without a restart, or in the wrong place.
     NoticeWrong,
     /// A timer was set and not delivered.
     TimerLost,
-    /// A timer was delivered twice, or never set.
+    /// A timer was delivered twice, or was delivered without having been set.
     TimerDoubled,
     /// A timer was delivered before it was due.
     TimerEarly,
-    /// A restart made things worse.
+    /// A restart made the service worse.
     Service,
 }
 
-/// One thing that is wrong.
+/// One violation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// Which promise.
+    /// The broken promise.
     pub kind: Kind,
-    /// What was seen.
+    /// The observation.
     pub text: String,
 }
 
@@ -69,30 +68,29 @@ impl Display for Violation {
     }
 }
 
-/// How much was looked at, and how much of it is wrong.
+/// How much was checked, and how many violations there are, by name.
 pub type Counts = BTreeMap<&'static str, u64>;
 
-/// What the checker says.
+/// The checker's result.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Verdict {
     /// By name; see [`COUNTED`](crate::checker::COUNTED).
     pub counts: Counts,
-    /// Everything that is wrong.
+    /// All violations.
     pub violations: Vec<Violation>,
 }
 
 impl Verdict {
-    /// Adds to a count.
     pub fn count(&mut self, name: &'static str, many: usize) {
         *self.counts.entry(name).or_default() += many as u64;
     }
 
-    /// Notes that something is wrong.
+    /// Records a violation.
     pub fn wrong(&mut self, kind: Kind, text: String) {
         self.violations.push(Violation { kind, text });
     }
 
-    /// How often a kind of wrong was found.
+    /// Returns how many violations of a kind were found.
     pub fn found(&self, kind: Kind) -> u64 {
         self.violations
             .iter()
@@ -100,7 +98,7 @@ impl Verdict {
             .count() as u64
     }
 
-    /// Takes another one's counts and violations in.
+    /// Adds the counts and violations of another verdict.
     pub fn merge(&mut self, other: Self) {
         for (name, many) in other.counts {
             *self.counts.entry(name).or_default() += many;

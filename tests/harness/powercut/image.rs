@@ -1,8 +1,8 @@
-//! A folder as the processes that use it see it, and as a disk keeps it.
+//! A directory as the processes that use it see it, and as a disk keeps it.
 //!
-//! Files and folders are nodes. A node has what is durable and, in order, what was done to it
-//! since; a sync moves changes from the second to the first. Folders hold nodes by name, so a name
-//! is durable or not by its folder's syncs, whatever becomes of the file's content.
+//! Files and directories are nodes. A node has its durable state and, in order, the operations
+//! since then; a sync moves operations from the second to the first. Directories hold nodes by
+//! name, so a name is durable or not by its directory's syncs, regardless of the file's content.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 
 use super::log::Op;
 
-/// An index of [`Image::nodes`]. Other than an inode's number, it is never given again.
+/// An index of [`Image::nodes`]. Unlike an inode number, it is never reused.
 type Node = usize;
-/// The watched folder's.
+/// The node of the watched directory.
 const ROOT: Node = 0;
 
-/// Which of the two to look at.
+/// Which of the two states to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
-    /// What processes see.
+    /// The state that processes see.
     Live,
-    /// What is left after a power cut.
+    /// The state after a power cut.
     Durable,
 }
 
@@ -34,14 +34,14 @@ enum Kind {
     Link(PathBuf),
 }
 
-/// What is durable, and what was done since, each with the number of its record.
+/// The durable state, and the operations since then, each with the number of its record.
 #[derive(Debug)]
 struct Versions<T, C> {
     durable: T,
     pending: Vec<(u64, C)>,
 }
 
-/// What was done to a file.
+/// An operation on a file.
 #[derive(Debug)]
 enum Change {
     Write(usize, Vec<u8>),
@@ -50,7 +50,7 @@ enum Change {
     Zero(usize, usize),
 }
 
-/// What was done to a name in a folder: it now means this node, or nothing.
+/// An operation on a name in a directory: the name now refers to this node, or is removed.
 #[derive(Debug)]
 struct Entry(OsString, Option<Node>);
 
@@ -101,7 +101,7 @@ impl<T: Apply<C> + Clone, C> Versions<T, C> {
         seen
     }
 
-    /// Makes durable what was done before that record.
+    /// Makes the operations before that record durable.
     fn sync(&mut self, before: u64) {
         let covered = self.pending.partition_point(|(at, _)| *at < before);
         for (_, change) in self.pending.drain(..covered) {
@@ -110,7 +110,7 @@ impl<T: Apply<C> + Clone, C> Versions<T, C> {
     }
 }
 
-/// A file, folder or symbolic link as one view shows it.
+/// A file, directory or symbolic link in one view.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item {
     File(Vec<u8>),
@@ -118,19 +118,19 @@ pub(super) enum Item {
     Link(PathBuf),
 }
 
-/// See the module.
+/// The state of a directory; see the module.
 #[derive(Debug)]
 pub(super) struct Image {
     nodes: Vec<(Kind, u32)>,
     by_inode: HashMap<u64, Node>,
-    /// Syncs that have begun, by thread: at which record.
+    /// The record at which each thread's current sync began.
     begun: HashMap<u64, u64>,
-    /// Records so far.
+    /// The number of records so far.
     pub(super) records: u64,
 }
 
 impl Image {
-    /// The content of a folder, all of it durable.
+    /// Reads the content of a directory, and treats all of it as durable.
     pub(super) fn scan(folder: &Path) -> io::Result<Self> {
         let mut image = Self {
             nodes: Vec::new(),
@@ -172,7 +172,7 @@ impl Image {
         self.nodes.len() - 1
     }
 
-    /// Does what a process did.
+    /// Applies the operation of a process.
     pub(super) fn replay(&mut self, op: Op) -> Result<(), String> {
         self.records += 1;
         match op {
@@ -218,7 +218,7 @@ impl Image {
             }
             Op::Rename { from, to } => {
                 let node = self.existing(&from)?;
-                // POSIX: two names of one file stay as they are.
+                // POSIX: renaming one of two names of the same file to the other changes nothing.
                 if self.find(&to)? != Some(node) {
                     self.name(&from, None)?;
                     self.name(&to, Some(node))?;
@@ -285,7 +285,7 @@ impl Image {
         }
     }
 
-    /// The folder that a path lies in, and its name there, as processes see it.
+    /// Returns the directory that contains a path, and the name in it, as processes see it.
     fn place<'a>(&self, path: &'a Path) -> Result<(Node, &'a OsStr), String> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(format!("{path:?} names nothing within the folder"));
@@ -325,7 +325,7 @@ impl Image {
         Ok(())
     }
 
-    /// All paths of a view, folders before what lies in them.
+    /// Returns all paths of a view, directories before their content.
     fn paths(&self, view: View) -> BTreeMap<PathBuf, Node> {
         let mut found = BTreeMap::new();
         let mut folders = vec![(PathBuf::new(), ROOT)];
@@ -348,7 +348,7 @@ impl Image {
         }
     }
 
-    /// Everything that a view shows, by path.
+    /// Returns all items of a view, by path.
     pub(super) fn items(&self, view: View) -> BTreeMap<PathBuf, Item> {
         let paths = self.paths(view).into_iter();
         paths
@@ -356,8 +356,8 @@ impl Image {
             .collect()
     }
 
-    /// Bytes that were written to files that are there, and not synced; names that were made,
-    /// changed or removed, and not synced.
+    /// Returns the number of unsynced bytes in existing files, and the number of unsynced changes
+    /// of directory entries.
     pub(super) fn unsynced(&self) -> (u64, u64) {
         let (mut bytes, mut entries) = (0, 0);
         let mut nodes: Vec<_> = self.paths(View::Live).into_values().collect();
@@ -380,7 +380,7 @@ impl Image {
         (bytes, entries)
     }
 
-    /// Replaces the content of a folder by what is durable.
+    /// Replaces the content of a directory by its durable state.
     pub(super) fn restore(&self, folder: &Path) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;

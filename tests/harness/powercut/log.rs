@@ -1,4 +1,4 @@
-//! The log of the shim `powercut/shim.c`, record by record. Its header is drawn there.
+//! Reads the log of the shim `powercut/shim.c`, record by record. The header is drawn there.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
@@ -8,8 +8,8 @@ use std::path::PathBuf;
 const MAGIC: u32 = 0x77c0_ffee;
 const HEADER_BYTES: usize = 40;
 
-/// What a process did. Files and folders go by their inode's number where they are open, and by
-/// their path, relative to the watched folder, where they are named.
+/// An operation of a process. Open files and directories are identified by their inode number,
+/// named ones by their path relative to the watched directory.
 #[derive(Debug)]
 pub(super) enum Op {
     Open {
@@ -39,7 +39,7 @@ pub(super) enum Op {
     SyncBegin {
         thread: u64,
     },
-    /// Of everything, if `inode` is 0.
+    /// Covers everything if `inode` is 0.
     SyncEnd {
         inode: u64,
         thread: u64,
@@ -67,8 +67,8 @@ pub(super) enum Op {
     },
 }
 
-/// Reads the next record; none at the log's end. A log that ends within a record ends before it:
-/// its process was killed, and nobody was told.
+/// Reads the next record; `None` at the end of the log. A record that is cut off counts as the end:
+/// its process was killed, and its caller never saw the result.
 pub(super) fn next(log: &mut impl Read) -> Result<Option<Op>, String> {
     let mut header = [0; HEADER_BYTES];
     if !filled(log, &mut header)? {
@@ -140,7 +140,7 @@ pub(super) fn next(log: &mut impl Read) -> Result<Option<Op>, String> {
     }))
 }
 
-/// Fills a buffer; false if the log ends before.
+/// Fills a buffer. Returns false if the log ends before.
 fn filled(log: &mut impl Read, buffer: &mut [u8]) -> Result<bool, String> {
     match log.read_exact(buffer) {
         Ok(()) => Ok(true),

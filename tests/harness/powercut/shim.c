@@ -1,5 +1,5 @@
-/* Logs what a process does to the files below one folder, so that a test can work out what a power
- * cut would have left of them. Preloaded into the processes under test:
+/* Logs the operations of a process on the files below one folder, so that a test can compute what
+ * a power cut would have left of them. Preloaded into the processes under test:
  *
  *   cc -shared -fPIC -O2 shim.c -o shim.so
  *   LD_PRELOAD=shim.so ABIDE_POWERCUT_DIR=<folder> ABIDE_POWERCUT_LOG=<file outside it> <program>
@@ -8,20 +8,20 @@
  * processes and threads may share one log. A record is one append: the header below, a path
  * relative to the folder, data. The reader is harness/powercut/log.rs.
  *
- * Order. An operation and the append of its record happen under a shared lock on the log, so that
- * who holds the exclusive lock knows that every operation that happened is in the log, and may
- * kill. A sync is two records, before and after: what it makes durable is what was in the log when
- * it began, and only if it has ended. Operations of two threads that nothing orders may come in
+ * Order: an operation and the append of its record happen under a shared lock on the log, so the
+ * holder of the exclusive lock knows that every completed operation is in the log, and may kill
+ * the processes. A sync is two records, before and after: it makes durable what was in the log
+ * when it began, and only if it has ended. Concurrent operations of two threads may be logged in
  * either order, as on a disk.
  *
- * Not seen: raw system calls (rustix without `use-libc`, io_uring), what libc does inside itself
- * (fopen, mkstemp), ioctl. Refused, so that callers fall back to writing: copy_file_range,
+ * Not intercepted: raw system calls (rustix without `use-libc`, io_uring), calls inside libc
+ * itself (fopen, mkstemp), ioctl. Refused, so that callers fall back to writing: copy_file_range,
  * sendfile and splice into the folder. Logged as unsupported, which fails the test: writable
- * shared mappings and what else stands below with UNSUPPORTED. The reader compares its account
- * of the folder with the real one, so what is missed does not pass unnoticed.
+ * shared mappings and everything else marked UNSUPPORTED below. The reader compares the state of
+ * the folder according to the log with the real one, so a missed operation does not go unnoticed.
  *
- * Everything is done by system call here, never by calling on to libc's function of the same
- * name: nothing to look up, nothing to initialise, safe in signal handlers.
+ * Everything here is done by system call, never by libc's function of the same name: this needs
+ * no symbol lookup and no initialisation, and is safe in signal handlers.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -51,19 +51,19 @@ struct header {
 enum { MAGIC = 0x77c0ffee };
 
 enum op {            /* inode, a, b; path; data */
-    OPEN = 1,        /* of what is open, its mode, whether it was emptied; path */
-    WRITE = 2,       /* of the file, offset; path; what was written */
+    OPEN = 1,        /* of the open file or folder, its mode, whether it was truncated; path */
+    WRITE = 2,       /* of the file, offset; path; written bytes */
     TRUNCATE = 3,    /* of the file, length */
-    EXTEND = 4,      /* of the file, length that it has at least */
+    EXTEND = 4,      /* of the file, minimum length */
     ZERO = 5,        /* of the file, from, count; never beyond its end */
-    SYNC_BEGIN = 6,  /* of the file or folder or 0 for all of them, thread */
+    SYNC_BEGIN = 6,  /* of the file or folder, or 0 for all of them; thread */
     SYNC_END = 7,    /* the same */
     RENAME = 8,      /* path; new path */
     LINK = 9,        /* path; new path */
     REMOVE = 10,     /* path */
     MKDIR = 11,      /* of the folder, its mode; path */
     SYMLINK = 12,    /* of the link; path; what it points to */
-    UNSUPPORTED = 13 /* path; what was done */
+    UNSUPPORTED = 13 /* path; the operation */
 };
 
 static char folder[PATH_MAX], log_path[PATH_MAX];
@@ -84,7 +84,7 @@ static void die(const char *what) {
 
 /* --- which files are watched --- */
 
-/* Whether a descriptor is open on something in the folder; its path there and its inode. */
+/* Returns whether a descriptor is open on something in the folder; sets its path and inode. */
 static int watched(int fd, char path[PATH_MAX], struct stat *st) {
     char link[32];
     int before = errno;
@@ -101,7 +101,7 @@ static int watched(int fd, char path[PATH_MAX], struct stat *st) {
     return 1;
 }
 
-/* Whether a name, which need not exist, is one in the folder; its path there. */
+/* Returns whether a name, which need not exist, is in the folder; sets its path there. */
 static int watched_name(int at, const char *name, char path[PATH_MAX]) {
     char parent[PATH_MAX] = ".";
     struct stat st;
@@ -126,7 +126,7 @@ static int watched_name(int at, const char *name, char path[PATH_MAX]) {
 
 /* --- the log --- */
 
-/* Between these two nobody can take the exclusive lock. The descriptor holds lock and log. */
+/* Between these two no one can take the exclusive lock. The descriptor holds lock and log. */
 static int enter(void) {
     int before = errno, log = syscall(SYS_openat, AT_FDCWD, log_path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (log < 0) die("cannot open the log");
@@ -206,7 +206,7 @@ int creat64(const char *path, mode_t mode) { return creat(path, mode); }
 
 /* --- content --- */
 
-/* Writes to a watched file, at an offset, or where the descriptor stands if that is -1. */
+/* Writes to a watched file, at an offset, or at the descriptor's position if that is -1. */
 static ssize_t wrote(int fd, const char *path, uint64_t inode, const struct iovec *parts, int count,
                      off_t at, int flags) {
     if (flags || (at >= 0 && fcntl(fd, F_GETFL) & O_APPEND)) unsupported(path, "such a write");
@@ -278,7 +278,7 @@ int fallocate(int fd, int mode, off_t from, off_t bytes) {
     struct stat st;
     if (!watched(fd, path, &st)) return syscall(SYS_fallocate, fd, (long)mode, from, bytes);
     int log = enter();
-    /* Once more, for the size. */
+    /* Stat again, for the size. */
     if (fstat(fd, &st)) die("cannot look at a file");
     int result = syscall(SYS_fallocate, fd, (long)mode, from, bytes);
     if (!result) {
@@ -337,7 +337,7 @@ void *mmap64(void *where, size_t bytes, int protection, int flags, int fd, off_t
     return mmap(where, bytes, protection, flags, fd, from);
 }
 
-/* --- syncing; sync_file_range promises nothing and is not looked at --- */
+/* --- syncing; sync_file_range guarantees nothing and is not intercepted --- */
 
 static int synced(long call, int fd, int all) {
     char path[PATH_MAX] = "";
@@ -409,7 +409,7 @@ int remove(const char *name) {
     return result && errno == EISDIR ? rmdir(name) : result;
 }
 
-/* Who made a name tells of its inode. */
+/* The creator of a name logs its inode. */
 static void made(int log, enum op op, int at, const char *name, const char *path, const char *data) {
     struct stat st;
     if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW)) die("cannot look at what was made");

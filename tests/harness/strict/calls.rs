@@ -1,4 +1,4 @@
-//! Calls in a conversation, and their results.
+//! The calls of a conversation, and their results.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Rule, Violation, calls_of, has_calls, is_function_name, role};
 
-/// Whether calls and results belong together.
+/// Checks that each call has its result, and each result its call.
 pub(super) fn answered(lines: &[Value]) -> Option<Violation> {
     let mut open: Vec<&Value> = Vec::new();
     for line in lines {
@@ -44,7 +44,7 @@ fn refused(rule: Rule, text: &str) -> Violation {
     Violation::with(rule, 400, json!({"message": text, "param": "messages"}))
 }
 
-/// The rules about each call by itself.
+/// Checks the rules that concern each call by itself.
 pub(super) fn check(rule: Rule, lines: &[Value], tools: &Value) -> Option<Violation> {
     let tools = tools.as_array().map_or(&[][..], Vec::as_slice);
     if rule == Rule::ToolsWithCalls {

@@ -1,10 +1,10 @@
-//! What a message says.
+//! The content of messages.
 
 use serde_json::Value;
 
 use super::{Rule, Violation, has_calls};
 
-/// The rules about content.
+/// Checks the rules about content.
 pub(super) fn check(rule: Rule, lines: &[Value]) -> Option<Violation> {
     let mut lines = lines.iter().enumerate();
     match rule {
@@ -37,7 +37,7 @@ fn parts(line: &Value) -> impl Iterator<Item = &Value> {
     line["content"].as_array().into_iter().flatten()
 }
 
-/// Whether there is a text, or a part of it, in which nothing stands. None at all is not one.
+/// Returns whether a text, or a part of it, is blank. Absent content is not blank.
 fn is_blank(content: &Value) -> bool {
     let blank = |text: &Value| text.as_str().is_some_and(|text| text.trim().is_empty());
     match content {

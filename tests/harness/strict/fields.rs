@@ -17,7 +17,7 @@ const BODY: [&str; 10] = [
     "stream_options",
 ];
 
-/// The rules about fields.
+/// Checks the rules about fields.
 pub(super) fn check(rule: Rule, request: &Value) -> Option<Violation> {
     let has = |field: &str| request.get(field).is_some();
     let unsupported = |message: String, param: &str| {
@@ -26,7 +26,7 @@ pub(super) fn check(rule: Rule, request: &Value) -> Option<Violation> {
     };
     match rule {
         Rule::NoStreamOptions if has("stream_options") => {
-            // FastAPI's form, as Mistral had it.
+            // The form of FastAPI, as Mistral sent it.
             let detail = json!([{
                 "type": "extra_forbidden",
                 "loc": ["body", "stream_options"],
@@ -74,7 +74,7 @@ pub(super) fn check(rule: Rule, request: &Value) -> Option<Violation> {
     }
 }
 
-/// A field that is not OpenAI's, or stands where it does not belong.
+/// Returns a field that OpenAI does not know, or that is in a wrong place.
 fn unknown(request: &Value) -> Option<String> {
     let body = foreign("", request, &BODY);
     body.or_else(|| {

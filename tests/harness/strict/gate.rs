@@ -1,5 +1,4 @@
-//! What stands in front of a server: it lets a request pass or answers its refusal, and keeps both
-//! in mind.
+//! The gate in front of a server: it admits or refuses a request, and records both.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +11,9 @@ use crate::answer::message_text;
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     rules: Rules,
-    /// What was refused, or not as it should be, in order.
+    /// The requests that were refused, or were admitted with a violation, in order.
     refused: Vec<Violation>,
-    /// The messages of the last request that passed, by conversation.
+    /// The messages of the last admitted request, by conversation.
     passed: BTreeMap<String, Vec<Value>>,
 }
 
@@ -26,7 +25,7 @@ impl Gate {
         }
     }
 
-    /// What is refused from now on.
+    /// Replaces the rules.
     pub(crate) fn set_rules(&mut self, rules: Rules) {
         self.rules = rules;
     }
@@ -35,12 +34,12 @@ impl Gate {
         &self.refused
     }
 
-    /// Why a request does not pass.
+    /// Returns why a request is refused; `None` if it is admitted.
     pub(crate) fn admit(&mut self, request: &Value) -> Option<Violation> {
         let violation = self.rules.violations(request).into_iter().next();
         let noted = match &violation {
             Some(violation) => Some(violation.clone()),
-            // No server refuses that: it costs money, not an answer.
+            // No server refuses a rewritten prefix: it costs money, not an answer.
             None => self.rewritten(request),
         };
         self.refused.extend(noted);
@@ -59,8 +58,8 @@ impl Gate {
     }
 }
 
-/// What tells conversations of one server apart: the mark `[session=NAME]` in one of their
-/// messages. All without it are one.
+/// Returns what distinguishes the conversations of one server: the mark `[session=NAME]` in one of
+/// their messages. All conversations without the mark count as one.
 fn conversation(lines: &[Value]) -> String {
     let mut texts = lines.iter().map(message_text);
     let name = texts.find_map(|text| {

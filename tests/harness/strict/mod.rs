@@ -1,5 +1,5 @@
-//! What strict servers of chat completions refuse, each as a rule of its own with the words that a
-//! real server answers. Checking is pure: a request goes in, what is wrong with it comes out.
+//! What strict servers of chat completions refuse, each as a rule of its own with the text that a
+//! real server answers. Checking is pure: a function of the request that returns its violations.
 
 mod calls;
 mod content;
@@ -17,59 +17,60 @@ use serde_json::{Value, json};
 pub(crate) use gate::Gate;
 pub use prefix::kept as prefix_kept;
 
-/// Something that a server refuses.
+/// A rule that a server may enforce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// Only one system message, and it is the first message: vLLM with Qwen's template.
+    /// There is at most one system message, and it is the first message: vLLM with Qwen's template.
     SystemFirst,
-    /// The same in the words of llama.cpp, as a server's error.
+    /// The same with llama.cpp's text, as a server error.
     SystemFirstJinja,
-    /// No system message behind another role: Mistral.
+    /// No system message follows another role: Mistral.
     SystemNotBehind,
-    /// No system message at all: Gemma's template.
+    /// There is no system message at all: Gemma's template.
     NoSystem,
     /// User and assistant alternate; calls and results are not counted: Mistral's template.
     Alternation,
     /// User and assistant alternate; the results of a message's calls count as the user's:
     /// Anthropic, and gateways to it.
     AlternationWithResults,
-    /// The first message behind the system's is the user's.
+    /// The first message after the system's is the user's.
     UserFirst,
     /// The last message is the user's or a tool's.
     UserOrToolLast,
-    /// No user message directly behind a tool's: Mistral.
+    /// No user message directly follows a tool's: Mistral.
     NoUserBehindTool,
     /// No content is empty or blank.
     NoBlankContent,
-    /// Content is absent or null beside tool calls alone.
+    /// Content is absent or null only beside tool calls.
     ContentBesideCalls,
-    /// Each call is answered by exactly one tool message directly behind, and nothing else is.
+    /// Each call is answered by exactly one tool message directly after it, and no tool message has
+    /// no call.
     CallsAnswered,
-    /// Ids of calls are unique in the conversation.
+    /// Call ids are unique in the conversation.
     UniqueIds,
-    /// Ids of calls are nine letters and digits: Mistral.
+    /// Call ids are nine letters and digits: Mistral.
     IdsOfNine,
-    /// Names of called functions have nothing but letters, digits, `_` and `-`, at most 64.
+    /// Names of called functions consist of letters, digits, `_` and `-`, at most 64.
     CalledNames,
-    /// Names of defined functions likewise, and each once.
+    /// Names of defined functions follow the same rule, and are unique.
     ToolNames,
     /// Arguments are a JSON object in a string.
     ObjectArguments,
-    /// Tools are defined where the conversation has calls: Bedrock through `LiteLLM`.
+    /// Tools are defined if the conversation has calls: Bedrock through `LiteLLM`.
     ToolsWithCalls,
-    /// Each function that was called is defined.
+    /// Each called function is defined.
     CalledAreDefined,
-    /// Parameters are a schema that OpenAI takes.
+    /// Parameters are a schema that OpenAI accepts.
     Schemas,
-    /// At most 128 tools: OpenAI.
+    /// There are at most 128 tools: OpenAI.
     ToolsMax,
-    /// No field that OpenAI does not know, in the body, its messages or its calls.
+    /// There is no field that OpenAI does not know, in the body, its messages or its calls.
     KnownFields,
     /// `stream_options` is refused.
     NoStreamOptions,
     /// `max_tokens` is refused, in favour of `max_completion_tokens`.
     NoMaxTokens,
-    /// `max_completion_tokens` is refused: servers older than the name.
+    /// `max_completion_tokens` is refused: servers that are older than the name.
     NoMaxCompletionTokens,
     /// `temperature` is refused unless it is 1: OpenAI's reasoning models.
     NoTemperature,
@@ -91,7 +92,7 @@ const APART: [Rule; 8] = [
     Rule::NoImages,
 ];
 
-/// Every rule there is, in the order in which they are checked.
+/// All rules, in the order in which they are checked.
 pub const RULES: [Rule; 28] = [
     Rule::KnownFields,
     Rule::NoStream,
@@ -123,7 +124,7 @@ pub const RULES: [Rule; 28] = [
     Rule::CalledAreDefined,
 ];
 
-/// What one server refuses.
+/// The rules of one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     on: BTreeSet<Rule>,
@@ -131,27 +132,28 @@ pub struct Rules {
     keeps_prefix: bool,
 }
 
-/// How many bytes of a request are a token, about.
+/// The approximate number of bytes per token.
 const BYTES_PER_TOKEN: usize = 4;
 
-/// A request that is not as it should be.
+/// A request that breaks a rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Violation {
-    /// The rule; none if the request is over the window, or rewrites what was sent before.
+    /// The rule; `None` if the request exceeds the context window, or rewrites what was sent
+    /// before.
     pub rule: Option<Rule>,
-    /// The status that answers it; 200 if it is answered all the same.
+    /// The status of the reply; 200 if the request is answered nevertheless.
     pub status: u16,
-    /// The document that answers it, or says what is wrong.
+    /// The body of the reply, or a description of the violation.
     pub body: Value,
 }
 
 impl Violation {
-    /// In OpenAI's form.
+    /// Returns a violation in OpenAI's form.
     fn new(rule: Rule, status: u16, message: impl Into<String>) -> Self {
         Self::with(rule, status, json!({"message": message.into()}))
     }
 
-    /// With what else the error object has.
+    /// Returns a violation with further fields of the error object.
     fn with(rule: Rule, status: u16, mut error: Value) -> Self {
         if error["type"].is_null() {
             error["type"] = "invalid_request_error".into();
@@ -166,7 +168,7 @@ impl Violation {
         }
     }
 
-    /// In Mistral's form, which has no object around it.
+    /// Returns a violation in Mistral's form, which has no enclosing object.
     fn mistral(rule: Rule, code: &str, message: impl Into<String>) -> Self {
         let body = json!({
             "object": "error",
@@ -199,7 +201,8 @@ impl Violation {
         }
     }
 
-    /// What was sent before is not what it was. It is noted, and the request is answered all the same.
+    /// Returns the violation of a request that rewrites what was sent before. It is recorded, and
+    /// the request is answered nevertheless.
     pub(crate) fn rewritten(how: &str) -> Self {
         Self {
             rule: None,
@@ -210,7 +213,7 @@ impl Violation {
 }
 
 impl Rules {
-    /// Nothing is refused but what these rules say.
+    /// Returns rules that forbid nothing else than these.
     pub fn only(rules: impl IntoIterator<Item = Rule>) -> Self {
         Self {
             on: rules.into_iter().collect(),
@@ -218,7 +221,7 @@ impl Rules {
         }
     }
 
-    /// Everything at once that is not a contradiction.
+    /// Returns all rules that do not contradict each other.
     pub fn all() -> Self {
         let on = RULES.into_iter().filter(|rule| !APART.contains(rule));
         Self {
@@ -227,40 +230,41 @@ impl Rules {
         }
     }
 
-    /// With a further rule.
+    /// Adds a rule.
     #[must_use]
     pub fn and(mut self, rule: Rule) -> Self {
         self.on.insert(rule);
         self
     }
 
-    /// Without one of them.
+    /// Removes a rule.
     #[must_use]
     pub fn but(mut self, rule: Rule) -> Self {
         self.on.remove(&rule);
         self
     }
 
-    /// With a window of so many tokens.
+    /// Limits requests to a context window of so many tokens.
     #[must_use]
     pub fn window(mut self, tokens: usize) -> Self {
         self.window_tokens = Some(tokens);
         self
     }
 
-    /// Successive requests of a conversation keep what was sent before, byte by byte.
+    /// Requires that successive requests of a conversation keep what was sent before, byte by byte.
     #[must_use]
     pub fn keep_prefix(mut self) -> Self {
         self.keeps_prefix = true;
         self
     }
 
-    /// Whether what was sent before must be kept: that is for whoever knows it to check.
+    /// Returns whether what was sent before must be kept. The check is left to the caller, which
+    /// knows the earlier requests.
     pub fn keeps_prefix(&self) -> bool {
         self.keeps_prefix
     }
 
-    /// What is wrong with a request, the first first.
+    /// Returns all violations of a request, in the order of [`RULES`].
     pub fn violations(&self, request: &Value) -> Vec<Violation> {
         let rules = RULES.iter().filter(|rule| self.on.contains(rule));
         let mut found: Vec<_> = rules.filter_map(|rule| rule.check(request)).collect();
@@ -273,7 +277,7 @@ impl Rules {
 }
 
 impl Rule {
-    /// How a request breaks it, if it does.
+    /// Returns how a request breaks the rule, if it does.
     pub fn check(self, request: &Value) -> Option<Violation> {
         let lines = request["messages"].as_array();
         let lines = lines.map_or(&[][..], Vec::as_slice);
@@ -309,22 +313,20 @@ impl Rule {
     }
 }
 
-/// A message's role.
 fn role(line: &Value) -> &str {
     line["role"].as_str().unwrap_or("null")
 }
 
-/// The calls of a message.
 fn calls_of(line: &Value) -> impl Iterator<Item = &Value> {
     line["tool_calls"].as_array().into_iter().flatten()
 }
 
-/// Whether a message asks for tools.
+/// Returns whether a message requests tools.
 fn has_calls(line: &Value) -> bool {
     calls_of(line).next().is_some()
 }
 
-/// Whether a name is one of a function: OpenAI's `^[a-zA-Z0-9_-]{1,64}$`.
+/// Returns whether a name is valid for a function: OpenAI's `^[a-zA-Z0-9_-]{1,64}$`.
 fn is_function_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     (1..=64).contains(&name.len()) && name.chars().all(allowed)

@@ -1,19 +1,20 @@
-//! What a provider's prompt cache hits: the beginning of a conversation, as long as its bytes stay.
+//! What a provider's prompt cache hits: the beginning of a conversation, as long as its bytes stay
+//! the same.
 
 use serde_json::Value;
 
 use super::role;
 
-/// What stands where something was left out. A conversation that was shortened begins anew.
+/// The placeholder for omitted messages. A conversation that was shortened starts a new prefix.
 const DROPPED: &str = "dropped to save room";
 
-/// Whether a request keeps the bytes of what an earlier one of the same conversation sent, up to
-/// that one's last assistant or tool message. One that was shortened need not, nor one whose last
-/// turn was given up and is not in it any more; but what still stands in it must stand there as
-/// before, and the system message never changes.
+/// Checks that a request keeps the bytes of an earlier request of the same conversation, up to that
+/// one's last assistant or tool message. Exempt are a conversation that was shortened, and one
+/// whose last turn was abandoned and is not in it any more; but what remains of it must be at its
+/// place as before, and the system message never changes.
 ///
 /// # Errors
-/// What is not as it was.
+/// The difference.
 pub fn kept(earlier: &[Value], later: &[Value]) -> Result<(), String> {
     let is_news = |line: &&Value| line.to_string().contains(DROPPED) && !earlier.contains(line);
     if earlier.is_empty() || later.iter().any(|line| is_news(&line)) {
@@ -32,10 +33,10 @@ pub fn kept(earlier: &[Value], later: &[Value]) -> Result<(), String> {
         return Ok(());
     };
     let Some(now) = later.get(at) else {
-        // The rest of it is gone as a whole.
+        // The rest of it is missing as a whole.
         return Ok(());
     };
-    // Turns begin with the user's message: one that was given up leaves another in its place.
+    // Turns begin with a user message: an abandoned turn is replaced by another one.
     let given_up = role(now) == "user" && role(&stable[at]) == "user";
     let rest = &later[at + 1..];
     let remains = stable[at + 1..]

@@ -1,10 +1,10 @@
-//! Which role may stand where.
+//! The order of roles.
 
 use serde_json::Value;
 
 use super::{Rule, Violation, has_calls, role};
 
-/// The rules about system messages.
+/// Checks the rules about system messages.
 pub(super) fn system(rule: Rule, lines: &[Value]) -> Option<Violation> {
     let systems = lines.iter().enumerate();
     let mut systems = systems.filter(|(_, line)| role(line) == "system");
@@ -37,7 +37,7 @@ pub(super) fn system(rule: Rule, lines: &[Value]) -> Option<Violation> {
     }
 }
 
-/// The rules about all others.
+/// Checks the rules about all other messages.
 pub(super) fn order(rule: Rule, lines: &[Value]) -> Option<Violation> {
     let mut roles = lines.iter().map(role).filter(|role| *role != "system");
     match rule {
@@ -72,7 +72,7 @@ pub(super) fn order(rule: Rule, lines: &[Value]) -> Option<Violation> {
                     "assistant" => "assistant",
                     _ => "user",
                 };
-                // The results of one message's calls are one message there.
+                // In these rules, the results of one message's calls are one message.
                 let joined = role(line) == "tool" && before == Some(("user", "tool"));
                 let again = before.is_some_and(|(last, _)| last == side);
                 before = Some((side, role(line)));

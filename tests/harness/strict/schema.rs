@@ -1,13 +1,13 @@
-//! Which schemas OpenAI takes for the parameters of a function.
+//! The schemas that OpenAI accepts for the parameters of a function.
 
 use serde_json::Value;
 
-/// What must not stand at the root.
+/// Keywords that are forbidden at the root.
 const NOT_AT_ROOT: [&str; 6] = ["anyOf", "oneOf", "allOf", "enum", "not", "$ref"];
 const TYPES: [&str; 7] = [
     "object", "array", "string", "number", "integer", "boolean", "null",
 ];
-/// Keys whose value is one schema.
+/// Keywords whose value is one schema.
 const ONE: [&str; 9] = [
     "items",
     "additionalProperties",
@@ -19,9 +19,9 @@ const ONE: [&str; 9] = [
     "propertyNames",
     "unevaluatedProperties",
 ];
-/// Keys whose value is a list of schemas.
+/// Keywords whose value is a list of schemas.
 const LISTS: [&str; 4] = ["anyOf", "oneOf", "allOf", "prefixItems"];
-/// Keys whose value has a schema for each name.
+/// Keywords whose value has a schema for each name.
 const NAMED: [&str; 5] = [
     "properties",
     "patternProperties",
@@ -30,7 +30,7 @@ const NAMED: [&str; 5] = [
     "dependentSchemas",
 ];
 
-/// Why it is refused.
+/// Returns why a schema is refused, if it is.
 pub(super) fn wrong(root: &Value) -> Option<String> {
     let Value::Object(keys) = root else {
         return Some(format!("{root} is not of type 'object', 'boolean'."));
@@ -54,7 +54,7 @@ pub(super) fn wrong(root: &Value) -> Option<String> {
     inside(root, root, "")
 }
 
-/// Why a schema below the root is refused. `at` is where it stands.
+/// Returns why a schema below the root is refused. `at` is its path.
 fn inside(root: &Value, schema: &Value, at: &str) -> Option<String> {
     let keys = match schema {
         Value::Bool(_) => return None,
@@ -95,7 +95,7 @@ fn inside(root: &Value, schema: &Value, at: &str) -> Option<String> {
     })
 }
 
-/// What is wrong with the keywords that hold no schemas.
+/// Returns what is wrong with the keywords that contain no schemas.
 fn keywords(root: &Value, schema: &Value, at: &str) -> Option<String> {
     let types: Vec<_> = match &schema["type"] {
         Value::Null if schema.get("type").is_none() => Vec::new(),

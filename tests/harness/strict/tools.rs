@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 
 use super::{Rule, Violation, is_function_name, schema};
 
-/// How many tools OpenAI takes.
+/// The largest number of tools that OpenAI accepts.
 pub(super) const MAX: usize = 128;
 
-/// The rules about tools.
+/// Checks the rules about tools.
 pub(super) fn check(rule: Rule, tools: &Value) -> Option<Violation> {
     let list = tools.as_array().map_or(&[][..], Vec::as_slice);
     if rule == Rule::ToolsMax {
         let count = list.len();
-        // An empty list is refused likewise.
+        // OpenAI refuses an empty list, too.
         let found = match count {
             0 if tools.is_array() => "[] is too short - 'tools'".to_owned(),
             ..=MAX => return None,

@@ -1,4 +1,4 @@
-//! The rival: the same store, opened by RocksDB alone.
+//! The baseline: the same store, opened by RocksDB alone.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Env, Options};
 
-/// As the daemon has it by default.
+/// The daemon's default block cache size.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Copies RocksDB's folder as it stands; whoever writes to it must have been stopped. Tables never
-/// change once they are written, so they are shared. All of it is synced, or the first sync of
-/// whoever opens the copy would pay for it.
+/// Copies RocksDB's directory as it is; any process that writes to it must have been stopped.
+/// Tables are immutable once written, so they are hard-linked. Everything else is synced, or the
+/// first sync after opening the copy would pay for it.
 pub(crate) fn copy(db: &Path, to: &Path) -> io::Result<()> {
     match fs::remove_dir_all(to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -37,8 +37,8 @@ pub(crate) fn copy(db: &Path, to: &Path) -> io::Result<()> {
     File::open(to)?.sync_all()
 }
 
-/// Opens a copy with the options that the store was last opened with, which RocksDB keeps beside
-/// it; how long that took.
+/// Opens a copy with the options that the store was last opened with, which RocksDB stores beside
+/// it, and returns how long that took.
 pub(crate) fn open(copy: &Path) -> Result<Duration, String> {
     let (options, families) = options(copy)?;
     let began = Instant::now();
@@ -48,7 +48,8 @@ pub(crate) fn open(copy: &Path) -> Result<Duration, String> {
         .map_err(|error| format!("the copy does not open: {error}"))
 }
 
-/// What a copy holds once everything that is no longer needed has been dropped from it, in bytes.
+/// Returns the bytes that a copy holds after a flush and a full compaction, which drop everything
+/// that is no longer needed.
 pub(crate) fn live_bytes(copy: &Path) -> Result<u64, String> {
     let (options, families) = options(copy)?;
     let names: Vec<String> = families.iter().map(|cf| cf.name().to_owned()).collect();
@@ -59,12 +60,12 @@ pub(crate) fn live_bytes(copy: &Path) -> Result<u64, String> {
         let Some(family) = db.cf_handle(&name) else {
             continue;
         };
-        let told = |error: rocksdb::Error| error.to_string();
-        db.flush_cf(family).map_err(told)?;
+        let text = |error: rocksdb::Error| error.to_string();
+        db.flush_cf(family).map_err(text)?;
         db.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
         let tables = ["rocksdb.live-sst-files-size", "rocksdb.live-blob-file-size"];
         for property in tables {
-            let size = db.property_int_value_cf(family, property).map_err(told)?;
+            let size = db.property_int_value_cf(family, property).map_err(text)?;
             bytes += size.unwrap_or(0);
         }
     }
@@ -72,16 +73,16 @@ pub(crate) fn live_bytes(copy: &Path) -> Result<u64, String> {
 }
 
 fn options(copy: &Path) -> Result<(Options, Vec<ColumnFamilyDescriptor>), String> {
-    let told = |error: rocksdb::Error| format!("the copy's options: {error}");
-    let env = Env::new().map_err(told)?;
+    let text = |error: rocksdb::Error| format!("the copy's options: {error}");
+    let env = Env::new().map_err(text)?;
     let cache = Cache::new_lru_cache(CACHE_BYTES);
-    let (mut options, families) = Options::load_latest(copy, env, true, cache).map_err(told)?;
-    // Never the original's.
+    let (mut options, families) = Options::load_latest(copy, env, true, cache).map_err(text)?;
+    // The stored options name the original's WAL directory; the copy must never touch it.
     options.set_wal_dir(copy);
     Ok((options, families))
 }
 
-/// What the files below a folder weigh, in bytes.
+/// Returns the total size of the files below a directory, in bytes.
 pub(crate) fn folder_bytes(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else {
         return 0;
@@ -89,7 +90,7 @@ pub(crate) fn folder_bytes(folder: &Path) -> u64 {
     let sizes = entries.flatten().map(|entry| match entry.metadata() {
         Ok(meta) if meta.is_dir() => folder_bytes(&entry.path()),
         Ok(meta) => meta.len(),
-        // Gone meanwhile.
+        // The file was deleted after the directory was read.
         Err(_) => 0,
     });
     sizes.sum()

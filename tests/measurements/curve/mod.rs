@@ -1,4 +1,5 @@
-//! What a restart and a `kill -9` cost clients, over the number of sessions that are stored.
+//! Measures what a restart and a `kill -9` cost clients, as a function of the number of stored
+//! sessions.
 
 pub(crate) mod bare;
 mod report;
@@ -15,11 +16,11 @@ use rounds::Stage;
 use stored::Stores;
 pub(crate) use stored::take_turns;
 
-/// Clients' connections.
+/// Number of client connections.
 const CONNECTIONS: usize = 64;
 
-/// Measures with these numbers of stored sessions; keeps the stores in `data`, and draws into
-/// `plots`.
+/// Measures with each of these numbers of stored sessions; keeps the stores in `data`, and writes
+/// the plots into `plots`.
 pub(crate) async fn measure(
     sessions: &[usize],
     active: usize,

@@ -1,4 +1,4 @@
-//! What the rounds gave, as a table, held against the targets, and as a plot.
+//! Reports the rounds' results: as a table, against the targets, and as a plot.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use super::rounds::{Kill, Restart};
 use crate::plot::{self, Plot, Scale, Series};
 use crate::told::{chapter, line, median};
 
-/// The longest wait of a client in a planned restart.
+/// Target: the longest that a client may wait in a planned restart.
 const PAUSE_MS: f64 = 100.0;
-/// What a start after a kill may take beyond a bare opening.
+/// Target: how much longer a start after a kill may take than a bare opening of the store.
 const BEYOND_BARE_MS: f64 = 30.0;
-/// How much later the hundredth session may be answered.
+/// Target: how much later than the first answer the hundredth session may be answered.
 const HUNDRED_MS: f64 = 100.0;
-/// How far the largest store may be from the smallest.
+/// Target: the ratio of a figure with the largest store to the same figure with the smallest.
 const SPREAD: f64 = 1.2;
 
-/// All rounds with one number of sessions.
+/// The results of all rounds with one number of stored sessions.
 pub(crate) struct Point {
     sessions: usize,
     active: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Point {
     pub(crate) kills: Vec<Kill>,
 }
 
-/// A curve of a point's median.
+/// One curve of the plot: a median that is computed for each point.
 struct Figure {
     name: &'static str,
     rival: bool,
@@ -77,7 +77,7 @@ fn median_ms(times: impl Iterator<Item = Duration>) -> f64 {
     median(times.map(|time| time.as_secs_f64() * 1e3).collect())
 }
 
-/// The medians, and what was to be reached.
+/// Prints the medians, and whether each target was met.
 pub(crate) fn print(points: &[Point]) {
     chapter("medians, in ms");
     println!(
@@ -135,7 +135,7 @@ impl Kill {
     }
 }
 
-/// Draws the curves into `restarts.svg` of a folder.
+/// Draws the curves into `restarts.svg` in a directory.
 pub(crate) fn draw(points: &[Point], folder: &Path) -> Result<(), String> {
     let series = FIGURES.iter().map(|figure| Series {
         name: figure.name.to_owned(),

@@ -1,4 +1,4 @@
-//! One restart, one kill, each under load.
+//! The rounds of the curve: one planned restart and one kill, each under load.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,50 +12,51 @@ use super::{CONNECTIONS, bare};
 use crate::crowd::{Asked, Crowd, Got};
 use crate::told::{line, millis};
 
-/// How long clients have asked before something happens.
+/// How long clients send requests before the restart or the kill.
 const LEAD: Duration = Duration::from_secs(2);
-/// How long they go on after it is over.
+/// How long clients continue after the restart is over.
 const TAIL: Duration = Duration::from_millis(500);
-/// How long the supervisor watches a new worker; one that ends sooner is started anew after a
-/// pause, for something may be wrong with it.
+/// The supervisor treats a new worker as unproven for 10 s, and restarts one that exits sooner only
+/// after a backoff. Half a second is the margin.
 const SETTLED: Duration = Duration::from_millis(10_500);
-/// How long a restart, or the sessions' return after it, may take.
+/// How long a restart, or restoring the sessions after it, may take.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Sessions that must be answered after a kill.
+/// Number of distinct sessions that must be answered after a kill.
 const SESSIONS: usize = 100;
-/// Answers after which that many sessions are among them for sure: each of a client's is another's.
+/// Answers after which at least [`SESSIONS`] distinct sessions are certainly among them:
+/// consecutive answers of one client belong to different sessions.
 const ANSWERS: u64 = 3 * SESSIONS as u64;
 
 pub(crate) struct Stage<'a> {
     pub(crate) daemon: &'a mut Daemon,
-    /// RocksDB's folder.
+    /// RocksDB's directory.
     pub(crate) db: PathBuf,
-    /// Where it is copied to.
+    /// Where RocksDB's directory is copied to.
     pub(crate) copy: PathBuf,
     pub(crate) active: usize,
 }
 
-/// What a planned restart cost.
+/// The cost of one planned restart.
 pub(crate) struct Restart {
-    /// The longest that a request took, from the edit until the sessions were back.
+    /// The longest duration of a request, from the edit until the sessions were restored.
     pub(crate) pause: Duration,
-    /// The same before the edit.
+    /// The longest duration of a request before the edit.
     pub(crate) usual: Duration,
-    /// Requests without an answer.
+    /// Requests that failed.
     pub(crate) troubles: usize,
-    /// What the daemon says of it.
+    /// The daemon's restart record.
     pub(crate) record: Value,
 }
 
-/// What a kill cost.
+/// The cost of one kill.
 pub(crate) struct Kill {
     /// From the kill to the first answered turn.
     pub(crate) first: Duration,
-    /// From there until so many different sessions were answered.
+    /// From the first answered turn until [`SESSIONS`] distinct sessions were answered.
     pub(crate) hundred: Duration,
-    /// A bare opening of the same store.
+    /// The duration of a bare opening of the same store.
     pub(crate) bare: Duration,
-    /// What RocksDB had to replay, as files.
+    /// The size of the write-ahead log files that RocksDB had to replay.
     pub(crate) wal_bytes: u64,
 }
 
@@ -64,7 +65,7 @@ impl Stage<'_> {
         Crowd::start(self.daemon.setup.port, CONNECTIONS, self.active)
     }
 
-    /// A configuration change.
+    /// Changes the configuration under load and measures the restart that it triggers.
     pub(crate) async fn restart(&mut self) -> Result<Restart, String> {
         let old = self.daemon.generation().await;
         let crowd = self.crowd();
@@ -83,7 +84,7 @@ impl Stage<'_> {
             let times = asked.map(Asked::took);
             times.max().unwrap_or_default()
         };
-        // The first requests open the connections.
+        // Skip the first half of the lead: its first requests include opening the connections.
         let began = edited - LEAD / 2;
         let before = asked.iter().filter(|asked| asked.ended < edited);
         Ok(Restart {
@@ -97,14 +98,16 @@ impl Stage<'_> {
         })
     }
 
-    /// A `kill -9` of the worker.
+    /// Kills the worker with `kill -9` under load and measures until its successor answers.
     pub(crate) async fn kill(&mut self) -> Result<Kill, String> {
-        // The last one's worker is served under no load.
+        // Wait, without load, until the previous round's worker counts as proven, or the supervisor
+        // would delay the restart.
         tokio::time::sleep(SETTLED).await;
         let crowd = self.crowd();
         tokio::time::sleep(LEAD).await;
         let worker = self.daemon.worker_pid().await;
-        // Nothing moves from here on: what is copied is what the kill leaves.
+        // A stopped worker writes nothing, so the copied files are exactly what the kill leaves
+        // behind.
         signal(worker, Signal::STOP);
         until("the worker's standing still", async || {
             stands(worker).then_some(())
@@ -182,7 +185,7 @@ impl Kill {
     }
 }
 
-/// Whether all threads of a process have stopped.
+/// Returns whether all threads of a process are stopped.
 fn stands(pid: i32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return false;
@@ -194,7 +197,8 @@ fn stands(pid: i32) -> bool {
     })
 }
 
-/// The bytes of a store's write-ahead logs, those that wait to be used again included.
+/// Returns the total size of a store's write-ahead logs in bytes, including those that RocksDB
+/// keeps for recycling.
 fn log_bytes(db: &PathBuf) -> u64 {
     let entries = fs::read_dir(db).into_iter().flatten().flatten();
     let logs = entries.filter(|entry| entry.path().extension().is_some_and(|e| e == "log"));

@@ -1,5 +1,5 @@
-//! Stores with many sessions, each of which has had one turn. They are made once, by the daemon,
-//! and kept.
+//! Stores with many sessions, each of which has taken one turn. The daemon creates each store once;
+//! later runs reuse it.
 
 use std::fs;
 use std::io;
@@ -14,31 +14,31 @@ use tempfile::TempDir;
 use crate::lean::{self, Lean};
 use crate::told::{line, time};
 
-/// The sessions' guest.
+/// The plugin of all sessions.
 const PLUGIN: &str = "echo";
-/// Requests at a time.
+/// Number of concurrent client connections.
 const CONNECTIONS: usize = 64;
-/// Sessions after which it is written down how many there are.
+/// How many sessions are created before the current count is recorded on disk.
 const STRIDE: usize = 50_000;
 
-/// Where the stores lie: a folder for each number of sessions.
+/// The directory of all stores, with one subdirectory for each number of sessions.
 pub(crate) struct Stores {
     folder: PathBuf,
-    /// Removed with the value.
+    /// Deletes a temporary directory when dropped.
     _temporary: Option<TempDir>,
 }
 
 impl Stores {
-    /// In this folder, or in a temporary one.
+    /// Keeps the stores in the given directory, or in a temporary one.
     pub(crate) fn new(kept: Option<PathBuf>) -> Result<Self, String> {
-        let told = |error: io::Error| format!("no folder for the stores: {error}");
+        let text = |error: io::Error| format!("no folder for the stores: {error}");
         let (folder, temporary) = match kept {
             Some(folder) => {
-                fs::create_dir_all(&folder).map_err(told)?;
-                (folder.canonicalize().map_err(told)?, None)
+                fs::create_dir_all(&folder).map_err(text)?;
+                (folder.canonicalize().map_err(text)?, None)
             }
             None => {
-                let temporary = tempfile::tempdir().map_err(told)?;
+                let temporary = tempfile::tempdir().map_err(text)?;
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
@@ -48,8 +48,8 @@ impl Stores {
         })
     }
 
-    /// A store with so many sessions: as it was left by an earlier run, or grown from a smaller
-    /// one, which is kept.
+    /// Returns the data directory of a store with `sessions` sessions: left by an earlier run, or
+    /// grown from a copy of a smaller store, which is kept.
     pub(crate) async fn with(
         &self,
         sessions: usize,
@@ -61,18 +61,18 @@ impl Stores {
         if there >= sessions {
             return Ok(data);
         }
-        let told = |error: io::Error| format!("{}: {error}", place.display());
+        let text = |error: io::Error| format!("{}: {error}", place.display());
         if let Some(smaller) = smaller.filter(|smaller| *smaller > there) {
             let from = self.folder.join(smaller.to_string());
-            // What an earlier run that was ended may have left.
+            // Remove what an interrupted earlier run may have left behind.
             match fs::remove_dir_all(&data) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(told(error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(text(error)),
                 _ => {}
             }
-            copy(&from.join("data"), &data).map_err(told)?;
+            copy(&from.join("data"), &data).map_err(text)?;
             there = smaller;
         }
-        fs::create_dir_all(&place).map_err(told)?;
+        fs::create_dir_all(&place).map_err(text)?;
         let began = Instant::now();
         let mut daemon = Daemon::start(Setup {
             daemon: vec!["resident_idle = \"1s\"".to_owned()],
@@ -82,7 +82,7 @@ impl Stores {
         for from in (there..sessions).step_by(STRIDE) {
             let to = (from + STRIDE).min(sessions);
             take_turns(daemon.setup.port, from..to, true).await?;
-            fs::write(place.join("sessions"), to.to_string()).map_err(told)?;
+            fs::write(place.join("sessions"), to.to_string()).map_err(text)?;
         }
         let rate = (sessions - there) as f64 / began.elapsed().as_secs_f64();
         line(
@@ -94,7 +94,8 @@ impl Stores {
     }
 }
 
-/// The daemon's configuration on a store, of which so many sessions count as active, the latest.
+/// Returns a daemon configuration for a store in which the most recent `active` sessions count as
+/// active.
 pub(crate) fn setup(data: &Path, active: usize) -> Setup {
     Setup {
         data_dir: data.to_string_lossy().into_owned(),
@@ -103,7 +104,7 @@ pub(crate) fn setup(data: &Path, active: usize) -> Setup {
     }
 }
 
-/// One turn in each of these sessions, which are created before if `new`.
+/// Takes one turn in each of these sessions, creating them first if `new`.
 pub(crate) async fn take_turns(
     port: u16,
     sessions: std::ops::Range<usize>,
@@ -135,7 +136,7 @@ pub(crate) async fn take_turns(
     Ok(())
 }
 
-/// How many sessions a store has for sure.
+/// Returns the last recorded count: a lower bound on the sessions that a store has.
 fn count(place: &Path) -> usize {
     let text = fs::read_to_string(place.join("sessions")).unwrap_or_default();
     text.trim().parse().unwrap_or(0)

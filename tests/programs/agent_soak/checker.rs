@@ -1,4 +1,4 @@
-//! What should not be so.
+//! Checks of a run's outcome.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::run::Outcome;
 use crate::script::DONE;
 use crate::transcript;
 
-/// What is wrong with a run in which nothing happened.
+/// Returns what is wrong with an undisturbed run.
 pub(crate) fn alone(outcome: &Outcome) -> Vec<String> {
     let mut wrong = any(outcome);
     let transcript = &outcome.transcript;
@@ -26,7 +26,7 @@ pub(crate) fn alone(outcome: &Outcome) -> Vec<String> {
     wrong
 }
 
-/// What is wrong with a run that was disturbed, beside one that was not.
+/// Returns what is wrong with a disturbed run, compared with an undisturbed one.
 pub(crate) fn disturbed(alone: &Outcome, outcome: &Outcome) -> Vec<String> {
     let mut wrong = any(outcome);
     wrong.extend(outcome.transcript.differences(&alone.transcript));
@@ -42,12 +42,12 @@ pub(crate) fn disturbed(alone: &Outcome, outcome: &Outcome) -> Vec<String> {
     wrong
 }
 
-/// What is wrong with any run.
+/// Returns what is wrong with a run, whether disturbed or not.
 fn any(outcome: &Outcome) -> Vec<String> {
     let mut wrong = outcome.wrong_events.clone();
     if outcome.status != "completed" || outcome.said != [DONE] {
-        let (status, said) = (&outcome.status, &outcome.said);
-        wrong.push(format!("the turn {status} and says {said:?}"));
+        let (status, texts) = (&outcome.status, &outcome.said);
+        wrong.push(format!("the turn {status} and says {texts:?}"));
     }
     if outcome.replay["verdict"] != "deterministic" {
         wrong.push(format!("run again offline: {}", outcome.replay));

@@ -1,4 +1,4 @@
-//! What is done to a daemon while its agent works.
+//! The disturbances of a daemon while its agent works.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -14,42 +14,43 @@ use crate::relay::{self, Line, Passed};
 
 /// How long the agent may take from one disturbance to the next.
 const LONGEST_STRETCH: Duration = Duration::from_secs(120);
-/// How long until an agent that still has to call tools calls the next one: their servers start.
+/// How long to wait for the next tool call: an agent with tool calls left makes one within this
+/// time, even if the tool servers start first.
 const LONGEST_LULL: Duration = Duration::from_secs(5);
-/// How long a tool server takes to start and to be called first, at most, on an idle machine.
+/// The longest time, on an idle machine, in which a tool server starts and receives its first call.
 const LONGEST_START: Duration = Duration::from_millis(600);
-/// How long between two looks into the relays' log.
+/// Interval between two reads of the relays' log.
 const GLANCE: Duration = Duration::from_millis(1);
 
-/// What is done.
+/// The kind of a disturbance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// `kill -9` of the worker.
     KillWorker,
-    /// `kill -9` of the supervisor; then somebody starts the daemon again.
+    /// `kill -9` of the supervisor, after which the daemon is started again.
     KillSupervisor,
     /// A change of the configuration that needs a restart.
     Restart,
 }
 
-/// What it waits for, once the agent has come to its step.
+/// The event that a disturbance waits for once the agent has reached its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Moment {
-    /// The model has been asked.
+    /// The model call of the step has begun.
     Model,
     /// The next call of a tool has reached its relay.
     Tool,
-    /// The next one that must not be made again.
+    /// The next call that must not be repeated has reached its relay.
     Once,
 }
 
-/// Something that is done once the agent has come to a step.
+/// A disturbance that is due once the agent has reached a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Disturbance {
     /// The step whose model call must have begun.
     pub(crate) step: usize,
     pub(crate) moment: Moment,
-    /// How long after that.
+    /// The delay after that moment.
     pub(crate) after: Duration,
     pub(crate) what: What,
 }
@@ -71,7 +72,8 @@ impl Display for Disturbance {
     }
 }
 
-/// So many kills and restarts at random points of so many steps. A model's answer takes `answer`.
+/// Returns `kills` kills and `restarts` restarts at random points of `steps` steps. A model's
+/// answer takes `answer`.
 pub(crate) fn plan(
     random: &mut StdRng,
     steps: usize,
@@ -88,8 +90,9 @@ pub(crate) fn plan(
             };
             let below = |longest: Duration| 0..longest.as_millis() as u64;
             let (moment, after) = match random.random_range(0..4) {
-                // While the model thinks; at any time, above all while a tool server starts, as
-                // it does at the first call of each life; before, while and after a tool runs.
+                // While the model answers; at any time, above all while a tool server starts, as it
+                // does at the first call after each start of the worker; before, while and after a
+                // tool runs.
                 0 => (Moment::Model, below(answer)),
                 1 => (Moment::Model, below(LONGEST_START)),
                 2 => (Moment::Once, below(relay::PAUSE * 5 / 2)),
@@ -107,19 +110,19 @@ pub(crate) fn plan(
     all
 }
 
-/// Where a disturbance met the agent.
+/// The agent's state when a disturbance happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Met {
-    /// No tool was called.
+    /// No tool call was in progress.
     NoCall,
-    /// A call was on its way, or at work.
+    /// A call was on its way to the tool server, or executing there.
     Call,
-    /// A call had happened, and its result was on its way back.
+    /// A call had been executed, and its result was on its way back.
     Result,
 }
 
 impl Disturbance {
-    /// Waits until the agent has come to its step.
+    /// Waits until the agent has reached the disturbance's step.
     pub(crate) async fn until_due(self, step: &watch::Sender<usize>) {
         let mut reached = step.subscribe();
         let wait = reached.wait_for(|step| *step > self.step);
@@ -129,15 +132,16 @@ impl Disturbance {
             .expect("the sender is borrowed");
     }
 
-    /// Waits for its moment in that step, and does it; what it met. Of the relays' log, as many
-    /// lines as `seen` are older than the disturbance before it.
+    /// Waits for the disturbance's moment in that step, executes it, and returns the agent's state
+    /// at that time. The first `seen` lines of the relays' log are older than the previous
+    /// disturbance.
     pub(crate) async fn strike(self, daemon: &mut Daemon, log: &Path, seen: usize) -> Met {
         if self.moment != Moment::Model {
             let any = self.moment == Moment::Tool;
             let awaited = |line: &Line| line.passed == Passed::Came && (any || line.once());
             let came = |lines: &[Line]| lines.iter().any(awaited);
             let (before, since) = (relay::read(log).len(), Instant::now());
-            // There may be none left, if others have met all of them.
+            // No such call may be left, if earlier disturbances have waited for all of them.
             while !came(&relay::read(log)[before..]) && since.elapsed() < LONGEST_LULL {
                 tokio::time::sleep(GLANCE).await;
             }
@@ -150,7 +154,8 @@ impl Disturbance {
                 let worker = daemon.worker_pid().await;
                 signal(daemon.supervisor_pid(), Signal::KILL);
                 daemon.ended().await;
-                // Until the kernel has told the worker, its address is in use.
+                // The worker's address stays in use until the worker has noticed its supervisor's
+                // death and exited.
                 until("the worker's end", async || gone(worker).then_some(())).await;
                 daemon.start_again().await;
             }
@@ -169,7 +174,7 @@ impl Disturbance {
     }
 }
 
-/// What a disturbance meets now, by what the relays wrote since the one before it.
+/// Returns the agent's state now, derived from the relays' lines since the previous disturbance.
 fn met(lines: &[Line]) -> Met {
     let now_ms = relay::now_ms();
     let last: BTreeMap<_, _> = lines.iter().map(|line| (&line.key, line)).collect();
@@ -183,7 +188,7 @@ fn met(lines: &[Line]) -> Met {
     }
 }
 
-/// Waits for something that may take as long as the whole plan.
+/// Waits for an event that may take [`LONGEST_STRETCH`].
 pub(crate) async fn until_at_last<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(LONGEST_STRETCH, what, look).await
 }

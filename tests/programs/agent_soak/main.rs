@@ -1,10 +1,10 @@
-//! An agent of thirty steps with real tool servers, once left alone and once killed and restarted
-//! all the time: the same files must come of it, and the same transcript.
+//! Runs an agent of thirty steps with real tool servers, once undisturbed and once with continual
+//! kills and restarts: both runs must produce the same files and the same transcript.
 //!
-//! `ABIDE_SEED` repeats a run's disturbances; `ABIDE_RUNS` makes that many, with the seeds that
-//! follow; `ABIDE_KILLS` and `ABIDE_RESTARTS` say how many disturbances there are; `ABIDE_KEEP`
-//! keeps the daemons' folders. The servers are installed once, with npm, into cargo's folder or
-//! `ABIDE_NPM`.
+//! `ABIDE_SEED` repeats a run's disturbances; `ABIDE_RUNS` is the number of runs, with consecutive
+//! seeds; `ABIDE_KILLS` and `ABIDE_RESTARTS` are the numbers of disturbances in a run; `ABIDE_KEEP`
+//! keeps the daemons' directories. The servers are installed once, with npm, into cargo's target
+//! directory or `ABIDE_NPM`.
 
 mod checker;
 mod disturb;
@@ -69,9 +69,10 @@ async fn main() -> ExitCode {
     }
     for seed in first_seed..first_seed + runs {
         let mut random = StdRng::seed_from_u64(seed);
-        // The last step is left alone, so that each finds the agent at work.
+        // Do not disturb the last step, so that every disturbance happens while the agent still
+        // works.
         let disturbances = disturb::plan(&mut random, plan.len() - 1, kills, restarts, ANSWER);
-        // Should the run not come to its end, this is what to repeat.
+        // Print the seed first, so that a run that hangs or panics can be repeated.
         eprintln!("ABIDE_SEED={seed}");
         let outcome = run::run(&servers, &disturbances).await;
         let found = checker::disturbed(&alone, &outcome);
@@ -98,7 +99,7 @@ fn default_folder() -> PathBuf {
         .join("trajectory")
 }
 
-/// Shows all that is known of a run that went wrong.
+/// Prints everything that is known about a failed run.
 fn show(name: &str, disturbances: &[Disturbance], outcome: &Outcome, wrong: &[String]) {
     for wrong in wrong {
         println!("  WRONG: {wrong}");

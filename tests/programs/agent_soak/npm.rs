@@ -1,4 +1,4 @@
-//! The tool servers, from npm: installed once, into cargo's folder.
+//! Installs the tool servers from npm, once, into cargo's target directory.
 
 use std::path::{Path, PathBuf};
 
@@ -6,20 +6,20 @@ use abide_tests::npm_install;
 
 use crate::relay;
 
-/// What is installed: the results in a transcript are these versions' words.
+/// The pinned packages: a transcript contains these versions' exact texts.
 const PACKAGES: [&str; 2] = [
     "@modelcontextprotocol/server-filesystem@2026.8.31",
     "@modelcontextprotocol/server-everything@2026.8.31",
 ];
 
-/// Where the servers' programs are, for node.
+/// The paths of the servers' programs, which run in Node.js.
 pub(crate) struct Servers {
     pub(crate) files: PathBuf,
     pub(crate) everything: PathBuf,
 }
 
 impl Servers {
-    /// Installs them below `folder` if they are not there.
+    /// Installs the servers below `folder` unless they exist.
     pub(crate) fn install(folder: &Path) -> Self {
         let modules = folder.join("node_modules/@modelcontextprotocol");
         let this = Self {
@@ -31,7 +31,7 @@ impl Servers {
         this
     }
 
-    /// Their sections in `abide.toml`, each behind a relay that writes `log`.
+    /// Returns the servers' sections in `abide.toml`, each behind a relay that writes to `log`.
     pub(crate) fn sections(&self, folder: &Path, log: &Path) -> Vec<String> {
         let relay = std::env::current_exe().expect("a process knows its executable");
         let pause = relay::PAUSE.as_millis().to_string();

@@ -1,35 +1,32 @@
-//! What the agent does: thirty steps with the tools of two servers. Doing one twice, or not at
-//! all, shows in the files: an edit puts a line in front of the last one, a move takes its source
-//! away.
+//! The agent's plan: thirty steps with the tools of two servers. Executing a step twice, or not at
+//! all, is visible in the files: an edit inserts a line before the last one, a move removes its
+//! source.
 
 use serde_json::{Value, json};
 
-/// A call of a step, and how to find out whether it has happened.
+/// A tool call of a step, and how to find out whether it took effect.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// The tool, as the model sees it.
+    /// The tool's name as the model sees it.
     pub(crate) tool: &'static str,
-    /// Its arguments.
     pub(crate) arguments: Value,
-    /// None for a call that changes nothing: it is simply made again.
+    /// The check; `None` for a call without side effects, which is simply repeated.
     pub(crate) check: Option<Check>,
 }
 
-/// A call that only reads, and what its result holds if another call has happened.
+/// A read-only call, and what its result contains if another call took effect.
 #[derive(Clone, Debug)]
 pub(crate) struct Check {
-    /// The tool.
     pub(crate) tool: &'static str,
-    /// Its arguments.
     pub(crate) arguments: Value,
-    /// What stands in its result after the call in question, and not before.
+    /// The text that the result contains after the call in question, and not before.
     pub(crate) shows: String,
 }
 
-/// The steps: each is what the model asks for in one answer.
+/// The steps; each is the list of calls that the model requests in one answer.
 pub(crate) type Plan = Vec<Vec<Call>>;
 
-/// The plan. Its paths are relative to the one folder that the server of files may use.
+/// Returns the plan. Its paths are relative to the only directory that the file server may access.
 pub(crate) fn plan() -> Plan {
     vec![
         vec![see("files__list_directory", json!({"path": "."}))],
@@ -101,7 +98,7 @@ fn sum(a: u32, b: u32) -> Call {
     see("everything__get-sum", json!({"a": a, "b": b}))
 }
 
-/// A call that takes a second.
+/// Returns a call that takes a second.
 fn wait() -> Call {
     see(
         "everything__trigger-long-running-operation",
@@ -148,7 +145,7 @@ fn day(n: u32) -> Call {
     write(&format!("notes/daily/day-{n}.md"), &text)
 }
 
-/// Adds a line in front of a file's last one.
+/// Returns an edit that inserts a line before a file's last one.
 fn entry(path: &str, n: u32) -> Call {
     let line = format!("- entry {n}\n");
     let edit = json!({"oldText": "end\n", "newText": format!("{line}end\n")});
@@ -169,7 +166,7 @@ fn folder(parent: &str, name: &str) -> Call {
     )
 }
 
-/// Moves a day's file.
+/// Returns a move of a day's file into the archive.
 fn archive(n: u32) -> Call {
     let name = format!("day-{n}.md");
     checked_by_listing(

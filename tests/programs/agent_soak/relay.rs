@@ -1,8 +1,9 @@
-//! A relay in front of a tool server: this program, as `relay LOG MILLISECONDS COMMAND...`. The
-//! server stays what it is; but each call dawdles on its way there and each result on its way
-//! back, so that a kill can come while a call has not happened yet or just has, and what went
-//! through stands in a log. A server answers in a millisecond or two, which no kill would meet.
-//! Of the calls that dawdle while the daemon dies, half are made all the same: servers differ.
+//! A relay in front of a tool server: this program, started as `relay LOG MILLISECONDS COMMAND...`.
+//! The server itself is unchanged, but each call is delayed on its way there and each result on its
+//! way back, so that a kill can hit just before or just after a call executes; everything that
+//! passes is logged. Without delays a server answers in a millisecond or two, which no kill would
+//! hit. Of the calls that are delayed while the daemon dies, half are executed anyway, because real
+//! servers differ in this.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -18,20 +19,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 const NOBODY_PANICS: &str = "nobody panics while holding it";
-/// The argument by which this program becomes a relay.
+/// The argument that makes this program run as a relay.
 pub(crate) const ARGUMENT: &str = "relay";
-/// How long a call or a result dawdles.
+/// How long a call or a result is delayed.
 pub(crate) const PAUSE: Duration = Duration::from_millis(40);
 
-/// What is known of a call, one line each.
+/// The stage that a call has reached; each stage is one line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Passed {
-    /// It came from the daemon.
+    /// The relay received the call from the daemon.
     Came,
-    /// It goes to the server: it may happen from here on.
+    /// The relay forwards the call to the server: it may take effect from here on.
     Sent,
-    /// The server has answered: it has happened.
+    /// The server has answered: the call took effect.
     Answered,
 }
 
@@ -39,41 +40,41 @@ pub(crate) enum Passed {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub(crate) passed: Passed,
-    /// The tool, by the server's name for it.
+    /// The tool, by the name that the server uses.
     pub(crate) tool: String,
-    /// The key that the daemon gave the call: the same call has the same one, however often it
-    /// is sent.
+    /// The idempotency key that the daemon assigned: the same for every attempt of a call.
     pub(crate) key: String,
-    /// When, in milliseconds since the Unix epoch.
+    /// The time, in milliseconds since the Unix epoch.
     pub(crate) at_ms: u64,
 }
 
 impl Line {
-    /// Whether the call is not made if the daemon dies before: the same for the same key.
+    /// Returns whether the call is dropped if the daemon dies during its delay: always the same for
+    /// the same key.
     fn is_dropped(&self) -> bool {
         self.key.bytes().map(u32::from).sum::<u32>() % 2 == 0
     }
 
-    /// Whether the call must not be made again where nobody knows whether it happened.
+    /// Returns whether the call must not be repeated when its outcome is unknown.
     pub(crate) fn once(&self) -> bool {
         ["edit_file", "move_file"].contains(&self.tool.as_str())
     }
 }
 
-/// Now, as lines have it.
+/// Returns the current time in milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
-/// The log so far.
+/// Reads the log so far.
 pub(crate) fn read(log: &Path) -> Vec<Line> {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines = text.lines().map(serde_json::from_str);
     lines.filter_map(Result::ok).collect()
 }
 
-/// Runs until the server has ended, which it does when its input is closed.
+/// Runs until the server has exited, which it does when its input is closed.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let [log, pause, program, rest @ ..] = arguments else {
         eprintln!("usage: {ARGUMENT} LOG MILLISECONDS COMMAND...");
@@ -88,7 +89,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     }
 }
 
-/// Calls that have no answer yet, by the text of their ids.
+/// The calls in flight, by the text of their ids.
 type Open = Arc<Mutex<HashMap<String, Line>>>;
 
 fn relay(log: &str, pause: &str, program: &str, rest: &[String]) -> io::Result<()> {
@@ -110,8 +111,8 @@ fn relay(log: &str, pause: &str, program: &str, rest: &[String]) -> io::Result<(
     server.wait().map(drop)
 }
 
-/// Passes on what the daemon says. Half of what was taken is passed on even if the daemon dies
-/// meanwhile, as a pipe would; with the last of it the server's input is closed.
+/// Forwards the daemon's messages. Half of the delayed calls are forwarded even if the daemon dies
+/// meanwhile, as a pipe would; after the last of them, the server's input is closed.
 fn there(input: ChildStdin, log: &Arc<File>, open: &Open, pause: Duration) {
     let input = Arc::new(Mutex::new(input));
     let hung_up = Arc::new(AtomicBool::new(false));
@@ -132,6 +133,7 @@ fn there(input: ChildStdin, log: &Arc<File>, open: &Open, pause: Duration) {
                 passed: Passed::Sent,
                 ..line
             };
+            // Log and register the call before forwarding it: from then on it may take effect.
             note(&log, &sent);
             open.lock().expect(NOBODY_PANICS).insert(id, sent);
             pass(&input, text);
@@ -140,7 +142,7 @@ fn there(input: ChildStdin, log: &Arc<File>, open: &Open, pause: Duration) {
     hung_up.store(true, Ordering::Relaxed);
 }
 
-/// Passes on what the server says, to its end.
+/// Forwards the server's messages until its output ends.
 fn back(output: ChildStdout, log: &File, open: &Open, pause: Duration) {
     let daemon = Arc::new(Mutex::new(io::stdout()));
     for text in BufReader::new(output).lines().map_while(Result::ok) {
@@ -161,7 +163,7 @@ fn back(output: ChildStdout, log: &File, open: &Open, pause: Duration) {
     }
 }
 
-/// A call of a tool, with the text of its id.
+/// Parses a tool call; returns it with the text of its id.
 fn call(text: &str) -> Option<(String, Line)> {
     let message: Value = serde_json::from_str(text).ok()?;
     (message["method"] == "tools/call").then(|| {
@@ -177,7 +179,8 @@ fn call(text: &str) -> Option<(String, Line)> {
     })
 }
 
-/// Several relays write the log, and any may be killed: a line is one write.
+/// Appends a line to the log. A line is a single write, because several relays write the log and
+/// any of them may be killed.
 fn note(mut log: &File, line: &Line) {
     let line = Line {
         at_ms: now_ms(),
@@ -191,6 +194,6 @@ fn note(mut log: &File, line: &Line) {
 fn pass(to: &Mutex<impl io::Write>, mut text: String) {
     text.push('\n');
     let mut to = to.lock().expect(NOBODY_PANICS);
-    // Whoever has hung up is not told.
+    // An error means that the other side has disconnected.
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }

@@ -1,4 +1,4 @@
-//! One agent that carries out the plan under a daemon of its own.
+//! Runs one agent that carries out the plan under a daemon of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,40 +18,39 @@ use crate::script::{follow, own};
 use crate::transcript::Transcript;
 
 const SESSION: &str = "agent";
-/// The variable that keeps the daemons' folders, to look into.
+/// The environment variable that keeps the daemons' directories for inspection.
 const KEEP: &str = "ABIDE_KEEP";
-/// How long the model takes to answer: there must be something to disturb.
+/// How long the model takes to answer: long enough to be disturbed.
 pub(crate) const ANSWER: Duration = Duration::from_millis(40);
 
-/// What came of it.
+/// The outcome of a run.
 pub(crate) struct Outcome {
-    /// Files by path, with their content; a folder's is none.
+    /// Files by path, with their content; `None` for a directory.
     pub(crate) files: BTreeMap<String, Option<String>>,
     pub(crate) transcript: Transcript,
-    /// How the turn ended.
+    /// The turn's final status.
     pub(crate) status: String,
-    /// What it said.
+    /// The texts of the agent.
     pub(crate) said: Vec<String>,
     pub(crate) model_calls: usize,
-    /// What the relays in front of the tool servers saw.
+    /// The log of the relays in front of the tool servers.
     pub(crate) relayed: Vec<Line>,
-    /// What each disturbance met.
+    /// The agent's state at each disturbance.
     pub(crate) met: Vec<Met>,
-    /// Generations that a changed configuration began. A kill in the middle of a change may leave
-    /// it to the daemon's next start, or refused.
+    /// Number of generations that a changed configuration started. A kill in the middle of a change
+    /// may leave it to the daemon's next start, or get it refused.
     pub(crate) changes: usize,
-    /// How the session's events are not as they must be.
+    /// Descriptions of what is wrong with the session's events.
     pub(crate) wrong_events: Vec<String>,
-    /// The turn, as the daemon tells it.
+    /// The turn, as the daemon's API shows it.
     pub(crate) turn: Value,
-    /// What came of running it again offline.
+    /// The result of replaying the turn offline.
     pub(crate) replay: Value,
     pub(crate) took: Duration,
-    /// The daemon's log.
     pub(crate) log: String,
 }
 
-/// Carries out the plan.
+/// Carries out the plan under these disturbances.
 pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outcome {
     let mut folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
     if std::env::var_os(KEEP).is_some() {
@@ -63,7 +62,7 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
     fs::create_dir(&files).expect("the folder is ours");
 
     let step = Arc::new(watch::Sender::new(0));
-    // Both refuse all that real servers do, each in its own way.
+    // Both refuse everything that real servers refuse, each in its own way.
     let model = model(&step, Rules::all().but(Rule::IdsOfNine)).await;
     let fallback = self::model(&step, Rules::all().and(Rule::NoStreamOptions)).await;
     let mut setup = Setup::default().assistant(&model).grace("2s");
@@ -98,12 +97,12 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
         async || until_at_last("the turn's end", async || ended(&client, &message).await).await;
     for disturbance in disturbances {
         let seen = relay::read(&log).len();
-        // Now and then the first server does not answer.
+        // Make the first model server fail now and then.
         model.fail([ModelFault::status(500)]);
         tokio::select! {
             biased;
             () = disturbance.until_due(&step) => {}
-            // It has given up: nothing is left to disturb.
+            // The turn ended early: nothing is left to disturb.
             _ = end() => break,
         }
         met.push(disturbance.strike(&mut daemon, &log, seen).await);
@@ -117,19 +116,20 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
     let last = own(&plan(), last.as_array().map_or(&[][..], Vec::as_slice));
     let mut transcript = Transcript::read(&last, &files.display().to_string());
     let refused = [model.violations(), fallback.violations()].concat();
-    // The fallback's refusal of a parameter is answered by a request without it.
+    // A refusal of `stream_options` by the fallback is legitimate: the daemon repeats the request
+    // without the parameter.
     let refused = refused
         .iter()
         .filter(|one| one.rule != Some(Rule::NoStreamOptions));
     let refused = refused.map(|one| format!("refused by a model's server: {}", one.body));
     transcript.wrong.extend(refused);
     let end = events.iter().find(|event| event.ends(&message));
-    let said: Vec<_> = events
+    let texts: Vec<_> = events
         .iter()
         .filter(|event| event.is_from("assistant"))
         .map(|event| event.said().to_owned())
         .collect();
-    transcript.said.extend(said.iter().cloned());
+    transcript.said.extend(texts.iter().cloned());
     let wrong_events = wrong(&events, transcript.recoveries);
     let restarts = client.get("/v1/daemon/restarts?limit=100").await;
     let restarts = restarts.map_or(Value::Null, |reply| reply.body);
@@ -148,7 +148,7 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
         files: tree(&files),
         transcript,
         status: end.and_then(|end| end.status.clone()).unwrap_or_default(),
-        said,
+        said: texts,
         model_calls: calls.len(),
         relayed: relay::read(&log),
         met,
@@ -161,8 +161,8 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
     }
 }
 
-/// A server whose model follows the plan, and tells how far it is: counted from 1, for nothing has
-/// begun yet at 0.
+/// Starts a server whose model follows the plan, and reports the step that it has reached: counted
+/// from 1, because 0 means that nothing has begun.
 async fn model(reached: &Arc<watch::Sender<usize>>, rules: Rules) -> FakeModel {
     let (reached, steps) = (reached.clone(), plan());
     let script = move |messages: &[Value]| {
@@ -177,7 +177,7 @@ async fn model(reached: &Arc<watch::Sender<usize>>, rules: Rules) -> FakeModel {
     FakeModel::strict_scripted(rules, script).await
 }
 
-/// All events, once the turn over that message has ended. The daemon may be away meanwhile.
+/// Returns all events, once the turn for that message has ended. The daemon may be down meanwhile.
 async fn ended(client: &Client, message: &str) -> Option<Vec<Event>> {
     let mut events: Vec<Event> = Vec::new();
     loop {
@@ -197,8 +197,9 @@ async fn ended(client: &Client, message: &str) -> Option<Vec<Event>> {
     over.then_some(events)
 }
 
-/// What is wrong with a session's events, whose agent was told so often of a restart.
-fn wrong(events: &[Event], told: usize) -> Vec<String> {
+/// Returns what is wrong with the events of a session whose agent received `recoveries` recovery
+/// messages.
+fn wrong(events: &[Event], recoveries: usize) -> Vec<String> {
     let mut wrong = Vec::new();
     let cursors = events.iter().map(|event| event.cursor);
     if !cursors.eq(1..=events.len() as u64) {
@@ -208,7 +209,7 @@ fn wrong(events: &[Event], told: usize) -> Vec<String> {
     for (what, found, expected) in [
         ("turns started", count(events, "started"), 1),
         ("turns completed", count(events, "completed"), 1),
-        ("recovery messages in the events", notices, told),
+        ("recovery messages in the events", notices, recoveries),
     ] {
         if found != expected {
             wrong.push(format!("{what}: {found} instead of {expected}"));
@@ -221,7 +222,7 @@ fn count(events: &[Event], status: &str) -> usize {
     events.iter().filter(|event| event.is_turn(status)).count()
 }
 
-/// All that is below a folder.
+/// Returns all files and directories below a directory.
 fn tree(root: &Path) -> BTreeMap<String, Option<String>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];

@@ -1,10 +1,10 @@
-//! The scripted model: a function of the conversation. It goes through the plan; when it is told
-//! that nobody knows whether a call happened, it first finds out, and calls again only if it did
-//! not.
+//! The scripted model: a pure function of the conversation. It follows the plan; when the outcome
+//! of a call is reported as unknown, it first checks whether the call took effect, and repeats it
+//! only if not.
 //!
-//! The id of a call says what it is for: `s07_0` is the first call of step 7, `s07_0_check1` finds
-//! out whether it happened, `s07_0_try1` makes it again. Others may come back to it, for the daemon
-//! makes ids of its own: which call is which follows from the order.
+//! The id of a call states its purpose: `s07_0` is the first call of step 7, `s07_0_check1` checks
+//! whether it took effect, `s07_0_try1` repeats it. The ids may come back changed, because the
+//! daemon assigns ids of its own; which call is which follows from the order.
 
 use std::collections::BTreeMap;
 
@@ -13,28 +13,28 @@ use serde_json::{Value, json};
 
 use crate::plan::{Call, Plan};
 
-/// What it says in the end.
+/// The model's final text.
 pub(crate) const DONE: &str = "All steps are done.";
-/// How often it asks about one call before it gives up.
+/// Number of attempts at one call before the model gives up.
 const PATIENCE: usize = 100;
 
-/// What the assistant says of a call.
+/// The outcome of a call as the assistant reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It happened, and this is its result.
+    /// The call took effect and returned this result.
     Done,
-    /// The tool ran and failed.
+    /// The tool executed and reported an error.
     Error,
-    /// It was not made.
+    /// The call was not made.
     Refused,
-    /// It was interrupted, and nobody knows.
+    /// The call was interrupted and its outcome is unknown.
     Unknown,
-    /// Anything else that says neither that it happened nor that it did not.
+    /// Any other failure that leaves open whether the call took effect.
     Trouble,
 }
 
 impl Verdict {
-    /// By the words in which the assistant tells its model.
+    /// Classifies a result by the phrases that the assistant uses.
     pub(crate) fn of(result: &str) -> Self {
         const WORDS: [(&str, Verdict); 9] = [
             ("unknown-outcome", Verdict::Unknown),
@@ -52,14 +52,14 @@ impl Verdict {
     }
 }
 
-/// How far a call is.
+/// The progress of a call.
 enum Progress {
     Done,
     Asks(AskedCall),
     Stuck(String),
 }
 
-/// The results of a conversation by the script's ids of their calls.
+/// The results in a conversation, by the script's ids of their calls.
 #[derive(Default)]
 struct Results(BTreeMap<String, String>);
 
@@ -100,7 +100,7 @@ impl Results {
 
     fn happened(&self, id: &str, call: &Call) -> Happened {
         let Some(check) = &call.check else {
-            // It changes nothing.
+            // The call has no side effects, so it can be repeated.
             return Happened::No;
         };
         for n in 1.. {
@@ -116,7 +116,7 @@ impl Results {
                 Some((Verdict::Done, text)) if text.contains(&check.shows) => {
                     return Happened::Yes;
                 }
-                // A file that is not there yet is an error.
+                // An error is conclusive too: the file does not exist yet.
                 Some((Verdict::Done | Verdict::Error | Verdict::Refused, _)) => break,
                 Some((Verdict::Unknown | Verdict::Trouble, _)) => {}
             }
@@ -131,15 +131,15 @@ enum Happened {
     Asks(AskedCall),
 }
 
-/// A conversation as the script would have it: its calls under the script's own ids, and what the
-/// host says apart.
+/// Returns a conversation as the script would write it: with the script's own call ids, and with
+/// the host's notices as separate messages.
 pub(crate) fn own(plan: &Plan, messages: &[Value]) -> Vec<Value> {
     read(plan, messages).0
 }
 
 fn read(plan: &Plan, messages: &[Value]) -> (Vec<Value>, Results) {
     let mut results = Results::default();
-    // The ids of the last answer's calls: those that came back, and the script's.
+    // For each call of the last answer, the id that came back and the script's id.
     let mut open: Vec<(Value, String)> = Vec::new();
     let mut own = notices_apart(messages);
     for message in &mut own {
@@ -167,7 +167,7 @@ fn read(plan: &Plan, messages: &[Value]) -> (Vec<Value>, Results) {
     (own, results)
 }
 
-/// The step that a conversation is at, from 0, and what the model answers.
+/// Returns the step that a conversation has reached, from 0, and the model's next answer.
 pub(crate) fn follow(plan: &Plan, messages: &[Value]) -> (usize, Answer) {
     next(plan, &read(plan, messages).1)
 }

@@ -1,10 +1,10 @@
-//! The runs, one in a row.
+//! Formats the runs as a table with one row for each.
 
 use crate::disturb::Met;
 use crate::relay::Passed;
 use crate::run::Outcome;
 
-/// What the columns are.
+/// The columns' names.
 const COLUMNS: [&str; 13] = [
     "seconds",
     "in call",
@@ -21,7 +21,7 @@ const COLUMNS: [&str; 13] = [
     "WRONG",
 ];
 
-/// The columns' names, with what they are about above them.
+/// Returns the header: the columns' names below the titles of their groups.
 pub(crate) fn head() -> String {
     let names = COLUMNS.map(|name| format!("{name:>width$}", width = name.len()));
     let (struck, outcomes, calls) = ("disturbed", "outcomes", "calls made");
@@ -35,7 +35,7 @@ pub(crate) fn head() -> String {
     )
 }
 
-/// A run.
+/// Returns the row of a run.
 pub(crate) fn row(name: &str, outcome: &Outcome, wrong: &[String]) -> String {
     let transcript = &outcome.transcript;
     let met = |wanted: Met| outcome.met.iter().filter(|met| **met == wanted).count();

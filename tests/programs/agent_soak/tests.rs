@@ -1,4 +1,5 @@
-//! The script in a simulated world: whatever becomes unknown, the plan is carried out once.
+//! Tests of the script in a simulated world: whichever outcomes are unknown, each call of the plan
+//! takes effect exactly once.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +13,11 @@ use crate::script::{DONE, follow};
 use crate::transcript::Transcript;
 use crate::world::World;
 
-/// What becomes of a call.
+/// The fate of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Done,
-    /// Nobody knows, and it has happened or not.
+    /// The outcome is unknown to the model; the call did or did not take effect.
     Unknown {
         happened: bool,
     },
@@ -29,8 +30,8 @@ struct Ending {
     messages: Vec<Value>,
 }
 
-/// Runs the plan to its end; `fate` decides by a call's id, `restarts` whether a recovery message
-/// stands behind the results of a round.
+/// Runs the plan to its end; `fate` decides the outcome of a call by its id, `restarts` whether a
+/// recovery message follows the results of a round.
 fn run(
     plan: &Plan,
     mut fate: impl FnMut(&str) -> Fate,
@@ -144,14 +145,14 @@ fn anything_may_be_unknown_at_any_time_checks_and_repetitions_too() {
     }
 }
 
-/// The comparison finds what it is there to find.
+/// The comparison detects the faults that it exists for.
 #[test]
 fn a_daemon_that_repeats_or_forgets_is_found_out() {
     let plan = plan();
     let (files, expected) = undisturbed(&plan);
     let Ending { messages, .. } = run(&plan, |_| Fate::Done, || false);
 
-    // An edit that happened twice shows in the files and in what is read of them.
+    // An edit that is executed twice is visible in the files and in the results of reading them.
     let mut world = World::default();
     for call in plan.iter().flatten() {
         world.call(call.tool, &call.arguments);
@@ -171,7 +172,7 @@ fn a_daemon_that_repeats_or_forgets_is_found_out() {
         let found = tools.by_ref().filter(|(_, m)| m["role"] == "tool").nth(n);
         found.expect("there are more").0
     };
-    // A result is lost; another is changed; a message is lost; one comes twice.
+    // A result is lost; another is changed; a message is lost; one is duplicated.
     let mut lost = messages.clone();
     lost.remove(tool_at(3));
     assert!(differ(&lost));
@@ -190,7 +191,7 @@ fn a_daemon_that_repeats_or_forgets_is_found_out() {
     assert!(differ(&troubled));
 }
 
-/// A recovery message tells of what became unknown since the one before it, and of nothing else.
+/// A recovery message lists the steps that became unknown since the previous one, and no others.
 #[test]
 fn an_unknown_outcome_is_told_once() {
     let plan = plan();
@@ -200,23 +201,23 @@ fn an_unknown_outcome_is_told_once() {
         _ => Fate::Done,
     };
     let Ending { mut messages, .. } = run(&plan, fate, || false);
-    let told = json!({
+    let notice = json!({
         "role": "system",
         "content": "[system] The daemon restarted after a crash. Nobody knows whether these steps \
                     took effect: tools.call files__edit_file.",
     });
     let unknown = messages.iter().position(|m| m["content"] == UNKNOWN);
-    messages.insert(unknown.expect("one is") + 1, told.clone());
+    messages.insert(unknown.expect("one is") + 1, notice.clone());
     let differences = |messages: &[Value]| {
         let transcript = Transcript::read(messages, "/nowhere");
         transcript.differences(&expected)
     };
     assert_eq!(differences(&messages), [""; 0]);
-    messages.insert(messages.len() - 1, told);
+    messages.insert(messages.len() - 1, notice);
     assert_eq!(differences(&messages).len(), 1);
 }
 
-/// What streams from the fake model is what the script says, in OpenAI's words.
+/// The fake model streams the script's answer in OpenAI's format.
 #[tokio::test]
 async fn the_model_streams_what_the_script_says() {
     let plan = plan();

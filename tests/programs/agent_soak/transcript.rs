@@ -1,5 +1,5 @@
-//! What two conversations about the same plan must have in common: all but recovery messages,
-//! unknown outcomes, and the calls by which the model finds out about those.
+//! The parts that two conversations about the same plan must have in common: everything but
+//! recovery messages, unknown outcomes, and the calls by which the model resolves those.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use crate::script::Verdict;
 
-/// What a tool server leaves that was killed while it replaced a file.
+/// The suffix of the file that a tool server leaves behind when it is killed while it replaces a
+/// file.
 pub(crate) const LEFTOVER: &str = ".tmp";
 
-/// What a recovery message says of steps with an unknown outcome.
+/// The phrase of a recovery message about steps with an unknown outcome.
 const NOBODY_KNOWS: &str = "Nobody knows whether these steps took effect";
 
 /// A call of the plan, with all attempts at it.
@@ -19,37 +20,38 @@ const NOBODY_KNOWS: &str = "Nobody knows whether these steps took effect";
 pub(crate) struct Deed {
     /// The tool and its arguments.
     pub(crate) call: (String, Value),
-    /// The result; none if it is unknown, and it was found to have happened.
+    /// The result; `None` if the outcome was unknown and a check found that the call took effect.
     pub(crate) result: Option<String>,
 }
 
-/// A conversation, in what matters.
+/// The relevant parts of a conversation.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
-    /// What was said, as `role: text`, in order.
+    /// The texts, as `role: text`, in order.
     pub(crate) said: Vec<String>,
-    /// What was done, by the id of its first attempt, which grow.
+    /// The calls, by the id of their first attempt; ids sort in the order of the plan.
     pub(crate) deeds: BTreeMap<String, Deed>,
-    /// How many recovery messages stood in it.
+    /// Number of recovery messages.
     pub(crate) recoveries: usize,
-    /// How many of them said of steps that nobody knows what became of them, where the agent had
-    /// been told before, and nothing has become unknown since.
+    /// Number of recovery messages that list steps with an unknown outcome although the agent had
+    /// already been notified of them and no further outcome has become unknown since.
     pub(crate) stale: usize,
-    /// How many results were unknown, those of checks excepted.
+    /// Number of unknown results, not counting those of checks.
     pub(crate) unknown: usize,
-    /// How many of those calls were made again: they had been found not to have happened.
+    /// Number of those calls that were repeated because a check found that they had not taken
+    /// effect.
     pub(crate) repeated: usize,
-    /// What cannot be explained.
+    /// Descriptions of inconsistencies.
     pub(crate) wrong: Vec<String>,
 }
 
 impl Transcript {
-    /// Reads the messages of a model request. `folder` is where the files are, whose name differs
-    /// from one run to the next.
+    /// Reads the messages of a model request. `folder` is the directory of the files, whose name
+    /// differs between runs.
     pub(crate) fn read(messages: &[Value], folder: &str) -> Self {
         let mut this = Self::default();
         let mut open: Vec<(String, (String, Value))> = Vec::new();
-        // Whether an outcome was unknown since the last recovery message.
+        // Whether an outcome has become unknown since the last recovery message.
         let mut news = false;
         for message in messages {
             let text = message_text(message).replace(folder, "FOLDER");
@@ -85,7 +87,8 @@ impl Transcript {
                 news = false;
                 continue;
             }
-            // Whoever only finds out or tries again has said so at the first attempt.
+            // Skip the texts of answers that only check or repeat: the step's text came with the
+            // first attempt.
             let plain = |(id, _): &(String, _)| id.matches('_').count() == 1;
             if open.is_empty() || open.iter().any(plain) {
                 this.said.push(format!("{role}: {text}"));
@@ -125,12 +128,12 @@ impl Transcript {
         }
     }
 
-    /// How many calls with an unknown outcome were found to have happened.
+    /// Returns the number of calls with an unknown outcome that a check found to have taken effect.
     pub(crate) fn found_done(&self) -> usize {
         self.unknown - self.repeated
     }
 
-    /// How it differs from that of a run in which nothing happened.
+    /// Returns how this transcript differs from that of an undisturbed run.
     pub(crate) fn differences(&self, undisturbed: &Self) -> Vec<String> {
         let mut wrong = self.wrong.clone();
         if self.stale > 0 {
@@ -167,7 +170,7 @@ impl Transcript {
     }
 }
 
-/// A result with its lines sorted, where a file system may give them in any order.
+/// Returns a result with its lines sorted if a file system may return them in any order.
 fn in_order(tool: &str, text: String) -> String {
     if !tool.ends_with("list_directory") {
         return text;

@@ -1,17 +1,18 @@
-//! A world of tools for the script's tests: files in memory, the words of the real servers.
+//! A simulated world of tools for the script's tests: in-memory files, with the real servers'
+//! texts.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// Files by path; a folder's content is none.
+/// Files by path, with their content; `None` for a directory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct World {
     pub(crate) files: BTreeMap<String, Option<String>>,
 }
 
 impl World {
-    /// Calls a tool; the text is what the assistant makes of its result.
+    /// Calls a tool; returns the text in which the assistant reports the result.
     pub(crate) fn call(&mut self, tool: &str, arguments: &Value) -> String {
         match self.try_call(tool, arguments) {
             Ok(text) => text,

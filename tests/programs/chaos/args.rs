@@ -1,11 +1,9 @@
-//! The command line.
-
 use std::env;
 use std::path::PathBuf;
 
 use crate::stage::Means;
 
-/// What `--help` says.
+/// The text of `--help`.
 pub(crate) const HELP: &str = "\
 Judges the daemon under chaos: real processes, killed with -9 at random and at fault points.
 
@@ -29,7 +27,7 @@ The binary is ABIDE_BIN, built with `--features abide/faults` for fault points a
 lie in ABIDE_GUESTS; the tool server is `abide-test-tools` beside this program, or ABIDE_TEST_TOOLS.
 It ends with 0 if nothing is wrong, with 1 if something is, with 2 if it was called wrongly.";
 
-/// What was asked for.
+/// The parsed command line.
 pub(crate) struct Args {
     pub(crate) command: String,
     pub(crate) seeds: Option<u64>,
@@ -38,12 +36,12 @@ pub(crate) struct Args {
     pub(crate) bug: Option<String>,
     pub(crate) json: bool,
     pub(crate) without_tools: bool,
-    /// What else there is.
+    /// The remaining arguments.
     pub(crate) names: Vec<String>,
 }
 
 impl Args {
-    /// Reads the command line; what is wrong with it.
+    /// Parses the command line, or returns what is wrong with it.
     pub(crate) fn read() -> Result<Self, String> {
         let mut words = env::args().skip(1);
         let mut args = Self {
@@ -72,7 +70,7 @@ impl Args {
         Ok(args)
     }
 
-    /// What stages are built of.
+    /// Returns the parts of which stages are built.
     ///
     /// # Errors
     /// If there is no tool server.

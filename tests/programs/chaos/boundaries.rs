@@ -13,37 +13,37 @@ use crate::stage::{Means, Stage};
 const SESSION: &str = "s0";
 /// The turn under test: the first one is the probe that opens the scene.
 const TURN: u64 = 2;
-/// Long enough for whatever the turn is doing.
+/// Long enough for anything that the turn does.
 const GRACE_MS: u64 = 2000;
 
-/// Who dies in a pass, and whether what was not synced is lost too.
+/// Which processes die in a pass, and whether unsynced data is lost too.
 const PASSES: &[(&str, Who, bool)] = &[
     ("the worker is killed", Who::Worker, false),
     ("worker and supervisor are killed", Who::Both, false),
     ("both are killed, and the power is cut", Who::Both, true),
 ];
 
-/// The calls of the turn, by token, as the table shows them.
+/// The calls of the turn, by token, in the order of the table's columns.
 const TOKENS: &[&str] = &["record", "note", "all-record", "all-note"];
 
-/// What became of the turn.
+/// The outcome of the turn.
 struct Row {
     n: u64,
-    /// What fired; none if the crossing was not reached.
+    /// The failpoint that fired; `None` if the crossing was not reached.
     point: Option<String>,
-    /// Whether the client had its acknowledgement before the kill.
+    /// Whether the client had received its acknowledgement before the kill.
     acknowledged: bool,
-    /// The last attempt that a delta told of.
+    /// The last attempt that a delta reported.
     attempts: u64,
-    /// Of each call.
+    /// The number of executions of each call.
     executions: Vec<usize>,
     unknown: u64,
-    /// Generations that the session was told of, with the turn.
+    /// The turns in which the session was notified of a generation.
     notices: Vec<String>,
     wrong: Vec<String>,
 }
 
-/// Runs all passes; whether nothing is wrong.
+/// Runs all passes. Returns whether nothing is wrong.
 pub(crate) async fn run(means: &Means, jobs: usize) -> Result<bool, String> {
     let points = trace(means).await?;
     println!("the turn crosses {} boundaries", points.len());
@@ -76,7 +76,7 @@ pub(crate) async fn run(means: &Means, jobs: usize) -> Result<bool, String> {
             let Some(row) = running.join_next().await else {
                 break;
             };
-            // Which one it was that panicked is in its words.
+            // The message of the panic identifies the crossing.
             rows.push(row.map_err(|error| error.to_string())?);
         }
         rows.sort_by_key(|row| row.n);
@@ -88,7 +88,7 @@ pub(crate) async fn run(means: &Means, jobs: usize) -> Result<bool, String> {
     Ok(well)
 }
 
-/// The turn: a step of each kind, and all that is buffered.
+/// Returns the script of the turn: a step of each kind, and everything that is buffered.
 fn script(means: &Means) -> Script {
     let mut acts = Vec::new();
     if means.tools.is_some() {
@@ -130,13 +130,13 @@ async fn open(name: &str, cuts: bool, means: &Means) -> Scene {
     Scene::open(stage, &[SESSION.to_owned()]).await
 }
 
-/// Names of the points that the turn crosses, timer included, in order.
+/// Returns the names of the failpoints that the turn crosses, including its timer's, in order.
 async fn trace(means: &Means) -> Result<Vec<String>, String> {
     let mut scene = open("trace", false, means).await;
     let path = scene.stage.folder.join("faults/trace");
     fs::write(&path, "").map_err(|error| error.to_string())?;
-    let said = say(&scene.stage.client, SESSION, script(means), false).await;
-    scene.said(vec![said.map(|sent| (0, sent))]);
+    let result = say(&scene.stage.client, SESSION, script(means), false).await;
+    scene.said(vec![result.map(|sent| (0, sent))]);
     scene.finish().await;
     let points = fs::read_to_string(&path).map_err(|error| error.to_string())?;
     let points: Vec<_> = points.lines().map(str::to_owned).collect();
@@ -157,20 +157,21 @@ async fn kill_at(means: Means, arm: Arm, power: bool) -> Row {
     let n = arm.n;
     let mut scene = open(&format!("boundary-{n}"), power, &means).await;
     scene.stage.arm(arm, power);
-    // Its first request, then those that repeat it: was it acknowledged before the kill?
+    // The first request may be followed by retries: no error means that it was acknowledged before
+    // the kill.
     let client = scene.stage.daemon.client();
     let posting = tokio::spawn({
         let script = script(&means);
         async move {
-            let said = say(&client, SESSION, script, false).await;
-            (said, client.tally.troubles() == 0)
+            let result = say(&client, SESSION, script, false).await;
+            (result, client.tally.troubles() == 0)
         }
     });
     while !posting.is_finished() {
         scene.stage.tend(5).await;
     }
-    let (said, acknowledged) = posting.await.expect("a client does not panic");
-    scene.said(vec![said.map(|sent| (0, sent))]);
+    let (result, acknowledged) = posting.await.expect("a client does not panic");
+    scene.said(vec![result.map(|sent| (0, sent))]);
     scene.finish().await;
     let (_, point) = scene.stage.fired();
     scene.stage.disarm();
@@ -205,7 +206,7 @@ fn executions(facts: &Facts) -> Vec<usize> {
     TOKENS.iter().map(of).collect()
 }
 
-/// Turns that were told of a restart: `turn N`.
+/// Returns the turns that were notified of a restart, as `turn N`.
 fn notices(facts: &Facts) -> Vec<String> {
     let events = facts.sessions.iter().flat_map(|session| &session.events);
     let notices = events.filter(|event| event.kind == "notice");
@@ -217,7 +218,7 @@ fn notices(facts: &Facts) -> Vec<String> {
 impl Row {
     fn print(&self, traced: &str) {
         let point = match &self.point {
-            // What fired, by its own word: it may differ from the trace where syncs are shared.
+            // The failpoint that really fired: it may differ from the trace where syncs are shared.
             Some(fired) => fired.split(' ').next().unwrap_or(fired).to_owned(),
             None => format!("({traced})"),
         };

@@ -1,11 +1,11 @@
-//! The mutation test of the whole: with a deliberate bug in the daemon, the checker must find
-//! something wrong; without one, nothing.
+//! The mutation test of the whole system: with a deliberate bug in the daemon, the checker must
+//! find a violation; without one, none.
 
 use crate::args::Args;
 use crate::run_seeds;
 use crate::stage::Means;
 
-/// The bugs that a daemon built for it can be given, and the invariant that each breaks.
+/// The bugs that can be enabled in a daemon built for them, and the invariant that each breaks.
 const BUGS: &[(&str, u32, &str)] = &[
     ("ack-before-sync", 1, "acknowledged before it is synced"),
     ("consume-twice", 2, "a message is consumed by two turns"),
@@ -19,10 +19,10 @@ const BUGS: &[(&str, u32, &str)] = &[
     ("restart-anyway", 10, "goes on with a bad configuration"),
 ];
 
-/// Seeds that may pass until a bug is caught, if nothing else is said.
+/// The default number of seeds within which a bug must be caught.
 const SEEDS: u64 = 40;
 
-/// Runs each bug until it is caught; whether all were.
+/// Runs each bug until it is caught. Returns whether all were.
 pub(crate) async fn run(args: &Args) -> Result<bool, String> {
     let means = args.means()?;
     let most = args.seeds.unwrap_or(SEEDS);
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &Args) -> Result<bool, String> {
     }
     let mut lines = Vec::new();
     let mut well = true;
-    // Nothing wrong without a bug: over as many seeds as the hardest bug needed, or a few.
+    // Without a bug nothing may be wrong: over as many seeds as the hardest bug needed, or a few.
     let mut longest = 3;
     for (bug, invariant, what) in BUGS {
         if !args.names.is_empty() && !args.names.iter().any(|name| name == bug) {
@@ -44,19 +44,19 @@ pub(crate) async fn run(args: &Args) -> Result<bool, String> {
             bug: Some((*bug).to_owned()),
             ..means.clone()
         };
-        // One at a time, so that the seeds before the one that catches it were looked at.
+        // One job, so that all seeds before the one that catches the bug have been checked.
         let report = run_seeds(seeds(), 1, &with, true, true).await;
         let after = report.seeds();
         longest = longest.max(after);
-        let said = match report.first_wrong() {
-            Some(said) => format!("caught at seed {}: {said}", args.first + after - 1),
+        let outcome = match report.first_wrong() {
+            Some(outcome) => format!("caught at seed {}: {outcome}", args.first + after - 1),
             None => {
                 well = false;
                 format!("NOT CAUGHT in {after} seeds")
             }
         };
-        println!("    {said}");
-        lines.push(format!("{bug:<24}{invariant:>9}  {said}"));
+        println!("    {outcome}");
+        lines.push(format!("{bug:<24}{invariant:>9}  {outcome}"));
     }
     println!("without a bug, {longest} seeds");
     let report = run_seeds(
@@ -74,7 +74,7 @@ pub(crate) async fn run(args: &Args) -> Result<bool, String> {
     }
     match report.first_wrong() {
         None => println!("{:<24}{:>9}  nothing, in {longest} seeds", "none", ""),
-        Some(said) => println!("{:<24}{:>9}  {said}", "none", ""),
+        Some(outcome) => println!("{:<24}{:>9}  {outcome}", "none", ""),
     }
     Ok(well)
 }

@@ -1,4 +1,5 @@
-//! Clients: each says one thing after the other, each until it is acknowledged, under one key.
+//! Clients: each sends one message after the other, and retries each under one key until it is
+//! acknowledged.
 
 use std::time::{Duration, Instant};
 
@@ -6,26 +7,26 @@ use abide_tests::checker::program::Post;
 use abide_tests::checker::{Acknowledged, Script};
 use abide_tests::{Client, PATIENCE, Refused};
 
-/// How long a client waits before it asks again.
+/// The delay before a client retries.
 const RETRY_DELAY: Duration = Duration::from_millis(15);
 
-/// What became of a client's messages: each with its session's index, or what was wrong.
+/// The result for a client's message: its session's index and the acknowledgement, or the error.
 pub(crate) type Said = Result<(usize, Acknowledged), String>;
 
-/// Says all that a client has to say.
+/// Sends all messages of a client.
 pub(crate) async fn talk(client: Client, sessions: Vec<String>, posts: Vec<Post>) -> Vec<Said> {
-    let mut said = Vec::new();
+    let mut results = Vec::new();
     for post in posts {
         tokio::time::sleep(Duration::from_millis(post.after_ms)).await;
         let id = &sessions[post.session];
         let sent = say(&client, id, post.script, post.wait).await;
-        said.push(sent.map(|sent| (post.session, sent)));
+        results.push(sent.map(|sent| (post.session, sent)));
     }
-    said
+    results
 }
 
-/// Says one thing until it is acknowledged. A daemon that dies takes the requests with it that it
-/// has read; one that is down or about to stop refuses: each time the client asks again.
+/// Sends one message until it is acknowledged. A daemon that dies loses the requests that it has
+/// read; one that is down or about to stop refuses them. In each case the client retries.
 pub(crate) async fn say(
     client: &Client,
     id: &str,

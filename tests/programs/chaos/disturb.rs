@@ -1,4 +1,4 @@
-//! Doing to a daemon what a program says.
+//! Applies a program's disturbances to a daemon.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,9 +12,9 @@ use crate::stage::{GLANCE, Stage};
 
 /// How long an invalid configuration may go unnoticed.
 const NOTICED: Duration = Duration::from_secs(20);
-/// How long until an error that was there before may be the one that is waited for.
+/// The time after which an error that equals the previous one counts as the awaited one.
 const SAME_AGAIN: Duration = Duration::from_secs(3);
-/// How long it is looked at afterwards whether anything comes of it.
+/// How long the daemon is observed afterwards for consequences.
 const AFTERMATH_MS: u64 = 300;
 
 impl Stage {
@@ -35,7 +35,7 @@ impl Stage {
             Disturbance::Restart => {
                 self.restarts();
                 self.count("restarts asked for");
-                // Another one may be under way, and the daemon may be down.
+                // Another restart may be in progress, and the daemon may be down.
                 let _ = self.client.post("/v1/daemon/restart", &json!({})).await;
             }
             Disturbance::Stop => {
@@ -56,8 +56,8 @@ impl Stage {
         self.daemon.edit(how, |setup| setup.spare += 1);
     }
 
-    /// Writes an invalid configuration into a daemon at rest, which must tell of it and do nothing
-    /// else; then a valid one.
+    /// Writes an invalid configuration for an idle daemon, which must report it and do nothing
+    /// else; then writes a valid one.
     async fn edit_invalid(&mut self, invalid: Invalid) {
         self.disarm();
         let Some(before) = self.at_rest().await else {
@@ -133,17 +133,17 @@ impl Stage {
         setup.plugin(plugin).toml()
     }
 
-    /// Whether the daemon says that the configuration is invalid, or does something about it.
+    /// Returns whether the daemon reports that the configuration is invalid, or acts on it.
     async fn told_of_it(&self, before: &Value, since: Duration) -> bool {
         let Some(status) = self.get("/v1/daemon").await else {
             return false;
         };
-        let told = &status["config"]["last_error"];
+        let error = &status["config"]["last_error"];
         let refused =
             status["restart"]["status"] == "refused" && status["restart"] != before["restart"];
         let acted = status["generation"] != before["generation"];
-        // The same error again looks as the one before.
-        let new = *told != before["config"]["last_error"] || since > SAME_AGAIN;
-        (!told.is_null() && new) || refused || acted
+        // A repeated error is indistinguishable from the previous one.
+        let new = *error != before["config"]["last_error"] || since > SAME_AGAIN;
+        (!error.is_null() && new) || refused || acted
     }
 }

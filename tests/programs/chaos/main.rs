@@ -1,5 +1,5 @@
-//! Chaos: seeded programs of messages, tool calls, timers, kills and restarts on real daemons,
-//! and a checker that holds what was seen from outside against what must be true.
+//! Chaos: seeded programs of messages, tool calls, timers, kills and restarts on real daemons, and
+//! a checker that compares what was observed from outside with what must be true.
 //!
 //! The pure parts (programs, checks) are in `abide_tests::checker`, where the suite tests them.
 
@@ -24,7 +24,7 @@ use crate::args::{Args, HELP};
 use crate::report::Report;
 use crate::stage::Means;
 
-/// Seeds of a run, if nothing else is said.
+/// The default number of seeds of a run.
 const SEEDS: u64 = 200;
 
 #[tokio::main]
@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Does what was asked for; whether nothing is wrong.
+/// Executes the command. Returns whether nothing is wrong.
 async fn act() -> Result<bool, String> {
     let args = Args::read()?;
     match args.command.as_str() {
@@ -68,7 +68,7 @@ async fn act() -> Result<bool, String> {
     }
 }
 
-/// Runs seeds, so many at a time; `until_wrong`: no further ones once something is.
+/// Runs seeds, `jobs` at a time. With `until_wrong`, starts no further ones after a violation.
 pub(crate) async fn run_seeds(
     mut seeds: impl Iterator<Item = u64>,
     jobs: usize,

@@ -1,4 +1,4 @@
-//! Power cuts: what was not synced is lost.
+//! Power cuts: unsynced data is lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -6,28 +6,28 @@ use std::path::{Path, PathBuf};
 use abide_tests::{Losses, PowerCut, Signal, signal};
 use tokio::task::block_in_place;
 
-/// What can take a folder's power away, where a program asks for that. The preloaded library costs
-/// time, so that only those programs bear it.
+/// Cuts the power of a folder if the program requires it. The preloaded library costs time, so only
+/// those programs use it.
 pub(crate) struct Power {
     folder: PathBuf,
     cuts: Option<PowerCut>,
-    /// A process has died in the middle of an operation, perhaps: at a fault point, or because its
-    /// supervisor did. Then what it did last may not be known, and a cut may not be possible.
+    /// Whether a process may have died in the middle of an operation: at a failpoint, or because
+    /// its supervisor died. Then its last operation may be unknown, and a cut may be impossible.
     torn: bool,
 }
 
-/// What became of a cut.
+/// The outcome of a cut.
 pub(crate) enum Cut {
-    /// What was not synced is lost.
+    /// Unsynced data is lost.
     Done(Losses),
-    /// Nothing is: what was written when a process died is not known. It was killed, no more.
+    /// Nothing is lost: what a process wrote as it died is unknown. The processes were only killed.
     Void,
-    /// It should have been possible.
+    /// The cut failed although it should have been possible.
     Failed(String),
 }
 
 impl Power {
-    /// Of the files in this folder; `cuts`: whether it will ever be cut.
+    /// Watches the files in this folder; `cuts`: whether its power will ever be cut.
     pub(crate) fn new(folder: &Path, cuts: bool) -> Self {
         Self {
             folder: folder.to_path_buf(),
@@ -36,12 +36,12 @@ impl Power {
         }
     }
 
-    /// What the daemon's environment must hold.
+    /// Returns the variables that the daemon's environment must have.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
         self.cuts.as_ref().map(PowerCut::env).unwrap_or_default()
     }
 
-    /// Kills a process with -9.
+    /// Kills a process with SIGKILL.
     pub(crate) fn kill(&self, pid: i32) {
         match &self.cuts {
             Some(cuts) => block_in_place(|| cuts.kill(pid)),
@@ -49,13 +49,13 @@ impl Power {
         }
     }
 
-    /// Notes that a process has died otherwise.
+    /// Records that a process has died in another way.
     pub(crate) fn torn(&mut self) {
         self.torn = true;
     }
 
-    /// Cuts. All processes are killed that are not yet dead. The environment may be another one
-    /// afterwards.
+    /// Cuts the power, which kills all processes that are still alive. The environment may be a
+    /// different one afterwards.
     pub(crate) fn cut(&mut self) -> Cut {
         let Some(cuts) = &mut self.cuts else {
             return Cut::Failed("the program was to have no power cuts".to_owned());
@@ -65,7 +65,7 @@ impl Power {
         match cut {
             Ok(losses) => Cut::Done(losses),
             Err(panic) => {
-                // What the folder holds now is durable.
+                // The present content of the folder counts as durable.
                 self.cuts = Some(block_in_place(|| PowerCut::new(&self.folder)));
                 let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
                 match torn {

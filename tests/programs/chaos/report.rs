@@ -1,4 +1,4 @@
-//! What is printed.
+//! The printed report.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::seed::Outcome;
 
-/// How many violations of one seed are shown.
+/// The number of violations that are shown per seed.
 const SHOWN: usize = 8;
-/// How much of each, in bytes.
+/// The maximum length of each shown violation, in bytes.
 const SHOWN_BYTES: usize = 700;
 
-/// All seeds so far.
+/// The results of all seeds so far.
 #[derive(Default)]
 pub(crate) struct Report {
     seeds: u64,
@@ -22,7 +22,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Takes a seed in; a line about it.
+    /// Adds the outcome of a seed. Returns a line about it.
     pub(crate) fn take(&mut self, outcome: Outcome) -> String {
         let Outcome {
             seed,
@@ -66,17 +66,17 @@ impl Report {
         line
     }
 
-    /// Whether nothing is wrong.
+    /// Returns whether nothing is wrong.
     pub(crate) fn is_clean(&self) -> bool {
         self.failed.is_empty()
     }
 
-    /// How many seeds were run.
+    /// Returns how many seeds were run.
     pub(crate) fn seeds(&self) -> u64 {
         self.seeds
     }
 
-    /// The first thing that is wrong.
+    /// Returns the first violation.
     pub(crate) fn first_wrong(&self) -> Option<String> {
         self.total
             .violations
@@ -84,7 +84,7 @@ impl Report {
             .map(|first| cut(&first.to_string()))
     }
 
-    /// The table.
+    /// Prints the table.
     pub(crate) fn print(&self) {
         println!("\n{:<24}{:>9}", "seeds", self.seeds);
         println!("{:<24}{:>9}", "kills", kills(&self.done));
@@ -110,7 +110,7 @@ impl Report {
         }
     }
 
-    /// The same for programs.
+    /// Returns the same as JSON.
     pub(crate) fn json(&self) -> Value {
         json!({
             "seeds": self.seeds,
@@ -127,7 +127,7 @@ fn kills(done: &BTreeMap<&'static str, u64>) -> u64 {
     kills.map(|(_, many)| many).sum()
 }
 
-/// No more of a text than one wants to read.
+/// Shortens a text to [`SHOWN_BYTES`].
 fn cut(text: &str) -> String {
     match text.len() <= SHOWN_BYTES {
         true => text.to_owned(),

@@ -1,4 +1,5 @@
-//! Sessions on a stage: what is said in them, when they are at rest, and what is seen of them.
+//! Sessions on a stage: the messages sent to them, waiting until they are idle, and the facts about
+//! them.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -13,10 +14,10 @@ use crate::stage::{GLANCE, Stage, descendants_of};
 
 /// How long a subscriber may need for the last events.
 const CATCH_UP: Duration = Duration::from_secs(10);
-/// How long between two looks at a session's events.
+/// The interval at which a session's events are polled.
 const BREATH: Duration = Duration::from_millis(30);
 
-/// Sessions and what is known of them.
+/// Sessions and the facts about them.
 pub(crate) struct Scene {
     pub(crate) stage: Stage,
     pub(crate) sessions: Vec<SessionFacts>,
@@ -25,7 +26,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Opens sessions, and has a first turn in each.
+    /// Opens sessions, and runs a first turn in each.
     pub(crate) async fn open(stage: Stage, ids: &[String]) -> Self {
         let mut scene = Self {
             stage,
@@ -49,20 +50,20 @@ impl Scene {
         scene
     }
 
-    /// Takes in what clients have said.
-    pub(crate) fn said(&mut self, said: Vec<Said>) {
-        for said in said {
-            match said {
+    /// Adds the results of clients.
+    pub(crate) fn said(&mut self, results: Vec<Said>) {
+        for result in results {
+            match result {
                 Ok((session, sent)) => self.sessions[session].acknowledged.push(sent),
                 Err(text) => self.stage.trouble(text),
             }
         }
     }
 
-    /// Waits until all that was accepted is done, timers included; whether it came to that.
+    /// Waits until all accepted scripts are done, timers included. Returns whether they were.
     pub(crate) async fn finish(&mut self) -> bool {
         let mut done = true;
-        // All together: where one is stuck, the others had their time meanwhile.
+        // One deadline for all sessions: while one is stuck, the others have had their time.
         let started = Instant::now();
         for n in 0..self.sessions.len() {
             loop {
@@ -99,7 +100,7 @@ impl Scene {
             .is_some_and(|session| session["state"] == "idle" && session["queued"] == 0)
     }
 
-    /// Posts a probe to each session of a daemon at rest, and looks at all events.
+    /// Posts a probe to each session of an idle daemon, and reads all events.
     pub(crate) async fn probe(&mut self) {
         for n in 0..self.sessions.len() {
             self.probes += 1;
@@ -150,7 +151,7 @@ impl Scene {
         }
     }
 
-    /// Looks at everything for the last time, and ends the daemon.
+    /// Reads all facts for the last time, and ends the daemon.
     pub(crate) async fn end(mut self) -> (Stage, Facts) {
         self.stage.at_rest().await;
         let started = Instant::now();
@@ -205,7 +206,7 @@ impl Scene {
         (self.stage, facts)
     }
 
-    /// What the restart records say: none was rolled back, none lost a session.
+    /// Checks the restart records: none was rolled back, none lost a session.
     async fn restarts(&mut self) {
         let Some(list) = self.stage.get("/v1/daemon/restarts?limit=1000").await else {
             self.stage
@@ -219,7 +220,8 @@ impl Scene {
                 .as_array()
                 .is_some_and(|it| !it.is_empty());
             let faulted = relaunch["faulted"].as_u64().is_some_and(|it| it > 0);
-            // Nothing here fails by itself: what was killed from outside is no reason.
+            // Nothing here fails by itself, and a kill from outside is no reason for a rollback or
+            // a fault.
             if record["status"] == "rolled_back" || lesser || faulted {
                 self.stage
                     .trouble(format!("a restart made it worse: {record}"));
@@ -235,7 +237,7 @@ impl Scene {
     }
 }
 
-/// All events of a session, or why they cannot be read now.
+/// Returns all events of a session, or why they cannot be read now.
 async fn events(client: &Client, id: &str) -> Result<Vec<Event>, String> {
     let mut all: Vec<Event> = Vec::new();
     loop {

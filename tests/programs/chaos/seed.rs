@@ -1,4 +1,4 @@
-//! One seed: its program, on a daemon of its own, judged.
+//! One seed: its program, run on a daemon of its own and checked.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,18 +12,18 @@ use crate::clients::{Said, talk};
 use crate::scene::Scene;
 use crate::stage::{GLANCE, Means, Stage};
 
-/// What became of a seed.
+/// The outcome of a seed.
 pub(crate) struct Outcome {
     pub(crate) seed: u64,
     pub(crate) verdict: Verdict,
-    /// What was done to the daemon, by name.
+    /// How often each disturbance was applied, by name.
     pub(crate) done: BTreeMap<&'static str, u64>,
     pub(crate) took: Duration,
-    /// Where it ran; gone if nothing is wrong.
+    /// The folder of the run; removed if nothing is wrong.
     pub(crate) folder: Option<PathBuf>,
 }
 
-/// Runs a seed. A panic (the daemon never came up, say) is a trouble like others.
+/// Runs a seed. A panic (for example because the daemon never came up) is recorded as a trouble.
 pub(crate) async fn run(seed: u64, means: Means) -> Outcome {
     let started = Instant::now();
     match tokio::spawn(perform(seed, means)).await {
@@ -81,14 +81,14 @@ async fn perform(seed: u64, means: Means) -> Outcome {
     }
 }
 
-/// One round; whether the daemon came to rest after it.
+/// Runs one round. Returns whether the daemon became idle after it.
 async fn play(scene: &mut Scene, round: Round) -> bool {
     let ids: Vec<_> = scene.sessions.iter().map(|it| it.id.clone()).collect();
     let clients: Vec<JoinHandle<Vec<Said>>> = round
         .clients
         .into_iter()
         .map(|posts| {
-            // Each with connections of its own.
+            // Each client has connections of its own.
             let client = scene.stage.daemon.client();
             tokio::spawn(talk(client, ids.clone(), posts))
         })
@@ -103,11 +103,11 @@ async fn play(scene: &mut Scene, round: Round) -> bool {
             tokio::time::sleep(GLANCE).await;
         }
         match client.await {
-            Ok(said) => scene.said(said),
+            Ok(results) => scene.said(results),
             Err(error) => scene.stage.trouble(format!("a client: {error}")),
         }
     }
-    // What is armed may yet fire, as long as there is work.
+    // An armed failpoint may still fire as long as there is work.
     let finished = scene.finish().await;
     scene.stage.disarm();
     let rests = finished && scene.stage.at_rest().await.is_some();

@@ -14,48 +14,48 @@ use sha2::{Digest, Sha256};
 
 use crate::power::{Cut, Power};
 
-/// How long between two looks at the daemon.
+/// The interval at which the daemon is polled.
 pub(crate) const GLANCE: Duration = Duration::from_millis(10);
 /// How long a worker may outlive its supervisor.
 const AFTERLIFE: Duration = Duration::from_secs(10);
-/// How long after it was killed a daemon's end is no surprise.
+/// How long after a kill an exit of the daemon is expected.
 const MOURNING: Duration = Duration::from_secs(10);
-/// How often it may end by itself before nobody starts it again.
+/// How often the daemon may exit unexpectedly before it is not started again.
 const SURPRISES: usize = 3;
-/// How long until an edit is made again that the daemon does not serve: a standby that was killed
-/// has its digest refused until the bytes change.
+/// The time after which an edit is repeated if the daemon does not serve it: after its standby was
+/// killed, the daemon refuses the digest until the bytes change.
 const EDIT_AGAIN: Duration = Duration::from_secs(8);
 
-/// What a stage is built of.
+/// The parts of which a stage is built.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Means {
-    /// The tool server; none for programs without tools.
+    /// The tool server; `None` for programs without tools.
     pub(crate) tools: Option<PathBuf>,
-    /// The bug that is switched in.
+    /// The deliberate bug that is enabled.
     pub(crate) bug: Option<String>,
 }
 
-/// A daemon and all that is known of it.
+/// A daemon and the facts about it.
 pub(crate) struct Stage {
     pub(crate) daemon: Daemon,
     pub(crate) client: Client,
     pub(crate) folder: PathBuf,
-    /// What was done to it, by name.
+    /// How often each disturbance was applied, by name.
     pub(crate) done: BTreeMap<&'static str, u64>,
-    /// What was seen at once to be wrong.
+    /// Problems that were noticed during the run.
     pub(crate) troubles: Vec<String>,
-    /// When it was disturbed.
+    /// The periods in which the daemon was disturbed.
     pub(crate) disturbed: Vec<(u64, u64)>,
-    /// When restarts were asked for that may not have ended.
+    /// Since when restarts have been requested that may not have ended.
     restarting_since: Option<u64>,
     power: Power,
     armed: Option<Armed>,
-    /// Lines of the file `fired` that were read.
+    /// The number of lines of the file `fired` that have been read.
     fired: usize,
     mourned_until: Option<Instant>,
     cut_power: bool,
     surprises: usize,
-    // Ends with the stage.
+    // Stops when the stage is dropped.
     _model: FakeModel,
 }
 
@@ -137,11 +137,11 @@ impl Stage {
         self.troubles.push(text);
     }
 
-    /// Removes what a run without faults leaves.
+    /// Removes the folder of a run without violations.
     pub(crate) fn clean(self) {
         let folder = self.folder.clone();
         drop(self);
-        // What is left of it is in the folder for temporary files.
+        // Anything that cannot be removed is in the system's temporary directory.
         let _ = fs::remove_dir_all(folder);
     }
 
@@ -149,10 +149,11 @@ impl Stage {
         self.folder.join("faults").join(name)
     }
 
-    /// Arms a fault point.
+    /// Arms a failpoint.
     pub(crate) fn arm(&mut self, arm: Arm, power: bool) {
         self.disarm();
         let aside = self.faults("arm.new");
+        // Renamed into place, so that no process reads a half-written line.
         fs::write(&aside, arm.line()).expect("the folder is ours");
         fs::rename(&aside, self.faults("arm")).expect("the folder is ours");
         self.count("faults armed");
@@ -163,15 +164,15 @@ impl Stage {
         });
     }
 
-    /// Takes back what is armed, if it has not fired.
+    /// Disarms the failpoint, if it has not fired.
     pub(crate) fn disarm(&mut self) {
-        // That it is not there is as well: then it has fired, or will not.
+        // A missing file is fine: the failpoint has fired, or will not.
         let _ = fs::remove_file(self.faults("arm"));
         self.read_fired();
         self.armed = None;
     }
 
-    /// Which point fired last, if one did; and how many did.
+    /// Returns how many failpoints have fired, and the last of them.
     pub(crate) fn fired(&self) -> (usize, Option<String>) {
         let text = fs::read_to_string(self.faults("fired")).unwrap_or_default();
         (text.lines().count(), text.lines().last().map(str::to_owned))
@@ -206,7 +207,6 @@ impl Stage {
         self.mourned_until = Some(Instant::now() + MOURNING);
     }
 
-    /// Kills the worker.
     pub(crate) fn kill_worker(&mut self) {
         if let Some(worker) = children(self.daemon.supervisor_pid()).first() {
             self.power.kill(*worker);
@@ -215,7 +215,6 @@ impl Stage {
         }
     }
 
-    /// Kills the supervisor.
     pub(crate) fn kill_supervisor(&mut self) {
         if self.daemon.exited().is_none() {
             self.power.kill(self.daemon.supervisor_pid());
@@ -226,7 +225,7 @@ impl Stage {
         }
     }
 
-    /// Kills both, and cuts the power.
+    /// Kills supervisor and workers, or cuts the power.
     pub(crate) fn kill_both(&mut self, power: bool) {
         if power {
             self.cut();
@@ -245,7 +244,7 @@ impl Stage {
         self.mourn();
     }
 
-    /// Takes the power away.
+    /// Cuts the power.
     fn cut(&mut self) {
         match self.power.cut() {
             Cut::Done(losses) => {
@@ -261,7 +260,7 @@ impl Stage {
         env.extend(new);
     }
 
-    /// Asks the daemon to stop, and waits for its end; [`Stage::look`] starts it again.
+    /// Sends SIGTERM to the daemon, and waits for its exit; [`Stage::look`] starts it again.
     pub(crate) async fn stop(&mut self) {
         self.restarts();
         signal(self.daemon.supervisor_pid(), Signal::TERM);
@@ -281,18 +280,18 @@ impl Stage {
         self.disturbed.push((now, now));
     }
 
-    /// Notes that a restart was asked for.
+    /// Records that a restart was requested.
     pub(crate) fn restarts(&mut self) {
         self.restarting_since.get_or_insert(now_ms());
     }
 
-    /// One look: starts the daemon again if it has ended.
+    /// Polls the daemon once: starts it again if it has exited.
     pub(crate) async fn look(&mut self) {
         self.read_fired();
         let Some(status) = self.daemon.exited() else {
             return;
         };
-        // It may have fired between the two looks.
+        // A failpoint may have fired since the first read.
         self.read_fired();
         let expected = self
             .mourned_until
@@ -309,6 +308,7 @@ impl Stage {
                 self.troubles
             );
         }
+        // All workers must be gone before the cut and the next start: the store has one owner.
         self.bury().await;
         if std::mem::take(&mut self.cut_power) {
             self.cut();
@@ -317,7 +317,7 @@ impl Stage {
         self.daemon.spawn_again();
     }
 
-    /// Waits for the end of workers whose supervisor is dead.
+    /// Waits for the exit of workers whose supervisor is dead.
     async fn bury(&mut self) {
         let started = Instant::now();
         loop {
@@ -335,7 +335,7 @@ impl Stage {
         }
     }
 
-    /// Looks after the daemon for that long.
+    /// Keeps the daemon running for that time.
     pub(crate) async fn tend(&mut self, for_ms: u64) {
         let until = Instant::now() + Duration::from_millis(for_ms);
         loop {
@@ -348,21 +348,21 @@ impl Stage {
         }
     }
 
-    /// `GET path`, if it is answered well.
+    /// Returns the body of `GET path`, if its status is 200.
     pub(crate) async fn get(&self, path: &str) -> Option<Value> {
         let reply = self.client.get(path).await.ok()?;
         (reply.status == 200).then_some(reply.body)
     }
 
-    /// The digest of the configuration file's bytes.
+    /// Returns the digest of the configuration file's bytes.
     pub(crate) fn file_digest(&self) -> String {
         let bytes = fs::read(self.folder.join("abide.toml")).unwrap_or_default();
         let digest = Sha256::digest(&bytes);
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Waits until the daemon serves the configuration that its file holds, and drains nothing;
-    /// what it then says of itself.
+    /// Waits until the daemon serves the configuration in its file, and does not drain. Returns its
+    /// status.
     pub(crate) async fn at_rest(&mut self) -> Option<Value> {
         let started = Instant::now();
         let mut edited = started;
@@ -397,7 +397,8 @@ impl Stage {
     }
 }
 
-/// Living processes of the daemon (supervisors and workers) in a folder. Tool servers are others.
+/// Returns the living processes of the daemon (supervisors and workers) in a folder, without tool
+/// servers.
 fn processes_of(folder: &Path) -> Vec<i32> {
     let binary = abide_binary();
     let mark = format!("ABIDE_FAULTS={}", folder.join("faults").display());
@@ -407,7 +408,8 @@ fn processes_of(folder: &Path) -> Vec<i32> {
     })
 }
 
-/// Living processes that were started with the folder's environment, tool servers included.
+/// Returns the living processes that were started with the folder's environment, including tool
+/// servers.
 pub(crate) fn descendants_of(folder: &Path) -> Vec<i32> {
     let mark = format!("ABIDE_TOOLS_LOG={}", folder.join("effects").display());
     living(|process| has_variable(process, &mark))

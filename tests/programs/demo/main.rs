@@ -1,5 +1,5 @@
-//! The demo: what a change of the configuration does to twenty live sessions. It tells what it
-//! sees from outside, as a client does, and fails if anything was lost.
+//! The demo: what a configuration change does to twenty live sessions. It reports what a client
+//! observes from outside, and fails if anything was lost.
 
 mod prober;
 mod story;
@@ -15,16 +15,16 @@ use serde_json::Value;
 use crate::prober::Prober;
 use crate::story::Story;
 
-/// Sessions of each plugin.
+/// Number of sessions of each plugin.
 const EACH: usize = 10;
-/// Model calls that end within the grace period, and that do not.
+/// Numbers of model calls that end within the grace period, and that do not.
 const SLOW: usize = 4;
 const TOO_SLOW: usize = 2;
 const GRACE: &str = "3s";
 const SLOW_MARK: &str = "[delay=1500]";
 const TOO_SLOW_MARK: &str = "[delay=6000]";
 
-/// One session and what was said in it.
+/// One session and the messages that were sent to it.
 struct Talk {
     id: String,
     sent: Vec<Sent>,
@@ -216,9 +216,9 @@ fn report(story: &mut Story, record: &Value) {
     ));
 }
 
-/// Each of the sessions was active, so each guest was told, once.
+/// Every session was active, so every guest must have received exactly one recovery message.
 fn check_notices(story: &mut Story, account: &mut Account, talks: &[Talk]) {
-    let mut told = 0;
+    let mut notified = 0;
     let mut example = None;
     for talk in talks {
         let events = talk.subscriber.events();
@@ -228,7 +228,7 @@ fn check_notices(story: &mut Story, account: &mut Account, talks: &[Talk]) {
             .collect();
         match notices[..] {
             [notice] => {
-                told += 1;
+                notified += 1;
                 example.get_or_insert_with(|| notice.said().to_owned());
             }
             _ => account.wrong.push(format!(
@@ -239,7 +239,7 @@ fn check_notices(story: &mut Story, account: &mut Account, talks: &[Talk]) {
         }
     }
     story.tell(format!(
-        "recovery message seen exactly once by {told} of {} active guests:",
+        "recovery message seen exactly once by {notified} of {} active guests:",
         talks.len()
     ));
     story.quote(&example.unwrap_or_default());
@@ -271,7 +271,7 @@ async fn check_subscribers(
     ));
 }
 
-/// What the model was told last in each conversation begins with how it began.
+/// Checks that the last model request of each conversation still contains its beginning.
 fn check_histories(story: &mut Story, account: &mut Account, model: &FakeModel) {
     let calls = model.calls_about("what did I miss?");
     let whole = calls.iter().filter(|call| {
@@ -302,5 +302,5 @@ fn check_histories(story: &mut Story, account: &mut Account, model: &FakeModel) 
     }
 }
 
-/// How long the prober rests between two requests.
+/// Pause between two requests of the prober.
 const PROBE_EVERY: Duration = Duration::from_millis(2);

@@ -1,4 +1,4 @@
-//! A client that never stops asking, to see the longest pause.
+//! Probes the daemon continuously to find the longest pause that a client experiences.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::PROBE_EVERY;
 
-/// What one way of asking has seen.
+/// The observations of one kind of client.
 #[derive(Default)]
 struct Seen {
     asked: u64,
@@ -25,8 +25,8 @@ impl Seen {
     }
 }
 
-/// Two of them: one sends messages on a connection that it keeps, one opens a connection for
-/// each request.
+/// Two probing clients: one sends messages on a connection that it keeps, the other opens a
+/// connection for each request.
 pub(crate) struct Prober {
     session: String,
     stop: Arc<AtomicBool>,
@@ -35,7 +35,7 @@ pub(crate) struct Prober {
 }
 
 impl Prober {
-    /// Begins to ask.
+    /// Starts probing.
     pub(crate) async fn start(daemon: &Daemon, session: &str) -> Self {
         let client = daemon.client();
         client.open(session, "echo").await;
@@ -50,7 +50,7 @@ impl Prober {
         }
     }
 
-    /// Stops, checks what was sent, and tells what was seen.
+    /// Stops probing, checks the messages that were sent, and returns a summary.
     pub(crate) async fn stop(self, client: &Client, account: &mut Account) -> String {
         self.stop.store(true, Ordering::Relaxed);
         let keeps = self.keeps.await.expect("the prober does not panic");
@@ -83,7 +83,8 @@ async fn send(client: Client, session: String, stop: Arc<AtomicBool>) -> Seen {
             Err(refused) => seen.wrong.push(format!("{text}: {refused:?}")),
         }
         seen.timed(started);
-        // Slower than the rest: a drain holds all of them, and an inbox has its limit.
+        // Slower than the other client: during a drain all messages are held, and an inbox has a
+        // limit.
         tokio::time::sleep(20 * PROBE_EVERY).await;
     }
     seen

@@ -1,42 +1,42 @@
-//! What the demo prints: chapters, and lines with the time since the last important moment.
+//! The demo's output: chapters, and lines with the time since the last important moment.
 
 use std::time::Instant;
 
-/// The widest line.
+/// The maximum width of a line.
 const COLUMNS: usize = 96;
 const INDENT: &str = "             ";
 
-/// The telling of it.
+/// The printer of the demo's output.
 pub(crate) struct Story {
     since: Instant,
 }
 
 impl Story {
-    /// A story that begins now.
+    /// Creates a story whose clock starts now.
     pub(crate) fn new() -> Self {
         Self {
             since: Instant::now(),
         }
     }
 
-    /// Counts time from now on.
+    /// Restarts the clock.
     pub(crate) fn restart_clock(&mut self) {
         self.since = Instant::now();
     }
 
-    /// Begins a chapter.
+    /// Prints the title of a chapter.
     pub(crate) fn chapter(&self, title: &str) {
         println!("\n{title}");
     }
 
-    /// Tells one thing.
+    /// Prints one line with the elapsed time.
     pub(crate) fn tell(&self, text: impl AsRef<str>) {
         let seconds = self.since.elapsed().as_secs_f64();
         print!("  {seconds:8.3} s ");
         wrap(text.as_ref());
     }
 
-    /// Shows somebody's words.
+    /// Prints a quotation.
     pub(crate) fn quote(&self, text: &str) {
         print!("{INDENT}");
         wrap(&format!("\"{text}\""));

@@ -1,8 +1,9 @@
-//! Tool servers for services and browsers, which do little without a network: each is started, its
-//! tools are listed to a model before whom all rules of strict servers hold, and one of them is called
-//! and answers, be it that it cannot do what it should.
+//! Checks tool servers for services and browsers, most of which can do little without a network.
+//! Each server is started, its tools are listed to a model that enforces every rule of strict model
+//! servers, and one of the tools is called and must answer, even if only that it cannot do its
+//! work.
 //!
-//! They are installed from npm, once, into cargo's folder.
+//! The servers are installed from npm, once, into cargo's target directory.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,15 +13,15 @@ use abide_tests::{
 };
 use serde_json::{Value, json};
 
-/// A server, and what is called of it.
+/// A tool server, and the call that is made to it.
 struct Server {
     name: &'static str,
     package: &'static str,
     version: &'static str,
-    /// Its program, in its package.
+    /// The path of its program in its package.
     script: &'static str,
     arguments: &'static [&'static str],
-    /// A variable that it wants, with a key that is none.
+    /// An environment variable that it requires; it is set to an invalid key.
     key: Option<&'static str>,
     tool: &'static str,
     call: fn() -> Value,
@@ -111,10 +112,10 @@ impl Server {
     }
 }
 
-/// The model: it calls the tool of the server that the user names, once.
+/// The scripted model: it calls the tool of the server that the user names, once.
 fn follow(messages: &[Value]) -> Answer {
-    let said = messages.iter().map(message_text);
-    let mut named = said.filter_map(|text| {
+    let texts = messages.iter().map(message_text);
+    let mut named = texts.filter_map(|text| {
         let (_, name) = text.split_once("[session=")?;
         let name = name.split_once(']')?.0.to_owned();
         SERVERS.iter().find(|server| server.name == name)
@@ -137,7 +138,7 @@ fn follow(messages: &[Value]) -> Answer {
     }
 }
 
-/// What came of a server: how many tools it has, and the answer's beginning.
+/// Uses one server; returns the number of its tools, and the beginning of the answer.
 async fn use_one(
     client: &Client,
     model: &FakeModel,
@@ -145,9 +146,9 @@ async fn use_one(
 ) -> Result<(usize, String), String> {
     let name = server.name;
     client.open(name, "assistant").await;
-    let said = client.chat(name, &format!("go [session={name}]")).await;
-    if said.said() != ["done"] {
-        return Err(format!("the turn says {:?}", said.said()));
+    let reply = client.chat(name, &format!("go [session={name}]")).await;
+    if reply.said() != ["done"] {
+        return Err(format!("the turn says {:?}", reply.said()));
     }
     let last = model
         .calls()
@@ -192,7 +193,7 @@ async fn main() -> ExitCode {
     }
     let mut wrong = 0;
     for server in &SERVERS {
-        // One at a time: together they have more tools than a request may offer.
+        // One server at a time: together they have more tools than a request may offer.
         let model = FakeModel::strict_scripted(Rules::all(), follow).await;
         let keys = server.key.map(|key| (key.to_owned(), "no-key".to_owned()));
         let setup = Setup {

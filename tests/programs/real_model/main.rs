@@ -1,8 +1,8 @@
-//! Conversations with a small real model behind chat templates that refuse what those of Qwen,
-//! Mistral and Gemma do: a restart in mid-turn, a cut answer, a history that is dropped, a burst of
-//! messages, a turn that is stopped. Every request must be taken.
+//! Holds conversations with a small real model behind chat templates that refuse what those of
+//! Qwen, Mistral and Gemma refuse: a restart in the middle of a turn, a truncated answer, a trimmed
+//! history, a burst of messages, a stopped turn. The model's server must accept every request.
 //!
-//! What the model says does not matter: it is too small for that.
+//! The content of the model's answers does not matter: the model is too small for that.
 
 mod relay;
 mod scenes;
@@ -16,7 +16,7 @@ use abide_tests::{Daemon, Plugin, Setup};
 use relay::Relay;
 use server::ModelServer;
 
-/// The templates, each in a file of its own.
+/// The names of the templates' files.
 const TEMPLATES: [&str; 3] = ["qwen", "mistral", "gemma"];
 
 #[tokio::main]
@@ -47,11 +47,11 @@ async fn main() -> ExitCode {
         let mut daemon = Daemon::start(setup).await;
         for scene in scenes::SCENES {
             let before = relay.seen();
-            let told = scenes::play(scene, &mut daemon).await;
+            let result = scenes::play(scene, &mut daemon).await;
             let seen = relay.seen() - before;
             let refused = relay.refused();
             let refused = &refused[before.refused..];
-            let verdict = match (&told, refused) {
+            let verdict = match (&result, refused) {
                 (Ok(()), []) if seen.requests > 0 => "ok".to_owned(),
                 (Ok(()), []) => "WRONG: nothing was asked".to_owned(),
                 (Ok(()), [first, ..]) => format!("WRONG: refused: {first}"),

@@ -1,4 +1,5 @@
-//! What stands between the daemon and the model's server, and counts what the server refuses.
+//! A proxy between the daemon and the model's server that counts the requests that the server
+//! refuses.
 
 use std::ops::Sub;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,7 +14,7 @@ use axum::routing::post;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// How many requests there were, and how many of them were refused.
+/// The numbers of requests and of refusals.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) requests: usize,
@@ -38,7 +39,7 @@ struct Shared {
     refused: Mutex<Vec<String>>,
 }
 
-/// It ends with the value.
+/// A running relay, which is stopped when dropped.
 pub(crate) struct Relay {
     port: u16,
     shared: Arc<Shared>,
@@ -63,7 +64,7 @@ impl Relay {
             .expect("a bound socket has one")
             .port();
         let task = tokio::spawn(async move {
-            // Serves until it is aborted.
+            // Serves until the task is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Self { port, shared, task }
@@ -80,7 +81,7 @@ impl Relay {
         }
     }
 
-    /// The refusals, with the requests that they answer.
+    /// Returns the refusals, each with the refused request.
     pub(crate) fn refused(&self) -> Vec<String> {
         held(&self.shared.refused).clone()
     }
@@ -115,7 +116,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Bytes) -> Response {
         Response::new(Body::from_stream(answer.bytes_stream()))
     } else {
         let text = answer.text().await.unwrap_or_default();
-        // A server that is still loading refuses nothing.
+        // A 503 means that the server is still loading; it is not a refusal.
         if status != StatusCode::SERVICE_UNAVAILABLE {
             let request = String::from_utf8_lossy(&request);
             held(&shared.refused).push(format!("{status}: {text} to {request}"));

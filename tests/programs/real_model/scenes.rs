@@ -1,14 +1,14 @@
-//! What is done to a conversation with the real model.
+//! The scenes that are played in conversations with the real model.
 
 use std::time::Duration;
 
 use abide_tests::{Client, Daemon, How, Subscriber, until_within};
 use serde_json::{Value, json};
 
-/// How long one turn may take: the model is slow on a machine that does other things.
+/// Timeout of one turn: the model is slow on a busy machine.
 const TURN: Duration = Duration::from_secs(180);
 
-/// One of them.
+/// A scene.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Scene {
     RestartInMidTurn,
@@ -38,7 +38,7 @@ impl Scene {
     }
 }
 
-/// Plays it in a session of its own, which then answers "hello"; what went wrong.
+/// Plays a scene in a session of its own, which must then answer "hello"; returns what went wrong.
 pub(crate) async fn play(scene: Scene, daemon: &mut Daemon) -> Result<(), String> {
     let client = daemon.client();
     let talk = Talk {
@@ -118,7 +118,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Sends a message; its id.
+    /// Sends a message and returns its id.
     async fn post(&self, text: &str) -> Result<String, String> {
         let posted = self.client.say(self.id, text, None).await;
         Ok(posted.map_err(|refused| format!("{refused:?}"))?.message)
@@ -137,7 +137,7 @@ impl Talk<'_> {
         Ok(message)
     }
 
-    /// Sends a message, whose turn must complete.
+    /// Sends a message and waits for its turn, which must complete.
     async fn say(&self, text: &str) -> Result<(), String> {
         let message = self.post(text).await?;
         self.completed(&message).await
@@ -150,7 +150,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Waits for a turn's end; why it failed, if it did.
+    /// Waits for a turn's end; returns the reason if it failed.
     async fn ended(&self, message: &str) -> Result<Option<String>, String> {
         let end = until_within(TURN, "a turn's end", async || {
             let events = self.client.events(self.id, 0).await;

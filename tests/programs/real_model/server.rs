@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use abide_tests::{Signal, free_port, http_client, signal, until_within};
 
-/// How long it may take until it answers: the first run installs it.
+/// Timeout of the server's start: the first run installs it.
 const START: Duration = Duration::from_secs(300);
 
-/// It ends with the value.
+/// A running model server, which is stopped when dropped.
 pub(crate) struct ModelServer {
     child: Child,
     port: u16,
 }
 
 impl ModelServer {
-    /// Starts it with a chat template and waits until it answers.
+    /// Starts the server with a chat template and waits until it answers.
     pub(crate) async fn start(scripts: &Path, folder: &Path, template: &Path) -> Self {
         let port = free_port();
         let child = Command::new(scripts.join("run.sh"))

@@ -1,4 +1,4 @@
-//! One cell of the table: a change, saved in one way, and what came of it.
+//! One cell of the table: a change that is saved in one way, and its outcome.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::ways::{Place, Way};
 
-/// How long anything may take.
+/// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 const GLANCE: Duration = Duration::from_millis(10);
-/// How long it is looked at whether anything more comes of it: above the debounce.
+/// How long to watch for further effects of a change: longer than the debounce.
 const AFTERMATH: Duration = Duration::from_millis(700);
-/// Between two messages of the live session.
+/// Pause between two messages of the live session.
 const TALK_EVERY: Duration = Duration::from_millis(25);
 
-/// What is changed.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Hot,
@@ -40,22 +40,22 @@ impl Kind {
     ];
 }
 
-/// What is saved.
+/// The file that is saved.
 pub(crate) enum Target {
     /// `abide.toml`.
     Config,
-    /// The component of a plugin that it names.
+    /// The component of a plugin that the configuration names.
     Plugin(PathBuf),
 }
 
-/// New content, and for what is to be refused a part of the reason.
+/// The new content, and a part of the expected reason if the change is to be refused.
 struct Change {
     bytes: Vec<u8>,
     reason: Option<&'static str>,
 }
 
 impl Target {
-    /// None where there is no such change.
+    /// Returns the change of that kind; `None` if this file has no such change.
     fn change(&self, kind: Kind, setup: &mut Setup, number: u64) -> Option<Change> {
         let (bytes, reason) = match self {
             Self::Config => {
@@ -66,13 +66,13 @@ impl Target {
                 let bytes = match kind {
                     Kind::Restart => {
                         let mut bytes = fs::read(guest("echo")).expect("it is built");
-                        // A custom section: its kind, its length, its name, and what it holds.
+                        // A custom section: its id, its length, its name and its content.
                         bytes.extend([0, 10, 1, b'n']);
                         bytes.extend(number.to_le_bytes());
                         bytes
                     }
                     Kind::Syntax => b"plain text, and no component".to_vec(),
-                    // The head of a component, and no more sense.
+                    // A component's header, followed by garbage.
                     Kind::Semantics => [&b"\0asm\x0d\0\x01\0"[..], &[0xff; 16]].concat(),
                     Kind::Hot | Kind::Fixed => return None,
                 };
@@ -104,9 +104,9 @@ fn config(kind: Kind, setup: &mut Setup, number: u64) -> (String, Option<&'stati
     (setup.toml(), None)
 }
 
-/// What came of a cell.
+/// The outcome of a cell.
 pub(crate) struct Outcome {
-    /// From the save until it had its effect.
+    /// The time from the save until it took effect.
     pub(crate) took: Duration,
     pub(crate) wrong: Vec<String>,
 }
@@ -116,8 +116,8 @@ fn digest(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Saves a change of that kind in that way, and looks at what comes of it; nothing where there is
-/// no such change.
+/// Saves a change of that kind in that way, and checks its effects; returns `None` if there is no
+/// such change.
 pub(crate) async fn run(
     daemon: &mut Daemon,
     way: &Way,
@@ -138,8 +138,8 @@ pub(crate) async fn run(
     let saved = save(daemon, way, &file, bytes, number).await;
     let has_effect = |status: &Value| match (reason, target) {
         (Some(reason), _) => {
-            let told = status["config"]["last_error"].as_str();
-            told.is_some_and(|told| told.contains(reason))
+            let error = status["config"]["last_error"].as_str();
+            error.is_some_and(|error| error.contains(reason))
         }
         (None, Target::Config) => status["config"]["digest"] == wanted.as_str(),
         (None, Target::Plugin(_)) => status["generation"] != before["generation"],
@@ -157,7 +157,7 @@ pub(crate) async fn run(
         if daemon.status().await["config"]["digest"] != *expected {
             wrong.push("it does not run on the old configuration".to_owned());
         }
-        // Put back, in the same way.
+        // Restore the old content, saved in the same way.
         let saved = save(daemon, way, &file, old_bytes, number + 1).await;
         let is_well = |status: &Value| status["config"]["last_error"].is_null();
         if when(daemon, saved, is_well).await.is_none() {
@@ -186,7 +186,8 @@ async fn save(daemon: &Daemon, way: &Way, file: &Path, bytes: Vec<u8>, number: u
     saved.await.expect("a save does not panic")
 }
 
-/// How long after `since` the status satisfied a condition.
+/// Waits until the daemon's status satisfies a condition; returns the time since `since`, or `None`
+/// after [`PATIENCE`].
 async fn when(
     daemon: &Daemon,
     since: Instant,
@@ -201,7 +202,8 @@ async fn when(
     None
 }
 
-/// So many generations came since, each with a record, and no other record.
+/// Checks that there were exactly `steps` restarts since `before`, each with a record, and that the
+/// daemon serves.
 async fn check(daemon: &Daemon, before: &Value, steps: u64, wrong: &mut Vec<String>) {
     let now = daemon.status().await;
     let old = before["generation"].as_u64().unwrap_or_default();
@@ -215,7 +217,7 @@ async fn check(daemon: &Daemon, before: &Value, steps: u64, wrong: &mut Vec<Stri
     let list = daemon.client().get("/v1/daemon/restarts").await;
     let list = list.map(|reply| reply.body).unwrap_or_default();
     let items = list["items"].as_array().cloned().unwrap_or_default();
-    // What only a standby can tell takes a number, and is refused.
+    // A change that only a standby can refuse consumes a generation number too.
     let later = items
         .iter()
         .filter(|item| item["generation"].as_u64() > Some(old) && item["status"] != "refused");
@@ -225,7 +227,7 @@ async fn check(daemon: &Daemon, before: &Value, steps: u64, wrong: &mut Vec<Stri
     }
 }
 
-/// A session in which somebody talks all the time, and somebody listens.
+/// A session with a client that sends continuously, and a subscriber.
 struct Live {
     id: String,
     client: Client,

@@ -1,4 +1,4 @@
-//! A user whom the kernel tells nothing, as a network file system tells nobody.
+//! Makes a user receive no file events from the kernel, as on a network file system.
 
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -7,18 +7,19 @@ use rustix::fs::inotify;
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 
-/// More than the kernel gives to one user by any default.
+/// More inotify instances than any default limit per user.
 const MANY: usize = 4096;
 
-/// All that the kernel had for the user; it is given back with the value.
+/// All inotify instances that the user may have; released when dropped.
 pub(crate) struct Deafness {
     _held: Vec<OwnedFd>,
 }
 
 impl Deafness {
-    /// Takes all inotify instances that `user` may have. Takes root.
+    /// Takes all inotify instances that `user` may have. Requires root.
     pub(crate) fn of(user: u32) -> Result<Self, String> {
-        // Who asks is counted: a thread of its own asks as that user.
+        // The kernel counts instances per user of the calling thread, so take them on a thread that
+        // switches to that user.
         let taken = thread::spawn(move || {
             let user = Uid::from_raw(user);
             set_thread_res_uid(user, user, user).map_err(|error| error.to_string())?;

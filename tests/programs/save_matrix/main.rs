@@ -1,6 +1,6 @@
-//! The matrix: each way in which a configuration is really saved, with each kind of change, against
-//! a daemon with live sessions. Prints a table; fails where a cell did not do what it should, or a
-//! session lost anything.
+//! The save matrix: every way in which a configuration is saved in practice, with every kind of
+//! change, against a daemon with live sessions. Prints a table, and fails if a cell did not behave
+//! as it should or a session lost anything.
 
 mod cell;
 mod deaf;
@@ -15,16 +15,16 @@ use crate::cell::{Kind, Target};
 use crate::deaf::Deafness;
 use crate::ways::{Needs, WAYS, Way};
 
-/// The daemon's user where ours is root: nobody, by the number that it has everywhere.
+/// The daemon's user if this program runs as root: `nobody`, by its number on all systems.
 const NOBODY: u32 = 65_534;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Only ways with this in their name.
+    // Run only the ways whose name contains the first argument.
     let only = std::env::args().nth(1).unwrap_or_default();
     let root = rustix::process::geteuid().is_root();
     let user = root.then_some(NOBODY);
-    // Guests where that user can read them.
+    // Copy the guests to where that user can read them.
     let guests = tempfile::tempdir().expect("the machine has a folder for temporary files");
     let echo = guests.path().join("echo.wasm");
     fs::copy(guest("echo"), &echo).expect("the folder is ours");
@@ -96,7 +96,7 @@ fn head(target: &Target) -> String {
     )
 }
 
-/// What came of the cells so far.
+/// The results of the cells so far.
 #[derive(Default)]
 struct Table {
     number: u64,
@@ -104,11 +104,11 @@ struct Table {
 }
 
 impl Table {
-    /// One way of saving, with each kind of change.
+    /// Runs one way of saving with every kind of change.
     async fn row(&mut self, daemon: &mut Daemon, way: &Way, target: &Target) {
         print!("| {} |", way.name);
         for kind in Kind::ALL {
-            // Putting a file back takes a number, too.
+            // Restoring a file consumes a number, too.
             self.number += 2;
             match cell::run(daemon, way, target, kind, self.number).await {
                 None => print!(" - |"),
@@ -122,7 +122,7 @@ impl Table {
                         .push(format!("{}, {kind:?}:\n    {what}", way.name));
                 }
             }
-            // A full pipe is nobody's fault here.
+            // Ignore an error of the pipe that the table is printed to.
             let _ = std::io::Write::flush(&mut std::io::stdout());
         }
         println!();

@@ -1,4 +1,4 @@
-//! How files are really saved.
+//! The ways in which files are saved in practice.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
@@ -9,43 +9,43 @@ use std::time::{Duration, Instant};
 
 use abide_tests::{Signal, signal};
 
-/// Between two pieces, and two of many saves.
+/// Pause between two pieces of a file, and between two of many saves.
 const MOMENT: Duration = Duration::from_millis(20);
-/// Long enough for several looks at a file that is not there.
+/// Long enough for the daemon to poll an absent file several times.
 const A_WHILE: Duration = Duration::from_secs(1);
-/// More events than the kernel keeps for one who does not read them.
+/// More events than the kernel queues for a process that does not read them.
 const OVERFLOW: usize = 20_000;
 
-/// Where something is saved, and who watches.
+/// The place of a save, and the watching worker.
 pub(crate) struct Place {
     pub(crate) folder: PathBuf,
-    /// The file's path in it.
+    /// The path of the file in that directory.
     pub(crate) file: PathBuf,
-    /// The worker.
+    /// The worker's process id.
     pub(crate) worker: i32,
-    /// What nobody has saved before.
+    /// A number that no earlier save has used.
     pub(crate) number: u64,
 }
 
-/// A way to save bytes; the moment from which on they are there to be seen.
+/// A function that saves bytes; returns the time from which on they are visible.
 type Save = fn(&Place, &[u8]) -> Instant;
 
 /// One row of the table.
 pub(crate) struct Way {
     pub(crate) name: &'static str,
     pub(crate) save: Save,
-    /// What daemon it takes.
+    /// The requirement on the daemon.
     pub(crate) needs: Needs,
 }
 
-/// What daemon a way takes.
+/// The daemon that a way of saving requires.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// Any.
+    /// Any daemon.
     Nothing,
-    /// One that file modes hold for.
+    /// A daemon that file modes apply to.
     NotRoot,
-    /// One that the kernel tells nothing.
+    /// A daemon that receives no file events.
     Deaf,
 }
 
@@ -53,7 +53,6 @@ const fn way(name: &'static str, save: Save, needs: Needs) -> Way {
     Way { name, save, needs }
 }
 
-/// All rows.
 pub(crate) const WAYS: &[Way] = &[
     way("renamed over", rename, Needs::Nothing),
     way("truncated, written in pieces", pieces, Needs::Nothing),
@@ -102,7 +101,7 @@ fn link(place: &Place, bytes: &[u8]) -> Instant {
     Instant::now()
 }
 
-/// As Kubernetes does: a folder for each version, and a link to the newest.
+/// Saves as Kubernetes does: a directory for each version, and a symbolic link to the newest.
 fn data(place: &Place, bytes: &[u8]) -> Instant {
     let name = place.file.file_name().expect("a file has a name");
     let version = place.folder.join(format!("..{}", place.number));
@@ -151,7 +150,8 @@ fn touch(place: &Place, bytes: &[u8]) -> Instant {
     saved
 }
 
-/// Half of a text is no configuration; none of these stays long enough to be one.
+/// Saves 40 drafts before the content. Half of a text is not a valid configuration, and no draft
+/// stays long enough to be read as one.
 fn many(place: &Place, bytes: &[u8]) -> Instant {
     for n in 0..40 {
         let mut draft = format!("# draft {n}\n").into_bytes();
@@ -174,7 +174,7 @@ fn noise(place: &Place, bytes: &[u8]) -> Instant {
     saved
 }
 
-/// As what is copied with its times from elsewhere.
+/// Saves like a copy that preserves the original's old times.
 fn old_times(place: &Place, bytes: &[u8]) -> Instant {
     let saved = rename(place, bytes);
     let year = Duration::from_secs(365 * 24 * 3600);
@@ -182,7 +182,7 @@ fn old_times(place: &Place, bytes: &[u8]) -> Instant {
     saved
 }
 
-/// The worker stands still while the kernel has more to tell than it keeps.
+/// Stops the worker while the kernel's event queue overflows.
 fn overflow(place: &Place, bytes: &[u8]) -> Instant {
     let flood = || {
         for n in 0..OVERFLOW / 4 {

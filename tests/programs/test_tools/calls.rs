@@ -1,4 +1,4 @@
-//! Calls in flight, and how they are cancelled.
+//! Calls in flight and their cancellation.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// What became of a call.
+/// The outcome of a call.
 pub(crate) enum Done {
     /// A result, or an error's code and text.
     Answer(Result<Value, (i64, String)>),
-    /// Nobody waits for an answer.
+    /// The call was cancelled, so no answer is expected.
     Cancelled,
 }
 
-/// One call.
+/// A call in flight.
 #[derive(Clone, Default)]
 pub(crate) struct Call(Arc<(Mutex<bool>, Condvar)>);
 
 impl Call {
-    /// Waits; whether it was cancelled meanwhile.
+    /// Sleeps for `time`; returns early with `true` if the call is cancelled.
     pub(crate) fn sleep(&self, time: Duration) -> bool {
         let (cancelled, changed) = &*self.0;
         let until = Instant::now() + time;

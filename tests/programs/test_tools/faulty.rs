@@ -1,4 +1,4 @@
-//! Tools that do what they are asked to, once, and then answer as no tool should.
+//! Tools that execute the call once, and then answer incorrectly or not at all.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::Server;
 use super::calls::{Call, Done};
 use super::tools::{log, text, tool};
 
-/// Their names; what each does is said below.
+/// The tools' names; [`call`] describes their faults.
 const NAMES: [&str; 7] = [
     "fall",
     "stall",
@@ -30,7 +30,7 @@ pub(crate) fn has(name: &Value) -> bool {
     NAMES.iter().any(|known| name == known)
 }
 
-/// Does one.
+/// Executes a call of a faulty tool.
 pub(crate) fn call(server: &Server, call: &Call, id: &Value, params: &Value) -> Done {
     let key = params["_meta"]["abide/key"].as_str().unwrap_or("-");
     let token = params["arguments"]["token"].as_str().unwrap_or_default();
@@ -41,9 +41,9 @@ pub(crate) fn call(server: &Server, call: &Call, id: &Value, params: &Value) -> 
             eprintln!("falling, as it was told to");
             std::process::exit(3);
         }
-        // More than an answer may have, in one line.
+        // A line that is longer than an answer may be.
         "burst" => return Done::Answer(Ok(text(&"x".repeat(9 << 20)))),
-        // Until nobody waits any more.
+        // Sends notifications until the call is cancelled.
         "chatter" => {
             let news = json!({"jsonrpc": "2.0", "method": "notifications/message",
                 "params": {"level": "info", "data": "x".repeat(100)}});
@@ -66,7 +66,7 @@ pub(crate) fn call(server: &Server, call: &Call, id: &Value, params: &Value) -> 
         }
         _ => {}
     }
-    // `stall`, and whatever has not been answered.
+    // `stall`, and every tool above that has sent no valid answer.
     call.sleep(Duration::from_secs(3600));
     Done::Cancelled
 }

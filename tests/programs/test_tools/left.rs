@@ -5,14 +5,16 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// Sleeps.
+/// Makes this program sleep.
 const SLEEP: &str = "--left-sleep";
-/// Sleeps in a session of its own.
+/// Makes this program sleep in a session (`setsid`) of its own.
 const SLEEP_APART: &str = "--left-sleep-apart";
-/// Starts another one, tells its process id and ends, so that the other is an orphan.
+/// Makes this program start another such process, print its process id and exit, so that the other
+/// is orphaned.
 const ORPHAN: &str = "--left-orphan";
 
-/// Whether this process is such a one; if so, returns when its time is over.
+/// Returns whether this process was started as a left-behind process; if so, only after its work is
+/// done.
 pub(crate) fn is_one(args: &[String]) -> bool {
     match args.first().map(String::as_str) {
         Some(SLEEP) => thread::sleep(Duration::from_secs(600)),
@@ -30,7 +32,7 @@ pub(crate) fn is_one(args: &[String]) -> bool {
 }
 
 /// Starts a child that holds the server's output open, one in a session of its own, and an orphan
-/// of each kind. Their process ids.
+/// of each kind. Returns their process ids.
 pub(crate) fn behind() -> Vec<u32> {
     let mut pids: Vec<u32> = [SLEEP, SLEEP_APART]
         .into_iter()
@@ -41,11 +43,11 @@ pub(crate) fn behind() -> Vec<u32> {
             .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
-        let mut told = String::new();
+        let mut text = String::new();
         let mut output = child.stdout.take().expect("a pipe");
-        output.read_to_string(&mut told).expect("it tells");
+        output.read_to_string(&mut text).expect("it tells");
         child.wait().expect("it ends");
-        pids.push(told.parse().expect("a process id"));
+        pids.push(text.parse().expect("a process id"));
     }
     pids
 }

@@ -1,18 +1,19 @@
-//! A tool server for tests, which speaks MCP over its standard input and output. What its tools do
-//! can be seen from outside, and how they fail is chosen by the caller.
+//! A tool server for tests, which speaks MCP over its standard input and output. The effects of its
+//! tools are visible from outside, and the caller chooses how they fail.
 //!
-//! - `$ABIDE_TOOLS_LOG`: the file to which tools append what they do, a line `TOKEN<TAB>KEY` each.
+//! - `$ABIDE_TOOLS_LOG`: the file to which tools append their effects, one line `TOKEN<TAB>KEY`
+//!   each.
 //! - `$ABIDE_TOOLS_STARTS`: the file to which each start appends its process id.
-//! - `$ABIDE_TOOLS_LIST`: a file with a JSON list of further tools, offered as they stand there. Each
-//!   answers with its name.
-//! - `--changes`: after the first call there is one tool more, and the client is told.
-//! - `--stubborn`: it goes on when its input ends.
-//! - `--broken`: it complains and exits with status 7.
-//! - `--deaf`: it reads nothing and says nothing.
-//! - `--faulty`: there are tools that fail as no tool should.
-//! - `--raw FILE`: it answers what stands in that file, to the letter.
-//! - `--slow MS`: it takes so long to start.
-//! - `--fickle`: after the first call the tool `note` is gone, and nobody is told.
+//! - `$ABIDE_TOOLS_LIST`: a file with a JSON list of further tools, which are offered unchanged.
+//!   Each answers with its name.
+//! - `--changes`: after the first call there is one more tool, and the client is notified.
+//! - `--stubborn`: it keeps running when its input ends.
+//! - `--broken`: it prints an error and exits with status 7.
+//! - `--deaf`: it reads nothing and writes nothing.
+//! - `--faulty`: it also has tools that violate the protocol.
+//! - `--raw FILE`: it answers with the contents of that file, verbatim.
+//! - `--slow MS`: it takes this long to start.
+//! - `--fickle`: after the first call the tool `note` is gone, without a notification.
 
 mod calls;
 mod faulty;
@@ -31,13 +32,13 @@ use serde_json::{Value, json};
 
 use calls::{Calls, Done};
 
-/// What all calls share.
+/// The state that all calls share.
 struct Server {
     calls: Calls,
     changes: bool,
     faulty: bool,
     fickle: bool,
-    /// The further tool is there.
+    /// Whether the first call has been made, after which the list of tools changes.
     changed: AtomicBool,
     output: Mutex<std::io::Stdout>,
 }
@@ -49,7 +50,7 @@ impl Server {
 
     fn write(&self, line: &str) {
         let mut output = self.output.lock().expect("no call panics while it writes");
-        // Nobody reads any more: its input ends as well.
+        // An error means that the client has closed the pipe; the server's input ends as well.
         let _ = output.write_all(line.as_bytes());
         let _ = output.flush();
     }
@@ -99,7 +100,8 @@ impl Server {
                         tools::call(&call, &params)
                     };
                     server.calls.end(&id);
-                    // Before the answer: who has that may call again at once.
+                    // Set this before answering, because a client that has the answer may call
+                    // again at once.
                     let first = !server.changed.swap(true, Ordering::SeqCst);
                     match done {
                         Done::Answer(result) => server.answer(&id, result),

@@ -1,8 +1,8 @@
-//! Answers to the letter, out of a file: a JSON object with an answer for each method, and under
-//! `call` one for each tool. An answer is a text, or a list of texts and of acts between them:
-//! `{"ms": 500}` waits, `{"exit": 3}` ends the server, `{"log": "a"}` notes an execution. In texts
-//! `$ID` is the request's id, `$TOKEN` its progress token, and `$E9` a byte that is no UTF-8. What the
-//! file does not mention is answered as it should be.
+//! Verbatim answers from a file: a JSON object with an answer for each method, and under `call` one
+//! for each tool. An answer is a text, or a list of texts and of acts between them: `{"ms": 500}`
+//! waits, `{"exit": 3}` exits the server, `{"log": "a"}` logs an execution. In texts, `$ID` is the
+//! request's id, `$TOKEN` its progress token, and `$E9` a byte that is not valid UTF-8. Everything
+//! that the file does not mention is answered properly.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::Server;
 use super::tools::{log, text};
 
-/// Takes a message.
+/// Handles a message.
 pub(crate) fn take(server: &Server, file: &Path, message: &Value) {
     let script = fs::read_to_string(file).expect("the test writes it");
     let script: Value = serde_json::from_str(&script).expect("the test writes JSON");
@@ -81,7 +81,7 @@ fn write(server: &Server, message: &Value, text: &str) {
         .output
         .lock()
         .expect("no call panics while it writes");
-    // Nobody reads any more: its input ends as well.
+    // An error means that the client has closed the pipe; the server's input ends as well.
     let _ = output.write_all(&line);
     let _ = output.flush();
 }

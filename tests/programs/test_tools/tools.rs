@@ -1,4 +1,4 @@
-//! The tools.
+//! The regular tools.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::calls::{Call, Done};
 use super::left;
 
-/// Longer than any test.
+/// A sleep that is longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
-/// All tools; one more once they have changed.
+/// Returns all tools; one more if the list has `changed`.
 pub(crate) fn list(changed: bool) -> Vec<Value> {
     let token = json!({"type": "object", "required": ["token"], "properties": {
         "token": {"type": "string"},
@@ -67,17 +67,17 @@ pub(crate) fn tool(name: &str, description: &str, schema: &Value, annotations: V
     })
 }
 
-/// What the test has put into the list besides.
+/// Returns the further tools of `$ABIDE_TOOLS_LIST`.
 pub(crate) fn further() -> Vec<Value> {
     let file = std::env::var_os("ABIDE_TOOLS_LIST");
     let text = file.and_then(|file| fs::read_to_string(file).ok());
-    // No such file: nothing besides.
+    // Without such a file there are no further tools.
     text.map_or_else(Vec::new, |text| {
         serde_json::from_str(&text).expect("a test writes a list")
     })
 }
 
-/// Does what a call asks for.
+/// Executes a call.
 pub(crate) fn call(call: &Call, params: &Value) -> Done {
     let arguments = &params["arguments"];
     let key = params["_meta"]["abide/key"].as_str().unwrap_or("-");
@@ -139,7 +139,7 @@ pub(crate) fn log(token: &str, key: &str) {
     }
 }
 
-/// Appends in one write, and syncs: what was written is there, whatever is killed next.
+/// Appends in one write, and syncs: the line survives whatever is killed next.
 pub(crate) fn append(file: &Path, line: &str) {
     let mut file = OpenOptions::new()
         .create(true)

@@ -1,44 +1,44 @@
-//! How each server is asked for a turn of the chat, and what its answer must say.
+//! The request for a turn in each server's format, and the checks of its response.
 
 use abide::loadgen::{Reply, Service, TurnRequest, Wrong, write_post};
 use serde::Deserialize;
 
-/// Messages that a session keeps.
+/// Number of recent messages that a session keeps.
 pub(crate) const KEPT: u64 = 20;
-/// How long a message is.
+/// Length of a message.
 pub(crate) const TEXT_BYTES: usize = 200;
 
-/// The shape of a server's requests and answers.
+/// The format of a server's requests and responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Abide's: a message to a session, and the events of its turn.
+    /// Abide's: a message to a session, answered with the events of its turn.
     Messages,
-    /// A call of an object of Restate.
+    /// A call of a Restate virtual object.
     Object,
-    /// As the worker of workerd has it.
+    /// A POST to the session's path, as workerd's worker expects.
     Path,
 }
 
-/// A server of the chat, for the load engine.
+/// A chat server as a target of the load generator.
 #[derive(Clone, Debug)]
 pub(crate) struct Chat {
     pub(crate) host: String,
     pub(crate) shape: Shape,
 }
 
-/// The name of a session; all are equally long.
+/// Returns the name of a session; all names have the same length.
 pub(crate) fn name(session: usize) -> String {
     format!("s{session:05}")
 }
 
-/// What a turn says.
+/// A turn's output.
 #[derive(Deserialize)]
 struct Said {
     turn: u64,
     kept: u64,
 }
 
-/// As much of Abide's answer as is looked at.
+/// The fields of Abide's response that are checked.
 #[derive(Deserialize)]
 struct Ended<'a> {
     turn: u64,
@@ -68,7 +68,7 @@ impl Service for Chat {
         let shown = |why: &dyn std::fmt::Display| {
             Wrong(format!("{why}: {}", String::from_utf8_lossy(body)))
         };
-        let said: Said = match self.shape {
+        let output: Said = match self.shape {
             Shape::Messages => {
                 let ended: Ended<'_> =
                     serde_json::from_slice(body).map_err(|error| shown(&error))?;
@@ -78,20 +78,20 @@ impl Service for Chat {
                 if ended.outcome != "completed" {
                     return Err(shown(&"a turn completes"));
                 }
-                let said: Said = serde_json::from_str(text).map_err(|error| shown(&error))?;
-                if said.turn != ended.turn {
+                let output: Said = serde_json::from_str(text).map_err(|error| shown(&error))?;
+                if output.turn != ended.turn {
                     return Err(shown(&"daemon and guest count the same turns"));
                 }
-                said
+                output
             }
             Shape::Object | Shape::Path => {
                 serde_json::from_slice(body).map_err(|error| shown(&error))?
             }
         };
-        if said.kept != said.turn.min(KEPT) {
+        if output.kept != output.turn.min(KEPT) {
             return Err(shown(&"the last 20 messages are kept"));
         }
-        Ok(Reply::Done(said.turn))
+        Ok(Reply::Done(output.turn))
     }
 }
 
@@ -150,9 +150,9 @@ mod tests {
             });
             chat(Shape::Messages).read(&TURN, 200, body.to_string().as_bytes())
         };
-        let said = r#"{"turn":3,"kept":3}"#;
-        assert_eq!(ended(3, "completed", said), Ok(Reply::Done(3)));
-        assert!(ended(3, "failed", said).is_err());
-        assert!(ended(4, "completed", said).is_err());
+        let text = r#"{"turn":3,"kept":3}"#;
+        assert_eq!(ended(3, "completed", text), Ok(Reply::Done(3)));
+        assert!(ended(3, "failed", text).is_err());
+        assert!(ended(4, "completed", text).is_err());
     }
 }

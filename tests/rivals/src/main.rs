@@ -1,22 +1,23 @@
-//! The same chat turn on Abide and its rivals, on the same disk, by the same load engine, in turn.
+//! Compares the same chat turn on Abide and its rivals: on the same disk, with the same load
+//! generator, alternating.
 //!
-//! A session keeps its last 20 messages of 200 bytes and counts its turns. A turn takes in a
-//! message and answers with the turn's number and how many messages are kept; all of it is on the
-//! disk before the answer.
+//! A session keeps its last 20 messages of 200 bytes and counts its turns. A turn receives a
+//! message and answers with the turn's number and how many messages are kept; everything is on disk
+//! before the response.
 //!
 //! ```text
-//! chat      how each server is asked for a turn, and what its answer must say
-//! timed     the same, with a note of when
-//! npm       what the rivals are installed from    versions  of everything
-//! servers   how each is started, killed -9, and started again
-//! bare      what Abide at its fastest would be: its HTTP server in front of RocksDB alone
+//! chat      the request for a turn in each server's format, and the checks of its response
+//! timed     the same, recording the time of each request and response
+//! npm       installs the rivals                   versions  of every server
+//! servers   starts each server, kills it with kill -9, and restarts it
+//! bare      the upper bound of Abide's speed: its HTTP server in front of RocksDB alone
 //! pattern   the keys and bytes of one of Abide's turns, for `bare` to write
-//! measure   one server in one round               syncs     whether it syncs before it answers
+//! measure   one server in one round               syncs     whether a server syncs before it answers
 //! table     medians, as Markdown
 //! ```
 //!
-//! Servers, service and load share the machine. So only figures of one run can be compared, and
-//! the ratios are of the same round.
+//! Servers, service and load share the machine, so only figures of the same run are comparable, and
+//! ratios are computed within the same round.
 
 mod bare;
 mod chat;
@@ -41,7 +42,7 @@ use crate::npm::Installed;
 use crate::servers::{Kind, Kit};
 use crate::table::Table;
 
-/// The daemon's allocator: bare RocksDB is to have no less.
+/// The daemon's allocator, so that bare RocksDB has the same advantage.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -52,16 +53,16 @@ struct Args {
     /// Rounds; each measures every server once.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// How long each is driven over 64 connections, in seconds; over one, half as long.
+    /// How long each server is under load over 64 connections, in seconds; over one, half as long.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Sessions that are touched before memory is measured, and stored when a server is killed.
+    /// Sessions that take a turn before memory is measured, and are stored when a server is killed.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..))]
     stored: u32,
     /// Measure only this server; may be given several times.
     #[arg(long, value_enum)]
     only: Vec<Kind>,
-    /// Where the rivals are installed and stores lie, on a disk; cargo's folder if it is not given.
+    /// Where the rivals and the stores are kept, on a disk; by default cargo's target folder.
     #[arg(long)]
     folder: Option<PathBuf>,
     #[command(subcommand)]

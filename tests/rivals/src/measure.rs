@@ -1,4 +1,4 @@
-//! One server in one round.
+//! Measures one server in one round.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,68 +14,70 @@ use crate::servers::{Kind, Kit, Server};
 use crate::syncs::{self, Seen};
 use crate::timed::{Span, Timed};
 
-/// Sessions that are driven.
+/// Number of sessions under load.
 const SESSIONS: usize = 1000;
 const CONNECTIONS: usize = 64;
-/// Before turns count.
+/// Warm-up before turns are counted.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Sessions of which each must be answered after a crash, and over how many connections they are
-/// asked.
+/// Number of sessions that must each be answered after a crash, and of connections that they are
+/// sent messages over.
 const BACK: usize = 100;
 const BACK_CONNECTIONS: usize = 10;
-/// A server drives the sessions for so long before it is killed, so that it is warm.
+/// How long the sessions are under load before the server is killed, so that it is warm.
 const BEFORE_CRASH: Duration = Duration::from_secs(1);
-/// Before memory is looked at: workerd lets objects go after 10 seconds without work.
+/// Idle time before memory is measured: workerd evicts objects after 10 seconds without requests.
 const IDLE: Duration = Duration::from_secs(15);
-/// For what has no end but its last turn.
+/// Time limit of loads that end with their last turn.
 const LONG: Duration = Duration::from_secs(1800);
 
-/// How much is measured.
+/// The extent of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// How long the sessions are driven.
+    /// How long the sessions are under load.
     pub(crate) load: Duration,
-    /// Sessions that are touched before memory is looked at.
+    /// Sessions that take a turn before memory is measured.
     pub(crate) stored: usize,
 }
 
-/// What is measured.
+/// A measured quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
-    /// Over all connections, in a second.
+    /// Turns per second over all connections.
     Turns,
-    /// Over all connections, in milliseconds.
+    /// Latency over all connections, in milliseconds.
     P50,
     P99,
-    /// Over one, in milliseconds.
+    /// Latency over one connection, in milliseconds.
     OneP50,
     OneP99,
-    /// What the processes had written to the disk, in KiB for a turn.
+    /// Bytes that the processes caused to be written to disk, in KiB per turn.
     Written,
-    /// Resident, of all processes, in MiB.
+    /// Resident memory of all processes, in MiB.
     Memory,
-    /// From a kill to an answer, in milliseconds, with the driven sessions stored.
+    /// From a kill to the first response, or to [`BACK`] sessions answered, in milliseconds, with
+    /// the sessions under load stored.
     FirstAnswer,
     ManyAnswers,
-    /// The same with more sessions.
+    /// The same with [`Plan::stored`] sessions.
     FirstAnswerOfMore,
     ManyAnswersOfMore,
 }
 
-/// What one round gave.
+/// The results of one round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) values: BTreeMap<Figure, f64>,
     pub(crate) seen: Option<Seen>,
-    /// What went wrong, in words.
+    /// Descriptions of what went wrong.
     pub(crate) wrong: Vec<String>,
 }
 
-/// Stores with many sessions, which are made once: where they lie, and what is known of them.
+/// Stores with many sessions, each created once per run: its directory, and the client's state of
+/// its sessions.
 #[derive(Default)]
 pub(crate) struct Stores(BTreeMap<Kind, (PathBuf, LoadSessions)>);
 
-/// Measures a server.
+/// Measures one server with few and with many stored sessions.
 pub(crate) async fn round(
     kind: Kind,
     kit: &Kit,
@@ -89,7 +91,7 @@ pub(crate) async fn round(
     Ok(figures)
 }
 
-/// On a new store with the sessions that are driven.
+/// Measures on a new store that contains only the sessions under load.
 async fn few(
     kind: Kind,
     kit: &Kit,
@@ -105,7 +107,7 @@ async fn few(
         .drive(&server, &load(&server, plan.load), &mut sessions)
         .await?;
     let turns = report.counts.completed as f64;
-    // The warm-up is written too.
+    // The bytes written include the warm-up's; count only the measured share.
     let share = plan.load.as_secs_f64() / (plan.load + WARM_UP).as_secs_f64();
     let written = (self::written(&server) - written) as f64 * share;
     figures.set(Figure::Turns, report.completed_per_second());
@@ -133,7 +135,7 @@ async fn few(
     Ok(())
 }
 
-/// On a store with many sessions, which every round finds as the last one left it.
+/// Measures on a store with many sessions, which every round reuses as the previous one left it.
 async fn many(
     kind: Kind,
     kit: &Kit,
@@ -174,8 +176,8 @@ async fn many(
     Ok(())
 }
 
-/// Kills a server that has just done work. How long it took to one answer, and to one of each of
-/// [`BACK`] sessions.
+/// Kills a server that is warm. Returns how long it took until the first response, and until one
+/// response of each of [`BACK`] sessions.
 async fn crash(
     server: &mut Server,
     sessions: &mut LoadSessions,
@@ -211,7 +213,7 @@ async fn crash(
     Ok((since(turns.first()), since(turns.last())))
 }
 
-/// Sends each session as many messages as it keeps.
+/// Sends each session as many messages as a session keeps.
 async fn fill(
     server: &Server,
     count: usize,
@@ -244,7 +246,7 @@ impl Figures {
         self.values.insert(figure, value);
     }
 
-    /// Drives a server, and notes what went wrong.
+    /// Runs a load against a server, and records what went wrong.
     async fn drive(
         &mut self,
         server: &Server,
@@ -304,13 +306,13 @@ fn resident(server: &Server) -> u64 {
     server.pids().into_iter().map(of).sum()
 }
 
-/// The bytes that they have had written to the disk.
+/// The bytes that all of a server's processes have caused to be written to disk.
 fn written(server: &Server) -> u64 {
     let of = |pid| number(pid, "io", "write_bytes:");
     server.pids().into_iter().map(of).sum()
 }
 
-/// The number behind a name in a file of `/proc`; 0 where the process has ended.
+/// Returns the number after a name in a file of `/proc`, or 0 if the process has exited.
 fn number(pid: i32, file: &str, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name));

@@ -1,4 +1,4 @@
-//! What the rivals are installed from.
+//! Installs the rivals from npm.
 
 use std::path::{Path, PathBuf};
 
@@ -9,20 +9,19 @@ use crate::servers::Kind;
 const RESTATE: &str = "@restatedev/restate-server@1.7.12";
 const WORKERD: &str = "workerd@1.20261117.1";
 
-/// The rivals' programs.
+/// The paths of the rivals' programs.
 pub(crate) struct Installed {
-    /// `restate-server`.
     pub(crate) restate: PathBuf,
-    /// `workerd`.
     pub(crate) workerd: PathBuf,
 }
 
 impl Installed {
-    /// Installs what these kinds need below `folder`, unless it is there.
+    /// Installs the programs that these kinds need below `folder`, unless they exist.
     pub(crate) fn install(folder: &Path, kinds: &[Kind]) -> Result<Self, String> {
         let modules = folder.join("node_modules");
         let arm = cfg!(target_arch = "aarch64");
-        // What npm's own launchers would start with node: the program for this machine.
+        // The native program for this machine, which npm's own launchers would start through
+        // Node.js.
         let restate = format!(
             "@restatedev/restate-server-linux-{}/bin/restate-server",
             if arm { "arm64" } else { "x64" }
@@ -52,7 +51,7 @@ impl Installed {
     }
 }
 
-/// The version in the `package.json` that lies beside the program's folder.
+/// Returns the version from the `package.json` next to the program's directory.
 pub(crate) fn version(program: &Path) -> String {
     let package = program
         .ancestors()

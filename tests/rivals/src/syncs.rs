@@ -1,4 +1,4 @@
-//! Whether a server syncs before it answers: seen by strace, turn by turn.
+//! Checks with strace, turn by turn, whether a server syncs before it answers.
 
 use std::fs;
 use std::path::Path;
@@ -12,25 +12,25 @@ use crate::chat::TEXT_BYTES;
 use crate::servers::Server;
 use crate::timed::{Span, Timed};
 
-/// Turns that are watched, by one client, one after the other.
+/// Number of turns to trace, sent by one client one after the other.
 const TURNS: u64 = 100;
-/// All calls that wait until something is on the disk.
+/// All system calls that wait until data is on disk.
 const CALLS: &str = "trace=fsync,fdatasync,msync,sync_file_range,syncfs,sync";
-/// How long strace may take to attach, or to let go.
+/// How long strace may take to attach.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What was seen.
+/// The result of tracing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Seen {
-    /// Turns that were watched.
+    /// Number of traced turns.
     pub(crate) turns: usize,
-    /// Of those, how many had a sync begin after they were asked for and end before their answer.
+    /// How many of those had a sync that began after the request and ended before the response.
     pub(crate) synced: usize,
-    /// All syncs meanwhile.
+    /// All syncs from the first turn to the last.
     pub(crate) syncs: usize,
 }
 
-/// Watches some turns of the first session; none where strace is missing or may not.
+/// Traces some turns of the first session; returns `None` if strace is missing or not permitted.
 pub(crate) async fn watch(
     server: &Server,
     folder: &Path,
@@ -88,8 +88,8 @@ impl Strace {
         for pid in pids {
             command.args(["-p", &pid.to_string()]);
         }
-        let said = log.with_extension("said");
-        let file = fs::File::create(&said).ok()?;
+        let output = log.with_extension("said");
+        let file = fs::File::create(&output).ok()?;
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -101,7 +101,7 @@ impl Strace {
             if !matches!(strace.0.try_wait(), Ok(None)) {
                 return None;
             }
-            let text = fs::read_to_string(&said).unwrap_or_default();
+            let text = fs::read_to_string(&output).unwrap_or_default();
             let attached = |pid: &i32| text.contains(&format!("Process {pid} attached"));
             if pids.iter().all(attached) {
                 return Some(strace);
@@ -111,7 +111,7 @@ impl Strace {
         None
     }
 
-    /// Lets go of the processes; what was seen.
+    /// Detaches from the processes and returns the trace.
     fn detach(mut self, log: &Path) -> Result<String, String> {
         abide_tests::signal(self.0.id().cast_signed(), Signal::INT);
         self.0.wait().map_err(|error| error.to_string())?;
@@ -121,15 +121,15 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        // Errors mean that it has ended already. What it traced goes on.
+        // An error means that strace has exited already. The traced processes continue.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// When calls began and ended that succeeded, from lines like
-/// `17 1700000000.123456 fdatasync(9) = 0 <0.000150>` or, where threads call at once, the halves
-/// `17 1700000000.123456 fdatasync(9 <unfinished ...>` and
+/// Returns when each successful call began and ended, from lines like
+/// `17 1700000000.123456 fdatasync(9) = 0 <0.000150>` or, where several threads make calls
+/// concurrently, from the two halves `17 1700000000.123456 fdatasync(9 <unfinished ...>` and
 /// `17 1700000000.123606 <... fdatasync resumed>) = 0 <0.000150>`.
 fn spans(text: &str) -> Vec<Span> {
     let spans = text.lines().filter_map(|line| {

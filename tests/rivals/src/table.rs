@@ -1,4 +1,4 @@
-//! What came of it, as Markdown.
+//! The results as a Markdown table.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -8,8 +8,7 @@ use crate::servers::{Kind, Kit};
 use crate::syncs::Seen;
 use crate::versions;
 
-/// The rows of the table: what is measured, in which words, and with how many digits behind the
-/// point.
+/// Returns the rows of the table: the figure, its label, and the number of decimals.
 fn rows(stored: usize) -> [(Figure, String, usize); 11] {
     let row = |figure, text: &str, digits| (figure, text.to_owned(), digits);
     let kill = "`kill -9` to";
@@ -40,7 +39,7 @@ fn rows(stored: usize) -> [(Figure, String, usize); 11] {
     ]
 }
 
-/// All figures of all rounds.
+/// The figures of all rounds.
 pub(crate) struct Table {
     stored: usize,
     seconds: u64,
@@ -67,7 +66,7 @@ impl Table {
         self.figures.entry(kind).or_default().push(figures);
     }
 
-    /// An error if anything went wrong that a table does not show.
+    /// Returns an error if anything went wrong, which the table does not show.
     pub(crate) fn verdict(&self) -> Result<(), String> {
         let wrong = self.figures.iter().flat_map(|(kind, rounds)| {
             let wrong = rounds.iter().flat_map(|figures| &figures.wrong);
@@ -86,7 +85,7 @@ impl Table {
         values.collect()
     }
 
-    /// How often the figure of a server is Abide's, round by round.
+    /// Returns the ratios of a server's figure to Abide's, round by round.
     fn ratios(&self, kind: Kind, figure: Figure) -> Vec<f64> {
         let abide = self.values(Kind::Abide, figure);
         let theirs = self.values(kind, figure);
@@ -169,7 +168,7 @@ impl Display for Table {
     }
 }
 
-/// Figures in order.
+/// The minimum, median and maximum of a figure.
 struct Spread {
     least: f64,
     median: f64,
@@ -201,7 +200,7 @@ impl Spread {
     }
 }
 
-/// With commas between thousands.
+/// Formats a number with commas between thousands.
 fn number(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let (whole, rest) = match text.split_once('.') {
@@ -218,7 +217,7 @@ fn number(value: f64, digits: usize) -> String {
     grouped + &rest
 }
 
-/// With about two digits that say something.
+/// Formats a number with about two significant digits.
 fn significant(value: f64) -> String {
     let digits = match value {
         ..0.1 => 3,

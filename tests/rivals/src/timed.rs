@@ -1,4 +1,4 @@
-//! The chat, with a note of when each turn was asked for and answered.
+//! The chat, recording when each turn was requested and answered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,14 +8,14 @@ use abide::loadgen::{Reply, Service, TurnRequest, Wrong};
 
 use crate::chat::Chat;
 
-/// A stretch of time, since the epoch.
+/// A time interval, as durations since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Span {
     pub(crate) from: Duration,
     pub(crate) to: Duration,
 }
 
-/// A service of the chat that keeps times.
+/// A chat service that records times.
 pub(crate) struct Timed {
     chat: Arc<Chat>,
     times: Mutex<Times>,
@@ -23,9 +23,9 @@ pub(crate) struct Timed {
 
 #[derive(Default)]
 struct Times {
-    /// By session.
+    /// The time of the pending request, by session.
     asked: HashMap<usize, Duration>,
-    /// In the order of their answers.
+    /// The answered turns, in the order of their responses.
     turns: Vec<Span>,
 }
 
@@ -37,7 +37,7 @@ impl Timed {
         })
     }
 
-    /// When turns that were answered were first asked for, and answered.
+    /// Returns when each answered turn was requested and answered.
     pub(crate) fn turns(&self) -> Vec<Span> {
         let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         times.turns.clone()
@@ -62,7 +62,8 @@ impl Service for Timed {
     }
 }
 
-/// The time since the epoch, as other programs tell it too.
+/// Returns the wall-clock time since the epoch, which is comparable with other programs'
+/// timestamps.
 pub(crate) fn now() -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default()

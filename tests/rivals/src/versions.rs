@@ -1,4 +1,4 @@
-//! Which versions are compared, from where they are pinned.
+//! The versions that are compared, read from where they are pinned.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,12 +6,12 @@ use std::process::Command;
 use crate::npm;
 use crate::servers::{Kind, Kit};
 
-/// Of the daemon, and of bare RocksDB with it.
+/// Pins the versions of the daemon and of bare RocksDB.
 const WORKSPACE: &str = include_str!("../../../Cargo.lock");
-/// Of the service that Restate calls.
+/// Pins the version of the service that Restate calls.
 const RESTATE: &str = include_str!("../restate/Cargo.lock");
 
-/// What a server is, with its versions.
+/// Returns the versions of a server's parts.
 pub(crate) fn of(kind: Kind, kit: &Kit) -> String {
     match kind {
         Kind::Abide => said(&abide_tests::abide_binary()),
@@ -25,7 +25,7 @@ pub(crate) fn of(kind: Kind, kit: &Kit) -> String {
     }
 }
 
-/// What a program says of its version.
+/// Returns the version that a program prints.
 fn said(program: &Path) -> String {
     let output = Command::new(program).arg("--version").output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
@@ -35,7 +35,7 @@ fn said(program: &Path) -> String {
     version.unwrap_or_else(|| "?".to_owned())
 }
 
-/// The version of a package in a lock file.
+/// Returns the version of a package in a lock file.
 fn locked(lock: &'static str, package: &str) -> &'static str {
     let (_, behind) = lock
         .split_once(&format!("name = \"{package}\"\nversion = \""))

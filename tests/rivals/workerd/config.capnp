@@ -1,5 +1,5 @@
-# workerd with the chat as a Durable Object: SQLite on the local disk, one file per session.
-# The socket's address and the storage folder are given on the command line.
+# workerd with the chat as a Durable Object: SQLite on the local disk, one file per session. The
+# socket's address and the storage directory are given on the command line.
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (

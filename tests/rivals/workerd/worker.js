@@ -1,5 +1,5 @@
-// The chat as a Durable Object. Its output gate holds an answer back until what was put is on the
-// disk. The state is read once per life of the object, as Cloudflare's guide has it: an object in
+// The chat as a Durable Object. The output gate delays a response until the writes are on disk. The
+// state is read once in the object's lifetime, as Cloudflare's guide recommends: an object in
 // memory answers without reading.
 import { DurableObject } from "cloudflare:workers";
 

@@ -1,5 +1,5 @@
-//! The checker of the chaos runs finds each way in which a promise can be broken, and nothing in a
-//! run where none is.
+//! The checker of the chaos runs finds every way in which a promise can be broken, and reports
+//! nothing for a run without violations.
 
 mod histories;
 mod programs;

@@ -1,5 +1,6 @@
-//! Disks that fail in the midst of a restart: it is given up with its reason, and the old worker
-//! goes on. Takes root, to mount disks; is skipped without, and says so.
+//! Disks that fail in the middle of a restart: the restart is abandoned with its reason, and the
+//! old worker continues to serve. Requires root, to mount disks; without it the tests are skipped,
+//! with a message.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -11,18 +12,18 @@ use serde_json::json;
 
 use crate::restarts::phases::Play;
 
-/// Room for a store of the smallest write-ahead log and what it holds back.
+/// Room for a store with the smallest write-ahead log and its reserve.
 const DISK_BYTES: u64 = 64 << 20;
 
 /// A small disk of its own, mounted in a temporary folder.
 struct Disk {
     folder: tempfile::TempDir,
-    /// What is behind it; nothing where it lies in memory.
+    /// The image file; `None` if the disk is in memory.
     image: Option<PathBuf>,
 }
 
 impl Disk {
-    /// One in memory, which can be filled.
+    /// A disk in memory, which can be filled.
     fn in_memory() -> Result<Self, String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let disk = Self {
@@ -32,7 +33,7 @@ impl Disk {
         disk.mount().map(|()| disk)
     }
 
-    /// One in a file, with a file system that gives up where its disk does.
+    /// A disk in a file, whose file system can be made to fail as a disk does.
     fn in_a_file() -> Result<Self, String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let image = folder.path().join("image");
@@ -65,7 +66,7 @@ impl Disk {
         }
     }
 
-    /// Takes the last byte.
+    /// Fills the disk to the last byte.
     fn fill(&self) {
         let mut file = File::create(self.path().join("filler")).expect("the disk has room");
         let mut piece = vec![1; 1 << 20];
@@ -80,18 +81,17 @@ impl Disk {
         fs::remove_file(self.path().join("filler")).expect("it was filled");
     }
 
-    /// Makes the file system find a fault and take no more writes, also of those who have a file
-    /// open.
+    /// Aborts the file system: it rejects all further writes, also to files that are already open.
     fn fail(&self) {
         let failed = run("mount", &["-o", "remount,abort", text(&self.path())]);
         failed.expect("root may");
     }
 
-    /// What an operator does about that.
+    /// Repairs the file system as an operator would.
     fn repair(&self) {
         let image = self.image.as_ref().expect("memory does not fail");
         run("umount", &[text(&self.path())]).expect("nobody uses it");
-        // Exit codes up to 2 tell of faults that were mended.
+        // Exit codes up to 2 report faults that were corrected.
         let checked = Command::new("e2fsck").args(["-fy", text(image)]).output();
         let checked = checked.expect("it belongs to mkfs.ext4");
         assert!(checked.status.code() <= Some(2), "{checked:?}");
@@ -101,7 +101,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a daemon of a test that failed may have files open. Nothing may be mounted.
+        // Lazily, because the daemon of a failed test may have files open. Perhaps nothing is
+        // mounted.
         let _ = run("umount", &["-l", text(&self.path())]);
     }
 }
@@ -122,13 +123,14 @@ fn run(program: &str, args: &[&str]) -> Result<(), String> {
     }
 }
 
-/// The disk, if this machine lets us have it.
+/// Returns the disk; without one, prints why the test is skipped.
 fn had(disk: Result<Disk, String>) -> Option<Disk> {
     disk.inspect_err(|reason| eprintln!("SKIPPED, for no disk can be mounted: {reason}"))
         .ok()
 }
 
-/// A daemon on that disk, with a turn that is waited for; and its worker.
+/// Starts a daemon on that disk, and a drain that waits for a turn. Returns the daemon and its
+/// worker.
 async fn draining_on(disk: &Disk) -> (Play, i32) {
     let model = FakeModel::start().await;
     let setup = Setup {
@@ -143,8 +145,8 @@ async fn draining_on(disk: &Disk) -> (Play, i32) {
     (play, worker)
 }
 
-/// Sends until nothing is accepted any more: a store can write for a while on a full disk, in space
-/// that it has taken beforehand.
+/// Sends messages until none is accepted any more: a store can write for a while on a full disk, to
+/// space that it has allocated before.
 async fn use_up(play: &mut Play) {
     for n in 0.. {
         let text = format!("{n} {}", "x".repeat(60_000));
@@ -159,7 +161,8 @@ async fn use_up(play: &mut Play) {
     }
 }
 
-/// The restart is given up, the old worker serves, and says why. Nothing new is acknowledged.
+/// Checks that the restart is abandoned, that the old worker serves and reports why, and that
+/// nothing new is acknowledged.
 async fn goes_on(play: &Play, worker: i32) {
     let status = until("the restart to be given up", async || {
         let status = play.daemon.status().await;
@@ -191,7 +194,7 @@ async fn a_disk_that_is_full_in_a_drain_has_the_restart_wait() {
     play.model.release("w");
     goes_on(&play, worker).await;
     disk.free();
-    // The change that was refused is taken by itself.
+    // The refused change is then applied without another request.
     play.check().await;
     assert!(play.daemon.generation().await > play.old);
 }

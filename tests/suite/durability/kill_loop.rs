@@ -1,5 +1,5 @@
-//! Many deaths and many restarts, under load from real clients. `ABIDE_KILLS`, `ABIDE_SESSIONS`
-//! and `ABIDE_RESTARTS` change how many.
+//! Many kills and many restarts, under load from real clients. `ABIDE_KILLS`, `ABIDE_SESSIONS` and
+//! `ABIDE_RESTARTS` change the numbers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,12 +18,12 @@ fn count(variable: &str, default: u64) -> u64 {
     }
 }
 
-/// Where the load is counted and stopped.
+/// Counts the load and stops it.
 #[derive(Default)]
 struct Load {
     stop: AtomicBool,
     acknowledged: AtomicU64,
-    /// The longest that one request took, in milliseconds.
+    /// The longest duration of a request, in milliseconds.
     longest_ms: AtomicU64,
 }
 
@@ -39,9 +39,8 @@ impl Load {
     }
 }
 
-/// A client that says one thing after the other in a session, each until it is acknowledged: a
-/// worker that is killed takes the requests with it that it has read, so a client must ask again,
-/// under the same key.
+/// A client that sends one message after the other in a session, each until it is acknowledged: a
+/// killed worker loses the requests that it has read, so a client must retry under the same key.
 async fn talk_until_stopped(client: Client, id: String, load: Arc<Load>, retry: bool) -> Vec<Sent> {
     let mut sent = Vec::new();
     let mut n = 0;
@@ -50,7 +49,7 @@ async fn talk_until_stopped(client: Client, id: String, load: Arc<Load>, retry: 
         let text = format!("{id} says {n}");
         let started = Instant::now();
         let posted = loop {
-            // Some wait for the answer, the others for the acknowledgement alone.
+            // Some messages wait for the answer, the others only for the acknowledgement.
             let result = match n % 2 {
                 0 => client.ask(&id, &text, Some(&text)).await,
                 _ => client.say(&id, &text, Some(&text)).await,
@@ -88,7 +87,7 @@ async fn killing_the_worker_a_hundred_times_loses_nothing() {
         talkers.spawn(async move { (id, talk.await) });
     }
     for _ in 0..kills {
-        // Each life acknowledges something before it ends, at a moment that is never the same.
+        // Each worker acknowledges something before it is killed, and the moment is random.
         let before = load.acknowledged.load(Ordering::Relaxed);
         let worth = rand::rng().random_range(1..=4 * CLIENTS);
         until("the load to go on", async || {
@@ -108,7 +107,7 @@ async fn killing_the_worker_a_hundred_times_loses_nothing() {
     assert!(account.acknowledged >= kills, "{account:?}");
     assert!(account.answered_once >= account.acknowledged, "{account:?}");
     for ((id, _), n) in talks.iter().zip(0..) {
-        // `join_all` returns them in the order of their ends.
+        // `join_all` returns them in the order in which they ended.
         let n = id
             .rsplit(' ')
             .next()
@@ -137,7 +136,7 @@ async fn a_thousand_sessions_and_twenty_restarts_refuse_nobody() {
     let restarts = count("ABIDE_RESTARTS", 20);
     let mut daemon = Daemon::start(Setup::default()).await;
     let first = daemon.generation().await;
-    // One pool of connections for all, so that some are idle when a restart comes.
+    // One connection pool for all workers, so that some connections are idle when a restart comes.
     let client = daemon.client();
     let load = Arc::<Load>::default();
     let mut workers = JoinSet::new();
@@ -166,7 +165,7 @@ async fn a_thousand_sessions_and_twenty_restarts_refuse_nobody() {
                         0 => client.ask(id, &text, None).await,
                         _ => client.say(id, &text, None).await,
                     };
-                    // No second try: nothing may fail.
+                    // No retry: nothing may fail.
                     let posted = posted
                         .unwrap_or_else(|refused| panic!("{text:?} was refused: {refused:?}"));
                     load.done(started);
@@ -177,7 +176,7 @@ async fn a_thousand_sessions_and_twenty_restarts_refuse_nobody() {
             talks
         });
     }
-    // A client that opens a connection for each request, as the rest keeps theirs.
+    // A client that opens a connection for each request; the others keep theirs.
     let fresh = {
         let (port, load) = (daemon.setup.port, load.clone());
         tokio::spawn(async move {

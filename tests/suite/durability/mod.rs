@@ -1,4 +1,5 @@
-//! What is on the disk: after kills, power cuts and full disks; and the checker that judges it.
+//! What is on the disk after kills, power cuts and disk failures; and the checker of the chaos
+//! runs.
 
 mod checker;
 mod disk;

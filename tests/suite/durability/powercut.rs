@@ -1,5 +1,5 @@
-//! Power cuts: first that the simulation drops what was not synced and nothing else, then that the
-//! daemon loses nothing that it has acknowledged. `ABIDE_CUTS` changes how many it goes through.
+//! Power cuts: first that the simulation discards unsynced data and nothing else, then that the
+//! daemon loses nothing that it has acknowledged. `ABIDE_CUTS` changes the number of cuts.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -23,12 +23,13 @@ use self::scenes::{BUSY, OLD, SCENES, Scene, UNSEEN};
 
 mod scenes;
 
-/// The variable that names the scene which a child process plays.
+/// The environment variable that names the scene for a child process.
 const ROLE: &str = "ABIDE_POWERCUT_ROLE";
-/// What it says once it has.
+/// The line that the child prints after the scene.
 const DONE: &str = "the scene is over";
 
-/// A role that other tests start, and no test. It waits to be killed.
+/// Not a test, but the entry point of the child processes that other tests start. It waits to be
+/// killed.
 #[test]
 fn role() {
     let Some(name) = env::var_os(ROLE) else {
@@ -44,7 +45,7 @@ fn role() {
     }
 }
 
-/// Plays a scene in another process, which waits to be killed.
+/// Plays a scene in a child process, which then waits to be killed.
 fn start(scene: &Scene, folder: &Path, power: &PowerCut) -> Child {
     let (_, module) = module_path!().split_once("::").expect("it is a module");
     let mut child = Command::new(env::current_exe().expect("a process knows its executable"))
@@ -55,8 +56,10 @@ fn start(scene: &Scene, folder: &Path, power: &PowerCut) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .expect("tests can be run");
-    let said = BufReader::new(child.stdout.take().expect("it is piped"));
-    let done = said.lines().any(|line| line.is_ok_and(|line| line == DONE));
+    let output = BufReader::new(child.stdout.take().expect("it is piped"));
+    let done = output
+        .lines()
+        .any(|line| line.is_ok_and(|line| line == DONE));
     assert!(done, "{}", scene.name);
     child
 }
@@ -69,7 +72,7 @@ fn play(scene: &Scene, folder: &Path, power: &mut PowerCut) -> Losses {
     losses.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// All of a folder's content.
+/// Collects the whole content of a folder.
 fn content(folder: &Path, prefix: &str, found: &mut BTreeMap<String, String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
@@ -101,7 +104,7 @@ fn a_cut_leaves_what_was_synced() {
         let expected = expected.map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
         assert_eq!(left, expected.collect(), "{}: {losses:?}", scene.name);
         assert!(losses.records > 0, "{}", scene.name);
-        // A second cut has nothing to take away.
+        // A second cut has nothing left to discard.
         assert_eq!(power.cut(), Losses::default(), "{}", scene.name);
     }
 }
@@ -129,8 +132,8 @@ fn a_cut_fails_for_what_it_cannot_know() {
         let mut power = PowerCut::new(folder.path());
         let cut = AssertUnwindSafe(|| play(scene, folder.path(), &mut power));
         let panic = catch_unwind(cut).expect_err(scene.name);
-        let said = panic.downcast_ref::<String>().expect("it has a text");
-        assert!(said.contains(scene.name), "{said}");
+        let text = panic.downcast_ref::<String>().expect("it has a text");
+        assert!(text.contains(scene.name), "{text}");
     }
 }
 
@@ -143,18 +146,18 @@ fn a_kill_comes_between_two_operations() {
         power.kill(child.id().cast_signed());
         child.wait().expect("the child is ours");
     }
-    // Checks that the log tells of all that happened, and nothing else.
+    // Checks that the log is complete and correct.
     let lost = power.cut();
     assert!(lost.records > 0, "{lost:?}");
 }
 
-/// Says one thing after the other in a session, each again and again under its key until it is
+/// Sends one message after the other in a session, and retries each under its key until it is
 /// acknowledged.
 async fn talk(
     client: Client,
     id: String,
     stop: Arc<AtomicBool>,
-    said: Arc<AtomicU64>,
+    acknowledged: Arc<AtomicU64>,
 ) -> Vec<Sent> {
     let mut sent = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -163,7 +166,7 @@ async fn talk(
         let message = loop {
             match client.say(&id, &text, Some(&text)).await {
                 Ok(posted) => break posted.message,
-                // There is no power.
+                // The power is off.
                 Err(Refused::Trouble(_)) => {}
                 Err(Refused::Status(reply)) if matches!(reply.status, 429 | 503) => {}
                 Err(other) => panic!("{text:?} was not acknowledged: {other:?}"),
@@ -174,15 +177,15 @@ async fn talk(
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
-        said.fetch_add(1, Ordering::Relaxed);
+        acknowledged.fetch_add(1, Ordering::Relaxed);
         sent.push(Sent { message, text });
     }
     sent
 }
 
-/// A daemon under load, whose power is cut again and again: in what it has acknowledged nothing may
-/// be missing. `prepare` makes what is on the disk before the first start; before every second cut
-/// comes `kill`.
+/// Runs a daemon under load and cuts its power again and again: nothing that it has acknowledged
+/// may be missing. `prepare` creates the content of the disk before the first start; `kill` runs
+/// before every second cut.
 async fn cut_under_load(prepare: impl FnOnce(&Path), kill: impl AsyncFn(&PowerCut, &Daemon)) {
     const CLIENTS: u64 = 8;
     let cuts = env::var("ABIDE_CUTS").map_or(5, |cuts| cuts.parse().expect("a number of cuts"));
@@ -198,20 +201,25 @@ async fn cut_under_load(prepare: impl FnOnce(&Path), kill: impl AsyncFn(&PowerCu
     };
     let mut daemon = Daemon::start_in(folder, setup).await;
     let client = daemon.client();
-    let (stop, said) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
     let mut talkers = JoinSet::new();
     for n in 0..CLIENTS {
         let id = format!("talker {n}");
         client.open(&id, "echo").await;
-        let talk = talk(daemon.client(), id.clone(), stop.clone(), said.clone());
+        let talk = talk(
+            daemon.client(),
+            id.clone(),
+            stop.clone(),
+            acknowledged.clone(),
+        );
         talkers.spawn(async move { (id, talk.await) });
     }
-    // Each life acknowledges something before it ends, at a moment that is never the same.
+    // Each daemon acknowledges something before its power is cut, and the moment is random.
     let go_on = async || {
         let worth = rand::rng().random_range(1..=20 * CLIENTS);
-        let enough = said.load(Ordering::Relaxed) + worth;
+        let enough = acknowledged.load(Ordering::Relaxed) + worth;
         until("the load to go on", async || {
-            (said.load(Ordering::Relaxed) >= enough).then_some(())
+            (acknowledged.load(Ordering::Relaxed) >= enough).then_some(())
         })
         .await;
     };
@@ -258,7 +266,7 @@ async fn power_cuts_lose_nothing_in_a_data_folder_that_the_daemon_has_made() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cuts_lose_nothing_that_outlived_a_killed_worker() {
-    // What the next worker reads back may be in the page cache alone.
+    // The next worker may read back data that is only in the page cache.
     let kill = async |power: &PowerCut, daemon: &Daemon| power.kill(daemon.worker_pid().await);
     cut_under_load(make_data_folder, kill).await;
 }

@@ -1,4 +1,4 @@
-//! What becomes a guest, and what does not.
+//! Which files can be loaded as guests, and which cannot.
 
 use std::fs;
 
@@ -76,8 +76,8 @@ fn components_are_kept_by_digest() {
     );
 }
 
-/// A component that imports empty instances of these names, and exports the first of them under
-/// another name.
+/// Builds a component that imports empty instances of these names, and exports the first of them
+/// under another name.
 fn component(imports: &[&str], export: &str) -> Vec<u8> {
     let string = |text: &str| [&[0, text.len() as u8], text.as_bytes()].concat();
     let section = |id: u8, items: Vec<Vec<u8>>| {

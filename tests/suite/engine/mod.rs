@@ -1,4 +1,4 @@
-//! The engine on real guests: what they do reaches nobody else, and is the same each time.
+//! The engine with real guests: they cannot affect each other, and are deterministic.
 
 mod load;
 mod run;
@@ -19,7 +19,7 @@ use abide::engine::{
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-/// A guest's component: in the folder `ABIDE_GUESTS`, or what cargo has built.
+/// Returns a guest's component: from the folder `ABIDE_GUESTS`, or what cargo has built.
 fn guest(name: &str) -> Vec<u8> {
     let built = || {
         let exe = env::current_exe().expect("a process knows its executable");
@@ -111,8 +111,8 @@ fn text(product: &Product) -> &str {
     }
 }
 
-/// Opens a session and runs one turn on `text`, in which steps are refused that are not granted,
-/// and no others answered.
+/// Opens a session and runs one turn on `text`. Steps that are not granted are refused, and no
+/// others are answered.
 async fn turn(engine: &Engine, job: &GuestJob, text: &str) -> Result<Product, GuestFailure> {
     let opened = engine.open(job).await.expect("the guest opens");
     let (steps, mut calls) = mpsc::channel::<StepCall>(1);
@@ -123,8 +123,8 @@ async fn turn(engine: &Engine, job: &GuestJob, text: &str) -> Result<Product, Gu
             match call.refused.first_mut().and_then(Option::take) {
                 Some(refused) => {
                     let result = Err(refused);
-                    let told = call.reply.send(StepAnswer { result, took_ms: 0 });
-                    told.expect("the guest waits");
+                    let sent = call.reply.send(StepAnswer { result, took_ms: 0 });
+                    sent.expect("the guest waits");
                 }
                 None => unanswered.push(call),
             }

@@ -1,4 +1,4 @@
-//! What guests do, and what becomes of it.
+//! Turns of guests, and their results.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ async fn a_guest_that_computes_without_end_holds_up_nobody() {
     let bench = Bench::new(2);
     let mut job = bench.job("hostile");
     job.limits.turn_timeout = Duration::from_secs(1);
-    // Both on the one thread of this test.
+    // Both run on the one thread of this test.
     let (endless, other) = tokio::join!(biased;
         turn(&bench.engine, &job, "loop"),
         turn(&bench.engine, &job, "hello"),
@@ -189,8 +189,8 @@ async fn steps_are_denied_unless_granted() {
             model: "m".into(),
         };
         let result = Ok(StepResult::Llm(completion));
-        let told = reply.send(StepAnswer { result, took_ms: 0 });
-        assert!(told.is_ok());
+        let sent = reply.send(StepAnswer { result, took_ms: 0 });
+        assert!(sent.is_ok());
     };
     let (product, ()) = tokio::join!(turn, answer);
     assert_eq!(text(&product.expect("the turn ends")), "hi there");
@@ -212,7 +212,7 @@ async fn turns_wait_for_their_share_and_a_cut_turn_gives_it_back() {
     };
     let mut queued = Box::pin(bench.engine.restore(&job, &snapshot));
     assert!((&mut queued).now_or_never().is_none(), "the pool holds one");
-    // Nobody answers: the turn is being cut, and must not hear of it.
+    // Dropping the call without a reply is an abort, of which the guest must not learn.
     drop(call);
     assert!((&mut waiting).now_or_never().is_none());
     drop(waiting);

@@ -1,5 +1,6 @@
-//! What real model servers answer, byte by byte: what is not needed spoils nothing, nothing half is
-//! told as whole, and bytes are life. After each case the same session answers "hello".
+//! The answers of real model servers, byte by byte: unneeded fields do no harm, a partial answer is
+//! never published as a whole one, and received bytes count as progress. After each case the same
+//! session answers "hello".
 
 use std::time::{Duration, Instant};
 
@@ -115,7 +116,7 @@ async fn what_is_not_needed_spoils_no_answer() {
     stage
         .expect_text("blanks before a document", blanks, "ok")
         .await;
-    // A page is none, and is named.
+    // An HTML page is no answer, and the error names it.
     let page = RawAnswer::new(200)
         .header("content-type", "text/html")
         .bytes("<html>hi</html>");
@@ -279,7 +280,7 @@ async fn nothing_half_is_told_as_whole() {
             begun.elapsed()
         );
     }
-    // Thoughts.
+    // Reasoning in the text.
     for (case, pieces, expected) in [
         ("thoughts", &["<think>hm", "</think>\n\nok"][..], "ok"),
         (
@@ -377,10 +378,10 @@ async fn a_line_without_end_is_refused_at_its_bound() {
         begun.elapsed()
     );
     let events = stage.client.events("s", 0).await;
-    let told = events.iter().rfind(|event| event.is_turn("failed"));
-    let told = told
+    let reason = events.iter().rfind(|event| event.is_turn("failed"));
+    let reason = reason
         .and_then(|event| event.reason.clone())
         .unwrap_or_default();
-    assert!(told.contains("limits.event"), "{told}");
+    assert!(reason.contains("limits.event"), "{reason}");
     stage.says_hello("32 MB").await;
 }

@@ -1,5 +1,6 @@
-//! What real model servers make of tool calls: one call runs once, two calls both run, and no id or
-//! name of theirs makes a history that is refused. After each case the same session answers "hello".
+//! Tool calls as real model servers send them: one call runs once, two calls both run, and none of
+//! the server's ids or names leads to a history that is refused. After each case the same session
+//! answers "hello".
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ impl Stage {
         self.world.path().join("log")
     }
 
-    /// These calls run, each once, and the session goes on.
+    /// Asserts that these calls run, each once, and that the session continues.
     async fn expect_calls(&self, case: &str, answer: RawAnswer, tokens: &[&str]) {
         self.model.script([answer]);
         self.client.chat("s", case).await;
@@ -34,7 +35,8 @@ impl Stage {
     }
 }
 
-/// Every call of a history has an id of its own that the strictest server takes, and one result.
+/// Checks that every call of a history has a unique id that the strictest server accepts, and one
+/// result.
 fn check_calls(case: &str, request: &Value) {
     let messages = request["messages"].as_array().expect("messages");
     let calls = messages
@@ -57,7 +59,7 @@ fn check_calls(case: &str, request: &Value) {
     assert_eq!(ids.len(), count, "{case}: an id occurs twice");
 }
 
-/// A chunk with a part of a call: index, id, name, arguments. Empty texts are left out.
+/// Returns a chunk with a part of a call: index, id, name, arguments. Empty texts are omitted.
 fn call(index: Option<u64>, id: &str, name: &str, arguments: impl Into<Value>) -> String {
     let mut function = json!({ "arguments": arguments.into() });
     if !name.is_empty() {
@@ -234,7 +236,7 @@ async fn one_call_runs_once_and_two_calls_both_run() {
     stage
         .expect_calls("a document with the old place", old, &["a"])
         .await;
-    // No finish reason, but the stream's end.
+    // No finish reason, but the end of the stream.
     let ended = RawAnswer::sse([call(Some(0), "call_0", RECORD, a.as_str()), DONE.to_owned()]);
     stage
         .expect_calls("a call without a reason", ended, &["a"])
@@ -252,7 +254,7 @@ async fn one_call_runs_once_and_two_calls_both_run() {
             .any(|line| line.contains("it failed, as it was told to"))
     );
     stage.says_hello("no parameters").await;
-    // A name that is none is asked for again, and never stored.
+    // A call of an invalid name is retried, and never stored.
     for bad in ["", "a b", "<|channel|>analysis"] {
         let case = format!("a call of {bad:?}");
         let answers = [

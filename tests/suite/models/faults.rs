@@ -1,5 +1,5 @@
-//! Model providers that fail in every way: what may pass is asked again, what does not ends the
-//! turn with words that a human understands, and nothing is said twice.
+//! Model providers that fail in every way: a transient failure is retried, any other ends the turn
+//! with a reason that a human understands, and no output is duplicated.
 
 use std::fs;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const KEY: &str = "sk-very-secret";
 
-/// A daemon with the assistant and these further lines of `[llm.local]`.
+/// Starts a daemon with the assistant and these further lines of `[llm.local]`.
 async fn daemon(model: &FakeModel, lines: &str) -> Daemon {
     let setup = Setup {
         rest: vec![lines.to_owned()],
@@ -28,7 +28,7 @@ async fn ask(client: &Client, text: &str) -> Posted {
     client.ask("s", text, None).await.expect("acknowledged")
 }
 
-/// Why the last turn failed.
+/// Returns why the last turn failed.
 async fn reason(client: &Client) -> String {
     let events = client.events("s", 0).await;
     let last = events.iter().rfind(|event| event.is_turn("failed"));
@@ -74,7 +74,7 @@ async fn what_may_pass_is_asked_again_and_said_once() {
     let expected: Vec<String> = (0..9).map(|n| format!("re: hello {n} there")).collect();
     assert_eq!(answers, expected);
     assert!(!events.iter().any(|event| event.is_turn("failed")));
-    // What the broken answers had said is told apart from what counts.
+    // The deltas of the broken answers are distinguished from those of the final one.
     until("the deltas", async || {
         let whole = "Well,re: hello 8 there";
         (subscriber.streamed(9) == whole).then_some(())
@@ -94,7 +94,7 @@ async fn a_pause_that_is_asked_for_is_kept_also_over_a_restart() {
     let pause = calls[1].at - calls[0].at;
     assert!(pause >= Duration::from_secs(1), "{pause:?}");
 
-    // A restart does not sit it out: the successor asks anew.
+    // A restart does not wait for the pause to end: the new worker sends the request again.
     model.fail([ModelFault::busy("50")]);
     let message = client.say("s", "tomorrow", None).await;
     let message = message.expect("acknowledged").message;
@@ -162,12 +162,12 @@ async fn what_does_not_pass_ends_the_turn_in_words_and_the_session_goes_on() {
             "is not there now (502",
         ),
     ];
-    for (n, (fault, said)) in cases.into_iter().enumerate() {
+    for (n, (fault, expected)) in cases.into_iter().enumerate() {
         model.fail([fault.clone()]);
         let posted = ask(&client, &format!("case {n}")).await;
         assert_eq!(posted.outcome.as_deref(), Some("failed"), "{fault:?}");
         let reason = reason(&client).await;
-        assert!(reason.contains(said), "{fault:?}: {reason}");
+        assert!(reason.contains(expected), "{fault:?}: {reason}");
         assert!(!reason.contains(KEY), "{reason}");
         let after = client.chat("s", &format!("after {n}")).await;
         assert_eq!(after.outcome.as_deref(), Some("completed"), "{fault:?}");
@@ -178,12 +178,12 @@ async fn what_does_not_pass_ends_the_turn_in_words_and_the_session_goes_on() {
         (&json!(14), &json!(14))
     );
     let dead = format!("{:?}", client.dead_letters("s").await);
-    for told in [
+    for output in [
         daemon.log(),
         dead,
         format!("{:?}", client.events("s", 0).await),
     ] {
-        assert!(!told.contains(KEY), "{told}");
+        assert!(!output.contains(KEY), "{output}");
     }
 }
 
@@ -204,7 +204,7 @@ async fn a_fallback_answers_where_the_first_does_not() {
         ModelFault::Cut,
         said_by_server(401, json!({"message": "who are you"})),
         said_by_server(404, json!({"message": "no such model"})),
-        // What one refuses, another may take.
+        // One provider may accept what another refuses.
         ModelFault::status(400),
     ];
     for (n, fault) in faults.into_iter().enumerate() {
@@ -215,12 +215,12 @@ async fn a_fallback_answers_where_the_first_does_not() {
         assert_eq!((here.len(), there.len()), (1, 1), "{fault:?}");
         assert_eq!(there[0].request["model"], "other");
     }
-    // What is too large is shortened, and not taken elsewhere.
+    // A request that is too large is shortened, and not sent to the fallback.
     let long = json!({"message": "prompt is too long: 9 tokens > 8 maximum"});
     first.fail([said_by_server(400, long)]);
     ask(&client, "at length").await;
     assert_eq!(second.calls_about("at length").len(), 0);
-    // Once it is back, it answers.
+    // Once the first provider works again, it is used.
     client.chat("s", "back").await;
     assert_eq!(second.calls_about("back").len(), 0);
 
@@ -253,7 +253,7 @@ async fn what_models_cost_is_counted_by_turn_and_session_over_restarts() {
     let mut daemon = daemon(&model, "retries = 1").await;
     let client = daemon.client();
     client.chat("s", "one").await;
-    // The answer that broke off is not in it: nobody says what it cost.
+    // The answer that broke off is not counted: its cost was never reported.
     model.fail([ModelFault::Cut]);
     client.chat("s", "two").await;
     daemon.restart_by_edit().await;
@@ -333,8 +333,8 @@ async fn a_call_with_broken_arguments_is_not_made_and_the_model_is_told() {
         }]);
         client.chat("s", &text).await;
         let calls = model.calls();
-        let told = calls.last().expect("it was asked").last();
-        assert!(told.starts_with("tool: "), "{arguments}: {told}");
+        let result = calls.last().expect("it was asked").last();
+        assert!(result.starts_with("tool: "), "{arguments}: {result}");
     }
     assert!(fs::read_to_string(&log).unwrap_or_default().is_empty());
 }
@@ -342,7 +342,7 @@ async fn a_call_with_broken_arguments_is_not_made_and_the_model_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_that_outgrows_the_window_goes_on_and_the_model_is_told() {
     let model = FakeModel::start().await;
-    // By the host's own look, and by what the provider says.
+    // Detected by the host's own estimate, and by the provider's reply.
     let daemon = daemon(&model, "context_tokens = 600").await;
     let client = daemon.client();
     for n in 0..12 {
@@ -362,7 +362,7 @@ async fn a_conversation_that_outgrows_the_window_goes_on_and_the_model_is_told()
         panic!("two calls: {calls:?}");
     };
     assert!(answered.messages.len() < refused.messages.len());
-    // One message that is too much by itself.
+    // One message that is too large by itself.
     let posted = ask(&client, &"x".repeat(4000)).await;
     assert_eq!(posted.outcome.as_deref(), Some("failed"));
     let reason = reason(&client).await;
@@ -387,11 +387,11 @@ async fn an_answer_that_was_cut_is_known_to_clients_and_to_the_model() {
     assert_eq!(cut["choices"][0]["finish_reason"], "length");
     assert_eq!(cut["choices"][0]["message"]["content"], "Well,");
     let events = client.events("s", 0).await;
-    let told = events
+    let notice = events
         .iter()
         .find(|e| e.name.as_deref() == Some("truncated"));
     assert_eq!(
-        told.and_then(|event| event.data.clone()),
+        notice.and_then(|event| event.data.clone()),
         Some(json!({"reason": "max_tokens"}))
     );
     let whole = client.post(path, &body("go on")).await;

@@ -1,4 +1,4 @@
-//! Model providers: what they are sent, what they answer, and how they fail.
+//! Model providers: what they receive, what they answer, and how they fail.
 
 mod answers;
 mod calls;

@@ -1,5 +1,5 @@
-//! OpenAI's clients: a plugin is a model, a session goes on over restarts, and what they repeat by
-//! themselves is done once.
+//! OpenAI's clients: a plugin is a model, a session continues over restarts, and the clients'
+//! automatic retries are deduplicated.
 
 use abide_tests::{CallState, Client, Daemon, FakeModel, How, Reply, Setup, until};
 use reqwest::Method;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const PATH: &str = "/v1/chat/completions";
 
-/// A request as their libraries send it; `retry` counts what they repeat by themselves.
+/// Sends a request as OpenAI's libraries do; `retry` is the number of the automatic retry.
 async fn complete(client: &Client, body: &Value, retry: u32) -> Reply {
     let request = client
         .request(Method::POST, PATH)
@@ -35,7 +35,7 @@ fn content(answer: &Value) -> &str {
         .unwrap_or_else(|| panic!("an answer has content: {answer}"))
 }
 
-/// The chunks of a stream, which must end as OpenAI's do.
+/// Returns the chunks of a stream, which must end as OpenAI's streams do.
 fn chunks(reply: &Reply) -> Vec<Value> {
     assert_eq!(reply.content_type, "text/event-stream", "{reply:?}");
     let text = reply.body.as_str().expect("no JSON");
@@ -73,7 +73,7 @@ async fn a_plugin_is_a_model_and_a_session_goes_on() {
     assert_eq!(first["choices"][0]["finish_reason"], "stop");
     assert_eq!(content(&first), "#1 user: hi");
     daemon.restart_by_edit().await;
-    // The header wins; only the last message is new.
+    // The header takes precedence; only the last message is new.
     let request = client
         .request(Method::POST, PATH)
         .header("x-abide-session", "s")
@@ -81,7 +81,7 @@ async fn a_plugin_is_a_model_and_a_session_goes_on() {
     let second = client.send(request).await.expect("an answer").expect(200);
     assert!(content(&second).ends_with("#2 user: ho"), "{second}");
     assert_eq!(client.session("s").await["turns"], 2);
-    // A history that is larger than any message may be.
+    // A history that exceeds the maximum size of a message.
     let mut long = say("echo", "s", "hu");
     let turn = json!({"role": "assistant", "content": "x".repeat(1 << 20)});
     let messages = long["messages"].as_array_mut().expect("messages");
@@ -104,7 +104,7 @@ async fn what_a_library_repeats_is_done_once() {
         (&again["id"], content(&again))
     );
     assert_eq!(client.session("s").await["turns"], 1);
-    // Said once more by a human, it is another message.
+    // Sent again by a human, it is another message.
     let third = complete(&client, &hi, 0).await.expect(200);
     assert_eq!(content(&third), "#2 user: hi");
 }
@@ -130,8 +130,8 @@ async fn a_streamed_answer_is_the_output_also_over_a_restart() {
     assert!(texts.len() > 2, "{texts:?}");
     daemon.after_generation(old).await;
     let events = client.events("s", 0).await;
-    let said = events.iter().find(|event| event.is_from("assistant"));
-    assert_eq!(texts.concat(), said.expect("an answer").said());
+    let answer = events.iter().find(|event| event.is_from("assistant"));
+    assert_eq!(texts.concat(), answer.expect("an answer").said());
     assert_eq!(model.count("one two", CallState::Answered), 1);
 }
 
@@ -177,7 +177,7 @@ async fn refusals_are_told_in_their_shape() {
     let nameless = json!({"model": "echo", "messages": [{"role": "user", "content": "hi"}]});
     let mut several = say("echo", "s", "hi");
     several["n"] = json!(2);
-    for (body, status, said) in [
+    for (body, status, expected) in [
         (nameless, 400, "X-Abide-Session"),
         (several, 400, "`n`"),
         (say("nobody", "t", "hi"), 422, "`nobody`"),
@@ -187,6 +187,6 @@ async fn refusals_are_told_in_their_shape() {
         let reply = complete(&client, &body, 0).await;
         let error = reply.expect(status);
         let text = error["error"]["message"].as_str().unwrap_or_default();
-        assert!(text.contains(said), "{error}");
+        assert!(text.contains(expected), "{error}");
     }
 }

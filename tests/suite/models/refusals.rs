@@ -1,6 +1,7 @@
-//! What real model servers refuse, and how they say it: what is too large is shortened whatever it is
-//! called, an error within an answer counts as its status, a start is waited for, and a fallback is
-//! asked where the first provider refuses. After each case the session answers "hello".
+//! Refusals of real model servers in their own words: a request that is too large is shortened
+//! whatever the error is called, an error within an answer counts as its status, a server that is
+//! starting is waited for, and a fallback is used where the first provider refuses. After each case
+//! the session answers "hello".
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,8 @@ use abide_tests::raw_model::{DONE, delta, finish, text};
 use abide_tests::{Client, Daemon, Posted, RawAnswer, RawModel, Setup, free_port};
 use serde_json::{Value, json};
 
-/// A daemon whose assistant asks the model at that URL, with these further lines of `[llm.local]`.
+/// Starts a daemon whose assistant uses the model at that URL, with these further lines of
+/// `[llm.local]`.
 async fn daemon(base_url: String, lines: &str) -> (Daemon, Client) {
     let setup = Setup {
         rest: vec![lines.to_owned()],
@@ -24,7 +26,7 @@ async fn ask(client: &Client, text: &str) -> Posted {
     client.ask("s", text, None).await.expect("acknowledged")
 }
 
-/// Why the last turn failed.
+/// Returns why the last turn failed.
 async fn reason(client: &Client) -> String {
     let events = client.events("s", 0).await;
     let last = events.iter().rfind(|event| event.is_turn("failed"));
@@ -100,7 +102,7 @@ async fn what_is_too_large_is_shortened_whatever_it_is_called() {
     for (n, refusal) in refusals.into_iter().enumerate() {
         let (session, case) = (format!("s{n}"), format!("case {n}"));
         client.open(&session, "assistant").await;
-        // Something that can be shortened.
+        // Earlier turns, so that the conversation can be shortened.
         for before in 0..3 {
             client.chat(&session, &format!("long {before}")).await;
         }
@@ -134,7 +136,7 @@ async fn an_error_within_an_answer_counts_as_its_status() {
             json!({"choices": [], "error": error}).to_string(),
         ])
     };
-    for (case, error, told) in [
+    for (case, error, expected) in [
         (
             "a key",
             json!({"code": 401, "message": "who"}),
@@ -170,12 +172,12 @@ async fn an_error_within_an_answer_counts_as_its_status() {
             let posted = ask(&client, &case).await;
             assert_eq!(posted.outcome.as_deref(), Some("failed"), "{case}");
             let reason = reason(&client).await;
-            assert!(reason.contains(told), "{case}: {reason}");
+            assert!(reason.contains(expected), "{case}: {reason}");
             assert_eq!(model.requests_about(&case).len(), 1, "{case}");
             assert_eq!(client.chat("s", "hello").await.said(), ["re: hello"]);
         }
     }
-    // What may pass is asked again.
+    // A transient error is retried.
     for (case, error) in [
         ("overloaded", json!({"code": 503, "message": "busy"})),
         (
@@ -255,7 +257,7 @@ async fn a_fallback_answers_what_the_first_provider_refuses_or_does_not_say() {
         assert_eq!(asked, (1, 1), "{case}");
         assert_eq!(client.chat("s", "hello").await.said(), ["re: hello"]);
     }
-    // Where neither takes it, it is the request that is at fault.
+    // If both providers refuse the request, the request is at fault.
     let no = |text: &str| said(400, json!({ "message": text }));
     first.script([no("no here")]);
     second.script([no("no there")]);
@@ -273,7 +275,7 @@ async fn a_fallback_answers_what_the_first_provider_refuses_or_does_not_say() {
 async fn a_server_that_starts_is_waited_for() {
     let model = RawModel::start().await;
     let (_daemon, client) = daemon(model.base_url(), "retries = 2").await;
-    // More often than retries would last, and for about six seconds.
+    // More refusals than `retries` allows, for about six seconds.
     let loading = json!({"code": 503, "message": "Loading model", "type": "unavailable_error"});
     model.script(vec![said(503, loading); 5]);
     let begun = Instant::now();
@@ -284,7 +286,7 @@ async fn a_server_that_starts_is_waited_for() {
         begun.elapsed()
     );
     assert_eq!(model.requests_about("load").len(), 6);
-    // A plain overload has its retries, and no more.
+    // A plain overload uses up its retries, and no more.
     model.script(vec![said(503, json!({"message": "overloaded"})); 3]);
     let posted = ask(&client, "overload").await;
     assert_eq!(posted.outcome.as_deref(), Some("failed"));
@@ -337,13 +339,13 @@ async fn a_delay_in_the_body_is_kept() {
         );
         assert_eq!(client.chat("s", "hello").await.said(), ["re: hello"]);
     }
-    // What nobody waits for is told.
+    // A pause that is too long to wait for is reported.
     let long = json!({"message": "Please try again in 1h2m"});
     model.script([said(429, long)]);
     ask(&client, "long").await;
     let reason = reason(&client).await;
     assert!(reason.contains("to be left alone for 1h 2m"), "{reason}");
-    // Reasoning is life, and no answer.
+    // Reasoning counts as progress, but is no answer.
     let thoughts = RawAnswer::sse([delta(json!({"reasoning_content": "hm"})), finish("stop")]);
     model.script([thoughts, ok()]);
     assert_eq!(client.chat("s", "thoughts").await.said(), ["ok"]);

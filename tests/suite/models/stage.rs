@@ -1,23 +1,24 @@
-//! A session of the assistant whose model's bytes a test chooses, with a tool server that records what
-//! it is called for.
+//! A session of the assistant whose model's bytes a test chooses, with a tool server that records
+//! its calls.
 
 use abide_tests::{Client, Daemon, Plugin, RawAnswer, RawModel, Setup, tool_server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// What `retries` is in these tests.
+/// The value of `retries` in these tests.
 const RETRIES: usize = 2;
 
 pub(crate) struct Stage {
     pub(crate) model: RawModel,
-    /// Ends with the stage.
+    /// Stops when the stage is dropped.
     _daemon: Daemon,
     pub(crate) client: Client,
     pub(crate) world: TempDir,
 }
 
 impl Stage {
-    /// The assistant with the recording tool server `t`, and these further lines of `[llm.local]`.
+    /// Starts the assistant with the recording tool server `t`, and these further lines of
+    /// `[llm.local]`.
     pub(crate) async fn new(lines: &str) -> Self {
         let model = RawModel::start().await;
         let world = tempfile::tempdir().expect("a temporary folder");
@@ -45,19 +46,19 @@ impl Stage {
         }
     }
 
-    /// Whatever was answered, the session goes on.
+    /// Asserts that the session continues, whatever was answered.
     pub(crate) async fn says_hello(&self, case: &str) {
         assert_eq!(self.model.left(), 0, "{case}: not all was asked for");
         let posted = self.client.chat("s", "hello").await;
         assert_eq!(posted.said(), ["re: hello"], "{case}");
     }
 
-    /// This answer is told as this text, by one request.
+    /// Asserts that this answer, to one request, is published as this text.
     pub(crate) async fn expect_text(&self, case: &str, answer: RawAnswer, expected: &str) {
         self.expect(case, [answer], expected).await;
     }
 
-    /// These answers, each by one request, end in this text.
+    /// Asserts that these answers, each to one request, result in this text.
     pub(crate) async fn expect<const N: usize>(
         &self,
         case: &str,
@@ -71,7 +72,8 @@ impl Stage {
         self.says_hello(case).await;
     }
 
-    /// None of these answers is one: the turn fails with these words, and nothing is told.
+    /// Asserts that none of these answers is accepted: the turn fails with this reason, and nothing
+    /// is published.
     pub(crate) async fn expect_failure(&self, case: &str, answer: RawAnswer, reason: &str) {
         self.model.script(vec![answer; 1 + RETRIES]);
         let posted = self
@@ -81,17 +83,17 @@ impl Stage {
             .expect("acknowledged");
         assert_eq!(posted.outcome.as_deref(), Some("failed"), "{case}");
         let events = self.client.events("s", 0).await;
-        let told = events.iter().rfind(|event| event.is_turn("failed"));
-        let told = told
+        let found = events.iter().rfind(|event| event.is_turn("failed"));
+        let found = found
             .and_then(|event| event.reason.clone())
             .unwrap_or_default();
-        assert!(told.contains(reason), "{case}: {told}");
+        assert!(found.contains(reason), "{case}: {found}");
         assert!(posted.said().is_empty(), "{case}");
         self.says_hello(case).await;
     }
 }
 
-/// A whole answer as a JSON document.
+/// Returns a complete answer as a JSON document.
 pub(crate) fn whole(message: Value, reason: &str) -> RawAnswer {
     let choice = json!({"index": 0, "message": message, "finish_reason": reason});
     RawAnswer::json(200, &json!({"choices": [choice]}))

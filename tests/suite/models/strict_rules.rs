@@ -1,5 +1,5 @@
-//! The rules of strict servers: a sound request passes all of them, and each catches what it is
-//! there to catch and nothing else.
+//! The rules of strict servers: a sound request passes all of them, and each rule catches what it
+//! is meant to catch and nothing else.
 
 use abide_tests::{RULES, Rule, Rules, prefix_kept};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ fn tool(name: &str, parameters: Value) -> Value {
     json!({"type": "function", "function": function})
 }
 
-/// A conversation in which everything stands that may.
+/// Returns a request that contains everything which is allowed.
 fn sound() -> Value {
     let nested = json!({"type": "object", "properties": {
         "list": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/n"}]}},
@@ -43,7 +43,7 @@ fn sound() -> Value {
     })
 }
 
-/// The request with another value at a place.
+/// Returns the sound request with another value at a place.
 fn with(pointer: &str, value: Value) -> Value {
     let mut request = sound();
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer has a key");
@@ -55,7 +55,7 @@ fn with(pointer: &str, value: Value) -> Value {
     request
 }
 
-/// The request with a message put in.
+/// Returns the sound request with a message inserted.
 fn inserted(at: usize, line: Value) -> Value {
     let mut request = sound();
     let lines = request["messages"].as_array_mut().expect("a list");
@@ -63,7 +63,7 @@ fn inserted(at: usize, line: Value) -> Value {
     request
 }
 
-/// The request without these of its messages.
+/// Returns the sound request without these of its messages.
 fn without(gone: &[usize]) -> Value {
     let mut request = sound();
     let lines = request["messages"].as_array_mut().expect("a list");
@@ -79,8 +79,7 @@ fn broken(request: &Value) -> Vec<Rule> {
         .collect()
 }
 
-/// Refusals that a sound request meets where a server has them: it streams, and has a system
-/// message.
+/// The rules that a sound request breaks, because it streams and has a system message.
 const UNLESS_ASKED: [Rule; 2] = [Rule::NoStream, Rule::NoSystem];
 
 #[test]
@@ -442,12 +441,12 @@ fn a_prefix_is_kept_or_it_is_told_what_changed() {
     longer.push(json!({"role": "assistant", "content": "more"}));
     longer.push(json!({"role": "user", "content": "go on"}));
     assert_eq!(kept(&longer), Ok(()));
-    // A turn that was given up is gone, and another stands in its place.
+    // An abandoned turn is missing, and another one takes its place.
     let mut given_up = earlier[..6].to_vec();
     given_up.push(json!({"role": "user", "content": "something else"}));
     assert_eq!(kept(&given_up), Ok(()));
     assert_eq!(kept(&earlier[..2]), Ok(()));
-    // What was shortened begins anew.
+    // A shortened conversation starts a new prefix.
     let mut shortened = longer.clone();
     shortened[3]["content"] = "[dropped to save room]".into();
     assert_eq!(kept(&shortened), Ok(()));
@@ -463,7 +462,7 @@ fn a_prefix_is_kept_or_it_is_told_what_changed() {
     }
     let removed = lines(without(&[0]));
     assert!(kept(&removed).is_err());
-    // A user message that no reply has followed yet may still change: the next comes with it.
+    // A user message without a reply may still change, because the next one is joined to it.
     let open = lines(without(&[7, 8]));
     let mut joined = open.clone();
     joined[6]["content"] = "again, and more".into();

@@ -1,12 +1,12 @@
-//! Conversations before servers that refuse what real ones do: whatever a restart, a model, a user or
-//! an operator does to one, every request of it is taken, and the session goes on.
+//! Conversations with servers that refuse what real ones refuse: whatever a restart, a model, a
+//! user or an operator does, every request is accepted, and the session continues.
 
 use abide_tests::{FakeModel, How, ModelFault, Rule, Rules, Violation, message_text, until};
 use serde_json::{Value, json};
 
 use crate::models::strict_stage::{ASSISTANT, Props, StrictStage, caller, chat, open};
 
-/// A model that obeys, and calls tools.
+/// A model that follows the user's orders, and calls tools.
 async fn model(rules: Rules) -> FakeModel {
     FakeModel::strict_scripted(rules, caller(|n| format!("call_{n}"))).await
 }
@@ -22,7 +22,7 @@ fn with(args: Value) -> Props {
     }
 }
 
-/// No request was refused.
+/// Asserts that no request was refused.
 fn all_taken(model: &FakeModel) {
     let violations: Vec<Violation> = model.violations();
     let calls = model.calls();
@@ -36,7 +36,7 @@ fn all_taken(model: &FakeModel) {
     assert!(!calls.is_empty());
 }
 
-/// The messages of a model's last request.
+/// Returns the messages of a model's last request.
 fn last_lines(model: &FakeModel) -> Vec<Value> {
     let last = model.calls().pop().expect("it was asked");
     let lines = last.request["messages"].as_array().cloned();
@@ -69,15 +69,15 @@ async fn after_a_restart_every_server_takes_the_conversation() {
         stage.daemon.kill_worker().await;
         stage.daemon.after_generation(old).await;
         for (name, model) in &providers {
-            // The restart is told in front of what the user says, not instead of it.
+            // The notice of the restart precedes the user's words and does not replace them.
             chat(&stage.client, name, "two").await;
             let lines = last_lines(model);
-            let heard = message_text(lines.last().expect("there are some"));
+            let text = message_text(lines.last().expect("there are some"));
             assert!(
-                heard.contains("[system] The daemon restarted"),
-                "{round}: {heard}"
+                text.contains("[system] The daemon restarted"),
+                "{round}: {text}"
             );
-            assert!(heard.ends_with("two"), "{heard}");
+            assert!(text.ends_with("two"), "{text}");
             assert!(chat(&stage.client, name, "hello").await.ends_with("hello"));
         }
     }
@@ -109,7 +109,7 @@ async fn a_history_of_another_server_is_rendered_anew_for_a_strict_one() {
     all_taken(&strict);
 }
 
-/// What versions before this one left in their states, and what another plugin may say.
+/// Such histories come from earlier versions' snapshots, and from other plugins.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_with_late_system_messages_is_mended_as_it_is_sent() {
     let strict = model(Rules::all()).await;
@@ -132,14 +132,14 @@ async fn a_history_with_late_system_messages_is_mended_as_it_is_sent() {
     assert_eq!(done, "chat  ok");
     let lines = last_lines(&strict);
     let text: String = lines.iter().map(|line| message_text(line) + "\n").collect();
-    for said in [
+    for part in [
         "Be brief.",
         "2 earlier",
         "restarted after a crash",
         "was cut at",
         "hello",
     ] {
-        assert_eq!(text.matches(said).count(), 1, "{said}: {text}");
+        assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
     }
     all_taken(&strict);
     stage.hello().await;
@@ -153,13 +153,13 @@ async fn what_is_said_of_a_cut_answer_or_of_dropped_exchanges_is_no_late_system_
     strict.fail([ModelFault::Length]);
     assert_eq!(stage.chat("tell me all").await, "Well,");
     stage.chat("go on").await;
-    let heard: String = last_lines(&strict).iter().map(message_text).collect();
-    assert!(heard.contains("cut at the token limit"), "{heard}");
+    let text: String = last_lines(&strict).iter().map(message_text).collect();
+    assert!(text.contains("cut at the token limit"), "{text}");
     for n in 0..8 {
         stage.chat(&format!("{n} {}", "x".repeat(300))).await;
     }
-    let told: String = last_lines(&strict).iter().map(message_text).collect();
-    assert!(told.contains("dropped to save room"), "{told}");
+    let text: String = last_lines(&strict).iter().map(message_text).collect();
+    assert!(text.contains("dropped to save room"), "{text}");
     stage.hello().await;
     all_taken(&strict);
 }
@@ -208,16 +208,16 @@ async fn what_the_user_says_while_a_tool_runs_is_taken_by_every_server() {
         })
         .await;
         for text in ["meanwhile", "and more"] {
-            let said = stage.client.say(ASSISTANT, text, None).await;
-            said.expect("acknowledged");
+            let posted = stage.client.say(ASSISTANT, text, None).await;
+            posted.expect("acknowledged");
         }
         stage.client.events_once_ended(ASSISTANT, &asked).await;
         stage.hello().await;
         let lines = last_lines(&strict);
-        let said = lines.iter().filter(|line| line["role"] == "user");
-        let said: String = said.map(message_text).collect();
+        let sent = lines.iter().filter(|line| line["role"] == "user");
+        let sent: String = sent.map(message_text).collect();
         for text in ["meanwhile", "and more"] {
-            assert_eq!(said.matches(text).count(), 1, "{rules:?}: {said}");
+            assert_eq!(sent.matches(text).count(), 1, "{rules:?}: {sent}");
         }
         all_taken(&strict);
     }
@@ -303,7 +303,7 @@ async fn a_fallback_takes_a_history_with_ids_of_another_server() {
     all_taken(&second);
 }
 
-/// The refusals that name a parameter.
+/// Refusals that name a parameter.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parameter_that_is_refused_is_left_out_or_renamed_and_that_is_remembered() {
     for rule in [Rule::NoMaxTokens, Rule::NoStreamOptions, Rule::NoStream] {
@@ -348,7 +348,7 @@ async fn several_refused_parameters_are_found_out_one_by_one() {
     assert_eq!(refused.len(), rules.len(), "{refused:?}");
     assert_eq!(strict.calls().len(), rules.len() + 2);
     stage.hello().await;
-    let told = until("the operator to be told", async || {
+    let error = until("the operator to be told", async || {
         let status = stage.daemon.status().await;
         let asked = &status["model_providers"][0]["found_out"][0]["asked"];
         asked.as_str().map(str::to_owned)
@@ -360,7 +360,7 @@ async fn several_refused_parameters_are_found_out_one_by_one() {
         "temperature",
         "system",
     ] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(error.contains(part), "{part}: {error}");
     }
 }
 
@@ -373,12 +373,12 @@ async fn a_provider_that_does_not_answer_is_told_to_the_operator_until_it_does()
     let posted = stage.client.ask(ASSISTANT, "hello", None).await;
     let outcome = posted.expect("acknowledged").outcome;
     assert_eq!(outcome.as_deref(), Some("failed"));
-    let told = until("the failure", async || {
+    let error = until("the failure", async || {
         let failing = failing().await;
         failing["reason"].as_str().map(str::to_owned)
     })
     .await;
-    assert!(told.contains("refused the API key"), "{told}");
+    assert!(error.contains("refused the API key"), "{error}");
     stage.hello().await;
     until("the end of it", async || {
         failing().await.is_null().then_some(())
@@ -386,7 +386,8 @@ async fn a_provider_that_does_not_answer_is_told_to_the_operator_until_it_does()
     .await;
 }
 
-/// Beside all other rules: what is over the window is asked again with less, and that is remembered.
+/// With all other rules too: a request that exceeds the window is shortened and sent again, and the
+/// limit is remembered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_over_the_window_is_shortened_and_goes_on() {
     let strict = model(Rules::all().window(3000)).await;

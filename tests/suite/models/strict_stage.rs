@@ -1,5 +1,5 @@
-//! A daemon before strict model servers: with the assistant, the scripted guest, and a tool server
-//! that offers what a test says.
+//! A daemon with strict model servers: with the assistant, the scripted guest, and a tool server
+//! that offers the tools which a test defines.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::stage::acts;
 
 /// The assistant's session.
 pub(crate) const ASSISTANT: &str = "s";
-/// The scripted guest's.
+/// The scripted guest's session.
 pub(crate) const SCRIPTED: &str = "scripted";
 
 pub(crate) struct StrictStage {
@@ -22,7 +22,7 @@ pub(crate) struct StrictStage {
     _world: TempDir,
 }
 
-/// What a daemon before strict servers has besides its providers.
+/// The settings of the stage besides its providers.
 #[derive(Default)]
 pub(crate) struct Props {
     /// Arguments of the assistant's session.
@@ -31,12 +31,13 @@ pub(crate) struct Props {
     pub(crate) tools: Vec<Value>,
     /// Further lines of the first provider's section.
     pub(crate) lines: &'static str,
-    /// None of the tool server's tools are granted.
+    /// Whether to grant none of the tool server's tools.
     pub(crate) no_tools: bool,
 }
 
 impl StrictStage {
-    /// Starts one whose providers are these models, by name; the first is the one that is asked.
+    /// Starts a daemon whose providers are these models, by name; the first is the one that is
+    /// used.
     pub(crate) async fn start(models: &[(&str, &FakeModel)], props: Props) -> Self {
         let world = tempfile::tempdir().expect("the machine has a folder for temporary files");
         let list = world.path().join("tools.json");
@@ -80,21 +81,21 @@ impl StrictStage {
         }
     }
 
-    /// Says something to the assistant; what it answers.
+    /// Sends a message to the assistant. Returns its answer.
     pub(crate) async fn chat(&self, text: &str) -> String {
         chat(&self.client, ASSISTANT, text).await
     }
 
-    /// The assistant answers as if nothing had been.
+    /// Asserts that the assistant still answers normally.
     pub(crate) async fn hello(&self) {
-        let said = self.chat("hello").await;
+        let answer = self.chat("hello").await;
         assert!(
-            said.starts_with("re: ") && said.ends_with("hello"),
-            "{said}"
+            answer.starts_with("re: ") && answer.ends_with("hello"),
+            "{answer}"
         );
     }
 
-    /// The scripted guest asks the model with a request of its own; what came of it.
+    /// Makes the scripted guest send a request of its own to the model. Returns the result.
     pub(crate) async fn request(&self, request: &Value) -> String {
         let script = json!({"id": "m", "acts": [{"act": "chat", "request": request}]}).to_string();
         let posted = self.client.chat(SCRIPTED, &script).await;
@@ -117,26 +118,26 @@ pub(crate) async fn open(client: &Client, id: &str, args: Value) {
     reply.expect("the daemon answers").expect(201);
 }
 
-/// Says something; what is answered.
+/// Sends a message. Returns the answer.
 pub(crate) async fn chat(client: &Client, id: &str, text: &str) -> String {
     let posted = client.chat(id, text).await;
     posted.said().concat()
 }
 
-/// A model that calls the tool `NAME` where the user says `use NAME`, under the id that `id` gives
-/// for the number of calls so far, with nothing said beside it; and repeats what else is said.
+/// Returns a model that calls the tool `NAME` if the user says `use NAME`, without any text, under
+/// the id that `id` returns for the number of calls so far; it repeats any other message.
 pub(crate) fn caller(
     id: impl Fn(usize) -> String + Send + Sync + 'static,
 ) -> impl Fn(&[Value]) -> Answer + Send + Sync + 'static {
     move |messages| {
         let is = |line: &Value, role: &str| line["role"] == role;
-        let said = messages.iter().rfind(|line| is(line, "user"));
-        let said = said.map(message_text).unwrap_or_default();
+        let asked = messages.iter().rfind(|line| is(line, "user"));
+        let asked = asked.map(message_text).unwrap_or_default();
         let asks = messages.last().is_some_and(|line| is(line, "user"));
-        let tool = said.rsplit_once("use ").filter(|_| asks);
+        let tool = asked.rsplit_once("use ").filter(|_| asks);
         let Some((_, tool)) = tool else {
             return Answer {
-                text: format!("re: {said}"),
+                text: format!("re: {asked}"),
                 calls: Vec::new(),
             };
         };

@@ -1,4 +1,4 @@
-//! Tools, calls and odd requests before servers that refuse what real ones do.
+//! Tools, calls and unusual requests with servers that refuse what real ones refuse.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ fn tool(name: &str, schema: Value) -> Value {
     json!({"name": name, "description": "Odd.", "inputSchema": schema})
 }
 
-/// The names of the tools that the last request offers.
+/// Returns the names of the tools that the last request offers.
 fn offered(model: &FakeModel) -> Vec<String> {
     let last = model.calls().pop().expect("it was asked").request;
     let tools = last["tools"].as_array().cloned().unwrap_or_default();
@@ -73,7 +73,7 @@ async fn tools_with_odd_schemas_are_offered_and_can_be_called() {
     assert_eq!(strict.violations(), []);
 }
 
-/// Also what the protocol's own reader does not let pass.
+/// Includes definitions that the protocol's own parser rejects.
 #[tokio::test(flavor = "multi_thread")]
 async fn definitions_of_a_guest_are_made_acceptable_or_left_out_by_name() {
     let strict = model(Rules::all()).await;
@@ -94,7 +94,7 @@ async fn definitions_of_a_guest_are_made_acceptable_or_left_out_by_name() {
         .map(|(n, text)| json!({"name": format!("n{n}"), "description": "", "parameters": text}))
         .collect();
     let sound = r#"{"type":"object","properties":{}}"#;
-    // Names that are too long, empty, twice there, or alike once they are cut.
+    // Names that are too long, empty, duplicated, or equal once they are truncated.
     let long = "x".repeat(80);
     let names = [
         "",
@@ -107,7 +107,7 @@ async fn definitions_of_a_guest_are_made_acceptable_or_left_out_by_name() {
         "ä",
     ];
     tools.extend(names.map(|name| json!({"name": name, "description": "", "parameters": sound})));
-    // Nothing can be made of these.
+    // These cannot be repaired.
     for text in ["nonsense", "[]", r#"{"type":"array","items":{}}"#, "7"] {
         tools.push(json!({"name": format!("bad{text}"), "description": "", "parameters": text}));
     }
@@ -182,7 +182,8 @@ async fn no_more_tools_are_offered_than_a_server_takes() {
     }
 }
 
-/// What no model writes but a guest may: each of these is asked, and none of it ends the session.
+/// Conversations that no model writes but a guest may: each is sent to the model, and none ends the
+/// session.
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_conversations_of_a_guest_are_taken() {
     let strict = model(Rules::all()).await;
@@ -358,7 +359,7 @@ async fn odd_conversations_of_a_guest_are_taken() {
     ];
     for (name, messages) in cases {
         let before = strict.violations().len();
-        // Each is a conversation of its own: another first message.
+        // Another first message makes each a conversation of its own.
         let mark = json!({"role": "System", "content": format!("[session={name}]")});
         let messages: Vec<_> = [mark].into_iter().chain(messages).collect();
         let done = stage

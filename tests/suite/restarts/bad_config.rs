@@ -1,5 +1,5 @@
-//! Configurations and folders that do not work: a clear error at the start, and nothing at all
-//! while the daemon runs.
+//! Configurations and folders that do not work: a clear error at the start, and no effect at all on
+//! a running daemon.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ struct Fault {
     names: &'static [&'static str],
 }
 
-/// All that can be wrong with a file's text.
+/// Returns all faults that a file's text can have.
 fn faults(setup: &Setup) -> Vec<Fault> {
     let good = setup.toml();
     let fault = |from: &str, to: &str, names| {
@@ -25,13 +25,13 @@ fn faults(setup: &Setup) -> Vec<Fault> {
     vec![
         // A syntax error: the line.
         fault("data_dir = ", "data_dir ", &["abide.toml:4:"]),
-        // An unknown key: the key, and what it may have meant.
+        // An unknown key: the key, and the one that was probably meant.
         fault(
             "shutdown_grace_period",
             "shutdown_grace_periode",
             &["shutdown_grace_periode", "shutdown_grace_period"],
         ),
-        // A wrong unit: the key, the value, and what is right.
+        // A wrong unit: the key, the value, and the correct form.
         fault(
             "shutdown_grace_period = \"5s\"",
             "shutdown_grace_period = \"5 parsecs\"",
@@ -47,13 +47,13 @@ fn faults(setup: &Setup) -> Vec<Fault> {
             "on_config_change = \"maybe\"",
             &["on_config_change", "maybe", "ignore"],
         ),
-        // A plugin file that is not there.
+        // A plugin file that is missing.
         fault(
             "echo.wasm\"",
             "missing.wasm\"",
             &["plugins.echo", "missing.wasm"],
         ),
-        // An address that is none.
+        // An invalid address.
         fault("listen = \"127.0.0.1:", "listen = \"here:", &["listen"]),
     ]
 }
@@ -70,7 +70,7 @@ fn check(boot: &Boot, names: &[&str]) {
     }
 }
 
-/// Starts a daemon where it cannot start.
+/// Starts a daemon that cannot start.
 async fn boot(folder: &Path, toml: String) -> Boot {
     let folder = folder.to_path_buf();
     tokio::task::spawn_blocking(move || Daemon::fail_to_start(&folder, &toml))
@@ -89,7 +89,7 @@ async fn the_first_boot_says_what_is_wrong_and_where() {
             "nothing is made before all is checked"
         );
     }
-    // An empty file is a partial write, not a wish for defaults.
+    // An empty file is a partial write, not a request for defaults.
     let folder = tempfile::tempdir().expect("a folder");
     check(&boot(folder.path(), String::new()).await, &["abide.toml"]);
 }
@@ -126,7 +126,7 @@ async fn a_corrupt_store_is_refused_and_left_alone() {
     client.open("s", "echo").await;
     client.chat("s", "hi").await;
     daemon.stop().await;
-    // Every manifest of the store, wherever it lies, with its middle overwritten.
+    // Overwrites the middle of every manifest of the store, wherever it is.
     let mut manifests = Vec::new();
     let mut folders = vec![daemon.folder().join("data")];
     while let Some(folder) = folders.pop() {
@@ -151,7 +151,7 @@ async fn a_corrupt_store_is_refused_and_left_alone() {
     assert!(manifests.iter().all(|manifest| manifest.exists()));
 }
 
-/// Asserts that the daemon noticed the bad file, says so, and does nothing else.
+/// Asserts that the daemon noticed the bad file, reports it, and does nothing else.
 async fn check_undisturbed(daemon: &Daemon, before: &Value, worker: i32, names: &[&str]) {
     let status = until("the daemon to say what is wrong", async || {
         let status = daemon.status().await;
@@ -191,7 +191,7 @@ async fn a_running_daemon_does_not_drain_for_a_bad_file() {
         let answer = client.chat("e", "hi").await;
         assert_eq!(answer.said(), [format!("#{turn} user: hi")]);
     }
-    // A changed `data_dir` would be the incident again.
+    // A changed `data_dir` would repeat the incident.
     let moved = daemon.setup.toml().replace("\"data\"", "\"elsewhere\"");
     daemon.write_config(&moved, How::Rename);
     check_undisturbed(&daemon, &before, worker, &["data_dir"]).await;
@@ -203,7 +203,7 @@ async fn a_running_daemon_does_not_drain_for_a_bad_file() {
         .replace("[plugins.echo]", "[plugins.ohce]");
     daemon.write_config(&without, How::Rename);
     check_undisturbed(&daemon, &before, worker, &["echo"]).await;
-    // Asked for a restart on it, it refuses too.
+    // An explicit restart request with this file is refused too.
     let reply = client.post("/v1/daemon/restart", &json!({})).await;
     let problem = reply.expect("the daemon serves").problem(422);
     assert!(problem.contains("echo"), "{problem}");
@@ -211,7 +211,7 @@ async fn a_running_daemon_does_not_drain_for_a_bad_file() {
     model.release("w");
     client.events_once_ended("s", &waiting.message).await;
 
-    // The file may vanish for a while; the good one that follows is applied.
+    // The file may be missing for a while; the good one that follows is applied.
     fs::remove_file(daemon.folder().join("abide.toml")).expect("it was there");
     let old = daemon.generation().await;
     daemon.edit(How::Rename, |setup| setup.spare += 1);
@@ -235,7 +235,7 @@ async fn a_worker_that_dies_comes_back_on_the_configuration_that_ran() {
     let worker = daemon.worker_pid().await;
     daemon.write_config("nothing = \"of use\"\n", How::Rename);
     check_undisturbed(&daemon, &before, worker, &["nothing"]).await;
-    // Not SIGSEGV: the engine handles that one, and takes it for no fault of a guest.
+    // Not SIGSEGV: the engine handles that signal, and does not take it for a guest's fault.
     signal(worker, Signal::ABORT);
     let old = before["generation"].as_u64().unwrap_or_default();
     daemon.after_generation(old).await;

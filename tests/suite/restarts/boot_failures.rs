@@ -1,6 +1,6 @@
-//! A new worker that cannot take over: the old configuration runs, says why, and nothing is lost.
-//! How long clients wait is measured by `abide-measure boot-failures`, which has also those cases
-//! that take the supervisor's deadlines to end.
+//! A new worker that cannot take over: the old configuration runs, the daemon reports why, and
+//! nothing is lost. `abide-measure boot-failures` measures how long clients wait, and also has the
+//! cases that last until the supervisor's deadlines.
 
 use std::net::TcpListener;
 
@@ -8,8 +8,9 @@ use abide_tests::boot_failure::{BootFailure, provoke};
 use abide_tests::{Daemon, How, Setup, until};
 use serde_json::json;
 
-/// What happens in front of the hand-over changes nothing; what happens behind it is rolled back.
-async fn check(failure: BootFailure, told: &[&str]) {
+/// Checks that a failure before the hand-over changes nothing, and that one after it is rolled
+/// back.
+async fn check(failure: BootFailure, parts: &[&str]) {
     let after = provoke(failure).await;
     assert_eq!(
         after.runs_old_config,
@@ -26,7 +27,7 @@ async fn check(failure: BootFailure, told: &[&str]) {
             "{after:?}"
         );
     }
-    for part in told {
+    for part in parts {
         assert!(after.told.contains(part), "{failure}: {part}: {after:?}");
     }
 }
@@ -52,13 +53,13 @@ async fn what_was_hindered_is_done_once_it_is_asked_for_again() {
         &format!("listen = [{own}, \"{taken_at}\"]"),
     );
     daemon.write_config(&text, How::Rename);
-    let told = until("the hindrance to be told", async || {
+    let error = until("the hindrance to be told", async || {
         let status = daemon.status().await;
         status["config"]["last_error"].as_str().map(str::to_owned)
     })
     .await;
     for part in [&taken_at.to_string(), "in use", "`abide restart`"] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(error.contains(part), "{part}: {error}");
     }
     let old = daemon.generation().await;
     drop(taken);

@@ -1,4 +1,4 @@
-//! The moment in which one worker takes over from another: whoever asks for anything is answered.
+//! The moment in which one worker takes over from another: every request is answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use abide_tests::{Daemon, Setup};
 
-/// Restarts that each path is asked through.
+/// The number of restarts during which each path is requested.
 const RESTARTS: usize = 4;
-/// Longer than any restart of these daemons takes, and shorter than clients are cut off after (twice
-/// 250 ms, and the successor's start).
+/// Longer than any restart of these daemons takes, and shorter than the time after which clients
+/// are disconnected (twice 250 ms, and the start of the new worker).
 const LONGEST: Duration = Duration::from_millis(450);
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
 //! The incident that this project began with: the configuration file of an agent daemon changed
-//! under a live conversation, the daemon restarted, and the conversation came back empty.
+//! during a live conversation, the daemon restarted, and the conversation came back empty.
 
 use abide_tests::{
     Account, CallState, Client, Daemon, Event, FakeModel, How, Sent, Setup, Subscriber,
@@ -15,13 +15,13 @@ struct Incident {
     daemon: Daemon,
     client: Client,
     subscriber: Subscriber,
-    /// Every line of the conversation so far, as the model must be told it.
+    /// Every line of the conversation so far, as the model must receive it.
     lines: Vec<String>,
     sent: Vec<Sent>,
 }
 
 impl Incident {
-    /// A long conversation with somebody who watches it.
+    /// Starts a long conversation with a subscriber.
     async fn after_a_long_conversation(grace: &str) -> Self {
         let model = FakeModel::start().await;
         let daemon = Daemon::start(Setup::default().assistant(&model).grace(grace)).await;
@@ -63,7 +63,7 @@ impl Incident {
         });
     }
 
-    /// Sends a message and returns once the model is at work on it.
+    /// Sends a message and returns once the model is working on it.
     async fn ask_and_leave_in_flight(&self, text: &str) -> String {
         let posted = self.client.say(SESSION, text, None).await;
         let posted = posted.expect("a message is accepted");
@@ -71,8 +71,8 @@ impl Incident {
         posted.message
     }
 
-    /// The turn after the restart: the model must be told all that was said before, and of the
-    /// restart itself where this turn is the first to know of it.
+    /// Checks the request of the turn after the restart: the model must receive everything that was
+    /// said before, and the notice of the restart if this turn is the first to receive it.
     fn check_history(&self, asked: &[String], notice: Option<&str>, text: &str) {
         let mut expected = self.lines.clone();
         expected.extend(notice.map(|notice| format!("system: {notice}")));
@@ -80,7 +80,7 @@ impl Incident {
         assert_eq!(asked, expected);
     }
 
-    /// Nothing missing, nothing doubled: in the log, and in what the subscriber saw.
+    /// Checks that nothing is missing or duplicated, in the log and for the subscriber.
     async fn check_account(&self, notices: u64) -> Vec<Event> {
         let mut account = Account::default();
         account.take(&self.client, SESSION, &self.sent).await;
@@ -98,7 +98,7 @@ impl Incident {
     }
 }
 
-/// The events of one turn, as `kind` or `kind status`.
+/// Returns the events of one turn, as `kind` or `kind status`.
 fn shape(events: &[Event], turn: u64) -> Vec<String> {
     let of_turn = events.iter().filter(|event| event.turn == Some(turn));
     of_turn
@@ -129,7 +129,7 @@ async fn the_incident_config_overwritten_during_a_live_conversation() {
     })
     .await;
     assert_eq!(draining["generation"], old, "the old worker still serves");
-    // A message of the drain is accepted and held.
+    // A message during the drain is accepted and held.
     let held = client.say(SESSION, "are you there?", None).await;
     let held = held.expect("messages are accepted during a drain");
     assert_eq!(held.status, 202);
@@ -141,21 +141,21 @@ async fn the_incident_config_overwritten_during_a_live_conversation() {
     let events = client.events_once_ended(SESSION, &held.message).await;
     let calls = incident.model.calls_about("are you there?");
     assert_eq!(calls.len(), 1);
-    let told = notice(&events);
-    assert_eq!(told.cause.as_deref(), Some("config"));
-    assert_eq!(told.generation, Some(generation));
+    let notice = notice(&events);
+    assert_eq!(notice.cause.as_deref(), Some("config"));
+    assert_eq!(notice.generation, Some(generation));
     assert_eq!(
-        told.said(),
+        notice.said(),
         "[system] The daemon restarted due to a configuration change. Your session state has \
          been recovered from the last checkpoint."
     );
     assert_eq!(
-        told.turn,
+        notice.turn,
         Some(LONG + 2),
         "the first turn after the restart"
     );
-    incident.check_history(&calls[0].messages, Some(told.said()), "are you there?");
-    incident.lines.push(format!("system: {}", told.said()));
+    incident.check_history(&calls[0].messages, Some(notice.said()), "are you there?");
+    incident.lines.push(format!("system: {}", notice.said()));
     incident.spoken("are you there?", &held.message);
 
     incident.talk("and one more").await;
@@ -168,7 +168,7 @@ async fn the_incident_config_overwritten_during_a_live_conversation() {
         shape(&events, LONG + 2),
         ["turn started", "notice", "message", "turn completed"]
     );
-    // The turn that was in flight was waited for, not run twice.
+    // The drain waited for the turn in flight, which was not run twice.
     assert_eq!(incident.model.calls_about("first?").len(), 1);
     let record = incident.daemon.restart_record(generation).await;
     let record = record.expect("the restart left a record");
@@ -193,41 +193,43 @@ async fn the_incident_with_a_model_that_outlasts_the_grace_period() {
     incident
         .daemon
         .edit(How::Truncate, |setup| setup.spare += 1);
-    // Cut at the grace period's end: the model sees its caller hang up, and is asked again.
+    // Aborted at the end of the grace period: the model sees its caller hang up, and is asked
+    // again.
     incident.model.wait_for(text, CallState::Cancelled, 1).await;
     let generation = incident.daemon.after_generation(old).await;
     let again = incident.model.wait_for(text, CallState::Running, 1).await;
     incident.model.release("thought");
 
-    // Who waited for the answer was told where to follow; the answer is there.
+    // The client that waited for the answer received a cursor to follow; the answer is among the
+    // events.
     let posted = waiting.await.expect("the client does not panic");
     let posted = posted.expect("a waiting client gets its acknowledgement");
     let events = incident
         .client
         .events_once_ended(SESSION, &posted.message)
         .await;
-    let told = notice(&events);
-    assert_eq!(told.generation, Some(generation));
+    let notice = notice(&events);
+    assert_eq!(notice.generation, Some(generation));
     assert_eq!(
-        told.turn,
+        notice.turn,
         Some(LONG + 1),
         "in front of the turn that was cut"
     );
     assert!(
-        told.said().starts_with(
+        notice.said().starts_with(
             "[system] The daemon restarted due to a configuration change. Your session state \
              has been recovered from the last checkpoint."
-        ) && told.said().contains("run again"),
+        ) && notice.said().contains("run again"),
         "{}",
-        told.said()
+        notice.said()
     );
-    incident.check_history(&again[0].messages, Some(told.said()), text);
+    incident.check_history(&again[0].messages, Some(notice.said()), text);
     assert_eq!(
         shape(&events, LONG + 1),
         ["turn started", "notice", "message", "turn completed"],
         "started once, whatever the attempts"
     );
-    incident.lines.push(format!("system: {}", told.said()));
+    incident.lines.push(format!("system: {}", notice.said()));
     incident.spoken(text, &posted.message);
 
     incident.talk("and one more").await;

@@ -1,4 +1,4 @@
-//! Restarts: planned ones, refused ones, rolled back ones, and what clients see of them.
+//! Restarts: planned, refused and rolled back, and what clients see of them.
 
 mod bad_config;
 mod boot_failures;

@@ -1,4 +1,4 @@
-//! Edits and deaths in every phase of a restart.
+//! Edits and kills in every phase of a restart.
 
 use std::fs;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use abide_tests::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// Long enough for a change to be reported that should not be: the debounce is half a second.
+/// Long enough for an unwanted report of a change to appear: the debounce is half a second.
 const DEBOUNCE_OVER: Duration = Duration::from_millis(1200);
 
 pub(crate) fn digest(text: &str) -> String {
@@ -17,7 +17,7 @@ pub(crate) fn digest(text: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Waits until a daemon runs on what stands in its file.
+/// Waits until a daemon runs with the content of its file.
 async fn runs_on_its_file(daemon: &Daemon) {
     let wanted = digest(&daemon.setup.toml());
     until("the file to be in effect", async || {
@@ -48,7 +48,7 @@ async fn what_is_taken_back_in_a_moment_restarts_nothing() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     daemon.edit(How::Rename, |setup| setup.spare = 0);
     tokio::time::sleep(DEBOUNCE_OVER).await;
-    // What is seen of this was written after it.
+    // Once the daemon reports this later edit, it has processed the earlier ones.
     daemon.edit(How::Rename, |setup| setup.comment = "later".to_owned());
     runs_on_its_file(&daemon).await;
     assert_eq!(daemon.generation().await, old);
@@ -97,7 +97,7 @@ impl Play {
         Self::on(setup, model).await
     }
 
-    /// The same with a daemon of this kind, whose assistant asks this model.
+    /// Starts a daemon with this setup, whose assistant uses this model.
     pub(crate) async fn on(setup: Setup, model: FakeModel) -> Self {
         let daemon = Daemon::start(setup).await;
         let client = daemon.client();
@@ -131,7 +131,8 @@ impl Play {
         }
     }
 
-    /// Edits so that the standby has something to compile, and waits until one is being prepared.
+    /// Makes an edit for which the standby has to compile a component, and waits until a standby is
+    /// being prepared.
     async fn prepare(&mut self) {
         let path = self.daemon.folder().join("fresh.wasm");
         let mut component = fs::read(guest("assistant")).expect("it is built");
@@ -154,7 +155,7 @@ impl Play {
         .await;
     }
 
-    /// Edits, and waits until the turn in flight is waited for.
+    /// Makes an edit, and waits until the drain waits for the turn in flight.
     pub(crate) async fn drain(&mut self) {
         self.daemon.edit(How::Rename, |setup| setup.spare = 10);
         until("the drain", async || {
@@ -164,7 +165,7 @@ impl Play {
         self.say("other", "held").await;
     }
 
-    /// Drains, and stops the successor before it can take over from the worker that is gone.
+    /// Drains, and stops the new worker before it can take over from the old one, which has ended.
     async fn hand_over(&mut self) {
         self.drain().await;
         let [old, standby] = children(self.daemon.supervisor_pid())[..] else {
@@ -184,7 +185,7 @@ impl Play {
         assert_eq!(record.expect("it is there")["status"], "probation");
     }
 
-    /// Ends processes with -9, and starts the daemon again where it is its supervisor's turn.
+    /// Kills processes with SIGKILL, and starts the daemon again if its supervisor was among them.
     async fn kill(&mut self, victim: Victim) {
         let supervisor = self.daemon.supervisor_pid();
         let all = descendants(supervisor);
@@ -198,7 +199,7 @@ impl Play {
         if victim != Victim::Worker {
             self.daemon.ended().await;
             for pid in all {
-                // One that is stopped cannot be told that its supervisor died, but by the kernel.
+                // A stopped worker can learn of its supervisor's death only from the kernel.
                 until("the workers' end", async || gone(pid).then_some(())).await;
             }
             self.daemon.start_again().await;
@@ -206,7 +207,7 @@ impl Play {
         self.client = self.daemon.client();
     }
 
-    /// All is well: the file is in effect, and each message was answered once.
+    /// Checks that the file is in effect, and that each message was answered once.
     pub(crate) async fn check(&mut self) {
         self.model.release("w");
         runs_on_its_file(&self.daemon).await;
@@ -221,7 +222,7 @@ impl Play {
     }
 }
 
-/// Reaches a phase, and ends the worker, the supervisor or both in it.
+/// Reaches a phase, and kills the worker, the supervisor or both in it.
 async fn whoever_dies(reach: impl AsyncFn(&mut Play)) {
     for victim in VICTIMS {
         println!("{victim:?}");

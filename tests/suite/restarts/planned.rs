@@ -1,4 +1,4 @@
-//! What a restart does to sessions, and what their guests are told of it.
+//! The effects of a restart on sessions, and the notices that their guests receive.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use serde_json::json;
 const NOTICE: &str = "[system] The daemon restarted due to a configuration change. Your session \
                       state has been recovered from the last checkpoint.";
 
-/// How often the notice stands among a session's events.
+/// Returns the number of notices among a session's events.
 async fn notices(client: &Client, id: &str) -> usize {
     let events = client.events(id, 0).await;
     events.iter().filter(|event| event.kind == "notice").count()
@@ -106,7 +106,7 @@ async fn a_failed_turn_gives_the_message_back() {
     client.chat("s", "one").await;
     daemon.restart_by_edit().await;
 
-    // 401: an error that no provider's client tries again by itself.
+    // 401: an error that no provider's client retries by itself.
     let failed = client.ask("s", "two [status=401]", None).await;
     let failed = failed.expect("the message is accepted");
     assert_eq!(failed.outcome.as_deref(), Some("failed"), "{failed:?}");
@@ -132,7 +132,7 @@ async fn a_daemon_that_ignores_changes_does_not_restart() {
     let mut daemon = Daemon::start(Setup::default().on_change("ignore")).await;
     let before = daemon.status().await;
     daemon.edit(How::Rename, |setup| setup.spare += 1);
-    // That it saw the change is an event; that it did nothing is none. It says so in its log.
+    // No event shows that a change was ignored, but the log does.
     until("the change to be noticed", async || {
         daemon.log().contains("ignore").then_some(())
     })
@@ -140,7 +140,7 @@ async fn a_daemon_that_ignores_changes_does_not_restart() {
     let after = daemon.status().await;
     assert_eq!(before["generation"], after["generation"]);
     assert_eq!(before["config"]["digest"], after["config"]["digest"]);
-    // The running configuration governs, not the one that it ignores; asked to, it restarts.
+    // The running configuration governs, not the one that it ignores; an explicit request restarts.
     let reply = daemon.client().post("/v1/daemon/restart", &json!({})).await;
     let plan = reply.expect("the daemon serves").expect(202);
     let generation = plan["generation"].as_u64();
@@ -164,7 +164,7 @@ async fn a_change_without_meaning_restarts_nothing_and_two_quick_ones_end_at_the
     daemon.edit(How::Truncate, |setup| {
         setup.comment = "and another".to_owned();
     });
-    // The next real change comes after them, so once it is served they were seen too.
+    // The next real change comes after them, so they have been processed once it is served.
     daemon.edit(How::Rename, |setup| setup.spare = 1);
     daemon.edit(How::Rename, |setup| setup.spare = 2);
     let generation = daemon.after_generation(first).await;
@@ -185,7 +185,7 @@ async fn a_comment_alone_is_no_change() {
     daemon.edit(How::Rename, |setup| {
         setup.comment = "only a comment".to_owned();
     });
-    // The digest of the bytes that are in effect moves on without a restart.
+    // The digest of the effective bytes changes without a restart.
     until("the new bytes to be taken over", async || {
         let now = daemon.status().await;
         (now["config"]["digest"] != before["config"]["digest"]).then_some(())
@@ -224,7 +224,7 @@ async fn messages_of_a_drain_are_accepted_and_answered_after_it() {
         let message = posted.message;
         sent.push(Sent { message, text });
     }
-    // Sessions can be made and ended meanwhile.
+    // Sessions can be created and deleted meanwhile.
     client.open("made during the drain", "echo").await;
     let gone = client.request(
         reqwest::Method::DELETE,
@@ -314,7 +314,7 @@ async fn sigterm_drains_and_ends_well() {
     assert_eq!(model.calls_about("last words").len(), 1);
 }
 
-/// One request on a connection that stays open; status line and body.
+/// Sends one request on a connection that stays open. Returns the status line and the body.
 fn exchange(stream: &mut BufReader<TcpStream>, path: &str) -> std::io::Result<(String, String)> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
     stream.get_mut().write_all(request.as_bytes())?;
@@ -395,7 +395,7 @@ async fn restarts_leave_records() {
     );
     let unknown = client.get("/v1/daemon/restarts/999999").await;
     unknown.expect("the daemon serves").problem(404);
-    // The verdict comes at the end of the probation.
+    // The final status comes at the end of the probation.
     let record = daemon
         .restart_record_when(generation, |record| record["status"] == "completed")
         .await;
@@ -406,10 +406,10 @@ async fn restarts_leave_records() {
     let record = daemon.restart_record(crash).await;
     let record = record.expect("a crash leaves a record too");
     assert_eq!(record["cause"], "crash", "{record}");
-    let said = client.chat("s", "two").await;
+    let answer = client.chat("s", "two").await;
     assert!(
-        said.said()[0].starts_with("#2 system: [system] The daemon restarted after a crash."),
-        "{said:?}"
+        answer.said()[0].starts_with("#2 system: [system] The daemon restarted after a crash."),
+        "{answer:?}"
     );
 }
 
@@ -428,6 +428,6 @@ async fn the_supervisor_takes_its_workers_with_it() {
     })
     .await;
     daemon.start_again().await;
-    let said = daemon.client().chat("s", "two").await;
-    assert_eq!(said.said().last(), Some(&"#2 user: two"));
+    let answer = daemon.client().chat("s", "two").await;
+    assert_eq!(answer.said().last(), Some(&"#2 user: two"));
 }

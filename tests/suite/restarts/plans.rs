@@ -1,4 +1,4 @@
-//! What `abide config plan` says of a file, and what the daemon then does about it, agree.
+//! The verdict of `abide config plan` about a file agrees with what the daemon then does.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::restarts::phases::{Play, digest};
 
-/// `abide config plan` over a file with this text, beside the daemon's own.
+/// Runs `abide config plan` on a file with this text, next to the daemon's own.
 fn plan(daemon: &Daemon, text: &str) -> (Value, Output) {
     let file = daemon.folder().join("candidate.toml");
     fs::write(&file, text).expect("the folder is ours");
@@ -29,7 +29,7 @@ fn run(file: &Path, more: &[&str], env: &[(&str, &str)]) -> Output {
     command.output().expect("the binary runs")
 }
 
-/// Saves this text, and tells what the daemon makes of it.
+/// Saves this text, and returns what the daemon does about it.
 async fn save(daemon: &Daemon, text: &str) -> &'static str {
     let before = daemon.status().await;
     let log_before = daemon.log().len();
@@ -66,7 +66,7 @@ async fn save(daemon: &Daemon, text: &str) -> &'static str {
 
 type Change = (&'static str, fn(&mut Setup) -> Option<&'static str>);
 
-/// Changes of all kinds; those that give a text have it at the end of the file.
+/// Changes of all kinds; a returned text is appended to the file.
 const CHANGES: [Change; 11] = [
     ("a comment", |setup| {
         setup.comment.push('!');
@@ -135,7 +135,7 @@ async fn what_is_planned_is_what_is_done_for_each_change_under_each_rule() {
             let refused = verdict == "refused";
             assert_eq!(output.status.success(), !refused, "{output:?}");
             if refused {
-                // For the same reasons.
+                // Refused for the same reasons.
                 let status = daemon.status().await;
                 let error = status["config"]["last_error"].as_str().unwrap_or_default();
                 let problems = report["problems"].as_array().expect("a list");
@@ -158,7 +158,7 @@ async fn what_is_planned_is_what_is_done_for_each_change_under_each_rule() {
                 "nothing", "restart", "refused", "restart", "restart", "refused", "refused",
                 "refused", "refused", "restart", "restart",
             ],
-            // The plugin that would have come has not, so that none is removed.
+            // The plugin that an earlier change would have added is missing, so none is removed.
             _ => [
                 "nothing", "ignored", "refused", "ignored", "ignored", "refused", "refused",
                 "refused", "refused", "nothing", "ignored",
@@ -197,10 +197,10 @@ async fn a_configuration_that_was_rolled_back_is_planned_as_refused() {
         text.contains("rolled back") && text.contains("SIGABRT"),
         "{report}"
     );
-    // What differs in a comment is another file, which is planned and tried.
+    // A file that differs only in a comment is another file, which is planned and tried.
     let other = bad.clone() + "# corrected\n";
     assert_eq!(plan(&daemon, &other).0["verdict"], "restart");
-    // Away from it and back again.
+    // Changed to something else and back again.
     let good = daemon.setup.toml() + "# as it was\n";
     assert_eq!(save(&daemon, &good).await, "nothing");
     assert_eq!(plan(&daemon, &bad).0["verdict"], "refused");
@@ -259,17 +259,17 @@ async fn where_no_daemon_runs_the_plan_is_what_a_start_would_make_of_the_file() 
     fs::write(&file, setup.toml()).expect("the folder is ours");
     let output = run(&file, &[], &[]);
     assert!(output.status.success(), "{output:?}");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("no daemon answers"), "{told}");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("no daemon answers"), "{error}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("is valid"));
 
-    // The file is at fault, and not a daemon that does not answer.
+    // The file is at fault, and not an unreachable daemon.
     fs::write(&file, setup.toml() + "[daemons]\nx = 1\n").expect("the folder is ours");
     let output = run(&file, &[], &[]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        told.contains("daemons") && told.contains("abide.toml:"),
-        "{told}"
+        error.contains("daemons") && error.contains("abide.toml:"),
+        "{error}"
     );
 }

@@ -1,4 +1,4 @@
-//! What has to prove itself, and what becomes of it if it does not; and changes that need no
+//! What has to complete a probation, and what happens if it does not; and changes that need no
 //! restart.
 
 use std::fs;
@@ -6,7 +6,8 @@ use std::fs;
 use abide_tests::{Daemon, How, Setup, Signal, guest, signal, until};
 use serde_json::{Value, json};
 
-/// A daemon whose configuration has proven itself, with a session that has had a turn.
+/// Starts a daemon whose configuration has completed its probation, with a session that has had a
+/// turn.
 async fn proven() -> Daemon {
     let mut setup = Setup::default();
     setup.daemon.push("probation = \"100ms\"".to_owned());
@@ -26,7 +27,7 @@ async fn completed(daemon: &Daemon, generation: u64) {
     daemon.restart_record_when(generation, is_over).await;
 }
 
-/// A change that takes a restart, and does not prove itself soon.
+/// Makes a change that needs a restart and whose probation is long.
 async fn put_on_trial(daemon: &mut Daemon) -> u64 {
     let old = daemon.generation().await;
     daemon.edit(How::Rename, |setup| {
@@ -63,7 +64,8 @@ async fn a_worker_that_dies_within_its_probation_is_rolled_back_and_not_tried_ag
     let answer = daemon.client().chat("s", "ho").await;
     assert_eq!(answer.said().last(), Some(&"#2 user: ho"));
 
-    // Nor by a start of the whole daemon: it dies of it once more, and goes back to what was kept.
+    // A start of the whole daemon does not help either: the worker dies of it once more, and the
+    // daemon returns to the persisted configuration.
     daemon.stop().await;
     daemon.start_again().await;
     let old = daemon.generation().await;
@@ -72,7 +74,7 @@ async fn a_worker_that_dies_within_its_probation_is_rolled_back_and_not_tried_ag
     assert_eq!(daemon.status().await["config"]["digest"], good);
     error_that_names(&daemon, "rolled back").await;
 
-    // What is corrected is taken.
+    // A corrected file is applied.
     daemon.edit(How::Rename, |setup| setup.spare += 1);
     daemon.after_generation(again).await;
     let answer = daemon.client().chat("s", "hu").await;
@@ -115,7 +117,7 @@ async fn a_crash_brings_back_the_component_that_ran_whatever_lies_in_its_place()
             answer
                 .said()
                 .last()
-                .is_some_and(|said| said.ends_with("user: ho"))
+                .is_some_and(|text| text.ends_with("user: ho"))
         );
     }
 }
@@ -160,7 +162,7 @@ async fn a_configuration_that_cannot_be_read_is_told_of_until_it_can() {
     let digest = daemon.status().await["config"]["digest"].clone();
     fs::rename(&file, &away).expect("it is ours");
     error_that_names(&daemon, "abide.toml cannot be read now").await;
-    // Asked to look at it, the daemon goes on as it is.
+    // SIGHUP makes the daemon read the file again; it continues unchanged.
     signal(daemon.supervisor_pid(), Signal::HUP);
     fs::rename(&away, &file).expect("it is ours");
     until("the error to be over", async || {

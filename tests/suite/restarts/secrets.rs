@@ -1,10 +1,10 @@
-//! Secrets in files that are not there at the moment.
+//! Secrets in files that are missing at the moment.
 
 use std::fs;
 
 use abide_tests::{CallState, Daemon, FakeModel, How, Setup, Signal, signal, until};
 
-/// A daemon whose model is asked with the key in the file `key`.
+/// Starts a daemon whose requests to the model carry the key in the file `key`.
 async fn keyed(model: &FakeModel) -> Daemon {
     let setup = Setup {
         // The section of the model comes last.
@@ -16,7 +16,7 @@ async fn keyed(model: &FakeModel) -> Daemon {
     Daemon::start_in(folder, setup).await
 }
 
-/// What the model was shown by the last of the calls about this.
+/// Returns the key of the last of the calls about this text.
 async fn key_of(model: &FakeModel, text: &str) -> Option<String> {
     let calls = model.wait_for(text, CallState::Answered, 1).await;
     calls.last().and_then(|call| call.key.clone())
@@ -25,10 +25,10 @@ async fn key_of(model: &FakeModel, text: &str) -> Option<String> {
 async fn error(daemon: &Daemon, part: Option<&str>) {
     until("what is wrong to be told", async || {
         let status = daemon.status().await;
-        let told = status["config"]["last_error"].as_str();
+        let last = status["config"]["last_error"].as_str();
         match part {
-            Some(part) => told?.contains(part).then_some(()),
-            None => told.is_none().then_some(()),
+            Some(part) => last?.contains(part).then_some(()),
+            None => last.is_none().then_some(()),
         }
     })
     .await;
@@ -52,7 +52,7 @@ async fn a_worker_that_follows_a_crash_goes_on_with_the_secrets_of_the_one_befor
         assert_eq!(key_of(&model, text).await.as_deref(), Some("Bearer first"));
     }
     error(&daemon, Some("key cannot be read now")).await;
-    // What comes then is what counts.
+    // The secret that is written then takes effect.
     let generation = daemon.generation().await;
     fs::write(&key, "second").expect("the folder is ours");
     error(&daemon, None).await;

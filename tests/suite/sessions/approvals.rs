@@ -1,4 +1,4 @@
-//! Tool calls that wait for a human: asked, answered days and restarts later, and made once.
+//! Tool calls that wait for a human: requested, answered days and restarts later, and made once.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ async fn waiting(stage: &Stage) -> Vec<Value> {
     page["items"].as_array().cloned().expect("items")
 }
 
-/// Waits until `s` is parked; what it says of itself.
+/// Waits until `s` is parked. Returns its status.
 async fn parked(stage: &Stage) -> Value {
     until("the session to be parked", async || {
         let session = stage.client.session("s").await;
@@ -88,7 +88,7 @@ async fn an_approved_call_is_made_once_and_the_answer_stands() {
     assert_eq!(stage.executions("a").len(), 1);
     assert!(waiting(&stage).await.is_empty());
 
-    // The same again, another one, and one that nobody asked for.
+    // The same decision again, another one, and one that was never requested.
     assert_eq!(
         answer(&stage, ID, yes.clone()).await.expect(200)["status"],
         "approved"
@@ -147,7 +147,7 @@ async fn kills_and_changes_lose_no_approval_and_make_no_call_twice() {
     let before = parked(&stage).await["reason"].clone();
     stage.daemon.kill_worker().await;
     assert_eq!(parked(&stage).await["reason"], before);
-    // The tool is asked for no more, and the plugin is another one.
+    // The tool does not require approval any more, and the plugin is another one.
     let copy = stage.daemon.folder().join("other.wasm");
     fs::copy(guest("echo"), &copy).expect("the guest is copied");
     let old = stage.daemon.generation().await;
@@ -165,7 +165,7 @@ async fn kills_and_changes_lose_no_approval_and_make_no_call_twice() {
     assert_eq!(stage.executions("a").len(), 0);
     let yes = json!({"decision": "approve"});
     answer(&stage, "s:1.2.0", yes.clone()).await.expect(200);
-    // Between the decision and the call, or in the middle of it.
+    // Between the decision and the call, or in the middle of the call.
     stage.daemon.kill_worker().await;
     let events = stage.end_of(&message).await;
     let acts = acts(&events);
@@ -190,8 +190,8 @@ async fn cancelling_and_closing_end_an_approval() {
     let events = stage.end_of(&message).await;
     assert_eq!(statuses(&events), ["asked", "cancelled"]);
     let yes = json!({"decision": "approve"});
-    let told = answer(&stage, ID, yes.clone()).await.problem(409);
-    assert!(told.contains("cancelled"), "{told}");
+    let problem = answer(&stage, ID, yes.clone()).await.problem(409);
+    assert!(problem.contains("cancelled"), "{problem}");
 
     stage.send("n", record("b")).await;
     parked(&stage).await;

@@ -1,4 +1,4 @@
-//! Requests that make no sense get a problem document, and the right status.
+//! Nonsensical requests receive a problem document with the correct status.
 
 use abide_tests::{CallState, Client, Daemon, FakeModel, Plugin, Refused, Reply, Setup};
 use reqwest::{Method, header};
@@ -64,7 +64,7 @@ async fn each_gets_a_problem_document_with_its_status() {
             Some("{\"plugin\":\"echo\",\"label\":{}}"),
             &[422],
         ),
-        // What there is not.
+        // Unknown sessions and paths.
         (get(), "/v1/sessions/nobody", None, &[404]),
         (get(), "/v1/sessions/nobody/events", None, &[404]),
         (get(), "/v1/sessions/nobody/dead", None, &[404]),
@@ -159,18 +159,21 @@ async fn names_of_other_hosts_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_come_and_go_as_the_table_says() {
     let (_daemon, client) = daemon().await;
-    let put = async |id: &str, body: Value| client.put(id, &body).await.expect("an answer");
+    let create = async |id: &str, body: Value| client.put(id, &body).await.expect("an answer");
     let body = json!({"plugin": "echo", "args": {"a": 1}, "labels": {"team": "red"}});
-    assert_eq!(put("a/b c", body.clone()).await.expect(201)["id"], "a/b c");
-    put("a/b c", body).await.expect(200);
-    // The order of keys is no difference, another value is.
+    assert_eq!(
+        create("a/b c", body.clone()).await.expect(201)["id"],
+        "a/b c"
+    );
+    create("a/b c", body).await.expect(200);
+    // The order of keys makes no difference, another value does.
     let relabelled = json!({"plugin": "echo", "args": {"a": 1}, "labels": {"team": "blue"}});
-    put("a/b c", relabelled).await.expect(200);
+    create("a/b c", relabelled).await.expect(200);
     assert_eq!(client.session("a/b c").await["labels"]["team"], "blue");
-    put("a/b c", json!({"plugin": "echo", "args": {"a": 2}}))
+    create("a/b c", json!({"plugin": "echo", "args": {"a": 2}}))
         .await
         .problem(409);
-    put("a/b c", json!({"plugin": "small", "args": {"a": 1}}))
+    create("a/b c", json!({"plugin": "small", "args": {"a": 1}}))
         .await
         .problem(409);
 
@@ -243,7 +246,7 @@ async fn a_full_inbox_says_so() {
     model.release("w");
     let posted = client.ask("s", "now there is room", None).await;
     let posted = match posted {
-        // It may still be full for a moment.
+        // The inbox may still be full for a moment.
         Err(Refused::Status(reply)) if reply.status == 429 => {
             model.wait_for("waiting 2", CallState::Answered, 1).await;
             client.ask("s", "now there is room", None).await

@@ -9,7 +9,7 @@ use crate::stage::Stage;
 
 const LONG_MS: u64 = 3_600_000;
 
-/// Cancels, as often as it takes while one worker hands over to the next.
+/// Cancels, with retries while one worker hands over to the next.
 async fn cancel(stage: &Stage, query: &str) -> Reply {
     let path = format!("/v1/sessions/s/cancel{query}");
     until("an answer that is not of a restart", async || {
@@ -19,14 +19,14 @@ async fn cancel(stage: &Stage, query: &str) -> Reply {
     .await
 }
 
-/// What was stopped: the turn, the messages.
+/// Cancels, and returns what was stopped: the turn, the messages.
 async fn stopped(stage: &Stage, query: &str) -> (Value, Value) {
     let body = cancel(stage, query).await.expect(200);
     assert_eq!(body["id"], "s", "beside the session: {body}");
     (body["turn"].clone(), body["messages"].clone())
 }
 
-/// A turn that waits for the model, with a tool's effect behind it; its message.
+/// Starts a turn that waits for the model after a tool's effect. Returns its message.
 async fn busy(stage: &Stage, token: &str) -> String {
     let message = stage.send(token, working(token)).await;
     stage.model.wait_for(token, CallState::Running, 1).await;
@@ -62,7 +62,7 @@ async fn each_scope_stops_what_it_says_and_tells_it() {
     let fifth = stage.send("five", json!([])).await;
     let running = stopped(&stage, &format!("?message={second}")).await;
     assert_eq!(running, (json!(2), json!([second])));
-    // Those that were not cancelled are answered.
+    // The messages that were not cancelled are answered.
     for message in [&fourth, &fifth] {
         let events = stage.end_of(message).await;
         assert!(events.iter().any(|e| e.is_turn("completed")), "{events:?}");
@@ -100,13 +100,13 @@ async fn a_queue_goes_as_a_whole_and_those_who_wait_hear_of_it() {
     .await;
     let (turn, messages) = stopped(&stage, "?scope=queue").await;
     assert_eq!((turn, messages[0].clone()), (json!(1), json!(first)));
-    let told = waiting.await.expect("no panic").expect("it was accepted");
-    assert_eq!(messages[1], told.message);
-    assert_eq!(told.outcome.as_deref(), Some("failed"));
-    // Who asks later hears the same, and of a retry its answer.
+    let posted = waiting.await.expect("no panic").expect("it was accepted");
+    assert_eq!(messages[1], posted.message);
+    assert_eq!(posted.outcome.as_deref(), Some("failed"));
+    // A later request under the key receives the same outcome, and after a retry the answer.
     let late = stage.client.ask("s", &again, Some("k")).await;
     let late = late.expect("it is known");
-    assert!(late.duplicate && late.message == told.message);
+    assert!(late.duplicate && late.message == posted.message);
     assert_eq!(late.outcome.as_deref(), Some("failed"));
     let session = stage.client.session("s").await;
     assert_eq!(
@@ -155,7 +155,7 @@ async fn nothing_to_stop_and_nonsense_are_answered_in_words() {
 async fn cancelled_twice_and_at_once_is_cancelled_once() {
     let stage = Stage::start(|setup| setup).await;
     for round in 0..10 {
-        // Sometimes before the turn's end, sometimes behind it, sometimes in between.
+        // Sometimes before the end of the turn, sometimes after it, sometimes at the same time.
         let wait = 8 * round;
         let script = json!([{"act": "call", "tool": "record", "token": format!("t{round}"),
             "sleep_after_ms": 40}]);
@@ -186,10 +186,10 @@ async fn cancelled_twice_and_at_once_is_cancelled_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cancelled_during_a_drain_does_not_come_back() {
-    // Frozen before its next step; in a step; and, once the grace period is over, cut.
+    // Frozen before its next step; in a step; and, once the grace period is over, aborted.
     for (grace, in_step) in [("30s", false), ("30s", true), ("50ms", true)] {
         let mut stage = Stage::start(|setup: Setup| setup.grace(grace)).await;
-        // Somebody else's step keeps the drain going.
+        // A step of another session keeps the drain going.
         stage.client.open("other", "scripted").await;
         let other = json!({"id": "o", "acts": [{"act": "llm", "text": "other [hold=o]"}]});
         stage
@@ -201,7 +201,7 @@ async fn what_is_cancelled_during_a_drain_does_not_come_back() {
         let call = json!({"act": "call", "tool": "record", "token": "a",
             "sleep_after_ms": if in_step { LONG_MS } else { 1500 }});
         let never = match grace {
-            // It is resumed before it can be cancelled.
+            // The turn is resumed before it can be cancelled.
             "50ms" => json!({"act": "llm", "text": "never [hold=never]"}),
             _ => json!({"act": "call", "tool": "record", "token": "never"}),
         };
@@ -278,7 +278,7 @@ async fn timers_that_fired_go_with_the_queue_and_others_stay() {
         {"act": "timer", "name": "soon", "after_ms": 1500, "script": script},
         {"act": "timer", "name": "late", "after_ms": LONG_MS, "script": script},
     ]);
-    // A turn is waiting behind the one that sets them.
+    // A turn is waiting after the one that sets the timers.
     stage.send("set", set).await;
     busy(&stage, "one").await;
     until("the timer to wait", async || {

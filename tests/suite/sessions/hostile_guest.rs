@@ -1,9 +1,9 @@
-//! A guest that misbehaves hurts its own session, and no other.
+//! A guest that misbehaves harms its own session, and no other.
 
 use abide_tests::{CallState, Client, Daemon, Event, FakeModel, Plugin, Setup};
 use serde_json::json;
 
-/// The daemon with a guest that does whatever it is told, and a well-behaved one beside it.
+/// Starts the daemon with a guest that does whatever it is asked for, and a well-behaved one.
 async fn daemon() -> (Daemon, Client) {
     let hostile = Plugin::new("hostile")
         .limit("turn_timeout = \"1s\"")
@@ -39,7 +39,7 @@ async fn each_misdeed_ends_its_turn_and_nothing_else() {
             let deed = deed.to_owned();
             tokio::spawn(async move { client.ask("victim", &deed, None).await })
         };
-        // Meanwhile its neighbour answers.
+        // Meanwhile the other session answers.
         well += 1;
         let answer = client.chat("neighbour", deed).await;
         assert_eq!(answer.said(), [format!("#{well} user: {deed}")]);
@@ -69,7 +69,7 @@ async fn each_misdeed_ends_its_turn_and_nothing_else() {
             letter["reason"].to_string().contains(code),
             "{deed}: {letter}"
         );
-        // The state is that of before, and the session goes on.
+        // The state is that before the turn, and the session continues.
         let answer = client.chat("victim", &format!("after {deed}")).await;
         assert_eq!(answer.said(), [format!("ok after {deed}")]);
         assert_eq!(client.session("victim").await["state"], "idle");
@@ -90,7 +90,7 @@ async fn floods_below_the_limits_are_delivered_and_logs_are_dropped() {
         .collect();
     let expected: Vec<_> = (0..900).map(|n| Some(json!(n))).collect();
     assert_eq!(flood, expected);
-    // Lines over the limit are dropped, and the turn is none the worse for it.
+    // Lines over the limit are dropped, without harm to the turn.
     client.chat("victim", "logs 100000").await;
     let answer = client.chat("victim", "done").await;
     assert_eq!(answer.said(), ["ok done"]);
@@ -101,16 +101,16 @@ async fn nothing_is_granted_by_default() {
     let (_daemon, client) = daemon().await;
     for deed in ["llm hello", "tools", "call ls {}", "http http://127.0.0.1/"] {
         let answer = client.chat("victim", deed).await;
-        let said = answer.said().join("");
-        // An empty list of tools gives nothing away.
+        let text = answer.said().join("");
+        // An empty list of tools reveals nothing.
         assert!(
-            said.starts_with("Denied") || (deed == "tools" && said.is_empty()),
-            "{deed}: {said:?}"
+            text.starts_with("Denied") || (deed == "tools" && text.is_empty()),
+            "{deed}: {text:?}"
         );
     }
     let answer = client.chat("victim", "env").await;
-    let said = answer.said().join("");
-    assert!(said.contains("env=0") && !said.contains("opened"), "{said}");
+    let text = answer.said().join("");
+    assert!(text.contains("env=0") && !text.contains("opened"), "{text}");
     // An hour of sleep takes no time.
     let answer = client.chat("victim", "time").await;
     assert!(answer.said()[0].contains("before="), "{answer:?}");
@@ -145,7 +145,7 @@ async fn a_session_that_cannot_be_restored_is_faulted_alone() {
         let body = json!({"plugin": "hostile", "args": args});
         let reply = client.put(id, &body).await.expect("an answer");
         if reply.status != 201 {
-            // A host may try the round trip before it makes the session.
+            // A host may check the round trip before it creates the session.
             reply.problem(422);
             continue;
         }
@@ -190,7 +190,7 @@ async fn a_running_turn_can_be_cancelled_and_its_letter_sent_again() {
     assert_eq!(ended, ["failed", "completed"]);
     assert_eq!(client.dead_letters("s").await.len(), 1);
 
-    // Retry is an act: the message goes to the queue again, under its old id.
+    // A retry puts the message into the queue again, under its old id.
     model.release("w");
     let body = json!({"message": posted.message});
     let retry = client.post("/v1/sessions/s/retry", &body).await;

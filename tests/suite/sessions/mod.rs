@@ -1,4 +1,4 @@
-//! Sessions: messages, turns, steps, and what clients and operators do with them.
+//! Sessions: messages, turns, steps, and the operations of clients and operators.
 
 mod approvals;
 mod bad_requests;

@@ -1,5 +1,5 @@
 //! "Order it, if it is not ordered": an agent that is cancelled, timed out and killed at random
-//! moments, and asked again, orders nothing twice, for it is told what it did.
+//! moments, and asked again, orders nothing twice, because it receives a report of what it did.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use serde_json::{Value, json};
 use crate::stage::Stage;
 
 const ITEMS: usize = 8;
-/// How often each is asked for while the agent is disturbed.
+/// How often each item is requested while the agent is disturbed.
 const DISTURBED: usize = 4;
 
-/// What the model says: it orders what is asked for, unless the conversation shows that somebody
-/// has, or may have.
+/// The scripted model: it orders the requested item, unless the conversation shows that it was, or
+/// may have been, ordered.
 fn order(messages: &[Value]) -> Answer {
     let asked = messages.iter().rfind(|line| line["role"] == "user");
     let asked = asked.map(message_text).unwrap_or_default();
-    // What the host says may stand in front of it.
+    // The host's notices may precede the request.
     let asked = asked.lines().last().unwrap_or_default().to_owned();
     let words: Vec<&str> = asked.split(' ').collect();
     let [_, item, before, after] = words[..] else {
@@ -69,12 +69,12 @@ async fn say(client: &Client, text: &str) {
     .await;
 }
 
-/// Something happens to the agent.
+/// Disturbs the agent in a random way.
 async fn disturb(stage: &Stage, random: &mut StdRng) {
     let moment = Duration::from_millis(random.random_range(0..400));
     tokio::time::sleep(moment).await;
     let way = random.random_range(0..5);
-    // The others leave it to the time that a turn may take.
+    // The remaining ways rely on the turn's timeout.
     if way >= 3 {
         return;
     }
@@ -132,7 +132,7 @@ async fn nothing_is_ordered_twice() {
             let times = stage.executions(&item).len();
             assert!(times <= 1, "{item} was ordered {times} times");
         }
-        // Left alone it gets its answer, however busy the machine is.
+        // Undisturbed it completes, however busy the machine is.
         until("an answer", async || {
             let text = format!("order {item} 0 0");
             let posted = client.ask("a", &text, None).await.ok()?;
@@ -147,13 +147,13 @@ async fn nothing_is_ordered_twice() {
         .iter()
         .filter(|event| event.is_turn("failed"))
         .count();
-    let told = events.iter().filter(|event| {
+    let reports = events.iter().filter(|event| {
         event.kind == "notice" && event.said().contains("Work of this session was stopped")
     });
     let made = (0..ITEMS).filter(|n| stage.executions(&format!("item{n}")).len() == 1);
-    let (told, made) = (told.count(), made.count());
+    let (reports, made) = (reports.count(), made.count());
     assert!(
-        stopped > 0 && told > 0 && made > 0,
-        "{stopped} stopped, {told} told, {made} ordered"
+        stopped > 0 && reports > 0 && made > 0,
+        "{stopped} stopped, {reports} told, {made} ordered"
     );
 }

@@ -1,5 +1,5 @@
-//! What a turn's journal is good for besides going on: a damaged snapshot is made again, and a guest
-//! that is not deterministic is found out. And timers that come late.
+//! Uses of a turn's journal besides resuming: a damaged snapshot is rebuilt, and a nondeterministic
+//! guest is detected. Also timers that are late.
 
 use std::path::Path;
 use std::time::Duration;
@@ -44,9 +44,9 @@ async fn a_damaged_snapshot_is_made_again() {
     damage(&stage.daemon.folder().join("data"), "s", 1);
     stage.daemon.start_again().await;
     let events = stage.perform("three", json!([])).await;
-    let said = events.iter().find(|event| event.is_from("assistant"));
+    let answer = events.iter().find(|event| event.is_from("assistant"));
     assert_eq!(
-        said.expect("it answered").said(),
+        answer.expect("it answered").said(),
         "done three #3",
         "no turn is forgotten"
     );
@@ -87,7 +87,8 @@ async fn a_guest_that_is_not_deterministic_diverges() {
     let message = posted.expect("it is acknowledged").message;
     stage.model.wait_for("wait", CallState::Running, 1).await;
     assert_eq!(stage.executions("much").len(), 1);
-    // What a guest can reach is the same; what it may use is the operator's to change.
+    // A replayed guest sees the same inputs, but the operator may change its limits, here its
+    // memory.
     let old = stage.daemon.generation().await;
     stage.daemon.edit(How::Rename, |setup| {
         setup.plugins[2].limits.push("memory = \"8MiB\"".into());
@@ -152,7 +153,7 @@ async fn a_timer_that_came_due_while_nobody_ran_is_delivered_once_and_says_how_l
     ]);
     stage.perform("set", set).await;
     assert!(stage.daemon.stop().await.success());
-    // The one thing that is waited for here is that time passes.
+    // Time has to pass here; there is no event to wait for.
     tokio::time::sleep(Duration::from_millis(600)).await;
     stage.daemon.start_again().await;
     let events = stage
@@ -165,13 +166,13 @@ async fn a_timer_that_came_due_while_nobody_ran_is_delivered_once_and_says_how_l
         panic!("one timer was due: {events:?}");
     };
     assert_eq!(timer.name.as_deref(), Some("tea"));
-    let told = events
+    let report = events
         .iter()
         .find(|e| e.kind == "custom" && e.name.as_deref() == Some("timer"))
         .and_then(|event| event.data.clone())
         .expect("the guest told of it");
-    let ms = |key: &str| told[key].as_u64().unwrap_or_default();
-    assert!(ms("at_ms") >= ms("due_ms") + 100, "{told}");
+    let ms = |key: &str| report[key].as_u64().unwrap_or_default();
+    assert!(ms("at_ms") >= ms("due_ms") + 100, "{report}");
     let next = stage.perform("next", json!([])).await;
     assert_eq!(acts(&next), [] as [String; 0]);
     assert_eq!(stage.client.session("s").await["timers"], 1);

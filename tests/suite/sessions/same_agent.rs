@@ -1,7 +1,7 @@
-//! The assistant over twenty restarts at random points, beside one that nobody disturbs: the same
-//! conversation, the same effects, once each. Only recovery messages, and what is said to be
-//! unknown, may differ. The same before servers that refuse all that real ones do, the first of which
-//! fails now and then, so that another one answers.
+//! The assistant over twenty restarts at random points, compared with an undisturbed one: the same
+//! conversation, the same effects, once each. Only recovery messages, and results reported as
+//! unknown, may differ. The same with servers that refuse everything that real ones refuse, the
+//! first of which fails now and then, so that the fallback answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -17,15 +17,15 @@ use serde_json::{Value, json};
 
 use crate::stage::Stage;
 
-/// Messages of the user there are at least. Each takes four model calls and four tool calls, one of
+/// The minimum number of user messages. Each takes four model calls and four tool calls, one of
 /// them approved by a human.
 const MESSAGES: usize = 10;
 const RESTARTS: usize = 20;
 
-/// How the work of a message begins.
+/// The prefix of a message that asks for work.
 const WORK: &str = "work ";
 
-/// What the model says: to the user's last work, by what came behind it.
+/// The scripted model: it answers the user's last work message according to what follows it.
 fn follow(messages: &[Value]) -> Answer {
     let is_work = |line: &Value| line["role"] == "user" && message_text(line).contains(WORK);
     let asked = messages.iter().rposition(is_work);
@@ -56,23 +56,24 @@ fn follow(messages: &[Value]) -> Answer {
     }
 }
 
-/// What is left of a run.
+/// The result of a run.
 struct Run {
     stage: Stage,
-    /// The conversation as a model was shown it last, without what the host says.
+    /// The conversation in the last request to a model, without the host's notices.
     conversation: Vec<Value>,
-    /// What the assistant said, by message.
+    /// The assistant's output, by message.
     said: Vec<String>,
 }
 
-/// The model, and the one that is asked where it fails.
+/// The model, and its fallback.
 struct Models {
     first: FakeModel,
     fallback: FakeModel,
 }
 
 impl Models {
-    /// Those of a run; with `strict`, each has rules of its own, and the first fails now and then.
+    /// Starts the models of a run; with `strict`, each has rules of its own, and the first fails
+    /// now and then.
     async fn start(strict: bool) -> Self {
         let (first, fallback) = match strict {
             true => (
@@ -91,7 +92,7 @@ impl Models {
         self.first.calls().len() + self.fallback.calls().len()
     }
 
-    /// The messages of the last request.
+    /// Returns the messages of the last request.
     fn last(&self) -> Vec<Value> {
         let calls = [self.first.calls(), self.fallback.calls()].concat();
         let last = calls.into_iter().max_by_key(|call| call.at);
@@ -102,8 +103,8 @@ impl Models {
     }
 }
 
-/// A conversation without what the host says in it; calls under the tokens that they have, for ids
-/// are made on the way.
+/// Returns a conversation without the host's notices. Tokens replace the ids of calls, because ids
+/// are generated at run time.
 fn without_notices(lines: &[Value]) -> Vec<Value> {
     let mut tokens: BTreeMap<String, Value> = BTreeMap::new();
     let mut kept: Vec<Value> = Vec::new();
@@ -127,8 +128,8 @@ fn without_notices(lines: &[Value]) -> Vec<Value> {
     kept
 }
 
-/// Holds a conversation of so many messages, and of more until the daemon was restarted so many times
-/// in it.
+/// Runs a conversation of at least `messages` messages, until the daemon was restarted `restarts`
+/// times during it.
 async fn run(seed: u64, messages: usize, restarts: usize, strict: bool) -> Run {
     let models = Models::start(strict).await;
     let (url, other) = (models.first.base_url(), models.fallback.base_url());
@@ -136,7 +137,7 @@ async fn run(seed: u64, messages: usize, restarts: usize, strict: bool) -> Run {
         let tools = setup.rest.last_mut().expect("the stage has tools");
         tools.push_str("\nask = [\"note\"]");
         setup.plugins[1].path = abide_tests::guest("assistant");
-        // The first lines behind the first provider's section.
+        // The first lines after the first provider's section.
         let lines = "retries = 0\nfallback = \"other\"";
         let other = format!("[llm.other]\nbase_url = \"{other}\"\nmodel = \"fake\"");
         setup.rest.splice(0..0, [lines.to_owned(), other]);
@@ -175,7 +176,7 @@ async fn run(seed: u64, messages: usize, restarts: usize, strict: bool) -> Run {
     }
 }
 
-/// Restarts the daemon so many times while the agent is at work, one way or another.
+/// Restarts the daemon `restarts` times in various ways while the agent is at work.
 async fn disturb(
     daemon: &mut Daemon,
     client: &Client,
@@ -207,16 +208,16 @@ async fn disturb(
     }
 }
 
-/// Says one message after the other, each once the one before is answered; the answers.
+/// Sends one message after the other, each once the previous one is answered. Returns the answers.
 async fn talk(
     client: &Client,
     subscriber: &Subscriber,
     messages: usize,
     left_alone: &AtomicBool,
 ) -> Vec<String> {
-    let mut said = Vec::new();
-    while said.len() < messages || !left_alone.load(Ordering::Relaxed) {
-        let number = said.len();
+    let mut answers = Vec::new();
+    while answers.len() < messages || !left_alone.load(Ordering::Relaxed) {
+        let number = answers.len();
         let text = format!("{WORK}{number} [delay=10]");
         let key = number.to_string();
         // The key makes it one message, however often it is sent.
@@ -235,12 +236,12 @@ async fn talk(
         let texts = events
             .iter()
             .filter(|e| e.turn == end.turn && e.is_from("assistant"));
-        said.push(texts.map(|event| event.said()).collect());
+        answers.push(texts.map(|event| event.said()).collect());
     }
-    said
+    answers
 }
 
-/// A human who approves of everything, as soon as it is asked.
+/// A human who approves every request immediately.
 async fn approve(client: &Client) -> Infallible {
     loop {
         until("an approval to be asked for", async || {
@@ -256,7 +257,7 @@ async fn approve(client: &Client) -> Infallible {
     }
 }
 
-/// A line of the conversation; a result that nobody knows without what says so.
+/// Returns a line of the conversation, without its text if it reports an unknown result.
 fn line(line: &Value) -> (bool, Value) {
     let unknown = message_text(line).starts_with("unknown-outcome");
     let mut line = line.clone();

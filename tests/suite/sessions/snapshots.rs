@@ -1,7 +1,7 @@
-//! Snapshots: what every version has written, the present components must read. Golden files lie
-//! in `golden/vVERSION`, one folder per released version, and never change: `PLUGIN.snapshot` is of
-//! the schema 1, `PLUGIN.SCHEMA.snapshot` of a later one. `ABIDE_BLESS=1` writes those of the
-//! present version and schema where there are none.
+//! Snapshots: the present components must read what every version has written. Golden files are in
+//! `golden/vVERSION`, one folder per released version, and never change: `PLUGIN.snapshot` has
+//! schema 1, `PLUGIN.SCHEMA.snapshot` a later one. `ABIDE_BLESS=1` writes the missing files of the
+//! present version and schema.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-/// The conversation that stands in each golden file.
+/// The conversation in each golden file.
 const GOLDEN: [&str; 3] = ["my name is Ada", "naïve café, 東京 🦀", ""];
 
 /// A guest's component on an engine of its own.
@@ -76,12 +76,13 @@ impl Stage {
     }
 
     async fn open(&self) -> Snapshot {
-        // Also sees to it that its first snapshot comes back as the same bytes.
+        // This also checks that its first snapshot is restored to the same bytes.
         let product = self.engine.check(&self.job()).await;
         self.keep(&product.expect("a session opens"))
     }
 
-    /// `snapshot -> restore -> snapshot` is byte-equal, on a fresh instance of the component.
+    /// Checks that `snapshot -> restore -> snapshot` is byte-equal, on a fresh instance of the
+    /// component.
     async fn check_round_trip(&self, product: &Product) {
         let again = self
             .engine
@@ -94,8 +95,8 @@ impl Stage {
         );
     }
 
-    /// One turn over a user's message; the model answers `re: ` and its last line. What the
-    /// model was told comes back beside what the turn gave.
+    /// Runs one turn over a user's message; the model answers `re: ` and its last line. Returns the
+    /// turn's product and the messages that the model received.
     async fn turn(&self, before: &Snapshot, text: &str) -> (Product, Vec<String>) {
         let message = Message {
             id: MessageId::at(1),
@@ -109,7 +110,7 @@ impl Stage {
         let job = self.job();
         let turn = self.engine.turn(&job, before, None, vec![message], steps);
         let model = async {
-            let mut told = Vec::new();
+            let mut received = Vec::new();
             while let Some(call) = calls.recv().await {
                 let answer = |result| StepAnswer { result, took_ms: 0 };
                 let request = match &call.request {
@@ -127,31 +128,31 @@ impl Stage {
                     }
                     other => panic!("a model call was expected, not {other:?}"),
                 };
-                told = request
+                received = request
                     .messages
                     .iter()
                     .map(|line| line.content.clone())
                     .collect();
                 let completion = Completion {
-                    content: format!("re: {}", told.last().map_or("", String::as_str)),
+                    content: format!("re: {}", received.last().map_or("", String::as_str)),
                     tool_calls: Vec::new(),
                     finish: FinishReason::Stop,
                     usage: None,
                     model: "golden".to_owned(),
                 };
-                // The turn may be over; then nobody minds.
+                // The turn may be over, which is fine.
                 let _ = call.reply.send(answer(Ok(StepResult::Llm(completion))));
             }
-            told
+            received
         };
-        let (product, told) = tokio::join!(turn, model);
+        let (product, received) = tokio::join!(turn, model);
         let product = product.unwrap_or_else(|failure| panic!("{}: {failure}", self.plugin));
         self.check_round_trip(&product).await;
-        (product, told)
+        (product, received)
     }
 }
 
-/// The name of a plugin's golden file of that schema.
+/// Returns the name of a plugin's golden file of that schema.
 fn golden_name(plugin: &str, schema: u32) -> String {
     match schema {
         1 => format!("{plugin}.snapshot"),
@@ -177,8 +178,8 @@ async fn bless(stage: &Stage) {
     fs::write(&path, snapshot.encode()).expect("the repository can be written");
 }
 
-/// Each golden file of a plugin: its path and bytes. At least the present version and schema has
-/// one.
+/// Returns each golden file of a plugin: its path and bytes. At least the present version and
+/// schema must have one.
 async fn golden(stage: &Stage) -> Vec<(String, Vec<u8>)> {
     if std::env::var_os("ABIDE_BLESS").is_some() {
         bless(stage).await;
@@ -227,13 +228,13 @@ async fn golden_files_of_every_version_are_read() {
         let snapshot = Snapshot::decode(&bytes, "assistant", limit);
         let snapshot = snapshot.unwrap_or_else(|error| panic!("{path}: {error}"));
         assert_eq!(snapshot.encode(), bytes, "{path}");
-        let (product, told) = assistant.turn(&snapshot, "and now?").await;
+        let (product, received) = assistant.turn(&snapshot, "and now?").await;
         let mut history = Vec::new();
         for line in GOLDEN {
             history.extend([line.to_owned(), format!("re: {line}")]);
         }
         history.push("and now?".to_owned());
-        assert_eq!(told, history, "{path}: the whole conversation is there");
+        assert_eq!(received, history, "{path}: the whole conversation is there");
         assert_eq!(texts(&product), ["re: and now?"], "{path}");
     }
 }
@@ -274,8 +275,8 @@ async fn damaged_golden_files_are_refused_each_with_its_own_error() {
     }
 }
 
-/// Every state that a conversation reaches: the next turn on the snapshot and the next turn on
-/// what comes back from the disk are the same, output and bytes, as often as they run.
+/// For every state that a conversation reaches, the next turn on the snapshot and the next turn on
+/// the restored snapshot are the same, output and bytes, however often they run.
 #[test]
 fn every_state_survives_the_disk_in_the_component() {
     let runtime = tokio::runtime::Runtime::new().expect("threads are to be had");

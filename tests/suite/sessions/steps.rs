@@ -1,5 +1,5 @@
-//! Turns that take steps, interrupted at every moment: what was done is not done again, and what
-//! nobody knows is said to be unknown.
+//! Turns with steps, interrupted at every moment: completed steps are not repeated, and an unknown
+//! outcome is reported as unknown.
 
 use std::fs;
 
@@ -45,7 +45,7 @@ async fn steps_are_told_and_run_once() {
                 .join(" ")
         })
         .collect();
-    // The two at once end in either order.
+    // The two concurrent calls end in either order.
     tools[4..6].sort();
     assert_eq!(
         tools,
@@ -63,7 +63,7 @@ async fn steps_are_told_and_run_once() {
         assert!(keys.len() == 1 && keys[0].starts_with(place), "{keys:?}");
     }
 
-    // Looked at, and run again without a trace.
+    // The turn can be inspected, and replayed without a trace.
     let turn = stage
         .client
         .get("/v1/sessions/s/turn")
@@ -89,9 +89,9 @@ async fn steps_are_told_and_run_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_in_flight_at_a_death_is_done_once_or_said_to_be_unknown() {
-    // What the tool does around its effect, whether it is in the world when the worker dies, and
-    // what the guest is told.
-    for (token, sleep, done_at_death, told, executions) in [
+    // When the tool sleeps, whether its effect has happened when the worker dies, and the result
+    // that the guest receives.
+    for (token, sleep, done_at_death, result, executions) in [
         ("before", "sleep_ms", false, "unknown", 0),
         ("after", "sleep_after_ms", true, "unknown", 1),
     ] {
@@ -109,11 +109,11 @@ async fn a_tool_in_flight_at_a_death_is_done_once_or_said_to_be_unknown() {
         let events = stage.end_of(&message).await;
         assert_eq!(
             acts(&events),
-            [format!("call {token} {told}"), "call next ok".into()]
+            [format!("call {token} {result}"), "call next ok".into()]
         );
         assert_eq!(stage.executions(token).len(), executions, "{token}");
         assert_eq!(stage.executions("next").len(), 1);
-        // The next turn hears of it, for this one never looked into its inbox.
+        // The next turn receives the notice, because this one never reads its inbox.
         let next = stage.perform("next", json!([])).await;
         let [notice] = &notices(&next)[..] else {
             panic!("one recovery message was expected: {next:?}");
@@ -169,7 +169,8 @@ async fn what_was_done_before_a_death_is_not_done_again() {
             (stage.model.calls().len() > calls).then_some(())
         })
         .await;
-        // The attempt's beginning may be on its way to the disk while the model is asked.
+        // The record of the attempt's beginning may still be on its way to the disk while the model
+        // is called.
         until("the next attempt to be told", async || {
             let open = stage.client.get("/v1/sessions/s/turn").await;
             let open = open.expect("an answer").expect(200);
@@ -324,7 +325,7 @@ async fn a_plugin_replaced_in_the_middle_of_a_turn_does_not_disturb_it() {
     let message = stage.send("m", script).await;
     stage.model.wait_for("wait", CallState::Running, 1).await;
     let began_on = component(&stage).await;
-    // Another component to the digest, the same to a session: a custom section more.
+    // Another component by its digest, but the same to a session: it has one more custom section.
     let mut bytes = fs::read(&path).expect("it is there");
     bytes.extend([0, 3, 1, b'x', b'y']);
     let old = stage.daemon.generation().await;

@@ -1,5 +1,5 @@
-//! A turn that was stopped is not forgotten: the next one is told what it had done, whatever
-//! stopped it.
+//! A turn that was stopped is not forgotten: the next one receives a report of what it had done,
+//! whatever stopped it.
 
 use abide_tests::{
     Answer, AskedCall, CallState, Event, FakeModel, How, Plugin, Setup, message_text, until,
@@ -11,21 +11,22 @@ use crate::stage::{Stage, acts, notices};
 /// A step that takes far longer than any test.
 const LONG_MS: u64 = 3_600_000;
 
-/// What a turn's guest was told of stopped turns; its events must tell the same.
+/// Returns the report of stopped turns that a turn's guest received; its events must have the same.
 fn told(events: &[Event]) -> Option<String> {
     let by_guest = events.iter().find(|e| e.name.as_deref() == Some("stopped"));
     let by_guest = by_guest.and_then(|event| event.data.clone());
     let by_guest = by_guest.and_then(|data| data["text"].as_str().map(str::to_owned));
     let by_host: Vec<&Event> = events.iter().filter(|e| e.kind == "notice").collect();
-    let said = by_host.iter().map(|event| event.said().to_owned()).next();
-    assert_eq!(by_guest, said, "{events:?}");
+    let text = by_host.iter().map(|event| event.said().to_owned()).next();
+    assert_eq!(by_guest, text, "{events:?}");
     if let [notice] = &by_host[..] {
         assert_eq!(notice.cause.as_deref(), Some("stopped"));
     }
     by_guest
 }
 
-/// Asserts that the next turn is told all of this, once, and that none of that.
+/// Asserts that the next turn's report contains all of `parts` and none of `absent`, and is sent
+/// once.
 async fn check_next(stage: &Stage, parts: &[&str], absent: &[&str]) {
     let next = stage.perform("next", json!([])).await;
     let text = told(&next).unwrap_or_else(|| panic!("it is told nothing: {next:?}"));
@@ -104,7 +105,7 @@ async fn limits_failures_and_traps_are_told() {
             json!({"act": "llm", "text": "hi"}),
             "limits.steps",
         ),
-        // What the guest itself returns as its error: a text that is too long to be said.
+        // An error that the guest itself returns: a text that is too long for an event.
         (
             "event = \"1KiB\"",
             json!({"act": "say", "text": "x".repeat(2000)}),
@@ -121,7 +122,7 @@ async fn limits_failures_and_traps_are_told() {
         let events = stage.perform("m", json!([record, then])).await;
         let end = events.last().expect("it ended");
         assert!(end.is_turn("failed"), "{limit}: {end:?}");
-        // The limits leave room for nothing but an empty script.
+        // The limits leave room only for an empty script.
         check_next(&stage, &[done, why, "took effect"], &["Nobody knows"]).await;
     }
 }
@@ -193,7 +194,7 @@ async fn word_of_a_stopped_turn_survives_failures_kills_and_replays() {
     stage.send("m", script).await;
     stage.model.wait_for("wait", CallState::Running, 1).await;
     cancel(&stage).await;
-    // Told, killed in the middle, resumed with the same input, and stopped as well.
+    // Notified, killed in the middle, resumed with the same input, and stopped as well.
     let script = json!([
         {"act": "call", "tool": "record", "token": "b"},
         {"act": "llm", "text": "wait again [hold=n]"},
@@ -209,7 +210,7 @@ async fn word_of_a_stopped_turn_survives_failures_kills_and_replays() {
     })
     .await;
     cancel(&stage).await;
-    // And nothing runs when the daemon ends.
+    // No turn runs when the daemon stops.
     assert!(stage.daemon.stop().await.success());
     stage.daemon.start_again().await;
     let next = stage.perform("next", json!([])).await;
@@ -267,7 +268,8 @@ async fn a_retry_is_told_and_a_turn_that_did_nothing_leaves_no_word() {
     assert!(text.contains("recorded a"), "{text}");
 }
 
-/// An agent that orders what it has not ordered, by what stands in the conversation.
+/// The scripted model of an agent that orders what, according to the conversation, is not ordered
+/// yet.
 fn order(messages: &[Value]) -> Answer {
     let all: Vec<String> = messages.iter().map(message_text).collect();
     let known = |token: &str| all.iter().any(|text| text.contains(token));
@@ -327,7 +329,7 @@ async fn an_agent_that_was_stopped_after_ordering_does_not_order_again() {
     for part in ["Turn 1", "Order the screws", "cancelled", question] {
         assert!(messages.contains(part), "{part} in {messages}");
     }
-    // It stands in the conversation from now on.
+    // The report remains in the conversation.
     client.chat("a", "And now?").await;
     assert_eq!(stage.executions("screws").len(), 1);
 }

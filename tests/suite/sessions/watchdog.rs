@@ -1,5 +1,5 @@
-//! What should never be is stated, counted, and said to be over: in the status, the log and the
-//! metrics.
+//! Violated invariants are reported, counted, and reported as resolved: in the status, the log and
+//! the metrics.
 
 use abide::domain::{ActiveSession, Generation, SessionId};
 use abide::store::{Store, StoreOptions};
@@ -25,7 +25,7 @@ async fn call(
     json!({"status": reply.status, "body": reply.body})
 }
 
-/// The findings of a kind in the daemon's status.
+/// Returns the findings of a kind in the daemon's status.
 fn findings(status: &Value, kind: &str) -> Vec<Value> {
     let all = status["watchdog"].as_array().expect("a list").iter();
     all.filter(|finding| finding["kind"] == kind)
@@ -33,7 +33,7 @@ fn findings(status: &Value, kind: &str) -> Vec<Value> {
         .collect()
 }
 
-/// A metric's value, by its name and labels as they stand there.
+/// Returns a metric's value, by its name and labels exactly as in the output.
 async fn metric(client: &Client, name: &str) -> Option<f64> {
     let request = client.request(Method::GET, "/metrics");
     let text = request.send().await.ok()?.text().await.ok()?;
@@ -54,7 +54,7 @@ async fn a_disk_that_is_nearly_full_refuses_what_is_new_and_nothing_else() {
     let first = call(&client, Method::POST, messages, Some("k1"), one.clone()).await;
     assert_eq!(first["status"], 202);
 
-    // As much as no disk has. The restart itself must be written down, and is.
+    // More than any disk has. The restart itself must be recorded, and is.
     let old = daemon.generation().await;
     daemon.edit(How::Rename, |setup| {
         setup.daemon.push("disk_reserve = \"1PiB\"".to_owned());
@@ -81,7 +81,7 @@ async fn a_disk_that_is_nearly_full_refuses_what_is_new_and_nothing_else() {
     let echo = json!({"plugin": "echo"});
     let new = call(&client, Method::PUT, "/v1/sessions/new", None, echo.clone()).await;
     assert_eq!(new["status"], 507, "{new}");
-    // What is there already costs nothing.
+    // What exists already needs no space.
     let same = call(&client, Method::PUT, "/v1/sessions/s", None, echo).await;
     assert_eq!(same["status"], 200, "{same}");
     let again = call(&client, Method::POST, messages, Some("k1"), one).await;
@@ -125,8 +125,8 @@ async fn a_session_that_comes_back_with_less_than_was_recorded_is_told_aloud() {
         client.chat(id, "one").await;
     }
     daemon.stop().await;
-    // What a damaged store would be like: the record knows of a turn that the log has not, and of
-    // a session that is not there at all.
+    // Simulates a damaged store: the record has a turn that is missing from the log, and a session
+    // that does not exist at all.
     let generation = {
         let folder = daemon.folder().join("data");
         let store = Store::open(&folder, StoreOptions::default()).expect("the daemon has left it");
@@ -145,8 +145,8 @@ async fn a_session_that_comes_back_with_less_than_was_recorded_is_told_aloud() {
             cursor: 21,
             subscribers: 0,
         });
-        let put = store.put_active_sessions(generation, &recorded);
-        put.expect("it can be written");
+        let written = store.put_active_sessions(generation, &recorded);
+        written.expect("it can be written");
         store.close();
         generation
     };
@@ -185,11 +185,11 @@ async fn a_session_that_comes_back_with_less_than_was_recorded_is_told_aloud() {
     );
     let log = daemon.log();
     assert!(log.contains("LESS than was recorded"), "{log}");
-    // Its state is kept, and it goes on.
+    // Its state is kept, and it continues.
     let posted = client.chat("lesser", "two").await;
     assert_eq!(posted.said().last(), Some(&"#2 user: two"));
 
-    // A crash is held against the same record: "gone" is missing still; "lesser" has caught up.
+    // A crash is checked against the same record: "gone" is still missing; "lesser" has caught up.
     daemon.kill_worker().await;
     until("the next worker's word", async || {
         let status = daemon.status().await;

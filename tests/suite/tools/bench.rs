@@ -1,4 +1,4 @@
-//! Tool servers under test, called as turns do and without a daemon around them.
+//! Tool servers under test, called as turns call them but without a daemon.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const LIMIT_BYTES: u64 = 1 << 20;
 
-/// Servers in a folder that shows what they did; the one under test is `t`.
+/// Servers in a folder that records what they did; the one under test is `t`.
 pub(crate) struct Bench {
     pub(crate) folder: TempDir,
     pub(crate) servers: ToolServers,
@@ -26,7 +26,7 @@ pub(crate) fn patterns(names: &[&str]) -> Patterns {
     Patterns(names.iter().map(|name| (*name).to_owned()).collect())
 }
 
-/// The test's own tool server, as a process.
+/// Returns the tests' own tool server, as a process.
 pub(crate) fn server(folder: &Path, args: &[&str]) -> ToolServer {
     let file = |name: &str| folder.join(name).display().to_string();
     at(ToolServerAt::Command(Program {
@@ -41,7 +41,7 @@ pub(crate) fn server(folder: &Path, args: &[&str]) -> ToolServer {
     }))
 }
 
-/// A server of which nothing is known but where it is.
+/// Returns a server of which only the address is known.
 pub(crate) fn at(at: ToolServerAt) -> ToolServer {
     ToolServer {
         at,
@@ -55,7 +55,7 @@ pub(crate) fn at(at: ToolServerAt) -> ToolServer {
     }
 }
 
-/// The program of a server that is one.
+/// Returns the program of a server that is a process.
 pub(crate) fn program(server: &mut ToolServer) -> &mut Program {
     match &mut server.at {
         ToolServerAt::Command(program) => program,
@@ -85,7 +85,7 @@ impl Bench {
         self.lines("starts").len()
     }
 
-    /// Calls as a turn does: first asks whether it may be repeated.
+    /// Calls a tool as a turn does: first checks whether the call may be repeated.
     pub(crate) async fn call(
         &self,
         tool: &str,
@@ -121,7 +121,7 @@ impl Bench {
     }
 }
 
-/// What a call gave that went well.
+/// Returns the content of a successful call.
 pub(crate) fn told(outcome: Result<ToolOutcome, StepError>) -> String {
     let outcome = outcome.expect("an outcome");
     assert!(!outcome.is_error, "{outcome:?}");

@@ -1,4 +1,4 @@
-//! A tool server that is down is missed by guests and operators, and found again.
+//! Guests and operators notice that a tool server is down, and that it is up again.
 
 use std::fs;
 use std::process::Command;
@@ -11,11 +11,11 @@ use crate::stage::{Stage, acts};
 use crate::tools::bench::{self, Bench, program};
 use crate::tools::web::{Answers, Web};
 
-/// The tools that a turn found.
+/// Returns the tools that a turn found.
 async fn listed(stage: &Stage, id: &str) -> Vec<String> {
     let events = stage.perform(id, json!([{"act": "list"}])).await;
-    let told = events.iter().filter_map(|event| event.data.as_ref());
-    let names = told.filter(|data| data["kind"] == "list");
+    let reports = events.iter().filter_map(|event| event.data.as_ref());
+    let names = reports.filter(|data| data["kind"] == "list");
     let names = names.filter_map(|data| data["value"].as_array());
     names
         .flatten()
@@ -23,7 +23,7 @@ async fn listed(stage: &Stage, id: &str) -> Vec<String> {
         .collect()
 }
 
-/// What the operator is told of a server, once it is so.
+/// Waits until the status reports this state of a server. Returns the server's entry.
 pub(crate) async fn told(stage: &Stage, name: &str, state: &str) -> Value {
     until(&format!("{name} to be {state}"), async || {
         let status = stage.daemon.status().await;
@@ -131,7 +131,7 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
         assert!(text.contains(line), "{line} in {text}");
     }
 
-    // It comes, and the next turns find it.
+    // The server comes up, and the next turns find its tools.
     web.come();
     let mut turn = 1;
     until("its tools", async || {
@@ -145,7 +145,7 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
     assert_eq!(acts(&events), ["call b ok"]);
     told(&stage, "t", "up").await;
 
-    // It goes: what it had is listed still, and cannot be called.
+    // The server goes down: its tools are still listed, and cannot be called.
     web.go();
     until("its absence", async || {
         turn += 1;
@@ -177,13 +177,13 @@ async fn a_program_that_goes_away_is_missed_and_found_again() {
         matches!(lost, Err(StepError::UnknownOutcome(_))),
         "{lost:?}"
     );
-    // First it has fallen, then it cannot be started again.
+    // First it crashed, then it cannot be started again.
     for part in ["it exited with status 3", "`./server` cannot be started"] {
         bench::until(part, async || {
             let tools = bench.tools(&["t__look"]).await;
-            let told = &tools[0].description;
-            assert!(told.starts_with("[unavailable now: "), "{told}");
-            told.contains(part)
+            let text = &tools[0].description;
+            assert!(text.starts_with("[unavailable now: "), "{text}");
+            text.contains(part)
         })
         .await;
         let status = bench.status();

@@ -1,5 +1,5 @@
-//! Tool servers that misbehave, in a daemon that serves others meanwhile: each turn ends, its guest
-//! is told what it must know, and nothing is done twice.
+//! Tool servers that misbehave, in a daemon that serves other sessions meanwhile: each turn ends,
+//! its guest receives what it must know, and nothing is done twice.
 
 use abide_tests::{How, until};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ fn limited(mut setup: abide_tests::Setup) -> abide_tests::Setup {
     setup
 }
 
-/// A daemon whose tool server is this one. The environment's proxy leads nowhere.
+/// Starts a daemon whose tool server is this one. The proxy in its environment leads nowhere.
 async fn stage_at(web: &Web, line: &str) -> Stage {
     let (url, line) = (web.url(), line.to_owned());
     Stage::start(|mut setup| {
@@ -67,7 +67,7 @@ async fn stage_at(web: &Web, line: &str) -> Stage {
     .await
 }
 
-/// Why each step of the last turn gave nothing.
+/// Returns the error of each step of the last turn.
 async fn reasons(stage: &Stage) -> Vec<String> {
     let turn = stage.client.get("/v1/sessions/s/turn").await;
     let turn = turn.expect("an answer").expect(200);
@@ -76,7 +76,7 @@ async fn reasons(stage: &Stage) -> Vec<String> {
     steps.map(|step| text(step).unwrap_or_default()).collect()
 }
 
-/// A call that goes wrong, in the middle of a turn.
+/// Checks a call that fails in the middle of a turn.
 async fn misbehaves(at: &Reached, tool: &str, expected: &str, part: &str) {
     let stage = at.stage();
     let script = json!([
@@ -88,17 +88,20 @@ async fn misbehaves(at: &Reached, tool: &str, expected: &str, part: &str) {
         (!at.executions(tool).is_empty()).then_some(())
     })
     .await;
-    // Others are served as ever.
+    // Other sessions are served as usual.
     let other = format!("beside {tool}");
     stage.client.open(&other, "echo").await;
     stage.client.chat(&other, "hello").await;
     let events = stage.end_of(&message).await;
-    let told = acts(&events);
-    assert_eq!(told, [format!("call {tool} {expected}"), "say  ok".into()]);
+    let results = acts(&events);
+    assert_eq!(
+        results,
+        [format!("call {tool} {expected}"), "say  ok".into()]
+    );
     assert_eq!(at.executions(tool).len(), 1, "{tool}");
     let reason = &reasons(stage).await[0];
     assert!(reason.contains(part), "{tool}: {part} in {reason}");
-    // The server serves again, if not at once.
+    // The server serves again, perhaps not at once.
     let again = format!("after {tool}");
     until("the next call", async || {
         let next = json!([{"act": "call", "tool": "record", "token": again}]);

@@ -1,5 +1,5 @@
-//! Tool servers over HTTP: called in JSON and in streams, gone back to when they forget the
-//! session, and told apart by whether a call may have happened.
+//! Tool servers over HTTP: called with JSON answers and with streams, reconnected when they forget
+//! the session, and with failures distinguished by whether the call may have happened.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn bench(web: &Web, token: Option<&str>, change: impl FnOnce(&mut ToolServer)) -
     Bench::with(tempfile::tempdir().expect("a temporary folder"), server)
 }
 
-/// A server that has answered a call, `a`.
+/// Starts a server that has answered a call, `a`.
 async fn served(answers: Answers) -> (Web, Bench) {
     let web = Web::start(answers, None);
     let bench = bench(&web, None, |_| {});
@@ -59,7 +59,7 @@ async fn tools_are_listed_and_called_in_json_and_in_streams() {
             (status.kind, status.state, status.tools),
             (ToolServerKind::Url, ToolServerState::Up, Some(14))
         );
-        // It is told when we go.
+        // The server receives the end of the session.
         bench.servers.end().await;
         assert_eq!(web.world.goodbyes.load(Ordering::SeqCst), 1, "{answers:?}");
         let after = bench.call("note", json!({"token": "c"})).await;
@@ -111,7 +111,7 @@ async fn only_a_call_that_was_turned_away_has_certainly_not_happened() {
                 executions,
                 "{tool}, {answers:?}"
             );
-            // And it is as good as before.
+            // The session with the server works as before.
             let next = bench.call("record", json!({"token": "next"})).await;
             assert_eq!(told(next), "done", "after {tool}, {answers:?}");
         }
@@ -143,7 +143,7 @@ async fn a_call_that_nobody_waits_for_ends_on_the_wire() {
     let asked = json!({"token": "cut", "sleep_ms": 500});
     let cut = timeout(Duration::from_millis(100), bench.call("record", asked));
     assert!(cut.await.is_err());
-    // The server of the test does nothing for who has hung up.
+    // The tests' server does nothing for a caller that has hung up.
     let after = bench
         .call("record", json!({"token": "after", "sleep_ms": 1000}))
         .await;
@@ -164,7 +164,7 @@ async fn a_server_that_forgot_the_session_is_gone_back_to_at_once() {
         assert_eq!(web.executions("b").len(), 1);
         assert_eq!(web.world.initialized.load(Ordering::SeqCst), 2);
         assert!(bench.names(&["t"]).await.contains("t__later"));
-        // Its tools are looked at before anything is called there.
+        // Its tools are listed before anything is called there.
         web.world.forget();
         web.world.gone.lock().expect("no panic").push("record");
         let gone = bench.call("record", json!({"token": "c"})).await;
@@ -182,7 +182,7 @@ async fn a_restart_between_two_calls_goes_unnoticed() {
         let (web, bench) = served(answers).await;
         web.go();
         web.come();
-        // The old connection may be closing while it is written to.
+        // The old connection may be closing during the write.
         until("the next call", async || {
             bench.call("note", json!({"token": "b"})).await.is_ok()
         })
@@ -194,7 +194,7 @@ async fn a_restart_between_two_calls_goes_unnoticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tools_that_change_are_listed_again() {
-    // With a word, where it can say one.
+    // With a notification, if the server can send one.
     let web = Web::start(Answers::Events, None);
     let told_of = bench(&web, None, |_| {});
     assert!(!told_of.names(&["t"]).await.contains("t__later"));
@@ -206,7 +206,8 @@ async fn tools_that_change_are_listed_again() {
     .await;
     assert_eq!(web.world.initialized.load(Ordering::SeqCst), 1);
 
-    // Without one: the call of a tool that is gone is refused, and then the list is looked at.
+    // Without a notification: the call of a missing tool is refused, and then the list is read
+    // again.
     let web = Web::start(Answers::Json, None);
     let silent = bench(&web, None, |_| {});
     assert!(silent.names(&["t"]).await.contains("t__note"));
@@ -227,7 +228,7 @@ async fn a_token_is_shown_to_its_server_and_to_nobody_else() {
         told(right.call("record", json!({"token": "a"})).await),
         "done"
     );
-    // It is not repeated, whatever the server says.
+    // The token is not repeated, whatever the server says.
     let blurted = right.call("blurt", json!({})).await.expect_err("an error");
     assert!(
         blurted.to_string().contains("you showed Bearer [token]"),
@@ -349,7 +350,7 @@ async fn one_tool_stands_for_a_server_that_was_never_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_url_where_no_such_server_is_says_so() {
     let web = Web::start(Answers::Json, None);
-    // A server that takes the connection and says nothing.
+    // A server that accepts the connection and never replies.
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("http://{}/mcp", deaf.local_addr().expect("it is bound"));
     let elsewhere = web.url().replace("/mcp", "/elsewhere");

@@ -1,5 +1,5 @@
-//! Tool servers as real processes: started when they are wanted, restarted with pauses, and ended
-//! with all that they left behind.
+//! Tool servers as real processes: started when they are needed, restarted with a backoff, and
+//! ended with everything that they left behind.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::tools::bench::{Bench, LIMIT_BYTES, PATIENCE, patterns, program, server, told, until};
 
-/// Whether a process lives.
+/// Returns whether a process is alive.
 fn lives(pid: u64) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
@@ -136,7 +136,7 @@ async fn a_crash_leaves_an_unknown_outcome_and_a_pause() {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert_eq!(bench.lines("log"), ["x\ts/1/crash"]);
-    // It rests, and says so; then it is started again.
+    // The server pauses, and reports it; then it is started again.
     let down = bench.call("look", json!({"token": "y"})).await;
     assert!(
         matches!(&down, Err(StepError::Unavailable(text)) if text.contains("it is tried again in")),
@@ -175,7 +175,7 @@ async fn a_broken_server_is_not_started_over_and_over() {
             "{errors:?}"
         );
     }
-    // At 0, 250 and 750 ms, and at most as often where the clock is ahead.
+    // At 0, 250 and 750 ms, and at most that often if the clock is ahead.
     assert!((2..=3).contains(&bench.starts()), "{}", bench.starts());
     let status = &bench.servers.status()[0];
     assert_eq!(status.state, ToolServerState::Down, "{status:?}");
@@ -211,7 +211,7 @@ async fn a_server_that_does_not_shake_hands_is_given_up() {
         status.state == ToolServerState::Down && status.reason.is_some_and(|why| why.contains(late))
     })
     .await;
-    // And its process with it.
+    // Its process is gone, too.
     let left = std::fs::read_dir("/proc")
         .expect("there are processes")
         .flatten();
@@ -235,7 +235,7 @@ async fn a_call_that_hangs_ends_in_time_and_the_next_one_works() {
         matches!(&hung, Err(StepError::UnknownOutcome(text)) if text.contains("`mcp.t.call_timeout`")),
         "{hung:?}"
     );
-    // The server was told, and did not do what nobody waits for.
+    // The server receives the cancellation of both calls, and performs neither.
     let late = bench
         .call("note", json!({"token": "late", "sleep_ms": 3000}))
         .await;
@@ -298,7 +298,7 @@ async fn nothing_is_left_of_a_server_that_is_ended() {
         );
         let alive: Vec<_> = pids.iter().filter(|pid| lives(**pid)).collect();
         assert_eq!(alive, [&0; 0], "of {pids:?}");
-        // And nothing is started any more.
+        // No server is started any more.
         let after = bench.call("look", json!({"token": "y"})).await;
         assert!(matches!(after, Err(StepError::Unavailable(_))), "{after:?}");
         assert_eq!(bench.starts(), 1);
@@ -375,7 +375,7 @@ async fn a_server_finds_little_in_its_environment() {
         names.contains("PATH") && names.contains("TOKEN"),
         "{names:?}"
     );
-    // A shell adds some of its own.
+    // A shell adds some variables of its own.
     let known = [
         "PATH",
         "HOME",

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use crate::stage::{Stage, acts};
 use crate::tools::down::told;
 
-/// A daemon whose tool server answers what stands in a file, and that file.
+/// A daemon whose tool server answers with the content of a file, and that file.
 pub(crate) struct Odd {
     pub(crate) stage: Stage,
     folder: tempfile::TempDir,
 }
 
 impl Odd {
-    /// `keys` are further lines of `[mcp.t]`.
+    /// Starts a stage; `keys` are further lines of `[mcp.t]`.
     pub(crate) async fn start(script: &Value, keys: &str) -> Self {
         Self::with(script, keys, |setup| setup).await
     }
@@ -41,7 +41,7 @@ impl Odd {
         Self { stage, folder }
     }
 
-    /// From now on it answers this.
+    /// Replaces the answer.
     pub(crate) fn answer(&self, script: &Value) {
         let (file, next) = (
             self.folder.path().join("script.json"),
@@ -51,33 +51,33 @@ impl Odd {
         std::fs::rename(next, file).expect("the folder is ours");
     }
 
-    /// Calls a tool in a turn of its own. What the act came to, and what it gave; then the same
-    /// session says hello.
+    /// Calls a tool in a turn of its own, then checks that the same session answers hello. Returns
+    /// the outcome of the act and its result.
     pub(crate) async fn call(&self, id: &str, tool: &str) -> (String, String) {
         let stage = &self.stage;
         let script = json!([{"act": "call", "tool": tool, "token": tool}]);
         let events = stage.perform(id, script).await;
-        let told = acts(&events).remove(0);
+        let outcome = acts(&events).remove(0);
         let turn = stage.client.get("/v1/sessions/s/turn").await;
         let turn = turn.expect("an answer").expect(200);
         let result = turn["steps"][0]["parts"][0]["result"].as_str();
         let result = result.unwrap_or_default().to_owned();
         let hello = json!([{"act": "say", "text": "hello"}]);
-        let said = stage.perform(&format!("{id}, hello"), hello).await;
-        assert_eq!(acts(&said), ["say  ok"], "after {id}");
-        let told = told
+        let greeted = stage.perform(&format!("{id}, hello"), hello).await;
+        assert_eq!(acts(&greeted), ["say  ok"], "after {id}");
+        let outcome = outcome
             .strip_prefix(&format!("call {tool} "))
             .map(str::to_owned);
-        (told.expect("a call"), result)
+        (outcome.expect("a call"), result)
     }
 
-    /// What the operator is told of the server, once it is so.
+    /// Waits until the server is in this state. Returns its entry in the status.
     pub(crate) async fn status(&self, state: &str) -> Value {
         told(&self.stage, "t", state).await
     }
 }
 
-/// A result's line, as it should be.
+/// Returns a correct line with this result.
 fn line(result: &Value) -> String {
     format!("{{\"jsonrpc\":\"2.0\",\"id\":$ID,\"result\":{result}}}")
 }
@@ -120,8 +120,8 @@ async fn one_bad_tool_costs_no_other_and_is_named() {
         let names = json!(["t__bare", "t__good", "t__hints", "t__nothing"]);
         assert_eq!(listed[0]["value"], names, "{opening}");
         for tool in ["good", "bare", "nothing", "hints"] {
-            let (told, result) = odd.call(tool, tool).await;
-            assert_eq!((&*told, &*result), ("ok", "done"), "{tool}");
+            let (outcome, result) = odd.call(tool, tool).await;
+            assert_eq!((&*outcome, &*result), ("ok", "done"), "{tool}");
         }
         let status = odd.status("up").await;
         assert_eq!(status["tools"], 4);
@@ -179,8 +179,8 @@ async fn an_answer_ends_its_call_whatever_else_is_odd() {
     let odd = Odd::start(&json!({"call": calls}), "call_timeout = \"20s\"").await;
     for (n, (what, _, expected, part)) in cases.iter().enumerate() {
         let begun = Instant::now();
-        let (told, result) = odd.call(what, &format!("c{n}")).await;
-        assert_eq!(told, *expected, "{what}: {result}");
+        let (outcome, result) = odd.call(what, &format!("c{n}")).await;
+        assert_eq!(outcome, *expected, "{what}: {result}");
         let fits = match *expected {
             "ok" => result == *part,
             _ => result.contains(part),
@@ -227,8 +227,8 @@ async fn text_arrives_whatever_comes_with_it() {
         .collect();
     let odd = Odd::start(&json!({"call": calls}), "").await;
     for (n, (what, _, part)) in cases.iter().enumerate() {
-        let (told, result) = odd.call(what, &format!("c{n}")).await;
-        assert_eq!(told, "ok", "{what}: {result}");
+        let (outcome, result) = odd.call(what, &format!("c{n}")).await;
+        assert_eq!(outcome, "ok", "{what}: {result}");
         assert!(
             result.starts_with(part) && result.contains("what it shows"),
             "{what}: {result}"
@@ -251,7 +251,7 @@ async fn progress_extends_a_call_up_to_the_time_of_a_step() {
     steady.push(json!(line(&text("at last"))));
     let mut endless = vec![json!({"log": "endless"})];
     endless.extend((0..40).flat_map(|_| [json!({"ms": 400}), json!(progress)]));
-    // That of another request keeps nothing alive.
+    // The progress of another request keeps nothing alive.
     let other = progress.replace("$TOKEN", "4711");
     let mut foreign = vec![json!({"log": "foreign"})];
     foreign.extend((0..10).flat_map(|_| [json!({"ms": 400}), json!(other)]));
@@ -266,16 +266,16 @@ async fn progress_extends_a_call_up_to_the_time_of_a_step() {
         setup
     })
     .await;
-    let (told, result) = odd.call("steady", "steady").await;
-    assert_eq!((&*told, &*result), ("ok", "at last"));
-    let (told, result) = odd.call("endless", "endless").await;
-    assert_eq!(told, "unknown", "{result}");
+    let (outcome, result) = odd.call("steady", "steady").await;
+    assert_eq!((&*outcome, &*result), ("ok", "at last"));
+    let (outcome, result) = odd.call("endless", "endless").await;
+    assert_eq!(outcome, "unknown", "{result}");
     assert!(
         result.contains("nothing within 6s; see `limits.step_timeout`"),
         "{result}"
     );
-    let (told, result) = odd.call("foreign", "foreign").await;
-    assert_eq!(told, "unknown", "{result}");
+    let (outcome, result) = odd.call("foreign", "foreign").await;
+    assert_eq!(outcome, "unknown", "{result}");
     assert!(
         result.contains("nothing within 1s; see `mcp.t.call_timeout`"),
         "{result}"
@@ -363,20 +363,20 @@ async fn the_first_reason_is_told_and_repeated() {
     ] {
         let odd = Odd::start(&script, "").await;
         for id in ["a", "b"] {
-            let (told, result) = odd.call(id, "x").await;
-            assert_eq!(told, "error:unavailable", "{part}");
+            let (outcome, result) = odd.call(id, "x").await;
+            assert_eq!(outcome, "error:unavailable", "{part}");
             assert!(result.contains(part), "{part} in {result}");
         }
         let status = odd.status("down").await;
         let reason = status["reason"].as_str().unwrap_or_default();
         assert!(reason.contains(part), "{part} in {status}");
-        // A better answer, and all is well.
+        // With a correct answer the server works again.
         odd.answer(&json!({"call": {"x": line(&text("back"))}}));
         let mut tries = 0;
         until("its return", async || {
             tries += 1;
-            let (told, _) = odd.call(&format!("again {tries}"), "x").await;
-            (told == "ok").then_some(())
+            let (outcome, _) = odd.call(&format!("again {tries}"), "x").await;
+            (outcome == "ok").then_some(())
         })
         .await;
     }
@@ -384,7 +384,8 @@ async fn the_first_reason_is_told_and_repeated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tools_that_come_within_a_turn_are_there_in_it() {
-    // The assistant's model uses what it is shown: first the one tool, then the one that comes.
+    // The assistant's model uses the tools that it is offered: first the one, then the one that
+    // appears.
     let model = FakeModel::scripted(|messages| {
         let results = messages
             .iter()
@@ -451,9 +452,9 @@ async fn images_reach_the_guest_by_a_key_and_within_bounds() {
         ),
     ] {
         let odd = Odd::start(&script, keys).await;
-        let (told, result) = odd.call("small", "small").await;
-        assert_eq!((&*told, &*result), ("ok", expected));
-        let (told, result) = odd.call("large", "large").await;
-        assert_eq!((&*told, &*result), ("ok", "[3009 bytes of image/png]"));
+        let (outcome, result) = odd.call("small", "small").await;
+        assert_eq!((&*outcome, &*result), ("ok", expected));
+        let (outcome, result) = odd.call("large", "large").await;
+        assert_eq!((&*outcome, &*result), ("ok", "[3009 bytes of image/png]"));
     }
 }

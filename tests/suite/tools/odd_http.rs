@@ -45,12 +45,13 @@ fn events(message: &Value) -> String {
 /// A server with one tool, `look`.
 struct Odd {
     url: String,
-    /// What came with the last request.
+    /// The headers of the last request.
     seen: Arc<Mutex<HeaderMap>>,
 }
 
 impl Odd {
-    /// `manner` says how it answers, `listen` what it says to who asks for a stream.
+    /// Starts a server. `manner` builds its answers; `listen` is what it sends to a caller that
+    /// requests a stream.
     async fn start(manner: Manner, listen: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/mcp", listener.local_addr().expect("it is bound"));
@@ -60,7 +61,7 @@ impl Odd {
             *shown.lock().expect("no panic") = headers;
             async move {
                 match (method, listen) {
-                    (Method::GET, Some(said)) => held(said),
+                    (Method::GET, Some(text)) => held(text),
                     (Method::GET, None) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
                     _ => give(manner, &body).await,
                 }
@@ -80,10 +81,10 @@ impl Odd {
     }
 }
 
-/// A stream that says something and stays open.
-fn held(said: &'static str) -> Response {
-    let said = stream::once(async move { Ok::<_, Infallible>(Bytes::from(said)) });
-    let body = Body::from_stream(futures::StreamExt::chain(said, stream::pending()));
+/// Returns a stream that sends this text and stays open.
+fn held(text: &'static str) -> Response {
+    let text = stream::once(async move { Ok::<_, Infallible>(Bytes::from(text)) });
+    let body = Body::from_stream(futures::StreamExt::chain(text, stream::pending()));
     ([("content-type", "text/event-stream")], body).into_response()
 }
 
@@ -117,20 +118,21 @@ async fn give(manner: Manner, body: &[u8]) -> Response {
     response
 }
 
-/// What a call of the tool came to, and what it gave. Then the same session says hello.
+/// Calls the tool, then checks that the same session answers hello. Returns the outcome of the act
+/// and its result.
 async fn look(stage: &Stage, id: &str) -> (String, String) {
     let events = stage
         .perform(id, json!([{"act": "call", "tool": "look", "token": "a"}]))
         .await;
-    let told = acts(&events).remove(0);
+    let outcome = acts(&events).remove(0);
     let turn = stage.client.get("/v1/sessions/s/turn").await;
     let turn = turn.expect("an answer").expect(200);
     let result = turn["steps"][0]["parts"][0]["result"].as_str();
     let result = result.unwrap_or_default().to_owned();
     let hello = json!([{"act": "say", "text": "hello"}]);
-    let said = stage.perform(&format!("{id}, hello"), hello).await;
-    assert_eq!(acts(&said), ["say  ok"], "after {id}");
-    (told, result)
+    let greeted = stage.perform(&format!("{id}, hello"), hello).await;
+    assert_eq!(acts(&greeted), ["say  ok"], "after {id}");
+    (outcome, result)
 }
 
 const JSON: &str = "application/json";
@@ -197,8 +199,12 @@ async fn an_answer_is_taken_however_it_is_named_packed_and_written() {
     for (what, manner) in manners {
         let odd = Odd::start(manner, None).await;
         let stage = odd.stage("call_timeout = \"5s\"").await;
-        let told = look(&stage, "a").await;
-        assert_eq!(told, ("call a ok".to_owned(), "seen".to_owned()), "{what}");
+        let outcome = look(&stage, "a").await;
+        assert_eq!(
+            outcome,
+            ("call a ok".to_owned(), "seen".to_owned()),
+            "{what}"
+        );
     }
 }
 
@@ -223,8 +229,11 @@ async fn text_that_is_no_unicode_arrives() {
     for manner in manners {
         let odd = Odd::start(manner, None).await;
         let stage = odd.stage("call_timeout = \"5s\"").await;
-        let (told, result) = look(&stage, "a").await;
-        assert_eq!((&*told, &*result), ("call a ok", "a \u{FFFD} b \u{FFFD}"));
+        let (outcome, result) = look(&stage, "a").await;
+        assert_eq!(
+            (&*outcome, &*result),
+            ("call a ok", "a \u{FFFD} b \u{FFFD}")
+        );
     }
 }
 
@@ -343,8 +352,8 @@ async fn progress_in_a_stream_extends_a_call() {
         setup
     })
     .await;
-    let told = look(&stage, "a").await;
-    assert_eq!(told, ("call a ok".to_owned(), "seen".to_owned()));
+    let outcome = look(&stage, "a").await;
+    assert_eq!(outcome, ("call a ok".to_owned(), "seen".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -352,7 +361,7 @@ async fn headers_are_sent_and_shown_to_nobody() {
     const VALUE: &str = "hunter2-tenant";
     const FROM_FILE: &str = "hunter2-file";
     let manner: Manner = |asked, message| match asked["method"] == "tools/call" {
-        // It repeats what it was shown.
+        // It repeats the secrets that it received.
         true => {
             let text = format!("you said {VALUE} and {FROM_FILE}");
             let error = json!({"code": -32000, "message": text});
@@ -382,7 +391,7 @@ async fn headers_are_sent_and_shown_to_nobody() {
     for text in [&result, &status, &stage.daemon.log()] {
         assert!(!text.contains("hunter2"), "{text}");
     }
-    // Another value is taken at once.
+    // A new value takes effect at once.
     std::fs::write(&file, "another-key\n").expect("the folder is ours");
     until("the new value", async || {
         look(&stage, "again").await;

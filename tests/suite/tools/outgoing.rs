@@ -1,5 +1,5 @@
-//! HTTP requests of guests, end to end: what is granted is sent, what is not is refused whichever
-//! way it is tried, and what a death leaves open is done again or said to be unknown.
+//! HTTP requests of guests, end to end: granted ones are sent, others are refused whichever way
+//! they are tried, and those that a kill leaves open are repeated or reported as unknown.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::stage::{Stage, acts};
 
-/// A server that remembers what it was asked.
+/// A server that records its requests.
 #[derive(Clone)]
 struct World {
     port: u16,
@@ -48,7 +48,7 @@ impl World {
                 (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
             }
             "/large" => "x".repeat(2 << 20).into_response(),
-            // Once: the second time it answers.
+            // Only the first time; the second time it answers.
             "/hang" if self.count("/hang") == 1 => std::future::pending().await,
             "/slow" => std::future::pending().await,
             _ => "hello".into_response(),
@@ -85,7 +85,7 @@ fn get(url: &str) -> Value {
     json!({"act": "http", "method": "GET", "url": url})
 }
 
-/// What the guest was given for each of its requests.
+/// Returns the guest's result for each of its requests.
 fn given(events: &[abide_tests::Event]) -> Vec<Value> {
     let acts = events.iter().filter(|e| e.name.as_deref() == Some("act"));
     acts.filter_map(|event| Some(event.data.as_ref()?["value"].clone()))
@@ -166,7 +166,7 @@ async fn an_answer_that_does_not_come_is_told_by_what_may_have_happened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_death_a_get_is_sent_again_and_a_post_is_unknown() {
-    for (method, told, sent) in [("GET", "ok", 2), ("POST", "unknown", 1)] {
+    for (method, result, sent) in [("GET", "ok", 2), ("POST", "unknown", 1)] {
         let world = World::start().await;
         let stage = world.stage("http = [\"http://localhost:PORT\"]").await;
         let script = json!([
@@ -182,7 +182,7 @@ async fn after_a_death_a_get_is_sent_again_and_a_post_is_unknown() {
         let events = stage.end_of(&message).await;
         assert_eq!(
             acts(&events),
-            [format!("http  {told}"), "http  ok".into()],
+            [format!("http  {result}"), "http  ok".into()],
             "{method}"
         );
         assert_eq!(world.count("/hang"), sent, "{method}");

@@ -1,4 +1,4 @@
-//! Real tool servers: a scripted model, before whom all rules of strict servers hold, calls every
+//! Real tool servers: a scripted model, which enforces all rules of strict servers, calls every
 //! tool of each through the daemon and the assistant.
 
 mod plans;
@@ -16,13 +16,13 @@ use serde_json::Value;
 
 use plans::{Plan, plans};
 
-/// What a server may take from the test, by the variable that names it.
+/// The variable that a server may take from the test's environment.
 const MEMORY: &str = "MEMORY_FILE_PATH";
 
-/// The model: it goes through the plan of the server that the user names, a call an answer.
+/// The scripted model: it follows the plan of the server that the user names, one call per answer.
 fn follow(plans: &BTreeMap<&str, Plan>, messages: &[Value]) -> Answer {
-    let said = messages.iter().map(message_text);
-    let mut plan = said.filter_map(|text| {
+    let texts = messages.iter().map(message_text);
+    let mut plan = texts.filter_map(|text| {
         let (_, name) = text.split_once("[session=")?;
         plans.get(name.split_once(']')?.0)
     });
@@ -47,7 +47,7 @@ fn follow(plans: &BTreeMap<&str, Plan>, messages: &[Value]) -> Answer {
     }
 }
 
-/// A repository with one commit and a file that is not in it.
+/// Creates a repository with one commit and a file that is not in it.
 fn repository(folder: &Path) {
     fs::create_dir(folder).expect("the folder is ours");
     for arguments in [
@@ -137,8 +137,8 @@ async fn every_tool_of_real_servers_is_called_and_its_result_is_told() {
     let mut called = BTreeSet::new();
     for (server, plan) in plans.iter() {
         client.open(server, "assistant").await;
-        let said = client.chat(server, &format!("go [session={server}]")).await;
-        assert_eq!(said.said().concat(), "done", "{server}");
+        let answer = client.chat(server, &format!("go [session={server}]")).await;
+        assert_eq!(answer.said().concat(), "done", "{server}");
         let last = model.calls().pop().expect("it was asked").request;
         let lines = last["messages"].as_array().cloned().unwrap_or_default();
         let results = lines.iter().filter(|line| line["role"] == "tool");
@@ -153,7 +153,7 @@ async fn every_tool_of_real_servers_is_called_and_its_result_is_told() {
             called.insert(name.clone());
         }
     }
-    // None is forgotten, and the one that cannot be called without tasks is not offered.
+    // All tools are offered, except the one that cannot be called without tasks.
     let last = model.calls().pop().expect("it was asked").request;
     let offered = last["tools"].as_array().cloned().unwrap_or_default();
     let offered = offered
@@ -162,6 +162,6 @@ async fn every_tool_of_real_servers_is_called_and_its_result_is_told() {
     let offered: BTreeSet<_> = offered.map(str::to_owned).collect();
     assert_eq!(offered, called);
     assert_eq!(model.violations(), []);
-    let said = client.chat("time", "hello").await;
-    assert_eq!(said.said(), ["done"]);
+    let answer = client.chat("time", "hello").await;
+    assert_eq!(answer.said(), ["done"]);
 }

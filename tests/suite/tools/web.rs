@@ -1,5 +1,5 @@
-//! A tool server over HTTP, in the test's own process: it remembers what it did, answers in JSON or
-//! in streams, fails as it is told to, and can go away and come back.
+//! A tool server over HTTP, in the test's own process: it records its executions, answers with JSON
+//! or with streams, fails on request, and can go away and come back.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 
-/// How it answers a request that it takes.
+/// How the server answers a request that it accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answers {
     Json,
@@ -28,19 +28,19 @@ pub(crate) enum Answers {
 pub(crate) struct Web {
     pub(crate) port: u16,
     pub(crate) world: Arc<World>,
-    /// What it runs on, with all of its connections. None while it is away.
+    /// The runtime of the server and all of its connections; `None` while it is away.
     runtime: Mutex<Option<Runtime>>,
 }
 
-/// What it knows and has done, whether it is there or not.
+/// The state of the server, which outlives its absence.
 pub(crate) struct World {
     answers: Answers,
-    /// The token that it wants.
+    /// The token that it requires.
     token: Option<String>,
-    /// What tools did: a token and the call's key each.
+    /// The executions of tools: each a token and the call's key.
     done: Mutex<Vec<(String, String)>>,
     sessions: Mutex<HashSet<String>>,
-    /// Tools that there are besides the others, or that there are no more.
+    /// Tools that were added, or removed.
     pub(crate) extra: Mutex<Vec<&'static str>>,
     pub(crate) gone: Mutex<Vec<&'static str>>,
     pub(crate) initialized: AtomicUsize,
@@ -58,7 +58,7 @@ impl Web {
         web
     }
 
-    /// One that is not there yet.
+    /// Returns a server that is not up yet.
     pub(crate) fn away(answers: Answers, token: Option<&str>) -> Self {
         let world = World {
             answers,
@@ -84,7 +84,7 @@ impl Web {
         format!("http://127.0.0.1:{}/mcp", self.port)
     }
 
-    /// It is there, and knows no session of before.
+    /// Brings the server up; it knows none of the earlier sessions.
     pub(crate) fn come(&self) {
         self.world.forget();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -107,16 +107,16 @@ impl Web {
         *self.runtime.lock().expect("no panic") = Some(runtime);
     }
 
-    /// It goes, with all connections; the port is free again.
+    /// Takes the server down, with all connections; the port is free again.
     pub(crate) fn go(&self) {
         if let Some(runtime) = self.runtime.lock().expect("no panic").take() {
-            // On a thread of its own: this one may be another runtime's.
+            // On a thread of its own, because this one may belong to another runtime.
             let gone = std::thread::spawn(move || runtime.shutdown_timeout(PATIENCE));
             gone.join().expect("no panic");
         }
     }
 
-    /// The keys under which a token's tool ran, in order.
+    /// Returns the keys under which a token's tool ran, in order.
     pub(crate) fn executions(&self, token: &str) -> Vec<String> {
         let done = self.world.done.lock().expect("no panic");
         let of_token = done.iter().filter(|(of, _)| of == token);
@@ -135,7 +135,7 @@ impl World {
         self.sessions.lock().expect("no panic").clear();
     }
 
-    /// Says that the tools have changed, to who listens.
+    /// Notifies listeners that the tools have changed. Returns whether there are any.
     pub(crate) fn tell_of_change(&self) -> bool {
         let news = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
         self.news.send(news).is_ok()
@@ -264,7 +264,7 @@ impl World {
         let result = json!({"content": [{"type": "text", "text": "done"}]});
         match name {
             _ if !known => self.fail(id, -32602, format!("there is no tool {name}")),
-            // The connection ends in the midst of the answer.
+            // The connection ends in the middle of the answer.
             "fall" => {
                 let pieces = [
                     Ok(Bytes::from_static(b"{\"jsonrpc\"")),
@@ -291,7 +291,7 @@ impl World {
             }
             "mangle" => json("{\"jsonrpc\": nonsense".to_owned()).into_response(),
             "misnumber" => self.give(&json!(4711), result),
-            // A stream that ends, or an answer that is none.
+            // A stream that ends, or an empty answer.
             "cut" if self.answers == Answers::Events => events(Body::from(": nothing\n\n")),
             "cut" => json(String::new()).into_response(),
             "overload" => (StatusCode::SERVICE_UNAVAILABLE, "too much").into_response(),
@@ -322,11 +322,11 @@ impl World {
         }
     }
 
-    /// What it says by itself.
+    /// Streams the server's own notifications.
     fn listen(&self) -> Response {
         let news = stream::unfold(self.news.subscribe(), async |mut news| {
-            let said = news.recv().await.ok()?;
-            let event = Bytes::from(format!("data: {said}\n\n"));
+            let message = news.recv().await.ok()?;
+            let event = Bytes::from(format!("data: {message}\n\n"));
             Some((Ok::<_, Infallible>(event), news))
         });
         events(Body::from_stream(news))

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: sends the last message, and answers with its turn's output.
+//! `POST /v1/chat/completions`: sends the last message, and responds with its turn's output.
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
@@ -27,10 +27,10 @@ use crate::session::{Follower, MessageProgress, NewSession, TurnOutcome};
 /// How long a request waits for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How far back a repeated request looks for its message, in events.
+/// How many events back a repeated request searches for its message.
 const LOOK_BACK: u64 = 1000;
 
-/// Sends the last message to a session, as OpenAI's clients ask for a completion.
+/// Sends the last message to a session, in the form of OpenAI's chat completions.
 #[utoipa::path(
     post,
     path = "/v1/chat/completions",
@@ -66,14 +66,14 @@ pub(in crate::api) async fn complete(
         ..begin(&api, ask, key).await?
     };
     if stream {
-        // Until there is something to show, a failure can still be told by a status.
+        // Until the first piece is sent, a failure can still be reported by a status.
         let first = talk.piece().await?;
         let head = talk.completion("chat.completion.chunk", &plugin);
         let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
         let sent = sent(head, first, talk, usage);
         return Ok(Sse::new(sent).keep_alive(keep_alive).into_response());
     }
-    let said = loop {
+    let reply = loop {
         if let MessageProgress::Ended(outcome) = talk.next().await? {
             break output(outcome)?;
         }
@@ -83,42 +83,42 @@ pub(in crate::api) async fn complete(
         index: 0,
         message: Some(wire::AssistantMessage {
             role: Some("assistant"),
-            content: Some(said.text),
+            content: Some(reply.text),
         }),
         delta: None,
-        finish_reason: Some(said.finish),
+        finish_reason: Some(reply.finish),
     });
-    answer.usage = Some(said.usage.into());
+    answer.usage = Some(reply.usage.into());
     Ok(Answer(answer).into_response())
 }
 
-/// A message on its way.
+/// A message that was sent, and whose turn is awaited.
 struct PendingMessage {
     follower: Follower,
     message: MessageId,
     session: String,
     said: StreamState,
-    /// Deltas may have been missed: only the end tells all.
+    /// Whether deltas may have been missed, so that only the end is complete.
     late: bool,
     deadline: Instant,
 }
 
-/// A piece of a stream.
+/// A piece of a streamed answer.
 enum StreamPiece {
     Text(String),
-    /// The last one.
+    /// The last piece.
     End(StreamEnd),
 }
 
-/// How a stream ends.
+/// The end of an answer.
 struct StreamEnd {
-    /// What was not shown yet.
+    /// The text that was not sent yet.
     text: String,
     finish: &'static str,
     usage: ModelUsage,
 }
 
-/// Finds or creates the session, and sends the message, or finds the one that was sent before.
+/// Finds or creates the session. Then sends the message, or finds the one that was sent before.
 async fn begin(
     api: &Api,
     ask: SessionRequest,
@@ -157,7 +157,7 @@ async fn begin(
     } else {
         None
     };
-    // Subscribed before it is sent: nothing falls between.
+    // Subscribe before sending, so that no event is missed in between.
     let (message, events, late) = if let Some(message) = before {
         let cursor = message.cursor().unwrap_or(view.cursor);
         (message, api.registry.subscribe(&id, cursor).await?, true)
@@ -220,7 +220,7 @@ impl PendingMessage {
         )
     }
 
-    /// The next piece with something in it, or the last one.
+    /// Returns the next piece that is not empty, or the last one.
     async fn piece(&mut self) -> Result<StreamPiece, OpenAiError> {
         loop {
             match self.next().await? {
@@ -255,7 +255,7 @@ impl PendingMessage {
     }
 }
 
-/// All that a turn said, if it did not fail.
+/// Returns all texts of a turn, or an error if it failed.
 fn output(outcome: TurnOutcome) -> Result<StreamEnd, OpenAiError> {
     if outcome.status == TurnStatus::Failed {
         let reason = outcome.reason.unwrap_or_default();
@@ -284,14 +284,15 @@ fn text_of(event: Event) -> Option<String> {
     }
 }
 
-/// Where a stream is.
+/// The position of a stream in its answer.
 enum StreamPosition {
     First(StreamPiece, PendingMessage),
     Next(PendingMessage),
     Over,
 }
 
-/// What goes over the wire. A client that goes away ends this, and not the turn.
+/// Converts an answer to server-sent events. A client that disconnects ends the stream, not the
+/// turn.
 fn sent(
     head: CompletionObject,
     first: StreamPiece,
@@ -349,7 +350,7 @@ fn chunk(
     data(&chunk)
 }
 
-/// Types of texts and numbers: they cannot fail to be JSON.
+/// Encodes a value as one event. The types consist of texts and numbers: serialization cannot fail.
 fn data(value: &impl serde::Serialize) -> Sent {
     Sent::default().data(serde_json::to_string(value).unwrap_or_default())
 }

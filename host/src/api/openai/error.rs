@@ -1,4 +1,4 @@
-//! Problems in OpenAI's shape.
+//! Errors in the form of OpenAI's API.
 
 use axum::Json as Answer;
 use axum::response::{IntoResponse, Response};
@@ -9,10 +9,10 @@ use utoipa::ToSchema;
 use crate::api::problem::Problem;
 use crate::domain::Refusal;
 
-/// A problem, for OpenAI's clients.
+/// A problem that is sent in the form of OpenAI's errors.
 pub(in crate::api) struct OpenAiError(Problem);
 
-/// An error as OpenAI's clients read it.
+/// An error, as OpenAI's clients read it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ErrorBody {
     error: ErrorDetail,
@@ -26,12 +26,13 @@ pub(super) struct ErrorDetail {
     r#type: &'static str,
     /// Always null: the message names what it is about.
     param: Option<String>,
-    /// The problem's name, as in the `type` of the rest of the API: `inbox-full`.
+    /// The problem's name, as in the `type` of the rest of the API, such as `inbox-full`.
     code: String,
 }
 
 impl OpenAiError {
-    /// As the data of a stream that has begun, where a status cannot be told any more.
+    /// Returns the error as the data of a stream that has begun, where the status can no longer
+    /// change.
     pub(super) fn into_body(self) -> ErrorBody {
         body(self.0).1
     }

@@ -1,5 +1,6 @@
-//! OpenAI's chat completions, so that the clients people have talk to durable sessions: a model is a
-//! plugin, a conversation is a session, and only the last message of a request is new to it.
+//! OpenAI's chat completions API, so that existing clients can talk to durable sessions: a model is
+//! a plugin, a conversation is a session, and only the last message of a request is new to the
+//! session.
 
 mod chat;
 mod error;

@@ -1,4 +1,4 @@
-//! The plugins, as models.
+//! The plugins, in the form of OpenAI's models.
 
 use axum::Json as Answer;
 use axum::extract::{Path, State};
@@ -9,18 +9,18 @@ use super::error::{ErrorBody, OpenAiError};
 use crate::api::Api;
 use crate::api::problem::{Problem, ProblemKind};
 
-/// A plugin, as a model.
+/// A plugin, in the form of a model.
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct Model {
     /// The plugin's name.
     id: String,
     object: &'static str,
-    /// Always 0: a plugin has no date.
+    /// Always 0, as a plugin has no date.
     created: u64,
     owned_by: &'static str,
 }
 
-/// All of them.
+/// All plugins, in the form of models.
 #[derive(Serialize, ToSchema)]
 pub(in crate::api) struct Models {
     object: &'static str,

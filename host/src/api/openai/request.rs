@@ -1,4 +1,4 @@
-//! What a request for a completion asks of a session, decided without looking at one.
+//! Parses a completion request into what is asked of a session, without access to the session.
 
 use http::HeaderMap;
 use serde_json::Value;
@@ -7,20 +7,20 @@ use super::wire::{CompletionRequest, Content};
 use crate::api::problem::{Problem, ProblemKind};
 use crate::domain::{Event, EventBody, MessageId, Refusal, Role, SessionId};
 
-/// What to do.
+/// A completion request, as it concerns a session.
 #[derive(Debug)]
 pub(super) struct SessionRequest {
     pub(super) session: SessionId,
     pub(super) plugin: String,
     pub(super) text: String,
     pub(super) stream: bool,
-    /// Whether a stream says at its end what the turn cost.
+    /// Whether a stream reports at its end what the turn cost.
     pub(super) usage: bool,
-    /// The client's library sends this again by itself.
+    /// Whether the client's library repeated the request by itself.
     pub(super) again: bool,
 }
 
-/// Reads a request.
+/// Parses a request.
 pub(super) fn read(
     headers: &HeaderMap,
     request: CompletionRequest,
@@ -87,7 +87,7 @@ fn text(content: Option<Content>) -> Result<String, Problem> {
     }
 }
 
-/// Refuses what would be ignored although the answer's meaning hangs on it.
+/// Refuses fields that would be ignored although the answer's meaning depends on them.
 fn refuse_meaning(name: &str, value: &Value) -> Result<(), Problem> {
     let none = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
     let why = match name {
@@ -117,8 +117,8 @@ fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(ProblemKind::BAD_REQUEST, detail)
 }
 
-/// Whether these events, read backwards, first show a user's message, and whether it is this one:
-/// then a repeated request is for that message. None where they show no user's message.
+/// Finds the latest user's message in these events. Returns none if there is no such message;
+/// otherwise its id if its text is `asked`, as a repeated request is then for that message.
 pub(super) fn sent_before(events: &[Event], asked: &str) -> Option<Option<MessageId>> {
     events.iter().rev().find_map(|event| match &event.body {
         EventBody::Message {
@@ -178,7 +178,7 @@ mod tests {
         ]);
         assert_eq!(read(history).expect("read").text, "ab");
         let image = json!([{"type": "image_url", "image_url": {"url": "x"}}]);
-        for (messages, said) in [
+        for (messages, reason) in [
             (json!([]), "empty"),
             (
                 json!([{"role": "assistant", "content": "x"}]),
@@ -186,8 +186,8 @@ mod tests {
             ),
             (json!([{"role": "user", "content": image}]), "`image_url`"),
         ] {
-            let problem = read(messages).expect_err(said);
-            assert!(problem.detail().contains(said), "{}", problem.detail());
+            let problem = read(messages).expect_err(reason);
+            assert!(problem.detail().contains(reason), "{}", problem.detail());
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_repeated_request_is_for_the_last_message_of_the_same_text() {
-        let said = |cursor, from, text: &str| Event {
+        let event = |cursor, from, text: &str| Event {
             cursor,
             turn: None,
             at: UnixMillis(0),
@@ -233,9 +233,9 @@ mod tests {
             },
         };
         let events = [
-            said(1, Role::User, "a"),
-            said(2, Role::User, "b"),
-            said(3, Role::Assistant, "a"),
+            event(1, Role::User, "a"),
+            event(2, Role::User, "b"),
+            event(3, Role::Assistant, "a"),
         ];
         assert_eq!(sent_before(&events, "b"), Some(Some(MessageId::at(2))));
         assert_eq!(sent_before(&events, "a"), Some(None));

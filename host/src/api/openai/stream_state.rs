@@ -1,28 +1,27 @@
-//! What a streaming client has been shown of an answer, and what it still lacks.
+//! What a streaming client has received of an answer, and what it still lacks.
 
 use crate::domain::Delta;
 
-/// Stands between a text that is void and the one that takes its place: what was sent cannot be
-/// taken back.
+/// Separates a text that has become void from its replacement: what was sent cannot be taken back.
 const ANEW: &str = "\n\n[the answer begins anew]\n\n";
-/// Stands between what two model calls of a turn say, and between two messages of an output.
+/// Separates the texts of two model calls of a turn, and two messages of an output.
 pub(super) const BETWEEN: &str = "\n\n";
 
-/// What was shown so far.
+/// The state of one streamed answer.
 #[derive(Default)]
 pub(super) struct StreamState {
-    /// All of it.
+    /// Everything that was sent.
     all: String,
-    /// Where in it the text of the last model call begins.
+    /// Where the text of the last model call begins in `all`.
     block: usize,
-    /// The attempt, step and request that speak now.
+    /// The attempt, step and request that the latest delta belongs to.
     speaker: Option<(u32, u32, u32)>,
-    /// What they have said.
+    /// Their text so far.
     text: String,
 }
 
 impl StreamState {
-    /// What to show of a delta.
+    /// Takes a delta. Returns the text to send for it.
     pub(super) fn delta(&mut self, delta: &Delta) -> String {
         let speaker = (delta.attempt, delta.step, delta.request);
         if self.speaker != Some(speaker) {
@@ -42,7 +41,7 @@ impl StreamState {
         self.text.push_str(&delta.text);
         let shown = &self.all[self.block..];
         if shown.starts_with(&self.text) {
-            // A new attempt repeats what was shown.
+            // A new attempt repeats what was sent before.
             return String::new();
         }
         let sent = match self.text.strip_prefix(shown) {
@@ -56,7 +55,7 @@ impl StreamState {
         sent
     }
 
-    /// What to show at the end of a turn with this output.
+    /// Returns the text to send at the end of a turn with this output.
     pub(super) fn end(&self, output: &str) -> String {
         let block = &self.all[self.block..];
         if let Some(more) = output.strip_prefix(self.all.as_str()) {
@@ -75,12 +74,12 @@ impl StreamState {
 mod tests {
     use super::*;
 
-    /// What a client sees of these deltas and that output.
+    /// Returns what a client sees of these deltas and this output.
     fn seen(deltas: &[(u32, u32, &str)], output: &str) -> String {
-        let mut said = StreamState::default();
+        let mut state = StreamState::default();
         let mut seen = String::new();
         for (attempt, step, text) in deltas {
-            seen += &said.delta(&Delta {
+            seen += &state.delta(&Delta {
                 text: (*text).to_owned(),
                 turn: 1,
                 attempt: *attempt,
@@ -88,7 +87,7 @@ mod tests {
                 request: 1,
             });
         }
-        seen + &said.end(output)
+        seen + &state.end(output)
     }
 
     #[test]
@@ -96,7 +95,7 @@ mod tests {
         assert_eq!(seen(&[], "abc"), "abc");
         assert_eq!(seen(&[(1, 1, "a"), (1, 1, "bc")], "abc"), "abc");
         assert_eq!(seen(&[(1, 1, "a")], "abc"), "abc");
-        // Deltas behind a lag are missing; the end has them.
+        // Deltas that were lost to a lag are missing; the end contains them.
         assert_eq!(seen(&[(1, 1, "a"), (1, 1, "b")], "abc"), "abc");
     }
 

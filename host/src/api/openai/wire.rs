@@ -1,4 +1,4 @@
-//! OpenAI's types, as far as they matter here.
+//! The part of OpenAI's types that this API uses.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use utoipa::ToSchema;
 
 use crate::domain::ModelUsage;
 
-/// A request for a completion. What is not listed is accepted and ignored (`temperature`,
-/// `max_tokens`: the plugin's own settings hold), unless the answer's meaning hangs on it.
+/// A request for a completion. Fields that are not listed are accepted and ignored (`temperature`,
+/// `max_tokens`: the plugin's own settings apply), unless they would change the answer's meaning.
 #[derive(Deserialize, ToSchema)]
 pub(in crate::api) struct CompletionRequest {
-    /// The plugin.
+    /// The name of the plugin.
     pub(super) model: String,
-    /// The conversation; the session knows it, all but the last one.
+    /// The conversation; the session already has all but the last message.
     pub(super) messages: Vec<InputMessage>,
-    /// The session, where the header `X-Abide-Session` does not name it.
+    /// The session, unless the header `X-Abide-Session` names it.
     #[serde(default)]
     pub(super) user: Option<String>,
-    /// Whether to answer by server-sent events.
+    /// Whether to answer with server-sent events.
     #[serde(default)]
     pub(super) stream: Option<bool>,
     #[serde(default)]
@@ -31,7 +31,7 @@ pub(in crate::api) struct CompletionRequest {
 
 #[derive(Default, Deserialize, ToSchema)]
 pub(super) struct StreamOptions {
-    /// Whether a last chunk without choices says what the turn cost.
+    /// Whether a last chunk without choices reports what the turn cost.
     #[serde(default)]
     pub(super) include_usage: bool,
 }
@@ -39,12 +39,12 @@ pub(super) struct StreamOptions {
 #[derive(Deserialize, ToSchema)]
 pub(super) struct InputMessage {
     pub(super) role: String,
-    /// Left out by what an assistant says by tool calls alone.
+    /// Absent in an assistant's message that consists only of tool calls.
     #[serde(default)]
     pub(super) content: Option<Content>,
 }
 
-/// A text, or parts of one.
+/// A text, or a list of parts.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum Content {
@@ -69,11 +69,11 @@ pub(in crate::api) struct CompletionObject {
     pub(super) object: &'static str,
     /// Seconds since 1970.
     pub(super) created: u64,
-    /// The plugin.
+    /// The name of the plugin.
     pub(super) model: String,
     pub(super) choices: Vec<Choice>,
-    /// What the turn's model calls cost, all of them; zeros where no model was asked, or its
-    /// provider does not say.
+    /// The cost of all model calls of the turn; zeros if no model was called, or if its provider
+    /// does not report it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) usage: Option<TokenUsage>,
 }
@@ -102,12 +102,12 @@ pub(super) struct Choice {
     pub(super) message: Option<AssistantMessage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) delta: Option<AssistantMessage>,
-    /// At the end `stop`, or `length` where the plugin says (by an event `truncated`) that its
+    /// At the end `stop`, or `length` if the plugin reports (by an event `truncated`) that its
     /// answer was cut at the model's token limit.
     pub(super) finish_reason: Option<&'static str>,
 }
 
-/// What the assistant says.
+/// The assistant's message, or a piece of it.
 #[derive(Clone, Default, Serialize, ToSchema)]
 pub(super) struct AssistantMessage {
     #[serde(skip_serializing_if = "Option::is_none")]

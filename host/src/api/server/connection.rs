@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its end, or to the moment at which it is passed on.
+//! One connection, from its first byte to its end or to the moment when it is passed on.
 
 use std::future::{Future as _, poll_fn};
 use std::os::fd::OwnedFd;
@@ -18,16 +18,16 @@ use tokio_util::sync::CancellationToken;
 use super::track::{Track, Tracked};
 use super::wire::HttpIo;
 
-/// The longest request head, and so the most that is passed on with an idle connection.
+/// The longest request head, and so the most bytes that are passed on with an idle connection.
 pub(super) const HEAD_MAX_BYTES: usize = 64 << 10;
-/// Headers of one request.
+/// The maximum number of headers of one request.
 const HEADERS_MAX: usize = 100;
-/// How long a connection may go without a whole request head. It bounds idle connections too, so
-/// it is longer than clients' pools hold theirs (90 s are usual): a client should close first,
-/// since a server that does may do so while a request is on its way.
+/// How long a connection may go without a complete request head. This limits idle connections too,
+/// so it is longer than the usual time of clients' connection pools (90 s): the client should close
+/// first, as a server that closes may do so while a request is on its way.
 const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(120);
-/// A socket that is closed with unread bytes resets the connection, and the client may lose the
-/// response it was sent. So what still comes is read and dropped, for so long and so much.
+/// Closing a socket with unread bytes resets the connection, and the client may then lose the
+/// response. So bytes that still arrive are read and discarded, for this time and up to this size.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_MAX_BYTES: u64 = 64 << 20;
 
@@ -36,20 +36,20 @@ const LINGER_MAX_BYTES: u64 = 64 << 20;
 pub struct IdleConnection {
     /// The socket.
     pub fd: OwnedFd,
-    /// What has been read of the next request; at most 64 KiB.
+    /// The bytes of the next request that were already read; at most 64 KiB.
     pub prefix: Vec<u8>,
     /// The label of the listener that accepted it.
     pub local: String,
 }
 
-/// What all connections of a server watch.
+/// The signals that all connections of a server watch.
 #[derive(Clone, Default)]
 pub(super) struct Signals {
-    /// Pass on what is idle, and the rest once it is.
+    /// Pass on idle connections at once, and the others once they are idle.
     pub(super) leave: CancellationToken,
-    /// Answer what runs with `connection: close`, and end.
+    /// Answer the current request with `connection: close`, and end.
     pub(super) close: CancellationToken,
-    /// End now.
+    /// Abort at once.
     pub(super) cut: CancellationToken,
 }
 
@@ -93,8 +93,8 @@ pub(super) async fn serve(
             closing = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        // hyper runs until nothing more can be done now, so in between it holds no bytes but
-        // those that the socket did not take and those of the next request.
+        // hyper polls until it can make no progress, so between polls it holds no bytes except
+        // those that the socket did not accept and those of the next request.
         let passable = || track.is_leaving() && track.is_idle();
         if passable() {
             return Poll::Ready(ConnectionEnd::Idle);
@@ -135,7 +135,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Closes our side, then waits a while for the client to close its own.
+/// Closes the write side, then waits up to [`LINGER`] for the client to close its side.
 pub(super) async fn linger(mut socket: TcpStream) {
     let _ = tokio::time::timeout(LINGER, async {
         socket.shutdown().await?;
@@ -145,11 +145,11 @@ pub(super) async fn linger(mut socket: TcpStream) {
     .await;
 }
 
-/// Tells a client that there is no room, in place of a request's answer.
+/// Rejects a client for lack of room: sends `response` in place of an answer to its request.
 pub(super) async fn turn_away(mut socket: TcpStream, response: Arc<[u8]>) {
     let mut head = [0; 1024];
     let _ = tokio::time::timeout(LINGER, async {
-        // An answer before the question is one that some clients drop.
+        // Some clients discard a response that arrives before they have sent anything.
         let _some = socket.read(&mut head).await?;
         socket.write_all(&response).await
     })

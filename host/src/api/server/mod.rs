@@ -1,4 +1,4 @@
-//! The connections: accepted, served, and passed on to the next worker.
+//! Connections: how they are accepted, served, and passed on to the next worker.
 //!
 //! ```text
 //!   listeners --accept--> one task per connection --- hand_over ---> IdleConnection --> adopt
@@ -7,9 +7,9 @@
 //!                                                       still busy after `linger`: closed politely
 //! ```
 //!
-//! Closing an idle keep-alive connection races the client's next request, and hyper drops
-//! connections that have not sent a byte yet. So at a hand-over none is closed: hyper gives back
-//! the socket and what it has read, and the next worker goes on from there.
+//! Closing an idle keep-alive connection races with the client's next request, and hyper drops
+//! connections that have not sent a byte yet. So a hand-over closes none of them: hyper returns the
+//! socket and the bytes that it has read, and the next worker continues from there.
 
 mod connection;
 #[cfg(test)]
@@ -33,12 +33,12 @@ use tokio_util::task::TaskTracker;
 pub use connection::IdleConnection;
 use connection::{Signals, serve, turn_away};
 
-/// Connections that a server holds unless it is told otherwise.
+/// The default maximum of connections that a server holds.
 pub const CONNECTIONS_MAX: usize = 8192;
-/// Clients that are being told at the same time that there is no room; further ones wait in the
-/// listen backlog.
+/// The maximum number of clients that are rejected for lack of room at the same time; further ones
+/// wait in the listen backlog.
 const TURNED_AWAY_MAX: usize = 64;
-/// After an error of `accept` (no descriptor is free), before the next try.
+/// The pause after an error of `accept`, such as no free descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket to accept connections from.
@@ -46,7 +46,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct BoundListener {
     /// The bound and listening socket.
     pub socket: TcpListener,
-    /// The address as the configuration writes it.
+    /// The address, as written in the configuration.
     pub label: String,
 }
 
@@ -62,7 +62,7 @@ struct ServerShared {
     router: Router,
     signals: Signals,
     tasks: TaskTracker,
-    /// One permit per connection, which also bounds `pass_on`.
+    /// One permit per connection; this also bounds the channel `pass_on`.
     room: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
     no_room: Arc<[u8]>,
@@ -107,34 +107,35 @@ impl Server {
         })
     }
 
-    /// Serves a connection that the worker before this one passed on.
+    /// Serves a connection that the previous worker passed on.
     ///
     /// # Errors
-    /// If it is no TCP socket.
+    /// If the descriptor is no TCP socket.
     pub fn adopt(&self, idle: IdleConnection) -> io::Result<()> {
         let socket = std::net::TcpStream::from(idle.fd);
         socket.set_nonblocking(true)?;
         let socket = TcpStream::from_std(socket)?;
-        // One that was there already is not turned away, even where there is no room now.
+        // A connection that existed before is kept, even if there is no room now.
         let permit = self.shared.room.clone().try_acquire_owned().ok();
         let prefix = Bytes::from(idle.prefix);
         self.shared.serve(socket, prefix, idle.local.into(), permit);
         Ok(())
     }
 
-    /// Connections that are open now.
+    /// Returns the number of open connections.
     pub fn connections(&self) -> usize {
         self.shared.tasks.len()
     }
 
-    /// Ends the serving: accepts nothing more and gives back every connection as soon as it is
-    /// between two requests. One that is still busy after `linger` is closed after its response;
-    /// one that is busy after twice that is cut. End the event streams and the requests that wait
-    /// before, or they are among those.
+    /// Stops serving: accepts no more connections, and returns every connection as soon as it is
+    /// between two requests. A connection that is still busy after `linger` is closed after its
+    /// response; one that is still busy after twice that time is aborted. End the event streams and
+    /// the waiting requests before, or they count as busy.
     ///
-    /// To stop for good, drop what this returns.
+    /// To stop for good, drop the returned connections.
     pub async fn hand_over(mut self, linger: Duration) -> Vec<IdleConnection> {
         self.stop_accepting.cancel();
+        // The acceptors end before the tracker is closed, or a late connection would be missed.
         while self.acceptors.join_next().await.is_some() {}
         let shared = &self.shared;
         shared.tasks.close();
@@ -165,7 +166,7 @@ impl ServerShared {
         local: Arc<str>,
         permit: Option<tokio::sync::OwnedSemaphorePermit>,
     ) {
-        // Small answers must not wait for the client's acknowledgement of earlier ones.
+        // Small responses must not wait for the client's acknowledgement of earlier ones.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
@@ -181,7 +182,8 @@ impl ServerShared {
         self.tasks.spawn(async move {
             let _permit = permit;
             if let Some(Some(idle)) = cut.run_until_cancelled(served).await {
-                // An error means that the server was dropped, and so is the connection.
+                // An error means that the server was dropped; the connection is then dropped as
+                // well.
                 let _ = pass_on.send(idle);
             }
         });
@@ -214,7 +216,7 @@ async fn accept(listener: tokio::net::TcpListener, label: Arc<str>, shared: Arc<
     }
 }
 
-/// The whole answer to a client for whom there is no room.
+/// Returns the complete response to a client for which there is no room.
 fn no_room(connections_max: usize) -> Arc<[u8]> {
     let body = format!(
         "{{\"type\":\"urn:abide:problem:no-room\",\"title\":\"Too many connections\",\

@@ -17,7 +17,7 @@ fn listen() -> (TcpListener, SocketAddr) {
     (socket, address)
 }
 
-/// A server on the same socket, as a successor's would be.
+/// Starts a server on the same socket, as the next worker does.
 fn start(socket: &TcpListener, router: Router) -> Server {
     let socket = socket.try_clone().expect("duplicates");
     let label = "test".to_owned();
@@ -80,7 +80,7 @@ async fn nobody_notices_fifty_hand_overs() {
             let mut round = 0;
             while !stop.load(Ordering::SeqCst) {
                 round += 1;
-                // Half of them keep their connection, the others open one for each request.
+                // Half of the clients keep their connection, the others open one for each request.
                 let mut socket = match kept.take() {
                     Some(socket) => socket,
                     None => connect(address).await,
@@ -99,7 +99,7 @@ async fn nobody_notices_fifty_hand_overs() {
     }
     let mut passed_on = 0;
     for _ in 0..HANDOVERS {
-        // Each generation serves before it goes.
+        // Each generation must serve requests before it is replaced.
         let before = answered.load(Ordering::SeqCst);
         while answered.load(Ordering::SeqCst) < before + 20 {
             assert!(clients.try_join_next().is_none(), "a client has failed");
@@ -131,7 +131,7 @@ async fn half_a_request_is_passed_on() {
     let half = b"POST /echo HTTP/1.1\r\nhost: a\r\ncont";
     used.write_all(half).await.expect("writes");
     fresh.write_all(half).await.expect("writes");
-    // All three are accepted before the old server goes; one may not have been read from yet.
+    // All three are accepted before the old server ends; one may not have been read from yet.
     while old.connections() < 3 {
         tokio::task::yield_now().await;
     }
@@ -152,7 +152,7 @@ async fn half_a_request_is_passed_on() {
     assert_eq!(new.hand_over(LINGER).await.len(), 3);
 }
 
-/// A route that answers once it is told to.
+/// A route that answers once `go` is notified.
 fn held(begun: Arc<Notify>, go: Arc<Notify>) -> Router {
     Router::new()
         .route(
@@ -178,7 +178,7 @@ async fn a_busy_connection_is_passed_on_after_its_response() {
     client.write_all(first).await.expect("writes");
     begun.notified().await;
     let going = tokio::spawn(old.hand_over(Duration::from_secs(60)));
-    // What is sent while the old server answers waits for the new one.
+    // What the client sends while the old server answers is left for the new one.
     let second = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
     client.write_all(second).await.expect("writes");
     go.notify_one();

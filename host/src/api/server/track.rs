@@ -1,5 +1,5 @@
-//! Where a connection stands between requests: the one question is whether its socket can be
-//! passed on without losing a byte.
+//! Tracks the state of a connection between requests, to decide whether its socket can be passed on
+//! to another worker without losing a byte.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,25 +14,25 @@ use http::{Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tower::ServiceExt as _;
 
-/// What a connection's parts know of it. All but a dropped body happens on the connection's own
-/// task, so the flags need no ordering among each other.
+/// The state of a connection, shared by its parts. All accesses happen on the connection's own
+/// task, except when a body is dropped, so the flags need no ordering among each other.
 #[derive(Default)]
 pub(super) struct Track {
-    /// A request was parsed and its response has not been written to its end.
+    /// A request was parsed and its response is not completely written.
     answering: AtomicBool,
-    /// That request's body has not been read to its end.
+    /// That request's body is not completely read.
     receiving: AtomicBool,
-    /// A request's body was left unread: what comes next on the wire is not a request.
+    /// A request's body was dropped before its end: the next bytes on the wire are not a request.
     spoiled: AtomicBool,
-    /// The kernel does not take more bytes now, so the response is not out yet.
+    /// The kernel accepts no more bytes for now, so the response is not completely sent.
     blocked: AtomicBool,
-    /// The socket shall leave: nothing new is read.
+    /// The socket is to be passed on: no new request is read.
     leaving: AtomicBool,
 }
 
 impl Track {
-    /// Between requests, with everything written: the socket and what was read of the next
-    /// request are all there is.
+    /// Whether the connection is between requests and everything is written. The socket, and the
+    /// bytes that were read of the next request, are then its whole state.
     pub(super) fn is_idle(&self) -> bool {
         !is(&self.answering) && !is(&self.spoiled) && !is(&self.blocked)
     }
@@ -45,8 +45,8 @@ impl Track {
         set(&self.leaving, true);
     }
 
-    /// Whether bytes may be taken from the socket. Once it shall leave, only those of a request
-    /// that has begun to be served.
+    /// Whether bytes may be read from the socket. Once it is to be passed on, only those of a
+    /// request that is already being served.
     pub(super) fn may_read(&self) -> bool {
         !is(&self.leaving) || is(&self.receiving)
     }
@@ -91,7 +91,7 @@ impl hyper::service::Service<Request<Incoming>> for Tracked {
     }
 }
 
-/// Lives as long as the response is not written to its end.
+/// Marks the connection as answering, until the response is completely written.
 struct Answering(Arc<Track>);
 
 impl Drop for Answering {
@@ -126,7 +126,7 @@ impl HttpBody for TrackedBody {
     }
 }
 
-/// A request's body, which tells whether it was read to its end.
+/// A request's body, which records whether it was read to its end.
 struct RequestBody {
     body: Incoming,
     ended: bool,

@@ -1,4 +1,4 @@
-//! A connection's bytes: first those that another worker had read already, then the socket's.
+//! The bytes of a connection: first those that another worker has already read, then the socket's.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use super::track::Track;
 
 pub(super) struct HttpIo {
     pub(super) socket: TcpStream,
-    /// Read by another worker, not yet by this one.
+    /// Bytes that another worker has read, and this one has not.
     pub(super) prefix: Bytes,
     pub(super) track: Arc<Track>,
 }
@@ -25,7 +25,7 @@ impl AsyncRead for HttpIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.track.may_read() {
-            // Nobody waits for these bytes any more: the task watches the hand-over instead.
+            // The task no longer waits for bytes but for the hand-over, so no waker is needed.
             return Poll::Pending;
         }
         if !self.prefix.is_empty() {

@@ -1,4 +1,4 @@
-//! Restarts and kills while turns are sent.
+//! Restarts and kills the daemon while turns are sent.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use crate::loadgen::LoadProbe;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What is done to the daemon.
+/// A disturbance of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Restart,
     Kill,
 }
 
-/// What a kill is called among the disturbances.
+/// The name of a kill in the report's disturbances.
 pub(super) const KILL: &str = "kill";
 const RESTART: &str = "restart";
 
-/// When what is done.
+/// The times of the disturbances.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
-    /// What comes how often, and when next.
+    /// Each disturbance with its interval and its next time.
     due: Vec<(What, Duration, Duration)>,
     end: Duration,
 }
@@ -47,11 +47,12 @@ impl Schedule {
         }
     }
 
-    /// What is to be done next, and when; `now` is how far it is. None once too little would be
-    /// left to see what comes of it.
+    /// Returns the next disturbance and when it is due, counted from the start; `now` is the time
+    /// elapsed so far. Returns `None` once less than half of its interval would be left to observe
+    /// its effect.
     fn next(&mut self, now: Duration) -> Option<(What, Duration)> {
         let (what, every, at) = self.due.iter_mut().min_by_key(|(_, _, at)| *at)?;
-        // What took too long delays what comes after it; nothing is made up for.
+        // A disturbance that took too long delays the next one; missed ones are not made up for.
         let next = (*at).max(now);
         *at = next + *every;
         let enough_left = next + *every / 2 <= self.end;
@@ -59,7 +60,7 @@ impl Schedule {
     }
 }
 
-/// Does what is due until nothing is any more.
+/// Executes the schedule until nothing is left in it.
 pub(super) async fn disturb(mut schedule: Schedule, client: &Client, watch: &LoadProbe) {
     let began = Instant::now();
     while let Some((what, at)) = schedule.next(began.elapsed()) {
@@ -74,7 +75,8 @@ pub(super) async fn disturb(mut schedule: Schedule, client: &Client, watch: &Loa
     }
 }
 
-/// Restarts, and waits until the new generation serves.
+/// Restarts the daemon and waits until the new generation serves, or the restart is over without
+/// one.
 async fn restart(client: &Client, watch: &LoadProbe) -> Result<(), ClientError> {
     watch.disturb(RESTART);
     let generation = client.operate("restart").await?.generation;
@@ -97,7 +99,7 @@ async fn restart(client: &Client, watch: &LoadProbe) -> Result<(), ClientError> 
     }
 }
 
-/// Ends the worker as `kill -9` does, and waits until another one serves.
+/// Kills the worker with SIGKILL and waits until another one serves.
 async fn kill(client: &Client, watch: &LoadProbe) -> Result<(), ClientError> {
     let worker = async || -> Result<Option<Pid>, ClientError> {
         let pid = client.daemon().await?.pid;
@@ -110,7 +112,7 @@ async fn kill(client: &Client, watch: &LoadProbe) -> Result<(), ClientError> {
         return Ok(());
     };
     watch.disturb(KILL);
-    // It can only fail because the worker has just gone by itself.
+    // This can fail only if the worker has just exited by itself.
     let _ = kill_process(old, Signal::KILL);
     loop {
         match worker().await {

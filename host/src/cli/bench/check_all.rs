@@ -1,4 +1,4 @@
-//! The sessions' logs, held against what was acknowledged.
+//! Checks the sessions' logs against what the daemon acknowledged.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::cli::client::{Client, ClientError};
 use crate::cli::error::CliError;
 use crate::loadgen::{LoadSession, LoadSessions, Texts};
 
-/// Sessions at a time.
+/// Sessions whose logs are read concurrently.
 const AT_ONCE: usize = 8;
-/// Events of a page; what the API gives at most.
+/// Events per page, the API's maximum.
 const PAGE: usize = 1000;
-/// How long a page may take.
+/// The time limit for a page.
 const PAGE_MAX: Duration = Duration::from_secs(60);
 
-/// Reads the logs of `count` sessions, spread evenly over all.
+/// Checks the logs of `count` sessions, spread evenly over all.
 pub(super) async fn verify(
     client: &Client,
     names: &SessionNames,
@@ -71,7 +71,7 @@ async fn one(
                 audit.trimmed(problem.oldest.unwrap_or_default());
                 continue;
             }
-            // The session itself is not there any more, nor what was said in it.
+            // The session itself is missing or closed: all its acknowledged messages count as lost.
             Err(error) if matches!(error.status(), Some(404 | 410)) => return Ok(audit.finish()),
             Err(error) => return Err(error),
         };

@@ -1,4 +1,4 @@
-//! One session's log, held against what its clients were told.
+//! Checks one session's log against what its clients were sent.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,14 +7,14 @@ use serde::Deserialize;
 
 use crate::loadgen::{LoadSession, Texts};
 
-/// A page of events, as far as it is read.
+/// The fields of a page of events that the check reads.
 #[derive(Deserialize)]
 pub(super) struct EventPageView<'a> {
     #[serde(borrow)]
     pub(super) items: Vec<LogEvent<'a>>,
 }
 
-/// One event.
+/// The fields of an event that the check reads.
 #[derive(Deserialize)]
 pub(super) struct LogEvent<'a> {
     pub(super) cursor: u64,
@@ -28,25 +28,25 @@ pub(super) struct LogEvent<'a> {
     received: Vec<&'a str>,
 }
 
-/// What was found.
+/// The result of checking logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LogTotals {
-    /// Acknowledged messages that were looked for.
+    /// Acknowledged messages that were checked.
     pub(super) messages: u64,
-    /// Messages of which nothing can be told: their events have been trimmed.
+    /// Messages that cannot be checked, since their events have been trimmed.
     pub(super) trimmed: u64,
-    /// Those that are not there, or never had a turn.
+    /// Messages that are missing, or never had a turn.
     pub(super) lost: u64,
-    /// Messages too many, and turns too many.
+    /// Surplus copies of messages, and surplus turns.
     pub(super) doubled: u64,
-    /// What cannot be.
+    /// Contradictions in the logs.
     pub(super) wrong: u64,
-    /// Some of it in words.
+    /// Descriptions of some of the problems.
     pub(super) examples: Vec<String>,
 }
 
 impl LogTotals {
-    /// Adds what was found elsewhere.
+    /// Adds the result of another check.
     pub(super) fn add(&mut self, other: Self) {
         self.messages += other.messages;
         self.trimmed += other.trimmed;
@@ -64,28 +64,27 @@ impl LogTotals {
     }
 }
 
-/// What goes wrong is shown so often.
+/// How many problems are described.
 const EXAMPLES_MAX: usize = 8;
 
-/// What the log says of one message.
+/// How often one message appears in the log.
 #[derive(Clone, Copy, Debug, Default)]
 struct MessageLog {
     received: u32,
     turns: u32,
 }
 
-/// The reading of one session's log.
+/// The check of one session's log, fed page by page.
 pub(super) struct Audit<'a> {
     session: usize,
     known: &'a LoadSession,
     texts: &'a Texts,
-    /// Up to which cursor the log is trimmed.
+    /// The cursor up to which the log is trimmed.
     trimmed_to: u64,
-    /// The last cursor that was read.
     cursor: u64,
-    /// The message at a cursor, by its number; none for those that are not ours.
+    /// The number of the message at each cursor; `None` for messages that the load did not send.
     numbers: HashMap<u64, Option<u64>>,
-    /// By number, from 1.
+    /// Indexed by the message's number minus 1.
     fates: Vec<MessageLog>,
     text: String,
     found: LogTotals,
@@ -107,18 +106,18 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// Where to read on.
+    /// Returns the cursor after which to read on.
     pub(super) fn cursor(&self) -> u64 {
         self.cursor
     }
 
-    /// The log begins only behind that cursor.
+    /// Records that the log begins only after that cursor.
     pub(super) fn trimmed(&mut self, to: u64) {
         self.trimmed_to = to;
         self.cursor = self.cursor.max(to);
     }
 
-    /// The next events.
+    /// Checks the next events.
     pub(super) fn read(&mut self, events: &[LogEvent<'_>]) {
         for event in events {
             if event.cursor != self.cursor + 1 {
@@ -139,7 +138,7 @@ impl<'a> Audit<'a> {
     }
 
     fn message(&mut self, event: &LogEvent<'_>) {
-        // What a guest says is no message to it.
+        // A guest's own message is not input to the guest.
         if event.from == Some("assistant") {
             return;
         }
@@ -158,7 +157,7 @@ impl<'a> Audit<'a> {
         self.numbers.insert(event.cursor, number);
     }
 
-    /// Which of the messages that were sent has this text, to the letter.
+    /// Returns the number of the sent message that has exactly this text.
     fn number(&mut self, text: &str) -> Option<u64> {
         let number = text.split(' ').next()?.parse().ok()?;
         if !(1..=self.known.messages).contains(&number) {
@@ -172,7 +171,7 @@ impl<'a> Audit<'a> {
         let cursor: Option<u64> = id.strip_prefix('m').and_then(|digits| digits.parse().ok());
         match cursor.map(|cursor| (cursor, self.numbers.get(&cursor).copied())) {
             Some((_, Some(Some(number)))) => self.fate(number).turns += 1,
-            // Not ours.
+            // A message that the load did not send.
             Some((_, Some(None))) => {}
             Some((cursor, None)) if cursor <= self.trimmed_to => {}
             _ => self.wrong(format!("a turn consumed {id}, which is not there")),
@@ -180,7 +179,7 @@ impl<'a> Audit<'a> {
     }
 
     fn fate(&mut self, number: u64) -> &mut MessageLog {
-        // Only numbers of messages that were sent are ever looked up.
+        // Only numbers of messages that were sent are looked up, so the index is in range.
         &mut self.fates[number as usize - 1]
     }
 
@@ -191,10 +190,10 @@ impl<'a> Audit<'a> {
             .example(format!("the log of session {session}: {what}"));
     }
 
-    /// At the end of the log.
+    /// Ends the check after the last event and returns its result.
     pub(super) fn finish(mut self) -> LogTotals {
         let fates = std::mem::take(&mut self.fates);
-        // Messages stand in the order in which they were sent.
+        // Messages are in the log in the order in which they were sent.
         let first = fates.iter().position(|fate| fate.received > 0);
         let untold = match self.trimmed_to {
             0 => 0,
@@ -241,9 +240,9 @@ mod tests {
 
     const SESSION: usize = 5;
 
-    /// A log in short: `u1` the first message arrives, `c3` a turn ends that consumed the message
-    /// at cursor 3, `s` a turn starts, `a` the guest speaks, `t` a timer does, `x` something that
-    /// nobody sent, `-` a gap.
+    /// Expands a log in short notation: `u1` the first message arrives, `c3` a turn completes that
+    /// consumed the message at cursor 3, `f3` such a turn fails, `s` a turn starts, `a` the guest
+    /// sends a message, `t` a timer does, `x` a message arrives that was never sent, `-` a gap.
     fn log(short: &str, from: u64) -> Vec<String> {
         let texts = Texts::new(40);
         let mut cursor = from;
@@ -311,8 +310,8 @@ mod tests {
             ("u1 c1 u2 c3 u7 c5", 0, 0, 1),
         ] {
             let found = audit(short, 2, &[], 0);
-            let told = (found.lost, found.doubled, found.wrong);
-            assert_eq!(told, (lost, doubled, wrong), "{short}: {found:?}");
+            let totals = (found.lost, found.doubled, found.wrong);
+            assert_eq!(totals, (lost, doubled, wrong), "{short}: {found:?}");
             assert_eq!(found.examples.is_empty(), lost + doubled + wrong == 0);
         }
     }

@@ -1,4 +1,4 @@
-//! Where the data lies, and what a sync costs there.
+//! Probes the disk that holds the data directory: is it real, and what does a sync cost?
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use crate::cli::error::CliError;
 
-/// Syncs of which the middle one is told.
+/// The number of syncs that are timed; the median is reported.
 const SYNCS: usize = 400;
-/// What is appended before each, about a turn's records.
+/// The bytes appended before each sync, about as many as a turn's records.
 pub(super) const APPENDED_BYTES: usize = 512;
-/// `statfs` types of file systems that live in memory: tmpfs and ramfs.
+/// The `statfs` types of in-memory file systems: tmpfs and ramfs.
 const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
-/// Whether a folder's files live in memory, so that syncing them costs nothing.
+/// Returns whether a directory is in memory, where a sync costs nothing.
 pub(super) fn is_in_memory(folder: &Path) -> bool {
-    // Of a folder that cannot be looked at, its use will tell.
+    // If the directory cannot be inspected, its later use reports the error.
     rustix::fs::statfs(folder).is_ok_and(|found| IN_MEMORY.contains(&found.f_type))
 }
 
-/// What it costs in this folder to append to a growing file and sync it: the median.
+/// Returns the median time to append to a growing file in this directory and sync it.
 pub(super) fn sync_cost(folder: &Path) -> Result<Duration, CliError> {
     let timed = || -> io::Result<Duration> {
         let mut file = tempfile::tempfile_in(folder)?;
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn memory_is_told_from_disk() {
-        // Neither is on every machine; where they are, they are known.
+        // Neither exists on every machine; where one does, it must be recognized.
         for (folder, expected) in [("/dev/shm", true), ("/proc", false)] {
             if Path::new(folder).is_dir() {
                 assert_eq!(is_in_memory(Path::new(folder)), expected, "{folder}");

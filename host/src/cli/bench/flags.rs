@@ -1,4 +1,4 @@
-//! What is asked for.
+//! The options of `abide bench`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::cli::args::{Global, json_value};
 use crate::cli::error::CliError;
 use crate::cli::out::hint;
 
-/// Connections, where nobody says how many.
+/// The default number of connections.
 const CONNECTIONS: u32 = 64;
 
 const MEANING: &str = "\
@@ -63,10 +63,10 @@ pub(crate) struct Bench {
     /// for each session
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50_000))]
     connections: Option<u32>,
-    /// How long turns are begun
+    /// How long new turns are begun
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(super) duration: Duration,
-    /// How long turns are sent, before that, that do not count
+    /// How long turns are sent before that without being counted
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration, conflicts_with = "no_wait")]
     pub(super) warm_up: Duration,
     /// Restart the daemon this often
@@ -113,12 +113,13 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Threads to run it on.
+    /// Returns the number of threads to run the load on.
     pub(crate) fn threads(&self) -> usize {
         self.threads.into()
     }
 
-    /// Checks what the grammar does not.
+    /// Checks the combinations of options that clap does not check, and turns on keys where
+    /// restarts or kills need them.
     pub(super) fn check(&mut self, global: &Global) -> Result<(), CliError> {
         let foreign = global.url.is_some();
         if foreign && self.kill_every.is_some() {
@@ -149,13 +150,13 @@ impl Bench {
         Ok(())
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections, at most one per session.
     pub(super) fn connections(&self) -> u32 {
         let wanted = self.connections.unwrap_or(CONNECTIONS);
         wanted.min(self.sessions)
     }
 
-    /// How many sessions' logs are read.
+    /// Returns the number of sessions whose logs are checked.
     pub(super) fn verified(&self) -> usize {
         let most = if self.verify_all {
             u32::MAX
@@ -166,7 +167,7 @@ impl Bench {
     }
 }
 
-/// A time that is not zero.
+/// Parses a duration that must not be zero.
 fn some_time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if time.is_zero() => Err("it must be longer than nothing, like 10s".to_owned()),

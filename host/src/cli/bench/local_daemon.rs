@@ -1,4 +1,4 @@
-//! A daemon of our own, on a fresh folder.
+//! A daemon that the bench starts itself, on a fresh directory.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -16,28 +16,27 @@ use crate::cli::client::{Client, DaemonAddress};
 use crate::cli::error::CliError;
 use crate::cli::init;
 
-/// How long it may take until it is ready; plugins are compiled before.
+/// The time limit for becoming ready; this includes compiling plugins.
 const START_MAX: Duration = Duration::from_secs(60);
-/// How long its end may take; then it is killed. What it holds is removed anyway.
+/// The time limit for stopping; then it is killed. Its data is removed anyway.
 const STOP_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// What is shown of its log when it fails, in bytes.
+/// How much of the end of its log an error shows, in bytes.
 const SHOWN_LOG_BYTES: usize = 2000;
-/// Variables that tune it. Others of ours would make it another one than was asked for: one on
-/// the user's own data, say.
+/// Prefixes of variables that may tune the daemon. Other `ABIDE_` variables would redirect it, for
+/// instance to the user's own data, and are removed.
 const TUNING: [&str; 2] = ["ABIDE_STORE__", "ABIDE_RETENTION__"];
 
-/// What its sessions run.
+/// The plugin that the sessions run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BenchPlugin {
-    /// What it is called in the configuration.
+    /// Its name in the configuration.
     pub(super) name: String,
     path: PathBuf,
 }
 
 impl BenchPlugin {
-    /// The component that somebody named: by its file, or by its name if it lies beside this
-    /// program.
+    /// Finds the named component: a file, or the name of a plugin beside this program.
     pub(super) fn find(named: &str) -> Result<Self, CliError> {
         Self::find_among(named, &init::beside_program())
     }
@@ -75,7 +74,7 @@ impl BenchPlugin {
     }
 }
 
-/// A daemon that ends with this value.
+/// A running daemon, which is killed when this value is dropped.
 pub(super) struct LocalDaemon {
     folder: TempDir,
     child: Child,
@@ -83,7 +82,7 @@ pub(super) struct LocalDaemon {
 }
 
 impl LocalDaemon {
-    /// Starts a daemon in a new folder within `parent`, and waits until it is ready.
+    /// Starts a daemon in a new directory within `parent`, and waits until it is ready.
     pub(super) async fn start(parent: &Path, component: &BenchPlugin) -> Result<Self, CliError> {
         let fail = |doing, path: &Path| {
             let path = path.to_owned();
@@ -113,7 +112,8 @@ impl LocalDaemon {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(log_too)
-            // ^C is for the bench, which ends its daemon itself.
+            // A process group of its own, so that ^C reaches only the bench, which stops its daemon
+            // itself.
             .process_group(0)
             .kill_on_drop(true);
         for (name, _) in std::env::vars_os() {
@@ -157,7 +157,7 @@ impl LocalDaemon {
         }
     }
 
-    /// Returns when the daemon has ended, though nobody asked it to.
+    /// Waits until the daemon exits unexpectedly, and returns the error for that.
     pub(super) async fn died(&mut self) -> CliError {
         match self.child.wait().await {
             Ok(status) => self.death("ended while turns were sent", status),
@@ -179,22 +179,22 @@ impl LocalDaemon {
         crate::cli::text::clean(text.trim_end()).into_owned()
     }
 
-    /// Stops it and removes its folder.
+    /// Stops the daemon and removes its directory.
     pub(super) async fn stop(mut self) {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
         if let Some(pid) = pid.and_then(Pid::from_raw) {
-            // It can only fail because the daemon has ended, which is what is wanted.
+            // This can fail only if the daemon has already exited, which is what is wanted.
             let _ = kill_process(pid, Signal::TERM);
         }
         let ended = tokio::time::timeout(STOP_MAX, self.child.wait()).await;
         if ended.is_err() {
-            // Its worker dies with it.
+            // The worker dies with its supervisor.
             let _ = self.child.kill().await;
         }
     }
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> std::io::Result<u16> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
     Ok(listener.local_addr()?.port())
@@ -214,7 +214,7 @@ fn config(port: u16, BenchPlugin { name, path }: &BenchPlugin) -> Result<String,
     ))
 }
 
-/// Whether a variable would make the daemon another one.
+/// Returns whether a variable would redirect the daemon.
 fn is_foreign(name: &OsStr) -> bool {
     let name = name.as_bytes();
     let tunes = TUNING
@@ -244,13 +244,13 @@ mod tests {
         let by_file = find(file.to_str().expect("UTF-8"), &beside).expect("it is there");
         assert_eq!(by_file.name, "my-bot-v2");
 
-        for (named, beside, told) in [
+        for (named, beside, part) in [
             ("chat", &beside[..], "only echo"),
             ("chat", &[], "no plugins lie in the folder"),
             ("/nowhere/x.wasm", &[], "/nowhere/x.wasm"),
         ] {
             let error = find(named, beside).expect_err(named);
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(part), "{error}");
         }
     }
 

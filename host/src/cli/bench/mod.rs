@@ -1,16 +1,18 @@
-//! `abide bench`: turns as fast as they are answered, counted and checked from the client's side.
+//! `abide bench`: sends turns as fast as they are answered, and counts and checks them from the
+//! client's side.
 //!
 //! ```text
-//! flags    what is asked for              run       from the first session to the last line
-//! place    where the data lies, and what  service   how Abide is asked, and what its answers say
-//!          a sync costs there             disturb   restarts and kills while it runs
-//! own      a daemon on a fresh folder      settle    until every acknowledged turn has ended
-//! setup    sessions, before and after      verify    the sessions' logs, held against what was
-//! progress what goes on                             acknowledged; audit: one session's
-//! outcome  what came of it, as JSON       show      and for humans
+//! flags         options                          run        a run, from sessions to report
+//! disk_probe    the data's disk: in memory?      service    Abide's requests and answers
+//!               what does a sync cost?           chaos      restarts and kills during the load
+//! local_daemon  a daemon on a fresh directory    quiesce    waits for every acknowledged turn
+//! setup         creates and closes sessions      check_all  checks the sessions' logs against
+//! progress      the progress line                           what was acknowledged
+//! outcome       the report, as JSON              check_log  checks one session's log
+//! render        the report, for humans
 //! ```
 //!
-//! The load itself is [`crate::load`], which knows nothing of Abide.
+//! The load itself is [`crate::loadgen`], which does not depend on Abide.
 
 mod chaos;
 mod check_all;

@@ -1,4 +1,4 @@
-//! What came of it all, as `--json` prints it.
+//! The report of a run, as `--json` prints it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::flags::Bench;
 use super::quiesce::Settled;
 use crate::loadgen::{Example, FaultKind, Report};
 
-/// Everything, with units in the names.
+/// The whole report, with units in the names.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct BenchReport {
     pub(super) ok: bool,
@@ -19,7 +19,7 @@ pub(super) struct BenchReport {
     pub(super) sessions: u32,
     pub(super) connections: u32,
     pub(super) text_bytes: u32,
-    /// Whether turns were waited for.
+    /// Whether each request waited for its turn.
     pub(super) wait: bool,
     /// Whether messages had idempotency keys.
     pub(super) keys: bool,
@@ -33,7 +33,7 @@ pub(super) struct BenchReport {
     pub(super) disturbances: Vec<Pause>,
     pub(super) refused: u64,
     pub(super) reset: u64,
-    /// Those of `reset` that kills explain.
+    /// The part of `reset` that kills explain.
     pub(super) reset_by_kills: u64,
     pub(super) slow: u64,
     pub(super) throttled: u64,
@@ -43,13 +43,13 @@ pub(super) struct BenchReport {
     pub(super) doubled: u64,
     pub(super) wrong: u64,
     pub(super) verified: Verified,
-    /// The median of appending and syncing, where the folder is known.
+    /// The median time of appending and syncing, if the directory is known.
     pub(super) sync_ms: Option<f64>,
-    /// Some faults in words.
+    /// Descriptions of some of the faults.
     pub(super) examples: Vec<String>,
 }
 
-/// How long turns took, in milliseconds.
+/// Latencies of turns, in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Latency {
     pub(super) p50: f64,
@@ -61,7 +61,7 @@ pub(super) struct Latency {
     pub(super) mean: f64,
 }
 
-/// What clients saw of a restart or a kill.
+/// The effect of a restart or a kill on clients.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Pause {
     pub(super) what: String,
@@ -71,24 +71,24 @@ pub(super) struct Pause {
     pub(super) reset: u64,
 }
 
-/// What the logs were read for.
+/// The scope of the check of the logs.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Verified {
     pub(super) sessions: u64,
     pub(super) messages: u64,
     pub(super) trimmed: u64,
-    /// Why it could not be done to the end.
+    /// Why the check could not be completed.
     pub(super) failed: Option<String>,
 }
 
-/// What was done after the load.
+/// The results of the steps after the load.
 #[derive(Debug, Default)]
 pub(super) struct After {
-    /// Where turns were not waited for.
+    /// Set if turns had to be waited for at the end.
     pub(super) settled: Option<Settled>,
-    /// Of how many sessions the logs were read, and what was found.
+    /// The number of sessions whose logs were checked, and the result.
     pub(super) found: Option<(usize, LogTotals)>,
-    /// What of this could not be done.
+    /// Why one of these steps failed.
     pub(super) failed: Option<String>,
 }
 
@@ -101,7 +101,7 @@ impl BenchReport {
         after: After,
     ) -> Self {
         let counts = report.counts;
-        // Clocks are read to the microsecond.
+        // Times are recorded in microseconds.
         let ms = |time: Duration| time.as_micros() as f64 / 1e3;
         let per_s = |count: u64, time: Duration| match time.as_secs_f64() {
             0.0 => 0.0,
@@ -117,17 +117,17 @@ impl BenchReport {
             _ => (counts.completed, report.completed_per_second(), 0, 0),
         };
         let disturbances = report.disturbances.iter();
-        // A kill cuts off what is under way: one request of each connection at most.
+        // A kill cuts off what is in flight: at most one request of each connection.
         let reset_by_kills = disturbances
             .clone()
             .filter(|disturbance| disturbance.what == KILL)
             .map(|kill| kill.reset.min(args.connections().into()))
             .sum();
         let (read, found) = after.found.unwrap_or_default();
-        // What kills explain needs no words.
-        let is_told =
+        // Resets that kills explain need no example.
+        let is_shown =
             |example: &Example| example.fault != FaultKind::Reset || counts.reset > reset_by_kills;
-        let examples = report.examples.iter().filter(|it| is_told(it));
+        let examples = report.examples.iter().filter(|it| is_shown(it));
         let examples = examples.map(|example| example.text.clone());
         let mut outcome = Self {
             ok: false,
@@ -168,7 +168,7 @@ impl BenchReport {
             throttled: counts.throttled,
             errors: counts.errors + failed,
             unanswered: counts.unanswered + open,
-            // Both look at the same thing from two sides.
+            // The load and the logs count the same losses and duplicates, so they are not added up.
             lost: counts.lost.max(found.lost),
             doubled: counts.doubled.max(found.doubled),
             wrong: counts.wrong + found.wrong,

@@ -1,4 +1,4 @@
-//! What goes on: a line that changes on a terminal, elsewhere a line now and then.
+//! Reports progress: on a terminal a line that changes, elsewhere a line every few seconds.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::cli::out::hint;
 use crate::loadgen::LoadProbe;
 
 const TICK: Duration = Duration::from_millis(250);
-/// Between two lines where nobody watches a terminal.
+/// The interval of lines if there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Tells, on standard error.
+/// The progress line on standard error.
 pub(super) struct BenchProgress(ProgressBar);
 
 impl BenchProgress {
@@ -24,7 +24,7 @@ impl BenchProgress {
         Self(bar)
     }
 
-    /// Something begins that has so many steps, or none that could be counted.
+    /// Begins a phase with a known number of steps, or without one.
     pub(super) fn begin(&self, what: &str, steps: Option<usize>) {
         let template = match steps {
             Some(_) => "{spinner} {msg} {pos}/{len}",
@@ -44,12 +44,12 @@ impl BenchProgress {
         }
     }
 
-    /// One of the steps is done.
+    /// Counts one step as done.
     pub(super) fn step(&self) {
         self.0.inc(1);
     }
 
-    /// Tells how the load goes, for as long as it may.
+    /// Reports the load's rate and faults until it is dropped.
     pub(super) async fn follow(&self, watch: &LoadProbe, wait: bool) -> Infallible {
         let every = if self.0.is_hidden() { LINE_EVERY } else { TICK };
         let mut ticks = interval(every);
@@ -91,7 +91,7 @@ impl BenchProgress {
         }
     }
 
-    /// Nothing is left of it on a terminal.
+    /// Removes the line from the terminal.
     pub(super) fn clear(&self) {
         self.0.finish_and_clear();
     }

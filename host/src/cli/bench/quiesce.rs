@@ -1,4 +1,4 @@
-//! Until every acknowledged message has had its turn.
+//! Waits until every acknowledged message has had its turn.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use crate::cli::client::Client;
 use crate::cli::error::CliError;
 
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How long one session may take before it is left as it is.
+/// The time limit per session, after which it is counted as open.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
-/// What the sessions have come to.
+/// The final state of all sessions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Settled {
-    /// Turns that ended well.
+    /// Committed turns.
     pub(super) completed: u64,
     /// Messages whose turn failed.
     pub(super) failed: u64,
@@ -24,8 +24,8 @@ pub(super) struct Settled {
     pub(super) took: Duration,
 }
 
-/// Waits until no session has anything to do. One after the other: while it waits for one, the
-/// others go on, and the last ones are found at rest.
+/// Waits until every session is idle. Sessions are checked one after another: while one is waited
+/// for, the others go on, so that the later ones are mostly idle already.
 pub(super) async fn settle(
     client: &Client,
     names: &SessionNames,

@@ -1,4 +1,4 @@
-//! What came of it all, for humans.
+//! The report of a run, for humans.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use super::outcome::{BenchReport, Pause};
 use crate::cli::out::{Out, Tone};
 use crate::cli::text::{Cell, brief, table};
 
-/// The longest example.
+/// The width to which an example is cut.
 const EXAMPLE_CHARS: usize = 300;
 
-/// The report.
+/// Renders the report.
 pub(super) fn render(out: &Out, outcome: &BenchReport) -> String {
     let (acknowledged, completed) = (outcome.acknowledged, outcome.completed);
     let mut rows: Vec<Vec<Cell>> = vec![
@@ -99,7 +99,8 @@ fn pause(seen: &Pause) -> String {
     )
 }
 
-/// All of them, also those that did not come up: that they did not is what is told.
+/// Renders all kinds of faults, also those with a count of 0: their absence is the result that is
+/// reported.
 fn faults(outcome: &BenchReport) -> Cell {
     let by_kills = match outcome.reset_by_kills {
         0 => String::new(),
@@ -155,13 +156,13 @@ fn logs(outcome: &BenchReport) -> Cell {
     Cell::from(text)
 }
 
-/// `1 session`, `1,000 sessions`.
+/// Formats a count with its noun: `1 session`, `1,000 sessions`.
 pub(super) fn counted(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {what}{plural}", grouped(count))
 }
 
-/// A number that can be read: `1,234,567`.
+/// Formats a number in groups of three digits: `1,234,567`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -174,7 +175,7 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// Milliseconds with as many digits as mean something.
+/// Formats milliseconds with as many digits as are significant.
 fn ms(time: f64) -> String {
     let digits = match time {
         ..1.0 => 3,

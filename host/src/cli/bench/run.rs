@@ -1,4 +1,4 @@
-//! From the first session to the last line.
+//! Runs a bench: from the first session to the report.
 
 use std::io;
 use std::sync::Arc;
@@ -26,10 +26,11 @@ use crate::cli::out::{Out, hint};
 use crate::cli::target;
 use crate::loadgen::{self, Load, LoadProbe, LoadSessions, Report, Texts};
 
-/// Files that are open besides connections: the runtime's, the requests' of setup and verification.
+/// Open files besides the connections of the load: those of the runtime, and of the requests of
+/// setup and verification.
 const FURTHER_FILES: u64 = 256;
 
-/// Runs the command. False if anything was not as it must be.
+/// Runs the command. Returns `false` if anything was not as it must be.
 pub(crate) async fn run(global: &Global, mut args: Bench) -> Result<bool, CliError> {
     args.check(global)?;
     allow_files(args.connections())?;
@@ -50,7 +51,7 @@ pub(crate) async fn run(global: &Global, mut args: Bench) -> Result<bool, CliErr
     Ok(outcome.ok)
 }
 
-/// Drives the daemon that was named.
+/// Runs against the daemon that `--url` names.
 async fn foreign(
     global: &Global,
     args: &Bench,
@@ -84,7 +85,7 @@ async fn foreign(
     }
 }
 
-/// Drives a daemon of its own.
+/// Runs against a daemon that it starts itself.
 async fn own(args: &Bench, progress: &BenchProgress) -> Result<BenchReport, CliError> {
     let component = BenchPlugin::find(&args.plugin)?;
     let parent = args.data_dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -119,7 +120,7 @@ struct BenchRun<'a> {
     names: SessionNames,
     progress: &'a BenchProgress,
     watch: LoadProbe,
-    /// Turns are being sent.
+    /// Whether turns are being sent: if so, the first signal ends only the load.
     loading: AtomicBool,
 }
 
@@ -162,7 +163,7 @@ impl<'a> BenchRun<'a> {
         )
         .await?;
         let report = self.load().await?;
-        // What was measured is told whatever comes after it.
+        // The measurements are reported even if a later step fails.
         let after = self.after(&report).await.unwrap_or_else(|error| After {
             failed: Some(error.to_string()),
             ..After::default()
@@ -176,7 +177,7 @@ impl<'a> BenchRun<'a> {
         ))
     }
 
-    /// Sends turns, and disturbs the daemon.
+    /// Sends turns, and disturbs the daemon on schedule.
     async fn load(&self) -> Result<Report, CliError> {
         let args = self.args;
         let address = &self.address;
@@ -214,7 +215,7 @@ impl<'a> BenchRun<'a> {
         report.map_err(|failed| CliError::Failed(failed.to_string()))
     }
 
-    /// Waits for what was not waited for, and reads the logs.
+    /// Waits for turns that the load did not wait for, and checks the logs.
     async fn after(&self, report: &Report) -> Result<After, CliError> {
         let mut after = After::default();
         let (client, names) = (&self.client, &self.names);
@@ -236,7 +237,7 @@ impl<'a> BenchRun<'a> {
         Ok(after)
     }
 
-    /// Leaves the daemon as it was found.
+    /// Closes the sessions, unless `--keep` leaves them open.
     async fn finish(&self) {
         let count = self.sessions();
         if self.args.keep {
@@ -250,7 +251,8 @@ impl<'a> BenchRun<'a> {
         }
     }
 
-    /// Returns when somebody wants it to end. While turns are sent, the first wish only ends that.
+    /// Returns when the user interrupts the run. While turns are sent, the first signal ends only
+    /// the load, so that a report is still made.
     async fn interrupted(&self) -> CliError {
         let both = || {
             Ok((
@@ -260,7 +262,7 @@ impl<'a> BenchRun<'a> {
         };
         let (mut interrupt, mut terminate) = match both() {
             Ok(both) => both,
-            // Then signals do what they do by themselves.
+            // Without handlers, signals have their default effect.
             Err::<_, io::Error>(_) => return std::future::pending().await,
         };
         loop {
@@ -277,7 +279,7 @@ impl<'a> BenchRun<'a> {
     }
 }
 
-/// Where a URL leads: `host:port`, without a path.
+/// Returns the `host:port` of a URL without a path.
 fn address(url: &str) -> Result<String, CliError> {
     let fail = |what: &str| {
         CliError::Usage(format!(
@@ -290,7 +292,7 @@ fn address(url: &str) -> Result<String, CliError> {
     if rest.is_empty() || rest.contains(['/', '@', '?', '#']) {
         return Err(fail("it needs a host and a port alone"));
     }
-    // In brackets, an address of IPv6 holds colons itself.
+    // An IPv6 address in brackets contains colons itself.
     let has_port = rest
         .rsplit_once(':')
         .is_some_and(|(_, port)| !port.is_empty() && !port.contains(']'));
@@ -301,7 +303,8 @@ fn address(url: &str) -> Result<String, CliError> {
     })
 }
 
-/// Lets this process, and the daemon that it starts, have so many connections open.
+/// Raises the limit of open files for this process, and so for the daemon that it starts, to what
+/// the connections need.
 fn allow_files(connections: u32) -> Result<(), CliError> {
     let needed = u64::from(connections) + FURTHER_FILES;
     let mut limit = getrlimit(Resource::Nofile);

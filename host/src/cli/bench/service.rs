@@ -1,4 +1,4 @@
-//! How Abide is asked for a turn, and what its answer says.
+//! Abide as a service under load: writes requests for turns and reads the answers.
 
 use std::borrow::Cow;
 
@@ -7,24 +7,24 @@ use serde::Deserialize;
 use super::setup::SessionNames;
 use crate::loadgen::{Reply, Service, TurnRequest, Wrong, write_post};
 
-/// How long the daemon may wait for a turn before it answers that it goes on. Shorter than the
-/// load's patience.
+/// How long the daemon may wait for a turn before it answers that the turn is pending. Shorter than
+/// the load's timeout.
 const WAIT: &str = "?wait=20s";
 
-/// A daemon, as it is asked for turns.
+/// A daemon under load.
 pub(super) struct Abide {
     names: SessionNames,
-    /// `host:port`, as the `Host` header has it.
+    /// `host:port`, the value of the `Host` header.
     host: String,
     /// Headers of every request.
     headers: String,
     wait: bool,
     keys: bool,
-    /// Answers are those of `echo`.
+    /// Whether the plugin is `echo`, whose answers can be checked.
     echo: bool,
 }
 
-/// What an answer holds, as far as it is read.
+/// The fields of an answer that the check reads.
 #[derive(Deserialize)]
 struct TurnResponse<'a> {
     message: &'a str,
@@ -46,7 +46,7 @@ struct OutputEvent<'a> {
 }
 
 impl Abide {
-    /// A daemon at `host`, which is let in by that token.
+    /// Creates the service of the daemon at `host`, with its bearer token.
     pub(super) fn new(
         names: SessionNames,
         host: &str,
@@ -75,7 +75,7 @@ impl Service for Abide {
         let path = format_args!("/v1/sessions/{prefix}{session}/messages{wait}");
         let body = ["{\"text\":\"", turn.text, "\"}"];
         if self.keys {
-            // Unique within the session, as keys must be.
+            // Unique within the session, as idempotency keys must be.
             let headers = format_args!("{headers}idempotency-key: {message}\r\n");
             write_post(to, &self.host, path, headers, &body);
         } else {
@@ -88,22 +88,22 @@ impl Service for Abide {
             let body = String::from_utf8_lossy(body);
             Wrong(format!("{why}: {status} {body}"))
         };
-        let told: TurnResponse<'_> = serde_json::from_slice(body)
+        let response: TurnResponse<'_> = serde_json::from_slice(body)
             .map_err(|error| wrong(&format!("an answer that is none ({error})")))?;
-        if told.message.is_empty() {
+        if response.message.is_empty() {
             return Err(wrong("an acknowledgement of nothing"));
         }
-        match (status, told.turn, told.outcome) {
+        match (status, response.turn, response.outcome) {
             (202, None, None) if self.wait => Ok(Reply::Pending),
             (202, None, None) => Ok(Reply::Accepted),
             (200, Some(number), Some("completed")) => {
-                if self.echo && !is_echo(&told.output, number, turn.text) {
+                if self.echo && !is_echo(&response.output, number, turn.text) {
                     return Err(wrong("not an echo of what was said"));
                 }
                 Ok(Reply::Done(number))
             }
             (200, Some(number), Some("failed")) => {
-                let reason = told.reason.unwrap_or(Cow::Borrowed("no reason given"));
+                let reason = response.reason.unwrap_or(Cow::Borrowed("no reason given"));
                 Ok(Reply::Failed(number, reason.into_owned()))
             }
             _ => Err(wrong("neither accepted nor ended")),
@@ -115,24 +115,24 @@ impl Service for Abide {
     }
 }
 
-/// Whether `echo` said this: `#N user: TEXT`, behind an echo of a recovery message where there was
-/// one.
+/// Returns whether the output is the echo `#N user: TEXT`, which may follow an echo of a recovery
+/// message.
 fn is_echo(output: &[OutputEvent<'_>], turn: u64, text: &str) -> bool {
-    let said = |output: &OutputEvent<'_>, from: &str, text: Option<&str>| {
-        let rest = output.text.as_deref().and_then(|said| {
-            let said = said.strip_prefix('#')?;
-            let digits = said.find(' ')?;
-            let (number, said) = said.split_at(digits);
+    let is_line = |output: &OutputEvent<'_>, from: &str, text: Option<&str>| {
+        let rest = output.text.as_deref().and_then(|line| {
+            let line = line.strip_prefix('#')?;
+            let digits = line.find(' ')?;
+            let (number, line) = line.split_at(digits);
             (number.parse() == Ok(turn)).then_some(())?;
-            said.strip_prefix(' ')?
+            line.strip_prefix(' ')?
                 .strip_prefix(from)?
                 .strip_prefix(": ")
         });
         output.kind == "message" && rest.is_some_and(|rest| text.is_none_or(|text| text == rest))
     };
     match output {
-        [echo] => said(echo, "user", Some(text)),
-        [notice, echo] => said(notice, "system", None) && said(echo, "user", Some(text)),
+        [echo] => is_line(echo, "user", Some(text)),
+        [notice, echo] => is_line(notice, "system", None) && is_line(echo, "user", Some(text)),
         _ => false,
     }
 }
@@ -198,14 +198,14 @@ mod tests {
             );
         }
         let failed = r#"{"message":"m1","turn":4,"outcome":"failed","reason":"a \"trap\""}"#;
-        let told = Reply::Failed(4, "a \"trap\"".to_owned());
-        assert_eq!(read(&abide(true, false, None), 200, failed), Ok(told));
+        let reply = Reply::Failed(4, "a \"trap\"".to_owned());
+        assert_eq!(read(&abide(true, false, None), 200, failed), Ok(reply));
     }
 
     #[test]
     fn echoes_are_compared_to_the_letter() {
-        let ended = |said: &[&str]| {
-            let output: Vec<_> = said
+        let ended = |texts: &[&str]| {
+            let output: Vec<_> = texts
                 .iter()
                 .map(|text| serde_json::json!({"kind": "message", "from": "assistant", "text": text}))
                 .collect();
@@ -215,7 +215,7 @@ mod tests {
             .to_string()
         };
         let system = "#7 system: [system] The daemon\nrestarted.";
-        for (said, fine) in [
+        for (texts, fine) in [
             (&["#7 user: hello"][..], true),
             (&[system, "#7 user: hello"], true),
             (&["#7 user: hellO"], false),
@@ -224,8 +224,8 @@ mod tests {
             (&[system], false),
             (&[], false),
         ] {
-            let told = read(&abide(true, true, None), 200, &ended(said));
-            assert_eq!(told.is_ok(), fine, "{said:?}: {told:?}");
+            let reply = read(&abide(true, true, None), 200, &ended(texts));
+            assert_eq!(reply.is_ok(), fine, "{texts:?}: {reply:?}");
         }
         let other = Abide::new(SessionNames::draw(), "h:1", None, true, false, "poet");
         assert_eq!(read(&other, 200, &ended(&["a rhyme"])), Ok(Reply::Done(7)));

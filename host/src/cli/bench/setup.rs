@@ -1,4 +1,4 @@
-//! Sessions: made before, closed after. Neither is measured.
+//! Creates the sessions before the load and closes them after it. Neither is measured.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rand::Rng as _;
@@ -11,34 +11,33 @@ use crate::cli::client::{Client, ClientError};
 use crate::cli::error::CliError;
 use crate::domain::SessionId;
 
-/// Requests at a time.
+/// Concurrent requests.
 const AT_ONCE: usize = 64;
-/// Tries of one request, while the daemon says that it may go well later.
+/// Tries of one request, while it fails for a transient reason.
 const TRIES_MAX: usize = 20;
 
-/// The names of a run's sessions: no other run, and nobody else, has the same.
+/// The names of a run's sessions, which are unique to the run.
 #[derive(Clone, Debug)]
 pub(super) struct SessionNames(String);
 
 impl SessionNames {
-    /// Names that nobody has.
+    /// Draws a random prefix for the names.
     pub(super) fn draw() -> Self {
         Self(format!("bench-{:08x}-", rand::rng().random::<u32>()))
     }
 
-    /// What all of them begin with.
+    /// Returns the common prefix of the names.
     pub(super) fn prefix(&self) -> &str {
         &self.0
     }
 
-    /// The name of one session, from 0.
+    /// Returns the name of a session; `session` counts from 0.
     pub(super) fn of(&self, session: usize) -> SessionId {
         SessionId::new(format!("{}{session}", self.0))
             .expect("letters, digits and dashes, and few of them")
     }
 }
 
-/// Creates the sessions.
 pub(super) async fn create(
     client: &Client,
     names: &SessionNames,
@@ -55,7 +54,6 @@ pub(super) async fn create(
     .await
 }
 
-/// Closes them.
 pub(super) async fn close(
     client: &Client,
     names: &SessionNames,
@@ -70,7 +68,7 @@ pub(super) async fn close(
                 .await
         });
         match closed.await {
-            // A try whose answer was lost has closed it.
+            // An earlier try whose answer was lost has closed it.
             Err(error) if error.status() == Some(410) => Ok(()),
             closed => closed.map(drop),
         }
@@ -78,7 +76,7 @@ pub(super) async fn close(
     .await
 }
 
-/// Does something with every session, several at a time.
+/// Calls `what` for every session, [`AT_ONCE`] at a time.
 async fn each(
     sessions: usize,
     progress: &BenchProgress,
@@ -95,7 +93,7 @@ async fn each(
     Ok(())
 }
 
-/// Tries again what may go well in a moment.
+/// Retries a request while it fails for a transient reason, with growing pauses.
 pub(super) async fn patiently<T>(
     what: impl AsyncFn() -> Result<T, ClientError>,
 ) -> Result<T, ClientError> {

@@ -1,4 +1,4 @@
-//! Follows a session over broken connections and restarts: each later event exactly once.
+//! Follows a session across broken connections and restarts: each later event arrives exactly once.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -11,18 +11,19 @@ use super::super::client::{Client, ClientError};
 use super::view::{Absence, ChatItem};
 use crate::domain::SessionId;
 
-/// Items that wait to be shown; the connection is read no faster than that.
+/// The capacity of the queue of items to be shown. Backpressure: the connection is read no faster
+/// than items are shown.
 const ITEMS_MAX: usize = 256;
 /// An absence shorter than this is not worth a line.
 const UNNOTICED: Duration = Duration::from_secs(1);
 
-/// How often the daemon is asked what an absence was.
+/// How often the daemon is queried for the cause of an absence.
 const ASKED_MAX: u32 = 3;
 
-/// What the follower brings: items, and in the end why there are no more.
+/// The follower's items, and in the end the error that stopped it.
 pub(crate) type Items = mpsc::Receiver<Result<ChatItem, ClientError>>;
 
-/// Starts to follow from a cursor on. `generation` is the daemon's as the caller knows it.
+/// Starts following from a cursor. `generation` is the daemon's generation known to the caller.
 pub(crate) fn follow(client: Client, id: SessionId, cursor: u64, generation: u64) -> Items {
     let (items, received) = mpsc::channel(ITEMS_MAX);
     let follower = ChatFollower {
@@ -44,7 +45,7 @@ struct ChatFollower {
     items: mpsc::Sender<Result<ChatItem, ClientError>>,
 }
 
-/// Nobody listens any more.
+/// The receiver of the items is gone.
 struct Gone;
 
 impl ChatFollower {
@@ -54,7 +55,7 @@ impl ChatFollower {
             match self.connected(away).await {
                 Ok(Ok(())) => away = true,
                 Ok(Err(end)) => {
-                    // The receiver may be gone; then nobody asks why.
+                    // If the receiver is gone, nothing needs the reason.
                     let _ = self.items.send(Err(end)).await;
                     return;
                 }
@@ -63,7 +64,7 @@ impl ChatFollower {
         }
     }
 
-    /// One connection's life, from being had (back) to its end. The inner error is final.
+    /// Follows over one connection, from connecting (again) to its end. The inner error is final.
     async fn connected(&mut self, away: bool) -> Result<Result<(), ClientError>, Gone> {
         let stream = match self.connect(away).await? {
             Ok(stream) => stream,
@@ -92,7 +93,7 @@ impl ChatFollower {
         Ok(Ok(()))
     }
 
-    /// Connects, again and again where there was a connection before.
+    /// Connects, and retries if there was a connection before.
     async fn connect(
         &mut self,
         away: bool,
@@ -102,7 +103,7 @@ impl ChatFollower {
     > {
         let mut backoff = RetryPause::new();
         let mut notice = pin!(tokio::time::sleep(UNNOTICED));
-        let mut told = !away;
+        let mut notified = !away;
         loop {
             let client = self.client.clone();
             let (id, cursor) = (self.id.clone(), self.cursor);
@@ -110,8 +111,8 @@ impl ChatFollower {
             let tried = loop {
                 tokio::select! {
                     tried = &mut trial => break tried,
-                    () = &mut notice, if !told => {
-                        told = true;
+                    () = &mut notice, if !notified => {
+                        notified = true;
                         self.bring(ChatItem::Lost).await?;
                     }
                     () = self.items.closed() => return Err(Gone),
@@ -140,7 +141,7 @@ impl ChatFollower {
         }
     }
 
-    /// What the connection's loss came from.
+    /// Returns the cause of the connection's loss.
     async fn absence(&mut self) -> Absence {
         let mut backoff = RetryPause::new();
         for _ in 0..ASKED_MAX {
@@ -148,7 +149,8 @@ impl ChatFollower {
                 Ok(daemon) if daemon.generation == self.generation => return Absence::Connection,
                 Ok(daemon) => {
                     self.generation = daemon.generation;
-                    // The latest record may be that of a restart after this one, or not there yet.
+                    // Query by generation: the latest record may be of a later restart, or not be
+                    // written yet.
                     let record = self.client.restart(daemon.generation).await;
                     return Absence::Restart(record.ok().map(|record| record.cause));
                 }
@@ -156,7 +158,7 @@ impl ChatFollower {
                 Err(_) => break,
             }
         }
-        // Not known: that costs only the line that explains the absence.
+        // If the cause is unknown, only the line that explains the absence is missing.
         Absence::Connection
     }
 

@@ -1,4 +1,4 @@
-//! Lines from whoever types, one when asked for: edited on a terminal, read from a pipe.
+//! Reads input lines, one per request: edited on a terminal, or from a pipe.
 
 use std::io::BufRead as _;
 use std::thread;
@@ -9,34 +9,35 @@ use tokio::sync::mpsc;
 
 use super::super::error::CliError;
 
-/// What stands in front of the line that is edited.
+/// The prompt of the line editor.
 const PROMPT: &str = "> ";
 
-/// What came.
+/// One input.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// A line, without its end.
+    /// A line, without its line break.
     Line(String),
     /// ^C.
     Interrupted,
-    /// ^D, or the pipe's end.
+    /// ^D, or the end of the pipe.
     End,
     /// Reading failed.
     Failed(String),
 }
 
-/// Whoever types. Reading blocks, so it happens on a thread of its own, which ends with the
-/// process.
+/// The source of input lines. Reading blocks, so it happens on a thread of its own, which ends with
+/// the process.
 pub(crate) struct Typist {
     ask: mpsc::Sender<()>,
     lines: mpsc::Receiver<Input>,
 }
 
-/// Prints beside the line that is edited.
+/// Prints above the line that is being edited.
 pub(crate) type Beside = Box<dyn ExternalPrinter + Send>;
 
 impl Typist {
-    /// Somebody at a terminal, and a printer for what happens while a line is edited.
+    /// Reads from a terminal. Also returns a printer for output that arrives while a line is
+    /// edited.
     pub(crate) fn at_terminal() -> Result<(Self, Beside), CliError> {
         let failed = |error: ReadlineError| {
             CliError::Failed(format!(
@@ -47,7 +48,7 @@ impl Typist {
         let beside = editor.create_external_printer().map_err(failed)?;
         let typist = Self::spawn(move || match editor.readline(PROMPT) {
             Ok(line) => {
-                // The history is a convenience.
+                // The history is only a convenience, so its errors are ignored.
                 let _ = editor.add_history_entry(&line);
                 Input::Line(line)
             }
@@ -58,7 +59,7 @@ impl Typist {
         Ok((typist, Box::new(beside)))
     }
 
-    /// A program, or a file.
+    /// Reads from a pipe or a file.
     pub(crate) fn piped() -> Result<Self, CliError> {
         let stdin = std::io::stdin();
         Self::spawn(move || {
@@ -89,23 +90,24 @@ impl Typist {
         Ok(Self { ask, lines })
     }
 
-    /// Asks for the next line.
+    /// Requests the next line.
     pub(crate) async fn ask(&self) {
-        // A thread that is gone shows at the next `next`.
+        // If the thread has ended, the next call of `next` returns [`Input::End`].
         let _ = self.ask.send(()).await;
     }
 
-    /// What was typed since. Cancel safe.
+    /// Waits for the requested line. Cancel safe.
     pub(crate) async fn next(&mut self) -> Input {
         self.lines.recv().await.unwrap_or(Input::End)
     }
 }
 
-/// The terminal as it was: an editor that is left in the middle of a line leaves it raw.
+/// Restores the terminal's mode when dropped: an editor that is abandoned in the middle of a line
+/// leaves the terminal in raw mode.
 pub(crate) struct Terminal(Option<rustix::termios::Termios>);
 
 impl Terminal {
-    /// Remembers how the terminal is.
+    /// Saves the terminal's current mode.
     pub(crate) fn remember() -> Self {
         Self(rustix::termios::tcgetattr(std::io::stdin()).ok())
     }
@@ -114,7 +116,7 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
-            // A terminal that is gone needs no restoring.
+            // Fails only if the terminal is gone, and then there is nothing to restore.
             let when = rustix::termios::OptionalActions::Now;
             let _ = rustix::termios::tcsetattr(std::io::stdin(), when, before);
         }

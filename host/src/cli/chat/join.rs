@@ -1,4 +1,4 @@
-//! Joining a session: finding or creating it, and what was said last.
+//! Joins a session: finds or creates it, and shows its last messages.
 
 use serde_json::Value;
 
@@ -9,12 +9,12 @@ use super::super::text::duration;
 use super::view::{ChatItem, ChatView, ShownPiece, aside};
 use crate::domain::{EventBody, SessionId, SessionState, SessionView, UnixMillis};
 
-/// Messages that are shown again on joining.
+/// The last messages that are shown on joining.
 const HISTORY_MESSAGES: usize = 10;
-/// Events that are read for them.
+/// The last events that are read to find them.
 const HISTORY_EVENTS: u32 = 60;
 
-/// The session; created if it does not exist and a plugin is named.
+/// Returns the session; creates it if it does not exist and a plugin is named.
 pub(crate) async fn join(
     client: &Client,
     id: &SessionId,
@@ -22,7 +22,8 @@ pub(crate) async fn join(
     args: Option<&Value>,
 ) -> Result<SessionView, CliError> {
     match (client.session(id).await, plugin) {
-        // With arguments, the daemon says whether they are the session's.
+        // With arguments, the request goes to the daemon, which checks whether they are the
+        // session's.
         (Ok(view), plugin) if args.is_none() && plugin.is_none_or(|name| name == view.plugin) => {
             Ok(view)
         }
@@ -36,7 +37,7 @@ pub(crate) async fn join(
     }
 }
 
-/// That the session does not exist, and how to create it.
+/// Returns the error that the session does not exist, which says how to create it.
 pub(crate) async fn no_session(client: &Client, id: &SessionId) -> CliError {
     CliError::Failed(format!(
         "there is no session `{id}`; name its plugin to create it: --plugin {}",
@@ -44,7 +45,7 @@ pub(crate) async fn no_session(client: &Client, id: &SessionId) -> CliError {
     ))
 }
 
-/// The plugins' names, to choose from.
+/// Returns the plugins' names to choose from, for an error message.
 async fn known_plugins(client: &Client) -> String {
     let plugins = client.daemon().await.map(|daemon| daemon.plugins);
     let names: Vec<String> = plugins
@@ -59,7 +60,7 @@ async fn known_plugins(client: &Client) -> String {
     }
 }
 
-/// The view of a session that somebody joins, and what stands on the screen first.
+/// Returns the view of a session that is joined, and what is shown first.
 pub(crate) async fn history(
     client: &Client,
     session: &SessionView,
@@ -96,7 +97,7 @@ pub(crate) async fn history(
     Ok((view, pieces))
 }
 
-/// Why the session does not run, where it should.
+/// Returns a line that says why the session does not run, if it should.
 pub(crate) fn trouble(session: &SessionView) -> Option<ShownPiece> {
     let reason = session.reason.as_ref()?;
     let text = format!(
@@ -108,7 +109,7 @@ pub(crate) fn trouble(session: &SessionView) -> Option<ShownPiece> {
     Some(ShownPiece::Line(Tone::Bad, text))
 }
 
-/// What the session does, in a line.
+/// Returns a line that says what the session is doing.
 pub(crate) fn summary(session: &SessionView) -> ShownPiece {
     let mut text = format!("{} turns, {}", session.turns, session.state.as_str());
     if let (SessionState::Running, Some(turn)) = (session.state, &session.running) {

@@ -1,9 +1,9 @@
 //! `abide chat`: a conversation on a terminal, or line by line through a pipe.
 //!
 //! ```text
-//! input    lines, when asked for                      \
-//! follow   the session's stream, over restarts         >  talk  ->  view  ->  screen
-//! client   what is sent                               /
+//! input    input lines, on request                    \
+//! follow   the session's stream, across restarts       >  talk  ->  view  ->  screen
+//! client   sends messages                             /
 //! ```
 
 mod follow;

@@ -1,4 +1,5 @@
-//! Where pieces of a conversation are shown: a terminal, beside a line that is edited, or a pipe.
+//! Shows the pieces of a conversation: on a terminal, above the line that is being edited, or to a
+//! pipe.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -9,19 +10,18 @@ use super::super::out::{Out, Tone, hint};
 use super::input::Beside;
 use super::view::ShownPiece;
 
-/// Between two pictures of the spinner.
+/// The interval of the spinner's frames.
 const SPINNER_TICK: Duration = Duration::from_millis(120);
 
-/// The screen.
 pub(crate) struct Screen {
     out: Out,
-    /// Set on a terminal: prints while a line is edited.
+    /// Set on a terminal: prints above the line that is being edited.
     beside: Option<Beside>,
     spinner: Option<ProgressBar>,
 }
 
 impl Screen {
-    /// A terminal if there is a printer, else a pipe.
+    /// Creates the screen of a terminal if there is a printer, else of a pipe.
     pub(crate) fn new(out: Out, beside: Option<Beside>) -> Self {
         Self {
             out,
@@ -30,13 +30,13 @@ impl Screen {
         }
     }
 
-    /// Whether somebody sits there.
+    /// Returns whether the screen is a terminal.
     pub(crate) fn is_interactive(&self) -> bool {
         self.beside.is_some()
     }
 
-    /// Shows pieces where the cursor is. A pipe gets what was said; what is said about it goes
-    /// to standard error.
+    /// Shows pieces at the cursor. A pipe gets only the conversation itself; remarks about it go to
+    /// standard error.
     pub(crate) fn show(&mut self, pieces: &[ShownPiece]) -> io::Result<()> {
         if pieces.is_empty() {
             return Ok(());
@@ -79,7 +79,7 @@ impl Screen {
         beside.print(text).map_err(io::Error::other)
     }
 
-    /// Says that something is waited for, until something is shown.
+    /// Shows a spinner until something else is shown.
     pub(crate) fn wait(&mut self, what: &str) {
         if self.beside.is_none() {
             return;
@@ -95,7 +95,7 @@ impl Screen {
         spinner.set_message(what.to_owned());
     }
 
-    /// Nothing is waited for any more.
+    /// Removes the spinner.
     pub(crate) fn rest(&mut self) {
         if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();

@@ -1,4 +1,4 @@
-//! The conversation's course: a line, its answer, the next line.
+//! Runs the conversation: a line, its answer, the next line.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::domain::{
     ApprovalId, ApprovalStatus, EventBody, MessageId, Role, SessionId, SessionState, TurnStatus,
 };
 
-/// While nothing comes, how often it is asked whether the session can run at all.
+/// While nothing arrives, how often to query whether the session can run at all.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 const HELP: &str = "\
@@ -28,7 +28,7 @@ const HELP: &str = "\
 /quit     leave (^D does the same); the session stays
 //text    say a text that begins with a slash";
 
-/// Runs the command. False if a turn of a piped line failed.
+/// Runs the command. Returns `false` if a turn of a piped line failed.
 pub(crate) async fn run(global: &Global, args: Chat) -> Result<bool, CliError> {
     let client = Client::new(target::find(global)?)?;
     let _terminal = Terminal::remember();
@@ -64,7 +64,7 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<bool, CliError> {
         talk.screen.show(&pieces)?;
     }
     talk.go().await?;
-    // Somebody at a terminal has seen what failed; a script looks at the exit code.
+    // A user at a terminal has seen what failed; a script checks the exit code.
     Ok(talk.all_well || talk.screen.is_interactive())
 }
 
@@ -78,7 +78,7 @@ struct ChatSession {
     all_well: bool,
 }
 
-/// What a typed line asks for.
+/// The meaning of a typed line.
 #[derive(Debug, PartialEq, Eq)]
 enum LineCommand<'a> {
     Say(&'a str),
@@ -90,7 +90,7 @@ enum LineCommand<'a> {
     Unknown(&'a str),
 }
 
-/// Reads a line: a command begins with one slash.
+/// Parses a line: a command begins with one slash.
 fn asked(line: &str) -> LineCommand<'_> {
     match line.trim() {
         "" => LineCommand::Nothing,
@@ -99,7 +99,7 @@ fn asked(line: &str) -> LineCommand<'_> {
         "/quit" | "/exit" => LineCommand::Quit,
         "/help" | "/?" => LineCommand::Help,
         text => match text.strip_prefix('/') {
-            Some(said) if said.starts_with('/') => LineCommand::Say(said),
+            Some(rest) if rest.starts_with('/') => LineCommand::Say(rest),
             Some(_) => LineCommand::Unknown(text),
             None => LineCommand::Say(line.trim_end()),
         },
@@ -119,7 +119,7 @@ impl ChatSession {
                     )));
                 }
             };
-            // A pipe speaks no commands: every line that is not blank is said.
+            // There are no commands in a pipe: every line that is not blank is sent.
             let asked = match asked(&line) {
                 LineCommand::Nothing => LineCommand::Nothing,
                 _ if !self.screen.is_interactive() => LineCommand::Say(&line),
@@ -136,13 +136,13 @@ impl ChatSession {
                     self.screen.show(&[aside(&text)])?;
                 }
                 LineCommand::Status => {
-                    let told = match self.client.session(&self.id).await {
+                    let pieces = match self.client.session(&self.id).await {
                         Ok(session) => std::iter::once(summary(&session))
                             .chain(trouble(&session))
                             .collect(),
                         Err(error) => vec![complaint(&error)],
                     };
-                    self.screen.show(&told)?;
+                    self.screen.show(&pieces)?;
                 }
                 LineCommand::Cancel => self.cancel().await?,
                 LineCommand::Say(text) => self.say(text).await?,
@@ -150,7 +150,7 @@ impl ChatSession {
         }
     }
 
-    /// The next line; what happens meanwhile is shown above it.
+    /// Returns the next line. Events that arrive meanwhile are shown above it.
     async fn read(&mut self) -> Result<Input, CliError> {
         self.typist.ask().await;
         loop {
@@ -167,7 +167,8 @@ impl ChatSession {
         }
     }
 
-    /// Whether it is to be shown: to a human everything, to a pipe the turns of its own lines.
+    /// Returns whether an item is shown: on a terminal every item, in a pipe only the turns of its
+    /// own lines.
     fn concerns(&self, item: &ChatItem, turn: Option<u64>) -> bool {
         match item {
             ChatItem::Event(event) if !self.screen.is_interactive() => {
@@ -184,7 +185,7 @@ impl ChatSession {
         Ok(())
     }
 
-    /// Says something, and shows what comes until it is answered.
+    /// Sends a message, and shows what arrives until it is answered.
     async fn say(&mut self, text: &str) -> Result<(), CliError> {
         let Some(message) = self.hand_over(text).await? else {
             return Ok(());
@@ -199,16 +200,17 @@ impl ChatSession {
         done
     }
 
-    /// Gets a message accepted; none if the daemon refused it and somebody can try another.
+    /// Sends a message until it is accepted. Returns `None` if the daemon refused it and the user
+    /// can try another.
     async fn hand_over(&mut self, text: &str) -> Result<Option<MessageId>, CliError> {
         self.screen.wait("sending");
         let key = new_key();
-        let mut told = false;
+        let mut notified = false;
         let screen = &mut self.screen;
         let sent = self
             .client
             .message(&self.id, text, &key, Duration::ZERO, |_| {
-                if !std::mem::replace(&mut told, true) {
+                if !std::mem::replace(&mut notified, true) {
                     screen.wait("sending again, as soon as the daemon answers");
                 }
             })
@@ -225,7 +227,7 @@ impl ChatSession {
         }
     }
 
-    /// Asks whoever types about a tool call; false if it is left for later.
+    /// Asks the user to decide about a tool call. Returns `false` if that is left for later.
     async fn decide(&mut self, id: &ApprovalId) -> Result<bool, CliError> {
         let text = "y makes the call, n or n REASON does not, anything else leaves it for later";
         self.screen.show(&[aside(text)])?;
@@ -293,7 +295,7 @@ impl ChatSession {
                 }
                 () = sleep_until(look) => {
                     look = Instant::now() + LOOK_AFTER;
-                    // Whether the daemon answers at all is the follower's matter.
+                    // Reachability of the daemon is the follower's concern.
                     let Ok(session) = self.client.session(&self.id).await else { continue };
                     if matches!(session.state, SessionState::Faulted | SessionState::Parked) {
                         let pieces: Vec<ShownPiece> = trouble(&session).into_iter().collect();
@@ -301,7 +303,7 @@ impl ChatSession {
                         self.all_well = false;
                         return Ok(());
                     }
-                    // No event tells of a message that was cancelled before it had a turn.
+                    // There is no event for a message that was cancelled before it had a turn.
                     if turn.is_none() && session.dead > 0
                         && let Ok(Some(letter)) = self.client.discarded(&self.id, message).await
                     {
@@ -317,7 +319,8 @@ impl ChatSession {
                         return Err(CliError::Failed("interrupted; the message stays accepted".to_owned()));
                     }
                     if let Err(error) = self.client.cancel(&self.id).await {
-                        // Nothing to cut: leave the message in the queue and the answer for later.
+                        // There is no turn to cancel: leave the message in the queue, and the
+                        // answer for later.
                         let text = "not waiting any longer; the answer is shown when it comes";
                         self.screen.show(&[complaint(&error), aside(text)])?;
                         return Ok(());
@@ -328,7 +331,7 @@ impl ChatSession {
     }
 }
 
-/// The approval that the item asks for.
+/// Returns the approval that the item asks for.
 fn asks(item: &ChatItem) -> Option<ApprovalId> {
     match item {
         ChatItem::Event(event) => match &event.body {
@@ -343,7 +346,7 @@ fn asks(item: &ChatItem) -> Option<ApprovalId> {
     }
 }
 
-/// The follower's item; its end is the conversation's.
+/// Unwraps the follower's item. The end of the follower ends the conversation.
 fn alive(item: Option<Result<ChatItem, ClientError>>) -> Result<ChatItem, CliError> {
     match item {
         Some(item) => Ok(item?),
@@ -353,7 +356,8 @@ fn alive(item: Option<Result<ChatItem, ClientError>>) -> Result<ChatItem, CliErr
     }
 }
 
-/// What the item says of the turn that consumes that message, with the turn's number.
+/// Returns the status of the turn that consumes this message, and the turn's number, if the item
+/// reports it.
 fn turn_of(item: &ChatItem, of: &MessageId) -> Option<(Option<u64>, TurnStatus)> {
     match item {
         ChatItem::Event(event) => match &event.body {
@@ -366,7 +370,7 @@ fn turn_of(item: &ChatItem, of: &MessageId) -> Option<(Option<u64>, TurnStatus)>
     }
 }
 
-/// Whether the item is the answer, or a part of it: a spinner has no place behind those.
+/// Returns whether the item is the answer or a part of it, after which no spinner is shown.
 fn is_answer(item: &ChatItem) -> bool {
     match item {
         ChatItem::Delta(_) => true,

@@ -1,6 +1,6 @@
-//! What a conversation looks like: a pure fold from what the stream brings to what is shown.
+//! Renders a conversation: a pure fold from the items of the stream to the pieces that are shown.
 //!
-//! A model's answer arrives twice: as deltas while it is made, and whole once its turn has
+//! A model's answer arrives twice: as deltas while it is generated, and whole once its turn has
 //! committed. The view shows each text once. Deltas open a paragraph (the *draft*); the whole
 //! message closes it, and only what the draft lacked is added. A new attempt of a turn voids the
 //! draft of the older one.
@@ -11,47 +11,47 @@ use super::super::out::Tone;
 use super::super::text::{brief, clean, meaning};
 use crate::domain::{ApprovalStatus, Cause, Delta, Event, EventBody, MessageId, Role, TurnStatus};
 
-/// The longest JSON of a custom event that is shown.
+/// The length to which the JSON of a custom event is cut.
 const CUSTOM_CHARS: usize = 200;
-/// The longest notice that is shown.
+/// The length to which a notice is cut.
 const NOTICE_CHARS: usize = 600;
 
-/// What may happen to a conversation.
+/// An input of the view.
 #[derive(Clone, Debug)]
 pub(crate) enum ChatItem {
     /// A durable event.
     Event(Event),
-    /// A piece of an answer that is being made.
+    /// A piece of an answer that is being generated.
     Delta(Delta),
-    /// The connection is gone and could not be had back at once.
+    /// The connection is lost and could not be restored immediately.
     Lost,
     /// The connection is back.
     Back(Absence),
-    /// Events up to that cursor are gone.
+    /// Events up to that cursor have been trimmed.
     Trimmed(u64),
 }
 
-/// What a connection was lost over.
+/// Why a connection was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Absence {
-    /// Itself alone.
+    /// Only the connection failed.
     Connection,
-    /// A restart, with its cause where it is known.
+    /// The daemon restarted, with the cause if it is known.
     Restart(Option<Cause>),
 }
 
-/// What is to be shown.
+/// A piece of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ShownPiece {
     /// More text in the open paragraph.
     Text(String),
     /// The open paragraph ends.
     Break,
-    /// A line of its own (its text may have several).
+    /// A separate line (its text may have several).
     Line(Tone, String),
 }
 
-/// The text of a step that was shown as it came.
+/// The text of a step that was shown as it arrived.
 #[derive(Debug)]
 struct StreamedDraft {
     turn: u64,
@@ -59,38 +59,38 @@ struct StreamedDraft {
     step: u32,
     request: u32,
     text: String,
-    /// The paragraph is open: nothing else was shown since.
+    /// Whether the paragraph is open: nothing else was shown since.
     open: bool,
-    /// A piece may be missing: what comes now is not shown any more.
+    /// Whether a piece may be missing: further deltas are not shown.
     broken: bool,
 }
 
 impl StreamedDraft {
-    /// What comes later in a session is greater.
+    /// Returns a key that grows over the life of a session.
     fn order(&self) -> (u64, u32, u32, u32) {
         (self.turn, self.attempt, self.step, self.request)
     }
 }
 
-/// A conversation on a screen.
+/// The state of a conversation on the screen.
 #[derive(Debug)]
 pub(crate) struct ChatView {
     session: String,
     /// The last event shown.
     cursor: u64,
-    /// Messages that stand on the screen already, since they were typed there.
+    /// Messages that are on the screen already, since they were typed there.
     mine: BTreeSet<MessageId>,
     draft: Option<StreamedDraft>,
-    /// The last turn whose end was shown.
+    /// The number of the last turn whose end was shown.
     ended: u64,
-    /// Deltas are shown.
+    /// Whether deltas are shown.
     live: bool,
-    /// Whether the connection is known to be lost.
+    /// Whether the loss of the connection was shown.
     lost: bool,
 }
 
 impl ChatView {
-    /// An empty screen for a session of which nothing up to `cursor` is to be shown.
+    /// Creates an empty view that shows only events after `cursor`.
     pub(crate) fn new(session: impl Into<String>, cursor: u64) -> Self {
         Self {
             session: session.into(),
@@ -108,14 +108,15 @@ impl ChatView {
         self.cursor
     }
 
-    /// That message was typed here. To be told before its event arrives.
+    /// Records that the message was typed here, so that it is not shown again. Must be called
+    /// before its event arrives.
     pub(crate) fn typed(&mut self, message: MessageId) {
         if message.cursor().is_none_or(|cursor| cursor > self.cursor) {
             self.mine.insert(message);
         }
     }
 
-    /// Shows deltas from now on, or no longer: they cannot be shown beside a line that is being
+    /// Turns the display of deltas on or off: they cannot be shown beside a line that is being
     /// edited.
     pub(crate) fn set_live(&mut self, live: bool) -> Vec<ShownPiece> {
         self.live = live;
@@ -126,7 +127,7 @@ impl ChatView {
         pieces
     }
 
-    /// What is to be shown of it.
+    /// Applies an item and returns what is to be shown.
     pub(crate) fn apply(&mut self, item: &ChatItem) -> Vec<ShownPiece> {
         let mut pieces = Vec::new();
         match item {
@@ -222,11 +223,11 @@ impl ChatView {
                 reason,
                 ..
             } => {
-                let said = arguments
+                let detail = arguments
                     .as_deref()
                     .or(reason.as_deref())
                     .unwrap_or_default();
-                let text = format!("· {} {}: {}", clean(name), status.as_str(), clean(said));
+                let text = format!("· {} {}: {}", clean(name), status.as_str(), clean(detail));
                 self.line(Tone::Warn, text, pieces);
                 if *status == ApprovalStatus::Asked {
                     let text = format!("  it waits for a human, as approval {approval}");
@@ -261,7 +262,8 @@ impl ChatView {
             older => {
                 let voided = older.as_ref().is_some_and(|draft| {
                     draft.turn == delta.turn
-                        // One that goes on from its journal leaves what stands.
+                        // A turn that is resumed from its journal keeps the text of its earlier
+                        // steps.
                         && delta.step <= draft.step
                         && !draft.text.is_empty()
                 });
@@ -287,7 +289,7 @@ impl ChatView {
         pieces.push(ShownPiece::Text(clean(&delta.text).into_owned()));
     }
 
-    /// The whole of what a turn said.
+    /// Shows the whole answer of a turn.
     fn answer(&mut self, turn: Option<u64>, text: &str, pieces: &mut Vec<ShownPiece>) {
         let draft = self
             .draft
@@ -300,7 +302,7 @@ impl ChatView {
             Some("") if draft.open => pieces.push(ShownPiece::Break),
             Some("") => {}
             Some(rest) if draft.open => {
-                // What was shown may end in blanks that belong to the rest.
+                // The draft may end in blanks that belong to the rest.
                 let blank = &draft.text[draft.text.trim_end().len()..];
                 let rest = rest.strip_prefix(blank).unwrap_or(rest);
                 pieces.push(ShownPiece::Text(clean(rest).into_owned()));
@@ -317,7 +319,7 @@ impl ChatView {
         }
     }
 
-    /// A turn has ended: what it drafted and did not say is over.
+    /// Ends a turn: its draft is dropped, whether or not the answer contained it.
     fn end(&mut self, turn: Option<u64>, pieces: &mut Vec<ShownPiece>) {
         self.ended = self.ended.max(turn.unwrap_or(0));
         self.interrupt(pieces);
@@ -326,7 +328,8 @@ impl ChatView {
 
     fn line(&mut self, tone: Tone, text: String, pieces: &mut Vec<ShownPiece>) {
         if let Some(draft) = self.draft.as_mut().filter(|draft| draft.open) {
-            // The next delta would stand alone: the rest comes with the whole.
+            // The next delta would be torn from its paragraph; the rest is shown with the whole
+            // message.
             draft.open = false;
             draft.broken = true;
             pieces.push(ShownPiece::Break);
@@ -334,7 +337,7 @@ impl ChatView {
         pieces.push(ShownPiece::Line(tone, text));
     }
 
-    /// Closes the open paragraph; its step is not continued, since a piece may be missing.
+    /// Closes the open paragraph. Its step is not continued, since a piece may be missing.
     fn interrupt(&mut self, pieces: &mut Vec<ShownPiece>) {
         if let Some(draft) = &mut self.draft {
             if draft.open {
@@ -346,7 +349,7 @@ impl ChatView {
     }
 }
 
-/// Something that the conversation's frame says, not its parties.
+/// Returns a remark of the chat itself, not of its participants.
 pub(crate) fn aside(text: &str) -> ShownPiece {
     ShownPiece::Line(Tone::Dim, format!("— {text} —"))
 }

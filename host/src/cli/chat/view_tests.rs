@@ -53,7 +53,7 @@ fn delta_of(attempt: u32, step: u32, request: u32, text: &str) -> ChatItem {
     })
 }
 
-/// What a human would read: one string, with `|` for a paragraph's end.
+/// Returns what a human would read as one string, with `|` for the end of a paragraph.
 fn shown(view: &mut ChatView, items: &[ChatItem]) -> String {
     let mut text = String::new();
     for piece in items.iter().flat_map(|item| view.apply(item)) {
@@ -137,7 +137,7 @@ fn a_model_that_is_asked_again_within_a_step_voids_what_it_said() {
     let items = [
         delta_of(1, 1, 1, "Goo"),
         delta_of(1, 1, 2, "Hel"),
-        // Late, of the request that broke off.
+        // A late delta of the request that broke off.
         delta_of(1, 1, 1, "d"),
         delta_of(1, 1, 2, "lo"),
         says(2, Role::Assistant, "Hello"),

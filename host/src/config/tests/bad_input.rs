@@ -1,7 +1,7 @@
 use super::super::{Config, ConfigError, Env, Place};
 use super::{COMPONENT, Folder, with_echo};
 
-/// What a bad configuration is answered with; the folder is left out.
+/// Returns the error for a bad configuration, without the path of its directory.
 fn told(text: &str, env: &[(&str, &str)]) -> String {
     let folder = Folder::new();
     std::fs::write(folder.path().join("module.wasm"), b"\0asm\x01\0\0\0").expect("writes");
@@ -14,20 +14,20 @@ fn told(text: &str, env: &[(&str, &str)]) -> String {
     error.replace(&format!("{}/", folder.path().display()), "")
 }
 
-/// Asserts that `text` is refused, and that each of `parts` is told.
+/// Asserts that `text` is refused, and that the error contains each of `parts`.
 #[track_caller]
 pub(super) fn refused(text: &str, parts: &[&str]) {
-    let told = told(text, &[]);
+    let error = told(text, &[]);
     for part in parts {
-        assert!(told.contains(part), "`{part}` is missing from:\n{told}");
+        assert!(error.contains(part), "`{part}` is missing from:\n{error}");
     }
 }
 
 #[test]
 fn problems_are_shown_where_they_stand() {
-    let told = told(&with_echo("[daemon]\nlisen = \"127.0.0.1:1\""), &[]);
+    let error = told(&with_echo("[daemon]\nlisen = \"127.0.0.1:1\""), &[]);
     assert_eq!(
-        told,
+        error,
         "abide.toml:2:1: unknown key `lisen` in [daemon]; did you mean `listen`?\n  \
          |\n2 | lisen = \"127.0.0.1:1\"\n  | ^^^^^"
     );
@@ -67,16 +67,16 @@ fn unknown_keys_and_sections_are_refused() {
             "did you mean `memory`?",
         ],
     );
-    // A pasted key is not repeated.
-    let told = told(
+    // A pasted key is not shown.
+    let error = told(
         &with_echo("[llm.a]\nbase_url=\"http://x\"\nmodel=\"m\"\napi_key = \"sk-123\""),
         &[],
     );
     assert!(
-        told.contains("did you mean `api_key_env`?") || told.contains("api_key_file"),
-        "{told}"
+        error.contains("did you mean `api_key_env`?") || error.contains("api_key_file"),
+        "{error}"
     );
-    assert!(!told.contains("sk-123"), "{told}");
+    assert!(!error.contains("sk-123"), "{error}");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn all_problems_are_told_at_once() {
     let text = with_echo(
         "[daemon]\nlisen = 1\nprobation = \"x\"\nlog_level = \"loud\"\n[llm.a]\nmodel = 7",
     );
-    let told = told(&text, &[]);
+    let error = told(&text, &[]);
     for part in [
         "`lisen`",
         "daemon.probation",
@@ -139,7 +139,7 @@ fn all_problems_are_told_at_once() {
         "[llm.a] has no `base_url`",
         "llm.a.model",
     ] {
-        assert_eq!(told.matches(part).count(), 1, "{part} in\n{told}");
+        assert_eq!(error.matches(part).count(), 1, "{part} in\n{error}");
     }
 }
 
@@ -202,10 +202,10 @@ fn nobody_waits_for_a_pipe() {
     let pipe = folder.path().join("pipe");
     let (mode, kind) = (rustix::fs::Mode::RUSR, rustix::fs::FileType::Fifo);
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).expect("a pipe");
-    let told = |text: &str| folder.validate(text, &[]).expect_err("refused").to_string();
-    let plugin = told("[plugins.echo]\npath = \"pipe\"");
+    let error_of = |text: &str| folder.validate(text, &[]).expect_err("refused").to_string();
+    let plugin = error_of("[plugins.echo]\npath = \"pipe\"");
     assert!(plugin.contains("pipe` is not a file"), "{plugin}");
-    let secret = told(&with_echo("[daemon]\ntoken_file = \"pipe\""));
+    let secret = error_of(&with_echo("[daemon]\ntoken_file = \"pipe\""));
     assert!(secret.contains("it is not a regular file"), "{secret}");
     assert!(crate::config::config_bytes(&pipe).is_err());
     assert!(crate::config::plugin_bytes(&pipe).is_err());
@@ -291,17 +291,17 @@ fn secrets_must_be_there_and_are_never_shown() {
         &["both given", "keep one"],
     );
     for secret in ["sk-proj-123", "deadbeef123"] {
-        let told = told(&llm(&format!("api_key_env = \"{secret}\"")), &[]);
-        assert!(told.contains("llm.a.api_key_env"), "{told}");
-        assert!(!told.contains(secret), "{told}");
+        let error = told(&llm(&format!("api_key_env = \"{secret}\"")), &[]);
+        assert!(error.contains("llm.a.api_key_env"), "{error}");
+        assert!(!error.contains(secret), "{error}");
     }
-    let told = told(
+    let error = told(
         &llm("api_key_env = \"MY_KEY\""),
         &[("MY_KEY", "with\nbreak")],
     );
     assert!(
-        told.contains("control characters") && !told.contains("break"),
-        "{told}"
+        error.contains("control characters") && !error.contains("break"),
+        "{error}"
     );
     refused(
         &with_echo("[mcp.f]\ncommand = [\"x\"]\nenv = { A = \"NOT_SET\" }"),
@@ -322,13 +322,13 @@ fn providers_and_servers_are_checked() {
         &with_echo("[llm.a]\nbase_url = \"ftp://x\"\nmodel = \"m\""),
         &["not an HTTP URL"],
     );
-    let told = told(
+    let error = told(
         &with_echo("[llm.a]\nbase_url = \"http://u:pw1@x\"\nmodel = \"m\""),
         &[],
     );
     assert!(
-        told.contains("holds a user or password") && !told.contains("pw1"),
-        "{told}"
+        error.contains("holds a user or password") && !error.contains("pw1"),
+        "{error}"
     );
     refused(
         &with_echo("[mcp.f]"),
@@ -433,9 +433,9 @@ fn variables_are_named_in_errors() {
             ],
         ),
     ] {
-        let told = told(&with_echo(""), &[(name, value)]);
+        let error = told(&with_echo(""), &[(name, value)]);
         for part in parts {
-            assert!(told.contains(part), "`{part}` is missing from:\n{told}");
+            assert!(error.contains(part), "`{part}` is missing from:\n{error}");
         }
     }
 }

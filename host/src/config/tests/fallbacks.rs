@@ -1,4 +1,4 @@
-//! Providers that stand in for one another.
+//! Tests of the fallbacks of model providers.
 
 use super::bad_input::refused;
 use super::with_echo;
@@ -23,7 +23,7 @@ fn a_fallback_is_another_provider_that_is_there() {
         &providers(&[("a", "a")]),
         &["llm.a.fallback: it goes in a circle: a -> a"],
     );
-    // `c` only leads to it.
+    // `c` is not part of the cycle.
     refused(
         &providers(&[("b", "a"), ("c", "b"), ("a", "b")]),
         &["llm.a.fallback: it goes in a circle: a -> b -> a"],

@@ -1,4 +1,4 @@
-//! Values that may be secrets: written out, or named by a variable or a file.
+//! Tests of values that may be secrets: literal, or named by a variable or a file.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -80,7 +80,7 @@ fn the_environment_overrides() {
         ("ABIDE_LLM__LOCAL__BASE_URL", "http://127.0.0.1:8080/v1/"),
         ("ABIDE_LLM__LOCAL__MODEL", "17"),
         ("ABIDE_DAEMON__TOKEN_ENV", "THE_TOKEN"),
-        // Not ours: reserved, Kubernetes' own, somebody else's.
+        // Not overrides: reserved names, those that Kubernetes sets, unrelated ones.
         ("ABIDE_URL", "http://127.0.0.1:7420"),
         ("ABIDE_SUPERVISOR_FD", "3"),
         ("ABIDE_DAEMON_SERVICE_HOST", "10.0.0.1"),
@@ -117,7 +117,7 @@ fn the_starter_runs_as_it_is() {
     let text = starter(&[("echo", "echo.wasm")]);
     let config = folder.validate(&text, &[]).expect("runs as it is");
     assert_eq!(config.plugins.len(), 1);
-    // What it shows in comments is right as well.
+    // The examples in its comments are valid as well.
     let shown: String = text
         .lines()
         .map(|line| {
@@ -146,7 +146,7 @@ fn the_reference_is_a_configuration_with_all_defaults() {
     ] {
         assert!(text.contains(key), "{key} is missing from\n{text}");
     }
-    // Uncommented, every key of it is known and every default of the daemon valid.
+    // Uncommented, every key is known and every default of the daemon is valid.
     let mut section = String::new();
     let lines: Vec<String> = text
         .lines()

@@ -15,7 +15,7 @@ use super::{Config, ConfigError, Env};
 /// A component's first eight bytes.
 pub(super) const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// A folder with `echo.wasm` in it.
+/// A temporary directory that contains `echo.wasm`.
 pub(super) struct Folder {
     dir: tempfile::TempDir,
 }
@@ -46,12 +46,12 @@ pub(super) fn environment(env: &[(&str, &str)]) -> Env {
         .collect()
 }
 
-/// A configuration with one plugin, and `rest` in front of it.
+/// Returns a configuration with one plugin, preceded by `rest`.
 pub(super) fn with_echo(rest: &str) -> String {
     format!("{rest}\n[plugins.echo]\npath = \"echo.wasm\"\n")
 }
 
-/// Parses what is sound.
+/// Parses a configuration that must be valid.
 pub(super) fn parsed(text: &str) -> Config {
     match Config::parse(
         text.as_bytes(),

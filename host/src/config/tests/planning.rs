@@ -8,7 +8,7 @@ fn planned(old: &str, new: &str) -> Plan {
     plan(&parsed(old), &parsed(new), &BTreeSet::new())
 }
 
-/// The keys and classes of a plan.
+/// Returns the keys and classes of a plan.
 fn keys(plan: &Plan) -> Vec<(&str, ChangeClass)> {
     plan.changes
         .iter()
@@ -146,7 +146,7 @@ fn changes_are_classed() {
             | (PlanClass::Refused(_), ChangeClass::Fixed) => {}
             (verdict, _) => panic!("{key}: {verdict:?}"),
         }
-        // And back again: a change has the same class in both directions.
+        // A change has the same class in both directions.
         assert!(
             keys(&planned(&new, &base)).contains(&(key, class)),
             "{key} back"
@@ -166,13 +166,13 @@ fn another_data_folder_is_refused_with_a_remedy() {
     let [reason] = reasons.as_slice() else {
         panic!("{reasons:?}");
     };
-    let told = reason.to_string();
+    let refusal = reason.to_string();
     for part in [
         "daemon.data_dir",
         "/etc/abide/data -> /etc/abide/new",
         "put the old value back",
     ] {
-        assert!(told.contains(part), "{part} in {told}");
+        assert!(refusal.contains(part), "{part} in {refusal}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Every way in which files are really saved, found by events alone and by looking alone.
+//! Tests that every way in which files are saved in practice is detected, by events alone and by
+//! polling alone.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
@@ -11,7 +12,7 @@ use super::Folder;
 use super::watching::{POLLING, Scene, TIMING};
 use crate::domain::Digest;
 
-/// A way to make a file hold a text.
+/// A way to save a text to a file.
 type Save = fn(&Path, &str);
 
 const WAYS: &[(&str, Save)] = &[
@@ -31,7 +32,7 @@ const WAYS: &[(&str, Save)] = &[
 
 /// Shorter than the debounce.
 const MOMENT: Duration = Duration::from_millis(10);
-/// Long enough for a look.
+/// Long enough for a scan.
 const A_WHILE: Duration = Duration::from_millis(200);
 
 fn pause(time: Duration) {
@@ -66,7 +67,7 @@ fn delete(file: &Path, text: &str) {
     fs::write(file, text).expect("writes");
 }
 
-/// For root every file is readable; then it is written in place, and that is seen early.
+/// Root can read every file: then the file is written in place, and the change is seen early.
 fn unreadable(file: &Path, text: &str) {
     let mode = |mode| fs::set_permissions(file, Permissions::from_mode(mode)).expect("is ours");
     let mut open = File::options().write(true).open(file).expect("opens");
@@ -124,7 +125,7 @@ fn scene(file: &Path, named: &Path, folder: Folder, timing: Timing, deaf: bool) 
     Scene { folder, watch }
 }
 
-/// Saves `name` in that way, twice; what is reported last is what was saved last.
+/// Saves `name` in that way twice, and checks that the last report is of what was saved last.
 async fn check(name: &str, save: Save, deaf: bool) {
     let folder = Folder::new();
     let (file, named) = (folder.file(), folder.path().join("echo.wasm"));
@@ -137,7 +138,8 @@ async fn check(name: &str, save: Save, deaf: bool) {
         let way = saved.clone();
         let save = tokio::task::spawn_blocking(move || save(&way, text));
         save.await.expect("it is saved");
-        // A slow machine may take a pause for the end; the last report is the whole.
+        // A slow machine may report a partial write that paused; only the last report must be
+        // complete.
         loop {
             let seen = scene.next().await;
             let digest = match saved == file {
@@ -149,7 +151,7 @@ async fn check(name: &str, save: Save, deaf: bool) {
             }
         }
     }
-    // And there is nothing more to be told.
+    // Nothing more is reported.
     scene.settle().await;
     scene.put("marker", "");
     rename(&file, "the end");
@@ -177,7 +179,7 @@ async fn no_way_of_saving_the_same_is_a_change() {
         fs::write(&named, "one").expect("writes");
         let timing = if deaf { POLLING } else { TIMING };
         let mut scene = scene(&file, &named, folder, timing, deaf);
-        // Drafts and pieces would be changes, if the machine is slow.
+        // On a slow machine, drafts and pieces would be seen as changes.
         let steady = |what: &str| !what.contains("many times") && !what.contains("pieces");
         for (_, save) in WAYS.iter().filter(|(what, _)| steady(what)) {
             for saved in [&file, &named] {

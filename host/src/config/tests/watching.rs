@@ -9,7 +9,7 @@ pub(super) const TIMING: Timing = Timing {
     debounce: Duration::from_millis(60),
     poll: Duration::from_secs(60),
 };
-/// With which only polling can notice anything in time.
+/// Polls often enough to detect a change in time without an event.
 pub(super) const POLLING: Timing = Timing {
     debounce: Duration::from_millis(60),
     poll: Duration::from_millis(100),
@@ -23,7 +23,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// A watched file that holds `one`, and `echo.wasm` beside it.
+    /// Watches a file that holds `one`, with `echo.wasm` beside it.
     fn new(timing: Timing) -> Self {
         let folder = Folder::new();
         fs::write(folder.file(), "one").expect("writes");
@@ -35,7 +35,7 @@ impl Scene {
         fs::write(self.folder.path().join(name), text).expect("writes");
     }
 
-    /// Writes beside and renames over, as editors do.
+    /// Writes a draft and renames it over the file, as editors do.
     pub(super) fn replace(&self, name: &str, text: &str) {
         self.put("draft", text);
         let path = self.folder.path();
@@ -48,14 +48,14 @@ impl Scene {
             .expect("a report")
     }
 
-    /// Asserts that the next report is of `text`: nothing that came before was reported.
+    /// Asserts that the next report is of `text`, so that nothing written before was reported.
     pub(super) async fn next_is(&mut self, text: &str) -> Observed {
         let seen = self.next().await;
         assert_eq!(String::from_utf8_lossy(&seen.bytes), text);
         seen
     }
 
-    /// Long enough for a wrong report to be made: it would then be the next one.
+    /// Waits long enough for a wrong report, which would then be the next one.
     pub(super) async fn settle(&self) {
         tokio::time::sleep(TIMING.debounce * 5).await;
     }
@@ -88,7 +88,7 @@ async fn a_file_written_in_pieces_is_reported_whole() {
         tokio::time::sleep(TIMING.debounce / 6).await;
     }
     drop(file);
-    // A slow machine may see a pause between two pieces as the end; the last report is the whole.
+    // A slow machine may report a partial write that paused; only the last report must be complete.
     let mut seen = scene.next().await;
     while seen.bytes.len() < whole.len() {
         seen = scene.next().await;
@@ -120,7 +120,7 @@ async fn a_swapped_link_is_seen() {
     fs::remove_dir_all(path.join("v1")).expect("removes");
     swap("v3");
     scene.next_is("three").await;
-    // What the link leads to may also be written in place.
+    // The link's target may also be written in place.
     fs::write(path.join("v3/abide.toml"), "four").expect("writes");
     scene.next_is("four").await;
 }
@@ -235,7 +235,8 @@ async fn a_link_far_away_is_seen_when_it_is_swapped() {
         fs::create_dir_all(&release).expect("creates");
         fs::write(release.join("abide.toml"), text).expect("writes");
     }
-    // The folder of the link in the middle is neither the file's nor the end's.
+    // The directory of the link in the middle is neither that of the file nor that of the final
+    // target.
     let swap = |version: &str| {
         let to = format!("releases/{version}");
         std::os::unix::fs::symlink(to, path.join("mnt/new")).expect("links");
@@ -269,7 +270,7 @@ async fn a_folder_made_anew_is_watched_anew() {
     let watch = watch(&file, &[], TIMING);
     let mut scene = Scene { watch, folder };
     for (made, written) in [("two", "three"), ("four", "five"), ("six", "seven")] {
-        // Many a file system gives the new one the old one's number.
+        // Many file systems reuse the old directory's inode number.
         fs::remove_dir_all(&inner).expect("removes");
         make(made);
         scene.next_is(made).await;
@@ -286,7 +287,7 @@ async fn what_is_no_file_for_a_while_is_unreadable_and_stops_nobody() {
     fs::remove_file(&file).expect("removes");
     fs::create_dir(&file).expect("creates");
     fs::remove_file(&plugin).expect("removes");
-    // Whoever opens a pipe to read waits for a writer.
+    // Opening a pipe for reading blocks until there is a writer.
     let mode = rustix::fs::Mode::RUSR;
     let pipe = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, &plugin, pipe, mode, 0).expect("a pipe");

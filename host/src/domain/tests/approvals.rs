@@ -25,7 +25,7 @@ fn asked(part: u32) -> Asked {
     }
 }
 
-/// A session that waits for so many answers.
+/// A session that waits for `parts` approvals.
 fn parked(parts: u32) -> Driven {
     let mut driven = Driven::new();
     driven.receive().expect("it has room");
@@ -130,8 +130,8 @@ fn a_cancelled_turn_takes_its_approvals_with_it() {
 }
 
 proptest! {
-    /// Whatever is said when, the first decision stands, and a clock that goes back hangs nothing
-    /// that was decided.
+    /// The first decision stands, whatever comes when, and a clock that is set back does not undo a
+    /// decision.
     #[test]
     fn the_first_decision_stands(acts in prop::collection::vec((any::<Option<bool>>(), 0..2 * EXPIRES), 1..9)) {
         let mut driven = parked(1);

@@ -1,4 +1,4 @@
-//! What is given up, and what of it somebody is told.
+//! Cancelling: what each scope cancels, and what the caller learns of it.
 
 use super::journal::{done, ok, planned, tool};
 use super::*;
@@ -95,7 +95,7 @@ fn a_message_that_a_turn_has_taken_ends_with_that_turn() {
         turn: Some(1),
         messages: vec![first, taken.clone()],
     };
-    // Before the log has it, only the driver knows.
+    // Until the log has it, only the driver knows of it.
     let at = UnixMillis(driven.now);
     let unwritten = driven.session.cancel(&scope, &[taken], at);
     assert_eq!(unwritten.map(|r| Cancelled::by(&r)), Ok(expected.clone()));

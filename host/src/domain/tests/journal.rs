@@ -1,4 +1,4 @@
-//! What an interrupted turn is told when it goes on.
+//! What an interrupted turn is notified of when it is resumed.
 
 use super::*;
 
@@ -59,7 +59,7 @@ impl Driven {
         self.begin().expect("it waits")
     }
 
-    /// One step of the open turn, if there is one.
+    /// Takes one step of the open turn, if a turn is open.
     pub(super) fn step(&mut self, repeatable: bool, is_done: bool) {
         let Some(open) = &self.session.progress.open else {
             return;
@@ -76,7 +76,7 @@ impl Driven {
         }
     }
 
-    /// The turn looks into its inbox, and finds this.
+    /// The turn calls `inbox.receive` and gets this notice.
     fn tell(&mut self, turn: u64, step: u32, notice: Notice) {
         self.add(planned(turn, step, "", vec![Effect::Local]));
         let received = FromInbox {
@@ -174,7 +174,8 @@ fn what_may_have_happened_is_unknown_and_said_so() {
     let notice = driven.owed().expect("owed");
     assert_eq!(notice.unknown_steps, ["tools.call t"]);
 
-    // The same however often it is interrupted, once it is recorded and before.
+    // The result is the same however often the turn is interrupted, and whether that is recorded or
+    // not.
     let unknown = Err(unknown_outcome("tools.call t"));
     driven.add(done(1, 1, 0, unknown.clone()));
     driven.restart(Cause::Crash);
@@ -301,7 +302,7 @@ fn a_completed_step_forgives_deaths_and_a_retry_of_what_it_did_needs_force() {
 
 #[test]
 fn a_failed_turn_that_was_told_has_the_next_one_told() {
-    // Without any commit that would make it a recent one.
+    // No commit is recent enough for a notice on that account.
     let mut driven = Driven::new();
     driven.open();
     driven.add(planned(1, 1, "a", vec![tool(false)]));
@@ -357,7 +358,7 @@ fn only_what_was_done_outside_forgives_deaths() {
     assert_eq!(ended.effects, 1, "one may have happened, the other has not");
 }
 
-/// Bytes on disk are forever: open turns are compared by these digests after an upgrade.
+/// Bytes on disk are forever: after an upgrade, open turns are compared by these digests.
 #[test]
 fn the_digest_of_a_call_never_changes() {
     let chat = StepRequest::Llm(ChatRequest {

@@ -1,4 +1,4 @@
-//! The rules that hold whatever is asked of a session, in whatever order.
+//! Rules that hold for a session under any sequence of requests.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use super::*;
 pub(super) enum Scope {
     Turn,
     Queue,
-    /// The message that waits longest, or the open turn's.
+    /// The message that has waited the longest, or the open turn's.
     First,
     Working,
 }
@@ -55,7 +55,7 @@ pub(super) fn drive(acts: &[Act]) -> Driven {
         let at = UnixMillis(driven.now);
         let records = match act {
             Act::Receive => {
-                // A full inbox and a closed session refuse; nothing else may.
+                // Only a full inbox and a closed session may refuse.
                 if let Err(no) = driven.receive() {
                     assert!(matches!(
                         no,
@@ -65,8 +65,8 @@ pub(super) fn drive(acts: &[Act]) -> Driven {
                 Vec::new()
             }
             Act::Begin => {
-                // A driver begins nothing while a turn of its own runs; an open turn of an older
-                // generation is begun again.
+                // A driver begins no turn while another one of its own runs; it begins the open
+                // turn of an older generation again.
                 let open = driven.session.progress.open.as_ref();
                 if open.is_none_or(|open| open.begun.runs_in().0 < driven.generation) {
                     driven.begin();
@@ -151,7 +151,7 @@ pub(super) fn drive(acts: &[Act]) -> Driven {
     driven
 }
 
-/// The dead letters that a log leaves, told without the fold.
+/// Returns the dead letters of a log, computed without the fold.
 fn dead_letters(log: &[(LogPos, Record)]) -> Vec<Message> {
     let mut messages = BTreeMap::new();
     let mut dead = BTreeMap::new();
@@ -188,7 +188,7 @@ proptest! {
     }
 
     /// Invariant 2: each message is consumed by exactly one committed turn, is a dead letter, or
-    /// waits; never two of them, never none.
+    /// waits; it always has exactly one of these fates.
     #[test]
     fn each_message_has_one_fate(acts in prop::collection::vec(act(), 0..200)) {
         let driven = drive(&acts);
@@ -210,7 +210,7 @@ proptest! {
         }
     }
 
-    /// A started event is told once a turn number, whatever the attempts, and turn numbers have no
+    /// A turn has one `started` event, however many attempts it takes, and turn numbers have no
     /// gaps.
     #[test]
     fn turns_start_once(acts in prop::collection::vec(act(), 0..200)) {
@@ -222,19 +222,19 @@ proptest! {
         prop_assert_eq!(started, expected);
     }
 
-    /// A generation is told to a session at most once.
+    /// A session is notified of a generation at most once.
     #[test]
     fn no_notice_twice(acts in prop::collection::vec(act(), 0..200)) {
-        let told: Vec<u64> = drive(&acts).events().iter().filter_map(|event| match event.body {
-            // Word of stopped turns tells of no generation.
+        let notified: Vec<u64> = drive(&acts).events().iter().filter_map(|event| match event.body {
+            // A notice about stopped turns reports no generation.
             EventBody::Notice { cause: NoticeCause::Stopped, .. } => None,
             EventBody::Notice { generation, .. } => Some(generation.0),
             _ => None,
         }).collect();
-        prop_assert!(told.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", told);
+        prop_assert!(notified.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", notified);
     }
 
-    /// A closed session holds nothing back and takes nothing in.
+    /// A closed session keeps nothing waiting and accepts nothing.
     #[test]
     fn closed_is_closed(acts in prop::collection::vec(act(), 0..100)) {
         let mut driven = drive(&acts);

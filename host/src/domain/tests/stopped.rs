@@ -1,4 +1,4 @@
-//! What the next turn is told of turns that were stopped.
+//! What the next turn is notified of after stopped turns.
 
 use proptest::prelude::*;
 
@@ -6,13 +6,13 @@ use super::journal::{done, ok, planned, tool};
 use super::rules::{act, drive};
 use super::*;
 
-/// The stopped turns that a notice tells of.
+/// Returns the stopped turns of a notice.
 fn told(notice: Option<&Notice>) -> StoppedTurns {
     let stopped = notice.and_then(|notice| notice.stopped.clone());
     stopped.map_or_else(StoppedTurns::default, |stopped| stopped.turns)
 }
 
-/// Their calls, each with its result.
+/// Returns their calls, each with its result.
 fn calls(turns: &StoppedTurns) -> Vec<(u64, &str, Option<&str>)> {
     let turns = turns.turns.iter();
     turns
@@ -31,7 +31,7 @@ fn http(name: &str, repeatable: bool) -> Effect {
 }
 
 impl Driven {
-    /// A turn that orders, and is cancelled.
+    /// Runs a turn that places an order and is then cancelled.
     fn order_and_stop(&mut self, what: &str) {
         let turn = self.open().turn;
         self.add(planned(turn, 1, what, vec![tool(false)]));
@@ -99,9 +99,9 @@ fn what_was_in_flight_is_unknown_and_what_did_not_happen_is_left_out() {
     driven.add(planned(1, 8, "flight", vec![tool(false)]));
     driven.fail();
     let notice = driven.answer_one();
-    let told = told(notice.as_ref());
+    let turns = told(notice.as_ref());
     assert_eq!(
-        calls(&told),
+        calls(&turns),
         [
             (1, "t silent", None),
             (1, "t late", None),
@@ -171,7 +171,7 @@ fn calls_at_once_are_told_one_by_one() {
     let expected = [(1, "t a", None), (1, "t b", Some("B"))];
     assert_eq!(calls(&told(notice.as_ref())), expected);
 
-    // As older versions recorded it.
+    // The form in which older versions recorded it.
     let mut driven = Driven::new();
     driven.open();
     driven.add(together(Vec::new()));
@@ -237,7 +237,7 @@ fn a_turn_that_is_stopped_behind_a_restart_is_told_with_both() {
     driven.open();
     driven.add(planned(1, 1, "a", vec![tool(false)]));
     driven.restart(Cause::Crash);
-    // Not begun again yet: the daemon has just come back.
+    // The turn has not begun again yet: the daemon has just restarted.
     driven.cancel(&CancelScope::Turn).expect("it is open");
     assert!(driven.begin().is_none(), "it does not come back");
     let notice = driven.answer_one();
@@ -344,7 +344,7 @@ fn a_notice_is_short_whatever_was_done() {
     );
 }
 
-/// As the last version wrote and read it, before turns that were stopped were told of.
+/// The form that the last version wrote and read, before notices reported stopped turns.
 #[derive(serde::Deserialize)]
 #[allow(dead_code, reason = "what counts is that it is read")]
 struct OlderNotice {
@@ -362,7 +362,8 @@ fn an_older_version_reads_a_notice_without_a_restart_as_of_the_generation_that_i
     let begun = driven.open();
     let bytes = rmp_serde::to_vec_named(&begun.notice.expect("it is owed")).expect("it encodes");
     let older: OlderNotice = rmp_serde::from_slice(&bytes).expect("it is read");
-    // It is told of nothing that would move what it has seen, or make it forget what it has not.
+    // It is notified of nothing that would advance the generation it has seen, or make it forget
+    // one that it has not seen.
     assert_eq!(older.generation, begun.generation);
     assert_eq!(older.interruption, Interruption::None);
     assert_eq!(older.unknown_steps, [] as [&str; 0]);
@@ -385,28 +386,28 @@ fn the_stored_form_of_a_stopped_turn_never_changes() {
     assert_eq!(read, notice);
 }
 
-/// A notice of a turn with a call that is done and one of which nobody knows.
+/// A notice about a turn with one call that is done and one with an unknown outcome.
 const GOLDEN: &str = "84a56361757365a86f70657261746f72aa67656e65726174696f6e01ac696e746572727570746\
     96f6ea46e6f6e65a773746f7070656482a57475726e7381a57475726e739184a47475726e01a6726561736f6ea26e6f\
     a561626f7574a568656c6c6fa563616c6c7382a573686f776e9282a463616c6ca3742061a6726573756c74a14182a46\
     3616c6ca3742062aa72657065617461626c65c3a46d6f726500a9726573746172746564c2";
 
-/// What a log says of the calls that nobody has been told of, read without the fold: of each turn
-/// that failed, those that changed something or may have.
+/// The calls in a log that no turn was notified of, computed without the fold: for each failed
+/// turn, those that changed something or may have.
 #[derive(Default)]
 struct Reader {
-    /// Turn, call, whether its result is known.
+    /// The turn, the call, and whether its result is known.
     owed: Vec<(u64, String, bool)>,
     open: Vec<(u32, String, bool, bool)>,
 }
 
 impl Reader {
-    /// Reads on, and gives what a turn that begins by this record must be told.
+    /// Reads the next record. Returns what a turn that begins with it must be notified of.
     fn read(&mut self, record: &Record) -> Option<Vec<(u64, String, bool)>> {
         match record {
             Record::Begun(begun) if begun.resumed_in.is_none() => {
                 for call in &mut self.open {
-                    // Of an attempt that was given up.
+                    // The call is of an abandoned attempt.
                     call.0 = 0;
                 }
                 return Some(self.owed.clone());
@@ -414,7 +415,7 @@ impl Reader {
             Record::Planned(planned) => {
                 let repeatable = planned.effects[0].repeatable();
                 let text = planned.call.text.clone();
-                // Making what can be repeated once more settles what the first one did.
+                // Repeating a repeatable call settles what the first one did.
                 self.open
                     .retain(|(step, of, settles, _)| *step > 0 || *of != text || !settles);
                 self.open.push((planned.step, text, repeatable, false));
@@ -442,27 +443,27 @@ impl Reader {
 }
 
 proptest! {
-    /// Whatever happens, each turn begins with word of all that was done since the last commit, in
-    /// order, and with none if nothing was.
+    /// Each turn begins with a notice about all that was done since the last commit, in order, and
+    /// without one if nothing was done.
     #[test]
     fn nothing_that_was_done_is_forgotten(acts in prop::collection::vec(act(), 0..200)) {
         let mut reader = Reader::default();
         for (_, record) in &drive(&acts).log {
             let expected = reader.read(record);
             let (Record::Begun(begun), Some(expected)) = (record, expected) else { continue };
-            let told = told(begun.notice.as_ref());
-            prop_assert_eq!(told.is_none(), expected.is_empty());
-            let counted: u32 = told.turns.iter()
+            let turns = told(begun.notice.as_ref());
+            prop_assert_eq!(turns.is_none(), expected.is_empty());
+            let counted: u32 = turns.turns.iter()
                 .map(|stopped| stopped.calls.more + stopped.calls.shown.len() as u32).sum();
-            prop_assert_eq!((counted + told.earlier_calls) as usize, expected.len());
-            let shown: Vec<_> = calls(&told).into_iter()
+            prop_assert_eq!((counted + turns.earlier_calls) as usize, expected.len());
+            let shown: Vec<_> = calls(&turns).into_iter()
                 .map(|(turn, call, result)| (turn, call.to_owned(), result.is_some())).collect();
             let mut rest = expected.iter();
             prop_assert!(shown.iter().all(|call| rest.any(|of| of == call)), "{:?} of {:?}", shown, expected);
         }
     }
 
-    /// A session that is read from what is stored tells the same.
+    /// A session that is loaded from its stored form owes the same notice.
     #[test]
     fn what_is_owed_survives_the_disk(acts in prop::collection::vec(act(), 0..100)) {
         let progress = drive(&acts).session.progress;

@@ -1,4 +1,4 @@
-//! What is told of what never happens.
+//! The watchdog's rules: what they find, and what they do not.
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn nothing_is_found_where_all_is_well() {
         Some((1, timed(20 * SECOND, 30 * SECOND))),
     );
     assert_eq!(judge(&busy), []);
-    // At its limit, but not beyond the margin.
+    // A turn at its limit, but within the margin.
     let ending = turn(
         69 * SECOND,
         Some(timed(60 * SECOND + TURN_MARGIN, 60 * SECOND)),
@@ -98,7 +98,8 @@ fn a_session_with_work_that_does_not_run_is_stuck_unless_it_has_a_reason() {
     assert_eq!(judge(&waits(STUCK_AFTER)), []);
     let stuck = waits(STUCK_AFTER + SECOND);
     assert_eq!(kinds(&stuck), [FindingKind::SessionStuck]);
-    // A drain keeps turns from beginning; what waited before it waits on after it.
+    // A drain prevents turns from beginning; afterwards the wait of older work counts only from the
+    // drain's end.
     for open_for in [None, Some(SECOND)] {
         let drained = Observation {
             open_for,
@@ -106,18 +107,18 @@ fn a_session_with_work_that_does_not_run_is_stuck_unless_it_has_a_reason() {
         };
         assert_eq!(judge(&drained), []);
     }
-    // The store's own finding says why.
+    // The store's own finding explains it.
     let writer = WriterSigns {
         failing: Some("the disk is full".into()),
         ..WriterSigns::default()
     };
     let failing = Observation { writer, ..stuck };
     assert_eq!(kinds(&failing), [FindingKind::StoreFailing]);
-    let told = judge(&session(|signs| {
+    let findings = judge(&session(|signs| {
         signs.waits_for = Some(60 * SECOND);
         signs.obstacle = Some("its log is damaged".into());
     }));
-    assert!(told[0].reason.ends_with("its log is damaged"));
+    assert!(findings[0].reason.ends_with("its log is damaged"));
 }
 
 #[test]

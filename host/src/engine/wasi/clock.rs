@@ -1,5 +1,5 @@
-//! The guest's clock, and waiting on it. It stands still but for steps, waits and a tick at each
-//! look, so that a turn that is run again sees the same times.
+//! The guest's virtual clock, and waiting on it. It advances only by steps, by waits and by one
+//! tick per read, so that a replayed turn sees the same times.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,14 +13,15 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
 use crate::domain::UnixMillis;
 
-/// What a look at the clock moves it on by, so that a loop that waits for a time ends.
+/// How far each read advances the clock, so that a loop that polls for a time ends.
 const TICK_NANOS: u64 = 1_000;
 
-/// Nanoseconds since the Unix epoch; the monotonic clock shows the same, and so goes on growing
-/// from turn to turn. Used by one thread at a time; atomic because it is shared.
+/// The guest's clock, in nanoseconds since the Unix epoch. The monotonic clock returns the same
+/// value, so that it keeps growing from turn to turn. Used by one thread at a time; atomic only
+/// because it is shared, so relaxed ordering suffices.
 pub(in crate::engine) struct GuestClock {
     now: AtomicU64,
-    /// The earliest deadline that somebody waits for.
+    /// The earliest deadline that the guest waits for.
     awaited: AtomicU64,
 }
 
@@ -32,12 +33,12 @@ impl GuestClock {
         }
     }
 
-    /// The time in whole milliseconds, without moving it.
+    /// Returns the time in whole milliseconds, without advancing the clock.
     pub(in crate::engine) fn millis(&self) -> UnixMillis {
         UnixMillis(self.now.load(Relaxed) / 1_000_000)
     }
 
-    /// Moves it on by what a step took.
+    /// Advances the clock, for example by the duration of a step.
     pub(in crate::engine) fn pass(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.set(self.now.load(Relaxed).saturating_add(nanos));
@@ -53,7 +54,7 @@ impl GuestClock {
     }
 }
 
-/// A time that can be waited for.
+/// A time that the guest can wait for.
 struct Deadline {
     clock: Arc<GuestClock>,
     nanos: u64,
@@ -64,13 +65,13 @@ impl Pollable for Deadline {
     async fn ready(&mut self) {
         if self.nanos > self.clock.now.load(Relaxed) {
             self.clock.awaited.fetch_min(self.nanos, Relaxed);
-            // Whoever waits moves the clock on and asks again.
+            // `Timeline::poll` then advances the clock to the deadline and polls again.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// The view of a store's data that tells the time and waits.
+/// The view of a store's data for reading the clock and waiting on it.
 pub(in crate::engine) struct Timeline<'a> {
     pub(super) table: &'a mut ResourceTable,
     pub(super) clock: &'a Arc<GuestClock>,
@@ -131,8 +132,8 @@ impl poll::Host for Timeline<'_> {
             .map(|one| Resource::new_borrow(one.rep()))
             .collect();
         self.clock.awaited.store(u64::MAX, Relaxed);
-        // All that can be waited for here is the clock: what is not ready now will be when the
-        // earliest deadline has come, or never.
+        // The guest can wait only for the clock here: what is not ready now becomes ready at the
+        // earliest deadline, or never.
         if let Some(ready) = poll::Host::poll(self.table, on).now_or_never() {
             return ready;
         }

@@ -1,6 +1,7 @@
-//! Virtual WASI 0.2: all of it is linked, nothing of it is real. Files, sockets, arguments and
-//! environment are wasmtime-wasi's own, with nothing granted; clocks, waiting, randomness and the
-//! standard streams are ours, for theirs touch real time, real entropy and a real terminal.
+//! Virtual WASI 0.2: all interfaces are linked, but none accesses the real system. Files, sockets,
+//! arguments and environment are wasmtime-wasi's implementations with nothing granted. Clocks,
+//! waiting, randomness and the standard streams are our own, because wasmtime-wasi's use real time,
+//! real entropy and a real terminal.
 
 mod clock;
 mod random;
@@ -22,10 +23,11 @@ use stdio::Stdio;
 use super::log::GuestLog;
 use super::store_data::StoreData;
 
-/// Resources (streams, pollables, errors) that an instance may hold at a time.
+/// The maximum number of resources (streams, pollables, errors) that an instance may hold at a
+/// time.
 const RESOURCES_MAX: usize = 10_000;
 
-/// The world of one instance.
+/// The WASI state of one instance.
 pub(super) struct World {
     table: ResourceTable,
     clock: Arc<GuestClock>,
@@ -123,8 +125,8 @@ pub(super) fn link(l: &mut Linker<StoreData>) -> wasmtime::Result<()> {
     filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, |s| s.world.files())?;
     filesystem::types::add_to_linker::<_, WasiFilesystem>(l, |s| s.world.files())?;
 
-    // Nothing is allowed by default: making a socket and looking up a name are refused before
-    // anything real is touched.
+    // By default nothing is allowed: creating a socket and resolving a name are refused before
+    // anything reaches the real network.
     let options = sockets::network::LinkOptions::default();
     sockets::network::add_to_linker::<_, WasiSockets>(l, &options, |s| s.world.sockets())?;
     sockets::instance_network::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;

@@ -1,18 +1,19 @@
-//! The guest's randomness: drawn from the turn's seed, so that a turn that is run again draws the
-//! same. SHA-256 over seed and counter, which no upgrade of a crate can change under an open turn.
+//! The guest's randomness, derived from the turn's seed, so that a replayed turn draws the same
+//! numbers. It is SHA-256 over seed and counter, which no crate upgrade can change while a turn is
+//! open.
 
 use sha2::{Digest as _, Sha256};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 
-/// The most that one call gives, in bytes.
+/// The maximum number of bytes that one call returns.
 const DRAW_MAX_BYTES: u64 = 1 << 20;
 
-/// A stream of bytes that a seed determines.
+/// A byte stream that is determined by its seed.
 pub(in crate::engine) struct Entropy {
     seed: u64,
     blocks: u64,
     block: [u8; 32],
-    /// Bytes of `block` that were given out.
+    /// The number of bytes of `block` that have been used.
     used: usize,
 }
 
@@ -104,7 +105,7 @@ mod tests {
         }
         assert_eq!(whole, pieces);
         assert_ne!(Entropy::new(8).number(), Entropy::new(7).number());
-        // Bytes on disk: an open turn must draw the same after an upgrade.
+        // Fixed values, because an open turn must draw the same bytes after an upgrade.
         assert_eq!(whole[..4], [140, 87, 132, 188]);
     }
 

@@ -1,4 +1,5 @@
-//! Standard output and error: they go to the log. (Standard input is wasmtime-wasi's own, empty.)
+//! Standard output and standard error, which are written to the guest's log. (Standard input is
+//! wasmtime-wasi's own and empty.)
 
 use std::sync::Arc;
 
@@ -9,10 +10,10 @@ use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamResult};
 
 use crate::engine::log::{GuestLog, StdStream};
 
-/// What one write may bring, in bytes.
+/// The maximum size of one write, in bytes.
 const WRITE_MAX_BYTES: usize = 64 << 10;
 
-/// The view of a store's data that makes the streams.
+/// The view of a store's data for opening the streams.
 pub(in crate::engine) struct Stdio<'a> {
     pub(super) table: &'a mut ResourceTable,
     pub(super) log: &'a Arc<GuestLog>,
@@ -42,7 +43,7 @@ impl stderr::Host for Stdio<'_> {
     }
 }
 
-/// A stream that is always ready.
+/// A stream that writes to the log and is always ready.
 struct LoggedStream {
     log: Arc<GuestLog>,
     stream: StdStream,

@@ -1,21 +1,21 @@
-//! What kind of address a name resolved to. Pure, and by the registries of special addresses
-//! (RFC 6890 and those that came after it); what is none of these and lies in the space that is
-//! given out is public.
+//! Classifies the addresses to which names resolve. Pure. Follows the registries of special-purpose
+//! addresses (RFC 6890 and its successors): an address that is in none of them, and in the space
+//! that is allocated, is public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::domain::Reach;
 
-/// What an address is good for.
+/// The scope of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AddressKind {
-    /// Of the public internet.
+    /// An address of the public internet.
     Public,
-    /// This machine.
+    /// An address of this machine.
     Loopback,
-    /// Of private networks, of this link (clouds tell secrets there), or of none.
+    /// A private, link-local (where clouds serve secrets), reserved or unallocated address.
     Private,
-    /// Nobody in particular: none, many or all.
+    /// Not the address of a single machine: unspecified, multicast or broadcast.
     Nobody,
 }
 
@@ -27,7 +27,7 @@ impl AddressKind {
         }
     }
 
-    /// Whether it may be connected to.
+    /// Returns whether it may be connected to.
     pub(super) fn is_within(self, reach: Reach) -> bool {
         match self {
             Self::Public => true,
@@ -51,13 +51,14 @@ fn v4(address: Ipv4Addr) -> AddressKind {
     match address.octets() {
         [0, ..] | [224..=239, ..] | [255, 255, 255, 255] => AddressKind::Nobody,
         [127, ..] => AddressKind::Loopback,
-        // Private networks, those behind carriers' NAT, and the link, where metadata is.
+        // Private networks, carrier-grade NAT, and link-local, where clouds serve instance
+        // metadata.
         [10, ..]
         | [172, 16..=31, ..]
         | [192, 168, ..]
         | [100, 64..=127, ..]
         | [169, 254, ..]
-        // Protocol assignments, relays of 6to4, benchmarks, documentation, the future.
+        // Protocol assignments, 6to4 relays, benchmarking, documentation, reserved for future use.
         | [192, 0, 0 | 2, _]
         | [192, 88, 99, _]
         | [198, 18 | 19, ..]
@@ -77,7 +78,7 @@ fn v6(address: Ipv6Addr) -> AddressKind {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] | [0xff00..=0xffff, ..] => AddressKind::Nobody,
         [0, 0, 0, 0, 0, 0, 0, 1] => AddressKind::Loopback,
-        // An IPv4 address in other clothes: mapped, compatible, translated by NAT64 or by 6to4.
+        // An embedded IPv4 address: mapped, compatible, translated, NAT64 or 6to4.
         [0, 0, 0, 0, 0, 0 | 0xffff, a, b] | [0, 0, 0, 0, 0xffff, 0, a, b] => low(a, b),
         [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x2002, a, b, ..] => low(a, b),
         // Protocol assignments (Teredo among them), documentation.
@@ -85,7 +86,7 @@ fn v6(address: Ipv6Addr) -> AddressKind {
             AddressKind::Private
         }
         [0x2000..=0x3fff, ..] => AddressKind::Public,
-        // Unique local, link-local, site-local, NAT64 of one's own, and what nobody was given.
+        // Unique local, link-local, site-local, local-use NAT64, and unallocated space.
         _ => AddressKind::Private,
     }
 }
@@ -138,7 +139,7 @@ mod tests {
             ("2001::1", AddressKind::Private),
             ("4000::1", AddressKind::Private),
             ("100::1", AddressKind::Private),
-            // IPv4 within: mapped, compatible, translated, NAT64, 6to4.
+            // Embedded IPv4: mapped, compatible, translated, NAT64, 6to4.
             ("::ffff:127.0.0.1", AddressKind::Loopback),
             ("::ffff:10.0.0.1", AddressKind::Private),
             ("::ffff:0.0.0.0", AddressKind::Nobody),

@@ -1,7 +1,7 @@
-//! Outgoing HTTP for guests. Where a request may go was granted by name; what that name resolves to
-//! is looked at when the connection is made. Redirects are answers as any other: whoever follows
-//! one sends a request of its own, which is looked at again. Proxies of the environment are not
-//! used, since they would do the resolving.
+//! Outgoing HTTP for guests. The hosts that a request may reach are granted by name, and the
+//! addresses to which a name resolves are checked when the connection is made. Redirects are not
+//! followed: a guest that follows one sends a new request, which is checked again. Proxies from the
+//! environment are not used, since they would resolve the names.
 
 mod address;
 mod request;
@@ -21,13 +21,13 @@ use address::AddressKind;
 use request::Sound;
 use resolver::{OutOfReach, Resolver};
 
-/// How long a connection may take to come about.
+/// How long establishing a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a request is sent as, unless the guest says otherwise.
+/// The `User-Agent` header, unless the guest sets its own.
 const USER_AGENT: &str = concat!("abide/", env!("CARGO_PKG_VERSION"));
 
-/// Sends requests. One client for each reach: they share no connections, since one that a wider
-/// grant has made must not serve a narrower one.
+/// Sends requests of guests. Each [`Reach`] has a client of its own, so that they share no
+/// connections: one that was opened under a wider grant must not serve a narrower one.
 pub struct HttpSender {
     public: reqwest::Client,
     loopback: reqwest::Client,
@@ -40,12 +40,12 @@ pub struct HttpSender {
 pub struct NoHttp(#[from] reqwest::Error);
 
 impl HttpSender {
-    /// Prepares the clients. Nothing is connected yet.
+    /// Builds the clients, without connecting.
     ///
     /// # Errors
-    /// No TLS.
+    /// Fails if TLS is unavailable.
     pub fn new() -> Result<Self, NoHttp> {
-        // An error means that one is installed already, which is as good.
+        // This fails only if a crypto provider is already installed, which is just as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = |reach| {
             reqwest::Client::builder()
@@ -64,11 +64,11 @@ impl HttpSender {
         })
     }
 
-    /// What sending this would do, before anything is done.
+    /// Returns the effect that sending this request would have, without sending it.
     ///
     /// # Errors
-    /// `Invalid` where the request makes no sense, `TooLarge` where its body has more than
-    /// `limit_bytes` or its headers more than 32 KiB, `Denied` where it is not granted.
+    /// `Invalid` if the request is malformed, `TooLarge` if its body has more than `limit_bytes` or
+    /// its headers more than 32 KiB, `Denied` if it is not granted.
     pub fn classify(
         &self,
         request: &HttpRequest,
@@ -83,14 +83,14 @@ impl HttpSender {
         })
     }
 
-    /// Sends a request once, and takes its whole answer in: headers and body of at most
-    /// `limit_bytes`, within `limit`. Dropping the future ends it on the wire.
+    /// Sends a request once and reads the whole answer: headers and body of at most `limit_bytes`
+    /// together, within `limit`. Dropping the future aborts the request on the wire.
     ///
     /// # Errors
-    /// As [`HttpSender::look`]; `Denied` also where the host's addresses may not be reached,
-    /// `Unavailable` where there is no connection. Once it was sent: `TooLarge` and `Failed` where
-    /// an answer came that cannot be taken, and where none came `UnknownOutcome`, or `Unavailable`
-    /// and `Timeout` if it is repeatable.
+    /// Those of [`HttpSender::classify`]; also `Denied` if none of the host's addresses may be
+    /// reached, and `Unavailable` if there is no connection. Once the request was sent: `TooLarge`,
+    /// `Failed` or `Timeout` if an answer began that could not be read in full. If no answer began:
+    /// `UnknownOutcome`, or, for a repeatable request, `Unavailable` or `Timeout`.
     pub async fn send(
         &self,
         request: &HttpRequest,
@@ -158,7 +158,7 @@ impl HttpSender {
     }
 }
 
-/// How far a request may reach.
+/// Returns how far a request may reach.
 fn reach(sound: &Sound, grants: &HttpGrants) -> Result<Reach, StepError> {
     let target = &sound.target;
     let reach = grants.reach(target).ok_or_else(|| {
@@ -166,7 +166,7 @@ fn reach(sound: &Sound, grants: &HttpGrants) -> Result<Reach, StepError> {
             "HTTP to `{target}` is not granted; add it to the plugin's `capabilities.http`"
         ))
     })?;
-    // An address is connected to as it is: no resolver sees it.
+    // The client connects to a literal address without the resolver, so check it here.
     let kind = match target.host {
         Host::Ipv4(address) => AddressKind::of(address.into()),
         Host::Ipv6(address) => AddressKind::of(address.into()),
@@ -182,7 +182,8 @@ fn reach(sound: &Sound, grants: &HttpGrants) -> Result<Reach, StepError> {
     }
 }
 
-/// The whole body; none where it, with what came before it, has too many bytes.
+/// Reads the whole body. Returns `None` if it has too many bytes together with the `before` bytes
+/// that preceded it.
 async fn body(
     response: reqwest::Response,
     before: u64,
@@ -192,7 +193,7 @@ async fn body(
     if before > limit_bytes {
         return Ok(None);
     }
-    // Of what this machine cannot count, it holds less.
+    // A number that exceeds `usize` exceeds this machine's memory too.
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     read_body(response, room).await
 }
@@ -217,7 +218,7 @@ fn no_answer(name: &str, repeatable: bool, error: &reqwest::Error) -> StepError 
     unanswered(name, repeatable, &why, StepError::Unavailable)
 }
 
-/// A request that was sent and has no answer.
+/// Returns the error of a request that was sent and got no answer.
 fn unanswered(
     name: &str,
     repeatable: bool,

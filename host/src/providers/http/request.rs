@@ -1,14 +1,15 @@
-//! What a guest may say in a request, before anything is sent.
+//! Validates a guest's request before anything is sent.
 
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::{EgressTarget, HttpRequest, StepError};
 
-/// The most that a request's headers may hold together, in bytes.
+/// The largest total size of a request's headers, in bytes.
 const HEADERS_MAX_BYTES: usize = 32 << 10;
 
-/// Headers that belong to the connection, or that say where the request goes: the host's to set.
+/// Headers that belong to the connection, or that determine where the request goes. Only the host
+/// sets them.
 const NOT_A_GUESTS: &[&str] = &[
     "connection",
     "content-length",
@@ -24,7 +25,7 @@ const NOT_A_GUESTS: &[&str] = &[
     "upgrade",
 ];
 
-/// A request that makes sense.
+/// A validated request.
 #[derive(Debug)]
 pub(super) struct Sound {
     pub(super) method: Method,
@@ -52,12 +53,13 @@ impl Sound {
         })
     }
 
-    /// Whom it reaches, in a few words.
+    /// Returns a short name for it: method and target.
     pub(super) fn name(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
 
-    /// Whether sending it twice does what sending it once does.
+    /// Returns whether its method is idempotent: sending it twice has the same effect as sending it
+    /// once.
     pub(super) fn repeatable(&self) -> bool {
         [Method::GET, Method::HEAD, Method::PUT, Method::DELETE].contains(&self.method)
     }
@@ -67,7 +69,7 @@ fn method(method: &str) -> Result<Method, StepError> {
     let invalid = |why| StepError::Invalid(format!("`{method}` is no method to send: {why}"));
     let parsed =
         Method::from_bytes(method.as_bytes()).map_err(|_| invalid("write one like GET or POST"))?;
-    // Others read it in one case alone, and some in any.
+    // Some servers are case-sensitive and some are not, so accept only capitals.
     if method.chars().any(|c| c.is_ascii_lowercase()) {
         return Err(invalid("methods are written in capitals"));
     }

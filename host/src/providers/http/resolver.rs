@@ -1,5 +1,6 @@
-//! Names to addresses, at the moment of the connection: what is connected to is what was looked at,
-//! whatever a name's server says the next time.
+//! Resolves names when a connection is made. The client connects to the very addresses that were
+//! checked, so a DNS server that answers differently next time (DNS rebinding) cannot evade the
+//! check.
 
 use std::net::SocketAddr;
 
@@ -8,11 +9,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use super::address::AddressKind;
 use crate::domain::Reach;
 
-/// Resolves as the system does, and gives only addresses that may be reached.
+/// Resolves names as the system does, but returns only addresses that may be reached.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolver(pub(super) Reach);
 
-/// A name that has addresses, none of which may be reached.
+/// A name that resolves only to addresses that may not be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("`{name}` is {kind}", kind = kind.as_str())]
 pub(super) struct OutOfReach {
@@ -25,7 +26,7 @@ impl Resolve for Resolver {
         let reach = self.0;
         Box::pin(async move {
             let name = name.as_str();
-            // The port is that of the URL, which the client fills in.
+            // The client replaces port 0 by that of the URL.
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name, 0)).await?.collect();
             Ok(Box::new(within(reach, name, found)?.into_iter()) as Addrs)
         })

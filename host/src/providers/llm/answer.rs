@@ -1,10 +1,9 @@
-//! An answer, put together from its documents: what counts as complete, and what of it is a failure.
-//! Pure.
+//! Assembles an answer from its documents, and decides whether it is complete or has failed. Pure.
 //!
 //! ```text
-//!   complete: a finish reason, or [DONE] behind a text or a call
-//!   void:     an error, a call that the server could not read, a tool's name that is none
-//!   broken:   an end without either; asked again, like what is void
+//!   complete: a finish reason, or [DONE] after a text or a call
+//!   void:     an error, a tool call that the server could not parse, an invalid tool name
+//!   broken:   an end without either; retried, like a void answer
 //! ```
 
 use std::collections::{BTreeSet, HashSet};
@@ -20,35 +19,35 @@ use super::think::{ThinkOutcome, VisibleText};
 use crate::domain::{ChatRequest, Completion, FinishReason, Usage};
 use crate::providers::lossy::Halves;
 
-/// Why an answer is none.
+/// Why there is no usable answer.
 #[derive(Debug, PartialEq)]
 pub(super) enum NoAnswer {
-    /// The server tells of an error: its document.
+    /// The server reported an error, in this document.
     Refused(Value),
-    /// It is void, or not complete: why.
+    /// The answer is void or incomplete, for this reason.
     Broken(String),
-    /// It has more text and calls than this many bytes.
+    /// The answer has more text and calls than this many bytes.
     TooLong(u64),
 }
 
-/// What of a request its answer is read with.
+/// The facts about a request that are needed to read its answer.
 #[derive(Debug, Default)]
 pub(super) struct RequestFacts<'a> {
-    /// The tools that were offered, as the server knows them.
+    /// The offered tools, by the names that were sent to the server.
     pub(super) tools: BTreeSet<&'a str>,
-    /// The ids of the conversation's calls.
+    /// The ids of the tool calls in the conversation.
     ids: HashSet<String>,
-    /// The same for the same request.
+    /// The seed of the ids of new calls. It is a function of the request.
     seed: String,
 }
 
 impl<'a> RequestFacts<'a> {
-    /// `tools` are the offered ones by the names that were sent.
+    /// `tools` are the offered tools, by the names that were sent.
     pub(super) fn new(request: &ChatRequest, tools: impl IntoIterator<Item = &'a str>) -> Self {
         let mut ids = HashSet::new();
         let mut seed = String::new();
         for message in &request.messages {
-            // Lengths and ids tell one turn of a conversation from the next.
+            // Lengths and ids suffice to distinguish one turn of a conversation from the next.
             let _ = write!(seed, "{};", message.content.len());
             for call in &message.tool_calls {
                 let _ = write!(seed, "{},", call.id);
@@ -64,27 +63,27 @@ impl<'a> RequestFacts<'a> {
     }
 }
 
-/// The most calls of one answer: of more, each is compared with each other.
+/// The most calls in one answer. A limit is needed because each call is compared with each other.
 const CALLS_MAX: usize = 256;
 
-/// What has arrived so far.
+/// The part of an answer that has arrived so far.
 pub(super) struct StreamedAnswer<'a> {
     asked: &'a RequestFacts<'a>,
     said: VisibleText,
     halves: Halves,
     calls: Calls,
-    /// Text or calls have come.
+    /// Text or calls have arrived.
     has_begun: bool,
-    /// All text so far, as it came.
+    /// All text so far, as it arrived.
     came: String,
-    /// It came in what are messages by name.
+    /// The server sends its pieces as whole messages (`message` in place of `delta`).
     by_message: bool,
     finish: Option<FinishReason>,
-    /// The stream said that it is over.
+    /// The stream has announced its end.
     is_done: bool,
     usage: Option<Usage>,
     model: Option<String>,
-    /// The answer that is read, where there are several.
+    /// The index of the choice that is read, if the server sends several.
     choice: Option<u64>,
     bytes: u64,
     limit_bytes: u64,
@@ -110,14 +109,14 @@ impl<'a> StreamedAnswer<'a> {
         }
     }
 
-    /// Adds a document; gives what it has for those who watch.
+    /// Adds a document, and returns the text in it that can be shown.
     pub(super) fn take(&mut self, mut chunk: Chunk) -> Result<ThinkOutcome, NoAnswer> {
         if let Some(error) = chunk.error {
             return Err(NoAnswer::Refused(error));
         }
         self.model = chunk.model.take().or(self.model.take());
         self.usage = most(self.usage, chunk.usage);
-        // One answer is asked for: of several, the first.
+        // Only one choice was requested. Of several, read the first.
         let choice = chunk.choice.or(self.choice);
         if self.choice.is_some() && choice != self.choice {
             return Ok(ThinkOutcome::default());
@@ -139,7 +138,7 @@ impl<'a> StreamedAnswer<'a> {
         let chunk = self.news(chunk);
         let goes_on = !chunk.text.is_empty() || !chunk.calls.is_empty();
         if goes_on && !has_reason {
-            // It was no end: some say so with each thought.
+            // The finish reason before was not the end: some servers send one with each thought.
             self.finish = None;
         }
         let mut weight = chunk.text.len();
@@ -163,8 +162,8 @@ impl<'a> StreamedAnswer<'a> {
         Ok(self.said.push(&text))
     }
 
-    /// What a document brings that has not come before. Some servers repeat the whole message behind
-    /// its pieces, some call their pieces messages, and some send all there is so far in each.
+    /// Reduces a document to what is new in it. Some servers repeat the whole message after its
+    /// pieces, some send each piece as a message, and some send the whole text so far in each.
     fn news(&mut self, mut chunk: Chunk) -> Chunk {
         if !chunk.is_whole {
             self.came.push_str(&chunk.text);
@@ -186,22 +185,23 @@ impl<'a> StreamedAnswer<'a> {
         chunk
     }
 
-    /// The stream said that it is over.
+    /// Records that the stream has announced its end.
     pub(super) fn done(&mut self) {
         self.is_done = true;
     }
 
-    /// Whether what has come is all of it, but for what it cost.
+    /// Returns whether the answer is complete, except for its token usage.
     pub(super) fn is_finished(&self) -> bool {
-        // What nobody knows may be no end: then the stream has one.
+        // An unknown finish reason may not mean the end: wait for the end of the stream.
         let is_known = self
             .finish
             .is_some_and(|finish| finish != FinishReason::Other);
         is_known || (self.finish.is_some() && self.is_done)
     }
 
-    /// The whole answer once nothing more comes, and what of its text was not shown yet. `model` is
-    /// the one that was asked for.
+    /// Returns the whole answer, and the text of it that was not shown yet. To be called once
+    /// nothing more will arrive. `model` is the requested model, for servers that do not name
+    /// theirs.
     pub(super) fn complete(mut self, model: &str) -> Result<(Completion, String), NoAnswer> {
         let rest = self.halves.end();
         let shown = self.said.push(rest).text;
@@ -223,7 +223,7 @@ impl<'a> StreamedAnswer<'a> {
         })?;
         let completion = Completion {
             content,
-            // Some servers say `stop` although they ask for tools, and some the other way round.
+            // Some servers send `stop` although they call tools, and some the other way round.
             finish: match finish {
                 FinishReason::Stop | FinishReason::Other if !tool_calls.is_empty() => {
                     FinishReason::ToolCalls
@@ -239,8 +239,8 @@ impl<'a> StreamedAnswer<'a> {
     }
 }
 
-/// What two counts of one answer come to: some servers count the question first and the answer last,
-/// and some end with nothing.
+/// Combines two usage reports of one answer. Some servers count the input first and the output
+/// last, and some end with zeros.
 fn most(before: Option<Usage>, now: Option<Usage>) -> Option<Usage> {
     let (Some(before), Some(now)) = (before, now) else {
         return now.or(before);
@@ -251,7 +251,7 @@ fn most(before: Option<Usage>, now: Option<Usage>) -> Option<Usage> {
     })
 }
 
-/// Whether an answer says nothing although it is complete. Some servers do so once in a while.
+/// Returns whether an answer is complete but empty. Some servers occasionally send one.
 pub(super) fn is_empty(completion: &Completion) -> bool {
     let is_usual = matches!(completion.finish, FinishReason::Stop | FinishReason::Other);
     is_usual && completion.tool_calls.is_empty() && completion.content.trim().is_empty()

@@ -1,4 +1,5 @@
-//! One question to one provider: asked, and asked again at once without what is refused.
+//! One question to one provider. What the provider refuses is removed, and the question is repeated
+//! at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,25 +13,26 @@ use super::render::{self, HiddenTool, Sent};
 use super::think::ThinkOutcome;
 use crate::domain::{ChatRequest, Completion, StepError, ToolLeftOut};
 
-/// What is counted over all requests of one question.
+/// Counters over all requests of one question.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
-    /// Requests.
+    /// The number of requests sent.
     pub(super) asked: u32,
-    /// Grows whenever all that was shown before is void.
+    /// Grows whenever all text shown before becomes void.
     voice: u32,
 }
 
-/// How often one question is mended. Tools that a server refuses one by one are what needs more than
-/// a few.
+/// How many mends one question may need. Only a server that refuses tools one by one needs more
+/// than a few.
 const MENDS_MAX: usize = 32;
-/// How many tools are remembered to have been left out.
+/// How many left-out tools are remembered.
 const LEFT_OUT_MAX: usize = 1024;
-/// How many of them the status names.
+/// How many of them the status lists.
 const LEFT_OUT_SHOWN: usize = 32;
 
-/// Asks for `model`. `on_delta` is told of each piece of text as it arrives, with a number that grows
-/// whenever all that came before is void.
+/// Asks `model`, repeating the request without whatever the server refuses. Calls `on_delta` with
+/// each piece of text as it arrives, and with a number that grows whenever all earlier pieces
+/// become void.
 pub(super) async fn ask(
     name: &str,
     ready: &Ready,
@@ -43,9 +45,9 @@ pub(super) async fn ask(
     let known = ready.dialects.of(model);
     let mut dialect = known.clone();
     let mut tried: Vec<Mend> = Vec::new();
-    // The dialect before the last mend, and the words that asked for it.
+    // The dialect before the last mend, and the gist of the refusal that prompted the mend.
     let mut before: Option<(Dialect, String)> = None;
-    // One image was refused, not images.
+    // The server refused one image, not images in general.
     let mut is_bad_image = false;
     let mut is_repeated = false;
     let mut are_combined = false;
@@ -86,11 +88,11 @@ pub(super) async fn ask(
         if let Some((dialect_before, said_before)) = before.take()
             && said_before == gist
         {
-            // The same words again: what was left out was not the matter.
+            // The server refuses in the same words, so the last mend did not help: undo it.
             dialect = dialect_before;
         }
         let bound = mend::answer_bound(status, document, &sent);
-        // What is too large is for the guest to shorten, who knows what it can do without.
+        // A request that is too large is for the guest to shorten: it knows what it can do without.
         let others = match fault.error {
             StepError::TooLarge(_) => Vec::new(),
             _ => mend::mends(status, document, &sent, &dialect),
@@ -99,7 +101,8 @@ pub(super) async fn ask(
         let next = mends.find(|mend| !tried.contains(mend));
         let mended = next.and_then(|mend| Some((dialect.without(mend.clone())?, mend)));
         let Some((mended, next)) = mended else {
-            // Each was tried alone: a template may have the same words for several.
+            // Each mend was tried alone, but a template may refuse several things in the same
+            // words: try all mends together, once.
             let all = tried.iter().fold(dialect.clone(), |all, mend| {
                 all.without(mend.clone()).unwrap_or(all)
             });
@@ -110,16 +113,18 @@ pub(super) async fn ask(
             continue;
         };
         if !mend::is_lasting(status, document) && !std::mem::replace(&mut is_repeated, true) {
-            // It may pass by itself, and then it teaches nothing.
+            // The failure may be transient, and then says nothing about the request: repeat it
+            // unchanged once.
             continue;
         }
         if tried.len() >= MENDS_MAX {
-            // The next question goes on from here.
+            // Keep what was learned, so that the next question continues from here.
             ready.dialects.learn(model, &dialect);
             return Err(fault);
         }
         tracing::info!(provider = name, model, error = %fault.error, mend = ?next, "a request is mended");
-        // A tool's place in the list is the same for the next one.
+        // Not for tools: the next refused tool moves to the same place in the list, so equal words
+        // do not mean that the mend failed.
         if !matches!(next, Mend::Tool(_)) {
             before = Some((dialect.clone(), gist));
         }
@@ -129,14 +134,14 @@ pub(super) async fn ask(
     }
 }
 
-/// Words without those that differ each time: ids of requests, times.
+/// Removes the words that differ in each refusal, like request ids and times: all that hold digits.
 fn gist(words: &str) -> String {
     let words = words.split_whitespace();
     let words = words.filter(|word| !word.bytes().any(|byte| byte.is_ascii_digit()));
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The answer with the tools named as the guest knows them.
+/// Replaces the tool names in an answer by the guest's own.
 fn with_own_names(mut completion: Completion, sent: &Sent) -> Completion {
     let own = sent.names.back();
     for call in &mut completion.tool_calls {
@@ -147,12 +152,12 @@ fn with_own_names(mut completion: Completion, sent: &Sent) -> Completion {
     completion
 }
 
-/// Tools that a provider's model was not shown, each told to the operator once.
+/// Tools that were left out of a provider's requests. Each is logged once.
 #[derive(Debug, Default)]
 pub(super) struct ToolsLeftOut(Mutex<BTreeMap<String, String>>);
 
 impl ToolsLeftOut {
-    /// The first of them.
+    /// Returns at most [`LEFT_OUT_SHOWN`] of them, ordered by name.
     pub(super) fn known(&self) -> Vec<ToolLeftOut> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.iter().take(LEFT_OUT_SHOWN);

@@ -1,4 +1,4 @@
-//! One request to one provider, and its answer as it comes.
+//! One request to one provider, and the streamed answer to it.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,15 +21,16 @@ use super::window::TooMuch;
 use crate::domain::{ChatRequest, Completion};
 use crate::providers::lossy;
 
-/// How long a server that has ended its answer may take to say what it cost, and that the stream is
-/// over. Some say neither, and keep the connection open.
+/// How long a server that has finished its answer may take to send the token usage and the end of
+/// the stream. Some send neither, and keep the connection open.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long the end of a body is waited for behind the end of an answer: most come together.
+/// How long to wait for the end of the body after the end of the answer. Most arrive together.
 const LAST_BYTES: Duration = Duration::from_millis(20);
-/// The most that is read of an answer that tells of an error.
+/// How much of an error response is read, in bytes.
 const ERROR_MAX_BYTES: usize = 64 << 10;
 
-/// Asks for `model` once. `on_shown` is told of each piece of text as it arrives.
+/// Sends one request to `model` and reads the answer, within the provider's timeout. Calls
+/// `on_shown` with each piece of text as it arrives.
 pub(super) async fn attempt(
     name: &str,
     ready: &Ready,
@@ -77,7 +78,7 @@ async fn answer(
     };
     let unreached = |error| AttemptFailure::unreached(name, provider, error);
     let no_answer = |no_answer| AttemptFailure::no_answer(name, provider, no_answer);
-    // What the operator says of the window is said of the provider's own model.
+    // The configured context window is that of the provider's own model.
     let window = provider.context_tokens.filter(|_| model == provider.model);
     if let Some(Err(too_much)) = window.map(|window| tokens.fits(request, window)) {
         let TooMuch { has, room } = too_much;
@@ -108,7 +109,7 @@ async fn answer(
     loop {
         let items = match stream.next().await {
             NextRead::Items(items) => items,
-            // What came until then is all of it.
+            // The finish reason has arrived, so the answer is complete.
             NextRead::Silence | NextRead::Broken(_) if answer.is_finished() => break,
             NextRead::Silence => return Err(silent()),
             NextRead::Broken(error) => return Err(unreached(error)),
@@ -133,7 +134,7 @@ async fn answer(
                     is_done = true;
                     break;
                 }
-                // Junk behind an answer harms nobody.
+                // Junk after a finished answer is harmless.
                 BodyItem::Malformed { .. } if answer.is_finished() => {}
                 BodyItem::Malformed { error, text } => {
                     return Err(AttemptFailure::malformed(name, provider, &error, &text));
@@ -141,7 +142,7 @@ async fn answer(
             }
         }
         if is_done {
-            // A body that was read to its end leaves its connection to the next request.
+            // The client reuses a connection only if the body was read to its end.
             let rest = stream.response.chunk();
             let _ = timeout(LAST_BYTES, rest).await;
             break;
@@ -163,12 +164,12 @@ async fn answer(
     Ok(completion)
 }
 
-/// The body of an answer, as it comes.
+/// The body of an answer while it arrives.
 struct AnswerBody {
     response: Response,
-    /// None once it has ended.
+    /// `None` once the body has ended.
     reply: Option<ResponseBody>,
-    /// When it counts as ended, whatever else comes.
+    /// When the body counts as ended, whatever else arrives.
     ends: Option<Instant>,
     idle: Duration,
 }
@@ -176,11 +177,11 @@ struct AnswerBody {
 enum NextRead {
     Items(Vec<BodyItem>),
     End,
-    /// Nothing came in time.
+    /// Nothing arrived in time.
     Silence,
     Broken(reqwest::Error),
     TooLong,
-    /// It ended, and was no answer.
+    /// The body ended and was not an answer of a model server.
     Foreign,
 }
 
@@ -191,7 +192,7 @@ impl AnswerBody {
             let grace = silence.min(Instant::now() + GRACE);
             match timeout_at(grace, self.response.chunk()).await {
                 Ok(bytes) => return self.take(bytes),
-                // A document that nobody ends is whole if it can be read.
+                // The server does not end the body: the document is complete if it can be parsed.
                 Err(_) => {
                     if let Some(items) = reply.so_far() {
                         self.reply = None;
@@ -203,7 +204,7 @@ impl AnswerBody {
         if self.reply.is_none() {
             return NextRead::End;
         }
-        // Any bytes are life, also those that say nothing.
+        // Any bytes count as a sign of life, keep-alive comments too.
         let ends = self.ends.map_or(silence, |ends| ends.min(silence));
         match timeout_at(ends, self.response.chunk()).await {
             Ok(bytes) => self.take(bytes),
@@ -230,7 +231,7 @@ fn kind(response: &Response) -> String {
     kind.unwrap_or("nothing that is named").to_ascii_lowercase()
 }
 
-/// As much of a body as comes until then, also of one that breaks off.
+/// Reads a body until `until`, or until it ends, breaks or reaches [`ERROR_MAX_BYTES`].
 async fn beginning(mut response: Response, until: Instant) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Ok(Ok(Some(part))) = timeout_at(until, response.chunk()).await {
@@ -243,7 +244,7 @@ async fn beginning(mut response: Response, until: Instant) -> Vec<u8> {
     bytes
 }
 
-/// What a server says under an error's status, as far as it comes.
+/// Reads the body of a response with an error status, as far as it arrives.
 async fn refused(response: Response, idle: Duration) -> ProviderRefusal {
     let status = response.status();
     let in_headers = retry_delay::in_headers(response.headers(), SystemTime::now());

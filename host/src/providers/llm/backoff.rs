@@ -1,4 +1,4 @@
-//! When a provider is asked again that gave no answer.
+//! The retry schedule of a provider that gave no answer.
 
 use std::time::Duration;
 
@@ -6,33 +6,33 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 use super::classify::Remedy;
 
-/// The pause after the first failure; it doubles with each further one, and up to as much again is
-/// added at random, so that those who failed together do not come back together.
+/// The pause after the first failure. It doubles with each further one, and a random jitter of up
+/// to as much again is added, so that requests that failed together are not retried together.
 const FIRST: Duration = Duration::from_millis(250);
-/// The longest pause, without what is added.
+/// The longest pause, without jitter.
 const LONGEST: Duration = Duration::from_secs(8);
-/// The same while a server starts: its end should not be missed for long.
+/// The longest pause while a server starts, without jitter: short, to notice soon that it is ready.
 const LONGEST_STARTING: Duration = Duration::from_secs(2);
-/// How long a server is waited for that starts: one that says so, or where nobody listens yet.
+/// How long to wait for a server that starts: one that says so, or whose port refuses connections.
 /// Loading a model takes about that long.
 pub(super) const STARTING_MAX: Duration = Duration::from_secs(60);
-/// The longest pause that a provider may ask for. A turn waits meanwhile: where it is longer, its
-/// user should know.
+/// The longest pause that a provider may ask for. The turn waits meanwhile, so for a longer pause
+/// its user gets the error instead.
 const ASKED_MAX: Duration = Duration::from_secs(60);
 
-/// The pauses of one provider in one call.
+/// The pauses between the requests to one provider in one call.
 pub(super) struct Pauses {
     ordinary: ExponentialBackoff,
     starting: ExponentialBackoff,
-    /// How long a server is waited for that starts; none where it is not.
+    /// How long to wait for a server that starts. `None`: a start is an ordinary failure.
     patience: Option<Duration>,
-    /// The pauses of a start so far.
+    /// The sum of the pauses for a start so far.
     waited: Duration,
 }
 
 impl Pauses {
-    /// There are as many as `retries`; while a server starts, as many as fit into `patience`. Without
-    /// patience a start is a failure like others.
+    /// Creates a schedule of `retries` pauses and, while a server starts, as many as fit into
+    /// `patience`. Without patience a start is an ordinary failure.
     pub(super) fn new(retries: u32, patience: Option<Duration>) -> Self {
         let pauses = ExponentialBuilder::default()
             .with_min_delay(FIRST)
@@ -50,8 +50,8 @@ impl Pauses {
         }
     }
 
-    /// How long to wait before it is asked again; none if that would not help, or not within
-    /// `left`.
+    /// Returns how long to wait before the next request, or `None` if another one would not help or
+    /// the pause would not end within `left`.
     pub(super) fn next(&mut self, remedy: Remedy, left: Duration) -> Option<Duration> {
         let (after, pause) = match (remedy, self.patience) {
             (Remedy::Starting { after }, Some(patience)) => {
@@ -106,7 +106,7 @@ mod tests {
         let pause = |remedy, left| Pauses::new(3, None).next(remedy, left);
         assert_eq!(pause(after(20), LONG), Some(Duration::from_secs(20)));
         assert_eq!(pause(after(61), LONG), None);
-        // No time would be left for the answer.
+        // The pause would leave no time for the answer.
         assert_eq!(pause(after(20), Duration::from_secs(20)), None);
         assert_eq!(pause(Remedy::Elsewhere, LONG), None);
         assert_eq!(pause(Remedy::Nothing, LONG), None);
@@ -125,9 +125,9 @@ mod tests {
         }
         assert!(waited > STARTING_MAX - 2 * LONGEST_STARTING, "{waited:?}");
         assert!(waited <= STARTING_MAX && count > 10, "{waited:?} {count}");
-        // What fails otherwise then has its retries.
+        // Other failures still have their retries.
         assert!(pauses.next(AGAIN, LONG).is_some());
-        // Where somebody else can be asked, it is as any failure.
+        // Without patience (there is a fallback), a start is an ordinary failure.
         let mut pauses = Pauses::new(1, None);
         assert!(pauses.next(starting, LONG).is_some());
         assert_eq!(pauses.next(starting, LONG), None);

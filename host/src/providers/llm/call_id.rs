@@ -1,16 +1,17 @@
-//! Ids of tool calls that the strictest server takes: Mistral's want nine letters and digits, others
-//! want each to be unique in the conversation. A server's own ids keep neither rule.
+//! Ids of tool calls that the strictest servers accept. Mistral's servers demand nine letters and
+//! digits, others demand that each id is unique in the conversation. Ids that servers assign
+//! themselves satisfy neither rule.
 
 use std::collections::HashSet;
 
 use sha2::{Digest as _, Sha256};
 
-/// What Mistral's servers demand.
+/// The length that Mistral's servers demand.
 const LENGTH: usize = 9;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// An id that is not yet taken, and is from then on. The same seed gives the same id as long as the
-/// same ids are taken, so that what is sent again is the same bytes.
+/// Derives an id that is not in `taken`, and adds it there. Given the same `taken`, the same seed
+/// yields the same id, so that a repeated request is byte-identical.
 pub(super) fn call_id(seed: &str, taken: &mut HashSet<String>) -> String {
     let mut collisions: u64 = 0;
     loop {
@@ -26,11 +27,12 @@ fn derive(seed: &str, collisions: u64) -> String {
     let mut hash = Sha256::new();
     hash.update(seed);
     if collisions > 0 {
-        // Fixed in length, so that no other seed gives the same bytes by ending like this.
+        // The suffix has a fixed length, so that no other seed yields the same bytes by ending in
+        // it.
         hash.update([0]);
         hash.update(collisions.to_be_bytes());
     }
-    // The bias towards the alphabet's beginning does no harm: ids need not be hard to guess.
+    // The modulo bias is harmless: ids need not be hard to guess.
     let letters = hash.finalize().into_iter().take(LENGTH);
     letters
         .map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()]))

@@ -1,18 +1,19 @@
-//! The tool calls of an answer, put together from what servers make of them: one call runs once, two
-//! calls both run. Pure.
+//! Assembles the tool calls of an answer from the fragments that servers send, so that one call is
+//! executed once and two calls are both executed. Pure.
 //!
-//! A server's ids and indexes say which parts belong together, and nothing else:
+//! A server's ids and indexes only determine which fragments belong together:
 //!
-//! | part | belongs to |
+//! | fragment | belongs to |
 //! |---|---|
-//! | with an index | the last call under it |
-//! | with an id alone | the call with that id |
-//! | with neither | the call that was added to last |
+//! | with an index | the last call with that index |
+//! | with only an id | the call with that id |
+//! | with neither | the call that was extended last |
 //!
-//! It begins another call where it names a tool and brings what can only be one: another id, or
-//! arguments behind a complete object. At the end, calls of one id and one name whose arguments are
-//! equal, or where those of one are the beginning of the other's, were one that came twice. So were
-//! two equal ones that neither an id nor an index tells apart: to run one twice does harm.
+//! A fragment starts another call if it names a tool and holds what cannot belong to the same call:
+//! another id, or arguments after a complete object. At the end, calls with the same id and name
+//! are one call that arrived twice if their arguments are equal or one's are a prefix of the
+//! other's. Two equal calls that neither an id nor an index distinguishes are also one: executing a
+//! call twice does harm.
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
@@ -24,11 +25,11 @@ use super::chunk::Fragment;
 use crate::domain::ModelToolCall;
 use crate::providers::lossy;
 
-/// What a call weighs besides its texts, so that empty ones are bounded too.
+/// How many bytes a call counts for besides its texts, so that empty calls are bounded too.
 const CALL_BYTES: usize = 64;
-/// The longest name that servers take back, in bytes.
+/// The longest tool name that servers accept in a conversation, in bytes.
 const NAME_MAX_BYTES: usize = 64;
-/// What models put before a tool's name.
+/// Prefixes that models put before a tool's name.
 const NAME_PREFIXES: [&str; 6] = [
     "functions.",
     "functions:",
@@ -45,25 +46,27 @@ struct PartialCall {
     name: Option<String>,
     arguments: String,
     scan: ArgumentScan,
-    /// The last part, where it was all of the call once more.
+    /// The arguments of the last fragment that repeated the whole call.
     whole: Option<String>,
-    /// The last part, while each begins with the one before it.
+    /// The arguments of the last fragment, as long as each fragment's begin with the previous
+    /// one's.
     grown: Option<String>,
-    /// All parts of the name.
+    /// The names of all fragments, concatenated.
     names: String,
-    /// Whether the arguments are an object, once that was asked.
+    /// Caches whether the arguments are an object.
     is_object: Cell<Option<bool>>,
     has_marks: bool,
 }
 
-/// How far the arguments' outermost object has come. Known without reading them anew with each part.
+/// An incremental scan for the end of the outermost object in the arguments, so that they are not
+/// scanned again with each fragment.
 #[derive(Clone, Debug, Default)]
 struct ArgumentScan {
     depth: usize,
     in_text: bool,
     escaped: bool,
     is_closed: bool,
-    /// Something stands behind the object.
+    /// There is text after the object.
     goes_on: bool,
 }
 
@@ -117,7 +120,7 @@ impl PartialCall {
         self.arguments = arguments;
     }
 
-    /// Whether nothing but another call can begin with this part, which would else be added here.
+    /// Returns whether this fragment can only start another call, rather than extend this one.
     fn ends_before(&self, part: &Fragment, known: &BTreeSet<&str>) -> bool {
         let Some(name) = &part.name else {
             return false;
@@ -135,8 +138,8 @@ impl PartialCall {
         if is_other && self.name.as_ref().is_some_and(are_tools) {
             return true;
         }
-        // What comes once more without an id of its own is the same call, not a second one.
-        // An empty object may stand where the arguments are about to come.
+        // Equal arguments without an id of their own repeat the same call; they are not a second
+        // one. An empty object may be a placeholder for arguments that are still to arrive.
         (is_other || !part.arguments.trim().is_empty())
             && self.is_complete()
             && (is_other || !(is_same(&self.arguments, &part.arguments) || self.is_placeholder()))
@@ -144,7 +147,7 @@ impl PartialCall {
 
     fn add(&mut self, part: Fragment, has_marks: bool) {
         self.id = self.id.take().or(part.id);
-        // Names come whole; some servers repeat them.
+        // Names mostly arrive whole, and some servers repeat them.
         let names_again = self.name.is_some() && part.name.is_some();
         self.names
             .push_str(part.name.as_deref().unwrap_or_default());
@@ -176,7 +179,7 @@ impl PartialCall {
         self.append(&part.arguments);
     }
 
-    /// No more will come.
+    /// Settles the arguments, once no more fragments will arrive.
     fn end(&mut self) {
         let grown = self.grown.take().filter(|grown| is_object(grown));
         if let Some(whole) = self.whole.take().or(grown)
@@ -186,7 +189,7 @@ impl PartialCall {
         }
     }
 
-    /// The calls that it is: one, but where servers put the arguments of several behind each other.
+    /// Splits it into calls: mostly one, but some servers concatenate the arguments of several.
     fn apart(mut self) -> Vec<Self> {
         self.end();
         let read = serde_json::Deserializer::from_str(&self.arguments);
@@ -199,7 +202,7 @@ impl PartialCall {
             return vec![self];
         };
         objects.dedup();
-        // Some begin with an empty object, and then say what is in it.
+        // Some servers send an empty object first, and then the real one.
         if objects.len() > 1 && objects.first().is_some_and(serde_json::Map::is_empty) {
             objects.remove(0);
         }
@@ -211,13 +214,13 @@ impl PartialCall {
         calls.collect()
     }
 
-    /// Takes another one into itself, if the two were one.
+    /// Merges another call into this one if both are the same call, and returns whether it did.
     fn absorb(&mut self, other: &PartialCall) -> bool {
         if self.id != other.id || !same_name(&self.name, &other.name) {
             return false;
         }
         if self.id.is_none() {
-            // Places of their own tell them apart.
+            // Different indexes mean different calls.
             return self.index == other.index && is_same(&self.arguments, &other.arguments);
         }
         let (own, others) = (self.arguments.trim(), other.arguments.trim());
@@ -227,7 +230,7 @@ impl PartialCall {
             self.replace(other.arguments.clone());
             self.has_marks |= other.has_marks;
         } else if !self.is_complete() && is_object(&format!("{own}{others}")) {
-            // Its parts came under indexes of their own.
+            // The fragments of one call arrived under different indexes.
             self.append(&other.arguments);
             self.has_marks |= other.has_marks;
         } else {
@@ -240,22 +243,22 @@ impl PartialCall {
     }
 }
 
-/// What has arrived so far.
+/// The calls that have arrived so far.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     calls: Vec<PartialCall>,
-    /// The place of the call that was added to last.
+    /// The position of the call that was extended last.
     last: Option<usize>,
-    /// The call in the old place.
+    /// The call in OpenAI's older `function_call` field.
     old: Option<PartialCall>,
 }
 
-/// A name that no server takes back.
+/// A tool name that no server accepts in a conversation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadName(pub(super) String);
 
 impl Calls {
-    /// Adds a part; gives what it weighs in bytes. `known` are the tools that were offered.
+    /// Adds a fragment, and returns how many bytes it counts for. `known` are the offered tools.
     pub(super) fn add(&mut self, part: Fragment, has_marks: bool, known: &BTreeSet<&str>) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let weight = text(&part.id) + text(&part.name) + part.arguments.len();
@@ -278,7 +281,7 @@ impl Calls {
         weight + CALL_BYTES
     }
 
-    /// The same for a part of the one call in the old place.
+    /// Does the same for a fragment of the one call in the older field.
     pub(super) fn add_old(&mut self, part: Fragment, has_marks: bool) -> usize {
         let weight = part.name.as_ref().map_or(0, String::len) + part.arguments.len();
         let is_new = self.old.is_none();
@@ -293,7 +296,7 @@ impl Calls {
                 .calls
                 .iter()
                 .rposition(|call| call.index == Some(index));
-            // What is no beginning goes on with what was begun, also under an index of its own.
+            // A fragment without a name continues an earlier call, even under a new index.
             return under.or_else(|| {
                 let id = part.id.as_ref().filter(|_| part.name.is_none());
                 let of_id = |id| {
@@ -314,25 +317,22 @@ impl Calls {
         of_id.or(self.last)
     }
 
-    /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.calls.len()
     }
 
-    /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty() && self.old.is_none()
     }
 
-    /// Whether the last call names a tool, and nothing of its arguments has come.
+    /// Returns whether the last call names a tool, but none of its arguments have arrived.
     pub(super) fn ends_before_arguments(&self) -> bool {
         let last = self.calls.last();
         last.is_some_and(|call| call.name.is_some() && call.arguments.trim().is_empty())
     }
 
-    /// The calls; of an answer that was cut (`is_cut`), the last may have no arguments at all. `known`
-    /// are the tools that were offered; `seed` and `taken` make the
-    /// [ids](call_id).
+    /// Returns the calls. If the answer was cut off (`is_cut`), the last one may have no arguments
+    /// at all. `known` are the offered tools. `seed` and `taken` determine the [ids](call_id).
     pub(super) fn complete(
         self,
         known: &BTreeSet<&str>,
@@ -341,7 +341,7 @@ impl Calls {
         is_cut: bool,
     ) -> Result<Vec<ModelToolCall>, BadName> {
         let mut whole: Vec<PartialCall> = Vec::new();
-        // Some servers put a call in both places.
+        // Some servers put a call in both fields.
         let is_blank = |call: &PartialCall| call.name.is_none() && call.arguments.trim().is_empty();
         let has_calls = self.calls.iter().any(|call| !is_blank(call));
         let old = self.old.filter(|_| !has_calls);
@@ -352,7 +352,7 @@ impl Calls {
             .chain(old)
             .flat_map(PartialCall::apart)
         {
-            // A place that was never filled.
+            // An entry that was never filled.
             if is_blank(&call) && (has_others || call.id.is_none()) {
                 continue;
             }
@@ -362,12 +362,12 @@ impl Calls {
         }
         let count = whole.len();
         let calls = whole.into_iter().enumerate().map(|(place, call)| {
-            // Where the answer was cut, arguments that have not begun are none.
+            // If the answer was cut off before the arguments began, they stay empty, not `{}`.
             let may_be_cut = is_cut && place + 1 == count;
             let has_begun = !call.is_placeholder() && !is_nothing(&call.arguments);
             Ok(ModelToolCall {
                 name: match known.contains(call.names.as_str()) {
-                    // It came in pieces.
+                    // The name arrived in pieces.
                     true => name(&call.names, known)?,
                     false => name(call.name.as_deref().unwrap_or_default(), known)?,
                 },
@@ -386,8 +386,8 @@ fn same_name(one: &Option<String>, other: &Option<String>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
-/// One object, of one that has come and of one that goes on with it: by further fields, or by texts
-/// that have grown.
+/// Merges an object with a later version of it that adds fields or extends strings. Returns `None`
+/// if the later one contradicts the earlier.
 fn merged(before: &str, after: &str) -> Option<String> {
     let read = |text| serde_json::from_str::<serde_json::Map<String, Value>>(text).ok();
     let (mut all, after) = (read(before)?, read(after)?);
@@ -405,9 +405,9 @@ fn merged(before: &str, after: &str) -> Option<String> {
     Some(Value::Object(all).to_string())
 }
 
-/// Whether a text is a complete object.
+/// Returns whether a text is a complete JSON object.
 fn is_object(text: &str) -> bool {
-    // Most parts are none, and need not be read to see it.
+    // Most fragments are not, which the first and last characters show without parsing.
     let text = text.trim();
     text.starts_with('{')
         && text.ends_with('}')
@@ -419,20 +419,20 @@ fn is_same(one: &str, other: &str) -> bool {
     one.trim() == other.trim() || read(one).is_some_and(|one| read(other) == Some(one))
 }
 
-/// The tool's name without what models and servers put around it.
-fn name(said: &str, known: &BTreeSet<&str>) -> Result<String, BadName> {
-    if known.contains(said) && is_sound(said) {
-        return Ok(said.to_owned());
+/// Returns the tool's name without what models and servers put around it.
+fn name(raw: &str, known: &BTreeSet<&str>) -> Result<String, BadName> {
+    if known.contains(raw) && is_sound(raw) {
+        return Ok(raw.to_owned());
     }
     let around = [' ', '\t', '\n', '\r', '"', '\'', '`'];
-    // Tokens of a chat template: `t__x<|channel|>commentary`.
-    let cut = said.split("<|").next().unwrap_or_default();
+    // Cut off tokens of a chat template: `t__x<|channel|>commentary`.
+    let cut = raw.split("<|").next().unwrap_or_default();
     let cut = cut.trim_matches(around);
     let bare = NAME_PREFIXES
         .iter()
         .find_map(|prefix| cut.strip_prefix(prefix));
     let bare = bare.unwrap_or(cut).trim_matches(around);
-    // `functions.t__x:0`, `server.t__x`, `t__x()`: where a tool of that name was offered.
+    // `functions.t__x:0`, `server.t__x`, `t__x()`: find the offered tool in it.
     let separated = bare.split(|char: char| !is_sound_char(char));
     let offered = separated
         .filter(|part| known.contains(part))
@@ -444,7 +444,7 @@ fn name(said: &str, known: &BTreeSet<&str>) -> Result<String, BadName> {
     {
         Some(name) if is_sound(name) => Ok(name.to_owned()),
         _ if is_sound(bare) => Ok(bare.to_owned()),
-        _ => Err(BadName(said.to_owned())),
+        _ => Err(BadName(raw.to_owned())),
     }
 }
 
@@ -460,24 +460,24 @@ fn is_nothing(arguments: &str) -> bool {
     matches!(arguments.trim(), "" | "null" | "None" | "undefined")
 }
 
-/// The arguments as JSON, where they can be read as that; else as they came, for the guest to tell
-/// its model.
-fn arguments(said: String, has_marks: bool) -> String {
-    let said = match has_marks {
-        true => lossy::joined(&said),
-        false => said,
+/// Repairs the arguments if they can be read as JSON. Otherwise returns them as they arrived, for
+/// the guest to report to its model.
+fn arguments(raw: String, has_marks: bool) -> String {
+    let raw = match has_marks {
+        true => lossy::joined(&raw),
+        false => raw,
     };
     // The arguments are JSON within JSON: a lone surrogate may be escaped on either level.
-    let said = lossy::mended(&said).into_owned();
-    match said.trim() {
+    let raw = lossy::mended(&raw).into_owned();
+    match raw.trim() {
         text if is_nothing(text) => "{}".to_owned(),
         text if text.starts_with('"') => match serde_json::from_str::<String>(text) {
-            // Encoded once too often.
+            // The object was JSON-encoded once too often.
             Ok(inner) if is_object(&inner) => inner,
             Ok(inner) if matches!(inner.trim(), "" | "null") => "{}".to_owned(),
-            _ => said,
+            _ => raw,
         },
-        _ => said,
+        _ => raw,
     }
 }
 

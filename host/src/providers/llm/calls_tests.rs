@@ -233,7 +233,7 @@ fn two_calls_both_run() {
 
 #[test]
 fn names_lose_what_stands_around_them() {
-    for (said, expected) in [
+    for (sent, expected) in [
         ("t__x", "t__x"),
         ("functions.t__x", "t__x"),
         ("functions.t__x:0", "t__x"),
@@ -249,7 +249,7 @@ fn names_lose_what_stands_around_them() {
         ("functions.other", "other"),
         ("other-1", "other-1"),
     ] {
-        expect(&[(Some(0), "a", said, "{}")], &[(expected, "{}")]);
+        expect(&[(Some(0), "a", sent, "{}")], &[(expected, "{}")]);
     }
     let long = "x".repeat(65);
     for bad in [
@@ -271,7 +271,7 @@ fn names_lose_what_stands_around_them() {
 
 #[test]
 fn arguments_are_an_object_where_they_can_be() {
-    for (said, expected) in [
+    for (sent, expected) in [
         ("", "{}"),
         (" ", "{}"),
         ("null", "{}"),
@@ -282,7 +282,7 @@ fn arguments_are_an_object_where_they_can_be() {
         ("{\"a\":", "{\"a\":"),
         ("[1]", "[1]"),
     ] {
-        expect(&[(Some(0), "a", "t__x", said)], &[("t__x", expected)]);
+        expect(&[(Some(0), "a", "t__x", sent)], &[("t__x", expected)]);
     }
 }
 

@@ -1,5 +1,6 @@
-//! One document of an answer: a chunk of a stream, or all of it in one piece. What the answer needs is
-//! taken wherever servers put it; a field that is of another type than it should be counts as absent.
+//! Parses one document of an answer: a chunk of a stream, or the whole answer in one piece. The
+//! parts of the answer are read wherever servers put them. A field of an unexpected type counts as
+//! absent.
 
 use serde_json::Value;
 
@@ -7,28 +8,28 @@ use super::refusal;
 use crate::domain::Usage;
 use crate::providers::lossy::{self, Marked};
 
-/// What a document brings.
+/// The content of one document.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Chunk {
     pub(super) model: Option<String>,
     pub(super) usage: Option<Usage>,
-    /// The document that tells of an error, where this one does.
+    /// The document, or the part of it, that reports an error.
     pub(super) error: Option<Value>,
-    /// Why the answer has ended.
+    /// The finish reason, as the server sent it.
     pub(super) finish: Option<String>,
     pub(super) text: String,
     pub(super) calls: Vec<Fragment>,
-    /// The call in the place that calls had before there could be several.
+    /// The call in `function_call`, OpenAI's older field for a single call.
     pub(super) old_call: Option<Fragment>,
-    /// Which of several answers it is a part of.
+    /// The index of the choice that it belongs to.
     pub(super) choice: Option<u64>,
-    /// It is the whole message, and not what has been added to it.
+    /// It holds the whole message, not a delta.
     pub(super) is_whole: bool,
-    /// Its texts hold marks of lone surrogates.
+    /// Its texts contain marks of lone surrogates.
     pub(super) has_marks: bool,
 }
 
-/// A part of a tool call, or all of it.
+/// A tool call, or a part of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fragment {
     /// Which call of the answer it belongs to.
@@ -36,15 +37,14 @@ pub(super) struct Fragment {
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,
     pub(super) arguments: String,
-    /// They came as an object, and not as a piece of its text.
+    /// The arguments arrived as a JSON object, not as a piece of its text.
     pub(super) is_object: bool,
 }
 
-/// The longest name of a model that is kept, in bytes.
+/// The longest model name that is kept, in bytes.
 const MODEL_MAX_BYTES: usize = 256;
 
 impl Chunk {
-    /// Reads a document.
     pub(super) fn read(Marked { value, has_marks }: Marked) -> Self {
         if let Some(error) = refusal::in_answer(&value) {
             return Self {
@@ -61,7 +61,7 @@ impl Chunk {
             has_marks,
             ..Self::default()
         };
-        // Only one choice is asked for.
+        // Only one choice was requested.
         let choice = match value.get("choices") {
             Some(Value::Array(choices)) => choices.iter().find(|choice| choice.is_object()),
             choice => choice,
@@ -93,7 +93,7 @@ impl Chunk {
         chunk
     }
 
-    /// Whether the answer is another one with it.
+    /// Returns whether it adds anything to the answer.
     pub(super) fn brings_something(&self) -> bool {
         self.says_something() || self.finish.is_some() || self.usage.is_some()
     }
@@ -102,7 +102,8 @@ impl Chunk {
         !self.calls.is_empty() || self.old_call.is_some() || !self.text.is_empty()
     }
 
-    /// Some gateways put the text and the calls of one answer into two choices.
+    /// Reads the calls from another choice: some gateways put the text and the calls of one answer
+    /// into two choices.
     fn take_calls_beside(&mut self, document: &Value) {
         let choices = document.get("choices").and_then(Value::as_array);
         let messages = choices
@@ -123,7 +124,7 @@ impl Chunk {
     fn take_whole(&mut self, message: &Value) {
         self.is_whole = true;
         self.take(message);
-        // The place of an entry in a whole list tells it from the others.
+        // In a complete list the position of a call serves as its index.
         for (place, call) in (0..).zip(&mut self.calls) {
             call.index = call.index.or(Some(place));
         }
@@ -149,13 +150,14 @@ impl Chunk {
     }
 }
 
-/// A text that is not empty.
+/// Returns the string in a field, if it is not empty.
 fn text(of: &Value, key: &str) -> Option<String> {
     let text = of.get(key)?.as_str()?;
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// The text of a content: itself, or what its parts have of it. Other parts are thoughts and media.
+/// Returns the text of a message's content: a string, or the texts among its parts. Other parts are
+/// thoughts and media.
 fn content(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
@@ -170,17 +172,17 @@ fn part(part: &Value) -> String {
         part => {
             let kind = part.get("type").and_then(Value::as_str).unwrap_or("text");
             let is_text = matches!(kind, "text" | "output_text" | "refusal" | "text_delta");
-            let said = ["text", "refusal"].iter().find_map(|key| {
-                let said = part.get(key)?;
-                said.as_str().or_else(|| said.get("value")?.as_str())
+            let text = ["text", "refusal"].iter().find_map(|key| {
+                let value = part.get(key)?;
+                value.as_str().or_else(|| value.get("value")?.as_str())
             });
-            said.filter(|_| is_text).unwrap_or_default().to_owned()
+            text.filter(|_| is_text).unwrap_or_default().to_owned()
         }
     }
 }
 
 fn fragment(call: &Value) -> Fragment {
-    // Some servers leave out the level between.
+    // Some servers leave out the `function` level.
     let function = call.get("function").filter(|function| function.is_object());
     let function = function.unwrap_or(call);
     // `parameters` is Llama's, `input` Anthropic's.
@@ -194,7 +196,7 @@ fn fragment(call: &Value) -> Fragment {
         name: text(function, "name"),
         arguments: match arguments {
             Some(Value::String(arguments)) => arguments.clone(),
-            // What is none is for the model to read.
+            // If it is not an object, the guest's model gets to see what it wrote.
             Some(whole) => whole.to_string(),
             None => String::new(),
         },
@@ -210,13 +212,13 @@ fn id(id: &Value) -> Option<String> {
     }
 }
 
-/// A number that counts something, also as a text or with a point.
+/// Parses a count, which may also be a string or have a decimal point.
 fn whole_number(value: &Value) -> Option<u64> {
     match value {
         Value::String(text) => text.trim().parse().ok(),
         value => value.as_u64().or_else(|| {
             let number = value.as_f64()?;
-            // Exact for all that is counted here.
+            // Floats are exact for whole numbers of this size.
             (number >= 0.0 && number.fract() == 0.0 && number < 9e15).then_some(number as u64)
         }),
     }
@@ -229,14 +231,14 @@ fn usage(usage: &Value) -> Option<Usage> {
     };
     let input = count(["prompt_tokens", "input_tokens"]);
     let output = count(["completion_tokens", "output_tokens"]);
-    // What is known of one of them counts.
+    // One of the two is enough.
     (input.is_some() || output.is_some()).then(|| Usage {
         input_tokens: input.unwrap_or_default(),
         output_tokens: output.unwrap_or_default(),
     })
 }
 
-/// Where Kimi and Groq put it.
+/// Returns the usage from the places where Kimi and Groq put it.
 fn further_usage(document: &Value) -> Option<Usage> {
     let choice = document.get("choices").and_then(|choices| choices.get(0));
     let places = [choice, document.get("x_groq")];
@@ -244,18 +246,19 @@ fn further_usage(document: &Value) -> Option<Usage> {
     places.find_map(|place| place.get("usage").and_then(usage))
 }
 
-/// The documents of an event's data; none where it is none of an answer, like `ping`.
+/// Parses the documents in an event's data. Data that is not part of an answer, like `ping`, has
+/// none.
 pub(super) fn documents(data: &[u8]) -> serde_json::Result<Vec<Marked>> {
     let data = data.trim_ascii();
     let bare = data.strip_prefix("\u{feff}".as_bytes());
     let data = bare.unwrap_or(data).trim_ascii_start();
-    // `[PING]` and the like are no lists of chunks.
+    // `[PING]` and the like are not lists of chunks.
     let is_list = data.strip_prefix(b"[").is_some_and(|rest| {
         let next = rest.trim_ascii_start().first();
         next.is_none_or(|next| !next.is_ascii_alphabetic())
     });
     let is_document = data.starts_with(b"{") || is_list;
-    // The rest of a chunk that was torn apart is no sign of life.
+    // The rest of a torn chunk must fail to parse, rather than pass for a keep-alive.
     let is_torn = !is_document && data.windows(9).any(|part| part == b"\"choices\"");
     if !is_document && !is_torn {
         return Ok(Vec::new());
@@ -263,7 +266,7 @@ pub(super) fn documents(data: &[u8]) -> serde_json::Result<Vec<Marked>> {
     let whole = match lossy::parse_marked(data) {
         Ok(whole) => whole,
         Err(error) => {
-            // Events without the empty line between them come as one.
+            // Without an empty line between them, several events arrive as one.
             let lines = data.split(|byte| *byte == b'\n');
             let lines = lines
                 .map(<[u8]>::trim_ascii)

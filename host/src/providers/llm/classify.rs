@@ -1,5 +1,5 @@
-//! A request that gave no answer: why, in words for a human, a guest and its model, and what may
-//! help. Never tells a key.
+//! Classifies a request that got no answer: the reason, in words for a human, a guest and its
+//! model, and the possible remedy. The words never contain a key.
 
 use std::error::Error;
 use std::io;
@@ -13,14 +13,14 @@ use super::too_large::{is_too_large, says_too_large};
 use crate::domain::StepError;
 use crate::providers::http_body::chain;
 
-/// Codes for an account without money, where no pause helps: OpenAI's, and those of others.
+/// Codes for an account without credit, where no pause helps: OpenAI's and others'.
 const NO_QUOTA: [&str; 3] = [
     "insufficient_quota",
     "billing_not_active",
     "insufficient_balance",
 ];
-/// What servers call it, in codes and words, when they could not read what their own model said:
-/// Groq's, Gemini's, Ollama's, llama.cpp's. Another try mostly goes well.
+/// Codes and phrases of servers that could not parse the output of their own model: Groq's,
+/// Gemini's, Ollama's, llama.cpp's. A retry mostly succeeds.
 pub(super) const MODEL_FAILED: [&str; 16] = [
     "tool_use_failed",
     "malformed_function_call",
@@ -39,7 +39,8 @@ pub(super) const MODEL_FAILED: [&str; 16] = [
     "no valid response generated",
     "parsing the output of",
 ];
-/// What servers say while they start: llama.cpp, TGI, Ollama, vLLM and those who host them.
+/// Phrases of servers that are still starting: llama.cpp, TGI, Ollama, vLLM and those who host
+/// them.
 const STARTING: [&str; 16] = [
     "loading model",
     "model loading",
@@ -59,7 +60,7 @@ const STARTING: [&str; 16] = [
     "scaling up",
 ];
 
-/// What servers say that refuse a conversation for what it says.
+/// Phrases of servers that refuse a conversation because of its content.
 const OF_CONTENT: [&str; 5] = [
     "moderation",
     "flagged",
@@ -68,31 +69,31 @@ const OF_CONTENT: [&str; 5] = [
     "content filter",
 ];
 
-/// What servers say under 503 that are there, and have too much to do.
+/// Phrases, with status 503, of servers that run but are overloaded.
 const OVERLOADED: [&str; 5] = ["overload", "capacity", "busy", "too many", "rate limit"];
 
-/// Why there is no answer.
+/// Why a request got no answer, and what may help.
 #[derive(Debug)]
 pub(super) struct AttemptFailure {
     pub(super) error: StepError,
     pub(super) remedy: Remedy,
-    /// What the server said of the request, where it refused it: under an error's status, or within
-    /// an answer that names one.
+    /// The server's refusal, if it refused the request: with an error status, or within an answer
+    /// that names one.
     pub(super) refusal: Option<ProviderRefusal>,
 }
 
-/// What may help.
+/// What may help after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// Asking the same provider again; not before so long, where it says so.
+    /// Retry with the same provider, after the delay that it asked for, if any.
     Again { after: Option<Duration> },
     /// The same, for as long as a server takes to start.
     Starting { after: Option<Duration> },
-    /// Asking another one.
+    /// Ask another provider.
     Elsewhere,
-    /// Asking with less, or where even the least is too much, another one.
+    /// Shorten the request. If it cannot be shortened, ask another provider.
     Shorter,
-    /// Nothing: the request is at fault, or what the guest may be given.
+    /// Nothing: the request is at fault, or the answer exceeds what the guest may be given.
     Nothing,
 }
 
@@ -122,17 +123,17 @@ impl AttemptFailure {
         Self::new(error, Remedy::Nothing)
     }
 
-    /// Time was over.
+    /// A timeout expired.
     pub(super) fn late(provider: &LlmProvider, text: String) -> Self {
         let error = StepError::Timeout(text);
-        // It may take as long once more: not where somebody else can answer.
+        // A retry may take as long again, so prefer the fallback if there is one.
         match provider.fallback {
             Some(_) => Self::elsewhere(error),
             None => Self::again(error),
         }
     }
 
-    /// The connection did not come about, or broke.
+    /// The connection could not be established, or it broke.
     pub(super) fn unreached(name: &str, provider: &LlmProvider, error: reqwest::Error) -> Self {
         let at = place(name, provider);
         let is_refused = is_refused(&error);
@@ -160,7 +161,7 @@ impl AttemptFailure {
         )))
     }
 
-    /// An answer that is no model server's.
+    /// The response does not come from a model server.
     pub(super) fn foreign(name: &str, provider: &LlmProvider, kind: &str) -> Self {
         let at = place(name, provider);
         Self::elsewhere(StepError::Failed(format!(
@@ -169,7 +170,7 @@ impl AttemptFailure {
         )))
     }
 
-    /// An answer with something in it that makes no sense.
+    /// The answer contains something that cannot be parsed.
     pub(super) fn malformed(name: &str, provider: &LlmProvider, error: &str, text: &str) -> Self {
         let (at, text) = (place(name, provider), brief(text));
         Self::again(StepError::Failed(format!(
@@ -177,7 +178,8 @@ impl AttemptFailure {
         )))
     }
 
-    /// An answer with nothing in it, `again` for this provider.
+    /// The answer is empty. `again` rules out another retry with this provider: an answer was empty
+    /// before, or retries are disabled.
     pub(super) fn empty(name: &str, provider: &LlmProvider, again: bool) -> Self {
         let at = place(name, provider);
         let error = StepError::Failed(format!("{at} answered without a word"));
@@ -187,7 +189,7 @@ impl AttemptFailure {
         }
     }
 
-    /// An answer that is none.
+    /// The answer is void, incomplete or too long, or contains an error.
     pub(super) fn no_answer(name: &str, provider: &LlmProvider, no_answer: NoAnswer) -> Self {
         let at = place(name, provider);
         let document = match no_answer {
@@ -231,7 +233,7 @@ impl AttemptFailure {
         ))
     }
 
-    /// A request that the server refuses.
+    /// The server refused the request.
     pub(super) fn refused(name: &str, provider: &LlmProvider, refusal: ProviderRefusal) -> Self {
         let fault = classify(name, &place(name, provider), &refusal);
         Self {
@@ -241,14 +243,14 @@ impl AttemptFailure {
     }
 }
 
-/// How a provider is named.
+/// Returns the text by which error messages name a provider.
 pub(super) fn place(name: &str, provider: &LlmProvider) -> String {
-    // A query may hold a key.
+    // The query may hold a key, so leave it out.
     let base = provider.base_url.split('?').next().unwrap_or_default();
     format!("model provider `{name}` at {base}")
 }
 
-/// Whether nobody listens there.
+/// Returns whether the connection was refused: no server listens at the address.
 fn is_refused(error: &reqwest::Error) -> bool {
     let mut cause: Option<&dyn Error> = Some(error);
     while let Some(error) = cause {
@@ -261,7 +263,7 @@ fn is_refused(error: &reqwest::Error) -> bool {
     false
 }
 
-/// What a refusal means.
+/// Classifies a server's refusal.
 fn classify(name: &str, at: &str, refusal: &ProviderRefusal) -> AttemptFailure {
     let (status, text, words) = (refusal.status, refusal.text(), refusal.words());
     if is_too_large(refusal) {
@@ -271,7 +273,7 @@ fn classify(name: &str, at: &str, refusal: &ProviderRefusal) -> AttemptFailure {
     let again = |error| AttemptFailure::new(error, Remedy::Again { after });
     let says = |texts: &[&str]| texts.iter().any(|text| words.contains(text));
     match status.as_u16() {
-        // Servers repeat the key here, or a part of it.
+        // Without the server's text: it often repeats the key, or a part of it.
         401 => AttemptFailure::elsewhere(StepError::Failed(format!(
             "{at} refused the API key ({status}); check `llm.{name}.api_key_env` or `api_key_file`"
         ))),
@@ -304,7 +306,7 @@ fn classify(name: &str, at: &str, refusal: &ProviderRefusal) -> AttemptFailure {
         429 => again(StepError::Unavailable(format!(
             "{at} takes no more requests now ({status}): {text}"
         ))),
-        // What stands in front of a server that is not there yet says no more than that.
+        // A gateway reports no more than this about an upstream that is still starting.
         502 | 503 | 521..=523 if !says(&OVERLOADED) => AttemptFailure::new(
             StepError::Unavailable(format!("{at} is not there now ({status}): {text}")),
             Remedy::Starting { after },
@@ -313,11 +315,11 @@ fn classify(name: &str, at: &str, refusal: &ProviderRefusal) -> AttemptFailure {
             "{at} failed ({status}): {text}"
         ))),
         409 | 424 | 425 => again(StepError::Failed(format!("{at} answered {status}: {text}"))),
-        // Most say so of a model that they do not have.
+        // Most servers use 404 for a model that they do not have.
         404 => AttemptFailure::elsewhere(StepError::Invalid(format!(
             "{at} refused the request ({status}): {text}; check `llm.{name}.model` and `base_url`"
         ))),
-        // Gemini's way.
+        // Gemini refuses keys with status 400.
         400 if says(&["api key not valid", "api_key_invalid", "invalid api key"]) => {
             AttemptFailure::elsewhere(StepError::Failed(format!(
                 "{at} refused the API key ({status}): {text}; check `llm.{name}.api_key_env` or \
@@ -328,7 +330,7 @@ fn classify(name: &str, at: &str, refusal: &ProviderRefusal) -> AttemptFailure {
             "{at} answered with a redirect ({status}), and none is followed; write the address that \
              it leads to in `llm.{name}.base_url`"
         ))),
-        // What one provider refuses, another may take.
+        // Another provider may accept what this one refuses.
         400..500 => AttemptFailure::elsewhere(StepError::Invalid(format!(
             "{at} refused the request ({status}): {text}"
         ))),
@@ -362,7 +364,7 @@ mod tests {
 
     #[test]
     fn each_refusal_has_its_remedy() {
-        let said = |text: &str| json!({"error": {"message": text}});
+        let body = |text: &str| json!({"error": {"message": text}});
         let (again, starting) = (
             Remedy::Again { after: None },
             Remedy::Starting { after: None },
@@ -378,27 +380,27 @@ mod tests {
                 json!({"error": "Model gpt2 is currently loading", "estimated_time": 20.0}),
                 starting,
             ),
-            (503, said("The model is warming up"), starting),
-            (500, said("server is starting"), starting),
-            (503, said("overloaded"), again),
+            (503, body("The model is warming up"), starting),
+            (500, body("server is starting"), starting),
+            (503, body("overloaded"), again),
             (503, json!(""), starting),
             (503, json!("no healthy upstream"), starting),
             (502, json!("<html>Bad Gateway</html>"), starting),
             (521, json!("<html>Web server is down</html>"), starting),
-            (404, said("Model llama is still loading"), starting),
-            (400, said("Model not ready: the model is loading"), starting),
-            (424, said("Request failed during generation"), again),
+            (404, body("Model llama is still loading"), starting),
+            (400, body("Model not ready: the model is loading"), starting),
+            (424, body("Request failed during generation"), again),
             (
                 400,
-                said("Model produced invalid sequence as part of ToolUse"),
+                body("Model produced invalid sequence as part of ToolUse"),
                 again,
             ),
             (
                 403,
-                said("Input was flagged by moderation"),
+                body("Input was flagged by moderation"),
                 Remedy::Elsewhere,
             ),
-            (529, said("Overloaded"), again),
+            (529, body("Overloaded"), again),
             (
                 400,
                 json!({"error": {"message": "Failed to call a function.", "code": "tool_use_failed"}}),
@@ -411,7 +413,7 @@ mod tests {
             ),
             (
                 400,
-                said("System message must be at the beginning."),
+                body("System message must be at the beginning."),
                 Remedy::Elsewhere,
             ),
             (
@@ -421,12 +423,12 @@ mod tests {
             ),
             (
                 400,
-                said("This model's maximum context length is 10 tokens."),
+                body("This model's maximum context length is 10 tokens."),
                 Remedy::Shorter,
             ),
             (413, json!("x"), Remedy::Shorter),
-            (401, said("x"), Remedy::Elsewhere),
-            (404, said("x"), Remedy::Elsewhere),
+            (401, body("x"), Remedy::Elsewhere),
+            (404, body("x"), Remedy::Elsewhere),
             (
                 429,
                 json!({"error": {"code": "insufficient_quota", "message": "x"}}),
@@ -434,7 +436,7 @@ mod tests {
             ),
             (
                 429,
-                said("try again in 3s"),
+                body("try again in 3s"),
                 Remedy::Again {
                     after: Some(Duration::from_secs(3)),
                 },

@@ -1,12 +1,12 @@
-//! What a provider was found not to take, and how requests to it are made since.
+//! What a provider was found to refuse, and so is left out of later requests to it.
 //!
 //! ```text
-//!   refused --> do its words name what it does not take? -- no --> error
+//!   refused --> does the refusal name what it does not accept? -- no --> error
 //!                  | yes (`Mend`)
 //!                  v
-//!               asked again without it -- answered --> remembered for that provider and model
+//!               retry without it -- answered --> remembered for that provider and model
 //!                  |
-//!                  +-- refused: once more for each other thing; else the error, and nothing is kept
+//!                  +-- refused: retry for each other mend; else error, and nothing is remembered
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,46 +17,49 @@ use serde_json::Value;
 
 use crate::domain::{Digest, ModelDialect};
 
-/// How many models of a provider something is remembered of: guests may name any.
+/// For how many models of a provider a dialect is remembered. A limit is needed because guests may
+/// name any model.
 const MODELS_MAX: usize = 64;
-/// How many tools that it refuses.
+/// How many refused tools a dialect remembers.
 const TOOLS_MAX: usize = 128;
 
-/// One thing that a provider does not take.
+/// One thing that a provider does not accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mend {
     StreamOptions,
     Stream,
-    /// It calls `max_tokens` by OpenAI's newer name.
+    /// The name `max_tokens`: it knows only OpenAI's newer `max_completion_tokens`.
     CompletionTokens,
+    /// Any bound on the answer's tokens.
     MaxTokens,
-    /// It answers with so many tokens at most.
+    /// A bound above this number of tokens.
     MaxTokensOver(u32),
     Temperature,
-    /// The role.
+    /// The system role.
     System,
-    /// The role, and calls in assistant messages.
+    /// The tool role, and tool calls in assistant messages.
     ToolLines,
     Images,
-    /// An assistant message without a text.
+    /// An assistant message without text.
     NullContent,
+    /// More than this number of tools.
     ToolsOver(usize),
-    /// Descriptions of tools with more characters.
+    /// Tool descriptions of more than this number of characters.
     DescriptionsOver(usize),
     /// Several calls in one assistant message.
     ParallelCalls,
-    /// A text beside calls in one assistant message.
+    /// Text beside calls in one assistant message.
     TextBesideCalls,
-    /// This tool, as it is defined.
+    /// One tool, as it is defined now.
     Tool(RefusedTool),
 }
 
-/// A tool that a server refuses, as it is defined: its server may mend it.
+/// A tool that a server refuses, identified by its definition, since its tool server may fix it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RefusedTool {
-    /// Of its definition as it is sent.
+    /// The digest of its definition as it is sent.
     pub(super) definition: Digest,
-    /// The guest's name of it.
+    /// The guest's name for it.
     pub(super) name: String,
 }
 
@@ -69,7 +72,7 @@ impl RefusedTool {
     }
 }
 
-/// All that one does not take.
+/// Everything that a provider does not accept for one model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dialect {
     pub(super) no_stream_options: bool,
@@ -90,7 +93,8 @@ pub(super) struct Dialect {
 }
 
 impl Dialect {
-    /// This dialect with one thing less; none if it was known already, and so does not help.
+    /// Returns this dialect with one more mend, or `None` if the mend changes nothing and so cannot
+    /// help.
     pub(super) fn without(&self, mend: Mend) -> Option<Self> {
         let mut next = self.clone();
         match mend {
@@ -122,7 +126,7 @@ impl Dialect {
         (next != *self).then_some(next)
     }
 
-    /// What both know.
+    /// Combines two dialects: the union of what they leave out.
     pub(super) fn and(&self, other: &Self) -> Self {
         let least = |one: Option<usize>, other: Option<usize>| one.into_iter().chain(other).min();
         Self {
@@ -207,7 +211,7 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// What is remembered of a provider, by model.
+/// The dialects of a provider, by model.
 #[derive(Debug, Default)]
 pub(super) struct Dialects(Mutex<BTreeMap<String, Dialect>>);
 
@@ -217,7 +221,7 @@ impl Dialects {
         known.get(model).cloned().unwrap_or_default()
     }
 
-    /// All that was found out.
+    /// Returns all dialects, for the status.
     pub(super) fn known(&self) -> Vec<ModelDialect> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.iter().map(|(model, dialect)| ModelDialect {
@@ -227,10 +231,10 @@ impl Dialects {
         known.collect()
     }
 
-    /// A request in this dialect was answered. Whether that is news.
+    /// Records that a request in this dialect was answered. Returns whether that is new.
     pub(super) fn learn(&self, model: &str, dialect: &Dialect) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another question may have found out something else meanwhile.
+        // A concurrent question may have learned something else: keep both.
         let dialect = match known.get(model) {
             Some(before) => before.and(dialect),
             None => dialect.clone(),
@@ -239,7 +243,7 @@ impl Dialects {
             return false;
         }
         if known.len() >= MODELS_MAX && !known.contains_key(model) {
-            // Whatever is forgotten is found out again, by one refused request.
+            // Whatever is forgotten is learned again, at the cost of one refused request.
             known.clear();
         }
         known.insert(model.to_owned(), dialect);

@@ -1,18 +1,18 @@
-//! Finish reasons, in the words of many servers and of the gateways in front of them.
+//! Finish reasons, in the spellings of many servers and of the gateways in front of them.
 
 use crate::domain::FinishReason;
 
-/// What a finish reason comes to.
+/// The meaning of a finish reason.
 #[derive(Debug, PartialEq)]
 pub(super) enum Ending {
-    /// It is no reason.
+    /// It is not a finish reason: the answer continues.
     None,
     Finished(FinishReason),
     /// The answer is void.
     Failed,
 }
 
-/// What is in finish reasons of answers that are void.
+/// Substrings in the finish reasons of void answers.
 const FAILURES: [&str; 19] = [
     "error",
     "malformed",
@@ -34,10 +34,10 @@ const FAILURES: [&str; 19] = [
     "deadline",
     "pause",
 ];
-/// What is in those of answers that were cut.
+/// Substrings in the finish reasons of answers that were cut off.
 const CUTS: [&str; 4] = ["length", "max_", "token", "truncat"];
 
-/// What a finish reason says. Gateways pass on those of the servers behind them.
+/// Interprets a finish reason. Gateways pass on those of the servers behind them.
 pub(super) fn ending(reason: &str) -> Ending {
     let reason = reason.trim().to_ascii_lowercase();
     let finish = match reason.as_str() {

@@ -1,10 +1,11 @@
-//! Whether a provider answers, as its last question shows.
+//! The health of a provider: whether it answered its last question.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::{ModelProviderFailing, StepError, UnixMillis};
 
-/// Why a provider's last question was not answered, and since when none is.
+/// Why a provider did not answer its last question, and since when it has answered none. Empty
+/// while it answers.
 #[derive(Debug, Default)]
 pub(super) struct ProviderHealth(Mutex<Option<ModelProviderFailing>>);
 
@@ -13,7 +14,7 @@ impl ProviderHealth {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// What is too large says nothing of the provider.
+    /// Records a failed question. A request that is too large says nothing about the provider.
     pub(super) fn failed(&self, error: &StepError) {
         if let StepError::TooLarge(_) = error {
             return;

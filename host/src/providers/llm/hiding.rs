@@ -1,13 +1,14 @@
-//! Takes secrets out of what a server says: some repeat what they were sent.
+//! Removes secrets from the texts of servers, some of which repeat what they were sent.
 
 use super::classify::AttemptFailure;
 use super::provider::LlmProvider;
 
-/// The shortest value of a header or a query that may be a key, in bytes: shorter ones are words.
+/// The shortest value of a header or a query that may be a secret, in bytes: shorter ones are
+/// ordinary words.
 const SECRET_MIN_BYTES: usize = 8;
 
 impl AttemptFailure {
-    /// What is repeated of a server, without what it was sent: some repeat keys.
+    /// Returns the failure with all of the provider's secrets removed from its text.
     pub(super) fn without_key(mut self, provider: &LlmProvider) -> Self {
         let text = self.error.text_mut();
         if let Some(key) = provider.api_key.as_ref().filter(|key| !key.0.is_empty()) {
@@ -22,7 +23,7 @@ impl AttemptFailure {
             };
             hide_forms(text, name, &value.0, least);
         }
-        // A key may stand in the base URL itself.
+        // The query of the base URL may hold a key.
         let base = url::Url::parse(&provider.base_url).ok();
         for (name, value) in base.iter().flat_map(url::Url::query_pairs) {
             hide_forms(text, &name, &value, SECRET_MIN_BYTES);
@@ -31,8 +32,8 @@ impl AttemptFailure {
     }
 }
 
-/// Hides a value in each form in which a server may repeat it: of `Bearer KEY` the key alone. Forms
-/// of fewer than `least` bytes are words.
+/// Hides a value in each form in which a server may repeat it, like only the key of `Bearer KEY`.
+/// Forms of fewer than `least` bytes are ordinary words and stay.
 fn hide_forms(text: &mut String, name: &str, value: &str, least: usize) {
     let mark = format!("[{name}]");
     let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
@@ -45,7 +46,7 @@ fn hide_forms(text: &mut String, name: &str, value: &str, least: usize) {
     }
 }
 
-/// Puts a mark in a secret's place, also where only its beginning is left in front of a cut.
+/// Replaces a secret by a mark, also if a truncation left only its beginning.
 fn hide(text: &mut String, secret: &str, mark: &str) {
     *text = text.replace(secret, mark);
     let lengths = (SECRET_MIN_BYTES..secret.len()).rev();
@@ -72,7 +73,7 @@ mod tests {
             query: vec![("key".to_owned(), hidden("abc+/1234=="))],
             ..LlmProvider::example()
         };
-        let told = |text: &str| {
+        let cleaned = |text: &str| {
             let fault = AttemptFailure::nothing(StepError::Failed(text.to_owned()));
             fault.without_key(&provider).error.to_string()
         };
@@ -84,9 +85,9 @@ mod tests {
             "?key=abc%2B%2F1234%3D%3D",
             "abc+/1234==",
         ] {
-            let told = told(text);
+            let cleaned = cleaned(text);
             for part in ["abcdef1", "s3cr3t", "1234"] {
-                assert!(!told.contains(part), "{text}: {told}");
+                assert!(!cleaned.contains(part), "{text}: {cleaned}");
             }
         }
     }
@@ -102,7 +103,7 @@ mod tests {
         let fault = AttemptFailure::nothing(StepError::Failed(
             "v=2 http://h?key=S3CRETQUERY hunter2".into(),
         ));
-        let told = fault.without_key(&provider).error.to_string();
-        assert_eq!(told, "failed: v=2 http://h?key=[key] [x-key]");
+        let cleaned = fault.without_key(&provider).error.to_string();
+        assert_eq!(cleaned, "failed: v=2 http://h?key=[key] [x-key]");
     }
 }

@@ -1,8 +1,7 @@
-//! From the words of a refusal to what the provider does not take. Pure.
+//! Derives from a refusal what the provider does not accept. Pure.
 //!
-//! Servers say it in a `param`, in the `loc` of a validator's entries, or in prose that names the
-//! field. What is taken for a mend costs one more request: a wrong guess is refused again, and
-//! nothing of it is kept.
+//! Servers name it in a `param`, in the `loc` of a validator's entries, or in prose that names the
+//! field. A mend costs one more request: a wrong guess is refused again, and is not remembered.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +13,7 @@ use super::dialect::{Dialect, Mend, RefusedTool};
 use super::render::Sent;
 use super::words::{Words, collect};
 
-/// What the bound on an answer's tokens is called, over all APIs.
+/// The names of the bound on an answer's tokens, across all APIs.
 const ANSWER_KEYS: [&str; 6] = [
     "max_tokens",
     "max_completion_tokens",
@@ -23,11 +22,12 @@ const ANSWER_KEYS: [&str; 6] = [
     "max_new_tokens",
     "maxtokens",
 ];
-/// The fewest tools that a server is taken to bound them to, where it says so in words of its own.
+/// The smallest number that is taken for a bound on the number of tools, if the refusal has no
+/// known phrase for it.
 const TOOLS_LEAST: usize = 8;
-/// What OpenAI takes of a tool's description, where a server says only that it is too long.
+/// OpenAI's bound on a tool's description, used if a server says only that one is too long.
 const DESCRIPTION_CHARS: usize = 1024;
-/// What is said of a name that a server does not know.
+/// Phrases about a name that a server does not know.
 const UNSUPPORTED: [&str; 13] = [
     "not support",
     "n't support",
@@ -43,7 +43,7 @@ const UNSUPPORTED: [&str; 13] = [
     "extra",
     "no longer",
 ];
-/// What is said under 500 where a template, and not the server, refuses the request.
+/// Phrases with status 500 if a chat template, and not the server, refuses the request.
 const OF_TEMPLATES: [&str; 9] = [
     "jinja",
     "template",
@@ -55,11 +55,11 @@ const OF_TEMPLATES: [&str; 9] = [
     "only support",
     "schema",
 ];
-/// Of them, those that no failure of a server's own has.
+/// Those of them that no failure of the server itself has.
 const SURELY_OF_TEMPLATES: [&str; 4] =
     ["jinja", "chat template", "roles must", "schema conversion"];
-/// A bound on the answer's tokens that the refusal names. It reads like a request that is too large,
-/// and is none.
+/// Returns the mend for a bound on the answer's tokens that the refusal names. Such a refusal reads
+/// like one of a request that is too large, but is not.
 pub(super) fn answer_bound(status: StatusCode, document: &Value, sent: &Sent) -> Option<Mend> {
     if !is_about_request(status) {
         return None;
@@ -68,14 +68,14 @@ pub(super) fn answer_bound(status: StatusCode, document: &Value, sent: &Sent) ->
     let asked = ["max_tokens", "max_completion_tokens"]
         .iter()
         .find_map(|key| sent.body.get(*key)?.as_u64())?;
-    // By its name in one of the APIs, or by its number beside what it is a number of.
+    // Identified by its name in one of the APIs, or by its number along with what it counts.
     let is_named = words.has(&ANSWER_KEYS)
         || words.says(&["maximum tokens you requested"])
         || (words.numbers().any(|number| number == asked) && words.has(&["completion", "output"]));
     if !is_named {
         return None;
     }
-    // `context_window` is another word.
+    // `context_window` is a different word.
     if words.has(&[
         "context",
         "prompt",
@@ -95,10 +95,10 @@ pub(super) fn answer_bound(status: StatusCode, document: &Value, sent: &Sent) ->
             "must be <= ",
         ])?;
         let most = match asked >= window {
-            // It is over the window, however short the conversation is.
+            // It exceeds the window, however short the conversation is.
             true => window / 2,
-            // Both share the window. An answer that takes less of it is better than a conversation
-            // that is cut, as long as that leaves a quarter.
+            // Conversation and answer share the window. Shortening the answer is better than
+            // cutting the conversation, as long as a quarter of the window is left for the answer.
             false => {
                 let left = window.checked_sub(words.beside(asked)?)?;
                 Some(window / 4).filter(|quarter| left >= *quarter)?
@@ -111,8 +111,8 @@ pub(super) fn answer_bound(status: StatusCode, document: &Value, sent: &Sent) ->
     Some(Mend::MaxTokensOver(u32::try_from(most).ok()?))
 }
 
-/// What a request might do without after this refusal, the likeliest first: what its words name and
-/// the dialect does not do without already.
+/// Returns the mends to try after this refusal, the likeliest first: what its words name and the
+/// dialect does not leave out already.
 pub(super) fn mends(
     status: StatusCode,
     document: &Value,
@@ -123,8 +123,8 @@ pub(super) fn mends(
         return Vec::new();
     }
     let words = Words::of(document);
-    // Where the model is at fault, what is named is what it tried to do; and a server that fails
-    // names its own parts.
+    // If the model is at fault, the refusal names what the model tried to do. If the server itself
+    // fails, it names its own internals.
     if words.says(&MODEL_FAILED) || (status.as_u16() == 500 && !words.says(&OF_TEMPLATES)) {
         return Vec::new();
     }
@@ -143,7 +143,7 @@ pub(super) fn mends(
         stream,
     ];
     let found = found.into_iter().filter_map(|find| find(&words, sent));
-    // A server that fails over one tool may have failed at what its model made of it.
+    // A server that fails and names a tool may have failed on its model's call of that tool.
     let tool = match status.as_u16() {
         500 if !words.says(&SURELY_OF_TEMPLATES) => None,
         _ => one_tool(document, &words, sent),
@@ -153,13 +153,13 @@ pub(super) fn mends(
     news.collect()
 }
 
-/// Whether the same request would be refused again. Under 500 that is not known, unless it is clear
-/// that a template refused it.
+/// Returns whether the same request would be refused again. With status 500 this is unknown, unless
+/// a template clearly refused it.
 pub(super) fn is_lasting(status: StatusCode, document: &Value) -> bool {
     status.as_u16() != 500 || Words::of(document).says(&SURELY_OF_TEMPLATES)
 }
 
-/// Whether what is refused is one image, and not images.
+/// Returns whether the server refuses one image, rather than images in general.
 pub(super) fn is_about_one_image(document: &Value) -> bool {
     Words::of(document).says(&[
         "valid image",
@@ -176,8 +176,8 @@ pub(super) fn is_about_one_image(document: &Value) -> bool {
     ])
 }
 
-/// Statuses under which servers complain of what they were sent. Templates that raise an exception
-/// come as 500.
+/// Returns whether servers use this status to complain about the request. Exceptions that templates
+/// raise arrive as 500.
 fn is_about_request(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 404 | 405 | 415 | 422 | 500 | 501)
 }
@@ -247,7 +247,7 @@ fn tool_count(words: &Words, sent: &Sent) -> Option<Mend> {
         return None;
     }
     let most = words.most().and_then(|most| usize::try_from(most).ok());
-    // In whatever words, both numbers are named.
+    // In whatever words, the refusal names both the number of tools sent and the bound.
     let counted = || {
         let numbers = words.numbers();
         let numbers = numbers.filter_map(|number| usize::try_from(number).ok());
@@ -285,7 +285,7 @@ fn null_content(words: &Words, sent: &Sent) -> Option<Mend> {
     let refused = words.has(&[
         "null", "none", "nil", "required", "missing", "string", "str", "empty", "nonempty",
     ]);
-    // Templates and servers that trip over it.
+    // Errors of templates and servers that fail on it.
     let tripped = words.says(&[
         "nonetype",
         "not iterable",
@@ -321,7 +321,7 @@ fn tool_lines(words: &Words, sent: &Sent) -> Option<Mend> {
             "user and assistant",
             "user, assistant",
         ]);
-    // Calls of another model's do not have what this one put beside its own.
+    // Calls that another model made lack the fields that this provider adds to its own calls.
     let lacks = words.says(&["thought_signature", "reasoning_content", "thinking block"]);
     let refused = words.has(&["alternate", "alternating"]) || named || only || lacks;
     (sent.tool_lines && refused).then_some(Mend::ToolLines)
@@ -341,12 +341,12 @@ fn system(words: &Words, sent: &Sent) -> Option<Mend> {
     ]);
     let named = words.has(&["system", "developer"]) && about && words.negative;
     let roles = words.has(&["role", "roles"]);
-    // Templates without the role count it as one that does not alternate.
+    // Templates without a system role complain that the roles do not alternate.
     let refused = named || (roles && words.has(&["alternate", "alternating", "user"]));
     (sends && refused).then_some(Mend::System)
 }
 
-/// A tool that the refusal names, by its place or by its name.
+/// Returns the mend for a tool that the refusal names, by its position or by its name.
 fn one_tool(document: &Value, words: &Words, sent: &Sent) -> Option<Mend> {
     let tools = sent.body.get("tools")?.as_array()?;
     let about = words.has(&[
@@ -371,7 +371,7 @@ fn one_tool(document: &Value, words: &Words, sent: &Sent) -> Option<Mend> {
         let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || "_-".contains(char)));
         let words: BTreeSet<&str> = words.collect();
         let named = tools.iter().filter_map(name);
-        // The longest: one may be a word of the refusal itself.
+        // Take the longest: a short name may be an ordinary word of the refusal.
         let named = named.filter(|name| words.contains(name.as_str()));
         named.max_by_key(String::len)
     };
@@ -384,7 +384,8 @@ fn one_tool(document: &Value, words: &Words, sent: &Sent) -> Option<Mend> {
     Some(Mend::Tool(RefusedTool::of(definition, own)))
 }
 
-/// The number in `function_declarations[3]`, `tools.3` and the like; of several, the innermost.
+/// Returns the number in `function_declarations[3]`, `tools.3` and the like. Of several, the
+/// innermost wins: the marks are ordered from the inside out.
 fn place(text: &str) -> Option<usize> {
     let mut places = ["function_declarations", "functions", "tools"]
         .iter()

@@ -1,20 +1,20 @@
-//! Chat completions by any server that speaks OpenAI's API, streamed.
+//! Streamed chat completions from any server that speaks OpenAI's API.
 //!
 //! ```text
 //!   ask a provider ---> the whole answer
 //!     ^  |
-//!     |  +-- refuses something in it, by name: asked again without it, and remembered
+//!     |  +-- refuses a named part of the request: retry without it, and remember that
 //!     |  |
-//!     |  +-- broke off, overloaded, silent: retries left? -- yes --> pause, ask it again
+//!     |  +-- connection broken, overloaded, silent: retries left? -- yes --> pause, retry
 //!     |  |                                                  no
-//!     |  +-- starts: patience left? -- yes --> pause, ask it again
+//!     |  +-- still starting: patience left? -- yes --> pause, retry
 //!     |  |                            no --------------------+
-//!     |  +-- says nothing at all: asked once more -----------+
+//!     |  +-- empty answer: retry once -----------------------+
 //!     |  +-- refuses the request or the key -----------------+
 //!     |  |                                                   v
-//!     |  |                                          it has a fallback? -- no --> error
+//!     |  |                                    has a fallback? -- no --> error, or the empty answer
 //!     |  |                                                   | yes
-//!     +--------- the fallback, with its own model -----------+
+//!     +--------- ask the fallback, with its own model -------+
 //!        |
 //!        +-- the request is too large --> error
 //! ```
@@ -72,16 +72,16 @@ struct Ready {
     health: ProviderHealth,
 }
 
-/// All providers, by name.
+/// All configured model providers, by name.
 pub struct LlmProviders(BTreeMap<String, Ready>);
 
 impl LlmProviders {
-    /// Prepares a client for each. Nothing is connected yet.
+    /// Builds a client for each provider, without connecting to any.
     ///
     /// # Errors
-    /// A base URL that is none, a key that cannot stand in a header, or no TLS.
+    /// Fails if a base URL is invalid, if a key cannot be a header value, or if TLS is unavailable.
     pub fn new(providers: BTreeMap<String, LlmProvider>) -> Result<Self, BadProvider> {
-        // An error means that one is installed already, which is as good.
+        // This fails only if a crypto provider is already installed, which is just as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ready = providers.into_iter().map(|(name, provider)| {
             let server = provider::client(&provider).map_err(|reason| BadProvider {
@@ -101,17 +101,18 @@ impl LlmProviders {
         ready.collect::<Result<_, _>>().map(Self)
     }
 
-    /// One chat completion, within about `time`. `on_delta` is told of each piece of text as it
-    /// arrives, with a number that grows whenever all that came before is void: it belonged to an
-    /// earlier request, or turned out to be a thought. Dropping the future ends the request on the
-    /// wire.
+    /// Runs one chat completion, within about `time`. Calls `on_delta` with each piece of text as
+    /// it arrives, and with a number that grows whenever all earlier pieces become void: they
+    /// belonged to an earlier request, or turned out to be the model's thoughts. Dropping the
+    /// future aborts the request on the wire.
     ///
     /// # Errors
-    /// `Denied` without a provider, `Invalid` where the request makes no sense to the server,
-    /// `Unavailable` where it cannot be reached or is overloaded, `Timeout` where it says nothing
-    /// for the idle timeout or is not done in time, `TooLarge` where the request is over the
-    /// model's window or the answer has more than `limit_bytes` of text and tool calls, `Failed`
-    /// for the rest. Where a fallback was asked too, the kind is that of the first provider.
+    /// `Denied` if there is no such provider, `Invalid` if the server rejects the request,
+    /// `Unavailable` if the server cannot be reached or is overloaded, `Timeout` if it sends
+    /// nothing for the idle timeout or does not finish in time, `TooLarge` if the request exceeds
+    /// the model's context window or the answer has more than `limit_bytes` of text and tool calls,
+    /// `Failed` for everything else. If a fallback failed too, the kind is that of the first
+    /// provider, unless the fallback's is `TooLarge`.
     pub async fn chat(
         &self,
         request: &ChatRequest,
@@ -125,7 +126,7 @@ impl LlmProviders {
         let mut before: Option<StepError> = None;
         let mut tried = vec![name];
         let mut numbers = Numbers::default();
-        // What is handed out where nobody says more.
+        // The last empty but complete answer: returned if no provider has a better one.
         let mut empty = None;
         loop {
             let first = numbers.asked;
@@ -188,13 +189,13 @@ impl LlmProviders {
             tracing::warn!(provider = name, fallback = next, %error, "no answer from a model; its fallback is asked");
             before = Some(error);
             (name, ready) = self.find(next)?;
-            // A guest's wish is for a model of the provider that it named.
+            // The guest's choice of model applies only to the provider that it named.
             model = &ready.provider.model;
             tried.push(name);
         }
     }
 
-    /// How each provider is, in the order of their names.
+    /// Returns the status of each provider, ordered by name.
     pub fn status(&self) -> Vec<ModelProviderStatus> {
         let providers = self.0.iter().map(|(name, ready)| ModelProviderStatus {
             name: name.clone(),
@@ -216,29 +217,29 @@ impl LlmProviders {
     }
 }
 
-/// Whether the guest has nothing left to leave out: beside what the model is told first there is one
-/// message.
+/// Returns whether the guest cannot shorten the request: apart from system messages it has at most
+/// one message.
 fn is_shortest(request: &ChatRequest) -> bool {
     let lines = request.messages.iter();
     lines.filter(|line| line.role != ChatRole::System).count() <= 1
 }
 
-/// When a provider is asked again.
+/// Returns the retry schedule of one provider.
 fn pauses(provider: &LlmProvider) -> Pauses {
-    // Where somebody else can answer, nobody waits; and who wants no retries gets none.
+    // Wait for a starting server only if there is no fallback to ask and retries are not disabled.
     let waits = provider.fallback.is_none() && provider.retries > 0;
     let patience = waits.then_some(STARTING_MAX.min(provider.timeout));
     Pauses::new(provider.retries, patience)
 }
 
-/// The error of a call whose fallback gave no answer either.
+/// Combines the errors of a provider and of its fallback, which failed too.
 fn fallen(mut before: StepError, fallback: &str, mut error: StepError) -> StepError {
     let text = format!(
         "{}; its fallback `{fallback}`: {}",
         before.text_mut(),
         error.text_mut()
     );
-    // A shorter request may be answered by the fallback: that is news for the guest.
+    // The fallback may answer a shorter request, so the guest must see `TooLarge`.
     let mut all = match error {
         StepError::TooLarge(_) => error,
         _ => before,
@@ -248,7 +249,7 @@ fn fallen(mut before: StepError, fallback: &str, mut error: StepError) -> StepEr
 }
 
 impl AttemptFailure {
-    /// The error of a provider that was asked so often.
+    /// Returns the error to report for a provider that was asked `asked` times.
     fn step_error(&self, asked: u32) -> StepError {
         let mut error = self.error.clone();
         if let Remedy::Again { after: Some(after) } | Remedy::Starting { after: Some(after) } =

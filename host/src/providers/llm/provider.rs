@@ -1,4 +1,4 @@
-//! A provider as it is configured, and a client for it.
+//! The configuration of a provider, and the HTTP client that is built from it.
 
 use std::time::Duration;
 
@@ -11,37 +11,35 @@ use crate::providers::http_body::{Hidden, chain, is_loopback};
 /// One `[llm.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LlmProvider {
-    /// Where its API begins, like `http://127.0.0.1:8080/v1`.
+    /// The base URL of its API, like `http://127.0.0.1:8080/v1`.
     pub base_url: String,
-    /// The model where a guest names none.
+    /// The model that is used if a guest names none.
     pub model: String,
-    /// How many tokens its model takes in all, request and answer together: a request over it is
-    /// not sent.
+    /// The context window of its model in tokens, request and answer together. A request that
+    /// exceeds it is not sent.
     pub context_tokens: Option<u64>,
-    /// Its secret, if it wants one.
     pub api_key: Option<Hidden>,
-    /// How long a connection may take to come about.
+    /// How long establishing a connection may take.
     pub connect_timeout: Duration,
-    /// How long the server may say nothing, before and within an answer.
+    /// How long the server may stay silent, before and within an answer.
     pub idle_timeout: Duration,
     /// How long one answer may take, from the request to its end.
     pub timeout: Duration,
-    /// How often a request is sent again that was not answered to its end for a reason that may
-    /// pass.
+    /// How many times a request is retried after a failure that may be transient.
     pub retries: u32,
-    /// The provider that is asked in this one's place where it gives no answer.
+    /// The name of the provider that is asked if this one gives no answer.
     pub fallback: Option<String>,
-    /// Further headers of its requests.
+    /// Additional request headers.
     pub headers: Vec<(String, Hidden)>,
-    /// Further parameters of its requests' URL.
+    /// Additional query parameters of the URL.
     pub query: Vec<(String, Hidden)>,
-    /// Further fields of its requests' body, in place of those of the same name.
+    /// Additional fields of the request body. They replace fields of the same name.
     pub body: serde_json::Map<String, serde_json::Value>,
-    /// What its requests call their sender, in place of Abide's own name.
+    /// The `User-Agent` header, in place of Abide's own.
     pub user_agent: Option<String>,
     /// How many tools a request may offer.
     pub tools_max: usize,
-    /// Whether the model is shown images, as far as is known beforehand.
+    /// Whether requests may contain images, unless the server is found to refuse them.
     pub images: bool,
 }
 
@@ -53,14 +51,14 @@ pub struct BadProvider {
     pub(super) reason: String,
 }
 
-/// Where its chat completions are.
+/// Returns the URL of the provider's chat completions.
 fn endpoint(provider: &LlmProvider) -> Result<Url, String> {
     let mut url = Url::parse(&provider.base_url)
         .map_err(|error| format!("`base_url` is not a URL ({error})"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("`base_url` must begin with http:// or https://".to_owned());
     }
-    // Some servers' base has a query, like Azure's `?api-version=…`: it stays behind the path.
+    // Some base URLs have a query, like Azure's `?api-version=…`, which must stay behind the path.
     let path = format!("{}/chat/completions", url.path().trim_end_matches('/'));
     url.set_path(&path);
     if !provider.query.is_empty() {
@@ -71,7 +69,7 @@ fn endpoint(provider: &LlmProvider) -> Result<Url, String> {
     Ok(url)
 }
 
-/// What each of its requests has in its header.
+/// Returns the additional headers of each request.
 fn headers(provider: &LlmProvider) -> Result<HeaderMap, String> {
     let mut all = HeaderMap::new();
     for (name, value) in &provider.headers {
@@ -84,7 +82,7 @@ fn headers(provider: &LlmProvider) -> Result<HeaderMap, String> {
     Ok(all)
 }
 
-/// A client for it. Nothing is connected yet.
+/// Builds a client for the provider, without connecting.
 pub(super) fn client(provider: &LlmProvider) -> Result<ProviderServer, String> {
     let url = endpoint(provider)?;
     let key = provider.api_key.as_ref().map_or("", |key| key.0.as_str());
@@ -93,7 +91,7 @@ pub(super) fn client(provider: &LlmProvider) -> Result<ProviderServer, String> {
         .connect_timeout(provider.connect_timeout)
         .default_headers(headers(provider)?)
         .user_agent(agent.unwrap_or(concat!("abide/", env!("CARGO_PKG_VERSION"))))
-        // A redirect would show the key to another server.
+        // Following a redirect would reveal the key to another server.
         .redirect(reqwest::redirect::Policy::none());
     if is_loopback(&url) {
         http = http.no_proxy();
@@ -104,7 +102,7 @@ pub(super) fn client(provider: &LlmProvider) -> Result<ProviderServer, String> {
 
 #[cfg(test)]
 impl LlmProvider {
-    /// One that nobody is reached by.
+    /// Returns a provider at an address where no server listens.
     pub(super) fn example() -> Self {
         Self {
             base_url: "http://127.0.0.1:9/v1".to_owned(),

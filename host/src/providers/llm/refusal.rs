@@ -1,35 +1,35 @@
-//! What a server says of a request that it does not answer: under an error's status, or in an answer
-//! that began under 200. Reads the document, in whichever of the usual forms; decides nothing.
+//! Parses a server's refusal of a request, sent with an error status or within an answer that began
+//! with status 200. Reads all the usual document formats, and decides nothing.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::Value;
 
-/// The longest text of a server that an error repeats, in characters.
+/// How much of a server's text an error message repeats, in characters.
 const REPEATED_MAX_CHARS: usize = 500;
-/// Fields that repeat what a server was sent, or what its model said.
+/// Fields that repeat what a server was sent, or what its model generated.
 const ECHOES: [&str; 4] = ["input", "body", "request", "failed_generation"];
-/// How deep an error is looked for in another one: gateways pass on what they were told.
+/// How many nested errors are searched: gateways wrap the errors that they receive.
 const DEPTH_MAX: usize = 4;
 
 /// A server's refusal of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ProviderRefusal {
     pub(super) status: StatusCode,
-    /// Its document, or a string of what is no JSON.
+    /// The error document, or its text as a string if it is not JSON.
     pub(super) document: Value,
-    /// How long it asks to be left alone.
+    /// How long the server asks to wait before a retry.
     pub(super) after: Option<Duration>,
 }
 
 impl ProviderRefusal {
-    /// What it says.
+    /// Returns the message for humans.
     pub(super) fn text(&self) -> String {
         message(&self.document)
     }
 
-    /// What it has for programs: codes, types and reasons, as they are.
+    /// Returns the parts for programs, as they are: codes, types and reasons.
     pub(super) fn codes(&self) -> Vec<&str> {
         let mut found = Vec::new();
         for level in levels(&self.document) {
@@ -39,13 +39,14 @@ impl ProviderRefusal {
         found
     }
 
-    /// All its texts.
+    /// Returns all its texts, in lower case.
     pub(super) fn words(&self) -> String {
         words(&self.document)
     }
 }
 
-/// All texts of a document, also those that a gateway passes on as one text, in lower case.
+/// Returns all texts of a document in lower case, including errors that a gateway passes on as a
+/// string.
 pub(super) fn words(document: &Value) -> String {
     let mut words = String::new();
     collect(document, &mut words, 0);
@@ -53,7 +54,7 @@ pub(super) fn words(document: &Value) -> String {
     words
 }
 
-/// Nothing is said by it.
+/// Returns whether a value carries no information: null, false, zero or empty, at any depth.
 pub(super) fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -65,21 +66,22 @@ pub(super) fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// Whether an error is one: some say of every answer that nothing was wrong.
+/// Returns whether the value of an `error` field reports an error. Some servers add one that
+/// reports success to every answer.
 fn is_error(error: &Value) -> bool {
     let code = error.get("code").and_then(Value::as_u64);
     let is_success = matches!(code, Some(0 | 200))
         && ["message", "msg"].iter().all(|key| {
-            let said = error.get(key).and_then(Value::as_str).unwrap_or_default();
-            ["", "ok", "success", "succeeded"].contains(&said.to_ascii_lowercase().as_str())
+            let text = error.get(key).and_then(Value::as_str).unwrap_or_default();
+            ["", "ok", "success", "succeeded"].contains(&text.to_ascii_lowercase().as_str())
         });
     !is_nothing(error) && !is_success
 }
 
-/// The error in a document that came in the place of an answer, or of a part of it.
+/// Returns the error in a document that arrived in place of an answer, or of a part of one.
 pub(super) fn in_answer(document: &Value) -> Option<Value> {
-    let told = |value: &Value, key: &str| value.get(key).is_some_and(|error| !is_nothing(error));
-    if document.get("error").is_some_and(is_error) || told(document, "err") {
+    let has = |value: &Value, key: &str| value.get(key).is_some_and(|error| !is_nothing(error));
+    if document.get("error").is_some_and(is_error) || has(document, "err") {
         return Some(document.clone());
     }
     let choices = document.get("choices").and_then(Value::as_array);
@@ -88,19 +90,19 @@ pub(super) fn in_answer(document: &Value) -> Option<Value> {
         .flatten()
         .filter_map(|choice| choice.get("delta"));
     let choices = choices.into_iter().flatten().chain(deltas);
-    // Groq's place is beside them.
+    // Groq puts the error beside the choices.
     let mut places = choices.chain(document.get("x_groq"));
     if let Some(place) = places.find(|place| place.get("error").is_some_and(is_error)) {
         return Some(place.clone());
     }
-    // MiniMax's way.
+    // MiniMax's format.
     let base = document.get("base_resp");
-    if base.is_some_and(|base| told(base, "status_code")) {
+    if base.is_some_and(|base| has(base, "status_code")) {
         return base.cloned();
     }
-    // Tencent's way.
+    // Tencent's format.
     let inner = document.get("Response");
-    if inner.is_some_and(|inner| told(inner, "Error")) {
+    if inner.is_some_and(|inner| has(inner, "Error")) {
         return Some(document.clone());
     }
     let is_named = ["object", "type", "status"].iter().any(|key| {
@@ -116,8 +118,8 @@ pub(super) fn in_answer(document: &Value) -> Option<Value> {
     }
     let is_flat = ["message", "detail", "msg", "Message", "errorMessage"]
         .iter()
-        .any(|key| told(document, key));
-    // A word about how far it is, like `{"status": "queued", "message": "…"}`, is none.
+        .any(|key| has(document, key));
+    // A progress report, like `{"status": "queued", "message": "…"}`, is not an error.
     let is_progress = [
         "status", "state", "type", "event", "progress", "object", "choices",
     ]
@@ -126,11 +128,11 @@ pub(super) fn in_answer(document: &Value) -> Option<Value> {
     let is_flat = is_flat && (!is_progress || status(document).is_some());
     let is_listed = ["errors", "error_msg", "error_message", "fault"]
         .iter()
-        .any(|key| told(document, key));
+        .any(|key| has(document, key));
     (is_named || is_flat || is_listed).then(|| document.clone())
 }
 
-/// The status that an error in an answer stands for, where it says so.
+/// Returns the HTTP status that an error within an answer names, if it does.
 pub(super) fn status(document: &Value) -> Option<StatusCode> {
     let levels = levels(document);
     let numbers = [
@@ -155,7 +157,7 @@ pub(super) fn status(document: &Value) -> Option<StatusCode> {
                 }
                 code => {
                     let float = code.as_f64().filter(|float| float.fract() == 0.0)?;
-                    // Any other is none.
+                    // Any other number is not a status.
                     (0.0..1000.0).contains(&float).then_some(float as u16)?
                 }
             };
@@ -173,8 +175,9 @@ pub(super) fn status(document: &Value) -> Option<StatusCode> {
     })
 }
 
-/// What the common names stand for: Google's, OpenAI's, Anthropic's, Amazon's. They are written with
-/// and without `_`, and with `error` or `exception` behind.
+/// Returns the HTTP status that a common error name stands for: Google's, OpenAI's, Anthropic's,
+/// Amazon's. The names are written with and without `_`, and with the suffix `error` or
+/// `exception`.
 fn named(name: &str) -> Option<StatusCode> {
     let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
     let name = name.to_ascii_lowercase();
@@ -207,7 +210,8 @@ fn named(name: &str) -> Option<StatusCode> {
     Some(status)
 }
 
-/// The document and the errors in it, the innermost of the usual form first but the document's own.
+/// Returns the document and the errors nested in it, from the outside in, except that the first
+/// nested error comes before the document itself.
 fn levels(document: &Value) -> Vec<&Value> {
     let mut levels = Vec::new();
     let mut next = Some(document);
@@ -224,14 +228,14 @@ fn levels(document: &Value) -> Vec<&Value> {
         let mut inner = inner.filter_map(|key| level.get(key));
         next = inner.find(|inner| inner.is_object() || inner.is_array());
     }
-    // What stands closest to the error's words is about it.
+    // The fields next to the error's message describe it best.
     if levels.len() > 1 {
         levels.swap(0, 1);
     }
     levels
 }
 
-/// What a server's error document says.
+/// Returns the message of a server's error document.
 pub(super) fn message(document: &Value) -> String {
     let texts = [
         "message",
@@ -245,7 +249,7 @@ pub(super) fn message(document: &Value) -> String {
         "error_message",
         "faultstring",
     ];
-    let said = levels(document).into_iter().find_map(|level| match level {
+    let text = levels(document).into_iter().find_map(|level| match level {
         Value::String(text) => Some(text.as_str()),
         level => {
             let error = level.get("error").and_then(Value::as_str);
@@ -253,22 +257,22 @@ pub(super) fn message(document: &Value) -> String {
             texts.find(|text| !text.is_empty()).or(error)
         }
     });
-    let said = said.map_or_else(
+    let text = text.map_or_else(
         || document.get("error").unwrap_or(document).to_string(),
         str::to_owned,
     );
-    // Gateways say that something was wrong, and put what it was behind it.
+    // Gateways report that an error occurred, and put the upstream's error into `raw`.
     let raw = levels(document)
         .into_iter()
         .find_map(|level| level.get("raw")?.as_str());
-    match raw.filter(|raw| !said.contains(raw)) {
-        Some(raw) => brief(&format!("{said}: {raw}")),
-        None => brief(&said),
+    match raw.filter(|raw| !text.contains(raw)) {
+        Some(raw) => brief(&format!("{text}: {raw}")),
+        None => brief(&text),
     }
 }
 
-/// Whether a field repeats what the server was sent. A gateway's `body` may be what it was answered:
-/// a text.
+/// Returns whether a field repeats what the server was sent. A `body` or `request` that is a string
+/// does not count: a gateway's `body` may be the answer that it received.
 pub(super) fn is_echo(name: &str, value: &Value) -> bool {
     let may_be_text = matches!(name, "body" | "request");
     ECHOES.contains(&name) && !(may_be_text && value.is_string())
@@ -286,16 +290,16 @@ fn collect(value: &Value, words: &mut String, depth: usize) {
                 .for_each(|item| collect(item, words, depth + 1));
         }
         Value::Object(fields) if depth < 2 * DEPTH_MAX => {
-            // What it was sent is not what it says.
+            // An echo of the request is not part of the refusal.
             let fields = fields.iter();
-            let said = fields.filter(|(name, value)| !is_echo(name, value));
-            said.for_each(|(_, value)| collect(value, words, depth + 1));
+            let own = fields.filter(|(name, value)| !is_echo(name, value));
+            own.for_each(|(_, value)| collect(value, words, depth + 1));
         }
         _ => {}
     }
 }
 
-/// As much of a text as is repeated.
+/// Truncates a server's text to what an error message repeats.
 pub(super) fn brief(text: &str) -> String {
     let text = text.trim();
     match text.char_indices().nth(REPEATED_MAX_CHARS) {

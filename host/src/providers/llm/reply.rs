@@ -1,17 +1,18 @@
-//! The body of an answer under 200: a stream of events or one document, whatever its content type
-//! says. Pure.
+//! Parses the body of a successful response: an event stream or one document, whatever its content
+//! type says. Pure.
 
 use super::chunk::{Chunk, documents};
 use super::sse::{Decoder, SseEvent, TooLong};
 
-/// What marks a stream's end.
+/// Marks the end of a stream.
 const DONE: &[u8] = b"[DONE]";
-/// What a line may have beside the texts that it brings: escapes, names, thoughts.
+/// How many bytes a line may have besides the texts in it: escapes, names, thoughts.
 const OVERHEAD_BYTES: u64 = 1 << 20;
-/// How much longer a text may be where all its characters are escaped.
+/// How many times longer a text may be if all its characters are escaped.
 const ESCAPED_FACTOR: u64 = 3;
 
-/// How many bytes an event or a document may have whose texts are bounded by `limit_bytes`.
+/// Returns how many bytes an event or a document may have if its texts are bounded by
+/// `limit_bytes`.
 pub(super) fn bound(limit_bytes: u64) -> usize {
     let bound = limit_bytes
         .saturating_mul(ESCAPED_FACTOR)
@@ -19,31 +20,31 @@ pub(super) fn bound(limit_bytes: u64) -> usize {
     usize::try_from(bound).unwrap_or(usize::MAX)
 }
 
-/// What a part of the body is.
+/// A parsed part of the body.
 #[derive(Debug, PartialEq)]
 pub(super) enum BodyItem {
     Chunk(Box<Chunk>),
-    /// The stream's end.
+    /// The end of the stream.
     Done,
-    /// It should be a document and is none: why, and its text.
+    /// A document that cannot be parsed.
     Malformed {
         error: String,
         text: String,
     },
 }
 
-/// What kind of body it is, as far as is known.
+/// The format of a body, as far as it is known.
 enum BodyFormat {
-    /// Nothing but blanks so far.
+    /// Only blanks have arrived so far.
     Unknown,
     Events(Box<Decoder>),
-    /// One document, or several, one a line.
+    /// One document, or several, one per line.
     Document(Vec<u8>),
-    /// HTML, so it is no model server's.
+    /// HTML, so it does not come from a model server.
     Page,
 }
 
-/// A body as it arrives.
+/// A body while it arrives.
 pub(super) struct ResponseBody {
     kind: BodyFormat,
     has_items: bool,
@@ -60,7 +61,7 @@ impl ResponseBody {
         }
     }
 
-    /// Takes these bytes; gives what they complete.
+    /// Adds bytes, and returns the items that they complete.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<BodyItem>, TooLong> {
         if let BodyFormat::Unknown = self.kind {
             let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
@@ -88,7 +89,8 @@ impl ResponseBody {
         }
     }
 
-    /// Whether it may be whole although nobody says so: a document that ends with a bracket.
+    /// Returns whether the body may be complete although it has not ended: a document whose last
+    /// character is a closing bracket.
     pub(super) fn may_be_whole(&self) -> bool {
         match &self.kind {
             BodyFormat::Document(document) => {
@@ -98,7 +100,8 @@ impl ResponseBody {
         }
     }
 
-    /// What is left at the end; none where it was no answer at all.
+    /// Returns the remaining items at the end of the body, or `None` if it was not an answer at
+    /// all.
     pub(super) fn end(self) -> Option<Vec<BodyItem>> {
         match self.kind {
             BodyFormat::Unknown => Some(Vec::new()),
@@ -111,7 +114,7 @@ impl ResponseBody {
         }
     }
 
-    /// What a document comes to that may be whole.
+    /// Returns the items of a document that has not ended, if it can be parsed as it is.
     pub(super) fn so_far(&self) -> Option<Vec<BodyItem>> {
         let BodyFormat::Document(document) = &self.kind else {
             return None;
@@ -130,7 +133,7 @@ fn whole(document: Vec<u8>, bound: usize) -> Vec<BodyItem> {
         is_error: false,
     };
     let mut items = items(vec![event.clone()]);
-    // A document that can be read has its end, whatever it says of why.
+    // A document that can be parsed is complete, with or without a finish reason.
     if let [BodyItem::Chunk(chunk)] = items.as_slice()
         && chunk.is_whole
     {
@@ -139,7 +142,7 @@ fn whole(document: Vec<u8>, bound: usize) -> Vec<BodyItem> {
     let [BodyItem::Malformed { .. }] = items.as_slice() else {
         return items;
     };
-    // One document a line, or a stream whose first event has no field.
+    // It may be one document per line, or a stream whose first event has no field name.
     let mut decoder = Decoder::new(bound);
     let Ok(mut events) = decoder.feed(&event.data) else {
         return items;
@@ -175,7 +178,7 @@ fn items(events: Vec<SseEvent>) -> Vec<BodyItem> {
             }
         };
         if documents.is_empty() && (is_error || tells_of_error(&data)) {
-            // An error in plain words.
+            // An error in plain text.
             let text = String::from_utf8_lossy(&data).trim().to_owned();
             items.push(chunk(Chunk {
                 error: Some(serde_json::json!({ "error": text })),
@@ -192,7 +195,7 @@ fn items(events: Vec<SseEvent>) -> Vec<BodyItem> {
     items
 }
 
-/// Whether plain words in an answer's place tell that it failed.
+/// Returns whether plain text in place of an answer reports a failure.
 fn tells_of_error(data: &[u8]) -> bool {
     let words = String::from_utf8_lossy(data)
         .trim_start()
@@ -210,7 +213,7 @@ fn chunk(chunk: Chunk) -> BodyItem {
 mod tests {
     use super::*;
 
-    /// The texts of a body, with what else there is in brackets; none if it is no answer.
+    /// Returns the texts of a body, with all other items in brackets, or `None` if it is no answer.
     fn read(body: &str) -> Option<Vec<String>> {
         let mut reply = ResponseBody::new(1000);
         let mut items = Vec::new();
@@ -313,8 +316,8 @@ mod tests {
             "event: exception\ndata: {\"message\": \"m\"}\n\n",
             "event: response.failed\ndata: {\"message\": \"m\"}\n\n",
         ] {
-            let told = read(error).expect("an answer");
-            assert!(told[0].starts_with('('), "{error}: {told:?}");
+            let texts = read(error).expect("an answer");
+            assert!(texts[0].starts_with('('), "{error}: {texts:?}");
         }
     }
 }

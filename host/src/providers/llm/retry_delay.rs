@@ -1,14 +1,14 @@
-//! How long a server asks to be left alone: in a header, in a field of its error document, or in the
-//! words of it. Pure.
+//! Parses how long a server asks to wait before a retry: from a header, from a field of its error
+//! document, or from the prose in it. Pure.
 
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
-/// OpenAI's servers also say it more precisely.
+/// OpenAI's servers also send this more precise header.
 const RETRY_AFTER_MS: &str = "retry-after-ms";
-/// What stands before a delay in words.
+/// Phrases that precede a delay in prose.
 const BEFORE_DELAY: [&str; 9] = [
     "try again in ",
     "try again after ",
@@ -20,10 +20,10 @@ const BEFORE_DELAY: [&str; 9] = [
     "wait ",
     "reset after ",
 ];
-/// How deep a field is looked for.
+/// How many levels deep the document is searched.
 const DEPTH_MAX: usize = 8;
 
-/// What the headers say: seconds, or a date.
+/// Returns the delay in the headers, which is a number of seconds (or milliseconds) or a date.
 pub(super) fn in_headers(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     if let Some(millis) = text(RETRY_AFTER_MS).and_then(|text| text.parse::<f64>().ok()) {
@@ -32,7 +32,7 @@ pub(super) fn in_headers(headers: &HeaderMap, now: SystemTime) -> Option<Duratio
     let text = text(RETRY_AFTER.as_str())?;
     match text.parse::<f64>() {
         Ok(number) => seconds(number),
-        // One that has passed asks for nothing.
+        // A date in the past asks for no delay.
         Err(_) => {
             let date = httpdate::parse_http_date(text).ok()?;
             Some(date.duration_since(now).unwrap_or_default())
@@ -40,12 +40,12 @@ pub(super) fn in_headers(headers: &HeaderMap, now: SystemTime) -> Option<Duratio
     }
 }
 
-/// What an error document says.
+/// Returns the delay in an error document.
 pub(super) fn in_document(document: &Value) -> Option<Duration> {
     field(document, 0).or_else(|| words(document, 0))
 }
 
-/// Google's `retryDelay: "3s"` in one of the details, and the like.
+/// Searches for a field with a delay, like Google's `retryDelay: "3s"` in one of the details.
 fn field(value: &Value, depth: usize) -> Option<Duration> {
     if depth > DEPTH_MAX {
         return None;
@@ -71,7 +71,7 @@ fn delay(value: &Value, unit: f64) -> Option<Duration> {
             Ok(number) => seconds(number * unit),
             Err(_) => span(text.trim()),
         },
-        // A protobuf's own form.
+        // The JSON form of a protobuf duration.
         value => {
             let part = |key: &str| value.get(key).and_then(Value::as_f64);
             let whole = part("seconds")?;
@@ -98,7 +98,8 @@ fn words(value: &Value, depth: usize) -> Option<Duration> {
     }
 }
 
-/// The time that a text begins with: `1.5s`, `20 seconds`, `1m30s`, `250ms`, `1 minute and 5 seconds`.
+/// Parses the duration at the start of a text: `1.5s`, `20 seconds`, `1m30s`, `250ms`,
+/// `1 minute and 5 seconds`.
 fn span(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = None;

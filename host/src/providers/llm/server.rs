@@ -1,22 +1,21 @@
-//! Where a provider's requests go, and how they are sent.
+//! The server of a provider: its URL, its key and the HTTP client that sends requests to it.
 
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
 use serde::Serialize;
 
-/// As it is.
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
-/// One provider's server. Nothing is connected before the first request.
+/// One provider's server. The first request opens the connection.
 pub(super) struct ProviderServer {
     http: Client,
     url: Url,
-    /// What `Authorization` says, where there is a key.
+    /// The value of the `Authorization` header, if there is an API key.
     key: Option<HeaderValue>,
 }
 
 impl ProviderServer {
-    /// Sends to `url`, with this API key if it is not empty.
+    /// Creates a server at `url`. An empty `key` means that there is no API key.
     pub(super) fn new(http: Client, url: Url, key: &str) -> Result<Self, String> {
         let key = match key {
             "" => None,
@@ -33,9 +32,9 @@ impl ProviderServer {
         Ok(Self { http, url, key })
     }
 
-    /// A request with this body.
+    /// Builds a request with this body.
     pub(super) fn post(&self, body: &impl Serialize) -> RequestBuilder {
-        // A stream that is compressed is a stream that is held back.
+        // Compression would buffer the stream and so delay it.
         let request = self.http.post(self.url.clone()).json(body);
         let request = request.header(ACCEPT_ENCODING, IDENTITY);
         match &self.key {

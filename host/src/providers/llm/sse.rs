@@ -1,24 +1,24 @@
-//! Server-sent events as model servers send them, read leniently.
+//! A lenient parser of server-sent events, as model servers send them.
 //!
-//! The parsers that are well kept scan a line from its beginning with each piece that arrives, and
-//! let it grow without end. Here each byte is looked at once, and no event grows beyond a bound.
+//! The maintained parser crates rescan a line from its start with each chunk that arrives, and let
+//! it grow without limit. This one reads each byte once, and no event grows beyond a bound.
 
-/// What an event brought.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SseEvent {
-    /// Its data; several lines are joined by a newline.
+    /// Its data. Several lines are joined by newlines.
     pub(super) data: Vec<u8>,
-    /// The server calls it an error.
+    /// The server marked it as an error.
     pub(super) is_error: bool,
 }
 
-/// An event is longer than the bound.
+/// An event that is longer than the bound.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
 
 const BOM: &[u8] = "\u{feff}".as_bytes();
 
-/// Puts events together from bytes, however these are cut.
+/// Assembles events from bytes, wherever their chunk boundaries are.
 pub(super) struct Decoder {
     /// The line so far.
     line: Vec<u8>,
@@ -26,7 +26,7 @@ pub(super) struct Decoder {
     data: Vec<u8>,
     has_data: bool,
     is_error: bool,
-    /// The last line ended with a carriage return: a newline that follows belongs to it.
+    /// The last line ended with a carriage return, so a newline that follows belongs to it.
     after_return: bool,
     first_line: bool,
     bound: usize,
@@ -46,7 +46,7 @@ impl Decoder {
         }
     }
 
-    /// Takes these bytes; gives the events that they complete.
+    /// Adds bytes, and returns the events that they complete.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<SseEvent>, TooLong> {
         let mut events = Vec::new();
         while let Some(first) = bytes.first() {
@@ -68,7 +68,7 @@ impl Decoder {
         Ok(events)
     }
 
-    /// What is left at the stream's end: many servers leave out the last newline.
+    /// Returns the remaining events at the end of the stream: many servers omit the last newline.
     pub(super) fn end(mut self) -> Vec<SseEvent> {
         let mut events = Vec::new();
         self.end_line(&mut events);
@@ -87,7 +87,7 @@ impl Decoder {
             self.dispatch(events);
             return;
         }
-        // Some servers put an error, or all they say, into the stream without a field.
+        // Some servers send errors, or all their events, without a field name.
         if line.starts_with(b"{") {
             self.dispatch(events);
             self.add(line);
@@ -100,12 +100,12 @@ impl Decoder {
             None => (line, &[][..]),
         };
         let value = value.strip_prefix(b" ").unwrap_or(value);
-        // Some frame what is framed already.
+        // Some servers repeat the field name: `data: data: …`.
         let again = value.strip_prefix(b"data:").filter(|_| field == b"data");
         let value = again.map_or(value, <[u8]>::trim_ascii_start);
         match field {
             b"data" => {
-                // Some servers leave out the empty line between two events.
+                // Some servers omit the empty line between two events.
                 let begins = value.trim_ascii_start().starts_with(b"{")
                     || value.trim_ascii().eq_ignore_ascii_case(b"[DONE]");
                 if begins && self.data.last() == Some(&b'}') {
@@ -118,14 +118,14 @@ impl Decoder {
                 let names = ["error", "exception", "fail"];
                 self.is_error = names.iter().any(|part| name.contains(part));
             }
-            // llama.cpp has had an own field for it.
+            // llama.cpp has sent errors in a field of their own.
             b"error" => {
                 self.dispatch(events);
                 self.add(value);
                 self.is_error = true;
                 self.dispatch(events);
             }
-            // Comments, ids, and whatever else there is.
+            // Comments, ids and any other fields.
             _ => {}
         }
     }
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(taken, Err(TooLong));
         assert!(fed <= bound + piece.len(), "{fed}");
         assert!(decoder.line.capacity() <= 2 * bound);
-        // Nor do many short lines make an event without end.
+        // Many short lines of one event are bounded too.
         let mut decoder = Decoder::new(bound);
         let refused = (0..bound).any(|_| decoder.feed(b"data: xxxx\n").is_err());
         assert!(refused);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn reading_is_linear() {
-        // Byte by byte, where a parser that begins anew with each of them takes hours.
+        // Feeds byte by byte. A parser that rescans the line with each byte would take hours.
         let begun = Instant::now();
         let mut decoder = Decoder::new(64 << 20);
         for _ in 0..(8 << 20) {

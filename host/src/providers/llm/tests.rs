@@ -277,10 +277,10 @@ async fn each_failure_says_what_it_is_and_never_the_key() {
             "1000 bytes",
         ),
     ];
-    for (answers, kind, said) in cases {
+    for (answers, kind, part) in cases {
         let error = ask(answers).await.expect_err("a failure");
         assert!(kind(&error), "{error:?}");
-        assert!(error.to_string().contains(said), "{error}");
+        assert!(error.to_string().contains(part), "{error}");
         assert!(!format!("{error:?}").contains("sk-secret"), "{error:?}");
     }
 }
@@ -308,9 +308,9 @@ async fn a_request_over_the_window_is_too_large_whoever_says_so() {
     assert_eq!(first.expect("by rule of thumb it fits").content, "ok");
     let error = providers.chat(&long, 1000, LONG, |_, _| {}).await;
     let error = error.expect_err("it has been counted");
-    let said = "tokens, and model `default` takes 393 beside its answer";
+    let part = "tokens, and model `default` takes 393 beside its answer";
     assert!(
-        matches!(&error, StepError::TooLarge(text) if text.contains(said)),
+        matches!(&error, StepError::TooLarge(text) if text.contains(part)),
         "{error}"
     );
     assert_eq!(seen.lock().expect("no panic").len(), 1);
@@ -324,8 +324,8 @@ async fn text_of_an_answer_that_broke_off_is_told_from_what_follows() {
     ])
     .await;
     let mut deltas = Vec::new();
-    let told = |request, delta: &str| deltas.push((request, delta.to_owned()));
-    let answer = providers(&url).chat(&request(), 1000, LONG, told).await;
+    let show = |request, delta: &str| deltas.push((request, delta.to_owned()));
+    let answer = providers(&url).chat(&request(), 1000, LONG, show).await;
     assert_eq!(answer.expect("an answer").content, "ok");
     assert_eq!(deltas, [(1, "so".to_owned()), (2, "ok".to_owned())]);
 }
@@ -429,10 +429,10 @@ fn endless(first: Value, dropped: Arc<Notify>) -> Response {
             self.0.notify_one();
         }
     }
-    let told = Told(dropped);
+    let guard = Told(dropped);
     let first = futures::stream::iter([Ok::<_, std::io::Error>(format!("data: {first}\n\n"))]);
     let rest = futures::stream::once(async move {
-        let _told = told;
+        let _guard = guard;
         std::future::pending().await
     });
     let body = Body::from_stream(first.chain(rest));
@@ -443,11 +443,11 @@ fn endless(first: Value, dropped: Arc<Notify>) -> Response {
 async fn dropping_the_call_ends_it_on_the_wire() {
     let dropped = Arc::new(Notify::new());
     let (url, _) = serve(vec![endless(text("so"), dropped.clone())]).await;
-    let (told, mut deltas) = mpsc::unbounded_channel();
+    let (sink, mut deltas) = mpsc::unbounded_channel();
     let call = tokio::spawn(async move {
         let providers = providers(&url);
-        let told = |_, delta: &str| told.send(delta.to_owned()).expect("somebody listens");
-        providers.chat(&request(), 1000, LONG, told).await
+        let show = |_, delta: &str| sink.send(delta.to_owned()).expect("somebody listens");
+        providers.chat(&request(), 1000, LONG, show).await
     });
     assert_eq!(deltas.recv().await.as_deref(), Some("so"));
     call.abort();

@@ -22,8 +22,8 @@ async fn thoughts_are_neither_shown_nor_stored() {
     let providers = providers(&url);
     let mut deltas = Vec::new();
     for _ in 0..2 {
-        let told = |voice, delta: &str| deltas.push((voice, delta.to_owned()));
-        let answer = providers.chat(&request(), 1000, LONG, told).await;
+        let show = |voice, delta: &str| deltas.push((voice, delta.to_owned()));
+        let answer = providers.chat(&request(), 1000, LONG, show).await;
         assert_eq!(answer.expect("an answer").content, "hello");
     }
     let delta = |voice, text: &str| (voice, text.to_owned());

@@ -1,56 +1,57 @@
-//! Thoughts that a server leaves in the answer's text, between tags. They are for nobody but the
-//! model: they are neither shown nor stored.
+//! Removes the thoughts that a server leaves in the answer's text, between tags. They are meant for
+//! the model alone, so they are neither shown nor stored.
 //!
 //! ```text
 //!   Start --"<think>"--> Inside --"</think>"--> Start
 //!     |
-//!     +-- anything else --> Text --"</think>" that nothing opened--> Start, and what was shown is void
+//!     +-- anything else --> Text --unopened "</think>"--> Start, and all text shown so far is void
 //! ```
 //!
-//! Templates that open the thoughts themselves (DeepSeek's, Qwen's) leave only the closing tag. A tag
-//! that is quoted, or an opening one behind other text, is spoken of and stays.
+//! Templates that write the opening tag themselves (DeepSeek's, Qwen's) leave only the closing tag
+//! in the answer. A quoted tag, or an opening tag after other text, is mentioned by the answer, and
+//! is kept.
 
-/// The names of the tags, the longest first where one begins another.
+/// The names of the tags. Of two with a common prefix, the longer comes first.
 const NAMES: [&str; 4] = ["thinking", "thought", "think", "seed:think"];
 /// The longest tag, in bytes.
 const TAG_MAX_BYTES: usize = "</seed:think>".len();
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ThinkState {
-    /// Nothing has been said yet.
+    /// No text has arrived yet, apart from thoughts.
     Start,
     /// Within the thoughts of this tag.
     Inside(&'static str),
     Text,
 }
 
-/// What is left of an answer's text.
+/// An answer's text without the model's thoughts.
 #[derive(Debug)]
 pub(super) struct VisibleText {
     state: ThinkState,
-    /// What is not decided yet: blanks, and the beginning of a tag.
+    /// Text that is still undecided: blanks, and the beginning of a tag.
     held: String,
     /// The text without thoughts.
     text: String,
-    /// Up to where the text has been looked through.
+    /// How many bytes of `text` have been scanned for tags.
     scanned: usize,
-    /// A closing tag is not looked for any more: an opening one, or a quoted one, stands before it.
+    /// The text mentions tags (an opening one, or a quoted one), so closing tags no longer count.
     speaks_of_tags: bool,
-    /// Backticks so far: within code if their number is odd.
+    /// The number of backticks so far. If it is odd, the scan is within code.
     ticks: usize,
-    /// Thoughts were taken out: the blanks behind them go too.
+    /// Thoughts were removed, so the blanks after them are removed too.
     had_thoughts: bool,
 }
 
-/// How much is looked through at a time, in bytes.
+/// How much is scanned at a time, in bytes.
 const PIECE_BYTES: usize = 256;
 
-/// What a piece of text comes to.
+/// The effect of a piece of text on what is shown.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ThinkOutcome {
-    /// What was shown so far were thoughts.
+    /// All text shown so far belonged to thoughts.
     pub(super) is_void: bool,
-    /// What may be shown.
+    /// The text that may be shown now.
     pub(super) text: String,
 }
 
@@ -67,11 +68,11 @@ impl VisibleText {
         }
     }
 
-    /// Takes a piece.
+    /// Adds a piece of text, and returns its effect on what is shown.
     pub(super) fn push(&mut self, piece: &str) -> ThinkOutcome {
         let mut shown = ThinkOutcome::default();
         let mut rest = piece;
-        // In short pieces: what is left is copied at each tag.
+        // Short pieces bound the cost: each tag copies the rest of the piece.
         while !rest.is_empty() {
             let (next, behind) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
             self.take(next, &mut shown);
@@ -95,10 +96,10 @@ impl VisibleText {
         }
     }
 
-    /// The whole text, and what of it was not shown yet.
+    /// Returns the whole text, and the end of it that was not shown yet.
     pub(super) fn end(mut self) -> (String, String) {
         let rest = match self.state {
-            // Nothing but blanks behind thoughts.
+            // Only blanks follow the thoughts.
             ThinkState::Start if self.had_thoughts && self.held.trim().is_empty() => String::new(),
             ThinkState::Start | ThinkState::Text => self.held,
             ThinkState::Inside(_) => String::new(),
@@ -139,7 +140,7 @@ impl VisibleText {
                 self.state = ThinkState::Start;
             }
             None => {
-                // Only what may be the tag's beginning is kept.
+                // Keep only what may be the beginning of the closing tag.
                 let keep = self.held.len().saturating_sub(TAG_MAX_BYTES);
                 let keep = self.held.floor_char_boundary(keep);
                 self.held.drain(..keep);
@@ -148,7 +149,7 @@ impl VisibleText {
     }
 
     fn go_on(&mut self, shown: &mut ThinkOutcome) {
-        // The beginning of a tag waits for its end, and for what stands behind it.
+        // The beginning of a tag is held back until it is complete or turns out not to be one.
         let ready = self.held.len() - self.undecided();
         let piece: String = self.held.drain(..ready).collect();
         shown.text.push_str(&piece);
@@ -165,7 +166,7 @@ impl VisibleText {
         }
     }
 
-    /// How many bytes at the end of what is held may belong to a tag.
+    /// Returns how many bytes at the end of the held text may belong to a tag.
     fn undecided(&self) -> usize {
         if self.speaks_of_tags {
             return 0;
@@ -184,7 +185,7 @@ impl VisibleText {
         if may_be_tag { tail.len() } else { 0 }
     }
 
-    /// Where a closing tag ends that nothing has opened.
+    /// Returns the end of a closing tag that no opening tag precedes.
     fn closing(&mut self) -> Option<usize> {
         while !self.speaks_of_tags {
             let rest = &self.text[self.scanned..];
@@ -220,7 +221,7 @@ impl VisibleText {
     }
 }
 
-/// What stands behind a tag at the text's beginning.
+/// Returns the text after a tag, if the text begins with one.
 fn after_tag<'a>(text: &'a str, open: &str, name: &str) -> Option<&'a str> {
     let tag_len = open.len() + name.len() + 1;
     let tag = text.get(..tag_len)?;
@@ -241,18 +242,18 @@ mod tests {
 
     use super::*;
 
-    /// The text, and what somebody has read who saw it come.
+    /// Returns the final text, and the text that a subscriber saw while it arrived.
     fn read<'a>(pieces: impl IntoIterator<Item = &'a str>) -> (String, String) {
-        let mut said = VisibleText::new();
+        let mut view = VisibleText::new();
         let mut seen = String::new();
         for piece in pieces {
-            let ThinkOutcome { is_void, text } = said.push(piece);
+            let ThinkOutcome { is_void, text } = view.push(piece);
             if is_void {
                 seen.clear();
             }
             seen += &text;
         }
-        let (text, rest) = said.end();
+        let (text, rest) = view.end();
         (text, seen + &rest)
     }
 

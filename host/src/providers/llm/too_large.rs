@@ -1,12 +1,12 @@
-//! Whether a server refuses a request because it is too large for it, in whatever words. Pure.
+//! Recognises refusals of requests that are too large for a server, in whatever words. Pure.
 //!
-//! What the many phrasings share: something that is long (the prompt, its tokens, the context) beyond
-//! something that bounds it, or a request to shorten. What is not meant: a wish of the request that is
-//! out of bounds, like `max_tokens`, and a rate of tokens in a time.
+//! The many phrasings have in common that something long (the prompt, its tokens, the context)
+//! exceeds a bound, or that they ask to shorten it. Not meant are parameters of the request that
+//! are out of range, like `max_tokens`, and rate limits on tokens.
 
 use super::refusal::ProviderRefusal;
 
-/// What servers call it in codes and types.
+/// Codes and types that mean that the request is too large.
 const CODES: [&str; 9] = [
     "context_length_exceeded",
     "exceed_context_size_error",
@@ -18,9 +18,9 @@ const CODES: [&str; 9] = [
     "model_max_prompt_tokens_exceeded",
     "max_context_length_exceeded",
 ];
-/// Codes that say so of one field, which may be the conversation.
+/// Codes that mean that one field is too large. The field may be the conversation.
 const FIELD_CODES: [&str; 2] = ["string_above_max_length", "array_above_max_length"];
-/// A connection of the server's own, and no bound of the conversation's.
+/// Phrases about a connection of the server's own, and not about a bound on the conversation.
 const NETWORK: [&str; 8] = [
     "deadline exceeded",
     "retries exceeded",
@@ -31,7 +31,7 @@ const NETWORK: [&str; 8] = [
     "redirects",
     "socket",
 ];
-/// Words that say it by themselves.
+/// Phrases that suffice by themselves.
 const SAY_IT: [&str; 19] = [
     "maximum context length",
     "maximum prompt length",
@@ -53,12 +53,12 @@ const SAY_IT: [&str; 19] = [
     "超长",
     "长度超过",
 ];
-/// What asks for less: each of these with a [`LONG_THINGS`].
+/// Phrases that ask to shorten something. They count together with one of [`LONG_THINGS`].
 const SHORTEN: [&str; 10] = [
     "reduce", "shorten", "shorter", "smaller", "fewer", "truncate", "trim ", "decrease", "compact",
     "cut down",
 ];
-/// What is long.
+/// Names of the thing that is too long.
 const LONG_THINGS: [&str; 15] = [
     "message is",
     "request is",
@@ -76,7 +76,7 @@ const LONG_THINGS: [&str; 15] = [
     "sequence",
     "request size",
 ];
-/// What says that it is beyond its bound.
+/// Phrases that say that a bound is exceeded.
 const BEYOND: [&str; 36] = [
     "maximum of",
     "maximum is",
@@ -115,7 +115,7 @@ const BEYOND: [&str; 36] = [
     "limit is",
     "should be [",
 ];
-/// What the bound is of, or the count.
+/// Names of the thing that is bounded or counted.
 const BOUND_THINGS: [&str; 21] = [
     "model's context",
     "the context",
@@ -139,7 +139,7 @@ const BOUND_THINGS: [&str; 21] = [
     "token",
     "max length",
 ];
-/// Wishes of a request: where one is out of bounds, no shorter conversation helps.
+/// Parameters of a request. If one of them is out of range, a shorter conversation does not help.
 const WISHES: [&str; 12] = [
     "max_tokens",
     "max_completion_tokens",
@@ -154,7 +154,7 @@ const WISHES: [&str; 12] = [
     "stop sequences",
     "number of tools",
 ];
-/// A bound on something in a time.
+/// Phrases about rate limits.
 const RATES: [&str; 9] = [
     "per minute",
     "per day",
@@ -166,7 +166,8 @@ const RATES: [&str; 9] = [
     "(tpm)",
     "(tpd)",
 ];
-/// What makes a complaint that names a wish one about the conversation: the two share a bound.
+/// Phrases that make a complaint about a parameter one about the conversation too, since both share
+/// a bound.
 const SHARED: [&str; 11] = [
     "context",
     "`inputs`",
@@ -181,12 +182,12 @@ const SHARED: [&str; 11] = [
     "max_model_len",
 ];
 
-/// Whether it says so.
+/// Returns whether the server refused the request because it is too large.
 pub(super) fn is_too_large(refusal: &ProviderRefusal) -> bool {
     match refusal.status.as_u16() {
-        // Whatever its body says.
+        // "Content too large", whatever the body says.
         413 => true,
-        // A request that alone is over the rate never passes.
+        // A single request that exceeds the rate limit by itself never passes.
         429 => refusal.words().contains("request too large"),
         status @ (400 | 422 | 500) => {
             let codes = refusal.codes();
@@ -196,7 +197,7 @@ pub(super) fn is_too_large(refusal: &ProviderRefusal) -> bool {
             if has(&FIELD_CODES) {
                 return words.contains("messages") && !is_about_one_field(&words);
             }
-            // A server that fails has other words for what it lacks, and then no numbers.
+            // With status 500 a server may lack something else, and then it names no numbers.
             let is_clear = status != 500
                 || SAY_IT.iter().any(|text| words.contains(text))
                 || words.contains(|char: char| char.is_ascii_digit());
@@ -206,7 +207,7 @@ pub(super) fn is_too_large(refusal: &ProviderRefusal) -> bool {
     }
 }
 
-/// Whether these words, in lower case, say so.
+/// Returns whether these texts, in lower case, say that a request is too large.
 pub(super) fn says_too_large(words: &str) -> bool {
     let has = |texts: &[&str]| texts.iter().any(|text| words.contains(text));
     if has(&RATES) || has(&NETWORK) {
@@ -224,12 +225,12 @@ pub(super) fn says_too_large(words: &str) -> bool {
     }
     let asks_for_less = has(&SHORTEN) && has(&LONG_THINGS);
     let is_beyond = has(&BEYOND) && has(&LONG_THINGS) && has(&BOUND_THINGS);
-    // Two numbers and what they are of, without a word for which is the greater.
+    // Some refusals only name both counts, without a phrase for which is greater.
     let is_counted = words.contains("n_ctx") && words.contains("prompt has");
     asks_for_less || is_beyond || is_counted
 }
 
-/// Whether it is one field that is too long, and not all of them together.
+/// Returns whether one field is too long, rather than the conversation.
 fn is_about_one_field(words: &str) -> bool {
     let names = [
         "description",
@@ -269,7 +270,7 @@ mod tests {
             "Context window is full.",
             "Your message is too long.",
             "Prompt (9000) and max_tokens (100) go over 8192 tokens",
-            // OpenAI, Azure, and those who speak like them.
+            // OpenAI, Azure, and servers with the same phrasing.
             "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens. Please reduce the length of the messages.",
             "This model's maximum context length is 8192 tokens. However, you requested 10000 tokens (2000 in the messages, 8000 in the completion). Please reduce the length of the messages or completion.",
             "This endpoint's maximum context length is 131072 tokens. However, you requested about 140000 tokens (139000 of text input, 1000 in the output). Please reduce the length of either one, or use the \"middle-out\" transform to compress your prompt automatically.",
@@ -312,7 +313,8 @@ mod tests {
             "Invalid request: Your request exceeded model token limit: 131072 (requested: 140000)",
             "the length of messages exceeds the maximum tokens limit",
             "Total tokens of image and text exceed max message tokens. Please reduce the length of the input messages, context",
-            // llama.cpp, vLLM, SGLang, TGI, TensorRT-LLM, Ollama, LM Studio, LocalAI, MLX, KoboldCpp, LiteLLM.
+            // llama.cpp, vLLM, SGLang, TGI, TensorRT-LLM, Ollama, LM Studio, LocalAI, MLX,
+            // KoboldCpp, LiteLLM.
             "the request exceeds the available context size. try increasing the context size or enable context shift",
             "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it",
             "input is too large to process. increase the physical batch size: too many tokens",
@@ -407,7 +409,7 @@ mod tests {
             let document = json!({"error": {"message": text, "code": 400}});
             assert!(!is_too_large(&refusal(400, document)), "{text}");
         }
-        // A rate, whatever it is called.
+        // Rate limits, in various phrasings.
         let rate = json!({"error": {"message": "input token count exceeds the limit of 1000"}});
         assert!(!is_too_large(&refusal(429, rate)));
     }

@@ -1,32 +1,34 @@
-//! The model's context window: whether a request fits is asked before it is sent. Some providers
-//! refuse one that does not; others forget its beginning without a word.
+//! The model's context window. Whether a request fits is checked before it is sent: some providers
+//! refuse one that does not, others silently drop its beginning.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::render;
 use crate::domain::ChatRequest;
 
-/// A token in thousandths of bytes, before the provider has counted any: OpenAI's rule of thumb for
-/// English, four characters.
+/// The size of a token in thousandths of a byte, until the provider has counted any: OpenAI's rule
+/// of thumb for English, four characters.
 const TOKEN_MILLIBYTES: u64 = 4_000;
-/// What a provider's count may make of it.
+/// The range to which a provider's counts may change it.
 const TOKEN_MILLIBYTES_RANGE: std::ops::RangeInclusive<u64> = 1_000..=8_000;
-/// A request of fewer tokens says more of the provider's template than of the text.
+/// Counts of requests with fewer tokens are ignored: they depend more on the provider's template
+/// than on the text.
 const COUNTED_MIN_TOKENS: u64 = 64;
-/// What a message costs beside its texts, in bytes: a role and marks, about four tokens.
+/// What a message costs besides its texts, in bytes: a role and separators, about four tokens.
 const MESSAGE_BYTES: u64 = 16;
-/// What is kept free for an answer whose length the guest does not limit, as a part of the window.
+/// The divisor for the part of the window that is reserved for an answer whose length the guest
+/// does not limit.
 const ANSWER_PART: u64 = 8;
 
-/// How many bytes a provider's model makes a token of, as far as is known.
+/// The average size of a token of a provider's model, in thousandths of a byte.
 pub(super) struct Tokens(AtomicU64);
 
-/// A request that does not fit. All in tokens.
+/// The sizes of a request that does not fit, in tokens.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooMuch {
-    /// What it has, about.
+    /// The estimated size of the request.
     pub(super) has: u64,
-    /// What is left beside the answer.
+    /// The part of the window that the answer leaves.
     pub(super) room: u64,
 }
 
@@ -35,23 +37,25 @@ impl Tokens {
         Self(AtomicU64::new(TOKEN_MILLIBYTES))
     }
 
-    /// The provider has counted so many tokens in that request.
+    /// Learns the token size from the provider's count for a request.
     pub(super) fn counted(&self, request: &ChatRequest, tokens: u64) {
         if tokens < COUNTED_MIN_TOKENS {
             return;
         }
         let token = bytes(request).saturating_mul(1000) / tokens;
         let (least, most) = TOKEN_MILLIBYTES_RANGE.into_inner();
-        // Whichever request counts last: they differ little.
+        // Of concurrent requests the last one wins, and no ordering is needed: the estimates differ
+        // little.
         self.0.store(token.clamp(least, most), Ordering::Relaxed);
     }
 
-    /// Whether the request fits into a window beside its answer.
+    /// Checks that the request and its answer fit into the window together.
     pub(super) fn fits(&self, request: &ChatRequest, window: u64) -> Result<(), TooMuch> {
         let token = self.0.load(Ordering::Relaxed);
         let has = bytes(request).saturating_mul(1000).div_ceil(token);
         let answer = request.max_tokens.map_or(window / ANSWER_PART, u64::from);
-        // A wish for a longer answer than that is not the conversation's fault.
+        // If the guest wants an answer of more than half the window, a shorter conversation does
+        // not help: count only half.
         let room = window - answer.min(window / 2);
         match has <= room {
             true => Ok(()),
@@ -60,7 +64,7 @@ impl Tokens {
     }
 }
 
-/// What the model reads, in bytes.
+/// Returns the size of what the model reads, in bytes.
 fn bytes(request: &ChatRequest) -> u64 {
     let messages = request.messages.iter().map(|message| {
         let calls = message.tool_calls.iter();
@@ -117,7 +121,7 @@ mod tests {
         tokens.counted(&long, 1500);
         let has = |tokens: &Tokens| tokens.fits(&long, 1000).map_err(|much| much.has);
         assert_eq!(has(&tokens), Err(1500));
-        // Beyond reason: a server that counts something else.
+        // Implausible counts, of a server that counts something else.
         tokens.counted(&long, 1_000_000);
         assert_eq!(has(&tokens), Err(3000));
     }

@@ -1,4 +1,4 @@
-//! The words of a refusal: what its document says, without the forms that it says it in. Pure.
+//! The words of a refusal: the content of its document, independent of its structure. Pure.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::refusal::is_echo;
 
 /// How much of a refusal is read, in bytes.
 const READ_MAX_BYTES: usize = 16 << 10;
-/// Words by which servers say that they do not take something.
+/// Phrases by which servers say that they do not accept something.
 const NEGATIONS: [&str; 25] = [
     "not support",
     "n't support",
@@ -37,18 +37,19 @@ const NEGATIONS: [&str; 25] = [
     "only",
 ];
 
-/// Fields of the forms of refusals, whose names say nothing.
+/// Fields that structure a refusal. Their names carry no information.
 const FORM: [&str; 12] = [
     "message", "type", "code", "param", "error", "errors", "detail", "details", "status", "title",
     "loc", "msg",
 ];
 
-/// A refusal, as far as it is read.
+/// The words of a refusal, up to [`READ_MAX_BYTES`].
 pub(super) struct Words {
     /// All its texts, names and numbers, in lower case.
     pub(super) text: String,
-    /// Its words: letters, digits and `_`.
+    /// Its words, which consist of letters, digits and `_`.
     pub(super) words: BTreeSet<String>,
+    /// It contains one of the [`NEGATIONS`].
     pub(super) negative: bool,
 }
 
@@ -57,7 +58,7 @@ impl Words {
         let mut text = String::new();
         collect(document, &mut text);
         text.make_ascii_lowercase();
-        // The type of every refusal of OpenAI's, whatever it is about.
+        // OpenAI gives every refusal this type, whatever it is about.
         let text = text.replace("invalid_request_error", "");
         let words = text.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
         let words = words.filter(|word| !word.is_empty()).map(str::to_owned);
@@ -76,7 +77,7 @@ impl Words {
         texts.iter().any(|text| self.text.contains(text))
     }
 
-    /// The least number that stands behind one of the marks.
+    /// Returns the smallest number that follows one of the marks.
     pub(super) fn number_behind(&self, marks: &[&str]) -> Option<u64> {
         let found = marks.iter().filter_map(|mark| {
             let behind = self.text.split(mark).nth(1)?;
@@ -88,19 +89,19 @@ impl Words {
         found.min().filter(|number| *number > 0)
     }
 
-    /// All whole numbers that stand by themselves.
+    /// Returns all words that are whole numbers.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
         let words = self.words.iter();
         words.filter_map(|word| word.parse().ok())
     }
 
-    /// What was added to this number, where the sum is named too.
+    /// Returns a number whose sum with `asked` is named too: the other addend.
     pub(super) fn beside(&self, asked: u64) -> Option<u64> {
         let mut numbers = self.numbers();
         numbers.find(|number| self.words.contains(&(number + asked).to_string()))
     }
 
-    /// The bound that it names.
+    /// Returns the bound that the refusal names.
     pub(super) fn most(&self) -> Option<u64> {
         let exclusive = self.number_behind(&["(inclusive) to "]);
         if let Some(above) = exclusive.filter(|_| self.text.contains("(exclusive)")) {
@@ -133,18 +134,18 @@ impl Words {
     }
 }
 
-/// Puts all texts and numbers of a document, and the names of most fields, one behind the other.
+/// Appends all texts and numbers of a document, and the names of most fields, to `text`.
 pub(super) fn collect(value: &Value, text: &mut String) {
     if text.len() > READ_MAX_BYTES {
         return;
     }
     match value {
-        Value::String(said) => {
-            let end = said.floor_char_boundary(READ_MAX_BYTES.min(said.len()));
-            text.push_str(&said[..end]);
+        Value::String(part) => {
+            let end = part.floor_char_boundary(READ_MAX_BYTES.min(part.len()));
+            text.push_str(&part[..end]);
         }
         Value::Number(number) => text.push_str(&number.to_string()),
-        // A place, like `["body", "tools", 3]`.
+        // A path, like `["body", "tools", 3]`.
         Value::Array(items) if items.iter().all(|item| item.is_string() || item.is_u64()) => {
             for (n, item) in items.iter().enumerate() {
                 if n > 0 {
@@ -159,7 +160,7 @@ pub(super) fn collect(value: &Value, text: &mut String) {
         Value::Array(items) => items.iter().for_each(|item| collect(item, text)),
         Value::Object(fields) => {
             for (name, value) in fields {
-                // What it was sent is not what it says.
+                // An echo of the request is not part of the refusal.
                 if is_echo(name, value) {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! What an HTTP answer says of the request that it answers: above all whether that was acted on.
+//! Interprets an HTTP response to a request: above all, whether the request was acted on.
 
 use http::{HeaderMap, StatusCode, header};
 use reqwest::Response;
@@ -13,45 +13,44 @@ use super::jsonrpc::{JsonRpcReader, UNREADABLE, error_in};
 use super::opening;
 use super::requests::Requests;
 
-/// The most that is read of an answer that turns a request away.
+/// The maximum number of bytes read of a response that rejects a request.
 const REFUSAL_MAX_BYTES: usize = 64 << 10;
 
-/// A request, as far as its answer has to do with it.
+/// The facts about a request that are needed to interpret its response.
 pub(super) struct PostedRequest<'a> {
     pub(super) server: &'a str,
-    /// Where that is, as it may be shown.
+    /// The server's URL in its form for messages.
     pub(super) url: &'a str,
-    /// Its id; none if it is a notification or an answer of ours, to which nothing is answered.
+    /// Its id; `None` for a notification or an answer of ours, which get no answer.
     pub(super) request: Option<i64>,
-    /// All that wait for their answers.
+    /// All requests that wait for their answers.
     pub(super) requests: &'a Requests,
     pub(super) in_session: bool,
     pub(super) has_token: bool,
 }
 
-/// An answer that can be worked with.
+/// A usable response.
 pub(super) enum PostResponse {
-    /// Nothing is answered, or it comes another way.
+    /// There is no answer, or it arrives in another way.
     Accepted,
-    /// The answer.
     Message(Box<ServerJsonRpcMessage>),
-    /// It comes in a stream.
+    /// The answer arrives in this stream.
     Events(ByteChunks),
 }
 
-/// The id of a message that wants an answer.
+/// Returns the id of a message that expects an answer.
 pub(super) fn id_of(message: &ClientJsonRpcMessage) -> Option<i64> {
     match message {
         JsonRpcMessage::Request(request) => match request.id {
             RequestId::Number(id) => Some(id),
-            // None of ours.
+            // We only use numbers.
             RequestId::String(_) => None,
         },
         _ => None,
     }
 }
 
-/// What kind of content an answer says that it is, in lower case.
+/// Returns the declared content type, in lower case.
 pub(super) fn kind_of(response: &Response) -> String {
     let kind = response.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok());
@@ -59,7 +58,7 @@ pub(super) fn kind_of(response: &Response) -> String {
 }
 
 impl PostedRequest<'_> {
-    /// Takes an answer in, of at most `bound` bytes.
+    /// Reads a response, of at most `bound` bytes.
     pub(super) async fn take(
         self,
         response: Response,
@@ -95,8 +94,8 @@ impl PostedRequest<'_> {
         }
     }
 
-    /// What an answer means whose status is no success. One that the server itself gave to this
-    /// request, as an error of MCP, is an answer as any other.
+    /// Interprets a response whose status is not a success. A JSON-RPC error from the server itself
+    /// to this request is an answer like any other.
     fn turned_away(
         &self,
         status: StatusCode,
@@ -108,12 +107,12 @@ impl PostedRequest<'_> {
             Some((_, error)) => brief(&error.message),
             None => brief(&String::from_utf8_lossy(body)),
         };
-        // What names our request is the tool's own word, unless it is clearly of the session: a call
-        // that has happened must not be sent again.
+        // An error that names our request comes from the tool, unless it is clearly about the
+        // session: a call that has happened must not be sent again.
         let ours = self.request.is_some() && error.as_ref().is_some_and(|e| e.0 == self.request);
         let forgotten = match status {
             StatusCode::NOT_FOUND | StatusCode::GONE => !ours || is_of_session(&said),
-            // Some SDKs' servers.
+            // The status that servers built on some SDKs use.
             StatusCode::BAD_REQUEST => is_of_session(&said),
             _ => false,
         };
@@ -121,7 +120,7 @@ impl PostedRequest<'_> {
             return Err(DeliveryFate::Forgotten);
         }
         let Some(id) = self.request else {
-            // Nobody waits for it, and what is wrong shows with the next request.
+            // No one waits for a notification; the next request will show what is wrong.
             tracing::debug!(server = self.server, %status, said, "a notification was refused");
             return Ok(PostResponse::Accepted);
         };
@@ -146,7 +145,8 @@ impl PostedRequest<'_> {
             404 | 405 if error.is_none() => Err(DeliveryFate::NotTaken(format!(
                 "there is no MCP server at its URL ({status_text}); check `{key}.url`"
             ))),
-            // What stands in front of it gave up waiting, whatever came of the request.
+            // A proxy in front of the server gave up waiting; the request may still have been acted
+            // on.
             408 | 424 | 499 if error.is_none() => Err(DeliveryFate::Unclear(format!(
                 "it was not done in time ({status_text}): {said}"
             ))),
@@ -194,9 +194,9 @@ impl PostedRequest<'_> {
     }
 }
 
-/// Whether these are a server's words of a session of MCP that it does not know.
-fn is_of_session(said: &str) -> bool {
-    let said = said.to_lowercase();
+/// Returns whether a text is about an unknown MCP session.
+fn is_of_session(text: &str) -> bool {
+    let text = text.to_lowercase();
     let words = [
         "session not found",
         "session id",
@@ -214,17 +214,16 @@ fn is_of_session(said: &str) -> bool {
         "session does not exist",
         "server not initialized",
     ];
-    words.iter().any(|words| said.contains(words))
+    words.iter().any(|words| text.contains(words))
 }
 
-/// Whether an error that came as an answer is of a session of MCP's that the server does not know any
-/// more.
+/// Returns whether an error answer means that the server no longer knows the MCP session.
 pub(super) fn is_lost_session(error: &ErrorData) -> bool {
-    // What SDKs and gateways have for it. A tool that ran has a result.
+    // The codes that SDKs and gateways use for it. A tool that ran returns a result instead.
     matches!(error.code.0, -32_000 | -32_001 | -32_600 | -32_603) && is_of_session(&error.message)
 }
 
-/// Whether it says where a human is to log in.
+/// Returns whether the response names where a human has to log in.
 fn wants_oauth(status: StatusCode, headers: &HeaderMap) -> bool {
     let challenges = headers.get_all(header::WWW_AUTHENTICATE).iter();
     let mut challenges = challenges.filter_map(|challenge| challenge.to_str().ok());
@@ -286,7 +285,7 @@ mod tests {
                 "{status}: {fate:?}"
             );
         }
-        // Gateways that gave up waiting.
+        // A gateway gave up waiting.
         for status in [408, 424, 499] {
             let fate = turned_away(false, true, status, "upstream timed out");
             assert!(
@@ -303,7 +302,7 @@ mod tests {
                 );
             }
         }
-        // An error that the server answers with is an answer.
+        // An error from the server itself is an answer.
         for (status, id) in [
             (400, json!(5)),
             (400, json!(null)),
@@ -343,7 +342,7 @@ mod tests {
             "error": {"code": -32000, "message": "Bad Request: Server not initialized"}});
         let fate = turned_away(true, false, 400, &body.to_string());
         assert_eq!(fate, Err(DeliveryFate::Forgotten));
-        // A tool's own session is none of MCP's, and its error is an answer.
+        // A tool's own session is not an MCP session, and its error is an answer.
         for (status, text, forgotten) in [
             (400, "browser session crashed after submit", false),
             (404, "browser session crashed after submit", false),

@@ -1,6 +1,6 @@
-//! HTTP below the SDK's transport: it decides when a session begins and which stream is resumed;
-//! here requests are sent, answers are read within their bounds, and what became of each request
-//! is told to who waits for it.
+//! The HTTP client below the SDK's transport. The SDK decides when a session begins and which
+//! stream is resumed; this module sends requests, reads responses within their bounds, and reports
+//! the fate of each request to its caller.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -33,28 +33,29 @@ use super::scan::JsonScan;
 use super::utf8::Utf8;
 use crate::providers::http_body::causes;
 
-/// Between two streams that are opened for what the server says by itself, or to go on with one
-/// that broke off: a server that ends each at once must not be asked all the time.
+/// The pause before opening another stream for server messages, or resuming one that broke off: a
+/// server that ends each stream at once must not be polled in a tight loop.
 const STREAM_PAUSE: Duration = Duration::from_millis(500);
-/// How long a server may take to say that it speaks HTTP as MCP had it first, and in how many bytes.
+/// How long a server may take to show that it speaks MCP's first HTTP transport, and within how
+/// many bytes.
 const OLD_PATIENCE: Duration = Duration::from_secs(2);
 const OLD_MAX_BYTES: usize = 8 << 10;
-/// How long a server may take to hear that its session is over.
+/// The timeout of the request that ends a session.
 const GOODBYE_PATIENCE: Duration = Duration::from_millis(500);
 const SESSION: &str = "mcp-session-id";
 const LAST_EVENT: &str = "last-event-id";
 const ANSWERS: &str = "application/json, text/event-stream";
 const EVENTS: &str = "text/event-stream";
 
-/// Why a connection is over, though nobody ended it.
+/// Why a connection ended without being closed by Abide.
 #[derive(Clone, Debug)]
 pub(super) struct Over {
     pub(super) reason: String,
-    /// The server goes on, and has forgotten the session.
+    /// The server is still running and has forgotten the session.
     pub(super) forgotten: bool,
 }
 
-/// One server's HTTP, for the life of one connection.
+/// The HTTP client of one server, for the lifetime of one connection.
 #[derive(Clone)]
 pub(super) struct Backend(Arc<BackendCore>);
 
@@ -62,26 +63,27 @@ struct BackendCore {
     parts: BackendParts,
     requests: Requests,
     over: watch::Sender<Option<Over>>,
-    /// What went wrong first: all that follows is because of it.
+    /// The first error: the later ones follow from it.
     trouble: watch::Sender<Option<String>>,
-    /// The first request was turned away in a way in which servers do that take none of its kind.
+    /// The first request was rejected with a status that servers use which do not support such
+    /// requests.
     unfit: AtomicBool,
-    /// A stream was asked for before; one was opened.
+    /// Whether a stream was requested before, and (`heard`) whether one was ever opened.
     asked: AtomicBool,
     heard: AtomicBool,
 }
 
-/// What a backend is made of.
+/// The parts of a [`Backend`].
 pub(super) struct BackendParts {
     pub(super) server: Arc<str>,
-    /// Where it is, and how that is shown.
+    /// The server's URL, and (`shown`) its form for messages.
     pub(super) url: reqwest::Url,
     pub(super) shown: String,
     pub(super) http: reqwest::Client,
-    /// What each request carries, marked as sensitive.
+    /// The headers that each request carries, marked as sensitive.
     pub(super) headers: HeaderMap,
     pub(super) bound: AnswerBound,
-    /// Ends what is under way. The SDK does not while it shakes hands.
+    /// Aborts requests in flight. The SDK does not do so during the handshake.
     pub(super) stop: CancellationToken,
 }
 
@@ -101,18 +103,18 @@ impl Backend {
         }))
     }
 
-    /// Why the connection is over, once it is.
+    /// Watches for the end of the connection.
     pub(super) fn over(&self) -> watch::Receiver<Option<Over>> {
         self.0.over.subscribe()
     }
 
-    /// What went wrong first.
+    /// Returns the first error.
     pub(super) fn trouble(&self) -> Option<String> {
         self.0.trouble.borrow().clone()
     }
 
-    /// Whether the server, which did not take the first request, speaks HTTP as MCP had it first:
-    /// then a stream that is asked for begins with where requests are to be sent.
+    /// Returns whether the server, which rejected the first request, speaks MCP's first HTTP
+    /// transport: its event stream begins with the address for requests.
     pub(super) async fn speaks_old_http(&self) -> bool {
         if !self.0.unfit.load(Ordering::Acquire) {
             return false;
@@ -122,11 +124,11 @@ impl Backend {
             let response = request.header(header::ACCEPT, EVENTS).send().await.ok()?;
             let is_stream =
                 response.status().is_success() && answer::kind_of(&response).starts_with(EVENTS);
-            let mut said = Vec::new();
+            let mut text = Vec::new();
             let mut chunks = bodies::chunks(response);
-            while is_stream && said.len() < OLD_MAX_BYTES {
-                said.extend_from_slice(&chunks.next().await?.ok()?);
-                if begins_as_old_http(&said) {
+            while is_stream && text.len() < OLD_MAX_BYTES {
+                text.extend_from_slice(&chunks.next().await?.ok()?);
+                if begins_as_old_http(&text) {
                     return Some(());
                 }
             }
@@ -163,7 +165,7 @@ impl BackendCore {
         });
     }
 
-    /// A request that got no answer.
+    /// Classifies a request that got no response.
     fn unanswered(&self, error: &reqwest::Error) -> DeliveryFate {
         if !error.is_connect() {
             return DeliveryFate::Unclear(format!("the connection broke off: {}", causes(error)));
@@ -178,13 +180,14 @@ impl BackendCore {
         DeliveryFate::NotTaken(reason)
     }
 
-    /// Sends a message, and takes its answer, or the stream in which that will come.
+    /// Sends a message, and returns its answer or the stream in which the answer will arrive.
     async fn post(
         &self,
         message: ClientJsonRpcMessage,
         session: Option<Arc<str>>,
         headers: Headers,
     ) -> Result<StreamableHttpPostResponse, DeliveryFate> {
+        // Registered before it is sent: the answer must find the request.
         self.requests.sent(&message);
         let id = answer::id_of(&message);
         let asked = PostedRequest {
@@ -220,8 +223,8 @@ impl BackendCore {
         }
     }
 
-    /// The events of a stream: of the answer to a request, or of what the server says by itself.
-    /// `sending` is told how it broke off.
+    /// Returns the events of a stream: the answer to a request, or messages that the server sends
+    /// on its own. If the stream breaks off, `sending` is settled with the reason.
     fn events(&self, chunks: ByteChunks, posted: Option<i64>, sending: Option<Delivery>) -> Events {
         let bound = self.parts.bound.clone();
         let mut size = EventSize::default();
@@ -256,8 +259,8 @@ impl BackendCore {
         events.flat_map(read).boxed()
     }
 
-    /// A stream of what the server says by itself, or of what is left of an answer. None if there
-    /// is none to be had, now or ever.
+    /// Opens a stream for messages that the server sends on its own, or for the rest of an answer.
+    /// `None` if the server does not offer one.
     async fn stream(
         &self,
         session: Option<Arc<str>>,
@@ -278,7 +281,7 @@ impl BackendCore {
             Ok(response) => response,
             Err(error) => {
                 return match self.unanswered(&error) {
-                    // It is gone.
+                    // The server cannot be reached, so the connection has just been marked as over.
                     DeliveryFate::NotTaken(_) => Ok(None),
                     fate => Err(fate),
                 };
@@ -311,18 +314,18 @@ impl BackendCore {
     }
 }
 
-/// An event with what it says made fit for the SDK; several, where it says several things.
+/// Normalizes an event for the SDK; one event may hold several messages.
 fn messages(reader: &JsonRpcReader<'_>, event: Sse) -> Vec<Result<Sse, SseError>> {
     let is_message = matches!(event.event.as_deref(), None | Some("" | "message"));
-    let Some(said) = event.data.as_deref().filter(|_| is_message) else {
+    let Some(data) = event.data.as_deref().filter(|_| is_message) else {
         return vec![Ok(event)];
     };
     let answers = || {
         let mut scan = JsonScan::default();
-        said.bytes().for_each(|byte| scan.take(byte));
+        data.bytes().for_each(|byte| scan.take(byte));
         scan.answers()
     };
-    let messages = reader.read(said.as_bytes(), answers).into_iter();
+    let messages = reader.read(data.as_bytes(), answers).into_iter();
     let text = |message: ServerJsonRpcMessage| serde_json::to_string(&message).ok();
     let mut events: Vec<Sse> = messages
         .filter_map(text)
@@ -333,7 +336,7 @@ fn messages(reader: &JsonRpcReader<'_>, event: Sse) -> Vec<Result<Sse, SseError>
             retry: None,
         })
         .collect();
-    // From where a stream goes on that breaks off is known also by events that say nothing.
+    // Keep the id even of an event without data: the SDK resumes a broken stream from the last id.
     events.push(Sse {
         data: None,
         ..event
@@ -341,15 +344,14 @@ fn messages(reader: &JsonRpcReader<'_>, event: Sse) -> Vec<Result<Sse, SseError>
     events.into_iter().map(Ok).collect()
 }
 
-/// Whether a stream begins with the address for requests.
-fn begins_as_old_http(said: &[u8]) -> bool {
-    let said = String::from_utf8_lossy(said);
-    let mut fields = said.lines().filter_map(|line| line.split_once(':'));
+/// Returns whether a stream begins with the address for requests.
+fn begins_as_old_http(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
     fields.any(|(field, value)| field.trim() == "event" && value.trim() == "endpoint")
 }
 
-/// What lies at the bottom of an error: of one that kept a connection from coming about, it says it
-/// all.
+/// Returns the root cause of an error: it alone tells why a connection could not be established.
 fn root(error: &dyn Error) -> String {
     let mut root = error;
     while let Some(cause) = root.source() {
@@ -370,6 +372,7 @@ impl StreamableHttpClient for Backend {
         headers: Headers,
     ) -> Result<StreamableHttpPostResponse, StreamableHttpError<DeliveryFate>> {
         let (id, sending) = (answer::id_of(&message), Delivery::of(&message));
+        // Before anything is sent: a caller that gave up first is certain that nothing ever is.
         if sending.as_ref().is_some_and(|sending| !sending.begin()) {
             return Err(StreamableHttpError::Client(DeliveryFate::NotSent));
         }
@@ -395,7 +398,7 @@ impl StreamableHttpClient for Backend {
         })
     }
 
-    /// The bounds are our own: they follow the calls.
+    /// Ignores the SDK's limits: [`AnswerBound`] follows the limits of the calls.
     async fn post_message_with_response_limits(
         &self,
         uri: Arc<str>,
@@ -417,7 +420,7 @@ impl StreamableHttpClient for Backend {
         headers: Headers,
     ) -> Result<(), StreamableHttpError<DeliveryFate>> {
         let goodbye = self.0.request(http::Method::DELETE, Some(session), headers);
-        // Whatever it answers: nobody is left to act on it.
+        // The response is ignored: no one is left to act on it.
         let _ = timeout(GOODBYE_PATIENCE, goodbye.send()).await;
         Ok(())
     }
@@ -433,7 +436,7 @@ impl StreamableHttpClient for Backend {
         let stream = self.0.stream(session, last_event, headers);
         match self.0.unless_stopped(stream).await {
             Ok(Some(events)) => Ok(events),
-            // The one error after which the SDK does not ask again.
+            // The only error after which the SDK does not retry.
             Ok(None) => Err(StreamableHttpError::ServerDoesNotSupportSse),
             Err(fate) => Err(StreamableHttpError::Client(fate)),
         }

@@ -1,17 +1,16 @@
-//! When a server that fell may be started again.
+//! Decides when a server that failed may be started again.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The pause after the first fall; it doubles with each further one.
+/// The pause after the first failure; it doubles with each further one.
 const FIRST: Duration = Duration::from_millis(250);
-/// The longest pause.
 const LONGEST: Duration = Duration::from_secs(30);
-/// A server that has served this long has a clean record.
+/// The failure count of a server that has served this long is reset.
 const SERVED_WELL: Duration = Duration::from_secs(30);
 
-/// The record of a server's falls.
+/// The recent failures of a server.
 #[derive(Debug, Default)]
 pub(super) struct RestartBackoff {
     falls: u32,
@@ -19,7 +18,8 @@ pub(super) struct RestartBackoff {
 }
 
 impl RestartBackoff {
-    /// It fell at a moment, after it had served for a while; not at all if it never did.
+    /// Records that the server failed at `at`, after it had served for `served`; zero if it never
+    /// did.
     pub(super) fn fell(&mut self, at: Instant, served: Duration, reason: String) {
         if served >= SERVED_WELL {
             self.falls = 0;
@@ -29,7 +29,7 @@ impl RestartBackoff {
         self.pause = Some((at + pause, reason));
     }
 
-    /// How long it must rest yet, and why.
+    /// Returns how long the server must still pause, and why.
     pub(super) fn rest(&self, now: Instant) -> Option<(Duration, &str)> {
         let (until, reason) = self.pause.as_ref()?;
         let rest = until.checked_duration_since(now)?;

@@ -1,5 +1,5 @@
-//! What an HTTP answer is, told by its first bytes: servers name it wrongly, or not at all. Some
-//! compress it, though they are not asked to.
+//! Detects what an HTTP response holds from its first bytes, since servers declare a wrong content
+//! type or none. Also decompresses it: some servers compress without being asked.
 
 use std::io;
 
@@ -13,22 +13,23 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::providers::http_body::{causes, chain};
 
-/// Blanks that an answer may begin with, in bytes; some send them to keep a connection alive.
+/// The maximum amount of whitespace before an answer, in bytes; some servers send it to keep a
+/// connection alive.
 const BLANKS_MAX_BYTES: usize = 1 << 20;
 
-/// Bytes as they come, or why no more do.
+/// A stream of bytes, which ends with an error message if it breaks off.
 pub(super) type ByteChunks = BoxStream<'static, Result<Bytes, String>>;
 
-/// What an answer is.
+/// The format of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerKind {
     Json,
     Events,
-    /// Nothing that MCP knows.
+    /// A format that MCP does not use.
     Strange,
 }
 
-/// An answer's body, unpacked.
+/// Returns a response's body, decompressed.
 pub(super) fn chunks(response: Response) -> ByteChunks {
     let packed = response.headers().get(header::CONTENT_ENCODING);
     let packed = packed.and_then(|packed| packed.to_str().ok());
@@ -49,7 +50,7 @@ pub(super) fn chunks(response: Response) -> ByteChunks {
     }
 }
 
-/// An answer's body, of which the beginning has been looked at.
+/// Detects a body's format from its beginning, and returns the format and the whole body.
 pub(super) async fn classify_body(
     response: Response,
     named: &str,
@@ -69,19 +70,19 @@ async fn classify_chunks(
         if let Some(kind) = kind_of(&chunk) {
             break (kind, Some(Ok(chunk)));
         }
-        // They are part of nothing: line ends in front of events separate none.
+        // Leading blanks can be dropped: line ends before the first event separate nothing.
         blanks += chunk.len();
         if blanks > BLANKS_MAX_BYTES {
             return Err(format!(
                 "it began with more than {BLANKS_MAX_BYTES} bytes of blanks"
             ));
         }
-        // Its events may be long in coming.
+        // Do not wait for the first event: it may take long to arrive.
         if named.starts_with("text/event-stream") {
             break (AnswerKind::Events, None);
         }
     };
-    // What is named as something of MCP's is read as that, and told apart by what it lacks.
+    // Trust a declared content type of MCP; if it is wrong, parsing fails later.
     let kind = match kind {
         AnswerKind::Strange if named.starts_with("application/json") => AnswerKind::Json,
         AnswerKind::Strange if named.starts_with("text/event-stream") => AnswerKind::Events,
@@ -90,7 +91,8 @@ async fn classify_chunks(
     Ok((kind, stream::iter(first).chain(chunks).boxed()))
 }
 
-/// What begins like this; none if that cannot be told yet.
+/// Returns the format of a body that begins with this chunk; `None` if the chunk is only
+/// whitespace.
 fn kind_of(chunk: &[u8]) -> Option<AnswerKind> {
     let is_blank = |byte: &u8| byte.is_ascii_whitespace() || [0xEF, 0xBB, 0xBF].contains(byte);
     let start = chunk.iter().position(|byte| !is_blank(byte))?;
@@ -106,7 +108,7 @@ fn kind_of(chunk: &[u8]) -> Option<AnswerKind> {
     })
 }
 
-/// All of a body, or what is read of it: at most `bound` bytes, and whether that was all.
+/// Reads a body, up to `bound` bytes; returns it and whether that was all of it.
 pub(super) async fn read(mut chunks: ByteChunks, bound: usize) -> Result<(Vec<u8>, bool), String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.try_next().await? {

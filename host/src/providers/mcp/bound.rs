@@ -1,17 +1,18 @@
-//! How long an answer may be on the wire.
+//! The limit on the size of an answer on the wire.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The longest message that is read of any server, in bytes.
+/// The absolute maximum of a message, in bytes, for every server.
 const LONGEST_BYTES: usize = 64 << 20;
-/// The longest where no call takes a longer answer: lists of tools have no other limit, and images
-/// that are too large for an answer are dropped alone, which they can be only once they are read.
+/// The bound unless a call allows a longer answer: lists of tools have no other limit, and an image
+/// that is too large for an answer can be dropped alone only once it has been read.
 const LONG_BYTES: usize = 8 << 20;
-/// How much longer than its content an answer is on the wire, at most: escapes and base64.
+/// The maximum ratio of an answer's size on the wire to that of its content: escapes and base64.
 const WIRE_FACTOR: u64 = 4;
 
-/// How long an answer may be on the wire, in bytes, at this moment: as long as some call takes.
+/// The current limit on the size of an answer on the wire, in bytes: the largest that any call so
+/// far allows. Relaxed ordering suffices, since the value only grows and guards no other data.
 #[derive(Clone)]
 pub(super) struct AnswerBound(Arc<AtomicUsize>);
 

@@ -6,14 +6,14 @@ use super::ToolServer;
 use super::listing::{ListedTool, ToolList, UnofferedTool, UnofferedTools};
 use crate::domain::{Digest, Tool, ToolLeftOut, ToolName};
 
-/// A tool as its server offers it.
+/// A tool that is offered to guests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offered {
-    /// Its name on the server.
+    /// The tool's name on the server.
     pub(super) own: String,
-    /// What guests see.
+    /// The tool as guests see it.
     pub(super) tool: Tool,
-    /// Whether calling it again does no harm.
+    /// Whether calling the tool again does no harm.
     pub(super) repeatable: bool,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
-    /// Takes what a server lists, and what of it cannot be used.
+    /// Builds the catalog from a server's list, including the tools that were already rejected.
     pub(super) fn new(server: &str, settings: &ToolServer, list: ToolList) -> Self {
         let mut catalog: BTreeMap<String, Offered> = BTreeMap::new();
         let mut left_out = list.left_out;
@@ -65,7 +65,7 @@ impl Catalog {
         }
     }
 
-    /// Logs what is left out, as far as that was not so `before`.
+    /// Logs the tools that are left out now and were not left out `before`.
     pub(super) fn log_news(&self, server: &str, before: &[ToolLeftOut]) {
         let news = self.left_out.iter().filter(|tool| !before.contains(tool));
         for ToolLeftOut { tool, reason } in news {
@@ -85,7 +85,7 @@ impl Catalog {
         self.tools.values()
     }
 
-    /// The tools that cannot be used: the first by name, the rest by their number.
+    /// Returns the tools that cannot be used: the first ones by name, the rest as a count.
     pub(super) fn left_out(&self) -> &[ToolLeftOut] {
         &self.left_out
     }
@@ -115,7 +115,7 @@ fn offered(server: &str, settings: &ToolServer, tool: ListedTool) -> Offered {
     }
 }
 
-/// A tool's own name in the letters that models take in the names of functions.
+/// Replaces the characters of a tool's name that models do not accept in function names.
 fn shown(own: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     let mut name: String = own.chars().map(|c| if fits(c) { c } else { '_' }).collect();
@@ -123,13 +123,15 @@ fn shown(own: &str) -> String {
         return marked(own);
     }
     if name == ToolName::UNAVAILABLE {
-        // Who is granted any tool of a server may call what stands for it.
+        // The placeholder of a server may be called by any guest that is granted one of its tools,
+        // so no real tool may have the placeholder's name.
         name.push('_');
     }
     name
 }
 
-/// A name that no other has, where letters that models do not take tell it from others.
+/// Makes a name unique with a digest, for names that differ only in characters that models do not
+/// accept.
 fn marked(own: &str) -> String {
     let digest = Digest::of(own.as_bytes()).to_string();
     let kept = own.chars().filter(char::is_ascii_alphanumeric);
@@ -138,14 +140,15 @@ fn marked(own: &str) -> String {
     format!("{kept}_{}", &digest[..DIGEST_CHARS])
 }
 
-/// How much of a name and of its digest tells it from others, in characters.
+/// How much of a name and of its digest makes up a unique name, in characters.
 const NAME_KEPT_CHARS: usize = 24;
 const DIGEST_CHARS: usize = 8;
-/// How much of a reason stands in front of each tool's description, in characters: models read all.
+/// How much of a reason is prepended to each tool's description, in characters: models read all of
+/// it.
 const REASON_MAX_CHARS: usize = 200;
 
-/// What a guest finds in place of the tools of a server that is down: those that it had last, or
-/// one that stands for all of them.
+/// Returns what a guest sees in place of the tools of a server that is down: the tools that it had
+/// last, or one placeholder for all of them.
 pub(super) fn missing(server: &str, last: Option<&Catalog>, reason: &str) -> Vec<Tool> {
     match last {
         Some(last) => {
@@ -244,12 +247,12 @@ mod tests {
             ]),
         );
         let left_out = catalog.left_out();
-        let told: Vec<_> = left_out
+        let reasons: Vec<_> = left_out
             .iter()
             .map(|out| (&*out.tool, &*out.reason))
             .collect();
         assert_eq!(
-            told,
+            reasons,
             [
                 ("tool 5", "its name is empty"),
                 ("unavailable", "another one has the same name"),
@@ -258,7 +261,7 @@ mod tests {
         let all: Vec<_> = catalog.all().collect();
         assert_eq!(all.len(), 3);
         assert_eq!(all[0].own, "fs.read/all");
-        // Names in letters that no model takes are told apart.
+        // Names that differ only in characters that no model accepts stay distinct.
         let names: Vec<&str> = all.iter().map(|tool| &*tool.tool.name).collect();
         assert!(names[1].starts_with("files__fsreadall_"), "{names:?}");
         assert_eq!(names[2], "files__unavailable_");
@@ -274,7 +277,7 @@ mod tests {
         let tools = own.map(named);
         let catalog = catalog(&super::super::tests::settings(), json!(tools));
         assert_eq!((catalog.len(), catalog.left_out().len()), (4, 0));
-        // The same in each list.
+        // The name is the same in each listing.
         assert_eq!(shown("天气查询"), shown("天气查询"));
         let first = catalog.get(&format!("files__{}", shown("天气查询")));
         assert_eq!(first.map(|tool| tool.own.as_str()), Some("天气查询"));

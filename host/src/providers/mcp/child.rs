@@ -1,4 +1,4 @@
-//! A server that is a process of ours: from its start to the end of its last descendant.
+//! A tool server that runs as a child process, from its start to the end of its last descendant.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use super::process::{Pipes, Process};
 use super::settings::Program;
 use super::stderr::{self, LastWords};
 
-/// Starts a server, shakes hands and lists its tools, all within its time. It ends when `stop`
-/// is cancelled.
+/// Starts a server, performs the handshake and lists its tools, all within its start limit. The
+/// server ends when `stop` is cancelled.
 pub(super) async fn start(
     server: &Arc<str>,
     settings: &Arc<ToolServer>,
@@ -45,10 +45,10 @@ pub(super) async fn start(
     let opened = tokio::select! {
         opened = &mut opening => opened,
         () = process.exited() => {
-            // What it said before it went may lie in the pipe yet.
-            let said = timeout(CLOSE_PATIENCE, &mut opening).await;
-            match said.unwrap_or_else(|_| Err(OpenFailure::Broken("it ended".to_owned()))) {
-                // It is gone all the same.
+            // What it wrote before it exited may still be in the pipe.
+            let outcome = timeout(CLOSE_PATIENCE, &mut opening).await;
+            match outcome.unwrap_or_else(|_| Err(OpenFailure::Broken("it ended".to_owned()))) {
+                // The handshake succeeded, but the process has exited all the same.
                 Ok(_) => Err(OpenFailure::Broken("it ended".to_owned())),
                 failed => failed,
             }
@@ -65,7 +65,8 @@ pub(super) async fn start(
                     brief(&settings.redact(&reason))
                 }
                 OpenFailure::Broken(reason) => {
-                    // Where it went by itself, its status says more than the broken connection.
+                    // If the process exited by itself, its status says more than the broken
+                    // connection.
                     let gone = timeout(CLOSE_PATIENCE, process.exited()).await.is_ok();
                     let status = process.end().await;
                     let reason = if gone { status } else { reason };
@@ -93,14 +94,16 @@ pub(super) async fn start(
     Ok(Instance::new(server, settings, opened, stop, kept))
 }
 
-/// Watches over a server to its end. How it ended.
+/// Waits until a server ends or is stopped, and returns how it ended.
 async fn supervise(process: Process, serving: ConnectionTask, stop: CancellationToken) -> String {
     let connection = serving.cancellation_token();
     let closed = serving.waiting().fuse();
     tokio::pin!(closed);
     tokio::select! {
         () = process.exited() => {
-            // Its last answers may lie in the pipe yet, whose end comes once no descendant has it.
+            // Its last answers may still be in the pipe, which reaches its end only once no
+            // descendant holds it. So kill the descendants first, then let the connection read the
+            // rest.
             let status = process.end().await;
             let _ = timeout(CLOSE_PATIENCE, &mut closed).await;
             connection.cancel();
@@ -112,7 +115,8 @@ async fn supervise(process: Process, serving: ConnectionTask, stop: Cancellation
         }
         () = stop.cancelled() => {
             connection.cancel();
-            // Closes its input, unless it blocks a writer: then its end does.
+            // Cancelling closes the server's input, unless a write is blocked: then killing the
+            // process closes it.
             let _ = timeout(CLOSE_PATIENCE, &mut closed).await;
             process.end().await;
             "it was ended, since the daemon restarts or stops".to_owned()

@@ -1,4 +1,5 @@
-//! An MCP connection: its opening, the list of tools, calls. Knows nothing of processes or HTTP.
+//! An MCP connection: the handshake, the list of tools, and calls. Independent of processes and
+//! HTTP.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,11 +28,11 @@ use super::listing::ToolList;
 use super::throttle::Paced;
 use super::wire::StdioPipes;
 
-/// The `_meta` key under which a server finds a call's key: the same call has the same key, however
-/// often it is sent.
+/// The `_meta` field that carries a call's key: the same call has the same key each time it is
+/// sent.
 const KEY: &str = "abide/key";
 
-/// The client's side of what servers may say and ask. All that they may ask for is declined.
+/// Handles requests and notifications from the server. Every request is declined.
 pub(super) struct Handler {
     changes: Arc<AtomicU64>,
 }
@@ -48,24 +49,24 @@ impl ClientHandler for Handler {
     }
 }
 
-/// The task that serves a connection.
+/// The running SDK service of a connection.
 pub(super) type ConnectionTask = RunningService<RoleClient, Handler>;
 
-/// An open connection.
+/// An open MCP connection.
 pub(super) struct McpConnection {
     peer: Peer<RoleClient>,
     changes: Arc<AtomicU64>,
     bound: AnswerBound,
 }
 
-/// A call.
+/// A tool call to send.
 pub(super) struct CallRequest {
     pub(super) tool: String,
     pub(super) arguments: JsonObject,
     pub(super) key: String,
-    /// How long the server may be silent.
+    /// How long the server may stay silent.
     pub(super) patience: Duration,
-    /// How long the call may take, whatever the server tells of its progress.
+    /// How long the call may take in total, however much progress the server reports.
     pub(super) limit: Duration,
     pub(super) limit_bytes: u64,
 }
@@ -73,29 +74,31 @@ pub(super) struct CallRequest {
 /// Why a call has no result.
 #[derive(Debug)]
 pub(super) enum NoResult {
-    /// It was not written, and will not be: the connection has ended.
+    /// The request was not and will not be written: the connection has ended.
     NotSent,
-    /// It was not written, and will not be: the server reads nothing.
+    /// The request was not and will not be written: the server does not read its input.
     Busy,
-    /// It did not reach the server, or was turned away there, and why.
+    /// The request did not reach the server or was rejected there, for this reason.
     NotTaken(String),
-    /// As that, since the server does not know this session any more: a new one may take it.
+    /// Like `NotTaken`: the server no longer knows this session; a new session may accept the call.
     Forgotten,
-    /// It was written, and the connection ended or what came is no answer; why, if that is known.
+    /// The request was written, and the connection ended or what came back is not an answer; the
+    /// reason, if known.
     Lost(Option<String>),
-    /// It was written, and no answer came within this time.
+    /// The request was written, and no answer came within this time.
     Late(Duration),
-    /// The answer was too long to be taken in.
+    /// The answer exceeded the size bound.
     TooLong,
     /// The server answered with an error.
     Refused(ErrorData),
 }
 
-/// The most pages of a list of tools that are read.
+/// The maximum number of pages that are read of a list of tools.
 const PAGES_MAX: usize = 100;
 
 impl McpConnection {
-    /// Shakes hands over a server's pipes. The connection lasts as long as the second value.
+    /// Performs the handshake over a server's pipes. The connection lasts as long as the second
+    /// value.
     pub(super) async fn open<R, W>(
         read: R,
         write: W,
@@ -108,8 +111,8 @@ impl McpConnection {
         Self::over(StdioPipes::new(read, write, bound.clone()), bound).await
     }
 
-    /// As [`Connection::open`], over any transport that keeps the bound, and that tells of each
-    /// request what became of it ([`Sending`]).
+    /// As [`McpConnection::open`], over any transport that enforces the bound and reports the fate
+    /// of each request ([`Delivery`]).
     pub(super) async fn over<T>(
         transport: T,
         bound: AnswerBound,
@@ -130,17 +133,17 @@ impl McpConnection {
         Ok((connection, serving))
     }
 
-    /// How often the server has said that its tools have changed.
+    /// Returns how often the server has announced that its tools changed.
     pub(super) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Has the tools listed again before the list is used next.
+    /// Makes the next use of the list of tools fetch it again.
     pub(super) fn doubt(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// All tools, page by page.
+    /// Lists all tools, page by page.
     pub(super) async fn tools(&self) -> Result<ToolList, ServiceError> {
         let mut all = ToolList::default();
         let mut seen = BTreeSet::new();
@@ -150,7 +153,7 @@ impl McpConnection {
             let request = ListToolsRequest::with_param(page);
             let request = ClientRequest::ListToolsRequest(request);
             let answer = match self.peer.send_request(request).await {
-                // It has no tools.
+                // A server without tools need not implement the method.
                 Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => {
                     return Ok(all);
                 }
@@ -160,7 +163,7 @@ impl McpConnection {
             let Some(next) = all.next.take() else {
                 return Ok(all);
             };
-            // A page may be empty that is not the last: some filter what they have cut into pages.
+            // An empty page need not be the last one: some servers filter a page after cutting it.
             if seen.len() >= PAGES_MAX || !seen.insert(next.clone()) {
                 tracing::warn!("a tool server's list of tools does not end; the rest is ignored");
                 return Ok(all);
@@ -169,7 +172,8 @@ impl McpConnection {
         }
     }
 
-    /// Calls a tool. Where it gives up, and where the future is dropped, the server is told.
+    /// Calls a tool. On a timeout, and when the future is dropped, the server is sent a
+    /// cancellation.
     pub(super) async fn call(&self, request: CallRequest) -> Result<Value, NoResult> {
         let begun = Instant::now();
         let last = begun + request.limit;
@@ -222,15 +226,15 @@ impl McpConnection {
     }
 }
 
-/// A call that waits for its answer.
+/// A call that waits for its answer; dropping it cancels the call.
 struct CallInFlight {
     sending: Delivery,
     handle: Option<RequestHandle<RoleClient>>,
 }
 
 impl CallInFlight {
-    /// Waits for the answer; none if it does not come in time. Progress that the server tells of moves
-    /// the deadline on, up to the last.
+    /// Waits for the answer; `None` if it does not come in time. Progress that the server reports
+    /// extends the deadline, up to `last`.
     async fn wait(
         &mut self,
         mut deadline: Instant,
@@ -249,7 +253,7 @@ impl CallInFlight {
         }
     }
 
-    /// The answer; none where the connection ended.
+    /// Receives the answer; `None` if the connection ended.
     async fn answer(&mut self) -> Option<Result<ServerResult, ServiceError>> {
         let answer = (&mut self.handle.as_mut()?.rx).await.ok();
         self.handle = None;
@@ -259,12 +263,13 @@ impl CallInFlight {
 
 impl Drop for CallInFlight {
     fn drop(&mut self) {
+        // First: a request that is not being written yet must never be written after this.
         self.sending.give_up();
         if let Some(handle) = self.handle.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(async move {
-                // Nobody is left to be told where the connection has ended as well.
+                // If the connection has ended as well, there is no one to notify.
                 let _ = handle.cancel(Some("nobody waits for it".to_owned())).await;
             });
         }

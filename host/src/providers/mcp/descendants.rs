@@ -1,7 +1,7 @@
-//! A server's process with all that descends from it, as `/proc` shows it.
+//! A server's process and all its descendants, as `/proc` shows them.
 //!
-//! The parent's id alone is not enough: orphans have another parent, and `setsid` leaves group and
-//! session. So each server finds a mark in its environment, which its descendants inherit.
+//! The parent's id alone is not enough: orphans are reparented, and `setsid` leaves the process
+//! group and session. So each server gets a mark in its environment, which its descendants inherit.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
-/// The variable that holds the mark.
+/// The environment variable that holds the mark.
 pub(super) const MARK: &str = "ABIDE_TOOL_SERVER";
-/// The most that is read of a process's environment.
+/// The maximum number of bytes read of a process's environment.
 const ENVIRONMENT_MAX_BYTES: u64 = 4 << 20;
 
-/// How often leftovers are looked for and killed, and the pause between two looks.
+/// How many times leftovers are searched for and killed, and the pause between two rounds.
 const LEFTOVER_ROUNDS: u32 = 100;
 const LEFTOVER_PAUSE: Duration = Duration::from_millis(5);
 
-/// One life of a process id: the id with its start, in ticks since boot.
+/// A process id with its start time, in ticks since boot: ids are reused, the pair is not.
 type ProcessId = (i32, u64);
 
-/// A process.
+/// A process, as read from `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     pid: i32,
@@ -33,14 +33,14 @@ struct Entry {
     zombie: bool,
 }
 
-/// A server's process, which must not have been reaped, and its descendants.
+/// A server's process, which must not have been reaped yet, and its descendants.
 #[derive(Debug)]
 pub(super) struct Descendants {
     root: Pid,
     mark: String,
-    /// All that were ever seen.
+    /// All members that were ever seen.
     members: HashSet<ProcessId>,
-    /// Those whose environment holds no mark.
+    /// Processes whose environment does not hold the mark.
     strangers: HashSet<ProcessId>,
 }
 
@@ -54,13 +54,14 @@ impl Descendants {
         }
     }
 
-    /// Sends a signal to the server and those that stayed in its group.
+    /// Sends a signal to the server's process group.
     pub(super) fn signal(&self, signal: Signal) {
-        // Fails only where nobody is left.
+        // Fails only if the group has no process left.
         let _ = kill_process_group(self.root, signal);
     }
 
-    /// Kills all members that can be found; how many were alive. Blocks a little, to read `/proc`.
+    /// Kills all members that can be found, and returns how many were alive. Blocks briefly to read
+    /// `/proc`.
     pub(super) fn kill(&mut self) -> usize {
         let living = self.scan();
         for life in &living {
@@ -71,7 +72,7 @@ impl Descendants {
         living.len()
     }
 
-    /// The members that live.
+    /// Searches `/proc` for members, and returns those that are alive.
     pub(super) fn scan(&mut self) -> Vec<ProcessId> {
         let table = table();
         let root = self.root.as_raw_pid();
@@ -80,8 +81,8 @@ impl Descendants {
         let mut found: HashSet<i32> = HashSet::new();
         for entry in others() {
             let life = (entry.pid, entry.start);
-            // Nobody else can have the root's id, as a process, group or session, before it has
-            // been reaped.
+            // Until the root has been reaped, its id cannot be reused as a process, group or
+            // session id.
             let belongs = [entry.pid, entry.group, entry.session].contains(&root)
                 || self.members.contains(&life)
                 || self.is_marked(life);
@@ -115,7 +116,7 @@ impl Descendants {
         let environment = environment(life.0);
         let mark = self.mark.as_bytes();
         let marked = environment.split(|byte| *byte == 0).any(|v| v == mark);
-        // Empty between fork and exec, for a moment.
+        // The environment is empty for a moment between fork and exec, so that proves nothing.
         if !marked && !environment.is_empty() {
             self.strangers.insert(life);
         }
@@ -123,11 +124,11 @@ impl Descendants {
     }
 }
 
-/// Kills all processes whose mark begins so, and looks until there are none; how many there were.
-/// Blocks.
+/// Kills all processes whose mark starts with `prefix`, until none is found or the rounds are used
+/// up; returns how many there were. Blocks.
 pub(super) fn kill_marked(prefix: &str) -> usize {
     let wanted = format!("{MARK}={prefix}");
-    // A daemon may have been started by a tool: it is no leftover of its own.
+    // The daemon itself may have been started by a tool, and must not kill its own ancestors.
     let own = ancestry(getpid().as_raw_pid(), &table());
     let mut killed = HashSet::new();
     for _ in 0..LEFTOVER_ROUNDS {
@@ -153,7 +154,7 @@ pub(super) fn kill_marked(prefix: &str) -> usize {
     killed.len()
 }
 
-/// A process and those that it descends from.
+/// Returns a process and all its ancestors.
 fn ancestry(pid: i32, table: &[Entry]) -> HashSet<i32> {
     let mut found = HashSet::new();
     let mut next = Some(pid);
@@ -166,11 +167,11 @@ fn ancestry(pid: i32, table: &[Entry]) -> HashSet<i32> {
     found
 }
 
-/// A process's environment, as far as it can be read.
+/// Reads a process's environment, as far as it is readable.
 fn environment(pid: i32) -> Vec<u8> {
     let mut environment = Vec::new();
     if let Ok(file) = File::open(format!("/proc/{pid}/environ")) {
-        // What cannot be read to its end may still hold the mark.
+        // Ignore a read error: what was read so far may already hold the mark.
         let _ = file
             .take(ENVIRONMENT_MAX_BYTES)
             .read_to_end(&mut environment);
@@ -178,7 +179,7 @@ fn environment(pid: i32) -> Vec<u8> {
     environment
 }
 
-/// All processes that can be seen.
+/// Lists all visible processes.
 fn table() -> Vec<Entry> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -193,8 +194,8 @@ fn table() -> Vec<Entry> {
         .collect()
 }
 
-/// Reads a line of `/proc/PID/stat`: `PID (NAME) STATE PARENT GROUP SESSION ...`, where the name
-/// may hold anything and the start is the 22nd field.
+/// Parses a line of `/proc/PID/stat`: `PID (NAME) STATE PARENT GROUP SESSION ...`, where the name
+/// may contain anything and the start time is the 22nd field.
 fn entry(pid: i32, stat: &[u8]) -> Option<Entry> {
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let mut fields = str::from_utf8(stat.get(after..)?)

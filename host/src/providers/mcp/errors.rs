@@ -1,4 +1,4 @@
-//! Why a call has no result, in words that a guest, its model and an operator understand.
+//! Explains why a call has no result, for the guest, its model and the operator.
 
 use std::time::Duration;
 
@@ -7,22 +7,23 @@ use super::connection::NoResult;
 use super::outcome::Unusable;
 use crate::domain::StepError;
 
-/// The longest text of a server that an error repeats, in characters.
+/// How much of a server's text an error repeats, in characters.
 const REPEATED_MAX_CHARS: usize = 500;
 
-/// A call, as far as its errors tell of it.
+/// The facts about a call that its errors mention.
 pub(super) struct CallContext<'a> {
     pub(super) name: &'a str,
     pub(super) server: &'a str,
     pub(super) settings: &'a ToolServer,
     pub(super) repeatable: bool,
     pub(super) limit_bytes: u64,
-    /// How long the call may take, whatever the server tells of its progress.
+    /// How long the call may take in total, however much progress the server reports.
     pub(super) limit: Duration,
 }
 
 impl CallContext<'_> {
-    /// `ended` says what became of the server, where it is known to have ended.
+    /// Converts a missing result into an error. `ended` is how the server ended, if it is known to
+    /// have ended.
     pub(super) fn no_result(&self, error: NoResult, ended: Option<&str>) -> StepError {
         let (name, server) = (self.name, self.server);
         match error {
@@ -41,7 +42,7 @@ impl CallContext<'_> {
             NoResult::Late(waited) => {
                 let patience = self.settings.call_timeout;
                 let why = if waited < self.limit {
-                    // It may have told of its progress before.
+                    // `waited` may exceed `call_timeout`: progress reports extended the deadline.
                     let patience = humantime::format_duration(patience);
                     format!("nothing within {patience}; see `mcp.{server}.call_timeout`")
                 } else {
@@ -52,9 +53,11 @@ impl CallContext<'_> {
             }
             NoResult::TooLong => StepError::TooLarge(self.too_large("more")),
             NoResult::Refused(error) => {
-                let said = self.in_words_of(&error.message);
-                let mut text =
-                    format!("tool `{name}` answered with error {}: {said}", error.code.0);
+                let message = self.in_words_of(&error.message);
+                let mut text = format!(
+                    "tool `{name}` answered with error {}: {message}",
+                    error.code.0
+                );
                 if let Some(data) = &error.data {
                     let data = data
                         .as_str()
@@ -82,7 +85,7 @@ impl CallContext<'_> {
         }
     }
 
-    /// What a server or the network said, fit to be repeated.
+    /// Redacts and shortens a text of the server or the network.
     fn in_words_of(&self, text: &str) -> String {
         brief(&self.settings.redact(text))
     }
@@ -104,7 +107,7 @@ impl CallContext<'_> {
         )
     }
 
-    /// A call that was sent and has no answer.
+    /// The error for a call that was sent and has no answer.
     fn unanswered(&self, why: &str, known: impl Fn(String) -> StepError) -> StepError {
         let name = self.name;
         let text = format!("the call was sent to `{name}` and no answer came ({why})");
@@ -118,11 +121,12 @@ impl CallContext<'_> {
     }
 }
 
-/// Whether a server's error says that the tool never began. SDKs have the same code for what is wrong
-/// with a tool's output, and some servers for what a service behind them says.
+/// Returns whether a server's error means that the tool never began. The code alone does not
+/// decide: SDKs use the same code for an invalid tool output, and some servers for errors of a
+/// service behind them.
 fn refuses_call(error: &rmcp::model::ErrorData) -> bool {
-    let said = error.message.to_lowercase();
-    let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+    let message = error.message.to_lowercase();
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     error.code == rmcp::model::ErrorCode::INVALID_PARAMS
         && says(&[
             "no tool",
@@ -144,7 +148,7 @@ fn refuses_call(error: &rmcp::model::ErrorData) -> bool {
         ])
 }
 
-/// A text in one line and of bounded length.
+/// Returns a text as a single line of bounded length.
 pub(super) fn brief(text: &str) -> String {
     let text = text.trim();
     let mut brief: String = text
@@ -169,7 +173,7 @@ mod tests {
 
     fn step_error(repeatable: bool, error: NoResult, ended: Option<&str>) -> StepError {
         let settings = super::super::tests::with_secret("TOKEN", "hunter2hunter2");
-        let told = CallContext {
+        let context = CallContext {
             name: "files__write",
             server: "files",
             settings: &settings,
@@ -177,7 +181,7 @@ mod tests {
             limit_bytes: 1000,
             limit: settings.call_timeout * 2,
         };
-        told.no_result(error, ended)
+        context.no_result(error, ended)
     }
 
     #[test]
@@ -198,7 +202,7 @@ mod tests {
             step_error(true, late(10), None),
             StepError::Timeout(_)
         ));
-        // The server's own time is over, or the step's.
+        // Either the server's own time limit has passed, or the step's.
         for (seconds, part) in [
             (10, "within 10s; see `mcp.files.call_timeout`"),
             (20, "within 20s; see `limits.step_timeout`"),
@@ -234,7 +238,7 @@ mod tests {
         let failed = refused(ErrorCode::INTERNAL_ERROR);
         let text = "failed: tool `files__write` answered with error -32603: no [TOKEN] here";
         assert_eq!(failed.to_string(), text);
-        for (said, is_certain) in [
+        for (message, is_certain) in [
             ("Unknown tool: files__write", true),
             ("MCP error -32602: Tool x not found", true),
             ("Invalid arguments for tool x: path is required", true),
@@ -244,7 +248,7 @@ mod tests {
             ),
             ("the service behind it says no", false),
         ] {
-            let data = ErrorData::new(ErrorCode::INVALID_PARAMS, said, None);
+            let data = ErrorData::new(ErrorCode::INVALID_PARAMS, message, None);
             let error = step_error(false, NoResult::Refused(data), None);
             assert_eq!(
                 matches!(error, StepError::Invalid(_)),

@@ -1,6 +1,6 @@
-//! How long a server-sent event has become, counted in passing.
+//! Measures the size of a server-sent event while it streams by.
 
-/// Counts the event that goes on, across chunks.
+/// The size of the current event, across chunks.
 #[derive(Debug, Default)]
 pub(super) struct EventSize {
     event: usize,
@@ -10,14 +10,14 @@ pub(super) struct EventSize {
 }
 
 impl EventSize {
-    /// Takes what came. Whether nothing that a reader has to hold grew beyond `bound` bytes.
+    /// Counts a chunk. Returns whether everything that a reader must buffer is within `bound`
+    /// bytes.
     pub(super) fn take(&mut self, chunk: &[u8], bound: usize) -> bool {
         for &byte in chunk {
             let after_cr = std::mem::take(&mut self.after_cr);
             match byte {
                 b'\n' if after_cr => {}
                 b'\n' | b'\r' => {
-                    // An empty line ends the event.
                     if self.line == 0 {
                         self.event = 0;
                     }
@@ -29,7 +29,8 @@ impl EventSize {
                         self.is_comment = byte == b':';
                     }
                     self.line += 1;
-                    // Comments are dropped line by line: they keep a stream awake, for ever.
+                    // Comments do not count for the event: readers drop them line by line, and
+                    // servers send them without end to keep a stream alive.
                     self.event += usize::from(!self.is_comment);
                     if self.line.max(self.event) > bound {
                         return false;
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     fn fits(text: &str, bound: usize) -> bool {
-        // In chunks of every kind.
+        // The result must not depend on the chunk size.
         let all = |chunk: usize| {
             let mut size = EventSize::default();
             text.as_bytes()

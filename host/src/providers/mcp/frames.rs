@@ -1,9 +1,9 @@
-//! Messages in a stream of bytes. MCP has one on each line; servers spread them over several, or put
-//! several on one.
+//! Splits a stream of bytes into messages. MCP requires one message per line, but servers spread
+//! one over several lines or put several on one.
 //!
-//! A message ends where its outermost bracket closes. What is none is passed over to the end of its
-//! line, so that the message behind it is found. Nothing that is held grows beyond a bound, and each
-//! byte is looked at once or twice: a server that floods must eat neither memory nor time.
+//! A message ends where its outermost bracket closes. Other text is skipped up to the end of its
+//! line, so that the message behind it is found. No buffer grows beyond a bound, and each byte is
+//! scanned once or twice: a server that floods must consume neither memory nor time.
 
 use std::collections::VecDeque;
 
@@ -13,20 +13,20 @@ use serde_json::Value;
 use super::scan::JsonScan;
 use crate::providers::lossy;
 
-/// What may be a message.
+/// A piece of the stream that may be a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CandidateFrame {
-    /// Its bytes; none where it is too long.
+    /// Its bytes; `None` if it is too long.
     pub(super) bytes: Option<Vec<u8>>,
-    /// How many it has, or had when it was given up.
+    /// Its length in bytes, whether or not they were kept.
     pub(super) length: usize,
-    /// The request of ours that it seems to answer: found without reading it.
+    /// Our request that it seems to answer, found by scanning without parsing.
     pub(super) answers: Option<i64>,
-    /// Other text stands in front of it on its line, which may only tell of a message.
+    /// Whether other text precedes it on its line, which may merely quote a message.
     pub(super) is_quoted: bool,
 }
 
-/// Cuts what comes into messages.
+/// Splits incoming bytes into messages.
 #[derive(Default)]
 pub(super) struct Frames {
     place: FramePosition,
@@ -34,15 +34,15 @@ pub(super) struct Frames {
     message: Vec<u8>,
     length: usize,
     too_long: bool,
-    /// Where its present line begins, once it has several.
+    /// Where its current line begins, once the message spans several.
     line: Option<usize>,
     line_is_new: bool,
-    /// A line ended within one of its texts.
+    /// A line ended inside a string.
     is_torn: bool,
-    /// It closed, and is none: it goes on to the end of its line only.
+    /// Its brackets closed, but it is not valid JSON: it only extends to the end of its line.
     is_waste: bool,
     is_quoted: bool,
-    /// Within other text, a bracket came that may begin a message.
+    /// While skipping other text, the last byte was a bracket that may begin a message.
     is_opened: bool,
     scan: JsonScan,
     ready: VecDeque<CandidateFrame>,
@@ -50,27 +50,28 @@ pub(super) struct Frames {
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum FramePosition {
-    /// At the start of a line, or behind a message.
+    /// At the start of a line, or after a message.
     #[default]
     Between,
-    /// In a line that holds no message.
+    /// In a line that does not begin with a message.
     Skipping,
     Inside,
 }
 
 impl Frames {
-    /// The next message.
+    /// Returns the next message.
     pub(super) fn next(&mut self) -> Option<CandidateFrame> {
         self.ready.pop_front()
     }
 
-    /// Takes what came. A message has at most `bound` bytes.
+    /// Consumes a chunk. Messages longer than `bound` bytes are not kept.
     pub(super) fn take(&mut self, chunk: &[u8], bound: usize) {
         for &byte in chunk {
             match self.place {
                 FramePosition::Between => match byte {
                     b'{' | b'[' => self.begin(byte, bound),
-                    // Whitespace, and marks that some put in front of a text or a record.
+                    // Whitespace, the UTF-8 byte order mark, and the record separator that some
+                    // servers prepend.
                     b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF | 0x1E => {}
                     _ => self.place = FramePosition::Skipping,
                 },
@@ -80,7 +81,7 @@ impl Frames {
         }
     }
 
-    /// Passes over other text, up to where a message seems to begin.
+    /// Skips other text, up to where a message seems to begin.
     fn skip(&mut self, byte: u8, bound: usize) {
         let was_opened = std::mem::replace(&mut self.is_opened, byte == b'{');
         match byte {
@@ -104,7 +105,8 @@ impl Frames {
             return self.line_ends(bound);
         }
         if std::mem::take(&mut self.line_is_new) && self.too_long && byte == b'{' {
-            // What is too long cannot be looked at once more; messages begin like this.
+            // A message that is too long was not kept and cannot be rescanned; a line that begins
+            // with `{` starts the next one.
             self.finish();
             return self.begin(byte, bound);
         }
@@ -114,7 +116,8 @@ impl Frames {
         }
         self.scan.take(byte);
         if self.scan.is_closed() {
-            // A text without end, of what is no message, ends within the next message.
+            // An unterminated string in text that is no message would close inside the next
+            // message, so parse before accepting.
             let is_torn = self.is_torn && !self.too_long;
             self.is_waste = is_torn && lossy::parse(&self.message).is_err();
             if !self.is_waste {
@@ -134,7 +137,7 @@ impl Frames {
         }
     }
 
-    /// A line ends within what may be a message.
+    /// Handles a line end inside what may be a message.
     fn line_ends(&mut self, bound: usize) {
         let goes_on = match self.line {
             _ if self.is_quoted => {
@@ -146,7 +149,7 @@ impl Frames {
             None => is_beginning(&self.message),
             Some(line) => {
                 if is_message(&self.message[line..]) {
-                    // What stood before it never was one.
+                    // The last line is a message by itself, so what precedes it never was one.
                     let message = self.message.split_off(line);
                     self.reset();
                     self.take(&message, bound);
@@ -175,7 +178,7 @@ impl Frames {
         let is_quoted = self.is_quoted || frame.bytes.as_deref().is_some_and(is_label);
         self.reset();
         if is_quoted {
-            // The rest of the line is text as well.
+            // The rest of the line is other text as well.
             self.place = FramePosition::Skipping;
         }
         self.ready.push_back(frame);
@@ -192,20 +195,20 @@ impl Frames {
     }
 }
 
-/// Whether more may follow to make it JSON.
+/// Returns whether the bytes are a prefix of valid JSON.
 fn is_beginning(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let text = lossy::without_raw(&text);
     serde_json::from_str::<IgnoredAny>(&text).is_err_and(|error| error.is_eof())
 }
 
-/// Whether brackets hold a word of a log, as `[INFO]`, and no messages.
+/// Returns whether the brackets hold a log label such as `[INFO]`, and not messages.
 fn is_label(bytes: &[u8]) -> bool {
     bytes.starts_with(b"[") && serde_json::from_slice::<IgnoredAny>(bytes).is_err()
 }
 
-/// Whether a line is a message by itself. Within one that is spread over several lines, whole
-/// objects stand on a line as well, and are none.
+/// Returns whether a line is a message by itself. A whole object on a line is not enough: a message
+/// that spans several lines contains such lines as well.
 fn is_message(line: &[u8]) -> bool {
     let line = line.trim_ascii();
     if !(line.starts_with(b"{") && line.ends_with(b"}")) {
@@ -222,7 +225,7 @@ fn is_message(line: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// The frames of a text, however it is cut into chunks.
+    /// Returns the frames of a text, and asserts that they do not depend on the chunk size.
     fn frames(text: &[u8], bound: usize) -> Vec<CandidateFrame> {
         let of_chunks = |size: usize| {
             let mut frames = Frames::default();
@@ -261,7 +264,7 @@ mod tests {
                 "{\n  \"id\": 1,\n  \"result\": {\n    \"a\": []\n  }\n}\n",
                 vec!["{\n  \"id\": 1,\n  \"result\": {\n    \"a\": []\n  }\n}"],
             ),
-            // Without indentation, objects begin lines as messages do.
+            // Without indentation, nested objects begin lines just as messages do.
             (
                 "{\n\"id\": 1,\n\"result\": [\n{\"id\": 2},\n{\n\"a\": 1}\n]\n}\n",
                 vec!["{\n\"id\": 1,\n\"result\": [\n{\"id\": 2},\n{\n\"a\": 1}\n]\n}"],
@@ -307,7 +310,7 @@ mod tests {
             let found = frames(text.as_bytes(), 1000);
             assert_eq!(found[0].answers, Some(3));
         }
-        // What is no message hides none, whatever the next one holds.
+        // Other text never hides the next message, whatever that holds.
         for noise in [
             "{\"a\": \"unfinished\n",
             "{\"a\": \"unfinished\n}\nand so on\n",
@@ -336,12 +339,12 @@ mod tests {
                 .collect();
             let bytes = Some(message.as_bytes());
             match text {
-                // Never closed, it may be the beginning of one that goes on.
+                // Never closed, so it may be the beginning of a message that continues.
                 "{{" => assert_eq!(found.last(), Some(&(bytes, false)), "{text}"),
                 _ => assert_eq!(found, [(bytes, true), (bytes, false)], "{text}"),
             }
         }
-        // One that does not end on its line is none.
+        // A quoted message that does not end on its line is not a message.
         assert_eq!(texts(&format!("log {{\"a\":\n{message}\n")), [message]);
     }
 

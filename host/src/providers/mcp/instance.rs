@@ -1,4 +1,4 @@
-//! One life of a server: from its start to its end, however it is reached.
+//! One instance of a server, from its start to its end, whether it is a child process or remote.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,42 +15,41 @@ use super::settings::{ToolServer, ToolServerAt};
 use super::{child, remote};
 use crate::domain::UnixMillis;
 
-/// How long what is still in a dead server's pipe may take to be read, and an open connection to
-/// be closed.
+/// How long draining a dead server's pipe may take, and closing an open connection.
 pub(super) const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a call whose connection ended waits to be told what became of the server.
+/// How long a call whose connection ended waits to learn how the server ended.
 const OBITUARY_PATIENCE: Duration = Duration::from_secs(3);
-/// How long a list of tools may take that is not the first one: a call waits for it, and has the one
-/// before.
+/// How long relisting the tools may take: a call waits for it, and falls back to the previous list.
 const RELIST_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many times as long as somebody waits for it a start may take.
+/// The total time for a start, as a multiple of the time that callers wait for it.
 const START_FACTOR: u32 = 10;
 
-/// A server that runs, or that has ended.
+/// A server that is running or has ended.
 pub(super) struct Instance {
     server: Arc<str>,
     settings: Arc<ToolServer>,
     connection: McpConnection,
-    /// The tools, and the count of changes that they were listed at.
+    /// The tools, and the change counter at which they were listed.
     catalog: Mutex<(u64, Arc<Catalog>)>,
-    /// The same tools, for who must not wait for a list.
+    /// The same tools, for readers that must not wait for a relisting.
     known: watch::Sender<Arc<Catalog>>,
     pub(super) since: UnixMillis,
     ended: watch::Receiver<Option<EndedServer>>,
-    /// Once nobody has the instance any more, it is ended.
+    /// Ends the server when the instance is dropped.
     _stop: DropGuard,
 }
 
-/// How a server ended.
+/// Why a server ended.
 #[derive(Clone, Debug)]
 pub(super) struct ServerExit {
     pub(super) reason: String,
-    /// It goes on, and has only forgotten us: it may be gone back to at once.
+    /// The server is still running and has only forgotten the session: it may be reconnected to at
+    /// once.
     pub(super) forgotten: bool,
 }
 
-/// The end of a server.
+/// The end of a server, and when it happened.
 #[derive(Clone, Debug)]
 pub(super) struct EndedServer {
     pub(super) end: ServerExit,
@@ -70,7 +69,7 @@ impl EndedServer {
     }
 }
 
-/// An open connection, and the tools that were found on it.
+/// An open connection, and the tools that were listed on it.
 pub(super) struct OpenedServer {
     connection: McpConnection,
     serving: ConnectionTask,
@@ -78,13 +77,14 @@ pub(super) struct OpenedServer {
 }
 
 impl OpenedServer {
-    /// Lists a connection's tools.
+    /// Lists the tools of a connection.
     pub(super) async fn list(
         server: &str,
         settings: &ToolServer,
         connection: McpConnection,
         serving: ConnectionTask,
     ) -> Result<Self, OpenFailure> {
+        // Read before listing: a change during the listing must cause another one.
         let changes = connection.changes();
         let listed = connection.tools().await;
         let listed = listed.map_err(|error| OpenFailure::of_list(&error))?;
@@ -97,15 +97,15 @@ impl OpenedServer {
         })
     }
 
-    /// How many there are.
+    /// Returns the number of tools.
     pub(super) fn tools(&self) -> usize {
         self.catalog.1.len()
     }
 }
 
 impl Instance {
-    /// Starts a server or connects to it, shakes hands and lists its tools, all within its time. It
-    /// ends when `stop` is cancelled.
+    /// Starts a server or connects to it, performs the handshake and lists its tools, all within
+    /// its start limit. The server ends when `stop` is cancelled.
     pub(super) async fn start(
         server: &Arc<str>,
         settings: &Arc<ToolServer>,
@@ -117,7 +117,7 @@ impl Instance {
         }
     }
 
-    /// Takes an open connection; `watch` waits for its end.
+    /// Wraps an open connection; the future that `watch` returns waits for its end.
     pub(super) fn new<F>(
         server: &Arc<str>,
         settings: &Arc<ToolServer>,
@@ -133,14 +133,14 @@ impl Instance {
             serving,
             catalog,
         } = opened;
-        let (told, ended) = watch::channel(None);
+        let (report, ended) = watch::channel(None);
         let since = Moment::now();
         let end = watch(serving);
         let name = server.clone();
         tokio::spawn(async move {
             let end = end.await;
             tracing::info!(server = %name, reason = end.reason, "tool server ended");
-            let _ = told.send(Some(EndedServer::now(end, since)));
+            let _ = report.send(Some(EndedServer::now(end, since)));
         });
         Self {
             server: server.clone(),
@@ -154,10 +154,11 @@ impl Instance {
         }
     }
 
-    /// Its end, if it has ended.
+    /// Returns the server's end, if it has ended.
     pub(super) fn ended(&self) -> Option<EndedServer> {
         match self.ended.has_changed() {
-            // The keeper is gone without a word: it panicked, or the runtime goes.
+            // The task that watches the server is gone without a result: it panicked, or the
+            // runtime is shutting down.
             Err(_) if self.ended.borrow().is_none() => {
                 let end = ServerExit {
                     reason: "it is watched by nobody".to_owned(),
@@ -169,22 +170,22 @@ impl Instance {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until the server has ended.
     pub(super) async fn until_ended(&self) {
         let _ = self.ended.clone().wait_for(Option::is_some).await;
     }
 
-    /// Has the tools listed again before they are used next.
+    /// Makes the next use of the tools list them again.
     pub(super) fn doubt(&self) {
         self.connection.doubt();
     }
 
-    /// Its tools as they were listed last.
+    /// Returns the tools as they were listed last.
     pub(super) fn known(&self) -> Arc<Catalog> {
         self.known.borrow().clone()
     }
 
-    /// Its tools; listed again where it has said that they changed.
+    /// Returns the tools, listed again if the server has announced a change.
     pub(super) async fn catalog(&self) -> Arc<Catalog> {
         let mut catalog = self.catalog.lock().await;
         let changes = self.connection.changes();
@@ -194,8 +195,8 @@ impl Instance {
         let server = &self.server;
         let patience = self.settings.call_timeout.min(RELIST_PATIENCE);
         let listed = timeout(patience, self.connection.tools()).await;
-        // Settled whatever came: else each call would wait anew for a list that does not come. The
-        // next word of a change asks for it again.
+        // The change counts as handled whatever came of it: otherwise each call would wait anew for
+        // a list that does not come. The next announced change triggers another listing.
         catalog.0 = changes;
         match listed {
             Ok(Ok(listed)) => {
@@ -213,8 +214,8 @@ impl Instance {
         catalog.1.clone()
     }
 
-    /// Calls a tool by its own name. Where there is no result, also what became of the server, if
-    /// it ended.
+    /// Calls a tool by its name on the server. If there is no result, also returns how the server
+    /// ended, if it has.
     pub(super) async fn call(
         &self,
         request: CallRequest,
@@ -229,7 +230,7 @@ impl Instance {
                 rmcp::model::ErrorCode::INVALID_PARAMS | rmcp::model::ErrorCode::METHOD_NOT_FOUND
             )
         {
-            // It may have taken the tool away, or changed what it takes, without a word.
+            // The server may have removed or changed the tool without announcing it.
             self.connection.doubt();
         }
         let is_over = matches!(error, NoResult::NotSent | NoResult::Lost(None));
@@ -241,13 +242,14 @@ impl Instance {
     }
 }
 
-/// How long a start may take in all: who waits for it waits for `start_timeout` and goes on without the
-/// server; the start itself goes on, for programs are downloaded at their first one.
+/// Returns how long a start may take in total. Callers wait for `start_timeout` and then go on
+/// without the server; the start itself continues, since some programs are downloaded at their
+/// first start.
 pub(super) fn start_limit(settings: &ToolServer) -> Duration {
     settings.start_timeout.saturating_mul(START_FACTOR)
 }
 
-/// Why a server is given up that does not become usable.
+/// The error for a server that was not ready within its start limit.
 pub(super) fn late(server: &str, settings: &ToolServer) -> String {
     format!(
         "it was not ready within {} ({START_FACTOR} times `mcp.{server}.start_timeout`)",

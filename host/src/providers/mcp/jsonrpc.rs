@@ -1,9 +1,9 @@
-//! What a server says, made fit for the SDK, which takes nothing but what is exactly right.
+//! Normalizes a server's messages for the SDK, which accepts only strictly valid ones.
 //!
-//! An answer ends its call at once, whatever else is odd about it: who waits for a better one waits
-//! for the time-out, and then nobody knows whether the call happened. The results of all requests but
-//! the opening are sealed: the SDK carries them without a look inside, and they are read here, entry by
-//! entry.
+//! An answer ends its call at once, however malformed it is otherwise: waiting for a better one
+//! would end in a timeout, and then it is unknown whether the call happened. The results of all
+//! requests except `initialize` are sealed: the SDK passes them through without parsing, and they
+//! are parsed here, entry by entry.
 
 use rmcp::model::{
     CustomResult, ErrorCode, ErrorData, Implementation, InitializeResult, JsonRpcMessage,
@@ -14,26 +14,26 @@ use serde_json::{Map, Value, json};
 use super::requests::Requests;
 use crate::providers::lossy;
 
-/// The code of the error that stands for an answer which was too long. Outside of what JSON-RPC
-/// and MCP have given a meaning.
+/// The error code of a placeholder for an answer that was too long. Outside the ranges to which
+/// JSON-RPC and MCP assign a meaning.
 pub(super) const TOO_LONG: i32 = -32_098;
-/// That of one that cannot be read.
+/// The error code of a placeholder for an answer that cannot be parsed.
 pub(super) const UNREADABLE: i32 = -32_097;
-/// What a sealed result is held by. No result of MCP has such a field.
+/// The field that holds a sealed result. No result of MCP has such a field.
 const SEAL: &str = "abide/sealed";
-/// As deep as batches within batches are looked into.
+/// The maximum nesting depth of batches that are read.
 const BATCH_DEPTH: u32 = 2;
 
-/// Reads what a server says on one connection.
+/// Parses a server's messages on one connection.
 pub(super) struct JsonRpcReader<'a> {
     pub(super) requests: &'a Requests,
-    /// The request that everything here answers which names none.
+    /// The request that answers without an id belong to: the one whose HTTP response is being read.
     pub(super) posted: Option<i64>,
 }
 
 impl JsonRpcReader<'_> {
-    /// The messages in a text. If it cannot be read, that is told to who waits for the request that
-    /// it seems to answer.
+    /// Parses the messages in a text. If it cannot be parsed, the request that it seems to answer,
+    /// as `answers` returns it, gets an error.
     pub(super) fn read(
         &self,
         bytes: &[u8],
@@ -53,7 +53,7 @@ impl JsonRpcReader<'_> {
         messages
     }
 
-    /// Stands for the answer to a request that has none that can be used.
+    /// Returns an error in place of the unusable or missing answer to a request, if one waits.
     pub(super) fn failed(&self, id: i64, code: i32, why: String) -> Option<ServerJsonRpcMessage> {
         self.requests.forget(id)?;
         let error = ErrorData::new(ErrorCode(code), why, None);
@@ -63,7 +63,7 @@ impl JsonRpcReader<'_> {
     fn take(&self, value: Value, depth: u32, messages: &mut Vec<ServerJsonRpcMessage>) {
         match value {
             Value::Object(object) => messages.extend(self.message(object)),
-            // Several at once, as one version of the protocol had it.
+            // A batch, which one version of the protocol allows.
             Value::Array(values) if depth > 0 => {
                 for value in values {
                     self.take(value, depth - 1, messages);
@@ -81,13 +81,13 @@ impl JsonRpcReader<'_> {
             && is_answer
             && !object.keys().all(|key| is_of_answers(key))
         {
-            // A line of a log, whose `id` may be that of anything.
+            // A structured log line, whose `id` may refer to anything.
             return None;
         }
         let result = object.remove("result");
         let error = object.remove("error").filter(is_error);
         let answered = match object.get("id") {
-            // A sign of life answers nothing.
+            // A keep-alive without a result or error answers nothing.
             None | Some(Value::Null) => self
                 .posted
                 .filter(|_| !object.contains_key("method") && is_answer),
@@ -104,11 +104,12 @@ impl JsonRpcReader<'_> {
             return self.request(object);
         }
         let error = error.filter(|_| object.get("id").is_none_or(Value::is_null))?;
-        // What could not be read has no id, and can only be what is waited for alone.
+        // An error reply to an unparsable request has no id; it can only be matched if exactly one
+        // request waits.
         if let Some(only) = self.requests.only().filter(|_| is_rpc) {
             return self.answer(only, None, Some(error));
         }
-        // An opening that is refused needs no id to be understood.
+        // The SDK accepts a refusal of `initialize` without an id.
         let error = error_data(error);
         tracing::warn!(error = %error.message, "a tool server tells of an error that belongs to no request");
         Some(JsonRpcMessage::error(error, None))
@@ -139,7 +140,8 @@ impl JsonRpcReader<'_> {
         })
     }
 
-    /// What the server asks or tells by itself. What the SDK does not take of it is left out.
+    /// Parses a request or notification of the server. Parameters that the SDK does not accept are
+    /// left out.
     fn request(&self, mut object: Map<String, Value>) -> Option<ServerJsonRpcMessage> {
         let method = object.remove("method")?;
         let params = object.remove("params").filter(Value::is_object);
@@ -147,7 +149,7 @@ impl JsonRpcReader<'_> {
             let token = params
                 .as_ref()
                 .and_then(|params| params.get("progressToken"));
-            // Told on as any other: a server that says too much is read slowly.
+            // Still passed on like any other notification, so that the throttle counts it.
             self.requests.progressed(token.unwrap_or(&Value::Null));
         }
         let id = object.remove("id").filter(|id| !id.is_null());
@@ -164,12 +166,13 @@ impl JsonRpcReader<'_> {
     }
 }
 
-/// Whether an answer has such a field.
+/// Returns whether the key is one of the fields of an answer.
 fn is_of_answers(key: &str) -> bool {
     matches!(key, "id" | "result" | "error" | "_meta")
 }
 
-/// What the SDK is to find as the answer to the opening. Nothing of it is needed but the version.
+/// Builds the answer to `initialize` for the SDK. Only the protocol version of the real answer is
+/// needed.
 fn opening(result: &Value) -> ServerResult {
     let version = result["protocolVersion"].as_str();
     let version = version.and_then(|version| serde_json::from_value(version.into()).ok());
@@ -183,19 +186,19 @@ pub(super) fn seal(result: Value) -> ServerResult {
     ServerResult::CustomResult(CustomResult(json!({SEAL: result})))
 }
 
-/// What a server answered, as it was.
+/// Returns a server's result as it was before it was sealed.
 pub(super) fn unseal(result: ServerResult) -> Value {
     match result {
         ServerResult::CustomResult(CustomResult(Value::Object(mut object))) => {
             object.remove(SEAL).unwrap_or(Value::Object(object))
         }
-        // Nothing that came through here.
+        // Not sealed, so it did not pass through this module.
         other => serde_json::to_value(other).unwrap_or_default(),
     }
 }
 
-/// The error in a text that turns a request away, and the request that it names; none if it is no
-/// error of MCP's.
+/// Parses a text that rejects a request: returns the request id that it names, if any, and the
+/// error; `None` if it is not a JSON-RPC error.
 pub(super) fn error_in(bytes: &[u8]) -> Option<(Option<i64>, ErrorData)> {
     let Ok(Value::Object(mut object)) = lossy::parse(bytes) else {
         return None;
@@ -206,7 +209,8 @@ pub(super) fn error_in(bytes: &[u8]) -> Option<(Option<i64>, ErrorData)> {
     is_rpc.then(|| (id, error_data(error)))
 }
 
-/// Whether something went wrong at all.
+/// Returns whether the value of an `error` field means an error at all; some servers send an empty
+/// one with every success.
 fn is_error(error: &Value) -> bool {
     match error {
         Value::Null | Value::Bool(false) => false,
@@ -226,9 +230,9 @@ fn error_data(error: Value) -> ErrorData {
     let code = code.and_then(|code| i32::try_from(code).ok());
     let code = code.map_or(ErrorCode::INTERNAL_ERROR, ErrorCode);
     let data = fields.remove("data").filter(|data| !data.is_null());
-    let message = fields.remove("message").filter(|said| !said.is_null());
+    let message = fields.remove("message").filter(|text| !text.is_null());
     let message = message.map(text).unwrap_or_else(|| {
-        // Whatever else it has to say.
+        // Without a message, show the remaining fields.
         let rest = Value::Object(fields);
         match rest.as_object().is_some_and(Map::is_empty) {
             true => String::new(),
@@ -245,12 +249,12 @@ fn text(value: Value) -> String {
     }
 }
 
-/// A whole number, however it was written.
+/// Parses an integer, also from a float or a string.
 fn number(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => number.as_i64().or_else(|| {
             let float = number.as_f64().filter(|float| float.fract() == 0.0)?;
-            // Beyond this they are not exact, and no ids of ours.
+            // Larger floats are not exact, and are no ids of ours.
             (float.abs() < 9e15).then_some(float as i64)
         }),
         Value::String(text) => text.trim().parse().ok(),

@@ -1,4 +1,4 @@
-//! What a server says, in all the ways in which servers say it.
+//! Tests of reading messages in all the variants that servers send.
 
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientJsonRpcMessage,
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::jsonrpc::{JsonRpcReader, UNREADABLE, seal, unseal};
 use super::requests::Requests;
 
-/// Requests 0, the opening, and 5, a call.
+/// Returns two pending requests: 0, `initialize`, and 5, a call.
 pub(super) fn requests() -> Requests {
     let requests = Requests::default();
     let client = Implementation::new("abide", "");
@@ -33,7 +33,7 @@ fn read(text: &str, posted: Option<i64>) -> Vec<ServerJsonRpcMessage> {
     reader.read(text.as_bytes(), || None)
 }
 
-/// What an answer to request 5 is: a result, or an error's code, text and data.
+/// The answer to request 5: a result, or an error's code, text and data.
 fn answer(text: &str) -> Result<Value, (i32, String, Option<Value>)> {
     let mut messages = read(text, None);
     assert_eq!(messages.len(), 1, "{text}: {messages:?}");
@@ -152,11 +152,11 @@ fn what_answers_nobody_is_passed_over() {
     ] {
         assert!(read(text, None).is_empty(), "{text}");
     }
-    // Behind a request of its own, what names none is meant for that.
+    // In the response to a posted request, an answer without an id belongs to that request.
     for text in [r#"{"id":null,"result":{}}"#, r#"{"error":{"code":1}}"#] {
         assert_eq!(read(text, Some(5)).len(), 1, "{text}");
     }
-    // Once.
+    // But only once.
     let reader = JsonRpcReader {
         requests: &requests(),
         posted: None,
@@ -164,7 +164,7 @@ fn what_answers_nobody_is_passed_over() {
     let text = br#"{"id":5,"result":{}}"#;
     assert_eq!(reader.read(text, || None).len(), 1);
     assert!(reader.read(text, || None).is_empty());
-    // What seems to answer and cannot be read ends its call as well.
+    // An answer that cannot be parsed ends its call as well.
     assert_eq!(reader.read(b"{\"id\":0, nonsense", || Some(0)).len(), 1);
 }
 
@@ -187,12 +187,12 @@ fn what_the_server_says_by_itself_comes_through_without_what_is_odd() {
         let text = format!(
             r#"{{"method":"notifications/tools/list_changed","id":null,"params":{params}}}"#
         );
-        let told = read(&text, None);
-        let [JsonRpcMessage::Notification(told)] = &told[..] else {
-            panic!("{params}: {told:?}");
+        let messages = read(&text, None);
+        let [JsonRpcMessage::Notification(notice)] = &messages[..] else {
+            panic!("{params}: {messages:?}");
         };
-        let is_it = matches!(told.notification, ToolListChangedNotification(_));
-        assert!(is_it, "{params}: {told:?}");
+        let is_it = matches!(notice.notification, ToolListChangedNotification(_));
+        assert!(is_it, "{params}: {notice:?}");
     }
 }
 
@@ -249,7 +249,7 @@ fn a_sealed_result_passes_through_the_sdk_as_it_was() {
 
 #[test]
 fn what_is_no_answer_of_the_protocols_answers_nothing() {
-    // Lines of logs, whose `id` is that of something else.
+    // Structured log lines, whose `id` refers to something else.
     for log in [
         r#"{"level":"info","time":123,"id":5,"msg":"started"}"#,
         r#"{"level":30,"id":5,"error":"first try failed, retrying","msg":"retry"}"#,
@@ -257,7 +257,7 @@ fn what_is_no_answer_of_the_protocols_answers_nothing() {
     ] {
         assert!(read(log, None).is_empty(), "{log}");
     }
-    // Signs of life in the stream of an answer.
+    // Keep-alive messages in the stream of an answer.
     for beat in [
         "{}",
         r#"{"type":"heartbeat","ts":1}"#,
@@ -279,7 +279,7 @@ fn an_error_without_an_id_is_of_what_is_waited_for_alone() {
         };
         reader.read(text.as_bytes(), || None).remove(0)
     };
-    // Two wait: it may be of either.
+    // Two requests wait, so the error may belong to either.
     let JsonRpcMessage::Error(of_none) = read(text) else {
         panic!("an error");
     };

@@ -1,28 +1,29 @@
-//! A server's list of tools, read entry by entry: what cannot be used is left out, by name and with the
-//! reason, and costs no other tool. A field that is not needed may have any type, and then counts as
+//! Parses a server's list of tools entry by entry: a tool that cannot be used is left out, by name
+//! and with the reason, and affects no other tool. An optional field of the wrong type counts as
 //! absent.
 
 use serde_json::{Map, Value};
 
 use super::errors::brief;
 
-/// Tools that are taken of one server.
+/// The maximum number of entries read of one server's list.
 const TOOLS_MAX: usize = 1000;
-/// How much one tool may have to say: its name, its description and its schema, in bytes.
+/// The maximum size of a tool's name, description and schema together, in bytes.
 const TOOL_MAX_BYTES: usize = 64 << 10;
-/// How much all of them may. Each list of a turn is kept in its record, which has a bound.
+/// The maximum size of all tools together. Each listing in a turn is kept in the turn's record,
+/// which has a bound.
 const LIST_MAX_BYTES: usize = 2 << 20;
-/// Tools that are left out by name; of others it is told how many there are.
+/// The number of left-out tools that are listed by name; further ones are only counted.
 const LEFT_OUT_NAMED: usize = 50;
 
-/// A list, as far as it was read.
+/// The part of a list that has been read.
 #[derive(Debug, Default)]
 pub(super) struct ToolList {
     pub(super) tools: Vec<ListedTool>,
     pub(super) left_out: UnofferedTools,
-    /// Where its next page begins; none at the end, or if no more is taken.
+    /// The cursor of the next page; `None` at the end, or if the limits are reached.
     pub(super) next: Option<String>,
-    /// Entries that were read, of whatever kind.
+    /// The number of entries read, valid or not.
     pub(super) read: usize,
     bytes: usize,
 }
@@ -31,7 +32,7 @@ pub(super) struct ToolList {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct UnofferedTools {
     pub(super) named: Vec<UnofferedTool>,
-    /// How many there are besides.
+    /// How many there are besides the named ones.
     pub(super) more: usize,
 }
 
@@ -47,25 +48,25 @@ impl UnofferedTools {
 /// A tool as its server lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ListedTool {
-    /// Its name on the server.
+    /// The tool's name on the server.
     pub(super) name: String,
     pub(super) description: String,
-    /// What it takes: an object's schema.
+    /// The JSON schema of its arguments, which are an object.
     pub(super) schema: Map<String, Value>,
     pub(super) read_only: bool,
     pub(super) idempotent: bool,
 }
 
-/// A tool that is not offered.
+/// A tool that is not offered, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnofferedTool {
-    /// Its name on the server, or which one it is.
+    /// Its name on the server, or its position in the list.
     pub(super) tool: String,
     pub(super) reason: String,
 }
 
 impl ToolList {
-    /// Reads another page.
+    /// Reads the next page.
     pub(super) fn take(&mut self, mut answer: Value) {
         self.next = match answer.get("nextCursor") {
             Some(Value::String(cursor)) if !cursor.is_empty() => Some(cursor.clone()),
@@ -93,7 +94,7 @@ impl ToolList {
         }
     }
 
-    /// Reads one tool. Whether there was room for it.
+    /// Reads one tool; returns whether there was room for it.
     fn entry(&mut self, entry: Value) -> bool {
         let read = tool(entry).and_then(|tool| match tool.bytes() {
             bytes if bytes <= TOOL_MAX_BYTES => Ok((tool, bytes)),
@@ -119,7 +120,7 @@ impl ToolList {
         true
     }
 
-    /// Ends the list before its end, with so many entries of this page unread.
+    /// Cuts the list off, with `unread` entries of this page left.
     fn cut(&mut self, unread: usize) {
         let tool = match (unread, self.next.take()) {
             (0, _) => "all further tools".to_owned(),
@@ -130,7 +131,7 @@ impl ToolList {
             "a list of up to {TOOLS_MAX} tools and {LIST_MAX_BYTES} bytes is taken of a server; have \
              it offer fewer"
         );
-        // In front: what has no name must not be one of those that are only counted.
+        // Inserted first: this entry must not end up among those that are only counted.
         self.left_out
             .named
             .insert(0, UnofferedTool { tool, reason });
@@ -138,14 +139,14 @@ impl ToolList {
 }
 
 impl ListedTool {
-    /// What a turn's record keeps of it, nearly.
+    /// Returns roughly the size that the tool takes in a turn's record.
     fn bytes(&self) -> usize {
         let schema = serde_json::to_string(&self.schema).map_or(0, |schema| schema.len());
         self.name.len() + self.description.len() + schema
     }
 }
 
-/// Reads one tool; or its name, as far as it has one, and why it cannot be used.
+/// Parses one tool. The error is its name, if it has one, and why it cannot be used.
 fn tool(entry: Value) -> Result<ListedTool, (Option<String>, String)> {
     let Value::Object(mut fields) = entry else {
         let reason = format!("it is {}, and no object", kind(&entry));
@@ -170,7 +171,7 @@ fn tool(entry: Value) -> Result<ListedTool, (Option<String>, String)> {
     let schema = fields.remove("inputSchema");
     let schema = match schema.or_else(|| fields.remove("input_schema")) {
         Some(Value::Object(schema)) => schema,
-        // It says nothing of what it takes: nothing, or anything.
+        // The server does not describe the arguments: there may be none, or any.
         None | Some(Value::Null | Value::Bool(true)) => empty_schema(),
         Some(other) => {
             let reason = format!("its `inputSchema` is {}, and no object", kind(&other));
@@ -202,7 +203,7 @@ fn empty_schema() -> Map<String, Value> {
     schema
 }
 
-/// The type of a schema that no object can have.
+/// Returns the type of a schema if no object can match it.
 fn other_type(schema: &Map<String, Value>) -> Option<String> {
     match schema.get("type")? {
         Value::String(kind) if kind != "object" => Some(format!("`{kind}`")),
@@ -213,7 +214,8 @@ fn other_type(schema: &Map<String, Value>) -> Option<String> {
     }
 }
 
-/// Whether it can be called as a task only, in the words of this protocol or of its drafts.
+/// Returns whether the tool can only be called as a task, in the terms of this protocol version or
+/// of its drafts.
 fn wants_task(fields: &Map<String, Value>) -> bool {
     let places = ["execution", "annotations"];
     let mut places = places.iter().filter_map(|place| fields.get(*place));
@@ -224,7 +226,7 @@ fn wants_task(fields: &Map<String, Value>) -> bool {
     })
 }
 
-/// What kind of value stands where another should, in words.
+/// Names the type of a JSON value, for messages.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -264,14 +266,14 @@ mod tests {
         }
         assert!(list.bytes <= LIST_MAX_BYTES && list.tools.len() > 50);
         let unread = 200 - list.tools.len();
-        let told = format!("at least {unread} further tools");
-        assert_eq!(list.left_out.named[0].tool, told);
+        let expected = format!("at least {unread} further tools");
+        assert_eq!(list.left_out.named[0].tool, expected);
         assert_eq!(list.next, None);
-        // One that is too large by itself costs no other.
+        // A tool that is too large by itself affects no other.
         let list = page(json!({"tools": [tool(1, 70_000), tool(2, 10)]}), 0);
         assert_eq!((list.tools.len(), list.left_out.named.len()), (1, 1));
         assert_eq!(list.left_out.named[0].tool, "t1");
-        // Many small ones.
+        // Many small tools.
         let many: Vec<Value> = (0..TOOLS_MAX + 7).map(|n| tool(n, 1)).collect();
         let list = page(json!({"tools": many}), 0);
         assert_eq!(list.tools.len(), TOOLS_MAX);
@@ -290,7 +292,7 @@ mod tests {
     fn one(entry: Value) -> Result<ListedTool, (String, String)> {
         let good = json!({"name": "good", "inputSchema": {"type": "object"}});
         let mut page = page(json!({"tools": [good.clone(), entry, good]}), 0);
-        // Whatever is wrong with one, the others are there.
+        // Whatever is wrong with one entry, the others are kept.
         let goods = page.tools.iter().filter(|tool| tool.name == "good").count();
         assert_eq!(goods, 2);
         page.tools.retain(|tool| tool.name != "good");
@@ -403,8 +405,8 @@ mod tests {
                 "as a task",
             ),
         ] {
-            let (told, why) = one(entry.clone()).expect_err("it is left out");
-            assert_eq!(told, name, "{entry}");
+            let (tool, why) = one(entry.clone()).expect_err("it is left out");
+            assert_eq!(tool, name, "{entry}");
             assert!(why.contains(reason), "{entry}: {why}");
         }
         for support in ["optional", "forbidden", "never", "x"] {

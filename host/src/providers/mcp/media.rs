@@ -1,4 +1,4 @@
-//! Images, sounds and other bytes in what a tool answers.
+//! Images, audio and other binary data in a tool's answer.
 
 use std::collections::HashMap;
 
@@ -7,21 +7,22 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-/// What bytes are of whose kind nothing is known.
+/// The type of data whose type is unknown.
 const UNKNOWN_KIND: &str = "application/octet-stream";
-/// How a URL begins that holds its own data.
+/// The prefix of a URL that contains its data.
 const DATA_URL: &str = "data:";
-/// Shorter base64 may as well be a word, and does no harm.
+/// Shorter base64 might as well be a word, and does no harm.
 const BASE64_MIN_CHARS: usize = 64;
-/// The shortest text that is data although nothing says so, in characters.
+/// The minimum length of a text that is taken for data without being declared as such, in
+/// characters.
 const OWN_DATA_MIN_CHARS: usize = 4096;
-/// How many bytes of an answer's texts are searched for what stands in it twice. Its pieces are many or
-/// long as its server likes, and what is not found in time only costs room.
+/// The number of bytes of an answer's texts that are searched for repetitions. The server decides
+/// how many or how long the parts are; a repetition that is not found in time only costs room.
 const SEARCH_MAX_BYTES: usize = 64 << 20;
-/// What a look at a text costs besides, however short it is.
+/// The fixed cost that is charged for each search, however short the text is.
 const LOOK_BYTES: usize = 64;
 
-/// Searches within an answer, as long as that goes on.
+/// A search within an answer, with a bounded budget.
 pub(super) struct Search {
     left: usize,
 }
@@ -37,7 +38,7 @@ impl Search {
         self.left == 0
     }
 
-    /// Whether `part` is found in a text; not if the search has gone on for too long.
+    /// Returns whether `part` occurs in a text; always false once the budget is used up.
     pub(super) fn finds(&mut self, part: &str, text: &str) -> bool {
         let left = self.left.checked_sub(text.len() + LOOK_BYTES);
         self.left = left.unwrap_or(0);
@@ -45,17 +46,17 @@ impl Search {
     }
 }
 
-/// Some bytes, with the text that they were sent as.
+/// Binary data, with the text that it was sent as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Media {
     pub(super) mime_type: String,
     pub(super) data: Vec<u8>,
-    /// Base64, without what stands around it.
+    /// The base64 alone, without a URL around it.
     pub(super) sent: String,
 }
 
 impl Media {
-    /// Reads base64, or a `data:` URL. If it is neither, what to say in its place.
+    /// Decodes base64 or a `data:` URL. If it is neither, the error is the note to show instead.
     pub(super) fn read(mime_type: Option<&str>, sent: &str) -> Result<Self, String> {
         let (of_url, base64) = match data_url(sent.trim()) {
             Some((of_url, base64)) => (Some(of_url), base64),
@@ -75,24 +76,25 @@ impl Media {
         })
     }
 
-    /// As [`Media::read`] of what nothing is known of: none if it is a text as any other.
+    /// As [`Media::read`] for an undeclared text; `None` if it is an ordinary text.
     pub(super) fn guess(sent: &str) -> Option<Self> {
         let long = sent.len() >= BASE64_MIN_CHARS || data_url(sent.trim()).is_some();
         long.then(|| Self::read(None, sent).ok())?
     }
 
-    /// What stands in its place.
+    /// Returns the note that replaces the data.
     pub(super) fn placeholder(&self) -> String {
         format!("[{} bytes of {}]", self.data.len(), self.mime_type)
     }
 
-    /// That it is left out, since it has more than `room` bytes.
+    /// Returns the note that replaces data of more than `room` bytes.
     pub(super) fn note_over(&self, room: u64) -> String {
         let (bytes, kind) = (self.data.len(), &self.mime_type);
         format!("[{bytes} bytes of {kind}, over {room} bytes (`limits.event`)]")
     }
 
-    /// The image as a text that models' servers can be shown it from; none if they do not take it.
+    /// Returns the image as Markdown with a `data:` URL, the form from which it is sent to models;
+    /// `None` if models do not accept it.
     pub(super) fn image(&self) -> Option<String> {
         let kind = image_kind(&self.data)?;
         if !self.mime_type.to_ascii_lowercase().starts_with("image/") {
@@ -103,8 +105,8 @@ impl Media {
     }
 }
 
-/// The kind of an image that models take, by how it begins: a server that is sent another than it was
-/// told refuses the whole conversation.
+/// Detects the image types that models accept, by their first bytes: a model's server that gets
+/// another type than declared rejects the whole conversation.
 fn image_kind(data: &[u8]) -> Option<&'static str> {
     match data {
         [0x89, b'P', b'N', b'G', 0x0D, 0x0A, 0x1A, 0x0A, ..] => Some("image/png"),
@@ -129,7 +131,7 @@ fn image_kind(data: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The type and the base64 in a `data:` URL.
+/// Returns the type and the base64 of a `data:` URL.
 fn data_url(text: &str) -> Option<(&str, &str)> {
     let scheme = text.get(..DATA_URL.len())?;
     if !scheme.eq_ignore_ascii_case(DATA_URL) {
@@ -143,7 +145,7 @@ fn data_url(text: &str) -> Option<(&str, &str)> {
 fn decode(base64: &str) -> Option<Vec<u8>> {
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    // Some break it into lines.
+    // Some servers break base64 into lines.
     let text: Vec<u8> = base64
         .bytes()
         .filter(|b| !b.is_ascii_whitespace())
@@ -153,8 +155,8 @@ fn decode(base64: &str) -> Option<Vec<u8>> {
     decoded.ok()
 }
 
-/// Puts a note in the place of each text in a value that is one of these, or that holds data of its
-/// own: base64 says nothing to a model, and costs more than all the rest.
+/// Replaces each string in a value that repeats one of these media, or is data itself, by a note:
+/// base64 means nothing to a model, and costs more than everything else.
 pub(super) fn cut(value: &mut Value, media: &[Media]) {
     let mut sent = HashMap::new();
     for media in media.iter().filter(|media| !media.sent.is_empty()) {
@@ -163,7 +165,7 @@ pub(super) fn cut(value: &mut Value, media: &[Media]) {
     cut_sent(value, &sent);
 }
 
-/// As [`cut`], of media by the texts that they were sent as.
+/// As [`cut`], with the media indexed by the text that they were sent as.
 fn cut_sent(value: &mut Value, sent: &HashMap<&str, &Media>) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| cut_sent(item, sent)),
@@ -191,14 +193,14 @@ fn note_for(text: &str, sent: &HashMap<&str, &Media>) -> Option<String> {
     own.map(|media| media.placeholder())
 }
 
-/// What a text is that is nothing but base64 of a known kind.
+/// Decodes a text that is nothing but base64 of a known type.
 fn own_data(text: &str) -> Option<Media> {
     let media = (text.len() >= OWN_DATA_MIN_CHARS).then(|| Media::guess(text))??;
     let is_known = image_kind(&media.data).is_some() || media.data.starts_with(b"%PDF-");
     is_known.then_some(media)
 }
 
-/// Cuts data out of a text that is JSON.
+/// Replaces data in a text that is JSON.
 pub(super) fn cut_json(text: &mut String) {
     let is_json = text.len() >= OWN_DATA_MIN_CHARS && text.trim_start().starts_with(['{', '[']);
     if !is_json {
@@ -209,14 +211,14 @@ pub(super) fn cut_json(text: &mut String) {
     };
     let mut after = before.clone();
     cut(&mut after, &[]);
-    // What holds none stays as it was written.
+    // Without data, the text keeps its original formatting.
     if after != before {
         *text = after.to_string();
     }
 }
 
-/// A text without the base64 of these: some say their whole answer once more as text. The longest
-/// are looked for first.
+/// Replaces the base64 of these media in a text, since some servers repeat their whole answer as
+/// text. Tries the longest first.
 pub(super) fn cut_text(mut text: String, longest_first: &[&Media], search: &mut Search) -> String {
     for media in longest_first {
         if media.sent.len() < BASE64_MIN_CHARS || search.is_over() {
@@ -229,7 +231,7 @@ pub(super) fn cut_text(mut text: String, longest_first: &[&Media], search: &mut 
     text
 }
 
-/// The order in which [`cut_text`] takes them.
+/// Sorts media into the order that [`cut_text`] expects.
 pub(super) fn longest_first(media: &[Media]) -> Vec<&Media> {
     let mut sorted: Vec<&Media> = media.iter().collect();
     sorted.sort_by_key(|media| std::cmp::Reverse(media.sent.len()));
@@ -270,8 +272,8 @@ mod tests {
             Ok(vec![255, 239])
         );
         for none in ["?", "A", "http://x/y.png", "data:image/png,hello"] {
-            let said = Media::read(Some("image/png"), none).expect_err(none);
-            assert_eq!(said, "[image/png, sent in a form that is no base64]");
+            let note = Media::read(Some("image/png"), none).expect_err(none);
+            assert_eq!(note, "[image/png, sent in a form that is no base64]");
         }
     }
 
@@ -295,7 +297,7 @@ mod tests {
         ] {
             assert_eq!(image(kind, data), None, "{kind}");
         }
-        // By its own kind, whatever it is said to be.
+        // The detected type wins over the declared one.
         let media = Media::read(Some("image/jpeg"), "iVBORw0KGgo=").expect("base64");
         let expected = "![image/png](data:image/png;base64,iVBORw0KGgo=)";
         assert_eq!(media.image().as_deref(), Some(expected));

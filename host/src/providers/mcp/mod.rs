@@ -1,13 +1,13 @@
-//! Tools of servers that speak MCP, over their standard input and output or over HTTP.
+//! Calls tools of MCP servers, over their standard input and output or over HTTP.
 //!
-//! A server is started, or connected to, when one of its tools is first wanted; one that was started
-//! is ended with all that descends from it. What matters most here is the honesty of an outcome: a
-//! call that has certainly not happened is `Unavailable`; one that was sent and has no answer is
-//! `UnknownOutcome`, unless calling it again does no harm.
+//! A server is started, or connected to, when one of its tools is first needed. A server that was
+//! started as a child process is ended together with all its descendants. What matters most here is
+//! to report the outcome of a call honestly: a call that certainly did not happen is `Unavailable`;
+//! a call that was sent and got no answer is `UnknownOutcome`, unless repeating it does no harm.
 //!
 //! ```text
-//!   server (all its lives) -> instance (one) -> connection (MCP) -> wire (pipes)    <- child
-//!                                                               \-> backend (HTTP)  <- remote
+//!   server (configured) -> instance (one run) -> connection (MCP) -> wire (pipes)    <- child
+//!                                                                \-> backend (HTTP)  <- remote
 //! ```
 
 mod answer;
@@ -64,28 +64,29 @@ use server::ServerHandle;
 
 pub use settings::{Endpoint, Program, ToolServer, ToolServerAt};
 
-/// What is to be known of a call before it is made.
+/// What a caller must know about a call before making it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// Whether it does no harm to send the call again.
+    /// Whether sending the call again does no harm.
     pub repeatable: bool,
-    /// Whether it changes nothing.
+    /// Whether the call changes nothing.
     pub read_only: bool,
-    /// A human has to approve, within that time.
+    /// If set, a human must approve the call within this time.
     pub ask: Option<Duration>,
 }
 
-/// All tool servers, by name. Clones share them; a server that no clone has any more is ended.
+/// All tool servers, by name. Clones share them; a server is ended once no clone refers to it any
+/// more.
 #[derive(Clone)]
 pub struct ToolServers {
     servers: Arc<BTreeMap<String, Arc<ServerHandle>>>,
-    /// Servers that [`ToolServers::with`] has left behind: some turn may still use them.
+    /// Servers that [`ToolServers::with`] replaced or dropped and that some turn may still use.
     left: Arc<Mutex<Vec<Weak<ServerHandle>>>>,
     ending: CancellationToken,
 }
 
 impl ToolServers {
-    /// Takes servers. Starts nothing.
+    /// Creates the set from its settings. Starts no server.
     pub fn new(servers: BTreeMap<String, ToolServer>) -> Self {
         let none = Self {
             servers: Arc::default(),
@@ -95,8 +96,8 @@ impl ToolServers {
         none.with(servers)
     }
 
-    /// These servers in place of the present ones. Those whose settings are the same go on as they
-    /// are; the others end once no turn that began with them runs any more.
+    /// Returns a set with these servers in place of the present ones. Servers whose settings are
+    /// unchanged go on as they are; the others end once no turn that began with them is running.
     pub fn with(&self, servers: BTreeMap<String, ToolServer>) -> Self {
         let servers: BTreeMap<String, Arc<ServerHandle>> = servers
             .into_iter()
@@ -128,9 +129,10 @@ impl ToolServers {
         }
     }
 
-    /// The tools that are granted, by full name. Starts the servers that a grant can match. Those of
-    /// one that is down are there as they were last, and their descriptions say so; where they are
-    /// not known, one stands for all of them ([`ToolName::UNAVAILABLE`]).
+    /// Returns the granted tools, by full name. Starts every server that a grant can match. For a
+    /// server that is down, lists the tools that it had last, with descriptions that say that they
+    /// are unavailable; if its tools are not known, one placeholder tool stands for all of them
+    /// ([`ToolName::UNAVAILABLE`]).
     pub async fn list(&self, granted: &Patterns) -> Vec<Tool> {
         let servers = self.servers.iter();
         let wanted = servers.filter(|(name, _)| granted.allow_tool_server(name));
@@ -151,7 +153,7 @@ impl ToolServers {
             .collect()
     }
 
-    /// How each server is.
+    /// Returns the status of each server.
     pub fn status(&self) -> Vec<ToolServerStatus> {
         self.servers
             .values()
@@ -159,13 +161,13 @@ impl ToolServers {
             .collect()
     }
 
-    /// Whether it does no harm to send this call again, and whether a human has to approve. Starts
-    /// the server if need be, so that what can fail fails before anything has an effect; that is
-    /// left to [`ToolServers::call`].
+    /// Returns whether the call may be repeated and whether a human has to approve it. Starts the
+    /// server if needed, so that whatever can fail does so before anything has an effect: effects
+    /// are left to [`ToolServers::call`].
     ///
     /// # Errors
-    /// `Invalid` where there is no such tool or the arguments are no JSON object, `Denied` where
-    /// there is no such server, `Unavailable` where the server is down.
+    /// `Invalid` if there is no such tool or the arguments are not a JSON object, `Denied` if there
+    /// is no such server, `Unavailable` if the server is down.
     pub async fn classify(&self, call: &ToolCall) -> Result<Look, StepError> {
         arguments(call)?;
         let (server, name) = self.server(call)?;
@@ -174,24 +176,23 @@ impl ToolServers {
         let ask = settings.ask.allow(&offered.own);
         Ok(Look {
             repeatable: offered.repeatable,
-            // An operator who says `once` does not believe the server.
+            // An operator who configures `once` does not trust the server's hints.
             read_only: offered.tool.read_only && offered.repeatable,
             ask: ask.then_some(settings.ask_timeout),
         })
     }
 
-    /// Calls a tool. `key` is the same however often this call is sent, so that the server can see
-    /// that it knows it; `repeatable` is what [`ToolServers::look`] said of it. The server may be
-    /// silent as long as its `call_timeout`; progress that it tells of begins that anew, and the whole
-    /// takes no longer than `limit`. Dropping the future cancels the call, as far as the server can
-    /// be told.
+    /// Calls a tool. `key` is the same each time this call is sent, so that the server can
+    /// recognize a repetition; `repeatable` is the result of [`ToolServers::classify`]. The server
+    /// may stay silent for its `call_timeout`; each progress notification restarts that time, but
+    /// the whole call takes no longer than `limit`. Dropping the future cancels the call, as far as
+    /// the server can be notified.
     ///
     /// # Errors
-    /// As [`ToolServers::look`], all of them before anything was sent; `Unavailable` also
-    /// where the call was certainly not sent. Once it was sent: `TooLarge` where the tool ran and
-    /// its answer has more than `limit_bytes`, `Invalid` and `Failed` where the server answered
-    /// with an error, and where no answer came `UnknownOutcome`, or `Unavailable` and `Timeout` if
-    /// it is repeatable.
+    /// As [`ToolServers::classify`], all of these before anything was sent; `Unavailable` also if
+    /// the call was certainly not sent. Once it was sent: `TooLarge` if the tool ran and its answer
+    /// exceeds `limit_bytes`, `Invalid` and `Failed` if the server answered with an error, and if
+    /// no answer came, `UnknownOutcome`, or `Unavailable` and `Timeout` if the call is repeatable.
     pub async fn call(
         &self,
         call: &ToolCall,
@@ -203,7 +204,7 @@ impl ToolServers {
         let arguments = arguments(call)?;
         let (server, name) = self.server(call)?;
         let (mut instance, mut offered) = server.tool(name).await?;
-        let told = CallContext {
+        let context = CallContext {
             name: &call.name,
             server: &server.name,
             settings: &server.settings,
@@ -213,20 +214,22 @@ impl ToolServers {
         };
         let since = Instant::now();
         let mut called = instance
-            .call(request(&told, key, offered, &arguments))
+            .call(request(&context, key, offered, &arguments))
             .await;
         if let Err((NoResult::Forgotten, _)) = called {
-            // It has not happened: once more, in a new session, with the tools as they are there.
+            // The call has not happened: send it once more, in a new session, with the tools listed
+            // there.
             (instance, offered) = server.tool(name).await?;
             called = instance
-                .call(request(&told, key, offered, &arguments))
+                .call(request(&context, key, offered, &arguments))
                 .await;
         }
         if let Err((NoResult::Refused(error), _)) = &called
             && matches!(server.settings.at, ToolServerAt::Url(_))
             && answer::is_lost_session(error)
         {
-            // Told as any answer, for nobody knows what it did first; the next call opens another.
+            // Reported like any answer, since it is unknown what the tool did before the session
+            // was lost; ending the server makes the next call open a new session.
             server.end().await;
         }
         let result = match called {
@@ -235,16 +238,17 @@ impl ToolServers {
                     all: limit_bytes,
                     image: server.settings.image_bytes,
                 };
-                outcome::outcome(answer, room).map_err(|error| told.unusable(error))
+                outcome::outcome(answer, room).map_err(|error| context.unusable(error))
             }
-            Err((error, ended)) => Err(told.no_result(error, ended.as_deref())),
+            Err((error, ended)) => Err(context.no_result(error, ended.as_deref())),
         };
         count(&server.name, &result, since.elapsed());
         result
     }
 
-    /// Kills the servers of an owner's earlier workers that outlived them: what they still do, nobody
-    /// would hear of. For an owner that has started none itself yet. Waits until they are gone.
+    /// Kills the servers that outlived earlier workers of this owner, since the results of what
+    /// they still do would reach no one. Only for an owner that has not started any servers itself
+    /// yet. Waits until they are gone.
     pub async fn end_leftovers(owner: &str) {
         let mark = process::mark_of(owner);
         let swept = tokio::task::spawn_blocking(move || descendants::kill_marked(&mark)).await;
@@ -255,21 +259,22 @@ impl ToolServers {
         }
     }
 
-    /// Ends all servers as [`ToolServers::end`] does; they are started again when they are wanted.
+    /// Ends all servers as [`ToolServers::end`] does, but they are started again when needed.
     pub async fn rest(&self) {
         join_all(self.all().iter().map(|server| server.end())).await;
     }
 
-    /// Ends all servers with all that descends from them, and waits until they are gone; nothing
-    /// is started any more. Takes some seconds at most.
+    /// Ends all servers with all their descendants and waits until they are gone; no server is
+    /// started after that. Takes some seconds at most.
     pub async fn end(&self) {
+        // First, so that no start can slip in while the servers are being ended.
         self.ending.cancel();
         join_all(self.all().iter().map(|server| server.end())).await;
     }
 
-    /// Those that are configured, and those of before which are still in use.
+    /// Returns the configured servers and the replaced ones that are still in use.
     fn all(&self) -> Vec<Arc<ServerHandle>> {
-        // The list is whole whatever panicked: each change of it is one call.
+        // A poisoned lock is safe to use: each change of the list is a single call.
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let left = left.iter().filter_map(Weak::upgrade);
         self.servers.values().cloned().chain(left).collect()
@@ -293,7 +298,7 @@ impl ToolServers {
 }
 
 fn request(
-    told: &CallContext<'_>,
+    context: &CallContext<'_>,
     key: &str,
     offered: Offered,
     arguments: &serde_json::Map<String, Value>,
@@ -302,13 +307,13 @@ fn request(
         tool: offered.own,
         arguments: arguments.clone(),
         key: key.to_owned(),
-        patience: told.settings.call_timeout,
-        limit: told.limit,
-        limit_bytes: told.limit_bytes,
+        patience: context.settings.call_timeout,
+        limit: context.limit,
+        limit_bytes: context.limit_bytes,
     }
 }
 
-/// A call's arguments. Models send nothing at all where a tool takes none.
+/// Parses a call's arguments. Models send an empty text for a tool that takes no arguments.
 fn arguments(call: &ToolCall) -> Result<serde_json::Map<String, Value>, StepError> {
     let text = call.arguments.trim();
     let invalid = |why: &dyn fmt::Display| {

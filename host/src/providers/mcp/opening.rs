@@ -1,5 +1,5 @@
-//! Why a server did not become usable, in words that lead on: above all one that speaks something
-//! which this version does not.
+//! Turns a failed MCP handshake into an error that names the remedy, above all when the server
+//! speaks a protocol version that this version of Abide does not.
 
 use rmcp::model::{ErrorCode, ErrorData};
 use rmcp::service::{ClientInitializeError, ServiceError};
@@ -7,22 +7,22 @@ use rmcp::service::{ClientInitializeError, ServiceError};
 use super::errors::brief;
 use super::jsonrpc::{TOO_LONG, UNREADABLE};
 
-/// What MCP has been spoken in since it needs no opening any more.
+/// The first MCP version without an `initialize` handshake.
 const LATER: &str = "2026-07-28";
-/// The latest that is spoken here.
+/// The latest MCP version that Abide speaks.
 const LATEST: &str = "2025-11-25";
 
-/// Why an opening failed.
+/// Why opening a connection failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum OpenFailure {
-    /// The connection broke: what became of the server says more.
+    /// The connection broke; the state of the server itself (such as its exit status) says more.
     Broken(String),
-    /// The server, or we, had a reason, and that is it.
+    /// The server or Abide refused, for this reason.
     Because(String),
 }
 
 impl OpenFailure {
-    /// Why the SDK gave an opening up.
+    /// Converts the SDK's error from the `initialize` handshake.
     pub(super) fn of_opening(error: &ClientInitializeError) -> Self {
         match error {
             ClientInitializeError::ConnectionClosed(_) => {
@@ -40,12 +40,12 @@ impl OpenFailure {
         }
     }
 
-    /// Why there is no list of tools.
+    /// Converts the SDK's error from listing the tools.
     pub(super) fn of_list(error: &ServiceError) -> Self {
         match error {
             ServiceError::McpError(error) => {
-                let said = brief(&error.message);
-                Self::Because(format!("it did not list its tools: {said}"))
+                let message = brief(&error.message);
+                Self::Because(format!("it did not list its tools: {message}"))
             }
             ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
                 Self::Broken("it closed the connection before it listed its tools".to_owned())
@@ -55,15 +55,15 @@ impl OpenFailure {
     }
 }
 
-/// What a server means that refuses `initialize`.
+/// Explains the error with which a server refused `initialize`.
 fn refused(error: &ErrorData) -> String {
-    let said = brief(&error.message);
+    let message = brief(&error.message);
     if matches!(error.code.0, UNREADABLE | TOO_LONG) {
-        return format!("what it answered to `initialize` cannot be read: {said}");
+        return format!("what it answered to `initialize` cannot be read: {message}");
     }
     let versions = versions(error);
     let is_version = error.code == ErrorCode::UNSUPPORTED_PROTOCOL_VERSION
-        || said.to_lowercase().contains("protocol version")
+        || message.to_lowercase().contains("protocol version")
         || !versions.is_empty();
     if is_version || error.code == ErrorCode::METHOD_NOT_FOUND {
         let speaks = match versions.is_empty() {
@@ -71,14 +71,14 @@ fn refused(error: &ErrorData) -> String {
             false => format!("MCP {}", versions.join(", ")),
         };
         return format!(
-            "it speaks {speaks} only, and this version of Abide up to {LATEST} ({said}); run a \
+            "it speaks {speaks} only, and this version of Abide up to {LATEST} ({message}); run a \
              version of the server that speaks that, or put a proxy in front that does"
         );
     }
-    format!("it refused to initialize: {said}")
+    format!("it refused to initialize: {message}")
 }
 
-/// The versions that a server says it speaks.
+/// Returns the protocol versions that the error data lists as supported, five at most.
 fn versions(error: &ErrorData) -> Vec<String> {
     let Some(data) = &error.data else {
         return Vec::new();
@@ -93,7 +93,7 @@ fn versions(error: &ErrorData) -> Vec<String> {
     versions.take(5).map(brief).collect()
 }
 
-/// A server that speaks HTTP as MCP had it first.
+/// The error text for a server that speaks MCP's first HTTP transport (HTTP+SSE).
 pub(super) fn speaks_old_http(server: &str, url: &str) -> String {
     format!(
         "it speaks MCP over HTTP+SSE as of 2024-11-05, which Abide does not; where it has a \
@@ -103,7 +103,7 @@ pub(super) fn speaks_old_http(server: &str, url: &str) -> String {
     )
 }
 
-/// A server that wants a human to log in.
+/// The error text for a server that requires an OAuth login by a human.
 pub(super) fn wants_oauth(server: &str, url: &str) -> String {
     format!(
         "it wants OAuth (its 401 names where to log in), which Abide does not do; put a token that \
@@ -124,14 +124,14 @@ mod tests {
         let data = json!({"supported": ["2026-07-28"], "requested": "2025-11-25"});
         let listed = ErrorData::new(ErrorCode(-32022), "no", Some(data.clone()));
         let params = ErrorData::new(ErrorCode::INVALID_PARAMS, "no", Some(data));
-        let said = "Unsupported protocol version";
-        let in_words = ErrorData::new(ErrorCode(-32000), said, None);
+        let message = "Unsupported protocol version";
+        let in_words = ErrorData::new(ErrorCode(-32000), message, None);
         for error in [unknown, listed, params, in_words] {
-            let told = refused(&error);
-            assert!(told.starts_with("it speaks MCP 2026-07-28"), "{told}");
+            let text = refused(&error);
+            assert!(text.starts_with("it speaks MCP 2026-07-28"), "{text}");
             assert!(
-                told.contains("up to 2025-11-25") && told.contains("proxy"),
-                "{told}"
+                text.contains("up to 2025-11-25") && text.contains("proxy"),
+                "{text}"
             );
         }
         let other = ErrorData::new(ErrorCode::INTERNAL_ERROR, "the database is gone", None);

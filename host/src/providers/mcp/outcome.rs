@@ -1,5 +1,5 @@
-//! What a server answers to a call, as guests see it. Text always arrives: what cannot be read or is
-//! too large is noted in its place, and costs nothing else.
+//! Converts a server's answer to a call into the form that guests see. Text always arrives: a part
+//! that cannot be read or is too large is replaced by a note, and affects no other part.
 
 use std::collections::HashSet;
 
@@ -8,32 +8,32 @@ use serde_json::{Map, Value};
 use super::media::{self, Media, Search};
 use crate::domain::{ToolContent, ToolOutcome};
 
-/// Why an answer is of no use. The tool has run all the same.
+/// Why an answer is unusable. The tool has run all the same.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unusable {
-    /// Its texts have this many bytes.
+    /// Its texts have this many bytes, which is too many.
     TooLarge(u64),
-    /// The tool goes on in a way that cannot be followed.
+    /// The tool continues in the background, in a way that cannot be followed.
     Unfinished,
 }
 
-/// What may be taken of an answer, in bytes.
+/// The size limits of an answer, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    /// All of it together.
+    /// The limit on the whole answer.
     pub(super) all: u64,
-    /// The largest image that a model is shown.
+    /// The limit on an image that is shown to a model.
     pub(super) image: u64,
 }
 
-/// A piece of an answer.
+/// A part of an answer.
 #[derive(Debug)]
 enum ResultPart {
     Content(ToolContent),
     Media(Media),
 }
 
-/// An answer's pieces, which fit into the room.
+/// Converts an answer into parts that fit into `room`.
 pub(super) fn outcome(answer: Value, room: Room) -> Result<ToolOutcome, Unusable> {
     let (pieces, is_error) = match answer {
         Value::Object(fields) => {
@@ -49,20 +49,20 @@ pub(super) fn outcome(answer: Value, room: Room) -> Result<ToolOutcome, Unusable
                 });
             (answered(fields, room)?, is_error)
         }
-        // Some servers answer with nothing where there is nothing to say, or with the bare text.
+        // Some servers answer with null if there is nothing to report, or with the bare text.
         other => (bare(other), false),
     };
     let content = fit(pieces, room)?;
     Ok(ToolOutcome { content, is_error })
 }
 
-/// Whether what comes is a task, or a question to a human, and not an answer yet.
+/// Returns whether the answer is a task or a question to a human, and not a result yet.
 fn is_unfinished(fields: &Map<String, Value>) -> bool {
     let kind = fields.get("resultType").and_then(Value::as_str);
     let has_task = fields
         .get("task")
         .is_some_and(|task| task.get("taskId").is_some());
-    // Whatever they call it: what is there has been said, and is not lost.
+    // Content that is present is a result, whatever `resultType` claims, and must not be lost.
     let mut places = ["content", "structuredContent", "toolResult"].iter();
     let says = places.any(|key| fields.get(*key).is_some_and(|value| !value.is_null()));
     !says && (has_task || kind.is_some_and(|kind| kind != "complete"))
@@ -71,7 +71,7 @@ fn is_unfinished(fields: &Map<String, Value>) -> bool {
 fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<ResultPart>, Unusable> {
     let mut take = |key: &str| fields.remove(key).filter(|value| !value.is_null());
     let (content, structured) = (take("content"), take("structuredContent"));
-    // As the protocol of October 2024 has it.
+    // The field of the protocol version of October 2024.
     let old = take("toolResult");
     let known = [
         "_meta",
@@ -82,8 +82,8 @@ fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<ResultPart
         "structuredContent",
         "toolResult",
     ];
-    let said = content.as_ref().filter(|_| structured.is_some());
-    let said: HashSet<String> = said.map(leaves).unwrap_or_default();
+    let present = content.as_ref().filter(|_| structured.is_some());
+    let present: HashSet<String> = present.map(leaves).unwrap_or_default();
     let mut pieces = match content {
         Some(Value::Array(blocks)) => blocks.into_iter().map(piece).collect(),
         Some(Value::Object(block)) => vec![piece(Value::Object(block))],
@@ -102,22 +102,22 @@ fn answered(mut fields: Map<String, Value>, room: Room) -> Result<Vec<ResultPart
         }
     }
     if texts > room.all {
-        // No more work for what cannot be taken.
+        // Stop here: the answer will be rejected anyway.
         return Err(Unusable::TooLarge(texts));
     }
     if let Some(value) = structured {
         let left = room.all - texts;
-        structure(&mut pieces, value, &said, &media, &mut search, left);
+        structure(&mut pieces, value, &present, &media, &mut search, left);
     }
     fields.retain(|key, _| !known.contains(&&**key));
     if pieces.is_empty() && !fields.is_empty() {
-        // Not what a tool should answer, and all that it says.
+        // Not a valid tool result, but all that the server sent.
         return Ok(bare(Value::Object(fields)));
     }
     Ok(pieces)
 }
 
-/// A value that stands where content should.
+/// Converts a value that takes the place of content.
 fn bare(value: Value) -> Vec<ResultPart> {
     match value {
         Value::Null => Vec::new(),
@@ -129,13 +129,13 @@ fn bare(value: Value) -> Vec<ResultPart> {
     }
 }
 
-/// Servers are asked to say structured content once more as text, for older clients, and some say
-/// the whole content once more as structured content: a model shall not read everything twice. What
-/// the content holds already, as it is or piece by piece, is not added.
+/// Adds the structured content, unless the content already holds it, as it is or part by part: the
+/// protocol asks servers to repeat structured content as text, for older clients, and some repeat
+/// the whole content as structured content. A model should not read everything twice.
 fn structure(
     pieces: &mut Vec<ResultPart>,
     value: Value,
-    said: &HashSet<String>,
+    present: &HashSet<String>,
     media: &[Media],
     search: &mut Search,
     left: u64,
@@ -153,13 +153,13 @@ fn structure(
         return;
     }
     let mut holds =
-        |leaf: &str| said.contains(leaf) || texts.iter().any(|text| search.finds(leaf, text));
-    if said.is_empty() || !only_texts(&value, &mut holds) {
+        |leaf: &str| present.contains(leaf) || texts.iter().any(|text| search.finds(leaf, text));
+    if present.is_empty() || !only_texts(&value, &mut holds) {
         let piece = json(&cut);
         let bytes = size_of(&piece, left) as u64;
         pieces.push(match bytes <= left {
             true => piece,
-            // The text is what counts.
+            // The text has priority.
             false => {
                 let note = format!(
                     "[{bytes} bytes of structured content, for which there is no room beside the text \
@@ -171,15 +171,15 @@ fn structure(
     }
 }
 
-/// Whether texts say a structured value once more: one of them as it is, or each of them an item of
-/// it. The SDK for Python wraps what is no object into `result`.
+/// Returns whether the texts repeat a structured value: one text the whole value, or each text one
+/// of its items. The Python SDK wraps a value that is not an object into `result`.
 fn is_said(value: &Value, texts: &[&str]) -> bool {
     let fields = value.as_object().filter(|fields| fields.len() == 1);
     let wrapped = fields.and_then(|fields| fields.get("result"));
     let forms = [Some(value), wrapped];
     let is = |text: &str, value: &Value| {
         value.as_str() == Some(text)
-            || serde_json::from_str(text).is_ok_and(|said: Value| said == *value)
+            || serde_json::from_str(text).is_ok_and(|parsed: Value| parsed == *value)
     };
     forms.into_iter().flatten().any(|value| {
         let items = value.as_array().filter(|items| items.len() == texts.len());
@@ -189,8 +189,8 @@ fn is_said(value: &Value, texts: &[&str]) -> bool {
     })
 }
 
-/// Whether a value holds nothing but texts, names of fields aside, of which each is so. A number or
-/// a truth stands in many a text by chance.
+/// Returns whether a value holds only strings, apart from field names, and `is_so` is true of each.
+/// A number or a boolean never counts, since it occurs in many a text by chance.
 fn only_texts(value: &Value, is_so: &mut impl FnMut(&str) -> bool) -> bool {
     match value {
         Value::Array(items) => items.iter().all(|item| only_texts(item, is_so)),
@@ -200,7 +200,7 @@ fn only_texts(value: &Value, is_so: &mut impl FnMut(&str) -> bool) -> bool {
     }
 }
 
-/// All texts in a value, names of fields aside.
+/// Returns all strings in a value, except field names.
 fn leaves(value: &Value) -> HashSet<String> {
     let mut found = HashSet::new();
     let mut left = vec![value];
@@ -231,13 +231,13 @@ fn piece(block: Value) -> ResultPart {
     };
     let text =
         |of: &Map<String, Value>, key: &str| of.get(key).and_then(Value::as_str).map(str::to_owned);
-    // Whatever its type says: a resource is one level down.
+    // Regardless of its type, an embedded resource is nested one level down.
     let inner = block.get("resource").and_then(Value::as_object);
     let inner = inner.unwrap_or(&block);
-    if let Some(said) = text(inner, "text") {
-        return ResultPart::Content(ToolContent::Text(said));
+    if let Some(content) = text(inner, "text") {
+        return ResultPart::Content(ToolContent::Text(content));
     }
-    // As the APIs of models have images.
+    // The form that the APIs of models use for images.
     let inner = inner
         .get("source")
         .and_then(Value::as_object)
@@ -256,7 +256,7 @@ fn piece(block: Value) -> ResultPart {
                 Err(note) => ResultPart::Content(ToolContent::Text(note)),
             };
         }
-        // Nothing says that it is data, and it may be anything.
+        // Nothing declares this field to be data, so it may hold anything.
         if let Some(media) = Media::guess(&sent) {
             return ResultPart::Media(media);
         }
@@ -270,17 +270,17 @@ fn json(value: &Value) -> ResultPart {
     ResultPart::Content(ToolContent::Json(value.to_string()))
 }
 
-/// How much of the room a piece takes in any case, in bytes.
+/// Returns how much of the room a part takes at least, in bytes.
 fn size_of(piece: &ResultPart, room: u64) -> usize {
     match piece {
         ResultPart::Content(ToolContent::Text(text) | ToolContent::Json(text)) => text.len(),
         ResultPart::Content(ToolContent::Blob { data, .. }) => data.len(),
-        // What stands in its place.
+        // At least the note that replaces it.
         ResultPart::Media(media) => media.note_over(room).len(),
     }
 }
 
-/// Texts first: what they leave of the room the rest may have, piece by piece.
+/// Reserves room for all texts first; media get what is left, part by part.
 fn fit(pieces: Vec<ResultPart>, room: Room) -> Result<Vec<ToolContent>, Unusable> {
     let texts: u64 = pieces
         .iter()

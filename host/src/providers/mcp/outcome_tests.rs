@@ -1,4 +1,4 @@
-//! What guests see of all kinds of answers.
+//! Tests of how guests see all kinds of answers.
 
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ fn many_texts_and_many_leaves_are_not_compared_for_ever() {
     let answer = json!({"content": content, "structuredContent": structured});
     assert!(outcome(answer, room).is_ok());
     assert!(begun.elapsed() < std::time::Duration::from_secs(60));
-    // What is too large is told before anything is compared.
+    // An answer that is too large is rejected before anything is compared.
     let content = json!([{"type": "text", "text": "x".repeat(2000)}]);
     let answer = json!({"content": content, "structuredContent": [leaves]});
     assert_eq!(of(answer), Err(Unusable::TooLarge(2000)));
@@ -138,18 +138,18 @@ fn media_arrive_once_and_never_as_text() {
     let data = "QUJD".repeat(100);
     let image = json!({"type": "image", "mimeType": "image/png", "data": data});
     let bytes = "ABC".repeat(100).into_bytes();
-    // Structured content that is the content once more.
+    // Structured content that repeats the content.
     let answer = json!({"content": [image], "structuredContent": {"content": [image]}});
     assert_eq!(pieces(answer), [blob("image/png", &bytes)]);
-    // The same as text, and a value of its own beside it.
-    let said = json!({"width": 3, "image": data});
+    // The same as text, with another value beside it.
+    let structured = json!({"width": 3, "image": data});
     let answer = json!({
-        "content": [image, {"type": "text", "text": said.to_string()}],
-        "structuredContent": said,
+        "content": [image, {"type": "text", "text": structured.to_string()}],
+        "structuredContent": structured,
     });
     let cut = "{\"image\":\"[300 bytes of image/png]\",\"width\":3}";
     assert_eq!(pieces(answer), [blob("image/png", &bytes), text(cut)]);
-    let answer = json!({"content": [image], "structuredContent": said});
+    let answer = json!({"content": [image], "structuredContent": structured});
     assert_eq!(
         pieces(answer),
         [blob("image/png", &bytes), ToolContent::Json(cut.to_owned())]
@@ -259,7 +259,7 @@ fn what_an_sdk_wraps_for_structured_content_is_not_said_twice() {
             .map(|text| json!({"type": "text", "text": text}))
             .collect()
     };
-    for (said, value) in [
+    for (parts, value) in [
         (vec!["5"], json!({"result": 5})),
         (vec!["hello"], json!({"result": "hello"})),
         (vec!["true"], json!({"result": true})),
@@ -269,11 +269,11 @@ fn what_an_sdk_wraps_for_structured_content_is_not_said_twice() {
         ),
         (vec!["x", "y"], json!({"result": ["x", "y"]})),
     ] {
-        let answer = json!({"content": texts(&said), "structuredContent": value});
-        let expected: Vec<ToolContent> = said.iter().map(|said| text(said)).collect();
+        let answer = json!({"content": texts(&parts), "structuredContent": value});
+        let expected: Vec<ToolContent> = parts.iter().map(|part| text(part)).collect();
         assert_eq!(pieces(answer), expected, "{value}");
     }
-    // Where there is no room for both, the text is what counts.
+    // If there is no room for both, the text has priority.
     let rows: Vec<u64> = (0..300).collect();
     let answer = json!({"content": texts(&["x".repeat(500).as_str()]), "structuredContent": rows});
     let room = Room {
@@ -295,14 +295,14 @@ fn data_in_other_places_is_dropped_alone() {
     ]
     .concat();
     let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &png);
-    let said = json!({"type": "text", "text": "a chart"});
+    let caption = json!({"type": "text", "text": "a chart"});
     let source = json!({"type": "base64", "media_type": "image/png", "data": base64});
     for block in [
         json!({"type": "image", "source": source}),
         json!({"type": "image", "image": base64}),
         json!({"type": "text", "text": json!({"png": base64}).to_string()}),
     ] {
-        let answer = json!({"content": [said, block], "structuredContent": {"path": "x", "png_base64": base64}});
+        let answer = json!({"content": [caption, block], "structuredContent": {"path": "x", "png_base64": base64}});
         let room = Room {
             all: 4000,
             image: 0,

@@ -1,4 +1,4 @@
-//! A server's process: started, watched, ended with all that it left behind.
+//! A server's process: starts it, waits for its exit, and ends it with everything it left behind.
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
@@ -14,41 +14,42 @@ use tokio::time::{sleep, timeout};
 use super::descendants::{Descendants, MARK};
 use super::settings::Program;
 
-/// What a server finds of the daemon's environment: enough to run, nothing secret.
+/// The variables of the daemon's environment that a server inherits: enough to run, nothing secret.
 const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "TMPDIR", "USER", "SHELL", "TZ"];
-/// How long a server whose input is closed may take to end by itself.
+/// How long a server whose input is closed may take to exit by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long it may take once it was asked to by a signal.
+/// How long it may take to exit after SIGTERM.
 const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
-/// How often what descends from it is looked for and killed, and the pause between two looks.
+/// How many times its descendants are searched for and killed, and the pause between two rounds.
 const KILL_ROUNDS: u32 = 100;
 const KILL_PAUSE: Duration = Duration::from_millis(10);
-/// How long the kernel may take to end a process that was killed.
+/// How long the kernel may take to end a killed process.
 const REAP_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A running server. Not reaped before its descendants have ended, so that its id stays its own.
+/// A running server. Not reaped before its descendants have ended, so that its process id is not
+/// reused.
 pub(super) struct Process {
     child: Child,
     pid: Pid,
-    /// Taken out for as long as a thread that may block has it.
+    /// `None` while a blocking thread uses it.
     family: Option<Descendants>,
     ended: bool,
 }
 
-/// The other ends of a server's pipes.
+/// The daemon's ends of a server's pipes.
 pub(super) struct Pipes {
     pub(super) input: ChildStdin,
     pub(super) output: ChildStdout,
     pub(super) errors: ChildStderr,
 }
 
-/// What the marks of an owner's servers begin with.
+/// Returns the prefix of the marks of all servers of an owner.
 pub(super) fn mark_of(owner: &str) -> String {
     format!("{owner}/")
 }
 
 impl Process {
-    /// Starts a server, in a process group of its own.
+    /// Starts a server in its own process group.
     pub(super) fn spawn(name: &str, settings: &Program) -> Result<(Self, Pipes), String> {
         let program = &settings.program;
         let failed = |error: &dyn std::fmt::Display| {
@@ -94,9 +95,9 @@ impl Process {
         self.pid.as_raw_pid()
     }
 
-    /// Waits for its end, and leaves it unreaped.
+    /// Waits until the process has exited, without reaping it.
     pub(super) async fn exited(&self) {
-        // An error means that the runtime is going, and with it the process.
+        // An error means that the runtime is shutting down, and the process with it.
         let Ok(mut children) = signal(SignalKind::child()) else {
             return;
         };
@@ -108,9 +109,11 @@ impl Process {
         matches!(waitid(WaitId::Pid(self.pid), look), Ok(None))
     }
 
-    /// Ends it and all that descends from it; its input should have been closed. How it ended.
+    /// Ends the process and all its descendants, and returns how it ended. Its input should have
+    /// been closed before.
     pub(super) async fn end(mut self) -> String {
-        // Before it goes, its children can be told by their parent.
+        // Scan while the process lives: its children can be recognized by their parent id only
+        // until it exits.
         self.in_family(|family| {
             family.scan();
         })
@@ -122,7 +125,7 @@ impl Process {
             let _ = timeout(SIGNAL_PATIENCE, self.exited()).await;
         }
         if let Some(family) = &self.family {
-            // Also where there is no `/proc` to be read.
+            // Signalling the group works even if `/proc` cannot be read.
             family.signal(Signal::KILL);
         }
         let mut left = 0;
@@ -147,7 +150,7 @@ impl Process {
         }
     }
 
-    /// Does what reads `/proc` on a thread that may block.
+    /// Runs `act`, which reads `/proc`, on a blocking thread.
     async fn in_family<T: Send + 'static>(
         &mut self,
         act: impl FnOnce(&mut Descendants) -> T + Send + 'static,
@@ -165,7 +168,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The runtime is going, and nobody can wait any more.
+        // Dropped without `end`: the runtime is shutting down, so nothing can be awaited any more.
         if !self.ended {
             if let Some(family) = &mut self.family {
                 family.kill();
@@ -175,7 +178,8 @@ impl Drop for Process {
     }
 }
 
-/// A path is relative to the folder that the server runs in; a mere name is looked for in `PATH`.
+/// Resolves the program: a path is relative to the server's working directory; a plain name is
+/// searched for in `PATH`.
 fn resolve(program: &str, cwd: &Path) -> PathBuf {
     if program.contains('/') {
         cwd.join(program)

@@ -1,4 +1,4 @@
-//! A connection to a server that somebody else runs, over HTTP: from its opening to its end.
+//! A connection over HTTP to a server that Abide does not run, from its handshake to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,18 +21,18 @@ use super::opening::{self, OpenFailure};
 use super::settings::Endpoint;
 use crate::providers::http_body::{causes, is_loopback};
 
-/// How long a connection may take to come about.
+/// The timeout for establishing a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle connection is used again. Servers close theirs after some seconds (most after 5),
+/// How long an idle connection is reused. Servers close theirs after some seconds (most after 5),
 /// and a call that is sent in that very moment would have an unknown outcome.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Calls that may wait for the head of their answer at a time.
+/// The number of requests that may wait for a response head at the same time.
 const POSTS_MAX: usize = 256;
-/// The longest pause before a stream that breaks off again and again is asked for anew.
+/// The longest pause before a stream that breaks off repeatedly is requested again.
 const STREAM_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Connects, shakes hands and lists the tools, all within the server's time. It ends when `stop` is
-/// cancelled.
+/// Connects, performs the handshake and lists the tools, all within the server's start limit. The
+/// connection ends when `stop` is cancelled.
 pub(super) async fn start(
     server: &Arc<str>,
     settings: &Arc<ToolServer>,
@@ -40,7 +40,7 @@ pub(super) async fn start(
     stop: CancellationToken,
 ) -> Result<Instance, String> {
     let bound = AnswerBound::new();
-    // What is under way does not outlive an opening that fails.
+    // Requests in flight must not outlive a handshake that fails.
     let opening = stop.child_token();
     let given_up = opening.clone().drop_guard();
     let backend = Backend::new(BackendParts {
@@ -97,8 +97,8 @@ pub(super) async fn start(
     ))
 }
 
-/// Watches over a connection to its end, or until it is of no use for new calls. Those under way
-/// may go on as long as somebody has the instance.
+/// Waits until a connection ends or becomes useless for new calls, and returns why. Calls in flight
+/// may go on as long as the instance is referenced.
 async fn watch(
     serving: ConnectionTask,
     mut over: watch::Receiver<Option<Over>>,
@@ -140,7 +140,7 @@ fn config(endpoint: &Endpoint) -> StreamableHttpClientTransportConfig {
     retry.max_delay = Some(STREAM_PAUSE_MAX);
     let mut config = StreamableHttpClientTransportConfig::with_uri(endpoint.shown())
         .max_concurrent_requests(POSTS_MAX)
-        // A new session is a new instance: its tools are listed again.
+        // A new session must be a new instance, so that its tools are listed again.
         .reinit_on_expired_session(false);
     config.retry_config = Arc::new(retry);
     config
@@ -152,14 +152,14 @@ fn url(server: &str, endpoint: &Endpoint) -> Result<reqwest::Url, String> {
 }
 
 fn client(endpoint: &Endpoint) -> Result<reqwest::Client, String> {
-    // An error means that one is installed already, which is as good.
+    // An error means that a provider is already installed, which is just as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .user_agent(concat!("abide/", env!("CARGO_PKG_VERSION")))
         .referer(false)
-        // A redirect would show the token to another server.
+        // A redirect would send the token to another server.
         .redirect(reqwest::redirect::Policy::none());
     if reqwest::Url::parse(&endpoint.url).is_ok_and(|url| is_loopback(&url)) {
         client = client.no_proxy();
@@ -168,7 +168,7 @@ fn client(endpoint: &Endpoint) -> Result<reqwest::Client, String> {
     client.map_err(|error| format!("no HTTP client can be made: {}", causes(&error)))
 }
 
-/// What each request carries.
+/// Returns the headers that each request carries, marked as sensitive.
 fn headers(server: &str, endpoint: &Endpoint) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     let sensitive = |value: &str, keys: &str| {

@@ -1,4 +1,4 @@
-//! The requests that a server has not answered yet: what is known of an answer before it is read.
+//! The requests that a server has not answered yet, and what is needed to match an answer to them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,22 +11,22 @@ use serde_json::Value;
 
 use super::delivery::Delivery;
 
-/// The requests of one connection. Clones share them.
+/// The unanswered requests of one connection. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Requests(Arc<Mutex<HashMap<i64, PendingRequest>>>);
 
 /// A request that waits for its answer.
 #[derive(Clone)]
 pub(super) struct PendingRequest {
-    /// It opens the connection. The SDK reads the answer to that one itself.
+    /// Whether this is `initialize`, whose answer the SDK reads itself.
     pub(super) opens: bool,
-    /// The name under which its server tells of progress.
+    /// The progress token under which the server reports progress.
     token: Option<String>,
     sending: Option<Delivery>,
 }
 
 impl Requests {
-    /// Notes a message that is about to be sent.
+    /// Registers a message that is about to be sent.
     pub(super) fn sent(&self, message: &ClientJsonRpcMessage) {
         match message {
             JsonRpcMessage::Request(asked) => {
@@ -40,8 +40,8 @@ impl Requests {
                     self.all().insert(id, request);
                 }
             }
-            JsonRpcMessage::Notification(told) => {
-                if let ClientNotification::CancelledNotification(cancelled) = &told.notification
+            JsonRpcMessage::Notification(notice) => {
+                if let ClientNotification::CancelledNotification(cancelled) = &notice.notification
                     && let Some(RequestId::Number(id)) = cancelled.params.request_id
                 {
                     self.forget(id);
@@ -51,24 +51,24 @@ impl Requests {
         }
     }
 
-    /// Nobody waits for its answer any more.
+    /// Removes a request whose answer is no longer awaited.
     pub(super) fn forget(&self, id: i64) -> Option<PendingRequest> {
         self.all().remove(&id)
     }
 
-    /// Whether a request waits for its answer.
+    /// Returns whether the request waits for its answer.
     pub(super) fn wait_for(&self, id: i64) -> bool {
         self.all().contains_key(&id)
     }
 
-    /// The request that waits, where it is the only one.
+    /// Returns the waiting request if there is exactly one.
     pub(super) fn only(&self) -> Option<i64> {
         let all = self.all();
         let mut ids = all.keys();
         ids.next().copied().filter(|_| ids.next().is_none())
     }
 
-    /// The server works on the request that goes by this name.
+    /// Reports progress to the request with this progress token.
     pub(super) fn progressed(&self, token: &Value) {
         let token = match token {
             Value::String(token) => token.clone(),
@@ -85,7 +85,7 @@ impl Requests {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<i64, PendingRequest>> {
-        // Each change is one call, whoever panics.
+        // A poisoned lock is safe to use: each change of the map is a single call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

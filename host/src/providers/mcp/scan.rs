@@ -1,16 +1,16 @@
-//! Finds in passing where a JSON text ends, and the request that it answers, wherever in it that is
-//! said.
+//! Scans JSON byte by byte, without parsing, to find where a text ends and which request it
+//! answers, wherever in it the id stands.
 
-/// The longest key or id of interest.
+/// How much of a key or an id is kept.
 const TOKEN_MAX_BYTES: usize = 128;
 
-/// What was seen of a text so far.
+/// The state of the scan.
 #[derive(Default)]
 pub(super) struct JsonScan {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// What was read of the outermost object's present key or value.
+    /// The part read so far of the current key or value of the outermost object.
     token: String,
     key: String,
     id: Option<String>,
@@ -54,7 +54,7 @@ impl JsonScan {
         }
     }
 
-    /// All brackets that were opened are closed.
+    /// Returns whether all opened brackets are closed.
     pub(super) fn is_closed(&self) -> bool {
         self.depth == 0 && !self.in_string
     }
@@ -63,8 +63,8 @@ impl JsonScan {
         self.in_string
     }
 
-    /// The id of our request that this answers, if it looks like an answer. Ours are numbers, which
-    /// some servers give back as texts.
+    /// Returns the id of our request that this answers, if it looks like an answer. Our ids are
+    /// numbers, which some servers return as strings.
     pub(super) fn answers(&self) -> Option<i64> {
         let id = self.id.as_deref()?.trim_matches('"');
         let answers = !self.is_request && (self.is_rpc || self.is_answer);
@@ -72,7 +72,7 @@ impl JsonScan {
     }
 
     fn push(&mut self, byte: u8) {
-        // Other bytes than ASCII are in no key or id of ours, and need not come out right.
+        // Bytes outside ASCII occur in no key or id of ours, so they need not be decoded correctly.
         if self.depth == 1 && self.token.len() < TOKEN_MAX_BYTES {
             self.token.push(char::from(byte));
         }

@@ -1,5 +1,5 @@
-//! A server over all its lives: started when it is needed, one start at a time, and not again at
-//! once where it fell.
+//! A configured server across all its instances: started when needed, one start at a time, and
+//! after a failure not again at once.
 
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,31 +16,32 @@ use crate::domain::{
     StepError, ToolName, ToolServerKind, ToolServerState, ToolServerStatus, UnixMillis,
 };
 
-/// Tools that an error names at most.
+/// The maximum number of tools that an error names.
 const NAMED_MAX: usize = 20;
-/// How long a list of tools waits for a server that did not start before. Others are waited for as
-/// long as they may take.
+/// How long listing tools waits for a server whose last start failed. Other servers are waited for
+/// as long as they may take.
 const DOUBTFUL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// One `[mcp.NAME]`.
+/// The server of one `[mcp.NAME]` section.
 pub(super) struct ServerHandle {
     pub(super) name: Arc<str>,
     pub(super) settings: Arc<ToolServer>,
-    /// Held by the task that starts the server; who waits for the start waits for the lock.
+    /// Locked by the task that starts the server: waiting for a start means waiting for this lock.
     falls: Arc<Mutex<RestartBackoff>>,
-    /// How it is, for who must not wait. Changed only by who holds `falls`.
+    /// The state for readers that must not wait. Changed only while `falls` is locked.
     state: Arc<StdMutex<ServerView>>,
-    /// Ends what runs or starts now. Not in the state, which a start replaces.
+    /// Stops the instance that runs or starts now. Not part of the state, which a start replaces.
     stop: StdMutex<CancellationToken>,
-    /// Cancelled when it may not run any more: its own, and a child of that of all servers.
+    /// Cancelled when the server must not run any more: its own token, and a child of that of all
+    /// servers.
     ending: CancellationToken,
 }
 
-/// A server as it was seen last.
+/// The last known state of a server.
 #[derive(Default)]
 struct ServerView {
     state: ServerState,
-    /// The tools that it had last.
+    /// The tools that the server had last.
     tools: Option<Arc<Catalog>>,
 }
 
@@ -53,13 +54,13 @@ enum ServerState {
     Fallen(Fall),
 }
 
-/// A start that is under way.
+/// A start in progress.
 #[derive(Clone)]
 struct ServerStart {
     at: UnixMillis,
-    /// Until when it is waited for; it goes on by itself after that.
+    /// Until when callers wait for the start; it continues in the background after that.
     patience: Instant,
-    /// Why it fell before, if it did.
+    /// Why the server failed before this start, if it did.
     before: Option<String>,
 }
 
@@ -67,15 +68,15 @@ struct ServerStart {
 struct Fall {
     reason: String,
     at: UnixMillis,
-    /// When it may be tried again.
+    /// When the next start is allowed.
     until: UnixMillis,
 }
 
 /// Why a server cannot be used now.
 pub(super) struct Down {
-    /// Why, with the remedy.
+    /// The reason, with the remedy.
     pub(super) reason: String,
-    /// How long it is left alone.
+    /// The remaining pause before the next start is allowed.
     rest: Option<Duration>,
 }
 
@@ -100,12 +101,12 @@ impl ServerHandle {
         }
     }
 
-    /// The running instance, started where there is none.
-    /// A start that takes long is waited for as long as `start_timeout`, and goes on after that.
+    /// Returns the running instance, and starts one if there is none. Waits for a slow start for up
+    /// to `start_timeout`; the start itself goes on after that.
     pub(super) async fn running(&self) -> Result<Arc<Instance>, Down> {
         let lock = self.falls.clone().lock_owned();
         let mut falls = match self.starting() {
-            // Somebody ends it, or has just begun to start it.
+            // If the lock is held, another task is ending the server or has just begun to start it.
             None => match timeout(self.settings.start_timeout, lock).await {
                 Ok(falls) => falls,
                 Err(_) => return Err(self.ends_still()),
@@ -150,7 +151,8 @@ impl ServerHandle {
             before,
         };
         self.see(ServerState::Starting(start.clone()), None);
-        // In a task of its own: a start goes on where its caller is cut, or is undone in full.
+        // In its own task, which owns the lock: if the caller is aborted, the start still runs to
+        // its end or is undone completely.
         let (name, settings, state) =
             (self.name.clone(), self.settings.clone(), self.state.clone());
         let stop = self.ending.child_token();
@@ -198,7 +200,7 @@ impl ServerHandle {
         }
     }
 
-    /// That a start takes longer than it is waited for.
+    /// The error for a start that takes longer than callers wait.
     fn starts_still(&self, start: &ServerStart) -> Down {
         let (name, settings) = (&self.name, &self.settings);
         let for_ms = UnixMillis::now().since(start.at);
@@ -213,7 +215,8 @@ impl ServerHandle {
         ))
     }
 
-    /// That its end, or the beginning of its start, takes longer than it is waited for.
+    /// The error for a server whose shutdown, or whose start that has only just begun, takes longer
+    /// than callers wait.
     fn ends_still(&self) -> Down {
         let limit = humantime::format_duration(self.settings.start_timeout);
         Down::because(format!(
@@ -223,7 +226,7 @@ impl ServerHandle {
         ))
     }
 
-    /// Its tools. Does not wait long for a server that did not start before.
+    /// Returns the server's tools. Waits only briefly for a server whose last start failed.
     pub(super) async fn list(&self) -> Result<Arc<Catalog>, Down> {
         let doubt = match &self.seen().state {
             ServerState::Fallen(fall) => Some(fall.reason.clone()),
@@ -239,7 +242,7 @@ impl ServerHandle {
         Ok(instance.catalog().await)
     }
 
-    /// The tools that it had last, where they are known.
+    /// Returns the tools that the server had last, if known.
     pub(super) fn last_tools(&self) -> Option<Arc<Catalog>> {
         let seen = self.seen();
         match &seen.state {
@@ -248,7 +251,7 @@ impl ServerHandle {
         }
     }
 
-    /// A tool by its full name, on a running server.
+    /// Returns a tool by its full name, and the running instance that offers it.
     pub(super) async fn tool(
         &self,
         name: ToolName<'_>,
@@ -257,7 +260,7 @@ impl ServerHandle {
         let full = name.to_string();
         let mut catalog = instance.catalog().await;
         if catalog.get(&full).is_none() {
-            // It may have come without a word.
+            // The tool may be new, and the server may not have announced the change.
             instance.doubt();
             catalog = instance.catalog().await;
         }
@@ -267,21 +270,21 @@ impl ServerHandle {
         Ok((instance, offered.clone()))
     }
 
-    /// Ends the server and its descendants, and waits until they are gone. It is started again when
-    /// it is wanted, unless `ending` has been cancelled.
+    /// Ends the server and its descendants, and waits until they are gone. The server is started
+    /// again when it is needed, unless `ending` has been cancelled.
     pub(super) async fn end(&self) {
-        // A start under way gives up, and with it the lock.
+        // Cancel before locking: a start in progress gives up, and releases the lock.
         self.stop().cancel();
         let _falls = self.falls.lock().await;
         if let Some(instance) = self.instance() {
-            // Another one may have been started since.
+            // Another instance may have been started between the cancellation and the lock.
             self.stop().cancel();
             instance.until_ended().await;
             self.see(ServerState::Idle, Some(instance.known()));
         }
     }
 
-    /// How it is, for an operator.
+    /// Returns the server's status for an operator.
     pub(super) fn status(&self) -> ToolServerStatus {
         let kind = match &self.settings.at {
             ToolServerAt::Command(_) => ToolServerKind::Command,
@@ -342,7 +345,7 @@ impl ServerHandle {
     }
 
     fn seen(&self) -> MutexGuard<'_, ServerView> {
-        // What is seen is replaced in one step, whoever panics.
+        // A poisoned lock is safe to use: the view is replaced in one step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -351,7 +354,7 @@ impl ServerHandle {
     }
 
     fn stop(&self) -> MutexGuard<'_, CancellationToken> {
-        // A token is replaced in one step, whoever panics.
+        // A poisoned lock is safe to use: the token is replaced in one step.
         self.stop.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -375,11 +378,11 @@ impl ServerHandle {
         })
     }
 
-    /// What a guest is told that wanted to use it.
+    /// The error for a guest that wanted to use the server.
     fn error(&self, down: &Down) -> StepError {
         let Down { reason, rest } = down;
         let again = rest.map_or_else(String::new, |rest| {
-            // In whole milliseconds, and not one too few.
+            // In whole milliseconds, rounded up.
             let rest = Duration::from_millis(rest.as_millis() as u64 + 1);
             let rest = humantime::format_duration(rest);
             format!("; it is tried again in {rest}")
@@ -401,7 +404,7 @@ fn fall(falls: &RestartBackoff, reason: String, at: UnixMillis) -> Fall {
     }
 }
 
-/// Takes a state over, and the tools where they are known better than before.
+/// Replaces the state, and the tools if newer ones are given.
 fn see(seen: &StdMutex<ServerView>, state: ServerState, tools: Option<Arc<Catalog>>) {
     let before = {
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -410,13 +413,13 @@ fn see(seen: &StdMutex<ServerView>, state: ServerState, tools: Option<Arc<Catalo
         }
         std::mem::replace(&mut seen.state, state)
     };
-    // Not under the lock: what nobody uses any more ends here.
+    // Dropped outside the lock: this may drop the last reference to an instance, which ends it.
     drop(before);
 }
 
 impl Drop for ServerHandle {
     fn drop(&mut self) {
-        // Nobody can call it any more, and a start that is under way is wanted by nobody.
+        // No one can call the server any more, so a start in progress is useless as well.
         self.ending.cancel();
     }
 }

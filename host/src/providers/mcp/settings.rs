@@ -1,4 +1,4 @@
-//! What a tool server is configured to be. Whatever is secret in it is never shown.
+//! The configuration of a tool server. Its secrets are never shown.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -8,67 +8,65 @@ use std::time::Duration;
 
 use crate::domain::Patterns;
 
-/// Shorter values of variables are no secrets, and may stand in any text.
+/// Shorter values are not treated as secrets, and may appear in any text.
 const SECRET_MIN_BYTES: usize = 6;
-/// Shorter beginnings of secrets say nothing of them.
+/// Shorter prefixes of secrets reveal nothing, and are not redacted.
 const BEGINNING_MIN_BYTES: usize = 3;
-/// What stands where a text was cut.
+/// The mark where a text was cut.
 const CUT: char = '…';
-/// Words in the values of headers that are no secrets.
+/// Words in header values that are not secrets.
 const SCHEMES: [&str; 6] = ["basic", "bearer", "digest", "token", "apikey", "negotiate"];
 
-/// One `[mcp.NAME]`. Patterns are on the server's own names of tools.
+/// One `[mcp.NAME]` section. Patterns match the tools' names on the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolServer {
-    /// How it is reached.
+    /// How the server is reached.
     pub at: ToolServerAt,
-    /// How long it may take from its start to the list of its tools.
+    /// How long the server may take from its start until its tools are listed.
     pub start_timeout: Duration,
-    /// How long a call may take.
     pub call_timeout: Duration,
-    /// Tools that may be called again where it is unknown whether a call happened.
+    /// Tools that may be called again if it is unknown whether a call happened.
     pub repeatable: Patterns,
-    /// Tools that may not, whatever the server says of them. Wins over `repeatable`.
+    /// Tools that may not be called again, whatever the server's hints claim. Wins over
+    /// `repeatable`.
     pub once: Patterns,
-    /// Tools that are called only once a human has approved: [`super::ToolServers::look`] says so,
-    /// and its caller sees to it.
+    /// Tools that are called only after a human has approved. [`super::ToolServers::classify`]
+    /// reports that, and its caller enforces it.
     pub ask: Patterns,
-    /// How long such an approval waits for its answer.
+    /// How long such an approval waits for an answer.
     pub ask_timeout: Duration,
-    /// The largest image that a model is shown, in bytes; of others it is told.
+    /// The largest image that is shown to a model, in bytes; a larger one is only described.
     pub image_bytes: u64,
 }
 
 /// How a tool server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolServerAt {
-    /// As a child, over its standard input and output.
+    /// As a child process, over its standard input and output.
     Command(Program),
     /// Over HTTP.
     Url(Endpoint),
 }
 
-/// A program that is a tool server.
+/// A program that runs as a tool server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Program {
     /// The program; with a `/` in it, relative to `cwd`.
     pub program: String,
-    /// Its arguments.
     pub args: Vec<String>,
-    /// What it finds in its environment, besides the little that it inherits. `Debug` shows no
-    /// values.
+    /// Its environment variables, besides the few that it inherits. `Debug` shows no values.
     pub env: Vec<(String, String)>,
-    /// The folder that it runs in.
+    /// Its working directory.
     pub cwd: PathBuf,
-    /// Whose it is, the same for every worker on a data folder and for nobody else: so that a
-    /// worker finds what one that was killed has left behind.
+    /// The owner, which is the same for every worker on a data directory and unique to that
+    /// directory, so that a worker finds the servers that a killed predecessor left behind.
     pub owner: String,
 }
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variables: Vec<&String> = self.env.iter().map(|(name, _)| name).collect();
-        // Arguments may hold a key as well.
+        // Only their number: arguments may hold a key as well.
         f.debug_struct("Program")
             .field("program", &self.program)
             .field("args", &self.args.len())
@@ -78,19 +76,18 @@ impl fmt::Debug for Program {
     }
 }
 
-/// Where a tool server is on the network.
+/// The network address of a tool server, and its credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Its URL.
     pub url: String,
-    /// The bearer token that it is shown. `Debug` shows nothing of it.
+    /// The bearer token to send. `Debug` shows nothing of it.
     pub token: Option<String>,
-    /// Further headers that it is sent. `Debug` shows no values.
+    /// Additional headers to send. `Debug` shows no values.
     pub headers: Vec<(String, String)>,
 }
 
 impl Endpoint {
-    /// The URL without its query, which may hold a key.
+    /// Returns the URL without its query, which may hold a key.
     pub(super) fn shown(&self) -> &str {
         self.url.split('?').next().unwrap_or_default()
     }
@@ -108,8 +105,8 @@ impl fmt::Debug for Endpoint {
 }
 
 impl ToolServer {
-    /// A server's text without the secrets that it was given: servers repeat what they know. Also
-    /// without the beginnings of such that were left where the text was cut.
+    /// Redacts the configured secrets in a server's text, since servers repeat what they know. Also
+    /// redacts a prefix of a secret that was left where the text was cut.
     pub(super) fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (name, secret) in self.secrets() {
@@ -121,8 +118,8 @@ impl ToolServer {
         text
     }
 
-    /// What is never shown, each with the name of what stands in its place; longer ones first, since
-    /// others may be parts of them.
+    /// Returns all secrets, each with the name that replaces it; longer ones first, since shorter
+    /// ones may be parts of them.
     fn secrets(&self) -> Vec<(&str, Cow<'_, str>)> {
         let mut secrets: Vec<(&str, Cow<'_, str>)> = Vec::new();
         match &self.at {
@@ -141,7 +138,7 @@ impl ToolServer {
                     let value = part.split_once('=').map_or(part, |(_, value)| value);
                     secrets.push(("query", value.into()));
                 }
-                // As the server has it.
+                // Also in decoded form, as the server sees them.
                 if let Ok(url) = reqwest::Url::parse(&endpoint.url) {
                     let values = url.query_pairs().map(|(_, value)| value.into_owned());
                     secrets.extend(values.map(|value| ("query", value.into())));
@@ -162,13 +159,13 @@ impl ToolServer {
     }
 }
 
-/// The words of a header's value that may be secrets by themselves: what follows a scheme of
-/// authorization, what a cookie holds.
+/// Returns the words of a header value that may be secrets by themselves: what follows an
+/// authorization scheme, and values of cookies.
 fn words(value: &str) -> impl Iterator<Item = &str> {
     let pieces = value.split(|c: char| c.is_whitespace() || ";,".contains(c));
     let words = pieces.flat_map(|piece| {
         let named = piece.split_once('=').map(|(_, value)| value);
-        // No more than the padding of base64.
+        // Not a value if it is only the padding of base64.
         let named = named.filter(|value| !value.trim_matches('=').is_empty());
         [Some(piece), named.map(|value| value.trim_matches('"'))]
     });
@@ -179,7 +176,7 @@ fn words(value: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A text without what is left of a secret in front of the mark of a cut.
+/// Redacts prefixes of a secret in front of the mark of a cut.
 fn without_beginnings(mut text: String, name: &str, secret: &str) -> String {
     let mut from = 0;
     while let Some(at) = text[from..].find(CUT).map(|at| from + at) {

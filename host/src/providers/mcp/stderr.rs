@@ -1,4 +1,4 @@
-//! What a server says on its standard error: logged line by line, and never in the way.
+//! Logs a server's standard error line by line, without ever blocking the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,18 +8,18 @@ use tokio::time::{Duration, Instant};
 use super::ToolServer;
 use super::errors::brief;
 
-/// The longest line that is kept; the rest of it is dropped.
+/// The maximum length of a line; the rest of a longer one is dropped.
 const LINE_MAX_BYTES: usize = 2 << 10;
-/// Lines that are logged in one window; further ones are counted.
+/// The number of lines logged in one window; further ones are only counted.
 const LINES_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// A server's last line, which mostly says why it ended.
+/// The last line of a server's standard error, which mostly says why it ended.
 #[derive(Clone, Default)]
 pub(super) struct LastWords(Arc<Mutex<String>>);
 
 impl LastWords {
-    /// Appended to a reason, where there are any.
+    /// Returns the reason with the last line, if any, appended.
     pub(super) fn after(&self, reason: &str) -> String {
         let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if words.is_empty() {
@@ -34,7 +34,7 @@ impl LastWords {
     }
 }
 
-/// Reads to the end, which comes when no process has the pipe any more.
+/// Reads and logs until the pipe ends, which is when no process holds it any more.
 pub(super) async fn drain(
     mut errors: impl AsyncRead + Unpin,
     server: Arc<str>,
@@ -101,16 +101,16 @@ mod tests {
         let settings = super::super::tests::with_secret("TOKEN", "hunter2hunter2");
         let last = LastWords::default();
         assert_eq!(last.after("it ended"), "it ended");
-        let said = format!(
+        let output = format!(
             "first\n\nkey hunter2hunter2 refused {}\n\n",
             "x".repeat(1 << 20)
         );
-        drain(said.as_bytes(), "s".into(), settings.into(), last.clone()).await;
-        let told = last.after("it ended");
+        drain(output.as_bytes(), "s".into(), settings.into(), last.clone()).await;
+        let text = last.after("it ended");
         assert!(
-            told.starts_with("it ended; its last words: key [TOKEN] refused xxx"),
-            "{told}"
+            text.starts_with("it ended; its last words: key [TOKEN] refused xxx"),
+            "{text}"
         );
-        assert!(told.len() < 600, "{}", told.len());
+        assert!(text.len() < 600, "{}", text.len());
     }
 }

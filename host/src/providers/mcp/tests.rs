@@ -1,4 +1,5 @@
-//! Connections to a peer that follows a script; of processes and their ends, the suite tells.
+//! Tests of connections, against a peer that follows a script. Processes and their ends are tested
+//! in the integration tests.
 
 use serde_json::json;
 use tokio::io::{
@@ -33,7 +34,7 @@ fn program() -> Program {
     }
 }
 
-/// Those of a program that is given a secret in a variable.
+/// Returns the settings of a program that gets a secret in a variable.
 pub(super) fn with_secret(name: &str, value: &str) -> ToolServer {
     let program = Program {
         args: vec![format!("--key={value}")],
@@ -46,7 +47,7 @@ pub(super) fn with_secret(name: &str, value: &str) -> ToolServer {
     }
 }
 
-/// The server's side, message by message.
+/// The server's side of a connection, message by message.
 struct Peer {
     lines: Lines<BufReader<ReadHalf<DuplexStream>>>,
     write: WriteHalf<DuplexStream>,
@@ -130,7 +131,7 @@ async fn a_call_carries_its_key_and_brings_its_answer() {
             assert_eq!(request["params"]["arguments"], json!({"a": 1}));
             assert_eq!(request["params"]["_meta"]["abide/key"], "s/1/2/0");
         }
-        // In the other order.
+        // Answer in the reverse order.
         for request in [two, one] {
             let name = request["params"]["name"].as_str().expect("a name");
             peer.answer(&request, text(name)).await;
@@ -171,7 +172,7 @@ async fn a_call_that_is_dropped_or_late_is_cancelled() {
     cancelled.sort_by_key(Value::as_u64);
     assert_eq!(calls, cancelled);
     for id in calls {
-        // Too late.
+        // The answer comes too late.
         peer.answer(&json!({"id": id}), text("done")).await;
     }
     let (answer, ()) = tokio::join!(connection.call(request("next", LONG)), async {
@@ -196,7 +197,7 @@ async fn a_call_whose_connection_ends_was_sent_and_the_next_one_is_not() {
 
 #[tokio::test]
 async fn a_call_that_was_given_up_before_it_was_written_is_never_written() {
-    // The pipe takes a part of the first call, and the server reads nothing.
+    // The pipe accepts a part of the first call, and the server reads nothing.
     let (connection, _serving, mut peer) = open(64).await;
     let (first, second) = tokio::join!(
         connection.call(request("first", SHORT)),
@@ -204,7 +205,7 @@ async fn a_call_that_was_given_up_before_it_was_written_is_never_written() {
     );
     assert!(matches!(first, Err(NoResult::Late(_))), "{first:?}");
     assert!(matches!(second, Err(NoResult::Busy)), "{second:?}");
-    // It reads on, and finds the first alone.
+    // The server reads on, and finds only the first call.
     let after = tokio::spawn({
         let connection = connection.clone();
         async move { connection.call(request("after", LONG)).await }
@@ -346,8 +347,8 @@ async fn calls_that_make_no_sense_start_nothing() {
             "denied: there is no tool server `mail`; add `[mcp.mail]`",
         ),
     ] {
-        let told = refused(name, arguments).await;
-        assert!(told.starts_with(expected), "{told}");
+        let error = refused(name, arguments).await;
+        assert!(error.starts_with(expected), "{error}");
     }
     let granted = |names: &[&str]| Patterns(names.iter().map(|n| (*n).to_owned()).collect());
     assert_eq!(servers.list(&granted(&["mail"])).await, []);
@@ -369,8 +370,8 @@ async fn settings_show_no_values() {
     ] {
         let shown = format!("{settings:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
-        let told = settings.redact("no hunter2 here");
-        assert!(!told.contains("hunter2"), "{told}");
+        let redacted = settings.redact("no hunter2 here");
+        assert!(!redacted.contains("hunter2"), "{redacted}");
     }
 }
 
@@ -388,7 +389,7 @@ fn no_part_of_a_secret_is_told() {
         ],
     });
     let settings = ToolServer { at, ..settings() };
-    for (said, expected) in [
+    for (text, expected) in [
         ("bad s3cr3t-s3cr3t", "bad [authorization]"),
         ("bad Token s3cr3t-s3cr3t!", "bad [authorization]!"),
         ("a Bearer token b3arer-b3arer", "a Bearer token [x-auth]"),
@@ -401,13 +402,13 @@ fn no_part_of_a_secret_is_told() {
         ),
         ("… nothing …", "… nothing …"),
     ] {
-        assert_eq!(settings.redact(said), expected);
+        assert_eq!(settings.redact(text), expected);
     }
 }
 
 #[tokio::test]
 async fn an_answer_ends_its_call_however_its_line_looks() {
-    for (before, said, after) in [
+    for (before, content, after) in [
         ("", "a\nb", ""),
         ("Loading... ", "a", ""),
         ("\u{1b}[2K", "a", ""),
@@ -416,18 +417,18 @@ async fn an_answer_ends_its_call_however_its_line_looks() {
         let (connection, _serving, mut peer) = open(1 << 16).await;
         let (answer, ()) = tokio::join!(connection.call(request("odd", LONG)), async {
             let id = peer.next().await["id"].clone();
-            // A log line that quotes a request is none.
+            // A log line that quotes a request is not a message.
             let line = format!(
                 "log: {{\"jsonrpc\":\"2.0\",\"id\":77,\"method\":\"ping\"}}\n\
                  {before}{{\"jsonrpc\":\"2.0\",\"result\":{{\"content\":[{{\"type\":\"text\",\
-                 \"text\":\"{said}\"}}]{after}}},\"id\":{id}}}\n"
+                 \"text\":\"{content}\"}}]{after}}},\"id\":{id}}}\n"
             );
             let written = peer.write.write_all(line.as_bytes()).await;
             written.expect("writes");
         });
-        let answer = answer.unwrap_or_else(|why| panic!("{said:?}: {why:?}"));
-        assert_eq!(answer["content"][0]["text"], said);
-        // Nothing was answered to what the log line quotes.
+        let answer = answer.unwrap_or_else(|why| panic!("{content:?}: {why:?}"));
+        assert_eq!(answer["content"][0]["text"], content);
+        // The request that the log line quotes got no answer.
         let next = connection.call(request("next", LONG));
         let (next, ()) = tokio::join!(next, async {
             let call = peer.next().await;
@@ -471,7 +472,7 @@ async fn a_list_that_cannot_be_had_again_is_not_waited_for_at_each_call() {
             .await;
     });
     assert_eq!(listed.len(), 1);
-    // Nobody is asked again, so nothing is waited for.
+    // The server is not asked again, so there is nothing to wait for.
     let again = tokio::time::timeout(SHORT, instance.catalog()).await;
     assert!(again.is_ok_and(|tools| tools.len() == 1));
 }

@@ -1,5 +1,5 @@
-//! A transport that reads no more of a server than it should say: one that floods is slowed down,
-//! and does not take the daemon's time from everybody else.
+//! A rate limit on reading from a server: a server that floods is slowed down by backpressure, and
+//! does not take the daemon's time from everything else.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use rmcp::model::{ClientJsonRpcMessage, JsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::time::{Instant, sleep_until};
 
-/// Messages that answer nothing which are read in one window; what follows waits for the next one,
-/// and so, behind full buffers, does the server.
+/// The number of messages in one window that are not answers; further ones wait for the next
+/// window, and so, once the buffers are full, does the server.
 const BURST: u32 = 1000;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// A transport that is read at a bounded pace.
+/// A transport that is read at a bounded rate.
 pub(super) struct Paced<T> {
     inner: T,
     window: Instant,
@@ -40,7 +40,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Paced<T> {
         self.inner.send(message)
     }
 
-    /// May be dropped at any time, as that of the inner one: it changes nothing while it waits.
+    /// Cancel safe if the inner transport is: state changes only after a message has been received.
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
         if self.said >= BURST {
             sleep_until(self.window + WINDOW).await;

@@ -1,17 +1,17 @@
-//! Text out of bytes that come in pieces: what is no UTF-8 becomes U+FFFD, and a character that is
-//! spread over two pieces stays whole.
+//! Decodes UTF-8 from chunks: invalid bytes become U+FFFD, and a character that is split across two
+//! chunks stays whole.
 
 use bytes::Bytes;
 
-/// Makes a stream of bytes one of text.
+/// A UTF-8 decoder for a stream of bytes.
 #[derive(Default)]
 pub(super) struct Utf8 {
-    /// The beginning of a character.
+    /// The incomplete character at the end of the last chunk.
     rest: Vec<u8>,
 }
 
 impl Utf8 {
-    /// Takes a piece. What can be said of it already.
+    /// Decodes a chunk, except an incomplete character at its end.
     pub(super) fn take(&mut self, chunk: Bytes) -> Bytes {
         if self.rest.is_empty() && std::str::from_utf8(&chunk).is_ok() {
             return chunk;
@@ -26,7 +26,7 @@ impl Utf8 {
     }
 }
 
-/// Where the last character begins, as far as that can be told: no more than three bytes follow.
+/// Returns where the last character begins, if its first byte is among the last four.
 fn last_start(bytes: &[u8]) -> usize {
     let least = bytes.len().saturating_sub(4);
     let is_start = |byte: &u8| *byte & 0xC0 != 0x80;

@@ -1,5 +1,5 @@
-//! The transport over a server's pipes: what it says is read leniently, and of each request is told
-//! whether it was written.
+//! The transport over a server's pipes: reads leniently, and records for each request whether it
+//! was written.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,18 +18,18 @@ use super::frames::Frames;
 use super::jsonrpc::{JsonRpcReader, TOO_LONG};
 use super::requests::Requests;
 
-/// What is read at a time.
+/// The size of one read.
 const CHUNK_BYTES: usize = 16 << 10;
 
-/// A server's standard output and input.
+/// The transport over a server's standard output and input.
 pub(super) struct StdioPipes<R, W>
 where
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    /// Writes. The SDK's own reader takes nothing but what is exactly right.
+    /// Only used for writing: the SDK's own reader accepts only strictly valid messages.
     writer: AsyncRwTransport<RoleClient, Empty, W>,
-    /// Messages are written one after the other. Taken before a request counts as begun, so that
-    /// one which waits behind a server that reads nothing can still be given up.
+    /// Serializes writes. Locked before a request counts as begun, so that a request that waits
+    /// behind a server that reads nothing can still be given up.
     turn: Arc<Mutex<()>>,
     requests: Requests,
     read: R,
@@ -44,7 +44,7 @@ where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    /// `bound` is how long a message may be that is read.
+    /// Creates the transport. `bound` limits the size of a message that is read.
     pub(super) fn new(read: R, write: W, bound: AnswerBound) -> Self {
         Self {
             writer: AsyncRwTransport::new_client(tokio::io::empty(), write),
@@ -58,7 +58,7 @@ where
         }
     }
 
-    /// Whether there was another message, or what passed for one.
+    /// Processes one frame, if there is one; returns whether there was.
     fn take_frame(&mut self) -> bool {
         let Some(frame) = self.frames.next() else {
             return false;
@@ -67,7 +67,7 @@ where
             requests: &self.requests,
             posted: None,
         };
-        // What a log line tells of is acted on only where somebody waits for just that.
+        // A message quoted in a log line counts only if it answers a request that waits.
         let waits = |id| self.requests.wait_for(id);
         if frame.is_quoted && !frame.answers.is_some_and(waits) {
             return true;
@@ -77,11 +77,11 @@ where
             None => {
                 let bytes = frame.length;
                 tracing::warn!(bytes, "a tool server's message is too long, and is dropped");
-                let told = frame.answers.and_then(|id| {
+                let failure = frame.answers.and_then(|id| {
                     let why = format!("{bytes} bytes");
                     reader.failed(id, TOO_LONG, why)
                 });
-                self.ready.extend(told);
+                self.ready.extend(failure);
             }
         }
         true
@@ -101,6 +101,7 @@ where
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let sending = Delivery::of(&message);
         let turn = self.turn.clone();
+        // Registered before it is written: the answer may arrive before the write returns.
         self.requests.sent(&message);
         let write = self.writer.send(message);
         async move {
@@ -110,14 +111,14 @@ where
             }
             let written = write.await;
             if let (Err(_), Some(sending)) = (&written, sending) {
-                // The pipe did not take the whole line, and who reads it acts on whole lines.
+                // The pipe did not accept the whole line, and a server acts on whole lines only.
                 sending.settle(DeliveryFate::NotSent);
             }
             written
         }
     }
 
-    /// May be dropped at any time: it changes nothing while it waits.
+    /// Cancel safe: state changes only between reads, and `read_buf` loses no bytes when dropped.
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
         loop {
             if let Some(message) = self.ready.pop_front() {

@@ -1,4 +1,4 @@
-//! How a turn begins, and what keeps it from beginning.
+//! The beginning of a turn, and the obstacles that can prevent it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,18 +23,19 @@ use crate::session::shared::{Gate, TurnGuard};
 use crate::session::turn::TurnJob;
 use crate::store::{Store, StoreError, Tail};
 
-/// A turn that runs now.
+/// A running turn.
 pub(super) struct GuestTask {
     task: JoinHandle<Result<Product, GuestFailure>>,
     begun: Begun,
     pub(super) asks: mpsc::Receiver<DriverRequest>,
-    /// What it took from the inbox, to be consumed with it.
+    /// The messages and notices it took from the inbox, consumed when the turn commits.
     pub(super) taken: Consumed,
-    /// Held until its end is on the disk: a drain waits for that, not for the guest alone.
+    /// Held until the turn's end is on disk: a drain waits for that, not only for the guest.
     guard: Arc<TurnGuard>,
 }
 
-/// An owner that panics takes its turn with it: nobody would hear of it, and a drain would wait for it.
+/// Aborts the turn when its driver panics: no driver would receive its events any more, and a drain
+/// would wait for it.
 impl Drop for GuestTask {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -43,7 +44,7 @@ impl Drop for GuestTask {
     }
 }
 
-/// A turn whose guest is done.
+/// A turn whose guest has ended.
 pub(super) struct GuestEnded {
     pub(super) running: GuestTask,
     pub(super) result: Result<Product, GuestFailure>,
@@ -54,32 +55,32 @@ impl GuestTask {
         &self.begun
     }
 
-    /// Whether it stands before a step that a drain does not let begin.
+    /// Returns whether the turn is frozen before a step by a drain.
     pub(super) fn is_frozen(&self) -> bool {
         self.guard.is_frozen()
     }
 
-    /// Cuts it; gives its result if it has just ended by itself.
+    /// Aborts the turn; returns its result if it had just ended by itself.
     pub(super) async fn abort(&mut self) -> Option<Result<Product, GuestFailure>> {
         self.task.abort();
         (&mut self.task).await.ok()
     }
 }
 
-/// What a driver hears of its turn.
+/// An event of a running turn.
 pub(super) enum TurnEvent {
     Asks(DriverRequest),
     Ended(Box<GuestEnded>),
 }
 
-/// Waits for the running turn, which must be there. Dropping the future loses nothing.
+/// Waits for the next event of the running turn; pending forever without one. Cancel safe.
 pub(super) async fn next_event(running: &mut Option<GuestTask>) -> TurnEvent {
     let Some(GuestTask { task, asks, .. }) = running else {
         return std::future::pending().await;
     };
     let result = tokio::select! {
         biased;
-        // Before the turn's end: what it said last is part of it.
+        // Before the turn's end: its last requests are part of the turn.
         Some(ask) = asks.recv() => return TurnEvent::Asks(ask),
         result = task => result,
     };
@@ -96,22 +97,22 @@ pub(super) async fn next_event(running: &mut Option<GuestTask>) -> TurnEvent {
     }
 }
 
-/// What keeps a turn from beginning.
+/// A reason why a turn cannot begin.
 enum Obstacle {
-    /// Somebody must act.
+    /// An operator must act.
     Fault(Fault),
-    /// The store gives no answer now; it is asked again.
+    /// The store fails at the moment; the driver retries later.
     Store(StoreError),
 }
 
-/// What a turn runs on.
+/// The job and the snapshot that a turn runs on.
 struct TurnInputs {
     job: GuestJob,
     snapshot: Arc<Snapshot>,
 }
 
-/// Where a message is to be found: first in what was decided and not handed over, then in what was
-/// handed over and may not be on the disk, then there.
+/// Looks up messages: first in the held batch (not yet handed to the store), then in the tail
+/// (handed over, but maybe not on disk yet), then in the store.
 pub(super) struct Inbox<'a> {
     pub(super) id: &'a SessionId,
     pub(super) held: &'a CommitBatch,
@@ -120,7 +121,7 @@ pub(super) struct Inbox<'a> {
 }
 
 impl Inbox<'_> {
-    /// The message that the record at `at` brought.
+    /// Returns the message that the record at `at` contains.
     pub(super) fn message(&self, at: LogPos) -> Result<Option<Message>, StoreError> {
         match self.held.message(at).or_else(|| self.tail.message(at)) {
             Some(message) => Ok(Some(message.clone())),
@@ -130,7 +131,7 @@ impl Inbox<'_> {
 }
 
 impl Driver {
-    /// Begins the next turn, if there is one and nothing is in its way.
+    /// Begins the next turn, if there is one and nothing prevents it.
     pub(super) async fn begin(&mut self) {
         if let Some(running) = &self.running {
             let again = running.begun.attempt > 1;
@@ -148,7 +149,7 @@ impl Driver {
         let Some(begun) = self.next_begun() else {
             return self.verify_restore().await;
         };
-        // It would be cut at its first write, and have called a model for nothing.
+        // Otherwise the turn would be aborted at its first write, after a wasted model call.
         if let Some(reason) = self.shared.store.failing() {
             self.obstacle = Some(reason);
             self.paused_until = Some(Instant::now() + STORE_PAUSE);
@@ -163,6 +164,7 @@ impl Driver {
         let journal = match begun.resumed_in {
             None => Journal::default(),
             Some(_) => {
+                // The journal is read from the store, so all records must be on disk first.
                 self.settle().await;
                 if self.unread.is_some() {
                     return;
@@ -213,7 +215,7 @@ impl Driver {
         self.answer_relaunch(resumed);
     }
 
-    /// What the open turn did before it was interrupted.
+    /// Reads the journal of the open turn: the steps it took before it was interrupted.
     fn journal(&self) -> Result<Journal, StoreError> {
         let open = self.session.as_ref().and_then(|s| s.progress.open.as_ref());
         let Some(open) = open else {
@@ -231,7 +233,7 @@ impl Driver {
         session.begin(BeginWith {
             now: Self::now(),
             seed: rand::random(),
-            // Without the plugin the ground is missing and the session faults before it matters.
+            // Without the plugin, `turn_inputs` faults the session before this value matters.
             component: plugin.map_or(session.progress.snapshot.component, |p| {
                 p.component.digest()
             }),
@@ -242,7 +244,7 @@ impl Driver {
         })
     }
 
-    /// Plugin, component and snapshot of the session, or why there is no ground to stand on.
+    /// Gathers the plugin's job and the snapshot for a turn, or returns why it cannot run.
     async fn turn_inputs(&self, begun: &Begun) -> Result<TurnInputs, Obstacle> {
         let fault = |code, text: String| {
             Obstacle::Fault(Fault {
@@ -275,7 +277,7 @@ impl Driver {
             Err(error) => return Err(Obstacle::Store(error)),
         };
         let timers = match &session.progress.open {
-            // As they were when it began.
+            // A resumed turn sees the timers as they were when it began.
             Some(open) if begun.resumed_in.is_some() => open.timers.clone(),
             _ => {
                 let timers = session.progress.timers.iter();
@@ -286,7 +288,7 @@ impl Driver {
         Ok(TurnInputs { job, snapshot })
     }
 
-    /// The snapshot that the next turn stands on, or why it cannot be used.
+    /// Returns the snapshot that the next turn starts from, or why it cannot be used.
     fn present_snapshot(
         &self,
         session: &Session,
@@ -359,13 +361,13 @@ impl Driver {
         self.answer_relaunch(false);
     }
 
-    /// Nothing is to be run: a session that came back with a restart proves that it could be.
+    /// Verifies that the guest of a relaunched session restores, when there is no turn to run.
     async fn verify_restore(&mut self) {
         if self.relaunching.is_empty() {
             return;
         }
         let Some(session) = &self.session else {
-            // It was active and is not there: whoever asked hears no answer, and says so.
+            // A session that was active is missing. Without a reply, the relaunch reports that.
             return self.relaunching.clear();
         };
         let runnable = session.progress.closed.is_none() && session.progress.fault.is_none();
@@ -382,7 +384,7 @@ impl Driver {
                     &session.progress.open,
                     self.shared.parts().plugin(&session.identity.plugin),
                 ) {
-                    // It waits for a human, and goes on with what began it.
+                    // The turn waits for a human and resumes with the component that began it.
                     (Some(open), _) => open.begun.component,
                     (None, Some(plugin)) => plugin.component.digest(),
                     (None, None) => session.progress.snapshot.component,
@@ -398,7 +400,7 @@ impl Driver {
             let mut gate = self.gate.clone();
             let restored = tokio::select! {
                 restored = self.shared.engine.restore(&ground.job, &ground.snapshot) => restored,
-                // Not known; the successor will try.
+                // The result stays unknown; the next worker will verify.
                 _ = gate.wait_for(|gate| *gate >= Gate::Aborting) => return self.relaunching.clear(),
             };
             if let Err(failure) = restored {
@@ -435,7 +437,8 @@ impl Driver {
         }
     }
 
-    /// A session whose turn was open when the worker died by its own doing is held to account.
+    /// Counts the previous worker's self-inflicted death against the turn that was open in it, and
+    /// faults the session if its turn keeps doing that.
     pub(super) async fn count_death(&mut self) {
         let settings = &self.shared.settings;
         if !settings.died_by_own_doing {

@@ -1,4 +1,4 @@
-//! The end of a running turn from outside: somebody cancels it, or closes its session.
+//! Ending a running turn from outside: a client cancels it or closes its session.
 
 use crate::domain::{CancelScope, Cancelled, Record, Refusal, SessionView, TurnEnd};
 
@@ -8,7 +8,7 @@ use super::commit::CommitBatch;
 use crate::session::mailbox::{DriverRequest, ReplyTo};
 
 impl Driver {
-    /// Gives work up, and answers what, once that is synced.
+    /// Cancels work and replies with what was cancelled once that is synced.
     pub(super) async fn cancel(
         &mut self,
         scope: &CancelScope,
@@ -35,9 +35,9 @@ impl Driver {
         }
     }
 
-    /// Decides, and where that ends the turn that runs, ends its guest first: it must not outlive
-    /// its turn, and a result that it had on its way belongs to what the turn has done. Then that is
-    /// decided again, on what is known now.
+    /// Returns the records that `decide` yields. If they end the running turn, its guest is aborted
+    /// first, because it must not outlive its turn; results it had on their way to the log belong
+    /// to what the turn has done. `decide` then runs again on the state that includes them.
     pub(super) async fn carry_out(
         &mut self,
         batch: &mut CommitBatch,
@@ -61,14 +61,14 @@ fn ends_turn(record: &Record) -> bool {
     matches!(record, Record::Ended(ended) if matches!(ended.end, TurnEnd::Failed(_)))
 }
 
-/// What a turn that has been cut had on its way to the log: results are kept, and nothing else.
+/// Returns the records that an aborted turn had on their way to the log: step results only.
 pub(super) fn last_results(running: &mut GuestTask) -> Vec<Record> {
     let mut results = Vec::new();
     while let Ok(ask) = running.asks.try_recv() {
         let DriverRequest::Record { records, .. } = ask else {
             continue;
         };
-        // A step that was about to begin has not begun.
+        // The plan of a step that was about to begin is dropped: the step has not begun.
         if !records.iter().any(|r| matches!(r, Record::Planned(_))) {
             results.extend(records);
         }

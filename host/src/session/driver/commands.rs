@@ -1,4 +1,4 @@
-//! What clients and operators ask of a session.
+//! The commands that clients and operators send to a session.
 
 use crate::domain::{
     Created, IdempotencyKey, Limits, MessageId, Record, Refusal, Relabelled, Session, SessionView,
@@ -12,7 +12,7 @@ use crate::session::mailbox::{Accepted, DriverCommand, NewSession, ReplyTo};
 use crate::session::queries::refusal;
 use crate::session::shared::Gate;
 
-/// Tells everybody the same no.
+/// Refuses all commands with the same refusal.
 pub(super) fn refuse_all(commands: impl Iterator<Item = DriverCommand>, refusal: &Refusal) {
     for command in commands {
         let no = refusal.clone();
@@ -26,14 +26,15 @@ pub(super) fn refuse_all(commands: impl Iterator<Item = DriverCommand>, refusal:
             DriverCommand::Cancel(_, reply) => drop(reply.send(Err(no))),
             DriverCommand::Decide { reply, .. } => drop(reply.send(Err(no))),
             DriverCommand::FireTimers(done) => drop(done.send(())),
-            // Dropped: that they are not answered says it.
+            // Dropped: without a reply, the relaunch compares the session with the store.
             DriverCommand::Relaunch(_) => {}
         }
     }
 }
 
 impl Driver {
-    /// Decides one command; its records join the batch, its answer waits for the batch's sync.
+    /// Decides one command: adds its records to the batch, and its reply waits for the batch's
+    /// sync.
     pub(super) async fn decide(&mut self, command: DriverCommand, batch: &mut CommitBatch) {
         match command {
             DriverCommand::Create(new, reply) => match self.create(new, batch).await {
@@ -55,7 +56,7 @@ impl Driver {
                 },
                 Err(no) => drop(reply.send(Err(no))),
             },
-            // Boxed: what is rare must not make the future of every driver larger.
+            // Boxed: a rare command must not enlarge the future of every driver.
             DriverCommand::Close(reply) => Box::pin(self.act(batch, reply, Session::close)).await,
             DriverCommand::Cancel(scope, reply) => {
                 Box::pin(self.cancel(&scope, batch, reply)).await
@@ -170,7 +171,7 @@ impl Driver {
         let mut gate = self.gate.clone();
         let opened = tokio::select! {
             opened = self.shared.engine.open(&job) => opened.map_err(open_failed)?,
-            // Nothing has been created yet: the successor may be asked again.
+            // Nothing has been created yet: the client may retry with the next worker.
             _ = gate.wait_for(|gate| *gate == Gate::Closing) => return Err(Refusal::Restarting),
         };
         self.log_guest(&opened.logs, opened.logs_dropped, 0);
@@ -247,7 +248,7 @@ impl Driver {
         })
     }
 
-    /// An operator's action that ends what runs, if it ends the open turn.
+    /// Carries out an operator's action; if it ends the open turn, the running guest is aborted.
     async fn act(
         &mut self,
         batch: &mut CommitBatch,
@@ -285,7 +286,7 @@ impl Driver {
         let letter = letter.ok_or(Refusal::NoDeadLetter)?;
         let message = letter.message.id.clone();
         if session.queue.iter().any(|queued| queued.id == message) {
-            // Asked twice before the first was synced.
+            // A second retry arrived before the first was synced.
             return Err(Refusal::NoDeadLetter);
         }
         let cursor = session.cursor();
@@ -316,7 +317,8 @@ impl Driver {
                 .collect()
         });
         due.sort_by_key(|timer| timer.due);
-        // The rest stays due: a guest that sets timers faster than it answers waits for itself.
+        // The rest stays due: a guest that sets timers faster than it handles them delays only
+        // itself.
         due.truncate(room);
         for timer in due {
             if let Some(record) = self
@@ -329,7 +331,8 @@ impl Driver {
         }
     }
 
-    /// A fault that another component may mend is given another try after a restart.
+    /// Resumes a faulted session after a restart if its plugin's component has changed in a way
+    /// that may repair the fault.
     fn try_again(&mut self, batch: &mut CommitBatch) {
         let mended = self.session.as_ref().is_some_and(|session| {
             let plugin = self.shared.parts().plugin(&session.identity.plugin);

@@ -1,10 +1,10 @@
-//! From decisions to the disk: what is decided together is synced together, and nobody hears of
-//! it before.
+//! Writing decisions to disk: records that are decided together are synced together, and nothing is
+//! published or acknowledged before its sync.
 //!
 //! ```text
-//!   decided --commit--> append, wait for its sync --------------------> publish, answer
-//!      |    --commit_later--> append --> in flight --(synced)---------> publish, answer
-//!      +----hold--> held: goes in front of the next of the two, after HOLD at the latest
+//!   decided --commit--> append, wait for its sync --------------------> publish, reply
+//!      |    --commit_later--> append --> in flight --(synced)---------> publish, reply
+//!      +----hold--> held: prepended to the next of the two, after HOLD at the latest
 //! ```
 
 use std::collections::VecDeque;
@@ -18,39 +18,41 @@ use tokio::time::Instant;
 use crate::domain::{
     Digest, Discarded, Event, LogPos, Message, MessageId, Received, Record, Refusal,
 };
-use crate::failpoint;
 use crate::store::{Append, Durability, StoreError};
+use crate::{deliberate_bugs, failpoint};
 
 use super::{Driver, Live, STORE_PAUSE};
 use crate::session::mailbox::ReplyTo;
 use crate::session::outcome::TurnOutcome;
 use crate::session::queries::refusal;
 
-/// How long records that nobody waits for may be held back.
+/// How long records may be held back when no reply waits for their sync alone.
 const HOLD: Duration = Duration::from_millis(5);
 
-/// What is to be said once it is known whether a batch was synced.
+/// A callback that sends a reply once it is known whether the batch was synced.
 type OnSynced = Box<dyn FnOnce(Result<(), Refusal>) + Send + Sync>;
 
-/// Records that stand in the session already and not yet on the disk, and who waits for them.
+/// A batch of records that the session in memory contains but the disk does not yet, and the
+/// replies that wait for it.
 #[derive(Default)]
 pub(super) struct CommitBatch {
     records: Vec<(LogPos, Record)>,
     snapshot: Option<(LogPos, Vec<u8>)>,
     answers: Vec<OnSynced>,
-    /// Somebody waits for nothing but its sync.
+    /// Whether a reply waits for nothing but this batch's sync, so that the batch must not be held.
     hurried: bool,
 }
 
 impl CommitBatch {
-    /// Answers once what is in the batch by then has been synced, or with the refusal if it was
-    /// not.
+    /// Replies with `value` once the batch, with all records it has by then, is synced; or with the
+    /// refusal if the sync failed.
     pub(super) fn answer<T: Send + Sync + 'static>(&mut self, reply: ReplyTo<T>, value: T) {
         self.hurried = true;
         self.answer_in_time(reply, value);
     }
 
-    /// The same, for somebody who waits for the turn's end anyway.
+    /// Like [`Self::answer`], for a sender that waits for the turn's end anyway: the batch may be
+    /// held.
     pub(super) fn answer_in_time<T: Send + Sync + 'static>(&mut self, reply: ReplyTo<T>, value: T) {
         self.answers.push(Box::new(move |synced| {
             // An error means that the client has gone.
@@ -58,7 +60,7 @@ impl CommitBatch {
         }));
     }
 
-    /// Says so, whatever became of the batch.
+    /// Signals `done` once the batch is resolved, whether its sync succeeded or failed.
     pub(super) fn done(&mut self, done: oneshot::Sender<()>) {
         self.hurried = true;
         self.answers.push(Box::new(move |_| {
@@ -70,7 +72,7 @@ impl CommitBatch {
         self.snapshot = Some((at, bytes));
     }
 
-    /// Whether nobody would notice if it were synced a little later.
+    /// Returns whether the batch may be synced a little later without delaying anybody.
     pub(super) fn can_be_held(&self) -> bool {
         !self.hurried && self.snapshot.is_none()
     }
@@ -79,7 +81,7 @@ impl CommitBatch {
         self.records.is_empty() && self.answers.is_empty()
     }
 
-    /// Takes in what was decided after it.
+    /// Appends a batch that was decided later.
     fn add(&mut self, later: CommitBatch) {
         if self.is_empty() {
             *self = later;
@@ -101,7 +103,7 @@ impl CommitBatch {
         }
     }
 
-    /// The size of the texts that it brings.
+    /// Returns the size of the message texts in the batch.
     pub(super) fn messages_bytes(&self) -> usize {
         let texts = self.records.iter().map(|(_, record)| match record {
             Record::Received(received) => received.message.text.len(),
@@ -110,7 +112,7 @@ impl CommitBatch {
         texts.sum()
     }
 
-    /// The message that the record at `at` brings, if it is in the batch.
+    /// Returns the message of the record at `at`, if that record is in the batch.
     pub(super) fn message(&self, at: LogPos) -> Option<&Message> {
         let (_, record) = self.records.iter().rfind(|(pos, _)| *pos == at)?;
         match record {
@@ -120,7 +122,7 @@ impl CommitBatch {
         }
     }
 
-    /// The message that this batch accepts under the key, if it does.
+    /// Returns the message that this batch accepts under the idempotency key, if any.
     pub(super) fn known_key(&self, key: &str) -> Option<(MessageId, Digest)> {
         self.records.iter().find_map(|(_, record)| match record {
             Record::Received(Received {
@@ -146,7 +148,7 @@ impl CommitBatch {
         keys.collect()
     }
 
-    /// The fault points around its sync.
+    /// Returns the failpoints around the batch's sync.
     fn points(&self) -> Points {
         let (append, synced) = match self.records.last() {
             Some((_, Record::Received(_))) => ("inbox.append", "inbox.synced"),
@@ -165,7 +167,8 @@ impl CommitBatch {
             .any(|(_, record)| matches!(record, Record::Closed(_)))
     }
 
-    /// Messages that become dead letters without a turn, and are not told of by the session's end.
+    /// Returns the messages that become dead letters without a turn. None if the batch closes the
+    /// session, which subscribers are notified of instead.
     fn discarded(&self) -> Arc<[Discarded]> {
         if self.closes() {
             return Arc::default();
@@ -185,7 +188,7 @@ impl CommitBatch {
     }
 }
 
-/// The names of the fault points around a batch's sync.
+/// The names of the failpoints around a batch's sync.
 #[derive(Clone, Copy)]
 struct Points {
     append: &'static str,
@@ -194,28 +197,27 @@ struct Points {
 
 type Synced = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + Sync>>;
 
-/// Records on their way to the disk while nobody waits for them, and what to publish and to whom
-/// to answer then.
+/// A batch that is being written while the driver does other work, with the events to publish and
+/// the replies to send once it is synced.
 pub(super) struct CommitInFlight {
     synced: Synced,
     events: Arc<[Event]>,
-    /// What is left of their batch.
+    /// The rest of the batch; its records have been handed to the store.
     batch: CommitBatch,
-    /// The idempotency keys among them.
+    /// The idempotency keys of the batch.
     keys: Vec<AcceptedKey>,
-    /// The fault point that is crossed then.
+    /// The failpoint to pass once the batch is synced.
     point: &'static str,
 }
 
-/// What a batch accepts under an idempotency key.
+/// A message that a batch accepts under an idempotency key.
 struct AcceptedKey {
     key: String,
     message: MessageId,
     body: Digest,
 }
 
-/// Waits for the oldest of what is in flight, which must be there. Dropping the future loses
-/// nothing.
+/// Waits for the sync of the oldest batch in flight; pending forever if there is none. Cancel safe.
 pub(super) async fn synced(in_flight: &mut VecDeque<CommitInFlight>) -> Result<(), StoreError> {
     match in_flight.front_mut() {
         Some(first) => first.synced.as_mut().await,
@@ -224,7 +226,7 @@ pub(super) async fn synced(in_flight: &mut VecDeque<CommitInFlight>) -> Result<(
 }
 
 impl Driver {
-    /// Takes a record into the session and the batch, and says where it stands.
+    /// Applies a record to the session, adds it to the batch and returns its position.
     pub(super) fn stage(&mut self, batch: &mut CommitBatch, record: Record) -> LogPos {
         let at = match &mut self.session {
             Some(session) => session.apply(&record),
@@ -237,14 +239,14 @@ impl Driver {
         at
     }
 
-    /// Keeps back what nobody would notice if it were synced a little later: it rides on the
-    /// session's next sync, or gets one of its own after [`HOLD`].
+    /// Holds back a batch whose later sync delays nobody: it shares the session's next sync, or
+    /// gets one of its own after [`HOLD`].
     pub(super) fn hold(&mut self, batch: CommitBatch) {
         if !batch.records.is_empty() {
             self.held_until.get_or_insert_with(|| Instant::now() + HOLD);
             self.held.add(batch);
         } else if !self.held.is_empty() {
-            // The answers are about what is held.
+            // The replies may depend on the held records.
             self.held.add(batch);
         } else if let Some(last) = self.in_flight.back_mut() {
             last.batch.add(batch);
@@ -253,14 +255,14 @@ impl Driver {
         }
     }
 
-    /// Hands over what is held.
+    /// Hands the held batch to the store.
     pub(super) fn flush(&mut self) {
         if !self.held.is_empty() {
             self.commit_later(CommitBatch::default(), Durability::Synced);
         }
     }
 
-    /// The batch behind what is held.
+    /// Returns the held batch with `batch` appended.
     fn with_held(&mut self, batch: CommitBatch) -> CommitBatch {
         self.held_until = None;
         let mut all = std::mem::take(&mut self.held);
@@ -268,7 +270,7 @@ impl Driver {
         all
     }
 
-    /// What was accepted under the key and is not on the disk yet.
+    /// Returns the message that was accepted under the idempotency key and is not on disk yet.
     pub(super) fn unwritten_key(&self, key: &str) -> Option<(MessageId, Digest)> {
         let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.keys);
         let mut known = in_flight.filter(|known| known.key == key);
@@ -278,8 +280,9 @@ impl Driver {
         known.or_else(|| self.held.known_key(key))
     }
 
-    /// Syncs what is held and the batch, then publishes and answers. On a failure nothing of it
-    /// has happened: the session is read again from the store.
+    /// Syncs the held batch and `batch`, then publishes and replies. If that fails, nothing is
+    /// published or acknowledged, and the session is loaded again from the store. Returns whether
+    /// it succeeded.
     pub(super) async fn commit(&mut self, batch: CommitBatch) -> bool {
         let mut batch = self.with_held(batch);
         if batch.records.is_empty() {
@@ -291,15 +294,12 @@ impl Driver {
         let points = batch.points();
         failpoint::point(points.append);
         let mut durability = Durability::Synced;
-        if failpoint::bug("ack-before-sync") {
-            durability = Durability::Lazy;
-            batch.answers.drain(..).for_each(|answer| answer(Ok(())));
-        }
-        if failpoint::bug("publish-before-commit") {
+        deliberate_bugs::before_sync(&mut durability, &mut batch.answers, || {
             self.publish_events(events.clone());
-        }
+        });
         let synced = self.append(&mut batch, durability);
-        // Records are synced in their order: what was on its way is there first.
+        // The store syncs records in the order of the appends: batches in flight are on disk, and
+        // must be published, first.
         self.arrive().await;
         let result = match synced {
             Some(synced) => synced.await,
@@ -322,8 +322,8 @@ impl Driver {
         ok
     }
 
-    /// Hands over what is held and the batch, without waiting for the sync; whether that was
-    /// possible.
+    /// Hands the held batch and `batch` to the store without waiting for the sync. Returns whether
+    /// that was possible.
     pub(super) fn commit_later(&mut self, batch: CommitBatch, durability: Durability) -> bool {
         let mut batch = self.with_held(batch);
         let (events, points) = (batch.events(), batch.points());
@@ -359,13 +359,13 @@ impl Driver {
         Some(Box::pin(store.append(&mut self.tail, append)))
     }
 
-    /// Waits until all that was decided is on the disk.
+    /// Waits until all decided records are on disk.
     pub(super) async fn settle(&mut self) {
         self.flush();
         self.arrive().await;
     }
 
-    /// Waits until nothing is in flight.
+    /// Waits until no batch is in flight.
     async fn arrive(&mut self) {
         while !self.in_flight.is_empty() {
             let result = synced(&mut self.in_flight).await;
@@ -373,7 +373,7 @@ impl Driver {
         }
     }
 
-    /// The oldest of what was in flight has been synced, or has failed.
+    /// Handles the result of the oldest batch in flight: publishes and replies.
     pub(super) async fn synced(&mut self, result: Result<(), StoreError>) {
         let Some(first) = self.in_flight.pop_front() else {
             return;
@@ -400,7 +400,7 @@ impl Driver {
         failpoint::point("published");
     }
 
-    /// Tells those who wait for the turn of a message that will have none.
+    /// Publishes dead letters and notifies waiters whose message will have no turn.
     fn publish_discarded(&mut self, letters: Arc<[Discarded]>) {
         if letters.is_empty() {
             return;
@@ -417,7 +417,7 @@ impl Driver {
         self.publish(|| Live::Discarded(letters));
     }
 
-    /// Tells those who wait for a turn that has ended.
+    /// Sends the outcome to the waiters whose turn has ended.
     fn answer_waiters(&mut self, events: &[Event]) {
         if self.waiters.is_empty() {
             return;
@@ -431,15 +431,16 @@ impl Driver {
         }
     }
 
-    /// What was decided last has not happened: the turn that runs on it is cut, the session is
-    /// as the store has it, and no turn begins for a moment.
+    /// Handles a failed write. The latest decisions may not have happened: aborts the turn that
+    /// runs on them, refuses what waits for them, lets the session be loaded again from the store,
+    /// and pauses new turns for [`STORE_PAUSE`].
     async fn store_failed(&mut self, error: &StoreError) {
         tracing::error!(session = %self.id, %error, "the store took no write; nothing is acknowledged");
         metrics::counter!("abide_store_write_failures_total").increment(1);
         if let Some(mut running) = self.running.take() {
             running.abort().await;
         }
-        // All that stands behind what failed fails with it.
+        // Everything behind the failed write fails with it.
         let failed = std::mem::take(&mut self.in_flight);
         let held = self.with_held(CommitBatch::default());
         let batches = failed.into_iter().map(|failed| failed.batch).chain([held]);
@@ -447,7 +448,7 @@ impl Driver {
             batch.resolve(Err(refusal(error.clone())));
         }
         self.paused_until = Some(Instant::now() + STORE_PAUSE);
-        // Read again at the next wake, before anything is decided.
+        // Loaded again at the next wake, before anything is decided.
         self.unread = Some(refusal(error.clone()));
     }
 }

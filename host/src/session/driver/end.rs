@@ -1,13 +1,13 @@
-//! How a turn ends: all of it on the disk, or none.
+//! The end of a turn: it is committed to disk as a whole or not at all.
 
 use std::sync::Arc;
 
+use crate::deliberate_bugs;
 use crate::domain::{
     FailureCode, Fault, FaultCode, Record, Snapshot, TimerOp, TurnEnd, TurnEnded as EndedRecord,
     TurnFailure,
 };
 use crate::engine::{GuestFailure, LogLine, Product};
-use crate::failpoint;
 
 use super::Driver;
 use super::begin::{GuestEnded, GuestTask};
@@ -17,7 +17,7 @@ use super::commit::CommitBatch;
 const SNAPSHOT_IN_MEMORY_BYTES: usize = 32 << 10;
 
 impl Driver {
-    /// Commits what the turn did, or that it failed.
+    /// Commits the turn's result or its failure.
     pub(super) async fn end(&mut self, ended: GuestEnded) {
         let GuestEnded { running, result } = ended;
         match result {
@@ -61,8 +61,7 @@ impl Driver {
         let timers_set = !timers.is_empty();
         let open = self.session.as_ref().and_then(|s| s.progress.open.as_ref());
         let usage = open.map(|open| open.usage).unwrap_or_default();
-        let again = open.filter(|_| failpoint::bug("consume-twice") && begun.attempt > 1);
-        let again = again.map(|open| open.queued.clone());
+        let again = deliberate_bugs::consumed_again(open, begun.attempt);
         let record = Record::Ended(EndedRecord {
             turn: begun.turn,
             message: begun.message.clone(),
@@ -89,9 +88,7 @@ impl Driver {
         };
         let mut batch = CommitBatch::default();
         let at = self.stage(&mut batch, record);
-        if let (Some(session), Some(queued)) = (&mut self.session, again) {
-            session.queue.push_back(queued);
-        }
+        deliberate_bugs::ended(&mut self.session, again);
         batch.snapshot(at, snapshot.encode());
         if self.commit(batch).await {
             self.proven = true;
@@ -126,7 +123,7 @@ impl Driver {
     }
 }
 
-/// A guest's failure as the turn's.
+/// Converts a guest's failure into the turn's failure.
 pub(super) fn failure_of(failure: GuestFailure) -> TurnFailure {
     match failure {
         GuestFailure::Failed(failure) => failure,

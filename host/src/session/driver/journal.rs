@@ -1,12 +1,12 @@
-//! What the running turn asks of its driver: to put its steps into the log, and for what came into
-//! the inbox meanwhile.
+//! The requests of the running turn to its driver: appending its steps to the log, and taking
+//! messages that have arrived in the inbox meanwhile.
 
 use tokio::sync::oneshot;
 
+use crate::deliberate_bugs;
 use crate::domain::{
     FailureCode, FromInbox, Journal, Message, MessageId, Notice, Record, StepResult, TurnFailure,
 };
-use crate::failpoint;
 use crate::store::Durability;
 
 use super::Driver;
@@ -15,7 +15,7 @@ use super::cancel::last_results;
 use super::commit::CommitBatch;
 use crate::session::mailbox::{DriverRequest, Urgency};
 
-/// What a turn took from the inbox, to be consumed when it commits.
+/// The messages and notices that a turn took from the inbox, consumed when the turn commits.
 #[derive(Default)]
 pub(super) struct Consumed {
     pub(super) messages: Vec<MessageId>,
@@ -23,7 +23,7 @@ pub(super) struct Consumed {
 }
 
 impl Consumed {
-    /// What an interrupted turn had taken.
+    /// Returns what an interrupted turn had taken, according to its journal.
     pub(super) fn by(journal: &Journal) -> Self {
         let mut taken = Self::default();
         let done = journal.steps().iter().flat_map(|step| &step.done);
@@ -55,7 +55,7 @@ impl Driver {
         }
     }
 
-    /// A turn that has been cut may have had a result on the way: it is kept, and nothing else.
+    /// Commits the step results that an aborted turn had on their way to the log, and nothing else.
     pub(super) async fn hear_last(&mut self, running: &mut GuestTask) {
         let results = last_results(running);
         if !results.is_empty() {
@@ -70,7 +70,7 @@ impl Driver {
     async fn record(
         &mut self,
         records: Vec<Record>,
-        urgency: Urgency,
+        mut urgency: Urgency,
         reply: oneshot::Sender<Result<(), TurnFailure>>,
     ) {
         let mut batch = CommitBatch::default();
@@ -78,17 +78,17 @@ impl Driver {
             self.stage(&mut batch, record);
         }
         let verdict = self.within_journal();
+        if matches!(urgency, Urgency::First) {
+            deliberate_bugs::planned(&mut urgency, Urgency::Lazy);
+        }
         let written = match urgency {
-            Urgency::First if failpoint::bug("plan-late") => {
-                self.commit_later(batch, Durability::Lazy)
-            }
             Urgency::First => self.commit(batch).await,
             Urgency::Soon => self.commit_later(batch, Durability::Synced),
             Urgency::Lazy => self.commit_later(batch, Durability::Lazy),
         };
         if written {
-            // An error means that the turn is being cut. After a failed write it is: it must hear
-            // nothing more.
+            // An error means that the turn is being aborted. After a failed write no reply is sent:
+            // the turn is aborted then, and must not continue.
             let _ = reply.send(verdict);
         }
     }
@@ -116,8 +116,9 @@ impl Driver {
         })
     }
 
-    /// The running turn takes what waits: the recovery message that it is owed, and what came since
-    /// it began. It is consumed when the turn commits, and stays in the inbox if it does not.
+    /// Lets the running turn take from the inbox: the recovery message that it is owed and the
+    /// messages that arrived since it began. They are consumed when the turn commits, and stay in
+    /// the inbox if it does not.
     fn receive(&mut self, reply: oneshot::Sender<FromInbox>) {
         let limit = self.limits().event_bytes;
         let (Some(running), Some(session)) = (&mut self.running, &self.session) else {
@@ -126,10 +127,10 @@ impl Driver {
         let Some(open) = &session.progress.open else {
             return;
         };
-        let told = running.taken.notices.iter().map(|n| n.generation).max();
+        let noticed = running.taken.notices.iter().map(|n| n.generation).max();
         let notice = session
             .owed_meanwhile(&self.shared.settings.restarts)
-            .filter(|notice| Some(notice.generation) > told);
+            .filter(|notice| Some(notice.generation) > noticed);
         let inbox = Inbox {
             id: &self.id,
             held: &self.held,
@@ -139,10 +140,10 @@ impl Driver {
         let (mut messages, mut bytes): (Vec<Message>, u64) = (Vec::new(), 0);
         for queued in &session.queue {
             if bytes >= limit {
-                // The rest comes with the next look.
+                // The rest comes with the guest's next `receive`.
                 break;
             }
-            // What had been waiting when the turn began keeps its turn.
+            // A message that was queued before this turn began gets its own turn.
             if queued.pos < open.since || running.taken.messages.contains(&queued.id) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Turns that wait for a human: parked, answered, expired.
+//! Turns that wait for a human: parking, answers and expiry of approvals.
 
 use crate::domain::{Answer, Approval, ApprovalId, Record, Refusal};
 
@@ -7,8 +7,8 @@ use super::commit::CommitBatch;
 use crate::session::mailbox::ReplyTo;
 
 impl Driver {
-    /// Asks a human. The turn's guest is dropped: its journal is its state, and it takes neither
-    /// memory nor a place among those that run, for however long this lasts.
+    /// Asks a human and parks the turn. Its guest is dropped, because the journal is its state: a
+    /// parked turn takes neither memory nor a place among the running turns, however long it waits.
     pub(super) async fn park(&mut self, records: Vec<Record>) {
         let mut batch = CommitBatch::default();
         for record in records {
@@ -19,18 +19,18 @@ impl Driver {
             running.abort().await;
         }
         if self.commit(batch).await {
-            // When it expires.
+            // The approval's expiry is a timer too.
             self.timers_may_have_changed();
         }
     }
 
-    /// What the open turn asked so far.
+    /// Returns the approvals that the open turn has requested so far.
     pub(super) fn approvals(&self) -> Vec<Approval> {
         let open = self.session.as_ref().and_then(|s| s.progress.open.as_ref());
         open.map_or_else(Vec::new, |open| open.approvals.clone())
     }
 
-    /// Takes a human's answer, or says what became of the approval before.
+    /// Records a human's answer, or replies with the approval's earlier decision.
     pub(super) fn take_answer(
         &mut self,
         id: &ApprovalId,
@@ -58,7 +58,7 @@ impl Driver {
         }
     }
 
-    /// Ends the approvals that nobody answered in time.
+    /// Expires the approvals that were not answered in time.
     pub(super) fn expire(&mut self, batch: &mut CommitBatch) {
         let now = Self::now();
         let expired = self.session.as_ref().map(|session| session.expire(now));
@@ -69,7 +69,7 @@ impl Driver {
     }
 }
 
-/// Counts it, and says so.
+/// Logs and counts an approval's change of status.
 fn log_parked(record: &Record, session: &crate::domain::SessionId) {
     let (status, tool) = match record {
         Record::Asked(asked) => ("asked", &asked.tool),

@@ -1,5 +1,5 @@
-//! A snapshot that cannot be read is made again: the one before it and the journal of the turn
-//! between the two give it.
+//! Rebuilding an unreadable snapshot from the previous snapshot and the journal of the turn between
+//! the two.
 
 use crate::domain::{Record, Session, Snapshot, TurnEnd};
 
@@ -8,8 +8,8 @@ use crate::session::plugins::Plugin;
 use crate::session::replay::{Offline, Replayed, Subject};
 
 impl Driver {
-    /// The present snapshot, made again; or why it cannot be. It is not written back: the session's
-    /// next commit replaces it, and until then it can be made again.
+    /// Rebuilds the current snapshot, or returns why that is impossible. The result is not written
+    /// back: the session's next commit replaces it, and until then it can be rebuilt again.
     pub(super) async fn mend(
         &self,
         session: &Session,

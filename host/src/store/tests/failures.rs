@@ -1,4 +1,4 @@
-//! A write that fails: nobody is told otherwise, and the session goes on from what there is.
+//! Failed writes: they are never acknowledged, and the session continues from what is stored.
 
 use super::{super::handle::Sabotage, *};
 use crate::domain::WriterSigns;
@@ -45,7 +45,7 @@ fn after_a_failed_write_a_session_is_loaded_again() {
     }
 }
 
-/// Waits for a condition that another thread brings about.
+/// Waits until another thread makes the condition true.
 fn until(is_so: impl Fn() -> bool) {
     let since = std::time::Instant::now();
     while !is_so() {
@@ -60,13 +60,13 @@ fn a_writer_that_failed_shows_it_until_a_write_succeeds() {
     let store = open(home.path());
     let mut owner = Owner::create(&store, id("s"));
     owner.settle();
-    // Who waits for a write is told of it before the writer rests.
+    // The writer resolves the waiters of a write before it becomes idle, hence the wait.
     until(|| store.writer_signs() == WriterSigns::default());
     sabotage(&store, Sabotage::Before);
     owner.receive("lost", None);
     block_on(owner.pending.pop().unwrap()).unwrap_err();
     assert!(store.writer_signs().failing.is_some());
-    // Nobody writes any more: the writer tries by itself.
+    // There are no further appends: the writer retries by itself.
     until(|| store.writer_signs().failing.is_none());
     assert_eq!(store.counts().unwrap().open, 1);
     store.clone().close();

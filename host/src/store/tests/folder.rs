@@ -1,10 +1,10 @@
-//! What is opened, and what is refused without a byte changed.
+//! Which data folders are opened, and which are refused without changing a byte.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::*;
 
-/// All files below the folder, with their bytes.
+/// Reads all files below the folder.
 fn bytes_of(folder: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {

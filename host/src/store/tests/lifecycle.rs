@@ -1,12 +1,12 @@
-//! Whatever a session goes through, the store gives back what the fold says, over restarts and
-//! deaths.
+//! Whatever happens to a session, the store returns the same state as the domain's fold, across
+//! restarts and crashes.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{CancelScope, Fault, FaultCode, Relabelled, Timer};
 
-/// Something that happens to a session.
+/// A random action on a session, or on the store.
 #[derive(Clone, Debug)]
 enum Act {
     Receive {
@@ -34,9 +34,9 @@ enum Act {
     Relabel(u8),
     Close,
     Check,
-    /// The store is closed and opened.
+    /// The store is closed and opened again.
     Reopen,
-    /// The machine stops, and goes on from what the disk has.
+    /// The process dies: the store is opened from a copy of what is on disk.
     Crash,
 }
 
@@ -165,7 +165,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Two sessions, of whose ids one begins with the other, share the store.
+/// Runs the actions on two sessions that share a store; one's id is a prefix of the other's.
 fn live(acts: Vec<(bool, Act)>, close: bool) {
     let home = folder();
     let mut path = home.path().join("0");

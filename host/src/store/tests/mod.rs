@@ -1,4 +1,4 @@
-//! The store as a whole: what it gives back is what the domain's fold says.
+//! Tests of the whole store: what it returns must equal the result of the domain's fold.
 
 mod failures;
 mod folder;
@@ -40,7 +40,7 @@ fn failure() -> TurnFailure {
     }
 }
 
-/// A session's owner, with all that it has ever appended.
+/// The owner of a session, with everything that it has ever appended.
 struct Owner {
     store: Store,
     id: SessionId,
@@ -93,7 +93,7 @@ impl Owner {
         UnixMillis(self.now)
     }
 
-    /// Applies the records and hands them to the store.
+    /// Applies the records to the session and appends them to the store.
     fn append(&mut self, records: Vec<Record>, durability: Durability) {
         let mut placed = Vec::new();
         let mut snapshot = None;
@@ -117,7 +117,7 @@ impl Owner {
         self.pending.push(Box::pin(appended));
     }
 
-    /// Keeps the dead letters that the record makes or takes.
+    /// Updates the expected dead letters with those that the record adds or removes.
     fn bury(&mut self, record: &Record) {
         let (message, reason, turn, effects, at) = match record {
             Record::Ended(TurnEnded {
@@ -145,7 +145,7 @@ impl Owner {
         self.letters.insert(message.cursor().unwrap(), letter);
     }
 
-    /// The message of that id, from the records.
+    /// Finds a message in the records by its id.
     fn said(&self, id: &MessageId) -> Message {
         let received = self.log.iter().find_map(|(_, record)| match record {
             Record::Received(received) if received.message.id == *id => Some(&received.message),
@@ -209,7 +209,7 @@ impl Owner {
         self.append(vec![Record::Ended(ended)], Durability::Synced);
     }
 
-    /// A step of the open turn: planned, and done if `done`.
+    /// Plans a step of the open turn, and completes it if `done` is set.
     fn step(&mut self, repeatable: bool, done: bool) {
         let at = self.now();
         let Some(open) = self.session.progress.open.clone() else {
@@ -255,27 +255,27 @@ impl Owner {
         }
     }
 
-    /// One turn from receipt to commit.
+    /// Executes one turn, from the receipt of its message to its commit.
     fn turn(&mut self, text: &str) {
         self.receive(text, None);
         self.begin();
         self.complete(vec![Output::Text(format!("re: {text}"))], Vec::new(), 0);
     }
 
-    /// Waits for all that has been appended.
+    /// Waits until all appends are synced.
     fn settle(&mut self) {
         for pending in self.pending.drain(..) {
             block_on(pending).unwrap();
         }
     }
 
-    /// The events that the records tell.
+    /// Returns the events of all records.
     fn events(&self) -> Vec<Event> {
         let events = self.log.iter().map(|(at, record)| record.events(at.cursor));
         events.flatten().collect()
     }
 
-    /// Holds all that the store says against the fold.
+    /// Compares everything that the store returns with the fold.
     fn check(&mut self) {
         self.settle();
         let (store, id, session) = (&self.store, &self.id, &self.session);
@@ -336,7 +336,7 @@ impl Owner {
         self.check_events();
     }
 
-    /// Reads all events in pages of several sizes.
+    /// Reads all events in pages of several sizes and compares them with the records' events.
     fn check_events(&self) {
         let expected = self.events();
         for limit in [1, 3, 1000] {

@@ -1,4 +1,4 @@
-//! What goes: old events, expired keys, superfluous dead letters, old restart records.
+//! Retention: old events, expired keys, excess dead letters and old restart records are deleted.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The writer: many appends, few syncs, in order, seen once synced.
+//! The writer: many appends share few syncs, stay in order, and are visible once synced.
 
 use super::*;
 

@@ -1,12 +1,12 @@
-//! The chat turn that rivals are compared by: a session keeps its last 20 messages and counts its
-//! turns; a turn answers with `{"turn":N,"kept":M}`.
+//! The chat turn that Abide and its rivals are compared by: a session keeps its last 20 messages
+//! and counts its turns; a turn answers with `{"turn":N,"kept":M}`.
 
 use std::collections::VecDeque;
 
 use abide_plugin::{Error, Message, Plugin, Role, export, output};
 use serde::{Deserialize, Serialize};
 
-/// Messages that are kept.
+/// Number of recent messages that a session keeps.
 const KEPT: usize = 20;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -18,10 +18,10 @@ struct Chat {
 impl Plugin for Chat {
     fn turn(&mut self, input: &[Message]) -> Result<(), Error> {
         self.turn += 1;
-        // The rivals are not told of restarts; a word of one is not kept either.
-        let said = input.iter().filter(|message| message.role == Role::User);
+        // The rivals receive no recovery messages, so do not keep Abide's either.
+        let messages = input.iter().filter(|message| message.role == Role::User);
         self.messages
-            .extend(said.map(|message| message.text.clone()));
+            .extend(messages.map(|message| message.text.clone()));
         let excess = self.messages.len().saturating_sub(KEPT);
         self.messages.drain(..excess);
         let (turn, kept) = (self.turn, self.messages.len());

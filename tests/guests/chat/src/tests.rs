@@ -1,4 +1,4 @@
-//! The chat on the mock host.
+//! Tests of the chat on the mock host.
 
 use abide_plugin::Cause;
 use abide_plugin::testing::Harness;
@@ -12,10 +12,10 @@ fn the_last_messages_are_kept() {
         if turn == 7 {
             session.restart(Cause::Crash);
         }
-        let said = session.say(format!("message {turn}")).unwrap();
+        let reply = session.say(format!("message {turn}")).unwrap();
         let kept = turn.min(KEPT);
         assert_eq!(
-            said.output,
+            reply.output,
             [format!("{{\"turn\":{turn},\"kept\":{kept}}}")]
         );
     }

@@ -1,4 +1,4 @@
-//! What a message can ask for.
+//! The acts that a message can request.
 
 use std::hint::black_box;
 use std::process;
@@ -11,26 +11,28 @@ use abide_plugin::{Error, Message, http, inbox, llm, log, output, timer, tools};
 
 use crate::{Rogue, probe};
 
-/// How much memory `alloc` takes at a time, in bytes.
+/// How much memory `alloc` allocates at a time, in bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Does what the message's first word says. `N` is a number, `TEXT` the rest of the message.
+/// Performs the act that the message's first word names. `N` is a number, `TEXT` the rest of the
+/// message.
 pub(crate) fn act(state: &mut Rogue, message: &Message) -> Result<(), Error> {
     let (word, rest) = match message.text.split_once(' ') {
         Some((word, rest)) => (word, rest),
         None => (message.text.as_str(), ""),
     };
     match word {
-        // Ends of the instance.
+        // Acts that end the instance, or fail the turn.
         "trap" => core::arch::wasm32::unreachable(),
         "panic" => panic!("{rest}"),
         "exit" => process::exit(7),
         "fail" => return Err(rest.into()),
-        // Without end.
+        // Acts that never end.
         "loop" => spin(),
         "alloc" => grow(),
         "recurse" => output::text(recurse(1).to_string())?,
-        // Too much: `events N`, `logs N`, `say N` bytes in one output, `snapshot N` bytes.
+        // Acts that exceed a limit: `events N`, `logs N`, `say N` bytes in one output, `snapshot N`
+        // bytes.
         "events" => {
             for n in 0..number(rest)? {
                 output::event("flood", &n)?;
@@ -43,9 +45,9 @@ pub(crate) fn act(state: &mut Rogue, message: &Message) -> Result<(), Error> {
         }
         "say" => output::text("x".repeat(size(rest)?))?,
         "snapshot" => state.fill_bytes = size(rest)?,
-        // From now on no two snapshots of the same state are alike.
+        // From now on, each snapshot of the same state differs from the one before.
         "unfaithful" => state.unfaithful = true,
-        // Beside the contract.
+        // Acts that go around the contract.
         "env" => output::text(probe::environment())?,
         "time" => output::text(probe::time())?,
         "random" => output::text(probe::random())?,
@@ -53,7 +55,7 @@ pub(crate) fn act(state: &mut Rogue, message: &Message) -> Result<(), Error> {
             println!("{rest}");
             eprintln!("{rest}");
         }
-        // Steps: what they give, or their typed error, in one output.
+        // Steps: one output with their result, or with their typed error.
         "llm" => {
             let request = ChatRequest::new(vec![ChatMessage::user(rest)]);
             said(llm::chat(&request).map(|completion| completion.content))?;
@@ -71,7 +73,8 @@ pub(crate) fn act(state: &mut Rogue, message: &Message) -> Result<(), Error> {
             };
             said(tools::call(&invocation).map(|outcome| format!("{outcome:?}")))?;
         }
-        // `fickle MIB`: a step that depends on how much memory there is, and then a long one.
+        // `fickle MIB`: a step that depends on how much memory is available, followed by a long
+        // one.
         "fickle" => {
             let mut room = Vec::<u8>::new();
             let much = room.try_reserve_exact(size(rest)? << 20).is_ok();

@@ -1,8 +1,8 @@
 //! A guest that misbehaves on request, for tests of the host.
 //!
-//! It implements the contract itself, not through `Plugin`, for its snapshots must be wrong at
-//! times. A message's first word says what to do (see [`acts`]); any other text is answered with
-//! `ok <text>`. The session's args ([`Args`]) make the other exports fail or trap.
+//! It implements the contract directly instead of through `Plugin`, because some of its snapshots
+//! must be invalid. A message's first word selects the act (see [`acts`]); any other text is
+//! answered with `ok <text>`. The session's args ([`Args`]) make the other exports fail or trap.
 
 #![cfg(target_family = "wasm")]
 
@@ -18,27 +18,26 @@ use serde::{Deserialize, Serialize};
 /// The newest schema that this guest reads.
 const SCHEMA: u32 = 1;
 
-/// The session's args.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Args {
     /// `open` returns this error.
     fail: Option<String>,
-    /// That export traps: `open`, `turn`, `snapshot` or `restore`.
+    /// This export traps: `open`, `turn`, `snapshot` or `restore`.
     trap_in: Option<String>,
     /// Snapshots carry this schema.
     schema: Option<u32>,
-    /// `restore` refuses every snapshot with this reason.
+    /// `restore` rejects every snapshot with this reason.
     refuse: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 struct Rogue {
-    /// Turns that ended well.
+    /// Number of completed turns.
     turns: u64,
-    /// The snapshot is filled up to this many bytes.
+    /// The snapshot is padded to this many bytes.
     fill_bytes: usize,
-    /// Each snapshot is another one.
+    /// Each snapshot differs from the one before.
     unfaithful: bool,
 }
 
@@ -96,7 +95,7 @@ impl Guest for Component {
             this.trap_in("snapshot");
             this.state.turns += u64::from(this.state.unfaithful);
             let mut data = serde_json::to_vec(&this.state).expect("a plain struct is JSON");
-            // JSON does not mind white space behind it.
+            // JSON permits trailing white space.
             data.resize(data.len().max(this.state.fill_bytes), b' ');
             State {
                 schema: this.args.schema.unwrap_or(SCHEMA),

@@ -1,4 +1,4 @@
-//! What a guest can find out about the world beside the contract.
+//! Probes what a guest can learn about the world without the contract.
 
 use std::collections::hash_map::RandomState;
 use std::env;
@@ -18,7 +18,8 @@ fn outcome<T>(result: std::io::Result<T>) -> String {
     }
 }
 
-/// `env=N args=N file=... tcp=... dns=...`: how much there is, and what could be opened.
+/// Returns `env=N args=N file=... tcp=... dns=...`: the number of variables and arguments, and
+/// whether a file, a socket and a name lookup succeeded.
 pub(crate) fn environment() -> String {
     format!(
         "env={} args={} file={} tcp={} dns={}",
@@ -30,8 +31,8 @@ pub(crate) fn environment() -> String {
     )
 }
 
-/// `before=MS after=MS elapsed=MS`: the wall clock before and after a sleep of an hour, since
-/// the Unix epoch, and what the monotonic clock says of it.
+/// Returns `before=MS after=MS elapsed=MS`: the wall clock before and after a sleep of an hour,
+/// since the Unix epoch, and the duration by the monotonic clock.
 pub(crate) fn time() -> String {
     let started = Instant::now();
     let before = unix_ms();
@@ -46,7 +47,7 @@ fn unix_ms() -> u128 {
     now.map_or(0, |since| since.as_millis())
 }
 
-/// Two numbers that are seeded by the host's randomness.
+/// Returns two numbers that are seeded by the host's randomness.
 pub(crate) fn random() -> String {
     let number = || RandomState::new().build_hasher().finish();
     format!("{} {}", number(), number())

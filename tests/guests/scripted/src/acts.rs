@@ -1,4 +1,4 @@
-//! Doing what a script says, and telling of it.
+//! Performs a script's acts and reports each of them in an event.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use crate::script::{Act, Call, Script};
 /// The tool server's name in the daemon's configuration.
 const SERVER: &str = "t";
 
-/// What the custom event `act` says.
+/// The payload of the custom event `act`.
 #[derive(Serialize)]
 struct Told<'a> {
     script: &'a str,
@@ -40,13 +40,13 @@ impl Told<'_> {
     }
 }
 
-/// One turn.
+/// The execution of one turn.
 pub(crate) struct Show<'a> {
-    /// Its number, as the state counts.
+    /// The turn's number, as counted in the state.
     turn: u64,
-    /// What the state holds besides.
+    /// The ballast that the state holds.
     held: &'a mut String,
-    /// What `random` and `clock` gave so far.
+    /// A mix of the values that `random` and `clock` returned so far.
     salt: u64,
 }
 
@@ -56,11 +56,11 @@ impl<'a> Show<'a> {
         Self { turn, held, salt }
     }
 
-    /// Does what one message says.
+    /// Handles one message.
     pub(crate) fn take(&mut self, message: &Message) -> Result<(), Error> {
         if let Some(recovery) = &message.recovery {
-            let told = notice(recovery, &message.text);
-            return Ok(output::event("notice", &told)?);
+            let data = notice(recovery, &message.text);
+            return Ok(output::event("notice", &data)?);
         }
         if message.role == Role::System {
             let stopped = json!({"text": message.text});
@@ -79,7 +79,7 @@ impl<'a> Show<'a> {
     }
 
     fn act(&mut self, script: &str, n: usize, act: &Act) -> Result<(), Error> {
-        let told = |kind, result: String, value| Told {
+        let event = |kind, result: String, value| Told {
             script,
             n,
             kind,
@@ -96,7 +96,7 @@ impl<'a> Show<'a> {
                 Told {
                     tool: Some(&call.tool),
                     token: Some(&call.token),
-                    ..told("call", result, Value::Null)
+                    ..event("call", result, Value::Null)
                 }
                 .tell()
             }
@@ -115,7 +115,7 @@ impl<'a> Show<'a> {
                         part: Some(part),
                         tool: Some(&call.tool),
                         token: Some(&call.token),
-                        ..told("call_all", result_of(result), Value::Null)
+                        ..event("call_all", result_of(result), Value::Null)
                     }
                     .tell()?;
                 }
@@ -123,7 +123,7 @@ impl<'a> Show<'a> {
             }
             Act::Say { text } => {
                 output::text(text)?;
-                told("say", ok(), Value::Null).tell()
+                event("say", ok(), Value::Null).tell()
             }
             Act::Timer {
                 name,
@@ -134,7 +134,7 @@ impl<'a> Show<'a> {
                 timer::set(name, Duration::from_millis(*after_ms), text)?;
                 Told {
                     token: Some(name),
-                    ..told("timer", ok(), json!(unix_ms()))
+                    ..event("timer", ok(), json!(unix_ms()))
                 }
                 .tell()
             }
@@ -142,10 +142,10 @@ impl<'a> Show<'a> {
                 Ok(messages) => {
                     let news = messages.iter().filter(|message| message.recovery.is_none());
                     let ids: Vec<_> = news.map(|message| &message.id).collect();
-                    told("receive", ok(), json!(ids)).tell()?;
+                    event("receive", ok(), json!(ids)).tell()?;
                     messages.iter().try_for_each(|message| self.take(message))
                 }
-                Err(error) => told("receive", failed(&error), Value::Null).tell(),
+                Err(error) => event("receive", failed(&error), Value::Null).tell(),
             },
             Act::Llm { text } => {
                 let question = match self.salt {
@@ -154,8 +154,8 @@ impl<'a> Show<'a> {
                 };
                 let request = ChatRequest::new(vec![ChatMessage::user(question)]);
                 match llm::chat(&request) {
-                    Ok(completion) => told("llm", ok(), json!(completion.content)).tell(),
-                    Err(error) => told("llm", failed(&error), Value::Null).tell(),
+                    Ok(completion) => event("llm", ok(), json!(completion.content)).tell(),
+                    Err(error) => event("llm", failed(&error), Value::Null).tell(),
                 }
             }
             Act::Chat { request } => match llm::chat(request) {
@@ -163,9 +163,9 @@ impl<'a> Show<'a> {
                     let names = completion.tool_calls.iter().map(|call| &call.name);
                     let names: Vec<_> = names.collect();
                     let value = json!({"content": completion.content, "calls": names});
-                    told("chat", ok(), value).tell()
+                    event("chat", ok(), value).tell()
                 }
-                Err(error) => told("chat", failed(&error), json!(error.to_string())).tell(),
+                Err(error) => event("chat", failed(&error), json!(error.to_string())).tell(),
             },
             Act::Http { method, url, body } => {
                 let request = http::Request {
@@ -176,33 +176,33 @@ impl<'a> Show<'a> {
                     Ok(response) => {
                         let body = String::from_utf8_lossy(&response.body);
                         let value = json!({"status": response.status, "body": body});
-                        told("http", ok(), value).tell()
+                        event("http", ok(), value).tell()
                     }
-                    Err(error) => told("http", failed(&error), json!(error.to_string())).tell(),
+                    Err(error) => event("http", failed(&error), json!(error.to_string())).tell(),
                 }
             }
             Act::List => match tools::list() {
                 Ok(tools) => {
                     let names: Vec<_> = tools.iter().map(|tool| &tool.name).collect();
-                    told("list", ok(), json!(names)).tell()
+                    event("list", ok(), json!(names)).tell()
                 }
-                Err(error) => told("list", failed(&error), Value::Null).tell(),
+                Err(error) => event("list", failed(&error), Value::Null).tell(),
             },
             Act::Random => {
                 let number = RandomState::new().build_hasher().finish();
                 self.season(number);
-                told("random", ok(), json!(number)).tell()
+                event("random", ok(), json!(number)).tell()
             }
             Act::Clock => {
                 let now = unix_ms();
                 self.season(now);
-                told("clock", ok(), json!(now)).tell()
+                event("clock", ok(), json!(now)).tell()
             }
             Act::Fail { reason } => Err(reason.as_str().into()),
             Act::Trap => panic!("as the script of {script} says"),
             Act::Hold { bytes } => {
                 *self.held = ballast(*bytes);
-                told("hold", ok(), json!(bytes)).tell()
+                event("hold", ok(), json!(bytes)).tell()
             }
         }
     }
@@ -212,7 +212,7 @@ impl<'a> Show<'a> {
     }
 }
 
-/// A text of that length which no compression makes much shorter.
+/// Returns a text of that length that hardly compresses.
 fn ballast(bytes: usize) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
@@ -277,17 +277,17 @@ fn notice(recovery: &Recovery, text: &str) -> Value {
             Interruption::Rerun => "rerun",
             Interruption::Resumed => "resumed",
         });
-    let mut told = json!({
+    let mut data = json!({
         "generation": recovery.generation,
         "cause": cause,
         "interruption": interruption,
         "unknown_steps": recovery.unknown_steps,
     });
-    // The first line is of the restart, the others of turns that were stopped.
+    // The first line describes the restart, the others the turns that were stopped.
     if let Some((_, stopped)) = text.split_once('\n') {
-        told["stopped"] = json!(stopped);
+        data["stopped"] = json!(stopped);
     }
-    told
+    data
 }
 
 fn unix_ms() -> u64 {

@@ -1,11 +1,11 @@
-//! A guest that does what a script says and tells of each act, for the chaos tests.
+//! A guest that performs scripts and reports each act, for the chaos tests.
 //!
-//! A message's text is one [script](script::Script) in JSON, a timer's message too. Its acts are
-//! done in order. Each tells of itself in a custom event `act`, when its result is there; a script
-//! ends with the text `done <id> #<turn>`, where the number is counted in the session's state: so
-//! whoever reads the events knows what ran, how often, and whether snapshot and events were
-//! committed together. A recovery message is told of as a custom event `notice`, word of turns that
-//! were stopped as `stopped`, a timer's message as `timer`.
+//! The text of a message, and of a timer's message, is one [script](script::Script) in JSON. Its
+//! acts are performed in order. Each is reported in a custom event `act` once its result is known;
+//! a script ends with the text `done <id> #<turn>`, where the number is counted in the session's
+//! state. The events therefore show what ran, how often, and whether snapshot and events were
+//! committed together. A recovery message is reported as a custom event `notice`, a message about
+//! stopped turns as `stopped`, a timer's message as `timer`.
 
 mod acts;
 mod script;
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Default, Serialize, Deserialize)]
 struct Scripted {
-    /// Turns that ended well, the present one included.
+    /// Number of completed turns, including the current one.
     turns: u64,
-    /// What it was told to hold.
+    /// The ballast of the last `hold` act.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     held: String,
 }

@@ -1,83 +1,71 @@
-//! What a message can ask for.
+//! The scripts that a message can contain.
 
 use abide_plugin::llm::ChatRequest;
 use serde::{Deserialize, Serialize};
 
-/// What a message says.
+/// The script in a message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Script {
-    /// Whose acts these are: unique in the whole run.
+    /// The script's id, unique in the whole run.
     pub(crate) id: String,
-    /// In this order.
+    /// The acts, in the order of execution.
     #[serde(default)]
     pub(crate) acts: Vec<Act>,
 }
 
-/// One thing to do.
+/// One act of a script.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "act", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Act {
-    /// Calls a tool.
     Call(Call),
-    /// Calls several at once.
+    /// Calls several tools at once.
     CallAll {
-        /// In this order.
         calls: Vec<Call>,
     },
-    /// Says something.
+    /// Emits a text.
     Say {
-        /// What.
         text: String,
     },
     /// Sets a timer whose message is a script.
     Timer {
-        /// Its name.
         name: String,
-        /// From the turn's clock.
+        /// The delay, counted from the turn's clock.
         after_ms: u64,
-        /// What its message says.
+        /// The script in the timer's message.
         script: Script,
     },
-    /// Takes what came in since the turn began, and does what those scripts say.
+    /// Receives the messages that arrived since the turn began, and performs their scripts.
     Receive,
-    /// Asks the model.
+    /// Asks the model one question.
     Llm {
-        /// The question. What `random` and `clock` gave before goes with it: a replay in which
-        /// they give something else asks another question.
+        /// The question. The values that `random` and `clock` returned before are added to it, so
+        /// that a replay in which they differ asks a different question.
         text: String,
     },
-    /// Asks the model with a request as it stands here, however odd.
+    /// Sends the model this request unchanged, however odd it is.
     Chat {
-        /// The request.
         request: Box<ChatRequest>,
     },
     /// Sends an HTTP request.
     Http {
-        /// The method.
         method: String,
-        /// The URL.
         url: String,
-        /// The body.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         body: String,
     },
-    /// Lists the tools.
     List,
-    /// Tells a random number.
+    /// Reports a random number.
     Random,
-    /// Tells the clock.
+    /// Reports the wall clock.
     Clock,
-    /// Returns this as the turn's error.
+    /// Fails the turn with this reason.
     Fail {
-        /// What.
         reason: String,
     },
-    /// Traps.
     Trap,
-    /// Holds so many bytes in the state from now on, in place of those that it held.
+    /// Holds this many bytes in the state from now on, replacing those that it held.
     Hold {
-        /// How many.
         bytes: usize,
     },
 }
@@ -88,12 +76,12 @@ pub(crate) enum Act {
 pub(crate) struct Call {
     /// `record`, `note` or `look`.
     pub(crate) tool: String,
-    /// What the tool writes down: unique in the whole run.
+    /// The token that the tool logs, unique in the whole run.
     pub(crate) token: String,
-    /// How long the tool sleeps before it does that.
+    /// How long the tool sleeps before it logs the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sleep_ms: Option<u64>,
-    /// And afterwards.
+    /// How long the tool sleeps after it has logged the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sleep_after_ms: Option<u64>,
 }

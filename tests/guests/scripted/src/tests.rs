@@ -1,4 +1,4 @@
-//! The scripted on the mock host.
+//! Tests of the `scripted` guest on the mock host.
 
 use abide_plugin::testing::{Harness, TurnResult};
 use abide_plugin::tools::{Content, Outcome, Tool};
@@ -17,7 +17,7 @@ fn tool(name: &str) -> Tool {
     }
 }
 
-/// The data of a turn's events of that name.
+/// Returns the data of a turn's events with that name.
 fn told(turn: &TurnResult, name: &str) -> Vec<Value> {
     let events = turn.events.iter().filter(|event| event.name == name);
     events.map(|event| event.data.clone()).collect()
@@ -80,7 +80,7 @@ fn calls_tell_their_results() {
 #[test]
 fn timers_carry_scripts() {
     let mut session = Harness::<Scripted>::new();
-    // It tells the clock.
+    // The script reports the wall clock, so a rehearsal of the turn would diverge.
     session.rehearse(false);
     let acts = json!([
         {"act": "timer", "name": "t1", "after_ms": 250,

@@ -1,4 +1,4 @@
-//! Effects: what the tools have done, held against what the guests were told.
+//! Checks effects: compares what the tools have executed with the results that the guests received.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,17 +6,17 @@ use super::messages::Scripts;
 use super::turns::Turn;
 use crate::checker::{Call, Facts, Kind, SessionFacts, Told, Tool, Verdict};
 
-/// How far apart the runner's clock readings and the daemon's may be, in milliseconds.
+/// Maximum difference between the clocks of the runner and the daemon, in milliseconds.
 const SLACK_MS: u64 = 1000;
 
-/// One call that a committed turn has made.
+/// A call that a committed turn has made.
 struct Made {
     session: String,
     turn: u64,
-    /// When the turn ran, from and until.
+    /// When the turn started and ended.
     ran_ms: (u64, u64),
     tool: Tool,
-    /// What the guest was told; nothing if its turn does not say.
+    /// The result that the guest received; `None` if its turn does not report one.
     result: Option<String>,
 }
 
@@ -24,7 +24,7 @@ struct Made {
 #[derive(Default)]
 pub(super) struct Calls {
     made: BTreeMap<String, Made>,
-    /// Calls of all scripts that were accepted.
+    /// The calls of all scripts that were accepted.
     asked: BTreeMap<String, Tool>,
 }
 
@@ -42,8 +42,8 @@ impl Calls {
                 .extend(calls.map(|call| (call.token.clone(), call.tool)));
         }
         for turn in turns {
-            let told: Vec<Told> = turn.told("act");
-            let results: BTreeMap<_, _> = told
+            let acts: Vec<Told> = turn.told("act");
+            let results: BTreeMap<_, _> = acts
                 .iter()
                 .filter_map(|act| Some((act.token.as_deref()?, act.result.as_str())))
                 .collect();
@@ -100,7 +100,7 @@ impl Calls {
             ..
         } = made;
         let what = format!("{session}: turn {turn}: {tool:?} {token}");
-        // That a result is missing is noted with the output.
+        // A missing result is reported by the check of the output.
         let Some(result) = made.result.as_deref() else {
             return;
         };
@@ -130,7 +130,7 @@ impl Calls {
     }
 }
 
-/// A key without the step and the part in it.
+/// Returns a key without its step and its part.
 fn placeless(key: &str) -> (&str, &str) {
     let mut parts = key.rsplitn(4, '/');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -139,9 +139,9 @@ fn placeless(key: &str) -> (&str, &str) {
     }
 }
 
-/// All executions of a call carry one key, and no other call's do. A turn that runs anew, for
-/// nothing that binds it was done, may find more in its inbox, and so come to a call in a later
-/// step than before.
+/// Checks that all executions of a call carry one key, and that no other call carries it. A turn
+/// that runs anew because nothing that binds it was executed may find more in its inbox, and so
+/// reach a call in a later step than before.
 fn keys(facts: &Facts, verdict: &mut Verdict) {
     let mut keys_of: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
     let mut tokens_of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Events: cursors count from 1 without gaps, everybody saw the same, and nothing that was seen
-//! has changed.
+//! Checks events: cursors count from 1 without gaps, every reader saw the same, and nothing that
+//! was read has changed.
 
 use crate::Event;
 use crate::checker::{Kind, SessionFacts, Verdict};
@@ -28,7 +28,7 @@ pub(super) fn check(session: &SessionFacts, verdict: &mut Verdict) {
     }
 }
 
-/// Cursors count from 1.
+/// Checks that cursors count from 1.
 fn in_order(id: &str, who: &str, events: &[Event], verdict: &mut Verdict) {
     let mut last = 0;
     for event in events {
@@ -44,7 +44,7 @@ fn in_order(id: &str, who: &str, events: &[Event], verdict: &mut Verdict) {
     }
 }
 
-/// What somebody saw is what there is at the end.
+/// Checks that every event that a reader saw exists unchanged at the end.
 fn same(id: &str, who: &str, seen: &[Event], events: &[Event], verdict: &mut Verdict) {
     for event in seen {
         let now = events.iter().find(|now| now.cursor == event.cursor);

@@ -1,4 +1,5 @@
-//! Messages: each one that was acknowledged is there, and was consumed by exactly one turn.
+//! Checks messages: each one that was acknowledged has an event, and was consumed by exactly one
+//! turn.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +7,10 @@ use super::turns::Turn;
 use crate::Event;
 use crate::checker::{Kind, Script, SessionFacts, Verdict};
 
-/// Scripts by the id of the message that they came with.
+/// Scripts by the id of their message.
 pub(super) type Scripts<'a> = BTreeMap<&'a str, Script>;
 
-/// Checks the messages; the scripts of all that the events tell of.
+/// Checks the messages. Returns the scripts of all messages in the events.
 pub(super) fn check<'a>(
     session: &'a SessionFacts,
     turns: &[Turn<'a>],
@@ -40,7 +41,7 @@ pub(super) fn check<'a>(
                 .any(|sent| sent.message == known)
         };
         if event.is_from("user") && !known(message) {
-            // Every client has asked until it had an acknowledgement, under one key.
+            // Every client has retried under one key until it received an acknowledgement.
             let text = format!(
                 "{id}: message {message} was accepted beside the one of the acknowledgement: {:?}",
                 event.said()
@@ -64,7 +65,7 @@ pub(super) fn check<'a>(
             verdict.wrong(Kind::Lost, text);
         }
     }
-    // Timers' messages too, once they are there.
+    // This includes the messages of timers that were delivered.
     let sent = session
         .acknowledged
         .iter()

@@ -1,4 +1,4 @@
-//! What must be true of a run, promise by promise.
+//! The checks of a run, one module per promise.
 
 mod effects;
 mod events;
@@ -10,8 +10,8 @@ mod turns;
 
 use crate::checker::{Facts, Kind, Verdict};
 
-/// What is counted of a run, in the order in which it is shown. The first part is what was looked
-/// at, the rest is what must be zero.
+/// The names of all counts, in display order. The first part says how much was checked; the rest
+/// must be zero.
 pub const COUNTED: &[&str] = &[
     "sessions",
     "acknowledged",
@@ -42,7 +42,7 @@ pub const COUNTED: &[&str] = &[
     "made worse",
 ];
 
-/// How a kind of wrong is counted.
+/// Returns the name of the count to which a kind of violation adds.
 fn counted_as(kind: Kind) -> &'static str {
     match kind {
         Kind::Lost => "lost",
@@ -66,7 +66,7 @@ fn counted_as(kind: Kind) -> &'static str {
     }
 }
 
-/// Holds what was seen of a run against what must be true.
+/// Checks the facts of a run against everything that must be true.
 pub fn check_history(facts: &Facts) -> Verdict {
     let mut verdict = Verdict::default();
     for name in COUNTED {

@@ -1,5 +1,5 @@
-//! Recovery messages: one per session and restart, none without a restart, before the output. And
-//! word of stopped turns, of which there is none unless some were.
+//! Checks recovery messages: one per session and restart, none without a restart, before the
+//! output. Also checks reports of stopped turns: there is none unless turns were stopped.
 
 use super::turns::Turn;
 use crate::Event;
@@ -7,7 +7,7 @@ use crate::checker::{Kind, SessionFacts, ToldNotice, ToldStopped, Verdict};
 
 pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Verdict) {
     let id = &session.id;
-    // The last generation of whose coming the session knows.
+    // The last generation that the session was notified of.
     let mut seen = session.created_in;
     for (turn, index) in turns.iter().zip(0..) {
         let number = turn.number;
@@ -37,7 +37,7 @@ pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Ve
         let Some(generation) = probe.and_then(|probe| probe.generation) else {
             continue;
         };
-        // Whoever never had a turn before has nothing that could have been interrupted.
+        // A session without an earlier turn has nothing that could have been interrupted.
         if generation > seen && index > 0 {
             let text = format!(
                 "{id}: turn {number} ran in generation {generation}, and its session was told of \
@@ -61,7 +61,7 @@ pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Ve
     }
 }
 
-/// The guest received word of stopped turns as the events have it.
+/// Checks that the guest received the reports of stopped turns that the events hold.
 fn told_stopped(
     id: &str,
     turn: &Turn<'_>,
@@ -70,7 +70,7 @@ fn told_stopped(
     verdict: &mut Verdict,
 ) {
     let by_guest: Vec<ToldStopped> = turn.told("stopped");
-    let by_guest: Vec<&str> = by_guest.iter().map(|told| told.text.as_str()).collect();
+    let by_guest: Vec<&str> = by_guest.iter().map(|event| event.text.as_str()).collect();
     let by_host: Vec<&str> = notices.iter().map(|notice| notice.said()).collect();
     if by_guest != by_host || (!by_host.is_empty() && !may_be) {
         let number = turn.number;
@@ -82,7 +82,8 @@ fn told_stopped(
     }
 }
 
-/// The guest received what the events say, and they say it before what the guest says.
+/// Checks that the guest received the notices of the events, and that they precede the guest's
+/// output.
 fn told(id: &str, turn: &Turn<'_>, notices: &[&Event], verdict: &mut Verdict) {
     let number = turn.number;
     let received: Vec<ToldNotice> = turn.told("notice");

@@ -1,5 +1,5 @@
-//! What turns say: exactly what their scripts ask for, each script once, and a count of the
-//! guest's own that goes with the turns.
+//! Checks the output of turns: exactly what their scripts request, each script once, and the
+//! guest's own turn count matches the turns.
 
 use std::collections::BTreeMap;
 
@@ -38,11 +38,11 @@ pub(super) fn check(
             .iter()
             .filter_map(|it| scripts.get(it))
             .collect();
-        let told: Vec<Told> = turn.told("act");
+        let reported: Vec<Told> = turn.told("act");
         for script in &mine {
-            acts(id, number, script, &told, verdict);
+            acts(id, number, script, &reported, verdict);
         }
-        for act in &told {
+        for act in &reported {
             result(id, number, act, verdict);
             if !mine.iter().any(|script| script.id == act.script) {
                 let text = format!(
@@ -53,7 +53,7 @@ pub(super) fn check(
             }
         }
         said(id, turn, &mine, verdict);
-        received(id, turn, &told, verdict);
+        received(id, turn, &reported, verdict);
     }
     for (script, turns) in performed {
         if turns.len() > 1 {
@@ -63,15 +63,15 @@ pub(super) fn check(
     }
 }
 
-/// The acts of one script, all of them, in order.
-fn acts(id: &str, number: u64, script: &Script, told: &[Told], verdict: &mut Verdict) {
+/// Checks that a turn reports all acts of one script, in order.
+fn acts(id: &str, number: u64, script: &Script, reported: &[Told], verdict: &mut Verdict) {
     let expected: Vec<Shape> = script
         .acts
         .iter()
         .enumerate()
         .flat_map(|(n, act)| shapes(n, act))
         .collect();
-    let mine = told.iter().filter(|act| act.script == script.id);
+    let mine = reported.iter().filter(|act| act.script == script.id);
     let found: Vec<Shape> = mine
         .clone()
         .map(|act| (act.n, act.kind.clone(), act.part, act.token.clone()))
@@ -111,7 +111,8 @@ fn shapes(n: usize, act: &Act) -> Vec<Shape> {
     }
 }
 
-/// Nothing in the programs fails: an error is the daemon's. Calls have more to them: see effects.
+/// Nothing in the programs fails, so an error is the daemon's. Calls are checked further in
+/// `effects`.
 fn result(id: &str, number: u64, act: &Told, verdict: &mut Verdict) {
     let Told {
         script,
@@ -135,7 +136,7 @@ fn result(id: &str, number: u64, act: &Told, verdict: &mut Verdict) {
     }
 }
 
-/// What the turn says as the assistant: each `say`, and an end per script.
+/// Checks the turn's assistant messages: one for each `say`, and an end per script.
 fn said(id: &str, turn: &Turn<'_>, scripts: &[&Script], verdict: &mut Verdict) {
     let assistant = turn
         .events
@@ -178,9 +179,10 @@ fn said(id: &str, turn: &Turn<'_>, scripts: &[&Script], verdict: &mut Verdict) {
     }
 }
 
-/// What the guest received is what the turn says that it consumed.
-fn received(id: &str, turn: &Turn<'_>, told: &[Told], verdict: &mut Verdict) {
-    let receives = told.iter().filter(|act| act.kind == "receive");
+/// Checks that the messages which the guest received are those that the turn has recorded as
+/// consumed.
+fn received(id: &str, turn: &Turn<'_>, reported: &[Told], verdict: &mut Verdict) {
+    let receives = reported.iter().filter(|act| act.kind == "receive");
     let by_guest: Vec<&str> = receives
         .filter_map(|act| act.value.as_array())
         .flatten()

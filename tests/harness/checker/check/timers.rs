@@ -1,4 +1,5 @@
-//! Timers: each one that a committed turn has set is delivered once, and not before it is due.
+//! Checks timers: each one that a committed turn has set is delivered once, and not before it is
+//! due.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +8,11 @@ use super::turns::Turn;
 use crate::Event;
 use crate::checker::{Kind, SessionFacts, ToldTimer, Verdict};
 
-/// How far apart the turn's clock and the time of its first event may be, in milliseconds.
+/// Maximum difference between the turn's clock and the time of its first event, in milliseconds.
 const CLOCK_SLACK_MS: u64 = 50;
 
 struct Set {
-    /// The earliest moment at which it may be due.
+    /// The earliest time at which it may be due.
     from_ms: u64,
     script: String,
 }

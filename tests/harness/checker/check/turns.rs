@@ -1,4 +1,4 @@
-//! Turns: read from the events, which must tell of each one once, in order, one at a time.
+//! Reads turns from the events, which must hold each turn once, in order, one at a time.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,18 @@ use crate::checker::{Kind, SessionFacts, Verdict};
 /// A completed turn.
 pub(super) struct Turn<'a> {
     pub(super) number: u64,
-    /// When it began, in milliseconds since the Unix epoch.
+    /// When it started, in milliseconds since the Unix epoch.
     pub(super) started_ms: u64,
-    /// And when it ended.
+    /// When it ended, in milliseconds since the Unix epoch.
     pub(super) ended_ms: u64,
-    /// The message that it consumed, and those that it received while it ran.
+    /// The message that it consumed, followed by those that it received while it ran.
     pub(super) consumed: Vec<&'a str>,
-    /// All its events between its beginning and its end.
+    /// All of its events between its start and its end.
     pub(super) events: Vec<&'a Event>,
 }
 
 impl Turn<'_> {
-    /// What the guest told under that name, in order.
+    /// Returns the data of the guest's custom events of that name, in order.
     pub(super) fn told<T: serde::de::DeserializeOwned>(&self, name: &str) -> Vec<T> {
         let events = self
             .events
@@ -31,7 +31,7 @@ impl Turn<'_> {
     }
 }
 
-/// Reads the completed turns, and notes what is wrong with their order.
+/// Reads the completed turns, and records violations of their order.
 pub(super) fn read<'a>(session: &'a SessionFacts, verdict: &mut Verdict) -> Vec<Turn<'a>> {
     let id = &session.id;
     let mut turns: Vec<Turn<'a>> = Vec::new();

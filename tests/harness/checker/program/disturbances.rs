@@ -1,10 +1,10 @@
-//! What can happen to a daemon.
+//! The ways in which a daemon can be disturbed.
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
-/// Where the daemon can be made to die, as far as programs name it; `*` is any of them, and those
-/// that they do not know.
+/// The failpoints at which programs can make the daemon die. `*` is any failpoint, including those
+/// that are missing here.
 pub const POINTS: &[&str] = &[
     "inbox.append",
     "inbox.synced",
@@ -24,89 +24,86 @@ pub const POINTS: &[&str] = &[
     "store.write.after",
 ];
 
-/// One thing that happens to the daemon.
+/// One disturbance of the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Disturbance {
-    /// The worker is killed with -9.
+    /// Kills the worker with SIGKILL.
     KillWorker,
-    /// The supervisor is; then the daemon is started again.
+    /// Kills the supervisor with SIGKILL; then the daemon is started again.
     KillSupervisor,
-    /// Both are, at once.
+    /// Kills both at once.
     KillBoth,
-    /// A fault point is armed: who dies as it is crossed.
+    /// Arms a failpoint: the process that reaches it dies.
     Fault {
-        /// Which.
         arm: Arm,
-        /// Whether what was not synced is lost too, where both die.
+        /// Whether unsynced data is lost too, if both processes die.
         power: bool,
     },
-    /// Both are killed, and what was not synced is lost.
+    /// Kills both processes, and discards unsynced data.
     PowerCut,
-    /// The configuration is edited in a way that needs a restart.
+    /// Edits the configuration in a way that needs a restart.
     Edit(Save),
-    /// And again, so many milliseconds later.
+    /// Edits the configuration twice in such a way.
     EditTwice {
-        /// How long after the first.
+        /// The time between the two edits, in milliseconds.
         gap_ms: u64,
     },
-    /// The configuration is made invalid, and valid again.
+    /// Makes the configuration invalid, then valid again.
     InvalidEdit(Invalid),
-    /// A restart is asked for.
+    /// Requests a restart.
     Restart,
-    /// The daemon is asked to stop, and started again.
+    /// Stops the daemon gracefully, and starts it again.
     Stop,
 }
 
 /// How an editor saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Save {
-    /// A new file, renamed over the old one.
+    /// Writes a new file and renames it over the old one.
     Rename,
-    /// The old one, emptied and written again.
+    /// Empties the old file and writes it again.
     Truncate,
 }
 
 /// In which way a configuration is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invalid {
-    /// No TOML.
+    /// It is not TOML.
     Syntax,
-    /// A key that there is not.
+    /// It has an unknown key.
     UnknownKey,
-    /// A plugin's file is not there.
+    /// A plugin's file is missing.
     NoPlugin,
-    /// A plugin's file is no component.
+    /// A plugin's file is not a component.
     NoComponent,
-    /// Another `data_dir`.
+    /// It names another `data_dir`.
     DataDir,
-    /// An address that somebody else holds: fails in the standby.
+    /// It names an address that another process holds: this fails in the standby.
     AddressInUse,
 }
 
-/// A fault point that is armed.
+/// An armed failpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arm {
-    /// Its name, or `*`.
+    /// The failpoint's name, or `*`.
     pub pattern: String,
-    /// At which crossing, from 1.
+    /// The crossing at which it fires, from 1.
     pub n: u64,
-    /// Who dies.
+    /// Which processes die.
     pub who: Who,
 }
 
-/// Who dies at a fault point.
+/// Which processes die at a failpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// The worker.
     Worker,
     /// The supervisor, then the worker.
     Both,
-    /// The supervisor.
     Supervisor,
 }
 
 impl Who {
-    /// As it is written in the file that arms.
+    /// Returns the name that the arming file uses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Worker => "worker",
@@ -117,7 +114,7 @@ impl Who {
 }
 
 impl Arm {
-    /// The line that arms.
+    /// Returns the line of the arming file.
     pub fn line(&self) -> String {
         format!("{} {} {}\n", self.pattern, self.n, self.who.as_str())
     }
@@ -155,7 +152,7 @@ impl Disturbance {
         }
     }
 
-    /// Whether it kills, or may.
+    /// Returns whether the disturbance kills, or may kill.
     pub fn kills(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! Writing scripts.
+//! Generates scripts.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use super::Means;
 use crate::checker::{Act, Call, Script, Tool};
 
-/// Writes the scripts of a run, and names them and their tokens so that each is unique in it.
+/// Generates the scripts of a run, with ids and tokens that are unique in it.
 pub(super) struct Writer {
     means: Means,
     written: u64,
@@ -17,7 +17,7 @@ impl Writer {
         Self { means, written: 0 }
     }
 
-    /// A client's script.
+    /// Generates a client's script.
     pub(super) fn script(&mut self, rng: &mut StdRng) -> Script {
         self.written += 1;
         let id = format!("m{}", self.written);
@@ -48,7 +48,7 @@ impl Writer {
                 after_ms: short(rng) * 5,
                 script: {
                     let acts = rng.random_range(0..=2);
-                    // A timer's script may set another one, but not for ever.
+                    // A timer's script may set another timer, but only to a bounded depth.
                     let again = id.matches('t').count() < 2;
                     self.acts(rng, format!("{id}-{n}t"), acts, again)
                 },
@@ -77,7 +77,7 @@ fn call(rng: &mut StdRng, token: String) -> Call {
     }
 }
 
-/// Mostly a few milliseconds, at times many.
+/// Returns mostly a few milliseconds, at times many.
 fn short(rng: &mut StdRng) -> u64 {
     let most = [5, 20, 80, 300][rng.random_range(0..4)];
     rng.random_range(0..=most)

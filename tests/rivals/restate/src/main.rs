@@ -1,4 +1,5 @@
-//! The chat turn as a virtual object of Restate, served with its Rust SDK at the address given.
+//! The chat turn as a virtual object of Restate, served by its Rust SDK on the address given as
+//! argument.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -7,11 +8,11 @@ use restate_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpSocket;
 
-/// Messages that a session keeps.
+/// Number of recent messages that a session keeps.
 const KEPT: usize = 20;
 /// The key of a session's state.
 const STATE: &str = "state";
-/// Connections that may wait to be accepted.
+/// Connections that may be pending until they are accepted.
 const BACKLOG: u32 = 1024;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -39,12 +40,12 @@ impl Chat {
     async fn say(
         &self,
         ctx: ObjectContext<'_>,
-        Json(said): Json<Said>,
+        Json(message): Json<Said>,
     ) -> Result<Json<Answer>, TerminalError> {
         let stored = ctx.get::<Json<State>>(STATE).await?;
         let mut state = stored.map_or_else(State::default, Json::into_inner);
         state.turn += 1;
-        state.messages.push(said.text);
+        state.messages.push(message.text);
         if state.messages.len() > KEPT {
             state.messages.remove(0);
         }
@@ -64,8 +65,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .ok_or("usage: restate-chat ADDRESS:PORT")?
         .parse()?;
     let socket = TcpSocket::new_v4()?;
-    // The SDK leaves Nagle's algorithm on, which makes every answer wait for the acknowledgement of
-    // a packet before it. What a listening socket has, its connections inherit.
+    // The SDK leaves Nagle's algorithm enabled, which makes every response wait for the
+    // acknowledgement of a preceding packet. Accepted connections inherit a listening socket's
+    // options.
     socket.set_nodelay(true)?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

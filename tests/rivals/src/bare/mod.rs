@@ -1,7 +1,7 @@
-//! What Abide at its fastest would be: its HTTP server in front of RocksDB alone. A turn writes what
-//! one of Abide's writes, and nothing runs.
+//! The upper bound of Abide's speed: its HTTP server in front of RocksDB alone. A turn writes the
+//! same data as one of Abide's turns, but no guest runs.
 //!
-//! Turns of many sessions share one synced write, which a thread of its own makes.
+//! Turns of many sessions share one synced write, which a dedicated thread makes.
 
 mod serve;
 mod store;

@@ -1,4 +1,4 @@
-//! The HTTP side: Abide's own server, and one route.
+//! The HTTP side: Abide's own server with one route.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -21,13 +21,13 @@ struct Said {
 
 /// Serves the chat until it is killed.
 pub(crate) fn run(address: SocketAddr, folder: &Path) -> Result<(), String> {
-    let told = |error: std::io::Error| format!("{address}: {error}");
-    // As the daemon's worker has it.
+    let text = |error: std::io::Error| format!("{address}: {error}");
+    // Configured like the runtime of the daemon's worker.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(told)?;
-    let socket = TcpListener::bind(address).map_err(told)?;
+        .map_err(text)?;
+    let socket = TcpListener::bind(address).map_err(text)?;
     let store = Arc::new(Store::open(folder)?);
     runtime.block_on(async {
         let router = Router::new()
@@ -37,12 +37,12 @@ pub(crate) fn run(address: SocketAddr, folder: &Path) -> Result<(), String> {
             socket,
             label: address.to_string(),
         };
-        let _server = Server::start(vec![listener], router, CONNECTIONS_MAX).map_err(told)?;
+        let _server = Server::start(vec![listener], router, CONNECTIONS_MAX).map_err(text)?;
         std::future::pending().await
     })
 }
 
-/// Answers with as much as Abide does.
+/// Answers with as many bytes as Abide does.
 async fn say(
     State(store): State<Arc<Store>>,
     InPath(id): InPath<String>,

@@ -1,4 +1,4 @@
-//! The sessions: each one's last messages in memory, and all of it in RocksDB.
+//! The sessions: recent messages in memory, and everything in RocksDB.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::Path;
@@ -10,29 +10,28 @@ use super::writer::{self, Ops, Queue};
 use crate::chat::KEPT;
 use crate::pattern::Pattern;
 
-/// More than any session has.
+/// An upper bound that no session's turn number reaches.
 const TURNS_MAX: u64 = 1 << 40;
 
-/// A session as it is in memory.
+/// The in-memory state of a session.
 #[derive(Default)]
 pub(super) struct Session {
     pub(super) turn: u64,
-    /// The last messages, the newest last.
+    /// The most recent messages, oldest first.
     texts: VecDeque<String>,
 }
 
-/// All sessions.
 pub(super) struct Store {
     db: Arc<DB>,
     pattern: Pattern,
-    /// The number of the family of each of the pattern's rows.
+    /// For each of the pattern's rows, the index of its column family.
     families: Vec<usize>,
     queue: Arc<Queue>,
     sessions: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
 }
 
 impl Store {
-    /// Opens the database in a folder where a pattern was left.
+    /// Opens the database in a directory that contains a pattern.
     pub(super) fn open(folder: &Path) -> Result<Self, String> {
         let pattern = Pattern::read_in(folder)?;
         let (mut options, families) = pattern.options()?;
@@ -55,7 +54,7 @@ impl Store {
         })
     }
 
-    /// Does a turn: which one it is, and how many messages are kept.
+    /// Takes a turn; returns its number, and how many messages are kept.
     pub(super) async fn say(&self, id: &str, text: String) -> Result<(u64, u64), String> {
         let session = {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,6 +63,7 @@ impl Store {
                 None => sessions.entry(id.to_owned()).or_default().clone(),
             }
         };
+        // Held until the turn is synced, so that the turns of one session are serialized.
         let mut session = session.lock().await;
         let session = match &mut *session {
             Some(session) => session,
@@ -75,8 +75,8 @@ impl Store {
             session.texts.pop_front();
         }
         let ops = self.ops(id, session);
-        let told = self.queue.push(ops);
-        told.await.map_err(|_| "the write failed".to_owned())?;
+        let done = self.queue.push(ops);
+        done.await.map_err(|_| "the write failed".to_owned())?;
         Ok((session.turn, session.texts.len() as u64))
     }
 
@@ -94,7 +94,7 @@ impl Store {
         .collect()
     }
 
-    /// Reads a session that is not in memory; one that was never sent to is empty.
+    /// Loads a session that is not in memory; one that was never sent a message is empty.
     fn load(&self, id: &str) -> Result<Session, String> {
         let state = self.pattern.state().ok_or("the pattern has no state")?;
         let family = self.db.cf_handle(&state.family).ok_or("no such family")?;
@@ -134,8 +134,8 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         for turn in 1..=KEPT + 3 {
             for id in ["s1", "s2"] {
-                let said = store.say(id, format!("{id} {turn}")).await;
-                assert_eq!(said, Ok((turn, turn.min(KEPT))));
+                let reply = store.say(id, format!("{id} {turn}")).await;
+                assert_eq!(reply, Ok((turn, turn.min(KEPT))));
                 let loaded = store.load(id).unwrap();
                 assert_eq!(
                     (loaded.turn, loaded.texts.len() as u64),

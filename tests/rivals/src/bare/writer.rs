@@ -1,4 +1,5 @@
-//! The one thread that writes: all that waits in one synced batch, then everybody is told.
+//! The writer thread: it writes everything that is queued in one synced batch, then notifies all
+//! waiters.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -6,10 +7,11 @@ use std::thread;
 use rocksdb::{DB, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 
-/// A turn's changes: the number of the family, the key, and what it is set to.
+/// A turn's changes: the index of the column family, the key, and its new value (`None` deletes the
+/// key).
 pub(super) type Ops = Vec<(usize, Vec<u8>, Option<Vec<u8>>)>;
 
-/// What waits to be written.
+/// The turns that wait to be written.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: Mutex<Vec<(Ops, oneshot::Sender<()>)>>,
@@ -17,14 +19,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Hands a turn over; the receiver hears when it is synced.
+    /// Queues a turn; the receiver resolves once the turn is synced.
     pub(super) fn push(&self, ops: Ops) -> oneshot::Receiver<()> {
-        let (done, told) = oneshot::channel();
+        let (done, synced) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push((ops, done));
+        // Unlock before waking the writer, which needs the lock.
         drop(waiting);
         self.news.notify_one();
-        told
+        synced
     }
 
     fn take(&self) -> Vec<(Ops, oneshot::Sender<()>)> {
@@ -34,7 +37,7 @@ impl Queue {
     }
 }
 
-/// Starts the thread; `families` are told by their numbers in [`Ops`].
+/// Starts the thread; [`Ops`] refer to `families` by index.
 pub(super) fn start(db: Arc<DB>, families: Vec<String>, queue: Arc<Queue>) {
     thread::spawn(move || {
         let handles: Vec<_> = families
@@ -53,12 +56,13 @@ pub(super) fn start(db: Arc<DB>, families: Vec<String>, queue: Arc<Queue>) {
                 }
             }
             if let Err(error) = db.write_opt(batch, &synced) {
-                // Nobody is told; whoever measures sees it.
+                // The waiters get no reply, so the measurement reports failed turns.
                 eprintln!("the write failed: {error}");
                 continue;
             }
+            // The batch is synced: only now may its turns be answered.
             for (_, done) in group {
-                // An error means that the client has gone.
+                // An error means that the client has disconnected.
                 let _ = done.send(());
             }
         }

@@ -1,4 +1,4 @@
-//! The pattern of turns of which the changes are known.
+//! Derives the pattern from turns whose changes are known.
 
 use std::path::Path;
 
@@ -7,17 +7,18 @@ use abide::loadgen::Texts;
 use super::{Key, Pattern, Row, Value};
 use crate::chat::{KEPT, TEXT_BYTES, name};
 
-/// A family, a key in it, and what it is set to; none removes it.
+/// A column family, a key in it, and the new value; `None` deletes the key.
 pub(super) type Change = (String, Vec<u8>, Option<Vec<u8>>);
 
-/// Turns that are had; the last is the pattern. More than a session keeps messages.
+/// Number of turns to take; the last one becomes the pattern. More turns than a session keeps
+/// messages, so that the state has reached its full size.
 pub(super) const TURNS: u64 = KEPT + 5;
-/// What the value of the record begins with that ends a turn.
+/// The first bytes of the record that ends a turn.
 pub(super) const ENDED: [u8; 2] = [6, 0];
-/// The family of records.
+/// The column family of records.
 pub(super) const LOG: &str = "log";
 
-/// Whether a change is the record that ends a turn.
+/// Returns whether a change is the record that ends a turn.
 pub(super) fn ends((family, _, value): &Change) -> bool {
     let ended = value
         .as_ref()
@@ -25,12 +26,13 @@ pub(super) fn ends((family, _, value): &Change) -> bool {
     family == LOG && ended
 }
 
-/// Where a part begins.
+/// Returns the offset of `part` in `whole`.
 pub(super) fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
     whole.windows(part.len()).position(|window| window == part)
 }
 
-/// What stands behind the id in a key: what ends it and up to two numbers, and the rest.
+/// Splits what follows the id in a key: the byte that terminates the id, up to two numbers, and the
+/// rest.
 fn numbers(mut behind: &[u8]) -> (Option<u8>, Vec<u64>, &[u8]) {
     let mut numbers = Vec::new();
     let end = match behind {
@@ -50,7 +52,7 @@ fn numbers(mut behind: &[u8]) -> (Option<u8>, Vec<u64>, &[u8]) {
     (end, numbers, behind)
 }
 
-/// Learns the pattern from as many turns as [`TURNS`].
+/// Derives the pattern from [`TURNS`] turns.
 pub(super) fn learn(database: &Path, turns: &[Vec<Change>]) -> Result<Pattern, String> {
     let id = name(0);
     let position = |rows: &[Change]| -> Option<[u64; 2]> {
@@ -65,7 +67,7 @@ pub(super) fn learn(database: &Path, turns: &[Vec<Change>]) -> Result<Pattern, S
     };
     let strides = [now[0] - then[0], now[1] - then[1]];
     let texts = Texts::new(TEXT_BYTES);
-    let said: Vec<String> = (0..KEPT)
+    let messages: Vec<String> = (0..KEPT)
         .map(|age| {
             let mut text = String::new();
             texts.write(0, TURNS - age, &mut text);
@@ -88,7 +90,7 @@ pub(super) fn learn(database: &Path, turns: &[Vec<Change>]) -> Result<Pattern, S
             },
             value: value.as_ref().map(|bytes| Value {
                 bytes: bytes.clone(),
-                texts: places(bytes, &said),
+                texts: places(bytes, &messages),
             }),
         }
     });
@@ -99,7 +101,7 @@ pub(super) fn learn(database: &Path, turns: &[Vec<Change>]) -> Result<Pattern, S
     })
 }
 
-/// Where in a value which message stands.
+/// Returns the offset in a value of each message that it contains, with the message's age.
 fn places(bytes: &[u8], said: &[String]) -> Vec<(usize, usize)> {
     let places = said
         .iter()

@@ -1,9 +1,9 @@
-//! What one of Abide's turns writes: read from the write-ahead log of a daemon that had some, so
-//! that bare RocksDB can be given the same keys and bytes, and the same options.
+//! The data that one of Abide's turns writes, read from the write-ahead log of a daemon that took
+//! some turns, so that bare RocksDB can write the same keys and bytes with the same options.
 //!
-//! Keys hold the session's id; behind it may stand numbers, of which each grows by the same in every
-//! turn.
-//! Values hold the texts of the session's last messages. All else is written as it was.
+//! A key contains the session's id, possibly followed by numbers, each of which grows by a constant
+//! in every turn.
+//! Values contain the texts of the session's recent messages. Everything else is written unchanged.
 
 mod learn;
 mod observe;
@@ -17,40 +17,39 @@ use crate::chat::{TEXT_BYTES, name};
 
 pub(crate) use observe::observe;
 
-/// Where a server finds the pattern in its folder.
+/// The name of the pattern's file in a server's directory.
 const FILE: &str = "pattern.json";
-/// What one turn writes.
+/// The data that one turn writes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pattern {
-    /// A database of RocksDB; its options are to be used.
+    /// The RocksDB database whose options are used.
     like: PathBuf,
-    /// By how much the first and the second number of a key grow in a turn.
+    /// How much the first and the second number of a key grow in a turn.
     strides: [u64; 2],
     pub(crate) rows: Vec<Row>,
 }
 
-/// A key that is set or removed.
+/// A key that is written or deleted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
-    /// Its column family.
     pub(crate) family: String,
     key: Key,
-    /// What it is set to; none removes it.
+    /// The new value; `None` deletes the key.
     value: Option<Value>,
 }
 
-/// A key: what stands before the id and behind it.
+/// A key: the bytes before the id, and those after it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Key {
     before: Vec<u8>,
-    /// What ends the id, where numbers follow.
+    /// The byte that terminates the id, if numbers follow.
     end: Option<u8>,
-    /// What is to be added to the turn's share of each.
+    /// For each number, the offset to add to the turn's number times the stride.
     numbers: Vec<i64>,
     behind: Vec<u8>,
 }
 
-/// A value, and where in it which of the last messages stands: 0 is the turn's own.
+/// A value, and the offset and age of each recent message in it; age 0 is the turn's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Value {
     bytes: Vec<u8>,
@@ -58,25 +57,25 @@ pub(crate) struct Value {
 }
 
 impl Pattern {
-    /// Leaves the pattern in a server's folder.
+    /// Writes the pattern into a server's directory.
     pub(crate) fn leave_in(&self, folder: &Path) -> Result<(), String> {
         let text = serde_json::to_string(self).map_err(|error| error.to_string())?;
         std::fs::write(folder.join(FILE), text)
             .map_err(|error| format!("{}: {error}", folder.display()))
     }
 
-    /// Reads the pattern that was left in a folder.
+    /// Reads the pattern from a server's directory.
     pub(crate) fn read_in(folder: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(folder.join(FILE)).map_err(|error| error.to_string())?;
         serde_json::from_str(&text).map_err(|error| error.to_string())
     }
 
-    /// The options of the database that it was read from.
+    /// Returns the options of the database that the pattern was read from.
     pub(crate) fn options(&self) -> Result<(Options, Vec<ColumnFamilyDescriptor>), String> {
         options_of(&self.like)
     }
 
-    /// How many bytes it is, keys and values.
+    /// Returns the size of one turn's keys and values in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let sizes = self.rows.iter().map(|row| {
             let key = row.key(&name(0), 0, self).len();
@@ -85,13 +84,13 @@ impl Pattern {
         sizes.sum()
     }
 
-    /// The row whose value holds all messages that a session keeps.
+    /// Returns the row whose value contains the most messages: all that a session keeps.
     pub(crate) fn state(&self) -> Option<&Row> {
         let texts = |row: &&Row| row.value.as_ref().map_or(0, |value| value.texts.len());
         self.rows.iter().max_by_key(texts)
     }
 
-    /// The turn to which a key of [`Self::state`]'s belongs, in a session of that id.
+    /// Returns the turn that a key of [`Self::state`]'s row belongs to, in a session with that id.
     pub(crate) fn turn_of(&self, id: &str, key: &[u8]) -> Option<u64> {
         let Key {
             before, numbers, ..
@@ -103,7 +102,7 @@ impl Pattern {
 }
 
 impl Row {
-    /// Its key in a session's turn.
+    /// Returns the row's key in a turn of a session.
     pub(crate) fn key(&self, id: &str, turn: u64, pattern: &Pattern) -> Vec<u8> {
         let Key {
             before,
@@ -124,7 +123,8 @@ impl Row {
         key
     }
 
-    /// What it is set to where these are the last messages, the turn's own last.
+    /// Returns the row's value; `text` returns the message of a given age, of which 0 is the turn's
+    /// own.
     pub(crate) fn value<'a>(
         &self,
         mut text: impl FnMut(usize) -> Option<&'a str>,
@@ -141,7 +141,7 @@ impl Row {
         Some(bytes)
     }
 
-    /// The texts in such a value, with their ages.
+    /// Returns the texts in a value of this row, with their ages.
     pub(crate) fn texts<'a>(&self, bytes: &'a [u8]) -> Vec<(usize, &'a [u8])> {
         let texts = self.value.iter().flat_map(|value| &value.texts);
         let texts = texts.filter_map(|(at, age)| Some((*age, bytes.get(*at..*at + TEXT_BYTES)?)));
@@ -151,7 +151,7 @@ impl Row {
 
 fn options_of(database: &Path) -> Result<(Options, Vec<ColumnFamilyDescriptor>), String> {
     let env = Env::new().map_err(|error| error.to_string())?;
-    // As large as the daemon's is by default.
+    // The daemon's default block cache size.
     let cache = Cache::new_lru_cache(32 << 20);
     Options::load_latest(database, env, false, cache)
         .map_err(|error| format!("{}: {error}", database.display()))
@@ -166,7 +166,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::chat::KEPT;
 
-    /// A pattern of turns with a record, a state and a marker, whose database is in the folder.
+    /// Returns the pattern of turns with a record, a state and a marker, whose database is in the
+    /// directory.
     pub(crate) fn sample(folder: &Path) -> Pattern {
         let database = folder.join("like");
         let mut options = Options::default();
@@ -184,14 +185,14 @@ pub(crate) mod tests {
             ]
             .concat()
         };
-        // Records are counted by two, states among them.
+        // The sequence number grows by two in a turn, because states count too.
         let turns = (1..=TURNS).map(|turn| {
-            let said = (turn.saturating_sub(KEPT - 1).max(1)..=turn).map(|message| {
+            let messages = (turn.saturating_sub(KEPT - 1).max(1)..=turn).map(|message| {
                 let mut text = String::new();
                 texts.write(0, message, &mut text);
                 text + ";"
             });
-            let state = said.collect::<String>().into_bytes();
+            let state = messages.collect::<String>().into_bytes();
             let ended = [&ENDED[..], b"ended"].concat();
             vec![
                 (LOG.to_owned(), key(3 * turn + 2, 2 * turn + 9), Some(ended)),
@@ -225,14 +226,14 @@ pub(crate) mod tests {
 
         let state = pattern.state().unwrap();
         assert_eq!(pattern.turn_of("x", &keys[1]), Some(100));
-        let said = ["new".to_owned(), "old".to_owned()];
+        let messages = ["new".to_owned(), "old".to_owned()];
         let value = state
-            .value(|age| said.get(age).map(String::as_str))
+            .value(|age| messages.get(age).map(String::as_str))
             .unwrap();
         let found = state.texts(&value);
         assert_eq!(found.len() as u64, KEPT);
         for (age, text) in found {
-            let expected = said.get(age).map_or("", String::as_str);
+            let expected = messages.get(age).map_or("", String::as_str);
             assert_eq!(text.trim_ascii_end(), expected.as_bytes(), "{age}");
         }
         assert!(pattern.rows[2].value(|_| None).is_none());

@@ -1,4 +1,4 @@
-//! A daemon that has some turns, and what it wrote of them.
+//! Runs a daemon for some turns, and reads what they wrote.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{Pattern, options_of};
 use crate::chat::{Chat, Shape, TEXT_BYTES, name};
 use crate::servers::Abide;
 
-/// Has a daemon do some turns, and reads what they wrote.
+/// Takes some turns on a daemon, and derives the pattern from what they wrote.
 pub(crate) async fn observe(folder: &Path) -> Result<Pattern, String> {
     let home = folder.join("pattern");
     let _ = std::fs::remove_dir_all(&home);
@@ -45,13 +45,13 @@ pub(crate) async fn observe(folder: &Path) -> Result<Pattern, String> {
     if report.counts.completed != TURNS {
         return Err(format!("Abide failed at the chat: {:?}", report.examples));
     }
-    // As it is: a daemon that stops would put its write-ahead log away.
+    // Kill the daemon, because a graceful stop would flush its write-ahead log.
     kill_all(abide.daemon.supervisor_pid());
     drop(abide);
     read(&home.join("data/db"))
 }
 
-/// All changes of keys, batch by batch.
+/// The changes of one write batch.
 #[derive(Default)]
 struct Changes {
     families: Vec<String>,
@@ -79,18 +79,18 @@ impl WriteBatchIteratorCf for Changes {
 }
 
 fn read(database: &Path) -> Result<Pattern, String> {
-    let told = |error: rocksdb::Error| format!("{}: {error}", database.display());
+    let text = |error: rocksdb::Error| format!("{}: {error}", database.display());
     let (options, families) = options_of(database)?;
-    // In the order of their numbers.
+    // RocksDB lists the families in the order of their numbers.
     let mut changes = Changes {
-        families: DB::list_cf(&options, database).map_err(told)?,
+        families: DB::list_cf(&options, database).map_err(text)?,
         rows: Vec::new(),
     };
-    let db = DB::open_cf_descriptors(&options, database, families).map_err(told)?;
+    let db = DB::open_cf_descriptors(&options, database, families).map_err(text)?;
     let id = name(0);
     let mut turns = vec![Vec::new()];
-    for batch in db.get_updates_since(1).map_err(told)? {
-        let (_, batch) = batch.map_err(told)?;
+    for batch in db.get_updates_since(1).map_err(text)? {
+        let (_, batch) = batch.map_err(text)?;
         changes.rows.clear();
         batch.iterate_cf(&mut changes);
         let of_session = |key: &[u8]| find(key, id.as_bytes()).is_some();
@@ -102,7 +102,7 @@ fn read(database: &Path) -> Result<Pattern, String> {
             turns.push(Vec::new());
         }
     }
-    // What comes last has not ended.
+    // The last group is what follows the last ended turn.
     turns.pop();
     if turns.len() as u64 != TURNS {
         let found = turns.len();

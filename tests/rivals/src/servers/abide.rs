@@ -1,4 +1,4 @@
-//! The daemon, with the chat as a guest.
+//! The daemon with the `chat` guest.
 
 use std::fs;
 use std::path::Path;
@@ -10,20 +10,20 @@ use tokio::task::JoinSet;
 
 use crate::chat::name;
 
-/// Sessions that are created at once.
+/// Number of sessions that are created concurrently.
 const AT_ONCE: usize = 64;
 
-/// A daemon with the chat.
+/// A running daemon with the `chat` guest.
 pub(crate) struct Abide {
     pub(crate) daemon: Daemon,
 }
 
 impl Abide {
-    /// Starts one at `port`, its store in this folder.
+    /// Starts a daemon on `port`, with its store in this directory.
     pub(crate) async fn start(port: u16, folder: &Path) -> Result<Self, String> {
         let data = folder.join("data");
         fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
-        // What else the daemon has goes with the value, the store stays.
+        // The daemon's other files are deleted when it is dropped; the store remains.
         let own = tempfile::tempdir_in(folder).map_err(|error| error.to_string())?;
         let setup = Setup {
             port,
@@ -35,7 +35,7 @@ impl Abide {
         Ok(Self { daemon })
     }
 
-    /// Creates so many sessions, unless they are there.
+    /// Creates `sessions` sessions, unless they exist.
     pub(crate) async fn create(&self, sessions: usize) -> Result<(), String> {
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();

@@ -1,4 +1,4 @@
-//! How each server is started, killed and started again.
+//! Starts, kills and restarts each server.
 
 mod abide;
 mod program;
@@ -24,10 +24,10 @@ use crate::timed::now;
 
 const WORKERD_CONFIG: &str = include_str!("../../workerd/config.capnp");
 const WORKERD_WORKER: &str = include_str!("../../workerd/worker.js");
-/// What file systems in memory call themselves.
+/// The `statfs` magic numbers of in-memory file systems.
 const TMPFS: u32 = 0x0102_1994;
 const RAMFS: u32 = 0x8584_58f6;
-/// Between two tries to connect to a server that is not there yet.
+/// Pause between two attempts to connect to a server that is not listening yet.
 const KNOCK_PAUSE: Duration = Duration::from_micros(500);
 
 /// What is compared.
@@ -44,10 +44,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// In the order of the table.
+    /// All servers, in the order of the table.
     pub(crate) const ALL: [Self; 4] = [Self::Abide, Self::Bare, Self::Restate, Self::Workerd];
 
-    /// Its name in the table.
+    /// Returns the server's name in the table.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Abide => "Abide",
@@ -58,15 +58,15 @@ impl Kind {
     }
 }
 
-/// All that servers are made of.
+/// Everything that is needed to start a server.
 pub(crate) struct Kit {
-    /// Where stores lie.
+    /// The directory of the stores.
     pub(crate) folder: PathBuf,
     pub(crate) installed: Installed,
     pub(crate) pattern: Pattern,
 }
 
-/// A server that runs.
+/// A running server.
 pub(crate) struct Server {
     pub(crate) chat: Arc<Chat>,
     pub(crate) address: SocketAddr,
@@ -80,7 +80,7 @@ enum Runs {
 }
 
 impl Server {
-    /// Starts one on a folder, new or with what it has left there.
+    /// Starts a server on a directory, which is empty or contains the server's earlier data.
     pub(crate) async fn start(kind: Kind, kit: &Kit, folder: &Path) -> Result<Self, String> {
         let address = free_address();
         let (shape, runs) = match kind {
@@ -112,7 +112,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Makes the sessions, where they must be made before they are sent to.
+    /// Creates the sessions, if the server requires that before messages are sent to them.
     pub(crate) async fn create(&self, sessions: &LoadSessions) -> Result<(), String> {
         match &self.runs {
             Runs::Abide(abide) => abide.create(sessions.0.len()).await,
@@ -120,7 +120,7 @@ impl Server {
         }
     }
 
-    /// The process that a crash ends: it holds the store.
+    /// Returns the process that a crash kills: the one that holds the store.
     pub(crate) async fn pid(&self) -> i32 {
         match &self.runs {
             Runs::Abide(abide) => abide.daemon.worker_pid().await,
@@ -129,7 +129,7 @@ impl Server {
         }
     }
 
-    /// All its processes.
+    /// Returns all of the server's processes.
     pub(crate) fn pids(&self) -> Vec<i32> {
         let roots = match &self.runs {
             Runs::Abide(abide) => vec![abide.daemon.supervisor_pid()],
@@ -140,9 +140,9 @@ impl Server {
         roots.into_iter().chain(below).collect()
     }
 
-    /// Ends the process that holds the store as `kill -9` does, and has it started again: Abide's
-    /// worker by its supervisor, the others by us, at once. When it was killed, since the epoch; it
-    /// can be connected to when this returns.
+    /// Kills the process that holds the store with `kill -9` and has it restarted: Abide's worker
+    /// by its supervisor, the others by this program at once. Returns the time of the kill since
+    /// the epoch; the server accepts connections when this returns.
     pub(crate) async fn crash(&mut self) -> Result<Duration, String> {
         let pid = self.pid().await;
         let killed = now();
@@ -156,7 +156,7 @@ impl Server {
         Ok(killed)
     }
 
-    /// Waits until it can be connected to.
+    /// Waits until the server accepts connections.
     async fn knock(&self) -> Result<(), String> {
         let began = Instant::now();
         while let Err(error) = TcpStream::connect(self.address) {
@@ -193,12 +193,12 @@ fn workerd(kit: &Kit, address: SocketAddr, folder: &Path) -> Result<Program, Str
     )
 }
 
-/// An address on the loopback that nobody holds now.
+/// Returns a loopback address that is currently unused.
 fn free_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], abide_tests::free_port()))
 }
 
-/// Refuses a folder in memory, where a sync costs nothing.
+/// Returns an error for a directory on an in-memory file system, where a sync costs nothing.
 pub(crate) fn check_disk(folder: &Path) -> Result<(), String> {
     let what = statfs(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let kind = what.f_type as u32;

@@ -1,11 +1,11 @@
-//! A server that is a program of its own.
+//! A server that runs as a program of its own.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A program that runs. It ends with the value.
+/// A running program, which is killed when dropped.
 pub(crate) struct Program {
     program: PathBuf,
     args: Vec<OsString>,
@@ -14,7 +14,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts it; what it says goes to `NAME.log` in the folder.
+    /// Starts the program; its output goes to `NAME.log` in the directory.
     pub(crate) fn start(
         name: &str,
         program: PathBuf,
@@ -35,14 +35,14 @@ impl Program {
         self.child.id().cast_signed()
     }
 
-    /// Starts it again once the process that was killed has ended.
+    /// Restarts the program once the killed process has exited.
     pub(crate) fn start_again(&mut self) -> Result<(), String> {
         self.child.wait().map_err(|error| error.to_string())?;
         self.child = spawn(&self.program, &self.args, &self.log)?;
         Ok(())
     }
 
-    /// What went wrong with it, if it has ended.
+    /// Returns an error with the program's log if it has exited.
     pub(crate) fn check(&mut self) -> Result<(), String> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
@@ -58,7 +58,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Errors mean that it has ended already.
+        // An error means that the program has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

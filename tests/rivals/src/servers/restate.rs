@@ -1,4 +1,4 @@
-//! Restate on one node, and the service that it calls.
+//! Restate on a single node, and the service that it calls.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,17 +8,18 @@ use serde_json::json;
 
 use super::program::Program;
 
-/// While the server starts, before it is asked again.
+/// Pause before the registration is retried while the server starts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The server and the service.
+/// The running server and service.
 pub(crate) struct Restate {
     pub(crate) server: Program,
     pub(crate) service: Program,
 }
 
 impl Restate {
-    /// Starts both on a folder, and tells the server of the service. Its ingress listens at `port`.
+    /// Starts both on a directory, and registers the service with the server, whose ingress listens
+    /// on `port`.
     pub(crate) async fn start(program: &Path, port: u16, folder: &Path) -> Result<Self, String> {
         let config = folder.join("restate.toml");
         let (node, admin, service) = (free_port(), free_port(), free_port());
@@ -44,17 +45,18 @@ impl Restate {
 
     async fn register(&mut self, admin: u16, address: &str) -> Result<(), String> {
         let client = Client::new(admin);
-        // A store that is started again knows an address that nobody serves any more.
+        // An existing store still contains the address of an earlier service that no longer runs:
+        // `force` replaces it.
         let body = json!({"uri": format!("http://{address}"), "force": true});
         let began = Instant::now();
         loop {
             self.server.check()?;
             self.service.check()?;
-            let told = client.post("/deployments", &body).await;
-            match told {
+            let reply = client.post("/deployments", &body).await;
+            match reply {
                 Ok(reply) if (200..300).contains(&reply.status) => return Ok(()),
-                told if began.elapsed() > PATIENCE => {
-                    return Err(format!("Restate does not take the service: {told:?}"));
+                reply if began.elapsed() > PATIENCE => {
+                    return Err(format!("Restate does not take the service: {reply:?}"));
                 }
                 _ => tokio::time::sleep(PAUSE).await,
             }
@@ -62,9 +64,9 @@ impl Restate {
     }
 }
 
-/// A single node as the documentation has it, with what would disturb a measurement off. Twice as
-/// many partitions as cores: with its default of 24 it is a quarter slower on two cores, since each
-/// partition's log is appended to on its own.
+/// Returns the configuration of a single node as documented, with everything that would disturb a
+/// measurement disabled. It has twice as many partitions as cores: with the default of 24, Restate
+/// is a quarter slower on two cores, because each partition's log is appended to separately.
 fn config_text(ingress: u16, node: u16, admin: u16) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let partitions = 2 * cores;
@@ -85,7 +87,7 @@ fn config_text(ingress: u16, node: u16, admin: u16) -> String {
     )
 }
 
-/// The service, which is built beside this program.
+/// Returns the path of the service, which is built separately from this program.
 fn service_program() -> Result<PathBuf, String> {
     let program = target().join("release/restate-chat");
     if !program.exists() {

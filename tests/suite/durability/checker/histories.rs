@@ -1,4 +1,4 @@
-//! Histories in which one promise is broken each: a mutation test of the checker.
+//! Histories that each break one promise: a mutation test of the checker.
 
 use abide_tests::Event;
 use abide_tests::checker::{Execution, Facts, Kind, check_history};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::scribe::{EPOCH_MS, clean};
 
-/// The checker must find this kind of wrong in the clean history, once it is changed.
+/// Asserts that the checker finds this kind of violation after the change to the clean history.
 #[track_caller]
 fn finds(kind: Kind, change: impl FnOnce(&mut Facts)) {
     let mut facts = clean();
@@ -19,7 +19,7 @@ fn finds(kind: Kind, change: impl FnOnce(&mut Facts)) {
     );
 }
 
-/// The same change to the events and to what the subscriber saw of them.
+/// Applies the same change to the events and to the subscriber's view of them.
 fn events(facts: &mut Facts, change: impl Fn(&mut Vec<Event>)) {
     let session = &mut facts.sessions[0];
     change(&mut session.events);
@@ -38,7 +38,7 @@ fn told(event: &Event, key: &str, value: &str) -> bool {
     event.data.as_ref().is_some_and(|data| data[key] == value)
 }
 
-/// Changes what the guest was told of a call.
+/// Changes the result of a call that the guest received.
 fn result(facts: &mut Facts, token: &str, result: &str) {
     events(facts, |events| {
         let at = position(events, |event| told(event, "token", token));
@@ -74,7 +74,7 @@ fn lost_messages() {
             events.retain(|event| event.message.as_deref() != Some("f"));
         });
     });
-    // Accepted, shown, and never consumed.
+    // Accepted and visible, but never consumed.
     finds(Kind::Lost, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.turn == Some(5));
@@ -110,7 +110,7 @@ fn failed_turns_and_dead_letters() {
     });
 }
 
-/// The events of one turn.
+/// Returns the events of one turn.
 fn of_turn(events: &[Event], turn: u64) -> Vec<Event> {
     let mine = events.iter().filter(|event| event.turn == Some(turn));
     mine.cloned().collect()
@@ -118,14 +118,14 @@ fn of_turn(events: &[Event], turn: u64) -> Vec<Event> {
 
 #[test]
 fn doubled_turns() {
-    // The same turn committed twice.
+    // The same turn is committed twice.
     finds(Kind::DoubledTurn, |facts| {
         events(facts, |events| {
             let again = of_turn(events, 5);
             events.extend(again);
         });
     });
-    // The same message in the next turn.
+    // The next turn consumes the same message.
     finds(Kind::DoubledTurn, |facts| {
         events(facts, |events| {
             let mut again = of_turn(events, 5);
@@ -135,7 +135,7 @@ fn doubled_turns() {
             events.extend(again);
         });
     });
-    // What was received begins a turn of its own too.
+    // A message that was received during a turn also begins a turn of its own.
     finds(Kind::DoubledTurn, |facts| {
         events(facts, |events| {
             for event in events {
@@ -219,7 +219,7 @@ fn effects() {
     finds(Kind::ToldFailed, |facts| {
         result(facts, "m1-0", "error:unavailable");
     });
-    // A repeatable one may be executed twice.
+    // A repeatable call may be executed twice.
     let mut facts = clean();
     executions(&mut facts, "m1-1-1", 2);
     assert_eq!(check_history(&facts).violations, []);
@@ -227,7 +227,7 @@ fn effects() {
 
 #[test]
 fn unknown_outcomes() {
-    // Its turn was interrupted: once or never.
+    // The turn was interrupted, so the call was executed once or never.
     for times in [0, 1] {
         let mut facts = clean();
         facts.disturbed = vec![(EPOCH_MS + 100, EPOCH_MS + 200)];
@@ -297,7 +297,7 @@ fn events_that_are_missing_doubled_or_changed() {
     finds(Kind::EventMissing, |facts| {
         facts.sessions[0].stream_troubles = vec!["5 was expected".to_owned()];
     });
-    // Seen once, gone at the end.
+    // Seen by the subscriber, but missing at the end.
     finds(Kind::EventMissing, |facts| {
         let session = &mut facts.sessions[0];
         let mut beyond = session.events[0].clone();
@@ -324,7 +324,7 @@ fn recovery_messages() {
     finds(Kind::NoticeMissing, |facts| {
         events(facts, |events| events.retain(|event| !is_notice(event)));
     });
-    // Told again in the next turn.
+    // The next turn repeats the notice.
     finds(Kind::NoticeDoubled, |facts| {
         events(facts, |events| {
             let first = position(events, |event| event.kind == "notice");
@@ -336,15 +336,15 @@ fn recovery_messages() {
             events.splice(at..at, again);
         });
     });
-    // Told of the generation that it was created in.
+    // A notice of the generation in which the session was created.
     finds(Kind::NoticeDoubled, |facts| {
         facts.sessions[0].created_in = 2
     });
-    // Told of one that does not serve.
+    // A notice of a generation that does not serve.
     finds(Kind::NoticeWrong, |facts| {
         facts.sessions[0].probes[1].generation = Some(1);
     });
-    // Behind what the guest says.
+    // The notice follows the guest's output.
     finds(Kind::NoticeWrong, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.kind == "notice");
@@ -352,7 +352,7 @@ fn recovery_messages() {
             events.insert(at + 1, notice);
         });
     });
-    // The guest got none, or another one.
+    // The guest received no notice, or another one.
     finds(Kind::NoticeWrong, |facts| {
         events(facts, |events| {
             events.retain(|event| event.name.as_deref() != Some("notice"));
@@ -364,7 +364,7 @@ fn recovery_messages() {
             events[at].cause = Some("config".to_owned());
         });
     });
-    // Of turns that were stopped, of which there were none; and the guest heard nothing of it.
+    // A report of stopped turns although none was stopped; and the guest did not receive it.
     finds(Kind::NoticeWrong, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.kind == "notice");

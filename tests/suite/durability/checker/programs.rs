@@ -1,4 +1,5 @@
-//! Programs are a function of their seed, name everything once, and use all there is.
+//! Programs are functions of their seed, use unique names, and cover every kind of act and
+//! disturbance.
 
 use std::collections::{BTreeSet, HashSet};
 use std::mem::discriminant;
@@ -74,7 +75,7 @@ fn programs_use_all_there_is() {
             .iter()
             .any(|what| matches!(what, Disturbance::Fault { power: true, .. }))
     );
-    // A thousand of them in two hundred seeds, also if some fault points are never crossed.
+    // A thousand kills in two hundred seeds, even if some failpoints are never crossed.
     assert!(kills > 1200, "{kills} kills");
 }
 

@@ -1,4 +1,4 @@
-//! A history without faults, as a daemon, its clients and its tools would leave it.
+//! A history without violations, as a daemon, its clients and its tools would produce it.
 
 use abide_tests::Event;
 use abide_tests::checker::{
@@ -6,10 +6,10 @@ use abide_tests::checker::{
 };
 use serde_json::{Value, json};
 
-/// When the first event was, in milliseconds since the Unix epoch.
+/// The time from which events are counted, in milliseconds since the Unix epoch.
 pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
 
-/// Writes the events that a daemon without faults would.
+/// Writes the events that a correct daemon would write.
 #[derive(Default)]
 struct Scribe {
     events: Vec<Event>,
@@ -18,7 +18,7 @@ struct Scribe {
 }
 
 impl Scribe {
-    /// An event; one each 10 ms.
+    /// Adds an event, 10 ms after the previous one.
     fn event(&mut self, mut event: Value) {
         let cursor = self.events.len() as u64 + 1;
         let ms = 10 * cursor;
@@ -35,7 +35,7 @@ impl Scribe {
         );
     }
 
-    /// A turn over messages, the first of which began it and the others were received.
+    /// Adds a turn over messages: the first began it, the others were received during it.
     fn turn(&mut self, notice: Option<u64>, messages: &[(&str, &Script)]) {
         self.turns += 1;
         let turn = self.turns;
@@ -58,13 +58,13 @@ impl Scribe {
 
     fn acts(&mut self, script: &Script, others: &[(&str, &Script)]) {
         for (n, act) in script.acts.iter().enumerate() {
-            let told = json!({"script": script.id, "n": n, "kind": act.kind(), "result": "ok"});
+            let data = json!({"script": script.id, "n": n, "kind": act.kind(), "result": "ok"});
             let with = |more: Value| {
-                let mut told = told.clone();
+                let mut data = data.clone();
                 for (name, value) in more.as_object().expect("an object") {
-                    told[name] = value.clone();
+                    data[name] = value.clone();
                 }
-                told
+                data
             };
             match act {
                 Act::Call(call) => {
@@ -79,7 +79,7 @@ impl Scribe {
                 }
                 Act::Say { text } => {
                     self.say(text.clone());
-                    self.custom("act", &told);
+                    self.custom("act", &data);
                 }
                 Act::Timer { name, .. } => self.custom("act", &with(json!({"token": name}))),
                 Act::Receive => {
@@ -92,7 +92,7 @@ impl Scribe {
                 Act::Llm { text } => {
                     self.custom("act", &with(json!({"value": format!("re: {text}")})));
                 }
-                Act::List | Act::Random | Act::Clock => self.custom("act", &told),
+                Act::List | Act::Random | Act::Clock => self.custom("act", &data),
             }
         }
         self.say(format!("done {} #{}", script.id, self.turns));
@@ -116,7 +116,7 @@ impl Scribe {
                           "message": format!("a{turn}"), "text": text}));
     }
 
-    /// A timer's message, and its turn.
+    /// Adds a timer's message, and its turn.
     fn fire(&mut self, id: &str, name: &str, due_ms: u64, script: &Script) {
         self.event(
             json!({"kind": "message", "turn": null, "from": "timer", "name": name,
@@ -124,21 +124,21 @@ impl Scribe {
         );
         let before = self.events.len();
         self.turn(None, &[(id, script)]);
-        // The guest tells of it at its turn's beginning.
+        // The guest reports the timer at the beginning of its turn.
         let at_ms = due_ms + 3;
         self.custom(
             "timer",
             &json!({"name": name, "due_ms": due_ms, "at_ms": at_ms}),
         );
-        let told = self.events.pop().expect("it was put there");
-        self.events.insert(before + 1, told);
+        let report = self.events.pop().expect("it was put there");
+        self.events.insert(before + 1, report);
         for (event, cursor) in self.events.iter_mut().zip(1..) {
             event.cursor = cursor;
         }
     }
 }
 
-/// A run of one session over one restart, in which all went well.
+/// Returns a run without violations, of one session over one restart.
 pub(super) fn clean() -> Facts {
     let timed = Script {
         id: "m1-3t".to_owned(),

@@ -1,4 +1,4 @@
-//! What processes do to files, and what a power cut leaves of it.
+//! Operations of processes on files, and what a power cut leaves of them.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -8,18 +8,19 @@ use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::Path;
 use std::thread;
 
-/// What a process does in a folder that holds the one file `old`, and what a power cut leaves.
+/// The operations of a process in a folder that holds the one file `old`, and what a power cut
+/// leaves.
 pub(super) struct Scene {
     pub(super) name: &'static str,
     pub(super) act: fn(&Path),
     pub(super) left: &'static [(&'static str, &'static str)],
 }
 
-/// What stands in `old`.
+/// The content of `old`.
 pub(super) const OLD: &str = "0123456789";
 const AS_BEFORE: &[(&str, &str)] = &[("old", OLD)];
 
-/// What the `unsafe` functions below do, libc does for C++ programs; std does not offer it.
+/// C++ programs call these functions through libc; std does not offer them.
 mod libc {
     unsafe extern "C" {
         pub(super) fn fallocate(fd: i32, mode: i32, offset: i64, bytes: i64) -> i32;
@@ -188,7 +189,7 @@ pub(super) const SCENES: &[Scene] = &[
         left: &[],
     },
     Scene {
-        // Its inode is likely to be given again.
+        // The inode number is likely to be reused.
         name: "a file of a removed one's name is another file",
         act: |folder| {
             fs::remove_file(folder.join("old")).unwrap();
@@ -316,7 +317,7 @@ pub(super) const SCENES: &[Scene] = &[
     },
 ];
 
-/// What must not pass unnoticed.
+/// Operations that must not go unnoticed.
 pub(super) const UNSEEN: &[Scene] = &[
     Scene {
         name: "is not all in the log",
@@ -331,14 +332,14 @@ pub(super) const UNSEEN: &[Scene] = &[
             let file = open(folder);
             let (write, shared) = (libc::PROT_WRITE, libc::MAP_SHARED);
             let place = std::ptr::null_mut();
-            // SAFETY: the mapping is placed where nothing is, and not used.
+            // SAFETY: the kernel chooses a free place for the mapping, which is not used.
             unsafe { libc::mmap(place, 4096, write, shared, file.as_raw_fd(), 0) };
         },
         left: &[],
     },
 ];
 
-/// A process that never rests.
+/// A process that writes without a pause.
 pub(super) const BUSY: Scene = Scene {
     name: "busy",
     act: |folder| {

@@ -1,12 +1,12 @@
-//! What the scripted model calls: every tool of each server.
+//! The calls of the scripted model: every tool of each server.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// One call, and what its result shows.
+/// One call, and a part of its result.
 pub(crate) struct Call {
-    /// The tool, as the model sees it.
+    /// The tool's name, as the model sees it.
     pub(crate) name: String,
     pub(crate) arguments: Value,
     pub(crate) shows: &'static str,
@@ -23,7 +23,7 @@ pub(crate) const PNG: &[u8] = &[
     0x44, 0xae, 0x42, 0x60, 0x82,
 ];
 
-/// The plans, by the servers' names.
+/// Returns the plans, by the servers' names.
 pub(crate) fn plans(repo: &str) -> BTreeMap<&'static str, Plan> {
     let plans: [(&str, Calls); 8] = [
         ("everything", everything()),
@@ -48,7 +48,7 @@ pub(crate) fn plans(repo: &str) -> BTreeMap<&'static str, Plan> {
         .collect()
 }
 
-/// Tools, their arguments, and what their results show.
+/// Tools, their arguments, and parts of their results.
 type Calls = Vec<(&'static str, Value, &'static str)>;
 
 fn everything() -> Calls {
@@ -231,7 +231,7 @@ fn sqlite() -> Calls {
 }
 
 fn fetch() -> Calls {
-    // It takes no address of this machine, and the test has no other.
+    // The server fetches no address of this machine, and the test has no other.
     vec![(
         "fetch",
         json!({"url": "http://127.0.0.1:1/"}),

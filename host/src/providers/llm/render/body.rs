@@ -1,4 +1,4 @@
-//! The body of a request, as one provider takes it.
+//! The body of a request, as one provider accepts it.
 
 use serde_json::{Map, Value, json};
 
@@ -10,30 +10,30 @@ use crate::domain::{ChatRequest, StepError};
 use crate::providers::llm::dialect::Dialect;
 use crate::providers::llm::provider::LlmProvider;
 
-/// What stands beside calls for servers that want a text there.
+/// The text beside tool calls, for servers that demand one.
 const CALLING: &str = "(I call tools.)";
 
 /// A request as it is sent.
 pub(in crate::providers::llm) struct Sent {
     pub(in crate::providers::llm) body: Map<String, Value>,
-    /// The tools' names in it.
+    /// The names of the tools in it.
     pub(in crate::providers::llm) names: ToolNames,
-    /// Tools that are not in it.
+    /// The tools that were left out of it.
     pub(in crate::providers::llm) left_out: Vec<HiddenTool>,
-    /// It shows images.
+    /// It contains images.
     pub(in crate::providers::llm) images: bool,
-    /// It has lines of tools.
+    /// It contains lines of the tool role.
     pub(in crate::providers::llm) tool_lines: bool,
-    /// It has several calls in one line.
+    /// One of its lines contains several calls.
     pub(in crate::providers::llm) parallel_calls: bool,
-    /// It has a text beside calls in one line.
+    /// One of its lines contains text beside calls.
     pub(in crate::providers::llm) text_beside_calls: bool,
 }
 
-/// A guest's request for a model of this provider.
+/// Renders a guest's request for a model of this provider.
 ///
 /// # Errors
-/// `Invalid` where it makes no sense.
+/// `Invalid` if there are no messages or the temperature is out of range.
 pub(in crate::providers::llm) fn body(
     request: &ChatRequest,
     model: &str,
@@ -96,7 +96,7 @@ pub(in crate::providers::llm) fn body(
     }
     let max_tokens = request.max_tokens.filter(|_| !dialect.no_max_tokens);
     if let Some(most) = max_tokens {
-        // Servers other than OpenAI's own know this name, and few the newer one.
+        // All servers but OpenAI's own know `max_tokens`; few know the newer name.
         let key = match dialect.completion_tokens {
             true => "max_completion_tokens",
             false => "max_tokens",
@@ -147,7 +147,8 @@ fn message(line: ChatLine, names: &mut ToolNames, dialect: &Dialect) -> Value {
     }
 }
 
-/// A text where there is nothing else: many servers know no parts.
+/// Renders the parts of a user's line. If all are text, the content is a plain string, because many
+/// servers do not support parts.
 fn content(parts: Vec<UserPart>) -> Value {
     if parts.iter().all(|part| matches!(part, UserPart::Text(_))) {
         let texts = parts.into_iter().filter_map(|part| match part {
@@ -173,7 +174,8 @@ fn called(call: AssistantCall, names: &mut ToolNames) -> Value {
     })
 }
 
-/// A call's arguments, which some servers and most templates read: an object in any case.
+/// Returns a call's arguments, always as a JSON object, because some servers and most templates
+/// parse them.
 fn arguments(text: String) -> String {
     match serde_json::from_str::<Value>(&text) {
         Ok(Value::Object(_)) => text,

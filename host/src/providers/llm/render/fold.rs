@@ -1,11 +1,11 @@
-//! What a provider does not know, told otherwise: Gemma's templates have no system, many have no tools,
-//! and Llama's take one call a message. Roles follow each other afterwards as they may.
+//! Rewrites what a provider does not support: Gemma's templates have no system role, many have no
+//! tools, and Llama's accept one call per message. The order of roles stays valid.
 
 use std::collections::VecDeque;
 
 use super::lines::{AssistantCall, ChatLine, UserPart, user_line};
 
-/// Puts the system's line in front of the user's first.
+/// Moves the system's line to the beginning of the user's first line.
 pub(super) fn system(lines: &mut Vec<ChatLine>) {
     let Some(ChatLine::System(_)) = lines.first() else {
         return;
@@ -29,78 +29,79 @@ fn put_in_front(parts: &mut Vec<UserPart>, text: String) {
     }
 }
 
-/// Tells calls and their results as what the model and the user said.
+/// Rewrites calls and their results as text of the model and of the user.
 pub(super) fn tools(lines: Vec<ChatLine>) -> Vec<ChatLine> {
-    let mut told: Vec<ChatLine> = Vec::with_capacity(lines.len());
+    let mut folded: Vec<ChatLine> = Vec::with_capacity(lines.len());
     for line in lines {
         match line {
             ChatLine::Assistant { text, calls } if !calls.is_empty() => {
                 let made = calls
                     .iter()
                     .map(|call| format!("[I call {} with {}]", call.name, call.arguments));
-                let said = Some(text).filter(|text| !text.is_empty());
-                let all: Vec<String> = said.into_iter().chain(made).collect();
-                told.push(ChatLine::Assistant {
+                let text = Some(text).filter(|text| !text.is_empty());
+                let all: Vec<String> = text.into_iter().chain(made).collect();
+                folded.push(ChatLine::Assistant {
                     text: all.join("\n"),
                     calls: Vec::new(),
                 });
             }
             ChatLine::Tool { name, text, .. } => {
                 let text = format!("[the result of {name}] {text}");
-                match told.last_mut() {
+                match folded.last_mut() {
                     Some(ChatLine::User(parts)) => parts.push(UserPart::Text(text)),
-                    _ => told.push(user_line(&text)),
+                    _ => folded.push(user_line(&text)),
                 }
             }
-            line => told.push(line),
+            line => folded.push(line),
         }
     }
-    told
+    folded
 }
 
-/// Moves what the model said beside calls in front of the first result, where it still reads it.
+/// Moves the text beside calls to the beginning of the first result, where the model still reads
+/// it.
 pub(super) fn text_beside_calls(lines: &mut [ChatLine]) {
-    let mut said = None;
+    let mut beside = None;
     for line in lines {
         match line {
             ChatLine::Assistant { text, calls } if !calls.is_empty() && !text.is_empty() => {
-                said = Some(std::mem::take(text));
+                beside = Some(std::mem::take(text));
             }
             ChatLine::Tool { text, .. } => {
-                if let Some(said) = said.take() {
-                    text.insert_str(0, &format!("[beside the call I said] {said}\n"));
+                if let Some(beside) = beside.take() {
+                    text.insert_str(0, &format!("[beside the call I said] {beside}\n"));
                 }
             }
-            _ => said = None,
+            _ => beside = None,
         }
     }
 }
 
-/// Gives each of several calls a line of its own, in front of its result.
+/// Gives each of several calls a line of its own, before its result.
 pub(super) fn parallel_calls(lines: Vec<ChatLine>) -> Vec<ChatLine> {
-    let mut told: Vec<ChatLine> = Vec::with_capacity(lines.len());
+    let mut folded: Vec<ChatLine> = Vec::with_capacity(lines.len());
     let mut waiting: VecDeque<AssistantCall> = VecDeque::new();
     for line in lines {
         match line {
             ChatLine::Assistant { text, calls } if calls.len() > 1 => {
                 waiting = calls.into();
                 let first = waiting.pop_front().into_iter().collect();
-                told.push(ChatLine::Assistant { text, calls: first });
+                folded.push(ChatLine::Assistant { text, calls: first });
             }
             ChatLine::Tool { .. } => {
-                // Results stand in the order of the calls.
-                if let Some(ChatLine::Tool { .. }) = told.last()
+                // Results are in the order of the calls.
+                if let Some(ChatLine::Tool { .. }) = folded.last()
                     && let Some(next) = waiting.pop_front()
                 {
-                    told.push(ChatLine::Assistant {
+                    folded.push(ChatLine::Assistant {
                         text: String::new(),
                         calls: vec![next],
                     });
                 }
-                told.push(line);
+                folded.push(line);
             }
-            line => told.push(line),
+            line => folded.push(line),
         }
     }
-    told
+    folded
 }

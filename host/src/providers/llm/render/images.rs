@@ -1,12 +1,12 @@
-//! Images within texts: `![NAME](data:image/png;base64,...)`, as Markdown has them. A contract whose
-//! messages are texts has no other place for one.
+//! Images within texts, in Markdown's syntax: `![NAME](data:image/png;base64,...)`. A contract
+//! whose messages are texts has no other place for an image.
 
-/// What an image counts for in bytes of text, where a request is weighed: about a thousand tokens,
-/// what most models make of one.
+/// How many bytes of text an image counts for when the size of a request is estimated: about a
+/// thousand tokens, as for most models.
 const WEIGHT_BYTES: usize = 4_000;
-/// What models take.
+/// The image types that models accept.
 const TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
-/// The longest name, in bytes: what is looked through for its beginning.
+/// The longest name, in bytes. It bounds the search for the beginning of the name.
 const NAME_MAX_BYTES: usize = 256;
 const BEGIN: &str = "](data:image/";
 const ENCODED: &str = ";base64,";
@@ -30,16 +30,16 @@ pub(super) struct Image<'a> {
 }
 
 impl Image<'_> {
-    /// What stands in its place for a model that takes none.
+    /// Returns the text that replaces it for a model that does not accept images.
     pub(super) fn placeholder(&self) -> String {
         format!("[{} bytes of {}]", self.bytes, self.kind)
     }
 }
 
-/// Takes a text apart, in linear time.
+/// Splits a text into its texts and images, in linear time.
 pub(super) fn pieces(text: &str) -> Vec<TextOrImage<'_>> {
     let mut pieces = Vec::new();
-    // What has been looked at, and where the text that is not in a piece yet begins.
+    // How far the text has been scanned, and where the text that is not yet in a piece begins.
     let (mut seen, mut from) = (0, 0);
     while let Some(found) = text[seen..].find(BEGIN) {
         let bracket = seen + found;
@@ -63,7 +63,8 @@ pub(super) fn pieces(text: &str) -> Vec<TextOrImage<'_>> {
     pieces
 }
 
-/// Where `![` stands before a name that ends the text: short, on one line, without brackets.
+/// Returns the position of the `![` before the name at the end of the text. The name must be short,
+/// on one line and without brackets.
 fn name_before(text: &str) -> Option<usize> {
     let near = text.floor_char_boundary(text.len().saturating_sub(NAME_MAX_BYTES));
     let begin = near + text[near..].rfind("![")?;
@@ -71,7 +72,7 @@ fn name_before(text: &str) -> Option<usize> {
     (!name.contains(['[', ']', '\n'])).then_some(begin)
 }
 
-/// The image whose `data:` URL begins the text and ends before a `)`, and the URL's length.
+/// Returns the image whose `data:` URL begins the text and ends before a `)`, and the URL's length.
 fn image_at(text: &str) -> Option<(Image<'_>, usize)> {
     let kind = *TYPES
         .iter()
@@ -98,7 +99,7 @@ fn image_at(text: &str) -> Option<(Image<'_>, usize)> {
     ))
 }
 
-/// What a text weighs in bytes, an image for what models make of it.
+/// Returns the size of a text in bytes, in which each image counts for [`WEIGHT_BYTES`].
 pub(in crate::providers::llm) fn weight(text: &str) -> usize {
     if !text.contains(BEGIN) {
         return text.len();

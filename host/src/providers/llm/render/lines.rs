@@ -1,4 +1,5 @@
-//! The order of a conversation: what a guest wrote down, as lines that strict templates take.
+//! The order of a conversation: turns the messages that a guest recorded into lines that strict
+//! templates accept.
 
 use std::collections::HashSet;
 
@@ -6,40 +7,40 @@ use super::images::{self, TextOrImage};
 use crate::domain::{ChatMessage, ChatRole, ModelToolCall};
 use crate::providers::llm::call_id::call_id;
 
-/// How the host's own notices begin. They are no instructions of the guest's, wherever they stand.
+/// The prefix of the host's own notices, which are never instructions of the guest.
 const NOTICE: &str = "[system]";
-/// What stands for a line of which nothing is left, for empty ones are refused.
+/// The placeholders for lines without any content, because servers refuse empty ones.
 const EMPTY_USER: &str = "(an empty message)";
 const EMPTY_ANSWER: &str = "(no answer)";
 const EMPTY_RESULT: &str = "(no output)";
-/// What stands for the result of a call that the guest has none of.
+/// The placeholder for the result of a call for which the guest has none.
 const NO_RESULT: &str = "(no result is known: it is unknown whether the call was made)";
-/// What the user says in front of an answer that nobody asked for.
+/// The user's lines before an answer that no user's line precedes.
 const BEFORE_FIRST: &str = "(The conversation begins here.)";
 const BETWEEN_ANSWERS: &str = "(Go on.)";
-/// What the model says between tool results and the user's next words: templates that forbid the
-/// one behind the other take it.
+/// The model's line between tool results and the user's next line, for templates that forbid a
+/// user's line directly after a result.
 const NOTED: &str = "(Noted.)";
-/// What introduces images of tool results, which servers take from the user alone.
+/// Introduce the images of tool results, which servers accept only from the user.
 const IMAGES_BELOW: &str = "[shown below]";
 const RESULT_IMAGES: &str = "(Images of the tool results above:)";
-/// What introduces a result of a call that the conversation does not have.
+/// Introduces a result whose call is not in the conversation.
 const STRAY_RESULT: &str = "[a tool's result]";
 
 /// A line of a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ChatLine {
-    /// What the model is told before everything else. Only ever the first line.
+    /// The guest's leading instructions. Only the first line can be one.
     System(String),
     User(Vec<UserPart>),
     Assistant {
         text: String,
-        /// If there are any, each is answered by one of the lines directly behind, in order.
+        /// Each call is answered by one of the lines that directly follow, in order.
         calls: Vec<AssistantCall>,
     },
     Tool {
         id: String,
-        /// The guest's name of the tool.
+        /// The guest's name for the tool.
         name: String,
         text: String,
     },
@@ -53,17 +54,17 @@ pub(super) enum UserPart {
     Image(String),
 }
 
-/// A call that the model asked for.
+/// A call that the model requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AssistantCall {
     pub(super) id: String,
-    /// The guest's name of the tool.
+    /// The guest's name for the tool.
     pub(super) name: String,
     pub(super) arguments: String,
 }
 
-/// Puts a conversation in order. With `images`, those in texts become parts of the user's lines;
-/// without, they are named.
+/// Puts a conversation in order. With `images`, images within texts become parts of the user's
+/// lines; without, a placeholder replaces each.
 pub(super) fn lines(messages: &[ChatMessage], images: bool) -> Vec<ChatLine> {
     let leading = messages
         .iter()
@@ -78,8 +79,7 @@ pub(super) fn lines(messages: &[ChatMessage], images: bool) -> Vec<ChatLine> {
     order.end()
 }
 
-/// Whether a message that nothing else precedes is what the guest tells the model before everything
-/// else.
+/// Returns whether a message, if only instructions precede it, is an instruction of the guest.
 fn is_instruction(message: &ChatMessage) -> bool {
     message.role == ChatRole::System && !message.content.trim_start().starts_with(NOTICE)
 }
@@ -88,17 +88,17 @@ fn is_instruction(message: &ChatMessage) -> bool {
 struct LineOrder {
     images: bool,
     lines: Vec<ChatLine>,
-    /// Calls of the last line that still wait for what answers them.
+    /// The calls of the last line, whose results are still being collected.
     open: Vec<Open>,
-    /// What the user's next line will be.
+    /// The user's next line, which is still being collected.
     user: Option<Vec<UserPart>>,
-    /// Ids that occur in the lines.
+    /// All call ids in the lines.
     ids: HashSet<String>,
 }
 
-/// A call that was asked for, and its result.
+/// A requested call, and its result.
 struct Open {
-    /// The guest's id of it.
+    /// The guest's id for it.
     given: String,
     call: AssistantCall,
     result: Option<String>,
@@ -115,7 +115,7 @@ impl LineOrder {
         }
     }
 
-    /// One line of all instructions.
+    /// Joins all instructions into one line.
     fn system(&mut self, instructions: &[ChatMessage]) {
         let texts = instructions.iter().map(|message| message.content.as_str());
         let texts: Vec<&str> = texts.filter(|text| !is_blank(text)).collect();
@@ -132,7 +132,7 @@ impl LineOrder {
         }
     }
 
-    /// Something to be said in the user's next line.
+    /// Adds a text to the user's next line.
     fn push_user_text(&mut self, text: &str) {
         let user = self.user.get_or_insert_default();
         if is_blank(text) {
@@ -186,7 +186,8 @@ impl LineOrder {
         self.open = open;
     }
 
-    /// The guest's id where any server takes it and nothing has it yet; else one made of it.
+    /// Returns the guest's id if every server accepts it and it is still unused, otherwise an id
+    /// derived from it.
     fn id(&mut self, given: &str) -> String {
         let sound = given.len() == 9 && given.bytes().all(|byte| byte.is_ascii_alphanumeric());
         match sound && !self.ids.contains(given) {
@@ -194,8 +195,8 @@ impl LineOrder {
                 self.ids.insert(given.to_owned());
                 given.to_owned()
             }
-            // With the number of those before it: a search for a free one would be long where all
-            // calls have the same id.
+            // The number of ids is part of the seed: if all calls had the same id, searching for a
+            // free one would take long.
             false => call_id(&format!("{given}\0{}", self.ids.len()), &mut self.ids),
         }
     }
@@ -206,7 +207,7 @@ impl LineOrder {
         let waiting = calls
             .iter()
             .position(|one| one.result.is_none() && is_meant(one));
-        // A guest that has more to say of a call than one line.
+        // The guest may have several results for one call: append to the last one.
         let meant = waiting.or_else(|| calls.iter().rposition(is_meant));
         let Some(open) = meant.and_then(|at| calls.get_mut(at)) else {
             return self.push_user_text(&format!("{STRAY_RESULT} {text}"));
@@ -220,7 +221,8 @@ impl LineOrder {
         }
     }
 
-    /// Ends the last line with what answers its calls, and then with what the user said meanwhile.
+    /// Completes the last line: adds the results of its calls, and then what the user said
+    /// meanwhile.
     fn close(&mut self) {
         let mut shown = Vec::new();
         for Open { call, result, .. } in std::mem::take(&mut self.open) {
@@ -234,8 +236,8 @@ impl LineOrder {
         }
         if !shown.is_empty() {
             let intro = UserPart::Text(RESULT_IMAGES.to_owned());
-            let said = self.user.take().unwrap_or_default();
-            self.user = Some([intro].into_iter().chain(shown).chain(said).collect());
+            let next = self.user.take().unwrap_or_default();
+            self.user = Some([intro].into_iter().chain(shown).chain(next).collect());
         }
         let Some(mut user) = self.user.take() else {
             return;
@@ -253,7 +255,7 @@ impl LineOrder {
         self.lines.push(ChatLine::User(user));
     }
 
-    /// A result without its images, which are added to what is shown.
+    /// Returns the text of a result, and moves its images to `shown`.
     fn result_text(&self, text: &str, shown: &mut Vec<UserPart>) -> String {
         let mut rest = String::new();
         for piece in images::pieces(text) {
@@ -275,7 +277,7 @@ impl LineOrder {
         }
     }
 
-    /// All lines. The last is the user's, or a tool's: something to be answered.
+    /// Returns all lines. The last is the user's or a tool's, so that there is something to answer.
     fn end(mut self) -> Vec<ChatLine> {
         self.close();
         let filler = match self.lines.last() {
@@ -296,7 +298,7 @@ fn is_blank(text: &str) -> bool {
     text.trim().is_empty()
 }
 
-/// Adds to the text that a line ends with.
+/// Appends to the text at the end of a line.
 fn push_text(parts: &mut Vec<UserPart>, text: &str) {
     match parts.last_mut() {
         Some(UserPart::Text(last)) => last.push_str(text),

@@ -1,36 +1,37 @@
-//! A guest's chat request as the strictest servers take it. Pure: the same request and dialect give
-//! the same bytes.
+//! Renders a guest's chat request so that the strictest servers accept it. Pure: the same request
+//! and dialect yield the same bytes.
 //!
-//! A guest writes down what happened, in the order in which it happened. Servers, and the chat
-//! templates behind them, refuse most of that: a system message behind the first line, two lines of
-//! one role, an id that occurs twice, a schema without properties. A conversation that was refused
-//! once would be refused for ever, so each request is rendered for the strictest of them:
+//! A guest records messages in the order in which they occurred. Servers, and the chat templates
+//! that they use, refuse much of that: a system message after the first line, two consecutive lines
+//! of one role, a repeated id, a schema without properties. A conversation that was refused once
+//! would be refused every time, so each request is rendered for the strictest of them:
 //!
 //! ```text
-//!   system?  user  ( assistant  |  assistant with calls, one tool line a call )  user ...
+//!   system?  user  ( assistant  |  assistant with calls, one tool line per call )  user ...
 //!     |       |          |                     |
-//!     |       |          |                     +-- ids of Abide's own; names and arguments sound;
+//!     |       |          |                     +-- ids made acceptable; names and arguments valid;
 //!     |       |          |                         each name defined among the tools
 //!     |       |          +-- never empty
-//!     |       +-- notices, notes and what came meanwhile in one line, oldest first
-//!     +-- what the guest says before everything else; nothing is added to it later
+//!     |       +-- notices, notes and messages received meanwhile in one line, oldest first
+//!     +-- the guest's leading instructions; nothing is added to them later
 //! ```
 //!
-//! Rendering happens behind the journal: a step's digest is of what the guest asked, so that another
-//! version of this module makes no open turn diverge.
+//! Rendering happens behind the journal: a step's digest covers what the guest asked, not what is
+//! sent, so a new version of this module does not make an open turn diverge.
 //!
-//! It is prefix-stable, for servers cache what they have read: where a conversation has only grown,
-//! an earlier request, as far as it was answered, is the beginning of each later one.
+//! Rendering is prefix-stable, because servers cache the prompts that they have read: if a
+//! conversation has only grown, an earlier request, as far as it was answered, is a prefix of each
+//! later one.
 //!
 //! | file | content |
 //! |---|---|
-//! | `lines` | the conversation in the order that strict templates take |
-//! | `fold` | roles that a provider does not know, told as text |
-//! | `names` | names of tools, and which of them the guest means by them |
+//! | `lines` | the conversation, in the order that strict templates accept |
+//! | `fold` | what a provider does not support, rewritten as text |
+//! | `names` | the names of tools as sent, and the guest's names for them |
 //! | `schema` | JSON Schemas of arguments |
 //! | `tools` | definitions: which are sent, which are left out and why |
 //! | `images` | images within texts |
-//! | `body` | the request's body |
+//! | `body` | the body of the request |
 
 mod body;
 mod fold;

@@ -1,16 +1,16 @@
-//! Names of tools as servers take them: `^[a-zA-Z][a-zA-Z0-9_-]{0,63}$`, each once. OpenAI takes a
-//! digit in front, Gemini a `_`, Moonshot neither.
+//! Tool names that every server accepts: `^[a-zA-Z][a-zA-Z0-9_-]{0,63}$`, each unique. OpenAI
+//! accepts a leading digit, Gemini a leading `_`, Moonshot neither.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::Digest;
 
-/// The longest name that servers take, in bytes.
+/// The longest name that servers accept, in bytes.
 const NAME_MAX_BYTES: usize = 64;
-/// How much of a digest tells two names apart that begin alike, in hexadecimal digits.
+/// How many hexadecimal digits of a digest distinguish names that begin alike.
 const DIGEST_CHARS: usize = 8;
 
-/// Whether every server takes this name.
+/// Returns whether every server accepts this name.
 pub(super) fn is_sound(name: &str) -> bool {
     (1..=NAME_MAX_BYTES).contains(&name.len())
         && name.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -19,17 +19,17 @@ pub(super) fn is_sound(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
-/// The names of one request: what each is sent as.
+/// The tool names of one request, with the name that each is sent as.
 #[derive(Clone, Debug, Default)]
 pub(in crate::providers::llm) struct ToolNames {
-    /// By the guest's name.
+    /// The names as sent, by the guest's names.
     sent: BTreeMap<String, String>,
     taken: BTreeSet<String>,
 }
 
 impl ToolNames {
-    /// What the guest's name is sent as: itself where servers take it, else what is left of it with
-    /// a part of its digest, which is the same in each request.
+    /// Returns the name to send for a guest's name: the same name if every server accepts it,
+    /// otherwise its valid characters and a part of its digest, which is the same in each request.
     pub(super) fn send(&mut self, name: &str) -> String {
         if let Some(sent) = self.sent.get(name) {
             return sent.clone();
@@ -48,7 +48,7 @@ impl ToolNames {
         sent
     }
 
-    /// The names as they are sent, each with the guest's.
+    /// Returns the guest's names, by the names as sent.
     pub(in crate::providers::llm) fn back(&self) -> BTreeMap<&str, &str> {
         let sent = self.sent.iter();
         sent.map(|(own, sent)| (sent.as_str(), own.as_str()))
@@ -56,7 +56,7 @@ impl ToolNames {
     }
 }
 
-/// What is left of a name, and a mark made of `seed`.
+/// Returns a name with its invalid characters replaced, and with a suffix derived from `seed`.
 fn marked(name: &str, seed: &str) -> String {
     let kept = name.chars().map(|char| match char {
         char if char.is_ascii_alphanumeric() || "_-".contains(char) => char,

@@ -1,20 +1,22 @@
-//! The JSON Schema of a tool's arguments as every model server takes it. Tool servers write what their
-//! own validators take, and one schema that the model's server refuses fails every request.
+//! Reduces the JSON Schema of a tool's arguments to what every model server accepts. Tool servers
+//! write what their own validators accept, and a single schema that the model's server refuses
+//! makes every request fail.
 //!
-//! What is taken away only ever makes a schema allow more: the tool's own server checks the arguments
-//! in any case.
+//! Removing keywords only makes a schema allow more, which is safe: the tool's own server checks
+//! the arguments in any case.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-/// How deep a schema is read. What lies deeper allows anything.
+/// How deep a schema is read. Deeper schemas allow anything.
 const DEPTH_MAX: usize = 24;
-/// How many schemas are put into the root, for they may refer to each other in circles.
+/// How many schemas are inlined into the root. A limit is needed because references may be
+/// circular.
 const INLINED_MAX: usize = 64;
-/// Keywords at the root that choose between schemas, which servers refuse there.
+/// Keywords that choose between schemas. Servers refuse them at the root.
 const ALTERNATIVES: [&str; 2] = ["anyOf", "oneOf"];
-/// Keywords that servers refuse at the root, and that allow nothing more.
+/// Keywords that servers refuse at the root. They only restrict, so they can be removed.
 const ROOT_ONLY_LESS: [&str; 9] = [
     "not",
     "if",
@@ -26,7 +28,7 @@ const ROOT_ONLY_LESS: [&str; 9] = [
     "dependentRequired",
     "dependencies",
 ];
-/// Keywords that name the schema itself: some servers look up what they name.
+/// Keywords that identify the schema itself. Some servers try to resolve them.
 const NAMING: [&str; 7] = [
     "$schema",
     "$id",
@@ -47,15 +49,15 @@ const ONE: [&str; 8] = [
     "then",
     "else",
 ];
-/// Keywords whose value is one schema, or a truth value that stays one.
+/// Keywords whose value is one schema, or a boolean that is kept.
 const REST: [&str; 3] = [
     "additionalProperties",
     "unevaluatedProperties",
     "unevaluatedItems",
 ];
-/// Keywords whose value is a list of schemas, never an empty one.
+/// Keywords whose value is a list of schemas, which must not be empty.
 const LISTS: [&str; 4] = ["anyOf", "oneOf", "allOf", "prefixItems"];
-/// Keywords whose value holds schemas by name.
+/// Keywords whose value is an object of named schemas.
 const TABLES: [&str; 5] = [
     "properties",
     "patternProperties",
@@ -63,16 +65,16 @@ const TABLES: [&str; 5] = [
     "definitions",
     "dependentSchemas",
 ];
-/// Keywords that may have any value, `null` too.
+/// Keywords that may have any value, including `null`.
 const ANY: [&str; 4] = ["default", "const", "examples", "example"];
 const TYPES: [&str; 7] = [
     "object", "array", "string", "number", "integer", "boolean", "null",
 ];
 
-/// The schema of the arguments.
+/// Parses a schema of arguments, and reduces it to what every model server accepts.
 ///
 /// # Errors
-/// Why it cannot be the schema of an object.
+/// Returns the reason if it is not the schema of an object.
 pub(super) fn of_arguments(text: &str) -> Result<Value, String> {
     let schema: Value = serde_json::from_str(text)
         .map_err(|error| format!("the schema of its arguments is not JSON ({error})"))?;
@@ -105,8 +107,8 @@ pub(super) fn of_arguments(text: &str) -> Result<Value, String> {
     Ok(Value::Object(root))
 }
 
-/// The root with the schema that it refers to, if it does, and all of those that must hold at once.
-/// At most `left` of them.
+/// Inlines into the root the schema that its `$ref` names and all schemas of its `allOf`. At most
+/// `left` of them.
 fn inlined(mut root: Map<String, Value>, left: &mut usize) -> Map<String, Value> {
     let whole = Value::Object(root.clone());
     let referred = root.remove("$ref");
@@ -121,7 +123,7 @@ fn inlined(mut root: Map<String, Value>, left: &mut usize) -> Map<String, Value>
             continue;
         };
         *left = fewer;
-        // What a part refers to stands in the root.
+        // The definitions to which a part refers are in the root.
         for key in ["$defs", "definitions"] {
             if let Some(definitions) = root.get(key) {
                 part.entry(key).or_insert_with(|| definitions.clone());
@@ -132,7 +134,7 @@ fn inlined(mut root: Map<String, Value>, left: &mut usize) -> Map<String, Value>
     root
 }
 
-/// Adds what another schema demands at the same time.
+/// Adds the demands of another schema that must hold too.
 fn add(root: &mut Map<String, Value>, part: Map<String, Value>) {
     for (key, value) in part {
         match (root.get_mut(&key), value) {
@@ -148,15 +150,15 @@ fn add(root: &mut Map<String, Value>, part: Map<String, Value>) {
                     }
                 }
             }
-            // The root's own word stands.
+            // The root's own value wins.
             (Some(_), _) => {}
             (None, value) => drop(root.insert(key, value)),
         }
     }
 }
 
-/// Puts the properties of all alternatives into the root, and demands what all of them demand. The
-/// description says what they were.
+/// Merges the properties of all alternatives into the root, and requires what all of them require.
+/// What the alternatives were is added to the description.
 fn merge_alternatives(root: &mut Map<String, Value>, left: &mut usize) {
     for keyword in ALTERNATIVES {
         let Some(Value::Array(alternatives)) = root.remove(keyword) else {
@@ -190,11 +192,11 @@ fn merge_alternatives(root: &mut Map<String, Value>, left: &mut usize) {
         );
         if choices.len() > 1 {
             let choices = format!("Give one of these: {}.", choices.join(", or "));
-            let told = match root.get("description").and_then(Value::as_str) {
+            let description = match root.get("description").and_then(Value::as_str) {
                 Some(text) => format!("{text} {choices}"),
                 None => choices,
             };
-            root.insert("description".to_owned(), told.into());
+            root.insert("description".to_owned(), description.into());
         }
     }
 }
@@ -210,7 +212,7 @@ fn required(schema: &Map<String, Value>) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Leaves of what is required what there is.
+/// Removes from `required` duplicates and names of properties that do not exist.
 fn only_known_required(schema: &mut Map<String, Value>) {
     let known = schema.get("properties").and_then(Value::as_object);
     let known = known.cloned().unwrap_or_default();
@@ -229,20 +231,20 @@ fn only_known_required(schema: &mut Map<String, Value>) {
     }
 }
 
-/// What a reference within the document refers to.
+/// Resolves a reference within the document.
 fn target<'a>(whole: &'a Value, reference: &str) -> Option<&'a Value> {
     let pointer = reference.strip_prefix('#')?;
     whole.pointer(pointer)
 }
 
-/// A schema without what servers refuse in one.
+/// Removes from a schema what servers refuse.
 fn clean(schema: Map<String, Value>, depth: usize, whole: &Value) -> Map<String, Value> {
     if depth > DEPTH_MAX {
         return Map::new();
     }
     let inner = |value: Value| match value {
         Value::Object(schema) => Value::Object(clean(schema, depth + 1, whole)),
-        // `true` allows anything; what is no schema at all is not to be guessed at.
+        // `true` allows anything, and so must whatever is not a schema at all.
         _ => json!({}),
     };
     let mut cleaned = Map::new();
@@ -252,10 +254,10 @@ fn clean(schema: Map<String, Value>, depth: usize, whole: &Value) -> Map<String,
             value if ANY.contains(&name) => value,
             Value::Null => continue,
             _ if NAMING.contains(&name) => continue,
-            // llama.cpp's grammars know neither.
+            // llama.cpp's grammars support neither `not` nor unanchored patterns.
             _ if name == "not" => continue,
             Value::String(pattern) if name == "pattern" && !is_anchored(&pattern) => continue,
-            // Draft 4 has a schema for each item.
+            // In Draft 4, `items` may be a list with a schema for each item.
             Value::Array(_) if name == "items" => json!({}),
             value if ONE.contains(&name) => inner(value),
             value @ Value::Object(_) if REST.contains(&name) => inner(value),
@@ -292,7 +294,7 @@ fn is_anchored(pattern: &str) -> bool {
     pattern.starts_with('^') && pattern.ends_with('$')
 }
 
-/// A type beside alternatives is said by each of them: Moonshot refuses it above.
+/// Moves a type beside `anyOf` into each alternative: Moonshot refuses it beside them.
 fn type_of_alternatives(schema: &mut Map<String, Value>) {
     let kind = match (schema.get("type"), schema.get("anyOf")) {
         (Some(kind), Some(Value::Array(_))) => kind.clone(),
@@ -315,7 +317,8 @@ fn type_of_alternatives(schema: &mut Map<String, Value>) {
     }
 }
 
-/// A type that may be null, as OpenAPI has it: Gemini's servers take one type alone.
+/// Replaces a type list of one type and `null` by that type and OpenAPI's `nullable`: Gemini's
+/// servers accept only a single type.
 fn one_type(schema: &mut Map<String, Value>) {
     let Some(Value::Array(kinds)) = schema.get("type") else {
         return;
@@ -330,7 +333,7 @@ fn one_type(schema: &mut Map<String, Value>) {
     }
 }
 
-/// The value of a keyword that holds no schemas, where it can stand.
+/// Returns the value of a keyword that holds no schemas, if the value is valid.
 fn keyword(name: &str, value: Value, whole: &Value) -> Option<Value> {
     let is_type = |kind: &Value| kind.as_str().is_some_and(|kind| TYPES.contains(&kind));
     let fits = match (name, &value) {

@@ -386,14 +386,14 @@ proptest! {
     #[test]
     fn nothing_that_anybody_said_is_lost(messages in prop::collection::vec(any_message(), 1..14)) {
         let body = rendered(&request(messages.clone()), &Dialect::default()).to_string();
-        let mut said: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         for message in &messages {
             let text = message.content.trim();
             if !text.is_empty() && !text.contains(['!', '[']) {
-                *said.entry(text).or_default() += 1;
+                *seen.entry(text).or_default() += 1;
             }
         }
-        for (text, times) in said {
+        for (text, times) in seen {
             prop_assert!(body.matches(text).count() >= times, "{text:?}: {body}");
         }
     }

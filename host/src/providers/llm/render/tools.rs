@@ -1,4 +1,5 @@
-//! The definitions of tools that a request offers: which are sent, and which are left out and why.
+//! The definitions of the tools that a request offers: which are sent, and which are left out and
+//! why.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +11,20 @@ use super::schema;
 use crate::domain::ToolDefinition;
 use crate::providers::llm::dialect::RefusedTool;
 
-/// What a model is told of a tool that only the conversation names: servers want each call in it to
-/// be of a tool that is defined.
+/// The description of a tool that only the conversation names: servers demand that each call in it
+/// is of a defined tool.
 const GONE: &str = "This tool is not available any more. Do not call it.";
 
-/// A tool that the model is not shown.
+/// A tool that is left out of a request, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::providers::llm) struct HiddenTool {
     pub(in crate::providers::llm) name: String,
     pub(in crate::providers::llm) reason: String,
 }
 
-/// What bounds the tools of a request.
+/// The bounds on the tools of a request.
 pub(super) struct Bounds<'a> {
-    /// How many there may be.
+    /// The largest number of tools.
     pub(super) tools: usize,
     /// The longest description, in characters.
     pub(super) description: Option<usize>,
@@ -31,7 +32,7 @@ pub(super) struct Bounds<'a> {
     pub(super) refused: &'a BTreeSet<RefusedTool>,
 }
 
-/// The definitions as they are sent, with their names, and what is left out of them.
+/// Returns the definitions to send, and the tools that are left out.
 pub(super) fn definitions(
     tools: &[ToolDefinition],
     lines: &[ChatLine],
@@ -59,7 +60,8 @@ pub(super) fn definitions(
         }
     }
     let offered: BTreeSet<&str> = sound.iter().map(|(tool, _)| tool.name.as_str()).collect();
-    // What the conversation names must be there, as far as there is room; of the others the first.
+    // Tools that the conversation names get the room first, whether they still exist or not. What
+    // is left of it goes to the first of the others.
     let named = sound
         .iter()
         .filter(|(tool, _)| called.contains(tool.name.as_str()));

@@ -1,0 +1,275 @@
+//! Does what the restart machine decides, and reports to it what came of that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::{Config, Observed, Plan, SecretFiles};
+use crate::deliberate_bugs;
+use crate::domain::{Cause, Generation, RestartRecord, RestartStatus, UnixMillis};
+use crate::supervisor::{FromWorker, Replace};
+
+use super::drain::Drain;
+use super::generation::record;
+use super::launch_spec::{LaunchSpec, keep_last_good};
+use super::machine::{self, Setback, Trigger};
+use super::plan::Rejection;
+use super::state::{Daemon, PlannedRestart, VERSION};
+
+pub(super) type Event = machine::Event<Box<PlannedRestart>, Observed, Box<Change>>;
+type Action = machine::Action<Box<PlannedRestart>, Observed, Box<Change>>;
+
+/// A change that the planner lets through.
+pub(super) struct Change {
+    pub(super) trigger: Trigger,
+    pub(super) config: Arc<Config>,
+    pub(super) plan: Plan,
+    /// The candidate's bytes, and the files that it or the running configuration names.
+    pub(super) seen: Observed,
+    /// The same with only the files that the candidate names.
+    pub(super) own: Observed,
+}
+
+impl Daemon {
+    /// Feeds an event to the machine and performs its actions, until nothing is left to do.
+    ///
+    /// # Errors
+    /// Why the change that the event brought is not made.
+    pub(super) async fn advance(&mut self, event: Event) -> Result<(), Rejection> {
+        let mut rejected = None;
+        let mut actions = VecDeque::from(self.machine.step(event));
+        while let Some(action) = actions.pop_front() {
+            let Some(event) = self.perform(action, &mut rejected).await else {
+                continue;
+            };
+            for action in self.machine.step(event).into_iter().rev() {
+                actions.push_front(action);
+            }
+        }
+        rejected.map_or(Ok(()), Err)
+    }
+
+    /// Gives the event that the action leads to, if it leads to one.
+    async fn perform(&mut self, action: Action, rejected: &mut Option<Rejection>) -> Option<Event> {
+        match action {
+            Action::Adopt(seen) => {
+                self.fixed.config.digest = seen.config;
+                self.loaded = seen;
+            }
+            Action::Apply(change) => {
+                let Change {
+                    config, plan, seen, ..
+                } = *change;
+                return Some(match self.apply(config, &seen, &plan) {
+                    Ok(()) => Event::Applied,
+                    Err(rejection) => refused(rejection, rejected),
+                });
+            }
+            Action::Accept(change) => {
+                return Some(match self.accept(&change).await {
+                    Ok(planned) => Event::Accepted(planned.record.generation, planned),
+                    Err(rejection) => refused(rejection, rejected),
+                });
+            }
+            Action::LogRefusal(reason) => {
+                deliberate_bugs::refused();
+                tracing::error!(
+                    "the changed configuration is refused, nothing is restarted:\n{reason}"
+                );
+                metrics::counter!("abide_config_refused_total").increment(1);
+            }
+            Action::EvictIdle(about_to_drain) => self.registry.evict_idle(about_to_drain),
+            Action::RecordActive => return Some(Event::ActiveRecorded(self.record_active().await)),
+            Action::RecordStop(generation, why) => {
+                return Some(Event::ActiveRecorded(
+                    self.record_stop(generation, &why).await,
+                ));
+            }
+            Action::BeginDrain(active) => {
+                let grace = self.config.daemon.grace_period;
+                self.drain = Some(Drain::begin(&self.registry, grace, active));
+            }
+            Action::CancelDrain => {
+                if let Some(drain) = self.drain.take() {
+                    drain.cancel(&self.registry).await;
+                }
+            }
+            Action::CancelReplace => {
+                // An error means that the supervisor is gone; the loop will notice.
+                let _ = self.link.send(FromWorker::CancelReplace);
+            }
+            Action::RecordRefused(planned, reason) => {
+                let record = RestartRecord {
+                    status: RestartStatus::Refused,
+                    reason: Some(reason),
+                    ..planned.record
+                };
+                self.records.persist(&record).await;
+            }
+            Action::WriteLast => return Some(Event::LastWritten(self.write_last().await)),
+            Action::Leave(departure) => self.departure = Some(departure),
+            Action::Reconsider(trigger, seen) => {
+                let draft = self.draft(&seen);
+                return Some(self.decide_on(trigger, seen, draft, rejected).0);
+            }
+            Action::Reload => {
+                return match self.read_file() {
+                    Ok(seen) => {
+                        let draft = self.draft(&seen);
+                        Some(self.decide_on(Trigger::Watch, seen, draft, rejected).0)
+                    }
+                    // Logged; the watch sees the file when it can be read again.
+                    Err(_) => None,
+                };
+            }
+            Action::FlushUnpersisted => self.records.flush().await,
+            Action::BeginProbation => {
+                self.probation_ends = Some(Instant::now() + self.config.daemon.probation);
+            }
+            Action::Prove => self.prove().await,
+        }
+        None
+    }
+
+    /// Numbers the restart, records it, and has a standby started on the very bytes that were
+    /// checked.
+    async fn accept(&mut self, change: &Change) -> Result<Box<PlannedRestart>, Rejection> {
+        let (cause, why) = match (change.trigger, change.plan.summary()) {
+            (Trigger::Operator, what) if what.is_empty() => {
+                (Cause::Operator, "an operator asked for it".to_owned())
+            }
+            (Trigger::Operator, what) => {
+                (Cause::Operator, format!("an operator asked for it; {what}"))
+            }
+            (Trigger::Watch | Trigger::Signal, what) => (Cause::Config, what),
+        };
+        let generation = self.next_generation();
+        let record = RestartRecord {
+            config_from: Some(self.config.digest),
+            config_to: Some(change.config.digest),
+            tried: Some(change.own.digest()),
+            ..record(generation, cause, &why, VERSION, UnixMillis::now())
+        };
+        let secrets = tokio::task::block_in_place(|| {
+            SecretFiles::of(&change.config, &SecretFiles::default())
+        });
+        let config = LaunchSpec::of(&change.own, &secrets).to_memfd()?;
+        let recorded = self.records.persist_now(record.clone()).await;
+        recorded.map_err(|reason| Rejection::Unrecorded {
+            doing: "the restart cannot be recorded",
+            reason,
+        })?;
+        tracing::info!(
+            generation = generation.0, trigger = %record.trigger,
+            "configuration accepted; a standby is being prepared"
+        );
+        let replace = Replace {
+            generation: generation.0,
+            config,
+            info: Vec::new(),
+        };
+        self.link
+            .send(FromWorker::Replace(replace))
+            .map_err(|error| Rejection::Supervisor(error.to_string()))?;
+        Ok(Box::new(PlannedRestart {
+            record,
+            accepted: Instant::now(),
+        }))
+    }
+
+    /// Records which sessions the restart under way must bring back.
+    async fn record_active(&mut self) -> Result<u64, Setback> {
+        let Some(planned) = self.machine.planned() else {
+            return Ok(0);
+        };
+        let mut record = planned.record.clone();
+        record.phases.standby_ms = planned.accepted.elapsed().as_millis() as u64;
+        let written = self.write_manifest(&mut record).await;
+        if let Some(planned) = self.machine.planned_mut() {
+            planned.record = record;
+        }
+        written.map_err(|reason| {
+            let doing = "the drain cannot be recorded";
+            Rejection::Unrecorded { doing, reason }.setback()
+        })
+    }
+
+    /// Records a stop with the sessions that the next start must bring back.
+    async fn record_stop(&mut self, generation: Generation, why: &str) -> Result<u64, Setback> {
+        let mut stop = record(generation, Cause::Operator, why, VERSION, UnixMillis::now());
+        stop.config_from = Some(self.config.digest);
+        self.write_manifest(&mut stop).await.map_err(|reason| {
+            tracing::error!(
+                error = reason,
+                "the stop cannot be recorded; stopping all the same"
+            );
+            let doing = "the stop cannot be recorded";
+            Rejection::Unrecorded { doing, reason }.setback()
+        })
+    }
+
+    /// Writes the list of active sessions, then the record, which counts them.
+    async fn write_manifest(&self, record: &mut RestartRecord) -> Result<u64, String> {
+        let registry = self.registry.clone();
+        let active = tokio::task::spawn_blocking(move || registry.active());
+        let active = active
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        record.active = active.len() as u64;
+        let (store, generation) = (self.store.clone(), record.generation);
+        let put = move || store.put_active_sessions(generation, &active);
+        let put = tokio::task::spawn_blocking(put).await;
+        put.map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        self.records.persist_now(record.clone()).await?;
+        // What the store would have to do at its closing, while clients wait, is done beforehand.
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || store.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the store cannot be flushed ahead"),
+            Err(error) => tracing::warn!(%error, "the store's flush ended early"),
+        }
+        Ok(record.active)
+    }
+
+    async fn write_last(&self) -> Result<(), Setback> {
+        let Some(planned) = self.machine.planned() else {
+            return Ok(());
+        };
+        let written = self.records.persist_now(planned.record.clone()).await;
+        written.map_err(|reason| {
+            let doing = "nothing is handed over, for the store takes no write";
+            Rejection::Unrecorded { doing, reason }.setback()
+        })
+    }
+
+    /// What runs has proven itself: a later worker that dies early is rolled back to it.
+    async fn prove(&mut self) {
+        self.registry.probation_over();
+        // An error means that the supervisor is gone; the loop will notice.
+        let _ = self.link.send(FromWorker::Proven);
+        let (folder, loaded) = (self.config.daemon.data_dir.clone(), self.loaded.clone());
+        let kept = tokio::task::spawn_blocking(move || keep_last_good(&folder, &loaded));
+        if let Ok(Err(error)) = kept.await {
+            tracing::warn!(
+                %error,
+                "the configuration that runs is not kept as the last good one"
+            );
+        }
+        self.record.status = RestartStatus::Completed;
+        self.records.persist(&self.record).await;
+    }
+
+    pub(super) fn next_generation(&self) -> Generation {
+        let last = self.store.last_generation().ok().flatten();
+        last.unwrap_or_default().max(self.record.generation).next()
+    }
+}
+
+/// What the machine hears of a rejection, which is kept for whoever asked.
+fn refused(rejection: Rejection, rejected: &mut Option<Rejection>) -> Event {
+    let setback = rejection.setback();
+    *rejected = Some(rejection);
+    Event::Refused(setback)
+}

@@ -1,0 +1,348 @@
+//! Random histories against a world that answers as the worker does, and keeps count of what must
+//! always hold.
+
+use proptest::prelude::*;
+
+use super::{Action, Activity, Departure, Event, Machine, Outcome, Setback, Trigger, UnderWay};
+use crate::domain::Generation;
+
+/// What may come from outside, at any time.
+#[derive(Clone, Copy, Debug)]
+enum Input {
+    /// A candidate, and what the planner would make of it while serving.
+    Change(Plan),
+    StandbyReady,
+    /// Of a restart that is over.
+    StaleStandby,
+    StandbyFailed,
+    Drained,
+    Stop,
+    ProbationOver,
+    Tick,
+    /// The store begins or ceases to take writes.
+    Store(bool),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Plan {
+    Nothing,
+    Ignored,
+    Hot,
+    HotFails,
+    Restart,
+    Rejected,
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let plan = prop_oneof![
+        1 => Just(Plan::Nothing),
+        1 => Just(Plan::Ignored),
+        1 => Just(Plan::Hot),
+        1 => Just(Plan::HotFails),
+        4 => Just(Plan::Restart),
+        1 => Just(Plan::Rejected),
+    ];
+    prop_oneof![
+        6 => plan.prop_map(Input::Change),
+        4 => Just(Input::StandbyReady),
+        1 => Just(Input::StaleStandby),
+        2 => Just(Input::StandbyFailed),
+        4 => Just(Input::Drained),
+        1 => Just(Input::Stop),
+        1 => Just(Input::ProbationOver),
+        2 => Just(Input::Tick),
+        2 => any::<bool>().prop_map(Input::Store),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    None,
+    Running,
+    Over,
+}
+
+type Step = Event<u64, u32, Plan>;
+
+struct World {
+    machine: Machine<u64, u32>,
+    store_writes: bool,
+    generations: u64,
+    candidates: u32,
+    /// The standby that the supervisor was asked for and has not reported the failure of.
+    standby: Option<u64>,
+    /// The restart that is recorded as under way.
+    record: Option<u64>,
+    active_recorded: bool,
+    last_written: bool,
+    drain: Drain,
+    /// The latest change that came during a restart.
+    pending: Option<u32>,
+    /// The last refusal was the store's.
+    refused_by_store: bool,
+    stopping: bool,
+    left: bool,
+    reloads: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            machine: Machine::new(),
+            store_writes: true,
+            generations: 1,
+            candidates: 0,
+            standby: None,
+            record: None,
+            active_recorded: false,
+            last_written: false,
+            drain: Drain::None,
+            pending: None,
+            refused_by_store: false,
+            stopping: false,
+            left: false,
+            reloads: 0,
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Change(plan) => self.change(plan),
+            Input::StandbyReady => {
+                if let Some(generation) = self.standby {
+                    self.advance(Event::StandbyReady(Generation(generation)));
+                }
+            }
+            Input::StaleStandby => {
+                let activity = self.machine.activity();
+                let stale = Generation(self.generations + 7);
+                self.advance(Event::StandbyReady(stale));
+                self.advance(Event::StandbyFailed(stale, "stale".to_owned()));
+                assert_eq!(self.machine.activity(), activity);
+            }
+            Input::StandbyFailed => {
+                // After a hand-over nobody is there to hear of it.
+                if let Some(generation) = self.standby.take() {
+                    self.advance(Event::StandbyFailed(
+                        Generation(generation),
+                        "it died".to_owned(),
+                    ));
+                    assert_eq!(self.record, None, "a failed restart is recorded as refused");
+                }
+            }
+            Input::Drained => {
+                if self.drain == Drain::Running {
+                    self.drain = Drain::Over;
+                    self.advance(Event::Drained);
+                }
+            }
+            Input::Stop => {
+                self.generations += 1;
+                self.stopping = true;
+                self.pending = None;
+                let generation = Generation(self.generations);
+                self.advance(Event::Stop(generation, "asked".to_owned()));
+            }
+            Input::ProbationOver => {
+                self.advance(Event::ProbationOver);
+                assert!(self.left || self.machine.is_proven());
+            }
+            Input::Tick => {
+                let due = self.store_writes
+                    && self.refused_by_store
+                    && self.machine.under_way().is_none();
+                let before = self.reloads;
+                let store_writes = self.store_writes;
+                self.advance(Event::Tick { store_writes });
+                assert_eq!(
+                    self.reloads > before,
+                    due,
+                    "what the store refused is tried again"
+                );
+            }
+            Input::Store(writes) => self.store_writes = writes,
+        }
+    }
+
+    fn change(&mut self, plan: Plan) {
+        self.candidates += 1;
+        let candidate = self.candidates;
+        self.decide(candidate, plan);
+    }
+
+    /// As the planner does.
+    fn decide(&mut self, candidate: u32, plan: Plan) {
+        let outcome = match self.machine.under_way() {
+            Some(UnderWay::Restart(_)) => {
+                self.pending = Some(candidate);
+                Outcome::Deferred(Trigger::Watch)
+            }
+            Some(UnderWay::Stop(_)) => Outcome::Stopping,
+            None => {
+                self.refused_by_store = false;
+                match plan {
+                    Plan::Nothing => Outcome::Nothing,
+                    Plan::Ignored => Outcome::Ignored,
+                    Plan::Hot | Plan::HotFails => Outcome::Hot(plan),
+                    Plan::Restart => Outcome::Restart(plan),
+                    Plan::Rejected => Outcome::Rejected(setback("it is wrong", false)),
+                }
+            }
+        };
+        self.advance(Event::Decided(candidate, outcome));
+    }
+
+    fn advance(&mut self, event: Step) {
+        if self.left {
+            return;
+        }
+        for action in self.machine.step(event) {
+            assert!(!self.left, "nothing follows the end, but {action:?}");
+            if let Some(event) = self.act(action) {
+                self.advance(event);
+            }
+        }
+    }
+
+    /// The store's answer to a write.
+    fn write(&mut self) -> Result<(), Setback> {
+        match self.store_writes {
+            true => Ok(()),
+            false => {
+                self.refused_by_store |= !self.stopping;
+                Err(setback("the disk is full", true))
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action<u64, u32, Plan>) -> Option<Step> {
+        match action {
+            Action::Adopt(_) | Action::LogRefusal(_) | Action::EvictIdle(_) => {}
+            Action::FlushUnpersisted | Action::BeginProbation => {}
+            Action::Apply(Plan::HotFails) => return Some(Event::Refused(setback("no key", false))),
+            Action::Apply(_) => return Some(Event::Applied),
+            Action::Accept(_) => {
+                assert_eq!(self.record, None, "one restart at a time");
+                if let Err(setback) = self.write() {
+                    return Some(Event::Refused(setback));
+                }
+                self.generations += 1;
+                self.record = Some(self.generations);
+                self.standby = self.record;
+                self.active_recorded = false;
+                self.last_written = false;
+                return Some(Event::Accepted(
+                    Generation(self.generations),
+                    self.generations,
+                ));
+            }
+            Action::RecordActive => {
+                let written = self.write();
+                self.active_recorded = written.is_ok();
+                return Some(Event::ActiveRecorded(written.map(|()| 3)));
+            }
+            Action::RecordStop(..) => {
+                assert!(self.stopping);
+                let written = self.write();
+                return Some(Event::ActiveRecorded(written.map(|()| 3)));
+            }
+            Action::BeginDrain(_) => {
+                assert_eq!(self.drain, Drain::None);
+                assert!(self.stopping || self.active_recorded);
+                self.drain = Drain::Running;
+            }
+            Action::CancelDrain => {
+                assert_ne!(self.drain, Drain::None, "only what was begun is cancelled");
+                assert!(!self.stopping, "a stop goes on");
+                self.drain = Drain::None;
+            }
+            Action::CancelReplace => {
+                assert!(self.standby.take().is_some(), "a standby is cancelled once");
+            }
+            Action::RecordRefused(planned, _) => {
+                assert_eq!(self.record.take(), Some(planned));
+                assert_eq!(
+                    self.standby, None,
+                    "the supervisor knows that it is not wanted"
+                );
+            }
+            Action::WriteLast => {
+                assert_eq!(self.drain, Drain::Over);
+                let written = self.write();
+                self.last_written = written.is_ok();
+                return Some(Event::LastWritten(written));
+            }
+            Action::Leave(departure) => {
+                assert_eq!(self.drain, Drain::Over);
+                match departure {
+                    Departure::HandOver(planned) => {
+                        assert!(!self.stopping && self.last_written && self.active_recorded);
+                        assert_eq!((self.record, self.standby), (Some(planned), Some(planned)));
+                    }
+                    Departure::Stop(_) => {
+                        assert!(self.stopping);
+                        assert_eq!((self.record, self.standby), (None, None));
+                    }
+                }
+                self.left = true;
+            }
+            Action::Reconsider(_, candidate) => {
+                assert_eq!(self.pending.take(), Some(candidate));
+                self.decide(candidate, Plan::Restart);
+            }
+            Action::Reload => {
+                self.reloads += 1;
+                self.change(Plan::Nothing);
+            }
+            Action::Prove => assert!(self.machine.is_proven()),
+        }
+        None
+    }
+
+    fn check(&self) {
+        if self.left {
+            return;
+        }
+        let activity = self.machine.activity();
+        assert_eq!(self.stopping, activity == Activity::Stopping);
+        if self.machine.under_way().is_none() {
+            assert_eq!(
+                self.pending, None,
+                "a change that came meanwhile is not forgotten"
+            );
+            assert_eq!(self.drain, Drain::None, "turns run while it serves");
+            assert_eq!(self.standby, None);
+        }
+        let planned = self.machine.planned().copied();
+        assert_eq!(
+            self.record, planned,
+            "what is recorded is what is under way"
+        );
+    }
+}
+
+fn setback(reason: &str, by_store: bool) -> Setback {
+    Setback {
+        reason: reason.to_owned(),
+        by_store,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn whatever_happens_what_must_hold_holds(inputs in proptest::collection::vec(input(), 0..60)) {
+        let mut world = World::new();
+        for input in inputs {
+            world.input(input);
+            world.check();
+        }
+        // And it always comes to its end.
+        if !world.left && !world.stopping {
+            world.input(Input::Stop);
+        }
+        world.input(Input::Drained);
+        prop_assert!(world.left);
+    }
+}

@@ -1,0 +1,400 @@
+//! The machine itself: its phases, and what moves it from one to the next.
+
+use crate::domain::Generation;
+
+use super::event::{Action, Departure, Event, Outcome, Setback, Trigger, UnderWay};
+
+/// See the [module](super).
+pub(in crate::daemon) struct Machine<P, C> {
+    phase: Phase<P, C>,
+    probation: Probation,
+    /// Why the file on the disk is not what runs.
+    refusal: Option<String>,
+}
+
+enum Phase<P, C> {
+    Serving(Retry),
+    /// A restart is being recorded; the supervisor knows nothing of it yet.
+    Accepting,
+    Restarting(Restart<P, C>),
+    Stopping(Stop),
+    /// Nothing runs any more, and clients are passed on or sent away. There is no way back.
+    Leaving(UnderWay),
+}
+
+/// Whether what was refused last is tried again by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    Never,
+    OnceStoreWrites,
+}
+
+/// A restart that the supervisor knows of.
+struct Restart<P, C> {
+    generation: Generation,
+    planned: P,
+    stage: Stage,
+    /// What came meanwhile.
+    pending: Option<(Trigger, C)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// A standby gets ready; nothing has changed yet.
+    Preparing,
+    /// The active sessions are being recorded, before the drain: a service manager may kill the
+    /// process during it.
+    Recording,
+    Draining,
+    /// A store that takes no write would be none for the successor either, so that it is asked for
+    /// one before anything is handed over.
+    LastWrite,
+}
+
+/// The stop of the daemon. It goes on whatever the store says.
+struct Stop {
+    generation: Generation,
+    is_recorded: bool,
+    drain: Drain,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    NotBegun,
+    UnderWay,
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probation {
+    UnderWay,
+    Over,
+}
+
+/// What the worker does, for whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::daemon) enum Activity {
+    Serving,
+    /// Turns run; a standby gets ready.
+    Preparing,
+    Draining,
+    Stopping,
+}
+
+type Actions<P, C, D> = Vec<Action<P, C, D>>;
+
+impl<P, C> Machine<P, C> {
+    /// A worker that has just begun to serve: it has not proven itself.
+    pub(in crate::daemon) fn new() -> Self {
+        Self {
+            phase: Phase::Serving(Retry::Never),
+            probation: Probation::UnderWay,
+            refusal: None,
+        }
+    }
+
+    /// Takes an event in and says what to do.
+    pub(in crate::daemon) fn step<D>(&mut self, event: Event<P, C, D>) -> Actions<P, C, D> {
+        let mut out = Vec::new();
+        match event {
+            Event::Decided(candidate, outcome) => self.decided(candidate, outcome, &mut out),
+            Event::Refused(setback) => self.refused(setback, &mut out),
+            Event::Applied => {
+                self.refusal = None;
+                self.probation = Probation::UnderWay;
+                out.push(Action::BeginProbation);
+            }
+            Event::Accepted(generation, planned) => self.accepted(generation, planned, &mut out),
+            Event::StandbyReady(generation) => self.standby_ready(generation, &mut out),
+            Event::StandbyFailed(generation, reason) => {
+                self.standby_failed(generation, reason, &mut out);
+            }
+            Event::ActiveRecorded(result) => self.active_recorded(result, &mut out),
+            Event::Drained => self.drained(&mut out),
+            Event::LastWritten(result) => self.last_written(result, &mut out),
+            Event::Stop(generation, why) => self.stop(generation, why, &mut out),
+            Event::ProbationOver if self.probation == Probation::UnderWay => {
+                self.probation = Probation::Over;
+                out.push(Action::Prove);
+            }
+            Event::ProbationOver => {}
+            Event::Tick { store_writes } => self.tick(store_writes, &mut out),
+        }
+        out
+    }
+
+    /// What is under way already, for the planner.
+    pub(in crate::daemon) fn under_way(&self) -> Option<UnderWay> {
+        match &self.phase {
+            Phase::Serving(_) | Phase::Accepting => None,
+            Phase::Restarting(restart) => Some(UnderWay::Restart(restart.generation)),
+            Phase::Stopping(stop) => Some(UnderWay::Stop(stop.generation)),
+            Phase::Leaving(under_way) => Some(*under_way),
+        }
+    }
+
+    pub(in crate::daemon) fn activity(&self) -> Activity {
+        match &self.phase {
+            Phase::Serving(_) | Phase::Accepting => Activity::Serving,
+            Phase::Restarting(restart) => match restart.stage {
+                Stage::Preparing | Stage::Recording => Activity::Preparing,
+                Stage::Draining | Stage::LastWrite => Activity::Draining,
+            },
+            Phase::Stopping(_) | Phase::Leaving(UnderWay::Stop(_)) => Activity::Stopping,
+            Phase::Leaving(UnderWay::Restart(_)) => Activity::Draining,
+        }
+    }
+
+    /// The restart under way, until it is handed over or given up.
+    pub(in crate::daemon) fn planned(&self) -> Option<&P> {
+        match &self.phase {
+            Phase::Restarting(restart) => Some(&restart.planned),
+            _ => None,
+        }
+    }
+
+    pub(in crate::daemon) fn planned_mut(&mut self) -> Option<&mut P> {
+        match &mut self.phase {
+            Phase::Restarting(restart) => Some(&mut restart.planned),
+            _ => None,
+        }
+    }
+
+    /// Why the file on the disk is not what runs.
+    pub(in crate::daemon) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_proven(&self) -> bool {
+        self.probation == Probation::Over
+    }
+
+    fn decided<D>(&mut self, candidate: C, outcome: Outcome<D>, out: &mut Actions<P, C, D>) {
+        match (&mut self.phase, outcome) {
+            (Phase::Restarting(restart), Outcome::Deferred(trigger)) => {
+                // The latest wins.
+                restart.pending = Some((trigger, candidate));
+            }
+            (Phase::Serving(retry), outcome) => {
+                *retry = Retry::Never;
+                match outcome {
+                    Outcome::Nothing => {
+                        self.refusal = None;
+                        out.push(Action::Adopt(candidate));
+                    }
+                    Outcome::Ignored => self.refusal = None,
+                    Outcome::Hot(change) => out.push(Action::Apply(change)),
+                    Outcome::Restart(change) => {
+                        self.phase = Phase::Accepting;
+                        out.push(Action::Accept(change));
+                    }
+                    Outcome::Rejected(setback) => self.refused(setback, out),
+                    // The planner has said so of a phase that is over.
+                    Outcome::Deferred(_) | Outcome::Stopping => {}
+                }
+            }
+            // What leaves takes nothing over.
+            _ => {}
+        }
+    }
+
+    /// Everything goes on as if nobody had asked.
+    fn refused<D>(&mut self, setback: Setback, out: &mut Actions<P, C, D>) {
+        if let Phase::Serving(_) | Phase::Accepting = self.phase {
+            self.phase = Phase::Serving(match setback.by_store {
+                true => Retry::OnceStoreWrites,
+                false => Retry::Never,
+            });
+        }
+        if self.refusal.as_ref() != Some(&setback.reason) {
+            out.push(Action::LogRefusal(setback.reason.clone()));
+        }
+        self.refusal = Some(setback.reason);
+    }
+
+    fn accepted<D>(&mut self, generation: Generation, planned: P, out: &mut Actions<P, C, D>) {
+        match self.phase {
+            Phase::Accepting => {
+                self.refusal = None;
+                self.phase = Phase::Restarting(Restart {
+                    generation,
+                    planned,
+                    stage: Stage::Preparing,
+                    pending: None,
+                });
+            }
+            // A stop came while it was being recorded.
+            _ => {
+                out.push(Action::CancelReplace);
+                out.push(Action::RecordRefused(
+                    planned,
+                    "given up: the daemon stops".to_owned(),
+                ));
+            }
+        }
+    }
+
+    fn standby_ready<D>(&mut self, generation: Generation, out: &mut Actions<P, C, D>) {
+        if let Phase::Restarting(restart) = &mut self.phase
+            && restart.generation == generation
+            && restart.stage == Stage::Preparing
+        {
+            restart.stage = Stage::Recording;
+            out.push(Action::EvictIdle(true));
+            out.push(Action::RecordActive);
+        }
+    }
+
+    fn standby_failed<D>(
+        &mut self,
+        generation: Generation,
+        reason: String,
+        out: &mut Actions<P, C, D>,
+    ) {
+        let Phase::Restarting(restart) = &self.phase else {
+            return;
+        };
+        if restart.generation != generation {
+            return;
+        }
+        let setback = Setback {
+            reason: format!(
+                "{reason}\nnothing has changed; new content of the files is tried by itself, the \
+                 same again by `abide restart`"
+            ),
+            by_store: false,
+        };
+        self.give_up(setback, Some(reason), out);
+    }
+
+    /// The restart comes to nothing, and what was refused or came meanwhile is seen to.
+    /// `standby_failed` is the standby's own reason, where it has failed: then the supervisor knows.
+    fn give_up<D>(
+        &mut self,
+        setback: Setback,
+        standby_failed: Option<String>,
+        out: &mut Actions<P, C, D>,
+    ) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Accepting);
+        let Phase::Restarting(restart) = phase else {
+            self.phase = phase;
+            return;
+        };
+        if standby_failed.is_none() {
+            out.push(Action::CancelReplace);
+        }
+        match restart.stage {
+            Stage::Preparing => {}
+            Stage::Recording => out.push(Action::EvictIdle(false)),
+            Stage::Draining | Stage::LastWrite => out.push(Action::CancelDrain),
+        }
+        let reason = standby_failed.unwrap_or_else(|| setback.reason.clone());
+        self.refused(setback, out);
+        out.push(Action::RecordRefused(restart.planned, reason));
+        if let Some((trigger, candidate)) = restart.pending {
+            out.push(Action::Reconsider(trigger, candidate));
+        }
+    }
+
+    fn active_recorded<D>(&mut self, result: Result<u64, Setback>, out: &mut Actions<P, C, D>) {
+        match (&mut self.phase, result) {
+            (Phase::Restarting(restart), Ok(active)) if restart.stage == Stage::Recording => {
+                restart.stage = Stage::Draining;
+                out.push(Action::BeginDrain(active));
+            }
+            // Nothing is drained yet, and nothing shall be that is not recorded.
+            (Phase::Restarting(restart), Err(setback)) if restart.stage == Stage::Recording => {
+                self.give_up(setback, None, out);
+            }
+            (Phase::Stopping(stop), result) => {
+                stop.is_recorded = true;
+                if stop.drain == Drain::NotBegun {
+                    stop.drain = Drain::UnderWay;
+                    out.push(Action::BeginDrain(result.unwrap_or(0)));
+                }
+                self.leave_if_stopped(out);
+            }
+            _ => {}
+        }
+    }
+
+    fn drained<D>(&mut self, out: &mut Actions<P, C, D>) {
+        match &mut self.phase {
+            Phase::Restarting(restart) if restart.stage == Stage::Draining => {
+                restart.stage = Stage::LastWrite;
+                out.push(Action::WriteLast);
+            }
+            Phase::Stopping(stop) => {
+                stop.drain = Drain::Over;
+                self.leave_if_stopped(out);
+            }
+            _ => {}
+        }
+    }
+
+    fn last_written<D>(&mut self, result: Result<(), Setback>, out: &mut Actions<P, C, D>) {
+        match (&self.phase, result) {
+            (Phase::Restarting(restart), Err(setback)) if restart.stage == Stage::LastWrite => {
+                self.give_up(setback, None, out);
+            }
+            (Phase::Restarting(restart), Ok(())) if restart.stage == Stage::LastWrite => {
+                let leaving = Phase::Leaving(UnderWay::Restart(restart.generation));
+                if let Phase::Restarting(restart) = std::mem::replace(&mut self.phase, leaving) {
+                    out.push(Action::Leave(Departure::HandOver(restart.planned)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn stop<D>(&mut self, generation: Generation, why: String, out: &mut Actions<P, C, D>) {
+        let stopping = |drain| {
+            Phase::Stopping(Stop {
+                generation,
+                is_recorded: false,
+                drain,
+            })
+        };
+        match &self.phase {
+            Phase::Serving(_) | Phase::Accepting => self.phase = stopping(Drain::NotBegun),
+            Phase::Restarting(restart) => {
+                let drain = match restart.stage {
+                    Stage::Preparing | Stage::Recording => Drain::NotBegun,
+                    Stage::Draining => Drain::UnderWay,
+                    Stage::LastWrite => Drain::Over,
+                };
+                let before = std::mem::replace(&mut self.phase, stopping(drain));
+                if let Phase::Restarting(restart) = before {
+                    out.push(Action::CancelReplace);
+                    let reason = format!("given up: {why}");
+                    out.push(Action::RecordRefused(restart.planned, reason));
+                }
+            }
+            Phase::Stopping(_) | Phase::Leaving(_) => return,
+        }
+        out.push(Action::RecordStop(generation, why));
+    }
+
+    fn leave_if_stopped<D>(&mut self, out: &mut Actions<P, C, D>) {
+        if let Phase::Stopping(stop) = &self.phase
+            && stop.is_recorded
+            && stop.drain == Drain::Over
+        {
+            let generation = stop.generation;
+            self.phase = Phase::Leaving(UnderWay::Stop(generation));
+            out.push(Action::Leave(Departure::Stop(generation)));
+        }
+    }
+
+    fn tick<D>(&mut self, store_writes: bool, out: &mut Actions<P, C, D>) {
+        if !store_writes {
+            return;
+        }
+        out.push(Action::FlushUnpersisted);
+        if let Phase::Serving(retry @ Retry::OnceStoreWrites) = &mut self.phase {
+            *retry = Retry::Never;
+            out.push(Action::Reload);
+        }
+    }
+}

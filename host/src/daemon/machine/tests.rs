@@ -1,0 +1,166 @@
+//! One path each, told step by step.
+
+use super::{Action, Activity, Departure, Event, Machine, Outcome, Setback, Trigger, UnderWay};
+use crate::domain::Generation;
+
+const SECOND: Generation = Generation(2);
+
+type TestMachine = Machine<&'static str, u32>;
+type TestEvent = Event<&'static str, u32, ()>;
+
+/// The names of the actions that an event leads to.
+fn step(machine: &mut TestMachine, event: TestEvent) -> Vec<String> {
+    let actions = machine.step(event);
+    actions.iter().map(name).collect()
+}
+
+fn name(action: &Action<&'static str, u32, ()>) -> String {
+    let text = format!("{action:?}");
+    let end = text.find(|c: char| !c.is_alphanumeric());
+    text[..end.unwrap_or(text.len())].to_owned()
+}
+
+fn full_disk() -> Setback {
+    Setback {
+        reason: "the disk is full".to_owned(),
+        by_store: true,
+    }
+}
+
+/// A machine with a restart under way whose standby gets ready.
+fn preparing() -> TestMachine {
+    let mut machine = Machine::new();
+    let asked = step(&mut machine, Event::Decided(1, Outcome::Restart(())));
+    assert_eq!(asked, ["Accept"]);
+    assert!(step(&mut machine, Event::Accepted(SECOND, "two")).is_empty());
+    machine
+}
+
+fn draining() -> TestMachine {
+    let mut machine = preparing();
+    let ready = step(&mut machine, Event::StandbyReady(SECOND));
+    assert_eq!(ready, ["EvictIdle", "RecordActive"]);
+    let recorded = step(&mut machine, Event::ActiveRecorded(Ok(5)));
+    assert_eq!(recorded, ["BeginDrain"]);
+    machine
+}
+
+#[test]
+fn a_restart_records_then_drains_then_writes_then_leaves() {
+    let mut machine = draining();
+    assert_eq!(machine.activity(), Activity::Draining);
+    assert_eq!(step(&mut machine, Event::Drained), ["WriteLast"]);
+    let end = machine.step::<()>(Event::LastWritten(Ok(())));
+    assert!(matches!(
+        end.as_slice(),
+        [Action::Leave(Departure::HandOver("two"))]
+    ));
+    assert_eq!(machine.under_way(), Some(UnderWay::Restart(SECOND)));
+}
+
+#[test]
+fn a_standby_that_fails_in_the_drain_lets_turns_begin_again() {
+    let mut machine = draining();
+    let failed = Event::StandbyFailed(SECOND, "its port is taken".to_owned());
+    assert_eq!(
+        step(&mut machine, failed),
+        ["CancelDrain", "LogRefusal", "RecordRefused"]
+    );
+    assert_eq!(machine.activity(), Activity::Serving);
+    let refusal = machine.refusal().expect("it is shown");
+    assert!(refusal.starts_with("its port is taken\nnothing has changed"));
+}
+
+#[test]
+fn a_change_during_a_restart_that_is_given_up_is_planned_again() {
+    let mut machine = preparing();
+    step(
+        &mut machine,
+        Event::Decided(7, Outcome::Deferred(Trigger::Watch)),
+    );
+    step(
+        &mut machine,
+        Event::Decided(8, Outcome::Deferred(Trigger::Operator)),
+    );
+    let failed = machine.step::<()>(Event::StandbyFailed(SECOND, "it died".to_owned()));
+    assert!(matches!(
+        failed.last(),
+        Some(Action::Reconsider(Trigger::Operator, 8))
+    ));
+}
+
+#[test]
+fn what_the_store_refused_is_tried_once_it_writes() {
+    let mut machine: TestMachine = Machine::new();
+    step(&mut machine, Event::Decided(1, Outcome::Restart(())));
+    assert_eq!(
+        step(&mut machine, Event::Refused(full_disk())),
+        ["LogRefusal"]
+    );
+    let failing = Event::Tick {
+        store_writes: false,
+    };
+    assert!(step(&mut machine, failing).is_empty());
+    let writes = || Event::Tick { store_writes: true };
+    assert_eq!(step(&mut machine, writes()), ["FlushUnpersisted", "Reload"]);
+    assert_eq!(step(&mut machine, writes()), ["FlushUnpersisted"]);
+}
+
+#[test]
+fn a_store_that_refuses_the_last_write_keeps_the_sessions_here() {
+    let mut machine = draining();
+    step(&mut machine, Event::Drained);
+    assert_eq!(
+        step(&mut machine, Event::LastWritten(Err(full_disk()))),
+        [
+            "CancelReplace",
+            "CancelDrain",
+            "LogRefusal",
+            "RecordRefused"
+        ]
+    );
+    assert_eq!(machine.activity(), Activity::Serving);
+    assert_eq!(machine.under_way(), None);
+}
+
+#[test]
+fn a_stop_during_a_drain_goes_on_with_that_drain() {
+    let mut machine = draining();
+    let stop = Event::Stop(Generation(3), "SIGTERM".to_owned());
+    assert_eq!(
+        step(&mut machine, stop),
+        ["CancelReplace", "RecordRefused", "RecordStop"]
+    );
+    // Whether or not the store took it.
+    assert!(step(&mut machine, Event::ActiveRecorded(Err(full_disk()))).is_empty());
+    let end = machine.step::<()>(Event::Drained);
+    assert!(matches!(
+        end.as_slice(),
+        [Action::Leave(Departure::Stop(Generation(3)))]
+    ));
+}
+
+#[test]
+fn the_same_refusal_is_logged_once() {
+    let mut machine: TestMachine = Machine::new();
+    let rejected = || Event::Decided(1, Outcome::Rejected(full_disk()));
+    assert_eq!(step(&mut machine, rejected()), ["LogRefusal"]);
+    assert!(step(&mut machine, rejected()).is_empty());
+    assert_eq!(machine.refusal(), Some("the disk is full"));
+    assert_eq!(
+        step(&mut machine, Event::Decided(2, Outcome::Nothing)),
+        ["Adopt"]
+    );
+    assert_eq!(machine.refusal(), None);
+}
+
+#[test]
+fn a_hot_change_has_to_prove_itself_again() {
+    let mut machine: TestMachine = Machine::new();
+    assert_eq!(step(&mut machine, Event::ProbationOver), ["Prove"]);
+    assert!(step(&mut machine, Event::ProbationOver).is_empty());
+    let hot = Event::Decided(1, Outcome::Hot(()));
+    assert_eq!(step(&mut machine, hot), ["Apply"]);
+    assert_eq!(step(&mut machine, Event::Applied), ["BeginProbation"]);
+    assert!(!machine.is_proven());
+}

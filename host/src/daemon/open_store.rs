@@ -1,0 +1,71 @@
+//! Opens the store as this worker, and reads from it which worker that is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::config::Config;
+use crate::domain::{Digest, Generation, RestartStatus, UnixMillis};
+use crate::store::{Store, StoreOptions};
+use crate::supervisor::StartCause;
+
+use super::generation::{self, WorkerLife};
+use super::state::VERSION;
+
+/// How many of the latest restart records are read: for the worker before this one, and for
+/// configurations that were rolled back.
+const RECENT: usize = 32;
+
+pub(super) struct OpenedStore {
+    pub(super) store: Store,
+    pub(super) life: WorkerLife,
+    /// The generation of the worker before this one.
+    pub(super) previous: Generation,
+    /// Configurations that were rolled back, and why.
+    pub(super) rejected_configs: BTreeMap<Digest, String>,
+}
+
+/// Opens the store, for the standby of the restart `planned` or for a worker that was started anew.
+pub(super) async fn open_store(
+    config: &Arc<Config>,
+    planned: Option<u64>,
+    cause: &StartCause,
+) -> anyhow::Result<OpenedStore> {
+    let (config, cause) = (config.clone(), cause.clone());
+    let opened = tokio::task::spawn_blocking(move || open(&config, planned, &cause)).await;
+    opened
+        .context("the store's opening ended early")?
+        .context("daemon.data_dir")
+}
+
+fn open(config: &Config, planned: Option<u64>, cause: &StartCause) -> anyhow::Result<OpenedStore> {
+    let options = StoreOptions {
+        wal_bytes: config.store.wal_bytes,
+        cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
+        retention: config.retention,
+        ..StoreOptions::default()
+    };
+    let store = Store::open(&config.daemon.data_dir, options)?;
+    let planned = match planned {
+        Some(generation) => store.restart(Generation(generation))?,
+        None => None,
+    };
+    let recent = store.restarts(RECENT)?;
+    let last = recent.first().cloned();
+    let life = generation::life(last, planned, cause, VERSION, UnixMillis::now());
+    let known: Vec<_> = life.abandoned.iter().chain(&recent).cloned().collect();
+    let rejected_configs = generation::rejected_configs(&known);
+    let served = |status| matches!(status, RestartStatus::Completed | RestartStatus::Probation);
+    let mut before = recent
+        .iter()
+        .filter(|record| record.generation < life.record.generation);
+    let previous = before.find(|record| served(record.status));
+    let previous = previous.map_or(Generation(0), |record| record.generation);
+    Ok(OpenedStore {
+        store,
+        life,
+        previous,
+        rejected_configs,
+    })
+}

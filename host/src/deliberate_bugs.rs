@@ -1,0 +1,107 @@
+//! Deliberate bugs that a chaos run switches on, one at a time, to prove that its checker catches
+//! each. The environment variable `ABIDE_BUG` names the bug. Each function is called where its bug
+//! takes effect; in a build without the feature `faults` all of them do nothing.
+//!
+//! | bug | what it does |
+//! |---|---|
+//! | `restart-anyway` | the worker exits when a changed configuration is refused |
+//! | `cursor-gap` | a loaded session skips a cursor |
+//! | `consume-twice` | a turn that was run again leaves its message in the queue |
+//! | `ack-before-sync` | replies are sent before the records are synced |
+//! | `publish-before-commit` | events are published before the records are synced |
+//! | `plan-late` | a step's plan is not synced before the step runs |
+
+#[cfg(not(feature = "faults"))]
+pub(crate) use off::*;
+#[cfg(feature = "faults")]
+pub(crate) use on::*;
+
+#[cfg(not(feature = "faults"))]
+mod off {
+    use crate::domain::{OpenTurn, Queued, Refusal, Session};
+    use crate::store::Durability;
+
+    /// Called when a changed configuration is refused.
+    pub(crate) fn refused() {}
+
+    /// Called when a session has been loaded.
+    pub(crate) fn loaded(_: &mut Option<Session>) {}
+
+    /// Returns the message that a completing turn must leave in the queue.
+    pub(crate) fn consumed_again(_: Option<&OpenTurn>, _: u32) -> Option<Queued> {
+        None
+    }
+
+    /// Called when the turn's end has been staged.
+    pub(crate) fn ended(_: &mut Option<Session>, _: Option<Queued>) {}
+
+    /// Called when a batch is about to be synced.
+    pub(crate) fn before_sync<R: FnOnce(Result<(), Refusal>)>(
+        _: &mut Durability,
+        _: &mut Vec<R>,
+        _: impl FnOnce(),
+    ) {
+    }
+
+    /// Called when a step's plan is about to be synced.
+    pub(crate) fn planned<U>(_: &mut U, _: U) {}
+}
+
+#[cfg(feature = "faults")]
+mod on {
+    use std::sync::LazyLock;
+
+    use crate::domain::{OpenTurn, Queued, Refusal, Session};
+    use crate::store::Durability;
+
+    static BUG: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("ABIDE_BUG").ok());
+
+    fn is_on(name: &str) -> bool {
+        BUG.as_deref() == Some(name)
+    }
+
+    pub(crate) fn refused() {
+        if is_on("restart-anyway") {
+            std::process::exit(1);
+        }
+    }
+
+    pub(crate) fn loaded(session: &mut Option<Session>) {
+        if let Some(session) = session
+            && is_on("cursor-gap")
+        {
+            session.progress.next.cursor += 1;
+        }
+    }
+
+    pub(crate) fn consumed_again(open: Option<&OpenTurn>, attempt: u32) -> Option<Queued> {
+        let open = open.filter(|_| attempt > 1 && is_on("consume-twice"));
+        open.map(|open| open.queued.clone())
+    }
+
+    pub(crate) fn ended(session: &mut Option<Session>, again: Option<Queued>) {
+        if let (Some(session), Some(queued)) = (session, again) {
+            session.queue.push_back(queued);
+        }
+    }
+
+    pub(crate) fn before_sync<R: FnOnce(Result<(), Refusal>)>(
+        durability: &mut Durability,
+        replies: &mut Vec<R>,
+        publish: impl FnOnce(),
+    ) {
+        if is_on("ack-before-sync") {
+            *durability = Durability::Lazy;
+            replies.drain(..).for_each(|reply| reply(Ok(())));
+        }
+        if is_on("publish-before-commit") {
+            publish();
+        }
+    }
+
+    pub(crate) fn planned<U>(urgency: &mut U, late: U) {
+        if is_on("plan-late") {
+            *urgency = late;
+        }
+    }
+}
