@@ -276,7 +276,8 @@ async fn hinder_successor(daemon: &mut Daemon, old: i32, what: Signal) {
     signal(pid, what);
 }
 
-/// Hides the store's entry point until some workers have failed on it.
+/// Hides the store's entry point until some workers have failed on it. Returns when it was
+/// restored.
 async fn hide_store(daemon: &mut Daemon, old: i32) -> Instant {
     let db = daemon.folder().join(&daemon.setup.data_dir).join("db");
     let (current, hidden) = (db.join("CURRENT"), db.join("CURRENT.hidden"));

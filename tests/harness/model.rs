@@ -308,6 +308,7 @@ async fn complete(
         let body = Body::from_stream(chunks);
         return ([("content-type", "text/event-stream")], body).into_response();
     }
+    // If the caller hangs up, the server drops this future here, and the call counts as cancelled.
     watched.wait(&asked).await;
     watched.answered();
     let calls: Vec<_> = answer.calls.iter().map(AskedCall::whole).collect();

@@ -61,7 +61,7 @@ pub(super) async fn list(
     let after = query.after.map(SessionId::new).transpose();
     let after = after.map_err(Refusal::from)?;
     let limit = page_len(query.limit);
-    let (items, next) = api.registry.approvals(after.as_ref(), limit).await?;
+    let (items, next) = api.sessions.approvals(after.as_ref(), limit).await?;
     Ok(Answered(Page { items, next }))
 }
 
@@ -88,5 +88,5 @@ pub(super) async fn decide(
         by: Some("api".to_owned()),
         reason: body.reason.filter(|reason| !reason.trim().is_empty()),
     };
-    Ok(Answered(api.registry.decide(id, answer).await?))
+    Ok(Answered(api.sessions.decide(id, answer).await?))
 }

@@ -79,7 +79,7 @@ pub(super) async fn follow(
     };
     if wants_page(&headers) {
         let page = api
-            .registry
+            .sessions
             .events(&id, after, page_len(query.limit))
             .await?;
         let reached = page.items.last().map(|event| event.cursor);
@@ -91,7 +91,7 @@ pub(super) async fn follow(
         })
         .into_response());
     }
-    let subscription = api.registry.subscribe(&id, after).await?;
+    let subscription = api.sessions.subscribe(&id, after).await?;
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(sent(subscription))
         .keep_alive(keep_alive)

@@ -122,7 +122,7 @@ async fn json<T: DeserializeOwned>(
     // Bodies that are arriving are bounded together: there may be as many as connections.
     let size = request.body().size_hint().upper();
     let size = size.unwrap_or(limit as u64).min(limit as u64);
-    let _room = match state.registry.room(size) {
+    let _room = match state.sessions.room(size) {
         Ok(room) => room,
         Err(refusal) => {
             drop_body(request, limit).await;

@@ -118,9 +118,9 @@ pub(super) async fn send(
         body: Digest::of(text.as_bytes()),
     });
     let (accepted, outcome) = match wait {
-        None => (api.registry.send(&id, text, key).await?, None),
+        None => (api.sessions.send(&id, text, key).await?, None),
         Some(wait) => {
-            let (accepted, outcome) = api.registry.send_and_wait(&id, text, key).await?;
+            let (accepted, outcome) = api.sessions.send_and_wait(&id, text, key).await?;
             match tokio::time::timeout(wait, outcome).await {
                 Ok(Ok(outcome)) => (accepted, Some(outcome)),
                 Ok(Err(refusal @ (Refusal::Gone | Refusal::Closed { .. }))) => {
@@ -197,7 +197,7 @@ pub(super) async fn retry(
     JsonOrNothing(RetryBody { message, force }): JsonOrNothing<RetryBody>,
 ) -> Result<(StatusCode, Answer<AcceptedBody>), Problem> {
     let message = message.map(MessageId::from_client);
-    let accepted = api.registry.retry(&id, message, force).await?;
+    let accepted = api.sessions.retry(&id, message, force).await?;
     let body = AcceptedBody::new(accepted, None);
     Ok((StatusCode::ACCEPTED, Answer(body)))
 }
@@ -231,7 +231,7 @@ pub(super) async fn dead(
 ) -> Result<Answer<Page<DeadLetter, MessageId>>, Problem> {
     let after = query.after.map(MessageId::from_client);
     let limit = page_len(query.limit);
-    let items = api.registry.dead(&id, after.as_ref(), limit).await?;
+    let items = api.sessions.dead(&id, after.as_ref(), limit).await?;
     let full = items.len() == limit;
     let last = items.last().map(|letter| letter.message.id.clone());
     Ok(Answer(Page {

@@ -2,7 +2,7 @@
 //! documents.
 //!
 //! ```text
-//!   server (connections) -> router -> auth -> handlers -> session::Registry
+//!   server (connections) -> router -> auth -> handlers -> session::Clients
 //!                                                     \-> Control -> the daemon
 //! ```
 
@@ -35,7 +35,7 @@ pub use openapi::document as openapi_document;
 pub use problem::Problem;
 pub use router::router;
 
-use crate::session::Registry;
+use crate::session::Clients;
 
 /// The smallest useful limit of a request's body, in bytes; beyond it, the limit follows from the
 /// largest message that a plugin accepts.
@@ -44,7 +44,7 @@ pub const BODY_MIN_BYTES: usize = 64 << 10;
 /// The state that the handlers share.
 #[derive(Clone)]
 pub struct Api {
-    pub registry: Registry,
+    pub sessions: Clients,
     pub control: Control,
     pub access: Arc<Access>,
     /// The source of `/metrics`.
@@ -56,7 +56,7 @@ impl Api {
     /// plugin accepts: a byte takes up to six in JSON (`\u0000`). The limits of a session are its
     /// plugin's.
     fn body_bytes(&self) -> usize {
-        let largest = self.registry.parts().plugins.largest_input_bytes();
+        let largest = self.sessions.live_config().plugins.largest_input_bytes();
         let largest = usize::try_from(largest).unwrap_or(usize::MAX);
         largest.saturating_mul(6).saturating_add(BODY_MIN_BYTES)
     }

@@ -91,7 +91,7 @@ pub(super) async fn create(
         args: body.args,
         labels: body.labels,
     };
-    let (view, created) = api.registry.create(&id, new).await?;
+    let (view, created) = api.sessions.create(&id, new).await?;
     let status = if created {
         StatusCode::CREATED
     } else {
@@ -143,7 +143,7 @@ pub(super) async fn list(
         after: after.map_err(crate::domain::Refusal::from)?,
         limit: page_len(query.limit),
     };
-    let page = api.registry.list(&filter).await?;
+    let page = api.sessions.list(&filter).await?;
     Ok(Answer(Page {
         items: page.items,
         next: page.next,
@@ -165,7 +165,7 @@ pub(super) async fn show(
     State(api): State<Api>,
     InPath(id): InPath,
 ) -> Result<Answer<SessionView>, Problem> {
-    Ok(Answer(api.registry.view(&id).await?))
+    Ok(Answer(api.sessions.view(&id).await?))
 }
 
 /// Closes a session for good: a running turn is aborted, queued messages become dead letters.
@@ -183,7 +183,7 @@ pub(super) async fn close(
     State(api): State<Api>,
     InPath(id): InPath,
 ) -> Result<Answer<SessionView>, Problem> {
-    Ok(Answer(api.registry.close(&id).await?))
+    Ok(Answer(api.sessions.close(&id).await?))
 }
 
 /// What to cancel.
@@ -258,7 +258,7 @@ pub(super) async fn cancel(
     QueryOf(query): QueryOf<CancelQuery>,
     JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
 ) -> Result<Answer<CancelledBody>, Problem> {
-    let (session, cancelled) = api.registry.cancel(&id, query.scope()?).await?;
+    let (session, cancelled) = api.sessions.cancel(&id, query.scope()?).await?;
     Ok(Answer(CancelledBody { session, cancelled }))
 }
 
@@ -278,5 +278,5 @@ pub(super) async fn resume(
     InPath(id): InPath,
     JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
 ) -> Result<Answer<SessionView>, Problem> {
-    Ok(Answer(api.registry.resume(&id).await?))
+    Ok(Answer(api.sessions.resume(&id).await?))
 }

@@ -23,7 +23,7 @@ pub(super) async fn show(
     State(api): State<Api>,
     InPath(id): InPath,
 ) -> Result<Answer<TurnReport>, Problem> {
-    Ok(Answer(api.registry.turn(&id).await?))
+    Ok(Answer(api.sessions.turn(&id).await?))
 }
 
 /// Replays that turn offline: nothing outside is reached, and nothing changes. Returns whether the
@@ -43,5 +43,5 @@ pub(super) async fn replay(
     InPath(id): InPath,
     JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
 ) -> Result<Answer<ReplayReport>, Problem> {
-    Ok(Answer(api.registry.replay(&id).await?))
+    Ok(Answer(api.sessions.replay(&id).await?))
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::bench::Bench;
+use super::global::Global;
+use super::value_parsers::{crate_name, json_value, session_id};
 use crate::domain::SessionId;
 
 /// The subcommand with which `serve` starts its workers.
@@ -20,24 +22,6 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: CliCommand,
-}
-
-/// What every command takes.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Global {
-    /// The configuration, by default ABIDE_CONFIG or abide.toml; the daemon is found through it
-    #[arg(long, global = true, value_name = "FILE", default_value_os_t = default_config())]
-    pub(crate) config: PathBuf,
-    /// Where the daemon listens; without it, ABIDE_URL or what the configuration says
-    #[arg(long, global = true, value_name = "URL")]
-    pub(crate) url: Option<String>,
-    /// The environment variable that holds the bearer token; without it, ABIDE_TOKEN or what the
-    /// configuration names
-    #[arg(long, global = true, value_name = "NAME")]
-    pub(crate) token_env: Option<String>,
-    /// No colours (as with NO_COLOR set)
-    #[arg(long, global = true)]
-    pub(crate) no_color: bool,
 }
 
 /// Output for programs.
@@ -309,7 +293,7 @@ pub(crate) enum PluginCommand {
 #[derive(Debug, Args)]
 pub(crate) struct New {
     /// The plugin's name, and its folder's: lowercase letters, digits and dashes
-    #[arg(value_parser = super::plugin::crate_name)]
+    #[arg(value_parser = crate_name)]
     pub(crate) name: String,
     /// The folder of the guest SDK; without it, the one that came with this abide
     #[arg(long, value_name = "PATH")]
@@ -325,22 +309,6 @@ pub(crate) struct CheckFile {
     pub(crate) args: Option<serde_json::Value>,
     #[command(flatten)]
     pub(crate) json: JsonFlag,
-}
-
-fn default_config() -> PathBuf {
-    std::env::var_os("ABIDE_CONFIG")
-        .filter(|file| !file.is_empty())
-        .map_or_else(|| PathBuf::from("abide.toml"), PathBuf::from)
-}
-
-fn session_id(text: &str) -> Result<SessionId, crate::domain::BadSessionId> {
-    SessionId::new(text)
-}
-
-pub(super) fn json_value(text: &str) -> Result<serde_json::Value, String> {
-    serde_json::from_str(text).map_err(|error| {
-        format!("not one JSON value ({error}); quote it for the shell, as '{{\"key\": 1}}'")
-    })
 }
 
 #[cfg(test)]

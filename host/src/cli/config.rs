@@ -7,12 +7,14 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::args::{Check, ConfigCommand as Command, Global};
+use super::args::{Check, ConfigCommand as Command};
 use super::client::{Client, ClientError};
 use super::error::CliError;
+use super::global::Global;
 use super::out::{Out, Tone, hint};
+use super::table::{Cell, table};
 use super::target;
-use super::text::{Cell, clean, table};
+use super::text::clean;
 use crate::config::{Config, ConfigError, json_schema, process_env, reference};
 use crate::domain::{PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 

@@ -4,8 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::args::{Global, Init};
+use super::args::Init;
 use super::error::CliError;
+use super::global::Global;
 use super::out::Out;
 use crate::config::starter;
 

@@ -1,11 +1,12 @@
 //! The command line: one file per command family.
 //!
 //! ```text
-//! args       arguments                        status, sessions, restarts    inspection
-//! target     the daemon's address             operate                       drain, restart
-//! client     HTTP, errors  calls  the API     send, chat                    conversation
-//! wire       the API's documents              init, serve, config, plugin*  set-up and start
-//! out, text  output for humans                bench                         measurement
+//! args, global      arguments                 status, sessions, restarts    inspection
+//! value_parsers     checks of their values    operate                       drain, restart
+//! target            the daemon's address      send, chat                    conversation
+//! client            HTTP, errors              init, serve, config, plugin*  set-up and start
+//! calls, wire       the API, its documents    bench                         measurement
+//! out, text, table  output for humans
 //! ```
 //!
 //! Commands are ordinary clients of the API. They exit with 0 when done, 1 when the requested
@@ -19,6 +20,7 @@ mod chat;
 mod client;
 mod config;
 mod error;
+mod global;
 mod init;
 mod operate;
 mod out;
@@ -31,9 +33,11 @@ mod send;
 mod serve;
 mod sessions;
 mod status;
+mod table;
 mod target;
 mod text;
 mod turns;
+mod value_parsers;
 mod wire;
 
 pub use run::run;

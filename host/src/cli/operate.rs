@@ -5,9 +5,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::args::{Global, Operate};
+use super::args::Operate;
 use super::client::{Client, ClientError};
 use super::error::CliError;
+use super::global::Global;
 use super::out::{Out, hint};
 use super::target;
 use super::text::duration;

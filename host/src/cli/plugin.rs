@@ -4,11 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::args::{Global, New};
+use super::args::New;
 use super::error::CliError;
+use super::global::Global;
 use super::out::Out;
-
-const NAME_MAX_BYTES: usize = 64;
 
 /// The template of a new plugin's crate, which is part of the SDK.
 const TEMPLATE: [(&str, &str); 3] = [
@@ -25,29 +24,6 @@ const TEMPLATE: [(&str, &str); 3] = [
         include_str!("../../../guest-sdk/template/src/tests.rs"),
     ),
 ];
-
-/// Checks a name that must be valid for Cargo as a crate, and for the configuration as a plugin.
-pub(crate) fn crate_name(text: &str) -> Result<String, String> {
-    let rule = "use lowercase letters, digits and dashes, a letter first";
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if text.len() > NAME_MAX_BYTES {
-        Err(format!(
-            "a plugin's name has at most {NAME_MAX_BYTES} bytes; this has {}",
-            text.len()
-        ))
-    } else if !text.starts_with(|c: char| c.is_ascii_lowercase())
-        || !text.chars().all(fits)
-        || text.ends_with('-')
-    {
-        Err(rule.to_owned())
-    } else if ["test", "core", "std", "alloc", "self", "crate"].contains(&text) {
-        Err(format!(
-            "Rust has a meaning for `{text}` already; choose another"
-        ))
-    } else {
-        Ok(text.to_owned())
-    }
-}
 
 pub(super) fn new(global: &Global, args: &New) -> Result<(), CliError> {
     let sdk = sdk(args.sdk.as_deref())?;
@@ -138,26 +114,6 @@ fn sdk(named: Option<&Path>) -> Result<PathBuf, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_crates() {
-        for good in ["echo", "my-bot2"] {
-            assert_eq!(crate_name(good).as_deref(), Ok(good));
-        }
-        for bad in [
-            "",
-            "Echo",
-            "2x",
-            "a_b",
-            "a/b",
-            "..",
-            "a-",
-            "test",
-            &"a".repeat(65),
-        ] {
-            assert!(crate_name(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn templates_are_filled_whole() {

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::args::{CheckFile, Global};
+use super::args::CheckFile;
 use super::error::CliError;
+use super::global::Global;
 use super::out::{Out, Tone};
-use super::text::{Cell, size, table};
+use super::table::{Cell, table};
+use super::text::size;
 use crate::domain::{Capabilities, Digest, Limits, SessionId, UnixMillis};
 use crate::engine::{Context, Engine, EngineOptions, GuestJob};
 

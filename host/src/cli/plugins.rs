@@ -6,12 +6,14 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::args::{Global, Status};
+use super::args::Status;
 use super::client::{Client, ClientError};
 use super::error::CliError;
+use super::global::Global;
 use super::out::{Out, Tone, hint};
+use super::table::{Cell, table};
 use super::target;
-use super::text::{Cell, size, table};
+use super::text::size;
 use super::wire::PluginView;
 use crate::config::{Config, process_env};
 use crate::domain::Digest;

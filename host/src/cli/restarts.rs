@@ -4,12 +4,14 @@ use std::io::Write as _;
 
 use serde_json::Value;
 
-use super::args::{Global, Restarts};
+use super::args::Restarts;
 use super::client::Client;
 use super::error::CliError;
+use super::global::Global;
 use super::out::{Out, Tone};
+use super::table::{Cell, table};
 use super::target;
-use super::text::{Cell, ago, brief, clean, duration, table};
+use super::text::{ago, brief, clean, duration};
 use super::wire::PageBody;
 use crate::domain::{RestartRecord, RestartStatus, UnixMillis};
 

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use super::args::{Cli, CliCommand, Global, PluginCommand};
+use super::args::{Cli, CliCommand, PluginCommand};
 use super::error::CliError;
+use super::global::Global;
 use super::operate::OperateGoal;
 use super::{
     approvals, bench, chat, config, init, operate, plugin, plugin_check, plugins, restarts, send,

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 
-use super::args::{Global, Send};
+use super::args::Send;
 use super::chat::{join, no_session};
 use super::client::Client;
 use super::error::CliError;
+use super::global::Global;
 use super::out::{Out, hint};
 use super::target;
 use super::text::{clean, meaning};

@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::args::{Global, Serve, WORKER};
+use super::args::{Serve, WORKER};
 use super::error::CliError;
+use super::global::Global;
 use crate::{daemon, supervisor};
 
 /// Runs the daemon in the foreground until it is stopped. Must be called while the process has only

@@ -5,12 +5,14 @@ use std::io::{IsTerminal as _, Write as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::args::{Cancel, Close, Global, ListSessions, One, Retry, Scope, SessionsCommand};
+use super::args::{Cancel, Close, ListSessions, One, Retry, Scope, SessionsCommand};
 use super::calls::{Filter, cancel_path, session_path};
 use super::client::Client;
 use super::error::CliError;
+use super::global::Global;
 use super::out::{Out, Tone};
-use super::text::{Cell, ago, brief, duration, table};
+use super::table::{Cell, table};
+use super::text::{ago, brief, duration};
 use super::wire::PageBody;
 use super::{target, turns};
 use crate::domain::{

@@ -4,13 +4,15 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use super::args::{Global, Status};
+use super::args::Status;
 use super::calls::Filter;
 use super::client::Client;
 use super::error::CliError;
+use super::global::Global;
 use super::out::{Out, Tone};
+use super::table::{Cell, table};
 use super::target;
-use super::text::{Cell, ago, brief, clean, duration, table};
+use super::text::{ago, brief, clean, duration};
 use super::wire::{DaemonReport, FindingView, PageBody, ToolServerView};
 use crate::domain::{
     ModelProviderStatus, RestartRecord, RestartStatus, SessionView, ToolLeftOut, UnixMillis,

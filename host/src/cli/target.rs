@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::args::Global;
 use super::client::DaemonAddress;
 use super::error::CliError;
+use super::global::Global;
 use super::out::hint;
 
 /// The address that a daemon listens on by default.

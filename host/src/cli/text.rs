@@ -1,8 +1,7 @@
-//! Text for humans: tables, durations, and escaping for a terminal.
+//! Text for humans: durations, sizes and counts, and escaping for a terminal.
 
 use std::borrow::Cow;
 
-use super::out::{Out, Tone};
 use crate::domain::{TRUNCATED, UnixMillis};
 
 /// Removes control characters, except newline and tab, from text that guests, models or clients
@@ -55,62 +54,21 @@ pub(crate) fn size(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).display().iec().to_string()
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Cell {
-    text: String,
-    tone: Tone,
+/// Formats a count with its noun: `1 session`, `1,000 sessions`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(count))
 }
 
-impl Cell {
-    /// Creates a cell in a tone.
-    pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        Self {
-            text: text.into(),
-            tone,
+/// Formats a number in groups of three digits: `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
         }
-    }
-}
-
-impl<T: Into<String>> From<T> for Cell {
-    fn from(text: T) -> Self {
-        Self::toned(text, Tone::Plain)
-    }
-}
-
-/// Renders a table of aligned columns under a dim heading; the last column is not padded. An empty
-/// heading is left out. `indent` spaces precede each line.
-pub(crate) fn table(out: &Out, indent: usize, head: &[&str], rows: &[Vec<Cell>]) -> String {
-    let head: Vec<Cell> = head
-        .iter()
-        .map(|name| Cell::toned(*name, Tone::Dim))
-        .collect();
-    let all = || {
-        std::iter::once(&head)
-            .filter(|head| !head.is_empty())
-            .chain(rows)
-    };
-    let columns = all().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        all()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.text.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in all() {
-        text.push_str(&" ".repeat(indent));
-        let mut gap = 0;
-        for (cell, width) in row.iter().zip(&widths) {
-            if !cell.text.is_empty() {
-                text.push_str(&" ".repeat(gap));
-                text.push_str(&out.paint(cell.tone, &cell.text));
-                gap = 0;
-            }
-            gap += width - cell.text.chars().count() + 2;
-        }
-        text.push('\n');
+        text.push(digit);
     }
     text
 }
@@ -118,20 +76,6 @@ pub(crate) fn table(out: &Out, indent: usize, head: &[&str], rows: &[Vec<Cell>])
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_line_up_and_nothing_trails() {
-        let rows = vec![
-            vec!["a".into(), "1".into(), "first".into()],
-            vec!["longer".into(), "".into(), "second".into()],
-            vec!["b".into(), "22".into(), "".into()],
-        ];
-        let text = table(&Out::new(true), 2, &["id", "n", "what"], &rows);
-        assert_eq!(
-            text,
-            "  id      n   what\n  a       1   first\n  longer      second\n  b       22\n"
-        );
-    }
 
     #[test]
     fn terminals_get_no_escapes() {
@@ -157,5 +101,19 @@ mod tests {
         ] {
             assert_eq!(duration(ms), expected);
         }
+    }
+
+    #[test]
+    fn numbers_can_be_read() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+        assert_eq!(counted(1, "turn"), "1 turn");
+        assert_eq!(counted(0, "turn"), "0 turns");
     }
 }

@@ -9,7 +9,8 @@ use super::calls::session_path;
 use super::client::Client;
 use super::error::CliError;
 use super::out::{Out, Tone};
-use super::text::{Cell, ago, brief, duration, table};
+use super::table::{Cell, table};
+use super::text::{ago, brief, duration};
 use crate::domain::{
     PartReport, PartStatus, ReplayReport, ReplayVerdict, SessionId, StepReport, TurnReport,
     UnixMillis,

@@ -6,12 +6,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::change::{ChangeClass, ConfigChange};
 use super::given::Given;
 use super::model::{DaemonConfig, PluginConfig, StoreTuning};
-use super::plan::{ChangeClass, ConfigChange};
 use super::secret::SecretRef;
 use super::units::{Size, Time};
-use crate::domain::{Limits, Retention};
+use crate::domain::{Capabilities, HttpGrants, HttpRule, Limits, Retention};
 
 /// The differences found so far.
 pub(super) struct Diff<'a> {
@@ -302,6 +302,26 @@ impl<'a> Diff<'a> {
         );
         self.capabilities(key, &old.capabilities, capabilities);
         self.limits(key, &old.limits, limits);
+    }
+
+    fn capabilities(&mut self, key: &str, old: &Capabilities, new: &Capabilities) {
+        let Capabilities { llm, tools, http } = new;
+        let HttpGrants { hosts, private } = http;
+        let key = |last: &str| format!("{key}.capabilities.{last}");
+        // Order matters: the first plain name is the provider that a guest gets if it names none.
+        self.note(key("llm"), ChangeClass::Restart, (&old.llm, llm), |names| {
+            names.0.join(", ")
+        });
+        let entries = |rules: &[HttpRule]| -> Vec<String> {
+            rules.iter().map(|rule| rule.as_str().to_owned()).collect()
+        };
+        for (last, old, new) in [
+            ("tools", &old.tools.0, &tools.0),
+            ("http", &entries(&old.http.hosts), &entries(hosts)),
+            ("http_private", &old.http.private.0, &private.0),
+        ] {
+            self.names(&key(last), ChangeClass::Restart, old, new);
+        }
     }
 
     fn limits(&mut self, key: &str, old: &Limits, new: &Limits) {

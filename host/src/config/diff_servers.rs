@@ -1,9 +1,9 @@
 //! Compares the model providers and tool servers of two configurations. Values that may hold a key
 //! are not shown.
 
+use super::change::ChangeClass;
 use super::diff::{Diff, number, size, time};
 use super::model::{LlmProviderConfig, ToolServerConfig, Transport};
-use super::plan::ChangeClass;
 use crate::domain::Patterns;
 
 impl Diff<'_> {

@@ -5,10 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::model::FILE_MAX_BYTES;
-use super::preflight::PLUGIN_MAX_BYTES;
 use super::regular_file::read;
 use crate::domain::Digest;
+
+/// The size limit of a configuration file, in bytes.
+pub(super) const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// The size limit of a component, in bytes.
+pub(super) const PLUGIN_MAX_BYTES: u64 = 512 << 20;
 
 /// A snapshot of a configuration's files.
 #[derive(Clone, Debug, PartialEq, Eq)]

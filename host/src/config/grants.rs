@@ -1,12 +1,11 @@
-//! The capabilities granted to plugins: checks their entries, and compares two sets of them.
+//! Checks the capabilities granted to plugins, and the fallbacks of the model providers that they
+//! are granted.
 
 use std::collections::BTreeMap;
 
 use super::diagnostics::nearest;
-use super::diff::Diff;
 use super::notes::Notes;
-use super::plan::ChangeClass;
-use crate::domain::{Capabilities, HttpGrants, HttpRule, Patterns};
+use crate::domain::{HttpGrants, HttpRule, Patterns};
 
 /// Checks that every provider granted by name, not by pattern, is configured.
 pub(super) fn llm(notes: &mut Notes, plugin: &str, granted: &[String], providers: &[&str]) {
@@ -99,27 +98,5 @@ pub(super) fn http(
     HttpGrants {
         hosts: rules,
         private: Patterns(private.collect()),
-    }
-}
-
-impl Diff<'_> {
-    pub(super) fn capabilities(&mut self, key: &str, old: &Capabilities, new: &Capabilities) {
-        let Capabilities { llm, tools, http } = new;
-        let HttpGrants { hosts, private } = http;
-        let key = |last: &str| format!("{key}.capabilities.{last}");
-        // Order matters: the first plain name is the provider that a guest gets if it names none.
-        self.note(key("llm"), ChangeClass::Restart, (&old.llm, llm), |names| {
-            names.0.join(", ")
-        });
-        let entries = |rules: &[HttpRule]| -> Vec<String> {
-            rules.iter().map(|rule| rule.as_str().to_owned()).collect()
-        };
-        for (last, old, new) in [
-            ("tools", &old.tools.0, &tools.0),
-            ("http", &entries(&old.http.hosts), &entries(hosts)),
-            ("http_private", &old.http.private.0, &private.0),
-        ] {
-            self.names(&key(last), ChangeClass::Restart, old, new);
-        }
     }
 }

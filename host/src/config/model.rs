@@ -1,21 +1,15 @@
 //! The resolved configuration, as the daemon uses it: typed, complete, paths absolute.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::diagnostics::{ConfigError, ConfigProblem, Place};
-use super::document::{self, Places};
 use super::given::Given;
+use super::place::Places;
 use super::schema::{LogFormat, LogThreshold, OnConfigChange};
-use super::secret::{Env, SecretRef};
-use super::{preflight, resolve};
+use super::secret::SecretRef;
 use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention};
-
-/// The size limit of a configuration file, in bytes.
-pub(super) const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// The time that a worker needs, once its turns have ended or are aborted, to persist that, close
 /// the store and hand over.
@@ -26,7 +20,7 @@ pub const HAND_OVER_BUDGET: Duration = Duration::from_secs(5);
 pub const SUPERVISOR_BUDGET: Duration = Duration::from_secs(5);
 
 /// A configuration that passed all checks of its content. Plugin files and secrets are checked only
-/// by [`ConfigDraft::checked`].
+/// by [`ConfigDraft::checked`](super::ConfigDraft::checked).
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The file it was read from, absolute.
@@ -180,52 +174,7 @@ pub enum Transport {
     },
 }
 
-/// A configuration, and the bytes it was read from.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    pub config: Config,
-    /// The file's bytes: a standby is started on these, not on a second read.
-    pub bytes: Vec<u8>,
-}
-
-/// A parsed configuration that may still have problems.
-#[derive(Clone, Debug)]
-pub struct ConfigDraft {
-    config: Config,
-    problems: Vec<ConfigProblem>,
-}
-
 impl Config {
-    /// Reads and parses a file. Plugin files and secrets are not checked (see
-    /// [`ConfigDraft::checked`]).
-    ///
-    /// # Errors
-    /// If it cannot be read, or its content is not valid.
-    pub fn load(path: &Path, env: &Env) -> Result<Loaded, ConfigError> {
-        let bytes = read(path)?;
-        let config = Self::parse(&bytes, path, env)?;
-        Ok(Loaded { config, bytes })
-    }
-
-    /// Parses the bytes of `file`; relative paths are resolved against its directory.
-    ///
-    /// # Errors
-    /// All problems of the content.
-    pub fn parse(bytes: &[u8], file: &Path, env: &Env) -> Result<Self, ConfigError> {
-        let ConfigDraft { config, problems } = Self::draft(bytes, file, env)?;
-        refuse(problems)?;
-        Ok(config)
-    }
-
-    /// Parses like [`Config::parse`] and checks like [`ConfigDraft::checked`], so that all problems
-    /// are reported at once.
-    ///
-    /// # Errors
-    /// The problems that either of them finds.
-    pub fn validate(bytes: &[u8], file: &Path, env: &Env) -> Result<Self, ConfigError> {
-        Self::draft(bytes, file, env)?.checked(env)
-    }
-
     /// Returns the files that the configuration names, besides its own: plugins and secrets. New
     /// bytes in any of them count as a change.
     pub fn files(&self) -> BTreeSet<PathBuf> {
@@ -261,100 +210,6 @@ impl Config {
             }
         }
         all
-    }
-
-    /// Parses the bytes of `file` as far as possible.
-    ///
-    /// # Errors
-    /// If keys cannot be read from them at all. Problems of individual values are kept in the
-    /// draft.
-    pub fn draft(bytes: &[u8], file: &Path, env: &Env) -> Result<ConfigDraft, ConfigError> {
-        if bytes.len() as u64 > FILE_MAX_BYTES {
-            return Err(ConfigError::Invalid(vec![ConfigProblem {
-                key: String::new(),
-                place: Place::File(file.to_owned()),
-                reason: format!("it has more than {FILE_MAX_BYTES} bytes"),
-                remedy: "make it smaller".to_owned(),
-            }]));
-        }
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
-            Err(error) => {
-                let line = 1 + bytes[..error.valid_up_to()]
-                    .iter()
-                    .filter(|b| **b == b'\n')
-                    .count();
-                return Err(ConfigError::Invalid(vec![ConfigProblem {
-                    key: String::new(),
-                    place: Place::File(file.to_owned()),
-                    reason: format!("line {line} is not UTF-8"),
-                    remedy: "save the file as UTF-8".to_owned(),
-                }]));
-            }
-        };
-        let (keys, places) = document::read(file, text, env).map_err(ConfigError::Invalid)?;
-        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        let (config, problems) = resolve::understand(keys, absolute, Digest::of(bytes), places);
-        Ok(ConfigDraft { config, problems })
-    }
-}
-
-impl ConfigDraft {
-    /// Returns the files that it names, see [`Config::files`].
-    pub fn files(&self) -> BTreeSet<PathBuf> {
-        self.config.files()
-    }
-
-    /// Returns the configuration if it is valid. Also checks what depends on this machine and would
-    /// fail a start: plugin files exist and are components, secrets exist and are not empty.
-    /// Compiling plugins and opening the store are left to the engine and the store.
-    ///
-    /// # Errors
-    /// All problems of the content, and all files and secrets that are missing or unusable.
-    pub fn checked(self, env: &Env) -> Result<Config, ConfigError> {
-        let Self {
-            config,
-            mut problems,
-        } = self;
-        problems.extend(preflight::problems(&config, env));
-        refuse(problems)?;
-        Ok(config)
-    }
-}
-
-/// Reads a configuration file without parsing it.
-fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    let unreadable = |reason, remedy| ConfigError::Unreadable {
-        file: path.to_owned(),
-        reason,
-        remedy,
-    };
-    let file = std::fs::File::open(path).map_err(|reason| {
-        let remedy = match reason.kind() {
-            std::io::ErrorKind::NotFound => {
-                "`abide init` writes one, `--config FILE` names another"
-            }
-            std::io::ErrorKind::PermissionDenied => "let the daemon's user read it",
-            _ => "make it a readable file",
-        };
-        unreadable(reason, remedy)
-    })?;
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|reason| unreadable(reason, "make it a readable file"))?;
-    if bytes.len() as u64 > FILE_MAX_BYTES {
-        let reason = std::io::Error::other(format!("it has more than {FILE_MAX_BYTES} bytes"));
-        return Err(unreadable(reason, "make it smaller"));
-    }
-    Ok(bytes)
-}
-
-fn refuse(problems: Vec<ConfigProblem>) -> Result<(), ConfigError> {
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(ConfigError::Invalid(problems))
     }
 }
 

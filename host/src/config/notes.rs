@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::diagnostics::ConfigProblem;
-use super::document::Places;
 use super::given::{Given, GivenKey, GivenTable};
+use super::place::Places;
 use super::secret::{Secret, SecretRef, is_variable_name};
 use super::units::{Size, Time};
 use crate::domain::NAME_MAX_BYTES;

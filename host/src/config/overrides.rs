@@ -7,9 +7,10 @@ use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostics::{ConfigProblem, Place, nearest};
+use super::diagnostics::{ConfigProblem, nearest};
 use super::document::{Tree, descend};
-use super::schema::{SCHEMA, resolve, takes_text};
+use super::json_schema::{SCHEMA, resolve, takes_text};
+use super::place::Place;
 use super::secret::Env;
 
 const PREFIX: &str = "ABIDE_";

@@ -5,12 +5,10 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::diagnostics::ConfigProblem;
+use super::file_snapshot::PLUGIN_MAX_BYTES;
 use super::model::Config;
 use super::regular_file;
 use super::secret::{BadSecret, Env, SecretRef};
-
-/// The size limit of a component, in bytes.
-pub(super) const PLUGIN_MAX_BYTES: u64 = 512 << 20;
 
 /// Returns a problem for each file, secret or directory that is missing or unusable.
 pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {

@@ -5,12 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
-use super::schema::{SCHEMA, resolve, takes_text};
-
-/// Returns the JSON Schema of the configuration file.
-pub fn json_schema() -> &'static Json {
-    &SCHEMA
-}
+use super::json_schema::{SCHEMA, allowed, resolve, takes_text};
 
 /// Returns every key with its documentation and default, as an annotated configuration file.
 /// Optional keys are commented out.
@@ -98,33 +93,6 @@ fn holds_tables(node: &Json) -> bool {
     let each = node.get("additionalProperties");
     node.get("properties").is_some()
         || each.is_some_and(|each| !takes_text(each) && resolve(each).get("properties").is_some())
-}
-
-/// Returns the values that a key can take, if the schema enumerates them.
-pub(super) fn allowed(node: &Json) -> Option<Vec<String>> {
-    let node = resolve(node);
-    if let Some(values) = node.get("enum").and_then(Json::as_array) {
-        return Some(values.iter().map(Json::to_string).collect());
-    }
-    let values = node.get("oneOf")?.as_array()?;
-    values
-        .iter()
-        .map(|one| Some(one.get("const")?.to_string()))
-        .collect()
-}
-
-/// Describes the type of a key's value in words.
-pub(super) fn kind(node: Option<&Json>) -> Option<&'static str> {
-    let kind = resolve(node?).get("type")?;
-    let kind = kind.as_str().or_else(|| kind.get(0)?.as_str())?;
-    Some(match kind {
-        "string" => "a text in quotes",
-        "integer" => "a whole number from 0 on, without quotes",
-        "boolean" => "true or false",
-        "array" => "a list, like [\"a\", \"b\"]",
-        "object" => "a table",
-        _ => return None,
-    })
 }
 
 /// Returns the file that `abide init` writes: small, commented, complete. `plugins` are names and

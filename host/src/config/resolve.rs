@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::diagnostics::ConfigProblem;
-use super::document::Places;
 use super::given::Given;
 use super::grants;
 use super::listen::{collide, is_loopback};
@@ -16,6 +15,7 @@ use super::model::{
     StoreTuning,
 };
 use super::notes::Notes;
+use super::place::Places;
 use super::resolve_tools::tool_server;
 use super::schema::{ConfigFile, DaemonKeys, LimitKeys, LlmKeys, PluginKeys, StoreKeys};
 use super::secret::Secret;

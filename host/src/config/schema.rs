@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -463,29 +462,4 @@ impl Default for McpKeys {
             ask_timeout: Time::secs(7 * 24 * 60 * 60),
         }
     }
-}
-
-/// The JSON Schema of the configuration file.
-pub(super) static SCHEMA: LazyLock<serde_json::Value> =
-    LazyLock::new(|| schemars::schema_for!(ConfigFile).to_value());
-
-/// Returns whether a key accepts a plain text, possibly among other types.
-pub(super) fn takes_text(node: &serde_json::Value) -> bool {
-    let referred = referred(node).unwrap_or(node);
-    let alternatives = referred.get("anyOf").and_then(|all| all.as_array());
-    alternatives.is_some_and(|all| all.iter().any(|one| one["type"] == "string"))
-}
-
-/// Returns a schema node, or the node that its references lead to.
-pub(super) fn resolve(node: &serde_json::Value) -> &serde_json::Value {
-    referred(node).map_or(node, resolve)
-}
-
-/// Returns the node that a node refers to, directly or in one of its alternatives.
-fn referred(node: &serde_json::Value) -> Option<&serde_json::Value> {
-    let reference = node.get("$ref").or_else(|| {
-        let alternatives = node.get("anyOf")?.as_array()?;
-        alternatives.iter().find_map(|one| one.get("$ref"))
-    })?;
-    SCHEMA.pointer(reference.as_str()?.strip_prefix('#')?)
 }

@@ -78,7 +78,7 @@ impl Daemon {
                 );
                 metrics::counter!("abide_config_refused_total").increment(1);
             }
-            Action::EvictIdle(about_to_drain) => self.registry.evict_idle(about_to_drain),
+            Action::EvictIdle(about_to_drain) => self.lifecycle.evict_idle(about_to_drain),
             Action::RecordActive => return Some(Event::ActiveRecorded(self.record_active().await)),
             Action::RecordStop(generation, why) => {
                 return Some(Event::ActiveRecorded(
@@ -87,11 +87,11 @@ impl Daemon {
             }
             Action::BeginDrain(active) => {
                 let grace = self.config.daemon.grace_period;
-                self.drain = Some(Drain::begin(&self.registry, grace, active));
+                self.drain = Some(Drain::begin(self.lifecycle.clone(), grace, active));
             }
             Action::CancelDrain => {
                 if let Some(drain) = self.drain.take() {
-                    drain.cancel(&self.registry).await;
+                    drain.cancel(&self.lifecycle).await;
                 }
             }
             Action::CancelReplace => {
@@ -210,8 +210,8 @@ impl Daemon {
 
     /// Writes the list of active sessions, then the record, which counts them.
     async fn write_manifest(&self, record: &mut RestartRecord) -> Result<u64, String> {
-        let registry = self.registry.clone();
-        let active = tokio::task::spawn_blocking(move || registry.active());
+        let lifecycle = self.lifecycle.clone();
+        let active = tokio::task::spawn_blocking(move || lifecycle.active());
         let active = active
             .await
             .map_err(|error| error.to_string())?
@@ -246,7 +246,7 @@ impl Daemon {
 
     /// What runs has proven itself: a later worker that dies early is rolled back to it.
     async fn prove(&mut self) {
-        self.registry.probation_over();
+        self.lifecycle.probation_over();
         // An error means that the supervisor is gone; the loop will notice.
         let _ = self.link.send(FromWorker::Proven);
         let (folder, loaded) = (self.config.daemon.data_dir.clone(), self.loaded.clone());

@@ -70,7 +70,7 @@ impl Daemon {
         let refusal = self.machine.refusal().map(str::to_owned);
         status.config.last_error = refusal.or_else(|| cannot_be_read(&self.unreadable));
         status.sessions = self.sessions();
-        status.model_providers = self.registry.parts().llm.status();
+        status.model_providers = self.registry.live_config().llm.status();
         status.tool_servers = self.tool_servers();
         status.state = match self.machine.activity() {
             Activity::Serving | Activity::Preparing => DaemonState::Serving,
@@ -105,7 +105,7 @@ impl Daemon {
     }
 
     fn tool_servers(&self) -> Vec<ToolServerStatus> {
-        let servers = self.registry.parts().tools.status();
+        let servers = self.registry.live_config().tools.status();
         let tell = |name: &str, now: Option<ToolServerState>, tools: u64| {
             for state in ToolServerState::ALL {
                 let is_so = f64::from(u8::from(now == Some(state)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::domain::UnixMillis;
-use crate::session::{Drained, Registry};
+use crate::session::{Drained, Lifecycle};
 
 pub(super) struct Drain {
     task: JoinHandle<Drained>,
@@ -18,9 +18,8 @@ pub(super) struct Drain {
 
 impl Drain {
     /// Lets no turn and no step begin from here on. `active` is the number of active sessions.
-    pub(super) fn begin(registry: &Registry, grace: Duration, active: u64) -> Self {
-        tracing::info!(active, running = registry.running(), ?grace, "draining");
-        let sessions = registry.clone();
+    pub(super) fn begin(sessions: Lifecycle, grace: Duration, active: u64) -> Self {
+        tracing::info!(active, running = sessions.running(), ?grace, "draining");
         Self {
             task: tokio::spawn(async move { sessions.drain(grace, active).await }),
             since: UnixMillis::now(),
@@ -44,13 +43,13 @@ impl Drain {
     }
 
     /// Turns begin again.
-    pub(super) async fn cancel(self, registry: &Registry) {
+    pub(super) async fn cancel(self, sessions: &Lifecycle) {
         if self.drained.is_none() {
             self.task.abort();
             // Ended for sure, so that it cannot close the gate behind us.
             let _ = self.task.await;
         }
-        registry.cancel_drain();
+        sessions.cancel_drain();
     }
 
     /// What it did.

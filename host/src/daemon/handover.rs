@@ -50,12 +50,12 @@ impl Daemon {
             record.status = RestartStatus::Stopped;
             record.handover_at = None;
         }
-        self.registry.end_streams(record.generation);
+        self.lifecycle.end_streams(record.generation);
         let connections = self.end_serving(requests).await;
         if !stopping {
             self.pass_on(connections);
         }
-        self.registry.shut_down(LEAVE_PATIENCE).await;
+        self.lifecycle.shut_down(LEAVE_PATIENCE).await;
         if self.record.status == RestartStatus::Probation {
             // It served to its planned end.
             self.record.status = RestartStatus::Completed;

@@ -21,7 +21,7 @@ impl Daemon {
         seen: &Observed,
         plan: &Plan,
     ) -> Result<(), Rejection> {
-        let before = self.registry.parts();
+        let before = self.registry.live_config();
         let plugins = before.plugins.0.iter();
         let components = plugins
             .map(|(name, plugin)| (name.clone(), plugin.component.clone()))
@@ -47,7 +47,7 @@ impl Daemon {
             (self.config, self.loaded, self.secrets) = (old_config, old_loaded, old_secrets);
             return Err(error);
         }
-        self.registry.replace_parts(parts);
+        self.registry.replace_live_config(parts);
         if old_config.daemon.log_level != self.config.daemon.log_level {
             logging::change(self.config.daemon.log_level);
         }

@@ -16,7 +16,7 @@ use crate::config::{ConfigWatch, Env, Observed, Timing};
 use crate::domain::{
     Digest, Generation, PastRestart, RelaunchReport, RestartRecord, RestartStatus, UnixMillis,
 };
-use crate::session::{Registry, RestartManifest, Settings};
+use crate::session::{Clients, Lifecycle, Registry, RestartManifest, Settings, Signs};
 use crate::store::Store;
 use crate::supervisor::{Connection, FromWorker, Link, Serving, ToWorker};
 
@@ -119,7 +119,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         },
     );
     let watchdog = Watchdog::start(
-        &registry,
+        Signs::of(&registry),
         &store,
         config.daemon.data_dir.clone(),
         config.daemon.disk_reserve_bytes,
@@ -128,7 +128,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
     let starting = Arc::new(fixed.starting(life.record.generation));
     let (status, status_seen) = watch::channel(starting);
     let api = Api {
-        registry: registry.clone(),
+        sessions: Clients::of(&registry),
         control: Control {
             requests,
             status: status_seen,
@@ -148,6 +148,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         secrets,
         env,
         store,
+        lifecycle: Lifecycle::of(&registry),
         registry,
         server: None,
         listeners: names,
@@ -184,8 +185,8 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
     }
     daemon.begin_life(life.abandoned).await;
     let mut relaunch = daemon.relaunch();
-    let clockwork = daemon.registry.clone();
-    tokio::spawn(async move { clockwork.run_timers().await });
+    let timers = daemon.lifecycle.clone();
+    tokio::spawn(async move { timers.run_timers().await });
     let file = daemon.config.file.clone();
     let mut watch = match ConfigWatch::start(file, daemon.loaded.clone(), Timing::default()) {
         Ok(watch) => watch,
@@ -304,10 +305,10 @@ impl Daemon {
     }
 
     fn relaunch(&self) -> Option<JoinHandle<RelaunchReport>> {
-        let registry = self.registry.clone();
+        let lifecycle = self.lifecycle.clone();
         let store = self.store.clone();
         let fresh = store.active_sessions(self.record.generation);
-        let witness = fresh.and_then(|sessions| {
+        let manifest = fresh.and_then(|sessions| {
             Ok(match sessions.is_empty() {
                 false => RestartManifest {
                     sessions,
@@ -319,12 +320,12 @@ impl Daemon {
                 },
             })
         });
-        let witness = witness.unwrap_or_else(|error| {
+        let manifest = manifest.unwrap_or_else(|error| {
             tracing::error!(%error, "the restart record cannot be read; nothing to compare with");
             RestartManifest::default()
         });
         Some(tokio::spawn(
-            async move { registry.relaunch(witness).await },
+            async move { lifecycle.relaunch(manifest).await },
         ))
     }
 

@@ -12,7 +12,7 @@ use crate::api::server::Server;
 use crate::api::{ConfigStatus, DaemonStatus, PluginStatus};
 use crate::config::{Config, Env, Observed, SecretFiles};
 use crate::domain::{Digest, RestartRecord, UnixMillis};
-use crate::session::Registry;
+use crate::session::{Lifecycle, Registry};
 use crate::store::Store;
 use crate::supervisor::Link;
 
@@ -34,6 +34,7 @@ pub(super) struct Daemon {
     pub(super) env: Env,
     pub(super) store: Store,
     pub(super) registry: Registry,
+    pub(super) lifecycle: Lifecycle,
     pub(super) server: Option<Server>,
     /// The addresses that it listens on, as the supervisor knows them.
     pub(super) listeners: Vec<String>,

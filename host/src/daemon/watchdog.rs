@@ -14,7 +14,7 @@ use crate::api::FINDINGS_MAX;
 use crate::domain::{
     Changes, Finding, FindingKind, Findings, Observation, SessionId, UnixMillis, judge,
 };
-use crate::session::Registry;
+use crate::session::Signs;
 use crate::store::Store;
 
 /// How often it looks.
@@ -40,20 +40,15 @@ struct WatchdogInput {
 
 impl Watchdog {
     /// Starts it. When this returns it has looked at the disk once.
-    pub(super) fn start(
-        registry: &Registry,
-        store: &Store,
-        folder: PathBuf,
-        reserve_bytes: u64,
-    ) -> Self {
+    pub(super) fn start(signs: Signs, store: &Store, folder: PathBuf, reserve_bytes: u64) -> Self {
         let shared = Arc::new(WatchdogInput {
             reserve_bytes: AtomicU64::new(reserve_bytes),
             relaunched: AtomicBool::new(false),
         });
-        check_disk(registry, &folder, reserve_bytes);
+        check_disk(&signs, &folder, reserve_bytes);
         let (told, found) = watch::channel(Arc::default());
         let looks = Looks {
-            registry: registry.clone(),
+            signs,
             store: store.clone(),
             folder,
             shared: shared.clone(),
@@ -93,12 +88,12 @@ pub(super) fn count_regressed(count: usize) {
 }
 
 /// Asks the disk what is free for the daemon's user.
-fn check_disk(registry: &Registry, folder: &PathBuf, reserve_bytes: u64) {
+fn check_disk(signs: &Signs, folder: &PathBuf, reserve_bytes: u64) {
     match rustix::fs::statvfs(folder) {
         Ok(disk) => {
             let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
             metrics::gauge!("abide_disk_free_bytes").set(free_bytes as f64);
-            registry.disk_seen(free_bytes, reserve_bytes);
+            signs.disk_seen(free_bytes, reserve_bytes);
         }
         Err(error) => {
             // What was seen last holds on.
@@ -108,7 +103,7 @@ fn check_disk(registry: &Registry, folder: &PathBuf, reserve_bytes: u64) {
 }
 
 struct Looks {
-    registry: Registry,
+    signs: Signs,
     store: Store,
     folder: PathBuf,
     shared: Arc<WatchdogInput>,
@@ -134,7 +129,7 @@ impl Looks {
             }
             let lost = self.lost().await;
             let seen = self.observe(lost);
-            if seen.writer.gone && self.registry.is_open() {
+            if seen.writer.gone && self.signs.is_open() {
                 // Nothing can be written any more, not even that this worker ends: its successor
                 // finds all that was acknowledged.
                 tracing::error!(
@@ -147,26 +142,26 @@ impl Looks {
     }
 
     fn ask_disk(&self) -> tokio::task::JoinHandle<()> {
-        let (registry, folder) = (self.registry.clone(), self.folder.clone());
+        let (signs, folder) = (self.signs.clone(), self.folder.clone());
         let reserve_bytes = self.shared.reserve_bytes.load(Ordering::Relaxed);
-        tokio::task::spawn_blocking(move || check_disk(&registry, &folder, reserve_bytes))
+        tokio::task::spawn_blocking(move || check_disk(&signs, &folder, reserve_bytes))
     }
 
     fn observe(&mut self, ownerless: Vec<SessionId>) -> Observation {
-        let is_open = self.registry.is_open();
+        let is_open = self.signs.is_open();
         if !is_open {
             self.closed_at = Instant::now();
         }
         Observation {
             now: UnixMillis::now(),
             open_for: is_open.then(|| self.closed_at.elapsed()),
-            roomy: self.registry.is_roomy(),
-            longest_turn: self.registry.longest_turn(),
-            sessions: self.registry.signs(),
+            roomy: self.signs.is_roomy(),
+            longest_turn: self.signs.longest_turn(),
+            sessions: self.signs.all(),
             ownerless,
             folder: self.folder.display().to_string(),
             writer: self.store.writer_signs(),
-            disk: self.registry.disk_signs(),
+            disk: self.signs.disk_signs(),
         }
     }
 
@@ -174,12 +169,12 @@ impl Looks {
     /// told until the next look.
     async fn lost(&mut self) -> Vec<SessionId> {
         let is_time = self.ownerless_at.elapsed() >= OWNERLESS_EVERY;
-        if !is_time || !self.registry.is_open() || !self.shared.relaunched.load(Ordering::Relaxed) {
+        if !is_time || !self.signs.is_open() || !self.shared.relaunched.load(Ordering::Relaxed) {
             return Vec::new();
         }
         self.ownerless_at = Instant::now();
-        let registry = self.registry.clone();
-        let seen = tokio::task::spawn_blocking(move || registry.ownerless()).await;
+        let signs = self.signs.clone();
+        let seen = tokio::task::spawn_blocking(move || signs.ownerless()).await;
         // A store that gives no answer has a finding of its own.
         let Ok(Ok(seen)) = seen else {
             return Vec::new();
@@ -188,8 +183,8 @@ impl Looks {
         let (lost, new): (Vec<_>, Vec<_>) = seen.into_iter().partition(|id| before.contains(id));
         self.ownerless = new;
         for id in &lost {
-            let (registry, id) = (self.registry.clone(), id.clone());
-            tokio::spawn(async move { registry.wake(&id).await });
+            let (signs, id) = (self.signs.clone(), id.clone());
+            tokio::spawn(async move { signs.wake(&id).await });
         }
         lost
     }

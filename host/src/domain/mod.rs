@@ -12,19 +12,47 @@
 //!   a guest about a new generation.
 //! - **drain**: running turns may end and no new ones begin, before a worker exits.
 //! - **fault**: the reason why a session cannot run until an operator acts.
+//!
+//! Each file uses only files of its own row and of the rows above it.
+//!
+//! | file | content |
+//! |---|---|
+//! | `ids.rs`, `time.rs`, `shorten.rs` | identifiers, wall-clock times, shortened texts |
+//! | `limits.rs` | the limits of a plugin's sessions |
+//! | `patterns.rs`, `tool_name.rs`, `egress.rs`, `capabilities.rs` | what an operator grants |
+//! | `message.rs`, `failure.rs`, `restart.rs` | messages, why turns fail, restarts |
+//! | `calls.rs`, `stopped.rs`, `notice.rs` | what a guest is notified of |
+//! | `steps.rs`, `result_text.rs`, `usage.rs` | the calls by which a turn reaches outside |
+//! | `approval.rs` | a tool call that waits for a human |
+//! | `records.rs`, `events.rs`, `record_events.rs` | the log, and its events for clients |
+//! | `journal.rs`, `call_tracking.rs`, `report.rs` | the steps of one turn, from its records |
+//! | `session.rs`, `snapshot.rs` | the state of a session, and of its guest |
+//! | `refusal.rs` | why a request is refused |
+//! | `recovery.rs`, `approval_decisions.rs` | the notices that are owed, a human's decisions |
+//! | `lifecycle.rs`, `cancel.rs` | the records that a session writes next |
+//! | `fold.rs` | how each record changes a session |
+//! | `view.rs` | a session, as the API returns it |
+//! | `tool_servers.rs`, `model_providers.rs` | the status of tool servers and model providers |
+//! | `plan_report.rs`, `watchdog.rs` | the plan for a configuration, what is wrong now |
 
-mod approvals;
+mod approval;
+mod approval_decisions;
+mod call_tracking;
 mod calls;
 mod cancel;
 mod capabilities;
 mod egress;
 mod events;
+mod failure;
+mod fold;
 mod ids;
 mod journal;
 pub mod lifecycle;
 mod limits;
 mod message;
 mod model_providers;
+mod notice;
+mod patterns;
 mod plan_report;
 mod record_events;
 mod records;
@@ -32,11 +60,14 @@ mod recovery;
 mod refusal;
 mod report;
 mod restart;
+mod result_text;
 mod session;
+mod shorten;
 mod snapshot;
 mod steps;
 mod stopped;
 mod time;
+mod tool_name;
 mod tool_servers;
 mod usage;
 mod view;
@@ -45,12 +76,14 @@ mod watchdog;
 #[cfg(test)]
 mod tests;
 
-pub use approvals::{Answer, Approval, ApprovalId, ApprovalStatus, Asked, DECISION_REASON_BYTES};
+pub use approval::{Approval, ApprovalId, ApprovalStatus};
+pub use approval_decisions::{Answer, DECISION_REASON_BYTES};
 pub use calls::{MadeCall, MadeCalls};
 pub use cancel::{CancelScope, Cancelled};
-pub use capabilities::{Capabilities, Patterns, ToolName};
+pub use capabilities::Capabilities;
 pub use egress::{BadHttpRule, EgressTarget, HttpGrants, HttpRule, Reach};
 pub use events::{Delta, Event, EventBody, TRUNCATED, ToolStatus, TurnStatus};
+pub use failure::{FailureCode, TurnFailure};
 pub use ids::{
     BadSessionId, Digest, Generation, MessageId, NAME_MAX_BYTES, SESSION_ID_MAX_BYTES, SessionId,
 };
@@ -59,23 +92,24 @@ pub use journal::{
 };
 pub use lifecycle::{BeginWith, DEATHS_MAX, SessionState, WorkerDeath};
 pub use limits::{GuestLimits, Limits, Retention};
-pub use message::{Cause, Interruption, Message, Notice, NoticeCause, Role, StoppedNotice};
+pub use message::{Message, Role};
 pub use model_providers::{ModelDialect, ModelProviderFailing, ModelProviderStatus};
+pub use notice::{Interruption, Notice, NoticeCause, StoppedNotice};
+pub use patterns::Patterns;
 pub use plan_report::{PlanProblem, PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 pub use records::{
-    Begun, Closed, Created, DeadLetter, Decided, Discarded, FailureCode, Fault, FaultCode, Faulted,
+    Asked, Begun, Closed, Created, DeadLetter, Decided, Discarded, Fault, FaultCode, Faulted,
     IdempotencyKey, Output, Planned, Received, Record, Relabelled, Requeued, Resumed, StepDone,
-    Timer, TimerOp, TurnEnd, TurnEnded, TurnFailure,
+    Timer, TimerOp, TurnEnd, TurnEnded,
 };
 pub use refusal::Refusal;
 pub use report::{PartReport, PartStatus, ReplayReport, ReplayVerdict, StepReport, TurnReport};
 pub use restart::{
-    ActiveSession, DrainReport, Extent, Phases, Regression, RelaunchReport, RestartRecord,
-    RestartStatus, SHORTFALLS_TOLD,
+    ActiveSession, Cause, DrainReport, Extent, PastRestart, Phases, Regression, RelaunchReport,
+    RestartRecord, RestartStatus, SHORTFALLS_TOLD,
 };
 pub use session::{
-    Identity, LastTurn, LogPos, OpenTurn, PastRestart, Queued, Session, SessionProgress,
-    SnapshotRef, Untold,
+    Identity, LastTurn, LogPos, OpenTurn, Queued, Session, SessionProgress, SnapshotRef, Untold,
 };
 pub use snapshot::{BadSnapshot, Snapshot};
 pub use steps::{
@@ -85,6 +119,7 @@ pub use steps::{
 };
 pub use stopped::{StoppedTurn, StoppedTurns};
 pub use time::UnixMillis;
+pub use tool_name::ToolName;
 pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerStatus};
 pub use usage::ModelUsage;
 pub use view::{Reason, RunningTurn, SessionView};

@@ -22,10 +22,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::steps::one_line;
+use super::shorten::one_line;
 use super::{
-    ApprovalId, ApprovalStatus, Asked, Digest, Effect, Generation, GuestLimits, Message, MessageId,
-    ModelUsage, Notice, StepCallName, StepError, StepResult, UnixMillis,
+    ApprovalId, ApprovalStatus, Digest, Effect, Generation, GuestLimits, Message, MessageId,
+    ModelUsage, Notice, StepCallName, StepError, StepResult, TurnFailure, UnixMillis,
 };
 
 /// The longest text of a turn's message that a step records, in bytes.
@@ -296,40 +296,6 @@ pub struct Timer {
     pub text: String,
 }
 
-/// Why a turn failed or a message was discarded.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, utoipa::ToSchema,
-)]
-#[error("{text}")]
-pub struct TurnFailure {
-    /// A code for programs.
-    pub code: FailureCode,
-    /// A text for humans.
-    pub text: String,
-}
-
-/// The kinds of [`TurnFailure`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureCode {
-    /// The guest trapped, or exited.
-    Trap,
-    /// The guest went over a limit.
-    Limit,
-    /// The turn exceeded its time limit.
-    Timeout,
-    /// The guest returned an error.
-    Guest,
-    /// The guest could not be restored from its snapshot.
-    Restore,
-    /// The guest did something else when the turn was replayed.
-    Divergence,
-    /// A client or an operator cancelled it.
-    Cancelled,
-    /// The session was closed.
-    Closed,
-}
-
 /// See [`Record::Relabelled`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Relabelled {
@@ -395,6 +361,24 @@ pub struct Requeued {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Closed {
     pub at: UnixMillis,
+}
+
+/// See [`Record::Asked`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    pub id: ApprovalId,
+    pub turn: u64,
+    /// The step, from 1. It is not planned before all its approvals are decided.
+    pub step: u32,
+    /// The index of the part in its step, from 0.
+    pub part: u32,
+    /// The whole step, to recognize it when the turn runs again.
+    pub call: StepCallName,
+    pub tool: String,
+    pub arguments: String,
+    pub at: UnixMillis,
+    /// The time from which on the call counts as denied.
+    pub expires_at: UnixMillis,
 }
 
 /// See [`Record::Decided`].

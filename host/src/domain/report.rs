@@ -2,14 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::steps::shorten;
-use super::{
-    Begun, Digest, Journal, MessageId, Step, StepDone, StepError, StepResult, ToolContent,
-    ToolStatus, UnixMillis,
-};
-
-/// The longest result of a step that a report shows, in bytes.
-const SHOWN_BYTES: usize = 500;
+use super::result_text::shown;
+use super::{Begun, Digest, Journal, MessageId, Step, StepDone, ToolStatus, UnixMillis};
 
 /// The steps of a turn: the open one, or the last one that committed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -141,52 +135,6 @@ impl From<ToolStatus> for PartStatus {
             ToolStatus::Unknown => Self::Unknown,
         }
     }
-}
-
-/// Returns a short description of a result.
-pub(super) fn shown(result: &Result<StepResult, StepError>) -> String {
-    let mut text = match result {
-        Err(error) => error.to_string(),
-        Ok(StepResult::Llm(completion)) => {
-            let calls = completion.tool_calls.iter();
-            let calls = calls.map(|call| format!("[calls {} {}]", call.name, call.arguments));
-            let content = Some(completion.content.clone()).filter(|text| !text.is_empty());
-            content
-                .into_iter()
-                .chain(calls)
-                .collect::<Vec<_>>()
-                .join(" ")
-        }
-        Ok(StepResult::ToolsList(tools)) => format!("{} tools", tools.len()),
-        Ok(StepResult::ToolCall(outcome)) => {
-            let pieces = outcome.content.iter().map(|piece| match piece {
-                ToolContent::Text(text) | ToolContent::Json(text) => text.clone(),
-                ToolContent::Blob { mime_type, data } => {
-                    format!("[{} bytes of {mime_type}]", data.len())
-                }
-            });
-            pieces.collect::<Vec<_>>().join(" ")
-        }
-        Ok(StepResult::ToolCallAll(outcomes)) => format!("{} answers", outcomes.len()),
-        Ok(StepResult::Http(response)) => {
-            format!("status {}, {} bytes", response.status, response.body.len())
-        }
-        Ok(StepResult::Receive(received)) => {
-            let notice = received
-                .notice
-                .as_ref()
-                .map(|_| "the recovery message".to_owned());
-            let messages = match received.messages.len() {
-                0 if notice.is_some() => None,
-                1 => Some("1 message".to_owned()),
-                count => Some(format!("{count} messages")),
-            };
-            let all: Vec<_> = notice.into_iter().chain(messages).collect();
-            all.join(", ")
-        }
-    };
-    shorten(&mut text, SHOWN_BYTES);
-    text
 }
 
 /// The result of a replay of a turn, offline and without effects.

@@ -4,7 +4,43 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Digest, Generation, SessionId, UnixMillis};
+use super::{Digest, Generation, SessionId, UnixMillis};
+
+/// Why a worker was replaced. Of several restarts, the last one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The configuration changed.
+    Config,
+    /// A newer binary took over.
+    Upgrade,
+    /// The worker died, or the machine did.
+    Crash,
+    /// An operator asked for it.
+    Operator,
+}
+
+impl Cause {
+    /// The name of the cause in events, records and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Upgrade => "upgrade",
+            Self::Crash => "crash",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// A restart, as far as sessions need to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastRestart {
+    /// The generation that it brought up.
+    pub generation: Generation,
+    pub cause: Cause,
+    /// When it was decided, or for a crash, noticed.
+    pub at: UnixMillis,
+}
 
 /// A restart, identified by the generation that it brings up. The record is written when the plan
 /// is accepted, and completed by the worker that learns how the restart ended.

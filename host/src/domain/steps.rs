@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::shorten::{one_line, shorten};
 use super::{Digest, Message, Notice};
 
 /// The longest text of a [`StepCallName`], in bytes.
@@ -40,32 +41,6 @@ impl StepRequest {
             Self::Receive => "inbox.receive",
         }
     }
-}
-
-/// Truncates a text to `max_bytes`, at a character boundary, and marks the cut with an ellipsis.
-pub(super) fn shorten(text: &mut String, max_bytes: usize) {
-    if text.len() > max_bytes {
-        text.truncate(text.floor_char_boundary(max_bytes));
-        text.push('…');
-    }
-}
-
-/// Returns a text on one line and of at most `max_bytes`; a cut is marked with an ellipsis.
-pub(super) fn one_line(text: &str, max_bytes: usize) -> String {
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        if line.len() > max_bytes {
-            break;
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        // A word may be as long as a whole file; one byte beyond the maximum suffices to mark the
-        // cut.
-        line.push_str(&word[..word.ceil_char_boundary(max_bytes + 1)]);
-    }
-    shorten(&mut line, max_bytes);
-    line
 }
 
 /// The identity of a step in a journal: enough to distinguish it from another, and to show it to a
@@ -182,6 +157,18 @@ impl Effect {
         match self {
             Self::Local | Self::Model { .. } => true,
             Self::Tool { repeatable, .. } | Self::Http { repeatable, .. } => *repeatable,
+        }
+    }
+
+    /// Whether the effect may change something outside of the session.
+    pub(super) fn changes(&self) -> bool {
+        match self {
+            Self::Local | Self::Model { .. } => false,
+            Self::Tool { read_only, .. } => !read_only,
+            Self::Http { name, .. } => {
+                let method = name.split(' ').next().unwrap_or_default();
+                !["GET", "HEAD", "OPTIONS"].contains(&method)
+            }
         }
     }
 

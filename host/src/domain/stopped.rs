@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::calls::CALLS_MAX;
-use super::steps::one_line;
-use super::{MadeCall, MadeCalls, OpenTurn, TurnFailure};
+use super::shorten::one_line;
+use super::{MadeCall, MadeCalls, TurnFailure};
 
 /// The maximum number of stopped turns that a notice describes.
 const TURNS_MAX: usize = 6;
@@ -45,14 +45,19 @@ fn is_zero(count: &u32) -> bool {
 }
 
 impl StoppedTurn {
-    /// Returns the open turn as stopped by `failure`; none if it made no call with an effect.
-    pub(super) fn of(open: &OpenTurn, failure: &TurnFailure) -> Option<Self> {
-        let mut calls = open.calls.clone();
+    /// Returns turn number `turn` as stopped by `failure`; none if it made no call with an effect.
+    pub(super) fn of(
+        turn: u64,
+        about: &str,
+        calls: &MadeCalls,
+        failure: &TurnFailure,
+    ) -> Option<Self> {
+        let mut calls = calls.clone();
         calls.give_up();
         (!calls.is_none()).then(|| Self {
-            turn: open.begun.turn,
+            turn,
             reason: one_line(&failure.text, REASON_BYTES),
-            about: open.about.clone(),
+            about: about.to_owned(),
             calls,
         })
     }

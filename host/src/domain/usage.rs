@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Completion, StepDone, StepResult};
+use super::{Completion, StepError, StepResult};
 
 /// What model answers cost, over a turn or over a session's life. Answers that were cut off and
 /// requested again are not included: no provider reports their cost.
@@ -39,9 +39,9 @@ impl ModelUsage {
         self.answers == 0
     }
 
-    /// Counts a part of a step, if it is a model's answer.
-    pub(super) fn count(&mut self, done: &StepDone) {
-        if let Ok(StepResult::Llm(Completion { usage, .. })) = &done.result {
+    /// Counts the result of a part of a step, if it is a model's answer.
+    pub(super) fn count(&mut self, result: &Result<StepResult, StepError>) {
+        if let Ok(StepResult::Llm(Completion { usage, .. })) = result {
             self.answers += 1;
             let (input, output) = usage.map_or((0, 0), |u| (u.input_tokens, u.output_tokens));
             self.input_tokens = self.input_tokens.saturating_add(input);

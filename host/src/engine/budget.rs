@@ -2,6 +2,9 @@
 
 use wasmtime::ResourceLimiter;
 
+/// The size of a guest's call stack, in bytes. Not configurable, because compiled code depends on
+/// it.
+pub(super) const STACK_MAX_BYTES: usize = 1 << 20;
 /// The maximum number of elements of one table. Compilers emit one element for each function whose
 /// address is taken.
 pub(super) const TABLE_ELEMENTS_MAX: usize = 200_000;

@@ -3,7 +3,7 @@
 //! A released version is frozen in its own directory of `wit/`. A component's type names the
 //! version that it was built for, so the version is known before any of its code runs.
 
-use super::component::LoadError;
+use super::error::LoadError;
 
 pub(super) const PACKAGE: &str = "abide:session/";
 /// The interface that a guest must export.
@@ -61,10 +61,10 @@ pub(super) fn version<'a>(
         None => match imports.find_map(|name| name.strip_prefix(PACKAGE)?.split_once('@')) {
             // Built for a served contract, but without a guest.
             Some((_, version)) if CONTRACTS.contains(&version) => {
-                return Err(LoadError::missing_guest());
+                return Err(missing_guest());
             }
             Some((_, version)) => version,
-            None => return Err(LoadError::missing_guest()),
+            None => return Err(missing_guest()),
         },
     };
     CONTRACTS
@@ -89,6 +89,15 @@ pub(super) fn is_linked(import: &str, version: &str) -> bool {
     };
     let minor = built_for.strip_prefix("0.2.").unwrap_or_default();
     minor.parse::<u32>().is_ok() && WASI.contains(&interface)
+}
+
+/// Returns the error for a component that exports no guest at all.
+pub(super) fn missing_guest() -> LoadError {
+    let newest = CONTRACTS[CONTRACTS.len() - 1];
+    LoadError::Export {
+        name: format!("{PACKAGE}{GUEST}@{newest}"),
+        remedy: "a plugin implements it, by `abide_plugin::export!` or by hand".into(),
+    }
 }
 
 #[cfg(test)]

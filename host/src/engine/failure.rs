@@ -3,8 +3,9 @@
 use bytesize::ByteSize;
 use wasmtime::{Trap, WasmBacktrace};
 
+use super::budget::STACK_MAX_BYTES;
+use super::error::EngineError;
 use super::log::cut;
-use super::runtime::{EngineError, STACK_MAX_BYTES};
 use super::store_data::StoreData;
 use crate::domain::{FailureCode, Limits, TurnFailure};
 

@@ -9,9 +9,9 @@ use super::bindings::Plugin;
 use super::bindings::abide::session::types;
 use super::convert;
 use super::failure::{Blame, GuestFailure};
-use super::host_functions::StepCall;
 use super::job::{GuestJob, Product};
 use super::runtime::{Admission, Engine};
+use super::step_gate::StepCall;
 use super::store_data::StoreData;
 use crate::domain::{Message, Notice, Snapshot, TurnFailure};
 
@@ -193,7 +193,7 @@ struct Guest<'a> {
 
 impl<'a> Guest<'a> {
     async fn start(engine: &Engine, job: &'a GuestJob) -> Result<Self, GuestFailure> {
-        let mut store = Store::new(&engine.0.wasmtime, StoreData::new(job));
+        let mut store = Store::new(&engine.0.wasmtime, job.store_data());
         store.limiter(|state| &mut state.budget);
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);

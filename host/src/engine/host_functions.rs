@@ -3,81 +3,18 @@
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::bindings::abide::session::{http, inbox, llm, tools, types};
 use super::convert;
+use super::error::EngineError;
 use super::failure::Stop;
 use super::grants::Grants;
-use super::runtime::EngineError;
+use super::step_gate::{StepAnswer, StepCall};
 use super::store_data::StoreData;
 use crate::domain::{
     FailureCode, StepCallName, StepError, StepRequest, StepResult, ToolCall, TurnFailure,
 };
-
-/// A step that a running turn requests.
-#[derive(Debug)]
-pub struct StepCall {
-    /// The step's number in the turn, from 1.
-    pub step: u32,
-    /// The step's name, derived only from the guest's request: it is the same whenever the turn
-    /// runs, whatever is granted.
-    pub call: StepCallName,
-    /// The guest's request, with defaults filled in by the host.
-    pub request: StepRequest,
-    /// For each part, why it may not be executed, if so. There is one part, or one per tool call of
-    /// `call-all`.
-    pub refused: Vec<Option<StepError>>,
-    /// The channel for the guest's answer. If it is dropped, the guest keeps waiting, because its
-    /// turn is being aborted.
-    pub reply: oneshot::Sender<StepAnswer>,
-}
-
-/// The answer to a guest's step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepAnswer {
-    /// The step's result.
-    pub result: Result<StepResult, StepError>,
-    /// How long the step took, in milliseconds; the guest's clock advances by this.
-    pub took_ms: u64,
-}
-
-/// Checks, counts and forwards the steps of an instance.
-pub(super) struct StepGate {
-    pub(super) grants: Grants,
-    max: u32,
-    taken: u32,
-    /// Like `taken`, but each call of `call-all` counts separately; bounded by `max`.
-    weight: u32,
-    /// The receiver of steps; `Some` while a turn runs.
-    to: Option<mpsc::Sender<StepCall>>,
-}
-
-impl StepGate {
-    pub(super) fn new(grants: Grants, max: u32) -> Self {
-        Self {
-            grants,
-            max,
-            taken: 0,
-            weight: 0,
-            to: None,
-        }
-    }
-
-    /// Sends steps to `to` from now on; with `None` they are denied.
-    pub(super) fn connect(&mut self, to: Option<mpsc::Sender<StepCall>>) {
-        self.to = to;
-    }
-
-    /// Returns the receiver of steps, or denies the step if no turn runs.
-    fn running(&self) -> Result<&mpsc::Sender<StepCall>, StepError> {
-        self.to.as_ref().ok_or_else(|| {
-            StepError::Denied(
-                "steps are for `turn` alone: `open`, `snapshot` and `restore` may call none".into(),
-            )
-        })
-    }
-}
 
 /// The return type of a host function: a trap, a typed error or a result.
 type HostResult<T> = wasmtime::Result<Result<T, types::StepError>>;

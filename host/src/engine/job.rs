@@ -2,8 +2,14 @@
 
 use std::sync::Arc;
 
+use super::budget::Budget;
+use super::buffer::Buffer;
 use super::component::Component;
-use super::log::LogLine;
+use super::grants::Grants;
+use super::log::{GuestLog, LogLine};
+use super::step_gate::StepGate;
+use super::store_data::StoreData;
+use super::wasi::{GuestClock, World};
 use crate::domain::{Capabilities, Limits, Output, SessionId, TimerOp, UnixMillis};
 
 /// Everything that a guest call depends on besides its snapshot and input. The same job on the same
@@ -50,4 +56,24 @@ pub struct Product {
     pub schema: u32,
     /// The snapshot, at most `limits.snapshot` bytes.
     pub data: Vec<u8>,
+}
+
+impl GuestJob {
+    /// Returns the host state of a fresh instance for this job.
+    pub(super) fn store_data(&self) -> StoreData {
+        let log = Arc::new(GuestLog::new(self.limits.log_lines));
+        let clock = Arc::new(GuestClock::at(self.now));
+        let grants = Grants {
+            plugin: self.context.plugin.clone(),
+            granted: self.grants.clone(),
+        };
+        StoreData {
+            world: World::new(clock.clone(), log.clone(), self.seed),
+            budget: Budget::new(self.limits.memory_bytes),
+            buffer: Buffer::new(&self.context.plugin, &self.limits, &self.timers),
+            log,
+            clock,
+            steps: StepGate::new(grants, self.limits.steps),
+        }
+    }
 }

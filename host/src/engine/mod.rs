@@ -20,7 +20,7 @@ mod buffer;
 mod component;
 mod contract;
 mod convert;
-
+mod error;
 mod failure;
 mod grants;
 mod guest;
@@ -30,14 +30,16 @@ mod log;
 mod pool;
 mod precompiled;
 mod runtime;
+mod step_gate;
 mod store_data;
 mod wasi;
 
-pub use component::{COMPONENT_MAX_BYTES, Component, LoadError};
+pub use component::Component;
 pub use contract::CONTRACTS;
+pub use error::{COMPONENT_MAX_BYTES, EngineError, LoadError};
 pub use failure::GuestFailure;
 pub use guest::CheckFailure;
-pub use host_functions::{StepAnswer, StepCall};
 pub use job::{Context, GuestJob, Product};
 pub use log::{LogLevel, LogLine};
-pub use runtime::{Admission, Engine, EngineError, EngineOptions};
+pub use runtime::{Admission, Engine, EngineOptions};
+pub use step_gate::{StepAnswer, StepCall};

@@ -9,8 +9,8 @@ use wasmtime::{
     RegallocAlgorithm,
 };
 
-use super::budget::TABLE_ELEMENTS_MAX;
-use super::runtime::{EngineError, STACK_MAX_BYTES};
+use super::budget::{STACK_MAX_BYTES, TABLE_ELEMENTS_MAX};
+use super::error::EngineError;
 
 /// The number of linear memories in a share. A Rust guest has one.
 pub(super) const MEMORIES_PER_TURN: u32 = 1;

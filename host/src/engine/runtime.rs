@@ -10,16 +10,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::Plugin;
-use super::component::{Component, LoadError, check_kind};
+use super::component::{Component, check_kind};
+use super::error::{EngineError, LoadError};
 use super::precompiled::Precompiled;
 use super::store_data::StoreData;
 use super::{pool, wasi};
 use crate::atomic_file;
 use crate::domain::Digest;
 
-/// The size of a guest's call stack, in bytes. Not configurable, because compiled code depends on
-/// it.
-pub(super) const STACK_MAX_BYTES: usize = 1 << 20;
 /// How long a guest computes before it yields to others.
 const SLICE: Duration = Duration::from_millis(10);
 
@@ -43,43 +41,6 @@ impl EngineOptions {
             turns_max: 1000,
         }
     }
-}
-
-/// An engine failure that no guest has caused.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The kernel allows too few mapped memory regions.
-    #[error(
-        "{turns_max} turns at once take {needed} mapped memory regions, the kernel allows \
-         {allowed}; allow fewer turns, or raise the sysctl vm.max_map_count"
-    )]
-    Maps {
-        /// The requested number of concurrent turns.
-        turns_max: u32,
-        /// The regions that these turns need.
-        needed: u64,
-        /// The regions that the kernel allows.
-        allowed: u64,
-    },
-    /// A directory cannot be created.
-    #[error("cannot make the folder `{path}`: {reason}")]
-    Folder {
-        /// The directory.
-        path: PathBuf,
-        reason: String,
-    },
-    /// The engine cannot be created on this machine.
-    #[error("the WebAssembly engine cannot start: {0}")]
-    Start(String),
-    /// The pool is exhausted, although turns wait for their share of it.
-    #[error("the instance pool is exhausted: {0}; try again")]
-    Exhausted(String),
-    /// A step was answered with the result of a different kind of step.
-    #[error("a step `{asked}` was answered with the result of another kind")]
-    WrongReply {
-        /// The kind of the step.
-        asked: &'static str,
-    },
 }
 
 /// Loads components and runs guests. Cheap to clone.
@@ -109,7 +70,7 @@ impl Engine {
         let turns_max = options.turns_max.max(1);
         let wasmtime = wasmtime::Engine::new(&pool::config(turns_max)?).map_err(start)?;
         let mut linker = Linker::new(&wasmtime);
-        wasi::link(&mut linker).map_err(start)?;
+        wasi::link::link(&mut linker).map_err(start)?;
         Plugin::add_to_linker::<_, HasSelf<StoreData>>(&mut linker, |state| state)
             .map_err(start)?;
         tick(&wasmtime).map_err(|error| EngineError::Start(error.to_string()))?;

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use super::bindings::abide::session::{log, output, timer, types};
 use super::budget::Budget;
 use super::buffer::{Buffer, Refused};
-use super::grants::Grants;
-use super::host_functions::StepGate;
-use super::job::GuestJob;
 use super::log::GuestLog;
+use super::step_gate::StepGate;
 use super::wasi::{GuestClock, World};
 use crate::domain::UnixMillis;
 
@@ -20,25 +18,6 @@ pub(super) struct StoreData {
     pub(super) log: Arc<GuestLog>,
     pub(super) clock: Arc<GuestClock>,
     pub(super) steps: StepGate,
-}
-
-impl StoreData {
-    pub(super) fn new(job: &GuestJob) -> Self {
-        let log = Arc::new(GuestLog::new(job.limits.log_lines));
-        let clock = Arc::new(GuestClock::at(job.now));
-        let grants = Grants {
-            plugin: job.context.plugin.clone(),
-            granted: job.grants.clone(),
-        };
-        Self {
-            world: World::new(clock.clone(), log.clone(), job.seed),
-            budget: Budget::new(job.limits.memory_bytes),
-            buffer: Buffer::new(&job.context.plugin, &job.limits, &job.timers),
-            log,
-            clock,
-            steps: StepGate::new(grants, job.limits.steps),
-        }
-    }
 }
 
 impl types::Host for StoreData {}

@@ -43,7 +43,7 @@ pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayRepo
     let session = alive(&shared.store, id)?;
     let subject = subject(&session)?;
     let (identity, engine) = (&session.identity, &shared.engine);
-    let parts = shared.parts();
+    let parts = shared.live_config();
     let plugin = parts.plugins.get(&identity.plugin);
     let plugin = plugin.ok_or_else(|| Refusal::UnknownPlugin {
         name: identity.plugin.clone(),

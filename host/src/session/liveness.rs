@@ -8,13 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
-use super::mailbox::DriverCommand;
-use super::registry::Registry;
-use super::shared::{Gate, Shared};
-use crate::domain::{DiskSigns, SessionId, SessionSigns, Timed, TurnSigns};
-use crate::store::StoreError;
+use crate::domain::{SessionId, SessionSigns, Timed, TurnSigns};
 
 /// The liveness of all sessions in memory.
 #[derive(Default)]
@@ -25,7 +19,7 @@ pub(super) struct LivenessTable {
 
 /// A session's entry in the table, for as long as the session has a driver.
 pub(super) struct LivenessGuard {
-    shared: Arc<Shared>,
+    table: Arc<LivenessTable>,
     number: u64,
     pulse: Arc<Liveness>,
 }
@@ -68,15 +62,15 @@ impl TimeLimit {
 }
 
 impl LivenessGuard {
-    pub(super) fn new(id: SessionId, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(id: SessionId, table: Arc<LivenessTable>) -> Self {
         let pulse = Arc::new(Liveness {
             id,
             shown: Mutex::default(),
         });
-        let number = shared.vitals.next.fetch_add(1, Ordering::Relaxed);
-        shared.vitals.lock().insert(number, pulse.clone());
+        let number = table.next.fetch_add(1, Ordering::Relaxed);
+        table.lock().insert(number, pulse.clone());
         Self {
-            shared,
+            table,
             number,
             pulse,
         }
@@ -89,11 +83,17 @@ impl LivenessGuard {
 
 impl Drop for LivenessGuard {
     fn drop(&mut self) {
-        self.shared.vitals.lock().remove(&self.number);
+        self.table.lock().remove(&self.number);
     }
 }
 
 impl LivenessTable {
+    /// Returns the signs of the sessions in memory that have work.
+    pub(super) fn signs(&self) -> Vec<SessionSigns> {
+        let all = self.lock();
+        all.values().filter_map(|one| one.signs()).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Liveness>>> {
         // Poisoning is harmless: nothing that panics runs under the lock.
         self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
@@ -181,68 +181,6 @@ impl Liveness {
     fn lock(&self) -> MutexGuard<'_, LivenessState> {
         // Poisoning is harmless, as above.
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Queries and actions of the watchdog.
-impl Registry {
-    /// Returns the signs of the sessions in memory that have work.
-    pub fn signs(&self) -> Vec<SessionSigns> {
-        let pulses = self.shared.vitals.lock();
-        pulses.values().filter_map(|pulse| pulse.signs()).collect()
-    }
-
-    /// Returns whether the gate lets turns begin.
-    pub fn is_open(&self) -> bool {
-        *self.shared.gate.borrow() == Gate::Open
-    }
-
-    /// Returns whether a turn that begins finds a free place to run in.
-    pub fn is_roomy(&self) -> bool {
-        self.shared.engine.is_roomy()
-    }
-
-    /// Returns the longest turn timeout of any plugin.
-    pub fn longest_turn(&self) -> Duration {
-        let parts = self.shared.parts();
-        let plugins = parts.plugins.0.values();
-        let limits = plugins.map(|plugin| plugin.limits.turn_timeout);
-        limits.max().unwrap_or_default()
-    }
-
-    /// Updates the free disk space and the reserve, in bytes. While less than the reserve is free,
-    /// nothing new is accepted.
-    pub fn disk_seen(&self, free_bytes: u64, reserve_bytes: u64) {
-        self.shared.space.update(free_bytes, reserve_bytes);
-    }
-
-    /// Returns the last observation of the disk.
-    pub fn disk_signs(&self) -> Option<DiskSigns> {
-        self.shared.space.signs()
-    }
-
-    /// Returns the sessions that have work but no driver. Reads the store.
-    pub fn ownerless(&self) -> Result<Vec<SessionId>, StoreError> {
-        let store = &self.shared.store;
-        let mut ownerless = Vec::new();
-        for id in store.should_run()? {
-            if self.drivers.has(&id) {
-                continue;
-            }
-            if store.load(&id)?.is_some_and(|session| session.has_work()) {
-                ownerless.push(id);
-            }
-        }
-        Ok(ownerless)
-    }
-
-    /// Starts a driver for the session if it has none, so that its work begins.
-    pub async fn wake(&self, id: &SessionId) {
-        let (done, woken) = oneshot::channel();
-        // An error means that the worker is about to end.
-        if self.tell(id, DriverCommand::FireTimers(done)).await.is_ok() {
-            let _ = woken.await;
-        }
     }
 }
 

@@ -12,10 +12,14 @@
 //! An idle session has no task and uses no memory: its driver exits after a while, and the next
 //! message loads the session from the store.
 
+mod clients;
 mod disk_guard;
+mod drain;
 mod driver;
+mod drivers;
 mod hub;
 mod inspect;
+mod lifecycle;
 mod live_config;
 mod liveness;
 mod mailbox;
@@ -27,11 +31,15 @@ mod registry;
 mod relaunch;
 mod replay;
 mod shared;
+mod signs;
 mod step_executor;
 mod timers;
 mod turn;
 
+pub use clients::Clients;
+pub use drain::Drained;
 pub use hub::{StreamItem, Subscription};
+pub use lifecycle::Lifecycle;
 pub use live_config::LiveConfig;
 pub use mailbox::{Accepted, NewSession};
 pub use memory_budget::Share;
@@ -40,4 +48,5 @@ pub use plugins::{Plugin, Plugins};
 pub use queries::{ListFilter, ListPage, SessionEvents};
 pub use registry::Registry;
 pub use relaunch::RestartManifest;
-pub use shared::{Drained, Gate, Settings};
+pub use shared::Settings;
+pub use signs::Signs;

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use crate::domain::{ActiveSession, Extent, RelaunchReport, SessionId};
 
+use super::drain::Gate;
 use super::mailbox::{DriverCommand, Relaunched};
 use super::registry::Registry;
-use super::shared::Gate;
 
 /// The number of sessions that come back concurrently. Small, because the first turns of clients
 /// share the CPUs with them.
@@ -90,7 +90,7 @@ async fn compare_rest(registry: &Registry, report: &mut RelaunchReport, rest: Ve
     });
     let Ok(loaded) = loaded.await else { return };
     // A store that is already closed says nothing about the sessions.
-    if *registry.shared.gate.borrow() >= Gate::Closing {
+    if *registry.shared.turns.gate.borrow() >= Gate::Closing {
         return;
     }
     for (before, found) in loaded {

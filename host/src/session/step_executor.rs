@@ -16,10 +16,11 @@ use crate::domain::{
 use crate::engine::StepAnswer;
 use crate::failpoint;
 
+use super::drain::TurnGuard;
 use super::hub::Live;
 use super::live_config::LiveConfig;
 use super::mailbox::{DriverRequest, Urgency};
-use super::shared::{Shared, TurnGuard};
+use super::shared::Shared;
 
 /// The result of one part of a step.
 type PartResult = Result<StepResult, StepError>;

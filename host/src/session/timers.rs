@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 
 use crate::domain::{SessionId, Timer, UnixMillis};
 
+use super::drain::Gate;
 use super::mailbox::DriverCommand;
 use super::registry::Registry;
-use super::shared::{Gate, Shared};
+use super::shared::Shared;
 
 /// The maximum number of due timers that are delivered in one round.
 const ROUND: usize = 256;
@@ -19,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(registry: &Registry) {
     let shared = &registry.shared;
-    let mut gate = shared.gate.subscribe();
+    let mut gate = shared.turns.gate.subscribe();
     // Sessions that could not take a timer, perhaps because their inbox or the disk is full. They
     // are skipped for a while, or they would block all others forever.
     let (mut stuck, mut since) = (HashSet::new(), Instant::now());

@@ -19,8 +19,9 @@ use tokio::sync::mpsc;
 use crate::domain::{Approval, Begun, Message, Planned, Replay, SessionId, Snapshot, StepPath};
 use crate::engine::{GuestFailure, GuestJob, Product, StepCall};
 
+use super::drain::TurnGuard;
 use super::mailbox::DriverRequest;
-use super::shared::{Shared, TurnGuard};
+use super::shared::Shared;
 use super::step_executor::StepExecutor;
 
 /// Everything that a turn needs to run.
@@ -62,7 +63,7 @@ impl TurnJob {
         let opening = Planned::opening(&message.text).to_owned();
         let guest = engine.admitted_turn(admission, &job, &snapshot, notice, vec![message], calls);
         tokio::pin!(guest);
-        let parts = shared.parts();
+        let parts = shared.live_config();
         let steps = StepExecutor {
             shared: &shared,
             parts: &parts,

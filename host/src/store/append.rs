@@ -10,10 +10,10 @@ use crate::domain::{
 };
 
 use super::{
-    Store, StoreError,
-    codec::{self, KeptRef},
+    Store, StoreError, codec,
     db::{Keyspace, Op},
     handle::Core,
+    kept::KeptRef,
     keys::{self, kind},
     queue::{LAZY_DELAY, Write, WriteWaiter, WriterJob},
     read::{StoredKey, logged_message},
@@ -73,6 +73,7 @@ impl Store {
             Durability::Synced => Instant::now(),
             Durability::Lazy => Instant::now() + LAZY_DELAY,
         };
+        // On any error the session must be loaded again, since `tail` may have changed already.
         let fail = |error| {
             core.failed().insert(id.clone());
             error

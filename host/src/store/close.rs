@@ -1,8 +1,8 @@
 //! Closing the store: write what has been appended, close RocksDB, release the lock.
 
-use std::{fs::File, sync::PoisonError, thread};
+use std::{sync::PoisonError, thread};
 
-use super::{Store, handle::Handles};
+use super::{Store, folder_lock::release, handle::Handles};
 
 impl Store {
     /// Writes what has been appended and closes the store. Once this returns, another process may
@@ -41,13 +41,5 @@ impl Handles {
 impl Drop for Handles {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// Unlocks the file explicitly. Closing it is not enough: a child process that is about to exec may
-/// still hold the descriptor, and the lock with it.
-pub(super) fn release(lock: &File) {
-    if let Err(error) = rustix::fs::flock(lock, rustix::fs::FlockOperation::Unlock) {
-        tracing::warn!("cannot release the lock on the data folder: {error}");
     }
 }

@@ -1,30 +1,11 @@
 //! Encoding and decoding of values: MessagePack maps by field name, records prefixed with their
 //! kind.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::domain::{LogPos, Record, SessionProgress};
+use crate::domain::Record;
 
 use super::StoreError;
-
-/// The stored state of a session, except for its identity and its queue.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(super) struct Kept {
-    /// The session's folded state without the queue.
-    pub progress: SessionProgress,
-    /// The number of queued messages.
-    pub queued: u64,
-    /// The first record that has not been trimmed.
-    pub oldest: LogPos,
-}
-
-/// [`Kept`] by reference, for writing.
-#[derive(Serialize)]
-pub(super) struct KeptRef<'a> {
-    pub progress: &'a SessionProgress,
-    pub queued: u64,
-    pub oldest: LogPos,
-}
 
 pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
     rmp_serde::to_vec_named(value).map_err(|error| StoreError::Encode {

@@ -10,7 +10,7 @@ use rocksdb::{
 
 use crate::domain::UnixMillis;
 
-use super::{StoreError, StoreOptions, keys};
+use super::{StoreError, keys, options::StoreOptions};
 
 /// WAL files that are kept for recycling: syncing a file that does not grow takes half the time.
 const WALS_RECYCLED: usize = 2;

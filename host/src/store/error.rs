@@ -1,6 +1,9 @@
 //! The errors of opening the store and of calling it.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::domain::SessionId;
 
@@ -55,6 +58,17 @@ pub enum OpenError {
         /// The system's error text.
         reason: String,
     },
+}
+
+impl OpenError {
+    /// Converts the error of a system call; `doing` is described at [`Self::Io`].
+    pub(super) fn io(doing: &'static str, path: &Path, error: io::Error) -> Self {
+        Self::Io {
+            doing,
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }
+    }
 }
 
 /// The reason why a call failed. After a failed append, load the session before appending to it

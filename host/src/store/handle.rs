@@ -15,8 +15,9 @@ use std::{
 use crate::domain::{SessionId, WriterSigns};
 
 use super::{
-    StoreError, StoreOptions,
+    StoreError,
     db::Db,
+    options::StoreOptions,
     queue::{Queue, WriterJob},
 };
 
@@ -46,7 +47,9 @@ pub(super) struct Core {
     pub queue: Queue,
     /// Sessions with a failed append, until their owner loads them again.
     pub failed: Mutex<HashSet<SessionId>>,
+    /// Sessions ever created. Like `closed`, only the writer stores it, so `Relaxed` suffices.
     pub created: AtomicU64,
+    /// Sessions ever closed.
     pub closed: AtomicU64,
     /// Bytes written since the last flush: an upper bound of what the WAL holds.
     pub unflushed: AtomicUsize,

@@ -5,19 +5,17 @@ use std::{
     sync::{atomic::Ordering, mpsc::sync_channel},
 };
 
-use serde::{Deserialize, Serialize};
-
 use crate::domain::{
     Approval, Identity, SessionId, SessionProgress, SessionView, Timer, UnixMillis,
 };
 
 use super::{
-    Store, StoreError,
-    codec::{self, Kept},
+    Store, StoreError, codec,
+    counts::SessionCounts,
     db::{Db, Keyspace},
+    kept::{Kept, is_idle, kept},
     keys::{self, kind},
     queue::WriterJob,
-    read::kept,
 };
 
 /// A session's entry in a list.
@@ -35,27 +33,6 @@ impl SessionSummary {
     pub fn view(&self) -> SessionView {
         SessionView::of(self.id.clone(), &self.identity, &self.progress, self.queued)
     }
-}
-
-/// The numbers of sessions by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SessionCounts {
-    /// Sessions that were created and are not closed.
-    pub open: u64,
-    /// Open sessions that cannot run until an operator acts.
-    pub faulted: u64,
-    /// Open sessions whose turn waits for a human.
-    pub parked: u64,
-    pub closed: u64,
-}
-
-/// The counts that are stored, from which [`SessionCounts`] are computed.
-#[derive(Default, Serialize, Deserialize)]
-pub(super) struct StoredCounts {
-    /// Sessions ever created.
-    pub created: u64,
-    /// Sessions ever closed.
-    pub closed: u64,
 }
 
 impl Store {
@@ -285,10 +262,4 @@ fn marked(db: &Db, kind: u8) -> Result<Vec<SessionId>, StoreError> {
         Ok(true)
     })?;
     Ok(ids)
-}
-
-/// Returns whether a session has neither an open turn nor queued messages.
-pub(super) fn is_idle(db: &Db, id: &SessionId) -> Result<bool, StoreError> {
-    let kept = kept(db, id)?;
-    Ok(kept.is_none_or(|kept| kept.progress.open.is_none() && kept.queued == 0))
 }

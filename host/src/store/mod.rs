@@ -14,16 +14,33 @@
 //!   synced.
 //! - No batch spans the records of two sessions.
 //! - Readers never wait for the writer.
+//!
+//! | file | content |
+//! |---|---|
+//! | `error.rs`, `options.rs` | the store's errors and settings |
+//! | `keys.rs`, `codec.rs` | the bytes of keys and values |
+//! | `db.rs` | the use of RocksDB |
+//! | `kept.rs`, `counts.rs` | a session's stored state, and the numbers of sessions |
+//! | `queue.rs`, `handle.rs` | the writer's jobs, and what all handles share with it |
+//! | `append.rs`, `tail.rs`, `trim.rs` | appending to a session, and trimming its log |
+//! | `read.rs`, `listing.rs` | reading one session, and many |
+//! | `restarts.rs` | restart records |
+//! | `writer.rs`, `reserve.rs` | the thread that writes, and its disk reserve |
+//! | `folder_lock.rs`, `open.rs`, `close.rs` | opening and closing |
 
 mod append;
 mod close;
 mod codec;
+mod counts;
 mod db;
 mod error;
+mod folder_lock;
 mod handle;
+mod kept;
 mod keys;
 mod listing;
 mod open;
+mod options;
 mod queue;
 mod read;
 mod reserve;
@@ -36,10 +53,12 @@ mod writer;
 mod tests;
 
 pub use append::{Append, Durability};
+pub use counts::SessionCounts;
 pub use error::{OpenError, StoreError};
 pub use handle::{Stats, Store};
-pub use listing::{SessionCounts, SessionSummary};
-pub use open::{FORMAT, StoreOptions};
+pub use listing::SessionSummary;
+pub use open::FORMAT;
+pub use options::StoreOptions;
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};
 pub use restarts::{ACTIVE_LISTS_KEPT, RESTARTS_KEPT};
 pub use tail::Tail;

@@ -1,27 +1,22 @@
 //! Opening the store: check the format first, then take the lock, then open RocksDB.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{ErrorKind, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder, File},
+    io::{ErrorKind, Write},
+    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
     thread,
 };
 
-use rustix::fs::{FlockOperation, flock};
-
-use crate::domain::Retention;
-
 use super::{
     OpenError, Store,
-    close::release,
-    codec,
-    db::{Db, Keyspace},
+    counts::stored_counts,
+    db::Db,
     error::is_disk_full,
+    folder_lock::{lock, release},
     handle::{Core, Counters, Handles, StoreState},
-    keys,
-    listing::StoredCounts,
+    options::StoreOptions,
     reserve::Reserve,
     writer,
 };
@@ -34,29 +29,6 @@ pub const FORMAT: u32 = 1;
 const FORMAT_WORD: &str = "abide-store";
 /// The word after the version number until the store has been created completely.
 const CREATING: &str = "creating";
-
-/// Limits on the store's use of disk and memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreOptions {
-    /// The cap of the write-ahead log, in bytes: what opening may have to replay after a kill.
-    pub wal_bytes: u64,
-    /// Memory for data that is not in tables yet, in bytes.
-    pub memtable_bytes: usize,
-    /// Memory for cached blocks of tables, in bytes.
-    pub cache_bytes: usize,
-    pub retention: Retention,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self {
-            wal_bytes: 16 << 20,
-            memtable_bytes: 32 << 20,
-            cache_bytes: 64 << 20,
-            retention: Retention::default(),
-        }
-    }
-}
 
 impl Store {
     /// Opens the store in the folder `path`, which is created with mode 0700 if it does not exist.
@@ -75,12 +47,12 @@ impl Store {
                     path: path.to_owned(),
                 });
             }
-            Err(error) => return Err(io("look at", path, error)),
+            Err(error) => return Err(OpenError::io("look at", path, error)),
         };
         if fresh == Format::None {
             let mut builder = DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(path);
-            made.map_err(|error| io("create", path, error))?;
+            made.map_err(|error| OpenError::io("create", path, error))?;
         }
         let lock = lock(path)?;
         let opened = open_locked(path, options, lock.try_clone());
@@ -107,14 +79,14 @@ fn open_locked(
     options: StoreOptions,
     lock: std::io::Result<File>,
 ) -> Result<Store, OpenError> {
-    let lock = lock.map_err(|error| io("lock", path, error))?;
+    let lock = lock.map_err(|error| OpenError::io("lock", path, error))?;
     // Read it again under the lock: another process may have created or replaced the store since.
     let format = read_format(path)?;
     if format == Format::None {
         write_format(path, &format!("{FORMAT_WORD} {FORMAT} {CREATING}\n"))?;
     }
     let folder = path.join("db");
-    sync_all(path, &folder).map_err(|error| io("sync", &folder, error))?;
+    sync_all(path, &folder).map_err(|error| OpenError::io("sync", &folder, error))?;
     let mut reserve = Reserve::new(path, options.wal_bytes);
     let db = open_db(
         path,
@@ -153,7 +125,7 @@ fn open_locked(
             let core = core.clone();
             move || writer::run(&core, reserve)
         })
-        .map_err(|error| io("start the writer of", path, error))?;
+        .map_err(|error| OpenError::io("start the writer of", path, error))?;
     Ok(Store {
         inner: Arc::new(Handles {
             core,
@@ -180,14 +152,6 @@ fn sync_all(path: &Path, folder: &Path) -> std::io::Result<()> {
     match path.canonicalize()?.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
-    }
-}
-
-/// Reads the session counts as they were last written.
-pub(super) fn stored_counts(db: &Db) -> Result<StoredCounts, super::StoreError> {
-    match db.get(Keyspace::Meta, keys::COUNTS)? {
-        Some(bytes) => codec::decode("the count of sessions", &bytes),
-        None => Ok(StoredCounts::default()),
     }
 }
 
@@ -236,11 +200,11 @@ fn read_format(path: &Path) -> Result<Format, OpenError> {
                     path: path.to_owned(),
                     reason: "it has a folder `db` and no file `FORMAT`".to_owned(),
                 }),
-                Err(error) => Err(io("look into", path, error)),
+                Err(error) => Err(OpenError::io("look into", path, error)),
             };
         }
         Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
-        Err(error) => return Err(io("read", &file, error)),
+        Err(error) => return Err(OpenError::io("read", &file, error)),
     };
     let mut words = text.split_ascii_whitespace();
     let found = match (words.next(), words.next().map(str::parse::<u32>)) {
@@ -275,47 +239,5 @@ fn write_format(path: &Path, text: &str) -> Result<(), OpenError> {
         fs::rename(&new, &file)?;
         File::open(path)?.sync_all()
     };
-    write().map_err(|error: std::io::Error| io("write", &file, error))
-}
-
-/// Takes the file lock (flock), which the kernel releases when its holder dies, and writes our
-/// process id into the file.
-fn lock(path: &Path) -> Result<File, OpenError> {
-    let name = path.join("LOCK");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&name)
-        .map_err(|error| io("open", &name, error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            // A process that has just taken the lock may not have written its id yet; then the id
-            // is unknown.
-            let read = file.read_to_string(&mut holder);
-            return Err(OpenError::Locked {
-                path: path.to_owned(),
-                pid: read.ok().and_then(|_| holder.trim().parse().ok()),
-            });
-        }
-        Err(error) => return Err(io("lock", &name, error.into())),
-    }
-    let pid = format!("{}\n", std::process::id());
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| file.write_all(pid.as_bytes()))
-        .map_err(|error| io("write", &name, error))?;
-    Ok(file)
-}
-
-fn io(doing: &'static str, path: &Path, error: std::io::Error) -> OpenError {
-    OpenError::Io {
-        doing,
-        path: path.to_owned(),
-        reason: error.to_string(),
-    }
+    write().map_err(|error: std::io::Error| OpenError::io("write", &file, error))
 }

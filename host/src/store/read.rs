@@ -10,9 +10,9 @@ use crate::domain::{
 };
 
 use super::{
-    Store, StoreError,
-    codec::{self, Kept},
+    Store, StoreError, codec,
     db::{Db, Keyspace, expired},
+    kept::kept,
     keys::{self, kind},
     queue::WriterJob,
     tail::Tail,
@@ -239,14 +239,6 @@ fn load(db: &Db, id: &SessionId) -> Result<Option<(Session, Tail)>, StoreError> 
         let tail = Tail::of(&session, oldest);
         return Ok(Some((session, tail)));
     }
-}
-
-/// Reads the stored state of a session, without its identity and its queue.
-pub(super) fn kept(db: &Db, id: &SessionId) -> Result<Option<Kept>, StoreError> {
-    let found = db.get(Keyspace::Sessions, &keys::kept(id))?;
-    found
-        .map(|bytes| codec::decode(&format!("the progress of session `{id}`"), &bytes))
-        .transpose()
 }
 
 fn identity(db: &Db, id: &SessionId) -> Result<Identity, StoreError> {

@@ -19,12 +19,12 @@ use crate::{allocator, failpoint};
 
 use super::{
     StoreError, codec,
+    counts::{StoredCounts, stored_counts},
     db::{Db, Keyspace, Op},
     error::is_disk_full,
     handle::{Core, StoreState},
+    kept::is_idle,
     keys,
-    listing::StoredCounts,
-    open::stored_counts,
     queue::{Write, WriterJob, WriterTask},
     reserve::Reserve,
 };
@@ -125,6 +125,7 @@ impl WriterLoop<'_> {
         let result = self.write(&group, bytes);
         self.record_health(&result);
         if result.is_err() {
+            // Before the waiters are resolved: from then on, further appends must be refused.
             let ids = group.iter().filter_map(|write| write.session.as_ref());
             self.core.failed().extend(ids.cloned());
         }
@@ -261,7 +262,7 @@ impl WriterLoop<'_> {
         let mut ops = vec![Op::DeleteRange(Keyspace::Index, first, bound)];
         self.core.read(|db| {
             for id in ids {
-                if super::listing::is_idle(db, id)? {
+                if is_idle(db, id)? {
                     let key = keys::marker(keys::kind::ACTIVE, id);
                     ops.push(Op::Delete(Keyspace::Index, key));
                 }

@@ -1,5 +1,5 @@
-//! Config bytes in a sealed memory file: they cross process borders as one descriptor, whatever
-//! their size, and nobody can change them on the way.
+//! Config bytes in a sealed memory file (memfd): they cross process boundaries as one descriptor,
+//! whatever their size, and no process can change them on the way.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 
-/// The largest config in bytes.
+/// The maximum size of a config, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The bytes of a config, in a sealed memory file.
@@ -19,7 +19,7 @@ impl ConfigBytes {
     /// Copies `bytes` into a memory file and seals it.
     ///
     /// # Errors
-    /// If they are more than [`MAX_CONFIG_BYTES`], or the kernel has no memory or descriptor left.
+    /// If `bytes` exceed [`MAX_CONFIG_BYTES`], or the kernel has no memory or descriptor left.
     pub fn new(bytes: &[u8]) -> io::Result<Self> {
         if bytes.len() as u64 > MAX_CONFIG_BYTES {
             return Err(too_large(bytes.len() as u64));
@@ -34,10 +34,10 @@ impl ConfigBytes {
         Ok(Self(file.into()))
     }
 
-    /// Takes over a descriptor that was received.
+    /// Takes ownership of a received descriptor.
     ///
     /// # Errors
-    /// If it is not a memory file sealed against change, or holds more than [`MAX_CONFIG_BYTES`].
+    /// If it is not a memory file sealed against changes, or exceeds [`MAX_CONFIG_BYTES`].
     pub(super) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let sealed = fcntl_get_seals(&fd).is_ok_and(|have| have.contains(seals()));
         if !sealed {
@@ -51,23 +51,23 @@ impl ConfigBytes {
         Ok(Self(file.into()))
     }
 
-    /// The bytes.
+    /// Reads the bytes.
     ///
     /// # Errors
-    /// If they cannot be read, which a memory file gives no reason for.
+    /// If they cannot be read, which should not happen with a memory file.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         let file = File::from(self.0.try_clone()?);
         let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
-        // Not `read`: the descriptor's position is shared with every process that holds it.
+        // Not `read`: the file position is shared with every process that holds the descriptor.
         file.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     }
 
-    /// A second handle to the same bytes.
+    /// Returns a second handle to the same bytes.
     ///
     /// # Errors
-    /// If there is no descriptor left.
+    /// If no descriptor is left.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self(self.0.try_clone()?))
     }

@@ -13,29 +13,29 @@ use super::message::{FromWorker, Start, ToWorker};
 use super::socket::{self, SocketInput};
 use super::wire::WireError;
 
-/// The link of a worker to its supervisor. May be shared between threads: one that receives, any
+/// A worker's link to its supervisor. It may be shared between threads: one that receives, and any
 /// number that send. All calls block.
 #[derive(Debug)]
 pub struct Link {
     socket: OwnedFd,
-    /// Receiving is one thread's work; the lock keeps a second one from taking half of it.
+    /// The receive buffer. Only one thread is meant to receive; the lock makes a second one wait.
     buffer: Mutex<Vec<u8>>,
 }
 
-/// Why the link did not do what it was asked to.
+/// The reason why a call of the link failed.
 #[derive(Debug)]
 pub enum LinkError {
-    /// The supervisor is gone. A worker must not outlive it: exit.
+    /// The supervisor is gone. A worker must not outlive it, so exit.
     Closed,
     /// The process was not started by a supervisor.
     NotAWorker,
-    /// The supervisor had died before this worker had a chance to notice: exit.
+    /// The supervisor died before this worker was set up to notice it, so exit.
     Orphaned,
     /// The first message was not [`ToWorker::Start`].
     NoStart,
     /// A message could not be encoded or decoded.
     Wire(WireError),
-    /// The system refused a call.
+    /// A system call failed.
     Io(io::Error),
 }
 
@@ -74,13 +74,14 @@ impl From<rustix::io::Errno> for LinkError {
     }
 }
 
-/// A worker's first act, on its main thread: ties its life to the supervisor's, takes the link
-/// from standard input (which becomes `/dev/null`) and waits for [`ToWorker::Start`].
+/// Connects a worker to its supervisor: ties its life to the supervisor's, takes the link from
+/// standard input (which becomes `/dev/null`) and waits for [`ToWorker::Start`]. Must be the first
+/// call of a worker, on its main thread.
 ///
 /// # Errors
-/// [`LinkError::NotAWorker`] if standard input is no link, [`LinkError::Closed`] and
+/// [`LinkError::NotAWorker`] if standard input is not a link, [`LinkError::Closed`] and
 /// [`LinkError::Orphaned`] if the supervisor is dead, [`LinkError::NoStart`] or
-/// [`LinkError::Wire`] if it speaks otherwise.
+/// [`LinkError::Wire`] if it sends something else.
 pub fn connect() -> Result<(Link, Start), LinkError> {
     let stdin = rustix::stdio::stdin();
     if !matches!(sockopt::socket_type(stdin), Ok(SocketType::SEQPACKET)) {
@@ -88,14 +89,15 @@ pub fn connect() -> Result<(Link, Start), LinkError> {
     }
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let socket = fcntl_dupfd_cloexec(stdin, 3)?;
-    // What this worker starts must not hold the link open, nor read from it.
+    // Processes that this worker starts must neither hold the link open nor read from it.
     let null = std::fs::File::open("/dev/null").map_err(LinkError::Io)?;
     rustix::stdio::dup2_stdin(&null)?;
     let link = Link::new(socket);
     let ToWorker::Start(start) = link.recv()? else {
         return Err(LinkError::NoStart);
     };
-    // It may have died between the fork and the call above, which then came too late.
+    // If the supervisor died between the fork and `set_parent_process_death_signal`, the signal is
+    // never sent: check the parent.
     let parent = getppid().map_or(0, |pid| pid.as_raw_pid().unsigned_abs());
     if parent != start.supervisor_pid {
         return Err(LinkError::Orphaned);
@@ -111,14 +113,15 @@ impl Link {
         }
     }
 
-    /// Waits for the supervisor's next message. Kinds that this version does not know are skipped.
+    /// Waits for the supervisor's next message. Messages of kinds that this version does not know
+    /// are skipped.
     ///
     /// # Errors
-    /// [`LinkError::Closed`] once the supervisor is gone: exit. [`LinkError::Wire`] for a broken
-    /// message, after which the link still works.
+    /// [`LinkError::Closed`] once the supervisor is gone; the worker must then exit.
+    /// [`LinkError::Wire`] for a malformed message, after which the link still works.
     pub fn recv(&self) -> Result<ToWorker, LinkError> {
-        // A poisoned lock means that a thread panicked while it received; the buffer is fully
-        // overwritten by each call, so it cannot be in a bad state.
+        // Poisoning is ignored: if a thread panicked while it received, the buffer is not in a bad
+        // state, since each call overwrites it.
         let mut buffer = self
             .buffer
             .lock()
@@ -139,8 +142,8 @@ impl Link {
         }
     }
 
-    /// Sends a message; blocks while the supervisor is behind. Descriptors in it are closed here
-    /// once it is sent.
+    /// Sends a message. Blocks while the supervisor does not keep up (backpressure). The message's
+    /// descriptors are closed on this side once it is sent.
     ///
     /// # Errors
     /// [`LinkError::Wire`] if a part is too large, in which case nothing is sent;

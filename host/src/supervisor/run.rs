@@ -1,4 +1,4 @@
-//! The supervisor's one loop: waits, lets the machine decide, acts.
+//! The supervisor's event loop: waits for events, lets the machine decide, executes its actions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -27,22 +27,22 @@ use super::peer::{LinkInput, Peer};
 use super::process::{self, Binary};
 use super::wire::{WireError, WireFrame};
 
-/// How many frames of one worker are taken before the others have their turn.
+/// The number of frames that are received from one worker before the next one has its turn.
 const FRAMES_PER_TURN: usize = 64;
 
-/// What a supervisor starts.
+/// The options of a supervisor.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The binary to start workers from. Taken once, by its path: after an upgrade there is
-    /// another file under it, and a running process cannot ask for its own path any more.
+    /// The path of the binary to start workers from. It is determined once: after an upgrade the
+    /// path names another file, and a running process can no longer find out its own path.
     pub worker_exe: PathBuf,
-    /// The arguments that make it a worker.
+    /// The arguments that make the binary run as a worker.
     pub worker_args: Vec<OsString>,
 }
 
-/// Supervises until it is told to stop or the first worker cannot start, and says with what code
-/// to exit. Must be called from the main thread of a process that has no other threads and starts
-/// no processes of its own: it ends every descendant that belongs to no living worker.
+/// Supervises workers until it is stopped or the first worker cannot start, and returns the exit
+/// code. Must be called from the main thread of a process that has no other threads and starts no
+/// other processes: every descendant that belongs to no live worker is killed.
 pub fn run(options: Options) -> ExitCode {
     ExitCode::from(supervise(options))
 }
@@ -56,7 +56,7 @@ pub(super) fn supervise(options: Options) -> u8 {
     })
 }
 
-/// What a worker is made of. None of it can be changed by whoever edits files.
+/// The config and the binary of a worker. Editing or replacing files does not affect them.
 #[derive(Debug)]
 struct WorkerSpec {
     config: ConfigBytes,
@@ -80,12 +80,14 @@ struct Supervisor {
     peers: BTreeMap<WorkerId, Peer>,
     listeners: Listeners,
     buffer: Vec<u8>,
-    /// What became of actions, to be decided on after them.
+    /// Events that result from executing actions. They are fed to the machine after the present
+    /// actions are done.
     outcomes: VecDeque<MachineEvent<ConfigHandle>>,
     exit: Option<u8>,
 }
 
-/// The part of a message that is acted on and not decided on. It goes with its event.
+/// The part of a message that the machine does not need to decide, but that its actions need. It is
+/// passed along with the event.
 enum AtHand {
     Nothing,
     Connection(Connection),
@@ -115,8 +117,8 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// What workers said comes before their death, and both before the clock: a deadline must not
-    /// overtake a message that was in time.
+    /// Runs the event loop. The order is: first messages, then deaths, then the clock, since a
+    /// deadline must not overtake a message that arrived in time.
     fn run(mut self) -> io::Result<u8> {
         loop {
             while let Some(event) = self.outcomes.pop_front() {
@@ -135,7 +137,8 @@ impl Supervisor {
         }
     }
 
-    /// Waits for signals, messages, room for messages, or time. Returns whose link is ready.
+    /// Waits for a signal, a message, room to send, or a deadline. Returns the workers whose links
+    /// are ready.
     fn wait(&self) -> io::Result<Vec<WorkerId>> {
         let listen = !self.peers.values().any(Peer::congested);
         let mut fds = vec![PollFd::new(self.signals.get_read(), PollFlags::IN)];
@@ -184,12 +187,14 @@ impl Supervisor {
     fn reap(&mut self) {
         while let Some((pid, death)) = process::reap() {
             let found = self.peers.iter().find(|(_, peer)| peer.pid == pid);
-            // An orphan of some worker is reaped and forgotten.
+            // An orphan of a worker only needs to be reaped.
             if let Some(id) = found.map(|(id, _)| *id) {
-                // Its last words. The kernel's buffer bounds them.
+                // Receive its last messages before its death. Their number is bounded by the
+                // kernel's buffer.
                 self.receive(id, usize::MAX);
                 self.listeners.gone(id);
                 self.feed(MachineEvent::Gone(id, death), AtHand::Nothing);
+                // Only now, since the log lines about its death contain its process id.
                 self.peers.remove(&id);
             }
         }
@@ -208,7 +213,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes in up to `limit` messages of a worker.
+    /// Receives and handles up to `limit` messages of a worker.
     fn receive(&mut self, id: WorkerId, limit: usize) {
         for _ in 0..limit {
             let Some(peer) = self.peers.get_mut(&id) else {
@@ -232,7 +237,7 @@ impl Supervisor {
             }
             Err(error) => return self.broken(id, &error.to_string()),
         };
-        let (said, at_hand) = match message {
+        let (message, at_hand) = match message {
             FromWorker::Listening { addr, fd } => {
                 if let Err(reason) = self.listeners.announce(id, addr, fd) {
                     self.broken(id, &reason);
@@ -244,11 +249,11 @@ impl Supervisor {
                     return;
                 };
                 let stop_budget = serving.stop_budget_ms;
-                let said = WorkerMessage::Serving {
+                let message = WorkerMessage::Serving {
                     stop_budget,
                     config,
                 };
-                (said, AtHand::InUse(serving.listeners))
+                (message, AtHand::InUse(serving.listeners))
             }
             FromWorker::LastGood(config) => {
                 let Some(config) = self.makings_of(id, config) else {
@@ -290,7 +295,7 @@ impl Supervisor {
             }
             FromWorker::Alive => (WorkerMessage::Alive, AtHand::Nothing),
         };
-        self.feed(MachineEvent::Message(id, said), at_hand);
+        self.feed(MachineEvent::Message(id, message), at_hand);
     }
 
     fn broken(&mut self, id: WorkerId, reason: &str) {
@@ -343,13 +348,13 @@ impl Supervisor {
         }
     }
 
-    /// A worker's own binary, with the configuration that it speaks of.
+    /// Returns a worker's own binary together with a configuration that it has sent.
     fn makings_of(&self, id: WorkerId, config: ConfigBytes) -> Option<ConfigHandle> {
         let binary = self.peers.get(&id)?.binary.clone();
         Some(Rc::new(WorkerSpec { config, binary }))
     }
 
-    /// The binary that lies there now, with a configuration.
+    /// Returns the binary that the path names now together with a configuration.
     fn makings_now(&self, config: ConfigBytes) -> io::Result<ConfigHandle> {
         let binary = Rc::new(Binary::open(&self.options.worker_exe)?);
         Ok(Rc::new(WorkerSpec { config, binary }))
@@ -357,15 +362,15 @@ impl Supervisor {
 
     fn try_spawn(&mut self, id: WorkerId, birth: SpawnMode<ConfigHandle>) -> Result<(), String> {
         let exe = self.options.worker_exe.clone();
-        let told = |error: io::Error| format!("{}: {error}", exe.display());
+        let text = |error: io::Error| format!("{}: {error}", exe.display());
         let binary = match &birth.config {
             Some(makings) => makings.binary.clone(),
-            None => Rc::new(Binary::open(&exe).map_err(told)?),
+            None => Rc::new(Binary::open(&exe).map_err(text)?),
         };
         let start = self.start(birth).map_err(|error| error.to_string())?;
         let frame = ToWorker::Start(start).encode();
         let frame = frame.map_err(|error| error.to_string())?;
-        let (pid, link) = process::spawn(&binary, &exe, &self.options.worker_args).map_err(told)?;
+        let (pid, link) = process::spawn(&binary, &exe, &self.options.worker_args).map_err(text)?;
         self.peers.insert(id, Peer::new(pid, link, binary));
         self.send_frame(id, frame);
         Ok(())
@@ -387,7 +392,8 @@ impl Supervisor {
     fn send(&mut self, id: WorkerId, message: ToWorker) {
         match message.encode() {
             Ok(frame) => self.send_frame(id, frame),
-            // Reasons are cut, and connections have been within their limits as they came.
+            // Not expected: reasons are truncated, and connections were within the limits when
+            // they were received.
             Err(error) => self.log(Some(id), &format!("could not be told something: {error}")),
         }
     }
@@ -430,14 +436,15 @@ fn message_of(tell: SupervisorMessage) -> ToWorker {
     }
 }
 
-/// One line to standard error. Where there is none, nobody reads.
+/// Logs one line to standard error. Errors are ignored: if it is closed, there is no reader.
 fn log(text: &str) {
-    // In one piece, for workers write there as well.
+    // In one write, since workers write to standard error as well.
     let _ = io::stderr().write_all(format!("abide: {text}\n").as_bytes());
 }
 
-/// Connections on their way through are descriptors of this process, and workers inherit the
-/// limit. A kernel that refuses leaves it as it was.
+/// Raises the limit of open descriptors to its maximum: connections that are passed between workers
+/// are descriptors of this process, and workers inherit the limit. If the kernel refuses, the limit
+/// stays as it is.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(

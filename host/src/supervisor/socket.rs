@@ -1,4 +1,5 @@
-//! Frames over a local socket that keeps message borders (`SOCK_SEQPACKET`), descriptors included.
+//! Sending and receiving frames, with their descriptors, over a local socket that preserves message
+//! boundaries (`SOCK_SEQPACKET`).
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,17 +14,18 @@ use rustix::net::{
 
 use super::wire::{MAX_FRAME_BYTES, MAX_FRAME_FDS, WireFrame};
 
-/// What there was to receive.
+/// The result of a receive call.
 #[derive(Debug)]
 pub(super) enum SocketInput {
     Frame(WireFrame),
-    /// The other side is gone.
+    /// The peer has closed its end.
     Closed,
-    /// A frame larger than any may be; its descriptors are closed already.
+    /// A truncated frame: it was larger than the maximum, or not all of its descriptors could be
+    /// received. Those that were received are closed already.
     Oversized,
 }
 
-/// Both ends of a new link, closed on exec.
+/// Creates a link and returns both of its ends, close-on-exec.
 pub(super) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(
         AddressFamily::UNIX,
@@ -33,7 +35,7 @@ pub(super) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     )
 }
 
-/// Sends a whole frame, or nothing. The descriptors stay open here.
+/// Sends a frame as a whole or not at all. Its descriptors stay open on this side.
 pub(super) fn send(socket: impl AsFd, frame: &WireFrame, flags: SendFlags) -> Result<(), Errno> {
     let fds: Vec<BorrowedFd<'_>> = frame.fds.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FRAME_FDS))];
@@ -75,8 +77,8 @@ pub(super) fn receive(
         match received {
             Ok(received) => break received,
             Err(Errno::INTR) => {}
-            // The peer died with unread messages in its queue. The kernel says so once, before
-            // it gives out what the peer itself has said.
+            // The peer died with unread messages in its queue. The kernel reports this once, before
+            // it delivers what the peer had sent, so receive again.
             Err(Errno::CONNRESET) => {}
             Err(error) => return Err(error),
         }
@@ -93,7 +95,7 @@ pub(super) fn receive(
     {
         return Ok(SocketInput::Oversized);
     }
-    // No frame is empty, so nothing is the end.
+    // No frame is empty, so zero bytes mean end of file.
     match buffer.get(..received.bytes) {
         Some(bytes) if !bytes.is_empty() => Ok(SocketInput::Frame(WireFrame {
             bytes: bytes.to_vec(),

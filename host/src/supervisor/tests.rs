@@ -1,5 +1,5 @@
-//! A real supervisor with real workers. Both are this test's own executable, started anew in a
-//! role; the worker is a small server that does as its clients say, a line at a time.
+//! A real supervisor with real workers. Both are this test executable, started again in a role. The
+//! worker is a small server that executes the commands of its clients, one per line.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use super::*;
 
 const ROLE: &str = "ABIDE_TEST_ROLE";
 const ADDR: &str = "127.0.0.1:0";
-/// Far more than any wait here takes.
+/// The timeout of all waits, far longer than any of them takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn arguments(role: &str) -> [String; 4] {
@@ -32,7 +32,7 @@ fn arguments(role: &str) -> [String; 4] {
 #[ignore = "a role that the other tests start"]
 fn role_supervisor() {
     if std::env::var_os(ROLE).is_some() {
-        // The harness has a thread that waits for this one, and does nothing else.
+        // The test harness's own thread only waits for this one, so it does no harm.
         let code = supervise(Options {
             worker_exe: std::env::current_exe().unwrap(),
             worker_args: arguments("role_worker").map(Into::into).to_vec(),
@@ -50,16 +50,16 @@ fn role_worker() {
     }
 }
 
-/// The worker: serves on its listener, and hands idle connections over at a restart.
+/// The worker. It serves on its listener, and hands idle connections over at a restart.
 struct Server {
     link: Link,
     listener: TcpListener,
     config: String,
     cause: StartCause,
-    /// Connections between two lines.
+    /// Connections that are between two lines.
     idle: Mutex<Vec<TcpStream>>,
     last_failure: Mutex<String>,
-    /// Held for each line, and for good once the worker drains.
+    /// Held for reading while a line is handled, and for writing, for good, once the worker drains.
     working: RwLock<()>,
 }
 
@@ -142,7 +142,7 @@ impl Server {
                 accepting.serve(stream.unwrap(), String::new());
             }
         });
-        // Ends with the supervisor, as every worker must.
+        // The loop, and so the worker, ends when the supervisor is gone.
         while let Ok(message) = self.link.recv() {
             match message {
                 ToWorker::StandbyReady { .. } => {
@@ -182,7 +182,7 @@ impl Server {
                     let copy = stream.try_clone().unwrap();
                     server.idle.lock().unwrap().push(copy);
                 }
-                // The client may be gone.
+                // The client may have disconnected.
                 let _ = writeln!(&stream, "{}", server.answer(line.trim()));
                 if idle {
                     return;
@@ -240,19 +240,19 @@ impl Daemon {
         let port = lines
             .find_map(|line| line.unwrap().strip_prefix("PORT ")?.parse().ok())
             .unwrap();
-        // Nobody who writes must ever find the pipe closed or full.
+        // Keep draining the pipe, so that no worker finds it closed or full.
         std::thread::spawn(move || lines.for_each(drop));
         Self { supervisor, port }
     }
 
     fn connect(&self) -> TcpStream {
-        // Never refused, whatever happens to the workers.
+        // The connection is never refused, whatever happens to the workers.
         let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
-    /// The answer to a line on a connection of its own; again, if the worker died under it.
+    /// Sends a line on a new connection and returns the reply. Retries if the worker dies.
     fn ask(&self, line: &str) -> String {
         loop {
             let stream = self.connect();
@@ -262,14 +262,14 @@ impl Daemon {
         }
     }
 
-    /// Asks until the answer is as wanted.
+    /// Sends a line until the reply is as wanted.
     fn ask_until(&self, line: &str, wanted: impl Fn(&str) -> bool) -> String {
         wait_for(line, || {
             Some(self.ask(line)).filter(|answer| wanted(answer))
         })
     }
 
-    /// Waits until the supervisor holds no socket and no memory file but those it needs: two for
+    /// Waits until the supervisor holds only the sockets and memory files that it needs: two for
     /// signals, the listener, the worker's link, the config.
     fn leaks_nothing(&self) {
         let folder = format!("/proc/{}/fd", self.supervisor.id());
@@ -313,7 +313,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The process named by the first word.
+/// Parses the process id in the first word of a reply.
 fn pid_of(answer: &str) -> Pid {
     let pid = answer.split(' ').next().unwrap().parse().unwrap();
     Pid::from_raw(pid).unwrap()
@@ -321,7 +321,7 @@ fn pid_of(answer: &str) -> Pid {
 
 fn is_gone(pid: Pid) -> Option<()> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat", pid = pid.as_raw_pid()));
-    // Whoever reaps it may take its time.
+    // A zombie counts as gone: its parent may reap it later.
     let gone = stat.map_or(true, |stat| stat.contains(") Z "));
     gone.then_some(())
 }
@@ -336,7 +336,7 @@ fn many_restarts_refuse_nobody_and_leak_nothing() {
         daemon.ask(&format!("replace config{round}"));
         let who = daemon.ask_until("who", |who| who.contains(&format!("config{round} ")));
         assert!(who.ends_with(" Planned"), "{who}");
-        // The idle connection went over, with the first bytes of a line.
+        // The idle connection was handed over, with the first bytes of a line.
         assert_eq!(ask_on(&idle, "o"), Some(who));
     }
     daemon.leaks_nothing();
@@ -361,14 +361,14 @@ fn a_crash_is_told_from_a_kill_and_leaves_no_orphans() {
     assert_eq!(is_gone(orphan), None);
     kill_process(pid_of(&first), Signal::KILL).unwrap();
     let second = daemon.ask_until("who", |who| pid_of(who) != pid_of(&first));
-    let told = r#" second Crash { own_doing: false, detail: "died of SIGKILL" }"#;
-    assert!(second.ends_with(told), "{second}");
+    let cause = r#" second Crash { own_doing: false, detail: "died of SIGKILL" }"#;
+    assert!(second.ends_with(cause), "{second}");
     wait_for("the orphan's end", || is_gone(orphan));
 
     assert_eq!(ask_on(&daemon.connect(), "abort"), None);
     let third = daemon.ask_until("who", |who| pid_of(who) != pid_of(&second));
-    let told = r#" second Crash { own_doing: true, detail: "died of SIGABRT" }"#;
-    assert!(third.ends_with(told), "{third}");
+    let cause = r#" second Crash { own_doing: true, detail: "died of SIGABRT" }"#;
+    assert!(third.ends_with(cause), "{third}");
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! Messages as frames: the hand-written codec.
+//! The codec: messages as frames, encoded by hand.
 //!
 //! ```text
-//! frame   = version u8 | kind u8 | fields      beside it: descriptors, in the order of the fields
+//! frame   = version u8 | kind u8 | fields      with it: descriptors, in the order of the fields
 //! bytes   = length u32 LE | bytes              text: the same, UTF-8
 //! option  = 0 | 1 value                        list: count u32 LE | items
 //! ```
 //!
-//! Kinds are numbered for good and never reused, and whatever follows the known fields is ignored:
-//! after an upgrade an old supervisor talks to a new worker.
+//! The numbers of kinds are never changed or reused, and bytes after the known fields are ignored,
+//! since after an upgrade an old supervisor talks to a new worker.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -15,49 +15,48 @@ use std::os::fd::OwnedFd;
 use super::config_bytes::ConfigBytes;
 use super::message::{Connection, FromWorker, Mode, Replace, Serving, Start, StartCause, ToWorker};
 
-/// The largest frame in bytes, well below what one message of a local socket may have.
+/// The maximum size of a frame, well below the limit for one message of a local socket.
 pub(super) const MAX_FRAME_BYTES: usize = 128 * 1024;
-/// The most descriptors that one frame carries.
+/// The maximum number of descriptors in a frame.
 pub(super) const MAX_FRAME_FDS: usize = 64;
-/// The most bytes of a connection that travel with it.
+/// The maximum number of received bytes that are passed on with a connection.
 pub const MAX_PREFIX_BYTES: usize = 64 * 1024;
-/// The most bytes of opaque information for a standby.
+/// The maximum size of the opaque information for a standby.
 pub const MAX_INFO_BYTES: usize = 64 * 1024;
-/// The longest address in bytes.
+/// The maximum length of an address in bytes.
 pub const MAX_ADDR_BYTES: usize = 256;
-/// The longest reason in bytes; longer ones are cut, for half a reason is better than none.
+/// The maximum length of a reason in bytes; a longer one is truncated, not refused.
 pub const MAX_REASON_BYTES: usize = 4 * 1024;
 
 const VERSION: u8 = 1;
 
-/// An encoded message with the descriptors that go with it.
+/// An encoded message and its descriptors.
 #[derive(Debug)]
 pub(super) struct WireFrame {
     pub(super) bytes: Vec<u8>,
     pub(super) fds: Vec<OwnedFd>,
 }
 
-/// Why a message could not be encoded, or a frame not be decoded.
+/// The reason why a message could not be encoded, or a frame could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WireError {
     /// A part of the message is larger than its limit.
     TooLarge {
-        /// Which part.
+        /// The name of the part.
         what: &'static str,
         /// Its size, in bytes or items.
         size: usize,
-        /// The limit.
         limit: usize,
     },
     /// The frame ends within a field.
     Short,
-    /// The frame speaks another version of the protocol.
+    /// The frame has another version of the protocol.
     Version(u8),
-    /// A kind of message that this version does not know. It can be ignored.
+    /// The kind of the message is unknown to this version. The message can be ignored.
     UnknownKind(u8),
-    /// A field holds what it cannot.
+    /// The field of this name has an invalid value.
     Invalid(&'static str),
-    /// A descriptor that should be there is not, or is not what it should be.
+    /// A descriptor is missing, or is not of the expected type.
     Descriptor(String),
 }
 
@@ -279,7 +278,8 @@ impl FrameWriter {
         self.0.bytes.extend(value.to_le_bytes());
     }
 
-    /// A count too large to be written makes the frame too large as well, so `finish` refuses it.
+    /// Writes a count. One that does not fit makes the frame too large as well, so `finish` refuses
+    /// it.
     fn count(&mut self, count: usize) {
         self.u32(u32::try_from(count).unwrap_or(u32::MAX));
     }
@@ -410,7 +410,7 @@ impl FrameReader {
         }
     }
 
-    /// Grows item by item, so that a false count costs nothing.
+    /// Reads a list. It grows item by item, so that a false count allocates nothing.
     fn list<T>(
         &mut self,
         read: impl Fn(&mut Self) -> Result<T, WireError>,
@@ -426,7 +426,7 @@ impl FrameReader {
         }
         let rest = self.bytes.as_slice();
         let value = rest.get(..size).ok_or(WireError::Short)?.to_vec();
-        // `size` bytes are there, so this skips exactly them.
+        // At least `size` bytes are left, so this skips exactly `size`.
         self.bytes.by_ref().take(size).for_each(drop);
         Ok(value)
     }

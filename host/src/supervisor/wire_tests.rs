@@ -1,4 +1,4 @@
-//! Messages survive the codec and a real socket; anything else is an error.
+//! Messages survive the codec and a real socket; any other bytes are an error.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ fn some_fd() -> OwnedFd {
     read.into()
 }
 
-/// Which open file a descriptor stands for, whatever its number.
+/// Identifies the open file behind a descriptor, independent of the descriptor's number.
 fn identity(fd: impl AsFd) -> (u64, u64) {
     let stat = fstat(fd).unwrap();
     (stat.st_dev, stat.st_ino)
@@ -122,7 +122,7 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
     ]
 }
 
-/// A frame as it was, to compare with: bytes and open files.
+/// Captures a frame's bytes and open files, for comparison.
 fn picture(frame: &WireFrame) -> (Vec<u8>, Vec<(u64, u64)>) {
     let files = frame.fds.iter().map(identity).collect();
     (frame.bytes.clone(), files)
@@ -213,7 +213,7 @@ fn limits_are_kept() {
             info: vec![0; info],
         })
     };
-    // All the listeners that may be kept and all the information there may be fit.
+    // The maximum number of listeners and the largest information fit into one frame.
     let largest = start(super::MAX_LISTENERS, MAX_INFO_BYTES)
         .encode()
         .unwrap();
@@ -248,7 +248,7 @@ fn what_a_dead_peer_has_said_is_still_there() {
     for send_first in [false, true] {
         let (ours, theirs) = socket::pair().unwrap();
         let frame = FromWorker::Released.encode().unwrap();
-        // It leaves unread messages behind, which the kernel reports as an error of its own.
+        // The peer dies with unread messages, which the kernel reports as a separate error.
         socket::send(&theirs, &frame, SendFlags::DONTWAIT).unwrap();
         socket::send(&ours, &frame, SendFlags::DONTWAIT).unwrap();
         drop(ours);
@@ -282,11 +282,11 @@ fn a_link_passes_working_descriptors_and_ends_with_its_peer() {
     };
     File::from(fd).write_all(b"through").unwrap();
     let mut through = String::new();
-    // Ends only because no other handle to the pipe is left open anywhere.
+    // This returns only because no other handle to the pipe's writing end is left open.
     read.read_to_string(&mut through).unwrap();
     assert_eq!(through, "through");
 
-    // A kind of the future is skipped.
+    // A message of a future kind is skipped.
     let future = WireFrame {
         bytes: vec![1, 200, 1, 2, 3],
         fds: Vec::new(),

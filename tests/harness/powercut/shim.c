@@ -126,7 +126,7 @@ static int watched_name(int at, const char *name, char path[PATH_MAX]) {
 
 /* --- the log --- */
 
-/* Between these two no one can take the exclusive lock. The descriptor holds lock and log. */
+/* Between `enter` and `leave` nobody gets the exclusive lock. The descriptor holds lock and log. */
 static int enter(void) {
     int before = errno, log = syscall(SYS_openat, AT_FDCWD, log_path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (log < 0) die("cannot open the log");

@@ -166,7 +166,8 @@ impl Stage {
 
     /// Disarms the failpoint, if it has not fired.
     pub(crate) fn disarm(&mut self) {
-        // A missing file is fine: the failpoint has fired, or will not.
+        // Removed before `fired` is read, so that no late firing is missed. A missing file is fine:
+        // the failpoint has fired, or will not.
         let _ = fs::remove_file(self.faults("arm"));
         self.read_fired();
         self.armed = None;

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use abide::loadgen::{self, Load, LoadProbe, LoadSessions, Report, Service};
 
@@ -29,6 +29,8 @@ const BEFORE_CRASH: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(15);
 /// Time limit of loads that end with their last turn.
 const LONG: Duration = Duration::from_secs(1800);
+/// How long a load may see no completed turn. Longer than one turn is retried.
+const STALLED: Duration = Duration::from_secs(90);
 
 /// The extent of the measurement.
 #[derive(Clone, Copy, Debug)]
@@ -100,11 +102,11 @@ async fn few(
     folder: &Path,
 ) -> Result<(), String> {
     let mut server = Server::start(kind, kit, folder).await?;
-    let mut sessions = fill(&server, SESSIONS, figures).await?;
+    let mut sessions = fill(&mut server, SESSIONS, figures).await?;
 
     let written = written(&server);
     let report = figures
-        .drive(&server, &load(&server, plan.load), &mut sessions)
+        .drive(&load(&server, plan.load), &mut server, &mut sessions)
         .await?;
     let turns = report.counts.completed as f64;
     // The bytes written include the warm-up's; count only the measured share.
@@ -122,12 +124,12 @@ async fn few(
         ..load(&server, plan.load / 2)
     };
     let mut first = LoadSessions(sessions.0.drain(..1).collect());
-    let report = figures.drive(&server, &one, &mut first).await?;
+    let report = figures.drive(&one, &mut server, &mut first).await?;
     sessions.0.splice(..0, first.0);
     figures.set(Figure::OneP50, millis(report.latency(0.5)));
     figures.set(Figure::OneP99, millis(report.latency(0.99)));
 
-    figures.seen = syncs::watch(&server, folder, &mut sessions).await?;
+    figures.seen = syncs::watch(&mut server, folder, &mut sessions).await?;
 
     let (one, all) = crash(&mut server, &mut sessions, figures).await?;
     figures.set(Figure::FirstAnswer, one);
@@ -151,9 +153,9 @@ async fn many(
                 .join("stored")
                 .join(kind.title().replace(' ', "-"));
             let folder = empty(folder)?;
-            let server = Server::start(kind, kit, &folder).await?;
+            let mut server = Server::start(kind, kit, &folder).await?;
             eprintln!("filling {} sessions", plan.stored);
-            let sessions = fill(&server, plan.stored, figures).await?;
+            let sessions = fill(&mut server, plan.stored, figures).await?;
             none.insert((folder, sessions))
         }
     };
@@ -163,8 +165,12 @@ async fn many(
         warm_up: Duration::ZERO,
         ..load(&server, LONG)
     };
-    figures.drive(&server, &touch, sessions).await?;
-    tokio::time::sleep(IDLE).await;
+    figures.drive(&touch, &mut server, sessions).await?;
+    let idle = async {
+        tokio::time::sleep(IDLE).await;
+        Ok::<_, String>(())
+    };
+    server.attend(idle).await?;
     figures.set(
         Figure::Memory,
         resident(&server) as f64 / f64::from(1 << 20),
@@ -187,7 +193,7 @@ async fn crash(
         warm_up: Duration::ZERO,
         ..load(server, BEFORE_CRASH)
     };
-    figures.drive(server, &warm, sessions).await?;
+    figures.drive(&warm, server, sessions).await?;
     let killed = server.crash().await?;
     let back = Load {
         connections: BACK_CONNECTIONS,
@@ -197,7 +203,9 @@ async fn crash(
     };
     let mut asked = LoadSessions(sessions.0.drain(..BACK).collect());
     let timed = Timed::new(server.chat.clone());
-    let report = figures.drive_as(timed.clone(), &back, &mut asked).await?;
+    let report = figures
+        .drive_as(timed.clone(), &back, server, &mut asked)
+        .await?;
     sessions.0.splice(..0, asked.0);
     if report.counts.completed != BACK as u64 {
         let completed = report.counts.completed;
@@ -215,7 +223,7 @@ async fn crash(
 
 /// Sends each session as many messages as a session keeps.
 async fn fill(
-    server: &Server,
+    server: &mut Server,
     count: usize,
     figures: &mut Figures,
 ) -> Result<LoadSessions, String> {
@@ -226,7 +234,7 @@ async fn fill(
         warm_up: Duration::ZERO,
         ..load(server, LONG)
     };
-    figures.drive(server, &fill, &mut sessions).await?;
+    figures.drive(&fill, server, &mut sessions).await?;
     Ok(sessions)
 }
 
@@ -249,17 +257,19 @@ impl Figures {
     /// Runs a load against a server, and records what went wrong.
     async fn drive(
         &mut self,
-        server: &Server,
         load: &Load,
+        server: &mut Server,
         sessions: &mut LoadSessions,
     ) -> Result<Report, String> {
-        self.drive_as(server.chat.clone(), load, sessions).await
+        let chat = server.chat.clone();
+        self.drive_as(chat, load, server, sessions).await
     }
 
     async fn drive_as<S: Service>(
         &mut self,
         service: Arc<S>,
         load: &Load,
+        server: &mut Server,
         sessions: &mut LoadSessions,
     ) -> Result<Report, String> {
         let load = Load {
@@ -267,8 +277,17 @@ impl Figures {
             ..load.clone()
         };
         let taken = std::mem::take(sessions);
-        let report = loadgen::run(service, &load, taken, &LoadProbe::new()).await;
-        let report = report.map_err(|error| error.to_string())?;
+        let probe = LoadProbe::new();
+        let run = loadgen::run(service, &load, taken, &probe);
+        let run = async {
+            tokio::select! {
+                report = run => report.map_err(|error| error.to_string()),
+                () = stalled(&probe) => Err(format!(
+                    "{} has completed no turn for {STALLED:?}", load.address
+                )),
+            }
+        };
+        let report = server.attend(run).await?;
         *sessions = report.sessions.clone();
         let counts = &report.counts;
         let bad = [
@@ -287,6 +306,18 @@ impl Figures {
         self.wrong
             .extend(examples.map(|example| example.text.clone()));
         Ok(report)
+    }
+}
+
+/// Waits until no turn has been completed for [`STALLED`].
+async fn stalled(probe: &LoadProbe) {
+    let (mut completed, mut since) = (0, Instant::now());
+    while since.elapsed() < STALLED {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = probe.counts().completed;
+        if now != completed {
+            (completed, since) = (now, Instant::now());
+        }
     }
 }
 

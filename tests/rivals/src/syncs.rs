@@ -16,8 +16,10 @@ use crate::timed::{Span, Timed};
 const TURNS: u64 = 100;
 /// All system calls that wait until data is on disk.
 const CALLS: &str = "trace=fsync,fdatasync,msync,sync_file_range,syncfs,sync";
-/// How long strace may take to attach.
+/// How long strace may take to attach, and to detach.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The interval at which strace is polled.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// The result of tracing.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,7 +34,7 @@ pub(crate) struct Seen {
 
 /// Traces some turns of the first session; returns `None` if strace is missing or not permitted.
 pub(crate) async fn watch(
-    server: &Server,
+    server: &mut Server,
     folder: &Path,
     sessions: &mut LoadSessions,
 ) -> Result<Option<Seen>, String> {
@@ -50,10 +52,11 @@ pub(crate) async fn watch(
         ..Load::new(server.address.to_string())
     };
     let one = LoadSessions(sessions.0.drain(..1).collect());
-    let report = loadgen::run(timed.clone(), &load, one, &LoadProbe::new()).await;
-    let report = report.map_err(|error| error.to_string())?;
+    let probe = LoadProbe::new();
+    let run = loadgen::run(timed.clone(), &load, one, &probe);
+    let report = server.attend(run).await?;
     sessions.0.splice(..0, report.sessions.0);
-    let text = strace.detach(&log)?;
+    let text = strace.detach(&log).await?;
     Ok(Some(count(&timed.turns(), &spans(&text))))
 }
 
@@ -106,15 +109,21 @@ impl Strace {
             if pids.iter().all(attached) {
                 return Some(strace);
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(GLANCE).await;
         }
         None
     }
 
     /// Detaches from the processes and returns the trace.
-    fn detach(mut self, log: &Path) -> Result<String, String> {
+    async fn detach(mut self, log: &Path) -> Result<String, String> {
         abide_tests::signal(self.0.id().cast_signed(), Signal::INT);
-        self.0.wait().map_err(|error| error.to_string())?;
+        let began = Instant::now();
+        while let None = self.0.try_wait().map_err(|error| error.to_string())? {
+            if began.elapsed() > PATIENCE {
+                return Err(format!("strace has not detached after {PATIENCE:?}"));
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
         fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::restarts::phases::Play;
 
-/// Room for a store with the smallest write-ahead log and its reserve.
+/// Room for a store with the smallest write-ahead log and the space that it reserves.
 const DISK_BYTES: u64 = 64 << 20;
 
 /// A small disk of its own, mounted in a temporary folder.

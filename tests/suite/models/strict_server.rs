@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::models::strict_stage::{ASSISTANT, Props, StrictStage, caller, chat, open};
 
-/// A model that follows the user's orders, and calls tools.
+/// Starts a strict model that calls the tools which the user names.
 async fn model(rules: Rules) -> FakeModel {
     FakeModel::strict_scripted(rules, caller(|n| format!("call_{n}"))).await
 }

@@ -132,14 +132,14 @@ async fn begin(
         usage: _,
         again,
     } = ask;
-    let view = match api.registry.view(&id).await {
+    let view = match api.sessions.view(&id).await {
         Err(Refusal::UnknownSession(_)) => {
             let new = NewSession {
                 plugin,
                 args: serde_json::Value::Null,
                 labels: None,
             };
-            api.registry.create(&id, new).await?.0
+            api.sessions.create(&id, new).await?.0
         }
         Ok(view) if view.plugin != plugin => {
             return Err(Refusal::Exists { what: "plugin" }.into());
@@ -149,8 +149,8 @@ async fn begin(
     let before = if again && key.is_none() {
         let after = view.cursor.saturating_sub(LOOK_BACK);
         let limit = usize::try_from(LOOK_BACK).unwrap_or(usize::MAX);
-        let page = match api.registry.events(&id, after, limit).await {
-            Err(Refusal::Trimmed { oldest }) => api.registry.events(&id, oldest, limit).await?,
+        let page = match api.sessions.events(&id, after, limit).await {
+            Err(Refusal::Trimmed { oldest }) => api.sessions.events(&id, oldest, limit).await?,
             page => page?,
         };
         request::sent_before(&page.items, &text).flatten()
@@ -160,17 +160,17 @@ async fn begin(
     // Subscribe before sending, so that no event is missed in between.
     let (message, events, late) = if let Some(message) = before {
         let cursor = message.cursor().unwrap_or(view.cursor);
-        (message, api.registry.subscribe(&id, cursor).await?, true)
+        (message, api.sessions.subscribe(&id, cursor).await?, true)
     } else {
-        let events = api.registry.subscribe(&id, view.cursor).await?;
+        let events = api.sessions.subscribe(&id, view.cursor).await?;
         let key = key.map(|key| IdempotencyKey {
             key,
             body: Digest::of(text.as_bytes()),
         });
-        let accepted = api.registry.send(&id, text, key).await?;
+        let accepted = api.sessions.send(&id, text, key).await?;
         let events = if accepted.duplicate {
             let cursor = accepted.message.cursor().unwrap_or(accepted.cursor);
-            api.registry.subscribe(&id, cursor).await?
+            api.sessions.subscribe(&id, cursor).await?
         } else {
             events
         };

@@ -44,7 +44,7 @@ fn as_model(name: &str) -> Model {
     responses((status = 200, description = "The plugins", body = Models)),
 )]
 pub(in crate::api) async fn models(State(api): State<Api>) -> Answer<Models> {
-    let parts = api.registry.parts();
+    let parts = api.sessions.live_config();
     let data = parts.plugins.0.keys().map(|name| as_model(name)).collect();
     Answer(Models {
         object: "list",
@@ -67,7 +67,7 @@ pub(in crate::api) async fn model(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Answer<Model>, OpenAiError> {
-    let parts = api.registry.parts();
+    let parts = api.sessions.live_config();
     if parts.plugins.get(&id).is_none() {
         let known = parts.plugins.names();
         let detail = format!("there is no plugin `{id}`; the configuration has {known}");

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::args::{Global, json_value};
 use crate::cli::error::CliError;
+use crate::cli::global::Global;
 use crate::cli::out::hint;
+use crate::cli::value_parsers::json_value;
 
 /// The default number of connections.
 const CONNECTIONS: u32 = 64;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, interval};
 
-use super::render::grouped;
 use crate::cli::out::hint;
+use crate::cli::text::grouped;
 use crate::loadgen::LoadProbe;
 
 const TICK: Duration = Duration::from_millis(250);

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::disk_probe::APPENDED_BYTES;
 use super::outcome::{BenchReport, Pause};
 use crate::cli::out::{Out, Tone};
-use crate::cli::text::{Cell, brief, table};
+use crate::cli::table::{Cell, table};
+use crate::cli::text::{brief, counted, grouped};
 
 /// The width to which an example is cut.
 const EXAMPLE_CHARS: usize = 300;
@@ -156,25 +157,6 @@ fn logs(outcome: &BenchReport) -> Cell {
     Cell::from(text)
 }
 
-/// Formats a count with its noun: `1 session`, `1,000 sessions`.
-pub(super) fn counted(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", grouped(count))
-}
-
-/// Formats a number in groups of three digits: `1,234,567`.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Formats milliseconds with as many digits as are significant.
 fn ms(time: f64) -> String {
     let digits = match time {
@@ -282,19 +264,5 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line:?} in\n{text}");
         }
-    }
-
-    #[test]
-    fn numbers_can_be_read() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), text);
-        }
-        assert_eq!(counted(1, "turn"), "1 turn");
-        assert_eq!(counted(0, "turn"), "0 turns");
     }
 }

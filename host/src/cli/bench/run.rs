@@ -16,14 +16,15 @@ use super::local_daemon::{BenchPlugin, LocalDaemon};
 use super::outcome::{After, BenchReport};
 use super::progress::BenchProgress;
 use super::quiesce::settle;
-use super::render::{counted, render};
+use super::render::render;
 use super::service::Abide;
 use super::setup::{SessionNames, close, create};
-use crate::cli::args::Global;
 use crate::cli::client::{Client, DaemonAddress};
 use crate::cli::error::CliError;
+use crate::cli::global::Global;
 use crate::cli::out::{Out, hint};
 use crate::cli::target;
+use crate::cli::text::counted;
 use crate::loadgen::{self, Load, LoadProbe, LoadSessions, Report, Texts};
 
 /// Open files besides the connections of the load: those of the runtime, and of the requests of

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::super::args::{Chat, Global};
+use super::super::args::Chat;
 use super::super::client::{Client, ClientError};
 use super::super::error::CliError;
+use super::super::global::Global;
 use super::super::out::{Out, Tone};
 use super::super::send::new_key;
 use super::super::target;

@@ -4,16 +4,16 @@
 //! real entropy and a real terminal.
 
 mod clock;
+pub(super) mod link;
 mod random;
 mod stdio;
 
 use std::sync::Arc;
 
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
-use wasmtime_wasi::cli::{WasiCli, WasiCliCtx, WasiCliCtxView};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView};
-use wasmtime_wasi::p2::bindings;
-use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtx, WasiSocketsCtxView};
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::cli::{WasiCliCtx, WasiCliCtxView};
+use wasmtime_wasi::filesystem::{WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::sockets::{WasiSocketsCtx, WasiSocketsCtxView};
 
 pub(super) use clock::GuestClock;
 use clock::Timeline;
@@ -21,7 +21,6 @@ use random::Entropy;
 use stdio::Stdio;
 
 use super::log::GuestLog;
-use super::store_data::StoreData;
 
 /// The maximum number of resources (streams, pollables, errors) that an instance may hold at a
 /// time.
@@ -32,7 +31,7 @@ pub(super) struct World {
     table: ResourceTable,
     clock: Arc<GuestClock>,
     log: Arc<GuestLog>,
-    entropy: Entropy,
+    pub(super) entropy: Entropy,
     cli: WasiCliCtx,
     files: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
@@ -53,87 +52,42 @@ impl World {
         }
     }
 
-    fn table(&mut self) -> &mut ResourceTable {
+    pub(super) fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
     }
 
-    fn timeline(&mut self) -> Timeline<'_> {
+    pub(super) fn timeline(&mut self) -> Timeline<'_> {
         Timeline {
             table: &mut self.table,
             clock: &self.clock,
         }
     }
 
-    fn stdio(&mut self) -> Stdio<'_> {
+    pub(super) fn stdio(&mut self) -> Stdio<'_> {
         Stdio {
             table: &mut self.table,
             log: &self.log,
         }
     }
 
-    fn cli(&mut self) -> WasiCliCtxView<'_> {
+    pub(super) fn cli(&mut self) -> WasiCliCtxView<'_> {
         WasiCliCtxView {
             ctx: &mut self.cli,
             table: &mut self.table,
         }
     }
 
-    fn files(&mut self) -> WasiFilesystemCtxView<'_> {
+    pub(super) fn files(&mut self) -> WasiFilesystemCtxView<'_> {
         WasiFilesystemCtxView {
             ctx: &mut self.files,
             table: &mut self.table,
         }
     }
 
-    fn sockets(&mut self) -> WasiSocketsCtxView<'_> {
+    pub(super) fn sockets(&mut self) -> WasiSocketsCtxView<'_> {
         WasiSocketsCtxView {
             ctx: &mut self.sockets,
             table: &mut self.table,
         }
     }
-}
-
-/// Links every interface of `wasi:cli/imports`.
-pub(super) fn link(l: &mut Linker<StoreData>) -> wasmtime::Result<()> {
-    use bindings::{cli, clocks, filesystem, io, random, sockets};
-
-    type Table = HasSelf<ResourceTable>;
-    type Time = Timeline<'static>;
-    type Random = HasSelf<Entropy>;
-
-    io::error::add_to_linker::<_, Table>(l, |s| s.world.table())?;
-    io::streams::add_to_linker::<_, Table>(l, |s| s.world.table())?;
-    io::poll::add_to_linker::<_, Time>(l, |s| s.world.timeline())?;
-    clocks::wall_clock::add_to_linker::<_, Time>(l, |s| s.world.timeline())?;
-    clocks::monotonic_clock::add_to_linker::<_, Time>(l, |s| s.world.timeline())?;
-
-    random::random::add_to_linker::<_, Random>(l, |s| &mut s.world.entropy)?;
-    random::insecure::add_to_linker::<_, Random>(l, |s| &mut s.world.entropy)?;
-    random::insecure_seed::add_to_linker::<_, Random>(l, |s| &mut s.world.entropy)?;
-
-    cli::stdout::add_to_linker::<_, Stdio<'static>>(l, |s| s.world.stdio())?;
-    cli::stderr::add_to_linker::<_, Stdio<'static>>(l, |s| s.world.stdio())?;
-    cli::stdin::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
-    cli::exit::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
-    cli::environment::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
-    cli::terminal_input::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
-    cli::terminal_output::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
-    cli::terminal_stdin::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
-    cli::terminal_stdout::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
-    cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, |s| s.world.cli())?;
-
-    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, |s| s.world.files())?;
-    filesystem::types::add_to_linker::<_, WasiFilesystem>(l, |s| s.world.files())?;
-
-    // By default nothing is allowed: creating a socket and resolving a name are refused before
-    // anything reaches the real network.
-    let options = sockets::network::LinkOptions::default();
-    sockets::network::add_to_linker::<_, WasiSockets>(l, &options, |s| s.world.sockets())?;
-    sockets::instance_network::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
-    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
-    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
-    sockets::tcp::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
-    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
-    sockets::udp::add_to_linker::<_, WasiSockets>(l, |s| s.world.sockets())?;
-    Ok(())
 }

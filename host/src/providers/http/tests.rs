@@ -1,4 +1,4 @@
-//! Requests to a server on this machine.
+//! Tests with requests to a server on this machine.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(200);
 const LIMIT_BYTES: u64 = 1000;
 
-/// Answers each connection with these bytes, or never where there are none. Its port.
+/// Starts a server that answers each connection with these bytes, or never if there are none.
+/// Returns its port.
 async fn server(answer: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let port = listener.local_addr().expect("bound").port();
@@ -76,7 +77,7 @@ async fn redirects_are_answers() {
 async fn what_a_name_resolves_to_is_looked_at() {
     let port = server("HTTP/1.1 204 No Content\r\n\r\n").await;
     let url = format!("http://localhost:{port}/");
-    // The pattern grants the name, and by no means this machine.
+    // The pattern grants the name, but not loopback addresses.
     let refused = send("GET", &url, &grants(&["http://*:*"], &[]), LONG).await;
     let refused = refused.expect_err("this machine");
     assert_eq!(

@@ -10,7 +10,7 @@ fn take(answer: &mut StreamedAnswer<'_>, value: Value) -> Result<ThinkOutcome, N
     }))
 }
 
-/// The answer of these chunks.
+/// Returns the answer that these chunks make up.
 fn read(chunks: &[Value], is_done: bool) -> Result<Completion, NoAnswer> {
     let asked = RequestFacts::default();
     let mut answer = StreamedAnswer::new(&asked, 1000);
@@ -52,7 +52,7 @@ fn messages_in_a_stream_bring_what_is_new() {
     let beside =
         json!({"choices": [{"delta": {"role": "assistant"}, "message": {"content": "ok"}}]});
     assert_eq!(content(&[beside]), Ok("ok".to_owned()));
-    // The calls of such a message count, where none came before.
+    // The calls of such a message count if none arrived before.
     let calls = json!([{"id": "x", "function": {"name": "f", "arguments": "{}"}}]);
     let whole = json!({"choices": [{"message": {"content": "Well", "tool_calls": calls},
         "finish_reason": "tool_calls"}]});
@@ -219,9 +219,9 @@ fn a_call_that_was_cut_before_its_arguments_has_none() {
         let answer = read(&whole, true).expect("an answer");
         assert_eq!(answer.tool_calls[0].arguments, "{}", "{blank}");
     }
-    // Without a reason it may have been cut as well.
+    // Without a finish reason the call may have been cut off.
     assert!(read(&[part(json!(""), json!({}))], true).is_err());
-    // By other names.
+    // Arguments under another field name.
     let named = part(json!(null), json!({"parameters": {"a": 1}}));
     let answer = read(&[named, finish("stop")], true).expect("an answer");
     assert_eq!(answer.tool_calls[0].arguments, "{\"a\":1}");

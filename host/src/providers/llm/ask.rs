@@ -1,17 +1,14 @@
 //! One question to one provider. What the provider refuses is removed, and the question is repeated
 //! at once.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-
-use super::Ready;
 use super::attempt::attempt;
 use super::classify::AttemptFailure;
 use super::dialect::{Dialect, Mend};
 use super::mend;
-use super::render::{self, HiddenTool, Sent};
+use super::ready::Ready;
+use super::render::{self, Sent};
 use super::think::ThinkOutcome;
-use crate::domain::{ChatRequest, Completion, StepError, ToolLeftOut};
+use crate::domain::{ChatRequest, Completion, StepError};
 
 /// Counters over all requests of one question.
 #[derive(Debug, Default)]
@@ -25,11 +22,6 @@ pub(super) struct Numbers {
 /// How many mends one question may need. Only a server that refuses tools one by one needs more
 /// than a few.
 const MENDS_MAX: usize = 32;
-/// How many left-out tools are remembered.
-const LEFT_OUT_MAX: usize = 1024;
-/// How many of them the status lists.
-const LEFT_OUT_SHOWN: usize = 32;
-
 /// Asks `model`, repeating the request without whatever the server refuses. Calls `on_delta` with
 /// each piece of text as it arrives, and with a number that grows whenever all earlier pieces
 /// become void.
@@ -150,40 +142,4 @@ fn with_own_names(mut completion: Completion, sent: &Sent) -> Completion {
         }
     }
     completion
-}
-
-/// Tools that were left out of a provider's requests. Each is logged once.
-#[derive(Debug, Default)]
-pub(super) struct ToolsLeftOut(Mutex<BTreeMap<String, String>>);
-
-impl ToolsLeftOut {
-    /// Returns at most [`LEFT_OUT_SHOWN`] of them, ordered by name.
-    pub(super) fn known(&self) -> Vec<ToolLeftOut> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.iter().take(LEFT_OUT_SHOWN);
-        let known = known.map(|(tool, reason)| ToolLeftOut {
-            tool: tool.clone(),
-            reason: reason.clone(),
-        });
-        known.collect()
-    }
-
-    fn log_once(&self, provider: &str, left_out: &[HiddenTool]) {
-        if left_out.is_empty() {
-            return;
-        }
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for HiddenTool { name, reason } in left_out {
-            if known.get(name) == Some(reason) || known.len() >= LEFT_OUT_MAX {
-                continue;
-            }
-            tracing::warn!(
-                provider,
-                tool = name,
-                reason,
-                "a tool is left out of model requests"
-            );
-            known.insert(name.clone(), reason.clone());
-        }
-    }
 }

@@ -8,9 +8,9 @@ use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Ready;
 use super::answer::{NoAnswer, RequestFacts, StreamedAnswer};
 use super::classify::{AttemptFailure, place};
+use super::ready::Ready;
 use super::refusal::ProviderRefusal;
 use super::render::Sent;
 use super::reply::{self, BodyItem, ResponseBody};
@@ -190,6 +190,7 @@ impl AnswerBody {
         let silence = Instant::now() + self.idle;
         if let Some(reply) = self.reply.as_ref().filter(|reply| reply.may_be_whole()) {
             let grace = silence.min(Instant::now() + GRACE);
+            // Cancelling `chunk` loses no bytes: the response holds all state.
             match timeout_at(grace, self.response.chunk()).await {
                 Ok(bytes) => return self.take(bytes),
                 // The server does not end the body: the document is complete if it can be parsed.

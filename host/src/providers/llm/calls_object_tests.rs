@@ -1,4 +1,4 @@
-//! Arguments that servers send as objects.
+//! Tests of arguments that servers send as objects.
 
 use serde_json::json;
 

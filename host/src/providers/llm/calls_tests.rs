@@ -5,7 +5,7 @@ use super::*;
 
 const KNOWN: [&str; 4] = ["t__x", "t__y", "now", "functions"];
 
-/// A part: index, id, name, arguments.
+/// A fragment: index, id, name, arguments.
 type Part<'a> = (Option<u64>, &'a str, &'a str, &'a str);
 
 fn some(text: &str) -> Option<String> {
@@ -54,7 +54,7 @@ fn arguments_of_several_calls_in_one_place_are_told_apart() {
         ],
         &both,
     );
-    // A placeholder, and what grows from part to part.
+    // A placeholder, and arguments that grow from fragment to fragment.
     expect(
         &[(Some(0), "a", "t__x", "{}"), (Some(0), "", "", one)],
         &[("t__x", one)],
@@ -99,7 +99,7 @@ fn one_call_runs_once() {
     let one = [("t__x", "{\"a\":1}")];
     let whole = "{\"a\":1}";
     for parts in [
-        // As OpenAI sends it, and as others do.
+        // As OpenAI sends it, and as other servers do.
         &[
             (Some(0), "a", "t__x", ""),
             (Some(0), "", "", "{\"a\""),
@@ -124,10 +124,10 @@ fn one_call_runs_once() {
             (Some(0), "b", "t__x", ":1}"),
         ],
         &[(None, "a", "t__x", "{\"a\""), (None, "b", "", ":1}")],
-        // An index for each part.
+        // Each fragment has an index of its own.
         &[(Some(0), "a", "t__x", "{\"a\""), (Some(1), "", "", ":1}")],
         &[(Some(0), "a", "t__x", "{\"a\""), (Some(1), "a", "", ":1}")],
-        // It comes again.
+        // The call is repeated.
         &[(Some(0), "a", "t__x", whole), (Some(1), "a", "t__x", whole)],
         &[
             (Some(0), "a", "t__x", whole),
@@ -155,7 +155,7 @@ fn one_call_runs_once() {
         &[(None, "a", "t__x", whole), (None, "a", "t__x", whole)],
         &[(None, "", "t__x", whole), (None, "", "t__x", whole)],
         &[(None, "", "t__x", whole), (None, "", "t__x", "")],
-        // A place that stays empty.
+        // An entry that is never filled.
         &[(Some(0), "a", "t__x", whole), (Some(1), "", "", "")],
     ] {
         expect(parts, &one);
@@ -180,7 +180,7 @@ fn two_calls_both_run() {
             (Some(1), "", "", ":2}"),
         ],
         &[
-            // Tools of two names are two calls.
+            // Two tool names mean two calls.
             (None, "a", "t__x", "{\"a\""),
             (None, "b", "t__y", "{\"b\""),
             (None, "a", "", ":1}"),
@@ -195,7 +195,7 @@ fn two_calls_both_run() {
     ] {
         expect(parts, &two);
     }
-    // The same tool.
+    // Two calls of the same tool.
     let (one, other) = ("{\"a\":1}", "{\"a\":2}");
     for id in ["", "a"] {
         for index in [None, Some(0)] {
@@ -209,7 +209,7 @@ fn two_calls_both_run() {
             &[("t__x", one), ("t__x", other)],
         );
     }
-    // Equal ones, each with what tells it from the other.
+    // Equal calls, distinguished by an id or an index.
     for parts in [
         [(Some(0), "a", "t__x", one), (Some(1), "b", "t__x", one)],
         [(Some(0), "", "t__x", one), (Some(1), "", "t__x", one)],
@@ -218,7 +218,7 @@ fn two_calls_both_run() {
     ] {
         expect(&parts, &[("t__x", one), ("t__x", one)]);
     }
-    // Without arguments.
+    // Calls without arguments.
     for index in [None, Some(0)] {
         expect(
             &[(index, "", "t__x", ""), (index, "", "now", "")],
@@ -245,7 +245,8 @@ fn names_lose_what_stands_around_them() {
         ("t__x()", "t__x"),
         ("server.t__x", "t__x"),
         ("functions", "functions"),
-        // No tool of that name was offered, and the model is told so.
+        // No tool of that name was offered: the name stays, so that the model learns of its
+        // mistake.
         ("functions.other", "other"),
         ("other-1", "other-1"),
     ] {
@@ -278,7 +279,8 @@ fn arguments_are_an_object_where_they_can_be() {
         ("\"null\"", "{}"),
         ("\"{\\\"a\\\":1}\"", "{\"a\":1}"),
         ("{\"a\":\"\\ud83d\"}", "{\"a\":\"\u{fffd}\"}"),
-        // The guest tells its model what is wrong with these.
+        // These stay as they are, so that the guest can report to its model what is wrong with
+        // them.
         ("{\"a\":", "{\"a\":"),
         ("[1]", "[1]"),
     ] {
@@ -358,15 +360,15 @@ fn parts_that_name_their_tool_each_time_are_read_in_linear_time() {
     assert!(is_object(&calls.expect("a good name")[0].arguments));
 }
 
-/// How a server marks the parts of its calls.
+/// How a server marks the fragments of its calls.
 #[derive(Clone, Copy, Debug)]
 struct Style {
     has_index: bool,
     has_id: bool,
-    /// Whether each part has the id, and the name, or only the first.
+    /// Each fragment has the id (and the name, below), rather than only the first.
     repeats_id: bool,
     repeats_name: bool,
-    /// Parts of several calls come mixed.
+    /// The fragments of several calls are interleaved.
     is_mixed: bool,
 }
 
@@ -377,8 +379,8 @@ fn style() -> impl Strategy<Value = Style> {
             has_id,
             repeats_id,
             repeats_name,
-            // An id that changes midway looks like another call, so that only indexes tell calls
-            // apart that come mixed.
+            // An id that changes midway looks like another call, so only indexes can distinguish
+            // interleaved calls.
             is_mixed: is_mixed && has_index,
         },
     )
@@ -395,7 +397,7 @@ proptest! {
         mix in prop::collection::vec(any::<Index>(), 40),
         style in style(),
     ) {
-        // Equal ones that nothing tells apart are one; see above.
+        // Equal calls that nothing distinguishes are one; see above.
         let expected: Vec<(String, String)> = calls.iter().enumerate().map(|(n, (tool, arguments))| {
             let mut arguments = serde_json::json!(arguments);
             arguments["n"] = n.into();
@@ -456,7 +458,7 @@ proptest! {
         let Ok(read) = calls.complete(&known, "", &mut HashSet::new(), false) else { return Ok(()) };
         for (name, arguments) in read.iter().map(|call| (&call.name, &call.arguments)) {
             let same = read.iter().filter(|call| (&call.name, &call.arguments) == (name, arguments)).count();
-            // Each of them has an id of its own, or none.
+            // There are no more equal calls than distinct ids plus calls without an id.
             let with = ended.iter().filter(|call| call.name.as_ref().is_none_or(|own| own == name));
             let ids: Vec<&Option<String>> = with.map(|call| &call.id).collect();
             let unnamed = ids.iter().filter(|id| id.is_none()).count();

@@ -1,4 +1,4 @@
-//! Refusals in the words of real servers, and what is done without after each.
+//! Refusals in the words of real servers, and the mend that follows each.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::provider::LlmProvider;
 use super::render::{self, Sent};
 use crate::domain::{ChatMessage, ChatRequest, ChatRole, ModelToolCall, ToolDefinition};
 
-/// A request that has everything that may be refused.
+/// Renders a request that contains everything that may be refused.
 fn sent(dialect: &Dialect) -> Sent {
     let line = |role, content: &str| ChatMessage {
         role,
@@ -220,7 +220,7 @@ fn bounds_are_found_in_other_servers_words() {
             "max_tokens=10000 cannot be greater than max_model_len=8192",
             4096,
         ),
-        // Both share it.
+        // Conversation and answer share the window.
         (
             "This model's maximum context length is 10240 tokens. However, you requested 10600 tokens (600 in the messages, 10000 in the completion).",
             2560,
@@ -240,7 +240,7 @@ fn bounds_are_found_in_other_servers_words() {
             "{text}"
         );
     }
-    // What is left of the window is for a conversation that is shorter.
+    // Too little of the window is left for the answer: the guest must shorten the conversation.
     let full = "This model's maximum context length is 10240 tokens. However, you requested 19000 tokens (9000 in the messages, 10000 in the completion).";
     assert_eq!(first(400, &said(full)), None);
     for (text, expected) in [

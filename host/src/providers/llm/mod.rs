@@ -18,6 +18,19 @@
 //!        |
 //!        +-- the request is too large --> error
 //! ```
+//!
+//! | file | content |
+//! |---|---|
+//! | `provider.rs`, `server.rs` | the configuration of a provider, and its HTTP client |
+//! | `ready.rs` | both of them, with what was learned about the provider |
+//! | `dialect.rs`, `window.rs`, `left_out.rs`, `health.rs` | what that is |
+//! | `ask.rs`, `attempt.rs`, `backoff.rs` | one question, each request for it, and the retries |
+//! | `render/`, `call_id.rs` | a request as it is sent |
+//! | `reply.rs`, `sse.rs`, `chunk.rs` | reads the body of a response |
+//! | `answer.rs`, `calls.rs`, `think.rs`, `ending.rs` | assembles the answer from what was read |
+//! | `refusal.rs`, `words.rs`, `too_large.rs`, `retry_delay.rs` | reads a refusal |
+//! | `classify.rs`, `hiding.rs` | the error after a request without an answer, and the remedy |
+//! | `mend.rs` | what to leave out of a refused request |
 
 mod answer;
 mod ask;
@@ -31,10 +44,12 @@ mod dialect;
 mod ending;
 mod health;
 mod hiding;
+mod left_out;
 mod mend;
 #[cfg(test)]
 mod mend_tests;
 mod provider;
+mod ready;
 mod refusal;
 mod render;
 mod reply;
@@ -54,23 +69,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::{ChatRequest, ChatRole, Completion, ModelProviderStatus, StepError};
-use ask::{Numbers, ToolsLeftOut, ask};
+use ask::{Numbers, ask};
 use backoff::{Pauses, STARTING_MAX};
 use classify::{AttemptFailure, Remedy};
-use dialect::Dialects;
-use health::ProviderHealth;
 pub use provider::{BadProvider, LlmProvider};
-use server::ProviderServer;
-use window::Tokens;
-
-struct Ready {
-    provider: LlmProvider,
-    server: ProviderServer,
-    tokens: Tokens,
-    dialects: Dialects,
-    left_out: ToolsLeftOut,
-    health: ProviderHealth,
-}
+use ready::Ready;
 
 /// All configured model providers, by name.
 pub struct LlmProviders(BTreeMap<String, Ready>);
@@ -83,20 +86,10 @@ impl LlmProviders {
     pub fn new(providers: BTreeMap<String, LlmProvider>) -> Result<Self, BadProvider> {
         // This fails only if a crypto provider is already installed, which is just as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let ready = providers.into_iter().map(|(name, provider)| {
-            let server = provider::client(&provider).map_err(|reason| BadProvider {
-                name: name.clone(),
-                reason,
-            })?;
-            let ready = Ready {
-                provider,
-                server,
-                tokens: Tokens::new(),
-                dialects: Dialects::default(),
-                left_out: ToolsLeftOut::default(),
-                health: ProviderHealth::default(),
-            };
-            Ok((name, ready))
+        let ready = providers.into_iter();
+        let ready = ready.map(|(name, provider)| match Ready::new(provider) {
+            Ok(ready) => Ok((name, ready)),
+            Err(reason) => Err(BadProvider { name, reason }),
         });
         ready.collect::<Result<_, _>>().map(Self)
     }

@@ -20,12 +20,13 @@ mod reading;
 #[path = "tests_refusals.rs"]
 mod refusals;
 
-/// The time of a call that has no reason to end by it.
+/// A time limit that no call should reach.
 const LONG: Duration = Duration::from_secs(60);
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
 
-/// A server that answers each request with the next of `answers`.
+/// Starts a server that answers each request with the next of `answers`. Returns its base URL, and
+/// the requests that it has received.
 async fn serve(answers: Vec<Response>) -> (String, Seen) {
     let seen = Seen::default();
     let answers = Arc::new(Mutex::new(answers.into_iter()));
@@ -52,7 +53,7 @@ fn stream(events: &[Value]) -> Response {
     body(events, "data: [DONE]\n\n")
 }
 
-/// A stream that ends without a word.
+/// A stream that ends without `[DONE]`.
 fn unfinished(events: &[Value]) -> Response {
     body(events, "")
 }
@@ -162,7 +163,7 @@ async fn an_answer_streams_and_is_complete() {
     assert_eq!(answer, expected);
     let (headers, body) = seen.lock().expect("no panic").remove(0);
     assert_eq!(headers["authorization"], "Bearer sk-secret");
-    // Of the guest's own: no server has to take that one.
+    // The guest's own id would not be accepted by every server, so another one is sent.
     let id = &body["messages"][1]["tool_calls"][0]["id"];
     let expected = json!({
         "model": "default",
@@ -343,7 +344,7 @@ async fn an_answer_in_one_piece_is_one_too() {
         "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}],
         "usage": {"prompt_tokens": 5, "completion_tokens": 2},
     });
-    // The first one is cut off.
+    // The first answer is cut off.
     let broken = whole("{\"choices\": [".to_owned());
     let answer = ask(vec![broken, whole(body.to_string())]).await;
     let answer = answer.expect("an answer");
@@ -377,7 +378,7 @@ async fn a_fallback_is_asked_for_its_own_model() {
         };
         (name.to_owned(), provider)
     };
-    // A circle does no harm.
+    // Circular fallbacks are harmless.
     let first = named("local", &first, "m", "spare");
     let second = named("spare", &second, "other", "local");
     let providers = LlmProviders::new([first, second].into()).expect("good providers");
@@ -421,7 +422,7 @@ async fn nobody_there_is_unavailable_and_unknown_is_denied() {
     assert!(matches!(error, Err(StepError::Denied(_))), "{error:?}");
 }
 
-/// A body that says when it is dropped.
+/// A response whose body never ends, and that notifies `dropped` when it is dropped.
 fn endless(first: Value, dropped: Arc<Notify>) -> Response {
     struct Told(Arc<Notify>);
     impl Drop for Told {

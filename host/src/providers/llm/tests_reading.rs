@@ -30,7 +30,7 @@ async fn thoughts_are_neither_shown_nor_stored() {
     let expected = [
         delta(1, "hel"),
         delta(1, "lo"),
-        // Shown before it was known that nothing of it is the answer.
+        // Shown before the closing tag revealed that it belongs to a thought.
         delta(1, "let me "),
         delta(2, "hel"),
         delta(2, "lo"),
@@ -43,7 +43,7 @@ async fn an_answer_without_a_word_is_asked_for_once_more() {
     let nothing = || stream(&[end("stop")]);
     let answer = ask(vec![nothing(), stream(&[text("ok"), end("stop")])]).await;
     assert_eq!(answer.expect("an answer").content, "ok");
-    // Two more are left, and not asked for.
+    // The last two answers are not requested, although there are retries left.
     let (url, seen) = serve(vec![nothing(), nothing(), nothing(), nothing()]).await;
     let mut providers = providers(&url);
     providers.change(|provider| provider.retries = 3);

@@ -10,7 +10,7 @@ fn said() -> Response {
     stream(&[text("ok"), end("stop")])
 }
 
-/// The conversation of [`request`], with a system's line and a text beside its call.
+/// Returns the conversation of [`request`] with a system message and with text beside its call.
 fn whole() -> ChatRequest {
     let mut request = request();
     request.messages[1].content = "Let me see.".to_owned();
@@ -92,7 +92,7 @@ async fn what_is_too_large_even_alone_is_for_the_fallback() {
         ("big".to_owned(), provider(big, None)),
     ];
     let providers = LlmProviders::new(both.into()).expect("good providers");
-    // First the guest leaves out what it can.
+    // The guest must shorten the request first: the fallback is not asked.
     let answer = providers.chat(&whole(), 1000, LONG, |_, _| {}).await;
     assert!(matches!(answer, Err(StepError::TooLarge(_))), "{answer:?}");
     assert!(seen.lock().expect("no panic").is_empty());

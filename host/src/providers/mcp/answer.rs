@@ -7,8 +7,8 @@ use rmcp::model::{
 };
 
 use super::bodies::{self, AnswerKind, ByteChunks};
+use super::brief::brief;
 use super::delivery::DeliveryFate;
-use super::errors::brief;
 use super::jsonrpc::{JsonRpcReader, UNREADABLE, error_in};
 use super::opening;
 use super::requests::Requests;

@@ -7,8 +7,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::ToolServer;
+use super::brief::brief;
 use super::connection::{ConnectionTask, McpConnection};
-use super::errors::brief;
 use super::instance::{CLOSE_PATIENCE, Instance, OpenedServer, ServerExit, late, start_limit};
 use super::opening::OpenFailure;
 use super::process::{Pipes, Process};

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use super::ToolServer;
+use super::brief::brief;
 use super::connection::NoResult;
 use super::outcome::Unusable;
 use crate::domain::StepError;
-
-/// How much of a server's text an error repeats, in characters.
-const REPEATED_MAX_CHARS: usize = 500;
 
 /// The facts about a call that its errors mention.
 pub(super) struct CallContext<'a> {
@@ -146,23 +144,6 @@ fn refuses_call(error: &rmcp::model::ErrorData) -> bool {
             "response",
             "upstream",
         ])
-}
-
-/// Returns a text as a single line of bounded length.
-pub(super) fn brief(text: &str) -> String {
-    let text = text.trim();
-    let mut brief: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(REPEATED_MAX_CHARS)
-        .collect();
-    if brief.len() < text.len() {
-        brief.push('…');
-    }
-    if brief.is_empty() {
-        brief.push_str("(it does not say why)");
-    }
-    brief
 }
 
 #[cfg(test)]

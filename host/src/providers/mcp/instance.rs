@@ -1,4 +1,5 @@
-//! One instance of a server, from its start to its end, whether it is a child process or remote.
+//! One instance of a server, whether it is a child process or remote: its connection, its tools and
+//! its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::catalog::Catalog;
 use super::connection::{CallRequest, ConnectionTask, McpConnection, NoResult};
 use super::opening::OpenFailure;
-use super::settings::{ToolServer, ToolServerAt};
-use super::{child, remote};
+use super::settings::ToolServer;
 use crate::domain::UnixMillis;
 
 /// How long draining a dead server's pipe may take, and closing an open connection.
@@ -104,19 +104,6 @@ impl OpenedServer {
 }
 
 impl Instance {
-    /// Starts a server or connects to it, performs the handshake and lists its tools, all within
-    /// its start limit. The server ends when `stop` is cancelled.
-    pub(super) async fn start(
-        server: &Arc<str>,
-        settings: &Arc<ToolServer>,
-        stop: CancellationToken,
-    ) -> Result<Self, String> {
-        match &settings.at {
-            ToolServerAt::Command(program) => child::start(server, settings, program, stop).await,
-            ToolServerAt::Url(endpoint) => remote::start(server, settings, endpoint, stop).await,
-        }
-    }
-
     /// Wraps an open connection; the future that `watch` returns waits for its end.
     pub(super) fn new<F>(
         server: &Arc<str>,

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::errors::brief;
+use super::brief::brief;
 
 /// The maximum number of entries read of one server's list.
 const TOOLS_MAX: usize = 1000;

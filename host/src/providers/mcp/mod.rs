@@ -9,12 +9,29 @@
 //!   server (configured) -> instance (one run) -> connection (MCP) -> wire (pipes)    <- child
 //!                                                                \-> backend (HTTP)  <- remote
 //! ```
+//!
+//! | file | content |
+//! |---|---|
+//! | `settings.rs` | the configuration of a server |
+//! | `server.rs`, `backoff.rs` | a configured server: when an instance is started, and when again |
+//! | `child.rs`, `process.rs`, `descendants.rs`, `stderr.rs` | an instance as a child process |
+//! | `remote.rs` | an instance over HTTP |
+//! | `instance.rs` | what both kinds of instance have in common |
+//! | `listing.rs`, `catalog.rs` | the tools, as the server lists them and as guests see them |
+//! | `connection.rs`, `throttle.rs` | the handshake, the list of tools, and calls |
+//! | `delivery.rs`, `bound.rs` | the fate of a request, and the bound of its answer |
+//! | `wire.rs`, `frames.rs` | the transport over pipes |
+//! | `backend.rs`, `answer.rs`, `bodies.rs`, `events.rs`, `utf8.rs` | the transport over HTTP |
+//! | `jsonrpc.rs`, `scan.rs`, `requests.rs` | reads the messages of a server, for both transports |
+//! | `outcome.rs`, `media.rs` | the answer to a call as guests see it |
+//! | `errors.rs`, `opening.rs`, `brief.rs` | why there is no result or no connection, in words |
 
 mod answer;
 mod backend;
 mod backoff;
 mod bodies;
 mod bound;
+mod brief;
 mod catalog;
 mod child;
 mod connection;

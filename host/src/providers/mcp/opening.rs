@@ -4,7 +4,7 @@
 use rmcp::model::{ErrorCode, ErrorData};
 use rmcp::service::{ClientInitializeError, ServiceError};
 
-use super::errors::brief;
+use super::brief::brief;
 use super::jsonrpc::{TOO_LONG, UNREADABLE};
 
 /// The first MCP version without an `initialize` handshake.

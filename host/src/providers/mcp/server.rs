@@ -12,6 +12,7 @@ use super::backoff::RestartBackoff;
 use super::catalog::{Catalog, Offered};
 use super::instance::{EndedServer, Instance, start_limit};
 use super::settings::{ToolServer, ToolServerAt};
+use super::{child, remote};
 use crate::domain::{
     StepError, ToolName, ToolServerKind, ToolServerState, ToolServerStatus, UnixMillis,
 };
@@ -159,7 +160,7 @@ impl ServerHandle {
         *self.stop() = stop.clone();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            let started = Instance::start(&name, &settings, stop).await;
+            let started = start_instance(&name, &settings, stop).await;
             let outcome = if started.is_ok() { "ok" } else { "error" };
             metrics::counter!(
                 "abide_tool_server_starts_total",
@@ -391,6 +392,19 @@ impl ServerHandle {
             "tool server `{}` is down: {reason}{again}",
             self.name
         ))
+    }
+}
+
+/// Starts a server or connects to it, performs the handshake and lists its tools, all within its
+/// start limit. The server ends when `stop` is cancelled.
+async fn start_instance(
+    server: &Arc<str>,
+    settings: &Arc<ToolServer>,
+    stop: CancellationToken,
+) -> Result<Instance, String> {
+    match &settings.at {
+        ToolServerAt::Command(program) => child::start(server, settings, program, stop).await,
+        ToolServerAt::Url(endpoint) => remote::start(server, settings, endpoint, stop).await,
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{Duration, Instant};
 
 use super::ToolServer;
-use super::errors::brief;
+use super::brief::brief;
 
 /// The maximum length of a line; the rest of a longer one is dropped.
 const LINE_MAX_BYTES: usize = 2 << 10;

@@ -4,98 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::domain::{
-    BeginWith, Begun, FailureCode, Fault, FaultCode, Journal, Limits, LogPos, Message, MessageId,
-    Record, Replay, Session, SessionId, Snapshot, TurnFailure, WorkerDeath,
+    BeginWith, Begun, Fault, FaultCode, Journal, Limits, LogPos, Message, MessageId, Record,
+    Replay, Session, SessionId, Snapshot, WorkerDeath,
 };
-use crate::engine::{GuestFailure, GuestJob, Product};
+use crate::engine::GuestJob;
 
-use super::commit::CommitBatch;
-use super::journal::Consumed;
+use super::batch::CommitBatch;
+use super::guest_task::{Consumed, GuestTask};
 use super::{Driver, STORE_PAUSE};
-use crate::session::mailbox::{DriverRequest, Relaunched};
+use crate::session::drain::Gate;
+use crate::session::mailbox::Relaunched;
 use crate::session::plugins::Plugin;
 use crate::session::replay::kept;
-use crate::session::shared::{Gate, TurnGuard};
 use crate::session::turn::TurnJob;
 use crate::store::{Store, StoreError, Tail};
-
-/// A running turn.
-pub(super) struct GuestTask {
-    task: JoinHandle<Result<Product, GuestFailure>>,
-    begun: Begun,
-    pub(super) asks: mpsc::Receiver<DriverRequest>,
-    /// The messages and notices it took from the inbox, consumed when the turn commits.
-    pub(super) taken: Consumed,
-    /// Held until the turn's end is on disk: a drain waits for that, not only for the guest.
-    guard: Arc<TurnGuard>,
-}
-
-/// Aborts the turn when its driver panics: no driver would receive its events any more, and a drain
-/// would wait for it.
-impl Drop for GuestTask {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.task.abort();
-        }
-    }
-}
-
-/// A turn whose guest has ended.
-pub(super) struct GuestEnded {
-    pub(super) running: GuestTask,
-    pub(super) result: Result<Product, GuestFailure>,
-}
-
-impl GuestTask {
-    pub(super) fn begun(&self) -> &Begun {
-        &self.begun
-    }
-
-    /// Returns whether the turn is frozen before a step by a drain.
-    pub(super) fn is_frozen(&self) -> bool {
-        self.guard.is_frozen()
-    }
-
-    /// Aborts the turn; returns its result if it had just ended by itself.
-    pub(super) async fn abort(&mut self) -> Option<Result<Product, GuestFailure>> {
-        self.task.abort();
-        (&mut self.task).await.ok()
-    }
-}
-
-/// An event of a running turn.
-pub(super) enum TurnEvent {
-    Asks(DriverRequest),
-    Ended(Box<GuestEnded>),
-}
-
-/// Waits for the next event of the running turn; pending forever without one. Cancel safe.
-pub(super) async fn next_event(running: &mut Option<GuestTask>) -> TurnEvent {
-    let Some(GuestTask { task, asks, .. }) = running else {
-        return std::future::pending().await;
-    };
-    let result = tokio::select! {
-        biased;
-        // Before the turn's end: its last requests are part of the turn.
-        Some(ask) = asks.recv() => return TurnEvent::Asks(ask),
-        result = task => result,
-    };
-    let result = result.unwrap_or_else(|error| {
-        let text = format!("the host failed while it ran the guest ({error}); please report it");
-        Err(GuestFailure::Failed(TurnFailure {
-            code: FailureCode::Trap,
-            text,
-        }))
-    });
-    match running.take() {
-        Some(running) => TurnEvent::Ended(Box::new(GuestEnded { running, result })),
-        None => std::future::pending().await,
-    }
-}
 
 /// A reason why a turn cannot begin.
 enum Obstacle {
@@ -177,6 +102,7 @@ impl Driver {
         };
         let Some(guard) = self
             .shared
+            .turns
             .begin_turn(self.heart.pulse(), begun.turn)
             .map(Arc::new)
         else {
@@ -228,7 +154,7 @@ impl Driver {
     fn next_begun(&self) -> Option<Begun> {
         let session = self.session.as_ref()?;
         let settings = &self.shared.settings;
-        let parts = self.shared.parts();
+        let parts = self.shared.live_config();
         let plugin = parts.plugins.get(&session.identity.plugin);
         session.begin(BeginWith {
             now: Self::now(),
@@ -257,7 +183,7 @@ impl Driver {
             return Err(fault(FaultCode::Plugin, "the session is gone".to_owned()));
         };
         let name = &session.identity.plugin;
-        let plugin = self.shared.parts().plugin(name).ok_or_else(|| {
+        let plugin = self.shared.live_config().plugin(name).ok_or_else(|| {
             let text = format!("its plugin `{name}` is not configured; add [plugins.{name}]");
             fault(FaultCode::Plugin, text)
         })?;
@@ -382,7 +308,7 @@ impl Driver {
                 seed: rand::random(),
                 component: match (
                     &session.progress.open,
-                    self.shared.parts().plugin(&session.identity.plugin),
+                    self.shared.live_config().plugin(&session.identity.plugin),
                 ) {
                     // The turn waits for a human and resumes with the component that began it.
                     (Some(open), _) => open.begun.component,

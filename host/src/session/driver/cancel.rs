@@ -3,8 +3,8 @@
 use crate::domain::{CancelScope, Cancelled, Record, Refusal, SessionView, TurnEnd};
 
 use super::Driver;
-use super::begin::GuestTask;
-use super::commit::CommitBatch;
+use super::batch::CommitBatch;
+use super::guest_task::GuestTask;
 use crate::session::mailbox::{DriverRequest, ReplyTo};
 
 impl Driver {

@@ -7,10 +7,10 @@ use crate::domain::{
 use crate::engine::{Context, GuestFailure, GuestJob};
 
 use super::Driver;
-use super::commit::CommitBatch;
+use super::batch::CommitBatch;
+use crate::session::drain::Gate;
 use crate::session::mailbox::{Accepted, DriverCommand, NewSession, ReplyTo};
 use crate::session::queries::refusal;
-use crate::session::shared::Gate;
 
 /// Refuses all commands with the same refusal.
 pub(super) fn refuse_all(commands: impl Iterator<Item = DriverCommand>, refusal: &Refusal) {
@@ -93,7 +93,7 @@ impl Driver {
             .session
             .as_ref()
             .map(|session| session.identity.plugin.as_str());
-        let plugin = plugin.and_then(|name| self.shared.parts().plugin(name));
+        let plugin = plugin.and_then(|name| self.shared.live_config().plugin(name));
         plugin.map_or_else(Limits::default, |plugin| plugin.limits.clone())
     }
 
@@ -135,7 +135,7 @@ impl Driver {
             return Ok((self.existing()?.view(&self.id), false));
         }
         self.shared.space.check()?;
-        let parts = self.shared.parts();
+        let parts = self.shared.live_config();
         let plugin = parts
             .plugins
             .get(&new.plugin)
@@ -335,7 +335,7 @@ impl Driver {
     /// that may repair the fault.
     fn try_again(&mut self, batch: &mut CommitBatch) {
         let mended = self.session.as_ref().is_some_and(|session| {
-            let plugin = self.shared.parts().plugin(&session.identity.plugin);
+            let plugin = self.shared.live_config().plugin(&session.identity.plugin);
             plugin.is_some_and(|plugin| session.mended_by(plugin.component.digest()))
         });
         let resumed = self

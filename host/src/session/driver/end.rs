@@ -10,8 +10,8 @@ use crate::domain::{
 use crate::engine::{GuestFailure, LogLine, Product};
 
 use super::Driver;
-use super::begin::{GuestEnded, GuestTask};
-use super::commit::CommitBatch;
+use super::batch::CommitBatch;
+use super::guest_task::{GuestEnded, GuestTask};
 
 /// The largest snapshot that a driver keeps in memory for the next turn, in bytes.
 const SNAPSHOT_IN_MEMORY_BYTES: usize = 32 << 10;

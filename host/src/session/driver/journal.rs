@@ -4,43 +4,15 @@
 use tokio::sync::oneshot;
 
 use crate::deliberate_bugs;
-use crate::domain::{
-    FailureCode, FromInbox, Journal, Message, MessageId, Notice, Record, StepResult, TurnFailure,
-};
+use crate::domain::{FailureCode, FromInbox, Message, Record, TurnFailure};
 use crate::store::Durability;
 
 use super::Driver;
-use super::begin::{GuestTask, Inbox};
+use super::batch::CommitBatch;
+use super::begin::Inbox;
 use super::cancel::last_results;
-use super::commit::CommitBatch;
+use super::guest_task::GuestTask;
 use crate::session::mailbox::{DriverRequest, Urgency};
-
-/// The messages and notices that a turn took from the inbox, consumed when the turn commits.
-#[derive(Default)]
-pub(super) struct Consumed {
-    pub(super) messages: Vec<MessageId>,
-    pub(super) notices: Vec<Notice>,
-}
-
-impl Consumed {
-    /// Returns what an interrupted turn had taken, according to its journal.
-    pub(super) fn by(journal: &Journal) -> Self {
-        let mut taken = Self::default();
-        let done = journal.steps().iter().flat_map(|step| &step.done);
-        for done in done.flatten() {
-            if let Ok(StepResult::Receive(received)) = &done.result {
-                taken.add(received);
-            }
-        }
-        taken
-    }
-
-    fn add(&mut self, received: &FromInbox) {
-        let ids = received.messages.iter().map(|message| message.id.clone());
-        self.messages.extend(ids);
-        self.notices.extend(received.notice.clone());
-    }
-}
 
 impl Driver {
     pub(super) async fn answer(&mut self, ask: DriverRequest) {

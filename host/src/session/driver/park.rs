@@ -3,7 +3,7 @@
 use crate::domain::{Answer, Approval, ApprovalId, Record, Refusal};
 
 use super::Driver;
-use super::commit::CommitBatch;
+use super::batch::CommitBatch;
 use crate::session::mailbox::ReplyTo;
 
 impl Driver {

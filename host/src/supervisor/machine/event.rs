@@ -1,20 +1,20 @@
-//! What the machine is told, and what it answers.
+//! The events that go into the machine, and the actions that come out.
 
 use crate::supervisor::message::{Mode, StartCause};
 
-/// A worker's number: counted from 1 in the order they were started, never reused.
+/// A worker's number: counted from 1 in the order of their starts, never reused.
 pub(in crate::supervisor) type WorkerId = u64;
-/// Milliseconds since the supervisor's start, of a clock that never goes back.
+/// Milliseconds since the supervisor's start, from a monotonic clock.
 pub(in crate::supervisor) type Millis = u64;
 
-/// What happened. `C` stands for a config.
+/// An event. `C` is the type of a worker's config.
 #[derive(Clone, Debug)]
 pub(in crate::supervisor) enum MachineEvent<C> {
-    /// A worker said something.
+    /// A worker sent a message.
     Message(WorkerId, WorkerMessage<C>),
     /// A worker closed its link.
     Closed(WorkerId),
-    /// A worker broke the protocol, or does not read what it is told.
+    /// A worker violated the protocol, or does not read what it is sent; the reason.
     Broken(WorkerId, String),
     /// A worker is dead and reaped, or could not be started at all.
     Gone(WorkerId, ExitStatus),
@@ -26,16 +26,16 @@ pub(in crate::supervisor) enum MachineEvent<C> {
     Tick,
 }
 
-/// A worker's message, without what is of no interest to the decision.
+/// A worker's message, without the parts that do not affect decisions.
 #[derive(Clone, Debug)]
 pub(in crate::supervisor) enum WorkerMessage<C> {
     Serving {
         stop_budget: Millis,
         config: C,
     },
-    /// What proved itself in an earlier life of the supervisor.
+    /// The config that last passed its probation in an earlier life of the supervisor.
     LastGood(C),
-    /// Its probation is over.
+    /// The worker's probation is over.
     Proven,
     Replace(Replacement<C>),
     StandbyReady,
@@ -68,34 +68,35 @@ pub(in crate::supervisor) enum ExitStatus {
     Signal {
         number: u8,
         name: String,
-        /// A signal that a process brings on itself.
+        /// Whether a process brings this signal upon itself, such as SIGSEGV or SIGABRT.
         fault: bool,
     },
     NotStarted(String),
 }
 
-/// What to do. Messages "at hand" are those of the event that is being answered.
+/// An action for the supervisor to execute. A message "at hand" is that of the event to which the
+/// action responds.
 #[derive(Clone, Debug)]
 pub(in crate::supervisor) enum Action<C> {
-    /// Start a worker and tell it so.
+    /// Start a worker and send it `Start`.
     Spawn(WorkerId, SpawnMode<C>),
-    /// Tell a worker.
     Send(WorkerId, SupervisorMessage),
     /// Pass the connection at hand on to this worker.
     Relay(WorkerId),
-    /// Close the listeners that the `Serving` at hand does not name.
+    /// Close the listeners that the `Serving` message at hand does not name.
     Settle(WorkerId),
-    /// SIGKILL to a worker and its process group.
+    /// Send SIGKILL to a worker and its process group.
     Kill(WorkerId),
-    /// End the processes that dead workers left behind, and those that this one still has.
+    /// Kill the processes that dead workers have left behind, and the descendants of the given
+    /// worker.
     Sweep(Option<WorkerId>),
-    /// A line for the log, about a worker or all.
+    /// Log a line, about a worker if one is given.
     Log(Option<WorkerId>, String),
-    /// End the supervisor. Nothing follows.
+    /// Exit the supervisor. No action follows.
     Exit(u8),
 }
 
-/// What a worker is started as.
+/// The role and the inputs of a worker that is started.
 #[derive(Clone, Debug)]
 pub(in crate::supervisor) struct SpawnMode<C> {
     pub(in crate::supervisor) mode: Mode,
@@ -105,7 +106,7 @@ pub(in crate::supervisor) struct SpawnMode<C> {
     pub(in crate::supervisor) info: Vec<u8>,
 }
 
-/// What a worker is told.
+/// A message that the machine sends to a worker.
 #[derive(Clone, Debug)]
 pub(in crate::supervisor) enum SupervisorMessage {
     Go(StartCause),

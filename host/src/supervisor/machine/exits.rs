@@ -1,4 +1,4 @@
-//! Deaths of workers, and the end of the whole.
+//! The handling of workers' deaths, and of the request to stop.
 
 use super::event::{Action, ExitStatus, Millis, SupervisorMessage, WorkerId};
 use super::limits::{
@@ -104,7 +104,7 @@ impl<C: Clone + PartialEq> Machine<C> {
             }
             SupervisorPhase::Clearing { .. } | SupervisorPhase::Over => (None, false),
             SupervisorPhase::Serving { worker, .. } => (Some(*worker), false),
-            // The one that has released may end its last answers.
+            // The worker that has released the store may finish its last responses.
             SupervisorPhase::Starting { worker, .. } => (Some(*worker), true),
         };
         let kept: Vec<WorkerId> = worker.into_iter().collect();
@@ -134,13 +134,14 @@ impl<C: Clone + PartialEq> Machine<C> {
         };
     }
 
-    /// What follows on the death of a worker that ran on `config`, and why:
+    /// Returns the cause and the config of the worker that follows a dead one, which ran on
+    /// `config`:
     ///
-    /// | it died | and `config` | the next one runs on |
+    /// | the worker died | `config` is what last passed probation | the next one runs on |
     /// |---|---|---|
-    /// | by its own doing | is not what last proved itself | that: a rollback |
-    /// | by its own doing | is | the same, after a pause |
-    /// | of a signal from outside | | what last served |
+    /// | by its own doing | no | what last passed probation: a rollback |
+    /// | by its own doing | yes | the same, after a pause |
+    /// | of a signal from outside | either | what last served |
     fn after(
         &mut self,
         config: Option<&C>,
@@ -159,7 +160,7 @@ impl<C: Clone + PartialEq> Machine<C> {
         (StartCause::Crash { own_doing, detail }, running)
     }
 
-    /// Has a worker started once all others are gone, and says so.
+    /// Schedules the start of a new worker once all others are gone, and logs it.
     fn start_anew(
         &mut self,
         now: Millis,
@@ -170,7 +171,7 @@ impl<C: Clone + PartialEq> Machine<C> {
     ) {
         let (delay, log) = match &cause {
             StartCause::Rollback { detail } => {
-                // What comes back has proven itself: it starts with a clean slate.
+                // The config that is rolled back to has passed probation, so the backoff restarts.
                 self.respawns = 0;
                 (0, format!("{detail}; {BACK}"))
             }
@@ -191,15 +192,15 @@ impl<C: Clone + PartialEq> Machine<C> {
         self.clear(now, (cause, config), delay, &[], out);
     }
 
-    /// The pause before the next respawn of a worker that had served for `served`.
+    /// Returns the pause before the respawn of a worker that had served for `served`.
     fn backoff(&mut self, served: Option<Millis>, own_doing: bool) -> Millis {
         if served.is_some_and(|served| served >= SETTLED_MS) {
             self.respawns = 0;
         }
         let delay = match self.respawns {
             0 => 0,
-            // A kill from outside says nothing against the worker: clients wait no longer than
-            // keeps a machine that is out of memory from spinning.
+            // A kill from outside is not the worker's fault: keep the pause, during which clients
+            // wait, just long enough that a machine that is out of memory does not spin.
             _ if !own_doing => BACKOFF_FIRST_MS,
             n => (BACKOFF_FIRST_MS << (n - 1).min(16)).min(BACKOFF_MAX_MS),
         };

@@ -1,4 +1,5 @@
-//! What the supervisor does, decided purely: an event in, actions out, no clock and no system call.
+//! The supervisor's decisions as a pure state machine: events in, actions out, no clock and no
+//! system calls.
 //!
 //! ```text
 //!                first worker dies: its exit code
@@ -21,22 +22,23 @@
 //!     +---- StandbyFailed, CancelReplace, dies, too slow ----+-------------------------+
 //! ```
 //!
-//! Signals, by the phase that they meet:
+//! The effect of signals, by phase:
 //!
 //! | | Starting, Serving | Clearing | Stopping |
 //! |---|---|---|---|
-//! | SIGTERM, SIGINT | the worker is told to stop and has its budget; a standby is ended | the end | the first after a worker's own stop is noted; a second ends all at once, exit code 1 |
-//! | SIGHUP | passed on to the worker | nothing: the next one compares with the file anyway | nothing |
+//! | SIGTERM, SIGINT | the worker is sent `Stop` and has its stop budget; a standby is killed | the supervisor exits once all workers are gone | the first signal after a worker's own stop is only recorded; a second kills all workers, exit code 1 |
+//! | SIGHUP | passed on to the worker | ignored: the next worker compares its config with the file anyway | ignored |
 //!
-//! What always holds, whatever workers say (tested with random histories):
+//! Invariants, whatever workers send (tested with random histories):
 //!
-//! - at most one worker has been told to open the store and has neither released it nor died;
-//! - at most two workers live;
-//! - a worker started anew runs on the config of the last `Serving`; or, where a worker that had not
-//!   proven itself died by its own doing, on the last that did;
-//! - as long as no worker lives, something is due at a known time, or all is over.
+//! - at most one worker has been ordered to open the store and has neither released it nor died;
+//! - at most two workers are alive;
+//! - a replacement for a dead worker runs on the config of the last `Serving`; or, if a worker died
+//!   by its own doing on a config that had not passed probation, on the last one that had;
+//! - while no worker is alive, there is a deadline, or the supervisor exits.
 //!
-//! All deadlines are of one kind: a time at which a worker is killed, and why (`Workers::due`).
+//! All deadlines of workers are of one kind: the time at which a worker is killed, and the reason
+//! (`Workers::due`).
 
 mod event;
 mod exits;

@@ -1,4 +1,4 @@
-//! Random histories, against what must always hold.
+//! Checks the machine's invariants on random histories.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::supervisor::message::{Mode, StartCause};
 
-/// A step of a random history; numbers pick among the workers that live.
+/// A step of a random history. Its numbers select among the live workers.
 #[derive(Clone, Debug)]
 enum Move {
     Say(usize, u8),
@@ -60,17 +60,17 @@ fn said(what: u8, config: u32) -> WorkerMessage<u32> {
     }
 }
 
-/// What an observer knows: it checks each action against it.
+/// The state that an observer of the machine knows, against which it checks each action.
 #[derive(Default)]
 struct Observer {
     live: Vec<WorkerId>,
     doomed: BTreeSet<WorkerId>,
-    /// Told to open the store, and neither released nor dead.
+    /// The worker that was ordered to open the store and has neither released it nor died.
     owner: Option<WorkerId>,
-    /// The last that has served.
+    /// The last worker that has served.
     served: Option<WorkerId>,
     good: Option<u32>,
-    /// Configs that have proven themselves, or are said to have.
+    /// The configs that have passed probation, or are reported to have (`LastGood`).
     proven: BTreeSet<u32>,
     exited: bool,
     spawned: u64,
@@ -164,8 +164,8 @@ proptest! {
                     observer.live.retain(|live| live != id);
                     observer.owner.take_if(|owner| owner == id);
                 }
-                // The owner gives the store away by its word, before the answer to it.
-                // Before it has served, that word means nothing.
+                // The owner's message alone releases the store, before the machine responds to it.
+                // Before the owner has served, the message has no effect.
                 MachineEvent::Message(id, WorkerMessage::Released) if observer.served == Some(*id) => {
                     observer.owner.take_if(|owner| owner == id);
                 }
@@ -182,7 +182,7 @@ proptest! {
                 observer.good = serving;
             }
             observer.see(&actions);
-            // Nothing waits for ever: a worker, a deadline, or the end.
+            // No deadlock: there is a live worker or a deadline, or the supervisor has exited.
             prop_assert!(
                 observer.exited || !observer.live.is_empty() || machine.next_deadline().is_some()
             );

@@ -1,10 +1,10 @@
-//! Scenarios of probation: what is rolled back, and to what.
+//! Scenarios of probation: when the supervisor rolls back, and to which config.
 
 use super::limits::{BACKOFF_FIRST_MS, SERVE_DEADLINE_MS};
 use super::tests::{World, killed, signal};
 use super::*;
 
-/// Worker 2 was told to take over on config 20; worker 1 had proven config 10.
+/// Worker 2 was ordered to take over on config 20; config 10 of worker 1 has passed probation.
 fn on_trial() -> World {
     let mut world = World::serving();
     assert_eq!(world.says(1, WorkerMessage::Proven), Vec::<String>::new());
@@ -17,7 +17,7 @@ fn on_trial() -> World {
     world
 }
 
-/// And serves.
+/// As `on_trial`, and worker 2 serves and worker 1 has exited.
 fn in_probation() -> World {
     let mut world = on_trial();
     world.serves(2, 20);
@@ -25,21 +25,21 @@ fn in_probation() -> World {
     world
 }
 
-/// And is through with it.
+/// As `in_probation`, and worker 2 has passed its probation.
 fn proven() -> World {
     let mut world = in_probation();
     world.says(2, WorkerMessage::Proven);
     world
 }
 
-/// Told, and without the worker before it.
+/// As `on_trial`, and worker 1 has exited.
 fn alone() -> World {
     let mut world = on_trial();
     world.dies(1, ExitStatus::Exited(0));
     world
 }
 
-/// Makes a world that has come so far.
+/// Builds a world in a certain state.
 type Reached = fn() -> World;
 
 #[test]
@@ -57,7 +57,7 @@ fn what_a_death_by_whose_doing_leads_to_in_which_phase() {
             exited(),
             "Rollback(exited with code 101 before it served) 10",
         ),
-        // Before it serves nothing says that its configuration can be run on.
+        // Before worker 2 has served, its configuration is not known to work.
         (
             alone,
             killed(),
@@ -85,10 +85,10 @@ fn a_worker_that_hangs_before_it_serves_is_rolled_back() {
     let mut world = alone();
     assert_eq!(world.waits(SERVE_DEADLINE_MS), ["kill 2"]);
     let spawned = world.dies(2, killed());
-    let told = "did not serve in time and was ended before it served";
+    let detail = "did not serve in time and was ended before it served";
     assert_eq!(
         spawned,
-        ["sweep", &*format!("spawn 3 Serve Rollback({told}) 10")]
+        ["sweep", &*format!("spawn 3 Serve Rollback({detail}) 10")]
     );
 }
 
@@ -97,10 +97,10 @@ fn what_is_gone_back_to_is_what_runs_also_if_it_is_killed_before_it_serves() {
     let mut world = in_probation();
     world.dies(2, ExitStatus::Exited(101));
     let spawned = world.dies(3, killed());
-    let told = "outside: died of SIGKILL before it served";
+    let detail = "outside: died of SIGKILL before it served";
     assert_eq!(
         spawned,
-        ["sweep", &*format!("spawn 4 Serve Crash({told}) 10")]
+        ["sweep", &*format!("spawn 4 Serve Crash({detail}) 10")]
     );
 }
 
@@ -129,13 +129,14 @@ fn the_first_boot_is_rolled_back_to_what_an_earlier_life_had_proven() {
         spawned,
         ["sweep", "spawn 2 Serve Rollback(exited with code 1) 5"]
     );
-    // It is no better. There is no other way back: it is tried again, ever more rarely.
+    // The config that was rolled back to fails too. There is no other one: it is retried, with a
+    // growing backoff.
     world.serves(2, 5);
     let spawned = world.dies(2, ExitStatus::Exited(1));
-    let told = "own: exited with code 1";
+    let detail = "own: exited with code 1";
     assert_eq!(
         spawned,
-        ["sweep", &*format!("spawn 3 Serve Crash({told}) 5")]
+        ["sweep", &*format!("spawn 3 Serve Crash({detail}) 5")]
     );
     assert_eq!(world.dies(3, ExitStatus::Exited(1)), Vec::<String>::new());
     assert_eq!(world.waits(BACKOFF_FIRST_MS).len(), 2);

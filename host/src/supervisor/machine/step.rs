@@ -1,4 +1,4 @@
-//! The machine itself: its phases, and what moves it from one to the next.
+//! The machine itself: its phases, and the transitions between them.
 
 use super::event::{
     Action, MachineEvent, Millis, Replacement, SpawnMode, SupervisorMessage, WorkerId,
@@ -12,14 +12,15 @@ const SERVE_TOO_SLOW: &str = "did not serve in time";
 /// See the [module](super).
 pub(in crate::supervisor) struct Machine<C> {
     pub(super) phase: SupervisorPhase<C>,
-    /// All that are started and not reaped.
     pub(super) workers: Workers,
-    /// What the last `Serving` said; after a rollback, what is gone back to.
+    /// The content of the last `Serving`; after a rollback, the config that is rolled back to.
     pub(super) good: Option<Good<C>>,
-    /// What last proved itself, in this life of the supervisor or an earlier one.
+    /// The config that last passed its probation, in this life of the supervisor or an earlier one.
     pub(super) proven: Option<C>,
-    /// Respawns since a worker was last settled; governs the backoff.
+    /// Respawns since a worker last settled, was proven or was rolled back to; determines the
+    /// backoff.
     pub(super) respawns: u32,
+    /// The number of workers started, which is the id of the latest one.
     pub(super) started: WorkerId,
 }
 
@@ -29,25 +30,27 @@ pub(super) struct Good<C> {
 }
 
 pub(super) enum SupervisorPhase<C> {
-    /// One worker was told to open the store. It runs on `config`, or at the first boot on the
-    /// file as it is.
+    /// One worker has been ordered to open the store. It runs on `config`, or at the first boot on
+    /// the config file as it is.
     Starting {
         worker: WorkerId,
         config: Option<C>,
     },
-    /// It did, and serves.
+    /// One worker owns the store and serves.
     Serving {
         worker: WorkerId,
         since: Millis,
         standby: Standby<C>,
     },
-    /// Nobody owns the store; what still lives is being ended.
+    /// No worker owns the store, and those still alive are being killed. The next worker is started
+    /// once all are gone, at `until` at the earliest.
     Clearing {
         until: Millis,
         cause: StartCause,
         config: Option<C>,
     },
-    /// The end was asked for, by a signal or by the worker.
+    /// The daemon is stopping. `asked`: a signal has requested it; `done`: the worker has stopped
+    /// in order, so that its exit is not a failure; `code`: the exit code.
     Stopping {
         worker: Option<WorkerId>,
         asked: bool,
@@ -59,7 +62,7 @@ pub(super) enum SupervisorPhase<C> {
 
 pub(super) enum Standby<C> {
     None,
-    /// For workers of earlier restarts to be gone, who may hold its addresses.
+    /// Waits for workers of earlier restarts to exit, which may hold its addresses.
     Waiting(Replacement<C>),
     Preparing {
         id: WorkerId,
@@ -74,7 +77,7 @@ pub(super) enum Standby<C> {
 }
 
 impl<C: Clone + PartialEq> Machine<C> {
-    /// The machine and its first actions.
+    /// Returns the machine and its first actions.
     pub(in crate::supervisor) fn new() -> (Self, Vec<Action<C>>) {
         let mut machine = Self {
             phase: SupervisorPhase::Over,
@@ -89,7 +92,7 @@ impl<C: Clone + PartialEq> Machine<C> {
         (machine, out)
     }
 
-    /// Takes an event in and says what to do, in this order.
+    /// Processes an event. Returns the actions to execute, in this order.
     pub(in crate::supervisor) fn step(
         &mut self,
         now: Millis,
@@ -100,7 +103,7 @@ impl<C: Clone + PartialEq> Machine<C> {
             return out;
         }
         match event {
-            MachineEvent::Message(id, said) => self.on_message(now, id, said, &mut out),
+            MachineEvent::Message(id, message) => self.on_message(now, id, message, &mut out),
             MachineEvent::Closed(id) => {
                 self.workers
                     .due(id, now + SILENT_DEADLINE_MS, "closed its link and lived on");
@@ -116,7 +119,7 @@ impl<C: Clone + PartialEq> Machine<C> {
         out
     }
 
-    /// When [`Event::Tick`] is due at the latest.
+    /// Returns when the next [`MachineEvent::Tick`] is due at the latest.
     pub(in crate::supervisor) fn next_deadline(&self) -> Option<Millis> {
         let clearing = match self.phase {
             SupervisorPhase::Clearing { until, .. } if self.workers.is_empty() => Some(until),
@@ -130,14 +133,14 @@ impl<C: Clone + PartialEq> Machine<C> {
             SupervisorPhase::Starting { worker, .. } | SupervisorPhase::Serving { worker, .. } => {
                 out.push(Action::Send(*worker, SupervisorMessage::Reload));
             }
-            // The next worker compares the file with what it runs on anyway.
+            // The next worker compares the file with its running config anyway.
             SupervisorPhase::Clearing { .. }
             | SupervisorPhase::Stopping { .. }
             | SupervisorPhase::Over => {}
         }
     }
 
-    /// Does what waited for others to be gone, or for time.
+    /// Executes transitions that waited for other workers to be gone, or for a pause to end.
     fn proceed(&mut self, now: Millis, out: &mut Vec<Action<C>>) {
         match &mut self.phase {
             SupervisorPhase::Clearing {
@@ -192,7 +195,8 @@ impl<C: Clone + PartialEq> Machine<C> {
         self.started += 1;
         let id = self.started;
         self.workers.insert(id);
-        // The first boot has no last good state to go back to: whoever started it decides.
+        // The first boot has no deadline: there is no last good state to go back to, and the user
+        // who started it can decide.
         if self.good.is_some() {
             self.workers
                 .due(id, now + SERVE_DEADLINE_MS, SERVE_TOO_SLOW);
@@ -211,7 +215,7 @@ impl<C: Clone + PartialEq> Machine<C> {
         out.push(Action::Spawn(id, birth));
     }
 
-    /// Lets a standby open the store.
+    /// Orders a standby to open the store.
     pub(super) fn go(
         &mut self,
         now: Millis,
@@ -229,8 +233,8 @@ impl<C: Clone + PartialEq> Machine<C> {
         out.push(Action::Send(id, SupervisorMessage::Go(cause)));
     }
 
-    /// Ends all that live but `spared`, who end themselves. Once all are gone, and `delay` from now
-    /// at the earliest, a new worker is started.
+    /// Kills all workers except `spared`, which exit by themselves. Once all are gone, and `delay`
+    /// from now at the earliest, a new worker is started.
     pub(super) fn clear(
         &mut self,
         now: Millis,

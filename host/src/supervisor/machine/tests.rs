@@ -1,4 +1,4 @@
-//! Scenarios, one by one.
+//! Scenarios of the machine, step by step.
 
 use super::limits::{
     ALIVE_TIMEOUT_MS, BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DEFAULT_STOP_BUDGET_MS, EXIT_DEADLINE_MS,
@@ -7,7 +7,7 @@ use super::limits::{
 use super::*;
 use crate::supervisor::message::StartCause;
 
-/// A machine and its clock, with its actions as short words: what is told to whom.
+/// A machine and its clock. Its actions are rendered as short texts: which message goes to whom.
 pub(super) struct World {
     machine: Machine<u32>,
     now: Millis,
@@ -45,8 +45,8 @@ impl World {
         words(&self.machine.step(self.now, event))
     }
 
-    pub(super) fn says(&mut self, id: WorkerId, said: WorkerMessage<u32>) -> Vec<String> {
-        self.step(MachineEvent::Message(id, said))
+    pub(super) fn says(&mut self, id: WorkerId, message: WorkerMessage<u32>) -> Vec<String> {
+        self.step(MachineEvent::Message(id, message))
     }
 
     pub(super) fn serves(&mut self, id: WorkerId, config: u32) -> Vec<String> {
@@ -76,7 +76,7 @@ impl World {
         self.step(MachineEvent::Gone(id, death))
     }
 
-    /// Lets time pass up to the next deadline, which must be `after` from now.
+    /// Advances the clock to the next deadline, which must be `after` from now.
     pub(super) fn waits(&mut self, after: Millis) -> Vec<String> {
         assert_eq!(self.machine.next_deadline(), Some(self.now + after));
         self.now += after - 1;
@@ -157,11 +157,11 @@ fn a_planned_restart_hands_over_once_the_store_is_released() {
     assert_eq!(world.waits(EXIT_DEADLINE_MS), ["kill 1"]);
     assert_eq!(world.dies(1, killed()), NONE);
     assert_eq!(world.machine.next_deadline(), None);
-    // The next one runs on what the second serves on.
+    // A further restart works: its standby runs on the config of its own request.
     assert_eq!(world.replace(2, 8, 30), ["spawn 3 Standby Planned 30"]);
 }
 
-/// What the current worker is told of a standby that is no more.
+/// The message to the current worker that its standby is gone.
 fn unready(how: &str) -> String {
     format!("failed 7 (the new worker {how} before it took over) -> 1")
 }
@@ -170,28 +170,28 @@ fn unready(how: &str) -> String {
 fn a_standby_that_fails_leaves_the_current_worker_alone() {
     let mut world = World::preparing();
     let reason = "port in use".to_owned();
-    let told = world.says(2, WorkerMessage::StandbyFailed { reason });
-    assert_eq!(told, ["failed 7 (port in use) -> 1"]);
+    let actions = world.says(2, WorkerMessage::StandbyFailed { reason });
+    assert_eq!(actions, ["failed 7 (port in use) -> 1"]);
     assert_eq!(world.dies(2, ExitStatus::Exited(1)), NONE);
 
     let mut world = World::preparing();
-    let told = world.dies(2, signal(11, "SIGSEGV", true));
-    assert_eq!(told, [unready("died of SIGSEGV")]);
+    let actions = world.dies(2, signal(11, "SIGSEGV", true));
+    assert_eq!(actions, [unready("died of SIGSEGV")]);
 
     let mut world = World::ready();
-    let told = world.dies(2, killed());
-    assert_eq!(told, [unready("died of SIGKILL")]);
-    // What it would have handed over comes back to it.
+    let actions = world.dies(2, killed());
+    assert_eq!(actions, [unready("died of SIGKILL")]);
+    // A connection that worker 1 hands over is returned to it.
     assert_eq!(world.says(1, WorkerMessage::Connection), ["relay -> 1"]);
 
     let mut world = World::preparing();
     assert_eq!(world.waits(START_DEADLINE_MS), ["kill 2"]);
-    let told = world.dies(2, killed());
-    assert_eq!(told, [unready("was not ready in time and was ended")]);
+    let actions = world.dies(2, killed());
+    assert_eq!(actions, [unready("was not ready in time and was ended")]);
 
     let mut world = World::preparing();
-    let told = world.dies(2, ExitStatus::NotStarted("no such file".to_owned()));
-    assert_eq!(told, [unready("could not be started: no such file")]);
+    let actions = world.dies(2, ExitStatus::NotStarted("no such file".to_owned()));
+    assert_eq!(actions, [unready("could not be started: no such file")]);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_crash_is_followed_by_a_worker_on_the_running_config() {
     assert_eq!(world.dies(1, killed()), ["sweep", reborn]);
 
     let mut world = World::serving();
-    world.serves(1, 11); // A hot change.
+    world.serves(1, 11); // A hot reload.
     let reborn = "spawn 2 Serve Crash(own: exited with code 0) 11";
     assert_eq!(world.dies(1, ExitStatus::Exited(0)), ["sweep", reborn]);
 }
@@ -245,8 +245,8 @@ fn a_crash_is_followed_by_a_worker_on_the_running_config() {
 #[test]
 fn a_crash_during_the_drain_goes_to_the_ready_standby() {
     let mut world = World::ready();
-    let told = world.dies(1, signal(6, "SIGABRT", true));
-    assert_eq!(told, ["go Crash(own: died of SIGABRT) -> 2", "sweep"]);
+    let actions = world.dies(1, signal(6, "SIGABRT", true));
+    assert_eq!(actions, ["go Crash(own: died of SIGABRT) -> 2", "sweep"]);
     assert_eq!(world.serves(2, 20), ["settle 2"]);
 }
 
@@ -254,12 +254,12 @@ fn a_crash_during_the_drain_goes_to_the_ready_standby() {
 fn a_successor_that_dies_before_it_serves_is_followed_by_the_last_good_config() {
     let mut world = World::ready();
     world.says(1, WorkerMessage::Released);
-    // The one that had released must be gone, too.
+    // Worker 1, which has released the store, must be gone as well.
     assert_eq!(world.dies(2, ExitStatus::Exited(3)), ["kill 1"]);
     let reborn = "spawn 3 Serve Rollback(exited with code 3 before it served) 10";
     assert_eq!(world.dies(1, killed()), ["sweep", reborn]);
 
-    // It dies just before the store is released for it.
+    // The standby dies just before the store is released for it.
     let mut world = World::ready();
     world.dies(2, killed());
     assert_eq!(world.says(1, WorkerMessage::Released), NONE);
@@ -357,7 +357,7 @@ fn a_stop_comes_through_in_every_phase() {
     for mut world in [World::preparing(), World::ready()] {
         assert_eq!(world.step(MachineEvent::Terminate), ["kill 2", "stop -> 1"]);
         assert_eq!(world.dies(2, killed()), NONE);
-        // It had released the store before it could know.
+        // Worker 1 releases the store before it receives `Stop`.
         assert_eq!(world.says(1, WorkerMessage::Released), NONE);
         assert_eq!(world.dies(1, ExitStatus::Exited(0)), ["sweep", "exit 0"]);
     }
@@ -394,7 +394,7 @@ fn hangs_are_ended_and_are_the_workers_own_doing() {
     world.now += 5;
     world.says(1, WorkerMessage::Alive);
     assert_eq!(world.waits(ALIVE_TIMEOUT_MS), ["kill 1"]);
-    // What it says now is too late to count.
+    // Messages after the kill are ignored.
     assert_eq!(world.serves(1, 99), NONE);
     let reborn = "spawn 2 Serve Crash(own: gave no sign of life and was ended) 10";
     assert_eq!(world.dies(1, killed()), ["sweep", reborn]);

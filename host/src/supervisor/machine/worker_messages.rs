@@ -1,4 +1,4 @@
-//! What workers say, and what follows from it.
+//! The handling of workers' messages.
 
 use super::event::{Action, Millis, Replacement, SupervisorMessage, WorkerId, WorkerMessage};
 use super::exits::{RELEASED_TOO_SLOW, STOP_TOO_SLOW};
@@ -13,13 +13,13 @@ impl<C: Clone + PartialEq> Machine<C> {
         &mut self,
         now: Millis,
         id: WorkerId,
-        said: WorkerMessage<C>,
+        message: WorkerMessage<C>,
         out: &mut Vec<Action<C>>,
     ) {
         if !self.workers.is_trusted(id) {
             return;
         }
-        match said {
+        match message {
             WorkerMessage::Alive => self.workers.alive(id, now + ALIVE_TIMEOUT_MS),
             WorkerMessage::Fatal { reason, code } => {
                 self.workers.failed(id, reason, code);
@@ -31,7 +31,7 @@ impl<C: Clone + PartialEq> Machine<C> {
                 config,
             } => self.serving(now, id, stop_budget, config, out),
             WorkerMessage::LastGood(config) => {
-                // What this supervisor has seen itself counts more.
+                // A config that passed its probation under this supervisor takes precedence.
                 self.proven.get_or_insert(config);
             }
             WorkerMessage::Proven => self.proves(id),
@@ -68,7 +68,7 @@ impl<C: Clone + PartialEq> Machine<C> {
                 }
             }
             SupervisorPhase::Serving { worker, .. } if *worker == id => {}
-            // Told to stop while it opened the store: only now its own budget is known.
+            // It was sent `Stop` while it opened the store; only now is its own budget known.
             SupervisorPhase::Stopping {
                 worker: Some(worker),
                 done: false,
@@ -87,7 +87,7 @@ impl<C: Clone + PartialEq> Machine<C> {
         out.push(Action::Settle(id));
     }
 
-    /// What it serves on is what later ones that fail are rolled back to.
+    /// Records the serving worker's config as the one that later workers are rolled back to.
     fn proves(&mut self, id: WorkerId) {
         if let SupervisorPhase::Serving { worker, .. } = &self.phase
             && *worker == id
@@ -158,7 +158,7 @@ impl<C: Clone + PartialEq> Machine<C> {
         self.drop_standby(id, reason, out);
     }
 
-    /// Tells the current worker that its standby `id` is no more, if it is.
+    /// Reports to the current worker that its standby is gone, if `id` is the standby.
     pub(super) fn drop_standby(&mut self, id: WorkerId, reason: String, out: &mut Vec<Action<C>>) {
         if let SupervisorPhase::Serving {
             worker, standby, ..
@@ -196,7 +196,7 @@ impl<C: Clone + PartialEq> Machine<C> {
                 standby: Standby::Ready { id: next, .. },
                 ..
             } if *worker == id && self.workers.is_trusted(*next) => out.push(Action::Relay(*next)),
-            // The standby died meanwhile: the client must not be the one to pay.
+            // The standby died meanwhile: return the connection, so that the client loses nothing.
             SupervisorPhase::Serving { worker, .. } if *worker == id => out.push(Action::Relay(id)),
             SupervisorPhase::Starting { worker, .. } if *worker != id => {
                 out.push(Action::Relay(*worker))
@@ -217,11 +217,11 @@ impl<C: Clone + PartialEq> Machine<C> {
                     id: next, config, ..
                 } => {
                     self.go(now, (next, config), StartCause::Planned, out);
-                    // After Go, for its sake: clients are waiting.
+                    // Sweep only after `Go`, so that the new worker starts first: clients wait.
                     out.push(Action::Sweep(Some(id)));
                 }
                 Standby::None | Standby::Waiting(_) => {
-                    // It may end its last answers, and so lives a little longer.
+                    // It may finish its last responses, so it is not killed at once.
                     self.workers
                         .due(id, now + EXIT_DEADLINE_MS, RELEASED_TOO_SLOW);
                     let cause = StartCause::Crash {

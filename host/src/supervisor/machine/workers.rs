@@ -1,23 +1,23 @@
-//! The workers that are started and not reaped, and when each is to be killed.
+//! The workers that are started and not reaped yet, and the deadlines at which they are killed.
 
 use std::collections::BTreeMap;
 
 use super::event::{Action, ExitStatus, Millis, WorkerId};
 
-/// The workers that are started and not reaped.
+/// The workers that are started and not reaped yet.
 #[derive(Default)]
 pub(super) struct Workers(BTreeMap<WorkerId, WorkerRecord>);
 
-/// What is known of one.
+/// The state of one worker.
 #[derive(Default)]
 pub(super) struct WorkerRecord {
-    /// When it is killed, and why.
+    /// When it will be killed, and why.
     due: Option<(Millis, String)>,
-    /// When its silence becomes a hang.
+    /// When it counts as hung unless it sends `Alive` before.
     alive_by: Option<Millis>,
-    /// Why it was killed.
+    /// Why it was killed, if it was.
     killed: Option<String>,
-    /// What it said of its own failure, and with what code to exit for it.
+    /// The failure that it reported, and the exit code to use for it.
     failed: Option<(String, u8)>,
 }
 
@@ -38,20 +38,20 @@ impl Workers {
         self.0.len() == 1
     }
 
-    /// All but `kept`.
+    /// Returns all workers except `kept`.
     pub(super) fn others(&self, kept: &[WorkerId]) -> Vec<WorkerId> {
         let all = self.0.keys().copied();
         all.filter(|id| !kept.contains(id)).collect()
     }
 
-    /// Whether what a worker says still counts: not once it was killed.
+    /// Returns whether a worker's messages still count: not after it was killed.
     pub(super) fn is_trusted(&self, id: WorkerId) -> bool {
         self.0
             .get(&id)
             .is_some_and(|worker| worker.killed.is_none())
     }
 
-    /// Sets a time to be killed at, unless there is an earlier one.
+    /// Sets the deadline at which a worker is killed, unless it has an earlier one.
     pub(super) fn due(&mut self, id: WorkerId, at: Millis, why: &str) {
         if let Some(worker) = self.0.get_mut(&id)
             && worker.due.as_ref().is_none_or(|due| at < due.0)
@@ -60,35 +60,35 @@ impl Workers {
         }
     }
 
-    /// Takes the time to be killed at back.
+    /// Removes the deadline at which a worker is killed.
     pub(super) fn not_due(&mut self, id: WorkerId) {
         if let Some(worker) = self.0.get_mut(&id) {
             worker.due = None;
         }
     }
 
-    /// Notes a sign of life; the next one must come until `by`.
+    /// Records a heartbeat. The next one must arrive before `by`.
     pub(super) fn alive(&mut self, id: WorkerId, by: Millis) {
         if let Some(worker) = self.0.get_mut(&id) {
             worker.alive_by = Some(by);
         }
     }
 
-    /// A worker that has said its goodbye gives no signs of life any more.
+    /// Stops expecting heartbeats of a worker, which has announced its exit.
     pub(super) fn need_not_be_alive(&mut self, id: WorkerId) {
         if let Some(worker) = self.0.get_mut(&id) {
             worker.alive_by = None;
         }
     }
 
-    /// Notes what a worker says of its own failure.
+    /// Records the failure that a worker reports.
     pub(super) fn failed(&mut self, id: WorkerId, reason: String, code: u8) {
         if let Some(worker) = self.0.get_mut(&id) {
             worker.failed = Some((reason, code));
         }
     }
 
-    /// Kills one, once.
+    /// Kills a worker, unless it was killed already.
     pub(super) fn kill<C>(&mut self, id: WorkerId, why: &str, out: &mut Vec<Action<C>>) {
         if let Some(worker) = self.0.get_mut(&id)
             && worker.killed.is_none()
@@ -98,7 +98,7 @@ impl Workers {
         }
     }
 
-    /// Kills those whose time has come.
+    /// Kills the workers whose deadline has passed, and those that are hung.
     pub(super) fn expire<C>(&mut self, now: Millis, out: &mut Vec<Action<C>>) {
         let late: Vec<(WorkerId, String)> = self
             .0
@@ -116,7 +116,7 @@ impl Workers {
         }
     }
 
-    /// The times at which one is to be killed.
+    /// Returns all times at which a worker may have to be killed.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Millis> {
         self.0
             .values()
@@ -131,7 +131,7 @@ impl WorkerRecord {
         self.failed.is_some()
     }
 
-    /// Whether it died by its own doing, and how it did, for people.
+    /// Returns whether it died by its own doing, and how it died, for humans.
     pub(super) fn describe(&self, death: &ExitStatus) -> (bool, String) {
         let (own_doing, detail) = match (death, &self.killed) {
             (ExitStatus::Signal { fault: false, .. }, Some(why)) => {
@@ -149,7 +149,7 @@ impl WorkerRecord {
         }
     }
 
-    /// The exit code of a first boot that failed, as a shell would give it.
+    /// Returns the exit code of a failed first boot, by the conventions of a shell.
     pub(super) fn first_boot_code(&self, death: &ExitStatus) -> u8 {
         match (&self.failed, death) {
             (Some((_, code)), _) | (None, ExitStatus::Exited(code)) => *code,

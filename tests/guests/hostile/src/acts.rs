@@ -9,14 +9,14 @@ use abide_plugin::llm::{ChatMessage, ChatRequest};
 use abide_plugin::tools::Invocation;
 use abide_plugin::{Error, Message, http, inbox, llm, log, output, timer, tools};
 
-use crate::{Rogue, probe};
+use crate::{Hostile, probe};
 
 /// How much memory `alloc` allocates at a time, in bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Performs the act that the message's first word names. `N` is a number, `TEXT` the rest of the
 /// message.
-pub(crate) fn act(state: &mut Rogue, message: &Message) -> Result<(), Error> {
+pub(crate) fn act(state: &mut Hostile, message: &Message) -> Result<(), Error> {
     let (word, rest) = match message.text.split_once(' ') {
         Some((word, rest)) => (word, rest),
         None => (message.text.as_str(), ""),

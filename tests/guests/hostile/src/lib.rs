@@ -32,7 +32,7 @@ struct Args {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-struct Rogue {
+struct Hostile {
     /// Number of completed turns.
     turns: u64,
     /// The snapshot is padded to this many bytes.
@@ -44,7 +44,7 @@ struct Rogue {
 #[derive(Default)]
 struct Instance {
     args: Args,
-    state: Rogue,
+    state: Hostile,
 }
 
 thread_local! {

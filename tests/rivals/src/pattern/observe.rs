@@ -11,7 +11,7 @@ use rocksdb::{DB, WriteBatchIteratorCf};
 use super::learn::{Change, TURNS, ends, find, learn};
 use super::{Pattern, options_of};
 use crate::chat::{Chat, Shape, TEXT_BYTES, name};
-use crate::servers::Abide;
+use crate::servers::{Abide, attend};
 
 /// Takes some turns on a daemon, and derives the pattern from what they wrote.
 pub(crate) async fn observe(folder: &Path) -> Result<Pattern, String> {
@@ -19,8 +19,9 @@ pub(crate) async fn observe(folder: &Path) -> Result<Pattern, String> {
     let _ = std::fs::remove_dir_all(&home);
     std::fs::create_dir_all(&home).map_err(|error| format!("{}: {error}", home.display()))?;
     let port = abide_tests::free_port();
-    let abide = Abide::start(port, &home).await?;
-    abide.create(1).await?;
+    let mut abide = Abide::start(port, &home).await?;
+    let created = abide.create(1);
+    attend(|| abide.check(), created).await?;
     let host = format!("127.0.0.1:{port}");
     let load = Load {
         sessions: 1,
@@ -34,14 +35,9 @@ pub(crate) async fn observe(folder: &Path) -> Result<Pattern, String> {
         host,
         shape: Shape::Messages,
     };
-    let report = loadgen::run(
-        Arc::new(chat),
-        &load,
-        LoadSessions::fresh(1),
-        &LoadProbe::new(),
-    )
-    .await
-    .map_err(|error| error.to_string())?;
+    let (probe, sessions) = (LoadProbe::new(), LoadSessions::fresh(1));
+    let run = loadgen::run(Arc::new(chat), &load, sessions, &probe);
+    let report = attend(|| abide.check(), run).await?;
     if report.counts.completed != TURNS {
         return Err(format!("Abide failed at the chat: {:?}", report.examples));
     }

@@ -1,6 +1,7 @@
 //! The daemon with the `chat` guest.
 
 use std::fs;
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use abide_tests::{Daemon, Plugin, Setup};
 use tokio::task::JoinSet;
 
+use super::attend::last_lines;
 use crate::chat::name;
 
 /// Number of sessions that are created concurrently.
@@ -35,25 +37,42 @@ impl Abide {
         Ok(Self { daemon })
     }
 
+    /// Returns an error with the exit status and the end of the log if the daemon has exited.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
+        let Some(status) = self.daemon.exited() else {
+            return Ok(());
+        };
+        Err(format!(
+            "the daemon ended with {status}; the end of its log:\n{}",
+            last_lines(&self.daemon.log())
+        ))
+    }
+
     /// Creates `sessions` sessions, unless they exist.
-    pub(crate) async fn create(&self, sessions: usize) -> Result<(), String> {
+    pub(crate) fn create(
+        &self,
+        sessions: usize,
+    ) -> impl Future<Output = Result<(), String>> + use<> {
+        let client = self.daemon.client();
         let next = Arc::new(AtomicUsize::new(0));
-        let mut tasks = JoinSet::new();
-        for _ in 0..AT_ONCE {
-            let (next, client) = (next.clone(), self.daemon.client());
-            tasks.spawn(async move {
-                loop {
-                    let session = next.fetch_add(1, Ordering::Relaxed);
-                    if session >= sessions {
-                        return;
+        async move {
+            let mut tasks = JoinSet::new();
+            for _ in 0..AT_ONCE {
+                let (next, client) = (next.clone(), client.clone());
+                tasks.spawn(async move {
+                    loop {
+                        let session = next.fetch_add(1, Ordering::Relaxed);
+                        if session >= sessions {
+                            return;
+                        }
+                        client.open(&name(session), "chat").await;
                     }
-                    client.open(&name(session), "chat").await;
-                }
-            });
+                });
+            }
+            while let Some(ended) = tasks.join_next().await {
+                ended.map_err(|error| format!("sessions cannot be created: {error}"))?;
+            }
+            Ok(())
         }
-        while let Some(ended) = tasks.join_next().await {
-            ended.map_err(|error| format!("sessions cannot be created: {error}"))?;
-        }
-        Ok(())
     }
 }

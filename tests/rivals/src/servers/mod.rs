@@ -1,20 +1,25 @@
 //! Starts, kills and restarts each server.
 
 mod abide;
+mod attend;
 mod program;
 mod restate;
 
-use std::net::{SocketAddr, TcpStream};
+use std::fmt::Display;
+use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::abide::loadgen::LoadSessions;
 use abide_tests::{PATIENCE, Signal, descendants, signal};
 use clap::ValueEnum;
 use rustix::fs::statfs;
+use tokio::net::TcpStream;
 
 pub(crate) use self::abide::Abide;
+pub(crate) use self::attend::attend;
 use self::program::Program;
 use self::restate::Restate;
 use crate::chat::{Chat, Shape};
@@ -103,7 +108,7 @@ impl Server {
             Kind::Workerd => (Shape::Path, Runs::Alone(workerd(kit, address, folder)?)),
         };
         let host = address.to_string();
-        let server = Self {
+        let mut server = Self {
             chat: Arc::new(Chat { host, shape }),
             address,
             runs,
@@ -113,10 +118,31 @@ impl Server {
     }
 
     /// Creates the sessions, if the server requires that before messages are sent to them.
-    pub(crate) async fn create(&self, sessions: &LoadSessions) -> Result<(), String> {
-        match &self.runs {
-            Runs::Abide(abide) => abide.create(sessions.0.len()).await,
-            Runs::Alone(_) | Runs::Restate(_) => Ok(()),
+    pub(crate) async fn create(&mut self, sessions: &LoadSessions) -> Result<(), String> {
+        let Runs::Abide(abide) = &self.runs else {
+            return Ok(());
+        };
+        let created = abide.create(sessions.0.len());
+        self.attend(created).await
+    }
+
+    /// Awaits work that this server does.
+    ///
+    /// # Errors
+    /// The work's, or as soon as one of the server's processes has exited, its exit status and the
+    /// end of its log.
+    pub(crate) async fn attend<T, E: Display>(
+        &mut self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, String> {
+        attend(|| self.check(), work).await
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        match &mut self.runs {
+            Runs::Abide(abide) => abide.check(),
+            Runs::Alone(program) => program.check(),
+            Runs::Restate(restate) => restate.check(),
         }
     }
 
@@ -157,15 +183,18 @@ impl Server {
     }
 
     /// Waits until the server accepts connections.
-    async fn knock(&self) -> Result<(), String> {
-        let began = Instant::now();
-        while let Err(error) = TcpStream::connect(self.address) {
-            if began.elapsed() > PATIENCE {
-                return Err(format!("{} cannot be connected to: {error}", self.address));
-            }
-            tokio::time::sleep(KNOCK_PAUSE).await;
-        }
-        Ok(())
+    async fn knock(&mut self) -> Result<(), String> {
+        let address = self.address;
+        self.attend(async {
+            let listens = async {
+                while TcpStream::connect(address).await.is_err() {
+                    tokio::time::sleep(KNOCK_PAUSE).await;
+                }
+            };
+            let listens = tokio::time::timeout(PATIENCE, listens).await;
+            listens.map_err(|_| format!("{address} accepts no connection after {PATIENCE:?}"))
+        })
+        .await
     }
 }
 

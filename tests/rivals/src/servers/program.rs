@@ -3,7 +3,17 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use abide_tests::PATIENCE;
+
+use super::attend::last_lines;
+
+/// The interval at which a killed program's exit is polled; short, because the program's downtime
+/// is measured.
+const EXIT_INTERVAL: Duration = Duration::from_micros(100);
 
 /// A running program, which is killed when dropped.
 pub(crate) struct Program {
@@ -37,22 +47,36 @@ impl Program {
 
     /// Restarts the program once the killed process has exited.
     pub(crate) fn start_again(&mut self) -> Result<(), String> {
-        self.child.wait().map_err(|error| error.to_string())?;
+        let killed = Instant::now();
+        while self.exited()?.is_none() {
+            if killed.elapsed() > PATIENCE {
+                let program = self.program.display();
+                return Err(format!(
+                    "{program} has not ended {PATIENCE:?} after it was killed"
+                ));
+            }
+            thread::sleep(EXIT_INTERVAL);
+        }
         self.child = spawn(&self.program, &self.args, &self.log)?;
         Ok(())
     }
 
-    /// Returns an error with the program's log if it has exited.
+    /// Returns an error with the exit status and the end of the log if the program has exited.
     pub(crate) fn check(&mut self) -> Result<(), String> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(format!(
-                "{} ended with {status}:\n{}",
-                self.program.display(),
-                std::fs::read_to_string(&self.log).unwrap_or_default()
-            )),
-            Err(error) => Err(error.to_string()),
-        }
+        let Some(status) = self.exited()? else {
+            return Ok(());
+        };
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        Err(format!(
+            "{} ended with {status}; the end of its log, {}:\n{}",
+            self.program.display(),
+            self.log.display(),
+            last_lines(&String::from_utf8_lossy(&log))
+        ))
+    }
+
+    fn exited(&mut self) -> Result<Option<ExitStatus>, String> {
+        self.child.try_wait().map_err(|error| error.to_string())
     }
 }
 

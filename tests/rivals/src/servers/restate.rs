@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use abide_tests::{Client, PATIENCE, free_port, target};
 use serde_json::json;
 
+use super::attend::attend;
 use super::program::Program;
 
 /// Pause before the registration is retried while the server starts.
@@ -39,27 +40,32 @@ impl Restate {
             server: Program::start("restate", program.to_owned(), args, folder)?,
             service,
         };
-        this.register(admin, &address).await?;
+        attend(|| this.check(), register(admin, &address)).await?;
         Ok(this)
     }
 
-    async fn register(&mut self, admin: u16, address: &str) -> Result<(), String> {
-        let client = Client::new(admin);
-        // An existing store still contains the address of an earlier service that no longer runs:
-        // `force` replaces it.
-        let body = json!({"uri": format!("http://{address}"), "force": true});
-        let began = Instant::now();
-        loop {
-            self.server.check()?;
-            self.service.check()?;
-            let reply = client.post("/deployments", &body).await;
-            match reply {
-                Ok(reply) if (200..300).contains(&reply.status) => return Ok(()),
-                reply if began.elapsed() > PATIENCE => {
-                    return Err(format!("Restate does not take the service: {reply:?}"));
-                }
-                _ => tokio::time::sleep(PAUSE).await,
+    /// Returns an error if one of both has exited.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
+        self.server.check()?;
+        self.service.check()
+    }
+}
+
+/// Registers the service with the server, once that accepts requests.
+async fn register(admin: u16, address: &str) -> Result<(), String> {
+    let client = Client::new(admin);
+    // An existing store still contains the address of an earlier service that no longer runs:
+    // `force` replaces it.
+    let body = json!({"uri": format!("http://{address}"), "force": true});
+    let began = Instant::now();
+    loop {
+        let reply = client.post("/deployments", &body).await;
+        match reply {
+            Ok(reply) if (200..300).contains(&reply.status) => return Ok(()),
+            reply if began.elapsed() > PATIENCE => {
+                return Err(format!("Restate does not take the service: {reply:?}"));
             }
+            _ => tokio::time::sleep(PAUSE).await,
         }
     }
 }

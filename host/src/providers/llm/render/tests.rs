@@ -53,7 +53,7 @@ fn rendered(request: &ChatRequest, dialect: &Dialect) -> Value {
     Value::Object(sent.body)
 }
 
-/// The conversation as `role: text` lines; calls as `NAME(ARGUMENTS)`.
+/// Renders the conversation as `role: text` lines, with calls as `NAME(ARGUMENTS)`.
 fn shown(messages: Vec<ChatMessage>) -> Vec<String> {
     shown_in(&rendered(&request(messages), &Dialect::default()))
 }
@@ -100,7 +100,7 @@ fn notices_and_notes_stand_in_front_of_what_the_user_says_next() {
             "user: [system] The daemon restarted.\n\ngo on",
         ]
     );
-    // Nor is a notice an instruction where the guest gives none.
+    // A notice is not an instruction either if the guest gives none.
     let lines = shown(vec![
         says(System, "[system] The daemon restarted."),
         says(User, "hello"),
@@ -247,7 +247,7 @@ pub(super) fn tool(name: &str, parameters: &str) -> ToolDefinition {
     }
 }
 
-/// What the strictest server refuses in a request.
+/// Returns what the strictest server would refuse in a request, if anything.
 fn complaint(body: &Value) -> Option<String> {
     let messages = body["messages"].as_array().expect("a list");
     let defined: BTreeSet<&str> = body["tools"]
@@ -357,7 +357,7 @@ proptest! {
         let mut dialect = Dialect { no_images: !images, ..Dialect::default() };
         let body = rendered(&request, &dialect);
         prop_assert_eq!(complaint(&body), None, "{}", body);
-        // The same again, and also where less is known to be taken.
+        // Rendering again yields the same, and dialects that leave more out are accepted too.
         prop_assert_eq!(&rendered(&request, &dialect), &body);
         for mend in [Mend::System, Mend::ToolLines] {
             dialect = dialect.without(mend).expect("news");

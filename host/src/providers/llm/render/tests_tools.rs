@@ -1,4 +1,4 @@
-//! What is sent of tools: names, schemas, how many.
+//! Tests of the tools that are sent: their names, schemas and number.
 
 use serde_json::{Value, json};
 

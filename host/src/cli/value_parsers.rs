@@ -1,0 +1,63 @@
+//! The parsers of single argument values, for clap.
+
+use crate::domain::{BadSessionId, SessionId};
+
+const CRATE_NAME_MAX_BYTES: usize = 64;
+
+pub(super) fn session_id(text: &str) -> Result<SessionId, BadSessionId> {
+    SessionId::new(text)
+}
+
+pub(super) fn json_value(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| {
+        format!("not one JSON value ({error}); quote it for the shell, as '{{\"key\": 1}}'")
+    })
+}
+
+/// Checks a name that must be valid for Cargo as a crate, and for the configuration as a plugin.
+pub(super) fn crate_name(text: &str) -> Result<String, String> {
+    let rule = "use lowercase letters, digits and dashes, a letter first";
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.len() > CRATE_NAME_MAX_BYTES {
+        Err(format!(
+            "a plugin's name has at most {CRATE_NAME_MAX_BYTES} bytes; this has {}",
+            text.len()
+        ))
+    } else if !text.starts_with(|c: char| c.is_ascii_lowercase())
+        || !text.chars().all(fits)
+        || text.ends_with('-')
+    {
+        Err(rule.to_owned())
+    } else if ["test", "core", "std", "alloc", "self", "crate"].contains(&text) {
+        Err(format!(
+            "Rust has a meaning for `{text}` already; choose another"
+        ))
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_crates() {
+        for good in ["echo", "my-bot2"] {
+            assert_eq!(crate_name(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "Echo",
+            "2x",
+            "a_b",
+            "a/b",
+            "..",
+            "a-",
+            "test",
+            &"a".repeat(65),
+        ] {
+            assert!(crate_name(bad).is_err(), "{bad}");
+        }
+    }
+}

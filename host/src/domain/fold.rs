@@ -1,0 +1,287 @@
+//! The fold over a session's log: how each record changes the session.
+
+use std::collections::VecDeque;
+
+use super::{
+    Approval, Begun, FaultCode, Identity, LastTurn, LogPos, MadeCalls, MessageId, ModelUsage,
+    OpenTurn, Progressed, Queued, Record, Role, Session, SessionProgress, SnapshotRef, StoppedTurn,
+    StoppedTurns, TimerOp, TurnEnd, TurnEnded,
+};
+
+impl Session {
+    /// Creates the session from its first record; none if that is not a `Created`.
+    pub fn create(record: &Record) -> Option<Self> {
+        let Record::Created(created) = record else {
+            return None;
+        };
+        let at = LogPos::default();
+        let mut session = Self {
+            identity: Identity {
+                plugin: created.plugin.clone(),
+                args: created.args.clone(),
+                labels: created.labels.clone(),
+                created_at: created.at,
+                created_in: created.generation,
+            },
+            progress: SessionProgress {
+                next: LogPos {
+                    cursor: record.event_count(),
+                    seq: 1,
+                },
+                turns: 0,
+                last_turn: 0,
+                seen: created.generation,
+                last_commit: None,
+                open: None,
+                timers: Vec::new(),
+                fault: None,
+                closed: None,
+                dead_letters: 0,
+                snapshot: SnapshotRef {
+                    at,
+                    component: created.component,
+                    schema: created.schema,
+                },
+                previous: None,
+                last: None,
+                untold: None,
+                owed: false,
+                stopped: StoppedTurns::default(),
+                answered: Vec::new(),
+                usage: ModelUsage::default(),
+            },
+            queue: VecDeque::new(),
+        };
+        session.progress.apply_timers(&created.timers);
+        Some(session)
+    }
+
+    /// Applies the next record, and returns its position. Records come from the decisions of
+    /// `lifecycle`, or from a log that those wrote: one that does not fit is ignored.
+    pub fn apply(&mut self, record: &Record) -> LogPos {
+        let at = self.progress.next;
+        let progress = &mut self.progress;
+        progress.next = LogPos {
+            cursor: at.cursor + record.event_count(),
+            seq: at.seq + 1,
+        };
+        match record {
+            Record::Created(_) => {}
+            Record::Received(received) => {
+                let message = &received.message;
+                if message.from == Role::Timer {
+                    progress.timers.retain(|timer| {
+                        message.name.as_ref() != Some(&timer.name) || message.due != Some(timer.due)
+                    });
+                }
+                self.queue.push_back(Queued {
+                    id: message.id.clone(),
+                    from: message.from,
+                    at: message.at,
+                    pos: at,
+                });
+            }
+            Record::Begun(begun) => self.begun(at, begun),
+            Record::Planned(planned) => {
+                if let Some(open) = progress.open.as_mut().filter(|o| o.is(planned.turn)) {
+                    open.journal.plan(planned);
+                    open.calls.plan(planned);
+                    if !planned.about.is_empty() {
+                        open.about.clone_from(&planned.about);
+                    }
+                }
+            }
+            Record::Done(done) => {
+                if let Some(open) = progress.open.as_mut().filter(|o| o.is(done.turn)) {
+                    open.usage.count(&done.result);
+                    progress.usage.count(&done.result);
+                    open.calls.done(done);
+                    // What the host answers itself is no progress: every attempt asks for it again.
+                    if open.journal.done(done) {
+                        open.begun.deaths = 0;
+                    }
+                }
+            }
+            Record::Ended(ended) => self.ended(at, ended),
+            Record::Relabelled(relabelled) => self.identity.labels = relabelled.labels.clone(),
+            Record::Faulted(faulted) => progress.fault = Some(faulted.fault.clone()),
+            Record::Resumed(_) => {
+                let fault = progress.fault.take().map(|fault| fault.code);
+                let never_ran = matches!(fault, Some(FaultCode::Restore | FaultCode::Plugin));
+                if let Some(open) = &mut progress.open {
+                    open.begun.deaths = 0;
+                    // A turn that is bound to its journal is also bound to the component that wrote
+                    // the journal.
+                    open.anew |= never_ran && !open.resumes();
+                }
+            }
+            Record::Discarded(discarded) => {
+                if self.take_queued(&discarded.message).is_some() {
+                    self.progress.dead_letters += 1;
+                }
+            }
+            Record::Requeued(requeued) => {
+                let message = &requeued.message;
+                progress.dead_letters = progress.dead_letters.saturating_sub(1);
+                self.queue.push_back(Queued {
+                    id: message.id.clone(),
+                    from: message.from,
+                    at: requeued.at,
+                    pos: at,
+                });
+            }
+            Record::Asked(asked) => {
+                if let Some(open) = progress.open.as_mut().filter(|o| o.is(asked.turn)) {
+                    open.approvals.push(Approval::of(asked));
+                }
+            }
+            Record::Decided(decided) => {
+                let open = progress.open.iter_mut();
+                let mut known = open.flat_map(|open| &mut open.approvals);
+                if let Some(approval) = known.find(|known| known.id == decided.id) {
+                    approval.decide(decided);
+                }
+            }
+            Record::Closed(closed) => {
+                progress.closed = Some(closed.at);
+                progress.timers.clear();
+            }
+        }
+        at
+    }
+
+    fn begun(&mut self, at: LogPos, begun: &Begun) {
+        let timers = || self.progress.timers.iter().map(|timer| timer.name.clone());
+        let open = match self.progress.open.take() {
+            Some(mut open) if begun.resumed_in.is_some() => {
+                open.journal.interrupt();
+                OpenTurn {
+                    begun: begun.clone(),
+                    anew: false,
+                    ..open
+                }
+            }
+            open => {
+                let timers = timers().collect();
+                let usage = open.as_ref().map_or_else(ModelUsage::default, |o| o.usage);
+                let (queued, since, mut calls, about) = match open {
+                    Some(open) => (Some(open.queued), open.since, open.calls, open.about),
+                    None => {
+                        let queued = self.take_queued(&begun.message);
+                        (queued, at, MadeCalls::default(), String::new())
+                    }
+                };
+                calls.give_up();
+                let Some(queued) = queued else { return };
+                OpenTurn {
+                    queued,
+                    begun: begun.clone(),
+                    since,
+                    anew: false,
+                    from: at,
+                    journal: Progressed::default(),
+                    timers,
+                    approvals: Vec::new(),
+                    usage,
+                    calls,
+                    about,
+                }
+            }
+        };
+        self.progress.last_turn = self.progress.last_turn.max(begun.turn);
+        self.progress.open = Some(open);
+    }
+
+    fn ended(&mut self, at: LogPos, ended: &TurnEnded) {
+        let progress = &mut self.progress;
+        let open = progress.open.take();
+        progress.answered = open.as_ref().map_or_else(Vec::new, |o| o.approvals.clone());
+        let untold = open
+            .as_ref()
+            .and_then(|open| open.untold(matches!(ended.end, TurnEnd::Completed { .. })));
+        match &ended.end {
+            TurnEnd::Completed {
+                component,
+                schema,
+                timers,
+                generation,
+                notice,
+                further_notices,
+                received,
+                ..
+            } => {
+                progress.turns += 1;
+                progress.last_commit = Some(ended.at);
+                let notices = notice.iter().chain(further_notices);
+                let notified = notices.map(|notice| notice.generation).max();
+                progress.seen = progress
+                    .seen
+                    .max(*generation)
+                    .max(notified.unwrap_or_default());
+                progress.untold = untold;
+                progress.owed = false;
+                if notice.iter().any(|notice| notice.stopped.is_some()) {
+                    progress.stopped = StoppedTurns::default();
+                }
+                progress.previous = Some(progress.snapshot);
+                progress.snapshot = SnapshotRef {
+                    at,
+                    component: *component,
+                    schema: *schema,
+                };
+                progress.last = open.map(|open| LastTurn {
+                    turn: ended.turn,
+                    from: open.from,
+                    message: open.queued.pos,
+                    timers: open.timers,
+                });
+                progress.apply_timers(timers);
+                for message in received {
+                    self.take_queued(message);
+                }
+            }
+            TurnEnd::Failed(failure) => {
+                progress.dead_letters += 1;
+                let stopped = open.as_ref().and_then(|open| {
+                    StoppedTurn::of(open.begun.turn, &open.about, &open.calls, failure)
+                });
+                if let Some(stopped) = stopped {
+                    progress.stopped.add(stopped);
+                }
+                // The state that had been notified is lost with the failed turn.
+                progress.owed |= open.is_some_and(|open| open.was_told() || untold.is_some());
+                let before = progress.untold.take();
+                progress.untold = match (before, untold) {
+                    (Some(before), Some(untold)) => Some(before.and(untold)),
+                    (before, untold) => untold.or(before),
+                };
+            }
+        }
+    }
+
+    fn take_queued(&mut self, id: &MessageId) -> Option<Queued> {
+        let at = self.queue.iter().position(|queued| queued.id == *id)?;
+        self.queue.remove(at)
+    }
+}
+
+impl OpenTurn {
+    fn is(&self, turn: u64) -> bool {
+        self.begun.turn == turn
+    }
+}
+
+impl SessionProgress {
+    fn apply_timers(&mut self, ops: &[TimerOp]) {
+        for op in ops {
+            let name = match op {
+                TimerOp::Set(timer) => &timer.name,
+                TimerOp::Cancel { name } => name,
+            };
+            self.timers.retain(|timer| timer.name != *name);
+            if let TimerOp::Set(timer) = op {
+                self.timers.push(timer.clone());
+            }
+        }
+    }
+}

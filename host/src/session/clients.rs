@@ -1,0 +1,234 @@
+//! What clients and operators may ask of sessions, on the API's behalf.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::domain::{
+    Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadLetter, IdempotencyKey, MessageId,
+    Refusal, ReplayReport, SessionId, SessionView, TurnReport,
+};
+
+use super::hub::Subscription;
+use super::inspect;
+use super::live_config::LiveConfig;
+use super::mailbox::{Accepted, DriverCommand, NewSession};
+use super::memory_budget::Share;
+use super::outcome::{self, TurnOutcome};
+use super::queries::{self, ListFilter, ListPage, SessionEvents};
+use super::registry::Registry;
+use super::shared::Shared;
+
+/// All sessions, as clients see them. Cheap to clone.
+#[derive(Clone)]
+pub struct Clients(Registry);
+
+impl Clients {
+    pub fn of(registry: &Registry) -> Self {
+        Self(registry.clone())
+    }
+
+    /// Returns the current live configuration.
+    pub fn live_config(&self) -> Arc<LiveConfig> {
+        self.0.live_config()
+    }
+
+    /// Creates a session, or confirms that it already exists (`false`).
+    pub async fn create(
+        &self,
+        id: &SessionId,
+        new: NewSession,
+    ) -> Result<(SessionView, bool), Refusal> {
+        self.0
+            .ask(id, |reply| DriverCommand::Create(new, reply))
+            .await
+    }
+
+    /// Returns a session's current state.
+    pub async fn view(&self, id: &SessionId) -> Result<SessionView, Refusal> {
+        queries::view(&self.shared().store, id)
+    }
+
+    /// Lists sessions, ordered by id.
+    pub async fn list(&self, filter: &ListFilter) -> Result<ListPage, Refusal> {
+        queries::list(&self.shared().store, filter)
+    }
+
+    /// Reports the session's open turn, or else its last committed turn, step by step.
+    pub async fn turn(&self, id: &SessionId) -> Result<TurnReport, Refusal> {
+        inspect::turn(&self.shared().store, id)
+    }
+
+    /// Replays the turn that [`Registry::turn`] reports, offline and without effects.
+    pub async fn replay(&self, id: &SessionId) -> Result<ReplayReport, Refusal> {
+        inspect::replay(self.shared(), id).await
+    }
+
+    /// Closes a session permanently.
+    pub async fn close(&self, id: &SessionId) -> Result<SessionView, Refusal> {
+        self.0.ask(id, DriverCommand::Close).await
+    }
+
+    /// Reserves memory for a request of `bytes` while it is being read, or refuses it.
+    pub fn room(&self, bytes: u64) -> Result<Share, Refusal> {
+        self.shared().memory.room(bytes)
+    }
+
+    /// Accepts a message, which is synced to disk when this returns.
+    pub async fn send(
+        &self,
+        id: &SessionId,
+        text: String,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Accepted, Refusal> {
+        let _room = self.room(text.len() as u64)?;
+        let command = |reply| DriverCommand::Send {
+            text,
+            key,
+            wait: None,
+            reply,
+        };
+        self.0.ask(id, command).await
+    }
+
+    /// Accepts a message and returns a future that resolves when its turn has ended. A turn without
+    /// steps is synced together with its message, so it may already have ended when this returns.
+    pub async fn send_and_wait(
+        &self,
+        id: &SessionId,
+        text: String,
+        key: Option<IdempotencyKey>,
+    ) -> Result<(Accepted, impl Future<Output = Result<TurnOutcome, Refusal>>), Refusal> {
+        let room = self.room(text.len() as u64)?;
+        let (wait, ended) = oneshot::channel();
+        let command = |reply| DriverCommand::Send {
+            text,
+            key,
+            wait: Some(wait),
+            reply,
+        };
+        let accepted = self.0.ask(id, command).await?;
+        drop(room);
+        let message = accepted.message.clone();
+        let outcome = async move {
+            let mut handover = self.shared().handover.subscribe();
+            let outcome = tokio::select! {
+                biased;
+                outcome = ended => outcome.ok(),
+                _ = handover.wait_for(Option::is_some) => None,
+            };
+            match outcome {
+                Some(outcome) => Ok(outcome),
+                // A duplicate, or the driver is gone: read the outcome from the log.
+                None => {
+                    let cursor = message.cursor().unwrap_or_default();
+                    outcome::follow(self.subscription(id, cursor), &message).await
+                }
+            }
+        };
+        Ok((accepted, outcome))
+    }
+
+    /// Returns a page of the events after the cursor `after`.
+    pub async fn events(
+        &self,
+        id: &SessionId,
+        after: u64,
+        limit: usize,
+    ) -> Result<SessionEvents, Refusal> {
+        queries::events(&self.shared().store, id, after, limit)
+    }
+
+    /// Subscribes to the events after the cursor `after`: first the stored ones, then live.
+    pub async fn subscribe(&self, id: &SessionId, after: u64) -> Result<Subscription, Refusal> {
+        // Refuse up front what the stream itself could only end with.
+        queries::events(&self.shared().store, id, after, 1)?;
+        Ok(self.subscription(id, after))
+    }
+
+    /// Cancels the open turn or the queued messages, which is synced to disk when this returns.
+    pub async fn cancel(
+        &self,
+        id: &SessionId,
+        scope: CancelScope,
+    ) -> Result<(SessionView, Cancelled), Refusal> {
+        self.0
+            .ask(id, |reply| DriverCommand::Cancel(scope, reply))
+            .await
+    }
+
+    /// Records a human's answer to an approval, which is synced to disk when this returns.
+    pub async fn decide(&self, id: ApprovalId, answer: Answer) -> Result<Approval, Refusal> {
+        let unknown = || Refusal::UnknownApproval(id.to_string());
+        let session = id.session().ok_or_else(unknown)?;
+        if self
+            .shared()
+            .store
+            .load(&session)
+            .map_err(queries::refusal)?
+            .is_none()
+        {
+            return Err(unknown());
+        }
+        let command = |reply| DriverCommand::Decide { id, answer, reply };
+        self.0.ask(&session, command).await
+    }
+
+    /// Returns the pending approvals of at most `limit` sessions after `after`, ordered by session,
+    /// and the session to continue after if there may be more.
+    pub async fn approvals(
+        &self,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<(Vec<Approval>, Option<SessionId>), Refusal> {
+        let waiting = self.shared().store.approvals(after, limit);
+        waiting.map_err(queries::refusal)
+    }
+
+    /// Lets a faulted session run again.
+    pub async fn resume(&self, id: &SessionId) -> Result<SessionView, Refusal> {
+        self.0.ask(id, DriverCommand::Resume).await
+    }
+
+    /// Moves a dead letter (`None`: the last one) back into the inbox. With `force`, even if its
+    /// turn made calls that cannot be repeated.
+    pub async fn retry(
+        &self,
+        id: &SessionId,
+        message: Option<MessageId>,
+        force: bool,
+    ) -> Result<Accepted, Refusal> {
+        let command = |reply| DriverCommand::Retry {
+            message,
+            force,
+            reply,
+        };
+        self.0.ask(id, command).await
+    }
+
+    /// Returns the session's dead letters, oldest first.
+    pub async fn dead(
+        &self,
+        id: &SessionId,
+        after: Option<&MessageId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, Refusal> {
+        queries::dead(&self.shared().store, id, after, limit)
+    }
+
+    fn subscription(&self, id: &SessionId, after: u64) -> Subscription {
+        let shared = self.shared();
+        let handover = shared.handover.subscribe();
+        Subscription::new(
+            id.clone(),
+            after,
+            &shared.hubs,
+            handover,
+            shared.store.clone(),
+        )
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+}

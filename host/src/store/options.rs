@@ -1,0 +1,26 @@
+//! The settings with which the store is opened.
+
+use crate::domain::Retention;
+
+/// Limits on the store's use of disk and memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// The cap of the write-ahead log, in bytes: what opening may have to replay after a kill.
+    pub wal_bytes: u64,
+    /// Memory for data that is not in tables yet, in bytes.
+    pub memtable_bytes: usize,
+    /// Memory for cached blocks of tables, in bytes.
+    pub cache_bytes: usize,
+    pub retention: Retention,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            wal_bytes: 16 << 20,
+            memtable_bytes: 32 << 20,
+            cache_bytes: 64 << 20,
+            retention: Retention::default(),
+        }
+    }
+}
