@@ -11,7 +11,7 @@ RESTATE := --manifest-path tests/rivals/restate/Cargo.toml
 COMPONENTS := $(PLUGINS:%=-p %) -p hostile -p scripted -p chat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-scale bench bench-peers test chaos lint
+.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-scale bench bench-peers test chaos lint doc deny
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,9 @@ build: setup ## Build dist/abide and dist/plugins/*.wasm
 	@strip --strip-debug dist/abide
 	@install -m 644 $(PLUGINS:%=$(GUESTS)/%.wasm) dist/plugins
 
-demo: build ## Restart a daemon under twenty live sessions, and watch
+demo: ## Restart a daemon under twenty live sessions, and watch
+	@tests/setup/announce.sh $(TARGET)
+	@$(MAKE) --no-print-directory build
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-demo
 
 matrix: build ## Save the configuration in every way, with every kind of change, under live sessions: ONLY=data
@@ -94,3 +96,9 @@ lint: setup ## Check the format, and everything that clippy knows
 	$(CARGO) clippy --locked --profile guest --target wasm32-wasip2 $(COMPONENTS) -- -D warnings
 	$(CARGO) fmt $(RESTATE) --check
 	$(CARGO) clippy --locked --release $(RESTATE) --target-dir $(TARGET) -- -D warnings
+
+doc: setup ## Build the developers' documentation; a warning is an error
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --release --workspace --no-deps --document-private-items
+
+deny: ## Check licences, bans and sources of all dependencies (needs cargo-deny)
+	$(CARGO) deny --locked --config .github/deny.toml check bans licenses sources

@@ -1,5 +1,5 @@
 //! The code that wit-bindgen generates from the contract. Not for plugin authors: it is public only
-//! because [`export!`](crate::export) needs it; the rest of the crate re-exports its types.
+//! because [`export!`](crate::export!) needs it; the rest of the crate re-exports its types.
 
 wit_bindgen::generate!({
     path: "../wit/v0.1.0",

@@ -1,4 +1,21 @@
 //! Abide: a daemon that hosts long-lived sessions and never loses one.
+//!
+//! `host/ARCHITECTURE.md` is the map: the life of a message, of a restart and of a step. The rooms,
+//! from what decides to what acts; a room uses only those below it (the suite's `tidy` holds that):
+//!
+//! | module | content |
+//! |---|---|
+//! | [`cli`] | the command line; most of it is a client of the HTTP API |
+//! | [`daemon`] | the worker: from its start to its hand-over |
+//! | [`supervisor`] | the process that keeps the sockets and starts workers; uses no other module |
+//! | [`api`] | the HTTP API, OpenAI's included |
+//! | [`session`] | sessions at run time: who owns one, how a turn runs, the drain |
+//! | [`engine`] | guests: WebAssembly components in wasmtime |
+//! | [`store`] | the log, snapshots and restart records, in RocksDB |
+//! | [`providers`] | models, tool servers and outgoing HTTP |
+//! | [`config`] | `abide.toml`: read, checked, compared and watched |
+//! | [`domain`] | records, sessions and what follows from what, purely |
+//! | [`loadgen`] | the load of `abide bench` |
 
 pub(crate) mod allocator;
 pub mod api;

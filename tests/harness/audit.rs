@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Client, Event, until};
+use crate::{Client, Event};
 
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -31,10 +31,7 @@ impl Account {
     /// gaps, each acknowledged message has an event and was answered by exactly one turn, and no
     /// turn number occurs twice.
     pub async fn take(&mut self, client: &Client, id: &str, sent: &[Sent]) {
-        until(&format!("{id} to come to rest"), async || {
-            (client.session(id).await["state"] == "idle").then_some(())
-        })
-        .await;
+        client.until_idle(id).await;
         let events = client.events(id, 0).await;
         self.check(id, &events, sent);
     }

@@ -308,7 +308,7 @@ async fn hinder_on_trial(daemon: &mut Daemon, what: Signal) {
 }
 
 /// What a client has sent, and the longest time that it waited.
-struct Seen {
+struct ClientReport {
     sent: Vec<Sent>,
     longest: Duration,
     refused: u64,
@@ -316,7 +316,7 @@ struct Seen {
 
 /// Sends one message after the other, each under a key of its own, and resends it until its turn
 /// has ended.
-async fn hammer(client: Client, id: String, stop: Arc<AtomicBool>) -> Seen {
+async fn hammer(client: Client, id: String, stop: Arc<AtomicBool>) -> ClientReport {
     let (mut sent, mut longest, mut n) = (Vec::new(), Duration::ZERO, 0);
     while !stop.load(Ordering::Relaxed) {
         n += 1;
@@ -334,7 +334,7 @@ async fn hammer(client: Client, id: String, stop: Arc<AtomicBool>) -> Seen {
         tokio::time::sleep(REST).await;
     }
     let refused = client.tally.refused.load(Ordering::Relaxed);
-    Seen {
+    ClientReport {
         sent,
         longest,
         refused,
@@ -343,7 +343,7 @@ async fn hammer(client: Client, id: String, stop: Arc<AtomicBool>) -> Seen {
 
 async fn settle(
     client: &Client,
-    clients: Vec<(String, JoinHandle<Seen>)>,
+    clients: Vec<(String, JoinHandle<ClientReport>)>,
 ) -> (Duration, u64, Vec<String>) {
     let (mut longest, mut refused) = (Duration::ZERO, 0);
     let mut account = Account::default();

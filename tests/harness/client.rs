@@ -351,6 +351,19 @@ impl Client {
             .expect(200)
     }
 
+    /// Waits until a session is idle. Returns the session.
+    ///
+    /// # Panics
+    /// If it is not for [`PATIENCE`](crate::PATIENCE).
+    pub async fn until_idle(&self, id: &str) -> Value {
+        until(&format!("{id} to be idle"), async || {
+            // During a restart a request may fail.
+            let session = self.get(&session_path(id, "")).await.ok()?.body;
+            (session["state"] == "idle").then_some(session)
+        })
+        .await
+    }
+
     /// Returns the dead letters of a session.
     ///
     /// # Panics

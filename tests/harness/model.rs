@@ -16,7 +16,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -26,18 +25,15 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use futures::stream;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use crate::answer::message_text;
 use crate::model_fault::ModelFault;
 use crate::strict::Gate;
-use crate::{Answer, AskedCall, Rules, Violation, notices_apart, until};
+use crate::{Answer, AskedCall, BrokenRule, LocalServer, Rules, notices_apart, until};
 
 /// The state of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,17 +72,17 @@ pub const PROMPT_TOKENS: u64 = 11;
 /// The number of completion tokens that the model reports for every answer.
 pub const ANSWER_TOKENS: u64 = 7;
 
-type Script = dyn Fn(&[Value]) -> Answer + Send + Sync;
+type AnswerScript = dyn Fn(&[Value]) -> Answer + Send + Sync;
 
-struct Shared {
-    script: Option<Box<Script>>,
+struct ModelState {
+    script: Option<Box<AnswerScript>>,
     calls: Mutex<Vec<ModelCall>>,
     faults: Mutex<VecDeque<ModelFault>>,
     gate: Mutex<Gate>,
     released: watch::Sender<BTreeSet<String>>,
 }
 
-impl Shared {
+impl ModelState {
     fn calls(&self) -> MutexGuard<'_, Vec<ModelCall>> {
         self.calls.lock().expect("nobody panics while holding it")
     }
@@ -98,9 +94,8 @@ impl Shared {
 
 /// A model that runs in this process. The server stops when the value is dropped.
 pub struct FakeModel {
-    address: SocketAddr,
-    shared: Arc<Shared>,
-    server: JoinHandle<()>,
+    shared: Arc<ModelState>,
+    server: LocalServer,
 }
 
 impl FakeModel {
@@ -129,8 +124,8 @@ impl FakeModel {
         Self::start_with(Some(Box::new(script)), rules).await
     }
 
-    async fn start_with(script: Option<Box<Script>>, rules: Rules) -> Self {
-        let shared = Arc::new(Shared {
+    async fn start_with(script: Option<Box<AnswerScript>>, rules: Rules) -> Self {
+        let shared = Arc::new(ModelState {
             script,
             calls: Mutex::default(),
             faults: Mutex::default(),
@@ -140,28 +135,13 @@ impl FakeModel {
         let router = Router::new()
             .route("/v1/chat/completions", post(complete))
             .with_state(shared.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await;
-        let listener = listener.expect("the loopback has a free port");
-        let address = listener.local_addr().expect("a bound socket has one");
-        // As real servers do: otherwise the body of an answer waits for the acknowledgement of its
-        // head.
-        let listener = listener.tap_io(|connection| {
-            let _ = connection.set_nodelay(true);
-        });
-        let server = tokio::spawn(async move {
-            // Serves until it is aborted.
-            let _ = axum::serve(listener, router).await;
-        });
-        Self {
-            address,
-            shared,
-            server,
-        }
+        let server = LocalServer::start(0, router).await;
+        Self { shared, server }
     }
 
     /// Returns the value for `base_url`.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("{}/v1", self.server.url())
     }
 
     /// Makes the next calls fail, in this order.
@@ -176,7 +156,7 @@ impl FakeModel {
     }
 
     /// Returns the requests that its rules refused, in order.
-    pub fn violations(&self) -> Vec<Violation> {
+    pub fn violations(&self) -> Vec<BrokenRule> {
         self.shared.gate().refused().to_vec()
     }
 
@@ -220,12 +200,6 @@ impl FakeModel {
     }
 }
 
-impl Drop for FakeModel {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
 /// Returns the value of a mark, if it is present.
 fn mark<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("[{name}="))?;
@@ -238,7 +212,7 @@ fn millis(text: &str, name: &str) -> Duration {
 }
 
 async fn complete(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ModelState>>,
     headers: HeaderMap,
     Json(request): Json<Value>,
 ) -> Response {
@@ -287,7 +261,7 @@ async fn complete(
         return fault.response();
     }
     let refused = watched.shared.gate().admit(&watched.request());
-    if let Some(Violation { status, body, .. }) = refused {
+    if let Some(BrokenRule { status, body, .. }) = refused {
         watched.answered();
         let status = StatusCode::from_u16(status).expect("rules name statuses");
         return (status, Json(body)).into_response();
@@ -361,7 +335,7 @@ async fn stream_answer(
 
 /// A call that counts as cancelled if it is dropped before it was answered.
 struct Watched {
-    shared: Arc<Shared>,
+    shared: Arc<ModelState>,
     call: usize,
 }
 

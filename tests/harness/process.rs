@@ -5,13 +5,13 @@ use std::fs;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// One line of the process table.
-struct Entry {
+struct ProcessEntry {
     pid: i32,
     parent: i32,
     zombie: bool,
 }
 
-fn table() -> Vec<Entry> {
+fn table() -> Vec<ProcessEntry> {
     let folders = fs::read_dir("/proc").expect("Linux has /proc");
     folders
         .filter_map(|folder| {
@@ -20,7 +20,7 @@ fn table() -> Vec<Entry> {
             // The name is in parentheses and may contain any character.
             let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
             let state = fields.next()?;
-            Some(Entry {
+            Some(ProcessEntry {
                 pid,
                 parent: fields.next()?.parse().ok()?,
                 zombie: matches!(state, "Z" | "X"),

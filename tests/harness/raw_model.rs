@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use axum::routing::post;
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
+use crate::LocalServer;
 use crate::answer::message_text;
 
 /// The delay between the last bytes and a break of the connection.
@@ -217,16 +215,15 @@ impl RawRequest {
 }
 
 #[derive(Default)]
-struct Shared {
+struct RawModelState {
     script: Mutex<VecDeque<RawAnswer>>,
     requests: Mutex<Vec<RawRequest>>,
 }
 
 /// The server. It stops when the value is dropped.
 pub struct RawModel {
-    address: SocketAddr,
-    shared: Arc<Shared>,
-    server: JoinHandle<()>,
+    shared: Arc<RawModelState>,
+    server: LocalServer,
 }
 
 impl RawModel {
@@ -237,28 +234,18 @@ impl RawModel {
 
     /// Starts a server on that port of the loopback.
     pub async fn start_on(port: u16) -> Self {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<RawModelState>::default();
         // Accepts every path that a `base_url` may lead to.
         let router = Router::new()
             .route("/{*path}", post(answer))
             .with_state(shared.clone());
-        let listener = TcpListener::bind(("127.0.0.1", port)).await;
-        let listener = listener.expect("the port is free");
-        let address = listener.local_addr().expect("a bound socket has one");
-        let server = tokio::spawn(async move {
-            // Serves until it is aborted.
-            let _ = axum::serve(listener, router).await;
-        });
-        Self {
-            address,
-            shared,
-            server,
-        }
+        let server = LocalServer::start(port, router).await;
+        Self { shared, server }
     }
 
     /// Returns the value for `base_url`.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("{}/v1", self.server.url())
     }
 
     /// Queues these answers for the next requests, in this order.
@@ -287,14 +274,8 @@ impl RawModel {
     }
 }
 
-impl Drop for RawModel {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
 async fn answer(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<RawModelState>>,
     uri: axum::http::Uri,
     headers: HeaderMap,
     body: String,

@@ -32,6 +32,13 @@ impl Plugin {
         }
     }
 
+    /// Grants the model `local` and the tools of the server `t`.
+    #[must_use]
+    pub fn with_model_and_tools(mut self) -> Self {
+        self.capabilities = vec!["llm = [\"local\"]".to_owned(), "tools = [\"t\"]".to_owned()];
+        self
+    }
+
     /// Adds a line of limits.
     #[must_use]
     pub fn limit(mut self, line: &str) -> Self {
@@ -112,6 +119,17 @@ impl Setup {
             capabilities: vec!["llm = [\"local\"]".to_owned()],
             ..Plugin::new("assistant")
         });
+        self
+    }
+
+    /// Adds the tests' tool server as `t`. Its tools append their effects to `log`.
+    #[must_use]
+    pub fn recording_tools(mut self, server: &Path, log: &Path) -> Self {
+        self.rest.push(format!(
+            "[mcp.t]\ncommand = [{server:?}]\nenv = {{ ABIDE_TOOLS_LOG = \"ABIDE_TOOLS_LOG\" }}"
+        ));
+        let log = log.display().to_string();
+        self.env.push(("ABIDE_TOOLS_LOG".to_owned(), log));
         self
     }
 

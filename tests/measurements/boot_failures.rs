@@ -1,10 +1,11 @@
 //! Prints boot failures as a table: how long clients wait, and which configuration runs afterwards.
 
 use abide_tests::boot_failure::{Aftermath, BootFailure, provoke};
+use anyhow::anyhow;
 
 use crate::told::time;
 
-pub(crate) async fn measure() -> Result<(), String> {
+pub(crate) async fn measure() -> anyhow::Result<()> {
     println!("| failure | hand-over | longest wait | runs then | record | told |");
     println!("| --- | --- | ---: | --- | --- | --- |");
     let mut wrong = Vec::new();
@@ -24,7 +25,7 @@ pub(crate) async fn measure() -> Result<(), String> {
         println!("\nNo message was lost or answered twice, no connection refused.");
         return Ok(());
     }
-    Err(wrong.join("\n  "))
+    Err(anyhow!(wrong.join("\n  ")))
 }
 
 fn row(failure: BootFailure, after: &Aftermath) -> String {

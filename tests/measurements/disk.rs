@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use tempfile::TempDir;
 
 const SOURCE: &str = include_str!("syncs.c");
@@ -37,25 +38,25 @@ pub(crate) struct Syncs {
 
 impl Syncs {
     /// Compiles the library.
-    pub(crate) fn new() -> Result<Self, String> {
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
         let syncs = Self { folder };
-        fs::write(syncs.count_path(), [0; 8]).map_err(|error| error.to_string())?;
+        fs::write(syncs.count_path(), [0; 8])?;
         let mut compiler = Command::new("cc")
             .args(["-shared", "-fPIC", "-O2", "-x", "c", "-", "-o"])
             .arg(syncs.library_path())
             .stdin(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("syncs are counted with a C compiler, as `cc`: {error}"))?;
+            .map_err(|error| anyhow!("syncs are counted with a C compiler, as `cc`: {error}"))?;
         let given = compiler.stdin.take().map(|mut source| {
             source
                 .write_all(SOURCE.as_bytes())
                 .map_err(|error| error.to_string())
         });
-        let status = compiler.wait().map_err(|error| error.to_string())?;
+        let status = compiler.wait()?;
         match (status.success(), given) {
             (true, Some(Ok(()))) => Ok(syncs),
-            (_, given) => Err(format!("cc: {status}, {given:?}")),
+            (_, given) => Err(anyhow!("cc: {status}, {given:?}")),
         }
     }
 

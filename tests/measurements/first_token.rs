@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use abide_tests::{Client, Daemon, Event, FakeModel, Setup, abide_binary, http_client};
+use anyhow::{Context as _, anyhow};
 use eventsource_stream::Eventsource as _;
 use futures::StreamExt as _;
 use futures::future::try_join_all;
@@ -49,7 +50,7 @@ pub(crate) async fn measure(
     sessions: usize,
     rounds: u32,
     against: Option<&Path>,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     let mut lanes = vec![
         Lane::new("the model itself", None),
         Lane::new("through the daemon", Some(abide_binary())),
@@ -57,7 +58,7 @@ pub(crate) async fn measure(
     if let Some(other) = against {
         let binary = other
             .canonicalize()
-            .map_err(|error| format!("--against {}: {error}", other.display()))?;
+            .map_err(|error| anyhow!("--against {}: {error}", other.display()))?;
         lanes.push(Lane::new(
             format!("through {}", other.display()),
             Some(binary),
@@ -78,7 +79,7 @@ pub(crate) async fn measure(
         }
     }
     let [model, daemons @ ..] = lanes.as_mut_slice() else {
-        return Err("there is always the model itself".to_owned());
+        return Err(anyhow!("there is always the model itself"));
     };
     model.taken.sort();
     let text = |time: f64| format!("{time:7.2} ms");
@@ -116,7 +117,7 @@ async fn stagger(session: usize, sessions: usize) {
     tokio::time::sleep(answer * session as u32 / sessions.max(1) as u32).await;
 }
 
-async fn directly(model: &FakeModel, sessions: usize) -> Result<Vec<Duration>, String> {
+async fn directly(model: &FakeModel, sessions: usize) -> anyhow::Result<Vec<Duration>> {
     let http = http_client(None);
     let url = format!("{}/chat/completions", model.base_url());
     let each = (0..sessions).map(|session| {
@@ -129,19 +130,19 @@ async fn directly(model: &FakeModel, sessions: usize) -> Result<Vec<Duration>, S
                 let body = json!({"model": "fake", "stream": true, "messages": [turn]});
                 let sent = Instant::now();
                 let answer = http.post(&url).json(&body).send().await;
-                let answer = answer.map_err(|error| error.to_string())?;
+                let answer = answer?;
                 let mut events = answer.bytes_stream().eventsource();
                 let mut first = None;
                 while let Some(event) = events.next().await {
-                    let event = event.map_err(|error| error.to_string())?;
+                    let event = event?;
                     let chunk: Value = serde_json::from_str(&event.data).unwrap_or_default();
                     if chunk["choices"][0]["delta"]["content"].is_string() {
                         first.get_or_insert_with(|| sent.elapsed());
                     }
                 }
-                taken.push(first.ok_or("the model says nothing")?);
+                taken.push(first.context("the model says nothing")?);
             }
-            Ok::<_, String>(taken.split_off(1))
+            Ok::<_, anyhow::Error>(taken.split_off(1))
         }
     });
     Ok(try_join_all(each).await?.concat())
@@ -151,7 +152,7 @@ async fn through(
     model: &FakeModel,
     binary: &Path,
     sessions: usize,
-) -> Result<Vec<Duration>, String> {
+) -> anyhow::Result<Vec<Duration>> {
     let setup = Setup {
         binary: Some(binary.to_owned()),
         ..Setup::default().assistant(model)
@@ -171,14 +172,14 @@ async fn through(
 }
 
 /// Requests one session's answers and returns the time to the first word of each.
-async fn talk(client: &Client, id: &str, session: usize) -> Result<Vec<Duration>, String> {
+async fn talk(client: &Client, id: &str, session: usize) -> anyhow::Result<Vec<Duration>> {
     let events = client
         .request(Method::GET, &format!("/v1/sessions/{id}/events"))
         .header(header::ACCEPT, "text/event-stream")
         .timeout(STREAM)
         .send()
         .await;
-    let events = events.map_err(|error| error.to_string())?;
+    let events = events?;
     let mut events = events.bytes_stream().eventsource();
     let mut taken = Vec::new();
     for n in 0..=ANSWERS {
@@ -190,7 +191,7 @@ async fn talk(client: &Client, id: &str, session: usize) -> Result<Vec<Duration>
         let answered = async {
             let mut first = None;
             while let Some(event) = events.next().await {
-                let event = event.map_err(|error| error.to_string())?;
+                let event = event?;
                 if event.event == "delta" {
                     first.get_or_insert_with(|| sent.elapsed());
                 }
@@ -199,16 +200,16 @@ async fn talk(client: &Client, id: &str, session: usize) -> Result<Vec<Duration>
                     continue;
                 };
                 if end.is_turn("failed") {
-                    return Err(format!("a turn failed: {end:?}"));
+                    return Err(anyhow!("a turn failed: {end:?}"));
                 }
                 if end.is_turn("completed") {
-                    return first.ok_or_else(|| "a turn says nothing".to_owned());
+                    return first.context("a turn says nothing");
                 }
             }
-            Err("the stream ended".to_owned())
+            Err(anyhow!("the stream ended"))
         };
         let (posted, first) = tokio::join!(posted, answered);
-        posted.map_err(|refused| format!("{refused:?}"))?;
+        posted.map_err(|refused| anyhow!("{refused:?}"))?;
         taken.push(first?);
     }
     Ok(taken.split_off(1))

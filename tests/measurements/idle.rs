@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use abide_tests::{Daemon, Setup};
+use anyhow::anyhow;
 use http::Method;
 
 use crate::curve::take_turns;
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(240);
 const GLANCE: Duration = Duration::from_millis(500);
 
 /// Measures with each of these numbers of sessions, in ascending order in the same daemon.
-pub(crate) async fn measure(sessions: &[usize]) -> Result<(), String> {
+pub(crate) async fn measure(sessions: &[usize]) -> anyhow::Result<()> {
     let mut sizes = sessions.to_vec();
     sizes.sort_unstable();
     let mut daemon = Daemon::start(Setup::default()).await;
@@ -134,7 +135,7 @@ async fn settled(daemon: &Daemon) -> (Memory, Duration) {
 }
 
 /// Takes the warm-up turns in one session.
-async fn warm(port: u16) -> Result<(), String> {
+async fn warm(port: u16) -> anyhow::Result<()> {
     let mut client = Lean::new(port);
     client.open("warming", "echo").await?;
     for _ in 0..WARMING {
@@ -145,7 +146,7 @@ async fn warm(port: u16) -> Result<(), String> {
 }
 
 /// Reads each session once.
-async fn look_at_all(port: u16, count: usize) -> Result<(), String> {
+async fn look_at_all(port: u16, count: usize) -> anyhow::Result<()> {
     let next = Arc::new(AtomicUsize::new(0));
     let clients = (0..8).map(|_| {
         let next = next.clone();
@@ -154,18 +155,18 @@ async fn look_at_all(port: u16, count: usize) -> Result<(), String> {
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 if n >= count {
-                    return Ok::<_, String>(());
+                    return Ok::<_, anyhow::Error>(());
                 }
                 let path = format!("/v1/sessions/{}", lean::session(n));
                 let answer = client.ask(Method::GET, &path, Vec::new().into()).await?;
                 if answer.status != 200 {
-                    return Err(answer.told());
+                    return Err(anyhow!(answer.told()));
                 }
             }
         })
     });
     for client in clients.collect::<Vec<_>>() {
-        client.await.map_err(|error| error.to_string())??;
+        client.await??;
     }
     Ok(())
 }

@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use abide_tests::{CallState, Client, Daemon, FakeModel, How, Setup, until_within};
+use abide_tests::{
+    CallState, Client, Daemon, FakeModel, How, ProbeReport, Prober, Setup, until_within,
+};
+use anyhow::anyhow;
 use serde_json::{Value, json};
 
-use crate::polling::{Polling, Seen};
 use crate::proc::{Process, allow_files};
 use crate::told::{chapter, line, load, mib, time};
 use crate::{parallel, scripted};
@@ -19,12 +21,14 @@ const AT_ONCE: usize = 64;
 /// File descriptors that the daemon, or this program, needs besides the model's connections.
 const FURTHER_FILES: usize = 1_000;
 const GRACE: &str = "2s";
+/// Pause of a prober between two requests.
+const PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// Timeout of one phase.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The marker that all questions contain; the model holds its answers until it is released.
 const QUESTION: &str = "[hold=all]";
 
-struct Crowd {
+struct TurnsInFlight {
     turns: usize,
     daemon: Daemon,
     client: Client,
@@ -32,9 +36,9 @@ struct Crowd {
 }
 
 /// Measures with `turns` concurrent turns.
-pub(crate) async fn measure(turns: usize) -> Result<(), String> {
+pub(crate) async fn measure(turns: usize) -> anyhow::Result<()> {
     if turns > TURNS_MAX {
-        return Err(format!("`daemon.turns_max` is at most {TURNS_MAX}"));
+        return Err(anyhow!("`daemon.turns_max` is at most {TURNS_MAX}"));
     }
     // This process holds the model's side of each connection; the daemon inherits the limit.
     allow_files((turns + FURTHER_FILES) as u64)?;
@@ -57,7 +61,7 @@ pub(crate) async fn measure(turns: usize) -> Result<(), String> {
     let client = daemon.client();
     chapter(&format!("{turns} turns in flight, turns_max = {room}"));
     load();
-    let mut crowd = Crowd {
+    let mut crowd = TurnsInFlight {
         turns,
         daemon,
         client,
@@ -69,7 +73,7 @@ pub(crate) async fn measure(turns: usize) -> Result<(), String> {
 }
 
 /// Starts a daemon, or returns an error that names the kernel setting to raise.
-async fn start(setup: Setup) -> Result<Daemon, String> {
+async fn start(setup: Setup) -> anyhow::Result<Daemon> {
     let started = tokio::spawn(Daemon::start(setup)).await;
     started.map_err(|error| {
         let panic = error.try_into_panic();
@@ -79,11 +83,11 @@ async fn start(setup: Setup) -> Result<Daemon, String> {
             .split_once("turns at once take ")
             .and_then(|(_, rest)| rest.split_whitespace().next());
         match needed {
-            Some(needed) => format!(
+            Some(needed) => anyhow!(
                 "the kernel allows too few mapped regions: `sysctl -w vm.max_map_count={needed}`, \
                  or fewer --turns"
             ),
-            None => format!("the daemon does not start: {text}"),
+            None => anyhow!("the daemon does not start: {text}"),
         }
     })
 }
@@ -97,7 +101,7 @@ fn question(n: usize) -> String {
     format!("question <{n}> {QUESTION}")
 }
 
-impl Crowd {
+impl TurnsInFlight {
     async fn look(&self) -> Process {
         Process::of(self.daemon.worker_pid().await)
     }
@@ -186,7 +190,9 @@ impl Crowd {
     async fn restart(&mut self) {
         chapter(&format!("a configuration change, grace period {GRACE}"));
         let old = self.daemon.generation().await;
-        let polling = Polling::start(&self.daemon, "/v1/sessions/m0");
+        let port = self.daemon.setup.port;
+        let [keeps, opens] = [Prober::on_one_connection, Prober::on_new_connections]
+            .map(|start| start(port, "/v1/sessions/m0", PROBE_PAUSE));
         let began = Instant::now();
         self.daemon.edit(How::Rename, |setup| setup.spare += 1);
         let generation = until_within(PATIENCE, "the new worker", async || {
@@ -203,7 +209,7 @@ impl Crowd {
             (record["relaunch"]["restored"].as_u64() > Some(0)).then_some(record)
         })
         .await;
-        let [keeps, opens] = polling.stop().await;
+        let (keeps, opens) = (keeps.stop().await, opens.stop().await);
         let flying = self.look().await;
         report(&record);
         line(
@@ -214,15 +220,17 @@ impl Crowd {
             "from there until all turns wait for the model again",
             time(again.saturating_sub(serves)),
         );
-        for (what, seen) in [("a kept connection", keeps), ("new connections", opens)] {
-            let Seen {
+        for (what, report) in [("a kept connection", keeps), ("new connections", opens)] {
+            let ProbeReport {
                 asked,
-                troubles,
                 longest,
-            } = seen;
+                failed,
+                ..
+            } = report;
+            let failed = failed.len();
             line(
                 &format!("longest wait of a client on {what}"),
-                format!("{} ({asked} requests, {troubles} failed)", time(longest)),
+                format!("{} ({asked} requests, {failed} failed)", time(longest)),
             );
         }
         line(
@@ -240,7 +248,7 @@ impl Crowd {
     }
 
     /// Releases the model's answers; every turn must end exactly once.
-    async fn finish(self) -> Result<(), String> {
+    async fn finish(self) -> anyhow::Result<()> {
         chapter("the model answers");
         let began = Instant::now();
         self.model.release("all");
@@ -267,7 +275,7 @@ impl Crowd {
         let log = self.daemon.log();
         let lines: Vec<_> = log.lines().collect();
         let from = lines.len().saturating_sub(40);
-        Err(format!(
+        Err(anyhow!(
             "{} turns went wrong; the daemon's last words:\n{}",
             wrong.len(),
             lines[from..].join("\n")

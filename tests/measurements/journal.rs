@@ -17,7 +17,7 @@ const SESSIONS: &[usize] = &[1, 16];
 const ROUNDS: usize = 5;
 
 /// A kind of turn.
-struct Kind {
+struct TurnKind {
     name: &'static str,
     acts: fn() -> Value,
     steps: u32,
@@ -33,43 +33,43 @@ fn call(tool: &str) -> Value {
 
 /// The first kind is the baseline of the others. Each act of the guest emits one event, so acts
 /// that are not steps show what an event alone costs.
-const KINDS: &[Kind] = &[
-    Kind {
+const KINDS: &[TurnKind] = &[
+    TurnKind {
         name: "no step",
         acts: || json!([]),
         steps: 0,
     },
-    Kind {
+    TurnKind {
         name: "no step, 5 events",
         acts: || times(5, &json!({"act": "clock"})),
         steps: 0,
     },
-    Kind {
+    TurnKind {
         name: "1 receive",
         acts: || times(1, &json!({"act": "receive"})),
         steps: 1,
     },
-    Kind {
+    TurnKind {
         name: "5 receives",
         acts: || times(5, &json!({"act": "receive"})),
         steps: 5,
     },
-    Kind {
+    TurnKind {
         name: "1 tool call, repeatable",
         acts: || times(1, &call("look")),
         steps: 1,
     },
-    Kind {
+    TurnKind {
         name: "1 tool call, not repeatable",
         acts: || times(1, &call("record")),
         steps: 1,
     },
-    Kind {
+    TurnKind {
         name: "5 tool calls, repeatable",
         acts: || times(5, &call("look")),
         steps: 5,
     },
-    Kind {
+    TurnKind {
         name: "5 tool calls, not repeatable",
         acts: || times(5, &call("record")),
         steps: 5,
@@ -85,7 +85,7 @@ struct Go {
     written_bytes: f64,
 }
 
-struct Stage {
+struct JournalBench {
     daemon: Daemon,
     client: Client,
     syncs: Syncs,
@@ -93,7 +93,7 @@ struct Stage {
 }
 
 /// Measures all kinds; each round of a kind takes `seconds`.
-pub(crate) async fn measure(seconds: u64) -> Result<(), String> {
+pub(crate) async fn measure(seconds: u64) -> anyhow::Result<()> {
     let time = Duration::from_secs(seconds);
     let syncs = Syncs::new()?;
     let mut setup = scripted(&["tools = [\"t\"]"]);
@@ -104,7 +104,7 @@ pub(crate) async fn measure(seconds: u64) -> Result<(), String> {
     let daemon = Daemon::start(setup).await;
     let client = daemon.client();
     let worker = daemon.worker_pid().await;
-    let stage = Stage {
+    let bench = JournalBench {
         daemon,
         client,
         syncs,
@@ -119,7 +119,7 @@ pub(crate) async fn measure(seconds: u64) -> Result<(), String> {
     );
     let most = SESSIONS.iter().copied().max().unwrap_or(1);
     parallel::for_each(most, most, |n| {
-        let client = stage.client.clone();
+        let client = bench.client.clone();
         async move {
             client.open(&format!("s{n}"), "scripted").await;
             // Warm up: compile the guest, start the tool server and connect to it.
@@ -130,14 +130,14 @@ pub(crate) async fn measure(seconds: u64) -> Result<(), String> {
     })
     .await;
     for &sessions in SESSIONS {
-        stage.table(sessions, time).await;
+        bench.table(sessions, time).await;
     }
-    drop(stage.daemon);
+    drop(bench.daemon);
     Ok(())
 }
 
 /// Takes one turn of a kind, and checks that every act succeeded.
-async fn take(client: &Client, n: usize, kind: &Kind) {
+async fn take(client: &Client, n: usize, kind: &TurnKind) {
     let script = json!({"id": "j", "acts": (kind.acts)()}).to_string();
     let done = client.chat(&format!("s{n}"), &script).await;
     let ok = done.output.iter().filter_map(|event| event.data.as_ref());
@@ -146,7 +146,7 @@ async fn take(client: &Client, n: usize, kind: &Kind) {
     assert_eq!(ok, acts, "{}: {:?}", kind.name, done.output);
 }
 
-impl Stage {
+impl JournalBench {
     async fn table(&self, sessions: usize, time: Duration) {
         let plural = if sessions == 1 { "" } else { "s" };
         chapter(&format!(
@@ -192,7 +192,7 @@ impl Stage {
         );
     }
 
-    async fn go(&self, kind: &'static Kind, sessions: usize, time: Duration) -> Go {
+    async fn go(&self, kind: &'static TurnKind, sessions: usize, time: Duration) -> Go {
         let turns = Arc::new(AtomicU64::new(0));
         let syncs = self.syncs.count();
         let cpu = proc::cpu(self.worker);

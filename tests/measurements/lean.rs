@@ -1,5 +1,6 @@
 //! A client with minimal overhead: one connection, one request at a time.
 
+use anyhow::anyhow;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
@@ -18,7 +19,7 @@ pub(crate) struct Lean {
 }
 
 /// A response to a request.
-pub(crate) struct Answer {
+pub(crate) struct LeanResponse {
     pub(crate) status: u16,
     pub(crate) retry_after: bool,
     pub(crate) body: Bytes,
@@ -26,23 +27,23 @@ pub(crate) struct Answer {
 
 /// The part of the response to a message that states how its turn ended.
 #[derive(Deserialize)]
-struct Ended<'a> {
+struct TurnEnd<'a> {
     #[serde(borrow)]
     outcome: Option<&'a str>,
 }
 
-impl Answer {
+impl LeanResponse {
     /// Returns whether the turn completed.
     pub(crate) fn completed(&self) -> bool {
-        let ended = serde_json::from_slice::<Ended<'_>>(&self.body);
+        let ended = serde_json::from_slice::<TurnEnd<'_>>(&self.body);
         self.status == 200 && ended.is_ok_and(|ended| ended.outcome == Some("completed"))
     }
 
     /// Returns an error with the response if the turn did not complete.
-    pub(crate) fn expect_completed(self) -> Result<(), String> {
+    pub(crate) fn expect_completed(self) -> anyhow::Result<()> {
         match self.completed() {
             true => Ok(()),
-            false => Err(format!("no turn ended well: {}", self.told())),
+            false => Err(anyhow!("no turn ended well: {}", self.told())),
         }
     }
 
@@ -67,12 +68,9 @@ impl Lean {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<Answer, String> {
+    ) -> anyhow::Result<LeanResponse> {
         let answer = self.try_ask(method, path, body).await;
-        answer.map_err(|error| {
-            self.connection = None;
-            error.to_string()
-        })
+        answer.inspect_err(|_| self.connection = None)
     }
 
     async fn try_ask(
@@ -80,7 +78,7 @@ impl Lean {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> anyhow::Result<LeanResponse> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
@@ -105,7 +103,7 @@ impl Lean {
         let body = response.into_body().collect().await?.to_bytes();
         // Keep the connection only after a whole response: a failed or cancelled request drops it.
         self.connection = Some(connection);
-        Ok(Answer {
+        Ok(LeanResponse {
             status,
             retry_after,
             body,
@@ -113,18 +111,18 @@ impl Lean {
     }
 
     /// Creates a session of that plugin unless it exists.
-    pub(crate) async fn open(&mut self, session: &str, plugin: &str) -> Result<(), String> {
+    pub(crate) async fn open(&mut self, session: &str, plugin: &str) -> anyhow::Result<()> {
         let body = format!("{{\"plugin\":\"{plugin}\"}}");
         let path = format!("/v1/sessions/{session}");
         let answer = self.ask(Method::PUT, &path, body.into()).await?;
         match answer.status {
             200 | 201 => Ok(()),
-            _ => Err(format!("session {session}: {}", answer.told())),
+            _ => Err(anyhow!("session {session}: {}", answer.told())),
         }
     }
 
     /// Sends a message without an idempotency key, and waits up to a minute for its turn to end.
-    pub(crate) async fn say(&mut self, session: &str, body: Bytes) -> Result<Answer, String> {
+    pub(crate) async fn say(&mut self, session: &str, body: Bytes) -> anyhow::Result<LeanResponse> {
         let path = format!("/v1/sessions/{session}/messages?wait=60s");
         self.ask(Method::POST, &path, body).await
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use abide_tests::{Daemon, Setup, Signal, signal};
+use anyhow::anyhow;
 
 use crate::curve::bare;
 use crate::lean::{self, Lean};
@@ -38,7 +39,7 @@ struct Window {
     live_bytes: u64,
 }
 
-struct Stage {
+struct LongSession {
     daemon: Daemon,
     worker: i32,
     client: Lean,
@@ -47,10 +48,10 @@ struct Stage {
 }
 
 /// Measures `turns` turns of one session.
-pub(crate) async fn measure(turns: u32) -> Result<(), String> {
+pub(crate) async fn measure(turns: u32) -> anyhow::Result<()> {
     let turns = turns as usize;
     let daemon = Daemon::start(Setup::default()).await;
-    let mut stage = Stage {
+    let mut subject = LongSession {
         worker: daemon.worker_pid().await,
         client: Lean::new(daemon.setup.port),
         copy: daemon.folder().join("copy"),
@@ -62,7 +63,7 @@ pub(crate) async fn measure(turns: u32) -> Result<(), String> {
         "a sync takes",
         format!("{} us", disk::sync_cost().as_micros()),
     );
-    stage.client.open("old", GUEST).await?;
+    subject.client.open("old", GUEST).await?;
     let mut taken = 0;
     let mut windows = Vec::new();
     println!(
@@ -74,10 +75,10 @@ pub(crate) async fn measure(turns: u32) -> Result<(), String> {
         // with the last turn.
         let until = FRESH + (turns - FRESH - WINDOW / 2) * n / WINDOWS;
         while taken < until {
-            stage.turn("old").await?;
+            subject.turn("old").await?;
             taken += 1;
         }
-        let window = stage.window(n, &mut taken).await?;
+        let window = subject.window(n, &mut taken).await?;
         window.tell();
         windows.push(window);
     }
@@ -85,15 +86,15 @@ pub(crate) async fn measure(turns: u32) -> Result<(), String> {
     Ok(())
 }
 
-impl Stage {
-    async fn turn(&mut self, session: &str) -> Result<Duration, String> {
+impl LongSession {
+    async fn turn(&mut self, session: &str) -> anyhow::Result<Duration> {
         let began = Instant::now();
         let answer = self.client.say(session, lean::message()).await?;
         answer.expect_completed()?;
         Ok(began.elapsed())
     }
 
-    async fn window(&mut self, n: usize, taken: &mut usize) -> Result<Window, String> {
+    async fn window(&mut self, n: usize, taken: &mut usize) -> anyhow::Result<Window> {
         let fresh = format!("fresh{n}");
         self.client.open(&fresh, GUEST).await?;
         for _ in 0..FRESH {
@@ -124,7 +125,7 @@ impl Stage {
             )
             .await?;
         if closed.status != 200 {
-            return Err(closed.told());
+            return Err(anyhow!(closed.told()));
         }
         Ok(Window {
             turns,
@@ -138,12 +139,12 @@ impl Stage {
 
     /// Returns the data directory's size, and the size of RocksDB's live data. The worker is
     /// stopped while its files are copied.
-    fn sizes(&self) -> Result<(u64, u64), String> {
+    fn sizes(&self) -> anyhow::Result<(u64, u64)> {
         let data = self.daemon.folder().join("data");
         signal(self.worker, Signal::STOP);
         let copied = bare::copy(&data.join("db"), &self.copy);
         signal(self.worker, Signal::CONT);
-        copied.map_err(|error| format!("{}: {error}", self.copy.display()))?;
+        copied.map_err(|error| anyhow!("{}: {error}", self.copy.display()))?;
         let live = bare::live_bytes(&self.copy);
         drop(fs::remove_dir_all(&self.copy));
         Ok((bare::folder_bytes(Path::new(&data)), live?))

@@ -16,7 +16,6 @@ mod long;
 mod memory;
 mod parallel;
 mod plot;
-mod polling;
 mod pressure;
 mod proc;
 mod raw;
@@ -34,13 +33,13 @@ use clap::{Parser, Subcommand, value_parser};
 /// Measures the daemon `ABIDE_BIN` with the guests in `ABIDE_GUESTS`.
 #[derive(Parser)]
 #[command(name = "abide-measure")]
-struct Args {
+struct MeasureArgs {
     #[command(subcommand)]
-    what: What,
+    what: Measurement,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Measurement {
     /// Concurrent turns that all wait for a slow model: memory, and a restart in the middle
     InFlight {
         #[arg(long, default_value_t = 10_000)]
@@ -126,35 +125,35 @@ enum What {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = match Args::parse().what {
-        What::InFlight { turns } => in_flight::measure(turns).await,
-        What::Journal { seconds } => journal::measure(seconds).await,
-        What::Idle { sessions } => idle::measure(&sessions).await,
-        What::Curve {
+    let done = match MeasureArgs::parse().what {
+        Measurement::InFlight { turns } => in_flight::measure(turns).await,
+        Measurement::Journal { seconds } => journal::measure(seconds).await,
+        Measurement::Idle { sessions } => idle::measure(&sessions).await,
+        Measurement::Curve {
             sessions,
             active,
             rounds,
             data,
             plots,
         } => curve::measure(&sessions, active, rounds, data, plots).await,
-        What::Long { turns } => long::measure(turns).await,
-        What::State { rounds, plots } => state::measure(rounds, plots).await,
-        What::Pressure {
+        Measurement::Long { turns } => long::measure(turns).await,
+        Measurement::State { rounds, plots } => state::measure(rounds, plots).await,
+        Measurement::Pressure {
             connections,
             messages,
         } => pressure::measure(connections, messages).await,
-        What::Restarts { count } => restarts::measure(count).await,
-        What::FirstToken {
+        Measurement::Restarts { count } => restarts::measure(count).await,
+        Measurement::FirstToken {
             sessions,
             rounds,
             against,
         } => first_token::measure(sessions.into(), rounds, against.as_deref()).await,
-        What::BootFailures => boot_failures::measure().await,
+        Measurement::BootFailures => boot_failures::measure().await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("abide-measure: {error}");
+            eprintln!("abide-measure: {error:#}");
             ExitCode::FAILURE
         }
     }

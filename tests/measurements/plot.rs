@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use anyhow::anyhow;
+
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 70.0;
@@ -50,11 +52,11 @@ pub(crate) struct Plot {
 
 impl Plot {
     /// Writes the plot as `NAME.svg` into a directory.
-    pub(crate) fn write(&self, folder: &Path, name: &str) -> Result<(), String> {
+    pub(crate) fn write(&self, folder: &Path, name: &str) -> anyhow::Result<()> {
         let path = folder.join(name).with_extension("svg");
         fs::create_dir_all(folder)
             .and_then(|()| fs::write(&path, self.svg()))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+            .map_err(|error| anyhow!("{}: {error}", path.display()))?;
         println!("  drawn: {}", path.display());
         Ok(())
     }

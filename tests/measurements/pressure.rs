@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use abide_tests::{CallState, Daemon, FakeModel, Setup};
+use anyhow::anyhow;
 use bytes::Bytes;
 use http::Method;
 use serde_json::json;
@@ -28,10 +29,10 @@ const FURTHER_FILES: usize = 3_000;
 const QUESTION: &str = "[hold=all]";
 
 /// Responses by kind: their count, and how long the slowest took.
-type Answers = BTreeMap<String, (usize, Duration)>;
+type ResponseCounts = BTreeMap<String, (usize, Duration)>;
 
 /// Measures with `connections` connections, each of which sends `messages` messages.
-pub(crate) async fn measure(connections: usize, messages: usize) -> Result<(), String> {
+pub(crate) async fn measure(connections: usize, messages: usize) -> anyhow::Result<()> {
     allow_files((connections + FURTHER_FILES) as u64)?;
     let model = FakeModel::start().await;
     let mut setup = Setup {
@@ -79,7 +80,7 @@ fn large_message() -> Bytes {
 }
 
 /// Sends on all connections concurrently, one message after the other on each.
-async fn flood(port: u16, connections: usize, messages: usize, message: &Bytes) -> Answers {
+async fn flood(port: u16, connections: usize, messages: usize, message: &Bytes) -> ResponseCounts {
     let ready = Arc::new(Barrier::new(connections));
     let clients = (0..connections).map(|n| {
         let (ready, message) = (ready.clone(), message.clone());
@@ -96,7 +97,7 @@ async fn flood(port: u16, connections: usize, messages: usize, message: &Bytes) 
             answers
         })
     });
-    let mut all = Answers::new();
+    let mut all = ResponseCounts::new();
     for client in clients.collect::<Vec<_>>() {
         for (kind, took) in client.await.expect("a client does not panic") {
             let (count, slowest) = all.entry(kind).or_default();
@@ -107,15 +108,15 @@ async fn flood(port: u16, connections: usize, messages: usize, message: &Bytes) 
     all
 }
 
-fn kind(answer: Result<lean::Answer, String>) -> String {
+fn kind(answer: anyhow::Result<lean::LeanResponse>) -> String {
     match answer {
         Ok(answer) if answer.retry_after => format!("{} with Retry-After", answer.status),
         Ok(answer) => answer.status.to_string(),
-        Err(error) => error,
+        Err(error) => error.to_string(),
     }
 }
 
-fn tell(answers: &Answers) {
+fn tell(answers: &ResponseCounts) {
     for (kind, (count, slowest)) in answers {
         line(
             &format!("answered {kind}"),
@@ -125,7 +126,7 @@ fn tell(answers: &Answers) {
 }
 
 /// Sends messages to one session until it accepts no more.
-async fn inbox(port: u16, message: &Bytes) -> Result<(), String> {
+async fn inbox(port: u16, message: &Bytes) -> anyhow::Result<()> {
     chapter("one session, sent to until it takes no more");
     let mut client = Lean::new(port);
     let path = format!("/v1/sessions/{}/messages", lean::session(0));
@@ -139,5 +140,7 @@ async fn inbox(port: u16, message: &Bytes) -> Result<(), String> {
             return Ok(());
         }
     }
-    Err("a session took a thousand messages that no turn consumes".to_owned())
+    Err(anyhow!(
+        "a session took a thousand messages that no turn consumes"
+    ))
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// A snapshot of a process's resource usage.
@@ -79,7 +80,7 @@ pub(crate) fn written_bytes(pid: i32) -> u64 {
 
 /// Raises the limit of open files of this process, and of those that it starts, to at least
 /// `needed`.
-pub(crate) fn allow_files(needed: u64) -> Result<(), String> {
+pub(crate) fn allow_files(needed: u64) -> anyhow::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(());
@@ -90,5 +91,5 @@ pub(crate) fn allow_files(needed: u64) -> Result<(), String> {
     }
     limit.current = Some(needed);
     setrlimit(Resource::Nofile, limit)
-        .map_err(|error| format!("{needed} open files are needed (ulimit -n {needed}): {error}"))
+        .map_err(|error| anyhow!("{needed} open files are needed (ulimit -n {needed}): {error}"))
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use abide_tests::{Account, Daemon, How, Sent, Setup, Signal, Subscriber, signal, until};
+use abide_tests::{Account, Daemon, How, Prober, Sent, Setup, Signal, Subscriber, signal};
+use anyhow::anyhow;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::crowd::{Crowd, Got};
 use crate::lean::{self, Lean};
-use crate::polling::Polling;
 use crate::proc::Process;
 use crate::raw::{Lost, Raw};
 use crate::told::{chapter, line, load, median, mib};
@@ -30,14 +30,16 @@ const CROWD_SESSIONS: usize = 256;
 const WARMING: u32 = 5;
 /// How much the supervisor's memory may grow: pages that an allocator touches late.
 const SUPERVISOR_BYTES: u64 = 1 << 20;
+/// Pause of a prober between two requests.
+const PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// Pause before and after a restart.
 const QUIET: Duration = Duration::from_millis(150);
 
 /// Counts of failed requests by client and reason.
 #[derive(Default)]
-struct Losses(BTreeMap<String, u64>);
+struct LossCounts(BTreeMap<String, u64>);
 
-impl Losses {
+impl LossCounts {
     fn count(&mut self, who: &str, lost: &Lost) {
         *self.0.entry(format!("{who}: {lost:?}")).or_default() += 1;
     }
@@ -45,12 +47,12 @@ impl Losses {
 
 /// The acknowledged messages and the failures of a continuously sending client.
 #[derive(Default)]
-struct Seen {
+struct TalkReport {
     sent: Vec<Sent>,
     lost: Vec<Lost>,
 }
 
-pub(crate) async fn measure(count: u32) -> Result<(), String> {
+pub(crate) async fn measure(count: u32) -> anyhow::Result<()> {
     // All events are checked at the end, so retain them all.
     let setup = Setup {
         rest: vec!["[retention]\nevents = 1000000".to_owned()],
@@ -70,7 +72,7 @@ pub(crate) async fn measure(count: u32) -> Result<(), String> {
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(format!("something was lost:\n  {}", wrong.join("\n  ")))
+    Err(anyhow!("something was lost:\n  {}", wrong.join("\n  ")))
 }
 
 async fn round(daemon: &mut Daemon, count: u32, loaded: bool) -> Vec<String> {
@@ -82,7 +84,7 @@ async fn round(daemon: &mut Daemon, count: u32, loaded: bool) -> Vec<String> {
         let id = format!("talk-{loaded}-{n}");
         client.open(&id, "echo").await;
         let subscriber = Subscriber::follow(&client, &id);
-        let task: JoinHandle<Seen> =
+        let task: JoinHandle<TalkReport> =
             tokio::spawn(hammer(port, id.clone(), n < CLIENTS, stop.clone()));
         talks.push((id, subscriber, task));
     }
@@ -91,21 +93,25 @@ async fn round(daemon: &mut Daemon, count: u32, loaded: bool) -> Vec<String> {
         false => None,
     };
     let before = Process::of(daemon.supervisor_pid());
-    let mut losses = Losses::default();
+    let mut losses = LossCounts::default();
     let mut pauses = Vec::new();
     for restart in 0..count {
         let idle = idle(port, &mut losses).await;
-        let polling = Polling::start(daemon, "/healthz");
+        let probers = [Prober::on_one_connection, Prober::on_new_connections]
+            .map(|start| start(port, "/healthz", PROBE_PAUSE));
         tokio::time::sleep(QUIET).await;
         one(daemon, restart).await;
         tokio::time::sleep(QUIET).await;
-        let seen = polling.stop().await;
-        let troubles: u64 = seen.iter().map(|seen| seen.troubles).sum();
-        if troubles > 0 {
-            losses.count("polling", &Lost::Other(format!("{troubles} at once")));
+        let (mut longest, mut failed) = (Duration::ZERO, 0);
+        for prober in probers {
+            let report = prober.stop().await;
+            longest = longest.max(report.longest);
+            failed += report.failed.len();
         }
-        let longest = seen.iter().map(|seen| seen.longest).max();
-        pauses.push(longest.unwrap_or_default().as_secs_f64() * 1e3);
+        if failed > 0 {
+            losses.count("prober", &Lost::Other(format!("{failed} at once")));
+        }
+        pauses.push(longest.as_secs_f64() * 1e3);
         for mut raw in idle {
             match raw.ask("GET", "/healthz", "").await {
                 Ok((200, _)) => {}
@@ -209,7 +215,7 @@ async fn one(daemon: &mut Daemon, n: u32) {
 }
 
 /// Opens connections that stay idle during the restart.
-async fn idle(port: u16, losses: &mut Losses) -> Vec<Raw> {
+async fn idle(port: u16, losses: &mut LossCounts) -> Vec<Raw> {
     let mut idle = Vec::new();
     for n in 0..IDLE {
         let opened = async {
@@ -228,8 +234,8 @@ async fn idle(port: u16, losses: &mut Losses) -> Vec<Raw> {
 }
 
 /// Sends one message after the other, each exactly once and without retries.
-async fn hammer(port: u16, id: String, keeps: bool, stop: Arc<AtomicBool>) -> Seen {
-    let mut seen = Seen::default();
+async fn hammer(port: u16, id: String, keeps: bool, stop: Arc<AtomicBool>) -> TalkReport {
+    let mut seen = TalkReport::default();
     let mut kept: Option<Raw> = None;
     let mut n = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -296,12 +302,7 @@ async fn settle(port: u16, crowd: Crowd) -> Vec<String> {
     let client = abide_tests::Client::new(port);
     for (n, expected) in turns.into_iter().enumerate() {
         let id = lean::session(n);
-        let what = format!("{id} to come to rest");
-        let session = until(&what, async || {
-            let session = client.session(&id).await;
-            (session["state"] == "idle").then_some(session)
-        });
-        let found = session.await["turns"].as_u64();
+        let found = client.until_idle(&id).await["turns"].as_u64();
         if found != Some(expected) {
             wrong.push(format!("{id} has {found:?} turns of {expected} messages"));
         }

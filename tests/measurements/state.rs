@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use abide_tests::Daemon;
+use anyhow::anyhow;
 use serde_json::json;
 
 use crate::lean::{self, Lean};
@@ -38,7 +39,7 @@ struct Subject {
 }
 
 /// Measures all sizes and writes the plots into `plots`.
-pub(crate) async fn measure(rounds: u32, plots: Option<PathBuf>) -> Result<(), String> {
+pub(crate) async fn measure(rounds: u32, plots: Option<PathBuf>) -> anyhow::Result<()> {
     chapter("a turn over the size of the state");
     load();
     line(
@@ -70,7 +71,7 @@ pub(crate) async fn measure(rounds: u32, plots: Option<PathBuf>) -> Result<(), S
 }
 
 impl Subject {
-    async fn new(kib: usize) -> Result<Self, String> {
+    async fn new(kib: usize) -> anyhow::Result<Self> {
         let mut setup = scripted(&[]);
         // Room for the largest state and the guest's other memory.
         let limit = "snapshot = \"2MiB\"".to_owned();
@@ -93,7 +94,7 @@ impl Subject {
 
     /// Takes turns one after the other for [`GO`], and counts every byte that is written because of
     /// them.
-    async fn go(&mut self) -> Result<(), String> {
+    async fn go(&mut self) -> anyhow::Result<()> {
         quiet(self.worker).await;
         let written = proc::written_bytes(self.worker);
         let began = Instant::now();
@@ -102,8 +103,8 @@ impl Subject {
         while began.elapsed() < GO {
             let sent = Instant::now();
             let answer = self.client.say(SESSION, message.clone()).await;
-            let ended = answer.and_then(lean::Answer::expect_completed);
-            ended.map_err(|error| format!("with {} KiB: {error}", self.kib))?;
+            let ended = answer.and_then(lean::LeanResponse::expect_completed);
+            ended.map_err(|error| anyhow!("with {} KiB: {error}", self.kib))?;
             times.push(sent.elapsed().as_secs_f64() * 1e6);
         }
         quiet(self.worker).await;
@@ -134,7 +135,7 @@ async fn quiet(pid: i32) {
     }
 }
 
-fn draw(us: Vec<f64>, written_kib: Vec<f64>, folder: &std::path::Path) -> Result<(), String> {
+fn draw(us: Vec<f64>, written_kib: Vec<f64>, folder: &std::path::Path) -> anyhow::Result<()> {
     let plot = |title: &str, up: &str, name: &str, values| Plot {
         title: title.to_owned(),
         across: "state, in KiB".to_owned(),

@@ -25,18 +25,12 @@ impl Stage {
             ..Setup::default()
         };
         for guest in ["scripted", "hostile"] {
-            setup.plugins.push(Plugin {
-                capabilities: vec!["llm = [\"local\"]".into(), "tools = [\"t\"]".into()],
-                ..Plugin::new(guest)
-            });
+            setup
+                .plugins
+                .push(Plugin::new(guest).with_model_and_tools());
         }
-        setup.rest.push(format!(
-            "[mcp.t]\ncommand = [{:?}]\nenv = {{ ABIDE_TOOLS_LOG = \"ABIDE_TOOLS_LOG\" }}",
-            tool_server()
-        ));
         let log = world.path().join("tools.log");
-        let log = log.to_str().expect("temporary folders have plain names");
-        setup.env.push(("ABIDE_TOOLS_LOG".into(), log.into()));
+        let setup = setup.recording_tools(&tool_server(), &log);
         let daemon = Daemon::start(change(setup)).await;
         let client = daemon.client();
         client.open("s", "scripted").await;
@@ -46,6 +40,21 @@ impl Stage {
             model,
             world,
         }
+    }
+
+    /// Starts a stage whose model is this one, with a session `a` of the assistant that has these
+    /// further lines of limits.
+    pub(crate) async fn with_assistant(model: &FakeModel, limits: &[&str]) -> Self {
+        let mut assistant = Plugin::new("assistant").with_model_and_tools();
+        assistant.limits = limits.iter().map(|&line| line.to_owned()).collect();
+        let url = model.base_url();
+        let stage = Self::start(|mut setup| {
+            setup.model = Some(url);
+            setup.plugin(assistant)
+        })
+        .await;
+        stage.client.open("a", "assistant").await;
+        stage
     }
 
     /// Sends a script to `s`. Returns its message's id.
@@ -59,6 +68,34 @@ impl Stage {
     pub(crate) async fn perform(&self, id: &str, acts: Value) -> Vec<Event> {
         let message = self.send(id, acts).await;
         self.end_of(&message).await
+    }
+
+    /// Calls a tool in a turn of `s`, then checks that the session answers hello. Returns the
+    /// result that the guest reports, and the tool's result.
+    pub(crate) async fn call(&self, id: &str, tool: &str, token: &str) -> (String, String) {
+        let script = json!([{"act": "call", "tool": tool, "token": token}]);
+        let report = acts(&self.perform(id, script).await).remove(0);
+        let turn = self.client.get("/v1/sessions/s/turn").await;
+        let turn = turn.expect("an answer").expect(200);
+        let result = turn["steps"][0]["parts"][0]["result"].as_str();
+        let result = result.unwrap_or_default().to_owned();
+        let hello = json!([{"act": "say", "text": "hello"}]);
+        let greeted = self.perform(&format!("{id}, hello"), hello).await;
+        assert_eq!(acts(&greeted), ["say  ok"], "after {id}");
+        let outcome = report.strip_prefix(&format!("call {token} "));
+        (outcome.expect("a call").to_owned(), result)
+    }
+
+    /// Waits until the daemon's status reports this state of a tool server. Returns the server's
+    /// entry.
+    pub(crate) async fn tool_server(&self, name: &str, state: &str) -> Value {
+        until(&format!("{name} to be {state}"), async || {
+            let status = self.daemon.status().await;
+            let mut servers = status["tool_servers"].as_array()?.iter();
+            let server = servers.find(|server| server["name"] == name)?.clone();
+            (server["state"] == state).then_some(server)
+        })
+        .await
     }
 
     /// Waits for the end of a message's turn. Returns that turn's events.

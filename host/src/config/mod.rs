@@ -4,9 +4,9 @@
 //! - [`Config::draft`] parses bytes (the very bytes that a standby is started on), [`Config::load`]
 //!   a file; [`ConfigDraft::checked`] also checks what depends on this machine: plugin files and
 //!   secrets.
-//! - [`plan`] compares two configurations and classifies each difference by what applying it takes.
+//! - [`plan()`] compares two configurations and classifies each difference by what applying it takes.
 //! - [`ConfigWatch`] reports changes of the file, and of the files it names, by their content.
-//! - [`json_schema`] and [`reference`] are generated from the types that parse.
+//! - [`json_schema()`] and [`reference()`] are generated from the types that parse.
 //!
 //! A file uses only files of its own line and of the lines above it.
 //!

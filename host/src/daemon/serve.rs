@@ -24,7 +24,7 @@ use super::act::Event;
 use super::drain::Drain;
 use super::generation::WorkerLife;
 use super::launch_spec::LaunchSpec;
-use super::machine::{Machine, Trigger};
+use super::machine::{RestartMachine, Trigger};
 use super::plan::Rejection;
 use super::records::RestartRecords;
 use super::standby::Prepared;
@@ -152,7 +152,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         registry,
         server: None,
         listeners: names,
-        machine: Machine::new(),
+        machine: RestartMachine::new(),
         drain: None,
         departure: None,
         probation_ends: None,

@@ -17,7 +17,7 @@ use crate::store::Store;
 use crate::supervisor::Link;
 
 use super::drain::Drain;
-use super::machine::{Departure, Machine};
+use super::machine::{Departure, RestartMachine};
 use super::records::RestartRecords;
 use super::watchdog::Watchdog;
 
@@ -39,7 +39,7 @@ pub(super) struct Daemon {
     /// The addresses that it listens on, as the supervisor knows them.
     pub(super) listeners: Vec<String>,
     /// What is under way, decided purely.
-    pub(super) machine: Machine<Box<PlannedRestart>, Observed>,
+    pub(super) machine: RestartMachine<Box<PlannedRestart>, Observed>,
     /// The drain under way, if one is.
     pub(super) drain: Option<Drain>,
     /// Set when this worker is to leave.

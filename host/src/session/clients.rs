@@ -59,7 +59,7 @@ impl Clients {
         inspect::turn(&self.shared().store, id)
     }
 
-    /// Replays the turn that [`Registry::turn`] reports, offline and without effects.
+    /// Replays the turn that [`Clients::turn`] reports, offline and without effects.
     pub async fn replay(&self, id: &SessionId) -> Result<ReplayReport, Refusal> {
         inspect::replay(self.shared(), id).await
     }

@@ -17,6 +17,7 @@ mod disk_guard;
 mod drain;
 mod driver;
 mod drivers;
+mod due;
 mod hub;
 mod inspect;
 mod lifecycle;

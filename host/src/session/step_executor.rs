@@ -17,6 +17,7 @@ use crate::engine::StepAnswer;
 use crate::failpoint;
 
 use super::drain::TurnGuard;
+use super::due::{Due, LocalRequest, OutsideRequest, PartRequest};
 use super::hub::Live;
 use super::live_config::LiveConfig;
 use super::mailbox::{DriverRequest, Urgency};
@@ -42,13 +43,17 @@ pub(super) struct StepExecutor<'a> {
 }
 
 /// A part of a step before it is executed.
-enum StepPart {
+enum StepPart<'r> {
     /// The host already has the outcome, without any external effect.
     Answered(PartResult),
     /// This effect must be executed.
-    Due(Effect),
-    /// A human must approve the call first, within this timeout.
-    Ask(ToolCall, Duration),
+    Due(Due<'r>),
+}
+
+/// A tool call that a human must approve first.
+struct ApprovalNeeded<'r> {
+    call: &'r ToolCall,
+    timeout: Duration,
 }
 
 /// Builds the guest's answer to a step from the outcomes of all its parts.
@@ -90,21 +95,31 @@ impl StepExecutor<'_> {
         for approval in self.approvals.iter().filter(|known| known.step == step) {
             approval.fits(&call)?;
         }
-        let looks = (0..).zip(refused).map(|(part, refused)| async move {
-            match refused {
-                Some(refused) => StepPart::Answered(Err(refused)),
-                None => self.classify(step, request, part).await,
+        let requests = PartRequest::all(request).into_iter();
+        let classified =
+            (0..)
+                .zip(requests.zip(refused))
+                .map(|(part, (request, refused))| async move {
+                    match refused {
+                        Some(refused) => Ok(StepPart::Answered(Err(refused))),
+                        None => self.classify(step, request, part).await,
+                    }
+                });
+        let (mut parts, mut needed) = (Vec::new(), Vec::new());
+        for (part, classified) in (0..).zip(futures::future::join_all(classified).await) {
+            match classified {
+                Ok(classified) => parts.push(classified),
+                Err(approval) => needed.push((part, approval)),
             }
-        });
-        let parts = futures::future::join_all(looks).await;
-        if parts.iter().any(|part| matches!(part, StepPart::Ask(..))) {
-            return self.park(step, &call, parts).await;
+        }
+        if !needed.is_empty() {
+            return self.park(step, &call, needed).await;
         }
         let effects: Vec<Effect> = parts
             .iter()
             .map(|part| match part {
-                StepPart::Answered(_) | StepPart::Ask(..) => Effect::Local,
-                StepPart::Due(effect) => effect.clone(),
+                StepPart::Answered(_) => Effect::Local,
+                StepPart::Due(due) => due.effect.clone(),
             })
             .collect();
         let once = effects.iter().any(|effect| !effect.repeatable());
@@ -130,14 +145,11 @@ impl StepExecutor<'_> {
                     due.push((part, effect));
                     None
                 }
-                // Cannot occur: `park` has taken these steps.
-                StepPart::Ask(..) => None,
             });
         }
         let urgency = if once { Urgency::First } else { Urgency::Lazy };
         self.record(records, urgency).await?;
-        self.execute(step, &call, request, due, &mut outcomes)
-            .await?;
+        self.execute(step, &call, due, &mut outcomes).await?;
         Ok(answer(request, outcomes.into_iter().flatten().collect()))
     }
 
@@ -157,7 +169,8 @@ impl StepExecutor<'_> {
         let mut outcomes: Vec<Option<(PartResult, u64)>> = Vec::new();
         let (mut due, mut settled) = (Vec::new(), Vec::new());
         let refused = refused.into_iter().chain(std::iter::repeat(None));
-        for ((part, recorded), refused) in (0..).zip(parts).zip(refused) {
+        let requests = PartRequest::all(request).into_iter().zip(refused);
+        for ((part, recorded), (request, refused)) in (0..).zip(parts).zip(requests) {
             outcomes.push(match (recorded, refused) {
                 (Recorded::Done(done), _) => Some((done.result, done.took_ms)),
                 // The grant may have been revoked since the first attempt.
@@ -166,10 +179,17 @@ impl StepExecutor<'_> {
                     settled.push(self.done(step, part, Some(&effect), outcome.clone(), 0));
                     Some((outcome, 0))
                 }
-                (Recorded::Again(effect), None) => {
-                    due.push((part, effect));
-                    None
-                }
+                (Recorded::Again(effect), None) => match request {
+                    PartRequest::Outside(request) => {
+                        due.push((part, Due { request, effect }));
+                        None
+                    }
+                    PartRequest::Local(request) => {
+                        let outcome = Ok(self.local(request).await);
+                        settled.push(self.done(step, part, Some(&effect), outcome.clone(), 0));
+                        Some((outcome, 0))
+                    }
+                },
                 (Recorded::Unknown(effect), _) => {
                     let what = call.what(&effect);
                     tracing::warn!(
@@ -188,58 +208,72 @@ impl StepExecutor<'_> {
         }
         if !due.is_empty() {
             self.guard.pass().await;
-            self.execute(step, call, request, due, &mut outcomes)
-                .await?;
+            self.execute(step, call, due, &mut outcomes).await?;
         }
         Ok(answer(request, outcomes.into_iter().flatten().collect()))
     }
 
     /// Classifies a part of a request by its effect, before anything is executed.
-    async fn classify(&self, step: u32, request: &StepRequest, part: u32) -> StepPart {
-        match request {
-            StepRequest::Llm(request) => StepPart::Due(Effect::Model {
+    async fn classify<'r>(
+        &self,
+        step: u32,
+        request: PartRequest<'r>,
+        part: u32,
+    ) -> Result<StepPart<'r>, ApprovalNeeded<'r>> {
+        let request = match request {
+            PartRequest::Local(request) => {
+                return Ok(StepPart::Answered(Ok(self.local(request).await)));
+            }
+            PartRequest::Outside(request) => request,
+        };
+        let effect = match request {
+            OutsideRequest::Model(request) => Ok(Effect::Model {
                 provider: request.provider.clone().unwrap_or_default(),
             }),
-            StepRequest::ToolsList => {
-                let tools = self.parts.tools.list(&self.grants.tools).await;
-                StepPart::Answered(Ok(StepResult::ToolsList(tools)))
-            }
-            StepRequest::ToolCall(call) => self.classify_tool(step, part, call).await,
-            StepRequest::ToolCallAll(calls) => match calls.get(part as usize) {
-                Some(call) => self.classify_tool(step, part, call).await,
-                None => StepPart::Answered(Err(StepError::Invalid("there is no such call".into()))),
-            },
-            StepRequest::Http(request) => {
+            OutsideRequest::Tool(call) => self.classify_tool(step, part, call).await?,
+            OutsideRequest::Http(request) => {
                 let (grants, limit) = (&self.grants.http, self.limits.event_bytes);
-                match self.parts.http.classify(request, grants, limit) {
-                    Ok(effect) => StepPart::Due(effect),
-                    Err(error) => StepPart::Answered(Err(error)),
-                }
+                self.parts.http.classify(request, grants, limit)
             }
-            StepRequest::Receive => {
-                StepPart::Answered(Ok(StepResult::Receive(self.receive().await)))
+        };
+        Ok(match effect {
+            Ok(effect) => StepPart::Due(Due { request, effect }),
+            Err(error) => StepPart::Answered(Err(error)),
+        })
+    }
+
+    /// Answers what takes no effect outside.
+    async fn local(&self, request: LocalRequest) -> StepResult {
+        match request {
+            LocalRequest::ToolsList => {
+                StepResult::ToolsList(self.parts.tools.list(&self.grants.tools).await)
             }
+            LocalRequest::Receive => StepResult::Receive(self.receive().await),
         }
     }
 
     /// Requests all approvals that the step's parts need, at once. The driver then parks the turn,
     /// so this never returns: the turn begins again once all are decided, and takes this step again
     /// with the answers.
-    async fn park<T>(&self, step: u32, call: &StepCallName, parts: Vec<StepPart>) -> T {
+    async fn park<T>(
+        &self,
+        step: u32,
+        call: &StepCallName,
+        needed: Vec<(u32, ApprovalNeeded<'_>)>,
+    ) -> T {
         let at = UnixMillis::now();
-        let asked = (0..).zip(parts).filter_map(|(part, wanted)| match wanted {
-            StepPart::Ask(tool, timeout) => Some(Record::Asked(Asked {
+        let asked = needed.into_iter().map(|(part, approval)| {
+            Record::Asked(Asked {
                 id: ApprovalId::new(self.id, self.begun.turn, step, part),
                 turn: self.begun.turn,
                 step,
                 part,
                 call: call.clone(),
-                tool: tool.name,
-                arguments: tool.arguments,
+                tool: approval.call.name.clone(),
+                arguments: approval.call.arguments.clone(),
                 at,
-                expires_at: at.later(timeout),
-            })),
-            StepPart::Answered(_) | StepPart::Due(_) => None,
+                expires_at: at.later(approval.timeout),
+            })
         });
         let records = asked.collect();
         // An error means that this turn is being aborted before it has asked; its next attempt
@@ -248,22 +282,28 @@ impl StepExecutor<'_> {
         std::future::pending().await
     }
 
-    async fn classify_tool(&self, step: u32, part: u32, call: &ToolCall) -> StepPart {
+    async fn classify_tool<'r>(
+        &self,
+        step: u32,
+        part: u32,
+        call: &'r ToolCall,
+    ) -> Result<Result<Effect, StepError>, ApprovalNeeded<'r>> {
         let mut decided = self.approvals.iter();
         let decided = decided.find(|known| known.step == step && known.part == part);
         if let Some(denial) = decided.and_then(Approval::denial) {
-            return StepPart::Answered(Err(StepError::Denied(denial)));
+            return Ok(Err(StepError::Denied(denial)));
         }
-        match self.parts.tools.classify(call).await {
-            Ok(look) => match look.ask {
-                Some(timeout) if decided.is_none() => StepPart::Ask(call.clone(), timeout),
-                _ => StepPart::Due(Effect::Tool {
-                    name: call.name.clone(),
-                    repeatable: look.repeatable,
-                    read_only: look.read_only,
-                }),
-            },
-            Err(error) => StepPart::Answered(Err(error)),
+        let look = match self.parts.tools.classify(call).await {
+            Ok(look) => look,
+            Err(error) => return Ok(Err(error)),
+        };
+        match look.ask {
+            Some(timeout) if decided.is_none() => Err(ApprovalNeeded { call, timeout }),
+            _ => Ok(Ok(Effect::Tool {
+                name: call.name.clone(),
+                repeatable: look.repeatable,
+                read_only: look.read_only,
+            })),
         }
     }
 
@@ -272,8 +312,7 @@ impl StepExecutor<'_> {
         &self,
         step: u32,
         call: &StepCallName,
-        request: &StepRequest,
-        due: Vec<(u32, Effect)>,
+        due: Vec<(u32, Due<'_>)>,
         outcomes: &mut [Option<(PartResult, u64)>],
     ) -> Result<(), TurnFailure> {
         // No guard is needed to end it: if this future is dropped, so is the turn, whose end clears
@@ -281,14 +320,14 @@ impl StepExecutor<'_> {
         self.guard.pulse.step_begins(step, self.limits.step_timeout);
         let mut under_way: FuturesUnordered<_> = due
             .into_iter()
-            .map(|(part, effect)| async move {
+            .map(|(part, due)| async move {
                 let began = Instant::now();
                 failpoint::point("effect.before");
-                let outcome = self.effect(step, part, request, &effect).await;
+                let outcome = self.reach_in_time(step, part, &due).await;
                 failpoint::point("effect.after");
                 // In whole milliseconds, as the journal records and replays it.
                 let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                (part, effect, outcome, took_ms)
+                (part, due.effect, outcome, took_ms)
             })
             .collect();
         while let Some((part, effect, outcome, took_ms)) = under_way.next().await {
@@ -313,39 +352,29 @@ impl StepExecutor<'_> {
         Ok(())
     }
 
-    async fn effect(
-        &self,
-        step: u32,
-        part: u32,
-        request: &StepRequest,
-        effect: &Effect,
-    ) -> PartResult {
-        let reached = self.reach(step, part, request, effect);
-        if let Effect::Tool { .. } | Effect::Http { .. } = effect {
+    async fn reach_in_time(&self, step: u32, part: u32, due: &Due<'_>) -> PartResult {
+        let reached = self.reach(step, part, due);
+        let limit = self.limits.step_timeout;
+        match due.request {
             // These enforce the timeout themselves, since they know whether the call had already
             // been sent when it expired.
-            return reached.await;
+            OutsideRequest::Tool(_) | OutsideRequest::Http(_) => reached.await,
+            OutsideRequest::Model(_) => {
+                let reached = tokio::time::timeout(limit, reached).await;
+                reached.unwrap_or_else(|_| {
+                    Err(StepError::Timeout(format!(
+                        "no result within {} (`limits.step_timeout`)",
+                        humantime::format_duration(limit)
+                    )))
+                })
+            }
         }
-        let limit = self.limits.step_timeout;
-        let reached = tokio::time::timeout(limit, reached).await;
-        reached.unwrap_or_else(|_| {
-            Err(StepError::Timeout(format!(
-                "no result within {} (`limits.step_timeout`)",
-                humantime::format_duration(limit)
-            )))
-        })
     }
 
-    async fn reach(
-        &self,
-        step: u32,
-        part: u32,
-        request: &StepRequest,
-        effect: &Effect,
-    ) -> PartResult {
-        let limit = self.limits.event_bytes;
-        let call = match request {
-            StepRequest::Llm(request) => {
+    async fn reach(&self, step: u32, part: u32, due: &Due<'_>) -> PartResult {
+        let (limit, time) = (self.limits.event_bytes, self.limits.step_timeout);
+        match due.request {
+            OutsideRequest::Model(request) => {
                 let on_delta = |asked: u32, text: &str| {
                     self.shared.hubs.publish(self.id, || {
                         Live::Delta(Arc::new(Delta {
@@ -357,43 +386,27 @@ impl StepExecutor<'_> {
                         }))
                     });
                 };
-                let time = self.limits.step_timeout;
                 let answer = self.parts.llm.chat(request, limit, time, on_delta).await;
-                return answer.map(StepResult::Llm);
+                answer.map(StepResult::Llm)
             }
-            StepRequest::ToolCall(call) => Some(call),
-            StepRequest::ToolCallAll(calls) => calls.get(part as usize),
-            StepRequest::Http(request) => {
-                let time = self.limits.step_timeout;
-                let sent = self
-                    .parts
-                    .http
-                    .send(request, &self.grants.http, limit, time);
-                return sent.await.map(StepResult::Http);
+            OutsideRequest::Http(request) => {
+                let http = &self.parts.http;
+                let sent = http.send(request, &self.grants.http, limit, time).await;
+                sent.map(StepResult::Http)
             }
-            StepRequest::ToolsList | StepRequest::Receive => None,
-        };
-        let Some(call) = call else {
-            return Err(StepError::Invalid("there is nothing to call".into()));
-        };
-        // An idempotency key: it is the same whenever this call is repeated, so that tools can
-        // deduplicate. It includes the call itself, because a turn that runs anew may make a
-        // different call at the same place.
-        let asked = format!("{}\0{}", call.name, call.arguments);
-        let asked = Digest::of(asked.as_bytes()).short();
-        let key = format!("{}/{}/{step}/{part}/{asked}", self.id, self.begun.turn);
-        let answer = self
-            .parts
-            .tools
-            .call(
-                call,
-                &key,
-                effect.repeatable(),
-                limit,
-                self.limits.step_timeout,
-            )
-            .await;
-        answer.map(StepResult::ToolCall)
+            OutsideRequest::Tool(call) => {
+                // An idempotency key: it is the same whenever this call is repeated, so that tools
+                // can deduplicate. It includes the call itself, because a turn that runs anew may
+                // make a different call at the same place.
+                let asked = format!("{}\0{}", call.name, call.arguments);
+                let asked = Digest::of(asked.as_bytes()).short();
+                let key = format!("{}/{}/{step}/{part}/{asked}", self.id, self.begun.turn);
+                let repeatable = due.effect.repeatable();
+                let tools = &self.parts.tools;
+                let answer = tools.call(call, &key, repeatable, limit, time).await;
+                answer.map(StepResult::ToolCall)
+            }
+        }
     }
 
     fn done(

@@ -13,5 +13,7 @@ mod verdict;
 
 pub use check::{COUNTED, check_history};
 pub use facts::{Acknowledged, Execution, Facts, Probe, SessionFacts};
-pub use script::{Act, Call, Script, Told, ToldNotice, ToldStopped, ToldTimer, Tool};
-pub use verdict::{Counts, Kind, Verdict, Violation};
+pub use script::{
+    Act, ActReport, NoticeReport, Script, ScriptedCall, StoppedReport, TimerReport, Tool,
+};
+pub use verdict::{Counts, Verdict, Violation, ViolationKind};

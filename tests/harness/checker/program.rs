@@ -32,7 +32,7 @@ pub struct Round {
     /// Each client's messages, in order.
     pub clients: Vec<Vec<Post>>,
     /// The disturbances of the daemon, in order.
-    pub moments: Vec<Moment>,
+    pub moments: Vec<TimedDisturbance>,
 }
 
 /// One message that a client sends.
@@ -49,7 +49,7 @@ pub struct Post {
 
 /// One disturbance and its time.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Moment {
+pub struct TimedDisturbance {
     /// The delay after the previous one.
     pub after_ms: u64,
     pub what: Disturbance,
@@ -117,7 +117,7 @@ impl Round {
             })
             .collect();
         let moments = (0..rng.random_range(2..=4))
-            .map(|_| Moment {
+            .map(|_| TimedDisturbance {
                 after_ms: rng.random_range(0..400),
                 what: Disturbance::any(rng),
             })

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// A way in which a promise can be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ViolationKind {
     /// An acknowledged message has no event, or no completed turn.
     Lost,
     /// A turn failed, or a message became a dead letter, although no program causes that.
@@ -57,7 +57,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
     /// The broken promise.
-    pub kind: Kind,
+    pub kind: ViolationKind,
     /// The observation.
     pub text: String,
 }
@@ -86,12 +86,12 @@ impl Verdict {
     }
 
     /// Records a violation.
-    pub fn wrong(&mut self, kind: Kind, text: String) {
+    pub fn wrong(&mut self, kind: ViolationKind, text: String) {
         self.violations.push(Violation { kind, text });
     }
 
     /// Returns how many violations of a kind were found.
-    pub fn found(&self, kind: Kind) -> u64 {
+    pub fn found(&self, kind: ViolationKind) -> u64 {
         self.violations
             .iter()
             .filter(|violation| violation.kind == kind)

@@ -28,8 +28,8 @@ pub(super) enum View {
 }
 
 #[derive(Debug)]
-enum Kind {
-    File(Versions<Vec<u8>, Change>),
+enum NodeKind {
+    File(Versions<Vec<u8>, FileOp>),
     Folder(Versions<BTreeMap<OsString, Node>, Entry>),
     Link(PathBuf),
 }
@@ -43,7 +43,7 @@ struct Versions<T, C> {
 
 /// An operation on a file.
 #[derive(Debug)]
-enum Change {
+enum FileOp {
     Write(usize, Vec<u8>),
     Truncate(usize),
     Extend(usize),
@@ -58,17 +58,17 @@ trait Apply<C> {
     fn apply(&mut self, change: &C);
 }
 
-impl Apply<Change> for Vec<u8> {
-    fn apply(&mut self, change: &Change) {
+impl Apply<FileOp> for Vec<u8> {
+    fn apply(&mut self, change: &FileOp) {
         match change {
-            Change::Write(from, data) => {
+            FileOp::Write(from, data) => {
                 let end = from + data.len();
                 self.resize(self.len().max(end), 0);
                 self[*from..end].copy_from_slice(data);
             }
-            Change::Truncate(bytes) => self.resize(*bytes, 0),
-            Change::Extend(bytes) => self.resize(self.len().max(*bytes), 0),
-            Change::Zero(from, bytes) => {
+            FileOp::Truncate(bytes) => self.resize(*bytes, 0),
+            FileOp::Extend(bytes) => self.resize(self.len().max(*bytes), 0),
+            FileOp::Zero(from, bytes) => {
                 let end = (from + bytes).min(self.len());
                 self[(*from).min(end)..end].fill(0);
             }
@@ -121,7 +121,7 @@ pub(super) enum Item {
 /// The state of a directory; see the module.
 #[derive(Debug)]
 pub(super) struct Image {
-    nodes: Vec<(Kind, u32)>,
+    nodes: Vec<(NodeKind, u32)>,
     by_inode: HashMap<u64, Node>,
     /// The record at which each thread's current sync began.
     begun: HashMap<u64, u64>,
@@ -150,9 +150,9 @@ impl Image {
             return Ok(*node);
         }
         let kind = match meta.file_type() {
-            kind if kind.is_dir() => Kind::Folder(Versions::new(BTreeMap::new())),
-            kind if kind.is_symlink() => Kind::Link(fs::read_link(path)?),
-            _ => Kind::File(Versions::new(fs::read(path)?)),
+            kind if kind.is_dir() => NodeKind::Folder(Versions::new(BTreeMap::new())),
+            kind if kind.is_symlink() => NodeKind::Link(fs::read_link(path)?),
+            _ => NodeKind::File(Versions::new(fs::read(path)?)),
         };
         let node = self.add(meta.ino(), meta.mode() & 0o7777, kind);
         if meta.is_dir() {
@@ -161,12 +161,12 @@ impl Image {
                 let entry = entry?;
                 entries.insert(entry.file_name(), self.scan_node(&entry.path())?);
             }
-            self.nodes[node].0 = Kind::Folder(Versions::new(entries));
+            self.nodes[node].0 = NodeKind::Folder(Versions::new(entries));
         }
         Ok(node)
     }
 
-    fn add(&mut self, inode: u64, mode: u32, kind: Kind) -> Node {
+    fn add(&mut self, inode: u64, mode: u32, kind: NodeKind) -> Node {
         self.nodes.push((kind, mode));
         self.by_inode.insert(inode, self.nodes.len() - 1);
         self.nodes.len() - 1
@@ -183,7 +183,7 @@ impl Image {
                 emptied,
             } => match self.find(&path)? {
                 None => {
-                    let node = self.add(inode, mode, Kind::File(Versions::new(Vec::new())));
+                    let node = self.add(inode, mode, NodeKind::File(Versions::new(Vec::new())));
                     self.name(&path, Some(node))?;
                 }
                 Some(node) if self.by_inode.get(&inode) != Some(&node) => {
@@ -192,18 +192,18 @@ impl Image {
                         path.display()
                     ));
                 }
-                Some(_) if emptied => self.change(inode, Change::Truncate(0))?,
+                Some(_) if emptied => self.change(inode, FileOp::Truncate(0))?,
                 Some(_) => {}
             },
             Op::Write { inode, from, data } => {
-                self.change(inode, Change::Write(from as usize, data))?;
+                self.change(inode, FileOp::Write(from as usize, data))?;
             }
             Op::Truncate { inode, bytes } => {
-                self.change(inode, Change::Truncate(bytes as usize))?
+                self.change(inode, FileOp::Truncate(bytes as usize))?
             }
-            Op::Extend { inode, bytes } => self.change(inode, Change::Extend(bytes as usize))?,
+            Op::Extend { inode, bytes } => self.change(inode, FileOp::Extend(bytes as usize))?,
             Op::Zero { inode, from, bytes } => {
-                self.change(inode, Change::Zero(from as usize, bytes as usize))?;
+                self.change(inode, FileOp::Zero(from as usize, bytes as usize))?;
             }
             Op::SyncBegin { thread } => {
                 self.begun.insert(thread, self.records);
@@ -233,7 +233,7 @@ impl Image {
                 self.name(&path, None)?;
             }
             Op::MakeFolder { path, inode, mode } => {
-                let folder = Kind::Folder(Versions::new(BTreeMap::new()));
+                let folder = NodeKind::Folder(Versions::new(BTreeMap::new()));
                 let node = self.add(inode, mode, folder);
                 self.name(&path, Some(node))?;
             }
@@ -242,7 +242,7 @@ impl Image {
                 inode,
                 target,
             } => {
-                let node = self.add(inode, 0o777, Kind::Link(target));
+                let node = self.add(inode, 0o777, NodeKind::Link(target));
                 self.name(&path, Some(node))?;
             }
         }
@@ -254,10 +254,10 @@ impl Image {
         node.ok_or_else(|| format!("inode {inode} was made by an operation that is not in the log"))
     }
 
-    fn change(&mut self, inode: u64, change: Change) -> Result<(), String> {
+    fn change(&mut self, inode: u64, change: FileOp) -> Result<(), String> {
         let node = self.open(inode)?;
         match &mut self.nodes[node].0 {
-            Kind::File(file) => file.pending.push((self.records, change)),
+            NodeKind::File(file) => file.pending.push((self.records, change)),
             other => return Err(format!("{change:?} of what is no file: {other:?}")),
         }
         Ok(())
@@ -265,14 +265,14 @@ impl Image {
 
     fn sync(&mut self, node: Node, before: u64) {
         match &mut self.nodes[node].0 {
-            Kind::File(file) => file.sync(before),
-            Kind::Folder(folder) => folder.sync(before),
-            Kind::Link(_) => {}
+            NodeKind::File(file) => file.sync(before),
+            NodeKind::Folder(folder) => folder.sync(before),
+            NodeKind::Link(_) => {}
         }
     }
 
     fn entry(&self, folder: Node, name: &OsStr) -> Option<Node> {
-        let Kind::Folder(folder) = &self.nodes[folder].0 else {
+        let NodeKind::Folder(folder) = &self.nodes[folder].0 else {
             return None;
         };
         let changed = folder.pending.iter().rev();
@@ -319,7 +319,7 @@ impl Image {
         let (folder, name) = self.place(path)?;
         let entry = Entry(name.to_owned(), node);
         match &mut self.nodes[folder].0 {
-            Kind::Folder(folder) => folder.pending.push((self.records, entry)),
+            NodeKind::Folder(folder) => folder.pending.push((self.records, entry)),
             other => return Err(format!("{path:?} lies in what is no folder: {other:?}")),
         }
         Ok(())
@@ -330,7 +330,7 @@ impl Image {
         let mut found = BTreeMap::new();
         let mut folders = vec![(PathBuf::new(), ROOT)];
         while let Some((path, node)) = folders.pop() {
-            if let Kind::Folder(folder) = &self.nodes[node].0 {
+            if let NodeKind::Folder(folder) = &self.nodes[node].0 {
                 for (name, node) in folder.view(view) {
                     found.insert(path.join(&name), node);
                     folders.push((path.join(name), node));
@@ -342,9 +342,9 @@ impl Image {
 
     fn item(&self, node: Node, view: View) -> Item {
         match &self.nodes[node].0 {
-            Kind::File(file) => Item::File(file.view(view)),
-            Kind::Folder(_) => Item::Folder,
-            Kind::Link(target) => Item::Link(target.clone()),
+            NodeKind::File(file) => Item::File(file.view(view)),
+            NodeKind::Folder(_) => Item::Folder,
+            NodeKind::Link(target) => Item::Link(target.clone()),
         }
     }
 
@@ -366,15 +366,15 @@ impl Image {
         nodes.dedup();
         for node in nodes {
             match &self.nodes[node].0 {
-                Kind::File(file) => {
+                NodeKind::File(file) => {
                     let written = file.pending.iter().map(|(_, change)| match change {
-                        Change::Write(_, data) => data.len() as u64,
+                        FileOp::Write(_, data) => data.len() as u64,
                         _ => 0,
                     });
                     bytes += written.sum::<u64>();
                 }
-                Kind::Folder(folder) => entries += folder.pending.len() as u64,
-                Kind::Link(_) => {}
+                NodeKind::Folder(folder) => entries += folder.pending.len() as u64,
+                NodeKind::Link(_) => {}
             }
         }
         (bytes, entries)

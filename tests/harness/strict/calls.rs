@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Rule, Violation, calls_of, has_calls, is_function_name, role};
+use super::{BrokenRule, Rule, calls_of, has_calls, is_function_name, role};
 
 /// Checks that each call has its result, and each result its call.
-pub(super) fn answered(lines: &[Value]) -> Option<Violation> {
+pub(super) fn answered(lines: &[Value]) -> Option<BrokenRule> {
     let mut open: Vec<&Value> = Vec::new();
     for line in lines {
         if role(line) == "tool" {
@@ -28,7 +28,7 @@ pub(super) fn answered(lines: &[Value]) -> Option<Violation> {
     unanswered(&open)
 }
 
-fn unanswered(open: &[&Value]) -> Option<Violation> {
+fn unanswered(open: &[&Value]) -> Option<BrokenRule> {
     (!open.is_empty()).then(|| {
         let ids: Vec<_> = open.iter().map(|id| id.as_str().unwrap_or("?")).collect();
         let text = format!(
@@ -40,12 +40,12 @@ fn unanswered(open: &[&Value]) -> Option<Violation> {
     })
 }
 
-fn refused(rule: Rule, text: &str) -> Violation {
-    Violation::with(rule, 400, json!({"message": text, "param": "messages"}))
+fn refused(rule: Rule, text: &str) -> BrokenRule {
+    BrokenRule::with(rule, 400, json!({"message": text, "param": "messages"}))
 }
 
 /// Checks the rules that concern each call by itself.
-pub(super) fn check(rule: Rule, lines: &[Value], tools: &Value) -> Option<Violation> {
+pub(super) fn check(rule: Rule, lines: &[Value], tools: &Value) -> Option<BrokenRule> {
     let tools = tools.as_array().map_or(&[][..], Vec::as_slice);
     if rule == Rule::ToolsWithCalls {
         let calls = lines.iter().any(has_calls);
@@ -53,7 +53,7 @@ pub(super) fn check(rule: Rule, lines: &[Value], tools: &Value) -> Option<Violat
             let text = "litellm.UnsupportedParamsError: Bedrock doesn't support tool calling \
                         without `tools=` param specified. Pass `tools=` param OR set \
                         `litellm.modify_params = True`";
-            Violation::new(rule, 400, text)
+            BrokenRule::new(rule, 400, text)
         });
     }
     let mut seen = BTreeSet::new();
@@ -79,7 +79,7 @@ pub(super) fn check(rule: Rule, lines: &[Value], tools: &Value) -> Option<Violat
                             "Tool call id was {} but must be a-z, A-Z, 0-9, with a length of 9.",
                             id.unwrap_or("null")
                         );
-                        Some(Violation::mistral(rule, "3280", text))
+                        Some(BrokenRule::mistral(rule, "3280", text))
                     }
                 }
             }
@@ -104,7 +104,7 @@ pub(super) fn check(rule: Rule, lines: &[Value], tools: &Value) -> Option<Violat
                     let text = format!(
                         "Failed to parse tool call arguments as JSON: {error} (of '{name}')"
                     );
-                    Violation::new(rule, 400, text)
+                    BrokenRule::new(rule, 400, text)
                 })
             }
         }

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Rule, Violation, has_calls};
+use super::{BrokenRule, Rule, has_calls};
 
 /// Checks the rules about content.
-pub(super) fn check(rule: Rule, lines: &[Value]) -> Option<Violation> {
+pub(super) fn check(rule: Rule, lines: &[Value]) -> Option<BrokenRule> {
     let mut lines = lines.iter().enumerate();
     match rule {
         Rule::NoImages => lines
@@ -13,7 +13,7 @@ pub(super) fn check(rule: Rule, lines: &[Value]) -> Option<Violation> {
             .map(|_| {
                 let text = "image input is not supported - hint: if this is unexpected, you may \
                             need to provide the mmproj";
-                Violation::new(rule, 400, text)
+                BrokenRule::new(rule, 400, text)
             }),
         Rule::ContentBesideCalls => lines
             .find(|(_, line)| line["content"].is_null() && !has_calls(line))
@@ -21,14 +21,14 @@ pub(super) fn check(rule: Rule, lines: &[Value]) -> Option<Violation> {
                 let text = format!(
                     "Invalid value for 'messages[{at}].content': expected a string, got null."
                 );
-                Violation::new(rule, 400, text)
+                BrokenRule::new(rule, 400, text)
             }),
         _ => lines
             .find(|(_, line)| is_blank(&line["content"]))
             .map(|(at, _)| {
                 let text =
                     format!("messages.{at}: text content blocks must contain non-whitespace text");
-                Violation::new(rule, 400, text)
+                BrokenRule::new(rule, 400, text)
             }),
     }
 }

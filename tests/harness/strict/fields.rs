@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Rule, Violation, calls_of, role};
+use super::{BrokenRule, Rule, calls_of, role};
 
 const BODY: [&str; 10] = [
     "model",
@@ -18,11 +18,11 @@ const BODY: [&str; 10] = [
 ];
 
 /// Checks the rules about fields.
-pub(super) fn check(rule: Rule, request: &Value) -> Option<Violation> {
+pub(super) fn check(rule: Rule, request: &Value) -> Option<BrokenRule> {
     let has = |field: &str| request.get(field).is_some();
     let unsupported = |message: String, param: &str| {
         let error = json!({"message": message, "param": param, "code": "unsupported_parameter"});
-        Some(Violation::with(rule, 400, error))
+        Some(BrokenRule::with(rule, 400, error))
     };
     match rule {
         Rule::NoStreamOptions if has("stream_options") => {
@@ -33,7 +33,7 @@ pub(super) fn check(rule: Rule, request: &Value) -> Option<Violation> {
                 "msg": "Extra inputs are not permitted",
                 "input": request["stream_options"],
             }]);
-            Some(Violation {
+            Some(BrokenRule {
                 rule: Some(rule),
                 status: 422,
                 body: json!({ "detail": detail }),
@@ -47,7 +47,7 @@ pub(super) fn check(rule: Rule, request: &Value) -> Option<Violation> {
         ),
         Rule::NoMaxCompletionTokens if has("max_completion_tokens") => {
             let text = "Unrecognized request argument supplied: max_completion_tokens";
-            Some(Violation::new(rule, 400, text))
+            Some(BrokenRule::new(rule, 400, text))
         }
         Rule::NoTemperature if has("temperature") && request["temperature"] != 1.0 => {
             let error = json!({
@@ -56,7 +56,7 @@ pub(super) fn check(rule: Rule, request: &Value) -> Option<Violation> {
                 "param": "temperature",
                 "code": "unsupported_value",
             });
-            Some(Violation::with(rule, 400, error))
+            Some(BrokenRule::with(rule, 400, error))
         }
         Rule::NoStream if request["stream"] == true => {
             let error = json!({
@@ -64,11 +64,11 @@ pub(super) fn check(rule: Rule, request: &Value) -> Option<Violation> {
                 "param": "stream",
                 "code": "unsupported_value",
             });
-            Some(Violation::with(rule, 400, error))
+            Some(BrokenRule::with(rule, 400, error))
         }
         Rule::KnownFields => unknown(request).map(|field| {
             let text = format!("Unrecognized request argument supplied: {field}");
-            Violation::new(rule, 400, text)
+            BrokenRule::new(rule, 400, text)
         }),
         _ => None,
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Rules, Violation, prefix_kept};
+use super::{BrokenRule, Rules, prefix_kept};
 use crate::answer::message_text;
 
 /// The gate of one server.
@@ -12,7 +12,7 @@ use crate::answer::message_text;
 pub(crate) struct Gate {
     rules: Rules,
     /// The requests that were refused, or were admitted with a violation, in order.
-    refused: Vec<Violation>,
+    refused: Vec<BrokenRule>,
     /// The messages of the last admitted request, by conversation.
     passed: BTreeMap<String, Vec<Value>>,
 }
@@ -30,12 +30,12 @@ impl Gate {
         self.rules = rules;
     }
 
-    pub(crate) fn refused(&self) -> &[Violation] {
+    pub(crate) fn refused(&self) -> &[BrokenRule] {
         &self.refused
     }
 
     /// Returns why a request is refused; `None` if it is admitted.
-    pub(crate) fn admit(&mut self, request: &Value) -> Option<Violation> {
+    pub(crate) fn admit(&mut self, request: &Value) -> Option<BrokenRule> {
         let violation = self.rules.violations(request).into_iter().next();
         let noted = match &violation {
             Some(violation) => Some(violation.clone()),
@@ -46,7 +46,7 @@ impl Gate {
         violation
     }
 
-    fn rewritten(&mut self, request: &Value) -> Option<Violation> {
+    fn rewritten(&mut self, request: &Value) -> Option<BrokenRule> {
         if !self.rules.keeps_prefix() {
             return None;
         }
@@ -54,7 +54,7 @@ impl Gate {
         let earlier = self.passed.entry(conversation(&lines)).or_default();
         let how = prefix_kept(earlier, &lines).err();
         *earlier = lines;
-        how.map(|how| Violation::rewritten(&how))
+        how.map(|how| BrokenRule::rewritten(&how))
     }
 }
 

@@ -137,7 +137,7 @@ const BYTES_PER_TOKEN: usize = 4;
 
 /// A request that breaks a rule.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Violation {
+pub struct BrokenRule {
     /// The rule; `None` if the request exceeds the context window, or rewrites what was sent
     /// before.
     pub rule: Option<Rule>,
@@ -147,7 +147,7 @@ pub struct Violation {
     pub body: Value,
 }
 
-impl Violation {
+impl BrokenRule {
     /// Returns a violation in OpenAI's form.
     fn new(rule: Rule, status: u16, message: impl Into<String>) -> Self {
         Self::with(rule, status, json!({"message": message.into()}))
@@ -265,12 +265,12 @@ impl Rules {
     }
 
     /// Returns all violations of a request, in the order of [`RULES`].
-    pub fn violations(&self, request: &Value) -> Vec<Violation> {
+    pub fn violations(&self, request: &Value) -> Vec<BrokenRule> {
         let rules = RULES.iter().filter(|rule| self.on.contains(rule));
         let mut found: Vec<_> = rules.filter_map(|rule| rule.check(request)).collect();
         let tokens = request.to_string().len() / BYTES_PER_TOKEN;
         if let Some(limit) = self.window_tokens.filter(|limit| tokens > *limit) {
-            found.push(Violation::over_window(limit, tokens));
+            found.push(BrokenRule::over_window(limit, tokens));
         }
         found
     }
@@ -278,7 +278,7 @@ impl Rules {
 
 impl Rule {
     /// Returns how a request breaks the rule, if it does.
-    pub fn check(self, request: &Value) -> Option<Violation> {
+    pub fn check(self, request: &Value) -> Option<BrokenRule> {
         let lines = request["messages"].as_array();
         let lines = lines.map_or(&[][..], Vec::as_slice);
         match self {

@@ -2,16 +2,16 @@
 
 use serde_json::Value;
 
-use super::{Rule, Violation, has_calls, role};
+use super::{BrokenRule, Rule, has_calls, role};
 
 /// Checks the rules about system messages.
-pub(super) fn system(rule: Rule, lines: &[Value]) -> Option<Violation> {
+pub(super) fn system(rule: Rule, lines: &[Value]) -> Option<BrokenRule> {
     let systems = lines.iter().enumerate();
     let mut systems = systems.filter(|(_, line)| role(line) == "system");
     match rule {
         Rule::NoSystem => systems
             .next()
-            .map(|_| Violation::new(rule, 400, "System role not supported (in chat_template:1)")),
+            .map(|_| BrokenRule::new(rule, 400, "System role not supported (in chat_template:1)")),
         Rule::SystemNotBehind => {
             let behind = |(at, _): (usize, &Value)| {
                 let before = role(lines.get(at.checked_sub(1)?)?);
@@ -19,12 +19,12 @@ pub(super) fn system(rule: Rule, lines: &[Value]) -> Option<Violation> {
             };
             let before = systems.find_map(behind)?;
             let text = format!("Unexpected role 'system' after role '{before}'");
-            Some(Violation::mistral(rule, "3230", text))
+            Some(BrokenRule::mistral(rule, "3230", text))
         }
         Rule::SystemFirstJinja => systems.find(|(at, _)| *at > 0).map(|_| {
             let text = "Jinja Exception: System message must be at the beginning.";
             let error = serde_json::json!({"message": text, "type": "server_error", "code": 500});
-            Violation::with(rule, 500, error)
+            BrokenRule::with(rule, 500, error)
         }),
         _ => systems.find(|(at, _)| *at > 0).map(|_| {
             let error = serde_json::json!({
@@ -32,18 +32,18 @@ pub(super) fn system(rule: Rule, lines: &[Value]) -> Option<Violation> {
                 "type": "BadRequestError",
                 "code": 400,
             });
-            Violation::with(rule, 400, error)
+            BrokenRule::with(rule, 400, error)
         }),
     }
 }
 
 /// Checks the rules about all other messages.
-pub(super) fn order(rule: Rule, lines: &[Value]) -> Option<Violation> {
+pub(super) fn order(rule: Rule, lines: &[Value]) -> Option<BrokenRule> {
     let mut roles = lines.iter().map(role).filter(|role| *role != "system");
     match rule {
         Rule::UserFirst => roles.take(1).find(|role| *role != "user").map(|first| {
             let text = format!("Expected the first message to be from the user, got '{first}'");
-            Violation::new(rule, 400, text)
+            BrokenRule::new(rule, 400, text)
         }),
         Rule::UserOrToolLast => {
             let last = roles.next_back().unwrap_or("null");
@@ -52,7 +52,7 @@ pub(super) fn order(rule: Rule, lines: &[Value]) -> Option<Violation> {
                     "Expected last role User or Tool (or Assistant with prefix True) for serving \
                      but got {last}"
                 );
-                Violation::mistral(rule, "3230", text)
+                BrokenRule::mistral(rule, "3230", text)
             })
         }
         Rule::NoUserBehindTool => {
@@ -61,7 +61,7 @@ pub(super) fn order(rule: Rule, lines: &[Value]) -> Option<Violation> {
                 .any(|pair| role(&pair[0]) == "tool" && role(&pair[1]) == "user")
                 .then(|| {
                     let text = "Unexpected role 'user' after role 'tool'";
-                    Violation::mistral(rule, "3230", text)
+                    BrokenRule::mistral(rule, "3230", text)
                 })
         }
         Rule::AlternationWithResults => {
@@ -95,8 +95,8 @@ pub(super) fn order(rule: Rule, lines: &[Value]) -> Option<Violation> {
     }
 }
 
-fn alternate(rule: Rule) -> Violation {
+fn alternate(rule: Rule) -> BrokenRule {
     let text = "After the optional system message, conversation roles must alternate \
                 user/assistant/user/assistant/...";
-    Violation::new(rule, 400, text)
+    BrokenRule::new(rule, 400, text)
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Rule, Violation, is_function_name, schema};
+use super::{BrokenRule, Rule, is_function_name, schema};
 
 /// The largest number of tools that OpenAI accepts.
 pub(super) const MAX: usize = 128;
 
 /// Checks the rules about tools.
-pub(super) fn check(rule: Rule, tools: &Value) -> Option<Violation> {
+pub(super) fn check(rule: Rule, tools: &Value) -> Option<BrokenRule> {
     let list = tools.as_array().map_or(&[][..], Vec::as_slice);
     if rule == Rule::ToolsMax {
         let count = list.len();
@@ -26,7 +26,7 @@ pub(super) fn check(rule: Rule, tools: &Value) -> Option<Violation> {
         let error = json!({
             "message": found, "param": "tools", "code": "array_above_max_length",
         });
-        return Some(Violation::with(rule, 400, error));
+        return Some(BrokenRule::with(rule, 400, error));
     }
     let mut seen = BTreeSet::new();
     list.iter().enumerate().find_map(|(at, tool)| {
@@ -39,7 +39,7 @@ pub(super) fn check(rule: Rule, tools: &Value) -> Option<Violation> {
                     "param": format!("tools[{at}].function.parameters"),
                     "code": "invalid_function_parameters",
                 });
-                Violation::with(rule, 400, error)
+                BrokenRule::with(rule, 400, error)
             });
         }
         if !is_function_name(name) {
@@ -51,10 +51,10 @@ pub(super) fn check(rule: Rule, tools: &Value) -> Option<Violation> {
                 "param": format!("tools[{at}].function.name"),
                 "code": "invalid_value",
             });
-            return Some(Violation::with(rule, 400, error));
+            return Some(BrokenRule::with(rule, 400, error));
         }
         (!seen.insert(name)).then(|| {
-            Violation::new(
+            BrokenRule::new(
                 rule,
                 400,
                 format!("tools: Tool names must be unique ({name})"),

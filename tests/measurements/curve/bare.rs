@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Env, Options};
 
 /// The daemon's default block cache size.
@@ -39,41 +40,40 @@ pub(crate) fn copy(db: &Path, to: &Path) -> io::Result<()> {
 
 /// Opens a copy with the options that the store was last opened with, which RocksDB stores beside
 /// it, and returns how long that took.
-pub(crate) fn open(copy: &Path) -> Result<Duration, String> {
+pub(crate) fn open(copy: &Path) -> anyhow::Result<Duration> {
     let (options, families) = options(copy)?;
     let began = Instant::now();
     let db = DB::open_cf_descriptors(&options, copy, families);
     let took = began.elapsed();
     db.map(|_| took)
-        .map_err(|error| format!("the copy does not open: {error}"))
+        .map_err(|error| anyhow!("the copy does not open: {error}"))
 }
 
 /// Returns the bytes that a copy holds after a flush and a full compaction, which drop everything
 /// that is no longer needed.
-pub(crate) fn live_bytes(copy: &Path) -> Result<u64, String> {
+pub(crate) fn live_bytes(copy: &Path) -> anyhow::Result<u64> {
     let (options, families) = options(copy)?;
     let names: Vec<String> = families.iter().map(|cf| cf.name().to_owned()).collect();
     let db = DB::open_cf_descriptors(&options, copy, families)
-        .map_err(|error| format!("the copy does not open: {error}"))?;
+        .map_err(|error| anyhow!("the copy does not open: {error}"))?;
     let mut bytes = 0;
     for name in names {
         let Some(family) = db.cf_handle(&name) else {
             continue;
         };
-        let text = |error: rocksdb::Error| error.to_string();
-        db.flush_cf(family).map_err(text)?;
+        db.flush_cf(family)?;
         db.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
         let tables = ["rocksdb.live-sst-files-size", "rocksdb.live-blob-file-size"];
         for property in tables {
-            let size = db.property_int_value_cf(family, property).map_err(text)?;
+            let size = db.property_int_value_cf(family, property)?;
             bytes += size.unwrap_or(0);
         }
     }
     Ok(bytes)
 }
 
-fn options(copy: &Path) -> Result<(Options, Vec<ColumnFamilyDescriptor>), String> {
-    let text = |error: rocksdb::Error| format!("the copy's options: {error}");
+fn options(copy: &Path) -> anyhow::Result<(Options, Vec<ColumnFamilyDescriptor>)> {
+    let text = |error: rocksdb::Error| anyhow!("the copy's options: {error}");
     let env = Env::new().map_err(text)?;
     let cache = Cache::new_lru_cache(CACHE_BYTES);
     let (mut options, families) = Options::load_latest(copy, env, true, cache).map_err(text)?;

@@ -12,7 +12,7 @@ use abide_tests::Daemon;
 
 use crate::told::{chapter, line, load, mib};
 use report::Point;
-use rounds::Stage;
+use rounds::MeasuredStore;
 use stored::Stores;
 pub(crate) use stored::take_turns;
 
@@ -27,7 +27,7 @@ pub(crate) async fn measure(
     rounds: u32,
     data: Option<PathBuf>,
     plots: Option<PathBuf>,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     let mut sizes = sessions.to_vec();
     sizes.sort_unstable();
     sizes.dedup();
@@ -51,7 +51,7 @@ async fn point(
     active: usize,
     smaller: Option<usize>,
     rounds: u32,
-) -> Result<Point, String> {
+) -> anyhow::Result<Point> {
     chapter(&format!(
         "{sessions} sessions stored, {active} of them active"
     ));
@@ -60,7 +60,7 @@ async fn point(
     line("the store's size", mib(bare::folder_bytes(&data)));
     let mut daemon = Daemon::start(stored::setup(&data, active)).await;
     stored::take_turns(daemon.setup.port, 0..active, false).await?;
-    let mut stage = Stage {
+    let mut measured = MeasuredStore {
         daemon: &mut daemon,
         db: data.join("db"),
         copy: data.with_file_name("copy"),
@@ -68,10 +68,10 @@ async fn point(
     };
     let mut point = Point::new(sessions, active);
     for _ in 0..rounds {
-        let restart = stage.restart().await?;
+        let restart = measured.restart().await?;
         restart.tell();
         point.restarts.push(restart);
-        let kill = stage.kill().await?;
+        let kill = measured.kill().await?;
         kill.tell();
         point.kills.push(kill);
     }

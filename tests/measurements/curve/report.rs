@@ -25,29 +25,29 @@ pub(crate) struct Point {
 }
 
 /// One curve of the plot: a median that is computed for each point.
-struct Figure {
+struct CurveFigure {
     name: &'static str,
     rival: bool,
     of: fn(&Point) -> f64,
 }
 
-const FIGURES: &[Figure] = &[
-    Figure {
+const FIGURES: &[CurveFigure] = &[
+    CurveFigure {
         name: "planned restart: longest wait",
         rival: false,
         of: |point| point.restart(|restart| restart.pause),
     },
-    Figure {
+    CurveFigure {
         name: "kill -9: to the first answered turn",
         rival: false,
         of: |point| point.kill(|kill| kill.first),
     },
-    Figure {
+    CurveFigure {
         name: "kill -9: to 100 sessions answered",
         rival: false,
         of: |point| point.kill(|kill| kill.first + kill.hundred),
     },
-    Figure {
+    CurveFigure {
         name: "RocksDB alone: opening that store",
         rival: true,
         of: |point| point.kill(|kill| kill.bare),
@@ -136,7 +136,7 @@ impl Kill {
 }
 
 /// Draws the curves into `restarts.svg` in a directory.
-pub(crate) fn draw(points: &[Point], folder: &Path) -> Result<(), String> {
+pub(crate) fn draw(points: &[Point], folder: &Path) -> anyhow::Result<()> {
     let series = FIGURES.iter().map(|figure| Series {
         name: figure.name.to_owned(),
         rival: figure.rival,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use abide_tests::{Daemon, How, Signal, signal, until, until_within};
+use anyhow::anyhow;
 use serde_json::Value;
 
 use super::{CONNECTIONS, bare};
@@ -27,7 +28,7 @@ const SESSIONS: usize = 100;
 /// consecutive answers of one client belong to different sessions.
 const ANSWERS: u64 = 3 * SESSIONS as u64;
 
-pub(crate) struct Stage<'a> {
+pub(crate) struct MeasuredStore<'a> {
     pub(crate) daemon: &'a mut Daemon,
     /// RocksDB's directory.
     pub(crate) db: PathBuf,
@@ -60,13 +61,13 @@ pub(crate) struct Kill {
     pub(crate) wal_bytes: u64,
 }
 
-impl Stage<'_> {
+impl MeasuredStore<'_> {
     fn crowd(&self) -> Crowd {
         Crowd::start(self.daemon.setup.port, CONNECTIONS, self.active)
     }
 
     /// Changes the configuration under load and measures the restart that it triggers.
-    pub(crate) async fn restart(&mut self) -> Result<Restart, String> {
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<Restart> {
         let old = self.daemon.generation().await;
         let crowd = self.crowd();
         tokio::time::sleep(LEAD).await;
@@ -99,7 +100,7 @@ impl Stage<'_> {
     }
 
     /// Kills the worker with `kill -9` under load and measures until its successor answers.
-    pub(crate) async fn kill(&mut self) -> Result<Kill, String> {
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<Kill> {
         // Wait, without load, until the previous round's worker counts as proven, or the supervisor
         // would delay the restart.
         tokio::time::sleep(SETTLED).await;
@@ -113,7 +114,7 @@ impl Stage<'_> {
             stands(worker).then_some(())
         })
         .await;
-        let copied = bare::copy(&self.db, &self.copy).map_err(|error| error.to_string());
+        let copied = bare::copy(&self.db, &self.copy).map_err(anyhow::Error::from);
         let turns = crowd.turns();
         let killed = Instant::now();
         signal(worker, Signal::KILL);
@@ -130,7 +131,7 @@ impl Stage<'_> {
             drop(fs::remove_dir_all(copy));
             took
         });
-        let bare = bare.await.map_err(|error| error.to_string())??;
+        let bare = bare.await??;
         asked.retain(|asked| asked.ended >= killed && asked.got == Got::Turn);
         asked.sort_by_key(|asked| asked.ended);
         let mut seen = HashSet::new();
@@ -138,7 +139,7 @@ impl Stage<'_> {
         let first = firsts.next().map(|asked| asked.ended - killed);
         let all = firsts.nth(SESSIONS - 2).map(|asked| asked.ended - killed);
         let (Some(first), Some(all)) = (first, all) else {
-            return Err("too few sessions answered after the kill".to_owned());
+            return Err(anyhow!("too few sessions answered after the kill"));
         };
         Ok(Kill {
             first,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use abide_tests::{Daemon, Setup};
+use anyhow::anyhow;
 use tempfile::TempDir;
 
 use crate::lean::{self, Lean};
@@ -30,8 +31,8 @@ pub(crate) struct Stores {
 
 impl Stores {
     /// Keeps the stores in the given directory, or in a temporary one.
-    pub(crate) fn new(kept: Option<PathBuf>) -> Result<Self, String> {
-        let text = |error: io::Error| format!("no folder for the stores: {error}");
+    pub(crate) fn new(kept: Option<PathBuf>) -> anyhow::Result<Self> {
+        let text = |error: io::Error| anyhow!("no folder for the stores: {error}");
         let (folder, temporary) = match kept {
             Some(folder) => {
                 fs::create_dir_all(&folder).map_err(text)?;
@@ -54,14 +55,14 @@ impl Stores {
         &self,
         sessions: usize,
         smaller: Option<usize>,
-    ) -> Result<PathBuf, String> {
+    ) -> anyhow::Result<PathBuf> {
         let place = self.folder.join(sessions.to_string());
         let data = place.join("data");
         let mut there = count(&place);
         if there >= sessions {
             return Ok(data);
         }
-        let text = |error: io::Error| format!("{}: {error}", place.display());
+        let text = |error: io::Error| anyhow!("{}: {error}", place.display());
         if let Some(smaller) = smaller.filter(|smaller| *smaller > there) {
             let from = self.folder.join(smaller.to_string());
             // Remove what an interrupted earlier run may have left behind.
@@ -109,7 +110,7 @@ pub(crate) async fn take_turns(
     port: u16,
     sessions: std::ops::Range<usize>,
     new: bool,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     let next = Arc::new(AtomicUsize::new(sessions.start));
     let clients = (0..CONNECTIONS).map(|_| {
         let (next, end) = (next.clone(), sessions.end);
@@ -119,7 +120,7 @@ pub(crate) async fn take_turns(
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 if n >= end {
-                    return Ok::<(), String>(());
+                    return Ok::<(), anyhow::Error>(());
                 }
                 let session = lean::session(n);
                 if new {
@@ -131,7 +132,7 @@ pub(crate) async fn take_turns(
         })
     });
     for client in clients.collect::<Vec<_>>() {
-        client.await.map_err(|error| error.to_string())??;
+        client.await??;
     }
     Ok(())
 }

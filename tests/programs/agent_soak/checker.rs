@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::plan;
 use crate::relay::Passed;
-use crate::run::Outcome;
+use crate::run::RunOutcome;
 use crate::script::DONE;
 use crate::transcript;
 
 /// Returns what is wrong with an undisturbed run.
-pub(crate) fn alone(outcome: &Outcome) -> Vec<String> {
+pub(crate) fn alone(outcome: &RunOutcome) -> Vec<String> {
     let mut wrong = any(outcome);
     let transcript = &outcome.transcript;
     wrong.extend(transcript.wrong.iter().cloned());
@@ -27,7 +27,7 @@ pub(crate) fn alone(outcome: &Outcome) -> Vec<String> {
 }
 
 /// Returns what is wrong with a disturbed run, compared with an undisturbed one.
-pub(crate) fn disturbed(alone: &Outcome, outcome: &Outcome) -> Vec<String> {
+pub(crate) fn disturbed(alone: &RunOutcome, outcome: &RunOutcome) -> Vec<String> {
     let mut wrong = any(outcome);
     wrong.extend(outcome.transcript.differences(&alone.transcript));
     let paths = alone.files.keys().chain(outcome.files.keys());
@@ -43,7 +43,7 @@ pub(crate) fn disturbed(alone: &Outcome, outcome: &Outcome) -> Vec<String> {
 }
 
 /// Returns what is wrong with a run, whether disturbed or not.
-fn any(outcome: &Outcome) -> Vec<String> {
+fn any(outcome: &RunOutcome) -> Vec<String> {
     let mut wrong = outcome.wrong_events.clone();
     if outcome.status != "completed" || outcome.said != [DONE] {
         let (status, texts) = (&outcome.status, &outcome.said);

@@ -24,7 +24,7 @@ const GLANCE: Duration = Duration::from_millis(1);
 
 /// The kind of a disturbance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum DisturbanceKind {
     /// `kill -9` of the worker.
     KillWorker,
     /// `kill -9` of the supervisor, after which the daemon is started again.
@@ -46,21 +46,21 @@ pub(crate) enum Moment {
 
 /// A disturbance that is due once the agent has reached a step.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Disturbance {
+pub(crate) struct SoakDisturbance {
     /// The step whose model call must have begun.
     pub(crate) step: usize,
     pub(crate) moment: Moment,
     /// The delay after that moment.
     pub(crate) after: Duration,
-    pub(crate) what: What,
+    pub(crate) what: DisturbanceKind,
 }
 
-impl Display for Disturbance {
+impl Display for SoakDisturbance {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let what = match self.what {
-            What::KillWorker => "worker killed",
-            What::KillSupervisor => "supervisor killed",
-            What::Restart => "configuration changed",
+            DisturbanceKind::KillWorker => "worker killed",
+            DisturbanceKind::KillSupervisor => "supervisor killed",
+            DisturbanceKind::Restart => "configuration changed",
         };
         let moment = match self.moment {
             Moment::Model => "the model",
@@ -80,13 +80,13 @@ pub(crate) fn plan(
     kills: usize,
     restarts: usize,
     answer: Duration,
-) -> Vec<Disturbance> {
+) -> Vec<SoakDisturbance> {
     let mut all: Vec<_> = (0..kills + restarts)
         .map(|n| {
             let what = match n {
-                n if n >= kills => What::Restart,
-                n if n % 4 == 3 => What::KillSupervisor,
-                _ => What::KillWorker,
+                n if n >= kills => DisturbanceKind::Restart,
+                n if n % 4 == 3 => DisturbanceKind::KillSupervisor,
+                _ => DisturbanceKind::KillWorker,
             };
             let below = |longest: Duration| 0..longest.as_millis() as u64;
             let (moment, after) = match random.random_range(0..4) {
@@ -98,7 +98,7 @@ pub(crate) fn plan(
                 2 => (Moment::Once, below(relay::PAUSE * 5 / 2)),
                 _ => (Moment::Tool, below(relay::PAUSE * 5 / 2)),
             };
-            Disturbance {
+            SoakDisturbance {
                 step: random.random_range(0..steps),
                 moment,
                 after: Duration::from_millis(random.random_range(after)),
@@ -121,7 +121,7 @@ pub(crate) enum Met {
     Result,
 }
 
-impl Disturbance {
+impl SoakDisturbance {
     /// Waits until the agent has reached the disturbance's step.
     pub(crate) async fn until_due(self, step: &watch::Sender<usize>) {
         let mut reached = step.subscribe();
@@ -149,8 +149,8 @@ impl Disturbance {
         tokio::time::sleep(self.after).await;
         let met = met(&relay::read(log)[seen..]);
         match self.what {
-            What::KillWorker => daemon.kill_worker().await,
-            What::KillSupervisor => {
+            DisturbanceKind::KillWorker => daemon.kill_worker().await,
+            DisturbanceKind::KillSupervisor => {
                 let worker = daemon.worker_pid().await;
                 signal(daemon.supervisor_pid(), Signal::KILL);
                 daemon.ended().await;
@@ -159,7 +159,7 @@ impl Disturbance {
                 until("the worker's end", async || gone(worker).then_some(())).await;
                 daemon.start_again().await;
             }
-            What::Restart => {
+            DisturbanceKind::Restart => {
                 let old = daemon.generation().await;
                 daemon.edit(How::Rename, |setup| setup.spare += 1);
                 until("the change to be seen", async || {

@@ -26,9 +26,9 @@ use std::process::ExitCode;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::disturb::Disturbance;
+use crate::disturb::SoakDisturbance;
 use crate::npm::Servers;
-use crate::run::{ANSWER, Outcome};
+use crate::run::{ANSWER, RunOutcome};
 
 const KILLS: u64 = 20;
 const RESTARTS: u64 = 5;
@@ -100,7 +100,7 @@ fn default_folder() -> PathBuf {
 }
 
 /// Prints everything that is known about a failed run.
-fn show(name: &str, disturbances: &[Disturbance], outcome: &Outcome, wrong: &[String]) {
+fn show(name: &str, disturbances: &[SoakDisturbance], outcome: &RunOutcome, wrong: &[String]) {
     for wrong in wrong {
         println!("  WRONG: {wrong}");
     }

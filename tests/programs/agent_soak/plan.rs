@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// A tool call of a step, and how to find out whether it took effect.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+pub(crate) struct PlannedCall {
     /// The tool's name as the model sees it.
     pub(crate) tool: &'static str,
     pub(crate) arguments: Value,
@@ -24,10 +24,10 @@ pub(crate) struct Check {
 }
 
 /// The steps; each is the list of calls that the model requests in one answer.
-pub(crate) type Plan = Vec<Vec<Call>>;
+pub(crate) type AgentPlan = Vec<Vec<PlannedCall>>;
 
 /// Returns the plan. Its paths are relative to the only directory that the file server may access.
-pub(crate) fn plan() -> Plan {
+pub(crate) fn plan() -> AgentPlan {
     vec![
         vec![see("files__list_directory", json!({"path": "."}))],
         vec![folder("", "notes")],
@@ -78,41 +78,46 @@ pub(crate) fn plan() -> Plan {
     ]
 }
 
-fn see(tool: &'static str, arguments: Value) -> Call {
-    Call {
+fn see(tool: &'static str, arguments: Value) -> PlannedCall {
+    PlannedCall {
         tool,
         arguments,
         check: None,
     }
 }
 
-fn read(path: &str) -> Call {
+fn read(path: &str) -> PlannedCall {
     see("files__read_text_file", json!({"path": path}))
 }
 
-fn echo(message: &str) -> Call {
+fn echo(message: &str) -> PlannedCall {
     see("everything__echo", json!({"message": message}))
 }
 
-fn sum(a: u32, b: u32) -> Call {
+fn sum(a: u32, b: u32) -> PlannedCall {
     see("everything__get-sum", json!({"a": a, "b": b}))
 }
 
 /// Returns a call that takes a second.
-fn wait() -> Call {
+fn wait() -> PlannedCall {
     see(
         "everything__trigger-long-running-operation",
         json!({"duration": 1, "steps": 2}),
     )
 }
 
-fn checked_by_reading(tool: &'static str, arguments: Value, path: &str, shows: String) -> Call {
-    let Call {
+fn checked_by_reading(
+    tool: &'static str,
+    arguments: Value,
+    path: &str,
+    shows: String,
+) -> PlannedCall {
+    let PlannedCall {
         tool: by,
         arguments: of,
         ..
     } = read(path);
-    Call {
+    PlannedCall {
         tool,
         arguments,
         check: Some(Check {
@@ -123,8 +128,13 @@ fn checked_by_reading(tool: &'static str, arguments: Value, path: &str, shows: S
     }
 }
 
-fn checked_by_listing(tool: &'static str, arguments: Value, parent: &str, shows: String) -> Call {
-    Call {
+fn checked_by_listing(
+    tool: &'static str,
+    arguments: Value,
+    parent: &str,
+    shows: String,
+) -> PlannedCall {
+    PlannedCall {
         tool,
         arguments,
         check: Some(Check {
@@ -135,25 +145,25 @@ fn checked_by_listing(tool: &'static str, arguments: Value, parent: &str, shows:
     }
 }
 
-fn write(path: &str, content: &str) -> Call {
+fn write(path: &str, content: &str) -> PlannedCall {
     let arguments = json!({"path": path, "content": content});
     checked_by_reading("files__write_file", arguments, path, content.to_owned())
 }
 
-fn day(n: u32) -> Call {
+fn day(n: u32) -> PlannedCall {
     let text = format!("# Day {n}\n\nend\n");
     write(&format!("notes/daily/day-{n}.md"), &text)
 }
 
 /// Returns an edit that inserts a line before a file's last one.
-fn entry(path: &str, n: u32) -> Call {
+fn entry(path: &str, n: u32) -> PlannedCall {
     let line = format!("- entry {n}\n");
     let edit = json!({"oldText": "end\n", "newText": format!("{line}end\n")});
     let arguments = json!({"path": path, "edits": [edit]});
     checked_by_reading("files__edit_file", arguments, path, line)
 }
 
-fn folder(parent: &str, name: &str) -> Call {
+fn folder(parent: &str, name: &str) -> PlannedCall {
     let listed = match parent.trim_end_matches('/') {
         "" => ".",
         parent => parent,
@@ -167,7 +177,7 @@ fn folder(parent: &str, name: &str) -> Call {
 }
 
 /// Returns a move of a day's file into the archive.
-fn archive(n: u32) -> Call {
+fn archive(n: u32) -> PlannedCall {
     let name = format!("day-{n}.md");
     checked_by_listing(
         "files__move_file",

@@ -10,7 +10,7 @@ use abide_tests::{Client, Daemon, Event, FakeModel, ModelFault, Rule, Rules, Set
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::disturb::{Disturbance, Met, until_at_last};
+use crate::disturb::{Met, SoakDisturbance, until_at_last};
 use crate::npm::Servers;
 use crate::plan::plan;
 use crate::relay::{self, Line};
@@ -24,7 +24,7 @@ const KEEP: &str = "ABIDE_KEEP";
 pub(crate) const ANSWER: Duration = Duration::from_millis(40);
 
 /// The outcome of a run.
-pub(crate) struct Outcome {
+pub(crate) struct RunOutcome {
     /// Files by path, with their content; `None` for a directory.
     pub(crate) files: BTreeMap<String, Option<String>>,
     pub(crate) transcript: Transcript,
@@ -51,7 +51,7 @@ pub(crate) struct Outcome {
 }
 
 /// Carries out the plan under these disturbances.
-pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outcome {
+pub(crate) async fn run(servers: &Servers, disturbances: &[SoakDisturbance]) -> RunOutcome {
     let mut folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
     if std::env::var_os(KEEP).is_some() {
         folder.disable_cleanup(true);
@@ -144,7 +144,7 @@ pub(crate) async fn run(servers: &Servers, disturbances: &[Disturbance]) -> Outc
     let turn = turn.map_or(Value::Null, |reply| reply.body);
     let replay = client.post(&path("replay"), &json!({})).await;
     let replay = replay.map_or(Value::Null, |reply| reply.body);
-    Outcome {
+    RunOutcome {
         files: tree(&files),
         transcript,
         status: end.and_then(|end| end.status.clone()).unwrap_or_default(),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use abide_tests::{Answer, AskedCall, message_text, notices_apart};
 use serde_json::{Value, json};
 
-use crate::plan::{Call, Plan};
+use crate::plan::{AgentPlan, PlannedCall};
 
 /// The model's final text.
 pub(crate) const DONE: &str = "All steps are done.";
@@ -20,7 +20,7 @@ const PATIENCE: usize = 100;
 
 /// The outcome of a call as the assistant reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum CallVerdict {
     /// The call took effect and returned this result.
     Done,
     /// The tool executed and reported an error.
@@ -33,19 +33,19 @@ pub(crate) enum Verdict {
     Trouble,
 }
 
-impl Verdict {
+impl CallVerdict {
     /// Classifies a result by the phrases that the assistant uses.
     pub(crate) fn of(result: &str) -> Self {
-        const WORDS: [(&str, Verdict); 9] = [
-            ("unknown-outcome", Verdict::Unknown),
-            ("The tool reports an error", Verdict::Error),
-            ("The tool was not called", Verdict::Refused),
-            ("Nothing was called", Verdict::Refused),
-            ("Nothing was done", Verdict::Refused),
-            ("The tool cannot be reached", Verdict::Trouble),
-            ("The tool took too long", Verdict::Trouble),
-            ("The call or its result is over", Verdict::Trouble),
-            ("The tool's server answered", Verdict::Trouble),
+        const WORDS: [(&str, CallVerdict); 9] = [
+            ("unknown-outcome", CallVerdict::Unknown),
+            ("The tool reports an error", CallVerdict::Error),
+            ("The tool was not called", CallVerdict::Refused),
+            ("Nothing was called", CallVerdict::Refused),
+            ("Nothing was done", CallVerdict::Refused),
+            ("The tool cannot be reached", CallVerdict::Trouble),
+            ("The tool took too long", CallVerdict::Trouble),
+            ("The call or its result is over", CallVerdict::Trouble),
+            ("The tool's server answered", CallVerdict::Trouble),
         ];
         let known = WORDS.iter().find(|(words, _)| result.starts_with(words));
         known.map_or(Self::Done, |(_, verdict)| *verdict)
@@ -64,12 +64,12 @@ enum Progress {
 struct Results(BTreeMap<String, String>);
 
 impl Results {
-    fn verdict(&self, id: &str) -> Option<(Verdict, &str)> {
+    fn verdict(&self, id: &str) -> Option<(CallVerdict, &str)> {
         let text = self.0.get(id)?;
-        Some((Verdict::of(text), text))
+        Some((CallVerdict::of(text), text))
     }
 
-    fn progress(&self, id: &str, call: &Call) -> Progress {
+    fn progress(&self, id: &str, call: &PlannedCall) -> Progress {
         for attempt in 0..PATIENCE {
             let this = match attempt {
                 0 => id.to_owned(),
@@ -83,11 +83,11 @@ impl Results {
                         arguments: call.arguments.clone(),
                     });
                 }
-                Some((Verdict::Done, _)) => return Progress::Done,
-                Some((Verdict::Error | Verdict::Refused, text)) => {
+                Some((CallVerdict::Done, _)) => return Progress::Done,
+                Some((CallVerdict::Error | CallVerdict::Refused, text)) => {
                     return Progress::Stuck(format!("{this}: {text}"));
                 }
-                Some((Verdict::Unknown | Verdict::Trouble, _)) => {}
+                Some((CallVerdict::Unknown | CallVerdict::Trouble, _)) => {}
             }
             match self.happened(&this, call) {
                 Happened::Yes => return Progress::Done,
@@ -98,7 +98,7 @@ impl Results {
         Progress::Stuck(format!("{id}: {PATIENCE} attempts"))
     }
 
-    fn happened(&self, id: &str, call: &Call) -> Happened {
+    fn happened(&self, id: &str, call: &PlannedCall) -> Happened {
         let Some(check) = &call.check else {
             // The call has no side effects, so it can be repeated.
             return Happened::No;
@@ -113,12 +113,12 @@ impl Results {
                         arguments: check.arguments.clone(),
                     });
                 }
-                Some((Verdict::Done, text)) if text.contains(&check.shows) => {
+                Some((CallVerdict::Done, text)) if text.contains(&check.shows) => {
                     return Happened::Yes;
                 }
                 // An error is conclusive too: the file does not exist yet.
-                Some((Verdict::Done | Verdict::Error | Verdict::Refused, _)) => break,
-                Some((Verdict::Unknown | Verdict::Trouble, _)) => {}
+                Some((CallVerdict::Done | CallVerdict::Error | CallVerdict::Refused, _)) => break,
+                Some((CallVerdict::Unknown | CallVerdict::Trouble, _)) => {}
             }
         }
         Happened::No
@@ -133,11 +133,11 @@ enum Happened {
 
 /// Returns a conversation as the script would write it: with the script's own call ids, and with
 /// the host's notices as separate messages.
-pub(crate) fn own(plan: &Plan, messages: &[Value]) -> Vec<Value> {
+pub(crate) fn own(plan: &AgentPlan, messages: &[Value]) -> Vec<Value> {
     read(plan, messages).0
 }
 
-fn read(plan: &Plan, messages: &[Value]) -> (Vec<Value>, Results) {
+fn read(plan: &AgentPlan, messages: &[Value]) -> (Vec<Value>, Results) {
     let mut results = Results::default();
     // For each call of the last answer, the id that came back and the script's id.
     let mut open: Vec<(Value, String)> = Vec::new();
@@ -168,11 +168,11 @@ fn read(plan: &Plan, messages: &[Value]) -> (Vec<Value>, Results) {
 }
 
 /// Returns the step that a conversation has reached, from 0, and the model's next answer.
-pub(crate) fn follow(plan: &Plan, messages: &[Value]) -> (usize, Answer) {
+pub(crate) fn follow(plan: &AgentPlan, messages: &[Value]) -> (usize, Answer) {
     next(plan, &read(plan, messages).1)
 }
 
-fn next(plan: &Plan, results: &Results) -> (usize, Answer) {
+fn next(plan: &AgentPlan, results: &Results) -> (usize, Answer) {
     for (step, calls) in plan.iter().enumerate() {
         let mut answer = Answer::default();
         for (n, call) in calls.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use crate::disturb::Met;
 use crate::relay::Passed;
-use crate::run::Outcome;
+use crate::run::RunOutcome;
 
 /// The columns' names.
 const COLUMNS: [&str; 13] = [
@@ -36,7 +36,7 @@ pub(crate) fn head() -> String {
 }
 
 /// Returns the row of a run.
-pub(crate) fn row(name: &str, outcome: &Outcome, wrong: &[String]) -> String {
+pub(crate) fn row(name: &str, outcome: &RunOutcome, wrong: &[String]) -> String {
     let transcript = &outcome.transcript;
     let met = |wanted: Met| outcome.met.iter().filter(|met| **met == wanted).count();
     let relayed = |wanted: Passed| {

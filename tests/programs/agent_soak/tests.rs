@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::plan::{Plan, plan};
+use crate::plan::{AgentPlan, plan};
 use crate::script::{DONE, follow};
 use crate::transcript::Transcript;
 use crate::world::World;
@@ -33,7 +33,7 @@ struct Ending {
 /// Runs the plan to its end; `fate` decides the outcome of a call by its id, `restarts` whether a
 /// recovery message follows the results of a round.
 fn run(
-    plan: &Plan,
+    plan: &AgentPlan,
     mut fate: impl FnMut(&str) -> Fate,
     mut restarts: impl FnMut() -> bool,
 ) -> Ending {
@@ -75,7 +75,7 @@ fn run(
     panic!("the script does not come to an end");
 }
 
-fn undisturbed(plan: &Plan) -> (World, Transcript) {
+fn undisturbed(plan: &AgentPlan) -> (World, Transcript) {
     let Ending { world, messages } = run(plan, |_| Fate::Done, || false);
     let transcript = Transcript::read(&messages, "/nowhere");
     assert_eq!(transcript.wrong, [""; 0]);

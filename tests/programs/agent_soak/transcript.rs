@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use abide_tests::message_text;
 use serde_json::Value;
 
-use crate::script::Verdict;
+use crate::script::CallVerdict;
 
 /// The suffix of the file that a tool server leaves behind when it is killed while it replaces a
 /// file.
@@ -56,7 +56,7 @@ impl Transcript {
         for message in messages {
             let text = message_text(message).replace(folder, "FOLDER");
             if let Some(id) = message["tool_call_id"].as_str() {
-                news |= Verdict::of(&text) == Verdict::Unknown;
+                news |= CallVerdict::of(&text) == CallVerdict::Unknown;
                 match open.first() {
                     Some((expected, _)) if expected == id => {
                         let (id, call) = open.remove(0);
@@ -101,9 +101,9 @@ impl Transcript {
         if id.contains("_check") {
             return;
         }
-        let result = match Verdict::of(&text) {
-            Verdict::Done => Some(in_order(&call.0, text)),
-            Verdict::Unknown => {
+        let result = match CallVerdict::of(&text) {
+            CallVerdict::Done => Some(in_order(&call.0, text)),
+            CallVerdict::Unknown => {
                 self.unknown += 1;
                 None
             }

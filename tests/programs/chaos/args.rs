@@ -1,7 +1,9 @@
 use std::env;
 use std::path::PathBuf;
 
-use crate::stage::Means;
+use anyhow::anyhow;
+
+use crate::stage::ChaosParts;
 
 /// The text of `--help`.
 pub(crate) const HELP: &str = "\
@@ -28,7 +30,7 @@ lie in ABIDE_GUESTS; the tool server is `abide-test-tools` beside this program, 
 It ends with 0 if nothing is wrong, with 1 if something is, with 2 if it was called wrongly.";
 
 /// The parsed command line.
-pub(crate) struct Args {
+pub(crate) struct ChaosArgs {
     pub(crate) command: String,
     pub(crate) seeds: Option<u64>,
     pub(crate) first: u64,
@@ -40,9 +42,9 @@ pub(crate) struct Args {
     pub(crate) names: Vec<String>,
 }
 
-impl Args {
+impl ChaosArgs {
     /// Parses the command line, or returns what is wrong with it.
-    pub(crate) fn read() -> Result<Self, String> {
+    pub(crate) fn read() -> anyhow::Result<Self> {
         let mut words = env::args().skip(1);
         let mut args = Self {
             command: words.next().unwrap_or_default(),
@@ -55,7 +57,7 @@ impl Args {
             names: Vec::new(),
         };
         while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            let mut value = || words.next().ok_or_else(|| anyhow!("{word} needs a value"));
             match word.as_str() {
                 "--seeds" => args.seeds = Some(number(&value()?)?),
                 "--first" => args.first = number(&value()?)?,
@@ -63,7 +65,7 @@ impl Args {
                 "--bug" => args.bug = Some(value()?),
                 "--json" => args.json = true,
                 "--without-tools" => args.without_tools = true,
-                other if other.starts_with('-') => return Err(format!("{other} means nothing")),
+                other if other.starts_with('-') => return Err(anyhow!("{other} means nothing")),
                 _ => args.names.push(word),
             }
         }
@@ -74,29 +76,29 @@ impl Args {
     ///
     /// # Errors
     /// If there is no tool server.
-    pub(crate) fn means(&self) -> Result<Means, String> {
+    pub(crate) fn means(&self) -> anyhow::Result<ChaosParts> {
         let tools = match self.without_tools {
             true => None,
             false => Some(tool_server()?),
         };
-        Ok(Means {
+        Ok(ChaosParts {
             tools,
             bug: self.bug.clone(),
         })
     }
 }
 
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|error| format!("{text}: {error}"))
+fn number(text: &str) -> anyhow::Result<u64> {
+    text.parse().map_err(|error| anyhow!("{text}: {error}"))
 }
 
-fn tool_server() -> Result<PathBuf, String> {
+fn tool_server() -> anyhow::Result<PathBuf> {
     let beside = || Some(env::current_exe().ok()?.with_file_name("abide-test-tools"));
     let path = env::var_os("ABIDE_TEST_TOOLS").map(PathBuf::from);
     let path = path.or_else(beside).unwrap_or_default();
     match path.exists() {
         true => Ok(path),
-        false => Err(format!(
+        false => Err(anyhow!(
             "{} is missing: build the bins of abide-tests, or say --without-tools",
             path.display()
         )),

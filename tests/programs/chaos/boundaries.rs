@@ -3,12 +3,13 @@
 use std::fs;
 
 use abide_tests::checker::program::{Arm, Who};
-use abide_tests::checker::{Act, Call, Facts, Script, Tool, check_history};
+use abide_tests::checker::{Act, Facts, Script, ScriptedCall, Tool, check_history};
+use anyhow::anyhow;
 use tokio::task::JoinSet;
 
 use crate::clients::say;
 use crate::scene::Scene;
-use crate::stage::{Means, Stage};
+use crate::stage::{ChaosParts, ChaosStage};
 
 const SESSION: &str = "s0";
 /// The turn under test: the first one is the probe that opens the scene.
@@ -27,7 +28,7 @@ const PASSES: &[(&str, Who, bool)] = &[
 const TOKENS: &[&str] = &["record", "note", "all-record", "all-note"];
 
 /// The outcome of the turn.
-struct Row {
+struct BoundaryRow {
     n: u64,
     /// The failpoint that fired; `None` if the crossing was not reached.
     point: Option<String>,
@@ -44,7 +45,7 @@ struct Row {
 }
 
 /// Runs all passes. Returns whether nothing is wrong.
-pub(crate) async fn run(means: &Means, jobs: usize) -> Result<bool, String> {
+pub(crate) async fn run(means: &ChaosParts, jobs: usize) -> anyhow::Result<bool> {
     let points = trace(means).await?;
     println!("the turn crosses {} boundaries", points.len());
     let mut well = true;
@@ -77,7 +78,7 @@ pub(crate) async fn run(means: &Means, jobs: usize) -> Result<bool, String> {
                 break;
             };
             // The message of the panic identifies the crossing.
-            rows.push(row.map_err(|error| error.to_string())?);
+            rows.push(row?);
         }
         rows.sort_by_key(|row| row.n);
         for row in &rows {
@@ -89,11 +90,11 @@ pub(crate) async fn run(means: &Means, jobs: usize) -> Result<bool, String> {
 }
 
 /// Returns the script of the turn: a step of each kind, and everything that is buffered.
-fn script(means: &Means) -> Script {
+fn script(means: &ChaosParts) -> Script {
     let mut acts = Vec::new();
     if means.tools.is_some() {
-        acts.push(Act::Call(Call::new(Tool::Record, TOKENS[0])));
-        acts.push(Act::Call(Call::new(Tool::Note, TOKENS[1])));
+        acts.push(Act::Call(ScriptedCall::new(Tool::Record, TOKENS[0])));
+        acts.push(Act::Call(ScriptedCall::new(Tool::Note, TOKENS[1])));
     }
     acts.push(Act::Llm {
         text: "what now?".to_owned(),
@@ -101,8 +102,8 @@ fn script(means: &Means) -> Script {
     if means.tools.is_some() {
         acts.push(Act::CallAll {
             calls: vec![
-                Call::new(Tool::Record, TOKENS[2]),
-                Call::new(Tool::Note, TOKENS[3]),
+                ScriptedCall::new(Tool::Record, TOKENS[2]),
+                ScriptedCall::new(Tool::Note, TOKENS[3]),
             ],
         });
     }
@@ -125,35 +126,37 @@ fn script(means: &Means) -> Script {
     }
 }
 
-async fn open(name: &str, cuts: bool, means: &Means) -> Scene {
-    let stage = Stage::new(name, GRACE_MS, cuts, means).await;
+async fn open(name: &str, cuts: bool, means: &ChaosParts) -> Scene {
+    let stage = ChaosStage::new(name, GRACE_MS, cuts, means).await;
     Scene::open(stage, &[SESSION.to_owned()]).await
 }
 
 /// Returns the names of the failpoints that the turn crosses, including its timer's, in order.
-async fn trace(means: &Means) -> Result<Vec<String>, String> {
+async fn trace(means: &ChaosParts) -> anyhow::Result<Vec<String>> {
     let mut scene = open("trace", false, means).await;
     let path = scene.stage.folder.join("faults/trace");
-    fs::write(&path, "").map_err(|error| error.to_string())?;
+    fs::write(&path, "")?;
     let result = say(&scene.stage.client, SESSION, script(means), false).await;
     scene.said(vec![result.map(|sent| (0, sent))]);
     scene.finish().await;
-    let points = fs::read_to_string(&path).map_err(|error| error.to_string())?;
+    let points = fs::read_to_string(&path)?;
     let points: Vec<_> = points.lines().map(str::to_owned).collect();
-    fs::remove_file(&path).map_err(|error| error.to_string())?;
+    fs::remove_file(&path)?;
     let (stage, facts) = scene.end().await;
     let verdict = check_history(&facts);
     if let Some(wrong) = verdict.violations.first() {
-        return Err(format!("already undisturbed something is wrong: {wrong}"));
+        return Err(anyhow!("already undisturbed something is wrong: {wrong}"));
     }
     stage.clean();
     if points.is_empty() {
-        return Err("no point was crossed: build the daemon with `--features abide/faults`".into());
+        return Err(anyhow!(
+            "no point was crossed: build the daemon with `--features abide/faults`"
+        ));
     }
     Ok(points)
 }
 
-async fn kill_at(means: Means, arm: Arm, power: bool) -> Row {
+async fn kill_at(means: ChaosParts, arm: Arm, power: bool) -> BoundaryRow {
     let n = arm.n;
     let mut scene = open(&format!("boundary-{n}"), power, &means).await;
     scene.stage.arm(arm, power);
@@ -181,7 +184,7 @@ async fn kill_at(means: Means, arm: Arm, power: bool) -> Row {
     let attempts = scene.subscribers[0].attempts(TURN);
     let (stage, facts) = scene.end().await;
     let verdict = check_history(&facts);
-    let row = Row {
+    let row = BoundaryRow {
         n,
         point,
         acknowledged,
@@ -215,7 +218,7 @@ fn notices(facts: &Facts) -> Vec<String> {
         .collect()
 }
 
-impl Row {
+impl BoundaryRow {
     fn print(&self, traced: &str) {
         let point = match &self.point {
             // The failpoint that really fired: it may differ from the trace where syncs are shared.

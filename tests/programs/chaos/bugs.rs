@@ -1,9 +1,11 @@
 //! The mutation test of the whole system: with a deliberate bug in the daemon, the checker must
 //! find a violation; without one, none.
 
-use crate::args::Args;
+use anyhow::anyhow;
+
+use crate::args::ChaosArgs;
 use crate::run_seeds;
-use crate::stage::Means;
+use crate::stage::ChaosParts;
 
 /// The bugs that can be enabled in a daemon built for them, and the invariant that each breaks.
 const BUGS: &[(&str, u32, &str)] = &[
@@ -23,13 +25,13 @@ const BUGS: &[(&str, u32, &str)] = &[
 const SEEDS: u64 = 40;
 
 /// Runs each bug until it is caught. Returns whether all were.
-pub(crate) async fn run(args: &Args) -> Result<bool, String> {
+pub(crate) async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let means = args.means()?;
     let most = args.seeds.unwrap_or(SEEDS);
     let seeds = || args.first..args.first + most;
     let unknown = |name: &&String| !BUGS.iter().any(|(bug, ..)| bug == name);
     if let Some(name) = args.names.iter().find(unknown) {
-        return Err(format!("there is no bug {name:?}"));
+        return Err(anyhow!("there is no bug {name:?}"));
     }
     let mut lines = Vec::new();
     let mut well = true;
@@ -40,7 +42,7 @@ pub(crate) async fn run(args: &Args) -> Result<bool, String> {
             continue;
         }
         println!("{bug} (invariant {invariant}): {what}");
-        let with = Means {
+        let with = ChaosParts {
             bug: Some((*bug).to_owned()),
             ..means.clone()
         };

@@ -11,10 +11,14 @@ use abide_tests::{Client, PATIENCE, Refused};
 const RETRY_DELAY: Duration = Duration::from_millis(15);
 
 /// The result for a client's message: its session's index and the acknowledgement, or the error.
-pub(crate) type Said = Result<(usize, Acknowledged), String>;
+pub(crate) type MessageResult = Result<(usize, Acknowledged), String>;
 
 /// Sends all messages of a client.
-pub(crate) async fn talk(client: Client, sessions: Vec<String>, posts: Vec<Post>) -> Vec<Said> {
+pub(crate) async fn talk(
+    client: Client,
+    sessions: Vec<String>,
+    posts: Vec<Post>,
+) -> Vec<MessageResult> {
     let mut results = Vec::new();
     for post in posts {
         tokio::time::sleep(Duration::from_millis(post.after_ms)).await;

@@ -8,7 +8,7 @@ use abide_tests::checker::program::{Disturbance, Invalid, Save};
 use abide_tests::{How, Plugin, Setup};
 use serde_json::{Value, json};
 
-use crate::stage::{GLANCE, Stage};
+use crate::stage::{ChaosStage, GLANCE};
 
 /// How long an invalid configuration may go unnoticed.
 const NOTICED: Duration = Duration::from_secs(20);
@@ -17,7 +17,7 @@ const SAME_AGAIN: Duration = Duration::from_secs(3);
 /// How long the daemon is observed afterwards for consequences.
 const AFTERMATH_MS: u64 = 300;
 
-impl Stage {
+impl ChaosStage {
     pub(crate) async fn disturb(&mut self, what: &Disturbance) {
         match what {
             Disturbance::KillWorker => self.kill_worker(),

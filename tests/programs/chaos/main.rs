@@ -18,11 +18,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use abide_tests::checker::program::{self, Program};
+use anyhow::anyhow;
 use tokio::task::JoinSet;
 
-use crate::args::{Args, HELP};
+use crate::args::{ChaosArgs, HELP};
 use crate::report::Report;
-use crate::stage::Means;
+use crate::stage::ChaosParts;
 
 /// The default number of seeds of a run.
 const SEEDS: u64 = 200;
@@ -40,8 +41,8 @@ async fn main() -> ExitCode {
 }
 
 /// Executes the command. Returns whether nothing is wrong.
-async fn act() -> Result<bool, String> {
-    let args = Args::read()?;
+async fn act() -> anyhow::Result<bool> {
+    let args = ChaosArgs::read()?;
     match args.command.as_str() {
         "run" => {
             let means = args.means()?;
@@ -64,7 +65,7 @@ async fn act() -> Result<bool, String> {
             println!("{HELP}");
             Ok(true)
         }
-        other => Err(format!("there is no command {other:?}")),
+        other => Err(anyhow!("there is no command {other:?}")),
     }
 }
 
@@ -72,7 +73,7 @@ async fn act() -> Result<bool, String> {
 pub(crate) async fn run_seeds(
     mut seeds: impl Iterator<Item = u64>,
     jobs: usize,
-    means: &Means,
+    means: &ChaosParts,
     until_wrong: bool,
     talk: bool,
 ) -> Report {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use abide_tests::checker::{COUNTED, Verdict};
 use serde_json::{Value, json};
 
-use crate::seed::Outcome;
+use crate::seed::SeedOutcome;
 
 /// The number of violations that are shown per seed.
 const SHOWN: usize = 8;
@@ -23,8 +23,8 @@ pub(crate) struct Report {
 
 impl Report {
     /// Adds the outcome of a seed. Returns a line about it.
-    pub(crate) fn take(&mut self, outcome: Outcome) -> String {
-        let Outcome {
+    pub(crate) fn take(&mut self, outcome: SeedOutcome) -> String {
+        let SeedOutcome {
             seed,
             verdict,
             done,

@@ -9,8 +9,8 @@ use abide_tests::{Client, Event, PATIENCE, Subscriber};
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 
-use crate::clients::{Said, say};
-use crate::stage::{GLANCE, Stage, descendants_of};
+use crate::clients::{MessageResult, say};
+use crate::stage::{ChaosStage, GLANCE, descendants_of};
 
 /// How long a subscriber may need for the last events.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ const BREATH: Duration = Duration::from_millis(30);
 
 /// Sessions and the facts about them.
 pub(crate) struct Scene {
-    pub(crate) stage: Stage,
+    pub(crate) stage: ChaosStage,
     pub(crate) sessions: Vec<SessionFacts>,
     pub(crate) subscribers: Vec<Subscriber>,
     probes: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Scene {
 
 impl Scene {
     /// Opens sessions, and runs a first turn in each.
-    pub(crate) async fn open(stage: Stage, ids: &[String]) -> Self {
+    pub(crate) async fn open(stage: ChaosStage, ids: &[String]) -> Self {
         let mut scene = Self {
             stage,
             sessions: Vec::new(),
@@ -51,7 +51,7 @@ impl Scene {
     }
 
     /// Adds the results of clients.
-    pub(crate) fn said(&mut self, results: Vec<Said>) {
+    pub(crate) fn said(&mut self, results: Vec<MessageResult>) {
         for result in results {
             match result {
                 Ok((session, sent)) => self.sessions[session].acknowledged.push(sent),
@@ -152,7 +152,7 @@ impl Scene {
     }
 
     /// Reads all facts for the last time, and ends the daemon.
-    pub(crate) async fn end(mut self) -> (Stage, Facts) {
+    pub(crate) async fn end(mut self) -> (ChaosStage, Facts) {
         self.stage.at_rest().await;
         let started = Instant::now();
         for n in 0..self.sessions.len() {

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use abide_tests::checker::program::{self, Program, Round};
-use abide_tests::checker::{Kind, Verdict, check_history};
+use abide_tests::checker::{Verdict, ViolationKind, check_history};
 use tokio::task::JoinHandle;
 
-use crate::clients::{Said, talk};
+use crate::clients::{MessageResult, talk};
 use crate::scene::Scene;
-use crate::stage::{GLANCE, Means, Stage};
+use crate::stage::{ChaosParts, ChaosStage, GLANCE};
 
 /// The outcome of a seed.
-pub(crate) struct Outcome {
+pub(crate) struct SeedOutcome {
     pub(crate) seed: u64,
     pub(crate) verdict: Verdict,
     /// How often each disturbance was applied, by name.
@@ -24,7 +24,7 @@ pub(crate) struct Outcome {
 }
 
 /// Runs a seed. A panic (for example because the daemon never came up) is recorded as a trouble.
-pub(crate) async fn run(seed: u64, means: Means) -> Outcome {
+pub(crate) async fn run(seed: u64, means: ChaosParts) -> SeedOutcome {
     let started = Instant::now();
     match tokio::spawn(perform(seed, means)).await {
         Ok(outcome) => outcome,
@@ -36,9 +36,9 @@ pub(crate) async fn run(seed: u64, means: Means) -> Outcome {
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
                 .unwrap_or_else(|| "a panic without words".to_owned());
             let mut verdict = Verdict::default();
-            verdict.wrong(Kind::Service, text);
+            verdict.wrong(ViolationKind::Service, text);
             verdict.count("made worse", 1);
-            Outcome {
+            SeedOutcome {
                 seed,
                 verdict,
                 done: BTreeMap::new(),
@@ -49,12 +49,12 @@ pub(crate) async fn run(seed: u64, means: Means) -> Outcome {
     }
 }
 
-async fn perform(seed: u64, means: Means) -> Outcome {
+async fn perform(seed: u64, means: ChaosParts) -> SeedOutcome {
     let started = Instant::now();
     let tools = means.tools.is_some();
     let program = Program::new(seed, program::Means { tools });
     let name = format!("chaos-{seed}");
-    let stage = Stage::new(&name, program.grace_ms, program.cuts_power(), &means).await;
+    let stage = ChaosStage::new(&name, program.grace_ms, program.cuts_power(), &means).await;
     let mut scene = Scene::open(stage, &program.sessions).await;
     for round in program.rounds {
         if !play(&mut scene, round).await {
@@ -72,7 +72,7 @@ async fn perform(seed: u64, means: Means) -> Outcome {
         }
         false => Some(folder),
     };
-    Outcome {
+    SeedOutcome {
         seed,
         verdict,
         done,
@@ -84,7 +84,7 @@ async fn perform(seed: u64, means: Means) -> Outcome {
 /// Runs one round. Returns whether the daemon became idle after it.
 async fn play(scene: &mut Scene, round: Round) -> bool {
     let ids: Vec<_> = scene.sessions.iter().map(|it| it.id.clone()).collect();
-    let clients: Vec<JoinHandle<Vec<Said>>> = round
+    let clients: Vec<JoinHandle<Vec<MessageResult>>> = round
         .clients
         .into_iter()
         .map(|posts| {

@@ -28,15 +28,15 @@ const EDIT_AGAIN: Duration = Duration::from_secs(8);
 
 /// The parts of which a stage is built.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Means {
+pub(crate) struct ChaosParts {
     /// The tool server; `None` for programs without tools.
     pub(crate) tools: Option<PathBuf>,
     /// The deliberate bug that is enabled.
     pub(crate) bug: Option<String>,
 }
 
-/// A daemon and the facts about it.
-pub(crate) struct Stage {
+/// A daemon in a folder of its own that a chaos run disturbs, and the facts about it.
+pub(crate) struct ChaosStage {
     pub(crate) daemon: Daemon,
     pub(crate) client: Client,
     pub(crate) folder: PathBuf,
@@ -70,10 +70,10 @@ pub(crate) fn now_ms() -> u64 {
     now.map_or(0, |since| since.as_millis() as u64)
 }
 
-impl Stage {
+impl ChaosStage {
     /// Starts a daemon; `cuts`: whether its power will be cut. Its folder stays until
-    /// [`Stage::clean`].
-    pub(crate) async fn new(name: &str, grace_ms: u64, cuts: bool, means: &Means) -> Self {
+    /// [`ChaosStage::clean`].
+    pub(crate) async fn new(name: &str, grace_ms: u64, cuts: bool, means: &ChaosParts) -> Self {
         let folder = tempfile::Builder::new()
             .prefix(&format!("abide-{name}-"))
             .disable_cleanup(true)
@@ -100,13 +100,8 @@ impl Stage {
             variable("ABIDE_BUG", bug.clone());
         }
         if let Some(tools) = &means.tools {
-            variable("ABIDE_TOOLS_LOG", inside("effects").display().to_string());
-            scripted.capabilities.push("tools = [\"t\"]".to_owned());
-            setup.rest = vec![
-                "\n[mcp.t]".to_owned(),
-                format!("command = [{tools:?}]"),
-                "env = { ABIDE_TOOLS_LOG = \"ABIDE_TOOLS_LOG\" }".to_owned(),
-            ];
+            scripted = scripted.with_model_and_tools();
+            setup = setup.recording_tools(tools, &inside("effects"));
         }
         setup.env.extend(power.env());
         let setup = setup.plugin(scripted);
@@ -261,7 +256,7 @@ impl Stage {
         env.extend(new);
     }
 
-    /// Sends SIGTERM to the daemon, and waits for its exit; [`Stage::look`] starts it again.
+    /// Sends SIGTERM to the daemon, and waits for its exit; [`ChaosStage::look`] starts it again.
     pub(crate) async fn stop(&mut self) {
         self.restarts();
         signal(self.daemon.supervisor_pid(), Signal::TERM);

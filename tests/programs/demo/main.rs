@@ -1,18 +1,16 @@
 //! The demo: what a configuration change does to twenty live sessions. It reports what a client
 //! observes from outside, and fails if anything was lost.
 
-mod prober;
 mod story;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use abide_tests::{
-    Account, CallState, Client, Daemon, FakeModel, How, Sent, Setup, Subscriber, until,
+    Account, CallState, Client, Daemon, FakeModel, How, Prober, Sent, Setup, Subscriber, until,
 };
 use serde_json::Value;
 
-use crate::prober::Prober;
 use crate::story::Story;
 
 /// Number of sessions of each plugin.
@@ -23,6 +21,10 @@ const TOO_SLOW: usize = 2;
 const GRACE: &str = "3s";
 const SLOW_MARK: &str = "[delay=1500]";
 const TOO_SLOW_MARK: &str = "[delay=6000]";
+/// The session that a prober sends messages to.
+const PROBED: &str = "prober";
+/// Pause between two requests of a prober.
+const PROBE_PAUSE: Duration = Duration::from_millis(2);
 
 /// One session and the messages that were sent to it.
 struct Talk {
@@ -83,7 +85,9 @@ async fn main() -> ExitCode {
         "{} model calls are in flight: {SLOW} take 1.5 s, {TOO_SLOW} take 6 s",
         SLOW + TOO_SLOW
     ));
-    let prober = Prober::start(&daemon, "prober").await;
+    client.open(PROBED, "echo").await;
+    let keeps = probe_messages(daemon.client());
+    let opens = Prober::on_new_connections(daemon.setup.port, "/healthz", PROBE_PAUSE);
 
     story.chapter("abide.toml is rewritten, as an editor does: a new file, renamed over it");
     story.restart_clock();
@@ -137,8 +141,7 @@ async fn main() -> ExitCode {
     ));
 
     story.chapter("What a client saw meanwhile");
-    let probe = prober.stop(&client, &mut account).await;
-    story.tell(probe);
+    story.tell(check_probes(keeps, opens, &client, &mut account).await);
 
     if account.wrong.is_empty() {
         story.chapter("Nothing was lost.");
@@ -302,5 +305,42 @@ fn check_histories(story: &mut Story, account: &mut Account, model: &FakeModel) 
     }
 }
 
-/// Pause between two requests of the prober.
-const PROBE_EVERY: Duration = Duration::from_millis(2);
+/// Starts sending messages over one connection.
+fn probe_messages(client: Client) -> Prober<Sent> {
+    // Slower than the other prober: during a drain all messages are held, and an inbox has a limit.
+    Prober::start(20 * PROBE_PAUSE, move |n| {
+        let client = client.clone();
+        async move {
+            let text = format!("probe {n}");
+            match client.say(PROBED, &text, None).await {
+                Ok(posted) => Ok(Sent {
+                    message: posted.message,
+                    text,
+                }),
+                Err(refused) => Err(format!("{text}: {refused:?}")),
+            }
+        }
+    })
+}
+
+/// Stops both probers, checks the messages that were sent, and returns a summary.
+async fn check_probes(
+    keeps: Prober<Sent>,
+    opens: Prober<()>,
+    client: &Client,
+    account: &mut Account,
+) -> String {
+    let (keeps, opens) = (keeps.stop().await, opens.stop().await);
+    account.take(client, PROBED, &keeps.answers).await;
+    let failed = keeps.failed.len() + opens.failed.len();
+    account.wrong.extend(keeps.failed);
+    account.wrong.extend(opens.failed);
+    format!(
+        "{} messages on a kept connection, longest wait {} ms; {} requests on new connections, \
+         longest wait {} ms; {failed} refused, reset or cut off",
+        keeps.asked,
+        keeps.longest.as_millis(),
+        opens.asked,
+        opens.longest.as_millis()
+    )
+}

@@ -11,10 +11,11 @@ use std::process::ExitCode;
 use abide_tests::{
     Answer, AskedCall, Client, Daemon, FakeModel, Plugin, Rules, Setup, message_text, npm_install,
 };
+use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
 
 /// A tool server, and the call that is made to it.
-struct Server {
+struct ListedServer {
     name: &'static str,
     package: &'static str,
     version: &'static str,
@@ -27,8 +28,8 @@ struct Server {
     call: fn() -> Value,
 }
 
-const SERVERS: [Server; 6] = [
-    Server {
+const SERVERS: [ListedServer; 6] = [
+    ListedServer {
         name: "playwright",
         package: "@playwright/mcp",
         version: "0.0.83",
@@ -38,7 +39,7 @@ const SERVERS: [Server; 6] = [
         tool: "browser_navigate",
         call: || json!({"url": "about:blank"}),
     },
-    Server {
+    ListedServer {
         name: "devtools",
         package: "chrome-devtools-mcp",
         version: "1.11.0",
@@ -48,7 +49,7 @@ const SERVERS: [Server; 6] = [
         tool: "list_pages",
         call: || json!({}),
     },
-    Server {
+    ListedServer {
         name: "notion",
         package: "@notionhq/notion-mcp-server",
         version: "2.5.2",
@@ -58,7 +59,7 @@ const SERVERS: [Server; 6] = [
         tool: "API-get-self",
         call: || json!({}),
     },
-    Server {
+    ListedServer {
         name: "context7",
         package: "@upstash/context7-mcp",
         version: "4.1.1",
@@ -68,7 +69,7 @@ const SERVERS: [Server; 6] = [
         tool: "resolve-library-id",
         call: || json!({"libraryName": "abide", "query": "sessions"}),
     },
-    Server {
+    ListedServer {
         name: "tavily",
         package: "tavily-mcp",
         version: "0.2.22",
@@ -78,7 +79,7 @@ const SERVERS: [Server; 6] = [
         tool: "tavily_search",
         call: || json!({"query": "abide"}),
     },
-    Server {
+    ListedServer {
         name: "gitlab",
         package: "@zereight/mcp-gitlab",
         version: "2.1.64",
@@ -90,7 +91,7 @@ const SERVERS: [Server; 6] = [
     },
 ];
 
-impl Server {
+impl ListedServer {
     fn script(&self, folder: &Path) -> PathBuf {
         folder
             .join("node_modules")
@@ -142,18 +143,18 @@ fn follow(messages: &[Value]) -> Answer {
 async fn use_one(
     client: &Client,
     model: &FakeModel,
-    server: &Server,
-) -> Result<(usize, String), String> {
+    server: &ListedServer,
+) -> anyhow::Result<(usize, String)> {
     let name = server.name;
     client.open(name, "assistant").await;
     let reply = client.chat(name, &format!("go [session={name}]")).await;
     if reply.said() != ["done"] {
-        return Err(format!("the turn says {:?}", reply.said()));
+        return Err(anyhow!("the turn says {:?}", reply.said()));
     }
     let last = model
         .calls()
         .pop()
-        .ok_or("the model was not asked")?
+        .context("the model was not asked")?
         .request;
     let prefix = format!("{name}__");
     let tools = last["tools"].as_array().into_iter().flatten();
@@ -161,7 +162,7 @@ async fn use_one(
     let tools = tools.filter(|tool| tool.starts_with(&prefix)).count();
     let lines = last["messages"].as_array().into_iter().flatten();
     let result = lines.into_iter().rfind(|line| line["role"] == "tool");
-    let result = result.map(message_text).ok_or("no tool was called")?;
+    let result = result.map(message_text).context("no tool was called")?;
     for no_answer in [
         "unknown-outcome",
         "Nothing was called",
@@ -169,7 +170,7 @@ async fn use_one(
         "The tool took too long",
     ] {
         if result.starts_with(no_answer) {
-            return Err(result);
+            return Err(anyhow!(result));
         }
     }
     let brief: String = result.chars().take(70).collect();

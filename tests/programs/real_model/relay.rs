@@ -4,24 +4,22 @@
 use std::ops::Sub;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use abide_tests::http_client;
+use abide_tests::{LocalServer, http_client};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 /// The numbers of requests and of refusals.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct RelayCounts {
     pub(crate) requests: usize,
     pub(crate) refused: usize,
 }
 
-impl Sub for Seen {
+impl Sub for RelayCounts {
     type Output = Self;
 
     fn sub(self, before: Self) -> Self {
@@ -32,7 +30,7 @@ impl Sub for Seen {
     }
 }
 
-struct Shared {
+struct RelayState {
     server: String,
     http: reqwest::Client,
     requests: Mutex<usize>,
@@ -41,14 +39,13 @@ struct Shared {
 
 /// A running relay, which is stopped when dropped.
 pub(crate) struct Relay {
-    port: u16,
-    shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    shared: Arc<RelayState>,
+    local: LocalServer,
 }
 
 impl Relay {
     pub(crate) async fn start(server: String) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RelayState {
             server,
             http: http_client(None),
             requests: Mutex::default(),
@@ -57,25 +54,16 @@ impl Relay {
         let router = Router::new()
             .route("/v1/chat/completions", post(pass))
             .with_state(shared.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await;
-        let listener = listener.expect("the loopback has a free port");
-        let port = listener
-            .local_addr()
-            .expect("a bound socket has one")
-            .port();
-        let task = tokio::spawn(async move {
-            // Serves until the task is aborted.
-            let _ = axum::serve(listener, router).await;
-        });
-        Self { port, shared, task }
+        let local = LocalServer::start(0, router).await;
+        Self { shared, local }
     }
 
     pub(crate) fn base_url(&self) -> String {
-        format!("http://127.0.0.1:{}/v1", self.port)
+        format!("{}/v1", self.local.url())
     }
 
-    pub(crate) fn seen(&self) -> Seen {
-        Seen {
+    pub(crate) fn seen(&self) -> RelayCounts {
+        RelayCounts {
             requests: *held(&self.shared.requests),
             refused: held(&self.shared.refused).len(),
         }
@@ -87,17 +75,11 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nobody panics while holding it")
 }
 
-async fn pass(State(shared): State<Arc<Shared>>, request: Bytes) -> Response {
+async fn pass(State(shared): State<Arc<RelayState>>, request: Bytes) -> Response {
     *held(&shared.requests) += 1;
     let answer = shared
         .http

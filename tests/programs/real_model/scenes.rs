@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use abide_tests::{Client, Daemon, How, Subscriber, until_within};
+use anyhow::anyhow;
 use serde_json::{Value, json};
 
 /// Timeout of one turn: the model is slow on a busy machine.
@@ -10,7 +11,7 @@ const TURN: Duration = Duration::from_secs(180);
 
 /// A scene.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Scene {
+pub(crate) enum ModelScene {
     RestartInMidTurn,
     CutAnswer,
     DroppedHistory,
@@ -18,15 +19,15 @@ pub(crate) enum Scene {
     StoppedTurn,
 }
 
-pub(crate) const SCENES: [Scene; 5] = [
-    Scene::RestartInMidTurn,
-    Scene::CutAnswer,
-    Scene::DroppedHistory,
-    Scene::Burst,
-    Scene::StoppedTurn,
+pub(crate) const SCENES: [ModelScene; 5] = [
+    ModelScene::RestartInMidTurn,
+    ModelScene::CutAnswer,
+    ModelScene::DroppedHistory,
+    ModelScene::Burst,
+    ModelScene::StoppedTurn,
 ];
 
-impl Scene {
+impl ModelScene {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::RestartInMidTurn => "a restart in mid-turn",
@@ -39,14 +40,14 @@ impl Scene {
 }
 
 /// Plays a scene in a session of its own, which must then answer "hello"; returns what went wrong.
-pub(crate) async fn play(scene: Scene, daemon: &mut Daemon) -> Result<(), String> {
+pub(crate) async fn play(scene: ModelScene, daemon: &mut Daemon) -> anyhow::Result<()> {
     let client = daemon.client();
-    let talk = Talk {
+    let talk = ModelTalk {
         client: &client,
         id: scene.name(),
     };
     match scene {
-        Scene::RestartInMidTurn => {
+        ModelScene::RestartInMidTurn => {
             talk.open(json!({"max_tokens": 96})).await?;
             talk.say("Hello!").await?;
             let message = talk.begin("Count from one to one hundred.").await?;
@@ -55,7 +56,7 @@ pub(crate) async fn play(scene: Scene, daemon: &mut Daemon) -> Result<(), String
             daemon.after_generation(old).await;
             talk.completed(&message).await?;
         }
-        Scene::CutAnswer => {
+        ModelScene::CutAnswer => {
             talk.open(json!({"max_tokens": 8})).await?;
             talk.say("Tell me a long story.").await?;
             let events = client.events(talk.id, 0).await;
@@ -63,11 +64,11 @@ pub(crate) async fn play(scene: Scene, daemon: &mut Daemon) -> Result<(), String
                 .iter()
                 .any(|event| event.name.as_deref() == Some("truncated"))
             {
-                return Err("the answer was not cut".to_owned());
+                return Err(anyhow!("the answer was not cut"));
             }
             talk.say("go on").await?;
         }
-        Scene::DroppedHistory => {
+        ModelScene::DroppedHistory => {
             talk.open(json!({"max_tokens": 24, "history_bytes": 1200}))
                 .await?;
             for n in 0..6 {
@@ -78,7 +79,7 @@ pub(crate) async fn play(scene: Scene, daemon: &mut Daemon) -> Result<(), String
                 talk.say(&text).await?;
             }
         }
-        Scene::Burst => {
+        ModelScene::Burst => {
             talk.open(json!({"max_tokens": 24})).await?;
             let mut messages = Vec::new();
             for n in 0..5 {
@@ -88,44 +89,44 @@ pub(crate) async fn play(scene: Scene, daemon: &mut Daemon) -> Result<(), String
                 talk.completed(&message).await?;
             }
         }
-        Scene::StoppedTurn => {
+        ModelScene::StoppedTurn => {
             talk.open(json!({"max_tokens": 256})).await?;
             talk.say("Hello!").await?;
             let message = talk.begin("Count from one to one hundred.").await?;
             let path = format!("/v1/sessions/{}/cancel", talk.id.replace(' ', "%20"));
             let reply = client.post(&path, &json!({})).await;
-            reply.map_err(|trouble| format!("cancel: {trouble:?}"))?;
+            reply.map_err(|trouble| anyhow!("cancel: {trouble:?}"))?;
             talk.ended(&message).await?;
         }
     }
     talk.say("hello").await
 }
 
-struct Talk<'a> {
+struct ModelTalk<'a> {
     client: &'a Client,
     id: &'a str,
 }
 
-impl Talk<'_> {
-    async fn open(&self, mut args: Value) -> Result<(), String> {
+impl ModelTalk<'_> {
+    async fn open(&self, mut args: Value) -> anyhow::Result<()> {
         args["system"] = "Be brief.".into();
         let body = json!({"plugin": "assistant", "args": args});
         let reply = self.client.put(self.id, &body).await;
-        let reply = reply.map_err(|trouble| format!("{trouble:?}"))?;
+        let reply = reply.map_err(|trouble| anyhow!("{trouble:?}"))?;
         match reply.status {
             201 => Ok(()),
-            _ => Err(format!("{reply:?}")),
+            _ => Err(anyhow!("{reply:?}")),
         }
     }
 
     /// Sends a message and returns its id.
-    async fn post(&self, text: &str) -> Result<String, String> {
+    async fn post(&self, text: &str) -> anyhow::Result<String> {
         let posted = self.client.say(self.id, text, None).await;
-        Ok(posted.map_err(|refused| format!("{refused:?}"))?.message)
+        Ok(posted.map_err(|refused| anyhow!("{refused:?}"))?.message)
     }
 
     /// Sends a message and waits until the model has begun to answer.
-    async fn begin(&self, text: &str) -> Result<String, String> {
+    async fn begin(&self, text: &str) -> anyhow::Result<String> {
         let subscriber = Subscriber::follow(self.client, self.id);
         let message = self.post(text).await?;
         let turns = self.client.session(self.id).await["turns"].as_u64();
@@ -138,20 +139,20 @@ impl Talk<'_> {
     }
 
     /// Sends a message and waits for its turn, which must complete.
-    async fn say(&self, text: &str) -> Result<(), String> {
+    async fn say(&self, text: &str) -> anyhow::Result<()> {
         let message = self.post(text).await?;
         self.completed(&message).await
     }
 
-    async fn completed(&self, message: &str) -> Result<(), String> {
+    async fn completed(&self, message: &str) -> anyhow::Result<()> {
         match self.ended(message).await? {
             None => Ok(()),
-            Some(reason) => Err(format!("a turn failed: {reason}")),
+            Some(reason) => Err(anyhow!("a turn failed: {reason}")),
         }
     }
 
     /// Waits for a turn's end; returns the reason if it failed.
-    async fn ended(&self, message: &str) -> Result<Option<String>, String> {
+    async fn ended(&self, message: &str) -> anyhow::Result<Option<String>> {
         let end = until_within(TURN, "a turn's end", async || {
             let events = self.client.events(self.id, 0).await;
             events.into_iter().find(|event| event.ends(message))

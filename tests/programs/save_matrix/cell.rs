@@ -22,7 +22,7 @@ const TALK_EVERY: Duration = Duration::from_millis(25);
 
 /// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ChangeKind {
     Hot,
     Restart,
     Syntax,
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Fixed,
 }
 
-impl Kind {
+impl ChangeKind {
     pub(crate) const ALL: [Self; 5] = [
         Self::Hot,
         Self::Restart,
@@ -49,14 +49,14 @@ pub(crate) enum Target {
 }
 
 /// The new content, and a part of the expected reason if the change is to be refused.
-struct Change {
+struct ConfigChange {
     bytes: Vec<u8>,
     reason: Option<&'static str>,
 }
 
 impl Target {
     /// Returns the change of that kind; `None` if this file has no such change.
-    fn change(&self, kind: Kind, setup: &mut Setup, number: u64) -> Option<Change> {
+    fn change(&self, kind: ChangeKind, setup: &mut Setup, number: u64) -> Option<ConfigChange> {
         let (bytes, reason) = match self {
             Self::Config => {
                 let (text, reason) = config(kind, setup, number);
@@ -64,39 +64,42 @@ impl Target {
             }
             Self::Plugin(_) => {
                 let bytes = match kind {
-                    Kind::Restart => {
+                    ChangeKind::Restart => {
                         let mut bytes = fs::read(guest("echo")).expect("it is built");
                         // A custom section: its id, its length, its name and its content.
                         bytes.extend([0, 10, 1, b'n']);
                         bytes.extend(number.to_le_bytes());
                         bytes
                     }
-                    Kind::Syntax => b"plain text, and no component".to_vec(),
+                    ChangeKind::Syntax => b"plain text, and no component".to_vec(),
                     // A component's header, followed by garbage.
-                    Kind::Semantics => [&b"\0asm\x0d\0\x01\0"[..], &[0xff; 16]].concat(),
-                    Kind::Hot | Kind::Fixed => return None,
+                    ChangeKind::Semantics => [&b"\0asm\x0d\0\x01\0"[..], &[0xff; 16]].concat(),
+                    ChangeKind::Hot | ChangeKind::Fixed => return None,
                 };
-                (bytes, (kind != Kind::Restart).then_some("plugins.spare"))
+                (
+                    bytes,
+                    (kind != ChangeKind::Restart).then_some("plugins.spare"),
+                )
             }
         };
-        Some(Change { bytes, reason })
+        Some(ConfigChange { bytes, reason })
     }
 }
 
-fn config(kind: Kind, setup: &mut Setup, number: u64) -> (String, Option<&'static str>) {
+fn config(kind: ChangeKind, setup: &mut Setup, number: u64) -> (String, Option<&'static str>) {
     match kind {
-        Kind::Hot => setup.grace = format!("{}s", 10 + number / 10 % 40),
-        Kind::Restart => setup.spare = 1000 + (number % 9000) as u32,
-        Kind::Syntax => {
+        ChangeKind::Hot => setup.grace = format!("{}s", 10 + number / 10 % 40),
+        ChangeKind::Restart => setup.spare = 1000 + (number % 9000) as u32,
+        ChangeKind::Syntax => {
             let broken = setup.toml().replacen("data_dir = ", "data_dir ", 1);
             return (broken, Some("abide.toml:4:"));
         }
-        Kind::Semantics => {
+        ChangeKind::Semantics => {
             let (key, wrong) = ("\nshutdown_grace_period = \"", "5 parsecs ");
             let wrong = setup.toml().replacen(key, &format!("{key}{wrong}"), 1);
             return (wrong, Some("shutdown_grace_period"));
         }
-        Kind::Fixed => {
+        ChangeKind::Fixed => {
             let moved = setup.toml().replacen("\"data\"", "\"atad\"", 1);
             return (moved, Some("data_dir"));
         }
@@ -105,7 +108,7 @@ fn config(kind: Kind, setup: &mut Setup, number: u64) -> (String, Option<&'stati
 }
 
 /// The outcome of a cell.
-pub(crate) struct Outcome {
+pub(crate) struct CellOutcome {
     /// The time from the save until it took effect.
     pub(crate) took: Duration,
     pub(crate) wrong: Vec<String>,
@@ -122,15 +125,15 @@ pub(crate) async fn run(
     daemon: &mut Daemon,
     way: &Way,
     target: &Target,
-    kind: Kind,
+    kind: ChangeKind,
     number: u64,
-) -> Option<Outcome> {
+) -> Option<CellOutcome> {
     let file = match target {
         Target::Config => daemon.folder().join("abide.toml"),
         Target::Plugin(file) => file.clone(),
     };
     let old_bytes = fs::read(&file).expect("the file is there");
-    let Change { bytes, reason } = target.change(kind, &mut daemon.setup, number)?;
+    let ConfigChange { bytes, reason } = target.change(kind, &mut daemon.setup, number)?;
     let mut wrong = Vec::new();
     let live = Live::begin(daemon, &format!("live {number}")).await;
     let before = daemon.status().await;
@@ -150,7 +153,7 @@ pub(crate) async fn run(
         wrong.push(format!("nothing came of it: {config}"));
     }
     tokio::time::sleep(AFTERMATH).await;
-    let steps = u64::from(kind == Kind::Restart);
+    let steps = u64::from(kind == ChangeKind::Restart);
     check(daemon, &before, steps, &mut wrong).await;
     if reason.is_some() {
         let expected = &before["config"]["digest"];
@@ -167,7 +170,7 @@ pub(crate) async fn run(
         check(daemon, &before, 0, &mut wrong).await;
     }
     live.end(daemon, &mut wrong).await;
-    Some(Outcome {
+    Some(CellOutcome {
         took: took.unwrap_or(PATIENCE),
         wrong,
     })

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use abide_tests::{Daemon, Plugin, Setup, guest};
 
-use crate::cell::{Kind, Target};
+use crate::cell::{ChangeKind, Target};
 use crate::deaf::Deafness;
 use crate::ways::{Needs, WAYS, Way};
 
@@ -41,7 +41,7 @@ async fn main() -> ExitCode {
         user,
         ..Setup::default()
     };
-    let mut table = Table::default();
+    let mut table = CellTable::default();
     for (deaf, needs) in [
         (false, &[Needs::Nothing, Needs::NotRoot][..]),
         (true, &[Needs::Deaf]),
@@ -98,16 +98,16 @@ fn head(target: &Target) -> String {
 
 /// The results of the cells so far.
 #[derive(Default)]
-struct Table {
+struct CellTable {
     number: u64,
     wrong: Vec<String>,
 }
 
-impl Table {
+impl CellTable {
     /// Runs one way of saving with every kind of change.
     async fn row(&mut self, daemon: &mut Daemon, way: &Way, target: &Target) {
         print!("| {} |", way.name);
-        for kind in Kind::ALL {
+        for kind in ChangeKind::ALL {
             // Restoring a file consumes a number, too.
             self.number += 2;
             match cell::run(daemon, way, target, kind, self.number).await {

@@ -28,12 +28,12 @@ pub(crate) struct Place {
 }
 
 /// A function that saves bytes; returns the time from which on they are visible.
-type Save = fn(&Place, &[u8]) -> Instant;
+type SaveFunction = fn(&Place, &[u8]) -> Instant;
 
 /// One row of the table.
 pub(crate) struct Way {
     pub(crate) name: &'static str,
-    pub(crate) save: Save,
+    pub(crate) save: SaveFunction,
     /// The requirement on the daemon.
     pub(crate) needs: Needs,
 }
@@ -49,7 +49,7 @@ pub(crate) enum Needs {
     Deaf,
 }
 
-const fn way(name: &'static str, save: Save, needs: Needs) -> Way {
+const fn way(name: &'static str, save: SaveFunction, needs: Needs) -> Way {
     Way { name, save, needs }
 }
 

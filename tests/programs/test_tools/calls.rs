@@ -16,9 +16,9 @@ pub(crate) enum Done {
 
 /// A call in flight.
 #[derive(Clone, Default)]
-pub(crate) struct Call(Arc<(Mutex<bool>, Condvar)>);
+pub(crate) struct CallInFlight(Arc<(Mutex<bool>, Condvar)>);
 
-impl Call {
+impl CallInFlight {
     /// Sleeps for `time`; returns early with `true` if the call is cancelled.
     pub(crate) fn sleep(&self, time: Duration) -> bool {
         let (cancelled, changed) = &*self.0;
@@ -38,11 +38,11 @@ impl Call {
 
 /// All calls in flight, by the text of their id.
 #[derive(Default)]
-pub(crate) struct Calls(Mutex<HashMap<String, Call>>);
+pub(crate) struct CallsInFlight(Mutex<HashMap<String, CallInFlight>>);
 
-impl Calls {
-    pub(crate) fn begin(&self, id: &Value) -> Call {
-        let call = Call::default();
+impl CallsInFlight {
+    pub(crate) fn begin(&self, id: &Value) -> CallInFlight {
+        let call = CallInFlight::default();
         let mut calls = self.0.lock().expect("no panic");
         calls.insert(id.to_string(), call.clone());
         call

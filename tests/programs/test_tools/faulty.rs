@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Server;
-use super::calls::{Call, Done};
+use super::ToolServerState;
+use super::calls::{CallInFlight, Done};
 use super::tools::{log, text, tool};
 
 /// The tools' names; [`call`] describes their faults.
@@ -31,7 +31,12 @@ pub(crate) fn has(name: &Value) -> bool {
 }
 
 /// Executes a call of a faulty tool.
-pub(crate) fn call(server: &Server, call: &Call, id: &Value, params: &Value) -> Done {
+pub(crate) fn call(
+    server: &ToolServerState,
+    call: &CallInFlight,
+    id: &Value,
+    params: &Value,
+) -> Done {
     let key = params["_meta"]["abide/key"].as_str().unwrap_or("-");
     let token = params["arguments"]["token"].as_str().unwrap_or_default();
     log(token, key);

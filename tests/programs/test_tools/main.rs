@@ -30,11 +30,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use calls::{Calls, Done};
+use calls::{CallsInFlight, Done};
 
 /// The state that all calls share.
-struct Server {
-    calls: Calls,
+struct ToolServerState {
+    calls: CallsInFlight,
     changes: bool,
     faulty: bool,
     fickle: bool,
@@ -43,7 +43,7 @@ struct Server {
     output: Mutex<std::io::Stdout>,
 }
 
-impl Server {
+impl ToolServerState {
     fn say(&self, message: &Value) {
         self.write(&format!("{message}\n"));
     }
@@ -146,8 +146,8 @@ fn main() {
         thread::sleep(Duration::from_millis(ms.parse().expect("milliseconds")));
     }
     let raw = behind("--raw").map(PathBuf::from);
-    let server = Arc::new(Server {
-        calls: Calls::default(),
+    let server = Arc::new(ToolServerState {
+        calls: CallsInFlight::default(),
         changes: has("--changes"),
         faulty: has("--faulty"),
         fickle: has("--fickle"),

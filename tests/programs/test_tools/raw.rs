@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Server;
+use super::ToolServerState;
 use super::tools::{log, text};
 
 /// Handles a message.
-pub(crate) fn take(server: &Server, file: &Path, message: &Value) {
+pub(crate) fn take(server: &ToolServerState, file: &Path, message: &Value) {
     let script = fs::read_to_string(file).expect("the test writes it");
     let script: Value = serde_json::from_str(&script).expect("the test writes JSON");
     let method = message["method"].as_str().unwrap_or_default();
@@ -65,7 +65,7 @@ fn proper(method: &str, script: &Value) -> Value {
     }
 }
 
-fn write(server: &Server, message: &Value, text: &str) {
+fn write(server: &ToolServerState, message: &Value, text: &str) {
     let token = &message["params"]["_meta"]["progressToken"];
     let text = text.replace("$ID", &message["id"].to_string());
     let text = text.replace("$TOKEN", &token.to_string());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::calls::{Call, Done};
+use super::calls::{CallInFlight, Done};
 use super::left;
 
 /// A sleep that is longer than any test.
@@ -78,7 +78,7 @@ pub(crate) fn further() -> Vec<Value> {
 }
 
 /// Executes a call.
-pub(crate) fn call(call: &Call, params: &Value) -> Done {
+pub(crate) fn call(call: &CallInFlight, params: &Value) -> Done {
     let arguments = &params["arguments"];
     let key = params["_meta"]["abide/key"].as_str().unwrap_or("-");
     let token = arguments["token"].as_str();

@@ -21,7 +21,7 @@ pub(crate) enum Shape {
 
 /// A chat server as a target of the load generator.
 #[derive(Clone, Debug)]
-pub(crate) struct Chat {
+pub(crate) struct ChatTarget {
     pub(crate) host: String,
     pub(crate) shape: Shape,
 }
@@ -33,14 +33,14 @@ pub(crate) fn name(session: usize) -> String {
 
 /// A turn's output.
 #[derive(Deserialize)]
-struct Said {
+struct TurnOutput {
     turn: u64,
     kept: u64,
 }
 
 /// The fields of Abide's response that are checked.
 #[derive(Deserialize)]
-struct Ended<'a> {
+struct EndedTurn<'a> {
     turn: u64,
     #[serde(borrow)]
     outcome: &'a str,
@@ -52,7 +52,7 @@ struct Output {
     text: String,
 }
 
-impl Service for Chat {
+impl Service for ChatTarget {
     fn request(&self, turn: &TurnRequest<'_>, to: &mut Vec<u8>) {
         let session = turn.session;
         let body = ["{\"text\":\"", turn.text, "\"}"];
@@ -68,9 +68,9 @@ impl Service for Chat {
         let shown = |why: &dyn std::fmt::Display| {
             Wrong(format!("{why}: {}", String::from_utf8_lossy(body)))
         };
-        let output: Said = match self.shape {
+        let output: TurnOutput = match self.shape {
             Shape::Messages => {
-                let ended: Ended<'_> =
+                let ended: EndedTurn<'_> =
                     serde_json::from_slice(body).map_err(|error| shown(&error))?;
                 let [Output { text }] = &ended.output[..] else {
                     return Err(shown(&"a turn says one thing"));
@@ -78,7 +78,8 @@ impl Service for Chat {
                 if ended.outcome != "completed" {
                     return Err(shown(&"a turn completes"));
                 }
-                let output: Said = serde_json::from_str(text).map_err(|error| shown(&error))?;
+                let output: TurnOutput =
+                    serde_json::from_str(text).map_err(|error| shown(&error))?;
                 if output.turn != ended.turn {
                     return Err(shown(&"daemon and guest count the same turns"));
                 }
@@ -105,8 +106,8 @@ mod tests {
         text: "hello",
     };
 
-    fn chat(shape: Shape) -> Chat {
-        Chat {
+    fn chat(shape: Shape) -> ChatTarget {
+        ChatTarget {
             host: "h:1".to_owned(),
             shape,
         }

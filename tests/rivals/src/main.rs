@@ -37,9 +37,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::measure::Plan;
+use crate::measure::Extent;
 use crate::npm::Installed;
-use crate::servers::{Kind, Kit};
+use crate::servers::{Contender, Kit};
 use crate::table::Table;
 
 /// The daemon's allocator, so that bare RocksDB has the same advantage.
@@ -49,7 +49,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures the same chat turn on Abide, Restate, workerd and bare RocksDB, for about half an hour.
 #[derive(Parser)]
 #[command(name = "abide-rivals")]
-struct Args {
+struct RivalsArgs {
     /// Rounds; each measures every server once.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -61,7 +61,7 @@ struct Args {
     stored: u32,
     /// Measure only this server; may be given several times.
     #[arg(long, value_enum)]
-    only: Vec<Kind>,
+    only: Vec<Contender>,
     /// Where the rivals and the stores are kept, on a disk; by default cargo's target folder.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -82,7 +82,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = RivalsArgs::parse();
     let done = match &args.command {
         Some(Command::Bare { address, folder }) => bare::run(*address, folder),
         None => tokio::runtime::Runtime::new()
@@ -98,11 +98,11 @@ fn main() -> ExitCode {
     }
 }
 
-async fn compare(args: Args) -> Result<(), String> {
+async fn compare(args: RivalsArgs) -> Result<(), String> {
     let folder = args.folder;
     let folder = folder.unwrap_or_else(|| abide_tests::target().join("peers"));
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let mut kinds: Vec<Kind> = Kind::ALL.into();
+    let mut kinds: Vec<Contender> = Contender::ALL.into();
     kinds.retain(|kind| args.only.is_empty() || args.only.contains(kind));
     let installed = Installed::install(&folder, &kinds)?;
     servers::check_disk(&folder)?;
@@ -113,12 +113,12 @@ async fn compare(args: Args) -> Result<(), String> {
         installed,
         pattern,
     };
-    let plan = Plan {
+    let plan = Extent {
         load: Duration::from_secs(args.seconds),
         stored: args.stored as usize,
     };
     let mut table = Table::new(&kit, &plan, args.rounds);
-    let mut stores = measure::Stores::default();
+    let mut stores = measure::FilledStores::default();
     for round in 1..=args.rounds {
         for &kind in &kinds {
             eprintln!("round {round} of {}: {}", args.rounds, kind.title());

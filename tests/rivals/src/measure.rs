@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use abide::loadgen::{self, Load, LoadProbe, LoadSessions, Report, Service};
 
 use crate::chat::{KEPT, TEXT_BYTES};
-use crate::servers::{Kind, Kit, Server};
-use crate::syncs::{self, Seen};
+use crate::servers::{Contender, Kit, Server};
+use crate::syncs::{self, SyncCounts};
 use crate::timed::{Span, Timed};
 
 /// Number of sessions under load.
@@ -34,7 +34,7 @@ const STALLED: Duration = Duration::from_secs(90);
 
 /// The extent of the measurement.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Extent {
     /// How long the sessions are under load.
     pub(crate) load: Duration,
     /// Sessions that take a turn before memory is measured.
@@ -60,7 +60,7 @@ pub(crate) enum Figure {
     /// the sessions under load stored.
     FirstAnswer,
     ManyAnswers,
-    /// The same with [`Plan::stored`] sessions.
+    /// The same with [`Extent::stored`] sessions.
     FirstAnswerOfMore,
     ManyAnswersOfMore,
 }
@@ -69,7 +69,7 @@ pub(crate) enum Figure {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) values: BTreeMap<Figure, f64>,
-    pub(crate) seen: Option<Seen>,
+    pub(crate) seen: Option<SyncCounts>,
     /// Descriptions of what went wrong.
     pub(crate) wrong: Vec<String>,
 }
@@ -77,14 +77,14 @@ pub(crate) struct Figures {
 /// Stores with many sessions, each created once per run: its directory, and the client's state of
 /// its sessions.
 #[derive(Default)]
-pub(crate) struct Stores(BTreeMap<Kind, (PathBuf, LoadSessions)>);
+pub(crate) struct FilledStores(BTreeMap<Contender, (PathBuf, LoadSessions)>);
 
 /// Measures one server with few and with many stored sessions.
 pub(crate) async fn round(
-    kind: Kind,
+    kind: Contender,
     kit: &Kit,
-    plan: &Plan,
-    stores: &mut Stores,
+    plan: &Extent,
+    stores: &mut FilledStores,
 ) -> Result<Figures, String> {
     let mut figures = Figures::default();
     let folder = kit.folder.join("run").join(kind.title().replace(' ', "-"));
@@ -95,9 +95,9 @@ pub(crate) async fn round(
 
 /// Measures on a new store that contains only the sessions under load.
 async fn few(
-    kind: Kind,
+    kind: Contender,
     kit: &Kit,
-    plan: &Plan,
+    plan: &Extent,
     figures: &mut Figures,
     folder: &Path,
 ) -> Result<(), String> {
@@ -139,11 +139,11 @@ async fn few(
 
 /// Measures on a store with many sessions, which every round reuses as the previous one left it.
 async fn many(
-    kind: Kind,
+    kind: Contender,
     kit: &Kit,
-    plan: &Plan,
+    plan: &Extent,
     figures: &mut Figures,
-    stores: &mut Stores,
+    stores: &mut FilledStores,
 ) -> Result<(), String> {
     let (folder, sessions) = match stores.0.entry(kind) {
         Entry::Occupied(made) => made.into_mut(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use abide_tests::npm_install;
 
-use crate::servers::Kind;
+use crate::servers::Contender;
 
 const RESTATE: &str = "@restatedev/restate-server@1.7.12";
 const WORKERD: &str = "workerd@1.20261117.1";
@@ -17,7 +17,7 @@ pub(crate) struct Installed {
 
 impl Installed {
     /// Installs the programs that these kinds need below `folder`, unless they exist.
-    pub(crate) fn install(folder: &Path, kinds: &[Kind]) -> Result<Self, String> {
+    pub(crate) fn install(folder: &Path, kinds: &[Contender]) -> Result<Self, String> {
         let modules = folder.join("node_modules");
         let arm = cfg!(target_arch = "aarch64");
         // The native program for this machine, which npm's own launchers would start through
@@ -36,11 +36,11 @@ impl Installed {
         };
         let mut packages = Vec::new();
         let mut files: Vec<&Path> = Vec::new();
-        if kinds.contains(&Kind::Restate) {
+        if kinds.contains(&Contender::Restate) {
             packages.push(RESTATE);
             files.push(&this.restate);
         }
-        if kinds.contains(&Kind::Workerd) {
+        if kinds.contains(&Contender::Workerd) {
             packages.push(WORKERD);
             files.push(&this.workerd);
         }

@@ -23,7 +23,7 @@ const GLANCE: Duration = Duration::from_millis(20);
 
 /// The result of tracing.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Seen {
+pub(crate) struct SyncCounts {
     /// Number of traced turns.
     pub(crate) turns: usize,
     /// How many of those had a sync that began after the request and ended before the response.
@@ -37,7 +37,7 @@ pub(crate) async fn watch(
     server: &mut Server,
     folder: &Path,
     sessions: &mut LoadSessions,
-) -> Result<Option<Seen>, String> {
+) -> Result<Option<SyncCounts>, String> {
     let log = folder.join("syncs.strace");
     let Some(strace) = Strace::attach(&server.pids(), &log).await else {
         return Ok(None);
@@ -60,7 +60,7 @@ pub(crate) async fn watch(
     Ok(Some(count(&timed.turns(), &spans(&text))))
 }
 
-fn count(turns: &[Span], syncs: &[Span]) -> Seen {
+fn count(turns: &[Span], syncs: &[Span]) -> SyncCounts {
     let within = |turn: &&Span| {
         let mut syncs = syncs.iter();
         syncs.any(|sync| turn.from <= sync.from && sync.to <= turn.to)
@@ -72,7 +72,7 @@ fn count(turns: &[Span], syncs: &[Span]) -> Seen {
         }
         _ => 0,
     };
-    Seen {
+    SyncCounts {
         turns: turns.len(),
         synced: turns.iter().filter(within).count(),
         syncs: all,
@@ -186,7 +186,7 @@ mod tests {
         let syncs = spans(text);
         assert_eq!(syncs, [span(100.25, 100.375), span(200.5, 200.75)]);
         let turns = [span(100.0, 101.0), span(150.0, 151.0), span(200.6, 201.0)];
-        let seen = Seen {
+        let seen = SyncCounts {
             turns: 3,
             synced: 1,
             syncs: 2,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
-use crate::measure::{Figure, Figures, Plan};
-use crate::servers::{Kind, Kit};
-use crate::syncs::Seen;
+use crate::measure::{Extent, Figure, Figures};
+use crate::servers::{Contender, Kit};
+use crate::syncs::SyncCounts;
 use crate::versions;
 
 /// Returns the rows of the table: the figure, its label, and the number of decimals.
@@ -45,13 +45,13 @@ pub(crate) struct Table {
     seconds: u64,
     rounds: u32,
     turn_bytes: usize,
-    versions: BTreeMap<Kind, String>,
-    figures: BTreeMap<Kind, Vec<Figures>>,
+    versions: BTreeMap<Contender, String>,
+    figures: BTreeMap<Contender, Vec<Figures>>,
 }
 
 impl Table {
-    pub(crate) fn new(kit: &Kit, plan: &Plan, rounds: u32) -> Self {
-        let versions = Kind::ALL.map(|kind| (kind, versions::of(kind, kit)));
+    pub(crate) fn new(kit: &Kit, plan: &Extent, rounds: u32) -> Self {
+        let versions = Contender::ALL.map(|kind| (kind, versions::of(kind, kit)));
         Self {
             stored: plan.stored,
             seconds: plan.load.as_secs(),
@@ -62,7 +62,7 @@ impl Table {
         }
     }
 
-    pub(crate) fn add(&mut self, kind: Kind, figures: Figures) {
+    pub(crate) fn add(&mut self, kind: Contender, figures: Figures) {
         self.figures.entry(kind).or_default().push(figures);
     }
 
@@ -79,15 +79,15 @@ impl Table {
         }
     }
 
-    fn values(&self, kind: Kind, figure: Figure) -> Vec<f64> {
+    fn values(&self, kind: Contender, figure: Figure) -> Vec<f64> {
         let rounds = self.figures.get(&kind).into_iter().flatten();
         let values = rounds.filter_map(|figures| figures.values.get(&figure).copied());
         values.collect()
     }
 
     /// Returns the ratios of a server's figure to Abide's, round by round.
-    fn ratios(&self, kind: Kind, figure: Figure) -> Vec<f64> {
-        let abide = self.values(Kind::Abide, figure);
+    fn ratios(&self, kind: Contender, figure: Figure) -> Vec<f64> {
+        let abide = self.values(Contender::Abide, figure);
         let theirs = self.values(kind, figure);
         theirs
             .iter()
@@ -96,10 +96,10 @@ impl Table {
             .collect()
     }
 
-    fn seen(&self, kind: Kind) -> Option<Seen> {
+    fn seen(&self, kind: Contender) -> Option<SyncCounts> {
         let rounds = self.figures.get(&kind)?;
         let seen = rounds.iter().filter_map(|figures| figures.seen);
-        seen.reduce(|sum, more| Seen {
+        seen.reduce(|sum, more| SyncCounts {
             turns: sum.turns + more.turns,
             synced: sum.synced + more.synced,
             syncs: sum.syncs + more.syncs,
@@ -110,7 +110,7 @@ impl Table {
         &self,
         f: &mut Formatter<'_>,
         head: &str,
-        cell: impl Fn(Kind) -> String,
+        cell: impl Fn(Contender) -> String,
     ) -> fmt::Result {
         write!(f, "| {head} |")?;
         for kind in self.figures.keys() {
@@ -127,7 +127,7 @@ impl Display for Table {
         self.line(f, "version", |kind| self.versions[&kind].clone())?;
         self.line(f, "syncs before it answers", |kind| match self.seen(kind) {
             None => "not seen: needs strace".to_owned(),
-            Some(Seen {
+            Some(SyncCounts {
                 turns,
                 synced,
                 syncs,
@@ -145,7 +145,7 @@ impl Display for Table {
             self.line(f, &text, |kind| {
                 let spread = Spread::of(self.values(kind, figure));
                 let ratio = match kind {
-                    Kind::Abide => String::new(),
+                    Contender::Abide => String::new(),
                     _ => match Spread::of(self.ratios(kind, figure)) {
                         Some(ratio) => format!("; {}x", significant(ratio.median)),
                         None => String::new(),

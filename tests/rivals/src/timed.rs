@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use abide::loadgen::{Reply, Service, TurnRequest, Wrong};
 
-use crate::chat::Chat;
+use crate::chat::ChatTarget;
 
 /// A time interval, as durations since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,7 +17,7 @@ pub(crate) struct Span {
 
 /// A chat service that records times.
 pub(crate) struct Timed {
-    chat: Arc<Chat>,
+    chat: Arc<ChatTarget>,
     times: Mutex<Times>,
 }
 
@@ -30,7 +30,7 @@ struct Times {
 }
 
 impl Timed {
-    pub(crate) fn new(chat: Arc<Chat>) -> Arc<Self> {
+    pub(crate) fn new(chat: Arc<ChatTarget>) -> Arc<Self> {
         Arc::new(Self {
             chat,
             times: Mutex::default(),

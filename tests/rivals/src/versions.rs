@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::npm;
-use crate::servers::{Kind, Kit};
+use crate::servers::{Contender, Kit};
 
 /// Pins the versions of the daemon and of bare RocksDB.
 const WORKSPACE: &str = include_str!("../../../Cargo.lock");
@@ -12,16 +12,16 @@ const WORKSPACE: &str = include_str!("../../../Cargo.lock");
 const RESTATE: &str = include_str!("../restate/Cargo.lock");
 
 /// Returns the versions of a server's parts.
-pub(crate) fn of(kind: Kind, kit: &Kit) -> String {
+pub(crate) fn of(kind: Contender, kit: &Kit) -> String {
     match kind {
-        Kind::Abide => said(&abide_tests::abide_binary()),
-        Kind::Bare => format!("librocksdb-sys {}", locked(WORKSPACE, "librocksdb-sys")),
-        Kind::Restate => format!(
+        Contender::Abide => said(&abide_tests::abide_binary()),
+        Contender::Bare => format!("librocksdb-sys {}", locked(WORKSPACE, "librocksdb-sys")),
+        Contender::Restate => format!(
             "{}, Rust SDK {}",
             npm::version(&kit.installed.restate),
             locked(RESTATE, "restate-sdk")
         ),
-        Kind::Workerd => npm::version(&kit.installed.workerd),
+        Contender::Workerd => npm::version(&kit.installed.workerd),
     }
 }
 

@@ -19,7 +19,7 @@ use abide_tests::{
 use rand::Rng;
 use tokio::task::JoinSet;
 
-use self::scenes::{BUSY, OLD, SCENES, Scene, UNSEEN};
+use self::scenes::{BUSY, OLD, PowerCutScene, SCENES, UNSEEN};
 
 mod scenes;
 
@@ -46,7 +46,7 @@ fn role() {
 }
 
 /// Plays a scene in a child process, which then waits to be killed.
-fn start(scene: &Scene, folder: &Path, power: &PowerCut) -> Child {
+fn start(scene: &PowerCutScene, folder: &Path, power: &PowerCut) -> Child {
     let (_, module) = module_path!().split_once("::").expect("it is a module");
     let mut child = Command::new(env::current_exe().expect("a process knows its executable"))
         .args(["--exact", "--nocapture", &format!("{module}::role")])
@@ -65,7 +65,7 @@ fn start(scene: &Scene, folder: &Path, power: &PowerCut) -> Child {
 }
 
 /// Plays a scene, and cuts the power.
-fn play(scene: &Scene, folder: &Path, power: &mut PowerCut) -> Losses {
+fn play(scene: &PowerCutScene, folder: &Path, power: &mut PowerCut) -> Losses {
     let mut child = start(scene, folder, power);
     let losses = catch_unwind(AssertUnwindSafe(|| power.cut()));
     child.wait().expect("the child is ours");

@@ -5,11 +5,11 @@ use std::fs;
 use abide::domain::Digest;
 use abide::engine::LoadError;
 
-use super::{Bench, engine, guest, job, text, turn};
+use super::{EngineBench, engine, guest, job, text, turn};
 
 #[tokio::test]
 async fn a_damaged_precompiled_file_is_made_anew() {
-    let bench = Bench::new(1);
+    let bench = EngineBench::new(1);
     let bytes = guest("echo");
     drop(bench.engine.load(&bytes).expect("echo loads"));
     let files = || {
@@ -42,7 +42,7 @@ async fn a_damaged_precompiled_file_is_made_anew() {
 
 #[test]
 fn components_are_kept_by_digest() {
-    let bench = Bench::new(1);
+    let bench = EngineBench::new(1);
     let bytes = guest("echo");
     let digest = bench.engine.keep(&bytes).expect("it is kept");
     assert_eq!(bench.engine.keep(&bytes).expect("again"), digest);
@@ -101,7 +101,7 @@ fn component(imports: &[&str], export: &str) -> Vec<u8> {
 
 #[test]
 fn what_is_no_guest_is_refused_before_it_runs() {
-    let bench = Bench::new(1);
+    let bench = EngineBench::new(1);
     let refusal = |bytes: &[u8]| bench.engine.load(bytes).expect_err("it is no guest");
     assert!(matches!(refusal(b"#!/bin/sh"), LoadError::NotWasm));
     assert!(matches!(refusal(b"\0asm\x01\0\0\0"), LoadError::CoreModule));

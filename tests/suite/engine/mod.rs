@@ -39,12 +39,12 @@ fn guest(name: &str) -> Vec<u8> {
 }
 
 /// An engine in a folder of its own.
-struct Bench {
+struct EngineBench {
     folder: TempDir,
     engine: Engine,
 }
 
-impl Bench {
+impl EngineBench {
     fn new(turns_max: u32) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let engine = engine(folder.path(), turns_max);

@@ -10,11 +10,11 @@ use abide::engine::{CheckFailure, GuestFailure, GuestJob, LogLevel, StepAnswer, 
 use futures::FutureExt as _;
 use tokio::sync::mpsc;
 
-use super::{Bench, message, snapshot, text, turn};
+use super::{EngineBench, message, snapshot, text, turn};
 
 #[tokio::test]
 async fn every_misbehaviour_has_its_own_failure() {
-    let bench = Bench::new(4);
+    let bench = EngineBench::new(4);
     let mut job = bench.job("hostile");
     job.limits.turn_timeout = Duration::from_millis(700);
     for (act, code, part) in [
@@ -67,7 +67,7 @@ async fn every_misbehaviour_has_its_own_failure() {
 
 #[tokio::test]
 async fn a_guest_that_computes_without_end_holds_up_nobody() {
-    let bench = Bench::new(2);
+    let bench = EngineBench::new(2);
     let mut job = bench.job("hostile");
     job.limits.turn_timeout = Duration::from_secs(1);
     // Both run on the one thread of this test.
@@ -81,7 +81,7 @@ async fn a_guest_that_computes_without_end_holds_up_nobody() {
 
 #[tokio::test]
 async fn a_turn_is_a_function_of_its_job() {
-    let bench = Bench::new(2);
+    let bench = EngineBench::new(2);
     let job = bench.job("hostile");
     for act in ["random", "time", "env", "stdout said"] {
         let first = turn(&bench.engine, &job, act).await.expect(act);
@@ -121,7 +121,7 @@ async fn a_turn_is_a_function_of_its_job() {
 
 #[tokio::test]
 async fn a_notice_stands_in_front() {
-    let bench = Bench::new(1);
+    let bench = EngineBench::new(1);
     let job = bench.job("echo");
     let opened = bench.engine.open(&job).await.expect("echo opens");
     let notice = Notice {
@@ -147,7 +147,7 @@ async fn a_notice_stands_in_front() {
 
 #[tokio::test]
 async fn steps_are_denied_unless_granted() {
-    let bench = Bench::new(1);
+    let bench = EngineBench::new(1);
     let mut job = bench.job("hostile");
     for (act, part) in [
         ("llm hi", "plugins.tried.capabilities.llm"),
@@ -198,7 +198,7 @@ async fn steps_are_denied_unless_granted() {
 
 #[tokio::test]
 async fn turns_wait_for_their_share_and_a_cut_turn_gives_it_back() {
-    let bench = Bench::new(1);
+    let bench = EngineBench::new(1);
     let mut job = bench.job("hostile");
     job.grants.llm = Patterns(vec!["local".into()]);
     let opened = bench.engine.open(&job).await.expect("hostile opens");
@@ -221,7 +221,7 @@ async fn turns_wait_for_their_share_and_a_cut_turn_gives_it_back() {
 
 #[tokio::test]
 async fn refused_snapshots_say_why() {
-    let bench = Bench::new(1);
+    let bench = EngineBench::new(1);
     let mut job = bench.job("hostile");
     let opened = bench.engine.open(&job).await.expect("hostile opens");
     let good = snapshot(&job, &opened);
@@ -269,7 +269,7 @@ async fn refused_snapshots_say_why() {
 
 #[tokio::test]
 async fn guests_of_ours_pass_the_check() {
-    let bench = Bench::new(1);
+    let bench = EngineBench::new(1);
     for name in ["echo", "hostile"] {
         bench.engine.check(&bench.job(name)).await.expect(name);
     }
@@ -277,7 +277,7 @@ async fn guests_of_ours_pass_the_check() {
 
 #[tokio::test]
 async fn timers_are_buffered() {
-    let bench = Bench::new(1);
+    let bench = EngineBench::new(1);
     let mut job = bench.job("hostile");
     let product = turn(&bench.engine, &job, "timer tea 3000 drink")
         .await

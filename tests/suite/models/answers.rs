@@ -8,11 +8,11 @@ use abide_tests::RawAnswer;
 use abide_tests::raw_model::{DONE, delta, finish, text};
 use serde_json::{Value, json};
 
-use crate::models::stage::{Stage, whole};
+use crate::models::stage::{RawModelStage, whole};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_needed_spoils_no_answer() {
-    let stage = Stage::new("").await;
+    let stage = RawModelStage::new("").await;
     let choice = |extra: Value| {
         let mut chunk =
             json!({"choices": [{"index": 0, "delta": {"content": "o"}, "finish_reason": null}]});
@@ -132,7 +132,7 @@ async fn what_is_not_needed_spoils_no_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn text_that_is_no_unicode_is_told_with_replacements() {
-    let stage = Stage::new("").await;
+    let stage = RawModelStage::new("").await;
     let raw =
         |content: &str| format!("{{\"choices\":[{{\"delta\":{{\"content\":\"{content}\"}}}}]}}");
     let sse = |parts: &[&str]| {
@@ -191,7 +191,7 @@ async fn text_that_is_no_unicode_is_told_with_replacements() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_half_is_told_as_whole() {
-    let stage = Stage::new("idle_timeout = \"20s\"").await;
+    let stage = RawModelStage::new("idle_timeout = \"20s\"").await;
     let ok = || RawAnswer::sse([text("ok"), finish("stop"), DONE.to_owned()]);
     let sse = |data: &[String]| RawAnswer::sse(data);
     let done = || DONE.to_owned();
@@ -318,7 +318,7 @@ async fn nothing_half_is_told_as_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_are_life_and_time_is_bounded() {
-    let stage = Stage::new("idle_timeout = \"600ms\"\ntimeout = \"3s\"").await;
+    let stage = RawModelStage::new("idle_timeout = \"600ms\"\ntimeout = \"3s\"").await;
     for comment in [
         ": OPENROUTER PROCESSING\n\n",
         ": keep-alive\n\n",
@@ -359,7 +359,7 @@ async fn bytes_are_life_and_time_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_without_end_is_refused_at_its_bound() {
-    let stage = Stage::new("").await;
+    let stage = RawModelStage::new("").await;
     let long = RawAnswer::sse::<&str>([])
         .bytes("data: {\"choices\":[{\"delta\":{\"content\":\"")
         .bytes(vec![b'x'; 32 << 20])

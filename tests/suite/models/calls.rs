@@ -9,9 +9,9 @@ use abide_tests::RawAnswer;
 use abide_tests::raw_model::{DONE, delta, finish, text};
 use serde_json::{Value, json};
 
-use crate::models::stage::{Stage, whole};
+use crate::models::stage::{RawModelStage, whole};
 
-impl Stage {
+impl RawModelStage {
     fn log(&self) -> PathBuf {
         self.world.path().join("log")
     }
@@ -81,7 +81,7 @@ fn token(token: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_call_runs_once_and_two_calls_both_run() {
-    let stage = Stage::new("").await;
+    let stage = RawModelStage::new("").await;
     const RECORD: &str = "t__record";
     let calls = |parts: &[String]| {
         let end = [finish("tool_calls"), DONE.to_owned()];

@@ -5,36 +5,15 @@ use std::fs;
 use std::time::Duration;
 
 use abide_tests::{
-    ANSWER_TOKENS, CallState, Client, Daemon, FakeModel, How, ModelFault, PROMPT_TOKENS, Plugin,
-    Posted, Setup, Subscriber, tool_server, until,
+    ANSWER_TOKENS, CallState, Daemon, FakeModel, How, ModelFault, PROMPT_TOKENS, Plugin, Setup,
+    Subscriber, tool_server, until,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::models::assistant::{ask, assistant_daemon, last_failure};
+
 const KEY: &str = "sk-very-secret";
-
-/// Starts a daemon with the assistant and these further lines of `[llm.local]`.
-async fn daemon(model: &FakeModel, lines: &str) -> Daemon {
-    let setup = Setup {
-        rest: vec![lines.to_owned()],
-        ..Setup::default().assistant(model)
-    };
-    let daemon = Daemon::start(setup).await;
-    daemon.client().open("s", "assistant").await;
-    daemon
-}
-
-async fn ask(client: &Client, text: &str) -> Posted {
-    client.ask("s", text, None).await.expect("acknowledged")
-}
-
-/// Returns why the last turn failed.
-async fn reason(client: &Client) -> String {
-    let events = client.events("s", 0).await;
-    let last = events.iter().rfind(|event| event.is_turn("failed"));
-    let reason = last.and_then(|event| event.reason.clone());
-    reason.unwrap_or_else(|| panic!("a turn failed: {events:?}"))
-}
 
 fn said_by_server(status: u16, error: Value) -> ModelFault {
     ModelFault::Status {
@@ -47,7 +26,7 @@ fn said_by_server(status: u16, error: Value) -> ModelFault {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_pass_is_asked_again_and_said_once() {
     let model = FakeModel::start().await;
-    let daemon = daemon(&model, "retries = 1\nidle_timeout = \"300ms\"").await;
+    let daemon = assistant_daemon(model.base_url(), "retries = 1\nidle_timeout = \"300ms\"").await;
     let client = daemon.client();
     let subscriber = Subscriber::follow(&client, "s");
     let faults = [
@@ -85,7 +64,7 @@ async fn what_may_pass_is_asked_again_and_said_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_that_is_asked_for_is_kept_also_over_a_restart() {
     let model = FakeModel::start().await;
-    let mut daemon = daemon(&model, "retries = 1").await;
+    let mut daemon = assistant_daemon(model.base_url(), "retries = 1").await;
     let client = daemon.client();
     model.fail([ModelFault::busy("1")]);
     ask(&client, "patience").await;
@@ -166,7 +145,7 @@ async fn what_does_not_pass_ends_the_turn_in_words_and_the_session_goes_on() {
         model.fail([fault.clone()]);
         let posted = ask(&client, &format!("case {n}")).await;
         assert_eq!(posted.outcome.as_deref(), Some("failed"), "{fault:?}");
-        let reason = reason(&client).await;
+        let reason = last_failure(&client).await;
         assert!(reason.contains(expected), "{fault:?}: {reason}");
         assert!(!reason.contains(KEY), "{reason}");
         let after = client.chat("s", &format!("after {n}")).await;
@@ -195,7 +174,7 @@ async fn a_fallback_answers_where_the_first_does_not() {
          [llm.spare]\nbase_url = \"{}\"\nmodel = \"other\"\nretries = 0",
         second.base_url()
     );
-    let daemon = daemon(&first, &lines).await;
+    let daemon = assistant_daemon(first.base_url(), &lines).await;
     let client = daemon.client();
     let faults = [
         ModelFault::status(500),
@@ -227,7 +206,7 @@ async fn a_fallback_answers_where_the_first_does_not() {
     first.fail([ModelFault::status(500)]);
     second.fail([said_by_server(401, json!("no"))]);
     ask(&client, "both").await;
-    let reason = reason(&client).await;
+    let reason = last_failure(&client).await;
     for part in [
         "cannot be reached now",
         "`local`",
@@ -250,7 +229,7 @@ async fn a_fallback_answers_where_the_first_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_models_cost_is_counted_by_turn_and_session_over_restarts() {
     let model = FakeModel::start().await;
-    let mut daemon = daemon(&model, "retries = 1").await;
+    let mut daemon = assistant_daemon(model.base_url(), "retries = 1").await;
     let client = daemon.client();
     client.chat("s", "one").await;
     // The answer that broke off is not counted: its cost was never reported.
@@ -301,18 +280,15 @@ async fn what_models_cost_is_counted_by_turn_and_session_over_restarts() {
 async fn a_call_with_broken_arguments_is_not_made_and_the_model_is_told() {
     let model = FakeModel::start().await;
     let world = tempfile::tempdir().expect("a temporary folder");
-    let log = world.path().join("log").display().to_string();
-    let mut setup = Setup::default().assistant(&model);
-    setup.plugins.push(Plugin {
-        capabilities: vec!["llm = [\"local\"]".into(), "tools = [\"t\"]".into()],
-        ..Plugin::new("assistant")
-    });
-    setup.plugins.swap_remove(1);
-    setup.rest.push(format!(
-        "[mcp.t]\ncommand = [{:?}]\nenv = {{ ABIDE_TOOLS_LOG = \"ABIDE_TOOLS_LOG\" }}",
-        tool_server()
-    ));
-    setup.env.push(("ABIDE_TOOLS_LOG".into(), log.clone()));
+    let log = world.path().join("log");
+    let mut setup = Setup {
+        model: Some(model.base_url()),
+        ..Setup::default()
+    };
+    setup
+        .plugins
+        .push(Plugin::new("assistant").with_model_and_tools());
+    let setup = setup.recording_tools(&tool_server(), &log);
     let daemon = Daemon::start(setup).await;
     let client = daemon.client();
     client.open("s", "assistant").await;
@@ -343,7 +319,7 @@ async fn a_call_with_broken_arguments_is_not_made_and_the_model_is_told() {
 async fn a_conversation_that_outgrows_the_window_goes_on_and_the_model_is_told() {
     let model = FakeModel::start().await;
     // Detected by the host's own estimate, and by the provider's reply.
-    let daemon = daemon(&model, "context_tokens = 600").await;
+    let daemon = assistant_daemon(model.base_url(), "context_tokens = 600").await;
     let client = daemon.client();
     for n in 0..12 {
         client
@@ -365,7 +341,7 @@ async fn a_conversation_that_outgrows_the_window_goes_on_and_the_model_is_told()
     // One message that is too large by itself.
     let posted = ask(&client, &"x".repeat(4000)).await;
     assert_eq!(posted.outcome.as_deref(), Some("failed"));
-    let reason = reason(&client).await;
+    let reason = last_failure(&client).await;
     assert!(reason.contains("context window"), "{reason}");
     client.chat("s", "and on").await;
 }
@@ -373,7 +349,7 @@ async fn a_conversation_that_outgrows_the_window_goes_on_and_the_model_is_told()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_was_cut_is_known_to_clients_and_to_the_model() {
     let model = FakeModel::start().await;
-    let daemon = daemon(&model, "retries = 0").await;
+    let daemon = assistant_daemon(model.base_url(), "retries = 0").await;
     let client = daemon.client();
     let body = |text: &str| {
         json!({

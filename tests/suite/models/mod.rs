@@ -1,6 +1,7 @@
 //! Model providers: what they receive, what they answer, and how they fail.
 
 mod answers;
+mod assistant;
 mod calls;
 mod faults;
 mod openai;

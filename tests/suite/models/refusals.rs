@@ -6,33 +6,10 @@
 use std::time::{Duration, Instant};
 
 use abide_tests::raw_model::{DONE, delta, finish, text};
-use abide_tests::{Client, Daemon, Posted, RawAnswer, RawModel, Setup, free_port};
+use abide_tests::{RawAnswer, RawModel, free_port};
 use serde_json::{Value, json};
 
-/// Starts a daemon whose assistant uses the model at that URL, with these further lines of
-/// `[llm.local]`.
-async fn daemon(base_url: String, lines: &str) -> (Daemon, Client) {
-    let setup = Setup {
-        rest: vec![lines.to_owned()],
-        ..Setup::default().assistant_at(base_url)
-    };
-    let daemon = Daemon::start(setup).await;
-    let client = daemon.client();
-    client.open("s", "assistant").await;
-    (daemon, client)
-}
-
-async fn ask(client: &Client, text: &str) -> Posted {
-    client.ask("s", text, None).await.expect("acknowledged")
-}
-
-/// Returns why the last turn failed.
-async fn reason(client: &Client) -> String {
-    let events = client.events("s", 0).await;
-    let last = events.iter().rfind(|event| event.is_turn("failed"));
-    let reason = last.and_then(|event| event.reason.clone());
-    reason.unwrap_or_else(|| panic!("a turn failed: {events:?}"))
-}
+use crate::models::assistant::{ask, assistant_daemon, last_failure};
 
 fn said(status: u16, error: Value) -> RawAnswer {
     RawAnswer::json(status, &json!({ "error": error }))
@@ -45,7 +22,8 @@ fn ok() -> RawAnswer {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_large_is_shortened_whatever_it_is_called() {
     let model = RawModel::start().await;
-    let (_daemon, client) = daemon(model.base_url(), "retries = 0").await;
+    let daemon = assistant_daemon(model.base_url(), "retries = 0").await;
+    let client = daemon.client();
     let page = "<html><h1>413 Request Entity Too Large</h1></html>";
     let rate = json!({"code": "rate_limit_exceeded", "message": "Request too large for model on tokens per minute (TPM): Limit 6000"});
     let message = |status: u16, text: &str| said(status, json!({ "message": text }));
@@ -129,7 +107,8 @@ async fn what_is_too_large_is_shortened_whatever_it_is_called() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_within_an_answer_counts_as_its_status() {
     let model = RawModel::start().await;
-    let (_daemon, client) = daemon(model.base_url(), "retries = 1").await;
+    let daemon = assistant_daemon(model.base_url(), "retries = 1").await;
+    let client = daemon.client();
     let within = |error: Value| {
         RawAnswer::sse([
             text("half"),
@@ -171,7 +150,7 @@ async fn an_error_within_an_answer_counts_as_its_status() {
             model.script([answer]);
             let posted = ask(&client, &case).await;
             assert_eq!(posted.outcome.as_deref(), Some("failed"), "{case}");
-            let reason = reason(&client).await;
+            let reason = last_failure(&client).await;
             assert!(reason.contains(expected), "{case}: {reason}");
             assert_eq!(model.requests_about(&case).len(), 1, "{case}");
             assert_eq!(client.chat("s", "hello").await.said(), ["re: hello"]);
@@ -197,7 +176,8 @@ async fn an_error_within_an_answer_counts_as_its_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_model_did_wrong_is_asked_again() {
     let model = RawModel::start().await;
-    let (_daemon, client) = daemon(model.base_url(), "retries = 1").await;
+    let daemon = assistant_daemon(model.base_url(), "retries = 1").await;
+    let client = daemon.client();
     for (case, error) in [
         (
             "groq",
@@ -222,7 +202,8 @@ async fn a_fallback_answers_what_the_first_provider_refuses_or_does_not_say() {
         "retries = 0\nfallback = \"spare\"\n[llm.spare]\nbase_url = \"{}\"\nmodel = \"other\"\nretries = 0",
         second.base_url()
     );
-    let (_daemon, client) = daemon(first.base_url(), &lines).await;
+    let daemon = assistant_daemon(first.base_url(), &lines).await;
+    let client = daemon.client();
     let loading = json!({"code": 503, "message": "Loading model", "type": "unavailable_error"});
     let unprocessable = json!({"detail": [{"loc": ["body"], "msg": "no"}]});
     let nothing = || RawAnswer::sse([finish("stop"), DONE.to_owned()]);
@@ -263,7 +244,7 @@ async fn a_fallback_answers_what_the_first_provider_refuses_or_does_not_say() {
     second.script([no("no there")]);
     let posted = ask(&client, "both").await;
     assert_eq!(posted.outcome.as_deref(), Some("failed"));
-    let reason = reason(&client).await;
+    let reason = last_failure(&client).await;
     assert!(
         reason.contains("no here") && reason.contains("no there"),
         "{reason}"
@@ -274,7 +255,8 @@ async fn a_fallback_answers_what_the_first_provider_refuses_or_does_not_say() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_starts_is_waited_for() {
     let model = RawModel::start().await;
-    let (_daemon, client) = daemon(model.base_url(), "retries = 2").await;
+    let daemon = assistant_daemon(model.base_url(), "retries = 2").await;
+    let client = daemon.client();
     // More refusals than `retries` allows, for about six seconds.
     let loading = json!({"code": 503, "message": "Loading model", "type": "unavailable_error"});
     model.script(vec![said(503, loading); 5]);
@@ -297,7 +279,8 @@ async fn a_server_that_starts_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_not_there_yet_is_waited_for() {
     let port = free_port();
-    let (_daemon, client) = daemon(format!("http://127.0.0.1:{port}/v1"), "retries = 2").await;
+    let daemon = assistant_daemon(format!("http://127.0.0.1:{port}/v1"), "retries = 2").await;
+    let client = daemon.client();
     let asked = tokio::spawn({
         let client = client.clone();
         async move { client.chat("s", "anybody?").await }
@@ -313,7 +296,8 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delay_in_the_body_is_kept() {
     let model = RawModel::start().await;
-    let (_daemon, client) = daemon(model.base_url(), "retries = 1").await;
+    let daemon = assistant_daemon(model.base_url(), "retries = 1").await;
+    let client = daemon.client();
     let google = json!([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "slow down",
         "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2s"}]}}]);
     let groq = json!({"error": {"message": "Rate limit reached. Please try again in 1.5s.", "code": "rate_limit_exceeded"}});
@@ -343,7 +327,7 @@ async fn a_delay_in_the_body_is_kept() {
     let long = json!({"message": "Please try again in 1h2m"});
     model.script([said(429, long)]);
     ask(&client, "long").await;
-    let reason = reason(&client).await;
+    let reason = last_failure(&client).await;
     assert!(reason.contains("to be left alone for 1h 2m"), "{reason}");
     // Reasoning counts as progress, but is no answer.
     let thoughts = RawAnswer::sse([delta(json!({"reasoning_content": "hm"})), finish("stop")]);

@@ -5,10 +5,12 @@ use abide_tests::{Client, Daemon, Plugin, RawAnswer, RawModel, Setup, tool_serve
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::assistant::{ask, last_failure};
+
 /// The value of `retries` in these tests.
 const RETRIES: usize = 2;
 
-pub(crate) struct Stage {
+pub(crate) struct RawModelStage {
     pub(crate) model: RawModel,
     /// Stops when the stage is dropped.
     _daemon: Daemon,
@@ -16,25 +18,21 @@ pub(crate) struct Stage {
     pub(crate) world: TempDir,
 }
 
-impl Stage {
+impl RawModelStage {
     /// Starts the assistant with the recording tool server `t`, and these further lines of
     /// `[llm.local]`.
     pub(crate) async fn new(lines: &str) -> Self {
         let model = RawModel::start().await;
         let world = tempfile::tempdir().expect("a temporary folder");
-        let log = world.path().join("log").display().to_string();
-        let mut setup = Setup::default().assistant_at(model.base_url());
-        setup.plugins.pop();
-        setup.plugins.push(Plugin {
-            capabilities: vec!["llm = [\"local\"]".to_owned(), "tools = [\"t\"]".to_owned()],
-            ..Plugin::new("assistant")
-        });
-        setup.rest.push(format!("retries = {RETRIES}\n{lines}"));
-        setup.rest.push(format!(
-            "[mcp.t]\ncommand = [{:?}]\nenv = {{ ABIDE_TOOLS_LOG = \"ABIDE_TOOLS_LOG\" }}",
-            tool_server()
-        ));
-        setup.env.push(("ABIDE_TOOLS_LOG".to_owned(), log));
+        let log = world.path().join("log");
+        let setup = Setup {
+            model: Some(model.base_url()),
+            rest: vec![format!("retries = {RETRIES}\n{lines}")],
+            ..Setup::default()
+        };
+        let setup = setup
+            .plugin(Plugin::new("assistant").with_model_and_tools())
+            .recording_tools(&tool_server(), &log);
         let daemon = Daemon::start(setup).await;
         let client = daemon.client();
         client.open("s", "assistant").await;
@@ -76,17 +74,9 @@ impl Stage {
     /// is published.
     pub(crate) async fn expect_failure(&self, case: &str, answer: RawAnswer, reason: &str) {
         self.model.script(vec![answer; 1 + RETRIES]);
-        let posted = self
-            .client
-            .ask("s", case, None)
-            .await
-            .expect("acknowledged");
+        let posted = ask(&self.client, case).await;
         assert_eq!(posted.outcome.as_deref(), Some("failed"), "{case}");
-        let events = self.client.events("s", 0).await;
-        let found = events.iter().rfind(|event| event.is_turn("failed"));
-        let found = found
-            .and_then(|event| event.reason.clone())
-            .unwrap_or_default();
+        let found = last_failure(&self.client).await;
         assert!(found.contains(reason), "{case}: {found}");
         assert!(posted.said().is_empty(), "{case}");
         self.says_hello(case).await;

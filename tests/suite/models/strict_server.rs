@@ -1,7 +1,7 @@
 //! Conversations with servers that refuse what real ones refuse: whatever a restart, a model, a
 //! user or an operator does, every request is accepted, and the session continues.
 
-use abide_tests::{FakeModel, How, ModelFault, Rule, Rules, Violation, message_text, until};
+use abide_tests::{BrokenRule, FakeModel, How, ModelFault, Rule, Rules, message_text, until};
 use serde_json::{Value, json};
 
 use crate::models::strict_stage::{ASSISTANT, Props, StrictStage, caller, chat, open};
@@ -24,7 +24,7 @@ fn with(args: Value) -> Props {
 
 /// Asserts that no request was refused.
 fn all_taken(model: &FakeModel) {
-    let violations: Vec<Violation> = model.violations();
+    let violations: Vec<BrokenRule> = model.violations();
     let calls = model.calls();
     let last = calls.last().map(|call| &call.request);
     assert_eq!(

@@ -64,10 +64,10 @@ async fn save(daemon: &Daemon, text: &str) -> &'static str {
     verdict
 }
 
-type Change = (&'static str, fn(&mut Setup) -> Option<&'static str>);
+type SetupChange = (&'static str, fn(&mut Setup) -> Option<&'static str>);
 
 /// Changes of all kinds; a returned text is appended to the file.
-const CHANGES: [Change; 11] = [
+const CHANGES: [SetupChange; 11] = [
     ("a comment", |setup| {
         setup.comment.push('!');
         None

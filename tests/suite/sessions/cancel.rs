@@ -40,13 +40,6 @@ fn working(token: &str) -> Value {
     ])
 }
 
-async fn idle(stage: &Stage) {
-    until("the session to be idle", async || {
-        (stage.client.session("s").await["state"] == "idle").then_some(())
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn each_scope_stops_what_it_says_and_tells_it() {
     let stage = Stage::start(|setup| setup).await;
@@ -230,7 +223,7 @@ async fn what_is_cancelled_during_a_drain_does_not_come_back() {
         );
         stage.model.release("o");
         stage.daemon.after_generation(old).await;
-        idle(&stage).await;
+        stage.client.until_idle("s").await;
         let next = stage.perform("next", json!([])).await;
         let text = next.iter().filter(|event| event.kind == "notice");
         let text: String = text.map(|event| event.said()).collect();
@@ -255,7 +248,7 @@ async fn a_cancel_that_was_acknowledged_outlives_whatever_dies_next() {
         stage.daemon.kill_worker().await;
         assert!(turn.is_u64());
         assert_eq!(messages[1], json!(behind));
-        idle(&stage).await;
+        stage.client.until_idle("s").await;
         let events = stage.client.events("s", 0).await;
         let ends = events.iter().filter(|event| event.ends(&behind)).count();
         assert_eq!(ends, 0, "it had no turn");

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use abide_tests::{
-    Answer, AskedCall, Client, FakeModel, Plugin, Setup, Signal, message_text, signal, until,
-};
+use abide_tests::{Answer, AskedCall, Client, FakeModel, Signal, message_text, signal, until};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -53,14 +51,6 @@ fn order(messages: &[Value]) -> Answer {
     }
 }
 
-async fn rest(client: &Client) {
-    until("the agent to come to rest", async || {
-        let session = client.get("/v1/sessions/a").await.ok()?.body;
-        (session["state"] == "idle").then_some(())
-    })
-    .await;
-}
-
 async fn say(client: &Client, text: &str) {
     let key = rand::random::<u64>().to_string();
     until("an acknowledgement", async || {
@@ -101,23 +91,8 @@ async fn nothing_is_ordered_twice() {
     eprintln!("ABIDE_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let model = FakeModel::scripted(order).await;
-    let url = model.base_url();
-    let stage = Stage::start(|mut setup: Setup| {
-        setup.plugins.push(
-            Plugin {
-                capabilities: vec!["llm = [\"local\"]".into(), "tools = [\"t\"]".into()],
-                ..Plugin::new("assistant")
-            }
-            .limit("turn_timeout = \"1500ms\""),
-        );
-        Setup {
-            model: Some(url),
-            ..setup
-        }
-    })
-    .await;
+    let stage = Stage::with_assistant(&model, &["turn_timeout = \"1500ms\""]).await;
     let client = &stage.client;
-    client.open("a", "assistant").await;
     for item in (0..ITEMS).map(|n| format!("item{n}")) {
         for _ in 0..DISTURBED {
             let mut sleep = || match random.random_range(0..4) {
@@ -128,7 +103,7 @@ async fn nothing_is_ordered_twice() {
             let (before, after) = (sleep(), sleep());
             say(client, &format!("order {item} {before} {after}")).await;
             disturb(&stage, &mut random).await;
-            rest(client).await;
+            client.until_idle("a").await;
             let times = stage.executions(&item).len();
             assert!(times <= 1, "{item} was ordered {times} times");
         }

@@ -22,14 +22,14 @@ use tokio::sync::mpsc;
 const GOLDEN: [&str; 3] = ["my name is Ada", "naïve café, 東京 🦀", ""];
 
 /// A guest's component on an engine of its own.
-struct Stage {
+struct LoadedGuest {
     engine: Engine,
     component: Arc<Component>,
     plugin: &'static str,
     _folder: TempDir,
 }
 
-impl Stage {
+impl LoadedGuest {
     fn new(plugin: &'static str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let options = EngineOptions {
@@ -164,15 +164,15 @@ fn golden_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
 }
 
-async fn bless(stage: &Stage) {
+async fn bless(loaded: &LoadedGuest) {
     let folder = golden_folder().join(concat!("v", env!("CARGO_PKG_VERSION")));
-    let mut snapshot = stage.open().await;
-    let path = folder.join(golden_name(stage.plugin, snapshot.schema));
+    let mut snapshot = loaded.open().await;
+    let path = folder.join(golden_name(loaded.plugin, snapshot.schema));
     if path.exists() {
         return;
     }
     for text in GOLDEN {
-        snapshot = stage.keep(&stage.turn(&snapshot, text).await.0);
+        snapshot = loaded.keep(&loaded.turn(&snapshot, text).await.0);
     }
     fs::create_dir_all(&folder).expect("the repository can be written");
     fs::write(&path, snapshot.encode()).expect("the repository can be written");
@@ -180,23 +180,23 @@ async fn bless(stage: &Stage) {
 
 /// Returns each golden file of a plugin: its path and bytes. At least the present version and
 /// schema must have one.
-async fn golden(stage: &Stage) -> Vec<(String, Vec<u8>)> {
+async fn golden(loaded: &LoadedGuest) -> Vec<(String, Vec<u8>)> {
     if std::env::var_os("ABIDE_BLESS").is_some() {
-        bless(stage).await;
+        bless(loaded).await;
     }
-    let schema = stage.open().await.schema;
+    let schema = loaded.open().await.schema;
     let versions = fs::read_dir(golden_folder()).expect("golden files are there");
     let files: Vec<_> = versions
         .flatten()
         .flat_map(|version| (1..=schema).map(move |schema| (version.path(), schema)))
         .filter_map(|(folder, schema)| {
-            let path = folder.join(golden_name(stage.plugin, schema));
+            let path = folder.join(golden_name(loaded.plugin, schema));
             let bytes = fs::read(&path).ok()?;
             Some((path.display().to_string(), bytes))
         })
         .collect();
     let present = format!("v{}/", env!("CARGO_PKG_VERSION"));
-    let present = present + &golden_name(stage.plugin, schema);
+    let present = present + &golden_name(loaded.plugin, schema);
     assert!(
         files.iter().any(|(path, _)| path.ends_with(&present)),
         "no golden file {present}: run the tests once with ABIDE_BLESS=1"
@@ -215,7 +215,7 @@ fn texts(product: &Product) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn golden_files_of_every_version_are_read() {
     let limit = Limits::default().snapshot_bytes;
-    let echo = Stage::new("echo");
+    let echo = LoadedGuest::new("echo");
     for (path, bytes) in golden(&echo).await {
         let snapshot = Snapshot::decode(&bytes, "echo", limit);
         let snapshot = snapshot.unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -223,7 +223,7 @@ async fn golden_files_of_every_version_are_read() {
         let (product, _) = echo.turn(&snapshot, "and now?").await;
         assert_eq!(texts(&product), ["#4 user: and now?"], "{path}");
     }
-    let assistant = Stage::new("assistant");
+    let assistant = LoadedGuest::new("assistant");
     for (path, bytes) in golden(&assistant).await {
         let snapshot = Snapshot::decode(&bytes, "assistant", limit);
         let snapshot = snapshot.unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -241,10 +241,10 @@ async fn golden_files_of_every_version_are_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_golden_files_are_refused_each_with_its_own_error() {
-    let stage = Stage::new("assistant");
+    let loaded = LoadedGuest::new("assistant");
     let limit = Limits::default().snapshot_bytes;
-    let present = stage.open().await.schema;
-    for (path, bytes) in golden(&stage).await {
+    let present = loaded.open().await.schema;
+    for (path, bytes) in golden(&loaded).await {
         let refusal = |bytes: &[u8], plugin: &str, limit: u64| {
             Snapshot::decode(bytes, plugin, limit).expect_err("it is damaged")
         };
@@ -269,7 +269,7 @@ async fn damaged_golden_files_are_refused_each_with_its_own_error() {
         );
         let mut newer = Snapshot::decode(&bytes, "assistant", limit).expect("it is whole");
         newer.schema = present + 1;
-        let refused = stage.engine.restore(&stage.job(), &newer).await;
+        let refused = loaded.engine.restore(&loaded.job(), &newer).await;
         let refused = refused.expect_err("a newer schema").to_string();
         assert!(refused.contains(&newer.schema.to_string()), "{refused}");
     }
@@ -281,7 +281,7 @@ async fn damaged_golden_files_are_refused_each_with_its_own_error() {
 fn every_state_survives_the_disk_in_the_component() {
     let runtime = tokio::runtime::Runtime::new().expect("threads are to be had");
     for plugin in ["echo", "assistant"] {
-        let stage = runtime.block_on(async { Stage::new(plugin) });
+        let loaded = runtime.block_on(async { LoadedGuest::new(plugin) });
         let mut runner = TestRunner::new(ProptestConfig {
             failure_persistence: None,
             ..ProptestConfig::with_cases(64)
@@ -289,17 +289,17 @@ fn every_state_survives_the_disk_in_the_component() {
         let conversation = proptest::collection::vec(".{0,200}", 1..8);
         let result = runner.run(&conversation, |texts| {
             runtime.block_on(async {
-                let mut snapshot = stage.open().await;
+                let mut snapshot = loaded.open().await;
                 for text in &texts {
                     let bytes = snapshot.encode();
                     let again = Snapshot::decode(&bytes, plugin, u64::MAX);
                     let again = again.map_err(|error| TestCaseError::fail(error.to_string()))?;
                     prop_assert_eq!(&again, &snapshot);
-                    let (product, _) = stage.turn(&snapshot, text).await;
-                    let (same, _) = stage.turn(&again, text).await;
+                    let (product, _) = loaded.turn(&snapshot, text).await;
+                    let (same, _) = loaded.turn(&again, text).await;
                     prop_assert_eq!(&same, &product);
-                    snapshot = stage.keep(&product);
-                    let restored = stage.engine.restore(&stage.job(), &snapshot).await;
+                    snapshot = loaded.keep(&product);
+                    let restored = loaded.engine.restore(&loaded.job(), &snapshot).await;
                     prop_assert!(restored.is_ok(), "{restored:?}");
                 }
                 Ok(())

@@ -135,6 +135,8 @@ async fn what_can_be_repeated_is_repeated_under_its_key() {
     ]);
     let message = stage.send("m", script).await;
     stage.executed("again").await;
+    // The first result is on disk, or the death would make it unknown.
+    stage.tools("done", 1).await;
     stage.daemon.kill_worker().await;
     let events = stage.end_of(&message).await;
     assert_eq!(acts(&events), ["call first ok", "call again ok"]);
@@ -163,6 +165,9 @@ async fn what_was_done_before_a_death_is_not_done_again() {
     let message = stage.send("m", script).await;
     for deaths in 1..=3 {
         stage.model.wait_for("wait", CallState::Running, 1).await;
+        // A guest goes on before the results of its tools are on disk; until then a death makes them
+        // unknown.
+        stage.tools("done", 2).await;
         let calls = stage.model.calls().len();
         stage.daemon.kill_worker().await;
         until("the model to be asked again", async || {

@@ -2,7 +2,7 @@
 //! whatever stopped it.
 
 use abide_tests::{
-    Answer, AskedCall, CallState, Event, FakeModel, How, Plugin, Setup, message_text, until,
+    Answer, AskedCall, CallState, Event, FakeModel, How, Setup, message_text, until,
 };
 use serde_json::{Value, json};
 
@@ -137,6 +137,8 @@ async fn a_turn_that_is_stopped_over_a_restart_is_told_with_both() {
     ]);
     let message = stage.send("m", script).await;
     stage.tools("started", 2).await;
+    // The first result is on disk, or the death would make it unknown.
+    stage.tools("done", 1).await;
     stage.daemon.kill_worker().await;
     stage.model.wait_for("wait", CallState::Running, 1).await;
     cancel(&stage).await;
@@ -204,6 +206,8 @@ async fn word_of_a_stopped_turn_survives_failures_kills_and_replays() {
         .model
         .wait_for("wait again", CallState::Running, 1)
         .await;
+    // Both results are on disk, or the death would make the second unknown.
+    stage.tools("done", 2).await;
     stage.daemon.kill_worker().await;
     until("the model to be asked again", async || {
         (stage.model.calls().len() > 2).then_some(())
@@ -294,20 +298,8 @@ fn order(messages: &[Value]) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_was_stopped_after_ordering_does_not_order_again() {
     let model = FakeModel::scripted(order).await;
-    let url = model.base_url();
-    let stage = Stage::start(|mut setup: Setup| {
-        setup.plugins.push(Plugin {
-            capabilities: vec!["llm = [\"local\"]".into(), "tools = [\"t\"]".into()],
-            ..Plugin::new("assistant")
-        });
-        Setup {
-            model: Some(url),
-            ..setup
-        }
-    })
-    .await;
+    let stage = Stage::with_assistant(&model, &[]).await;
     let client = &stage.client;
-    client.open("a", "assistant").await;
     client
         .say("a", "Order the screws [pace=300]", None)
         .await

@@ -17,7 +17,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const LIMIT_BYTES: u64 = 1 << 20;
 
 /// Servers in a folder that records what they did; the one under test is `t`.
-pub(crate) struct Bench {
+pub(crate) struct ToolBench {
     pub(crate) folder: TempDir,
     pub(crate) servers: ToolServers,
 }
@@ -63,7 +63,7 @@ pub(crate) fn program(server: &mut ToolServer) -> &mut Program {
     }
 }
 
-impl Bench {
+impl ToolBench {
     pub(crate) fn new(args: &[&str], change: impl FnOnce(&mut ToolServer)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut server = server(folder.path(), args);

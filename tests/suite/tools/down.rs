@@ -5,10 +5,10 @@ use std::process::Command;
 
 use abide::domain::{StepError, ToolServerState};
 use abide_tests::{abide_binary, tool_server, until};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::stage::{Stage, acts};
-use crate::tools::bench::{self, Bench, program};
+use crate::tools::bench::{self, ToolBench, program};
 use crate::tools::web::{Answers, Web};
 
 /// Returns the tools that a turn found.
@@ -21,17 +21,6 @@ async fn listed(stage: &Stage, id: &str) -> Vec<String> {
         .flatten()
         .map(|name| name.as_str().unwrap_or_default().to_owned())
         .collect()
-}
-
-/// Waits until the status reports this state of a server. Returns the server's entry.
-pub(crate) async fn told(stage: &Stage, name: &str, state: &str) -> Value {
-    until(&format!("{name} to be {state}"), async || {
-        let status = stage.daemon.status().await;
-        let mut servers = status["tool_servers"].as_array()?.iter();
-        let server = servers.find(|server| server["name"] == name)?.clone();
-        (server["state"] == state).then_some(server)
-    })
-    .await
 }
 
 fn abide(stage: &Stage, args: &[&str]) -> String {
@@ -68,7 +57,7 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
         setup
     })
     .await;
-    let idle = told(&stage, "t", "idle").await;
+    let idle = stage.tool_server("t", "idle").await;
     assert_eq!(idle["kind"], "url", "{idle}");
 
     let names = listed(&stage, "l1").await;
@@ -96,7 +85,7 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
         ),
         ("missing", "check `mcp.missing.command`"),
     ] {
-        let server = told(&stage, name, "down").await;
+        let server = stage.tool_server(name, "down").await;
         let reason = server["reason"].as_str().unwrap_or_default();
         assert!(reason.contains(part), "{part} in {server}");
         assert!(
@@ -104,12 +93,12 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
             "{server}"
         );
     }
-    let good = told(&stage, "good", "up").await;
+    let good = stage.tool_server("good", "up").await;
     assert_eq!(
         (&good["tools"], &good["kind"]),
         (&json!(8), &json!("command"))
     );
-    told(&stage, "unseen", "idle").await;
+    stage.tool_server("unseen", "idle").await;
 
     let shown = abide(&stage, &["status"]);
     for part in [
@@ -143,7 +132,7 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
     let call = json!([{"act": "call", "tool": "record", "token": "b"}]);
     let events = stage.perform("c2", call).await;
     assert_eq!(acts(&events), ["call b ok"]);
-    told(&stage, "t", "up").await;
+    stage.tool_server("t", "up").await;
 
     // The server goes down: its tools are still listed, and cannot be called.
     web.go();
@@ -155,18 +144,18 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
         (acts(&events) == [format!("call {token} error:unavailable")]).then_some(())
     })
     .await;
-    told(&stage, "t", "down").await;
+    stage.tool_server("t", "down").await;
     let names = listed(&stage, "l-last").await;
     assert!(names.iter().any(|name| name == "t__record"), "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_goes_away_is_missed_and_found_again() {
-    let mut bench = Bench::new(&[], |_| {});
+    let mut bench = ToolBench::new(&[], |_| {});
     let file = bench.folder.path().join("server");
     let mut server = bench::server(bench.folder.path(), &[]);
     program(&mut server).program = "./server".to_owned();
-    bench = Bench::with(bench.folder, server);
+    bench = ToolBench::with(bench.folder, server);
     let place = || fs::copy(tool_server(), &file).expect("it is copied");
     place();
     assert_eq!(bench.tools(&["t__look"]).await[0].name, "t__look");
@@ -218,7 +207,7 @@ async fn a_wrong_token_is_told_and_not_shown_and_the_right_one_is_taken_at_once(
     let call = |token: &str| json!([{"act": "call", "tool": "record", "token": token}]);
     let events = stage.perform("a", call("a")).await;
     assert_eq!(acts(&events), ["call a error:unavailable"]);
-    let down = told(&stage, "t", "down").await.to_string();
+    let down = stage.tool_server("t", "down").await.to_string();
     let turn = stage.client.get("/v1/sessions/s/turn").await;
     let turn = turn.expect("an answer").expect(200).to_string();
     let log = stage.daemon.log();

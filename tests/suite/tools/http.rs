@@ -9,23 +9,23 @@ use abide::providers::{Endpoint, ToolServer, ToolServerAt};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::tools::bench::{Bench, at, patterns, told, until};
+use crate::tools::bench::{ToolBench, at, patterns, told, until};
 use crate::tools::web::{Answers, Web};
 
 const BOTH: [Answers; 2] = [Answers::Json, Answers::Events];
 
-fn bench(web: &Web, token: Option<&str>, change: impl FnOnce(&mut ToolServer)) -> Bench {
+fn bench(web: &Web, token: Option<&str>, change: impl FnOnce(&mut ToolServer)) -> ToolBench {
     let mut server = at(ToolServerAt::Url(Endpoint {
         url: web.url(),
         token: token.map(str::to_owned),
         headers: Vec::new(),
     }));
     change(&mut server);
-    Bench::with(tempfile::tempdir().expect("a temporary folder"), server)
+    ToolBench::with(tempfile::tempdir().expect("a temporary folder"), server)
 }
 
 /// Starts a server that has answered a call, `a`.
-async fn served(answers: Answers) -> (Web, Bench) {
+async fn served(answers: Answers) -> (Web, ToolBench) {
     let web = Web::start(answers, None);
     let bench = bench(&web, None, |_| {});
     assert_eq!(

@@ -11,7 +11,9 @@ use abide::providers::ToolServers;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use crate::tools::bench::{Bench, LIMIT_BYTES, PATIENCE, patterns, program, server, told, until};
+use crate::tools::bench::{
+    LIMIT_BYTES, PATIENCE, ToolBench, patterns, program, server, told, until,
+};
 
 /// Returns whether a process is alive.
 fn lives(pid: u64) -> bool {
@@ -24,7 +26,7 @@ fn lives(pid: u64) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_started_once_and_when_it_is_wanted() {
-    let bench = Bench::new(&[], |_| {});
+    let bench = ToolBench::new(&[], |_| {});
     assert_eq!(bench.names(&["other", "tea*"]).await, BTreeSet::new());
     assert_eq!(bench.starts(), 0);
     let (a, b, c) = tokio::join!(
@@ -49,7 +51,7 @@ async fn a_server_is_started_once_and_when_it_is_wanted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_and_operators_say_what_may_be_repeated() {
-    let bench = Bench::new(&[], |server| {
+    let bench = ToolBench::new(&[], |server| {
         server.repeatable = patterns(&["ha*"]);
         server.once = patterns(&["look"]);
         server.ask = patterns(&["record"]);
@@ -89,7 +91,7 @@ async fn servers_and_operators_say_what_may_be_repeated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_are_told_apart() {
-    let bench = Bench::new(&[], |_| {});
+    let bench = ToolBench::new(&[], |_| {});
     let failed = bench.call("fail", json!({})).await.expect("an outcome");
     assert!(failed.is_error);
     let invalid = bench.call("record", json!({})).await;
@@ -119,7 +121,7 @@ async fn failures_are_told_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_leaves_an_unknown_outcome_and_a_pause() {
-    let bench = Bench::new(&[], |_| {});
+    let bench = ToolBench::new(&[], |_| {});
     let lost = bench
         .call("crash", json!({"after": true, "token": "x"}))
         .await
@@ -150,7 +152,7 @@ async fn a_crash_leaves_an_unknown_outcome_and_a_pause() {
     assert_eq!(bench.starts(), 2);
     bench.servers.end().await;
 
-    let bench = Bench::new(&[], |server| server.repeatable = patterns(&["crash"]));
+    let bench = ToolBench::new(&[], |server| server.repeatable = patterns(&["crash"]));
     let lost = bench.call("crash", json!({})).await;
     assert!(matches!(lost, Err(StepError::Unavailable(_))), "{lost:?}");
     bench.servers.end().await;
@@ -158,7 +160,7 @@ async fn a_crash_leaves_an_unknown_outcome_and_a_pause() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_server_is_not_started_over_and_over() {
-    let bench = Bench::new(&["--broken"], |_| {});
+    let bench = ToolBench::new(&["--broken"], |_| {});
     let begun = Instant::now();
     let mut errors = Vec::new();
     while begun.elapsed() < Duration::from_millis(1500) {
@@ -185,7 +187,7 @@ async fn a_broken_server_is_not_started_over_and_over() {
         "{status:?}"
     );
 
-    let missing = Bench::new(&[], |server| {
+    let missing = ToolBench::new(&[], |server| {
         program(server).program = "./no-such-program".to_owned();
     });
     let error = missing.call("look", json!({"token": "y"})).await;
@@ -198,7 +200,7 @@ async fn a_broken_server_is_not_started_over_and_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_shake_hands_is_given_up() {
-    let bench = Bench::new(&["600"], |server| {
+    let bench = ToolBench::new(&["600"], |server| {
         program(server).program = "sleep".to_owned();
         server.start_timeout = Duration::from_millis(200);
     });
@@ -226,7 +228,7 @@ async fn a_server_that_does_not_shake_hands_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_hangs_ends_in_time_and_the_next_one_works() {
-    let bench = Bench::new(&[], |server| {
+    let bench = ToolBench::new(&[], |server| {
         server.call_timeout = Duration::from_secs(1);
         server.repeatable = patterns(&["note"]);
     });
@@ -258,7 +260,7 @@ async fn a_call_that_hangs_ends_in_time_and_the_next_one_works() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tools_that_come_later_are_found() {
-    let bench = Bench::new(&["--changes"], |_| {});
+    let bench = ToolBench::new(&["--changes"], |_| {});
     assert!(!bench.names(&["t"]).await.contains("t__extra"));
     assert_eq!(
         told(bench.call("record", json!({"token": "a"})).await),
@@ -273,7 +275,7 @@ async fn tools_that_come_later_are_found() {
     bench.servers.end().await;
 }
 
-async fn left_behind(bench: &Bench) -> Vec<u64> {
+async fn left_behind(bench: &ToolBench) -> Vec<u64> {
     let left: Value =
         serde_json::from_str(&told(bench.call("spawn", json!({})).await)).expect("JSON");
     let pids = left["pids"].as_array().expect("process ids").iter();
@@ -286,7 +288,7 @@ async fn left_behind(bench: &Bench) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_of_a_server_that_is_ended() {
     for args in [&[][..], &["--stubborn"]] {
-        let bench = Bench::new(args, |_| {});
+        let bench = ToolBench::new(args, |_| {});
         let mut pids = left_behind(&bench).await;
         pids.push(bench.lines("starts")[0].parse().expect("a process id"));
         let begun = Instant::now();
@@ -307,7 +309,7 @@ async fn nothing_is_left_of_a_server_that_is_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_of_a_server_that_fell_or_that_nobody_has() {
-    let bench = Bench::new(&[], |_| {});
+    let bench = ToolBench::new(&[], |_| {});
     let pids = left_behind(&bench).await;
     let lost = bench.call("crash", json!({})).await;
     assert!(
@@ -316,7 +318,7 @@ async fn nothing_is_left_of_a_server_that_fell_or_that_nobody_has() {
     );
     assert!(!pids.iter().any(|pid| lives(*pid)), "{pids:?}");
 
-    let bench = Bench::new(&[], |_| {});
+    let bench = ToolBench::new(&[], |_| {});
     let pids = left_behind(&bench).await;
     drop(bench.servers);
     until("the end of all", async || {
@@ -328,7 +330,7 @@ async fn nothing_is_left_of_a_server_that_fell_or_that_nobody_has() {
 #[test]
 fn a_runtime_that_goes_takes_its_servers_along() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let bench = Bench::new(&["--stubborn"], |_| {});
+    let bench = ToolBench::new(&["--stubborn"], |_| {});
     let pids = runtime.block_on(left_behind(&bench));
     runtime.shutdown_timeout(PATIENCE);
     let begun = Instant::now();
@@ -340,7 +342,7 @@ fn a_runtime_that_goes_takes_its_servers_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_in_flight_when_servers_are_ended_is_unknown() {
-    let bench = Bench::new(&[], |_| {});
+    let bench = ToolBench::new(&[], |_| {});
     let asked = json!({"token": "a", "sleep_after_ms": 60_000});
     let (lost, ()) = tokio::join!(bench.call("record", asked), async {
         until("the effect", async || bench.lines("log").len() == 1).await;

@@ -7,15 +7,14 @@ use abide_tests::{Answer, AskedCall, FakeModel, Setup, guest, tool_server, until
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, acts};
-use crate::tools::down::told;
 
 /// A daemon whose tool server answers with the content of a file, and that file.
-pub(crate) struct Odd {
+pub(crate) struct OddTools {
     pub(crate) stage: Stage,
     folder: tempfile::TempDir,
 }
 
-impl Odd {
+impl OddTools {
     /// Starts a stage; `keys` are further lines of `[mcp.t]`.
     pub(crate) async fn start(script: &Value, keys: &str) -> Self {
         Self::with(script, keys, |setup| setup).await
@@ -54,26 +53,12 @@ impl Odd {
     /// Calls a tool in a turn of its own, then checks that the same session answers hello. Returns
     /// the outcome of the act and its result.
     pub(crate) async fn call(&self, id: &str, tool: &str) -> (String, String) {
-        let stage = &self.stage;
-        let script = json!([{"act": "call", "tool": tool, "token": tool}]);
-        let events = stage.perform(id, script).await;
-        let outcome = acts(&events).remove(0);
-        let turn = stage.client.get("/v1/sessions/s/turn").await;
-        let turn = turn.expect("an answer").expect(200);
-        let result = turn["steps"][0]["parts"][0]["result"].as_str();
-        let result = result.unwrap_or_default().to_owned();
-        let hello = json!([{"act": "say", "text": "hello"}]);
-        let greeted = stage.perform(&format!("{id}, hello"), hello).await;
-        assert_eq!(acts(&greeted), ["say  ok"], "after {id}");
-        let outcome = outcome
-            .strip_prefix(&format!("call {tool} "))
-            .map(str::to_owned);
-        (outcome.expect("a call"), result)
+        self.stage.call(id, tool, tool).await
     }
 
     /// Waits until the server is in this state. Returns its entry in the status.
     pub(crate) async fn status(&self, state: &str) -> Value {
-        told(&self.stage, "t", state).await
+        self.stage.tool_server("t", state).await
     }
 }
 
@@ -113,7 +98,7 @@ async fn one_bad_tool_costs_no_other_and_is_named() {
             "initialize": line(&opening),
             "tools/list": line(&json!({"tools": tools})),
         });
-        let odd = Odd::start(&script, "").await;
+        let odd = OddTools::start(&script, "").await;
         let events = odd.stage.perform("l", json!([{"act": "list"}])).await;
         let listed = events.iter().filter_map(|event| event.data.as_ref());
         let listed: Vec<_> = listed.filter(|data| data["kind"] == "list").collect();
@@ -176,7 +161,7 @@ async fn an_answer_ends_its_call_whatever_else_is_odd() {
         .enumerate()
         .map(|(n, (_, line, _, _))| (format!("c{n}"), json!(line)))
         .collect();
-    let odd = Odd::start(&json!({"call": calls}), "call_timeout = \"20s\"").await;
+    let odd = OddTools::start(&json!({"call": calls}), "call_timeout = \"20s\"").await;
     for (n, (what, _, expected, part)) in cases.iter().enumerate() {
         let begun = Instant::now();
         let (outcome, result) = odd.call(what, &format!("c{n}")).await;
@@ -225,7 +210,7 @@ async fn text_arrives_whatever_comes_with_it() {
         .enumerate()
         .map(|(n, (_, result, _))| (format!("c{n}"), json!(line(result))))
         .collect();
-    let odd = Odd::start(&json!({"call": calls}), "").await;
+    let odd = OddTools::start(&json!({"call": calls}), "").await;
     for (n, (what, _, part)) in cases.iter().enumerate() {
         let (outcome, result) = odd.call(what, &format!("c{n}")).await;
         assert_eq!(outcome, "ok", "{what}: {result}");
@@ -256,7 +241,7 @@ async fn progress_extends_a_call_up_to_the_time_of_a_step() {
     let mut foreign = vec![json!({"log": "foreign"})];
     foreign.extend((0..10).flat_map(|_| [json!({"ms": 400}), json!(other)]));
     let script = json!({"call": {"steady": steady, "endless": endless, "foreign": foreign}});
-    let odd = Odd::with(&script, "call_timeout = \"1s\"", |mut setup| {
+    let odd = OddTools::with(&script, "call_timeout = \"1s\"", |mut setup| {
         let scripted = setup
             .plugins
             .iter_mut()
@@ -313,7 +298,7 @@ async fn a_slow_start_goes_on_in_the_background() {
     ] {
         assert!(turn.contains(part), "{part} in {turn}");
     }
-    told(&stage, "t", "starting").await;
+    stage.tool_server("t", "starting").await;
     let mut turns = 0;
     until("the server", async || {
         turns += 1;
@@ -322,7 +307,7 @@ async fn a_slow_start_goes_on_in_the_background() {
         (acts(&events) == [format!("call {token} ok")]).then_some(())
     })
     .await;
-    told(&stage, "t", "up").await;
+    stage.tool_server("t", "up").await;
     let log = stage.daemon.log();
     assert_eq!(
         log.matches("tool server started").count(),
@@ -361,7 +346,7 @@ async fn the_first_reason_is_told_and_repeated() {
             "it exited with status 0 before it was ready",
         ),
     ] {
-        let odd = Odd::start(&script, "").await;
+        let odd = OddTools::start(&script, "").await;
         for id in ["a", "b"] {
             let (outcome, result) = odd.call(id, "x").await;
             assert_eq!(outcome, "error:unavailable", "{part}");
@@ -451,7 +436,7 @@ async fn images_reach_the_guest_by_a_key_and_within_bounds() {
             "![image/png](data:image/png;base64,iVBORw0KGgo=)",
         ),
     ] {
-        let odd = Odd::start(&script, keys).await;
+        let odd = OddTools::start(&script, keys).await;
         let (outcome, result) = odd.call("small", "small").await;
         assert_eq!((&*outcome, &*result), ("ok", expected));
         let (outcome, result) = odd.call("large", "large").await;

@@ -16,21 +16,20 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
 use crate::stage::{Stage, acts};
-use crate::tools::down::told;
 
 /// What a server makes of the right answer to a request.
-type Manner = fn(&Value, Value) -> Answer;
+type Manner = fn(&Value, Value) -> HttpAnswer;
 
 /// A server's answer.
-struct Answer {
+struct HttpAnswer {
     status: u16,
     headers: Vec<(&'static str, &'static str)>,
     body: Vec<u8>,
     packed: bool,
 }
 
-fn answer(kind: &'static str, body: impl Into<Vec<u8>>) -> Answer {
-    Answer {
+fn answer(kind: &'static str, body: impl Into<Vec<u8>>) -> HttpAnswer {
+    HttpAnswer {
         status: 200,
         headers: vec![("content-type", kind)],
         body: body.into(),
@@ -43,13 +42,13 @@ fn events(message: &Value) -> String {
 }
 
 /// A server with one tool, `look`.
-struct Odd {
+struct OddHttpServer {
     url: String,
     /// The headers of the last request.
     seen: Arc<Mutex<HeaderMap>>,
 }
 
-impl Odd {
+impl OddHttpServer {
     /// Starts a server. `manner` builds its answers; `listen` is what it sends to a caller that
     /// requests a stream.
     async fn start(manner: Manner, listen: Option<&'static str>) -> Self {
@@ -118,30 +117,13 @@ async fn give(manner: Manner, body: &[u8]) -> Response {
     response
 }
 
-/// Calls the tool, then checks that the same session answers hello. Returns the outcome of the act
-/// and its result.
-async fn look(stage: &Stage, id: &str) -> (String, String) {
-    let events = stage
-        .perform(id, json!([{"act": "call", "tool": "look", "token": "a"}]))
-        .await;
-    let outcome = acts(&events).remove(0);
-    let turn = stage.client.get("/v1/sessions/s/turn").await;
-    let turn = turn.expect("an answer").expect(200);
-    let result = turn["steps"][0]["parts"][0]["result"].as_str();
-    let result = result.unwrap_or_default().to_owned();
-    let hello = json!([{"act": "say", "text": "hello"}]);
-    let greeted = stage.perform(&format!("{id}, hello"), hello).await;
-    assert_eq!(acts(&greeted), ["say  ok"], "after {id}");
-    (outcome, result)
-}
-
 const JSON: &str = "application/json";
 const STREAM: &str = "text/event-stream";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_taken_however_it_is_named_packed_and_written() {
     let manners: [(&str, Manner); 14] = [
-        ("no type", |_, message| Answer {
+        ("no type", |_, message| HttpAnswer {
             headers: Vec::new(),
             ..answer(JSON, message.to_string())
         }),
@@ -157,19 +139,19 @@ async fn an_answer_is_taken_however_it_is_named_packed_and_written() {
         ("events named JSON", |_, message| {
             answer(JSON, events(&message))
         }),
-        ("packed", |_, message| Answer {
+        ("packed", |_, message| HttpAnswer {
             packed: true,
             ..answer(JSON, message.to_string())
         }),
-        ("packed events", |_, message| Answer {
+        ("packed events", |_, message| HttpAnswer {
             packed: true,
             ..answer(STREAM, events(&message))
         }),
-        ("refuses notifications", |asked, message| Answer {
+        ("refuses notifications", |asked, message| HttpAnswer {
             status: if asked["id"].is_null() { 400 } else { 200 },
             ..answer(JSON, message.to_string())
         }),
-        ("fails at notifications", |asked, message| Answer {
+        ("fails at notifications", |asked, message| HttpAnswer {
             status: if asked["id"].is_null() { 500 } else { 200 },
             ..answer(JSON, message.to_string())
         }),
@@ -197,14 +179,10 @@ async fn an_answer_is_taken_however_it_is_named_packed_and_written() {
         }),
     ];
     for (what, manner) in manners {
-        let odd = Odd::start(manner, None).await;
+        let odd = OddHttpServer::start(manner, None).await;
         let stage = odd.stage("call_timeout = \"5s\"").await;
-        let outcome = look(&stage, "a").await;
-        assert_eq!(
-            outcome,
-            ("call a ok".to_owned(), "seen".to_owned()),
-            "{what}"
-        );
+        let outcome = stage.call("a", "look", "a").await;
+        assert_eq!(outcome, ("ok".to_owned(), "seen".to_owned()), "{what}");
     }
 }
 
@@ -227,27 +205,24 @@ async fn text_that_is_no_unicode_arrives() {
         },
     ];
     for manner in manners {
-        let odd = Odd::start(manner, None).await;
+        let odd = OddHttpServer::start(manner, None).await;
         let stage = odd.stage("call_timeout = \"5s\"").await;
-        let (outcome, result) = look(&stage, "a").await;
-        assert_eq!(
-            (&*outcome, &*result),
-            ("call a ok", "a \u{FFFD} b \u{FFFD}")
-        );
+        let (outcome, result) = stage.call("a", "look", "a").await;
+        assert_eq!((&*outcome, &*result), ("ok", "a \u{FFFD} b \u{FFFD}"));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_speaks_something_else_is_named_as_that() {
-    let refuses: Manner = |_, _| Answer {
+    let refuses: Manner = |_, _| HttpAnswer {
         status: 405,
         ..answer("text/plain", "no")
     };
-    let not_found: Manner = |_, _| Answer {
+    let not_found: Manner = |_, _| HttpAnswer {
         status: 404,
         ..answer("text/html", "<h1>no</h1>")
     };
-    let bad: Manner = |_, _| Answer {
+    let bad: Manner = |_, _| HttpAnswer {
         status: 400,
         ..answer(JSON, json!({"error": "session_id is required"}).to_string())
     };
@@ -262,7 +237,7 @@ async fn a_server_that_speaks_something_else_is_named_as_that() {
     let later_versions: Manner = |asked, _| {
         let data = json!({"supported": ["2026-07-28"]});
         let error = json!({"code": -32022, "message": "no", "data": data});
-        Answer {
+        HttpAnswer {
             status: 400,
             ..answer(
                 JSON,
@@ -270,7 +245,7 @@ async fn a_server_that_speaks_something_else_is_named_as_that() {
             )
         }
     };
-    let login: Manner = |_, _| Answer {
+    let login: Manner = |_, _| HttpAnswer {
         status: 401,
         headers: vec![(
             "www-authenticate",
@@ -300,16 +275,16 @@ async fn a_server_that_speaks_something_else_is_named_as_that() {
         ),
         (login, None, ["it wants OAuth", "`mcp.t.token_env`"]),
     ] {
-        let odd = Odd::start(manner, listen).await;
+        let odd = OddHttpServer::start(manner, listen).await;
         let stage = odd.stage("").await;
         for id in ["a", "b"] {
-            let (came, result) = look(&stage, id).await;
-            assert_eq!(came, "call a error:unavailable", "{parts:?}");
+            let (came, result) = stage.call(id, "look", "a").await;
+            assert_eq!(came, "error:unavailable", "{parts:?}");
             for part in parts {
                 assert!(result.contains(part), "{part} in {result}");
             }
         }
-        let status = told(&stage, "t", "down").await;
+        let status = stage.tool_server("t", "down").await;
         assert!(
             status["reason"]
                 .as_str()
@@ -352,8 +327,8 @@ async fn progress_in_a_stream_extends_a_call() {
         setup
     })
     .await;
-    let outcome = look(&stage, "a").await;
-    assert_eq!(outcome, ("call a ok".to_owned(), "seen".to_owned()));
+    let outcome = stage.call("a", "look", "a").await;
+    assert_eq!(outcome, ("ok".to_owned(), "seen".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,15 +345,15 @@ async fn headers_are_sent_and_shown_to_nobody() {
         }
         false => answer(JSON, message.to_string()),
     };
-    let odd = Odd::start(manner, None).await;
+    let odd = OddHttpServer::start(manner, None).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("key");
     std::fs::write(&file, format!("{FROM_FILE}\n")).expect("the folder is ours");
     let keys =
         format!("headers = {{ X-Tenant = \"{VALUE}\", Authorization = {{ file = {file:?} }} }}");
     let stage = odd.stage(&keys).await;
-    let (came, result) = look(&stage, "a").await;
-    assert_eq!(came, "call a error:failed");
+    let (came, result) = stage.call("a", "look", "a").await;
+    assert_eq!(came, "error:failed");
     assert!(
         result.contains("[X-Tenant]") && result.contains("[Authorization]"),
         "{result}"
@@ -394,7 +369,7 @@ async fn headers_are_sent_and_shown_to_nobody() {
     // A new value takes effect at once.
     std::fs::write(&file, "another-key\n").expect("the folder is ours");
     until("the new value", async || {
-        look(&stage, "again").await;
+        stage.call("again", "look", "a").await;
         let seen = odd.seen.lock().expect("no panic").clone();
         let shown = seen
             .get("authorization")

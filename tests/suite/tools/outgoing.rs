@@ -14,12 +14,12 @@ use crate::stage::{Stage, acts};
 
 /// A server that records its requests.
 #[derive(Clone)]
-struct World {
+struct RecordingServer {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-impl World {
+impl RecordingServer {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let world = Self {
@@ -94,7 +94,7 @@ fn given(events: &[abide_tests::Event]) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_go_where_it_is_granted_and_nowhere_else() {
-    let world = World::start().await;
+    let world = RecordingServer::start().await;
     let stage = world.stage("http = [\"http://localhost:PORT\"]").await;
     let script = json!([
         get(&world.url("localhost", "/a")),
@@ -133,7 +133,7 @@ async fn requests_go_where_it_is_granted_and_nowhere_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_resolves_to_this_machine_takes_a_grant_of_its_own() {
-    let world = World::start().await;
+    let world = RecordingServer::start().await;
     let script = json!([get(&world.url("localhost", "/a"))]);
     let stage = world.stage("http = [\"http://*:*\"]").await;
     let events = stage.perform("m", script.clone()).await;
@@ -152,7 +152,7 @@ async fn a_name_that_resolves_to_this_machine_takes_a_grant_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_does_not_come_is_told_by_what_may_have_happened() {
-    let world = World::start().await;
+    let world = RecordingServer::start().await;
     let stage = world.stage("http = [\"http://localhost:PORT\"]").await;
     let slow = world.url("localhost", "/slow");
     let script = json!([
@@ -167,7 +167,7 @@ async fn an_answer_that_does_not_come_is_told_by_what_may_have_happened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_death_a_get_is_sent_again_and_a_post_is_unknown() {
     for (method, result, sent) in [("GET", "ok", 2), ("POST", "unknown", 1)] {
-        let world = World::start().await;
+        let world = RecordingServer::start().await;
         let stage = world.stage("http = [\"http://localhost:PORT\"]").await;
         let script = json!([
             {"act": "http", "method": method, "url": world.url("localhost", "/hang")},

@@ -14,13 +14,13 @@ use abide_tests::{
 };
 use serde_json::Value;
 
-use plans::{Plan, plans};
+use plans::{ServerPlan, plans};
 
 /// The variable that a server may take from the test's environment.
 const MEMORY: &str = "MEMORY_FILE_PATH";
 
 /// The scripted model: it follows the plan of the server that the user names, one call per answer.
-fn follow(plans: &BTreeMap<&str, Plan>, messages: &[Value]) -> Answer {
+fn follow(plans: &BTreeMap<&str, ServerPlan>, messages: &[Value]) -> Answer {
     let texts = messages.iter().map(message_text);
     let mut plan = texts.filter_map(|text| {
         let (_, name) = text.split_once("[session=")?;
@@ -145,7 +145,7 @@ async fn every_tool_of_real_servers_is_called_and_its_result_is_told() {
         let results: Vec<_> = results.map(message_text).collect();
         assert_eq!(results.len(), plan.len(), "{server}: {results:#?}");
         for (call, result) in plan.iter().zip(results) {
-            let plans::Call { name, shows, .. } = call;
+            let plans::CheckedCall { name, shows, .. } = call;
             assert!(
                 result.contains(shows),
                 "{name} should show {shows:?}: {result}"

@@ -27,13 +27,13 @@ pub(crate) enum Answers {
 /// The server.
 pub(crate) struct Web {
     pub(crate) port: u16,
-    pub(crate) world: Arc<World>,
+    pub(crate) world: Arc<WebState>,
     /// The runtime of the server and all of its connections; `None` while it is away.
     runtime: Mutex<Option<Runtime>>,
 }
 
 /// The state of the server, which outlives its absence.
-pub(crate) struct World {
+pub(crate) struct WebState {
     answers: Answers,
     /// The token that it requires.
     token: Option<String>,
@@ -60,7 +60,7 @@ impl Web {
 
     /// Returns a server that is not up yet.
     pub(crate) fn away(answers: Answers, token: Option<&str>) -> Self {
-        let world = World {
+        let world = WebState {
             answers,
             token: token.map(str::to_owned),
             done: Mutex::default(),
@@ -130,7 +130,7 @@ impl Drop for Web {
     }
 }
 
-impl World {
+impl WebState {
     pub(crate) fn forget(&self) {
         self.sessions.lock().expect("no panic").clear();
     }

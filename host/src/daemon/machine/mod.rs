@@ -44,4 +44,4 @@ mod step;
 mod tests;
 
 pub(super) use event::{Action, Departure, Event, Outcome, Setback, Trigger, UnderWay};
-pub(super) use step::{Activity, Machine};
+pub(super) use step::{Activity, RestartMachine};

@@ -5,7 +5,7 @@ use crate::domain::Generation;
 use super::event::{Action, Departure, Event, Outcome, Setback, Trigger, UnderWay};
 
 /// See the [module](super).
-pub(in crate::daemon) struct Machine<P, C> {
+pub(in crate::daemon) struct RestartMachine<P, C> {
     phase: Phase<P, C>,
     probation: Probation,
     /// Why the file on the disk is not what runs.
@@ -83,7 +83,7 @@ pub(in crate::daemon) enum Activity {
 
 type Actions<P, C, D> = Vec<Action<P, C, D>>;
 
-impl<P, C> Machine<P, C> {
+impl<P, C> RestartMachine<P, C> {
     /// A worker that has just begun to serve: it has not proven itself.
     pub(in crate::daemon) fn new() -> Self {
         Self {

@@ -1,11 +1,13 @@
 //! One path each, told step by step.
 
-use super::{Action, Activity, Departure, Event, Machine, Outcome, Setback, Trigger, UnderWay};
+use super::{
+    Action, Activity, Departure, Event, Outcome, RestartMachine, Setback, Trigger, UnderWay,
+};
 use crate::domain::Generation;
 
 const SECOND: Generation = Generation(2);
 
-type TestMachine = Machine<&'static str, u32>;
+type TestMachine = RestartMachine<&'static str, u32>;
 type TestEvent = Event<&'static str, u32, ()>;
 
 /// The names of the actions that an event leads to.
@@ -29,7 +31,7 @@ fn full_disk() -> Setback {
 
 /// A machine with a restart under way whose standby gets ready.
 fn preparing() -> TestMachine {
-    let mut machine = Machine::new();
+    let mut machine = RestartMachine::new();
     let asked = step(&mut machine, Event::Decided(1, Outcome::Restart(())));
     assert_eq!(asked, ["Accept"]);
     assert!(step(&mut machine, Event::Accepted(SECOND, "two")).is_empty());
@@ -91,7 +93,7 @@ fn a_change_during_a_restart_that_is_given_up_is_planned_again() {
 
 #[test]
 fn what_the_store_refused_is_tried_once_it_writes() {
-    let mut machine: TestMachine = Machine::new();
+    let mut machine: TestMachine = RestartMachine::new();
     step(&mut machine, Event::Decided(1, Outcome::Restart(())));
     assert_eq!(
         step(&mut machine, Event::Refused(full_disk())),
@@ -142,7 +144,7 @@ fn a_stop_during_a_drain_goes_on_with_that_drain() {
 
 #[test]
 fn the_same_refusal_is_logged_once() {
-    let mut machine: TestMachine = Machine::new();
+    let mut machine: TestMachine = RestartMachine::new();
     let rejected = || Event::Decided(1, Outcome::Rejected(full_disk()));
     assert_eq!(step(&mut machine, rejected()), ["LogRefusal"]);
     assert!(step(&mut machine, rejected()).is_empty());
@@ -156,7 +158,7 @@ fn the_same_refusal_is_logged_once() {
 
 #[test]
 fn a_hot_change_has_to_prove_itself_again() {
-    let mut machine: TestMachine = Machine::new();
+    let mut machine: TestMachine = RestartMachine::new();
     assert_eq!(step(&mut machine, Event::ProbationOver), ["Prove"]);
     assert!(step(&mut machine, Event::ProbationOver).is_empty());
     let hot = Event::Decided(1, Outcome::Hot(()));

@@ -1,8 +1,8 @@
 //! A guest that misbehaves on request, for tests of the host.
 //!
 //! It implements the contract directly instead of through `Plugin`, because some of its snapshots
-//! must be invalid. A message's first word selects the act (see [`acts`]); any other text is
-//! answered with `ok <text>`. The session's args ([`Args`]) make the other exports fail or trap.
+//! must be invalid. A message's first word selects the act (see `acts`); any other text is
+//! answered with `ok <text>`. The session's args (`Args`) make the other exports fail or trap.
 
 #![cfg(target_family = "wasm")]
 

@@ -9,33 +9,16 @@ use abide_plugin::{
     Cause, Error, Interruption, Message, Recovery, Role, StepError, http, inbox, llm, output,
     timer, tools,
 };
-use serde::Serialize;
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
-use crate::script::{Act, Call, Script};
+use crate::script::{Act, ActReport, Script, ScriptedCall};
 
 /// The tool server's name in the daemon's configuration.
 const SERVER: &str = "t";
 
-/// The payload of the custom event `act`.
-#[derive(Serialize)]
-struct Told<'a> {
-    script: &'a str,
-    n: usize,
-    kind: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    part: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tool: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<&'a str>,
-    result: String,
-    #[serde(skip_serializing_if = "Value::is_null")]
-    value: Value,
-}
-
-impl Told<'_> {
-    fn tell(&self) -> Result<(), Error> {
+impl ActReport {
+    fn publish(&self) -> Result<(), Error> {
         Ok(output::event("act", self)?)
     }
 }
@@ -79,10 +62,10 @@ impl<'a> Show<'a> {
     }
 
     fn act(&mut self, script: &str, n: usize, act: &Act) -> Result<(), Error> {
-        let event = |kind, result: String, value| Told {
-            script,
+        let report = |result: String, value| ActReport {
+            script: script.to_owned(),
             n,
-            kind,
+            kind: act.kind().to_owned(),
             part: None,
             tool: None,
             token: None,
@@ -93,12 +76,12 @@ impl<'a> Show<'a> {
         match act {
             Act::Call(call) => {
                 let result = result_of(&tools::call(&invocation(call)?));
-                Told {
-                    tool: Some(&call.tool),
-                    token: Some(&call.token),
-                    ..event("call", result, Value::Null)
+                ActReport {
+                    tool: Some(call.tool.clone()),
+                    token: Some(call.token.clone()),
+                    ..report(result, Value::Null)
                 }
-                .tell()
+                .publish()
             }
             Act::CallAll { calls } => {
                 let invocations = calls
@@ -111,19 +94,19 @@ impl<'a> Show<'a> {
                     return Err(format!("{asked} calls have {given} results").into());
                 }
                 for (part, (call, result)) in calls.iter().zip(&results).enumerate() {
-                    Told {
+                    ActReport {
                         part: Some(part),
-                        tool: Some(&call.tool),
-                        token: Some(&call.token),
-                        ..event("call_all", result_of(result), Value::Null)
+                        tool: Some(call.tool.clone()),
+                        token: Some(call.token.clone()),
+                        ..report(result_of(result), Value::Null)
                     }
-                    .tell()?;
+                    .publish()?;
                 }
                 Ok(())
             }
             Act::Say { text } => {
                 output::text(text)?;
-                event("say", ok(), Value::Null).tell()
+                report(ok(), Value::Null).publish()
             }
             Act::Timer {
                 name,
@@ -132,20 +115,20 @@ impl<'a> Show<'a> {
             } => {
                 let text = serde_json::to_string(script)?;
                 timer::set(name, Duration::from_millis(*after_ms), text)?;
-                Told {
-                    token: Some(name),
-                    ..event("timer", ok(), json!(unix_ms()))
+                ActReport {
+                    token: Some(name.clone()),
+                    ..report(ok(), json!(unix_ms()))
                 }
-                .tell()
+                .publish()
             }
             Act::Receive => match inbox::receive() {
                 Ok(messages) => {
                     let news = messages.iter().filter(|message| message.recovery.is_none());
                     let ids: Vec<_> = news.map(|message| &message.id).collect();
-                    event("receive", ok(), json!(ids)).tell()?;
+                    report(ok(), json!(ids)).publish()?;
                     messages.iter().try_for_each(|message| self.take(message))
                 }
-                Err(error) => event("receive", failed(&error), Value::Null).tell(),
+                Err(error) => report(failed(&error), Value::Null).publish(),
             },
             Act::Llm { text } => {
                 let question = match self.salt {
@@ -154,18 +137,18 @@ impl<'a> Show<'a> {
                 };
                 let request = ChatRequest::new(vec![ChatMessage::user(question)]);
                 match llm::chat(&request) {
-                    Ok(completion) => event("llm", ok(), json!(completion.content)).tell(),
-                    Err(error) => event("llm", failed(&error), Value::Null).tell(),
+                    Ok(completion) => report(ok(), json!(completion.content)).publish(),
+                    Err(error) => report(failed(&error), Value::Null).publish(),
                 }
             }
-            Act::Chat { request } => match llm::chat(request) {
+            Act::Chat { request } => match llm::chat(&ChatRequest::deserialize(request)?) {
                 Ok(completion) => {
                     let names = completion.tool_calls.iter().map(|call| &call.name);
                     let names: Vec<_> = names.collect();
                     let value = json!({"content": completion.content, "calls": names});
-                    event("chat", ok(), value).tell()
+                    report(ok(), value).publish()
                 }
-                Err(error) => event("chat", failed(&error), json!(error.to_string())).tell(),
+                Err(error) => report(failed(&error), json!(error.to_string())).publish(),
             },
             Act::Http { method, url, body } => {
                 let request = http::Request {
@@ -176,33 +159,33 @@ impl<'a> Show<'a> {
                     Ok(response) => {
                         let body = String::from_utf8_lossy(&response.body);
                         let value = json!({"status": response.status, "body": body});
-                        event("http", ok(), value).tell()
+                        report(ok(), value).publish()
                     }
-                    Err(error) => event("http", failed(&error), json!(error.to_string())).tell(),
+                    Err(error) => report(failed(&error), json!(error.to_string())).publish(),
                 }
             }
             Act::List => match tools::list() {
                 Ok(tools) => {
                     let names: Vec<_> = tools.iter().map(|tool| &tool.name).collect();
-                    event("list", ok(), json!(names)).tell()
+                    report(ok(), json!(names)).publish()
                 }
-                Err(error) => event("list", failed(&error), Value::Null).tell(),
+                Err(error) => report(failed(&error), Value::Null).publish(),
             },
             Act::Random => {
                 let number = RandomState::new().build_hasher().finish();
                 self.season(number);
-                event("random", ok(), json!(number)).tell()
+                report(ok(), json!(number)).publish()
             }
             Act::Clock => {
                 let now = unix_ms();
                 self.season(now);
-                event("clock", ok(), json!(now)).tell()
+                report(ok(), json!(now)).publish()
             }
             Act::Fail { reason } => Err(reason.as_str().into()),
             Act::Trap => panic!("as the script of {script} says"),
             Act::Hold { bytes } => {
                 *self.held = ballast(*bytes);
-                event("hold", ok(), json!(bytes)).tell()
+                report(ok(), json!(bytes)).publish()
             }
         }
     }
@@ -226,7 +209,7 @@ fn ballast(bytes: usize) -> String {
     letters.collect()
 }
 
-fn invocation(call: &Call) -> Result<Invocation, Error> {
+fn invocation(call: &ScriptedCall) -> Result<Invocation, Error> {
     let mut arguments = Map::new();
     arguments.insert("token".to_owned(), json!(call.token));
     for (name, ms) in [

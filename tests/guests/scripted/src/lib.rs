@@ -8,7 +8,7 @@
 //! stopped turns as `stopped`, a timer's message as `timer`.
 
 mod acts;
-mod script;
+pub mod script;
 
 use abide_plugin::{Error, Message, Plugin, export};
 use serde::{Deserialize, Serialize};

@@ -1,27 +1,28 @@
-//! The scripts that a message can contain.
+//! The scripts that a message can contain, and the report of each act. The tests' harness includes
+//! this file, so that those who write scripts and those who read reports have the same types.
 
-use abide_plugin::llm::ChatRequest;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The script in a message.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Script {
+pub struct Script {
     /// The script's id, unique in the whole run.
-    pub(crate) id: String,
+    pub id: String,
     /// The acts, in the order of execution.
     #[serde(default)]
-    pub(crate) acts: Vec<Act>,
+    pub acts: Vec<Act>,
 }
 
 /// One act of a script.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "act", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Act {
-    Call(Call),
+pub enum Act {
+    Call(ScriptedCall),
     /// Calls several tools at once.
     CallAll {
-        calls: Vec<Call>,
+        calls: Vec<ScriptedCall>,
     },
     /// Emits a text.
     Say {
@@ -45,7 +46,8 @@ pub(crate) enum Act {
     },
     /// Sends the model this request unchanged, however odd it is.
     Chat {
-        request: Box<ChatRequest>,
+        /// The SDK's request, as JSON.
+        request: Value,
     },
     /// Sends an HTTP request.
     Http {
@@ -71,17 +73,63 @@ pub(crate) enum Act {
 }
 
 /// One call of a tool.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Call {
-    /// `record`, `note` or `look`.
-    pub(crate) tool: String,
+pub struct ScriptedCall {
+    /// The tool's name in the server's own list.
+    pub tool: String,
     /// The token that the tool logs, unique in the whole run.
-    pub(crate) token: String,
+    pub token: String,
     /// How long the tool sleeps before it logs the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) sleep_ms: Option<u64>,
+    pub sleep_ms: Option<u64>,
     /// How long the tool sleeps after it has logged the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) sleep_after_ms: Option<u64>,
+    pub sleep_after_ms: Option<u64>,
+}
+
+/// The payload of the custom event `act`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActReport {
+    /// The script's id.
+    pub script: String,
+    /// The index of the act, from 0.
+    pub n: usize,
+    /// The act's name in scripts.
+    pub kind: String,
+    /// Which of several calls, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// The call's token, or the timer's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// `ok`, `unknown` or `error:KIND`.
+    pub result: String,
+    /// The value that the act returned.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub value: Value,
+}
+
+impl Act {
+    /// Returns the act's name in scripts and reports.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Call(_) => "call",
+            Self::CallAll { .. } => "call_all",
+            Self::Say { .. } => "say",
+            Self::Timer { .. } => "timer",
+            Self::Receive => "receive",
+            Self::Llm { .. } => "llm",
+            Self::Chat { .. } => "chat",
+            Self::Http { .. } => "http",
+            Self::List => "list",
+            Self::Random => "random",
+            Self::Clock => "clock",
+            Self::Fail { .. } => "fail",
+            Self::Trap => "trap",
+            Self::Hold { .. } => "hold",
+        }
+    }
 }

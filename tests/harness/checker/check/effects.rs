@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::messages::Scripts;
 use super::turns::Turn;
-use crate::checker::{Call, Facts, Kind, SessionFacts, Told, Tool, Verdict};
+use crate::checker::{ActReport, Facts, ScriptedCall, SessionFacts, Verdict, ViolationKind};
 
 /// Maximum difference between the clocks of the runner and the daemon, in milliseconds.
 const SLACK_MS: u64 = 1000;
@@ -15,20 +15,20 @@ struct Made {
     turn: u64,
     /// When the turn started and ended.
     ran_ms: (u64, u64),
-    tool: Tool,
+    call: ScriptedCall,
     /// The result that the guest received; `None` if its turn does not report one.
     result: Option<String>,
 }
 
 /// All calls of a run.
 #[derive(Default)]
-pub(super) struct Calls {
+pub(super) struct ToolCalls {
     made: BTreeMap<String, Made>,
     /// The calls of all scripts that were accepted.
-    asked: BTreeMap<String, Tool>,
+    asked: BTreeMap<String, ScriptedCall>,
 }
 
-impl Calls {
+impl ToolCalls {
     pub(super) fn collect(
         &mut self,
         session: &SessionFacts,
@@ -39,10 +39,10 @@ impl Calls {
         for script in sent.flat_map(|sent| sent.script.family()) {
             let calls = script.acts.iter().flat_map(|act| act.calls());
             self.asked
-                .extend(calls.map(|call| (call.token.clone(), call.tool)));
+                .extend(calls.map(|call| (call.token.clone(), call.clone())));
         }
         for turn in turns {
-            let acts: Vec<Told> = turn.told("act");
+            let acts: Vec<ActReport> = turn.told("act");
             let results: BTreeMap<_, _> = acts
                 .iter()
                 .filter_map(|act| Some((act.token.as_deref()?, act.result.as_str())))
@@ -51,12 +51,13 @@ impl Calls {
             let calls = consumed
                 .flat_map(|script| &script.acts)
                 .flat_map(|act| act.calls());
-            for Call { token, tool, .. } in calls {
+            for call in calls {
+                let token = &call.token;
                 let made = Made {
                     session: session.id.clone(),
                     turn: turn.number,
                     ran_ms: (turn.started_ms, turn.ended_ms),
-                    tool: *tool,
+                    call: call.clone(),
                     result: results.get(token.as_str()).map(|&result| result.to_owned()),
                 };
                 self.made.insert(token.clone(), made);
@@ -74,12 +75,12 @@ impl Calls {
         for (token, times) in &executed {
             match self.asked.get(*token) {
                 None => verdict.wrong(
-                    Kind::Output,
+                    ViolationKind::Output,
                     format!("{token} was executed, and no script asks for it"),
                 ),
-                Some(Tool::Record) if *times > 1 => verdict.wrong(
-                    Kind::ExecutedTwice,
-                    format!("record {token} was executed {times} times"),
+                Some(call) if !call.is_repeatable() && *times > 1 => verdict.wrong(
+                    ViolationKind::ExecutedTwice,
+                    format!("{} {token} was executed {times} times", call.tool),
                 ),
                 Some(_) => {}
             }
@@ -95,11 +96,11 @@ impl Calls {
         let Made {
             session,
             turn,
-            tool,
+            call,
             ran_ms,
             ..
         } = made;
-        let what = format!("{session}: turn {turn}: {tool:?} {token}");
+        let what = format!("{session}: turn {turn}: {} {token}", call.tool);
         // A missing result is reported by the check of the output.
         let Some(result) = made.result.as_deref() else {
             return;
@@ -107,7 +108,7 @@ impl Calls {
         if result == "ok" {
             if times == 0 {
                 let text = format!("{what} is ok, and was not executed");
-                verdict.wrong(Kind::NotExecuted, text);
+                verdict.wrong(ViolationKind::NotExecuted, text);
             }
         } else if result == "unknown" {
             verdict.count("unknown told", 1);
@@ -116,16 +117,16 @@ impl Calls {
                 .disturbed
                 .iter()
                 .any(|(begin, end)| *begin <= until + SLACK_MS && from <= *end + SLACK_MS);
-            if *tool != Tool::Record {
+            if call.is_repeatable() {
                 let text = format!("{what} can be repeated, and its outcome is unknown");
-                verdict.wrong(Kind::ToldUnknown, text);
+                verdict.wrong(ViolationKind::ToldUnknown, text);
             } else if !interrupted {
                 let text = format!("{what} is unknown, and its turn was not interrupted");
-                verdict.wrong(Kind::ToldUnknown, text);
+                verdict.wrong(ViolationKind::ToldUnknown, text);
             }
-        } else if times > 0 && *tool == Tool::Record {
+        } else if times > 0 && !call.is_repeatable() {
             let text = format!("{what} gave {result}, and was executed");
-            verdict.wrong(Kind::ToldFailed, text);
+            verdict.wrong(ViolationKind::ToldFailed, text);
         }
     }
 }
@@ -150,15 +151,21 @@ fn keys(facts: &Facts, verdict: &mut Verdict) {
         keys_of.entry(token).or_default().insert(placeless(key));
         tokens_of.entry(key).or_default().insert(token);
         if key.is_empty() {
-            verdict.wrong(Kind::Keys, format!("{token} was executed without a key"));
+            verdict.wrong(
+                ViolationKind::Keys,
+                format!("{token} was executed without a key"),
+            );
         }
     }
     for (token, keys) in keys_of.iter().filter(|(_, keys)| keys.len() > 1) {
         let text = format!("executions of {token} carry {} keys: {keys:?}", keys.len());
-        verdict.wrong(Kind::Keys, text);
+        verdict.wrong(ViolationKind::Keys, text);
     }
     let shared = |key: &str, tokens: &BTreeSet<&str>| !key.is_empty() && tokens.len() > 1;
     for (key, tokens) in tokens_of.iter().filter(|(key, tokens)| shared(key, tokens)) {
-        verdict.wrong(Kind::Keys, format!("{key} is the key of {tokens:?}"));
+        verdict.wrong(
+            ViolationKind::Keys,
+            format!("{key} is the key of {tokens:?}"),
+        );
     }
 }

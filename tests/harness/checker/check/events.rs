@@ -2,21 +2,24 @@
 //! was read has changed.
 
 use crate::Event;
-use crate::checker::{Kind, SessionFacts, Verdict};
+use crate::checker::{SessionFacts, Verdict, ViolationKind};
 
 pub(super) fn check(session: &SessionFacts, verdict: &mut Verdict) {
     let SessionFacts { id, events, .. } = session;
     verdict.count("events", events.len());
     in_order(id, "the pages", events, verdict);
     for trouble in &session.stream_troubles {
-        verdict.wrong(Kind::EventMissing, format!("{id}: a subscriber: {trouble}"));
+        verdict.wrong(
+            ViolationKind::EventMissing,
+            format!("{id}: a subscriber: {trouble}"),
+        );
     }
     in_order(id, "a subscriber", &session.followed, verdict);
     same(id, "a subscriber", &session.followed, events, verdict);
     let seen = session.followed.last().map_or(0, |event| event.cursor);
     if seen < events.len() as u64 {
         verdict.wrong(
-            Kind::EventMissing,
+            ViolationKind::EventMissing,
             format!("{id}: a subscriber saw {seen} of {} events", events.len()),
         );
     }
@@ -35,10 +38,10 @@ fn in_order(id: &str, who: &str, events: &[Event], verdict: &mut Verdict) {
         let found = event.cursor;
         if found > last + 1 {
             let text = format!("{id}: {who}: cursor {found} stands behind {last}");
-            verdict.wrong(Kind::EventMissing, text);
+            verdict.wrong(ViolationKind::EventMissing, text);
         } else if found <= last {
             let text = format!("{id}: {who}: cursor {found} comes again, behind {last}");
-            verdict.wrong(Kind::EventDoubled, text);
+            verdict.wrong(ViolationKind::EventDoubled, text);
         }
         last = last.max(found);
     }
@@ -51,11 +54,11 @@ fn same(id: &str, who: &str, seen: &[Event], events: &[Event], verdict: &mut Ver
         match now {
             Some(now) if now == event => {}
             Some(now) => verdict.wrong(
-                Kind::EventChanged,
+                ViolationKind::EventChanged,
                 format!("{id}: {who} saw {event:?}, and now it is {now:?}"),
             ),
             None => verdict.wrong(
-                Kind::EventMissing,
+                ViolationKind::EventMissing,
                 format!("{id}: {who} saw {event:?}, and now it is gone"),
             ),
         }

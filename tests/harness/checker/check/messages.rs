@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::turns::Turn;
 use crate::Event;
-use crate::checker::{Kind, Script, SessionFacts, Verdict};
+use crate::checker::{Script, SessionFacts, Verdict, ViolationKind};
 
 /// Scripts by the id of their message.
 pub(super) type Scripts<'a> = BTreeMap<&'a str, Script>;
@@ -24,13 +24,13 @@ pub(super) fn check<'a>(
         let message = event.message.as_deref().unwrap_or_default();
         match Script::read(event.said()) {
             None => verdict.wrong(
-                Kind::EventChanged,
+                ViolationKind::EventChanged,
                 format!("{id}: message {message} is no script: {:?}", event.said()),
             ),
             Some(script) => {
                 if scripts.insert(message, script).is_some() {
                     let text = format!("{id}: message {message} is told of twice");
-                    verdict.wrong(Kind::EventDoubled, text);
+                    verdict.wrong(ViolationKind::EventDoubled, text);
                 }
             }
         }
@@ -46,7 +46,7 @@ pub(super) fn check<'a>(
                 "{id}: message {message} was accepted beside the one of the acknowledgement: {:?}",
                 event.said()
             );
-            verdict.wrong(Kind::DoubledTurn, text);
+            verdict.wrong(ViolationKind::DoubledTurn, text);
         }
     }
     let mut consumed: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
@@ -62,7 +62,7 @@ pub(super) fn check<'a>(
                 "{id}: {message} ({}) was acknowledged and has no event",
                 sent.script.id
             );
-            verdict.wrong(Kind::Lost, text);
+            verdict.wrong(ViolationKind::Lost, text);
         }
     }
     // This includes the messages of timers that were delivered.
@@ -78,17 +78,17 @@ pub(super) fn check<'a>(
             Some([_]) => {}
             None | Some([]) => {
                 let text = format!("{id}: no completed turn has consumed {message}");
-                verdict.wrong(Kind::Lost, text);
+                verdict.wrong(ViolationKind::Lost, text);
             }
             Some(turns) => {
                 let text = format!("{id}: {message} was consumed by turns {turns:?}");
-                verdict.wrong(Kind::DoubledTurn, text);
+                verdict.wrong(ViolationKind::DoubledTurn, text);
             }
         }
     }
     for (message, turns) in consumed {
         let text = format!("{id}: turns {turns:?} consumed {message}, of which nobody knows");
-        verdict.wrong(Kind::Lost, text);
+        verdict.wrong(ViolationKind::Lost, text);
     }
     scripts
 }

@@ -8,7 +8,7 @@ mod output;
 mod timers;
 mod turns;
 
-use crate::checker::{Facts, Kind, Verdict};
+use crate::checker::{Facts, Verdict, ViolationKind};
 
 /// The names of all counts, in display order. The first part says how much was checked; the rest
 /// must be zero.
@@ -43,26 +43,28 @@ pub const COUNTED: &[&str] = &[
 ];
 
 /// Returns the name of the count to which a kind of violation adds.
-fn counted_as(kind: Kind) -> &'static str {
+fn counted_as(kind: ViolationKind) -> &'static str {
     match kind {
-        Kind::Lost => "lost",
-        Kind::Failed => "turns failed",
-        Kind::DoubledTurn | Kind::TurnNumbers | Kind::Counter => "turns doubled",
-        Kind::Output => "output wrong",
-        Kind::ExecutedTwice => "executed twice",
-        Kind::NotExecuted => "ok but not executed",
-        Kind::ToldFailed | Kind::ToldUnknown => "told wrongly",
-        Kind::Keys => "keys wrong",
-        Kind::EventMissing => "events missing",
-        Kind::EventDoubled => "events doubled",
-        Kind::EventChanged => "events changed",
-        Kind::NoticeMissing => "notices missing",
-        Kind::NoticeDoubled => "notices doubled",
-        Kind::NoticeWrong => "notices wrong",
-        Kind::TimerLost => "timers lost",
-        Kind::TimerDoubled => "timers doubled",
-        Kind::TimerEarly => "timers early",
-        Kind::Service => "made worse",
+        ViolationKind::Lost => "lost",
+        ViolationKind::Failed => "turns failed",
+        ViolationKind::DoubledTurn | ViolationKind::TurnNumbers | ViolationKind::Counter => {
+            "turns doubled"
+        }
+        ViolationKind::Output => "output wrong",
+        ViolationKind::ExecutedTwice => "executed twice",
+        ViolationKind::NotExecuted => "ok but not executed",
+        ViolationKind::ToldFailed | ViolationKind::ToldUnknown => "told wrongly",
+        ViolationKind::Keys => "keys wrong",
+        ViolationKind::EventMissing => "events missing",
+        ViolationKind::EventDoubled => "events doubled",
+        ViolationKind::EventChanged => "events changed",
+        ViolationKind::NoticeMissing => "notices missing",
+        ViolationKind::NoticeDoubled => "notices doubled",
+        ViolationKind::NoticeWrong => "notices wrong",
+        ViolationKind::TimerLost => "timers lost",
+        ViolationKind::TimerDoubled => "timers doubled",
+        ViolationKind::TimerEarly => "timers early",
+        ViolationKind::Service => "made worse",
     }
 }
 
@@ -73,10 +75,10 @@ pub fn check_history(facts: &Facts) -> Verdict {
         verdict.count(name, 0);
     }
     for trouble in &facts.troubles {
-        verdict.wrong(Kind::Service, trouble.clone());
+        verdict.wrong(ViolationKind::Service, trouble.clone());
     }
     verdict.count("sessions", facts.sessions.len());
-    let mut calls = effects::Calls::default();
+    let mut calls = effects::ToolCalls::default();
     for session in &facts.sessions {
         events::check(session, &mut verdict);
         let turns = turns::read(session, &mut verdict);

@@ -3,7 +3,7 @@
 
 use super::turns::Turn;
 use crate::Event;
-use crate::checker::{Kind, SessionFacts, ToldNotice, ToldStopped, Verdict};
+use crate::checker::{NoticeReport, SessionFacts, StoppedReport, Verdict, ViolationKind};
 
 pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Verdict) {
     let id = &session.id;
@@ -25,7 +25,7 @@ pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Ve
                 let text = format!(
                     "{id}: turn {number} is told of generation {generation}, and knew of {seen}"
                 );
-                verdict.wrong(Kind::NoticeDoubled, text);
+                verdict.wrong(ViolationKind::NoticeDoubled, text);
             }
             seen = seen.max(generation);
         }
@@ -43,21 +43,21 @@ pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Ve
                 "{id}: turn {number} ran in generation {generation}, and its session was told of \
                  none behind {seen}"
             );
-            verdict.wrong(Kind::NoticeMissing, text);
+            verdict.wrong(ViolationKind::NoticeMissing, text);
         }
         if seen > generation {
             let text = format!(
                 "{id}: turn {number} ran in generation {generation}, and its session was told of \
                  {seen}"
             );
-            verdict.wrong(Kind::NoticeWrong, text);
+            verdict.wrong(ViolationKind::NoticeWrong, text);
         }
         seen = seen.max(generation);
     }
     let stray = session.events.iter().filter(|event| event.kind == "notice");
     for event in stray.filter(|event| event.turn.is_none()) {
         let text = format!("{id}: the notice at {} belongs to no turn", event.cursor);
-        verdict.wrong(Kind::NoticeWrong, text);
+        verdict.wrong(ViolationKind::NoticeWrong, text);
     }
 }
 
@@ -69,7 +69,7 @@ fn told_stopped(
     may_be: bool,
     verdict: &mut Verdict,
 ) {
-    let by_guest: Vec<ToldStopped> = turn.told("stopped");
+    let by_guest: Vec<StoppedReport> = turn.told("stopped");
     let by_guest: Vec<&str> = by_guest.iter().map(|event| event.text.as_str()).collect();
     let by_host: Vec<&str> = notices.iter().map(|notice| notice.said()).collect();
     if by_guest != by_host || (!by_host.is_empty() && !may_be) {
@@ -78,7 +78,7 @@ fn told_stopped(
             "{id}: turn {number}: its guest was told of stopped turns by {by_guest:?}, its events \
              tell of them by {by_host:?}"
         );
-        verdict.wrong(Kind::NoticeWrong, text);
+        verdict.wrong(ViolationKind::NoticeWrong, text);
     }
 }
 
@@ -86,7 +86,7 @@ fn told_stopped(
 /// output.
 fn told(id: &str, turn: &Turn<'_>, notices: &[&Event], verdict: &mut Verdict) {
     let number = turn.number;
-    let received: Vec<ToldNotice> = turn.told("notice");
+    let received: Vec<NoticeReport> = turn.told("notice");
     let by_guest: Vec<_> = received
         .iter()
         .map(|notice| (Some(notice.generation), Some(notice.cause.as_str())))
@@ -99,13 +99,13 @@ fn told(id: &str, turn: &Turn<'_>, notices: &[&Event], verdict: &mut Verdict) {
         let text = format!(
             "{id}: turn {number}: its guest was told {by_guest:?}, its events tell of {by_host:?}"
         );
-        verdict.wrong(Kind::NoticeWrong, text);
+        verdict.wrong(ViolationKind::NoticeWrong, text);
     }
     for notice in &received {
         let odd = |step: &&String| !step.contains("record");
         if let Some(step) = notice.unknown_steps.iter().find(odd) {
             let text = format!("{id}: turn {number} is told that {step:?} is unknown");
-            verdict.wrong(Kind::ToldUnknown, text);
+            verdict.wrong(ViolationKind::ToldUnknown, text);
         }
     }
     let output = |event: &&&Event| event.kind == "custom" || event.is_from("assistant");
@@ -113,7 +113,7 @@ fn told(id: &str, turn: &Turn<'_>, notices: &[&Event], verdict: &mut Verdict) {
     for notice in notices {
         if first.is_some_and(|first| first < notice.cursor) {
             let text = format!("{id}: turn {number}: the notice stands behind the output");
-            verdict.wrong(Kind::NoticeWrong, text);
+            verdict.wrong(ViolationKind::NoticeWrong, text);
         }
     }
 }

@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::messages::Scripts;
 use super::turns::Turn;
 use crate::checker::facts::done;
-use crate::checker::{Act, Kind, Script, SessionFacts, Told, Verdict};
+use crate::checker::{Act, ActReport, Script, SessionFacts, Verdict, ViolationKind};
 
 /// What identifies an act: number, kind, part, token.
-type Shape = (usize, String, Option<usize>, Option<String>);
+type ActIdentity = (usize, String, Option<usize>, Option<String>);
 
 pub(super) fn check(
     session: &SessionFacts,
@@ -30,7 +30,7 @@ pub(super) fn check(
                     "{id}: turn {number} is the {count}th that completed, and the guest counts \
                      {counted}"
                 );
-                verdict.wrong(Kind::Counter, text);
+                verdict.wrong(ViolationKind::Counter, text);
             }
         }
         let mine: Vec<_> = turn
@@ -38,7 +38,7 @@ pub(super) fn check(
             .iter()
             .filter_map(|it| scripts.get(it))
             .collect();
-        let reported: Vec<Told> = turn.told("act");
+        let reported: Vec<ActReport> = turn.told("act");
         for script in &mine {
             acts(id, number, script, &reported, verdict);
         }
@@ -49,7 +49,7 @@ pub(super) fn check(
                     "{id}: turn {number} did act {} of {}, which it has not consumed",
                     act.n, act.script
                 );
-                verdict.wrong(Kind::DoubledTurn, text);
+                verdict.wrong(ViolationKind::DoubledTurn, text);
             }
         }
         said(id, turn, &mine, verdict);
@@ -58,21 +58,21 @@ pub(super) fn check(
     for (script, turns) in performed {
         if turns.len() > 1 {
             let text = format!("{id}: {script} was done in turns {turns:?}");
-            verdict.wrong(Kind::DoubledTurn, text);
+            verdict.wrong(ViolationKind::DoubledTurn, text);
         }
     }
 }
 
 /// Checks that a turn reports all acts of one script, in order.
-fn acts(id: &str, number: u64, script: &Script, reported: &[Told], verdict: &mut Verdict) {
-    let expected: Vec<Shape> = script
+fn acts(id: &str, number: u64, script: &Script, reported: &[ActReport], verdict: &mut Verdict) {
+    let expected: Vec<ActIdentity> = script
         .acts
         .iter()
         .enumerate()
         .flat_map(|(n, act)| shapes(n, act))
         .collect();
     let mine = reported.iter().filter(|act| act.script == script.id);
-    let found: Vec<Shape> = mine
+    let found: Vec<ActIdentity> = mine
         .clone()
         .map(|act| (act.n, act.kind.clone(), act.part, act.token.clone()))
         .collect();
@@ -81,7 +81,7 @@ fn acts(id: &str, number: u64, script: &Script, reported: &[Told], verdict: &mut
             "{id}: turn {number} did {found:?} of {}, not {expected:?}",
             script.id
         );
-        verdict.wrong(Kind::Output, text);
+        verdict.wrong(ViolationKind::Output, text);
     }
     for act in mine {
         if let Some(Act::Llm { text }) = script.acts.get(act.n)
@@ -92,12 +92,12 @@ fn acts(id: &str, number: u64, script: &Script, reported: &[Told], verdict: &mut
                 .is_some_and(|answer| answer.starts_with(&format!("re: {text}")))
         {
             let text = format!("{id}: turn {number} was answered {} to {text:?}", act.value);
-            verdict.wrong(Kind::Output, text);
+            verdict.wrong(ViolationKind::Output, text);
         }
     }
 }
 
-fn shapes(n: usize, act: &Act) -> Vec<Shape> {
+fn shapes(n: usize, act: &Act) -> Vec<ActIdentity> {
     let kind = act.kind().to_owned();
     match act {
         Act::Call(call) => vec![(n, kind, None, Some(call.token.clone()))],
@@ -113,8 +113,8 @@ fn shapes(n: usize, act: &Act) -> Vec<Shape> {
 
 /// Nothing in the programs fails, so an error is the daemon's. Calls are checked further in
 /// `effects`.
-fn result(id: &str, number: u64, act: &Told, verdict: &mut Verdict) {
-    let Told {
+fn result(id: &str, number: u64, act: &ActReport, verdict: &mut Verdict) {
+    let ActReport {
         script,
         n,
         kind,
@@ -127,11 +127,11 @@ fn result(id: &str, number: u64, act: &Told, verdict: &mut Verdict) {
         "unknown" if is_call => {}
         "unknown" => {
             let text = format!("{id}: turn {number}: the outcome of {kind} is unknown");
-            verdict.wrong(Kind::ToldUnknown, text);
+            verdict.wrong(ViolationKind::ToldUnknown, text);
         }
         error => {
             let text = format!("{id}: turn {number}: {kind} (act {n} of {script}) gave {error}");
-            verdict.wrong(Kind::Output, text);
+            verdict.wrong(ViolationKind::Output, text);
         }
     }
 }
@@ -165,7 +165,7 @@ fn said(id: &str, turn: &Turn<'_>, scripts: &[&Script], verdict: &mut Verdict) {
             "{id}: turn {} says {found:?}, not {expected:?}",
             turn.number
         );
-        verdict.wrong(Kind::Output, text);
+        verdict.wrong(ViolationKind::Output, text);
     }
     for script in scripts {
         let times = ended.iter().filter(|ended| **ended == script.id).count();
@@ -174,14 +174,14 @@ fn said(id: &str, turn: &Turn<'_>, scripts: &[&Script], verdict: &mut Verdict) {
                 "{id}: turn {} consumed {} and ended it {times} times",
                 turn.number, script.id
             );
-            verdict.wrong(Kind::Output, text);
+            verdict.wrong(ViolationKind::Output, text);
         }
     }
 }
 
 /// Checks that the messages which the guest received are those that the turn has recorded as
 /// consumed.
-fn received(id: &str, turn: &Turn<'_>, reported: &[Told], verdict: &mut Verdict) {
+fn received(id: &str, turn: &Turn<'_>, reported: &[ActReport], verdict: &mut Verdict) {
     let receives = reported.iter().filter(|act| act.kind == "receive");
     let by_guest: Vec<&str> = receives
         .filter_map(|act| act.value.as_array())
@@ -195,6 +195,6 @@ fn received(id: &str, turn: &Turn<'_>, reported: &[Told], verdict: &mut Verdict)
              {by_guest:?}",
             turn.number
         );
-        verdict.wrong(Kind::DoubledTurn, text);
+        verdict.wrong(ViolationKind::DoubledTurn, text);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::messages::Scripts;
 use super::turns::Turn;
 use crate::Event;
-use crate::checker::{Kind, SessionFacts, ToldTimer, Verdict};
+use crate::checker::{SessionFacts, TimerReport, Verdict, ViolationKind};
 
 /// Maximum difference between the turn's clock and the time of its first event, in milliseconds.
 const CLOCK_SLACK_MS: u64 = 50;
@@ -43,10 +43,13 @@ pub(super) fn check(
     }
     for (name, Set { script, .. }) in &set {
         match delivered.get(name.as_str()).map_or(0, Vec::len) {
-            0 => verdict.wrong(Kind::TimerLost, format!("{id}: timer {name} never came")),
+            0 => verdict.wrong(
+                ViolationKind::TimerLost,
+                format!("{id}: timer {name} never came"),
+            ),
             1 => {}
             times => verdict.wrong(
-                Kind::TimerDoubled,
+                ViolationKind::TimerDoubled,
                 format!("{id}: timer {name} came {times} times"),
             ),
         }
@@ -61,15 +64,15 @@ pub(super) fn check(
             .and_then(|it| it.iter().find(other))
         {
             let text = format!("{id}: timer {name} says {:?}, not {script}", event.said());
-            verdict.wrong(Kind::TimerDoubled, text);
+            verdict.wrong(ViolationKind::TimerDoubled, text);
         }
     }
     for name in delivered.keys().filter(|name| !set.contains_key(**name)) {
         let text = format!("{id}: timer {name} came, and no committed turn has set it");
-        verdict.wrong(Kind::TimerDoubled, text);
+        verdict.wrong(ViolationKind::TimerDoubled, text);
     }
     for turn in turns {
-        for ToldTimer {
+        for TimerReport {
             name,
             due_ms,
             at_ms,
@@ -81,7 +84,7 @@ pub(super) fn check(
                     "{id}: timer {name} came at {at_ms}, was due at {due_ms}, and by its turn's \
                      clock not before {from_ms}"
                 );
-                verdict.wrong(Kind::TimerEarly, text);
+                verdict.wrong(ViolationKind::TimerEarly, text);
             }
         }
     }

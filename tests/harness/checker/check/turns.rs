@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::Event;
-use crate::checker::{Kind, SessionFacts, Verdict};
+use crate::checker::{SessionFacts, Verdict, ViolationKind};
 
 /// A completed turn.
 pub(super) struct Turn<'a> {
@@ -45,7 +45,7 @@ pub(super) fn read<'a>(session: &'a SessionFacts, verdict: &mut Verdict) -> Vec<
             ("turn", Some("started")) => {
                 if number != last + 1 || open.is_some() {
                     let text = format!("{id}: turn {number} starts at {cursor}, behind {last}");
-                    verdict.wrong(Kind::TurnNumbers, text);
+                    verdict.wrong(ViolationKind::TurnNumbers, text);
                 }
                 last = last.max(number);
                 open = Some(Turn {
@@ -59,17 +59,17 @@ pub(super) fn read<'a>(session: &'a SessionFacts, verdict: &mut Verdict) -> Vec<
             ("turn", Some(status)) => {
                 if !ended.insert(number) {
                     let text = format!("{id}: turn {number} ends again at {cursor}");
-                    verdict.wrong(Kind::DoubledTurn, text);
+                    verdict.wrong(ViolationKind::DoubledTurn, text);
                 }
                 let Some(mut turn) = open.take_if(|turn| turn.number == number) else {
                     let text = format!("{id}: turn {number} ends at {cursor} and was not open");
-                    verdict.wrong(Kind::TurnNumbers, text);
+                    verdict.wrong(ViolationKind::TurnNumbers, text);
                     continue;
                 };
                 if status != "completed" {
                     let reason = event.reason.as_deref().unwrap_or("without a reason");
                     let text = format!("{id}: turn {number} {status}: {reason}");
-                    verdict.wrong(Kind::Failed, text);
+                    verdict.wrong(ViolationKind::Failed, text);
                     continue;
                 }
                 turn.ended_ms = event.at_ms();
@@ -88,22 +88,25 @@ pub(super) fn read<'a>(session: &'a SessionFacts, verdict: &mut Verdict) -> Vec<
                 _ => {
                     let text =
                         format!("{id}: event {cursor} of turn {number} stands outside of it");
-                    verdict.wrong(Kind::TurnNumbers, text);
+                    verdict.wrong(ViolationKind::TurnNumbers, text);
                 }
             },
         }
     }
     if let Some(unfinished) = &session.unfinished {
         verdict.wrong(
-            Kind::Lost,
+            ViolationKind::Lost,
             format!("{id} does not come to rest: {unfinished}"),
         );
     } else if let Some(turn) = open {
         let text = format!("{id}: turn {} never ends", turn.number);
-        verdict.wrong(Kind::Lost, text);
+        verdict.wrong(ViolationKind::Lost, text);
     }
     for letter in &session.dead_letters {
-        verdict.wrong(Kind::Failed, format!("{id}: a dead letter: {letter}"));
+        verdict.wrong(
+            ViolationKind::Failed,
+            format!("{id}: a dead letter: {letter}"),
+        );
     }
     verdict.count("turns", turns.len());
     turns

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::Means;
-use crate::checker::{Act, Call, Script, Tool};
+use crate::checker::{Act, Script, ScriptedCall, Tool};
 
 /// Generates the scripts of a run, with ids and tokens that are unique in it.
 pub(super) struct Writer {
@@ -62,15 +62,15 @@ impl Writer {
     }
 }
 
-fn call(rng: &mut StdRng, token: String) -> Call {
+fn call(rng: &mut StdRng, token: String) -> ScriptedCall {
     let tool = match rng.random_range(0..10) {
         0..6 => Tool::Record,
         6..9 => Tool::Note,
         _ => Tool::Look,
     };
     let mut sleep = || rng.random_bool(0.4).then(|| short(rng));
-    Call {
-        tool,
+    ScriptedCall {
+        tool: tool.name().to_owned(),
         token,
         sleep_ms: sleep(),
         sleep_after_ms: sleep(),

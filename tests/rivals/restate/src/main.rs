@@ -22,12 +22,12 @@ struct State {
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct SayRequest {
     text: String,
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct SayReply {
     turn: u64,
     kept: usize,
 }
@@ -40,8 +40,8 @@ impl Chat {
     async fn say(
         &self,
         ctx: ObjectContext<'_>,
-        Json(message): Json<Said>,
-    ) -> Result<Json<Answer>, TerminalError> {
+        Json(message): Json<SayRequest>,
+    ) -> Result<Json<SayReply>, TerminalError> {
         let stored = ctx.get::<Json<State>>(STATE).await?;
         let mut state = stored.map_or_else(State::default, Json::into_inner);
         state.turn += 1;
@@ -49,7 +49,7 @@ impl Chat {
         if state.messages.len() > KEPT {
             state.messages.remove(0);
         }
-        let answer = Answer {
+        let answer = SayReply {
             turn: state.turn,
             kept: state.messages.len(),
         };

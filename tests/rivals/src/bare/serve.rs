@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::store::Store;
 
 #[derive(Deserialize)]
-struct Said {
+struct SayBody {
     text: String,
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn run(address: SocketAddr, folder: &Path) -> Result<(), String> {
 async fn say(
     State(store): State<Arc<Store>>,
     InPath(id): InPath<String>,
-    Json(Said { text }): Json<Said>,
+    Json(SayBody { text }): Json<SayBody>,
 ) -> Response {
     match store.say(&id, text).await {
         Ok((turn, kept)) => {

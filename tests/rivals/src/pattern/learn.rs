@@ -8,7 +8,7 @@ use super::{Key, Pattern, Row, Value};
 use crate::chat::{KEPT, TEXT_BYTES, name};
 
 /// A column family, a key in it, and the new value; `None` deletes the key.
-pub(super) type Change = (String, Vec<u8>, Option<Vec<u8>>);
+pub(super) type KeyChange = (String, Vec<u8>, Option<Vec<u8>>);
 
 /// Number of turns to take; the last one becomes the pattern. More turns than a session keeps
 /// messages, so that the state has reached its full size.
@@ -19,7 +19,7 @@ pub(super) const ENDED: [u8; 2] = [6, 0];
 pub(super) const LOG: &str = "log";
 
 /// Returns whether a change is the record that ends a turn.
-pub(super) fn ends((family, _, value): &Change) -> bool {
+pub(super) fn ends((family, _, value): &KeyChange) -> bool {
     let ended = value
         .as_ref()
         .is_some_and(|value| value.starts_with(&ENDED));
@@ -53,9 +53,9 @@ fn numbers(mut behind: &[u8]) -> (Option<u8>, Vec<u64>, &[u8]) {
 }
 
 /// Derives the pattern from [`TURNS`] turns.
-pub(super) fn learn(database: &Path, turns: &[Vec<Change>]) -> Result<Pattern, String> {
+pub(super) fn learn(database: &Path, turns: &[Vec<KeyChange>]) -> Result<Pattern, String> {
     let id = name(0);
-    let position = |rows: &[Change]| -> Option<[u64; 2]> {
+    let position = |rows: &[KeyChange]| -> Option<[u64; 2]> {
         let (_, key, _) = rows.iter().rfind(|change| ends(change))?;
         numbers(&key[id.len()..]).1.first_chunk().copied()
     };

@@ -8,9 +8,9 @@ use abide::loadgen::{self, Load, LoadProbe, LoadSessions};
 use abide_tests::kill_all;
 use rocksdb::{DB, WriteBatchIteratorCf};
 
-use super::learn::{Change, TURNS, ends, find, learn};
+use super::learn::{KeyChange, TURNS, ends, find, learn};
 use super::{Pattern, options_of};
-use crate::chat::{Chat, Shape, TEXT_BYTES, name};
+use crate::chat::{ChatTarget, Shape, TEXT_BYTES, name};
 use crate::servers::{Abide, attend};
 
 /// Takes some turns on a daemon, and derives the pattern from what they wrote.
@@ -31,7 +31,7 @@ pub(crate) async fn observe(folder: &Path) -> Result<Pattern, String> {
         duration: Duration::from_secs(60),
         ..Load::new(host.clone())
     };
-    let chat = Chat {
+    let chat = ChatTarget {
         host,
         shape: Shape::Messages,
     };
@@ -51,7 +51,7 @@ pub(crate) async fn observe(folder: &Path) -> Result<Pattern, String> {
 #[derive(Default)]
 struct Changes {
     families: Vec<String>,
-    rows: Vec<Change>,
+    rows: Vec<KeyChange>,
 }
 
 impl Changes {

@@ -20,9 +20,9 @@ use tokio::net::TcpStream;
 
 pub(crate) use self::abide::Abide;
 pub(crate) use self::attend::attend;
-use self::program::Program;
+use self::program::ChildProgram;
 use self::restate::Restate;
-use crate::chat::{Chat, Shape};
+use crate::chat::{ChatTarget, Shape};
 use crate::npm::Installed;
 use crate::pattern::Pattern;
 use crate::timed::now;
@@ -37,7 +37,7 @@ const KNOCK_PAUSE: Duration = Duration::from_micros(500);
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub(crate) enum Kind {
+pub(crate) enum Contender {
     /// The daemon, with the chat as a guest.
     Abide,
     /// RocksDB behind Abide's HTTP server.
@@ -48,7 +48,7 @@ pub(crate) enum Kind {
     Workerd,
 }
 
-impl Kind {
+impl Contender {
     /// All servers, in the order of the table.
     pub(crate) const ALL: [Self; 4] = [Self::Abide, Self::Bare, Self::Restate, Self::Workerd];
 
@@ -73,43 +73,43 @@ pub(crate) struct Kit {
 
 /// A running server.
 pub(crate) struct Server {
-    pub(crate) chat: Arc<Chat>,
+    pub(crate) chat: Arc<ChatTarget>,
     pub(crate) address: SocketAddr,
     runs: Runs,
 }
 
 enum Runs {
     Abide(Abide),
-    Alone(Program),
+    Alone(ChildProgram),
     Restate(Restate),
 }
 
 impl Server {
     /// Starts a server on a directory, which is empty or contains the server's earlier data.
-    pub(crate) async fn start(kind: Kind, kit: &Kit, folder: &Path) -> Result<Self, String> {
+    pub(crate) async fn start(kind: Contender, kit: &Kit, folder: &Path) -> Result<Self, String> {
         let address = free_address();
         let (shape, runs) = match kind {
-            Kind::Abide => {
+            Contender::Abide => {
                 let abide = Abide::start(address.port(), folder).await?;
                 (Shape::Messages, Runs::Abide(abide))
             }
-            Kind::Bare => {
+            Contender::Bare => {
                 kit.pattern.leave_in(folder)?;
                 let program = std::env::current_exe().map_err(|error| error.to_string())?;
                 let args = ["bare".into(), address.to_string().into(), folder.into()];
-                let program = Program::start("bare", program, args.into(), folder)?;
+                let program = ChildProgram::start("bare", program, args.into(), folder)?;
                 (Shape::Messages, Runs::Alone(program))
             }
-            Kind::Restate => {
+            Contender::Restate => {
                 let program = &kit.installed.restate;
                 let restate = Restate::start(program, address.port(), folder).await?;
                 (Shape::Object, Runs::Restate(restate))
             }
-            Kind::Workerd => (Shape::Path, Runs::Alone(workerd(kit, address, folder)?)),
+            Contender::Workerd => (Shape::Path, Runs::Alone(workerd(kit, address, folder)?)),
         };
         let host = address.to_string();
         let mut server = Self {
-            chat: Arc::new(Chat { host, shape }),
+            chat: Arc::new(ChatTarget { host, shape }),
             address,
             runs,
         };
@@ -198,7 +198,7 @@ impl Server {
     }
 }
 
-fn workerd(kit: &Kit, address: SocketAddr, folder: &Path) -> Result<Program, String> {
+fn workerd(kit: &Kit, address: SocketAddr, folder: &Path) -> Result<ChildProgram, String> {
     let storage = folder.join("storage");
     std::fs::create_dir_all(&storage).map_err(|error| error.to_string())?;
     let config = folder.join("config.capnp");
@@ -214,7 +214,7 @@ fn workerd(kit: &Kit, address: SocketAddr, folder: &Path) -> Result<Program, Str
         format!("--socket-addr=http={address}").into(),
         format!("--directory-path=storage={}", storage.display()).into(),
     ];
-    Program::start(
+    ChildProgram::start(
         "workerd",
         kit.installed.workerd.clone(),
         args.into(),

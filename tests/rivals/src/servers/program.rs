@@ -16,14 +16,14 @@ use super::attend::last_lines;
 const EXIT_INTERVAL: Duration = Duration::from_micros(100);
 
 /// A running program, which is killed when dropped.
-pub(crate) struct Program {
+pub(crate) struct ChildProgram {
     program: PathBuf,
     args: Vec<OsString>,
     log: PathBuf,
     child: Child,
 }
 
-impl Program {
+impl ChildProgram {
     /// Starts the program; its output goes to `NAME.log` in the directory.
     pub(crate) fn start(
         name: &str,
@@ -80,7 +80,7 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for ChildProgram {
     fn drop(&mut self) {
         // An error means that the program has exited already.
         let _ = self.child.kill();

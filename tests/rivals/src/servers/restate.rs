@@ -7,15 +7,15 @@ use abide_tests::{Client, PATIENCE, free_port, target};
 use serde_json::json;
 
 use super::attend::attend;
-use super::program::Program;
+use super::program::ChildProgram;
 
 /// Pause before the registration is retried while the server starts.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The running server and service.
 pub(crate) struct Restate {
-    pub(crate) server: Program,
-    pub(crate) service: Program,
+    pub(crate) server: ChildProgram,
+    pub(crate) service: ChildProgram,
 }
 
 impl Restate {
@@ -28,7 +28,7 @@ impl Restate {
         std::fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
         let address = format!("127.0.0.1:{service}");
         let args = vec![address.clone().into()];
-        let service = Program::start("service", service_program()?, args, folder)?;
+        let service = ChildProgram::start("service", service_program()?, args, folder)?;
         let args = vec![
             "--no-logo".into(),
             "--config-file".into(),
@@ -37,7 +37,7 @@ impl Restate {
             folder.join("data").into_os_string(),
         ];
         let mut this = Self {
-            server: Program::start("restate", program.to_owned(), args, folder)?,
+            server: ChildProgram::start("restate", program.to_owned(), args, folder)?,
             service,
         };
         attend(|| this.check(), register(admin, &address)).await?;

@@ -1,14 +1,14 @@
 //! Histories that each break one promise: a mutation test of the checker.
 
 use abide_tests::Event;
-use abide_tests::checker::{Execution, Facts, Kind, check_history};
+use abide_tests::checker::{Execution, Facts, ViolationKind, check_history};
 use serde_json::json;
 
 use super::scribe::{EPOCH_MS, clean};
 
 /// Asserts that the checker finds this kind of violation after the change to the clean history.
 #[track_caller]
-fn finds(kind: Kind, change: impl FnOnce(&mut Facts)) {
+fn finds(kind: ViolationKind, change: impl FnOnce(&mut Facts)) {
     let mut facts = clean();
     change(&mut facts);
     let verdict = check_history(&facts);
@@ -69,43 +69,43 @@ fn nothing_is_wrong_where_nothing_is() {
 
 #[test]
 fn lost_messages() {
-    finds(Kind::Lost, |facts| {
+    finds(ViolationKind::Lost, |facts| {
         events(facts, |events| {
             events.retain(|event| event.message.as_deref() != Some("f"));
         });
     });
     // Accepted and visible, but never consumed.
-    finds(Kind::Lost, |facts| {
+    finds(ViolationKind::Lost, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.turn == Some(5));
             events.truncate(at);
         });
     });
-    finds(Kind::Lost, |facts| {
+    finds(ViolationKind::Lost, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.message.as_deref() == Some("f"));
             events[at].text = Some("something else".to_owned());
         });
     });
-    finds(Kind::Lost, |facts| {
+    finds(ViolationKind::Lost, |facts| {
         events(facts, |events| {
             events.pop();
         });
     });
-    finds(Kind::Lost, |facts| {
+    finds(ViolationKind::Lost, |facts| {
         facts.sessions[0].unfinished = Some("queued".to_owned());
     });
 }
 
 #[test]
 fn failed_turns_and_dead_letters() {
-    finds(Kind::Failed, |facts| {
+    finds(ViolationKind::Failed, |facts| {
         events(facts, |events| {
             let last = events.last_mut().expect("there are events");
             last.status = Some("failed".to_owned());
         });
     });
-    finds(Kind::Failed, |facts| {
+    finds(ViolationKind::Failed, |facts| {
         facts.sessions[0].dead_letters = vec!["b".to_owned()];
     });
 }
@@ -119,14 +119,14 @@ fn of_turn(events: &[Event], turn: u64) -> Vec<Event> {
 #[test]
 fn doubled_turns() {
     // The same turn is committed twice.
-    finds(Kind::DoubledTurn, |facts| {
+    finds(ViolationKind::DoubledTurn, |facts| {
         events(facts, |events| {
             let again = of_turn(events, 5);
             events.extend(again);
         });
     });
     // The next turn consumes the same message.
-    finds(Kind::DoubledTurn, |facts| {
+    finds(ViolationKind::DoubledTurn, |facts| {
         events(facts, |events| {
             let mut again = of_turn(events, 5);
             for event in &mut again {
@@ -136,7 +136,7 @@ fn doubled_turns() {
         });
     });
     // A message that was received during a turn also begins a turn of its own.
-    finds(Kind::DoubledTurn, |facts| {
+    finds(ViolationKind::DoubledTurn, |facts| {
         events(facts, |events| {
             for event in events {
                 event.received.clear();
@@ -144,7 +144,7 @@ fn doubled_turns() {
         });
     });
     // One message under one key became two.
-    finds(Kind::DoubledTurn, |facts| {
+    finds(ViolationKind::DoubledTurn, |facts| {
         facts.sessions[0]
             .acknowledged
             .retain(|sent| sent.message != "c");
@@ -153,14 +153,14 @@ fn doubled_turns() {
 
 #[test]
 fn turn_numbers_and_the_guests_count() {
-    finds(Kind::TurnNumbers, |facts| {
+    finds(ViolationKind::TurnNumbers, |facts| {
         events(facts, |events| {
             for event in events.iter_mut().filter(|event| event.turn == Some(5)) {
                 event.turn = Some(6);
             }
         });
     });
-    finds(Kind::TurnNumbers, |facts| {
+    finds(ViolationKind::TurnNumbers, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.said() == "done p2 #5");
             let late = events.remove(at);
@@ -168,7 +168,7 @@ fn turn_numbers_and_the_guests_count() {
         });
     });
     for wrong in ["done p2 #4", "done p2 #6"] {
-        finds(Kind::Counter, |facts| {
+        finds(ViolationKind::Counter, |facts| {
             events(facts, |events| {
                 let at = position(events, |event| event.said() == "done p2 #5");
                 events[at].text = Some(wrong.to_owned());
@@ -179,31 +179,31 @@ fn turn_numbers_and_the_guests_count() {
 
 #[test]
 fn output_that_no_script_asks_for() {
-    finds(Kind::Output, |facts| {
+    finds(ViolationKind::Output, |facts| {
         events(facts, |events| {
             let at = position(events, |event| told(event, "token", "m1-0"));
             events.remove(at);
         });
     });
-    finds(Kind::Output, |facts| {
+    finds(ViolationKind::Output, |facts| {
         events(facts, |events| {
             let at = position(events, |event| told(event, "token", "m1-0"));
             events.insert(at, events[at].clone());
         });
     });
-    finds(Kind::Output, |facts| {
+    finds(ViolationKind::Output, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.said() == "inside");
             events.remove(at);
         });
     });
-    finds(Kind::Output, |facts| {
+    finds(ViolationKind::Output, |facts| {
         events(facts, |events| {
             let at = position(events, |event| told(event, "kind", "llm"));
             events[at].data.as_mut().expect("it has data")["result"] = "error:timeout".into();
         });
     });
-    finds(Kind::Output, |facts| {
+    finds(ViolationKind::Output, |facts| {
         facts.executions.push(Execution {
             token: "nobody's".to_owned(),
             key: "k".to_owned(),
@@ -213,10 +213,16 @@ fn output_that_no_script_asks_for() {
 
 #[test]
 fn effects() {
-    finds(Kind::ExecutedTwice, |facts| executions(facts, "m1-0", 2));
-    finds(Kind::NotExecuted, |facts| executions(facts, "m1-0", 0));
-    finds(Kind::NotExecuted, |facts| executions(facts, "m1-1-1", 0));
-    finds(Kind::ToldFailed, |facts| {
+    finds(ViolationKind::ExecutedTwice, |facts| {
+        executions(facts, "m1-0", 2)
+    });
+    finds(ViolationKind::NotExecuted, |facts| {
+        executions(facts, "m1-0", 0)
+    });
+    finds(ViolationKind::NotExecuted, |facts| {
+        executions(facts, "m1-1-1", 0)
+    });
+    finds(ViolationKind::ToldFailed, |facts| {
         result(facts, "m1-0", "error:unavailable");
     });
     // A repeatable call may be executed twice.
@@ -237,20 +243,20 @@ fn unknown_outcomes() {
         assert_eq!(verdict.violations, []);
         assert_eq!(verdict.counts["unknown told"], 1);
     }
-    finds(Kind::ExecutedTwice, |facts| {
+    finds(ViolationKind::ExecutedTwice, |facts| {
         facts.disturbed = vec![(EPOCH_MS, EPOCH_MS + 1000)];
         executions(facts, "m1-0", 2);
         result(facts, "m1-0", "unknown");
     });
-    finds(Kind::ToldUnknown, |facts| {
+    finds(ViolationKind::ToldUnknown, |facts| {
         facts.disturbed = vec![(EPOCH_MS + 60_000, EPOCH_MS + 61_000)];
         result(facts, "m1-0", "unknown");
     });
-    finds(Kind::ToldUnknown, |facts| {
+    finds(ViolationKind::ToldUnknown, |facts| {
         facts.disturbed = vec![(EPOCH_MS, EPOCH_MS + 1000)];
         result(facts, "m1-1-1", "unknown");
     });
-    finds(Kind::ToldUnknown, |facts| {
+    finds(ViolationKind::ToldUnknown, |facts| {
         events(facts, |events| {
             let at = position(events, |event| told(event, "kind", "llm"));
             events[at].data.as_mut().expect("it has data")["result"] = "unknown".into();
@@ -260,57 +266,57 @@ fn unknown_outcomes() {
 
 #[test]
 fn keys() {
-    finds(Kind::Keys, |facts| {
+    finds(ViolationKind::Keys, |facts| {
         facts.executions.push(Execution {
             token: "m1-1-1".to_owned(),
             key: "another".to_owned(),
         });
     });
-    finds(Kind::Keys, |facts| {
+    finds(ViolationKind::Keys, |facts| {
         facts.executions[0].key = facts.executions[1].key.clone();
     });
     let read = Execution::read_all("a\tk1\nb\t-\nc");
     let keys: Vec<_> = read.iter().map(|it| (&*it.token, &*it.key)).collect();
     assert_eq!(keys, [("a", "k1"), ("b", ""), ("c", "")]);
-    finds(Kind::Keys, |facts| facts.executions[0].key.clear());
+    finds(ViolationKind::Keys, |facts| facts.executions[0].key.clear());
 }
 
 #[test]
 fn events_that_are_missing_doubled_or_changed() {
-    finds(Kind::EventMissing, |facts| {
+    finds(ViolationKind::EventMissing, |facts| {
         facts.sessions[0].events.remove(3);
     });
-    finds(Kind::EventDoubled, |facts| {
+    finds(ViolationKind::EventDoubled, |facts| {
         let again = facts.sessions[0].events[3].clone();
         facts.sessions[0].events.insert(4, again);
     });
-    finds(Kind::EventMissing, |facts| {
+    finds(ViolationKind::EventMissing, |facts| {
         facts.sessions[0].followed.pop();
     });
-    finds(Kind::EventMissing, |facts| {
+    finds(ViolationKind::EventMissing, |facts| {
         facts.sessions[0].followed.remove(3);
     });
-    finds(Kind::EventDoubled, |facts| {
+    finds(ViolationKind::EventDoubled, |facts| {
         let again = facts.sessions[0].followed[3].clone();
         facts.sessions[0].followed.insert(4, again);
     });
-    finds(Kind::EventMissing, |facts| {
+    finds(ViolationKind::EventMissing, |facts| {
         facts.sessions[0].stream_troubles = vec!["5 was expected".to_owned()];
     });
     // Seen by the subscriber, but missing at the end.
-    finds(Kind::EventMissing, |facts| {
+    finds(ViolationKind::EventMissing, |facts| {
         let session = &mut facts.sessions[0];
         let mut beyond = session.events[0].clone();
         beyond.cursor = session.events.len() as u64 + 1;
         session.followed.push(beyond);
     });
-    finds(Kind::EventChanged, |facts| {
+    finds(ViolationKind::EventChanged, |facts| {
         facts.sessions[0].followed[3].at = "2023-11-14T22:13:21Z".to_owned();
     });
-    finds(Kind::EventChanged, |facts| {
+    finds(ViolationKind::EventChanged, |facts| {
         facts.sessions[0].earlier[0][3].text = Some("before".to_owned());
     });
-    finds(Kind::EventChanged, |facts| {
+    finds(ViolationKind::EventChanged, |facts| {
         let mut event = facts.sessions[0].events[2].clone();
         event.text = Some("told to who waited".to_owned());
         facts.sessions[0].acknowledged[0].output = vec![event];
@@ -321,11 +327,11 @@ fn events_that_are_missing_doubled_or_changed() {
 fn recovery_messages() {
     let is_notice =
         |event: &Event| event.kind == "notice" || event.name.as_deref() == Some("notice");
-    finds(Kind::NoticeMissing, |facts| {
+    finds(ViolationKind::NoticeMissing, |facts| {
         events(facts, |events| events.retain(|event| !is_notice(event)));
     });
     // The next turn repeats the notice.
-    finds(Kind::NoticeDoubled, |facts| {
+    finds(ViolationKind::NoticeDoubled, |facts| {
         events(facts, |events| {
             let first = position(events, |event| event.kind == "notice");
             let mut again = events[first..first + 2].to_vec();
@@ -337,15 +343,15 @@ fn recovery_messages() {
         });
     });
     // A notice of the generation in which the session was created.
-    finds(Kind::NoticeDoubled, |facts| {
+    finds(ViolationKind::NoticeDoubled, |facts| {
         facts.sessions[0].created_in = 2
     });
     // A notice of a generation that does not serve.
-    finds(Kind::NoticeWrong, |facts| {
+    finds(ViolationKind::NoticeWrong, |facts| {
         facts.sessions[0].probes[1].generation = Some(1);
     });
     // The notice follows the guest's output.
-    finds(Kind::NoticeWrong, |facts| {
+    finds(ViolationKind::NoticeWrong, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.kind == "notice");
             let notice = events.remove(at);
@@ -353,19 +359,19 @@ fn recovery_messages() {
         });
     });
     // The guest received no notice, or another one.
-    finds(Kind::NoticeWrong, |facts| {
+    finds(ViolationKind::NoticeWrong, |facts| {
         events(facts, |events| {
             events.retain(|event| event.name.as_deref() != Some("notice"));
         });
     });
-    finds(Kind::NoticeWrong, |facts| {
+    finds(ViolationKind::NoticeWrong, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.kind == "notice");
             events[at].cause = Some("config".to_owned());
         });
     });
     // A report of stopped turns although none was stopped; and the guest did not receive it.
-    finds(Kind::NoticeWrong, |facts| {
+    finds(ViolationKind::NoticeWrong, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.kind == "notice");
             let mut stopped = events[at].clone();
@@ -373,7 +379,7 @@ fn recovery_messages() {
             events.insert(at, stopped);
         });
     });
-    finds(Kind::ToldUnknown, |facts| {
+    finds(ViolationKind::ToldUnknown, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.name.as_deref() == Some("notice"));
             let data = events[at].data.as_mut().expect("it has data");
@@ -384,12 +390,12 @@ fn recovery_messages() {
 
 #[test]
 fn timers() {
-    finds(Kind::TimerLost, |facts| {
+    finds(ViolationKind::TimerLost, |facts| {
         events(facts, |events| {
             events.retain(|event| event.turn != Some(3) && event.message.as_deref() != Some("d"));
         });
     });
-    finds(Kind::TimerDoubled, |facts| {
+    finds(ViolationKind::TimerDoubled, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.is_from("timer"));
             let mut again = events[at].clone();
@@ -397,7 +403,7 @@ fn timers() {
             events.push(again);
         });
     });
-    finds(Kind::TimerDoubled, |facts| {
+    finds(ViolationKind::TimerDoubled, |facts| {
         events(facts, |events| {
             let at = position(events, |event| event.is_from("timer"));
             events[at].name = Some("never set".to_owned());
@@ -407,7 +413,7 @@ fn timers() {
         (EPOCH_MS + 200, EPOCH_MS + 199),
         (EPOCH_MS + 30, EPOCH_MS + 300),
     ] {
-        finds(Kind::TimerEarly, |facts| {
+        finds(ViolationKind::TimerEarly, |facts| {
             events(facts, |events| {
                 let at = position(events, |event| event.name.as_deref() == Some("timer"));
                 let data = events[at].data.as_mut().expect("it has data");
@@ -420,7 +426,7 @@ fn timers() {
 
 #[test]
 fn a_service_that_got_worse() {
-    finds(Kind::Service, |facts| {
+    finds(ViolationKind::Service, |facts| {
         facts.troubles = vec!["an invalid edit was acted on".to_owned()];
     });
 }

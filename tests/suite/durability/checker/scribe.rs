@@ -2,7 +2,7 @@
 
 use abide_tests::Event;
 use abide_tests::checker::{
-    Acknowledged, Act, Call, Execution, Facts, Probe, Script, SessionFacts, Tool,
+    Acknowledged, Act, Execution, Facts, Probe, Script, ScriptedCall, SessionFacts, Tool,
 };
 use serde_json::{Value, json};
 
@@ -93,12 +93,13 @@ impl Scribe {
                     self.custom("act", &with(json!({"value": format!("re: {text}")})));
                 }
                 Act::List | Act::Random | Act::Clock => self.custom("act", &data),
+                other => panic!("the checker's programs do not contain {other:?}"),
             }
         }
         self.say(format!("done {} #{}", script.id, self.turns));
     }
 
-    fn execute(&mut self, call: &Call) {
+    fn execute(&mut self, call: &ScriptedCall) {
         self.executions.push(Execution {
             token: call.token.clone(),
             key: format!("key of {}", call.token),
@@ -149,11 +150,11 @@ pub(super) fn clean() -> Facts {
     let first = Script {
         id: "m1".to_owned(),
         acts: vec![
-            Act::Call(Call::new(Tool::Record, "m1-0")),
+            Act::Call(ScriptedCall::new(Tool::Record, "m1-0")),
             Act::CallAll {
                 calls: vec![
-                    Call::new(Tool::Record, "m1-1-0"),
-                    Call::new(Tool::Note, "m1-1-1"),
+                    ScriptedCall::new(Tool::Record, "m1-1-0"),
+                    ScriptedCall::new(Tool::Note, "m1-1-1"),
                 ],
             },
             Act::Llm {

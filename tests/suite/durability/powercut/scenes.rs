@@ -10,7 +10,7 @@ use std::thread;
 
 /// The operations of a process in a folder that holds the one file `old`, and what a power cut
 /// leaves.
-pub(super) struct Scene {
+pub(super) struct PowerCutScene {
     pub(super) name: &'static str,
     pub(super) act: fn(&Path),
     pub(super) left: &'static [(&'static str, &'static str)],
@@ -66,8 +66,8 @@ fn sync(path: &Path) {
     File::open(path).unwrap().sync_all().unwrap();
 }
 
-pub(super) const SCENES: &[Scene] = &[
-    Scene {
+pub(super) const SCENES: &[PowerCutScene] = &[
+    PowerCutScene {
         name: "an append is kept up to the last sync",
         act: |folder| {
             let mut file = append(folder);
@@ -77,7 +77,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("old", "0123456789synced")],
     },
-    Scene {
+    PowerCutScene {
         name: "bytes written over older ones come back, those before and behind them, too",
         act: |folder| {
             let file = open(folder);
@@ -88,7 +88,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("old", "01new56789")],
     },
-    Scene {
+    PowerCutScene {
         name: "writes at the descriptor's place land there",
         act: |folder| {
             let mut file = open(folder);
@@ -99,7 +99,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("old", "abcdef6789")],
     },
-    Scene {
+    PowerCutScene {
         name: "a sync of one descriptor covers what another wrote",
         act: |folder| {
             open(folder).write_all(b"abc").unwrap();
@@ -107,17 +107,17 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("old", "abc3456789")],
     },
-    Scene {
+    PowerCutScene {
         name: "a truncation without a sync is undone",
         act: |folder| open(folder).set_len(3).unwrap(),
         left: AS_BEFORE,
     },
-    Scene {
+    PowerCutScene {
         name: "so is one by opening",
         act: |folder| fs::write(folder.join("old"), "other").unwrap(),
         left: AS_BEFORE,
     },
-    Scene {
+    PowerCutScene {
         name: "a truncation with a sync is kept",
         act: |folder| {
             let file = open(folder);
@@ -127,12 +127,12 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("old", "012")],
     },
-    Scene {
+    PowerCutScene {
         name: "a file is lost, synced as it is, if its folder is not",
         act: |folder| write_synced(&folder.join("new"), "synced"),
         left: AS_BEFORE,
     },
-    Scene {
+    PowerCutScene {
         name: "a file is kept if both are synced",
         act: |folder| {
             write_synced(&folder.join("new"), "synced");
@@ -140,7 +140,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("new", "synced"), ("old", OLD)],
     },
-    Scene {
+    PowerCutScene {
         name: "a file is empty if only its folder is synced",
         act: |folder| {
             fs::write(folder.join("new"), "not synced").unwrap();
@@ -148,7 +148,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("new", ""), ("old", OLD)],
     },
-    Scene {
+    PowerCutScene {
         name: "a replacement is undone without a sync of the folder",
         act: |folder| {
             write_synced(&folder.join("new"), "synced");
@@ -156,7 +156,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: AS_BEFORE,
     },
-    Scene {
+    PowerCutScene {
         name: "a replacement is kept with one",
         act: |folder| {
             write_synced(&folder.join("new"), "synced");
@@ -165,7 +165,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("old", "synced")],
     },
-    Scene {
+    PowerCutScene {
         name: "a renamed file has its old name without a sync of the folder",
         act: |folder| {
             fs::rename(folder.join("old"), folder.join("older")).unwrap();
@@ -175,12 +175,12 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("old", "reused")],
     },
-    Scene {
+    PowerCutScene {
         name: "a removed file is there again without a sync of the folder",
         act: |folder| fs::remove_file(folder.join("old")).unwrap(),
         left: AS_BEFORE,
     },
-    Scene {
+    PowerCutScene {
         name: "a removed file is gone with one",
         act: |folder| {
             fs::remove_file(folder.join("old")).unwrap();
@@ -188,7 +188,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[],
     },
-    Scene {
+    PowerCutScene {
         // The inode number is likely to be reused.
         name: "a file of a removed one's name is another file",
         act: |folder| {
@@ -199,7 +199,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: AS_BEFORE,
     },
-    Scene {
+    PowerCutScene {
         name: "what is written to a removed file is nowhere",
         act: |folder| {
             let mut file = append(folder);
@@ -212,7 +212,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("other", "other")],
     },
-    Scene {
+    PowerCutScene {
         name: "a folder is lost with all in it if the one above is not synced",
         act: |folder| {
             let inner = folder.join("inner");
@@ -222,7 +222,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: AS_BEFORE,
     },
-    Scene {
+    PowerCutScene {
         name: "a folder is kept if that is",
         act: |folder| {
             env::set_current_dir(folder).unwrap();
@@ -243,7 +243,7 @@ pub(super) const SCENES: &[Scene] = &[
             ("old", OLD),
         ],
     },
-    Scene {
+    PowerCutScene {
         name: "links are names",
         act: |folder| {
             fs::hard_link(folder.join("old"), folder.join("same")).unwrap();
@@ -259,7 +259,7 @@ pub(super) const SCENES: &[Scene] = &[
             ("same", "through"),
         ],
     },
-    Scene {
+    PowerCutScene {
         name: "a copy is written, whatever the system offers for it",
         act: |folder| {
             fs::copy(folder.join("old"), folder.join("copy")).unwrap();
@@ -268,12 +268,12 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("copy", OLD), ("old", OLD)],
     },
-    Scene {
+    PowerCutScene {
         name: "space that is taken is undone",
         act: |folder| fallocate(&open(folder), 0, 0, 20),
         left: AS_BEFORE,
     },
-    Scene {
+    PowerCutScene {
         name: "space that is taken and synced is kept",
         act: |folder| {
             let file = open(folder);
@@ -286,7 +286,7 @@ pub(super) const SCENES: &[Scene] = &[
         },
         left: &[("old", "0\0\x003456789\0\0")],
     },
-    Scene {
+    PowerCutScene {
         name: "threads each get their own",
         act: |folder| {
             let mut threads = Vec::new();
@@ -318,15 +318,15 @@ pub(super) const SCENES: &[Scene] = &[
 ];
 
 /// Operations that must not go unnoticed.
-pub(super) const UNSEEN: &[Scene] = &[
-    Scene {
+pub(super) const UNSEEN: &[PowerCutScene] = &[
+    PowerCutScene {
         name: "is not all in the log",
         act: |folder| {
             rustix::io::pwrite(open(folder), b"raw", 0).unwrap();
         },
         left: &[],
     },
-    Scene {
+    PowerCutScene {
         name: "a writable shared mapping cannot be replayed",
         act: |folder| {
             let file = open(folder);
@@ -340,7 +340,7 @@ pub(super) const UNSEEN: &[Scene] = &[
 ];
 
 /// A process that writes without a pause.
-pub(super) const BUSY: Scene = Scene {
+pub(super) const BUSY: PowerCutScene = PowerCutScene {
     name: "busy",
     act: |folder| {
         for n in 0..3 {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 /// One call, and a part of its result.
-pub(crate) struct Call {
+pub(crate) struct CheckedCall {
     /// The tool's name, as the model sees it.
     pub(crate) name: String,
     pub(crate) arguments: Value,
@@ -13,7 +13,7 @@ pub(crate) struct Call {
 }
 
 /// The calls of one server's tools, in order.
-pub(crate) type Plan = Vec<Call>;
+pub(crate) type ServerPlan = Vec<CheckedCall>;
 
 /// An image of one pixel.
 pub(crate) const PNG: &[u8] = &[
@@ -24,8 +24,8 @@ pub(crate) const PNG: &[u8] = &[
 ];
 
 /// Returns the plans, by the servers' names.
-pub(crate) fn plans(repo: &str) -> BTreeMap<&'static str, Plan> {
-    let plans: [(&str, Calls); 8] = [
+pub(crate) fn plans(repo: &str) -> BTreeMap<&'static str, ServerPlan> {
+    let plans: [(&str, CallList); 8] = [
         ("everything", everything()),
         ("files", files()),
         ("memory", memory()),
@@ -38,20 +38,22 @@ pub(crate) fn plans(repo: &str) -> BTreeMap<&'static str, Plan> {
     plans
         .into_iter()
         .map(|(server, calls)| {
-            let calls = calls.into_iter().map(|(tool, arguments, shows)| Call {
-                name: format!("{server}__{tool}"),
-                arguments,
-                shows,
-            });
+            let calls = calls
+                .into_iter()
+                .map(|(tool, arguments, shows)| CheckedCall {
+                    name: format!("{server}__{tool}"),
+                    arguments,
+                    shows,
+                });
             (server, calls.collect())
         })
         .collect()
 }
 
 /// Tools, their arguments, and parts of their results.
-type Calls = Vec<(&'static str, Value, &'static str)>;
+type CallList = Vec<(&'static str, Value, &'static str)>;
 
-fn everything() -> Calls {
+fn everything() -> CallList {
     vec![
         ("echo", json!({"message": "hi"}), "Echo: hi"),
         (
@@ -88,7 +90,7 @@ fn everything() -> Calls {
     ]
 }
 
-fn files() -> Calls {
+fn files() -> CallList {
     let edit = json!([{"oldText": "two", "newText": "three"}]);
     vec![
         (
@@ -128,7 +130,7 @@ fn files() -> Calls {
     ]
 }
 
-fn memory() -> Calls {
+fn memory() -> CallList {
     let entity =
         |name: &str| json!({"name": name, "entityType": "person", "observations": ["is kind"]});
     let relation = json!([{"from": "Ada", "to": "Bob", "relationType": "knows"}]);
@@ -167,14 +169,14 @@ fn memory() -> Calls {
     ]
 }
 
-fn thinking() -> Calls {
+fn thinking() -> CallList {
     let thought = json!({
         "thought": "It holds.", "nextThoughtNeeded": false, "thoughtNumber": 1, "totalThoughts": 1,
     });
     vec![("sequentialthinking", thought, "thoughtHistoryLength")]
 }
 
-fn time() -> Calls {
+fn time() -> CallList {
     let noon =
         json!({"source_timezone": "Etc/UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"});
     vec![
@@ -187,7 +189,7 @@ fn time() -> Calls {
     ]
 }
 
-fn git(repo: &str) -> Calls {
+fn git(repo: &str) -> CallList {
     let at = |more: Value| {
         let mut arguments = more;
         arguments["repo_path"] = repo.into();
@@ -214,7 +216,7 @@ fn git(repo: &str) -> Calls {
     ]
 }
 
-fn sqlite() -> Calls {
+fn sqlite() -> CallList {
     let query = |text: &str| json!({ "query": text });
     vec![
         (
@@ -230,7 +232,7 @@ fn sqlite() -> Calls {
     ]
 }
 
-fn fetch() -> Calls {
+fn fetch() -> CallList {
     // The server fetches no address of this machine, and the test has no other.
     vec![(
         "fetch",

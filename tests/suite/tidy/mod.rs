@@ -1,5 +1,7 @@
 //! The rules of this repository that the compiler does not check.
 
+mod circles;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,11 +19,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("failpoint", &[]),
     ("atomic_file", &[]),
     ("allocator", &[]),
+    // Nothing, in a build for users.
+    ("deliberate_bugs", &["domain", "store"]),
     ("store", &["domain", "failpoint", "allocator"]),
     ("providers", &["domain"]),
     (
         "session",
-        &["engine", "store", "providers", "domain", "failpoint"],
+        &[
+            "engine",
+            "store",
+            "providers",
+            "domain",
+            "failpoint",
+            "deliberate_bugs",
+        ],
     ),
     ("api", &["session", "domain"]),
     ("supervisor", &[]),
@@ -39,6 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "supervisor",
             "domain",
             "failpoint",
+            "deliberate_bugs",
             "atomic_file",
             "allocator",
         ],
@@ -282,6 +294,19 @@ fn imports_run_one_way() {
         }
     }
     report(&wrong);
+}
+
+#[test]
+fn files_depend_on_each_other_one_way() {
+    let files: Vec<_> = host_files()
+        .into_iter()
+        .map(|(_, path, text)| (path, text))
+        .collect();
+    let files = files.iter().filter_map(|(path, text)| {
+        let inside = path.strip_prefix("host/src/")?;
+        (inside != "main.rs").then_some((inside, text.as_str()))
+    });
+    report(&circles::circles(files));
 }
 
 #[test]

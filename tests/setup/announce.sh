@@ -1,0 +1,11 @@
+#!/bin/sh
+# Says before the demo how long it takes: a cold build is a newcomer's first half hour, and silence
+# would look like a hang.
+set -eu
+target=$1
+if [ -e "$target/release/abide" ] && [ -e "$target/release/abide-demo" ]; then
+    echo "demo: builds what has changed (seconds to some minutes), then runs for about one minute"
+else
+    echo "demo: the first build compiles RocksDB and wasmtime, 16 to 30 minutes on 2 cores; cargo"
+    echo "      shows how far it is. Later builds are short. Then the demo runs for about one minute"
+fi
