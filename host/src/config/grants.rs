@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::diagnostics::nearest;
-use super::notes::Notes;
+use super::value_checks::Notes;
 use crate::domain::{HttpGrants, HttpRule, Patterns};
 
 /// Checks that every provider granted by name, not by pattern, is configured.

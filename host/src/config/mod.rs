@@ -39,7 +39,6 @@ mod json_schema;
 mod listen;
 mod load;
 mod model;
-mod notes;
 mod notifier;
 mod overrides;
 mod parse;
@@ -54,6 +53,7 @@ mod schema;
 mod secret;
 mod secret_files;
 mod units;
+mod value_checks;
 mod watch;
 
 pub use change::{ChangeClass, ConfigChange};

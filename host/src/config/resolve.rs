@@ -14,12 +14,12 @@ use super::model::{
     Config, DaemonConfig, HAND_OVER_BUDGET, LlmProviderConfig, PluginConfig, SUPERVISOR_BUDGET,
     StoreTuning,
 };
-use super::notes::Notes;
 use super::place::Places;
 use super::resolve_tools::tool_server;
 use super::schema::{ConfigFile, DaemonKeys, LimitKeys, LlmKeys, PluginKeys, StoreKeys};
 use super::secret::Secret;
 use super::units::{Size, Time};
+use super::value_checks::Notes;
 use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention, ToolName};
 
 /// The API promises that idempotency keys are remembered for at least a day.

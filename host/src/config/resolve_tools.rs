@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::given::{Given, GivenKey};
 use super::model::{ToolServerConfig, Transport};
-use super::notes::Notes;
 use super::schema::McpKeys;
+use super::value_checks::Notes;
 use crate::domain::Patterns;
 
 /// The size limit of an image: no step's result can be larger.

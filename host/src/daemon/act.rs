@@ -16,8 +16,8 @@ use super::machine::{self, Setback, Trigger};
 use super::plan::Rejection;
 use super::state::{Daemon, PlannedRestart, VERSION};
 
-pub(super) type Event = machine::Event<Box<PlannedRestart>, Observed, Box<Change>>;
-type Action = machine::Action<Box<PlannedRestart>, Observed, Box<Change>>;
+pub(super) type WorkerEvent = machine::RestartEvent<Box<PlannedRestart>, Observed, Box<Change>>;
+type WorkerAction = machine::RestartAction<Box<PlannedRestart>, Observed, Box<Change>>;
 
 /// A change that the planner lets through.
 pub(super) struct Change {
@@ -35,7 +35,7 @@ impl Daemon {
     ///
     /// # Errors
     /// Why the change that the event brought is not made.
-    pub(super) async fn advance(&mut self, event: Event) -> Result<(), Rejection> {
+    pub(super) async fn advance(&mut self, event: WorkerEvent) -> Result<(), Rejection> {
         let mut rejected = None;
         let mut actions = VecDeque::from(self.machine.step(event));
         while let Some(action) = actions.pop_front() {
@@ -50,55 +50,61 @@ impl Daemon {
     }
 
     /// Gives the event that the action leads to, if it leads to one.
-    async fn perform(&mut self, action: Action, rejected: &mut Option<Rejection>) -> Option<Event> {
+    async fn perform(
+        &mut self,
+        action: WorkerAction,
+        rejected: &mut Option<Rejection>,
+    ) -> Option<WorkerEvent> {
         match action {
-            Action::Adopt(seen) => {
+            WorkerAction::Adopt(seen) => {
                 self.fixed.config.digest = seen.config;
                 self.loaded = seen;
             }
-            Action::Apply(change) => {
+            WorkerAction::Apply(change) => {
                 let Change {
                     config, plan, seen, ..
                 } = *change;
                 return Some(match self.apply(config, &seen, &plan) {
-                    Ok(()) => Event::Applied,
+                    Ok(()) => WorkerEvent::Applied,
                     Err(rejection) => refused(rejection, rejected),
                 });
             }
-            Action::Accept(change) => {
+            WorkerAction::Accept(change) => {
                 return Some(match self.accept(&change).await {
-                    Ok(planned) => Event::Accepted(planned.record.generation, planned),
+                    Ok(planned) => WorkerEvent::Accepted(planned.record.generation, planned),
                     Err(rejection) => refused(rejection, rejected),
                 });
             }
-            Action::LogRefusal(reason) => {
+            WorkerAction::LogRefusal(reason) => {
                 deliberate_bugs::refused();
                 tracing::error!(
                     "the changed configuration is refused, nothing is restarted:\n{reason}"
                 );
                 metrics::counter!("abide_config_refused_total").increment(1);
             }
-            Action::EvictIdle(about_to_drain) => self.lifecycle.evict_idle(about_to_drain),
-            Action::RecordActive => return Some(Event::ActiveRecorded(self.record_active().await)),
-            Action::RecordStop(generation, why) => {
-                return Some(Event::ActiveRecorded(
+            WorkerAction::EvictIdle(about_to_drain) => self.lifecycle.evict_idle(about_to_drain),
+            WorkerAction::RecordActive => {
+                return Some(WorkerEvent::ActiveRecorded(self.record_active().await));
+            }
+            WorkerAction::RecordStop(generation, why) => {
+                return Some(WorkerEvent::ActiveRecorded(
                     self.record_stop(generation, &why).await,
                 ));
             }
-            Action::BeginDrain(active) => {
+            WorkerAction::BeginDrain(active) => {
                 let grace = self.config.daemon.grace_period;
                 self.drain = Some(Drain::begin(self.lifecycle.clone(), grace, active));
             }
-            Action::CancelDrain => {
+            WorkerAction::CancelDrain => {
                 if let Some(drain) = self.drain.take() {
                     drain.cancel(&self.lifecycle).await;
                 }
             }
-            Action::CancelReplace => {
+            WorkerAction::CancelReplace => {
                 // An error means that the supervisor is gone; the loop will notice.
                 let _ = self.link.send(FromWorker::CancelReplace);
             }
-            Action::RecordRefused(planned, reason) => {
+            WorkerAction::RecordRefused(planned, reason) => {
                 let record = RestartRecord {
                     status: RestartStatus::Refused,
                     reason: Some(reason),
@@ -106,13 +112,15 @@ impl Daemon {
                 };
                 self.records.persist(&record).await;
             }
-            Action::WriteLast => return Some(Event::LastWritten(self.write_last().await)),
-            Action::Leave(departure) => self.departure = Some(departure),
-            Action::Reconsider(trigger, seen) => {
+            WorkerAction::WriteLast => {
+                return Some(WorkerEvent::LastWritten(self.write_last().await));
+            }
+            WorkerAction::Leave(departure) => self.departure = Some(departure),
+            WorkerAction::Reconsider(trigger, seen) => {
                 let draft = self.draft(&seen);
                 return Some(self.decide_on(trigger, seen, draft, rejected).0);
             }
-            Action::Reload => {
+            WorkerAction::Reload => {
                 return match self.read_file() {
                     Ok(seen) => {
                         let draft = self.draft(&seen);
@@ -122,11 +130,11 @@ impl Daemon {
                     Err(_) => None,
                 };
             }
-            Action::FlushUnpersisted => self.records.flush().await,
-            Action::BeginProbation => {
+            WorkerAction::FlushUnpersisted => self.records.flush().await,
+            WorkerAction::BeginProbation => {
                 self.probation_ends = Some(Instant::now() + self.config.daemon.probation);
             }
-            Action::Prove => self.prove().await,
+            WorkerAction::Prove => self.prove().await,
         }
         None
     }
@@ -268,8 +276,8 @@ impl Daemon {
 }
 
 /// What the machine hears of a rejection, which is kept for whoever asked.
-fn refused(rejection: Rejection, rejected: &mut Option<Rejection>) -> Event {
+fn refused(rejection: Rejection, rejected: &mut Option<Rejection>) -> WorkerEvent {
     let setback = rejection.setback();
     *rejected = Some(rejection);
-    Event::Refused(setback)
+    WorkerEvent::Refused(setback)
 }

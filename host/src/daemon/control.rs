@@ -12,7 +12,7 @@ use crate::domain::{
 };
 use crate::store::StoreError;
 
-use super::act::Event;
+use super::act::WorkerEvent;
 use super::machine::{Activity, Trigger, UnderWay};
 use super::reload::Reloaded;
 use super::state::{Daemon, Fixed, VERSION};
@@ -204,7 +204,9 @@ impl Daemon {
     pub(super) async fn stop(&mut self, why: &str) -> Option<Generation> {
         let generation = self.next_generation();
         // A stop is never rejected.
-        let _ = self.advance(Event::Stop(generation, why.to_owned())).await;
+        let _ = self
+            .advance(WorkerEvent::Stop(generation, why.to_owned()))
+            .await;
         match self.machine.under_way() {
             Some(UnderWay::Stop(generation)) => Some(generation),
             Some(UnderWay::Restart(_)) | None => None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::{Config, ConfigDraft, ConfigError, ConfigWatch, Observed};
 use crate::domain::{Generation, PlanReport};
 
-use super::act::{Change, Event};
+use super::act::{Change, WorkerEvent};
 use super::machine::{Outcome, Trigger, UnderWay};
 use super::plan::{self, Candidate, Decision, PlanContext, Rejection};
 use super::state::Daemon;
@@ -116,7 +116,7 @@ impl Daemon {
         seen: Observed,
         draft: Result<ConfigDraft, ConfigError>,
         rejected: &mut Option<Rejection>,
-    ) -> (Event, Option<PlanReport>) {
+    ) -> (WorkerEvent, Option<PlanReport>) {
         let (decision, own) = tokio::task::block_in_place(|| {
             let candidate = Candidate::read(&seen, draft, &self.env);
             let own = candidate.own.clone();
@@ -155,6 +155,6 @@ impl Daemon {
                 Outcome::Rejected(setback)
             }
         };
-        (Event::Decided(seen, outcome), report)
+        (WorkerEvent::Decided(seen, outcome), report)
     }
 }

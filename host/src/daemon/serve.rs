@@ -20,7 +20,7 @@ use crate::session::{Clients, Lifecycle, Registry, RestartManifest, Settings, Si
 use crate::store::Store;
 use crate::supervisor::{Connection, FromWorker, Link, Serving, ToWorker};
 
-use super::act::Event;
+use super::act::WorkerEvent;
 use super::drain::Drain;
 use super::generation::WorkerLife;
 use super::launch_spec::LaunchSpec;
@@ -214,17 +214,17 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             LoopEvent::Order(Some(order)) => daemon.order(order).await,
             LoopEvent::File(seen) => daemon.file_changed(seen, &watch).await,
             LoopEvent::Request(request) => daemon.answer(request).await,
-            LoopEvent::Drained => daemon.happened(Event::Drained).await,
+            LoopEvent::Drained => daemon.happened(WorkerEvent::Drained).await,
             LoopEvent::Relaunched(report) => daemon.relaunched(report).await,
             LoopEvent::ProbationOver => {
                 daemon.probation_ends = None;
-                daemon.happened(Event::ProbationOver).await;
+                daemon.happened(WorkerEvent::ProbationOver).await;
             }
             LoopEvent::Tick => {
                 daemon.housekeeping();
                 daemon.unreadable(watch.missing());
                 let store_writes = daemon.store.failing().is_none();
-                daemon.happened(Event::Tick { store_writes }).await;
+                daemon.happened(WorkerEvent::Tick { store_writes }).await;
             }
         }
         if let Some(departure) = daemon.departure.take() {
@@ -345,7 +345,7 @@ impl Daemon {
     }
 
     /// For what cannot be rejected, or whose rejection has been logged and stands in the status.
-    async fn happened(&mut self, event: Event) {
+    async fn happened(&mut self, event: WorkerEvent) {
         let _ = self.advance(event).await;
     }
 
@@ -359,12 +359,12 @@ impl Daemon {
                 let _ = self.reload(Trigger::Signal).await;
             }
             ToWorker::StandbyReady { generation } => {
-                self.happened(Event::StandbyReady(Generation(generation)))
+                self.happened(WorkerEvent::StandbyReady(Generation(generation)))
                     .await;
             }
             ToWorker::StandbyFailed { generation, reason } => {
                 let generation = Generation(generation);
-                self.happened(Event::StandbyFailed(generation, reason))
+                self.happened(WorkerEvent::StandbyFailed(generation, reason))
                     .await;
             }
             ToWorker::Connection(connection) => self.adopt(connection),

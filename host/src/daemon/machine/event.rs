@@ -25,7 +25,7 @@ pub(in crate::daemon) enum UnderWay {
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub(in crate::daemon) enum Event<P, C, D> {
+pub(in crate::daemon) enum RestartEvent<P, C, D> {
     /// The planner decided about a candidate.
     Decided(C, Outcome<D>),
     /// What the action at hand was to do did not come about.
@@ -86,23 +86,23 @@ pub(in crate::daemon) struct Setback {
 
 /// What to do, in this order. What an action leads to is an event, answered before the next action.
 #[derive(Clone, Debug)]
-pub(in crate::daemon) enum Action<P, C, D> {
+pub(in crate::daemon) enum RestartAction<P, C, D> {
     /// The candidate's bytes are what runs from now on.
     Adopt(C),
-    /// Apply a hot change: [`Event::Applied`] or [`Event::Refused`].
+    /// Apply a hot change: [`RestartEvent::Applied`] or [`RestartEvent::Refused`].
     Apply(D),
-    /// Record a restart and ask for its standby: [`Event::Accepted`] or [`Event::Refused`].
+    /// Record a restart and ask for its standby: [`RestartEvent::Accepted`] or [`RestartEvent::Refused`].
     Accept(D),
     /// Log and count that something was refused. Not repeated for the same reason.
     LogRefusal(String),
     /// Idle sessions leave memory, so that a drain need not reach them; or no more.
     EvictIdle(bool),
-    /// Record what is active, for the restart under way: [`Event::ActiveRecorded`].
+    /// Record what is active, for the restart under way: [`RestartEvent::ActiveRecorded`].
     RecordActive,
-    /// Record that the daemon stops, and why, with what is active: [`Event::ActiveRecorded`].
+    /// Record that the daemon stops, and why, with what is active: [`RestartEvent::ActiveRecorded`].
     RecordStop(Generation, String),
     /// Let no turn and no step begin, with so many active sessions, and wait for those turns that
-    /// run: [`Event::Drained`], in time.
+    /// run: [`RestartEvent::Drained`], in time.
     BeginDrain(u64),
     /// Turns begin again.
     CancelDrain,
@@ -110,13 +110,13 @@ pub(in crate::daemon) enum Action<P, C, D> {
     CancelReplace,
     /// Record that this restart came to nothing, and why.
     RecordRefused(P, String),
-    /// Write this restart's record once more: [`Event::LastWritten`].
+    /// Write this restart's record once more: [`RestartEvent::LastWritten`].
     WriteLast,
     /// Hand over or stop, and exit. Nothing follows.
     Leave(Departure<P>),
-    /// Have the planner decide about a candidate again: [`Event::Decided`].
+    /// Have the planner decide about a candidate again: [`RestartEvent::Decided`].
     Reconsider(Trigger, C),
-    /// Read the configuration file again: [`Event::Decided`].
+    /// Read the configuration file again: [`RestartEvent::Decided`].
     Reload,
     /// Persist restart records that the store has refused.
     FlushUnpersisted,

@@ -43,5 +43,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub(super) use event::{Action, Departure, Event, Outcome, Setback, Trigger, UnderWay};
+pub(super) use event::{
+    Departure, Outcome, RestartAction, RestartEvent, Setback, Trigger, UnderWay,
+};
 pub(super) use step::{Activity, RestartMachine};

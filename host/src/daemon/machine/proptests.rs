@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 
 use super::{
-    Action, Activity, Departure, Event, Outcome, RestartMachine, Setback, Trigger, UnderWay,
+    Activity, Departure, Outcome, RestartAction, RestartEvent, RestartMachine, Setback, Trigger,
+    UnderWay,
 };
 use crate::domain::Generation;
 
@@ -64,7 +65,7 @@ enum Drain {
     Over,
 }
 
-type Step = Event<u64, u32, Plan>;
+type Step = RestartEvent<u64, u32, Plan>;
 
 struct World {
     machine: RestartMachine<u64, u32>,
@@ -112,20 +113,20 @@ impl World {
             Input::Change(plan) => self.change(plan),
             Input::StandbyReady => {
                 if let Some(generation) = self.standby {
-                    self.advance(Event::StandbyReady(Generation(generation)));
+                    self.advance(RestartEvent::StandbyReady(Generation(generation)));
                 }
             }
             Input::StaleStandby => {
                 let activity = self.machine.activity();
                 let stale = Generation(self.generations + 7);
-                self.advance(Event::StandbyReady(stale));
-                self.advance(Event::StandbyFailed(stale, "stale".to_owned()));
+                self.advance(RestartEvent::StandbyReady(stale));
+                self.advance(RestartEvent::StandbyFailed(stale, "stale".to_owned()));
                 assert_eq!(self.machine.activity(), activity);
             }
             Input::StandbyFailed => {
                 // After a hand-over nobody is there to hear of it.
                 if let Some(generation) = self.standby.take() {
-                    self.advance(Event::StandbyFailed(
+                    self.advance(RestartEvent::StandbyFailed(
                         Generation(generation),
                         "it died".to_owned(),
                     ));
@@ -141,7 +142,7 @@ impl World {
             Input::Drained => {
                 if self.drain == Drain::Running {
                     self.drain = Drain::Over;
-                    self.advance(Event::Drained);
+                    self.advance(RestartEvent::Drained);
                 }
             }
             Input::Stop => {
@@ -149,10 +150,10 @@ impl World {
                 self.stopping = true;
                 self.pending = None;
                 let generation = Generation(self.generations);
-                self.advance(Event::Stop(generation, "asked".to_owned()));
+                self.advance(RestartEvent::Stop(generation, "asked".to_owned()));
             }
             Input::ProbationOver => {
-                self.advance(Event::ProbationOver);
+                self.advance(RestartEvent::ProbationOver);
                 assert!(self.left || self.machine.is_proven());
             }
             Input::Tick => {
@@ -161,7 +162,7 @@ impl World {
                     && self.machine.under_way().is_none();
                 let before = self.reloads;
                 let store_writes = self.store_writes;
-                self.advance(Event::Tick { store_writes });
+                self.advance(RestartEvent::Tick { store_writes });
                 assert_eq!(
                     self.reloads > before,
                     due,
@@ -197,7 +198,7 @@ impl World {
                 }
             }
         };
-        self.advance(Event::Decided(candidate, outcome));
+        self.advance(RestartEvent::Decided(candidate, outcome));
     }
 
     fn advance(&mut self, event: Step) {
@@ -223,64 +224,68 @@ impl World {
         }
     }
 
-    fn act(&mut self, action: Action<u64, u32, Plan>) -> Option<Step> {
+    fn act(&mut self, action: RestartAction<u64, u32, Plan>) -> Option<Step> {
         match action {
-            Action::Adopt(_) | Action::LogRefusal(_) | Action::EvictIdle(_) => {}
-            Action::FlushUnpersisted | Action::BeginProbation => {}
-            Action::Apply(Plan::HotFails) => return Some(Event::Refused(setback("no key", false))),
-            Action::Apply(_) => return Some(Event::Applied),
-            Action::Accept(_) => {
+            RestartAction::Adopt(_)
+            | RestartAction::LogRefusal(_)
+            | RestartAction::EvictIdle(_) => {}
+            RestartAction::FlushUnpersisted | RestartAction::BeginProbation => {}
+            RestartAction::Apply(Plan::HotFails) => {
+                return Some(RestartEvent::Refused(setback("no key", false)));
+            }
+            RestartAction::Apply(_) => return Some(RestartEvent::Applied),
+            RestartAction::Accept(_) => {
                 assert_eq!(self.record, None, "one restart at a time");
                 if let Err(setback) = self.write() {
-                    return Some(Event::Refused(setback));
+                    return Some(RestartEvent::Refused(setback));
                 }
                 self.generations += 1;
                 self.record = Some(self.generations);
                 self.standby = self.record;
                 self.active_recorded = false;
                 self.last_written = false;
-                return Some(Event::Accepted(
+                return Some(RestartEvent::Accepted(
                     Generation(self.generations),
                     self.generations,
                 ));
             }
-            Action::RecordActive => {
+            RestartAction::RecordActive => {
                 let written = self.write();
                 self.active_recorded = written.is_ok();
-                return Some(Event::ActiveRecorded(written.map(|()| 3)));
+                return Some(RestartEvent::ActiveRecorded(written.map(|()| 3)));
             }
-            Action::RecordStop(..) => {
+            RestartAction::RecordStop(..) => {
                 assert!(self.stopping);
                 let written = self.write();
-                return Some(Event::ActiveRecorded(written.map(|()| 3)));
+                return Some(RestartEvent::ActiveRecorded(written.map(|()| 3)));
             }
-            Action::BeginDrain(_) => {
+            RestartAction::BeginDrain(_) => {
                 assert_eq!(self.drain, Drain::None);
                 assert!(self.stopping || self.active_recorded);
                 self.drain = Drain::Running;
             }
-            Action::CancelDrain => {
+            RestartAction::CancelDrain => {
                 assert_ne!(self.drain, Drain::None, "only what was begun is cancelled");
                 assert!(!self.stopping, "a stop goes on");
                 self.drain = Drain::None;
             }
-            Action::CancelReplace => {
+            RestartAction::CancelReplace => {
                 assert!(self.standby.take().is_some(), "a standby is cancelled once");
             }
-            Action::RecordRefused(planned, _) => {
+            RestartAction::RecordRefused(planned, _) => {
                 assert_eq!(self.record.take(), Some(planned));
                 assert_eq!(
                     self.standby, None,
                     "the supervisor knows that it is not wanted"
                 );
             }
-            Action::WriteLast => {
+            RestartAction::WriteLast => {
                 assert_eq!(self.drain, Drain::Over);
                 let written = self.write();
                 self.last_written = written.is_ok();
-                return Some(Event::LastWritten(written));
+                return Some(RestartEvent::LastWritten(written));
             }
-            Action::Leave(departure) => {
+            RestartAction::Leave(departure) => {
                 assert_eq!(self.drain, Drain::Over);
                 match departure {
                     Departure::HandOver(planned) => {
@@ -294,15 +299,15 @@ impl World {
                 }
                 self.left = true;
             }
-            Action::Reconsider(_, candidate) => {
+            RestartAction::Reconsider(_, candidate) => {
                 assert_eq!(self.pending.take(), Some(candidate));
                 self.decide(candidate, Plan::Restart);
             }
-            Action::Reload => {
+            RestartAction::Reload => {
                 self.reloads += 1;
                 self.change(Plan::Nothing);
             }
-            Action::Prove => assert!(self.machine.is_proven()),
+            RestartAction::Prove => assert!(self.machine.is_proven()),
         }
         None
     }

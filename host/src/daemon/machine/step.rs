@@ -2,7 +2,7 @@
 
 use crate::domain::Generation;
 
-use super::event::{Action, Departure, Event, Outcome, Setback, Trigger, UnderWay};
+use super::event::{Departure, Outcome, RestartAction, RestartEvent, Setback, Trigger, UnderWay};
 
 /// See the [module](super).
 pub(in crate::daemon) struct RestartMachine<P, C> {
@@ -13,18 +13,18 @@ pub(in crate::daemon) struct RestartMachine<P, C> {
 }
 
 enum Phase<P, C> {
-    Serving(Retry),
+    Serving(RetryRule),
     /// A restart is being recorded; the supervisor knows nothing of it yet.
     Accepting,
     Restarting(Restart<P, C>),
-    Stopping(Stop),
+    Stopping(StopUnderWay),
     /// Nothing runs any more, and clients are passed on or sent away. There is no way back.
     Leaving(UnderWay),
 }
 
 /// Whether what was refused last is tried again by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retry {
+enum RetryRule {
     Never,
     OnceStoreWrites,
 }
@@ -52,14 +52,14 @@ enum Stage {
 }
 
 /// The stop of the daemon. It goes on whatever the store says.
-struct Stop {
+struct StopUnderWay {
     generation: Generation,
     is_recorded: bool,
-    drain: Drain,
+    drain: DrainProgress,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drain {
+enum DrainProgress {
     NotBegun,
     UnderWay,
     Over,
@@ -81,44 +81,46 @@ pub(in crate::daemon) enum Activity {
     Stopping,
 }
 
-type Actions<P, C, D> = Vec<Action<P, C, D>>;
+type Actions<P, C, D> = Vec<RestartAction<P, C, D>>;
 
 impl<P, C> RestartMachine<P, C> {
     /// A worker that has just begun to serve: it has not proven itself.
     pub(in crate::daemon) fn new() -> Self {
         Self {
-            phase: Phase::Serving(Retry::Never),
+            phase: Phase::Serving(RetryRule::Never),
             probation: Probation::UnderWay,
             refusal: None,
         }
     }
 
     /// Takes an event in and says what to do.
-    pub(in crate::daemon) fn step<D>(&mut self, event: Event<P, C, D>) -> Actions<P, C, D> {
+    pub(in crate::daemon) fn step<D>(&mut self, event: RestartEvent<P, C, D>) -> Actions<P, C, D> {
         let mut out = Vec::new();
         match event {
-            Event::Decided(candidate, outcome) => self.decided(candidate, outcome, &mut out),
-            Event::Refused(setback) => self.refused(setback, &mut out),
-            Event::Applied => {
+            RestartEvent::Decided(candidate, outcome) => self.decided(candidate, outcome, &mut out),
+            RestartEvent::Refused(setback) => self.refused(setback, &mut out),
+            RestartEvent::Applied => {
                 self.refusal = None;
                 self.probation = Probation::UnderWay;
-                out.push(Action::BeginProbation);
+                out.push(RestartAction::BeginProbation);
             }
-            Event::Accepted(generation, planned) => self.accepted(generation, planned, &mut out),
-            Event::StandbyReady(generation) => self.standby_ready(generation, &mut out),
-            Event::StandbyFailed(generation, reason) => {
+            RestartEvent::Accepted(generation, planned) => {
+                self.accepted(generation, planned, &mut out)
+            }
+            RestartEvent::StandbyReady(generation) => self.standby_ready(generation, &mut out),
+            RestartEvent::StandbyFailed(generation, reason) => {
                 self.standby_failed(generation, reason, &mut out);
             }
-            Event::ActiveRecorded(result) => self.active_recorded(result, &mut out),
-            Event::Drained => self.drained(&mut out),
-            Event::LastWritten(result) => self.last_written(result, &mut out),
-            Event::Stop(generation, why) => self.stop(generation, why, &mut out),
-            Event::ProbationOver if self.probation == Probation::UnderWay => {
+            RestartEvent::ActiveRecorded(result) => self.active_recorded(result, &mut out),
+            RestartEvent::Drained => self.drained(&mut out),
+            RestartEvent::LastWritten(result) => self.last_written(result, &mut out),
+            RestartEvent::Stop(generation, why) => self.stop(generation, why, &mut out),
+            RestartEvent::ProbationOver if self.probation == Probation::UnderWay => {
                 self.probation = Probation::Over;
-                out.push(Action::Prove);
+                out.push(RestartAction::Prove);
             }
-            Event::ProbationOver => {}
-            Event::Tick { store_writes } => self.tick(store_writes, &mut out),
+            RestartEvent::ProbationOver => {}
+            RestartEvent::Tick { store_writes } => self.tick(store_writes, &mut out),
         }
         out
     }
@@ -177,17 +179,17 @@ impl<P, C> RestartMachine<P, C> {
                 restart.pending = Some((trigger, candidate));
             }
             (Phase::Serving(retry), outcome) => {
-                *retry = Retry::Never;
+                *retry = RetryRule::Never;
                 match outcome {
                     Outcome::Nothing => {
                         self.refusal = None;
-                        out.push(Action::Adopt(candidate));
+                        out.push(RestartAction::Adopt(candidate));
                     }
                     Outcome::Ignored => self.refusal = None,
-                    Outcome::Hot(change) => out.push(Action::Apply(change)),
+                    Outcome::Hot(change) => out.push(RestartAction::Apply(change)),
                     Outcome::Restart(change) => {
                         self.phase = Phase::Accepting;
-                        out.push(Action::Accept(change));
+                        out.push(RestartAction::Accept(change));
                     }
                     Outcome::Rejected(setback) => self.refused(setback, out),
                     // The planner has said so of a phase that is over.
@@ -203,12 +205,12 @@ impl<P, C> RestartMachine<P, C> {
     fn refused<D>(&mut self, setback: Setback, out: &mut Actions<P, C, D>) {
         if let Phase::Serving(_) | Phase::Accepting = self.phase {
             self.phase = Phase::Serving(match setback.by_store {
-                true => Retry::OnceStoreWrites,
-                false => Retry::Never,
+                true => RetryRule::OnceStoreWrites,
+                false => RetryRule::Never,
             });
         }
         if self.refusal.as_ref() != Some(&setback.reason) {
-            out.push(Action::LogRefusal(setback.reason.clone()));
+            out.push(RestartAction::LogRefusal(setback.reason.clone()));
         }
         self.refusal = Some(setback.reason);
     }
@@ -226,8 +228,8 @@ impl<P, C> RestartMachine<P, C> {
             }
             // A stop came while it was being recorded.
             _ => {
-                out.push(Action::CancelReplace);
-                out.push(Action::RecordRefused(
+                out.push(RestartAction::CancelReplace);
+                out.push(RestartAction::RecordRefused(
                     planned,
                     "given up: the daemon stops".to_owned(),
                 ));
@@ -241,8 +243,8 @@ impl<P, C> RestartMachine<P, C> {
             && restart.stage == Stage::Preparing
         {
             restart.stage = Stage::Recording;
-            out.push(Action::EvictIdle(true));
-            out.push(Action::RecordActive);
+            out.push(RestartAction::EvictIdle(true));
+            out.push(RestartAction::RecordActive);
         }
     }
 
@@ -282,18 +284,18 @@ impl<P, C> RestartMachine<P, C> {
             return;
         };
         if standby_failed.is_none() {
-            out.push(Action::CancelReplace);
+            out.push(RestartAction::CancelReplace);
         }
         match restart.stage {
             Stage::Preparing => {}
-            Stage::Recording => out.push(Action::EvictIdle(false)),
-            Stage::Draining | Stage::LastWrite => out.push(Action::CancelDrain),
+            Stage::Recording => out.push(RestartAction::EvictIdle(false)),
+            Stage::Draining | Stage::LastWrite => out.push(RestartAction::CancelDrain),
         }
         let reason = standby_failed.unwrap_or_else(|| setback.reason.clone());
         self.refused(setback, out);
-        out.push(Action::RecordRefused(restart.planned, reason));
+        out.push(RestartAction::RecordRefused(restart.planned, reason));
         if let Some((trigger, candidate)) = restart.pending {
-            out.push(Action::Reconsider(trigger, candidate));
+            out.push(RestartAction::Reconsider(trigger, candidate));
         }
     }
 
@@ -301,7 +303,7 @@ impl<P, C> RestartMachine<P, C> {
         match (&mut self.phase, result) {
             (Phase::Restarting(restart), Ok(active)) if restart.stage == Stage::Recording => {
                 restart.stage = Stage::Draining;
-                out.push(Action::BeginDrain(active));
+                out.push(RestartAction::BeginDrain(active));
             }
             // Nothing is drained yet, and nothing shall be that is not recorded.
             (Phase::Restarting(restart), Err(setback)) if restart.stage == Stage::Recording => {
@@ -309,9 +311,9 @@ impl<P, C> RestartMachine<P, C> {
             }
             (Phase::Stopping(stop), result) => {
                 stop.is_recorded = true;
-                if stop.drain == Drain::NotBegun {
-                    stop.drain = Drain::UnderWay;
-                    out.push(Action::BeginDrain(result.unwrap_or(0)));
+                if stop.drain == DrainProgress::NotBegun {
+                    stop.drain = DrainProgress::UnderWay;
+                    out.push(RestartAction::BeginDrain(result.unwrap_or(0)));
                 }
                 self.leave_if_stopped(out);
             }
@@ -323,10 +325,10 @@ impl<P, C> RestartMachine<P, C> {
         match &mut self.phase {
             Phase::Restarting(restart) if restart.stage == Stage::Draining => {
                 restart.stage = Stage::LastWrite;
-                out.push(Action::WriteLast);
+                out.push(RestartAction::WriteLast);
             }
             Phase::Stopping(stop) => {
-                stop.drain = Drain::Over;
+                stop.drain = DrainProgress::Over;
                 self.leave_if_stopped(out);
             }
             _ => {}
@@ -341,7 +343,7 @@ impl<P, C> RestartMachine<P, C> {
             (Phase::Restarting(restart), Ok(())) if restart.stage == Stage::LastWrite => {
                 let leaving = Phase::Leaving(UnderWay::Restart(restart.generation));
                 if let Phase::Restarting(restart) = std::mem::replace(&mut self.phase, leaving) {
-                    out.push(Action::Leave(Departure::HandOver(restart.planned)));
+                    out.push(RestartAction::Leave(Departure::HandOver(restart.planned)));
                 }
             }
             _ => {}
@@ -350,40 +352,40 @@ impl<P, C> RestartMachine<P, C> {
 
     fn stop<D>(&mut self, generation: Generation, why: String, out: &mut Actions<P, C, D>) {
         let stopping = |drain| {
-            Phase::Stopping(Stop {
+            Phase::Stopping(StopUnderWay {
                 generation,
                 is_recorded: false,
                 drain,
             })
         };
         match &self.phase {
-            Phase::Serving(_) | Phase::Accepting => self.phase = stopping(Drain::NotBegun),
+            Phase::Serving(_) | Phase::Accepting => self.phase = stopping(DrainProgress::NotBegun),
             Phase::Restarting(restart) => {
                 let drain = match restart.stage {
-                    Stage::Preparing | Stage::Recording => Drain::NotBegun,
-                    Stage::Draining => Drain::UnderWay,
-                    Stage::LastWrite => Drain::Over,
+                    Stage::Preparing | Stage::Recording => DrainProgress::NotBegun,
+                    Stage::Draining => DrainProgress::UnderWay,
+                    Stage::LastWrite => DrainProgress::Over,
                 };
                 let before = std::mem::replace(&mut self.phase, stopping(drain));
                 if let Phase::Restarting(restart) = before {
-                    out.push(Action::CancelReplace);
+                    out.push(RestartAction::CancelReplace);
                     let reason = format!("given up: {why}");
-                    out.push(Action::RecordRefused(restart.planned, reason));
+                    out.push(RestartAction::RecordRefused(restart.planned, reason));
                 }
             }
             Phase::Stopping(_) | Phase::Leaving(_) => return,
         }
-        out.push(Action::RecordStop(generation, why));
+        out.push(RestartAction::RecordStop(generation, why));
     }
 
     fn leave_if_stopped<D>(&mut self, out: &mut Actions<P, C, D>) {
         if let Phase::Stopping(stop) = &self.phase
             && stop.is_recorded
-            && stop.drain == Drain::Over
+            && stop.drain == DrainProgress::Over
         {
             let generation = stop.generation;
             self.phase = Phase::Leaving(UnderWay::Stop(generation));
-            out.push(Action::Leave(Departure::Stop(generation)));
+            out.push(RestartAction::Leave(Departure::Stop(generation)));
         }
     }
 
@@ -391,10 +393,10 @@ impl<P, C> RestartMachine<P, C> {
         if !store_writes {
             return;
         }
-        out.push(Action::FlushUnpersisted);
-        if let Phase::Serving(retry @ Retry::OnceStoreWrites) = &mut self.phase {
-            *retry = Retry::Never;
-            out.push(Action::Reload);
+        out.push(RestartAction::FlushUnpersisted);
+        if let Phase::Serving(retry @ RetryRule::OnceStoreWrites) = &mut self.phase {
+            *retry = RetryRule::Never;
+            out.push(RestartAction::Reload);
         }
     }
 }

@@ -1,14 +1,15 @@
 //! One path each, told step by step.
 
 use super::{
-    Action, Activity, Departure, Event, Outcome, RestartMachine, Setback, Trigger, UnderWay,
+    Activity, Departure, Outcome, RestartAction, RestartEvent, RestartMachine, Setback, Trigger,
+    UnderWay,
 };
 use crate::domain::Generation;
 
 const SECOND: Generation = Generation(2);
 
 type TestMachine = RestartMachine<&'static str, u32>;
-type TestEvent = Event<&'static str, u32, ()>;
+type TestEvent = RestartEvent<&'static str, u32, ()>;
 
 /// The names of the actions that an event leads to.
 fn step(machine: &mut TestMachine, event: TestEvent) -> Vec<String> {
@@ -16,7 +17,7 @@ fn step(machine: &mut TestMachine, event: TestEvent) -> Vec<String> {
     actions.iter().map(name).collect()
 }
 
-fn name(action: &Action<&'static str, u32, ()>) -> String {
+fn name(action: &RestartAction<&'static str, u32, ()>) -> String {
     let text = format!("{action:?}");
     let end = text.find(|c: char| !c.is_alphanumeric());
     text[..end.unwrap_or(text.len())].to_owned()
@@ -32,17 +33,17 @@ fn full_disk() -> Setback {
 /// A machine with a restart under way whose standby gets ready.
 fn preparing() -> TestMachine {
     let mut machine = RestartMachine::new();
-    let asked = step(&mut machine, Event::Decided(1, Outcome::Restart(())));
+    let asked = step(&mut machine, RestartEvent::Decided(1, Outcome::Restart(())));
     assert_eq!(asked, ["Accept"]);
-    assert!(step(&mut machine, Event::Accepted(SECOND, "two")).is_empty());
+    assert!(step(&mut machine, RestartEvent::Accepted(SECOND, "two")).is_empty());
     machine
 }
 
 fn draining() -> TestMachine {
     let mut machine = preparing();
-    let ready = step(&mut machine, Event::StandbyReady(SECOND));
+    let ready = step(&mut machine, RestartEvent::StandbyReady(SECOND));
     assert_eq!(ready, ["EvictIdle", "RecordActive"]);
-    let recorded = step(&mut machine, Event::ActiveRecorded(Ok(5)));
+    let recorded = step(&mut machine, RestartEvent::ActiveRecorded(Ok(5)));
     assert_eq!(recorded, ["BeginDrain"]);
     machine
 }
@@ -51,11 +52,11 @@ fn draining() -> TestMachine {
 fn a_restart_records_then_drains_then_writes_then_leaves() {
     let mut machine = draining();
     assert_eq!(machine.activity(), Activity::Draining);
-    assert_eq!(step(&mut machine, Event::Drained), ["WriteLast"]);
-    let end = machine.step::<()>(Event::LastWritten(Ok(())));
+    assert_eq!(step(&mut machine, RestartEvent::Drained), ["WriteLast"]);
+    let end = machine.step::<()>(RestartEvent::LastWritten(Ok(())));
     assert!(matches!(
         end.as_slice(),
-        [Action::Leave(Departure::HandOver("two"))]
+        [RestartAction::Leave(Departure::HandOver("two"))]
     ));
     assert_eq!(machine.under_way(), Some(UnderWay::Restart(SECOND)));
 }
@@ -63,7 +64,7 @@ fn a_restart_records_then_drains_then_writes_then_leaves() {
 #[test]
 fn a_standby_that_fails_in_the_drain_lets_turns_begin_again() {
     let mut machine = draining();
-    let failed = Event::StandbyFailed(SECOND, "its port is taken".to_owned());
+    let failed = RestartEvent::StandbyFailed(SECOND, "its port is taken".to_owned());
     assert_eq!(
         step(&mut machine, failed),
         ["CancelDrain", "LogRefusal", "RecordRefused"]
@@ -78,32 +79,32 @@ fn a_change_during_a_restart_that_is_given_up_is_planned_again() {
     let mut machine = preparing();
     step(
         &mut machine,
-        Event::Decided(7, Outcome::Deferred(Trigger::Watch)),
+        RestartEvent::Decided(7, Outcome::Deferred(Trigger::Watch)),
     );
     step(
         &mut machine,
-        Event::Decided(8, Outcome::Deferred(Trigger::Operator)),
+        RestartEvent::Decided(8, Outcome::Deferred(Trigger::Operator)),
     );
-    let failed = machine.step::<()>(Event::StandbyFailed(SECOND, "it died".to_owned()));
+    let failed = machine.step::<()>(RestartEvent::StandbyFailed(SECOND, "it died".to_owned()));
     assert!(matches!(
         failed.last(),
-        Some(Action::Reconsider(Trigger::Operator, 8))
+        Some(RestartAction::Reconsider(Trigger::Operator, 8))
     ));
 }
 
 #[test]
 fn what_the_store_refused_is_tried_once_it_writes() {
     let mut machine: TestMachine = RestartMachine::new();
-    step(&mut machine, Event::Decided(1, Outcome::Restart(())));
+    step(&mut machine, RestartEvent::Decided(1, Outcome::Restart(())));
     assert_eq!(
-        step(&mut machine, Event::Refused(full_disk())),
+        step(&mut machine, RestartEvent::Refused(full_disk())),
         ["LogRefusal"]
     );
-    let failing = Event::Tick {
+    let failing = RestartEvent::Tick {
         store_writes: false,
     };
     assert!(step(&mut machine, failing).is_empty());
-    let writes = || Event::Tick { store_writes: true };
+    let writes = || RestartEvent::Tick { store_writes: true };
     assert_eq!(step(&mut machine, writes()), ["FlushUnpersisted", "Reload"]);
     assert_eq!(step(&mut machine, writes()), ["FlushUnpersisted"]);
 }
@@ -111,9 +112,9 @@ fn what_the_store_refused_is_tried_once_it_writes() {
 #[test]
 fn a_store_that_refuses_the_last_write_keeps_the_sessions_here() {
     let mut machine = draining();
-    step(&mut machine, Event::Drained);
+    step(&mut machine, RestartEvent::Drained);
     assert_eq!(
-        step(&mut machine, Event::LastWritten(Err(full_disk()))),
+        step(&mut machine, RestartEvent::LastWritten(Err(full_disk()))),
         [
             "CancelReplace",
             "CancelDrain",
@@ -128,29 +129,29 @@ fn a_store_that_refuses_the_last_write_keeps_the_sessions_here() {
 #[test]
 fn a_stop_during_a_drain_goes_on_with_that_drain() {
     let mut machine = draining();
-    let stop = Event::Stop(Generation(3), "SIGTERM".to_owned());
+    let stop = RestartEvent::Stop(Generation(3), "SIGTERM".to_owned());
     assert_eq!(
         step(&mut machine, stop),
         ["CancelReplace", "RecordRefused", "RecordStop"]
     );
     // Whether or not the store took it.
-    assert!(step(&mut machine, Event::ActiveRecorded(Err(full_disk()))).is_empty());
-    let end = machine.step::<()>(Event::Drained);
+    assert!(step(&mut machine, RestartEvent::ActiveRecorded(Err(full_disk()))).is_empty());
+    let end = machine.step::<()>(RestartEvent::Drained);
     assert!(matches!(
         end.as_slice(),
-        [Action::Leave(Departure::Stop(Generation(3)))]
+        [RestartAction::Leave(Departure::Stop(Generation(3)))]
     ));
 }
 
 #[test]
 fn the_same_refusal_is_logged_once() {
     let mut machine: TestMachine = RestartMachine::new();
-    let rejected = || Event::Decided(1, Outcome::Rejected(full_disk()));
+    let rejected = || RestartEvent::Decided(1, Outcome::Rejected(full_disk()));
     assert_eq!(step(&mut machine, rejected()), ["LogRefusal"]);
     assert!(step(&mut machine, rejected()).is_empty());
     assert_eq!(machine.refusal(), Some("the disk is full"));
     assert_eq!(
-        step(&mut machine, Event::Decided(2, Outcome::Nothing)),
+        step(&mut machine, RestartEvent::Decided(2, Outcome::Nothing)),
         ["Adopt"]
     );
     assert_eq!(machine.refusal(), None);
@@ -159,10 +160,13 @@ fn the_same_refusal_is_logged_once() {
 #[test]
 fn a_hot_change_has_to_prove_itself_again() {
     let mut machine: TestMachine = RestartMachine::new();
-    assert_eq!(step(&mut machine, Event::ProbationOver), ["Prove"]);
-    assert!(step(&mut machine, Event::ProbationOver).is_empty());
-    let hot = Event::Decided(1, Outcome::Hot(()));
+    assert_eq!(step(&mut machine, RestartEvent::ProbationOver), ["Prove"]);
+    assert!(step(&mut machine, RestartEvent::ProbationOver).is_empty());
+    let hot = RestartEvent::Decided(1, Outcome::Hot(()));
     assert_eq!(step(&mut machine, hot), ["Apply"]);
-    assert_eq!(step(&mut machine, Event::Applied), ["BeginProbation"]);
+    assert_eq!(
+        step(&mut machine, RestartEvent::Applied),
+        ["BeginProbation"]
+    );
     assert!(!machine.is_proven());
 }
