@@ -15,20 +15,24 @@
 //! | file | content |
 //! |---|---|
 //! | `worker` | a worker from its start to its serving |
-//! | `first_boot` | what the first worker of a supervisor runs on |
-//! | `handed` | the bytes that a worker is started on |
-//! | `prepare` | all that can be done before the store is opened |
+//! | `bootstrap` | what the first worker of a supervisor runs on |
+//! | `launch_spec` | the bytes that a worker is started on |
+//! | `standby` | all preparation before the store is opened |
+//! | `open_store` | opens the store, and reads from it which worker this is |
 //! | `generation` | which generation a worker's life is |
 //! | `serve` | the loop of a serving worker |
-//! | `state` | what that loop knows |
-//! | `reload` | reads the configuration again, and acts on what the planner decides |
+//! | `state` | the state of that loop |
+//! | `reload` | reads the configuration file again, and has the planner and the machine decide |
 //! | `plan` | the planner: what a configuration leads to |
-//! | `dry_run` | the planner's answer to who asks beforehand |
-//! | `hot` | changes that take no restart |
-//! | `restart` | a planned restart, and the stop |
-//! | `last_look` | a hand-over that the store prevents |
-//! | `status` | the daemon's status, and its answers to the API |
-//! | `watchdog` | what should never be |
+//! | `dry_run` | the planner's answer to `abide config plan` |
+//! | `hot_reload` | changes that take no restart |
+//! | `machine` | what follows from what in restarts and stops, purely |
+//! | `act` | performs the machine's actions |
+//! | `drain` | the drain under way |
+//! | `records` | restart records, and those that the store has refused |
+//! | `handover` | the end of a worker: clients and the store pass to the successor |
+//! | `control` | the daemon's status, and its answers to control requests |
+//! | `watchdog` | finds conditions that must never last |
 //! | `logging` | the log |
 
 mod act;

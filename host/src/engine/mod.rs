@@ -13,6 +13,19 @@
 //! Every call creates an instance and drops it. A guest's behaviour is a function of its job, its
 //! snapshot, its input and the answers to its steps: clock and randomness come from the job, and
 //! the rest of WASI is linked but empty.
+//!
+//! | file | content |
+//! |---|---|
+//! | `runtime` | the engine of the process: loads components, admits turns |
+//! | `component`, `contract`, `precompiled` | a component: checked, compiled, cached |
+//! | `job`, `guest` | a call's input and product; the call on a fresh instance |
+//! | `store_data` | the host state of one instance |
+//! | `host_functions`, `step_gate`, `grants`, `convert` | what a guest may call, whether it is granted, and the way to the turn |
+//! | `buffer`, `log` | a call's outputs and timers; its log lines |
+//! | `budget`, `pool` | limits of memory and stack; the size of the instance pool |
+//! | `wasi` | the virtual WASI: clock, randomness and streams of our own, the rest empty |
+//! | `failure`, `error` | failures of a guest, with the remedy; errors of loading and of the host |
+//! | `bindings` | generated from `wit/` |
 
 mod bindings;
 mod budget;

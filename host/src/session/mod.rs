@@ -11,6 +11,21 @@
 //!
 //! An idle session has no task and uses no memory: its driver exits after a while, and the next
 //! message loads the session from the store.
+//!
+//! | file | content |
+//! |---|---|
+//! | `clients`, `lifecycle`, `signs` | what clients, the daemon's life and the watchdog may ask of sessions |
+//! | `registry`, `drivers`, `mailbox` | finds or starts the task that owns a session, and sends it requests |
+//! | `driver` | that task: decides, commits, publishes, and begins and ends turns |
+//! | `turn`, `step_executor`, `due` | one run of a guest, and its steps |
+//! | `replay`, `inspect` | runs a turn again from its journal; shows a turn |
+//! | `drain` | the gate that a drain closes, the turns that it counts, and their guard |
+//! | `relaunch`, `timers` | brings sessions back after a restart; wakes those whose timers are due |
+//! | `hub`, `outcome` | live events for subscribers; how a message's turn ended |
+//! | `queries` | reads of the store that need no driver |
+//! | `live_config`, `plugins` | what a hot change replaces, and the loaded plugins in it |
+//! | `memory_budget`, `disk_guard`, `liveness` | limits on memory and disk; what the watchdog reads |
+//! | `shared` | what all drivers share |
 
 mod clients;
 mod disk_guard;

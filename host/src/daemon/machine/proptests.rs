@@ -109,6 +109,10 @@ impl World {
     }
 
     fn input(&mut self, input: Input) {
+        // Who has left hears nothing more.
+        if self.left {
+            return;
+        }
         match input {
             Input::Change(plan) => self.change(plan),
             Input::StandbyReady => {
@@ -124,7 +128,6 @@ impl World {
                 assert_eq!(self.machine.activity(), activity);
             }
             Input::StandbyFailed => {
-                // After a hand-over nobody is there to hear of it.
                 if let Some(generation) = self.standby.take() {
                     self.advance(RestartEvent::StandbyFailed(
                         Generation(generation),
@@ -154,7 +157,7 @@ impl World {
             }
             Input::ProbationOver => {
                 self.advance(RestartEvent::ProbationOver);
-                assert!(self.left || self.machine.is_proven());
+                assert!(self.machine.is_proven());
             }
             Input::Tick => {
                 let due = self.store_writes
