@@ -1,6 +1,6 @@
 #!/bin/sh
-# Says before the demo how long it takes: a cold build is a newcomer's first half hour, and silence
-# would look like a hang.
+# Prints how long the demo will take: a newcomer's first build takes half an hour, and without
+# output it would look like a hang.
 set -eu
 target=$1
 if [ -e "$target/release/abide" ] && [ -e "$target/release/abide-demo" ]; then

@@ -1,4 +1,4 @@
-# For other scripts: what comes from the system's packages.
+# Sourced by other scripts: installs packages of the system.
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
@@ -12,7 +12,7 @@ as_root() {
 }
 
 # Usage: apt_install WHAT REMEDY PACKAGE...
-# Where there is no apt-get it ends the script and says what is missing, and what to do.
+# Without apt-get it reports WHAT is missing and the REMEDY, and exits the script.
 apt_install() {
     what=$1
     remedy=$2

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what a build needs beside a Rust toolchain, a C and C++ compiler and make: libclang,
-# which reads RocksDB's headers, and the standard library of the guests' target. Does nothing
-# where both are there. `setup.sh tools FOLDER` also installs the tool servers that tests talk to.
+# Installs what a build needs besides a Rust toolchain, a C and C++ compiler and make: libclang,
+# which parses RocksDB's headers, and the standard library of the guests' target. Skips what is
+# already installed. `setup.sh tools FOLDER` also installs the tool servers that tests use.
 set -eu
 here=$(dirname "$0")
 . "$here/apt.sh"

@@ -1,4 +1,4 @@
-//! Does what the restart machine decides, and reports to it what came of that.
+//! Performs the actions that the restart machine decides on, and reports their outcomes to it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,22 +19,23 @@ use super::state::{Daemon, PlannedRestart, VERSION};
 pub(super) type WorkerEvent = machine::RestartEvent<Box<PlannedRestart>, Observed, Box<Change>>;
 type WorkerAction = machine::RestartAction<Box<PlannedRestart>, Observed, Box<Change>>;
 
-/// A change that the planner lets through.
+/// A configuration change that the planner accepted.
 pub(super) struct Change {
     pub(super) trigger: Trigger,
     pub(super) config: Arc<Config>,
     pub(super) plan: Plan,
     /// The candidate's bytes, and the files that it or the running configuration names.
     pub(super) seen: Observed,
-    /// The same with only the files that the candidate names.
+    /// Like `seen`, with only the files that the candidate names.
     pub(super) own: Observed,
 }
 
 impl Daemon {
-    /// Feeds an event to the machine and performs its actions, until nothing is left to do.
+    /// Feeds an event to the machine and performs the resulting actions until none is left. An
+    /// event that an action leads to is processed before the next action.
     ///
     /// # Errors
-    /// Why the change that the event brought is not made.
+    /// Returns why the change that the event carried was not made.
     pub(super) async fn advance(&mut self, event: WorkerEvent) -> Result<(), Rejection> {
         let mut rejected = None;
         let mut actions = VecDeque::from(self.machine.step(event));
@@ -49,7 +50,7 @@ impl Daemon {
         rejected.map_or(Ok(()), Err)
     }
 
-    /// Gives the event that the action leads to, if it leads to one.
+    /// Performs an action, and returns the event that it leads to, if any.
     async fn perform(
         &mut self,
         action: WorkerAction,
@@ -126,7 +127,7 @@ impl Daemon {
                         let draft = self.draft(&seen);
                         Some(self.decide_on(Trigger::Watch, seen, draft, rejected).0)
                     }
-                    // Logged; the watch sees the file when it can be read again.
+                    // Already logged; the watch reports the file once it is readable again.
                     Err(_) => None,
                 };
             }
@@ -139,8 +140,8 @@ impl Daemon {
         None
     }
 
-    /// Numbers the restart, records it, and has a standby started on the very bytes that were
-    /// checked.
+    /// Assigns the restart its generation, records it, and has the supervisor start a standby on
+    /// exactly the bytes that were checked.
     async fn accept(&mut self, change: &Change) -> Result<Box<PlannedRestart>, Rejection> {
         let (cause, why) = match (change.trigger, change.plan.summary()) {
             (Trigger::Operator, what) if what.is_empty() => {
@@ -185,7 +186,7 @@ impl Daemon {
         }))
     }
 
-    /// Records which sessions the restart under way must bring back.
+    /// Records which sessions the restart in progress must bring back.
     async fn record_active(&mut self) -> Result<u64, Setback> {
         let Some(planned) = self.machine.planned() else {
             return Ok(0);
@@ -202,7 +203,7 @@ impl Daemon {
         })
     }
 
-    /// Records a stop with the sessions that the next start must bring back.
+    /// Records the stop, with the sessions that the next start must bring back.
     async fn record_stop(&mut self, generation: Generation, why: &str) -> Result<u64, Setback> {
         let mut stop = record(generation, Cause::Operator, why, VERSION, UnixMillis::now());
         stop.config_from = Some(self.config.digest);
@@ -216,7 +217,7 @@ impl Daemon {
         })
     }
 
-    /// Writes the list of active sessions, then the record, which counts them.
+    /// Persists the list of active sessions first, then the record, which contains their number.
     async fn write_manifest(&self, record: &mut RestartRecord) -> Result<u64, String> {
         let lifecycle = self.lifecycle.clone();
         let active = tokio::task::spawn_blocking(move || lifecycle.active());
@@ -226,12 +227,13 @@ impl Daemon {
             .map_err(|error| error.to_string())?;
         record.active = active.len() as u64;
         let (store, generation) = (self.store.clone(), record.generation);
-        let put = move || store.put_active_sessions(generation, &active);
-        let put = tokio::task::spawn_blocking(put).await;
-        put.map_err(|error| error.to_string())?
+        let write = move || store.put_active_sessions(generation, &active);
+        let written = tokio::task::spawn_blocking(write).await;
+        written
+            .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
         self.records.persist_now(record.clone()).await?;
-        // What the store would have to do at its closing, while clients wait, is done beforehand.
+        // Flush ahead: otherwise the store would flush when it closes, while clients wait.
         let store = self.store.clone();
         match tokio::task::spawn_blocking(move || store.flush()).await {
             Ok(Ok(())) => {}
@@ -252,7 +254,7 @@ impl Daemon {
         })
     }
 
-    /// What runs has proven itself: a later worker that dies early is rolled back to it.
+    /// Ends probation: a later worker that dies early is rolled back to this configuration.
     async fn prove(&mut self) {
         self.lifecycle.probation_over();
         // An error means that the supervisor is gone; the loop will notice.
@@ -275,7 +277,7 @@ impl Daemon {
     }
 }
 
-/// What the machine hears of a rejection, which is kept for whoever asked.
+/// Converts a rejection into the machine's event, and keeps it in `rejected` for the requester.
 fn refused(rejection: Rejection, rejected: &mut Option<Rejection>) -> WorkerEvent {
     let setback = rejection.setback();
     *rejected = Some(rejection);

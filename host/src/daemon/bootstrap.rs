@@ -1,5 +1,6 @@
-//! What the first worker of a supervisor runs on: the configuration file; or, if the operator asks
-//! for it because the file cannot be used, the configuration that last proved itself.
+//! The configuration that a supervisor's first worker runs on: the configuration file; or, if the
+//! operator requests it because the file is unusable, the last good configuration, which is the
+//! last one that passed probation.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use crate::supervisor::{FromWorker, Link};
 
 use super::launch_spec::{self, LaunchSpec, LaunchSpecError};
 
-/// Why there is nothing to run on, with the remedy.
+/// The reason why there is no configuration to run on, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BootstrapError {
     #[error(
@@ -18,7 +19,7 @@ pub(super) enum BootstrapError {
     NothingProven { data_dir: PathBuf, file: PathBuf },
     #[error("the last good configuration: {0}")]
     LastGood(#[from] LaunchSpecError),
-    /// The file cannot be read, or is wrong.
+    /// The configuration file is unreadable or invalid.
     #[error("{reason}{}", hint(*.has_last_good))]
     Unusable { reason: String, has_last_good: bool },
 }
@@ -33,7 +34,7 @@ fn hint(has_last_good: bool) -> &'static str {
     }
 }
 
-/// What to run on.
+/// Returns the configuration file to run on, or with `last_good` the last good configuration.
 pub(super) fn launch_spec(
     path: &Path,
     env: &Env,
@@ -68,7 +69,8 @@ pub(super) fn launch_spec(
     }
 }
 
-/// Why the configuration file cannot be run on, and whether the last good one can be.
+/// Returns the error for an unusable configuration file; it mentions the last good configuration if
+/// there is one.
 pub(super) fn unusable(
     reason: String,
     spec: &LaunchSpec,
@@ -82,11 +84,12 @@ pub(super) fn unusable(
     }
 }
 
-/// Sends the supervisor what to fall back to should this worker die before it has proven itself.
+/// Sends the supervisor the last good configuration, which it falls back to if this worker dies
+/// during probation.
 pub(super) fn announce_fallback(config: &Config, env: &Env, link: &Link) -> anyhow::Result<()> {
     match launch_spec::last_good(&config.daemon.data_dir) {
         Ok(Some(mut spec)) => {
-            // Encoded as the worker that ran on it would encode it: the supervisor compares bytes.
+            // Encode it exactly as the worker that ran on it did: the supervisor compares bytes.
             if let Ok(config) = Config::parse(&spec.config, &config.file, env) {
                 spec = spec.with_secrets(&config);
             }
@@ -98,7 +101,7 @@ pub(super) fn announce_fallback(config: &Config, env: &Env, link: &Link) -> anyh
     Ok(())
 }
 
-/// The data folder that a configuration names, however wrong the rest of it is.
+/// Returns the data directory that a configuration names, even if the rest of it is invalid.
 fn data_dir(bytes: &[u8], path: &Path, env: &Env) -> PathBuf {
     if let Ok(config) = Config::parse(bytes, path, env) {
         return config.daemon.data_dir;

@@ -1,4 +1,4 @@
-//! What the daemon says of itself, and its answers to what the API asks on clients' behalf.
+//! The daemon's status, and its replies to the control requests that the API passes on for clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use super::reload::Reloaded;
 use super::state::{Daemon, Fixed, VERSION};
 
 impl Fixed {
-    /// What is told while the store is still being opened.
+    /// Returns the status of a daemon that does not serve yet.
     pub(super) fn starting(&self, generation: Generation) -> DaemonStatus {
         DaemonStatus {
             generation,
@@ -38,7 +38,7 @@ impl Fixed {
     }
 }
 
-/// Why what lies on the disk is not what runs, where it cannot be told.
+/// Returns the error text for unreadable files of the configuration; `None` if all are readable.
 fn cannot_be_read(files: &BTreeSet<PathBuf>) -> Option<String> {
     let names: Vec<_> = files
         .iter()
@@ -54,7 +54,7 @@ fn cannot_be_read(files: &BTreeSet<PathBuf>) -> Option<String> {
 }
 
 impl Daemon {
-    /// Notes what the watch cannot read at the moment.
+    /// Stores which files the watch currently cannot read; logs them if they have changed.
     pub(super) fn unreadable(&mut self, files: BTreeSet<PathBuf>) {
         if files != self.unreadable
             && let Some(text) = cannot_be_read(&files)
@@ -64,7 +64,7 @@ impl Daemon {
         self.unreadable = files;
     }
 
-    /// Tells all who ask from now on how things are.
+    /// Publishes the current status to the API, and updates metrics.
     pub(super) fn publish_status(&self) {
         let mut status = self.fixed.starting(self.record.generation);
         let refusal = self.machine.refusal().map(str::to_owned);
@@ -89,7 +89,8 @@ impl Daemon {
         self.status.send_replace(Arc::new(status));
     }
 
-    /// What the watchdog has found, and the sessions that came back with less in this life.
+    /// Returns the watchdog's current findings, and the sessions that this worker restored with
+    /// less state than they had.
     fn findings(&self) -> Arc<[Finding]> {
         let found = self.watchdog.found();
         let lesser = &self.record.relaunch.shortfalls;
@@ -121,7 +122,7 @@ impl Daemon {
         for server in &servers {
             tell(&server.name, Some(server.state), server.tools.unwrap_or(0));
         }
-        // Those that the configuration has no more.
+        // Reset the metrics of servers that are no longer configured.
         for before in &self.status.borrow().tool_servers {
             if servers.iter().all(|server| server.name != before.name) {
                 tell(&before.name, None, 0);
@@ -155,7 +156,7 @@ impl Daemon {
     }
 
     pub(super) async fn answer(&mut self, request: ControlRequest) {
-        // A reply that nobody waits for any more is no error.
+        // A dropped receiver is no error: the client has gone.
         match request {
             ControlRequest::Restart { reply } => {
                 let planned = self.restart_asked().await;
@@ -171,7 +172,8 @@ impl Daemon {
                     Some(generation) => {
                         let _ = reply.send(Acceptance::Accepted { generation, plan });
                     }
-                    // Unanswered: the client is told to ask again, and finds the successor.
+                    // Send no reply: the API then tells the client to retry, and the successor
+                    // answers.
                     None => drop(reply),
                 }
             }
@@ -200,7 +202,8 @@ impl Daemon {
         }
     }
 
-    /// The daemon is to stop. None where a successor takes over already: it is the one to stop.
+    /// Begins to stop the daemon. Returns `None` if a successor is already taking over: then the
+    /// successor is the one to stop.
     pub(super) async fn stop(&mut self, why: &str) -> Option<Generation> {
         let generation = self.next_generation();
         // A stop is never rejected.
@@ -217,7 +220,7 @@ impl Daemon {
         match self.reload(Trigger::Operator).await {
             Ok(Reloaded::Restarting(generation, plan)) => Acceptance::Accepted { generation, plan },
             Ok(Reloaded::Stopping) => Acceptance::Stopping,
-            // An operator's reload always restarts.
+            // Unreachable: an operator's reload always restarts.
             Ok(Reloaded::Running) => Acceptance::Invalid {
                 problems: vec!["nothing was accepted".to_owned()],
             },
@@ -231,8 +234,8 @@ impl Daemon {
         }
     }
 
-    /// A restart's record, if there is one: what the store lacks is known here, also while it cannot
-    /// be read.
+    /// Returns a restart's record, if there is one. Records that the store lacks are kept in
+    /// memory, and are returned even while the store cannot be read.
     fn recorded(&self, generation: Generation) -> Result<Option<RestartRecord>, Refusal> {
         if generation == self.record.generation {
             return Ok(Some(self.record.clone()));
@@ -244,7 +247,8 @@ impl Daemon {
         }
     }
 
-    /// A record as it stands now: the store has this life's as it was last put down.
+    /// Returns the latest version of a record: the store may have an older one of this worker's own
+    /// restart, or of a record that it refused.
     fn present(&self, record: RestartRecord) -> RestartRecord {
         if record.generation == self.record.generation {
             return self.record.clone();

@@ -1,5 +1,5 @@
-//! The drain under way, as this worker's loop sees it. What a drain does to sessions is theirs
-//! (`session::drain`).
+//! The drain in progress, as the worker's event loop sees it. What a drain does to sessions is
+//! implemented in `session::drain`.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ pub(super) struct Drain {
     task: JoinHandle<Drained>,
     since: UnixMillis,
     grace: Duration,
-    /// Set once the task is over, which cannot be awaited again.
+    /// Set once the task has ended; the task cannot be awaited a second time.
     drained: Option<Drained>,
 }
 
 impl Drain {
-    /// Lets no turn and no step begin from here on. `active` is the number of active sessions.
+    /// Starts a drain: no turn and no step begins from now on. `active` is the number of active
+    /// sessions.
     pub(super) fn begin(sessions: Lifecycle, grace: Duration, active: u64) -> Self {
         tracing::info!(active, running = sessions.running(), ?grace, "draining");
         Self {
@@ -28,36 +29,36 @@ impl Drain {
         }
     }
 
-    /// Returns once, when nothing runs any more. Dropping the future loses nothing.
+    /// Waits until the drain has ended. Returns only once: later calls stay pending. Cancel safe.
     pub(super) async fn ended(&mut self) {
         if self.drained.is_some() {
             return std::future::pending().await;
         }
         let drained = (&mut self.task).await.unwrap_or_else(|error| {
-            // A drain that fails has let no turn begin since: what runs is aborted by the end of
-            // this worker, and run again by the next.
+            // The gate is still closed after a failed drain. Turns that still run are aborted when
+            // this worker exits, and the next worker runs them again.
             tracing::error!(%error, "the drain ended early");
             Drained::default()
         });
         self.drained = Some(drained);
     }
 
-    /// Turns begin again.
+    /// Cancels the drain: turns begin again.
     pub(super) async fn cancel(self, sessions: &Lifecycle) {
         if self.drained.is_none() {
             self.task.abort();
-            // Ended for sure, so that it cannot close the gate behind us.
+            // Await the task's end, so that it cannot close the gate after `cancel_drain` opens it.
             let _ = self.task.await;
         }
         sessions.cancel_drain();
     }
 
-    /// What it did.
+    /// Returns the drain's result.
     pub(super) fn result(self) -> Drained {
         self.drained.unwrap_or_default()
     }
 
-    /// When the grace period of what still runs is over.
+    /// Returns when the grace period of the turns that still run is over.
     pub(super) fn ends_at(&self) -> UnixMillis {
         let grace_ms = self.grace.as_millis().try_into().unwrap_or(u64::MAX);
         UnixMillis(self.since.0.saturating_add(grace_ms))

@@ -1,5 +1,5 @@
-//! What saving a configuration would do now, for who asks beforehand: the planner's own decision, as
-//! a document.
+//! The dry run: reports what saving a configuration would do now. It renders the planner's own
+//! decision as a document.
 
 use std::fmt::Display;
 
@@ -11,7 +11,7 @@ use super::plan::{Candidate, Decision, Rejection};
 use super::state::Daemon;
 
 impl Daemon {
-    /// What saving these bytes would do; without any, the file as it is now.
+    /// Reports what saving these bytes would do; `None` stands for the file as it is now.
     pub(super) fn dry_run(&self, bytes: Option<Vec<u8>>) -> PlanReport {
         let candidate = tokio::task::block_in_place(|| {
             let seen = match bytes {
@@ -27,7 +27,7 @@ impl Daemon {
         self.report(&decision)
     }
 
-    /// A decision for who asked, with what it costs those who wait.
+    /// Renders a decision as a report, with how long clients would have to wait.
     pub(super) fn report(&self, decision: &Decision) -> PlanReport {
         let verdict = match decision {
             Decision::Nothing => PlanVerdict::Nothing,
@@ -45,7 +45,7 @@ impl Daemon {
         };
         let running = self.registry.running();
         let grace = self.config.daemon.grace_period.as_millis();
-        // Nobody is waited for where nothing runs.
+        // Without running turns the drain waits for nothing.
         let wait = if running > 0 { grace } else { 0 };
         PlanReport {
             verdict,
@@ -91,7 +91,7 @@ fn planned(change: &ConfigChange) -> PlannedChange {
 }
 
 impl Rejection {
-    /// Each thing that is wrong.
+    /// Returns the individual problems.
     pub(super) fn problems(&self) -> Vec<PlanProblem> {
         let of = |key: &str, what: &dyn Display| PlanProblem {
             key: key.to_owned(),

@@ -1,12 +1,12 @@
-//! Which generation a worker's life is, and why it began. Pure; told from the last restart record
-//! and the supervisor's word.
+//! Determines a worker's generation and the cause of its start. Pure; derived from the last restart
+//! record and the start cause that the supervisor reports.
 //!
-//! | the last record | this worker was started | so this life is |
+//! | the last record | this worker was started | its generation |
 //! |---|---|---|
 //! | none | | generation 1 |
-//! | any | as the standby of a planned restart | that restart's own generation |
-//! | `stopped` | anew | that generation: the stop and this start are one restart |
-//! | any other | anew, or after a death | the next one; the cause is a crash |
+//! | any | as the standby of a planned restart | that restart's generation |
+//! | `stopped` | fresh | the stop's generation: the stop and this start are one restart |
+//! | any other | fresh, or after a worker died | the next one; the cause is a crash |
 
 use std::collections::BTreeMap;
 
@@ -16,18 +16,18 @@ use crate::domain::{
 };
 use crate::supervisor::StartCause;
 
-/// How this worker came to be.
+/// A worker's generation, and how it came to be started.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct WorkerLife {
-    /// The record of the restart that brought it up, to be completed by it.
+    /// The record of the restart that started this worker, which the worker completes.
     pub(super) record: RestartRecord,
-    /// A restart that was under way and did not come to its end.
+    /// An earlier restart that was in progress and never finished, with its final status.
     pub(super) abandoned: Option<RestartRecord>,
-    /// Whether the worker before it died by its own doing.
+    /// Whether the previous worker died by its own fault, rather than being killed from outside.
     pub(super) died_by_own_doing: bool,
 }
 
-/// Tells a worker's generation. `planned` is the restart that it is the standby of.
+/// Determines a worker's generation. `planned` is the restart that it is the standby of, if any.
 pub(super) fn life(
     last: Option<RestartRecord>,
     planned: Option<RestartRecord>,
@@ -115,8 +115,8 @@ pub(super) fn life(
     }
 }
 
-/// What was rolled back and has not proven itself since, with the reason. `recent` are restart
-/// records, the latest first.
+/// Returns the configurations that were rolled back and have not passed probation since, with the
+/// reason. `recent` are restart records, the latest first.
 pub(super) fn rejected_configs(recent: &[RestartRecord]) -> BTreeMap<Digest, String> {
     let mut rejected_configs = BTreeMap::new();
     for record in recent.iter().rev() {
@@ -137,7 +137,7 @@ pub(super) fn rejected_configs(recent: &[RestartRecord]) -> BTreeMap<Digest, Str
     rejected_configs
 }
 
-/// A record for a restart that begins now.
+/// Creates the record of a restart that begins at `at`.
 pub(super) fn record(
     generation: Generation,
     cause: Cause,
@@ -164,7 +164,7 @@ pub(super) fn record(
     }
 }
 
-/// A restart that an operator asked for, and that brought a newer binary, was an upgrade.
+/// Marks the restart as an upgrade if an operator requested it and it started another version.
 fn upgrade(record: &mut RestartRecord, last: Option<&RestartRecord>, version: &str) {
     let before = last.map_or(record.version.as_str(), |last| last.version.as_str());
     if record.cause == Cause::Operator && before != version {

@@ -1,5 +1,5 @@
-//! The end of a worker whose turns have ended or are aborted: it hands its clients and the store
-//! over to the successor, or stops, and exits.
+//! The end of a worker, after its turns have ended or were aborted: the worker hands its clients
+//! and the store over to the successor, or stops, and exits.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use super::generation::record;
 use super::machine::Departure;
 use super::state::{Daemon, PlannedRestart, VERSION};
 
-/// How long connections may linger at the hand-over: to finish their response, or to send the
-/// first bytes of a request.
+/// How long connections may linger at the handover: to finish their response, or to send the first
+/// bytes of a request.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// How long sessions may take to see that the worker leaves.
+/// How long session drivers may take to exit when the worker shuts down.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Daemon {
@@ -57,7 +57,7 @@ impl Daemon {
         }
         self.lifecycle.shut_down(LEAVE_PATIENCE).await;
         if self.record.status == RestartStatus::Probation {
-            // It served to its planned end.
+            // The worker served until its planned end, so its own restart succeeded.
             self.record.status = RestartStatus::Completed;
             self.records.persist(&self.record).await;
         }
@@ -68,7 +68,7 @@ impl Daemon {
         if let Err(error) = closed {
             tracing::error!(%error, "the store's closing failed");
         }
-        // Last: the successor opens the store on this word.
+        // Sent last, after the store has closed: the successor opens the store on this message.
         let last_word = if stopping {
             FromWorker::Stopped
         } else {
@@ -83,8 +83,8 @@ impl Daemon {
         }
     }
 
-    /// The record of the stop, as it was written when the stop began; anew where the store took
-    /// none.
+    /// Returns the record of the stop as it was persisted when the stop began, or a new one if the
+    /// store has none.
     fn stop_record(&self, generation: Generation) -> RestartRecord {
         let stored = self.store.restart(generation).ok().flatten();
         stored.unwrap_or_else(|| {
@@ -106,9 +106,9 @@ impl Daemon {
         }
     }
 
-    /// Lets every connection have its answer, and gives those that are idle. Control requests, which
-    /// this loop answers, are answered meanwhile, or their clients would be cut off, and all others
-    /// would wait for that.
+    /// Lets every connection finish its response, and returns the idle connections. Control
+    /// requests are still answered meanwhile: otherwise their clients would be cut off, after
+    /// holding up the handover of all other connections.
     async fn end_serving(
         &mut self,
         requests: &mut mpsc::Receiver<ControlRequest>,

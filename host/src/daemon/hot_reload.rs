@@ -1,5 +1,5 @@
-//! Changes that take no restart: everything that can fail is made before anything is replaced, and
-//! turns that run go on with what they began with.
+//! Applies changes that need no restart. Everything that can fail is created before anything is
+//! replaced. Running turns continue with the configuration that they began with.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::state::Daemon;
 use super::{logging, standby};
 
 impl Daemon {
-    /// Takes a configuration over that differs in hot keys only.
+    /// Applies a configuration that differs only in hot keys.
     ///
     /// # Errors
-    /// Why it cannot be run on; then nothing has changed.
+    /// Returns why the configuration is unusable; nothing has changed then.
     pub(super) fn apply(
         &mut self,
         config: Arc<Config>,
@@ -42,7 +42,8 @@ impl Daemon {
         let old_config = std::mem::replace(&mut self.config, config);
         let old_loaded = std::mem::replace(&mut self.loaded, loaded);
         let old_secrets = std::mem::replace(&mut self.secrets, secrets);
-        // Before anything else: a worker that is started after a crash runs on what sessions do.
+        // Announce it to the supervisor before sessions use it: a worker that is started after a
+        // crash must run on the same configuration as the sessions did.
         if let Err(error) = self.announce() {
             (self.config, self.loaded, self.secrets) = (old_config, old_loaded, old_secrets);
             return Err(error);

@@ -1,7 +1,7 @@
-//! What a worker is started on: the configuration's bytes, and which content of the files that it
-//! names went with them. A plugin's file may have been replaced since by one that does not load, a
-//! secret's may be gone; a worker that is started after a crash, or rolled back to, must not depend
-//! on it. Secrets cross in memory, and stand in no file.
+//! The launch specification of a worker: the configuration's bytes, and the digests of the files
+//! that it names. Since then a plugin's file may have been replaced by one that does not load, or a
+//! secret's file may be gone; a worker that is started after a crash or by a rollback must not
+//! depend on the current files. Secrets are passed in memory and never written to a file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,30 +13,30 @@ use crate::config::{Config, Observed, SecretFiles};
 use crate::domain::Digest;
 use crate::supervisor::ConfigBytes;
 
-/// What comes before the rest. No configuration begins with it, and one that a version handed over
-/// which knew nothing of this is taken as it is.
+/// The prefix of an encoded launch spec. No configuration file begins with it; bytes without it
+/// come from an older version, and are the plain configuration.
 const MAGIC: &[u8] = b"\0abide1\0";
 
-/// See the [module](self).
+/// The launch specification of a worker; see the [module](self).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LaunchSpec {
     /// The configuration file's bytes, exactly.
     pub(super) config: Vec<u8>,
-    /// The files that it names, as they were.
+    /// The digests of the files that the configuration names, as they were.
     pub(super) files: BTreeMap<PathBuf, Digest>,
-    /// What stood in those of them that hold secrets; nothing where it was kept on a disk.
+    /// The content of the secret files among them; empty in a launch spec that was stored on disk.
     #[serde(default, skip_serializing_if = "SecretFiles::is_empty")]
     pub(super) secrets: SecretFiles,
 }
 
-/// Why a launch spec was not written, read or passed on.
+/// The reason why a launch spec could not be written, read or passed on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaunchSpecError {
     #[error("the configuration cannot be encoded: {0}")]
     Encode(#[from] rmp_serde::encode::Error),
     #[error("the configuration cannot be decoded: {0}")]
     Decode(#[from] rmp_serde::decode::Error),
-    /// It cannot cross to another process.
+    /// The memfd that carries the launch spec to another process cannot be used.
     #[error("the configuration cannot be handed over: {0}")]
     Memfd(std::io::Error),
     #[error("{}: {source}", path.display())]
@@ -52,7 +52,8 @@ pub(super) enum LaunchSpecError {
 }
 
 impl LaunchSpec {
-    /// What was seen, without the files that could not be read or whose names are not text.
+    /// Creates a launch spec from observed files. Leaves out files that could not be read, and
+    /// files whose names are not UTF-8.
     pub(super) fn of(seen: &Observed, secrets: &SecretFiles) -> Self {
         let files = seen.others.iter();
         let files = files.filter(|(file, _)| file.to_str().is_some());
@@ -65,7 +66,7 @@ impl LaunchSpec {
         }
     }
 
-    /// What comes from a disk, with the secrets that its configuration names, as they are now.
+    /// Adds the secrets that the configuration names and this spec lacks, as their files are now.
     pub(super) fn with_secrets(self, config: &Config) -> Self {
         let secrets = SecretFiles::of(config, &self.secrets);
         Self { secrets, ..self }
@@ -86,19 +87,19 @@ impl LaunchSpec {
         }
     }
 
-    /// As it crosses to another process.
+    /// Encodes the launch spec into a memfd, to pass it to another process.
     pub(super) fn to_memfd(&self) -> Result<ConfigBytes, LaunchSpecError> {
         ConfigBytes::new(&self.encode()?).map_err(LaunchSpecError::Memfd)
     }
 }
 
-/// The file in the data folder that keeps what last proved itself.
+/// The file in the data directory with the last good configuration: the last that passed probation.
 const LAST_GOOD: &str = "last-good";
 
-/// What last proved itself, if anything has.
+/// Reads the last good configuration, if there is one.
 ///
 /// # Errors
-/// Where the file is there and cannot be used.
+/// Returns an error if the file exists and is unusable.
 pub(super) fn last_good(data_dir: &Path) -> Result<Option<LaunchSpec>, LaunchSpecError> {
     let path = data_dir.join(LAST_GOOD);
     match atomic_file::read(&path) {
@@ -115,8 +116,8 @@ pub(super) fn last_good(data_dir: &Path) -> Result<Option<LaunchSpec>, LaunchSpe
     }
 }
 
-/// Keeps what has proven itself, but for its secrets; after a crash the file is the old one or the
-/// new one. Blocks.
+/// Stores the last good configuration, without its secrets. Atomic: after a crash the file is
+/// either the old or the new one. Blocks.
 pub(super) fn keep_last_good(data_dir: &Path, seen: &Observed) -> Result<(), LaunchSpecError> {
     let bytes = LaunchSpec::of(seen, &SecretFiles::default()).encode()?;
     atomic_file::write_whole(data_dir, LAST_GOOD, &[&bytes]).map_err(|source| {
@@ -176,7 +177,7 @@ mod tests {
         let bare = LaunchSpec::of(&seen, &SecretFiles::default());
         let handed = bare.clone().with_secrets(&config);
         assert!(!format!("{handed:?}").contains("hunter2"));
-        // What a worker ran on counts, whatever has become of the file.
+        // The secrets that were handed over are used, even if the file is gone.
         std::fs::remove_file(&file).expect("removes");
         let arrived = LaunchSpec::decode(&handed.encode().expect("it can be encoded"));
         let arrived = arrived.expect("it can be decoded").with_secrets(&config);

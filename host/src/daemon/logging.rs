@@ -1,4 +1,4 @@
-//! The operator's log: lines on standard error.
+//! The operator's log, written to standard error.
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
@@ -9,15 +9,16 @@ use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{LogFormat, LogThreshold};
 
-/// Changes the filter of the lines that are written from now on.
+/// A function that replaces the log filter; returns whether it succeeded.
 type FilterChange = dyn Fn(EnvFilter) -> bool + Send + Sync;
 
 static CHANGE: OnceLock<Box<FilterChange>> = OnceLock::new();
 
-/// The variable with a filter of tracing's, as `abide=debug`; it wins over the config's level.
+/// The environment variable with a `tracing` filter such as `abide=debug`; it takes precedence over
+/// the configured level.
 const FILTER: &str = "ABIDE_LOG";
 
-/// Begins logging.
+/// Starts logging.
 pub(super) fn start(level: LogThreshold, format: LogFormat) {
     let (filter, handle) = reload::Layer::new(filter(level));
     let _ = CHANGE.set(Box::new(move |filter| handle.reload(filter).is_ok()));
@@ -25,14 +26,14 @@ pub(super) fn start(level: LogThreshold, format: LogFormat) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    // A second start in one process keeps the first.
+    // If logging was already started in this process, the first start stays in effect.
     let _ = match format {
         LogFormat::Text => filtered.with(lines.with_target(false)).try_init(),
         LogFormat::Json => filtered.with(lines.json()).try_init(),
     };
 }
 
-/// Logs at another level from now on.
+/// Changes the log level from now on.
 pub(super) fn change(level: LogThreshold) {
     let changed = CHANGE.get().is_some_and(|change| change(filter(level)));
     if !changed {

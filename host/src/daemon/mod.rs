@@ -1,5 +1,5 @@
-//! The worker: the daemon itself, between the supervisor that started it and the sessions that it
-//! serves.
+//! The worker process, which is the daemon itself: the supervisor starts it, and it serves the
+//! sessions.
 //!
 //! ```text
 //!   Start --> prepare -----------> [standby] --Go--> open the store --> SERVING --> relaunch
@@ -14,26 +14,26 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `worker` | a worker from its start to its serving |
-//! | `bootstrap` | what the first worker of a supervisor runs on |
-//! | `launch_spec` | the bytes that a worker is started on |
+//! | `worker` | starts a worker up, until it serves |
+//! | `bootstrap` | the configuration that a supervisor's first worker runs on |
+//! | `launch_spec` | the configuration bytes and file digests that a worker is started with |
 //! | `standby` | all preparation before the store is opened |
 //! | `open_store` | opens the store, and reads from it which worker this is |
-//! | `generation` | which generation a worker's life is |
-//! | `serve` | the loop of a serving worker |
+//! | `generation` | determines a worker's generation and the cause of its start |
+//! | `serve` | the event loop of a serving worker |
 //! | `state` | the state of that loop |
-//! | `reload` | reads the configuration file again, and has the planner and the machine decide |
-//! | `plan` | the planner: what a configuration leads to |
+//! | `reload` | rereads the configuration file, and lets the planner and the machine decide |
+//! | `plan` | the planner: decides what a configuration leads to |
 //! | `dry_run` | the planner's answer to `abide config plan` |
-//! | `hot_reload` | changes that take no restart |
-//! | `machine` | what follows from what in restarts and stops, purely |
+//! | `hot_reload` | applies changes that need no restart |
+//! | `machine` | the pure state machine of restarts and stops |
 //! | `act` | performs the machine's actions |
-//! | `drain` | the drain under way |
-//! | `records` | restart records, and those that the store has refused |
-//! | `handover` | the end of a worker: clients and the store pass to the successor |
-//! | `control` | the daemon's status, and its answers to control requests |
-//! | `watchdog` | finds conditions that must never last |
-//! | `logging` | the log |
+//! | `drain` | the drain in progress |
+//! | `records` | persists restart records, and retries those that the store refused |
+//! | `handover` | ends a worker: passes its clients and the store to the successor |
+//! | `control` | publishes the daemon's status and replies to control requests |
+//! | `watchdog` | detects conditions that must never last |
+//! | `logging` | the operator's log |
 
 mod act;
 mod bootstrap;

@@ -1,4 +1,4 @@
-//! Opens the store as this worker, and reads from it which worker that is.
+//! Opens the store, and derives this worker's generation from its restart records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use crate::supervisor::StartCause;
 use super::generation::{self, WorkerLife};
 use super::state::VERSION;
 
-/// How many of the latest restart records are read: for the worker before this one, and for
+/// How many of the latest restart records are read, to find the previous worker and the
 /// configurations that were rolled back.
 const RECENT: usize = 32;
 
 pub(super) struct OpenedStore {
     pub(super) store: Store,
     pub(super) life: WorkerLife,
-    /// The generation of the worker before this one.
+    /// The generation of the previous worker that served.
     pub(super) previous: Generation,
-    /// Configurations that were rolled back, and why.
+    /// The configurations that were rolled back, with the reason.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
 }
 
-/// Opens the store, for the standby of the restart `planned` or for a worker that was started anew.
+/// Opens the store, for the standby of the restart `planned`, or without one for a fresh worker.
 pub(super) async fn open_store(
     config: &Arc<Config>,
     planned: Option<u64>,

@@ -1,17 +1,17 @@
-//! The planner: what a configuration leads to, under what runs now. One pure function answers both
-//! who saves the file and who asks beforehand what saving it would do.
+//! The planner: decides what a candidate configuration leads to, given the running state. The same
+//! pure function serves a saved file and a dry run.
 //!
 //! ```text
-//!   a restart or a stop is under way ------------------------------> Deferred, Stopping
+//!   a restart or a stop is in progress ----------------------------> Deferred, Stopping
 //!   seen by the watch, rolled back before, and not changed since --> Rejected
 //!   invalid, or it would lose what must be kept -------------------> Rejected
-//!   the same meaning (unless an operator asks) --------------------> Nothing
-//!   on_config_change = "ignore" (unless somebody asks) ------------> Ignored
-//!   hot changes alone, on_config_change is not "restart" ----------> Hot
-//!   all else ------------------------------------------------------> Restart
+//!   the same meaning (unless `abide restart`) ---------------------> Nothing
+//!   on_config_change = "ignore" (unless SIGHUP, `abide restart`) --> Ignored
+//!   hot changes only (neither "restart" nor `abide restart`) ------> Hot
+//!   everything else -----------------------------------------------> Restart
 //! ```
 //!
-//! The rules are those of the *running* configuration.
+//! `on_config_change` is taken from the *running* configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,29 +26,30 @@ use super::launch_spec::LaunchSpecError;
 use super::machine::{Setback, Trigger, UnderWay};
 use super::standby::Unprepared;
 
-/// What a candidate is held against.
+/// The running state that a candidate is compared with.
 pub(super) struct PlanContext<'a> {
     pub(super) under_way: Option<UnderWay>,
     pub(super) config: &'a Config,
-    /// Its files, as they were loaded.
+    /// The running configuration's files, as they were loaded.
     pub(super) loaded: &'a Observed,
-    /// Configurations that were rolled back, and why, by the digest of their files.
+    /// The configurations that were rolled back, with the reason, by the digest of their files.
     pub(super) rejected: &'a BTreeMap<Digest, String>,
-    /// How many open sessions a plugin has.
+    /// Counts the open sessions of a plugin.
     pub(super) open_sessions: &'a dyn Fn(&str) -> Result<u64, domain::Refusal>,
 }
 
-/// A configuration that might run, read and checked.
+/// A configuration that might be applied, read and checked.
 pub(super) struct Candidate {
-    /// Its bytes, and the files that it or the running configuration names.
+    /// The candidate's bytes, and the files that it or the running configuration names.
     pub(super) seen: Observed,
-    /// The same with only the files that it names; none where it cannot be parsed.
+    /// Like `seen`, with only the files that the candidate names; `None` if it cannot be parsed.
     pub(super) own: Option<Observed>,
     config: Result<Config, ConfigError>,
 }
 
 impl Candidate {
-    /// Reads what the draft names. Blocks: plugins are large, and disks may be slow.
+    /// Checks the draft and reads the files that it names. Blocks: plugins are large, and disks may
+    /// be slow.
     pub(super) fn read(
         seen: &Observed,
         draft: Result<ConfigDraft, ConfigError>,
@@ -65,11 +66,11 @@ impl Candidate {
     }
 }
 
-/// What to do about a candidate.
+/// The decision about a candidate.
 pub(super) enum Decision {
-    /// It means what runs already.
+    /// The candidate means the same as the running configuration.
     Nothing,
-    /// Its changes wait for somebody to ask, by the running `on_config_change`.
+    /// The changes wait for an explicit request, as the running `on_config_change` demands.
     Ignored(config::Plan),
     /// Every change can be applied at once.
     Hot {
@@ -81,15 +82,15 @@ pub(super) enum Decision {
         config: Arc<Config>,
         plan: config::Plan,
     },
-    /// A restart is under way: look at it again once that is over.
+    /// A restart is in progress: decide again once it is over.
     Deferred,
-    /// The daemon stops: the next start reads the file.
+    /// The daemon is stopping: the next start reads the file.
     Stopping,
-    /// It cannot be run on; nothing is done. The plan is there where it could be made.
+    /// The candidate is unusable; nothing is done. The plan is present if it could be made.
     Rejected(Rejection, Option<config::Plan>),
 }
 
-/// Why a configuration is not taken over, with the remedy.
+/// The reason why a configuration is not applied, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejection {
     #[error("{}: cannot be read ({source}); put it back", path.display())]
@@ -99,7 +100,7 @@ pub(super) enum Rejection {
     },
     #[error(transparent)]
     Invalid(#[from] ConfigError),
-    /// It would lose what must be kept.
+    /// The candidate would lose state that must be kept.
     #[error("{}", joined(.0))]
     Loses(Vec<PlanRefusal>),
     #[error(
@@ -111,7 +112,7 @@ pub(super) enum Rejection {
     Unprepared { path: PathBuf, source: Unprepared },
     #[error(transparent)]
     LaunchSpec(#[from] LaunchSpecError),
-    /// The store takes no write, so that nothing is begun that could not be recorded.
+    /// The store refuses writes; what cannot be recorded is not begun.
     #[error("{doing}: {reason}")]
     Unrecorded { doing: &'static str, reason: String },
     #[error("the supervisor cannot be reached: {0}")]
@@ -119,7 +120,7 @@ pub(super) enum Rejection {
 }
 
 impl Rejection {
-    /// What the restart machine makes of it.
+    /// Converts the rejection into the restart machine's form.
     pub(super) fn setback(&self) -> Setback {
         Setback {
             reason: self.to_string(),
@@ -133,7 +134,7 @@ fn joined(refusals: &[PlanRefusal]) -> String {
     lines.join("\n")
 }
 
-/// Decides. Pure but for the count of sessions.
+/// Decides about a candidate. Pure except for the count of sessions.
 pub(super) fn decide(
     trigger: Trigger,
     running: &PlanContext<'_>,
@@ -184,8 +185,8 @@ fn diff(running: &PlanContext<'_>, new: &Config, seen: &Observed) -> config::Pla
     config::plan(running.config, new, &seen.changed_since(running.loaded))
 }
 
-/// Plugins that are gone from the new configuration while sessions live on them. A store that cannot
-/// count lets no plugin go.
+/// Returns a refusal for each removed plugin that still has open sessions. If the sessions cannot
+/// be counted, the plugin cannot be removed.
 fn orphans<'a>(
     plan: &'a config::Plan,
     open_sessions: impl Fn(&str) -> Result<u64, domain::Refusal> + 'a,

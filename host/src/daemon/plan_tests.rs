@@ -1,4 +1,4 @@
-//! The planner's table, over all that decides.
+//! Checks the planner against its decision table, over all combinations of inputs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ const UNDER_WAY: [Option<UnderWay>; 3] = [
     Some(UnderWay::Stop(Generation(7))),
 ];
 
-/// What differs from what runs.
+/// How a candidate differs from the running configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Change {
     Nothing,
@@ -41,7 +41,7 @@ const CHANGES: [Change; 7] = [
     Change::Syntax,
 ];
 
-/// What a plugin that is removed has left.
+/// The open sessions of a plugin that is removed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Sessions {
     None,
@@ -82,7 +82,8 @@ fn name(decision: &Decision) -> &'static str {
     }
 }
 
-/// What is due, said once more and apart: by the rows of the module's drawing.
+/// Returns the expected decision, implemented a second time and independently, from the rows of the
+/// diagram in [`super::plan`].
 fn due(
     trigger: Trigger,
     under_way: Option<UnderWay>,
@@ -96,7 +97,7 @@ fn due(
         Some(UnderWay::Stop(_)) => return "stopping",
         None => {}
     }
-    // A file that makes no sense was never tried.
+    // A file that does not parse was never tried, so it cannot have been rolled back.
     if change == Change::Syntax {
         return "invalid";
     }

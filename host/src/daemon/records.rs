@@ -1,5 +1,6 @@
-//! Restart records on their way to the store. They inform, so that nothing waits for one that the
-//! store refuses: it is kept in memory, shown from there, and persisted once the store takes writes.
+//! Persists restart records. They are only informative, so nothing waits for a record that the
+//! store refuses: it is kept in memory, shown from there, and persisted once the store accepts
+//! writes.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ impl RestartRecords {
         }
     }
 
-    /// Persists a record, now or later.
+    /// Persists a record now, or later if the store refuses it.
     pub(super) async fn persist(&mut self, record: &RestartRecord) {
         let generation = record.generation;
         match self.persist_now(record.clone()).await {
@@ -33,10 +34,10 @@ impl RestartRecords {
         }
     }
 
-    /// Persists a record that something else depends on. Synced.
+    /// Persists a record that something else depends on; it is synced when this returns.
     ///
     /// # Errors
-    /// Why the store did not take it.
+    /// Returns why the store refused it.
     pub(super) async fn persist_now(&self, record: RestartRecord) -> Result<(), String> {
         let store = self.store.clone();
         let persisted = tokio::task::spawn_blocking(move || store.put_restart(&record)).await;
@@ -45,7 +46,7 @@ impl RestartRecords {
             .map_err(|error| error.to_string())
     }
 
-    /// Persists what the store has refused before.
+    /// Retries the records that the store has refused before.
     pub(super) async fn flush(&mut self) {
         let records: Vec<_> = self.unpersisted.values().cloned().collect();
         for record in &records {
@@ -53,7 +54,7 @@ impl RestartRecords {
         }
     }
 
-    /// What the store does not have, or has in an older version.
+    /// Returns the records that the store lacks, or has only in an older version.
     pub(super) fn unpersisted(&self) -> &BTreeMap<Generation, RestartRecord> {
         &self.unpersisted
     }

@@ -1,4 +1,4 @@
-//! Reloads the configuration: reads its file, and has the planner and the machine decide.
+//! Reloads the configuration: reads its file, and lets the planner and the machine decide.
 
 use std::sync::Arc;
 
@@ -10,29 +10,29 @@ use super::machine::{Outcome, Trigger, UnderWay};
 use super::plan::{self, Candidate, Decision, PlanContext, Rejection};
 use super::state::Daemon;
 
-/// What came of a reload.
+/// The outcome of a reload.
 pub(super) enum Reloaded {
-    /// This restart is under way. The plan is there where the reload began it.
+    /// A restart of this generation is in progress. The plan is present if this reload began it.
     Restarting(Generation, Option<PlanReport>),
-    /// The daemon stops for good.
+    /// The daemon is stopping.
     Stopping,
-    /// What runs goes on, or runs on the new configuration already.
+    /// No restart follows: the running configuration stays, or the new one was applied at once.
     Running,
 }
 
 impl Daemon {
-    /// The watch saw other content. What was refused is watched too: a plugin that is missing may
-    /// come.
+    /// Handles changed content that the watch detected. The files of a refused configuration are
+    /// watched too: a missing plugin may appear.
     pub(super) async fn file_changed(&mut self, seen: Observed, watch: &ConfigWatch) {
         let draft = self.draft(&seen);
         if let Ok(draft) = &draft {
             self.rearm(&seen, draft, watch);
         }
-        // Refusals have been logged, and stand in the status.
+        // Refusals have been logged and are shown in the status.
         let _ = self.take_over(Trigger::Watch, seen, draft).await;
     }
 
-    /// Has the watch see the files that the draft names, too.
+    /// Extends the watch to the files that the draft names.
     fn rearm(&self, seen: &Observed, draft: &ConfigDraft, watch: &ConfigWatch) {
         let files = self.config.files().into_iter().chain(draft.files());
         let files = files.collect::<Vec<_>>();
@@ -41,8 +41,8 @@ impl Daemon {
         }
         match tokio::task::block_in_place(|| Observed::now(&self.config.file, &files)) {
             Ok(known) => {
-                // What has been seen is what is compared with, or an edit made since would count as
-                // known.
+                // Keep the digests that were seen before: with newer ones, an edit made since would
+                // count as already known, and be missed.
                 let mut others = known.others;
                 others.extend(seen.others.clone());
                 watch.rearm(Observed::with(seen.bytes.clone(), others));
@@ -51,7 +51,7 @@ impl Daemon {
         }
     }
 
-    /// Reads the configuration file and does what is decided about it.
+    /// Reads the configuration file, decides about it and performs the decision.
     pub(super) async fn reload(&mut self, trigger: Trigger) -> Result<Reloaded, Rejection> {
         let seen = self.read_file()?;
         let draft = self.draft(&seen);
@@ -64,7 +64,7 @@ impl Daemon {
             tokio::task::block_in_place(|| Observed::now(&self.config.file, &self.config.files()));
         seen.map_err(|source| {
             let rejection = self.unreadable_file(source);
-            // Logged, and not kept for the status: the watch shows it there as long as it is so.
+            // Logged, but not stored for the status: the watch reports it there while it lasts.
             tracing::error!("{rejection}");
             rejection
         })
@@ -79,7 +79,7 @@ impl Daemon {
         Config::draft(&seen.bytes, &self.config.file, &self.env)
     }
 
-    /// What the planner makes of a candidate now.
+    /// Returns the planner's current decision about a candidate.
     pub(super) fn decide(&self, trigger: Trigger, candidate: Candidate) -> Decision {
         let context = PlanContext {
             under_way: self.machine.under_way(),
@@ -108,8 +108,8 @@ impl Daemon {
         })
     }
 
-    /// The planner's decision for the machine; and what it means for who asked, where a restart
-    /// follows.
+    /// Returns the planner's decision as an event for the machine, and a report for the requester
+    /// if a restart follows.
     pub(super) fn decide_on(
         &self,
         trigger: Trigger,

@@ -1,5 +1,5 @@
-//! The daemon while it serves: one loop that takes in what happens, and acts (see the restart
-//! [machine](super::machine) for what follows from what).
+//! The event loop of a serving daemon: it receives events, feeds them to the restart
+//! [machine](super::machine) and performs the machine's actions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -31,11 +31,11 @@ use super::standby::Prepared;
 use super::state::{Daemon, Fixed};
 use super::watchdog::Watchdog;
 
-/// How often counts are told and bookkeeping is done when nothing happens.
+/// How often the status is published and housekeeping is done when nothing else happens.
 const TICK: Duration = Duration::from_millis(250);
-/// How often sessions that were active long ago are forgotten as such, and metrics are summed up.
+/// How often the list of active sessions is pruned and metrics are aggregated.
 const UPKEEP_EVERY: Duration = Duration::from_secs(10);
-/// What the loop wakes up for.
+/// An event that wakes the loop.
 enum LoopEvent {
     Order(Option<ToWorker>),
     File(Observed),
@@ -46,7 +46,7 @@ enum LoopEvent {
     Tick,
 }
 
-/// A worker that opened its store and may serve.
+/// A worker that has opened its store and may serve.
 pub(super) struct StartedWorker {
     pub(super) link: Arc<Link>,
     pub(super) orders: mpsc::UnboundedReceiver<ToWorker>,
@@ -54,11 +54,11 @@ pub(super) struct StartedWorker {
     pub(super) env: Env,
     pub(super) store: Store,
     pub(super) life: WorkerLife,
-    /// The worker before this one.
+    /// The generation of the previous worker.
     pub(super) previous: Generation,
-    /// Configurations that were rolled back, and why.
+    /// The configurations that were rolled back, with the reason.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
-    /// Connections that it passed on.
+    /// The connections that the previous worker passed on.
     pub(super) connections: Vec<Connection>,
 }
 
@@ -167,7 +167,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         watchdog,
         records,
     };
-    // The first who asks must not be told of a daemon that is starting.
+    // Before the server starts: no client may see the status of a daemon that is starting.
     daemon.publish_status();
     match Server::start(listeners, crate::api::router(api), CONNECTIONS_MAX) {
         Ok(server) => daemon.server = Some(server),
@@ -209,7 +209,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             _ = tick.tick() => LoopEvent::Tick,
         };
         match woken {
-            // The supervisor is gone: nobody would start a successor, nobody keeps the sockets.
+            // The supervisor is gone: no process would start a successor or keep the sockets.
             LoopEvent::Order(None) => return ExitCode::FAILURE,
             LoopEvent::Order(Some(order)) => daemon.order(order).await,
             LoopEvent::File(seen) => daemon.file_changed(seen, &watch).await,
@@ -233,7 +233,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
     }
 }
 
-/// The end of the drain under way, if there is one. Dropping the future loses nothing.
+/// Waits for the end of the drain in progress; pending forever without one. Cancel safe.
 async fn drained(drain: &mut Option<Drain>) {
     match drain {
         Some(drain) => drain.ended().await,
@@ -248,6 +248,8 @@ async fn at(time: Option<Instant>) {
     }
 }
 
+/// Waits for the relaunch and returns its report; `None` without one. Cancel safe: `relaunch` is
+/// cleared only after the task has ended.
 async fn finished(relaunch: &mut Option<JoinHandle<RelaunchReport>>) -> Option<RelaunchReport> {
     let task = relaunch.as_mut()?;
     let report = task.await;
@@ -255,7 +257,7 @@ async fn finished(relaunch: &mut Option<JoinHandle<RelaunchReport>>) -> Option<R
     report.ok()
 }
 
-/// The restarts that sessions may have to be told of, this life's own included.
+/// Returns the restarts that sessions may have to be notified of, including this worker's own.
 fn past(store: &Store, current: &RestartRecord) -> Vec<PastRestart> {
     let mut past = store.past_restarts().unwrap_or_else(|error| {
         tracing::error!(%error, "past restarts cannot be read; sessions are told of this one only");
@@ -271,7 +273,7 @@ fn past(store: &Store, current: &RestartRecord) -> Vec<PastRestart> {
 }
 
 impl Daemon {
-    /// Tells the supervisor what this worker serves: what it starts one on that follows a crash.
+    /// Sends the supervisor what this worker serves; after a crash it starts a worker on this.
     pub(super) fn announce(&self) -> Result<(), Rejection> {
         let budget = self.config.daemon.stop_budget();
         let serving = Serving {
@@ -284,7 +286,7 @@ impl Daemon {
             .map_err(|error| Rejection::Supervisor(error.to_string()))
     }
 
-    /// Puts down why and as what this worker serves.
+    /// Records why this worker was started and that its probation begins.
     async fn begin_life(&mut self, abandoned: Option<RestartRecord>) {
         let now = UnixMillis::now();
         let record = &mut self.record;
@@ -344,7 +346,8 @@ impl Daemon {
         self.records.persist(&self.record).await;
     }
 
-    /// For what cannot be rejected, or whose rejection has been logged and stands in the status.
+    /// Advances the machine and ignores a rejection: the event cannot be rejected, or the rejection
+    /// has been logged and is shown in the status.
     async fn happened(&mut self, event: WorkerEvent) {
         let _ = self.advance(event).await;
     }
@@ -355,7 +358,7 @@ impl Daemon {
                 self.stop("the daemon was told to stop").await;
             }
             ToWorker::Reload => {
-                // Refusals have been logged, and stand in the status.
+                // Refusals have been logged and are shown in the status.
                 let _ = self.reload(Trigger::Signal).await;
             }
             ToWorker::StandbyReady { generation } => {
@@ -376,7 +379,7 @@ impl Daemon {
         }
     }
 
-    /// Serves on what the worker before this one passed on.
+    /// Serves a connection that the previous worker passed on.
     fn adopt(&self, connection: Connection) {
         let Connection { prefix, addr, fd } = connection;
         let Some(server) = &self.server else { return };

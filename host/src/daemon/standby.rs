@@ -1,5 +1,5 @@
-//! All that can be done before the store is opened: a standby does it while the old worker still
-//! serves, so that what can fail fails there.
+//! Everything that can be prepared before the store is opened. A standby does it while the old
+//! worker still serves, so that a failure there interrupts nothing.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,14 +27,15 @@ use crate::supervisor::{FromWorker, Link, bind_listener};
 
 use super::launch_spec::LaunchSpec;
 
-/// How long an address may be held by somebody who is about to go, and the pause between two tries.
+/// How long to retry binding an address that is in use, by a process that may be about to exit, and
+/// the pause between two tries.
 const BIND_PATIENCE: Duration = Duration::from_secs(2);
 const BIND_PAUSE: Duration = Duration::from_millis(20);
 
-/// A worker that only lacks its store.
+/// A worker that lacks only its store.
 pub(super) struct Prepared {
     pub(super) config: Arc<Config>,
-    /// The files as they were loaded.
+    /// The configuration file, and the files that it names, as they were loaded.
     pub(super) loaded: Observed,
     pub(super) secrets: SecretFiles,
     pub(super) engine: Engine,
@@ -44,14 +45,14 @@ pub(super) struct Prepared {
     pub(super) listeners: Vec<BoundListener>,
 }
 
-/// Where secrets are found.
+/// The sources of secrets.
 #[derive(Clone, Copy)]
 pub(super) struct Secrets<'a> {
     pub(super) env: &'a Env,
     pub(super) files: &'a SecretFiles,
 }
 
-/// Why a worker cannot run on a configuration, with the remedy.
+/// The reason why a worker cannot run on a configuration, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unprepared {
     #[error("{key}: {source}")]
@@ -89,8 +90,8 @@ pub(super) enum Unprepared {
     Secret { key: String, source: BadSecret },
 }
 
-/// Compiles, binds and checks. New listening sockets are announced to the supervisor at once, so
-/// that they outlive this worker. Blocks.
+/// Compiles the plugins, binds the addresses and checks the configuration. New listening sockets
+/// are sent to the supervisor at once, so that they outlive this worker. Blocks.
 pub(super) fn prepare(
     config: Arc<Config>,
     handed: &LaunchSpec,
@@ -130,8 +131,8 @@ pub(super) fn prepare(
         digests.insert(plugin.path.clone(), Some(component.digest()));
         components.insert(name.clone(), component);
     }
-    // Files of secrets that were handed over count as they were, those that are read as they are:
-    // the watch finds what has become of them since.
+    // For secret files in the launch spec, record the digest that was handed over, not the current
+    // one: the watch then detects what has changed since.
     for file in handed.secrets.files() {
         digests.insert(file.clone(), handed.files.get(file).copied());
     }
@@ -167,7 +168,8 @@ pub(super) fn prepare(
     })
 }
 
-/// A plugin's component: the file's, unless another one was handed over and has been kept.
+/// Loads a plugin's component: from its file, unless the launch spec names another content that has
+/// been kept.
 fn component(
     engine: &Engine,
     name: &str,
@@ -195,19 +197,20 @@ fn component(
     Ok(component)
 }
 
-/// Ends what the tool servers of a worker that died have left behind: nothing of it may act any
-/// more.
+/// Ends the processes that the tool servers of a dead worker have left behind: none of them may act
+/// any more.
 pub(super) async fn end_leftovers(config: &Config) {
     ToolServers::end_leftovers(&owner(config)).await;
 }
 
-/// The name under which the tool servers of a data folder's workers are known.
+/// Returns the owner name that marks the tool servers of all workers of this data directory.
 fn owner(config: &Config) -> String {
     Digest::of(config.daemon.data_dir.as_os_str().as_encoded_bytes()).to_string()
 }
 
-/// What sessions run on under this configuration, and may reach. `components` are its plugins' by
-/// name; of `before`, what is configured as it was goes on as it is.
+/// Builds the live configuration of sessions. `components` are the plugins' components by name. The
+/// tool servers of `before` whose configuration is unchanged are kept running, and so is its HTTP
+/// client.
 pub(super) fn parts(
     config: &Config,
     secrets: Secrets<'_>,
@@ -308,7 +311,7 @@ fn tool_servers(
     Ok(servers)
 }
 
-/// The values of a table, those that are named read.
+/// Returns the values of a table; reads those that name a secret.
 fn values(
     table: &str,
     given: &BTreeMap<String, Given>,
@@ -325,7 +328,7 @@ fn values(
     Ok(all)
 }
 
-/// The same, for who shows none of them.
+/// Like [`values`], with values that are never shown.
 fn givens(
     table: &str,
     given: &BTreeMap<String, Given>,
@@ -360,7 +363,7 @@ fn bind(addr: SocketAddr, link: &Link) -> Result<OwnedFd, Unprepared> {
     let since = Instant::now();
     let fd = loop {
         match bind_listener(addr) {
-            // The worker of a supervisor that was killed needs a moment to follow it.
+            // The worker of a killed supervisor needs a moment to exit.
             Err(error)
                 if error.kind() == std::io::ErrorKind::AddrInUse
                     && since.elapsed() < BIND_PATIENCE =>

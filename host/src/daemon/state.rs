@@ -1,4 +1,4 @@
-//! What the daemon knows while it serves.
+//! The state of a serving daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,39 +21,39 @@ use super::machine::{Departure, RestartMachine};
 use super::records::RestartRecords;
 use super::watchdog::Watchdog;
 
-/// What the operator runs.
+/// The version of this binary.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) struct Daemon {
     pub(super) link: Arc<Link>,
     pub(super) config: Arc<Config>,
-    /// The configuration file and what it names, as they run.
+    /// The running version of the configuration file and of the files that it names.
     pub(super) loaded: Observed,
-    /// The secrets that come from files, as they run.
+    /// The running version of the secrets that come from files.
     pub(super) secrets: SecretFiles,
     pub(super) env: Env,
     pub(super) store: Store,
     pub(super) registry: Registry,
     pub(super) lifecycle: Lifecycle,
     pub(super) server: Option<Server>,
-    /// The addresses that it listens on, as the supervisor knows them.
+    /// The addresses that the server listens on, by the names that the supervisor knows.
     pub(super) listeners: Vec<String>,
-    /// What is under way, decided purely.
+    /// The state machine of restarts and stops.
     pub(super) machine: RestartMachine<Box<PlannedRestart>, Observed>,
-    /// The drain under way, if one is.
+    /// The drain in progress, if any.
     pub(super) drain: Option<Drain>,
-    /// Set when this worker is to leave.
+    /// Set when this worker must hand over or stop.
     pub(super) departure: Option<Departure<Box<PlannedRestart>>>,
-    /// When what runs has proven itself, if it has not yet.
+    /// When probation ends; `None` if it is over.
     pub(super) probation_ends: Option<Instant>,
-    /// This life's own record, until it is completed.
+    /// The record of the restart that started this worker.
     pub(super) record: RestartRecord,
     pub(super) started: Instant,
     pub(super) fixed: Fixed,
     pub(super) metrics: PrometheusHandle,
-    /// Files of the configuration that cannot be read now.
+    /// The configuration's files that are currently unreadable.
     pub(super) unreadable: BTreeSet<PathBuf>,
-    /// Configurations that were rolled back, and why: not tried again by themselves.
+    /// The configurations that were rolled back, with the reason: not retried automatically.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
     /// When the list of active sessions was last pruned.
     pub(super) pruned: Instant,
@@ -62,13 +62,13 @@ pub(super) struct Daemon {
     pub(super) records: RestartRecords,
 }
 
-/// A restart between its acceptance and its hand-over.
+/// A restart between its acceptance and its handover.
 pub(super) struct PlannedRestart {
     pub(super) record: RestartRecord,
     pub(super) accepted: Instant,
 }
 
-/// What does not change while a worker lives.
+/// The parts of the status that change only with the running configuration.
 pub(super) struct Fixed {
     pub(super) started_at: UnixMillis,
     pub(super) config: ConfigStatus,

@@ -1,7 +1,7 @@
-//! The watchdog: looks once a second whether something is that should never be, has
-//! `domain::watchdog` judge what it saw, and tells: once in the log when it appears and when it is
-//! gone, in metrics, and in the status for as long as it lasts. It also keeps an eye on the disk,
-//! on which nothing new is accepted while it is nearly full.
+//! The watchdog: once a second it collects an observation, and `domain::watchdog` judges whether it
+//! shows a condition that should never exist. Each finding is logged when it appears and when it is
+//! gone, counted in metrics, and shown in the status for as long as it lasts. The watchdog also
+//! measures the free disk space: nothing new is accepted while the disk is nearly full.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,36 +17,38 @@ use crate::domain::{
 use crate::session::Signs;
 use crate::store::Store;
 
-/// How often it looks.
+/// The interval between observations.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often it looks for sessions that nobody looks after: that reads the store.
+/// The interval between searches for sessions with work and without a driver; a search reads the
+/// store.
 const OWNERLESS_EVERY: Duration = Duration::from_secs(30);
-/// Findings of one look that are logged one by one; of the others their number.
+/// How many findings of one observation are logged individually; of the rest the number is logged.
 const LOGGED_MAX: usize = 50;
 /// The exit code of a worker whose store has lost its writer.
 const EXIT_NO_WRITER: i32 = 1;
 
-/// The daemon's end of it.
+/// The daemon's handle of the watchdog task.
 pub(super) struct Watchdog {
     found: watch::Receiver<Arc<[Finding]>>,
     shared: Arc<WatchdogInput>,
 }
 
-/// What the daemon tells it.
+/// The values that the daemon passes to the watchdog task. They are independent of each other and
+/// of other memory, so relaxed ordering suffices.
 struct WatchdogInput {
     reserve_bytes: AtomicU64,
     relaunched: AtomicBool,
 }
 
 impl Watchdog {
-    /// Starts it. When this returns it has looked at the disk once.
+    /// Starts the watchdog. It has checked the disk once when this returns.
     pub(super) fn start(signs: Signs, store: &Store, folder: PathBuf, reserve_bytes: u64) -> Self {
         let shared = Arc::new(WatchdogInput {
             reserve_bytes: AtomicU64::new(reserve_bytes),
             relaunched: AtomicBool::new(false),
         });
         check_disk(&signs, &folder, reserve_bytes);
-        let (told, found) = watch::channel(Arc::default());
+        let (sender, found) = watch::channel(Arc::default());
         let looks = Looks {
             signs,
             store: store.clone(),
@@ -56,38 +58,40 @@ impl Watchdog {
             closed_at: Instant::now(),
             ownerless: Vec::new(),
             ownerless_at: Instant::now(),
-            told,
+            told: sender,
         };
         tokio::spawn(looks.run());
         Self { found, shared }
     }
 
-    /// What is wrong at the moment.
+    /// Returns the current findings.
     pub(super) fn found(&self) -> Arc<[Finding]> {
         self.found.borrow().clone()
     }
 
-    /// So much must be free on the disk, in bytes, from the next look on.
+    /// Sets how many bytes must be free on the disk, from the next check on.
     pub(super) fn hold_back(&self, reserve_bytes: u64) {
         self.shared
             .reserve_bytes
             .store(reserve_bytes, Ordering::Relaxed);
     }
 
-    /// All sessions that were active are back: from now on each one with work has an owner.
+    /// Notifies the watchdog that the relaunch is over: from now on every session with work must
+    /// have a driver.
     pub(super) fn relaunched(&self) {
         self.shared.relaunched.store(true, Ordering::Relaxed);
     }
 }
 
-/// Tells of sessions that came back with less: that is found once, and stands.
+/// Counts the sessions that were restored with less state than they had. That is detected once per
+/// worker, and the count does not change afterwards.
 pub(super) fn count_regressed(count: usize) {
     let kind = FindingKind::SessionLesser.as_str();
     metrics::counter!("abide_watchdog_findings_total", "kind" => kind).increment(count as u64);
     metrics::gauge!("abide_watchdog_findings", "kind" => kind).set(count as f64);
 }
 
-/// Asks the disk what is free for the daemon's user.
+/// Measures the disk space that is free for the daemon's user.
 fn check_disk(signs: &Signs, folder: &PathBuf, reserve_bytes: u64) {
     match rustix::fs::statvfs(folder) {
         Ok(disk) => {
@@ -96,7 +100,7 @@ fn check_disk(signs: &Signs, folder: &PathBuf, reserve_bytes: u64) {
             signs.disk_seen(free_bytes, reserve_bytes);
         }
         Err(error) => {
-            // What was seen last holds on.
+            // The last measurement stays in effect.
             tracing::warn!(%error, "the disk of {} does not say what is free", folder.display());
         }
     }
@@ -108,9 +112,9 @@ struct Looks {
     folder: PathBuf,
     shared: Arc<WatchdogInput>,
     findings: Findings,
-    /// When turns were last seen not to be free to begin.
+    /// When the gate was last seen closed to new turns.
     closed_at: Instant,
-    /// Sessions with work and without an owner, when it was last looked for them.
+    /// The sessions with work and without a driver that the last search found for the first time.
     ownerless: Vec<SessionId>,
     ownerless_at: Instant,
     told: watch::Sender<Arc<[Finding]>>,
@@ -123,15 +127,15 @@ impl Looks {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            // A disk that does not answer is asked again when it has.
+            // At most one check at a time: a hung disk must not pile up blocked threads.
             if disk.is_finished() {
                 disk = self.ask_disk();
             }
             let lost = self.lost().await;
             let seen = self.observe(lost);
             if seen.writer.gone && self.signs.is_open() {
-                // Nothing can be written any more, not even that this worker ends: its successor
-                // finds all that was acknowledged.
+                // Nothing can be written any more, not even the end of this worker. Its successor
+                // finds everything that was acknowledged.
                 tracing::error!(
                     "the store's writer has panicked; the worker ends, and begins anew"
                 );
@@ -165,8 +169,8 @@ impl Looks {
         }
     }
 
-    /// Sessions that had work and no owner at two looks in a row, and are woken by this. They are
-    /// told until the next look.
+    /// Returns the sessions that had work and no driver in two searches in a row, and wakes them.
+    /// The result is empty between searches.
     async fn lost(&mut self) -> Vec<SessionId> {
         let is_time = self.ownerless_at.elapsed() >= OWNERLESS_EVERY;
         if !is_time || !self.signs.is_open() || !self.shared.relaunched.load(Ordering::Relaxed) {
@@ -175,7 +179,7 @@ impl Looks {
         self.ownerless_at = Instant::now();
         let signs = self.signs.clone();
         let seen = tokio::task::spawn_blocking(move || signs.ownerless()).await;
-        // A store that gives no answer has a finding of its own.
+        // A store that does not respond has a finding of its own.
         let Ok(Ok(seen)) = seen else {
             return Vec::new();
         };

@@ -1,4 +1,4 @@
-//! A worker from its first breath to its serving.
+//! Starts a worker up, from the first message of the supervisor until the worker serves.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,13 +22,13 @@ use super::open_store::{OpenedStore, open_store};
 use super::serve::{self, StartedWorker};
 use super::standby;
 
-/// How often the supervisor hears that this worker is not stuck.
+/// The interval of heartbeats, which show the supervisor that this worker does not hang.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// The exit code for a configuration or a place that the daemon cannot run on.
+/// The exit code for a configuration or an environment that the daemon cannot run with.
 const EXIT_UNUSABLE: u8 = 1;
 
-/// Runs `abide worker`, which the supervisor starts, to its end. At the first boot it runs on the
-/// file, or on what last proved itself if `last_good`.
+/// Runs `abide worker`, which the supervisor starts, until the worker exits. A supervisor's first
+/// worker runs on the configuration file, or with `last_good` on the last good configuration.
 pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
     let (link, start) = match supervisor::connect() {
         Ok(connected) => connected,
@@ -54,7 +54,8 @@ pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
         config_path.to_owned(),
         last_good,
     ));
-    // What still runs (a step's connection, a blocking read) has nothing left to say.
+    // Do not wait for tasks that still run (a step's connection, a blocking read): nothing needs
+    // their results any more.
     runtime.shutdown_background();
     code
 }
@@ -80,14 +81,14 @@ async fn run_async(
                     code: EXIT_UNUSABLE,
                 }
             };
-            // An error means that the supervisor is gone, and so are we.
+            // An error means that the supervisor is gone; this worker exits anyway.
             let _ = link.send(last_word);
             ExitCode::from(EXIT_UNUSABLE)
         }
     }
 }
 
-/// Everything up to the open store; none if the daemon was stopped before.
+/// Starts up until the store is open. Returns `None` if the daemon was stopped before that.
 async fn start_up(
     link: Arc<Link>,
     start: Start,
@@ -117,7 +118,8 @@ async fn start_up(
             config
         }
         StartCause::Planned => Config::validate(&spec.config, &config_path, &env)?,
-        // It has served: what has become of the files that it names must not keep it down.
+        // A worker has served on this configuration: changes since to the files that it names must
+        // not prevent a start.
         StartCause::Crash { .. } | StartCause::Rollback { .. } => {
             Config::parse(&spec.config, &config_path, &env)?
         }
@@ -144,8 +146,8 @@ async fn start_up(
                 StartCause::Crash { .. } | StartCause::Rollback { .. }
             ) =>
         {
-            // Clients wait. A worker has served on this configuration, and the supervisor has seen
-            // its end: the store's opening waits for nothing.
+            // Clients are waiting. The store can be opened at once, in parallel to the preparation:
+            // a worker has served on this configuration, and the supervisor has seen it exit.
             let (prepared, opened, ()) = tokio::join!(
                 prepared,
                 open_store(&config, generation, &cause),
@@ -164,8 +166,8 @@ async fn start_up(
             }
             let opened = open_store(&config, generation, &cause).await?;
             if opened.life.record.cause == Cause::Crash {
-                // The store is ours, so whoever owned it is dead. A worker that hands over has
-                // seen to this itself.
+                // This worker holds the store, so its previous owner is dead. A worker that hands
+                // over has ended its tool servers itself.
                 standby::end_leftovers(&config).await;
             }
             (prepared, opened)
@@ -190,8 +192,8 @@ async fn start_up(
     }))
 }
 
-/// Waits for the word to take over, with its cause, and for what the worker that leaves passes on;
-/// none if the daemon stops instead.
+/// Waits for the order to take over and returns its cause; collects the connections that the
+/// leaving worker passes on. Returns `None` if the daemon stops instead.
 async fn stand_by(
     orders: &mut mpsc::UnboundedReceiver<ToWorker>,
     connections: &mut Vec<Connection>,
@@ -206,11 +208,12 @@ async fn stand_by(
     }
 }
 
-/// Passes the supervisor's words on; the end of the channel is the end of the supervisor.
+/// Forwards the supervisor's messages to a channel and sends heartbeats. The channel closes when
+/// the supervisor is gone.
 fn listen(link: Arc<Link>) -> mpsc::UnboundedReceiver<ToWorker> {
     let (sender, orders) = mpsc::unbounded_channel();
     let ears = link.clone();
-    // A thread: the link blocks. It ends with the link, at the latest with the process.
+    // A thread, because the link blocks. It ends with the link, or at the latest with the process.
     std::thread::spawn(move || {
         loop {
             match ears.recv() {
@@ -227,7 +230,7 @@ fn listen(link: Arc<Link>) -> mpsc::UnboundedReceiver<ToWorker> {
         }
     });
     tokio::spawn(async move {
-        // On the runtime that does all the work: if that hangs, so does the beat.
+        // On the runtime that does all the work, so that the heartbeat stops if the runtime hangs.
         while link.send(FromWorker::Alive).is_ok() {
             tokio::time::sleep(HEARTBEAT).await;
         }

@@ -38,9 +38,9 @@ pub struct Progressed {
     pub unknown: Vec<String>,
     /// Those of them that `inbox.receive` has reported.
     #[serde(default)]
-    pub told_unknown: Vec<String>,
+    pub notified_unknown: Vec<String>,
     /// The newest generation that `inbox.receive` has reported in a notice.
-    pub told: Option<Generation>,
+    pub notified: Option<Generation>,
     /// Messages that the turn received through `inbox.receive`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub received: Vec<MessageId>,
@@ -101,8 +101,8 @@ impl Progressed {
             let ids = received.messages.iter().map(|message| message.id.clone());
             self.received.extend(ids);
             if let Some(notice) = &received.notice {
-                self.told = self.told.max(Some(notice.generation));
-                self.told_unknown.append(&mut self.unknown);
+                self.notified = self.notified.max(Some(notice.generation));
+                self.notified_unknown.append(&mut self.unknown);
             }
         }
         outside && !matches!(done.result, Err(StepError::UnknownOutcome(_)))

@@ -115,7 +115,7 @@ impl OpenTurn {
             // The state that remains after a failed turn lacks what that turn was notified of.
             let reported = match completed {
                 true => Vec::new(),
-                false => journal.told_unknown,
+                false => journal.notified_unknown,
             };
             Untold {
                 completed,
@@ -126,7 +126,7 @@ impl OpenTurn {
 
     pub(super) fn was_told(&self) -> bool {
         let notice = self.begun.notice.as_ref();
-        notice.is_some_and(Notice::is_of_restart) || self.journal.told.is_some()
+        notice.is_some_and(Notice::is_of_restart) || self.journal.notified.is_some()
     }
 
     /// Returns the last generation that its guest was notified of or began in.
@@ -134,7 +134,7 @@ impl OpenTurn {
         let notified = self.begun.notice.as_ref().map(|notice| notice.generation);
         self.begun
             .generation
-            .max(notified.max(self.journal.told).unwrap_or_default())
+            .max(notified.max(self.journal.notified).unwrap_or_default())
     }
 }
 

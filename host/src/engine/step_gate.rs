@@ -1,5 +1,5 @@
-//! The way of an instance's steps to the task that runs its turn: what is granted, how many steps are
-//! left, and the channel.
+//! The path of an instance's steps to the task that runs its turn: the grants, the number of steps
+//! that are left, and the channel.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,8 +16,8 @@ pub struct StepCall {
     pub call: StepCallName,
     /// The guest's request, with defaults filled in by the host.
     pub request: StepRequest,
-    /// For each part, why it may not be executed, if so. There is one part, or one per tool call of
-    /// `call-all`.
+    /// For each part the reason why it must not be executed, if any. There is one part, or one per
+    /// tool call of `call-all`.
     pub refused: Vec<Option<StepError>>,
     /// The channel for the guest's answer. If it is dropped, the guest keeps waiting, because its
     /// turn is being aborted.

@@ -1,4 +1,4 @@
-//! What clients and operators may ask of sessions, on the API's behalf.
+//! The session operations that the API offers to clients and operators.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::queries::{self, ListFilter, ListPage, SessionEvents};
 use super::registry::Registry;
 use super::shared::Shared;
 
-/// All sessions, as clients see them. Cheap to clone.
+/// A handle to all sessions for the API. Cheap to clone.
 #[derive(Clone)]
 pub struct Clients(Registry);
 

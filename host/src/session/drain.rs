@@ -97,9 +97,9 @@ impl TurnGate {
     }
 
     /// Stops new turns and steps from beginning and waits for running ones for at most `grace`,
-    /// then aborts them, and rests what `rest` stands for while clients can still be answered. A turn
-    /// that reaches its next step is frozen before it, and the drain does not wait for it. Messages
-    /// are accepted and held throughout. `active` is the number of active sessions.
+    /// then aborts them, and awaits `rest` while clients can still be answered. A turn that reaches
+    /// its next step is frozen before it, and the drain does not wait for it. Messages are accepted
+    /// and held throughout. `active` is the number of active sessions.
     pub(super) async fn drain(
         &self,
         grace: Duration,

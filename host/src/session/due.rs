@@ -1,5 +1,5 @@
-//! The parts of a step: what the host answers itself, and effects with the requests that they
-//! execute.
+//! The parts of a step: requests that the host answers itself, and effects with the requests that
+//! they execute.
 
 use crate::domain::{ChatRequest, Effect, HttpRequest, StepRequest, ToolCall};
 
@@ -17,7 +17,7 @@ pub(super) enum LocalRequest {
     Receive,
 }
 
-/// A request that reaches outside of the session.
+/// A request that has an effect outside of the session.
 #[derive(Clone, Copy)]
 pub(super) enum OutsideRequest<'r> {
     Model(&'r ChatRequest),

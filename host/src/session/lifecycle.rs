@@ -1,5 +1,4 @@
-//! What the daemon does with all sessions at once: bring them back, let them run, drain them, and
-//! shut them down.
+//! The daemon's operations on all sessions at once: relaunch, drain and shutdown.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use super::relaunch::{self, RestartManifest};
 use super::shared::Shared;
 use super::{queries, timers};
 
-/// All sessions, as the daemon's life acts on them. Cheap to clone.
+/// A handle to all sessions for the daemon's own life cycle. Cheap to clone.
 #[derive(Clone)]
 pub struct Lifecycle(Registry);
 
@@ -61,8 +60,8 @@ impl Lifecycle {
         Ok(active)
     }
 
-    /// Evicts idle sessions from memory while a drain is about to begin: else thousands of drivers
-    /// might have to be woken for the drain, and for its end, while clients wait.
+    /// Evicts idle sessions from memory while a drain is about to begin. Otherwise thousands of
+    /// drivers might have to be woken for the drain, and again for its end, while clients wait.
     pub fn evict_idle(&self, about_to_drain: bool) {
         self.shared()
             .clearing
@@ -104,8 +103,9 @@ impl Lifecycle {
         }
     }
 
-    /// Drains all sessions; see [`TurnGate::drain`](super::drain::TurnGate::drain). Tool servers come
-    /// to rest last, while clients can still be answered: some take their time.
+    /// Drains all sessions; see [`TurnGate::drain`](super::drain::TurnGate::drain). Tool servers
+    /// are put to rest last, while clients can still be answered, because some servers are slow to
+    /// rest.
     pub async fn drain(&self, grace: Duration, active: u64) -> Drained {
         let rest = async { self.0.live_config().tools.rest().await };
         self.shared().turns.drain(grace, active, rest).await

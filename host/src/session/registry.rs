@@ -1,5 +1,5 @@
 //! The entry point to all sessions: finds or starts the one task that owns a session (its driver)
-//! and passes the request to it. What may be asked lies with those who ask:
+//! and passes the request to it. The operations are defined by the handles that use it:
 //! [`Clients`](super::Clients), [`Lifecycle`](super::Lifecycle) and [`Signs`](super::Signs).
 
 use std::sync::Arc;
@@ -30,7 +30,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Creates the registry. No session runs before [`Lifecycle::relaunch`](super::Lifecycle::relaunch) or a first request.
+    /// Creates the registry. No session runs before
+    /// [`Lifecycle::relaunch`](super::Lifecycle::relaunch) or a first request.
     pub fn new(store: Store, engine: Engine, live_config: LiveConfig, settings: Settings) -> Self {
         let sync_begun = AtomicBool::new(settings.died_by_own_doing);
         let memory = Memory::new(settings.memory_max_bytes);
@@ -88,6 +89,7 @@ impl Registry {
         self.shared.turns.held.load(Ordering::SeqCst)
     }
 
+    /// Sends a command to the session's driver and waits for its reply.
     pub(super) async fn ask<T>(
         &self,
         id: &SessionId,
@@ -99,6 +101,7 @@ impl Registry {
         answer.await.unwrap_or(Err(Refusal::Restarting))
     }
 
+    /// Sends a command to the session's driver, which is started if the session has none.
     pub(super) async fn tell(&self, id: &SessionId, command: DriverCommand) -> Result<(), Refusal> {
         if *self.shared.turns.gate.borrow() == Gate::Closing {
             return Err(Refusal::Restarting);

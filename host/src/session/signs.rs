@@ -12,7 +12,7 @@ use super::mailbox::DriverCommand;
 use super::registry::Registry;
 use super::shared::Shared;
 
-/// What the watchdog reads, and what it may do.
+/// The watchdog's handle to all sessions. Cheap to clone.
 #[derive(Clone)]
 pub struct Signs(Registry);
 

@@ -1,8 +1,8 @@
-//! Dependencies between the host's files: which file uses an item of which other file. Two files that
+//! Dependencies between the host's files: which file uses an item of which other file. Files that
 //! use each other, directly or through others, can only be understood together.
 //!
-//! A path is followed through re-exports to the file that defines the item. Code of unit tests does
-//! not count, and neither does where a module is declared or re-exported.
+//! A path is followed through re-exports to the file that defines the item. Unit tests, module
+//! declarations and re-exports do not count as uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,19 +13,19 @@ use syn::{Attribute, File, Item, UseTree, Visibility};
 /// A module's path from the crate's root.
 type ModulePath = Vec<String>;
 
-/// One file, as far as dependencies are concerned.
+/// The definitions and dependencies of one file.
 #[derive(Default)]
 struct Module {
-    /// The names of the items that it defines.
+    /// The names of the items that the file defines.
     items: BTreeSet<String>,
-    /// What its `use` declarations bring into scope, by the name that it has here.
+    /// The paths that the file's `use` declarations import, by their local name.
     imports: BTreeMap<String, Vec<String>>,
-    /// The paths that its code uses.
+    /// The paths that the file's code uses.
     uses: BTreeSet<Vec<String>>,
 }
 
-/// Returns one line for each dependency that lies on a circle. `files` are paths below `src`, with
-/// their texts.
+/// Returns one line for each dependency that is part of a cycle. `files` are paths below `src`,
+/// with their texts.
 pub(super) fn circles<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
     let modules: BTreeMap<ModulePath, (String, Module)> = files
         .map(|(path, text)| (module_path(path), (path.to_owned(), read(path, text))))
@@ -45,8 +45,8 @@ pub(super) fn circles<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Ve
         .collect()
 }
 
-/// Removes files that use nothing or are used by nothing, until only circles, and ways from one
-/// circle to another, are left.
+/// Removes files that use nothing or are used by nothing, until only cycles, and paths from one
+/// cycle to another, are left.
 fn only_circles(edges: &mut BTreeMap<&ModulePath, BTreeSet<&ModulePath>>) {
     loop {
         let used: BTreeSet<&ModulePath> = edges.values().flatten().copied().collect();
@@ -91,7 +91,7 @@ fn resolve<'a>(
     path: &[String],
     depth: usize,
 ) -> Option<&'a ModulePath> {
-    // Re-exports are followed through a few files; glob imports may go round in a circle.
+    // Re-exports are followed through at most a few files, because glob imports may be cyclic.
     if depth > 8 {
         return None;
     }
@@ -170,7 +170,7 @@ impl Module {
         self.items.insert(name.to_string());
     }
 
-    /// Only a private import is a use: a re-export passes on what others use.
+    /// Only a private import counts as a use: a re-export serves the files that import it.
     fn import(&mut self, tree: &UseTree, before: &mut Vec<String>, is_private: bool) {
         let (name, alias) = match tree {
             UseTree::Path(path) => {
@@ -204,7 +204,7 @@ impl Module {
         self.imports.insert(alias, path);
     }
 
-    /// Paths within a macro's tokens, which are not parsed: those that begin at a module.
+    /// Collects the paths in a macro's tokens, which are not parsed: those that begin at a module.
     fn scan(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -238,7 +238,7 @@ impl Module {
 impl<'ast> Visit<'ast> for Module {
     fn visit_item(&mut self, item: &'ast Item) {
         let attributes: &[Attribute] = match item {
-            // Imports have been read; where a module is declared is no use of it.
+            // Imports have been read already; declaring a module is not a use of it.
             Item::Use(_) => return,
             Item::Mod(item) => &item.attrs,
             Item::Fn(item) => &item.attrs,
@@ -259,7 +259,7 @@ impl<'ast> Visit<'ast> for Module {
         self.scan(macro_.tokens.clone());
     }
 
-    /// `pub(in a::b)` names who may see an item, and uses nothing.
+    /// Skips visibilities: `pub(in a::b)` names a module without using it.
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 }
 

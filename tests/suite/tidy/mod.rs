@@ -15,11 +15,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("config", &["domain"]),
     ("engine", &["domain", "atomic_file"]),
-    // It does nothing in a build for users.
+    // Does nothing without the feature `faults`.
     ("failpoint", &[]),
     ("atomic_file", &[]),
     ("allocator", &[]),
-    // Nothing, in a build for users.
+    // Does nothing without the feature `faults`.
     ("deliberate_bugs", &["domain", "store"]),
     ("store", &["domain", "failpoint", "allocator"]),
     ("providers", &["domain"]),
@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("api", &["session", "domain"]),
     ("supervisor", &[]),
-    // A client: it knows no more of the daemon than any other client.
+    // A client, which must not know more of the daemon than any other client.
     ("loadgen", &[]),
     (
         "daemon",
@@ -86,7 +86,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("signal_hook", &["supervisor"]),
 ];
 
-/// What the domain must not use: it decides, other modules act.
+/// The names that the domain must not use: the domain decides, other modules act.
 const NOT_IN_DOMAIN: &[&str] = &[
     "tokio",
     "futures",
@@ -183,7 +183,7 @@ fn host_files() -> Vec<(String, String, String)> {
     files.collect()
 }
 
-/// Returns the code of a text, without comments and without the module of its unit tests.
+/// Returns the code of a file, without comments and without its unit test module.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
     let lines = text.lines().map(|line| match line.trim_start() {
@@ -362,7 +362,7 @@ fn the_host_does_not_unwrap() {
     for (_, path, text) in host_files() {
         for (line, n) in code(&text).lines().zip(1..) {
             for forbidden in [".unwrap()", "unsafe ", "todo!(", "unimplemented!(", "dbg!("] {
-                // Where it cannot be avoided, a comment above says why.
+                // An unavoidable use has a comment above it that says why.
                 let excused = text
                     .lines()
                     .take(n - 1)

@@ -97,7 +97,7 @@ struct PendingMessage {
     follower: Follower,
     message: MessageId,
     session: String,
-    said: StreamState,
+    stream: StreamState,
     /// Whether deltas may have been missed, so that only the end is complete.
     late: bool,
     deadline: Instant,
@@ -180,7 +180,7 @@ async fn begin(
         follower: Follower::new(events, message.clone()),
         message,
         session: id.to_string(),
-        said: StreamState::default(),
+        stream: StreamState::default(),
         late,
         deadline: Instant::now(),
     })
@@ -226,7 +226,7 @@ impl PendingMessage {
             match self.next().await? {
                 MessageProgress::Delta(_) if self.late => {}
                 MessageProgress::Delta(delta) => {
-                    let text = self.said.delta(&delta);
+                    let text = self.stream.delta(&delta);
                     if !text.is_empty() {
                         return Ok(StreamPiece::Text(text));
                     }
@@ -234,7 +234,7 @@ impl PendingMessage {
                 MessageProgress::Ended(outcome) => {
                     let whole = output(outcome)?;
                     return Ok(StreamPiece::End(StreamEnd {
-                        text: self.said.end(&whole.text),
+                        text: self.stream.end(&whole.text),
                         ..whole
                     }));
                 }

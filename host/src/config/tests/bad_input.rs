@@ -2,7 +2,7 @@ use super::super::{Config, ConfigError, Env, Place};
 use super::{COMPONENT, Folder, with_echo};
 
 /// Returns the error for a bad configuration, without the path of its directory.
-fn told(text: &str, env: &[(&str, &str)]) -> String {
+fn rejection(text: &str, env: &[(&str, &str)]) -> String {
     let folder = Folder::new();
     std::fs::write(folder.path().join("module.wasm"), b"\0asm\x01\0\0\0").expect("writes");
     std::fs::write(folder.path().join("text.wasm"), b"hello").expect("writes");
@@ -17,7 +17,7 @@ fn told(text: &str, env: &[(&str, &str)]) -> String {
 /// Asserts that `text` is refused, and that the error contains each of `parts`.
 #[track_caller]
 pub(super) fn refused(text: &str, parts: &[&str]) {
-    let error = told(text, &[]);
+    let error = rejection(text, &[]);
     for part in parts {
         assert!(error.contains(part), "`{part}` is missing from:\n{error}");
     }
@@ -25,7 +25,7 @@ pub(super) fn refused(text: &str, parts: &[&str]) {
 
 #[test]
 fn problems_are_shown_where_they_stand() {
-    let error = told(&with_echo("[daemon]\nlisen = \"127.0.0.1:1\""), &[]);
+    let error = rejection(&with_echo("[daemon]\nlisen = \"127.0.0.1:1\""), &[]);
     assert_eq!(
         error,
         "abide.toml:2:1: unknown key `lisen` in [daemon]; did you mean `listen`?\n  \
@@ -68,7 +68,7 @@ fn unknown_keys_and_sections_are_refused() {
         ],
     );
     // A pasted key is not shown.
-    let error = told(
+    let error = rejection(
         &with_echo("[llm.a]\nbase_url=\"http://x\"\nmodel=\"m\"\napi_key = \"sk-123\""),
         &[],
     );
@@ -131,7 +131,7 @@ fn all_problems_are_told_at_once() {
     let text = with_echo(
         "[daemon]\nlisen = 1\nprobation = \"x\"\nlog_level = \"loud\"\n[llm.a]\nmodel = 7",
     );
-    let error = told(&text, &[]);
+    let error = rejection(&text, &[]);
     for part in [
         "`lisen`",
         "daemon.probation",
@@ -291,11 +291,11 @@ fn secrets_must_be_there_and_are_never_shown() {
         &["both given", "keep one"],
     );
     for secret in ["sk-proj-123", "deadbeef123"] {
-        let error = told(&llm(&format!("api_key_env = \"{secret}\"")), &[]);
+        let error = rejection(&llm(&format!("api_key_env = \"{secret}\"")), &[]);
         assert!(error.contains("llm.a.api_key_env"), "{error}");
         assert!(!error.contains(secret), "{error}");
     }
-    let error = told(
+    let error = rejection(
         &llm("api_key_env = \"MY_KEY\""),
         &[("MY_KEY", "with\nbreak")],
     );
@@ -322,7 +322,7 @@ fn providers_and_servers_are_checked() {
         &with_echo("[llm.a]\nbase_url = \"ftp://x\"\nmodel = \"m\""),
         &["not an HTTP URL"],
     );
-    let error = told(
+    let error = rejection(
         &with_echo("[llm.a]\nbase_url = \"http://u:pw1@x\"\nmodel = \"m\""),
         &[],
     );
@@ -433,7 +433,7 @@ fn variables_are_named_in_errors() {
             ],
         ),
     ] {
-        let error = told(&with_echo(""), &[(name, value)]);
+        let error = rejection(&with_echo(""), &[(name, value)]);
         for part in parts {
             assert!(error.contains(part), "`{part}` is missing from:\n{error}");
         }

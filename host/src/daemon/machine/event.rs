@@ -1,132 +1,135 @@
-//! What happens to the machine, and what it answers. `P` stands for a restart between its acceptance
-//! and its hand-over, `C` for a candidate configuration, `D` for the change that it makes.
+//! The machine's events and actions. `P` is the type of a restart between its acceptance and its
+//! handover, `C` of a candidate configuration, `D` of the change that the candidate makes.
 
 use crate::domain::Generation;
 
-/// Who wants the daemon to reload its configuration.
+/// The origin of a request to reload the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::daemon) enum Trigger {
-    /// The watch saw a change.
+    /// The file watch detected a change.
     Watch,
-    /// SIGHUP: as the watch, but `on_config_change = "ignore"` does not hold.
+    /// SIGHUP: like `Watch`, except that `on_config_change = "ignore"` has no effect.
     Signal,
-    /// `abide restart`: restarts even if nothing changed.
+    /// `abide restart`, which restarts even if nothing has changed.
     Operator,
 }
 
-/// What is under way already.
+/// A restart or stop that is already in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::daemon) enum UnderWay {
-    /// A restart; its successor reads the file again as soon as it serves.
+    /// A restart; the successor rereads the file as soon as it serves.
     Restart(Generation),
     /// The stop of the whole daemon.
     Stop(Generation),
 }
 
-/// What happened.
+/// An input of the machine.
 #[derive(Clone, Debug)]
 pub(in crate::daemon) enum RestartEvent<P, C, D> {
-    /// The planner decided about a candidate.
+    /// The planner has decided about a candidate.
     Decided(C, Outcome<D>),
-    /// What the action at hand was to do did not come about.
+    /// The current action failed.
     Refused(Setback),
-    /// A hot change is applied.
+    /// A hot change has been applied.
     Applied,
-    /// A restart is recorded, and the supervisor has been asked for a standby.
+    /// A restart has been recorded, and a standby requested from the supervisor.
     Accepted(Generation, P),
-    /// The standby could take over.
+    /// The standby is ready to take over.
     StandbyReady(Generation),
-    /// There is no standby, with the reason.
+    /// The standby failed, with the reason.
     StandbyFailed(Generation, String),
-    /// So many active sessions are recorded, or the store refused them.
+    /// The active sessions have been recorded, with their number; or the store refused the write.
     ActiveRecorded(Result<u64, Setback>),
-    /// Nothing runs any more: turns have ended or are aborted.
+    /// No turn runs any more: all have ended or were aborted.
     Drained,
-    /// What the store did with the last write before a hand-over.
+    /// The result of the last write to the store before a handover.
     LastWritten(Result<(), Setback>),
-    /// The daemon is to stop, under this generation, and why.
+    /// A request to stop the daemon: the stop's generation, and the reason.
     Stop(Generation, String),
-    /// The time in which this worker, or its latest hot change, had to prove itself is over.
+    /// The probation of this worker, or of its latest hot change, is over.
     ProbationOver,
-    /// Time has passed.
+    /// A periodic tick.
     Tick {
-        /// Whether the store takes writes, as far as is known.
+        /// Whether the store accepts writes, as far as is known.
         store_writes: bool,
     },
 }
 
-/// What the planner decided, as far as it matters here.
+/// The planner's decision, reduced to what the machine needs.
 #[derive(Clone, Debug)]
 pub(in crate::daemon) enum Outcome<D> {
-    /// The candidate means what runs already.
+    /// The candidate means the same as the running configuration.
     Nothing,
     /// The candidate waits for `abide restart`.
     Ignored,
-    /// Apply this at once.
+    /// Apply this change at once.
     Hot(D),
-    /// Restart for this.
+    /// Restart for this change.
     Restart(D),
-    /// A restart is under way.
+    /// A restart is in progress, so the candidate has to wait.
     Deferred(Trigger),
-    /// The daemon stops.
+    /// The daemon is stopping.
     Stopping,
-    /// The candidate cannot be run on.
+    /// The candidate is unusable.
     Rejected(Setback),
 }
 
-/// Why something was not done.
+/// The reason why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::daemon) struct Setback {
-    /// For the operator, with the remedy.
+    /// The reason for the operator, with the remedy.
     pub(in crate::daemon) reason: String,
-    /// The store took no write. That says nothing against the configuration, so that it is tried
-    /// again.
+    /// Whether the store refused a write. That is no fault of the configuration, so it is retried.
     pub(in crate::daemon) by_store: bool,
 }
 
-/// What to do, in this order. What an action leads to is an event, answered before the next action.
+/// An action to perform. The actions of a step are performed in order; an event that an action
+/// leads to is processed before the next action.
 #[derive(Clone, Debug)]
 pub(in crate::daemon) enum RestartAction<P, C, D> {
-    /// The candidate's bytes are what runs from now on.
+    /// From now on treat the candidate's bytes as the running ones.
     Adopt(C),
     /// Apply a hot change: [`RestartEvent::Applied`] or [`RestartEvent::Refused`].
     Apply(D),
-    /// Record a restart and ask for its standby: [`RestartEvent::Accepted`] or [`RestartEvent::Refused`].
+    /// Record a restart and request its standby: [`RestartEvent::Accepted`] or
+    /// [`RestartEvent::Refused`].
     Accept(D),
-    /// Log and count that something was refused. Not repeated for the same reason.
+    /// Log and count a refusal. Not repeated for the same reason.
     LogRefusal(String),
-    /// Idle sessions leave memory, so that a drain need not reach them; or no more.
+    /// Evict idle sessions from memory, so that a drain need not wake them (`true`); or cease to
+    /// (`false`).
     EvictIdle(bool),
-    /// Record what is active, for the restart under way: [`RestartEvent::ActiveRecorded`].
+    /// Record the active sessions for the restart in progress: [`RestartEvent::ActiveRecorded`].
     RecordActive,
-    /// Record that the daemon stops, and why, with what is active: [`RestartEvent::ActiveRecorded`].
+    /// Record that the daemon stops, why, and the active sessions:
+    /// [`RestartEvent::ActiveRecorded`].
     RecordStop(Generation, String),
-    /// Let no turn and no step begin, with so many active sessions, and wait for those turns that
-    /// run: [`RestartEvent::Drained`], in time.
+    /// Stop turns and steps from beginning, given the number of active sessions, and wait for the
+    /// turns that run: eventually [`RestartEvent::Drained`].
     BeginDrain(u64),
-    /// Turns begin again.
+    /// Cancel the drain: turns begin again.
     CancelDrain,
-    /// Tell the supervisor that no standby is wanted.
+    /// Notify the supervisor that the standby is no longer wanted.
     CancelReplace,
-    /// Record that this restart came to nothing, and why.
+    /// Record this restart as refused, with the reason.
     RecordRefused(P, String),
-    /// Write this restart's record once more: [`RestartEvent::LastWritten`].
+    /// Write this restart's record once more, to check the store: [`RestartEvent::LastWritten`].
     WriteLast,
-    /// Hand over or stop, and exit. Nothing follows.
+    /// Hand over or stop, and exit. No action follows.
     Leave(Departure<P>),
-    /// Have the planner decide about a candidate again: [`RestartEvent::Decided`].
+    /// Let the planner decide about a candidate again: [`RestartEvent::Decided`].
     Reconsider(Trigger, C),
-    /// Read the configuration file again: [`RestartEvent::Decided`].
+    /// Reread the configuration file: [`RestartEvent::Decided`].
     Reload,
     /// Persist restart records that the store has refused.
     FlushUnpersisted,
-    /// Give the hot change its time to prove itself.
+    /// Start the probation of a hot change.
     BeginProbation,
-    /// This worker has proven itself: what runs is what a later one falls back to.
+    /// End probation: later workers fall back to the running configuration.
     Prove,
 }
 
-/// How a worker leaves.
+/// The way in which a worker ends.
 #[derive(Clone, Debug)]
 pub(in crate::daemon) enum Departure<P> {
     /// A successor takes over.

@@ -1,5 +1,5 @@
-//! What a serving worker does about restarts and stops, decided purely: an event in, actions out,
-//! no clock and no system call.
+//! The state machine that decides how a serving worker restarts and stops. It is pure: it takes an
+//! event and returns actions, without a clock or a system call.
 //!
 //! ```text
 //!            Decided(Restart)             Accepted                StandbyReady
@@ -17,24 +17,24 @@
 //!   Stopping -----------------------------------> Leaving (stop)
 //! ```
 //!
-//! What a request means, by what goes on:
+//! The effect of each request, by what is in progress:
 //!
-//! | | serving | a restart is under way | stopping | leaving |
+//! | | serving | a restart is in progress | stopping | leaving |
 //! |---|---|---|---|---|
-//! | a change of the file, SIGHUP | plan: nothing, hot, restart, refused | kept: the successor reads the file as it then is; if the restart is given up, it is planned again | nothing: the next start reads the file | as before |
-//! | `abide restart` | a restart | answered with the one under way; kept as above | refused: the daemon stops | as before |
-//! | SIGTERM, SIGINT, `abide drain` | drain, then stop | the restart is given up; a drain under way goes on to the stop | the same drain; a second signal makes the supervisor end all at once | a restart's successor stops; a stop goes on |
+//! | a change of the file, SIGHUP | plan: nothing, hot, restart, refused | kept as pending: the successor reads the file as it is by then; if the restart is given up, the change is planned again | nothing: the next start reads the file | as before |
+//! | `abide restart` | a restart | the reply names the restart in progress; kept as above | refused: the daemon stops | as before |
+//! | SIGTERM, SIGINT, `abide drain` | drain, then stop | the restart is given up; a drain in progress continues and leads to the stop | the same drain; a second signal makes the supervisor end everything at once | the successor of a restart stops; a stop continues |
 //!
-//! What always holds, whatever happens in whatever order (tested with random histories):
+//! Invariants that hold for any sequence of events (tested with random histories):
 //!
-//! - a standby that was asked for is either handed over to, or has reported its failure, or its
-//!   restart is cancelled: exactly one of the three, and what is not handed over to is recorded as
-//!   refused;
-//! - a drain for a restart begins after the active sessions are recorded, and nothing is handed over
-//!   before the store has taken one more write;
-//! - a change that comes during a restart is planned again if that restart is given up;
-//! - from a stop on, nothing leads back to serving;
-//! - what only the store refused is tried again as soon as the store takes writes.
+//! - of a requested standby, exactly one is true: it takes over, or it reports its failure, or its
+//!   restart is cancelled; unless it takes over, the restart is recorded as refused;
+//! - the drain for a restart begins only after the active sessions are recorded, and nothing is
+//!   handed over before the store has accepted one more write;
+//! - a change that arrives during a restart is planned again if that restart is given up;
+//! - once a stop has begun, nothing leads back to serving;
+//! - a change that failed only because the store refused a write is retried as soon as the store
+//!   accepts writes.
 
 mod event;
 #[cfg(test)]

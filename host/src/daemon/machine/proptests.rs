@@ -1,5 +1,5 @@
-//! Random histories against a world that answers as the worker does, and keeps count of what must
-//! always hold.
+//! Property tests: random histories against a model that responds as the worker does, and checks
+//! the machine's invariants.
 
 use proptest::prelude::*;
 
@@ -9,20 +9,20 @@ use super::{
 };
 use crate::domain::Generation;
 
-/// What may come from outside, at any time.
+/// An external input, which may come at any time.
 #[derive(Clone, Copy, Debug)]
 enum Input {
-    /// A candidate, and what the planner would make of it while serving.
+    /// A candidate, with the planner's decision about it while serving.
     Change(Plan),
     StandbyReady,
-    /// Of a restart that is over.
+    /// Reports from the standby of a restart that is over.
     StaleStandby,
     StandbyFailed,
     Drained,
     Stop,
     ProbationOver,
     Tick,
-    /// The store begins or ceases to take writes.
+    /// The store begins (`true`) or ceases to accept writes.
     Store(bool),
 }
 
@@ -72,16 +72,16 @@ struct World {
     store_writes: bool,
     generations: u64,
     candidates: u32,
-    /// The standby that the supervisor was asked for and has not reported the failure of.
+    /// The standby that was requested, unless the supervisor has reported its failure.
     standby: Option<u64>,
-    /// The restart that is recorded as under way.
+    /// The restart that is recorded as in progress.
     record: Option<u64>,
     active_recorded: bool,
     last_written: bool,
     drain: Drain,
-    /// The latest change that came during a restart.
+    /// The latest change that arrived during a restart.
     pending: Option<u32>,
-    /// The last refusal was the store's.
+    /// Whether the store caused the last refusal.
     refused_by_store: bool,
     stopping: bool,
     left: bool,
@@ -109,7 +109,7 @@ impl World {
     }
 
     fn input(&mut self, input: Input) {
-        // Who has left hears nothing more.
+        // A worker that has left receives no more input.
         if self.left {
             return;
         }
@@ -133,7 +133,7 @@ impl World {
                         Generation(generation),
                         "it died".to_owned(),
                     ));
-                    // A change that came meanwhile may have begun another one.
+                    // A change that arrived meanwhile may have begun another restart.
                     let record = self.record;
                     assert_ne!(
                         record,
@@ -182,7 +182,7 @@ impl World {
         self.decide(candidate, plan);
     }
 
-    /// As the planner does.
+    /// Decides about a candidate as the planner does.
     fn decide(&mut self, candidate: u32, plan: Plan) {
         let outcome = match self.machine.under_way() {
             Some(UnderWay::Restart(_)) => {
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// The store's answer to a write.
+    /// Returns the store's result of a write.
     fn write(&mut self) -> Result<(), Setback> {
         match self.store_writes {
             true => Ok(()),
@@ -354,7 +354,7 @@ proptest! {
             world.input(input);
             world.check();
         }
-        // And it always comes to its end.
+        // Liveness: a stop and a drain always lead to the end.
         if !world.left && !world.stopping {
             world.input(Input::Stop);
         }

@@ -1,28 +1,28 @@
-//! The machine itself: its phases, and what moves it from one to the next.
+//! The machine itself: its phases and transitions.
 
 use crate::domain::Generation;
 
 use super::event::{Departure, Outcome, RestartAction, RestartEvent, Setback, Trigger, UnderWay};
 
-/// See the [module](super).
+/// The state machine of restarts and stops; see the [module](super).
 pub(in crate::daemon) struct RestartMachine<P, C> {
     phase: Phase<P, C>,
     probation: Probation,
-    /// Why the file on the disk is not what runs.
+    /// The reason why the configuration file on disk is not the running one.
     refusal: Option<String>,
 }
 
 enum Phase<P, C> {
     Serving(RetryRule),
-    /// A restart is being recorded; the supervisor knows nothing of it yet.
+    /// A restart is being recorded; the supervisor does not know of it yet.
     Accepting,
     Restarting(Restart<P, C>),
     Stopping(StopUnderWay),
-    /// Nothing runs any more, and clients are passed on or sent away. There is no way back.
+    /// No turn runs any more, and connections are handed over or closed. There is no way back.
     Leaving(UnderWay),
 }
 
-/// Whether what was refused last is tried again by itself.
+/// Whether the change that was refused last is retried automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RetryRule {
     Never,
@@ -34,24 +34,24 @@ struct Restart<P, C> {
     generation: Generation,
     planned: P,
     stage: Stage,
-    /// What came meanwhile.
+    /// The latest change that arrived during this restart.
     pending: Option<(Trigger, C)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// A standby gets ready; nothing has changed yet.
+    /// The standby is starting; nothing has changed yet.
     Preparing,
-    /// The active sessions are being recorded, before the drain: a service manager may kill the
-    /// process during it.
+    /// The active sessions are being recorded. This precedes the drain, because a service manager
+    /// may kill the process during the drain.
     Recording,
     Draining,
-    /// A store that takes no write would be none for the successor either, so that it is asked for
-    /// one before anything is handed over.
+    /// The store is being tested with one write before anything is handed over: a store that
+    /// refuses writes would be useless to the successor too.
     LastWrite,
 }
 
-/// The stop of the daemon. It goes on whatever the store says.
+/// The stop of the daemon. It continues even if the store refuses writes.
 struct StopUnderWay {
     generation: Generation,
     is_recorded: bool,
@@ -71,11 +71,11 @@ enum Probation {
     Over,
 }
 
-/// What the worker does, for whoever asks.
+/// The worker's activity, as the status shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::daemon) enum Activity {
     Serving,
-    /// Turns run; a standby gets ready.
+    /// Turns run, and a standby is starting.
     Preparing,
     Draining,
     Stopping,
@@ -84,7 +84,7 @@ pub(in crate::daemon) enum Activity {
 type Actions<P, C, D> = Vec<RestartAction<P, C, D>>;
 
 impl<P, C> RestartMachine<P, C> {
-    /// A worker that has just begun to serve: it has not proven itself.
+    /// Creates the machine of a worker that has just begun to serve, and is in probation.
     pub(in crate::daemon) fn new() -> Self {
         Self {
             phase: Phase::Serving(RetryRule::Never),
@@ -93,7 +93,7 @@ impl<P, C> RestartMachine<P, C> {
         }
     }
 
-    /// Takes an event in and says what to do.
+    /// Processes an event and returns the actions to perform.
     pub(in crate::daemon) fn step<D>(&mut self, event: RestartEvent<P, C, D>) -> Actions<P, C, D> {
         let mut out = Vec::new();
         match event {
@@ -125,7 +125,7 @@ impl<P, C> RestartMachine<P, C> {
         out
     }
 
-    /// What is under way already, for the planner.
+    /// Returns the restart or stop in progress, if any.
     pub(in crate::daemon) fn under_way(&self) -> Option<UnderWay> {
         match &self.phase {
             Phase::Serving(_) | Phase::Accepting => None,
@@ -147,7 +147,7 @@ impl<P, C> RestartMachine<P, C> {
         }
     }
 
-    /// The restart under way, until it is handed over or given up.
+    /// Returns the restart in progress, until it is handed over or given up.
     pub(in crate::daemon) fn planned(&self) -> Option<&P> {
         match &self.phase {
             Phase::Restarting(restart) => Some(&restart.planned),
@@ -162,7 +162,7 @@ impl<P, C> RestartMachine<P, C> {
         }
     }
 
-    /// Why the file on the disk is not what runs.
+    /// Returns why the configuration file on disk is not the running one.
     pub(in crate::daemon) fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
@@ -175,7 +175,7 @@ impl<P, C> RestartMachine<P, C> {
     fn decided<D>(&mut self, candidate: C, outcome: Outcome<D>, out: &mut Actions<P, C, D>) {
         match (&mut self.phase, outcome) {
             (Phase::Restarting(restart), Outcome::Deferred(trigger)) => {
-                // The latest wins.
+                // Only the latest change is kept.
                 restart.pending = Some((trigger, candidate));
             }
             (Phase::Serving(retry), outcome) => {
@@ -192,16 +192,16 @@ impl<P, C> RestartMachine<P, C> {
                         out.push(RestartAction::Accept(change));
                     }
                     Outcome::Rejected(setback) => self.refused(setback, out),
-                    // The planner has said so of a phase that is over.
+                    // The planner decided this in a phase that is over.
                     Outcome::Deferred(_) | Outcome::Stopping => {}
                 }
             }
-            // What leaves takes nothing over.
+            // A worker that is stopping or leaving adopts no change.
             _ => {}
         }
     }
 
-    /// Everything goes on as if nobody had asked.
+    /// Handles a refusal: the worker continues as it was.
     fn refused<D>(&mut self, setback: Setback, out: &mut Actions<P, C, D>) {
         if let Phase::Serving(_) | Phase::Accepting = self.phase {
             self.phase = Phase::Serving(match setback.by_store {
@@ -226,7 +226,7 @@ impl<P, C> RestartMachine<P, C> {
                     pending: None,
                 });
             }
-            // A stop came while it was being recorded.
+            // A stop was requested while the restart was being recorded.
             _ => {
                 out.push(RestartAction::CancelReplace);
                 out.push(RestartAction::RecordRefused(
@@ -270,8 +270,9 @@ impl<P, C> RestartMachine<P, C> {
         self.give_up(setback, Some(reason), out);
     }
 
-    /// The restart comes to nothing, and what was refused or came meanwhile is seen to.
-    /// `standby_failed` is the standby's own reason, where it has failed: then the supervisor knows.
+    /// Gives up the restart, reports why, and lets a pending change be planned again.
+    /// `standby_failed` is the standby's own reason if it failed; the supervisor already knows
+    /// then, so nothing needs to be cancelled there.
     fn give_up<D>(
         &mut self,
         setback: Setback,
@@ -305,7 +306,7 @@ impl<P, C> RestartMachine<P, C> {
                 restart.stage = Stage::Draining;
                 out.push(RestartAction::BeginDrain(active));
             }
-            // Nothing is drained yet, and nothing shall be that is not recorded.
+            // The drain must not begin before the active sessions are recorded.
             (Phase::Restarting(restart), Err(setback)) if restart.stage == Stage::Recording => {
                 self.give_up(setback, None, out);
             }

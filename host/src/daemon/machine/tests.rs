@@ -1,4 +1,4 @@
-//! One path each, told step by step.
+//! Single paths through the machine, step by step.
 
 use super::{
     Activity, Departure, Outcome, RestartAction, RestartEvent, RestartMachine, Setback, Trigger,
@@ -11,7 +11,7 @@ const SECOND: Generation = Generation(2);
 type TestMachine = RestartMachine<&'static str, u32>;
 type TestEvent = RestartEvent<&'static str, u32, ()>;
 
-/// The names of the actions that an event leads to.
+/// Returns the names of the actions that an event leads to.
 fn step(machine: &mut TestMachine, event: TestEvent) -> Vec<String> {
     let actions = machine.step(event);
     actions.iter().map(name).collect()
@@ -30,7 +30,7 @@ fn full_disk() -> Setback {
     }
 }
 
-/// A machine with a restart under way whose standby gets ready.
+/// Returns a machine with a restart in progress whose standby is starting.
 fn preparing() -> TestMachine {
     let mut machine = RestartMachine::new();
     let asked = step(&mut machine, RestartEvent::Decided(1, Outcome::Restart(())));
@@ -134,7 +134,7 @@ fn a_stop_during_a_drain_goes_on_with_that_drain() {
         step(&mut machine, stop),
         ["CancelReplace", "RecordRefused", "RecordStop"]
     );
-    // Whether or not the store took it.
+    // The stop continues even if the store refuses the write.
     assert!(step(&mut machine, RestartEvent::ActiveRecorded(Err(full_disk()))).is_empty());
     let end = machine.step::<()>(RestartEvent::Drained);
     assert!(matches!(

@@ -7,7 +7,7 @@ use super::rules::{act, drive};
 use super::*;
 
 /// Returns the stopped turns of a notice.
-fn told(notice: Option<&Notice>) -> StoppedTurns {
+fn stopped_turns(notice: Option<&Notice>) -> StoppedTurns {
     let stopped = notice.and_then(|notice| notice.stopped.clone());
     stopped.map_or_else(StoppedTurns::default, |stopped| stopped.turns)
 }
@@ -99,7 +99,7 @@ fn what_was_in_flight_is_unknown_and_what_did_not_happen_is_left_out() {
     driven.add(planned(1, 8, "flight", vec![tool(false)]));
     driven.fail();
     let notice = driven.answer_one();
-    let turns = told(notice.as_ref());
+    let turns = stopped_turns(notice.as_ref());
     assert_eq!(
         calls(&turns),
         [
@@ -169,7 +169,7 @@ fn calls_at_once_are_told_one_by_one() {
     driven.fail();
     let notice = driven.answer_one();
     let expected = [(1, "t a", None), (1, "t b", Some("B"))];
-    assert_eq!(calls(&told(notice.as_ref())), expected);
+    assert_eq!(calls(&stopped_turns(notice.as_ref())), expected);
 
     // The form in which older versions recorded it.
     let mut driven = Driven::new();
@@ -178,7 +178,7 @@ fn calls_at_once_are_told_one_by_one() {
     driven.fail();
     let notice = driven.answer_one();
     assert_eq!(
-        calls(&told(notice.as_ref())),
+        calls(&stopped_turns(notice.as_ref())),
         [(1, "t", None), (1, "t", None)]
     );
 }
@@ -190,10 +190,14 @@ fn several_stopped_turns_are_told_in_order_until_one_that_was_told_commits() {
     driven.order_and_stop("b");
     let begun = driven.open();
     let expected = [(1, "t a", Some("ordered")), (2, "t b", Some("ordered"))];
-    assert_eq!(calls(&told(begun.notice.as_ref())), expected);
+    assert_eq!(calls(&stopped_turns(begun.notice.as_ref())), expected);
     driven.fail();
     let notice = driven.answer_one();
-    assert_eq!(calls(&told(notice.as_ref())), expected, "it is given back");
+    assert_eq!(
+        calls(&stopped_turns(notice.as_ref())),
+        expected,
+        "it is given back"
+    );
     assert_eq!(driven.answer_one(), None);
 }
 
@@ -241,7 +245,7 @@ fn a_turn_that_is_stopped_behind_a_restart_is_told_with_both() {
     driven.cancel(&CancelScope::Turn).expect("it is open");
     assert!(driven.begin().is_none(), "it does not come back");
     let notice = driven.answer_one();
-    assert_eq!(calls(&told(notice.as_ref())), [(1, "t a", None)]);
+    assert_eq!(calls(&stopped_turns(notice.as_ref())), [(1, "t a", None)]);
     assert_eq!(driven.answer_one(), None);
 }
 
@@ -261,7 +265,7 @@ fn a_resumed_turn_keeps_the_notice_that_it_began_with() {
     driven.cancel(&CancelScope::Turn).expect("it is open");
     let notice = driven.answer_one();
     let expected = [(1, "t a", Some("ordered")), (2, "t b", Some("B"))];
-    assert_eq!(calls(&told(notice.as_ref())), expected);
+    assert_eq!(calls(&stopped_turns(notice.as_ref())), expected);
 }
 
 #[test]
@@ -279,7 +283,11 @@ fn what_an_attempt_that_was_given_up_may_have_done_is_told_unless_it_is_done_aga
         driven.fail();
         let notice = driven.answer_one();
         let expected = (1, "t a", again.then_some("A"));
-        assert_eq!(calls(&told(notice.as_ref())), [expected], "{again}");
+        assert_eq!(
+            calls(&stopped_turns(notice.as_ref())),
+            [expected],
+            "{again}"
+        );
     }
 }
 
@@ -325,7 +333,7 @@ fn a_notice_is_short_whatever_was_done() {
     let notice = driven.answer_one().expect("it is owed");
     let text = notice.text();
     assert!(text.len() < 8 << 10, "{} bytes", text.len());
-    let turns = told(Some(&notice));
+    let turns = stopped_turns(Some(&notice));
     let counted: u32 = turns
         .turns
         .iter()
@@ -451,7 +459,7 @@ proptest! {
         for (_, record) in &drive(&acts).log {
             let expected = reader.read(record);
             let (Record::Begun(begun), Some(expected)) = (record, expected) else { continue };
-            let turns = told(begun.notice.as_ref());
+            let turns = stopped_turns(begun.notice.as_ref());
             prop_assert_eq!(turns.is_none(), expected.is_empty());
             let counted: u32 = turns.turns.iter()
                 .map(|stopped| stopped.calls.more + stopped.calls.shown.len() as u32).sum();

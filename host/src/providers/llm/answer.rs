@@ -69,7 +69,7 @@ const CALLS_MAX: usize = 256;
 /// The part of an answer that has arrived so far.
 pub(super) struct StreamedAnswer<'a> {
     asked: &'a RequestFacts<'a>,
-    said: VisibleText,
+    visible: VisibleText,
     halves: Halves,
     calls: Calls,
     /// Text or calls have arrived.
@@ -93,7 +93,7 @@ impl<'a> StreamedAnswer<'a> {
     pub(super) fn new(asked: &'a RequestFacts<'a>, limit_bytes: u64) -> Self {
         Self {
             asked,
-            said: VisibleText::new(),
+            visible: VisibleText::new(),
             halves: Halves::default(),
             calls: Calls::default(),
             has_begun: false,
@@ -159,7 +159,7 @@ impl<'a> StreamedAnswer<'a> {
             return Err(NoAnswer::TooLong(self.limit_bytes));
         }
         let text = self.halves.push(&chunk.text, chunk.has_marks);
-        Ok(self.said.push(&text))
+        Ok(self.visible.push(&text))
     }
 
     /// Reduces a document to what is new in it. Some servers repeat the whole message after its
@@ -204,8 +204,8 @@ impl<'a> StreamedAnswer<'a> {
     /// theirs.
     pub(super) fn complete(mut self, model: &str) -> Result<(Completion, String), NoAnswer> {
         let rest = self.halves.end();
-        let shown = self.said.push(rest).text;
-        let (content, held) = self.said.end();
+        let shown = self.visible.push(rest).text;
+        let (content, held) = self.visible.end();
         let has_calls = !self.calls.is_empty();
         let is_whole = (has_calls || !content.is_empty()) && !self.calls.ends_before_arguments();
         let implied = (self.is_done && is_whole).then_some(FinishReason::Stop);

@@ -62,7 +62,7 @@ fn first(status: u16, document: &Value) -> Option<Mend> {
     bound.or_else(|| mends(status, document, &sent, &dialect).into_iter().next())
 }
 
-fn said(text: &str) -> Value {
+fn error_body(text: &str) -> Value {
     json!({"error": {"message": text, "type": "invalid_request_error"}})
 }
 
@@ -71,14 +71,14 @@ fn what_a_server_names_is_what_it_is_asked_without() {
     let cases = [
         (
             400,
-            said(
+            error_body(
                 "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
             ),
             Mend::CompletionTokens,
         ),
         (
             400,
-            said(
+            error_body(
                 "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) value is supported.",
             ),
             Mend::Temperature,
@@ -93,56 +93,60 @@ fn what_a_server_names_is_what_it_is_asked_without() {
             json!({"error": {"message": "Your organization must be verified to stream this model.", "param": "stream", "code": "unsupported_value"}}),
             Mend::Stream,
         ),
-        (400, said("System role not supported"), Mend::System),
+        (400, error_body("System role not supported"), Mend::System),
         (
             500,
-            said("Jinja Exception: System role not supported"),
+            error_body("Jinja Exception: System role not supported"),
             Mend::System,
         ),
         (
             400,
-            said(
+            error_body(
                 "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
             ),
             Mend::System,
         ),
         (
             500,
-            said(
+            error_body(
                 "Jinja Exception: Conversation roles must alternate user/assistant/user/assistant/...",
             ),
             Mend::ToolLines,
         ),
         (
             500,
-            said("Jinja Exception: This model only supports single tool-calls at once!"),
+            error_body("Jinja Exception: This model only supports single tool-calls at once!"),
             Mend::ParallelCalls,
         ),
         (
             400,
-            said("can only concatenate str (not \"NoneType\") to str"),
+            error_body("can only concatenate str (not \"NoneType\") to str"),
             Mend::NullContent,
         ),
         (
             400,
-            said("messages[2].content: Input should be a valid string"),
+            error_body("messages[2].content: Input should be a valid string"),
             Mend::Images,
         ),
         (
             500,
-            said(
+            error_body(
                 "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
             ),
             Mend::Images,
         ),
         (
             400,
-            said(
+            error_body(
                 "Invalid 'tools': array too long. Expected an array with maximum length 3, but got an array with length 4 instead.",
             ),
             Mend::ToolsOver(3),
         ),
-        (400, said("Too many tools: 4 (max 2)"), Mend::ToolsOver(2)),
+        (
+            400,
+            error_body("Too many tools: 4 (max 2)"),
+            Mend::ToolsOver(2),
+        ),
         (
             422,
             json!({"detail": [{"type": "too_long", "loc": ["body", "tools"], "msg": "List should have at most 2 items", "input": [{"function": {"name": "t__pay"}}]}]}),
@@ -150,45 +154,47 @@ fn what_a_server_names_is_what_it_is_asked_without() {
         ),
         (
             400,
-            said(
+            error_body(
                 "Invalid 'tools[1].function.description': string too long. Expected a string with maximum length 1024, but got 2000.",
             ),
             Mend::DescriptionsOver(1024),
         ),
         (
             400,
-            said(
+            error_body(
                 "max_tokens is too large: 10000. This model supports at most 4096 completion tokens, whereas you provided 10000.",
             ),
             Mend::MaxTokensOver(4096),
         ),
         (
             400,
-            said(
+            error_body(
                 "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the `context_window` for this model",
             ),
             Mend::MaxTokensOver(8192),
         ),
         (
             400,
-            said("max_tokens: 10000 > 4096, which is the maximum allowed number of output tokens"),
+            error_body(
+                "max_tokens: 10000 > 4096, which is the maximum allowed number of output tokens",
+            ),
             Mend::MaxTokensOver(4096),
         ),
         (
             400,
-            said("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]"),
+            error_body("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]"),
             Mend::MaxTokensOver(8192),
         ),
         (
             400,
-            said(
+            error_body(
                 "This model's maximum context length is 8192 tokens. However, you requested 10020 tokens (20 in the messages, 10000 in the completion). Please reduce the length of the messages or max_tokens.",
             ),
             Mend::MaxTokensOver(4096),
         ),
         (
             400,
-            said("Function call is missing a thought_signature in functionCall parts."),
+            error_body("Function call is missing a thought_signature in functionCall parts."),
             Mend::ToolLines,
         ),
     ];
@@ -235,38 +241,38 @@ fn bounds_are_found_in_other_servers_words() {
         ),
     ] {
         assert_eq!(
-            first(400, &said(text)),
+            first(400, &error_body(text)),
             Some(Mend::MaxTokensOver(expected)),
             "{text}"
         );
     }
     // Too little of the window is left for the answer: the guest must shorten the conversation.
     let full = "This model's maximum context length is 10240 tokens. However, you requested 19000 tokens (9000 in the messages, 10000 in the completion).";
-    assert_eq!(first(400, &said(full)), None);
+    assert_eq!(first(400, &error_body(full)), None);
     for (text, expected) in [
         ("'tools' : maximum number of items is 2", 2),
         ("You may not include more than 3 tools", 3),
         ("4 tools have been provided but the maximum is 3", 3),
     ] {
         assert_eq!(
-            first(400, &said(text)),
+            first(400, &error_body(text)),
             Some(Mend::ToolsOver(expected)),
             "{text}"
         );
     }
     let gemma = "Developer instruction is not enabled for models/gemma-3-27b-it";
-    assert_eq!(first(400, &said(gemma)), Some(Mend::System));
+    assert_eq!(first(400, &error_body(gemma)), Some(Mend::System));
 }
 
 #[test]
 fn a_tool_that_a_server_refuses_is_found_by_its_place_or_name() {
     for document in [
-        said(
+        error_body(
             "Invalid schema for function 't__pay': in context=(), object schema missing properties",
         ),
         json!({"error": {"message": "Invalid value", "param": "tools[3].function.parameters"}}),
         json!({"detail": [{"loc": ["body", "tools", 3, "function", "parameters"], "msg": "Invalid"}]}),
-        said(
+        error_body(
             "Unknown name \"type\" at 'tools[0].function_declarations[3].parameters.properties[1].value': Proto field is not repeating",
         ),
     ] {
@@ -282,32 +288,35 @@ fn what_passes_or_is_the_models_fault_is_not_mended() {
     for (status, document) in [
         (
             500,
-            said("Error while streaming the response: unknown upstream error"),
+            error_body("Error while streaming the response: unknown upstream error"),
         ),
-        (500, said("The system had an unexpected error")),
+        (500, error_body("The system had an unexpected error")),
         (
             500,
-            said("java.io.IOException: unexpected end of stream on https://upstream"),
-        ),
-        (
-            500,
-            said("Internal exception while parsing the output of tool t__record: x"),
+            error_body("java.io.IOException: unexpected end of stream on https://upstream"),
         ),
         (
             500,
-            said("Failed to parse input at pos 12: <tool_call>{\"name\":\"t__record\""),
+            error_body("Internal exception while parsing the output of tool t__record: x"),
+        ),
+        (
+            500,
+            error_body("Failed to parse input at pos 12: <tool_call>{\"name\":\"t__record\""),
         ),
         (
             400,
             json!({"error": {"message": "Failed to call a function. See 'failed_generation'.",
             "code": "tool_use_failed", "failed_generation": "<function=t__record>{}</function>"}}),
         ),
-        (400, said("This is not a valid model.")),
+        (400, error_body("This is not a valid model.")),
         (
             429,
-            said("Rate limit: max_tokens too large, use max_completion_tokens"),
+            error_body("Rate limit: max_tokens too large, use max_completion_tokens"),
         ),
-        (401, said("Incorrect API key provided for this system")),
+        (
+            401,
+            error_body("Incorrect API key provided for this system"),
+        ),
     ] {
         assert_eq!(first(status, &document), None, "{document}");
     }
@@ -315,7 +324,7 @@ fn what_passes_or_is_the_models_fault_is_not_mended() {
 
 #[test]
 fn each_mend_is_proposed_once() {
-    let document = said("Unsupported parameter: 'temperature'");
+    let document = error_body("Unsupported parameter: 'temperature'");
     let dialect = Dialect::default().without(Mend::Temperature).expect("news");
     let again = mends(
         StatusCode::BAD_REQUEST,
@@ -328,12 +337,16 @@ fn each_mend_is_proposed_once() {
 
 #[test]
 fn one_bad_image_is_not_all_images() {
-    assert!(is_about_one_image(&said(
+    assert!(is_about_one_image(&error_body(
         "You uploaded an unsupported image. Please make sure your image is valid."
     )));
-    assert!(is_about_one_image(&said("image exceeds 5 MB maximum")));
-    assert!(!is_about_one_image(&said("image input is not supported")));
-    assert!(!is_about_one_image(&said(
+    assert!(is_about_one_image(&error_body(
+        "image exceeds 5 MB maximum"
+    )));
+    assert!(!is_about_one_image(&error_body(
+        "image input is not supported"
+    )));
+    assert!(!is_about_one_image(&error_body(
         "This model does not support image_url"
     )));
 }

@@ -6,7 +6,7 @@ fn refused(status: u16, text: &str) -> Response {
     (status, document.to_string()).into_response()
 }
 
-fn said() -> Response {
+fn answer() -> Response {
     stream(&[text("ok"), end("stop")])
 }
 
@@ -44,7 +44,7 @@ async fn a_failure_that_passes_teaches_nothing() {
         "Internal exception while parsing the output of tool add: unexpected token",
         "Unexpected error: this template engine failed over stream",
     ] {
-        let (providers, bodies) = talk(vec![refused(500, failure), said()], &whole()).await;
+        let (providers, bodies) = talk(vec![refused(500, failure), answer()], &whole()).await;
         assert_eq!(bodies[0], bodies[1], "{failure}");
         assert!(providers.status()[0].found_out.is_empty(), "{failure}");
     }
@@ -54,7 +54,7 @@ async fn a_failure_that_passes_teaches_nothing() {
 async fn one_complaint_about_two_things_is_mended_by_both_together() {
     let words = "Conversation roles must alternate user/assistant/user/assistant/...";
     let no = || refused(400, words);
-    let (_, bodies) = talk(vec![no(), no(), no(), said()], &whole()).await;
+    let (_, bodies) = talk(vec![no(), no(), no(), answer()], &whole()).await;
     let last = bodies.last().expect("a request");
     let messages = last["messages"].as_array().expect("a list");
     let roles: Vec<&str> = messages
@@ -67,7 +67,7 @@ async fn one_complaint_about_two_things_is_mended_by_both_together() {
 #[tokio::test]
 async fn a_text_beside_a_call_is_moved_where_it_is_still_read() {
     let words = "Assistant message must have either content or tool_calls, but not both.";
-    let (providers, bodies) = talk(vec![refused(400, words), said()], &whole()).await;
+    let (providers, bodies) = talk(vec![refused(400, words), answer()], &whole()).await;
     let messages = &bodies[1]["messages"];
     assert!(messages[2]["content"].is_null(), "{messages}");
     assert_eq!(
@@ -81,7 +81,7 @@ async fn a_text_beside_a_call_is_moved_where_it_is_still_read() {
 async fn what_is_too_large_even_alone_is_for_the_fallback() {
     let large = || refused(400, "This model's maximum context length is 10 tokens.");
     let (small, _) = serve(vec![large(), large()]).await;
-    let (big, seen) = serve(vec![said()]).await;
+    let (big, seen) = serve(vec![answer()]).await;
     let provider = |url: String, fallback: Option<&str>| LlmProvider {
         base_url: url,
         fallback: fallback.map(str::to_owned),

@@ -70,7 +70,7 @@ struct BackendCore {
     unfit: AtomicBool,
     /// Whether a stream was requested before, and (`heard`) whether one was ever opened.
     asked: AtomicBool,
-    heard: AtomicBool,
+    has_answered: AtomicBool,
 }
 
 /// The parts of a [`Backend`].
@@ -99,7 +99,7 @@ impl Backend {
             trouble: watch::Sender::default(),
             unfit: AtomicBool::new(false),
             asked: AtomicBool::new(false),
-            heard: AtomicBool::new(false),
+            has_answered: AtomicBool::new(false),
         }))
     }
 
@@ -289,10 +289,13 @@ impl BackendCore {
         };
         let status = response.status();
         if status.is_success() && answer::kind_of(&response).starts_with(EVENTS) {
-            self.heard.store(true, Ordering::Release);
+            self.has_answered.store(true, Ordering::Release);
             return Ok(Some(self.events(bodies::chunks(response), None, None)));
         }
-        if status == StatusCode::NOT_FOUND && in_session && self.heard.load(Ordering::Acquire) {
+        if status == StatusCode::NOT_FOUND
+            && in_session
+            && self.has_answered.load(Ordering::Acquire)
+        {
             self.end(DeliveryFate::Forgotten.to_string(), true);
         }
         if status.is_server_error() {

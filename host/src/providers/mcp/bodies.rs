@@ -126,7 +126,7 @@ pub(super) async fn read(mut chunks: ByteChunks, bound: usize) -> Result<(Vec<u8
 mod tests {
     use super::*;
 
-    async fn looked(
+    async fn classified(
         pieces: Vec<&'static [u8]>,
         named: &str,
     ) -> Result<(AnswerKind, Vec<u8>), String> {
@@ -167,7 +167,7 @@ mod tests {
             ),
             (vec![], "text/html", AnswerKind::Strange, b""),
         ] {
-            let found = looked(pieces, named).await;
+            let found = classified(pieces, named).await;
             assert_eq!(found, Ok((kind, rest.to_vec())), "{named}");
         }
     }
@@ -175,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn blanks_are_not_kept_and_end() {
         let pieces = vec![&[b' '; 1000][..]; 10_000];
-        let error = looked(pieces, "application/json").await;
+        let error = classified(pieces, "application/json").await;
         assert!(error.is_err_and(|why| why.contains("blanks")));
     }
 }

@@ -17,7 +17,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 pub(super) struct Paced<T> {
     inner: T,
     window: Instant,
-    said: u32,
+    logged: u32,
 }
 
 impl<T> Paced<T> {
@@ -25,7 +25,7 @@ impl<T> Paced<T> {
         Self {
             inner,
             window: Instant::now(),
-            said: 0,
+            logged: 0,
         }
     }
 }
@@ -42,19 +42,19 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Paced<T> {
 
     /// Cancel safe if the inner transport is: state changes only after a message has been received.
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
-        if self.said >= BURST {
+        if self.logged >= BURST {
             sleep_until(self.window + WINDOW).await;
         }
         let message = self.inner.receive().await?;
         if self.window.elapsed() >= WINDOW {
-            (self.window, self.said) = (Instant::now(), 0);
+            (self.window, self.logged) = (Instant::now(), 0);
         }
         if !matches!(
             message,
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)
         ) {
-            self.said += 1;
-            if self.said == BURST {
+            self.logged += 1;
+            if self.logged == BURST {
                 tracing::warn!("a tool server says too much, and is read slowly");
             }
         }

@@ -1,4 +1,5 @@
-//! Records that are decided and not yet on disk, with the replies that wait for that.
+//! Batches of records that are decided but not yet on disk, with the replies that wait for the
+//! sync.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

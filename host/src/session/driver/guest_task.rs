@@ -1,4 +1,4 @@
-//! The task that runs a turn's guest, as its driver holds it.
+//! The driver's handle of the task that runs a turn's guest.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(super) struct GuestTask {
     pub(super) task: JoinHandle<Result<Product, GuestFailure>>,
     pub(super) begun: Begun,
     pub(super) asks: mpsc::Receiver<DriverRequest>,
-    /// The messages and notices it took from the inbox, consumed when the turn commits.
+    /// The messages and notices that the turn took from the inbox, consumed when it commits.
     pub(super) taken: Consumed,
     /// Held until the turn's end is on disk: a drain waits for that, not only for the guest.
     pub(super) guard: Arc<TurnGuard>,

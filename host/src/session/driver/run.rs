@@ -1,4 +1,4 @@
-//! The driver's loop: what wakes it, and what it does then.
+//! The driver's event loop.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -136,7 +136,7 @@ impl Owner {
             _ => return,
         };
         let letter = DeadLetter {
-            message: self.said(message),
+            message: self.message(message),
             reason: reason.clone(),
             turn,
             effects,
@@ -146,7 +146,7 @@ impl Owner {
     }
 
     /// Finds a message in the records by its id.
-    fn said(&self, id: &MessageId) -> Message {
+    fn message(&self, id: &MessageId) -> Message {
         let received = self.log.iter().find_map(|(_, record)| match record {
             Record::Received(received) if received.message.id == *id => Some(&received.message),
             _ => None,
@@ -311,7 +311,7 @@ impl Owner {
         assert_eq!(stored, letters);
         for queued in &session.queue {
             let message = store.message(id, queued.pos).unwrap();
-            assert_eq!(message, Some(self.said(&queued.id)));
+            assert_eq!(message, Some(self.message(&queued.id)));
         }
         let kept = [Some(progress.snapshot), progress.previous];
         for at in kept.into_iter().flatten().map(|snapshot| snapshot.at) {

@@ -31,7 +31,7 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
-fn said(what: u8, config: u32) -> WorkerMessage<u32> {
+fn worker_message(what: u8, config: u32) -> WorkerMessage<u32> {
     match what {
         0 => WorkerMessage::Serving {
             stop_budget: u64::from(config),
@@ -138,7 +138,7 @@ proptest! {
             let config = u32::try_from(index).unwrap();
             let pick = |who: usize| observer.live.get(who).copied();
             let event = match one {
-                Move::Say(who, what) => pick(who).map(|id| MachineEvent::Message(id, said(what, config))),
+                Move::Say(who, what) => pick(who).map(|id| MachineEvent::Message(id, worker_message(what, config))),
                 Move::Die(who, how) => pick(who).map(|id| MachineEvent::Gone(id, match how {
                     0 => ExitStatus::Exited(0),
                     1 => ExitStatus::Exited(1),
