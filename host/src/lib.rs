@@ -13,6 +13,7 @@
 //! | [`engine`] | guests: WebAssembly components in wasmtime |
 //! | [`store`] | the log, snapshots and restart records, in RocksDB |
 //! | [`providers`] | models, tool servers and outgoing HTTP |
+//! | [`documents`] | the JSON documents that the API writes and the command line reads |
 //! | [`config`] | `abide.toml`: read, checked, compared and watched |
 //! | [`domain`] | records, sessions and what follows from what, purely |
 //! | [`loadgen`] | the load of `abide bench` |
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub(crate) mod deliberate_bugs;
+pub mod documents;
 pub mod domain;
 pub mod engine;
 pub(crate) mod failpoint;

@@ -7,8 +7,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{ApprovalInPath, Json, QueryOf};
-use super::problem::{Problem, ProblemDocument};
-use super::sessions::{Page, page_len};
+use super::problem::Problem;
+use super::sessions::page_len;
+use crate::documents::{Page, ProblemDocument};
 use crate::domain::{Answer, Approval, ApprovalId, Refusal, SessionId};
 
 /// Which approvals to list.

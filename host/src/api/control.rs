@@ -1,18 +1,13 @@
 //! The messages between the API and the daemon: the API's requests, and the status that the daemon
 //! publishes.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::problem::{Problem, ProblemKind};
-use crate::domain::{
-    Digest, Finding, Generation, ModelProviderStatus, PlanReport, RestartRecord, ToolServerStatus,
-    UnixMillis,
-};
+use crate::documents::{DaemonState, DaemonStatus};
+use crate::domain::{Generation, PlanReport, RestartRecord};
 
 /// The API's connection to the daemon.
 #[derive(Clone, Debug)]
@@ -68,94 +63,6 @@ pub enum Acceptance {
     },
     /// The daemon is about to stop for good.
     Stopping,
-}
-
-/// The daemon's status, as it publishes it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct DaemonStatus {
-    /// The worker's generation.
-    pub generation: Generation,
-    /// What it is doing.
-    pub state: DaemonState,
-    /// The binary's version.
-    pub version: String,
-    /// The worker's process id.
-    pub pid: u32,
-    /// When the worker started.
-    pub started_at: UnixMillis,
-    /// The running configuration.
-    pub config: ConfigStatus,
-    /// The number of sessions: by state, and in `total` (without closed ones).
-    pub sessions: BTreeMap<String, u64>,
-    /// The drain that is in progress.
-    pub drain: Option<DrainStatus>,
-    /// The latest restart.
-    pub restart: Option<RestartRecord>,
-    /// The plugins that are loaded.
-    pub plugins: Vec<PluginStatus>,
-    /// The model providers that are configured.
-    pub model_providers: Vec<ModelProviderStatus>,
-    /// The tool servers that are configured.
-    pub tool_servers: Vec<ToolServerStatus>,
-    /// What is wrong at the moment, the most severe first; at most [`FINDINGS_MAX`]. Metrics count
-    /// all.
-    #[schema(value_type = Vec<Finding>)]
-    pub watchdog: Arc<[Finding]>,
-}
-
-/// The maximum number of findings that the status lists.
-pub const FINDINGS_MAX: usize = 1000;
-
-/// What a daemon is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DaemonState {
-    /// Not serving yet: the store is being opened.
-    Starting,
-    /// Serving normally.
-    Serving,
-    /// About to be replaced.
-    Draining,
-    /// About to stop for good.
-    Stopping,
-}
-
-/// The running configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ConfigStatus {
-    /// The path of the file.
-    #[schema(value_type = String)]
-    pub path: PathBuf,
-    /// The digest of the bytes that run.
-    pub digest: Digest,
-    /// When these bytes were loaded.
-    pub loaded_at: UnixMillis,
-    /// Why the present content of the file was rejected.
-    pub last_error: Option<String>,
-}
-
-/// A drain that is in progress.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct DrainStatus {
-    /// Turns that still run.
-    pub running: u64,
-    /// Messages that were accepted and are held for later.
-    pub held: u64,
-    /// When turns that still run are aborted.
-    pub ends_at: Option<UnixMillis>,
-}
-
-/// A plugin that is loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct PluginStatus {
-    /// Its name.
-    pub name: String,
-    /// The digest of its component.
-    pub digest: Digest,
-    /// The contract version that it was built for.
-    pub contract: String,
-    /// The number of its open sessions, once they have been counted.
-    pub sessions: Option<u64>,
 }
 
 impl Control {

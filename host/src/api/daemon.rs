@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Empty, GenerationInPath, JsonOrNothing, LongJson, QueryOf};
-use super::problem::{Problem, ProblemDocument, ProblemKind};
-use super::sessions::{Page, page_len};
-use super::{Acceptance, Api, ControlRequest, DaemonStatus};
+use super::problem::{Problem, ProblemKind};
+use super::sessions::page_len;
+use super::{Acceptance, Api, ControlRequest};
+use crate::documents::{DaemonStatus, Page, ProblemDocument};
 use crate::domain::{Generation, PlanReport, PlanRequest, RestartRecord};
 
 /// Shows the daemon's status.

@@ -16,8 +16,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{InPath, QueryOf};
-use super::problem::{Problem, ProblemDocument, ProblemKind};
+use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
+use crate::documents::ProblemDocument;
 use crate::domain::{Event, Refusal, SessionId};
 use crate::session::{StreamItem, Subscription};
 

@@ -6,16 +6,15 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{InPath, Json, JsonOrNothing, QueryOf};
-use super::problem::{Problem, ProblemDocument, ProblemKind};
-use super::sessions::{Page, page_len};
-use crate::domain::{
-    DeadLetter, Digest, Event, IdempotencyKey, MessageId, Refusal, SessionId, TurnStatus,
-};
+use super::problem::{Problem, ProblemKind};
+use super::sessions::page_len;
+use crate::documents::{AcceptedMessage, Page, ProblemDocument};
+use crate::domain::{DeadLetter, Digest, IdempotencyKey, MessageId, Refusal, SessionId};
 use crate::session::{Accepted, TurnOutcome};
 
 /// The longest `Idempotency-Key`, in bytes.
@@ -40,55 +39,31 @@ pub(super) struct SendQuery {
     wait: Option<String>,
 }
 
-/// A message that was accepted, and the outcome of its turn if that is known.
-#[derive(Serialize, ToSchema)]
-pub(super) struct AcceptedBody {
-    /// Its id.
-    message: MessageId,
-    /// The cursor from which to follow the session's events.
-    cursor: u64,
-    /// Whether it had been accepted before, under the same key.
-    duplicate: bool,
-    /// The number of its turn; none also if it was cancelled before it had one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    turn: Option<u64>,
-    /// How the turn ended: `completed` or `failed`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<TurnStatus>,
-    /// Why the turn failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    /// What the turn emitted: its assistant messages and custom events.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<Vec<Event>>,
-}
-
-impl AcceptedBody {
-    fn new(accepted: Accepted, outcome: Option<TurnOutcome>) -> Self {
-        let Accepted {
-            message,
-            cursor,
-            duplicate,
-        } = accepted;
-        let body = Self {
-            message,
-            cursor,
-            duplicate,
-            turn: None,
-            outcome: None,
-            reason: None,
-            output: None,
-        };
-        match outcome {
-            None => body,
-            Some(outcome) => Self {
-                turn: outcome.turn,
-                outcome: Some(outcome.status),
-                reason: outcome.reason,
-                output: Some(outcome.output),
-                ..body
-            },
-        }
+/// Returns the document of an accepted message.
+fn document(accepted: Accepted, outcome: Option<TurnOutcome>) -> AcceptedMessage {
+    let Accepted {
+        message,
+        cursor,
+        duplicate,
+    } = accepted;
+    let body = AcceptedMessage {
+        message,
+        cursor,
+        duplicate,
+        turn: None,
+        outcome: None,
+        reason: None,
+        output: None,
+    };
+    match outcome {
+        None => body,
+        Some(outcome) => AcceptedMessage {
+            turn: outcome.turn,
+            outcome: Some(outcome.status),
+            reason: outcome.reason,
+            output: Some(outcome.output),
+            ..body
+        },
     }
 }
 
@@ -100,8 +75,8 @@ impl AcceptedBody {
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), SendQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sending the same message under the same key twice does it once; at most 256 bytes")),
     request_body = MessageBody,
     responses(
-        (status = 202, description = "Accepted: it will be consumed by one turn", body = AcceptedBody),
-        (status = 200, description = "Its turn has ended while the request waited", body = AcceptedBody),
+        (status = 202, description = "Accepted: it will be consumed by one turn", body = AcceptedMessage),
+        (status = 200, description = "Its turn has ended while the request waited", body = AcceptedMessage),
         (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
@@ -137,7 +112,7 @@ pub(super) async fn send(
         Some(_) => StatusCode::OK,
         None => StatusCode::ACCEPTED,
     };
-    Ok((status, Answer(AcceptedBody::new(accepted, outcome))).into_response())
+    Ok((status, Answer(document(accepted, outcome))).into_response())
 }
 
 fn parse_wait(text: &str) -> Result<Duration, Problem> {
@@ -187,7 +162,7 @@ pub(super) struct RetryBody {
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     request_body = Option<RetryBody>,
     responses(
-        (status = 202, description = "The dead letter is queued again", body = AcceptedBody),
+        (status = 202, description = "The dead letter is queued again", body = AcceptedMessage),
         (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
@@ -195,10 +170,10 @@ pub(super) async fn retry(
     State(api): State<Api>,
     InPath(id): InPath,
     JsonOrNothing(RetryBody { message, force }): JsonOrNothing<RetryBody>,
-) -> Result<(StatusCode, Answer<AcceptedBody>), Problem> {
+) -> Result<(StatusCode, Answer<AcceptedMessage>), Problem> {
     let message = message.map(MessageId::from_client);
     let accepted = api.sessions.retry(&id, message, force).await?;
-    let body = AcceptedBody::new(accepted, None);
+    let body = document(accepted, None);
     Ok((StatusCode::ACCEPTED, Answer(body)))
 }
 

@@ -27,10 +27,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 pub use auth::{Access, TokenDigest};
-pub use control::{
-    Acceptance, ConfigStatus, Control, ControlRequest, DaemonState, DaemonStatus, DrainStatus,
-    FINDINGS_MAX, PluginStatus,
-};
+pub use control::{Acceptance, Control, ControlRequest};
 pub use openapi::document as openapi_document;
 pub use problem::Problem;
 pub use router::router;

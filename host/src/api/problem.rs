@@ -4,9 +4,9 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::documents::ProblemDocument;
 use crate::domain::Refusal;
 
 /// The prefix of every problem's `type`.
@@ -22,38 +22,14 @@ pub struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A problem document.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Problem)]
-pub(super) struct ProblemDocument {
-    /// The kind of problem, for programs: `urn:abide:problem:` and a name.
-    r#type: String,
-    /// The kind of problem, for humans.
-    title: &'static str,
-    /// The response's status.
-    #[serde(serialize_with = "as_number")]
-    #[schema(value_type = u16)]
-    status: StatusCode,
-    /// What happened, to what, and what to do.
-    detail: String,
-    /// Facts for programs, depending on the kind.
-    #[serde(flatten)]
-    #[schema(value_type = std::collections::BTreeMap<String, Value>)]
-    facts: Map<String, Value>,
-}
-
-fn as_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_u16(status.as_u16())
-}
-
 impl Problem {
     /// Creates a problem of this kind, which has a name, a status and a title.
     pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let ProblemKind(name, status, title) = kind;
         let document = ProblemDocument {
             r#type: format!("{TYPE_PREFIX}{name}"),
-            title,
-            status,
+            title: title.to_owned(),
+            status: status.as_u16(),
             detail: detail.into(),
             facts: Map::new(),
         };
@@ -65,7 +41,7 @@ impl Problem {
 
     #[cfg(test)]
     pub(super) fn status(&self) -> u16 {
-        self.document.status.as_u16()
+        self.document.status
     }
 
     #[cfg(test)]
@@ -82,7 +58,7 @@ impl Problem {
             ..
         } = *self.document;
         let name = r#type.strip_prefix(TYPE_PREFIX).unwrap_or_default();
-        (status, name.to_owned(), detail, self.headers)
+        (as_code(status), name.to_owned(), detail, self.headers)
     }
 
     /// Adds a fact for programs.
@@ -103,13 +79,18 @@ impl IntoResponse for Problem {
         // The document consists of texts and numbers: serialization cannot fail.
         let body = serde_json::to_vec(&self.document).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.document.status;
+        *response.status_mut() = as_code(self.document.status);
         let headers = response.headers_mut();
         let kind = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, kind);
         headers.extend(self.headers);
         response
     }
+}
+
+/// Returns the status of a document, all of which come from a [`ProblemKind`].
+fn as_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// A kind of problem: its name in `type`, its status, its title.

@@ -11,7 +11,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{Empty, InPath, Json, JsonOrNothing, QueryOf};
-use super::problem::{Problem, ProblemDocument, ProblemKind};
+use super::problem::{Problem, ProblemKind};
+use crate::documents::{Page, ProblemDocument};
 use crate::domain::{
     CancelScope, Cancelled, MessageId, NAME_MAX_BYTES, SessionId, SessionState, SessionView,
 };
@@ -23,14 +24,6 @@ pub(super) const PAGE_MAX: usize = 1000;
 /// The maximum number of labels of a session, and the longest value of one, in bytes.
 const LABELS_MAX: usize = 64;
 const LABEL_MAX_BYTES: usize = 1024;
-
-/// A page of a list.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Page<T, N> {
-    pub(super) items: Vec<T>,
-    /// What to send as `after` for the next page; none at the end.
-    pub(super) next: Option<N>,
-}
 
 /// Returns the number of items that a page may have.
 pub(super) fn page_len(limit: Option<usize>) -> usize {

@@ -5,7 +5,8 @@ use axum::extract::State;
 
 use super::Api;
 use super::extract::{Empty, InPath, JsonOrNothing};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
+use crate::documents::ProblemDocument;
 use crate::domain::{ReplayReport, SessionId, TurnReport};
 
 /// Shows the steps of the open turn, or of the last one that committed.

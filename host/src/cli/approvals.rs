@@ -12,7 +12,7 @@ use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::target;
 use super::text::{ago, brief, clean, duration};
-use super::wire::PageBody;
+use crate::documents::Page;
 use crate::domain::{Approval, UnixMillis};
 
 /// The width to which arguments are cut in the table.
@@ -41,7 +41,7 @@ async fn list(client: &Client, out: &mut Out, as_json: bool) -> Result<(), CliEr
             Some(after) => format!("/v1/approvals?after={}", escape(after)),
             None => "/v1/approvals".to_owned(),
         };
-        let page: PageBody<Approval> = client.get(&path).await?;
+        let page: Page<Approval> = client.get(&path).await?;
         waiting.extend(page.items);
         match page.next {
             Some(Value::String(next)) => after = Some(next),

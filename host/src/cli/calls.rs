@@ -9,7 +9,7 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, escape};
-use super::wire::{DaemonReport, MessageAccepted, PageBody, RestartAccepted};
+use crate::documents::{AcceptedMessage, DaemonStatus, Page, RestartAccepted};
 use crate::domain::{
     DeadLetter, Delta, Event, EventBody, MessageId, RestartRecord, SessionId, SessionView,
 };
@@ -103,7 +103,7 @@ fn query(pairs: &[(&str, Option<&str>)]) -> String {
 
 impl Client {
     /// Returns the daemon's own report.
-    pub(crate) async fn daemon(&self) -> Result<DaemonReport, ClientError> {
+    pub(crate) async fn daemon(&self) -> Result<DaemonStatus, ClientError> {
         self.get("/v1/daemon").await
     }
 
@@ -149,7 +149,7 @@ impl Client {
         loop {
             match self.post(path, &json!({})).await {
                 Err(ClientError::Problem(problem))
-                    if problem.status == 503 && begun.elapsed() < SEND_RETRY_MAX =>
+                    if problem.0.status == 503 && begun.elapsed() < SEND_RETRY_MAX =>
                 {
                     backoff.pause().await;
                 }
@@ -164,7 +164,7 @@ impl Client {
         id: &SessionId,
         message: &MessageId,
     ) -> Result<Option<DeadLetter>, ClientError> {
-        let page: PageBody<DeadLetter> = self.get(&session_path(id, "/dead?limit=1000")).await?;
+        let page: Page<DeadLetter> = self.get(&session_path(id, "/dead?limit=1000")).await?;
         let mut letters = page.items.into_iter();
         Ok(letters.find(|letter| letter.message.id == *message && letter.turn.is_none()))
     }
@@ -186,7 +186,7 @@ impl Client {
         id: &SessionId,
         after: u64,
         limit: u32,
-    ) -> Result<PageBody<Event>, ClientError> {
+    ) -> Result<Page<Event>, ClientError> {
         let below = format!("/events?after={after}&limit={limit}");
         self.get(&session_path(id, &below)).await
     }
@@ -200,7 +200,7 @@ impl Client {
         key: &str,
         wait: Duration,
         mut lost: impl FnMut(&ClientError),
-    ) -> Result<(MessageAccepted, Value), ClientError> {
+    ) -> Result<(AcceptedMessage, Value), ClientError> {
         let begun = Instant::now();
         let mut backoff = RetryPause::new();
         let mut reached = false;
@@ -232,7 +232,7 @@ impl Client {
         text: &str,
         key: &str,
         wait: Duration,
-    ) -> Result<(MessageAccepted, Value), ClientError> {
+    ) -> Result<(AcceptedMessage, Value), ClientError> {
         let below = if wait.is_zero() {
             "/messages".to_owned()
         } else {

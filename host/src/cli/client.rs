@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode, header};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::documents::ProblemDocument;
 
 /// The time limit for connecting. During a restart, connections wait in the listen backlog, so
 /// connecting is fast even then.
@@ -71,7 +72,7 @@ impl ClientError {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Lost { .. } => true,
-            Self::Problem(problem) => matches!(problem.status, 502..=504),
+            Self::Problem(problem) => matches!(problem.0.status, 502..=504),
             Self::Unreachable { .. } | Self::Foreign { .. } | Self::Setup(_) => false,
         }
     }
@@ -79,42 +80,32 @@ impl ClientError {
     /// Returns the HTTP status, if the daemon answered with a problem.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
-            Self::Problem(problem) => Some(problem.status),
+            Self::Problem(problem) => Some(problem.0.status),
             _ => None,
         }
     }
 }
 
-/// A problem document (RFC 9457).
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, thiserror::Error)]
+/// A problem that the daemon reports, with what the command line knows to do about it.
+#[derive(Clone, Debug, Default, thiserror::Error)]
 #[error("{}", self.text())]
-pub(crate) struct ProblemResponse {
-    /// A URI that identifies the kind of problem.
-    #[serde(default, rename = "type")]
-    pub(crate) kind: String,
-    #[serde(default)]
-    pub(crate) title: String,
-    #[serde(default)]
-    pub(crate) status: u16,
-    #[serde(default)]
-    pub(crate) detail: Option<String>,
-    /// What to do about it.
-    #[serde(default)]
-    pub(crate) remedy: Option<String>,
-    /// With trimmed events: the smallest cursor that can be followed from.
-    #[serde(default)]
-    pub(crate) oldest: Option<u64>,
-}
+pub(crate) struct ProblemResponse(pub(crate) ProblemDocument);
 
 impl ProblemResponse {
+    /// With trimmed events: the smallest cursor that can be followed from.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.0.facts.get("oldest")?.as_u64()
+    }
+
     fn text(&self) -> String {
         // The title names the kind only; the detail describes this case completely.
-        let mut text = self.detail.clone().unwrap_or_else(|| self.title.clone());
-        if let Some(remedy) = &self.remedy {
+        let ProblemDocument { title, detail, .. } = &self.0;
+        let mut text = if detail.is_empty() { title } else { detail }.clone();
+        if let Some(remedy) = self.0.facts.get("remedy").and_then(|value| value.as_str()) {
             text.push_str("; ");
             text.push_str(remedy);
         }
-        if self.status == 401 {
+        if self.0.status == 401 {
             text.push_str("; set ABIDE_TOKEN, or name the token by `token_env` or `token_file` under [daemon]");
         }
         text
@@ -252,24 +243,21 @@ impl Client {
 
 /// Parses the problem of an unsuccessful answer, also of one that the daemon did not write.
 fn problem(status: StatusCode, body: &[u8]) -> ProblemResponse {
-    let parsed = serde_json::from_slice::<ProblemResponse>(body)
+    let parsed = serde_json::from_slice::<ProblemDocument>(body)
         .ok()
-        .filter(|problem| !problem.title.is_empty() || problem.detail.is_some());
-    match parsed {
-        Some(problem) => ProblemResponse {
-            status: status.as_u16(),
-            ..problem
-        },
-        None => {
-            let text = super::text::brief(&String::from_utf8_lossy(body), FOREIGN_BODY_CHARS);
-            let colon = if text.is_empty() { "" } else { ": " };
-            ProblemResponse {
-                title: format!("the daemon answered {status}{colon}{text}"),
-                status: status.as_u16(),
-                ..ProblemResponse::default()
-            }
+        .filter(|problem| !problem.title.is_empty() || !problem.detail.is_empty());
+    let document = parsed.unwrap_or_else(|| {
+        let text = super::text::brief(&String::from_utf8_lossy(body), FOREIGN_BODY_CHARS);
+        let colon = if text.is_empty() { "" } else { ": " };
+        ProblemDocument {
+            title: format!("the daemon answered {status}{colon}{text}"),
+            ..ProblemDocument::default()
         }
-    }
+    });
+    ProblemResponse(ProblemDocument {
+        status: status.as_u16(),
+        ..document
+    })
 }
 
 /// Formats an error with all its causes: the last one is the informative one.
@@ -299,7 +287,7 @@ mod tests {
         let body = br#"{"type":"urn:x","title":"Inbox full","status":429,"detail":"64 messages wait","remedy":"send later"}"#;
         let problem = problem(StatusCode::TOO_MANY_REQUESTS, body);
         assert_eq!(problem.to_string(), "64 messages wait; send later");
-        assert_eq!(problem.kind, "urn:x");
+        assert_eq!(problem.0.r#type, "urn:x");
     }
 
     #[test]

@@ -38,6 +38,5 @@ mod target;
 mod text;
 mod turns;
 mod value_parsers;
-mod wire;
 
 pub use run::run;

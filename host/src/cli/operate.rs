@@ -12,7 +12,7 @@ use super::global::Global;
 use super::out::{Out, hint};
 use super::target;
 use super::text::duration;
-use super::wire::DaemonReport;
+use crate::documents::{DaemonState, DaemonStatus};
 use crate::domain::{RestartRecord, RestartStatus, UnixMillis};
 
 /// The interval of polling a restart in progress.
@@ -39,7 +39,7 @@ pub(crate) async fn run(
         OperateGoal::Stop => client.operate("drain").await?,
         OperateGoal::Restart => client.operate("restart").await?,
     };
-    let generation = planned.generation;
+    let generation = planned.generation.0;
     if args.no_wait {
         if args.json.json {
             out.json(&json!({ "generation": generation }))?;
@@ -104,7 +104,7 @@ async fn watch(
                         progress.update(&phase(&daemon, &record, UnixMillis::now()));
                     }
                     // The record becomes `stopped` just before the last worker exits.
-                    RestartStatus::Stopped if daemon.generation < generation => {}
+                    RestartStatus::Stopped if daemon.generation.0 < generation => {}
                     _ => return Ok(RestartEnd::Record(Box::new(record))),
                 }
                 known = Some(Box::new(record));
@@ -126,16 +126,16 @@ async fn watch(
 async fn fetch(
     client: &Client,
     generation: u64,
-) -> Result<(DaemonReport, RestartRecord), ClientError> {
+) -> Result<(DaemonStatus, RestartRecord), ClientError> {
     Ok((client.daemon().await?, client.restart(generation).await?))
 }
 
 /// Describes the current phase in one line, of which only the drain's numbers change.
-fn phase(daemon: &DaemonReport, record: &RestartRecord, now: UnixMillis) -> String {
+fn phase(daemon: &DaemonStatus, record: &RestartRecord, now: UnixMillis) -> String {
     if record.status == RestartStatus::Probation {
         return format!("generation {} serves, on probation", record.generation);
     }
-    match (&daemon.drain, daemon.state.as_str()) {
+    match (&daemon.drain, daemon.state) {
         (Some(drain), _) => {
             let mut text = format!(
                 "draining: {} turns still run, {} messages held",
@@ -146,11 +146,10 @@ fn phase(daemon: &DaemonReport, record: &RestartRecord, now: UnixMillis) -> Stri
             }
             text
         }
-        (None, "standby") => "validated; the new worker prepares itself".to_owned(),
-        (None, "serving") if daemon.generation >= record.generation.0 => {
+        (None, DaemonState::Serving) if daemon.generation >= record.generation => {
             "serving again; sessions come back".to_owned()
         }
-        (None, state) => state.to_owned(),
+        (None, state) => state.as_str().to_owned(),
     }
 }
 

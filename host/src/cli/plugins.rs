@@ -14,8 +14,8 @@ use super::out::{Out, Tone, hint};
 use super::table::{Cell, table};
 use super::target;
 use super::text::size;
-use super::wire::PluginView;
 use crate::config::{Config, process_env};
+use crate::documents::PluginStatus;
 use crate::domain::Digest;
 
 /// A plugin that is configured, loaded, or both.
@@ -88,7 +88,7 @@ fn from_config(config: &Config) -> Vec<PluginRow> {
 }
 
 /// Joins the configured and the loaded plugins by name.
-fn joined(local: Vec<PluginRow>, running: Vec<PluginView>) -> Vec<PluginRow> {
+fn joined(local: Vec<PluginRow>, running: Vec<PluginStatus>) -> Vec<PluginRow> {
     let mut all: BTreeMap<String, PluginRow> = local
         .into_iter()
         .map(|plugin| (plugin.name.clone(), plugin))
@@ -98,8 +98,8 @@ fn joined(local: Vec<PluginRow>, running: Vec<PluginView>) -> Vec<PluginRow> {
             name: plugin.name,
             ..PluginRow::default()
         });
-        listed.loaded = plugin.digest;
-        listed.contract = plugin.contract;
+        listed.loaded = Some(plugin.digest);
+        listed.contract = Some(plugin.contract);
         listed.sessions = plugin.sessions;
     }
     all.into_values().collect()
@@ -141,10 +141,10 @@ mod tests {
             digest: Some(Digest::of(b"new")),
             ..PluginRow::default()
         };
-        let running = |name: &str| PluginView {
+        let running = |name: &str| PluginStatus {
             name: name.to_owned(),
-            digest: Some(Digest::of(b"old")),
-            contract: Some("0.1.0".to_owned()),
+            digest: Digest::of(b"old"),
+            contract: "0.1.0".to_owned(),
             sessions: Some(3),
         };
         let all = joined(

@@ -12,7 +12,7 @@ use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::target;
 use super::text::{ago, brief, clean, duration};
-use super::wire::PageBody;
+use crate::documents::Page;
 use crate::domain::{RestartRecord, RestartStatus, UnixMillis};
 
 /// The width to which a trigger is cut in the table.
@@ -34,7 +34,7 @@ pub(crate) async fn run(global: &Global, args: Restarts) -> Result<(), CliError>
         let record: RestartRecord = client.get(&path).await?;
         return Ok(detail(&mut out, &record, now)?);
     }
-    let page: PageBody<RestartRecord> = client.get(&path).await?;
+    let page: Page<RestartRecord> = client.get(&path).await?;
     if page.items.is_empty() {
         return Ok(out.line("no restart yet")?);
     }

@@ -13,8 +13,7 @@ use super::global::Global;
 use super::out::{Out, hint};
 use super::target;
 use super::text::{clean, meaning};
-use super::wire::TurnResult;
-use crate::domain::EventBody;
+use crate::domain::{EventBody, TurnStatus};
 
 /// Draws a random idempotency key, unique in practice.
 pub(crate) fn new_key() -> String {
@@ -58,7 +57,7 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
     if args.json.json {
         out.json(&raw)?;
     } else {
-        for event in &accepted.output {
+        for event in accepted.output.iter().flatten() {
             match &event.body {
                 EventBody::Message { text, .. } => out.session_text(text)?,
                 EventBody::Custom { name, data } => match meaning(name) {
@@ -74,19 +73,20 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
     }
     let id = &args.id;
     match accepted.outcome {
-        Some(TurnResult::Completed) => Ok(true),
-        Some(TurnResult::Failed) => {
+        Some(TurnStatus::Completed) => Ok(true),
+        Some(TurnStatus::Failed) => {
             let reason = accepted.reason.as_deref().unwrap_or("no reason given");
             Err(CliError::Failed(format!(
                 "the turn failed: {reason}; the message {} is a dead letter: `abide sessions show {id}`",
                 accepted.message
             )))
         }
-        None if args.wait.is_zero() => {
+        // A turn that has only begun has no outcome.
+        None | Some(TurnStatus::Started) if args.wait.is_zero() => {
             hint(format!("accepted as {}", accepted.message));
             Ok(true)
         }
-        None => {
+        None | Some(TurnStatus::Started) => {
             let waited = Duration::from_secs(begun.elapsed().as_secs());
             hint(format!(
                 "accepted as {}, and not answered in {}; follow it with `abide chat {id}`",

@@ -13,8 +13,8 @@ use super::global::Global;
 use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::text::{ago, brief, duration};
-use super::wire::PageBody;
 use super::{target, turns};
+use crate::documents::Page;
 use crate::domain::{
     Cancelled, DeadLetter, Event, EventBody, MessageId, SessionState, SessionView, UnixMillis,
 };
@@ -62,7 +62,7 @@ async fn list(client: &Client, out: &mut Out, args: ListSessions) -> Result<(), 
     };
     let mut items: Vec<Value> = Vec::new();
     let next = loop {
-        let page: PageBody<Value> = client.get(&filter.path()).await?;
+        let page: Page<Value> = client.get(&filter.path()).await?;
         let next = page.next_text();
         // Guards against an endless loop if the daemon returns the same page again.
         let ends = page.items.is_empty() || next == filter.after;
@@ -267,7 +267,7 @@ async fn letters(
     args: &One,
     indent: usize,
 ) -> Result<(), CliError> {
-    let page: PageBody<DeadLetter> = client.get(&session_path(&args.id, "/dead")).await?;
+    let page: Page<DeadLetter> = client.get(&session_path(&args.id, "/dead")).await?;
     let now = UnixMillis::now();
     let rows: Vec<Vec<Cell>> = page
         .items

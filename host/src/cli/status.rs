@@ -13,9 +13,10 @@ use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::target;
 use super::text::{ago, brief, clean, duration};
-use super::wire::{DaemonReport, FindingView, PageBody, ToolServerView};
+use crate::documents::{DaemonState, DaemonStatus, Page};
 use crate::domain::{
-    ModelProviderStatus, RestartRecord, RestartStatus, SessionView, ToolLeftOut, UnixMillis,
+    Finding, ModelProviderStatus, RestartRecord, RestartStatus, SessionView, ToolLeftOut,
+    ToolServerState, ToolServerStatus, UnixMillis,
 };
 
 /// The maximum number of sessions listed under each state.
@@ -47,7 +48,7 @@ pub(crate) async fn run(global: &Global, args: Status) -> Result<(), CliError> {
     for state in NAMED {
         let count = daemon.sessions.get(state).copied().unwrap_or(0);
         if count > 0 {
-            let page: PageBody<SessionView> = client.get(&named(state).path()).await?;
+            let page: Page<SessionView> = client.get(&named(state).path()).await?;
             list(&mut out, state, count, &page.items, now)?;
         }
     }
@@ -62,10 +63,10 @@ fn named(state: &str) -> Filter {
     }
 }
 
-fn head(out: &mut Out, url: &str, daemon: &DaemonReport, now: UnixMillis) -> Result<(), CliError> {
+fn head(out: &mut Out, url: &str, daemon: &DaemonStatus, now: UnixMillis) -> Result<(), CliError> {
     let state = Cell::toned(
-        &daemon.state,
-        if daemon.state == "serving" {
+        daemon.state.as_str(),
+        if daemon.state == DaemonState::Serving {
             Tone::Good
         } else {
             Tone::Warn
@@ -73,25 +74,21 @@ fn head(out: &mut Out, url: &str, daemon: &DaemonReport, now: UnixMillis) -> Res
     );
     let mut rows: Vec<Vec<Cell>> = vec![vec!["state".into(), state]];
     let mut fact = |name: &str, value: Cell| rows.push(vec![name.into(), value]);
-    let mut worker = format!(
-        "{} at {url}, generation {}",
-        daemon.version, daemon.generation
+    let worker = format!(
+        "{} at {url}, generation {}, pid {}, up {}",
+        daemon.version,
+        daemon.generation,
+        daemon.pid,
+        duration(now.since(daemon.started_at))
     );
-    if let Some(pid) = daemon.pid {
-        worker.push_str(&format!(", pid {pid}"));
-    }
-    if let Some(at) = daemon.started_at {
-        worker.push_str(&format!(", up {}", duration(now.since(at))));
-    }
     fact("abide", worker.into());
     let config = &daemon.config;
-    let mut text = config.path.clone().unwrap_or_default();
-    if let Some(digest) = config.digest {
-        text.push_str(&format!(" ({})", digest.short()));
-    }
-    if let Some(at) = config.loaded_at {
-        text.push_str(&format!(", loaded {}", ago(at, now)));
-    }
+    let text = format!(
+        "{} ({}), loaded {}",
+        config.path.display(),
+        config.digest.short(),
+        ago(config.loaded_at, now)
+    );
     fact("config", text.into());
     if let Some(error) = &config.last_error {
         fact(
@@ -174,7 +171,7 @@ fn model_providers(
 /// next try.
 fn tool_servers(
     out: &mut Out,
-    servers: &[ToolServerView],
+    servers: &[ToolServerStatus],
     now: UnixMillis,
 ) -> Result<(), CliError> {
     if servers.is_empty() {
@@ -182,12 +179,12 @@ fn tool_servers(
     }
     out.line("")?;
     out.line(out.paint(Tone::Bold, "tool servers"))?;
-    let row = |server: &ToolServerView| {
-        let (tone, what) = match server.state.as_str() {
-            "up" => (Tone::Good, left_out(&server.left_out)),
-            "down" => (Tone::Bad, fall(server, now)),
-            "idle" => (Tone::Dim, "starts when a turn wants its tools".to_owned()),
-            _ => (
+    let row = |server: &ToolServerStatus| {
+        let (tone, what) = match server.state {
+            ToolServerState::Up => (Tone::Good, left_out(&server.left_out)),
+            ToolServerState::Down => (Tone::Bad, fall(server, now)),
+            ToolServerState::Idle => (Tone::Dim, "starts when a turn wants its tools".to_owned()),
+            ToolServerState::Starting | ToolServerState::Unknown => (
                 Tone::Warn,
                 clean(server.reason.as_deref().unwrap_or("")).into_owned(),
             ),
@@ -196,7 +193,7 @@ fn tool_servers(
         let tools = server.tools.map(|tools| format!("{tools} tools"));
         vec![
             clean(&server.name).into_owned().into(),
-            Cell::toned(clean(&server.state).into_owned(), tone),
+            Cell::toned(server.state.as_str(), tone),
             since.unwrap_or_default().into(),
             tools.unwrap_or_default().into(),
             what.into(),
@@ -224,7 +221,7 @@ fn left_out(tools: &[ToolLeftOut]) -> String {
 
 /// Formats why a server is down: `it exited with status 7; tried again in 3.0 s, when a turn wants
 /// it`
-fn fall(server: &ToolServerView, now: UnixMillis) -> String {
+fn fall(server: &ToolServerStatus, now: UnixMillis) -> String {
     let reason = clean(server.reason.as_deref().unwrap_or("it does not say why"));
     let wait = server.next_try_at.map_or(0, |at| at.since(now));
     match wait {
@@ -237,7 +234,7 @@ fn fall(server: &ToolServerView, now: UnixMillis) -> String {
 }
 
 /// Prints the watchdog's findings, with their duration and remedy.
-fn findings(out: &mut Out, found: &[FindingView], now: UnixMillis) -> Result<(), CliError> {
+fn findings(out: &mut Out, found: &[Finding], now: UnixMillis) -> Result<(), CliError> {
     if found.is_empty() {
         return Ok(());
     }
@@ -249,7 +246,7 @@ fn findings(out: &mut Out, found: &[FindingView], now: UnixMillis) -> Result<(),
         .take(named)
         .map(|finding| {
             vec![
-                clean(&finding.kind).replace('_', " ").into(),
+                finding.kind.as_str().replace('_', " ").into(),
                 brief(&finding.subject, 60).into(),
                 duration(now.since(finding.since)).into(),
                 format!("{} → {}", clean(&finding.reason), clean(&finding.remedy)).into(),
@@ -266,7 +263,7 @@ fn findings(out: &mut Out, found: &[FindingView], now: UnixMillis) -> Result<(),
 }
 
 /// Formats the numbers of sessions: `20: 3 running, 17 idle`
-fn counts(daemon: &DaemonReport) -> String {
+fn counts(daemon: &DaemonStatus) -> String {
     let of = |state: &str| daemon.sessions.get(state).copied().unwrap_or(0);
     let sum = STATES.iter().map(|state| of(state)).sum();
     let total = daemon.sessions.get("total").copied().unwrap_or(sum);

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::api::{
-    Acceptance, ControlRequest, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX,
-};
+use crate::api::{Acceptance, ControlRequest};
+use crate::documents::{DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX};
 use crate::domain::{
     Finding, Generation, Refusal, RestartRecord, ToolServerState, ToolServerStatus,
 };

@@ -11,8 +11,9 @@ use tokio::task::JoinHandle;
 
 use crate::allocator;
 use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
-use crate::api::{Api, ConfigStatus, Control, ControlRequest, PluginStatus};
+use crate::api::{Api, Control, ControlRequest};
 use crate::config::{ConfigWatch, Env, Observed, Timing};
+use crate::documents::{ConfigStatus, PluginStatus};
 use crate::domain::{
     Digest, Generation, PastRestart, RelaunchReport, RestartRecord, RestartStatus, UnixMillis,
 };

@@ -9,8 +9,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
 use crate::api::server::Server;
-use crate::api::{ConfigStatus, DaemonStatus, PluginStatus};
 use crate::config::{Config, Env, Observed, SecretFiles};
+use crate::documents::{ConfigStatus, DaemonStatus, PluginStatus};
 use crate::domain::{Digest, RestartRecord, UnixMillis};
 use crate::session::{Lifecycle, Registry};
 use crate::store::Store;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::api::FINDINGS_MAX;
+use crate::documents::FINDINGS_MAX;
 use crate::domain::{
     Changes, Finding, FindingKind, Findings, Observation, SessionId, UnixMillis, judge,
 };

@@ -62,6 +62,9 @@ pub enum ToolServerState {
     Up,
     /// Its tools cannot be called.
     Down,
+    /// A state that a newer daemon has; never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 impl ToolServerState {
@@ -74,6 +77,7 @@ impl ToolServerState {
             Self::Starting => "starting",
             Self::Up => "up",
             Self::Down => "down",
+            Self::Unknown => "unknown",
         }
     }
 }

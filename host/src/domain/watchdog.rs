@@ -54,9 +54,13 @@ pub enum FindingKind {
     TurnOverdue,
     /// A step has exceeded its time limit.
     StepOverdue,
+    /// A kind that a newer daemon has; never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 impl FindingKind {
+    /// Those that this daemon may have.
     pub const ALL: [Self; 7] = [
         Self::WriterStalled,
         Self::StoreFailing,
@@ -77,6 +81,7 @@ impl FindingKind {
             Self::SessionStuck => "session_stuck",
             Self::TurnOverdue => "turn_overdue",
             Self::StepOverdue => "step_overdue",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -34,7 +34,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "deliberate_bugs",
         ],
     ),
-    ("api", &["session", "domain"]),
+    // The API's documents, written by the server and read by the command line.
+    ("documents", &["domain"]),
+    ("api", &["session", "documents", "domain"]),
     ("supervisor", &[]),
     // A client, which must not know more of the daemon than any other client.
     ("loadgen", &[]),
@@ -42,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "api",
+            "documents",
             "session",
             "engine",
             "store",
@@ -63,6 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "supervisor",
             "engine",
             "loadgen",
+            "documents",
             "domain",
         ],
     ),

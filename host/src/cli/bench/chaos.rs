@@ -79,7 +79,7 @@ pub(super) async fn disturb(mut schedule: Schedule, client: &Client, watch: &Loa
 /// one.
 async fn restart(client: &Client, watch: &LoadProbe) -> Result<(), ClientError> {
     watch.disturb(RESTART);
-    let generation = client.operate("restart").await?.generation;
+    let generation = client.operate("restart").await?.generation.0;
     loop {
         match client.restart(generation).await {
             Ok(record) => match record.status {
@@ -103,9 +103,7 @@ async fn restart(client: &Client, watch: &LoadProbe) -> Result<(), ClientError> 
 async fn kill(client: &Client, watch: &LoadProbe) -> Result<(), ClientError> {
     let worker = async || -> Result<Option<Pid>, ClientError> {
         let pid = client.daemon().await?.pid;
-        Ok(pid
-            .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(Pid::from_raw))
+        Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
     };
     let Some(old) = worker().await? else {
         hint("the daemon does not tell its worker's process id: nothing is killed");

@@ -67,8 +67,8 @@ async fn one(
         });
         let bytes = match page.await {
             Ok(bytes) => bytes,
-            Err(ClientError::Problem(problem)) if problem.oldest.is_some() => {
-                audit.trimmed(problem.oldest.unwrap_or_default());
+            Err(ClientError::Problem(problem)) if problem.oldest().is_some() => {
+                audit.trimmed(problem.oldest().unwrap_or_default());
                 continue;
             }
             // The session itself is missing or closed: all its acknowledged messages count as lost.

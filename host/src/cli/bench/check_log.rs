@@ -1,4 +1,5 @@
-//! Checks one session's log against what its clients were sent.
+//! Checks one session's log against what its clients were sent. Like the load, it borrows the few
+//! fields that it checks instead of reading whole documents.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
-//! Abide as a service under load: writes requests for turns and reads the answers.
+//! Abide as a service under load: writes requests for turns and reads the answers. It reads only the
+//! fields that it checks, borrowed from the body: the load shares the CPUs with the daemon.
 
 use std::borrow::Cow;
 

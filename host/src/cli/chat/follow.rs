@@ -121,9 +121,9 @@ impl ChatFollower {
             match tried {
                 Ok(stream) => return Ok(Ok(stream)),
                 Err(ClientError::Problem(problem))
-                    if problem.oldest.is_some_and(|oldest| oldest > self.cursor) =>
+                    if problem.oldest().is_some_and(|oldest| oldest > self.cursor) =>
                 {
-                    self.cursor = problem.oldest.unwrap_or(self.cursor);
+                    self.cursor = problem.oldest().unwrap_or(self.cursor);
                     self.bring(ChatItem::Trimmed(self.cursor)).await?;
                 }
                 Err(error)
@@ -146,12 +146,12 @@ impl ChatFollower {
         let mut backoff = RetryPause::new();
         for _ in 0..ASKED_MAX {
             match self.client.daemon().await {
-                Ok(daemon) if daemon.generation == self.generation => return Absence::Connection,
+                Ok(daemon) if daemon.generation.0 == self.generation => return Absence::Connection,
                 Ok(daemon) => {
-                    self.generation = daemon.generation;
+                    self.generation = daemon.generation.0;
                     // Query by generation: the latest record may be of a later restart, or not be
                     // written yet.
-                    let record = self.client.restart(daemon.generation).await;
+                    let record = self.client.restart(daemon.generation.0).await;
                     return Absence::Restart(record.ok().map(|record| record.cause));
                 }
                 Err(error) if error.is_passing() => backoff.pause().await,

@@ -71,9 +71,9 @@ pub(crate) async fn history(
         match client.events(id, after, HISTORY_EVENTS).await {
             Ok(page) => break page,
             Err(super::super::client::ClientError::Problem(problem))
-                if problem.oldest.is_some_and(|oldest| oldest > after) =>
+                if problem.oldest().is_some_and(|oldest| oldest > after) =>
             {
-                after = problem.oldest.unwrap_or(after);
+                after = problem.oldest().unwrap_or(after);
             }
             Err(error) => return Err(error.into()),
         }

@@ -40,7 +40,7 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<bool, CliError> {
         args.args.as_ref(),
     )
     .await?;
-    let generation = client.daemon().await?.generation;
+    let generation = client.daemon().await?.generation.0;
     let (view, pieces) = history(&client, &session).await?;
 
     let out = Out::new(global.no_color);
