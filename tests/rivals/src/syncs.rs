@@ -118,7 +118,12 @@ impl Strace {
     async fn detach(mut self, log: &Path) -> Result<String, String> {
         abide_tests::signal(self.0.id().cast_signed(), Signal::INT);
         let began = Instant::now();
-        while let None = self.0.try_wait().map_err(|error| error.to_string())? {
+        while self
+            .0
+            .try_wait()
+            .map_err(|error| error.to_string())?
+            .is_none()
+        {
             if began.elapsed() > PATIENCE {
                 return Err(format!("strace has not detached after {PATIENCE:?}"));
             }
