@@ -10,6 +10,8 @@ pub struct ToolServerStatus {
     /// The name of its `[mcp.NAME]`.
     pub name: String,
     /// How it is reached.
+    #[serde(default)]
+    #[schema(required = true)]
     pub kind: ToolServerKind,
     /// Whether it can be used.
     pub state: ToolServerState,
@@ -41,13 +43,17 @@ pub struct ToolLeftOut {
 }
 
 /// How a tool server is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolServerKind {
     /// As a child process, by `command`.
     Command,
     /// Over HTTP, by `url`.
     Url,
+    /// A kind that a newer daemon has; never sent.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// The state of a tool server.
