@@ -195,12 +195,7 @@ async fn inject(daemon: &mut Daemon, failure: BootFailure, old: i32) -> Option<I
         BootFailure::PortTaken => {
             let taken = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
             let taken_at = taken.local_addr().expect("it is bound");
-            let own = format!("\"127.0.0.1:{}\"", daemon.setup.port);
-            let text = daemon.setup.toml().replace(
-                &format!("listen = {own}"),
-                &format!("listen = [{own}, \"{taken_at}\"]"),
-            );
-            daemon.write_config(&text, How::Rename);
+            daemon.listen_also_at(taken_at);
             wait_for_error(daemon).await;
         }
         BootFailure::DiesBeforeReady => hinder_standby(daemon, old, Signal::ABORT).await,

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -169,6 +169,16 @@ impl Daemon {
     /// Saves any text as the configuration.
     pub fn write_config(&self, text: &str, how: How) {
         write(&config_path(self.folder()), text, how);
+    }
+
+    /// Edits the configuration so that the daemon is also to listen at this address.
+    pub fn listen_also_at(&self, address: SocketAddr) {
+        let own = format!("\"127.0.0.1:{}\"", self.setup.port);
+        let text = self.setup.toml().replace(
+            &format!("listen = {own}"),
+            &format!("listen = [{own}, \"{address}\"]"),
+        );
+        self.write_config(&text, How::Rename);
     }
 
     /// Sends `GET /v1/daemon`.

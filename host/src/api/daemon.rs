@@ -5,15 +5,15 @@ use std::sync::Arc;
 use axum::Json as Answer;
 use axum::extract::State;
 use http::{StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::extract::{Empty, GenerationInPath, JsonOrNothing, LongJson, QueryOf};
 use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
 use super::{Acceptance, Api, ControlRequest};
-use crate::documents::{DaemonStatus, Page, ProblemDocument};
+use crate::documents::{DaemonStatus, Page, ProblemDocument, RestartAccepted};
 use crate::domain::{Generation, PlanReport, PlanRequest, RestartRecord};
 
 /// Shows the daemon's status.
@@ -101,16 +101,7 @@ pub(super) async fn restart_record(
     })
 }
 
-/// A restart or a drain that was accepted.
-#[derive(Serialize, ToSchema)]
-pub(super) struct PlannedBody {
-    /// The restart's number, for `GET /v1/daemon/restarts/{generation}`.
-    generation: Generation,
-    /// What changes, if this request began the restart.
-    plan: Option<PlanReport>,
-}
-
-type PlannedAnswer = Result<(StatusCode, Answer<PlannedBody>), Problem>;
+type PlannedAnswer = Result<(StatusCode, Answer<RestartAccepted>), Problem>;
 
 /// Restarts with the present content of the configuration file.
 #[utoipa::path(
@@ -118,7 +109,7 @@ type PlannedAnswer = Result<(StatusCode, Answer<PlannedBody>), Problem>;
     path = "/v1/daemon/restart",
     tag = "daemon",
     responses(
-        (status = 202, description = "It will happen", body = PlannedBody),
+        (status = 202, description = "It will happen", body = RestartAccepted),
         (status = 422, description = "The configuration is invalid; nothing was drained. `problems` lists why", body = ProblemDocument),
         (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
@@ -183,7 +174,7 @@ fn invalid(problems: Vec<String>) -> Problem {
     path = "/v1/daemon/drain",
     tag = "daemon",
     responses(
-        (status = 202, description = "It will happen", body = PlannedBody),
+        (status = 202, description = "It will happen", body = RestartAccepted),
         (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
@@ -198,7 +189,7 @@ pub(super) async fn drain(
 fn planned(planned: Acceptance) -> PlannedAnswer {
     match planned {
         Acceptance::Accepted { generation, plan } => {
-            let body = PlannedBody { generation, plan };
+            let body = RestartAccepted { generation, plan };
             Ok((StatusCode::ACCEPTED, Answer(body)))
         }
         Acceptance::Invalid { problems } => Err(invalid(problems)),

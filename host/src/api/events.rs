@@ -10,16 +10,16 @@ use axum::response::{IntoResponse as _, Response};
 use futures::{Stream, stream};
 use http::{HeaderMap, header};
 use rand::Rng as _;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::Api;
 use super::extract::{InPath, QueryOf};
 use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
-use crate::documents::ProblemDocument;
-use crate::domain::{Event, Refusal, SessionId};
+use crate::documents::{EventsPage, ProblemDocument};
+use crate::domain::{Refusal, SessionId};
 use crate::session::{StreamItem, Subscription};
 
 /// The interval of comments on a stream without events, so that both sides notice a dead
@@ -39,18 +39,6 @@ pub(super) struct EventsQuery {
     /// The maximum number of events of a JSON page: 100 by default, at most 1000. A stream ignores
     /// it.
     limit: Option<usize>,
-}
-
-/// A page of events.
-#[derive(Serialize, ToSchema)]
-pub(super) struct EventsPage {
-    items: Vec<Event>,
-    /// What to send as `after` for the next page; none at the end.
-    next: Option<u64>,
-    /// The smallest cursor that can still be followed from.
-    oldest: u64,
-    /// The session's last cursor.
-    last: u64,
 }
 
 /// Follows a session's events, each exactly once.
@@ -181,6 +169,7 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
+    use crate::domain::Event;
     use crate::domain::{
         Delta, Discarded, EventBody, FailureCode, Generation, MessageId, Role, TurnFailure,
         UnixMillis,

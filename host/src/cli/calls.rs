@@ -9,7 +9,7 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, escape};
-use crate::documents::{AcceptedMessage, DaemonStatus, Page, RestartAccepted};
+use crate::documents::{AcceptedMessage, DaemonStatus, EventsPage, Page, RestartAccepted};
 use crate::domain::{
     DeadLetter, Delta, Event, EventBody, MessageId, RestartRecord, SessionId, SessionView,
 };
@@ -186,7 +186,7 @@ impl Client {
         id: &SessionId,
         after: u64,
         limit: u32,
-    ) -> Result<Page<Event>, ClientError> {
+    ) -> Result<EventsPage, ClientError> {
         let below = format!("/events?after={after}&limit={limit}");
         self.get(&session_path(id, &below)).await
     }

@@ -34,11 +34,7 @@ pub(super) fn offline(global: &Global, command: Command) -> Result<Option<Check>
 /// `abide config check`: all checks of a start, except those of the store.
 fn check(global: &Global, out: &mut Out, args: Check) -> Result<(), CliError> {
     let file = &global.config;
-    let read = std::fs::read(file).map_err(|source| CliError::File {
-        doing: "read",
-        path: file.clone(),
-        source,
-    })?;
+    let read = std::fs::read(file).map_err(CliError::file("read", file))?;
     match Config::validate(&read, file, &process_env()) {
         Ok(config) => {
             let digest = config.digest;

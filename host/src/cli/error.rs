@@ -1,7 +1,7 @@
 //! The errors of commands, and their exit codes.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::client::ClientError;
@@ -32,6 +32,16 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
+    /// Returns the constructor of a file's error, for `map_err`.
+    pub(crate) fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File {
+            doing,
+            path,
+            source,
+        }
+    }
+
     /// Returns 1 for a failure, 2 for wrong usage, 3 for a daemon that does not answer. A reader
     /// that closed the pipe has all it wanted: that is 0.
     pub(crate) fn exit_code(&self) -> ExitCode {

@@ -14,15 +14,7 @@ const FILE: &str = "abide.toml";
 
 /// Runs the command. Never overwrites an existing file.
 pub(super) fn run(global: &Global, args: &Init) -> Result<(), CliError> {
-    let fail = |doing, path: &Path| {
-        let path = path.to_owned();
-        move |source| CliError::File {
-            doing,
-            path,
-            source,
-        }
-    };
-    fs::create_dir_all(&args.dir).map_err(fail("create", &args.dir))?;
+    fs::create_dir_all(&args.dir).map_err(CliError::file("create", &args.dir))?;
     let file = args.dir.join(FILE);
     let found = beside_program();
     let plugins: Vec<(&str, &str)> = found
@@ -38,11 +30,11 @@ pub(super) fn run(global: &Global, args: &Init) -> Result<(), CliError> {
                 "{} is there already and stays as it is; edit it, or choose another folder",
                 file.display()
             )),
-            _ => fail("create", &file)(source),
+            _ => CliError::file("create", &file)(source),
         })?;
     opened
         .write_all(starter(&plugins).as_bytes())
-        .map_err(fail("write", &file))?;
+        .map_err(CliError::file("write", &file))?;
 
     let mut out = Out::new(global.no_color);
     out.line(format!("wrote {}", file.display()))?;

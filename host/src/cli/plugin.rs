@@ -28,27 +28,19 @@ const TEMPLATE: [(&str, &str); 3] = [
 pub(super) fn new(global: &Global, args: &New) -> Result<(), CliError> {
     let sdk = sdk(args.sdk.as_deref())?;
     let folder = PathBuf::from(&args.name);
-    let file = |doing, path: &Path| {
-        let path = path.to_owned();
-        move |source| CliError::File {
-            doing,
-            path,
-            source,
-        }
-    };
     fs::create_dir(&folder).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => CliError::Failed(format!(
             "there is a `{}` here already; choose another name, or go elsewhere",
             folder.display()
         )),
-        _ => file("create", &folder)(source),
+        _ => CliError::file("create", &folder)(source),
     })?;
     for (name, text) in TEMPLATE {
         let path = folder.join(name);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(file("create", parent))?;
+            fs::create_dir_all(parent).map_err(CliError::file("create", parent))?;
         }
-        fs::write(&path, fill(text, &args.name, &sdk)).map_err(file("write", &path))?;
+        fs::write(&path, fill(text, &args.name, &sdk)).map_err(CliError::file("write", &path))?;
     }
     let name = &args.name;
     let built = name.replace('-', "_");

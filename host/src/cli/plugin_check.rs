@@ -24,11 +24,7 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
     let file = &args.file;
     let failed =
         |error: &dyn std::fmt::Display| CliError::Failed(format!("{}: {error}", file.display()));
-    let bytes = std::fs::read(file).map_err(|source| CliError::File {
-        doing: "read",
-        path: file.clone(),
-        source,
-    })?;
+    let bytes = std::fs::read(file).map_err(CliError::file("read", file))?;
     let scratch = Scratch::new()?;
     let engine = Engine::new(EngineOptions {
         turns_max: 1,

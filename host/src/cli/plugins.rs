@@ -98,8 +98,8 @@ fn joined(local: Vec<PluginRow>, running: Vec<PluginStatus>) -> Vec<PluginRow> {
             name: plugin.name,
             ..PluginRow::default()
         });
-        listed.loaded = Some(plugin.digest);
-        listed.contract = Some(plugin.contract);
+        listed.loaded = plugin.digest;
+        listed.contract = plugin.contract;
         listed.sessions = plugin.sessions;
     }
     all.into_values().collect()
@@ -143,8 +143,8 @@ mod tests {
         };
         let running = |name: &str| PluginStatus {
             name: name.to_owned(),
-            digest: Digest::of(b"old"),
-            contract: "0.1.0".to_owned(),
+            digest: Some(Digest::of(b"old")),
+            contract: Some("0.1.0".to_owned()),
             sessions: Some(3),
         };
         let all = joined(

@@ -31,11 +31,7 @@ pub(super) fn worker(global: &Global, serve: &Serve) -> Result<ExitCode, CliErro
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, CliError> {
-    std::path::absolute(path).map_err(|source| CliError::File {
-        doing: "find",
-        path: path.to_owned(),
-        source,
-    })
+    std::path::absolute(path).map_err(CliError::file("find", path))
 }
 
 /// Returns this program by the path that it was invoked by: if that is a link which an upgrade

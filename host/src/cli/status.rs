@@ -74,21 +74,25 @@ fn head(out: &mut Out, url: &str, daemon: &DaemonStatus, now: UnixMillis) -> Res
     );
     let mut rows: Vec<Vec<Cell>> = vec![vec!["state".into(), state]];
     let mut fact = |name: &str, value: Cell| rows.push(vec![name.into(), value]);
-    let worker = format!(
-        "{} at {url}, generation {}, pid {}, up {}",
-        daemon.version,
-        daemon.generation,
-        daemon.pid,
-        duration(now.since(daemon.started_at))
+    let mut worker = format!(
+        "{} at {url}, generation {}",
+        daemon.version, daemon.generation
     );
+    if let Some(pid) = daemon.pid {
+        worker.push_str(&format!(", pid {pid}"));
+    }
+    if let Some(at) = daemon.started_at {
+        worker.push_str(&format!(", up {}", duration(now.since(at))));
+    }
     fact("abide", worker.into());
     let config = &daemon.config;
-    let text = format!(
-        "{} ({}), loaded {}",
-        config.path.display(),
-        config.digest.short(),
-        ago(config.loaded_at, now)
-    );
+    let mut text = config.path.display().to_string();
+    if let Some(digest) = config.digest {
+        text.push_str(&format!(" ({})", digest.short()));
+    }
+    if let Some(at) = config.loaded_at {
+        text.push_str(&format!(", loaded {}", ago(at, now)));
+    }
     fact("config", text.into());
     if let Some(error) = &config.last_error {
         fact(

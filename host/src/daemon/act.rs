@@ -58,7 +58,7 @@ impl Daemon {
     ) -> Option<WorkerEvent> {
         match action {
             WorkerAction::Adopt(seen) => {
-                self.fixed.config.digest = seen.config;
+                self.fixed.config.digest = Some(seen.config);
                 self.loaded = seen;
             }
             WorkerAction::Apply(change) => {
@@ -94,6 +94,8 @@ impl Daemon {
             }
             WorkerAction::BeginDrain(active) => {
                 let grace = self.config.daemon.grace_period;
+                let running = self.registry.running();
+                tracing::info!(active, running, ?grace, "draining");
                 self.drain = Some(Drain::begin(self.lifecycle.clone(), grace, active));
             }
             WorkerAction::CancelDrain => {
@@ -164,10 +166,7 @@ impl Daemon {
         });
         let config = LaunchSpec::of(&change.own, &secrets).to_memfd()?;
         let recorded = self.records.persist_now(record.clone()).await;
-        recorded.map_err(|reason| Rejection::Unrecorded {
-            doing: "the restart cannot be recorded",
-            reason,
-        })?;
+        recorded.map_err(|reason| unrecorded("the restart cannot be recorded", reason))?;
         tracing::info!(
             generation = generation.0, trigger = %record.trigger,
             "configuration accepted; a standby is being prepared"
@@ -197,10 +196,7 @@ impl Daemon {
         if let Some(planned) = self.machine.planned_mut() {
             planned.record = record;
         }
-        written.map_err(|reason| {
-            let doing = "the drain cannot be recorded";
-            Rejection::Unrecorded { doing, reason }.setback()
-        })
+        written.map_err(|reason| unrecorded("the drain cannot be recorded", reason).setback())
     }
 
     /// Records the stop, with the sessions that the next start must bring back.
@@ -212,8 +208,7 @@ impl Daemon {
                 error = reason,
                 "the stop cannot be recorded; stopping all the same"
             );
-            let doing = "the stop cannot be recorded";
-            Rejection::Unrecorded { doing, reason }.setback()
+            unrecorded("the stop cannot be recorded", reason).setback()
         })
     }
 
@@ -249,8 +244,11 @@ impl Daemon {
         };
         let written = self.records.persist_now(planned.record.clone()).await;
         written.map_err(|reason| {
-            let doing = "nothing is handed over, for the store takes no write";
-            Rejection::Unrecorded { doing, reason }.setback()
+            unrecorded(
+                "nothing is handed over, for the store takes no write",
+                reason,
+            )
+            .setback()
         })
     }
 
@@ -275,6 +273,11 @@ impl Daemon {
         let last = self.store.last_generation().ok().flatten();
         last.unwrap_or_default().max(self.record.generation).next()
     }
+}
+
+/// Returns the rejection of what the store refused to record.
+fn unrecorded(doing: &'static str, reason: String) -> Rejection {
+    Rejection::Unrecorded { doing, reason }
 }
 
 /// Converts a rejection into the machine's event, and keeps it in `rejected` for the requester.

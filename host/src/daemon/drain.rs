@@ -20,7 +20,6 @@ impl Drain {
     /// Starts a drain: no turn and no step begins from now on. `active` is the number of active
     /// sessions.
     pub(super) fn begin(sessions: Lifecycle, grace: Duration, active: u64) -> Self {
-        tracing::info!(active, running = sessions.running(), ?grace, "draining");
         Self {
             task: tokio::spawn(async move { sessions.drain(grace, active).await }),
             since: UnixMillis::now(),

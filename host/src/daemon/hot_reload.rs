@@ -52,8 +52,8 @@ impl Daemon {
         if old_config.daemon.log_level != self.config.daemon.log_level {
             logging::change(self.config.daemon.log_level);
         }
-        self.fixed.config.digest = self.config.digest;
-        self.fixed.config.loaded_at = UnixMillis::now();
+        self.fixed.config.digest = Some(self.config.digest);
+        self.fixed.config.loaded_at = Some(UnixMillis::now());
         metrics::counter!("abide_config_applied_total").increment(1);
         tracing::info!(
             config = %self.config.digest.short(),

@@ -90,8 +90,8 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         started_at: UnixMillis::now(),
         config: ConfigStatus {
             path: config.file.clone(),
-            digest: config.digest,
-            loaded_at: UnixMillis::now(),
+            digest: Some(config.digest),
+            loaded_at: Some(UnixMillis::now()),
             last_error: None,
         },
         plugins: parts
@@ -100,8 +100,8 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             .iter()
             .map(|(name, plugin)| PluginStatus {
                 name: name.clone(),
-                digest: plugin.component.digest(),
-                contract: plugin.component.contract().to_owned(),
+                digest: Some(plugin.component.digest()),
+                contract: Some(plugin.component.contract().to_owned()),
                 sessions: None,
             })
             .collect(),

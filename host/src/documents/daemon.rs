@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Digest, Finding, Generation, ModelProviderStatus, RestartRecord, ToolServerStatus, UnixMillis,
+    Digest, Finding, Generation, ModelProviderStatus, PlanReport, RestartRecord, ToolServerStatus,
+    UnixMillis,
 };
 
 /// The daemon's status, as it publishes it.
@@ -18,12 +19,18 @@ pub struct DaemonStatus {
     /// What it is doing.
     pub state: DaemonState,
     /// The binary's version.
+    #[serde(default)]
+    #[schema(required = true)]
     pub version: String,
     /// The worker's process id.
-    pub pid: u32,
+    #[schema(value_type = u32, required = true)]
+    pub pid: Option<u32>,
     /// When the worker started.
-    pub started_at: UnixMillis,
+    #[schema(value_type = UnixMillis, required = true)]
+    pub started_at: Option<UnixMillis>,
     /// The running configuration.
+    #[serde(default)]
+    #[schema(required = true)]
     pub config: ConfigStatus,
     /// The number of sessions: by state, and in `total` (without closed ones).
     #[serde(default)]
@@ -68,7 +75,7 @@ pub enum DaemonState {
     /// About to stop for good.
     Stopping,
     /// A state that a newer daemon has; never sent.
-    #[serde(other)]
+    #[serde(other, skip_serializing)]
     Unknown,
 }
 
@@ -86,15 +93,18 @@ impl DaemonState {
 }
 
 /// The running configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ConfigStatus {
     /// The path of the file.
-    #[schema(value_type = String)]
+    #[serde(default)]
+    #[schema(value_type = String, required = true)]
     pub path: PathBuf,
     /// The digest of the bytes that run.
-    pub digest: Digest,
+    #[schema(value_type = Digest, required = true)]
+    pub digest: Option<Digest>,
     /// When these bytes were loaded.
-    pub loaded_at: UnixMillis,
+    #[schema(value_type = UnixMillis, required = true)]
+    pub loaded_at: Option<UnixMillis>,
     /// Why the present content of the file was rejected.
     pub last_error: Option<String>,
 }
@@ -103,8 +113,12 @@ pub struct ConfigStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DrainStatus {
     /// Turns that still run.
+    #[serde(default)]
+    #[schema(required = true)]
     pub running: u64,
     /// Messages that were accepted and are held for later.
+    #[serde(default)]
+    #[schema(required = true)]
     pub held: u64,
     /// When turns that still run are aborted.
     pub ends_at: Option<UnixMillis>,
@@ -116,18 +130,20 @@ pub struct PluginStatus {
     /// Its name.
     pub name: String,
     /// The digest of its component.
-    pub digest: Digest,
+    #[schema(value_type = Digest, required = true)]
+    pub digest: Option<Digest>,
     /// The contract version that it was built for.
-    pub contract: String,
+    #[schema(value_type = String, required = true)]
+    pub contract: Option<String>,
     /// The number of its open sessions, once they have been counted.
-    #[serde(default)]
-    #[schema(required = true)]
     pub sessions: Option<u64>,
 }
 
-/// The acceptance of a request for a restart or a drain, as far as the command line reads it.
-#[derive(Clone, Debug, Deserialize)]
+/// A restart or a drain that was accepted.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RestartAccepted {
-    /// The generation under which the restart can be queried.
+    /// The restart's number, for `GET /v1/daemon/restarts/{generation}`.
     pub generation: Generation,
+    /// What changes, if this request began the restart.
+    pub plan: Option<PlanReport>,
 }

@@ -11,8 +11,12 @@ pub struct AcceptedMessage {
     /// Its id.
     pub message: MessageId,
     /// The cursor from which to follow the session's events.
+    #[serde(default)]
+    #[schema(required = true)]
     pub cursor: u64,
     /// Whether it had been accepted before, under the same key.
+    #[serde(default)]
+    #[schema(required = true)]
     pub duplicate: bool,
     /// The number of its turn; none also if it was cancelled before it had one.
     #[serde(skip_serializing_if = "Option::is_none")]

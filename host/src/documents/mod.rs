@@ -5,11 +5,13 @@
 //! | file | content |
 //! |---|---|
 //! | `daemon` | the daemon's status |
+//! | `events` | a page of a session's events |
 //! | `message` | the answer to a message |
 //! | `page` | one page of a list |
 //! | `problem` | problem documents |
 
 mod daemon;
+mod events;
 mod message;
 mod page;
 mod problem;
@@ -18,6 +20,54 @@ pub use daemon::{
     ConfigStatus, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX, PluginStatus,
     RestartAccepted,
 };
+pub use events::EventsPage;
 pub use message::AcceptedMessage;
 pub use page::Page;
 pub use problem::ProblemDocument;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{FindingKind, ToolServerState};
+
+    #[test]
+    fn a_status_of_an_older_daemon_is_read() {
+        let old = json!({"generation": 7, "state": "serving", "drain": {}, "plugins": [{"name": "echo"}]});
+        let status: DaemonStatus =
+            serde_json::from_value(old).expect("what is missing has a default");
+        assert_eq!(status.state, DaemonState::Serving);
+        assert_eq!((status.pid, status.started_at), (None, None));
+        assert_eq!(status.config, ConfigStatus::default());
+        assert_eq!(status.drain.map(|drain| drain.held), Some(0));
+        assert_eq!(status.plugins[0].digest, None);
+        let accepted: AcceptedMessage =
+            serde_json::from_value(json!({"message": "m1"})).expect("as before");
+        assert!(accepted.outcome.is_none() && accepted.output.is_none());
+        let accepted: RestartAccepted =
+            serde_json::from_value(json!({"generation": 8})).expect("as before");
+        assert_eq!(accepted.generation.0, 8);
+        let page: EventsPage = serde_json::from_value(json!({"items": []})).expect("as before");
+        assert_eq!(page.next, None);
+        let problem: ProblemDocument =
+            serde_json::from_value(json!({"oldest": 9})).expect("as before");
+        assert_eq!(problem.facts["oldest"], 9);
+    }
+
+    #[test]
+    fn a_status_of_a_newer_daemon_is_read() {
+        let new = json!({
+            "generation": 7, "state": "dreaming", "further": true,
+            "tool_servers": [{"name": "t", "kind": "radio", "state": "asleep"}],
+            "watchdog": [{
+                "kind": "moon_too_low", "subject": "s", "since": "2026-01-01T00:00:00Z",
+                "reason": "a", "remedy": "b",
+            }],
+        });
+        let status: DaemonStatus = serde_json::from_value(new).expect("what is new is no error");
+        assert_eq!(status.state, DaemonState::Unknown);
+        assert_eq!(status.tool_servers[0].state, ToolServerState::Unknown);
+        assert_eq!(status.watchdog[0].kind, FindingKind::Unknown);
+    }
+}

@@ -52,7 +52,7 @@ pub enum ToolServerKind {
     Url,
     /// A kind that a newer daemon has; never sent.
     #[default]
-    #[serde(other)]
+    #[serde(other, skip_serializing)]
     Unknown,
 }
 
@@ -69,7 +69,7 @@ pub enum ToolServerState {
     /// Its tools cannot be called.
     Down,
     /// A state that a newer daemon has; never sent.
-    #[serde(other)]
+    #[serde(other, skip_serializing)]
     Unknown,
 }
 

@@ -55,7 +55,7 @@ pub enum FindingKind {
     /// A step has exceeded its time limit.
     StepOverdue,
     /// A kind that a newer daemon has; never sent.
-    #[serde(other)]
+    #[serde(other, skip_serializing)]
     Unknown,
 }
 

@@ -85,7 +85,7 @@ impl TurnGate {
     }
 
     /// Waits until no turn runs.
-    pub(super) async fn no_turn_runs(&self) {
+    async fn no_turn_runs(&self) {
         loop {
             // Registered before the count is read, so that no notification is missed.
             let ended = self.ended.notified();

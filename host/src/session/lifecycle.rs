@@ -118,11 +118,6 @@ impl Lifecycle {
         self.shared().turns.gate.send_replace(Gate::Open);
     }
 
-    /// Returns how many turns run.
-    pub fn running(&self) -> u64 {
-        self.0.running()
-    }
-
     fn shared(&self) -> &Shared {
         &self.0.shared
     }

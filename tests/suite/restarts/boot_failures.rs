@@ -5,7 +5,7 @@
 use std::net::TcpListener;
 
 use abide_tests::boot_failure::{BootFailure, provoke};
-use abide_tests::{Daemon, How, Setup, until};
+use abide_tests::{Daemon, Setup, until};
 use serde_json::json;
 
 /// Checks that a failure before the hand-over changes nothing, and that one after it is rolled
@@ -47,12 +47,7 @@ async fn what_was_hindered_is_done_once_it_is_asked_for_again() {
     let daemon = Daemon::start(Setup::default()).await;
     let taken = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
     let taken_at = taken.local_addr().expect("it is bound");
-    let own = format!("\"127.0.0.1:{}\"", daemon.setup.port);
-    let text = daemon.setup.toml().replace(
-        &format!("listen = {own}"),
-        &format!("listen = [{own}, \"{taken_at}\"]"),
-    );
-    daemon.write_config(&text, How::Rename);
+    daemon.listen_also_at(taken_at);
     let error = until("the hindrance to be told", async || {
         let status = daemon.status().await;
         status["config"]["last_error"].as_str().map(str::to_owned)

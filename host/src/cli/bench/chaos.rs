@@ -103,7 +103,9 @@ async fn restart(client: &Client, watch: &LoadProbe) -> Result<(), ClientError> 
 async fn kill(client: &Client, watch: &LoadProbe) -> Result<(), ClientError> {
     let worker = async || -> Result<Option<Pid>, ClientError> {
         let pid = client.daemon().await?.pid;
-        Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
+        Ok(pid
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw))
     };
     let Some(old) = worker().await? else {
         hint("the daemon does not tell its worker's process id: nothing is killed");

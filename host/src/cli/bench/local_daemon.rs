@@ -84,26 +84,19 @@ pub(super) struct LocalDaemon {
 impl LocalDaemon {
     /// Starts a daemon in a new directory within `parent`, and waits until it is ready.
     pub(super) async fn start(parent: &Path, component: &BenchPlugin) -> Result<Self, CliError> {
-        let fail = |doing, path: &Path| {
-            let path = path.to_owned();
-            move |source| CliError::File {
-                doing,
-                path,
-                source,
-            }
-        };
         let folder = tempfile::Builder::new()
             .prefix("abide-bench-")
             .tempdir_in(parent)
-            .map_err(fail("make a folder in", parent))?;
+            .map_err(CliError::file("make a folder in", parent))?;
         let port = free_port()
             .map_err(|error| CliError::Failed(format!("no port can be bound: {error}")))?;
         let file = folder.path().join("abide.toml");
-        fs::write(&file, config(port, component)?).map_err(fail("write", &file))?;
+        fs::write(&file, config(port, component)?).map_err(CliError::file("write", &file))?;
         let log_path = folder.path().join("log");
-        let log = File::create(&log_path).map_err(fail("create", &log_path))?;
-        let log_too = log.try_clone().map_err(fail("open", &log_path))?;
-        let program = std::env::current_exe().map_err(fail("find", Path::new("this program")))?;
+        let log = File::create(&log_path).map_err(CliError::file("create", &log_path))?;
+        let log_too = log.try_clone().map_err(CliError::file("open", &log_path))?;
+        let program =
+            std::env::current_exe().map_err(CliError::file("find", Path::new("this program")))?;
         let mut command = Command::new(&program);
         command
             .arg("serve")
@@ -121,7 +114,7 @@ impl LocalDaemon {
                 command.env_remove(name);
             }
         }
-        let child = command.spawn().map_err(fail("run", &program))?;
+        let child = command.spawn().map_err(CliError::file("run", &program))?;
         let target = DaemonAddress {
             url: format!("http://127.0.0.1:{port}"),
             token: None,
