@@ -22,9 +22,21 @@ setup: ## Install what a build needs beside Rust and a C++ compiler
 setup-tools: ## Install real tool servers, which tests talk to (ABIDE_REAL_TOOLS=skip does without)
 	@tests/setup/setup.sh tools $(TARGET)/real-tools
 
+# A first build is long: a target builds the one program and the guests that it needs. `--workspace`
+# keeps the features of all crates as they are for the tests, so that nothing is built twice.
+PROGRAM :=
+GUEST_PACKAGES := $(PLUGINS:%=-p %)
+matrix: PROGRAM := abide-save-matrix
+trajectory: PROGRAM := abide-agent-soak
+real-tools: PROGRAM := abide-listed-tools
+real-model: PROGRAM := abide-real-model
+measure measure-first-token measure-scale: PROGRAM := abide-measure
+bench-peers: PROGRAM := abide-rivals
+measure measure-first-token measure-scale bench bench-peers test: GUEST_PACKAGES := $(COMPONENTS)
+
 build: setup ## Build dist/abide and dist/plugins/*.wasm
-	$(CARGO) build --locked --release --workspace
-	$(CARGO) build --locked --profile guest --target wasm32-wasip2 $(COMPONENTS)
+	$(CARGO) build --locked --release --workspace --bin abide $(PROGRAM:%=--bin %)
+	$(CARGO) build --locked --profile guest --target wasm32-wasip2 $(GUEST_PACKAGES)
 	@mkdir -p dist/plugins
 	@install -m 755 $(TARGET)/release/abide dist/abide
 	@strip --strip-debug dist/abide
@@ -32,7 +44,7 @@ build: setup ## Build dist/abide and dist/plugins/*.wasm
 
 demo: ## Restart a daemon under twenty live sessions, and watch
 	@tests/setup/announce.sh $(TARGET)
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory build PROGRAM=abide-demo
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-demo
 
 matrix: build ## Save the configuration in every way, with every kind of change, under live sessions: ONLY=data
