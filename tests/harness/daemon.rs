@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ impl Daemon {
     /// If it has not exited after [`PATIENCE`].
     pub fn fail_to_start(folder: &Path, toml: &str) -> Boot {
         write(&config_path(folder), toml, How::Rename);
-        let mut child = spawn(folder, abide_binary(), &[], None);
+        let mut child = spawn(folder, abide_binary(), &[], None, None);
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("the child is ours") {
@@ -303,10 +304,17 @@ fn log_path(folder: &Path) -> PathBuf {
 
 fn spawn_of(folder: &Path, setup: &Setup) -> Child {
     let binary = setup.binary.clone().unwrap_or_else(abide_binary);
-    spawn(folder, binary, &setup.env, setup.user)
+    let stderr = setup.stderr.as_deref();
+    spawn(folder, binary, &setup.env, setup.user, stderr)
 }
 
-fn spawn(folder: &Path, mut binary: PathBuf, env: &[(String, String)], user: Option<u32>) -> Child {
+fn spawn(
+    folder: &Path,
+    mut binary: PathBuf,
+    env: &[(String, String)],
+    user: Option<u32>,
+    stderr: Option<&OwnedFd>,
+) -> Child {
     if let Some(user) = user {
         let copy = folder.join("abide");
         if !copy.exists() {
@@ -320,6 +328,10 @@ fn spawn(folder: &Path, mut binary: PathBuf, env: &[(String, String)], user: Opt
         .append(true)
         .open(log_path(folder))
         .expect("the folder is ours");
+    let stderr = match stderr {
+        Some(fd) => Stdio::from(fd.try_clone().expect("descriptors are not exhausted")),
+        None => Stdio::from(log.try_clone().expect("descriptors are not exhausted")),
+    };
     let mut command = Command::new(binary);
     if let Some(user) = user {
         command.uid(user).gid(user);
@@ -330,8 +342,8 @@ fn spawn(folder: &Path, mut binary: PathBuf, env: &[(String, String)], user: Opt
         .arg(config_path(folder))
         .envs(env.iter().cloned())
         .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("descriptors are not exhausted"))
-        .stderr(log)
+        .stdout(log)
+        .stderr(stderr)
         .spawn()
         .expect("the binary can be run")
 }

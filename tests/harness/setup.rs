@@ -3,8 +3,10 @@
 use std::env;
 use std::fmt::Write as _;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::FakeModel;
@@ -81,6 +83,8 @@ pub struct Setup {
     /// directory is chowned to them and gets a copy of the binary; guests must be where they can
     /// read them.
     pub user: Option<u32>,
+    /// The daemon's standard error, if it is not the log file in its folder.
+    pub stderr: Option<Arc<OwnedFd>>,
 }
 
 impl Default for Setup {
@@ -100,6 +104,7 @@ impl Default for Setup {
             env: Vec::new(),
             binary: None,
             user: None,
+            stderr: None,
         }
     }
 }

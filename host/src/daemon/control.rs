@@ -12,6 +12,7 @@ use crate::domain::{
 use crate::store::StoreError;
 
 use super::act::WorkerEvent;
+use super::logging;
 use super::machine::{Activity, Trigger, UnderWay};
 use super::reload::Reloaded;
 use super::state::{Daemon, Fixed, VERSION};
@@ -84,6 +85,7 @@ impl Daemon {
             held: self.registry.held(),
             ends_at: Some(drain.ends_at()),
         });
+        metrics::counter!("abide_log_lines_lost_total").absolute(logging::lines_lost());
         metrics::gauge!("abide_turns_running").set(self.registry.running() as f64);
         self.status.send_replace(Arc::new(status));
     }

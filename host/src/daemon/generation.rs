@@ -14,7 +14,7 @@ use crate::domain::{
     Cause, Digest, DrainReport, Generation, Phases, RelaunchReport, RestartRecord, RestartStatus,
     UnixMillis,
 };
-use crate::supervisor::StartCause;
+use crate::supervisor::{KILLED_FOR_MEMORY, StartCause};
 
 /// A worker's generation, and how it came to be started.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +113,16 @@ pub(super) fn life(
         abandoned,
         died_by_own_doing,
     }
+}
+
+/// Returns when the kernel last killed a worker because memory had run out, according to the record
+/// of this start and the recent ones.
+pub(super) fn killed_for_memory<'a>(
+    records: impl IntoIterator<Item = &'a RestartRecord>,
+) -> Option<UnixMillis> {
+    let killed = |record: &&RestartRecord| record.trigger.contains(KILLED_FOR_MEMORY);
+    let killed = records.into_iter().filter(killed);
+    killed.map(|record| record.at).max()
 }
 
 /// Returns the configurations that were rolled back and have not passed probation since, with the

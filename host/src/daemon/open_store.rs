@@ -24,6 +24,8 @@ pub(super) struct OpenedStore {
     pub(super) previous: Generation,
     /// The configurations that were rolled back, with the reason.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
+    /// When the kernel last killed a worker because memory had run out, if that is known.
+    pub(super) killed_for_memory: Option<UnixMillis>,
 }
 
 /// Opens the store, for the standby of the restart `planned`, or without one for a fresh worker.
@@ -56,6 +58,7 @@ fn open(config: &Config, planned: Option<u64>, cause: &StartCause) -> anyhow::Re
     let life = generation::life(last, planned, cause, VERSION, UnixMillis::now());
     let known: Vec<_> = life.abandoned.iter().chain(&recent).cloned().collect();
     let rejected_configs = generation::rejected_configs(&known);
+    let killed_for_memory = generation::killed_for_memory(recent.iter().chain([&life.record]));
     let served = |status| matches!(status, RestartStatus::Completed | RestartStatus::Probation);
     let mut before = recent
         .iter()
@@ -67,5 +70,6 @@ fn open(config: &Config, planned: Option<u64>, cause: &StartCause) -> anyhow::Re
         life,
         previous,
         rejected_configs,
+        killed_for_memory,
     })
 }

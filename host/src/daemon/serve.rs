@@ -25,6 +25,7 @@ use super::act::WorkerEvent;
 use super::drain::Drain;
 use super::generation::WorkerLife;
 use super::launch_spec::LaunchSpec;
+use super::logging;
 use super::machine::{RestartMachine, Trigger};
 use super::plan::Rejection;
 use super::records::RestartRecords;
@@ -59,6 +60,8 @@ pub(super) struct StartedWorker {
     pub(super) previous: Generation,
     /// The configurations that were rolled back, with the reason.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
+    /// When the kernel last killed a worker because memory had run out, if that is known.
+    pub(super) killed_for_memory: Option<UnixMillis>,
     /// The connections that the previous worker passed on.
     pub(super) connections: Vec<Connection>,
 }
@@ -74,6 +77,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         life,
         previous,
         rejected_configs,
+        killed_for_memory,
         connections,
     } = worker;
     let Prepared {
@@ -124,6 +128,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         &store,
         config.daemon.data_dir.clone(),
         config.daemon.disk_reserve_bytes,
+        killed_for_memory,
     );
     let (requests, mut asked) = mpsc::channel(64);
     let starting = Arc::new(fixed.starting(life.record.generation));
@@ -173,7 +178,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
     match Server::start(listeners, crate::api::router(api), CONNECTIONS_MAX) {
         Ok(server) => daemon.server = Some(server),
         Err(error) => {
-            eprintln!("abide: the listening sockets cannot be used: {error}");
+            tracing::error!("the listening sockets cannot be used: {error}");
             return ExitCode::FAILURE;
         }
     }
@@ -281,6 +286,7 @@ impl Daemon {
             stop_budget_ms: budget.as_millis().try_into().unwrap_or(u64::MAX),
             config: LaunchSpec::of(&self.loaded, &self.secrets).to_memfd()?,
             listeners: self.listeners.clone(),
+            log_format: logging::line_format(self.config.daemon.log_format),
         };
         self.link
             .send(FromWorker::Serving(serving))

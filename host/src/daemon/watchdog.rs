@@ -17,6 +17,8 @@ use crate::domain::{
 use crate::session::Signs;
 use crate::store::Store;
 
+use super::logging;
+
 /// The interval between observations.
 const EVERY: Duration = Duration::from_secs(1);
 /// The interval between searches for sessions with work and without a driver; a search reads the
@@ -42,7 +44,13 @@ struct WatchdogInput {
 
 impl Watchdog {
     /// Starts the watchdog. It has checked the disk once when this returns.
-    pub(super) fn start(signs: Signs, store: &Store, folder: PathBuf, reserve_bytes: u64) -> Self {
+    pub(super) fn start(
+        signs: Signs,
+        store: &Store,
+        folder: PathBuf,
+        reserve_bytes: u64,
+        killed_for_memory: Option<UnixMillis>,
+    ) -> Self {
         let shared = Arc::new(WatchdogInput {
             reserve_bytes: AtomicU64::new(reserve_bytes),
             relaunched: AtomicBool::new(false),
@@ -53,6 +61,7 @@ impl Watchdog {
             signs,
             store: store.clone(),
             folder,
+            killed_for_memory,
             shared: shared.clone(),
             findings: Findings::default(),
             closed_at: Instant::now(),
@@ -110,6 +119,8 @@ struct Looks {
     signs: Signs,
     store: Store,
     folder: PathBuf,
+    /// When the worker before this one was killed for want of memory, if it was.
+    killed_for_memory: Option<UnixMillis>,
     shared: Arc<WatchdogInput>,
     findings: Findings,
     /// When the gate was last seen closed to new turns.
@@ -139,6 +150,7 @@ impl Looks {
                 tracing::error!(
                     "the store's writer has panicked; the worker ends, and begins anew"
                 );
+                logging::flush();
                 std::process::exit(EXIT_NO_WRITER);
             }
             self.report(judge(&seen));
@@ -166,6 +178,7 @@ impl Looks {
             folder: self.folder.display().to_string(),
             writer: self.store.writer_signs(),
             disk: self.signs.disk_signs(),
+            killed_for_memory: self.killed_for_memory,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Starts a worker up, from the first message of the supervisor until the worker serves.
 
+use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +14,8 @@ use crate::allocator;
 use crate::config::{Config, process_env};
 use crate::domain::Cause;
 use crate::supervisor::{
-    self, ConfigBytes, Connection, FromWorker, Link, LinkError, Mode, Start, StartCause, ToWorker,
+    self, ConfigBytes, Connection, FromWorker, Link, LinkError, LogQueue, Mode, Start, StartCause,
+    ToWorker,
 };
 
 use super::bootstrap;
@@ -24,16 +27,48 @@ use super::standby;
 
 /// The interval of heartbeats, which show the supervisor that this worker does not hang.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// The most that waits to be written to standard error, in bytes: some thousand lines.
+const LOG_BYTES: usize = 1 << 20;
+/// What is added to the kernel's score by which it chooses what to kill when memory runs out, in
+/// thousandths of the machine's memory.
+const OOM_SCORE_MORE: i32 = 10;
 /// The exit code for a configuration or an environment that the daemon cannot run with.
 const EXIT_UNUSABLE: u8 = 1;
 
 /// Runs `abide worker`, which the supervisor starts, until the worker exits. A supervisor's first
 /// worker runs on the configuration file, or with `last_good` on the last good configuration.
 pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
+    let log = match LogQueue::start(LOG_BYTES) {
+        Ok(log) => log,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "abide: the log cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    log.log_panics();
+    die_before_the_supervisor();
+    let code = run_logged(config_path, last_good, &log);
+    log.flush(logging::PATIENCE);
+    code
+}
+
+/// Makes the kernel choose the worker and its tool servers, which inherit this, before the supervisor
+/// when memory runs out: the supervisor starts another worker, nobody starts another supervisor.
+fn die_before_the_supervisor() {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let now = fs::read_to_string(FILE).ok();
+    let now = now.and_then(|text| text.trim().parse::<i32>().ok());
+    if let Some(now) = now {
+        // An error leaves the order to the kernel, which prefers the larger process anyway.
+        let _ = fs::write(FILE, (now + OOM_SCORE_MORE).min(1000).to_string());
+    }
+}
+
+fn run_logged(config_path: &Path, last_good: bool, log: &LogQueue) -> ExitCode {
     let (link, start) = match supervisor::connect() {
         Ok(connected) => connected,
         Err(error) => {
-            eprintln!("abide: {error}");
+            log.log(&error.to_string());
             return ExitCode::FAILURE;
         }
     };
@@ -44,7 +79,7 @@ pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("abide: the worker's threads cannot be started: {error}");
+            log.log(&format!("the worker's threads cannot be started: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -53,6 +88,7 @@ pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
         start,
         config_path.to_owned(),
         last_good,
+        log,
     ));
     // Do not wait for tasks that still run (a step's connection, a blocking read): nothing needs
     // their results any more.
@@ -65,9 +101,10 @@ async fn run_async(
     start: Start,
     config_path: PathBuf,
     last_good: bool,
+    log: &LogQueue,
 ) -> ExitCode {
     let standby = start.mode == Mode::Standby;
-    match start_up(link.clone(), start, config_path, last_good).await {
+    match start_up(link.clone(), start, config_path, last_good, log).await {
         Ok(Some(worker)) => serve::serve(worker).await,
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
@@ -75,7 +112,7 @@ async fn run_async(
             let last_word = if standby {
                 FromWorker::StandbyFailed { reason }
             } else {
-                eprintln!("{reason}");
+                log.write(format!("{reason}\n").into_bytes());
                 FromWorker::Fatal {
                     reason,
                     code: EXIT_UNUSABLE,
@@ -94,6 +131,7 @@ async fn start_up(
     start: Start,
     config_path: PathBuf,
     last_good: bool,
+    log: &LogQueue,
 ) -> anyhow::Result<Option<StartedWorker>> {
     let Start {
         mode,
@@ -124,7 +162,7 @@ async fn start_up(
             Config::parse(&spec.config, &config_path, &env)?
         }
     };
-    logging::start(config.daemon.log_level, config.daemon.log_format);
+    logging::start(log, config.daemon.log_level, config.daemon.log_format);
     let config = Arc::new(config);
     let prepared = {
         let (config, link, env) = (config.clone(), link.clone(), env.clone());
@@ -178,6 +216,7 @@ async fn start_up(
         life,
         previous,
         rejected_configs,
+        killed_for_memory,
     } = opened;
     Ok(Some(StartedWorker {
         link,
@@ -188,6 +227,7 @@ async fn start_up(
         life,
         previous,
         rejected_configs,
+        killed_for_memory,
         connections,
     }))
 }

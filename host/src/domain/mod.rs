@@ -124,6 +124,7 @@ pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerS
 pub use usage::ModelUsage;
 pub use view::{Reason, RunningTurn, SessionView};
 pub use watchdog::{
-    Changes, DiskSigns, Finding, FindingKind, Findings, Observation, STEP_MARGIN, STUCK_AFTER,
-    SessionSigns, TURN_MARGIN, Timed, TurnSigns, WRITER_STALLED_AFTER, WriterSigns, judge,
+    Changes, DiskSigns, Finding, FindingKind, Findings, OUT_OF_MEMORY_SHOWN, Observation,
+    STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed, TurnSigns, WRITER_STALLED_AFTER,
+    WriterSigns, judge,
 };

@@ -18,6 +18,8 @@ pub const TURN_MARGIN: Duration = Duration::from_secs(10);
 pub const STEP_MARGIN: Duration = Duration::from_secs(30);
 /// How long the writer may have work without syncing anything.
 pub const WRITER_STALLED_AFTER: Duration = Duration::from_secs(10);
+/// How long a death for want of memory is reported.
+pub const OUT_OF_MEMORY_SHOWN: Duration = Duration::from_secs(3600);
 
 /// A problem, for as long as it lasts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -46,6 +48,8 @@ pub enum FindingKind {
     StoreFailing,
     /// The free space is below the reserve: nothing new is accepted.
     DiskNearlyFull,
+    /// The kernel killed the worker because memory had run out.
+    OutOfMemory,
     /// A session came back with less than was recorded of it.
     SessionLesser,
     /// A session has work, and neither runs nor has a reason for it.
@@ -61,10 +65,11 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Those that this daemon may have.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::WriterStalled,
         Self::StoreFailing,
         Self::DiskNearlyFull,
+        Self::OutOfMemory,
         Self::SessionLesser,
         Self::SessionStuck,
         Self::TurnOverdue,
@@ -77,6 +82,7 @@ impl FindingKind {
             Self::WriterStalled => "writer_stalled",
             Self::StoreFailing => "store_failing",
             Self::DiskNearlyFull => "disk_nearly_full",
+            Self::OutOfMemory => "out_of_memory",
             Self::SessionLesser => "session_lesser",
             Self::SessionStuck => "session_stuck",
             Self::TurnOverdue => "turn_overdue",
@@ -107,6 +113,8 @@ pub struct Observation {
     pub writer: WriterSigns,
     /// The state of the disk, if it could be read.
     pub disk: Option<DiskSigns>,
+    /// When the kernel killed the worker before this one because memory had run out, if it did.
+    pub killed_for_memory: Option<UnixMillis>,
 }
 
 /// The state of a session that is in memory.
@@ -232,6 +240,19 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             "free some space, or lower daemon.disk_reserve; it goes on by itself".to_owned(),
         );
     }
+    if let Some(lasts) = killed_for_memory(seen) {
+        tell(
+            FindingKind::OutOfMemory,
+            "the worker",
+            lasts,
+            "the kernel killed the worker because memory had run out; the turns that were running \
+             begin again, and a session whose turn is running at the third such death is faulted"
+                .to_owned(),
+            "give the daemon more memory (the limit of its control group, systemd's MemoryMax), or \
+             lower limits.memory of its plugins or daemon.turns_max"
+                .to_owned(),
+        );
+    }
     // While the store is failing, the findings above explain why sessions do not run.
     let store_answers = stalled.is_none() && seen.writer.failing.is_none();
     for session in &seen.sessions {
@@ -278,6 +299,13 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
     }
     found.sort_by_key(|finding| (finding.kind, finding.since));
     found
+}
+
+/// Returns how long ago the worker before this one was killed for want of memory, if that is still to
+/// be reported.
+fn killed_for_memory(seen: &Observation) -> Option<Duration> {
+    let ago = Duration::from_millis(seen.now.since(seen.killed_for_memory?));
+    (ago < OUT_OF_MEMORY_SHOWN).then_some(ago)
 }
 
 /// Returns for how long, and why, a session neither runs nor has a reason for it; none if it is

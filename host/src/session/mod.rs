@@ -20,6 +20,7 @@
 //! | `turn`, `step_executor`, `due` | one run of a guest, and its steps |
 //! | `replay`, `inspect` | runs a turn again from its journal; shows a turn |
 //! | `drain` | the gate that a drain closes, the turns that it counts, and their guard |
+//! | `suspects` | turns that may be what takes the worker down begin one at a time |
 //! | `relaunch`, `timers` | brings sessions back after a restart; wakes those whose timers are due |
 //! | `hub`, `outcome` | live events for subscribers; how a message's turn ended |
 //! | `queries` | reads of the store that need no driver |
@@ -49,6 +50,7 @@ mod replay;
 mod shared;
 mod signs;
 mod step_executor;
+mod suspects;
 mod timers;
 mod turn;
 

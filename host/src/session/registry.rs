@@ -21,6 +21,7 @@ use super::mailbox::{DriverCommand, ReplyTo};
 use super::memory_budget::Memory;
 use super::queries;
 use super::shared::{Settings, Shared};
+use super::suspects::Suspects;
 
 /// All sessions of the daemon. Cheap to clone.
 #[derive(Clone)]
@@ -44,6 +45,7 @@ impl Registry {
             handover: watch::Sender::new(None),
             sync_begun,
             turns: Arc::new(TurnGate::new()),
+            suspects: Suspects::new(),
             memory,
             space: Space::default(),
             liveness: Arc::default(),

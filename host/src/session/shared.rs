@@ -11,6 +11,7 @@ use super::hub::Hubs;
 use super::live_config::{Current, LiveConfig};
 use super::liveness::LivenessTable;
 use super::memory_budget::Memory;
+use super::suspects::Suspects;
 use crate::domain::{Generation, PastRestart};
 use crate::engine::Engine;
 use crate::store::Store;
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) sync_begun: AtomicBool,
     /// The gate that a drain closes, and the turns that it counts.
     pub(super) turns: Arc<TurnGate>,
+    pub(super) suspects: Suspects,
     pub(super) memory: Memory,
     pub(super) space: Space,
     pub(super) liveness: Arc<LivenessTable>,

@@ -91,6 +91,18 @@ pub enum StoreError {
         /// RocksDB's error text.
         reason: String,
     },
+    /// The data folder was removed or replaced under the running daemon. Nothing was written.
+    #[error(
+        "the data folder {} was removed or replaced while the daemon ran ({} is not what it was): \
+         nothing is acknowledged any more, and what was acknowledged is in files without a name. If \
+         the folder was moved, move it back; else stop the daemon and restore a backup",
+        .folder.display(), .place.display()
+    )]
+    FolderGone {
+        folder: PathBuf,
+        /// What is missing, or is something else now.
+        place: PathBuf,
+    },
     /// A read from the disk failed.
     #[error("the store cannot read: {reason}; check the disk")]
     Read {

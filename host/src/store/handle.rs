@@ -16,6 +16,7 @@ use crate::domain::{SessionId, WriterSigns};
 
 use super::{
     StoreError,
+    anchor::Anchor,
     db::Db,
     options::StoreOptions,
     queue::{Queue, WriterJob},
@@ -40,6 +41,7 @@ pub(super) struct Handles {
 pub(super) struct Core {
     /// The RocksDB directory.
     pub path: PathBuf,
+    pub anchor: Anchor,
     pub options: StoreOptions,
     /// Only the writer thread replaces the state. A write holds the lock for reading, so that
     /// readers never wait for it.

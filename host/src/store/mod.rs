@@ -26,8 +26,10 @@
 //! | `read.rs`, `listing.rs` | reading one session, and many |
 //! | `restarts.rs` | restart records |
 //! | `writer.rs`, `reserve.rs` | the thread that writes, and its disk reserve |
+//! | `anchor.rs` | whether the files that are written still have their names |
 //! | `folder_lock.rs`, `open.rs`, `close.rs` | opening and closing |
 
+mod anchor;
 mod append;
 mod close;
 mod codec;

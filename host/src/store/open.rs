@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     OpenError, Store,
+    anchor::Anchor,
     counts::stored_counts,
     db::Db,
     error::is_disk_full,
@@ -105,8 +106,10 @@ fn open_locked(
     if format != Format::Known {
         write_format(path, &format!("{FORMAT_WORD} {FORMAT}\n"))?;
     }
+    let anchor = Anchor::of(path).map_err(|error| OpenError::io("look into", path, error))?;
     let core = Arc::new(Core {
         path: folder,
+        anchor,
         options,
         state: RwLock::new(StoreState::Open(db)),
         queue: Default::default(),

@@ -83,6 +83,7 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
             WriterTask::Job(job) => writer.job(job),
             // The cause was logged when the write failed.
             WriterTask::Idle if writer.is_failing() => writer.probe(),
+            WriterTask::Idle if writer.has_lost_its_folder() => {}
             WriterTask::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
             WriterTask::Idle if !mem::replace(&mut gave_back, true) => allocator::purge_now(),
             WriterTask::Idle => {}
@@ -149,6 +150,7 @@ impl WriterLoop<'_> {
     }
 
     fn write(&mut self, group: &[Write], bytes: usize) -> Result<(), StoreError> {
+        self.core.anchor.check()?;
         self.revive()?;
         self.reserve.hold().map_err(|error| StoreError::DiskFull {
             reason: error.to_string(),
@@ -201,6 +203,16 @@ impl WriterLoop<'_> {
         }
     }
 
+    /// Notices, without a write, that the data folder is gone.
+    fn has_lost_its_folder(&self) -> bool {
+        let anchored = self.core.anchor.check();
+        if let Err(error) = &anchored {
+            tracing::error!("{error}");
+            self.record_health(&anchored);
+        }
+        anchored.is_err()
+    }
+
     fn is_failing(&self) -> bool {
         self.last_try.is_some() || self.core.health().failing.is_some()
     }
@@ -217,6 +229,7 @@ impl WriterLoop<'_> {
 
     /// Writes the present counts, synced.
     fn write_counts(&mut self) -> Result<(), StoreError> {
+        self.core.anchor.check()?;
         self.reserve.hold().map_err(|error| StoreError::DiskFull {
             reason: error.to_string(),
         })?;
@@ -256,6 +269,7 @@ impl WriterLoop<'_> {
 
     /// Only this thread writes, so a session found idle here stays idle until the batch is written.
     fn prune(&mut self, ids: &[SessionId], older_than: UnixMillis) -> Result<(), StoreError> {
+        self.core.anchor.check()?;
         self.revive()?;
         let (first, _) = keys::all_of_kind(keys::kind::RECENT);
         let bound = keys::recent_bound(keys::span(older_than));
@@ -280,6 +294,10 @@ impl WriterLoop<'_> {
     }
 
     fn flush_quietly(&mut self) {
+        if self.core.anchor.check().is_err() {
+            // The check after a pause reports it.
+            return;
+        }
         let flushed = match self.core.flush() {
             Ok(Ok(())) => return,
             Ok(Err(error)) => self.failed(&error),

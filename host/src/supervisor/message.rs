@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::config_bytes::ConfigBytes;
+use super::log_line::LineFormat;
 
 /// A message from the supervisor to a worker.
 #[derive(Debug)]
@@ -126,8 +127,9 @@ pub enum StartCause {
     Planned,
     /// The previous worker died.
     Crash {
-        /// Whether it died by its own doing: it exited, faulted, or was killed because it hung.
-        /// `false` for a signal from outside, such as `kill -9` or the kernel's OOM killer.
+        /// Whether it died by its own doing: it exited, faulted, was killed because it hung, or
+        /// by the kernel because memory had run out. `false` for a signal from outside, such as
+        /// `kill -9`.
         own_doing: bool,
         /// How it died, for humans.
         detail: String,
@@ -151,6 +153,8 @@ pub struct Serving {
     /// The listeners in use. All other kept ones are closed, except those that a standby has
     /// announced since.
     pub listeners: Vec<String>,
+    /// The format of the supervisor's own lines of the log.
+    pub log_format: LineFormat,
 }
 
 /// A planned restart.

@@ -43,13 +43,18 @@
 //! | `wire.rs`, `socket.rs`, `config_bytes.rs` | their encoding and transport |
 //! | `machine/` | the supervisor's decisions, as a pure state machine |
 //! | `run.rs`, `peer.rs`, `process.rs`, `listen.rs` | the execution of these decisions |
+//! | `oom_kills.rs` | whether a worker's SIGKILL came from the kernel, for want of memory |
 //! | `link.rs` | the worker's end of the link |
+//! | `log_queue.rs`, `log_line.rs` | standard error, whose reader nobody waits for; the worker's too |
 
 mod config_bytes;
 mod link;
 mod listen;
+mod log_line;
+mod log_queue;
 mod machine;
 mod message;
+mod oom_kills;
 mod peer;
 mod process;
 mod run;
@@ -63,7 +68,9 @@ mod wire_tests;
 pub use config_bytes::{ConfigBytes, MAX_CONFIG_BYTES};
 pub use link::{Link, LinkError, connect};
 pub use listen::{LISTEN_BACKLOG, MAX_LISTENERS, bind_listener};
-pub use machine::{ALIVE_TIMEOUT, STOP_MARGIN};
+pub use log_line::LineFormat;
+pub use log_queue::LogQueue;
+pub use machine::{ALIVE_TIMEOUT, KILLED_FOR_MEMORY, STOP_MARGIN};
 pub use message::{Connection, FromWorker, Mode, Replace, Serving, Start, StartCause, ToWorker};
 pub use run::{Options, run};
 pub use wire::{MAX_ADDR_BYTES, MAX_INFO_BYTES, MAX_PREFIX_BYTES, MAX_REASON_BYTES, WireError};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,23 +12,29 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGTERM};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::config_bytes::ConfigBytes;
 use super::listen::Listeners;
+use super::log_queue::LogQueue;
 use super::machine::{
     Action, ExitStatus, Machine, MachineEvent, Millis, Replacement, SpawnMode, SupervisorMessage,
     WorkerId, WorkerMessage,
 };
 use super::message::{Connection, FromWorker, Start, ToWorker};
+use super::oom_kills::OomKills;
 use super::peer::{LinkInput, Peer};
 use super::process::{self, Binary};
 use super::wire::{WireError, WireFrame};
 
 /// The number of frames that are received from one worker before the next one has its turn.
 const FRAMES_PER_TURN: usize = 64;
+/// The most that waits to be written to standard error, in bytes: some thousand lines.
+const LOG_BYTES: usize = 256 << 10;
+/// How long the exit waits for standard error to take the last lines.
+const LOG_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The options of a supervisor.
 #[derive(Clone, Debug)]
@@ -44,16 +50,26 @@ pub struct Options {
 /// code. Must be called from the main thread of a process that has no other threads and starts no
 /// other processes: every descendant that belongs to no live worker is killed.
 pub fn run(options: Options) -> ExitCode {
-    ExitCode::from(supervise(options))
+    let log = match LogQueue::start(LOG_BYTES) {
+        Ok(log) => log,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "abide: the log cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    log.log_panics();
+    ExitCode::from(supervise(options, log))
 }
 
 /// [`run`], with the exit code as a number.
-pub(super) fn supervise(options: Options) -> u8 {
-    let ended = Supervisor::new(options).and_then(Supervisor::run);
-    ended.unwrap_or_else(|error| {
-        log(&format!("the supervisor cannot go on: {error}"));
+pub(super) fn supervise(options: Options, log: LogQueue) -> u8 {
+    let ended = Supervisor::new(options, log.clone()).and_then(Supervisor::run);
+    let code = ended.unwrap_or_else(|error| {
+        log.log(&format!("the supervisor cannot go on: {error}"));
         1
-    })
+    });
+    log.flush(LOG_PATIENCE);
+    code
 }
 
 /// The config and the binary of a worker. Editing or replacing files does not affect them.
@@ -74,9 +90,11 @@ type ConfigHandle = Rc<WorkerSpec>;
 
 struct Supervisor {
     options: Options,
+    log: LogQueue,
     started: Instant,
     machine: Machine<ConfigHandle>,
     signals: SignalDelivery<UnixStream, SignalOnly>,
+    oom_kills: OomKills,
     peers: BTreeMap<WorkerId, Peer>,
     listeners: Listeners,
     buffer: Vec<u8>,
@@ -95,7 +113,7 @@ enum AtHand {
 }
 
 impl Supervisor {
-    fn new(options: Options) -> io::Result<Self> {
+    fn new(options: Options, log: LogQueue) -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
         raise_descriptor_limit();
         let (read, write) = UnixStream::pair()?;
@@ -104,9 +122,11 @@ impl Supervisor {
         let (machine, first) = Machine::new();
         let mut supervisor = Self {
             options,
+            log,
             started: Instant::now(),
             machine,
             signals,
+            oom_kills: OomKills::open(),
             peers: BTreeMap::new(),
             listeners: Listeners::default(),
             buffer: Vec::new(),
@@ -127,6 +147,8 @@ impl Supervisor {
             if let Some(code) = self.exit {
                 return Ok(code);
             }
+            // Here, since workers' heartbeats end each wait within a second or so.
+            self.oom_kills.observe();
             for id in self.wait()? {
                 self.flush(id);
                 self.receive(id, FRAMES_PER_TURN);
@@ -193,6 +215,14 @@ impl Supervisor {
                 // kernel's buffer.
                 self.receive(id, usize::MAX);
                 self.listeners.gone(id);
+                let death = match death {
+                    ExitStatus::Signal { number, .. }
+                        if i32::from(number) == SIGKILL && self.oom_kills.explain_death() =>
+                    {
+                        ExitStatus::OutOfMemory
+                    }
+                    death => death,
+                };
                 self.feed(MachineEvent::Gone(id, death), AtHand::Nothing);
                 // Only now, since the log lines about its death contain its process id.
                 self.peers.remove(&id);
@@ -248,6 +278,7 @@ impl Supervisor {
                 let Some(config) = self.makings_of(id, serving.config) else {
                     return;
                 };
+                self.log.set_format(serving.log_format);
                 let stop_budget = serving.stop_budget_ms;
                 let message = WorkerMessage::Serving {
                     stop_budget,
@@ -417,9 +448,11 @@ impl Supervisor {
 
     fn log(&self, id: Option<WorkerId>, text: &str) {
         match id.map(|id| self.peers.get(&id)) {
-            Some(Some(peer)) => log(&format!("worker {} {text}", peer.pid.as_raw_pid())),
-            Some(None) => log(&format!("a worker {text}")),
-            None => log(text),
+            Some(Some(peer)) => self
+                .log
+                .log(&format!("worker {} {text}", peer.pid.as_raw_pid())),
+            Some(None) => self.log.log(&format!("a worker {text}")),
+            None => self.log.log(text),
         }
     }
 }
@@ -434,12 +467,6 @@ fn message_of(tell: SupervisorMessage) -> ToWorker {
         SupervisorMessage::Stop => ToWorker::Stop,
         SupervisorMessage::Reload => ToWorker::Reload,
     }
-}
-
-/// Logs one line to standard error. Errors are ignored: if it is closed, there is no reader.
-fn log(text: &str) {
-    // In one write, since workers write to standard error as well.
-    let _ = io::stderr().write_all(format!("abide: {text}\n").as_bytes());
 }
 
 /// Raises the limit of open descriptors to its maximum: connections that are passed between workers

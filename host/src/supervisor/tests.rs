@@ -33,10 +33,11 @@ fn arguments(role: &str) -> [String; 4] {
 fn role_supervisor() {
     if std::env::var_os(ROLE).is_some() {
         // The test harness's own thread only waits for this one, so it does no harm.
-        let code = supervise(Options {
+        let options = Options {
             worker_exe: std::env::current_exe().unwrap(),
             worker_args: arguments("role_worker").map(Into::into).to_vec(),
-        });
+        };
+        let code = supervise(options, LogQueue::start(1 << 20).unwrap());
         exit(code.into());
     }
 }
@@ -130,6 +131,7 @@ impl Server {
                 stop_budget_ms: 10_000,
                 config: ConfigBytes::new(self.config.as_bytes()).unwrap(),
                 listeners: vec![ADDR.to_owned()],
+                log_format: LineFormat::Text,
             }))
             .unwrap();
         println!("PORT {}", self.listener.local_addr().unwrap().port());

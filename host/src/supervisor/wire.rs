@@ -13,6 +13,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 
 use super::config_bytes::ConfigBytes;
+use super::log_line::LineFormat;
 use super::message::{Connection, FromWorker, Mode, Replace, Serving, Start, StartCause, ToWorker};
 
 /// The maximum size of a frame, well below the limit for one message of a local socket.
@@ -180,6 +181,10 @@ impl FromWorker {
                 for addr in &serving.listeners {
                     w.addr(addr)?;
                 }
+                w.u8(match serving.log_format {
+                    LineFormat::Text => 0,
+                    LineFormat::Json => 1,
+                });
                 w.finish()
             }
             Self::Replace(replace) => {
@@ -230,6 +235,7 @@ impl FromWorker {
                 stop_budget_ms: r.u64()?,
                 config: r.config()?,
                 listeners: r.list(FrameReader::addr)?,
+                log_format: r.log_format(),
             }),
             3 => Self::Replace(Replace {
                 generation: r.u64()?,
@@ -456,6 +462,15 @@ impl FrameReader {
             },
             _ => return Err(WireError::Invalid("cause")),
         })
+    }
+
+    /// Reads the format of the log's lines, which a worker that was built before it sends does not
+    /// send. One that only a newer worker knows is read as text: the lines are the supervisor's.
+    fn log_format(&mut self) -> LineFormat {
+        match self.u8() {
+            Ok(1) => LineFormat::Json,
+            _ => LineFormat::Text,
+        }
     }
 
     fn fd(&mut self) -> Result<OwnedFd, WireError> {

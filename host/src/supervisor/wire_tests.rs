@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::config_bytes::{ConfigBytes, MAX_CONFIG_BYTES};
 use super::link::{Link, LinkError};
+use super::log_line::LineFormat;
 use super::message::{Connection, FromWorker, Mode, Replace, Serving, Start, StartCause, ToWorker};
 use super::socket::{self, SocketInput};
 use super::wire::{
@@ -93,13 +94,19 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
         (
             any::<u64>(),
             config(),
-            proptest::collection::vec("[a-z0-9.:]{0,30}", 0..8)
+            proptest::collection::vec("[a-z0-9.:]{0,30}", 0..8),
+            any::<bool>(),
         )
-            .prop_map(|(stop_budget_ms, config, listeners)| {
+            .prop_map(|(stop_budget_ms, config, listeners, json)| {
                 FromWorker::Serving(Serving {
                     stop_budget_ms,
                     config,
                     listeners,
+                    log_format: if json {
+                        LineFormat::Json
+                    } else {
+                        LineFormat::Text
+                    },
                 })
             }),
         (any::<u64>(), config(), bytes()).prop_map(|(generation, config, info)| {
@@ -135,6 +142,23 @@ fn across(frame: &WireFrame) -> WireFrame {
         SocketInput::Frame(frame) => frame,
         other => panic!("received {other:?}"),
     }
+}
+
+#[test]
+fn what_an_older_worker_serves_has_no_format_of_the_log() {
+    let serving = FromWorker::Serving(Serving {
+        stop_budget_ms: 1,
+        config: ConfigBytes::new(b"x").unwrap(),
+        listeners: vec!["a".into()],
+        log_format: LineFormat::Json,
+    });
+    let mut frame = serving.encode().unwrap();
+    frame.bytes.pop();
+    let FromWorker::Serving(serving) = FromWorker::decode(frame).unwrap() else {
+        panic!("it is another message");
+    };
+    assert_eq!(serving.log_format, LineFormat::Text);
+    assert_eq!(serving.listeners, ["a"]);
 }
 
 proptest! {

@@ -1,7 +1,10 @@
-//! What is on the disk after kills, power cuts and disk failures; and the checker of the chaos
+//! What is on the disk after kills, power cuts and disk failures; a data folder, a log or memory that is gone; and the checker of the chaos
 //! runs.
 
 mod checker;
 mod disk;
+mod folder_gone;
 mod kill_loop;
+mod log;
+mod oom;
 mod powercut;

@@ -176,6 +176,19 @@ fn the_writer_and_the_disk_are_told() {
 }
 
 #[test]
+fn a_kill_for_want_of_memory_is_told_for_an_hour() {
+    let killed = |ago: Duration| Observation {
+        now: UnixMillis(10_000_000),
+        killed_for_memory: Some(UnixMillis(10_000_000 - ago.as_millis() as u64)),
+        ..seen()
+    };
+    let found = judge(&killed(OUT_OF_MEMORY_SHOWN - SECOND));
+    assert_eq!(found[0].kind, FindingKind::OutOfMemory);
+    assert!(found[0].remedy.contains("limits.memory"), "{found:?}");
+    assert_eq!(judge(&killed(OUT_OF_MEMORY_SHOWN)), []);
+}
+
+#[test]
 fn a_disk_that_was_low_needs_some_more() {
     for (was_low, free, is_low) in [
         (false, 800, false),

@@ -19,6 +19,7 @@ use crate::session::drain::Gate;
 use crate::session::mailbox::Relaunched;
 use crate::session::plugins::Plugin;
 use crate::session::replay::kept;
+use crate::session::suspects::{Admission, SUSPECT_PAUSE, SUSPECT_WAITS};
 use crate::session::turn::TurnJob;
 use crate::store::{Store, StoreError, Tail};
 
@@ -80,6 +81,16 @@ impl Driver {
             self.paused_until = Some(Instant::now() + STORE_PAUSE);
             return;
         }
+        let alone = match self.shared.suspects.admit(begun.deaths) {
+            Admission::Unsuspected => None,
+            Admission::Alone(alone) => Some(alone),
+            Admission::Wait => {
+                self.obstacle = Some(SUSPECT_WAITS.to_owned());
+                self.paused_until = Some(Instant::now() + SUSPECT_PAUSE);
+                // The session is back, and a relaunch must not wait for all suspects before it.
+                return self.answer_relaunch(false);
+            }
+        };
         let ground = self.turn_inputs(&begun).await;
         let message = self.message_of(&begun);
         let (ground, message) = match (ground, message) {
@@ -123,7 +134,9 @@ impl Driver {
         };
         let mut batch = CommitBatch::default();
         self.stage(&mut batch, Record::Begun(begun.clone()));
-        if !self.shared.sync_begun.load(Ordering::SeqCst) {
+        // A suspect may have to wait until after probation.
+        let must_count = begun.deaths > 0 || self.shared.sync_begun.load(Ordering::SeqCst);
+        if !must_count {
             self.hold(batch);
         } else if !self.commit(batch).await {
             return;
@@ -137,6 +150,7 @@ impl Driver {
             asks,
             taken,
             guard,
+            alone,
         });
         self.answer_relaunch(resumed);
     }

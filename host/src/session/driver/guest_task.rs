@@ -11,6 +11,7 @@ use crate::domain::{
 use crate::engine::{GuestFailure, Product};
 use crate::session::drain::TurnGuard;
 use crate::session::mailbox::DriverRequest;
+use crate::session::suspects::RunsAlone;
 
 /// A running turn.
 pub(super) struct GuestTask {
@@ -21,6 +22,8 @@ pub(super) struct GuestTask {
     pub(super) taken: Consumed,
     /// Held until the turn's end is on disk: a drain waits for that, not only for the guest.
     pub(super) guard: Arc<TurnGuard>,
+    /// Set while the turn may be what takes the worker down.
+    pub(super) alone: Option<RunsAlone>,
 }
 
 /// Aborts the turn when its driver panics: no driver would receive its events any more, and a drain

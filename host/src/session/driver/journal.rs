@@ -49,6 +49,7 @@ impl Driver {
         for record in records {
             self.stage(&mut batch, record);
         }
+        self.acquit();
         let verdict = self.within_journal();
         if matches!(urgency, Urgency::First) {
             deliberate_bugs::planned(&mut urgency, Urgency::Lazy);
@@ -62,6 +63,19 @@ impl Driver {
             // An error means that the turn is being aborted. After a failed write no reply is sent:
             // the turn is aborted then, and must not continue.
             let _ = reply.send(verdict);
+        }
+    }
+
+    /// Lets other suspects begin once a completed step has reset the count of deaths.
+    fn acquit(&mut self) {
+        let open = self
+            .session
+            .as_ref()
+            .and_then(|session| session.progress.open.as_ref());
+        if open.is_some_and(|open| open.begun.deaths == 0)
+            && let Some(running) = &mut self.running
+        {
+            running.alone = None;
         }
     }
 

@@ -1,5 +1,7 @@
 //! Failed writes: they are never acknowledged, and the session continues from what is stored.
 
+use std::fs;
+
 use super::{super::handle::Sabotage, *};
 use crate::domain::WriterSigns;
 
@@ -45,6 +47,12 @@ fn after_a_failed_write_a_session_is_loaded_again() {
     }
 }
 
+/// Loads the owner's session again, as is due after a failed append.
+fn reload(owner: &mut Owner, store: &Store) {
+    let (session, tail) = store.load_to_append(&owner.id).unwrap();
+    (owner.session, owner.tail) = (session.unwrap(), tail);
+}
+
 /// Waits until another thread makes the condition true.
 fn until(is_so: impl Fn() -> bool) {
     let since = std::time::Instant::now();
@@ -71,6 +79,56 @@ fn a_writer_that_failed_shows_it_until_a_write_succeeds() {
     assert_eq!(store.counts().unwrap().open, 1);
     store.clone().close();
     assert!(!store.writer_signs().gone, "it has ended in order");
+}
+
+#[test]
+fn a_folder_that_is_gone_takes_no_write_until_it_is_back() {
+    let home = folder();
+    let data = home.path().join("data");
+    let store = open(&data);
+    let mut owner = Owner::create(&store, id("s"));
+    owner.settle();
+    for place in ["", "LOCK", "db"] {
+        let (there, away) = (data.join(place), home.path().join("away"));
+        fs::rename(&there, &away).unwrap();
+        owner.receive("into the void", None);
+        let refused = block_on(owner.pending.pop().unwrap()).unwrap_err();
+        assert!(
+            matches!(refused, StoreError::FolderGone { .. }),
+            "{place}: {refused}"
+        );
+        assert_eq!(store.failing(), Some(refused.to_string()));
+        // Another folder or file in its place is not it.
+        match place {
+            "LOCK" => fs::write(&there, "").unwrap(),
+            _ => fs::create_dir(&there).unwrap(),
+        }
+        reload(&mut owner, &store);
+        owner.receive("into another one", None);
+        let refused = block_on(owner.pending.pop().unwrap()).unwrap_err();
+        assert!(
+            matches!(refused, StoreError::FolderGone { .. }),
+            "{place}: {refused}"
+        );
+        match place {
+            "LOCK" => fs::remove_file(&there).unwrap(),
+            _ => fs::remove_dir(&there).unwrap(),
+        }
+        fs::rename(&away, &there).unwrap();
+        until(|| store.failing().is_none());
+        reload(&mut owner, &store);
+        owner.receive("is kept", None);
+        assert_eq!(block_on(owner.pending.pop().unwrap()), Ok(()));
+    }
+}
+
+#[test]
+fn a_folder_that_is_gone_is_noticed_without_a_write() {
+    let home = folder();
+    let data = home.path().join("data");
+    let store = open(&data);
+    fs::rename(&data, home.path().join("away")).unwrap();
+    until(|| store.failing().is_some());
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub(in crate::supervisor) enum ExitStatus {
         /// Whether a process brings this signal upon itself, such as SIGSEGV or SIGABRT.
         fault: bool,
     },
+    /// Killed by the kernel's out-of-memory killer.
+    OutOfMemory,
     NotStarted(String),
 }
 

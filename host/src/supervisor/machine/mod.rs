@@ -59,3 +59,4 @@ pub(super) use event::{
 };
 pub use limits::{ALIVE_TIMEOUT, STOP_MARGIN};
 pub(super) use step::Machine;
+pub use workers::KILLED_FOR_MEMORY;

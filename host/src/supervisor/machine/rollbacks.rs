@@ -46,7 +46,7 @@ type Reached = fn() -> World;
 fn what_a_death_by_whose_doing_leads_to_in_which_phase() {
     let aborted = || signal(6, "SIGABRT", true);
     let exited = || ExitStatus::Exited(101);
-    let cases: [(Reached, ExitStatus, &str); 9] = [
+    let cases: [(Reached, ExitStatus, &str); 10] = [
         (
             alone,
             aborted(),
@@ -56,6 +56,11 @@ fn what_a_death_by_whose_doing_leads_to_in_which_phase() {
             alone,
             exited(),
             "Rollback(exited with code 101 before it served) 10",
+        ),
+        (
+            alone,
+            ExitStatus::OutOfMemory,
+            "Rollback(was killed by the kernel for want of memory before it served) 10",
         ),
         // Before worker 2 has served, its configuration is not known to work.
         (

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use super::event::{Action, ExitStatus, Millis, WorkerId};
 
+/// How a worker died, if the kernel killed it because memory had run out. Workers recognise the
+/// words in the detail of a [`StartCause`](crate::supervisor::StartCause) and in the records of
+/// earlier starts, so they never change.
+pub const KILLED_FOR_MEMORY: &str = "was killed by the kernel for want of memory";
+
 /// The workers that are started and not reaped yet.
 #[derive(Default)]
 pub(super) struct Workers(BTreeMap<WorkerId, WorkerRecord>);
@@ -137,6 +142,8 @@ impl WorkerRecord {
             (ExitStatus::Signal { fault: false, .. }, Some(why)) => {
                 (true, format!("{why} and was ended"))
             }
+            // If it was being ended just then, the kernel was faster.
+            (ExitStatus::OutOfMemory, _) => (true, KILLED_FOR_MEMORY.to_owned()),
             (ExitStatus::Signal { fault, name, .. }, _) => (*fault, format!("died of {name}")),
             (ExitStatus::Exited(code), _) => (true, format!("exited with code {code}")),
             (ExitStatus::NotStarted(reason), _) => {
@@ -154,6 +161,8 @@ impl WorkerRecord {
         match (&self.failed, death) {
             (Some((_, code)), _) | (None, ExitStatus::Exited(code)) => *code,
             (None, ExitStatus::Signal { number, .. }) => number.saturating_add(128),
+            // The convention for SIGKILL.
+            (None, ExitStatus::OutOfMemory) => 137,
             (None, ExitStatus::NotStarted(_)) => 1,
         }
     }

@@ -1,0 +1,160 @@
+//! The kernel's own account of what its out-of-memory killer has killed. A SIGKILL does not say
+//! whether a human sent it or the kernel, and the difference matters: a worker that has grown until
+//! the kernel killed it will do so again, if it is started again on the same work.
+//!
+//! The first of these that can be read is the account:
+//!
+//! | file | what it counts |
+//! |---|---|
+//! | `memory.events` of the control group (version 2), `oom_kill` | the group's processes, and those of groups below it |
+//! | `memory.oom_control` of the control group (version 1), `oom_kill` | the group's processes |
+//! | `/proc/vmstat`, `oom_kill` | all processes of the system |
+//!
+//! Each counts the victim before it sends the signal.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long before a worker's death the kernel may have counted it. The victim first gives back its
+/// memory, which takes some seconds if it is large.
+const DYING: Duration = Duration::from_secs(5);
+
+/// The account, and how far it had come.
+#[derive(Debug, Default)]
+pub(super) struct OomKills {
+    account: Option<PathBuf>,
+    seen: u64,
+    last_kill: Option<Instant>,
+}
+
+impl OomKills {
+    /// Opens the account of this process's control group. (Workers are in the same one: they are
+    /// started by this process.)
+    pub(super) fn open() -> Self {
+        let mut kills = Self::default();
+        kills.observe();
+        kills
+    }
+
+    /// Reads the account. Must be called before each wait for events: the less time passes between
+    /// two calls, the less likely is it that a kill is taken for another process's.
+    pub(super) fn observe(&mut self) {
+        // Found anew each time: a service manager may move this process into another group.
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let mut counts = candidates(&groups)
+            .into_iter()
+            .filter_map(|file| Some((count_in(&file)?, file)));
+        if let Some((count, file)) = counts.next() {
+            self.note(file, count);
+        }
+    }
+
+    /// Notes what an account says. The first time it only says where the count begins.
+    fn note(&mut self, file: PathBuf, count: u64) {
+        if self.account.as_ref() == Some(&file) && count > self.seen {
+            self.last_kill = Some(Instant::now());
+        }
+        (self.account, self.seen) = (Some(file), count);
+    }
+
+    fn has_killed(&self) -> bool {
+        self.last_kill.is_some_and(|at| at.elapsed() < DYING)
+    }
+
+    /// Returns whether a process that has just died of SIGKILL was killed for want of memory.
+    /// Another process's death within the last seconds is taken for it.
+    pub(super) fn explain_death(&mut self) -> bool {
+        self.observe();
+        self.has_killed()
+    }
+}
+
+/// Returns the files that may be the account, the best first. `groups` is the content of
+/// `/proc/self/cgroup`: lines of the form `ID:CONTROLLERS:PATH`, where version 2 has ID 0 and no
+/// controllers.
+fn candidates(groups: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        let path = path.trim_start_matches('/');
+        if id == "0" && controllers.is_empty() {
+            // Mounted at the root, or beside version 1's controllers.
+            files.push(root.join(path).join("memory.events"));
+            files.push(root.join("unified").join(path).join("memory.events"));
+        } else if controllers.split(',').any(|name| name == "memory") {
+            let root = root.join("memory");
+            files.push(root.join(path).join("memory.oom_control"));
+            // In a container the path may be the host's, while the container's group is mounted
+            // as the root.
+            files.push(root.join("memory.oom_control"));
+        }
+    }
+    files.push(root.join("memory.events"));
+    files.push(PathBuf::from("/proc/vmstat"));
+    files
+}
+
+fn count_in(file: &Path) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    value?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_is_told_from_earlier_ones_and_from_those_of_another_group() {
+        let mut kills = OomKills::default();
+        let (own, next) = (PathBuf::from("own"), PathBuf::from("next"));
+        for (file, count, killed) in [
+            (&own, 2, false),
+            (&own, 2, false),
+            // It begins anew.
+            (&own, 0, false),
+            (&next, 7, false),
+            (&next, 8, true),
+            // The death may be seen some time after the count.
+            (&next, 8, true),
+        ] {
+            kills.note(file.clone(), count);
+            assert_eq!(kills.has_killed(), killed, "{file:?} {count}");
+        }
+    }
+
+    #[test]
+    fn a_count_is_found_among_others() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("memory.events");
+        fs::write(&file, "max 9\noom 3\noom_kill 2\noom_group_kill 0\n").expect("it is ours");
+        assert_eq!(count_in(&file), Some(2));
+        fs::write(&file, "").expect("it is ours");
+        assert_eq!(count_in(&file), None);
+        assert_eq!(count_in(&folder.path().join("none")), None);
+        assert!(OomKills::open().account.is_some());
+    }
+
+    #[test]
+    fn the_account_is_that_of_the_own_group() {
+        let v2 = candidates("0::/system.slice/abide.service\n");
+        assert_eq!(
+            v2[0],
+            Path::new("/sys/fs/cgroup/system.slice/abide.service/memory.events")
+        );
+        let v1 = candidates("9:name=systemd:/\n4:cpu,memory:/a:b\n0::/\n");
+        assert_eq!(
+            v1[0],
+            Path::new("/sys/fs/cgroup/memory/a:b/memory.oom_control")
+        );
+        for groups in ["", "nonsense", "1:2", "\n\n"] {
+            assert!(candidates(groups).contains(&PathBuf::from("/proc/vmstat")));
+        }
+    }
+}
