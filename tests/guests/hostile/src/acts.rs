@@ -87,13 +87,6 @@ pub(crate) fn act(state: &mut Hostile, message: &Message) -> Result<(), Error> {
             let request = ChatRequest::new(vec![ChatMessage::user("wait [hold=fickle]")]);
             said(llm::chat(&request).map(|completion| completion.content))?;
         }
-        // `carry MIB`: a model call, while so much memory is in use.
-        "carry" => {
-            let load = vec![1_u8; size(rest.split(' ').next().unwrap_or_default())? << 20];
-            let request = ChatRequest::new(vec![ChatMessage::user(rest)]);
-            said(llm::chat(&request).map(|completion| completion.content))?;
-            output::text(format!("carried {} MiB", black_box(load).len() >> 20))?;
-        }
         "http" => said(http::send(&Request::new("GET", rest)).map(|response| {
             let body = String::from_utf8_lossy(&response.body).into_owned();
             format!("{} {body}", response.status)
