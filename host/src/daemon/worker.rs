@@ -1,7 +1,6 @@
 //! Starts a worker up, from the first message of the supervisor until the worker serves.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -38,14 +37,10 @@ const EXIT_UNUSABLE: u8 = 1;
 /// Runs `abide worker`, which the supervisor starts, until the worker exits. A supervisor's first
 /// worker runs on the configuration file, or with `last_good` on the last good configuration.
 pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
-    let log = match LogQueue::start(LOG_BYTES) {
+    let log = match LogQueue::for_process(LOG_BYTES) {
         Ok(log) => log,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "abide: the log cannot be started: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(code) => return code,
     };
-    log.log_panics();
     die_before_the_supervisor();
     let code = run_logged(config_path, last_good, &log);
     log.flush(logging::PATIENCE);

@@ -3,8 +3,9 @@
 //! When a worker dies by its own doing, each turn that was open in it may be the cause, and the log
 //! counts the death against all of them. Were they always begun together, the one that kills the
 //! worker would take the others with it until all of their sessions are faulted. So a turn whose
-//! next death would be its last begins only while no other such turn does; what it has then
-//! survived, it did not cause.
+//! next death would be its last begins only while no other such turn does. Turns that were open in
+//! fewer deaths, or in none, begin beside it: where those are too much together, an innocent one may
+//! still be faulted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub(super) struct Suspects {
 }
 
 /// Whether a turn may begin.
-pub(super) enum Admission {
+pub(super) enum SuspectAdmission {
     Unsuspected,
     Alone(RunsAlone),
     /// Another suspect runs.
@@ -52,14 +53,14 @@ impl Suspects {
     }
 
     /// Admits a turn that was open in `deaths` deaths of a worker, if it may begin.
-    pub(super) fn admit(&self, deaths: u32) -> Admission {
+    pub(super) fn admit(&self, deaths: u32) -> SuspectAdmission {
         if !is_suspect(deaths) {
-            return Admission::Unsuspected;
+            return SuspectAdmission::Unsuspected;
         }
         // An error means that another one holds the permit: the semaphore is never closed.
         match self.permit.clone().try_acquire_owned() {
-            Ok(permit) => Admission::Alone(RunsAlone::holding(permit, self.alone)),
-            Err(_) => Admission::Wait,
+            Ok(permit) => SuspectAdmission::Alone(RunsAlone::holding(permit, self.alone)),
+            Err(_) => SuspectAdmission::Wait,
         }
     }
 }
@@ -88,9 +89,9 @@ mod tests {
     /// Admits a suspect, if it may begin.
     fn admit(suspects: &Suspects) -> Option<RunsAlone> {
         match suspects.admit(DEATHS_MAX - 1) {
-            Admission::Alone(alone) => Some(alone),
-            Admission::Wait => None,
-            Admission::Unsuspected => panic!("its next death is its last"),
+            SuspectAdmission::Alone(alone) => Some(alone),
+            SuspectAdmission::Wait => None,
+            SuspectAdmission::Unsuspected => panic!("its next death is its last"),
         }
     }
 
@@ -109,7 +110,10 @@ mod tests {
         let first = admitted(&suspects).await;
         assert!(admit(&suspects).is_none());
         for deaths in 0..DEATHS_MAX - 1 {
-            assert!(matches!(suspects.admit(deaths), Admission::Unsuspected));
+            assert!(matches!(
+                suspects.admit(deaths),
+                SuspectAdmission::Unsuspected
+            ));
         }
         drop(first);
         admitted(&suspects).await;

@@ -93,7 +93,7 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
         health.at_work = None;
         health.ended = Some(Instant::now());
     }
-    if writer.unflushed() > CLOSE_FLUSH_BYTES {
+    if writer.unflushed() > CLOSE_FLUSH_BYTES && !writer.has_lost_its_folder() {
         writer.flush_quietly();
     }
     if let StoreState::Open(db) = writer.replace(StoreState::Closed) {
@@ -150,7 +150,6 @@ impl WriterLoop<'_> {
     }
 
     fn write(&mut self, group: &[Write], bytes: usize) -> Result<(), StoreError> {
-        self.core.anchor.check()?;
         self.revive()?;
         self.reserve.hold().map_err(|error| StoreError::DiskFull {
             reason: error.to_string(),
@@ -229,7 +228,6 @@ impl WriterLoop<'_> {
 
     /// Writes the present counts, synced.
     fn write_counts(&mut self) -> Result<(), StoreError> {
-        self.core.anchor.check()?;
         self.reserve.hold().map_err(|error| StoreError::DiskFull {
             reason: error.to_string(),
         })?;
@@ -269,7 +267,6 @@ impl WriterLoop<'_> {
 
     /// Only this thread writes, so a session found idle here stays idle until the batch is written.
     fn prune(&mut self, ids: &[SessionId], older_than: UnixMillis) -> Result<(), StoreError> {
-        self.core.anchor.check()?;
         self.revive()?;
         let (first, _) = keys::all_of_kind(keys::kind::RECENT);
         let bound = keys::recent_bound(keys::span(older_than));
@@ -294,10 +291,6 @@ impl WriterLoop<'_> {
     }
 
     fn flush_quietly(&mut self) {
-        if self.core.anchor.check().is_err() {
-            // The check after a pause reports it.
-            return;
-        }
         let flushed = match self.core.flush() {
             Ok(Ok(())) => return,
             Ok(Err(error)) => self.failed(&error),
@@ -309,8 +302,10 @@ impl WriterLoop<'_> {
         self.core.unflushed.store(0, Ordering::Relaxed);
     }
 
-    /// Reopens a store that is down, at most once per [`REOPEN_PAUSE`].
+    /// Makes sure that the store can be written: fails if its folder is gone, and reopens a store
+    /// that is down, at most once per [`REOPEN_PAUSE`]. Must be called before each write.
     fn revive(&mut self) -> Result<(), StoreError> {
+        self.core.anchor.check()?;
         let Err(error) = self.core.read(|_| Ok(())) else {
             return Ok(());
         };

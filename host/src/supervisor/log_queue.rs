@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd as _;
 use std::panic;
+use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -32,13 +33,13 @@ const PANIC_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A queue of lines for standard error. Its clones share the queue.
 #[derive(Clone, Debug)]
-pub struct LogQueue(Arc<Shared>);
+pub struct LogQueue(Arc<LogChannel>);
 
 #[derive(Debug)]
-struct Shared {
+struct LogChannel {
     /// The most that waits to be written, in bytes.
     limit: usize,
-    queue: Mutex<Queue>,
+    queue: Mutex<PendingLines>,
     /// Notified when an entry is added to the queue.
     added: Condvar,
     /// Notified when the thread has written everything.
@@ -46,8 +47,8 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    entries: VecDeque<Entry>,
+struct PendingLines {
+    entries: VecDeque<LogEntry>,
     /// The size of all lines in `entries`.
     bytes: usize,
     /// Whether the thread writes an entry that is no longer in `entries`.
@@ -58,22 +59,37 @@ struct Queue {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Entry {
+enum LogEntry {
     Line(Vec<u8>),
     /// So many lines were dropped here.
     Dropped(u64),
 }
 
 impl LogQueue {
+    /// Starts the log of this process, its panics included. If that fails, says so on standard
+    /// error and returns the exit code.
+    pub fn for_process(limit: usize) -> Result<Self, ExitCode> {
+        match Self::start(limit) {
+            Ok(log) => {
+                log.log_panics();
+                Ok(log)
+            }
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "abide: the log cannot be started: {error}");
+                Err(ExitCode::FAILURE)
+            }
+        }
+    }
+
     /// Starts the thread that writes to standard error. At most `limit` bytes wait for it.
-    pub fn start(limit: usize) -> io::Result<Self> {
+    pub(super) fn start(limit: usize) -> io::Result<Self> {
         // A descriptor of its own: a blocked write must not hold the lock of `std::io::stderr`.
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
         Self::start_on(limit, File::from(stderr))
     }
 
     fn start_on(limit: usize, output: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LogChannel {
             limit,
             queue: Mutex::default(),
             added: Condvar::new(),
@@ -103,7 +119,7 @@ impl LogQueue {
 
     /// Logs the panics of this process to this queue from now on. (The standard hook writes to
     /// standard error itself, and so would wait for its reader.)
-    pub fn log_panics(&self) {
+    fn log_panics(&self) {
         let log = self.clone();
         panic::set_hook(Box::new(move |panic| {
             let mut text = panic.to_string();
@@ -143,27 +159,27 @@ impl LogQueue {
     }
 }
 
-impl Queue {
+impl PendingLines {
     fn push(&mut self, line: Vec<u8>, limit: usize) {
         // A line that is larger than the limit is written if nothing else waits.
         let fits = self.bytes + line.len() <= limit || self.entries.is_empty();
         // Once lines are missing, those that happen to fit are no use: the writer makes room first.
-        let after_a_gap = matches!(self.entries.back(), Some(Entry::Dropped(_)));
+        let after_a_gap = matches!(self.entries.back(), Some(LogEntry::Dropped(_)));
         if fits && !(after_a_gap && self.bytes > limit / 2) {
             self.bytes += line.len();
-            self.entries.push_back(Entry::Line(line));
+            self.entries.push_back(LogEntry::Line(line));
             return;
         }
         self.lost += 1;
         match self.entries.back_mut() {
-            Some(Entry::Dropped(count)) => *count += 1,
-            _ => self.entries.push_back(Entry::Dropped(1)),
+            Some(LogEntry::Dropped(count)) => *count += 1,
+            _ => self.entries.push_back(LogEntry::Dropped(1)),
         }
     }
 }
 
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+impl LogChannel {
+    fn queue(&self) -> MutexGuard<'_, PendingLines> {
         // Nothing panics while it holds the lock; were it so, a log is still better than none.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,12 +190,11 @@ impl Shared {
         let mut refused = 0;
         loop {
             let (entry, format) = self.next();
-            let gap = refused
-                + if let Entry::Dropped(count) = entry {
-                    count
-                } else {
-                    0
-                };
+            let dropped = match entry {
+                LogEntry::Dropped(count) => count,
+                LogEntry::Line(_) => 0,
+            };
+            let gap = refused + dropped;
             if gap > 0 {
                 let text = format!(
                     "{gap} lines of the log are missing here: nothing read them, or they could not \
@@ -191,7 +206,7 @@ impl Shared {
                     Err(_) => gap,
                 };
             }
-            if let Entry::Line(line) = entry
+            if let LogEntry::Line(line) = entry
                 && (refused > 0 || write_all(&mut output, &line).is_err())
             {
                 refused += 1;
@@ -201,12 +216,12 @@ impl Shared {
     }
 
     /// Takes the next entry, once there is one.
-    fn next(&self) -> (Entry, LineFormat) {
+    fn next(&self) -> (LogEntry, LineFormat) {
         let mut queue = self.queue();
         queue.writing = false;
         loop {
             if let Some(entry) = queue.entries.pop_front() {
-                if let Entry::Line(line) = &entry {
+                if let LogEntry::Line(line) = &entry {
                     queue.bytes -= line.len();
                 }
                 queue.writing = true;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,15 +50,10 @@ pub struct Options {
 /// code. Must be called from the main thread of a process that has no other threads and starts no
 /// other processes: every descendant that belongs to no live worker is killed.
 pub fn run(options: Options) -> ExitCode {
-    let log = match LogQueue::start(LOG_BYTES) {
-        Ok(log) => log,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "abide: the log cannot be started: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    log.log_panics();
-    ExitCode::from(supervise(options, log))
+    match LogQueue::for_process(LOG_BYTES) {
+        Ok(log) => ExitCode::from(supervise(options, log)),
+        Err(code) => code,
+    }
 }
 
 /// [`run`], with the exit code as a number.

@@ -19,7 +19,7 @@ use crate::session::drain::Gate;
 use crate::session::mailbox::Relaunched;
 use crate::session::plugins::Plugin;
 use crate::session::replay::kept;
-use crate::session::suspects::{Admission, SUSPECT_PAUSE, SUSPECT_WAITS};
+use crate::session::suspects::{SUSPECT_PAUSE, SUSPECT_WAITS, SuspectAdmission};
 use crate::session::turn::TurnJob;
 use crate::store::{Store, StoreError, Tail};
 
@@ -82,9 +82,9 @@ impl Driver {
             return;
         }
         let alone = match self.shared.suspects.admit(begun.deaths) {
-            Admission::Unsuspected => None,
-            Admission::Alone(alone) => Some(alone),
-            Admission::Wait => {
+            SuspectAdmission::Unsuspected => None,
+            SuspectAdmission::Alone(alone) => Some(alone),
+            SuspectAdmission::Wait => {
                 self.obstacle = Some(SUSPECT_WAITS.to_owned());
                 self.paused_until = Some(Instant::now() + SUSPECT_PAUSE);
                 // The session is back, and a relaunch must not wait for all suspects before it.
