@@ -286,10 +286,11 @@ impl Daemon {
             stop_budget_ms: budget.as_millis().try_into().unwrap_or(u64::MAX),
             config: LaunchSpec::of(&self.loaded, &self.secrets).to_memfd()?,
             listeners: self.listeners.clone(),
-            log_format: logging::line_format(self.config.daemon.log_format),
         };
+        let format = logging::line_format(self.config.daemon.log_format);
         self.link
-            .send(FromWorker::Serving(serving))
+            .send(FromWorker::LogFormat(format))
+            .and_then(|()| self.link.send(FromWorker::Serving(serving)))
             .map_err(|error| Rejection::Supervisor(error.to_string()))
     }
 

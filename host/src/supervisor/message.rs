@@ -51,6 +51,9 @@ pub enum FromWorker {
     },
     /// The worker owns the store and serves. Sent again whenever the content changes.
     Serving(Serving),
+    /// The format of the supervisor's own lines of the log, from now on. Sent before
+    /// [`FromWorker::Serving`]. A supervisor that does not know it ignores it.
+    LogFormat(LineFormat),
     /// Sent at the first boot, before [`FromWorker::Serving`]: this configuration passed its
     /// probation in an earlier life of the daemon. The supervisor rolls back to it if the worker's
     /// own configuration fails its probation.
@@ -153,8 +156,6 @@ pub struct Serving {
     /// The listeners in use. All other kept ones are closed, except those that a standby has
     /// announced since.
     pub listeners: Vec<String>,
-    /// The format of the supervisor's own lines of the log.
-    pub log_format: LineFormat,
 }
 
 /// A planned restart.

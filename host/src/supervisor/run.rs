@@ -269,11 +269,11 @@ impl Supervisor {
                 }
                 return;
             }
+            FromWorker::LogFormat(format) => return self.log.set_format(format),
             FromWorker::Serving(serving) => {
                 let Some(config) = self.makings_of(id, serving.config) else {
                     return;
                 };
-                self.log.set_format(serving.log_format);
                 let stop_budget = serving.stop_budget_ms;
                 let message = WorkerMessage::Serving {
                     stop_budget,

@@ -131,7 +131,6 @@ impl Server {
                 stop_budget_ms: 10_000,
                 config: ConfigBytes::new(self.config.as_bytes()).unwrap(),
                 listeners: vec![ADDR.to_owned()],
-                log_format: LineFormat::Text,
             }))
             .unwrap();
         println!("PORT {}", self.listener.local_addr().unwrap().port());

@@ -181,10 +181,6 @@ impl FromWorker {
                 for addr in &serving.listeners {
                     w.addr(addr)?;
                 }
-                w.u8(match serving.log_format {
-                    LineFormat::Text => 0,
-                    LineFormat::Json => 1,
-                });
                 w.finish()
             }
             Self::Replace(replace) => {
@@ -221,6 +217,14 @@ impl FromWorker {
                 w.fd(config.into());
                 w.finish()
             }
+            Self::LogFormat(format) => {
+                let mut w = FrameWriter::new(14);
+                w.u8(match format {
+                    LineFormat::Text => 0,
+                    LineFormat::Json => 1,
+                });
+                w.finish()
+            }
         }
     }
 
@@ -235,7 +239,6 @@ impl FromWorker {
                 stop_budget_ms: r.u64()?,
                 config: r.config()?,
                 listeners: r.list(FrameReader::addr)?,
-                log_format: r.log_format(),
             }),
             3 => Self::Replace(Replace {
                 generation: r.u64()?,
@@ -257,6 +260,11 @@ impl FromWorker {
             11 => Self::Alive,
             12 => Self::Proven,
             13 => Self::LastGood(r.config()?),
+            14 => Self::LogFormat(match r.u8()? {
+                1 => LineFormat::Json,
+                // Also a format that only a newer worker knows.
+                _ => LineFormat::Text,
+            }),
             kind => return Err(WireError::UnknownKind(kind)),
         })
     }
@@ -462,15 +470,6 @@ impl FrameReader {
             },
             _ => return Err(WireError::Invalid("cause")),
         })
-    }
-
-    /// Reads the format of the log's lines, which a worker that was built before it sends does not
-    /// send. One that only a newer worker knows is read as text: the lines are the supervisor's.
-    fn log_format(&mut self) -> LineFormat {
-        match self.u8() {
-            Ok(1) => LineFormat::Json,
-            _ => LineFormat::Text,
-        }
     }
 
     fn fd(&mut self) -> Result<OwnedFd, WireError> {
