@@ -56,7 +56,10 @@ impl Notifier {
     /// Watches the directories of `files` and of the links to them, and no others. Must be called
     /// again before each scan: links may change their target, directories come and go, and a system
     /// resource that had run out may be available again.
-    pub(super) fn cover<'a>(&mut self, files: impl Iterator<Item = &'a PathBuf>) {
+    ///
+    /// If the ways change while they are being watched, it wakes the watch to be called once more:
+    /// what appeared before its directory was watched sends no event.
+    pub(super) fn cover<'a>(&mut self, files: impl Iterator<Item = &'a PathBuf> + Clone) {
         let Some(wake) = &self.wake else { return };
         if self.watcher.is_none() {
             match listen(wake.clone(), self.names.clone()) {
@@ -67,19 +70,8 @@ impl Notifier {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        let mut trail = Trail::default();
-        for file in files {
-            trail.follow(file);
-        }
-        let Trail { folders, names } = trail;
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
-        let wanted: BTreeMap<_, _> = folders
-            .into_iter()
-            .filter_map(|folder| {
-                let meta = std::fs::metadata(&folder).ok()?;
-                Some((folder, (meta.dev(), meta.ino())))
-            })
-            .collect();
+        let trail = Trail::of(files.clone());
+        let wanted = trail.found();
         self.folders.retain(|folder, id| {
             let stays = wanted.get(folder) == Some(id);
             if !stays {
@@ -88,16 +80,24 @@ impl Notifier {
             }
             stays
         });
+        self.names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&trail.names);
         let mut failed = None;
-        for (folder, id) in wanted {
+        for (folder, id) in &wanted {
             // Also those already watched: a directory recreated under the inode number of the
             // previous one has lost its watch, and watching it again costs nothing.
-            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(self.folders.insert(folder, id)),
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.folders.insert(folder.clone(), *id)),
                 Err(error) => failed = Some(error),
             }
         }
-        if let Some(error) = failed {
+        let now = Trail::of(files);
+        if now != trail || now.found() != wanted {
+            // Full: a scan is due anyway. Closed: the watch has ended.
+            let _ = wake.try_send(());
+        } else if let Some(error) = failed {
             self.warn(&error);
         }
     }
@@ -149,6 +149,23 @@ struct Trail {
 }
 
 impl Trail {
+    fn of<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Self {
+        let mut trail = Self::default();
+        for file in files {
+            trail.follow(file);
+        }
+        trail
+    }
+
+    /// Returns the directories that exist, with device and inode.
+    fn found(&self) -> BTreeMap<PathBuf, (u64, u64)> {
+        let found = self.folders.iter().filter_map(|folder| {
+            let meta = std::fs::metadata(folder).ok()?;
+            Some((folder.clone(), (meta.dev(), meta.ino())))
+        });
+        found.collect()
+    }
+
     /// Adds an absolute path: the directory of each link along it, and that of the file. If the
     /// path does not exist to its end, adds the directory in which it would continue.
     fn follow(&mut self, file: &Path) {

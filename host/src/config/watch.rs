@@ -42,7 +42,7 @@ impl Default for Timing {
 }
 
 /// Events are gathered for `debounce / BURST` before a scan.
-const BURST: u32 = 10;
+pub(super) const BURST: u32 = 10;
 
 /// A running watch. It ends only when it is dropped.
 #[derive(Debug)]

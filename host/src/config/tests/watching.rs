@@ -2,6 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::watch::BURST;
 use super::super::{ConfigWatch, Observed, Timing};
 use super::Folder;
 
@@ -276,6 +277,27 @@ async fn a_folder_made_anew_is_watched_anew() {
         scene.next_is(made).await;
         fs::write(&file, written).expect("writes");
         scene.next_is(written).await;
+    }
+}
+
+/// The watch must not miss a folder that appears while it turns to the place where it was missing.
+#[tokio::test]
+async fn a_folder_that_appears_at_any_moment_is_watched() {
+    let folder = Folder::new();
+    let inner = folder.path().join("etc");
+    let file = inner.join("abide.toml");
+    fs::create_dir(&inner).expect("creates");
+    fs::write(&file, "0").expect("writes");
+    let watch = watch(&file, &[], TIMING);
+    let mut scene = Scene { watch, folder };
+    for round in 1..=40_u32 {
+        fs::remove_dir_all(&inner).expect("removes");
+        // Into the time in which the watch looks where the way now ends.
+        std::thread::sleep(TIMING.debounce / BURST + Duration::from_micros(100) * (round % 10));
+        fs::create_dir(&inner).expect("creates");
+        std::thread::sleep(Duration::from_millis(2));
+        fs::write(&file, round.to_string()).expect("writes");
+        scene.next_is(&round.to_string()).await;
     }
 }
 
