@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::allocator;
-use crate::api::server::{CONNECTIONS_MAX, IdleConnection, Server};
+use crate::api::server::{CONNECTIONS_MAX, IdleConnection, PreparedServer};
 use crate::api::{Api, Control, ControlRequest};
 use crate::config::{ConfigWatch, Env, Observed, Timing};
 use crate::documents::{ConfigStatus, PluginStatus};
@@ -175,19 +175,22 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
     };
     // Before the server starts: no client may see the status of a daemon that is starting.
     daemon.publish_status();
-    match Server::start(listeners, crate::api::router(api), CONNECTIONS_MAX) {
-        Ok(server) => daemon.server = Some(server),
+    let server = match PreparedServer::of(listeners, crate::api::router(api), CONNECTIONS_MAX) {
+        Ok(server) => server,
         Err(error) => {
             tracing::error!("the listening sockets cannot be used: {error}");
             return ExitCode::FAILURE;
         }
-    }
-    for connection in connections {
-        daemon.adopt(connection);
-    }
+    };
+    // Before the first client is answered: if this worker dies after that, the supervisor must know
+    // that it has served, or it gives up instead of starting another one.
     if let Err(error) = daemon.announce() {
         tracing::error!(%error, "the supervisor cannot be told that this worker serves");
         return ExitCode::FAILURE;
+    }
+    daemon.server = Some(server.start());
+    for connection in connections {
+        daemon.adopt(connection);
     }
     daemon.begin_life(life.abandoned).await;
     let mut relaunch = daemon.relaunch();

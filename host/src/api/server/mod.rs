@@ -50,6 +50,15 @@ pub struct BoundListener {
     pub label: String,
 }
 
+/// A server that has its listeners and accepts nothing yet: who connects waits in the backlog.
+/// Between [`PreparedServer::of`], which can fail, and [`PreparedServer::start`], which cannot, the
+/// worker tells the supervisor that it serves, so that no client is answered before.
+pub struct PreparedServer {
+    shared: Arc<ServerShared>,
+    listeners: Vec<(tokio::net::TcpListener, Arc<str>)>,
+    passed_on: mpsc::UnboundedReceiver<IdleConnection>,
+}
+
 /// The server of one worker.
 pub struct Server {
     shared: Arc<ServerShared>,
@@ -69,13 +78,13 @@ struct ServerShared {
     pass_on: mpsc::UnboundedSender<IdleConnection>,
 }
 
-impl Server {
-    /// Serves `router` on the listeners, with at most `connections_max` connections at a time;
-    /// further ones get a 503.
+impl PreparedServer {
+    /// Prepares to serve `router` on the listeners, with at most `connections_max` connections at a
+    /// time; further ones get a 503.
     ///
     /// # Errors
     /// If the runtime cannot take a listener.
-    pub fn start(
+    pub fn of(
         listeners: Vec<BoundListener>,
         router: Router,
         connections_max: usize,
@@ -90,23 +99,39 @@ impl Server {
             no_room: no_room(connections_max),
             pass_on,
         });
-        let stop_accepting = CancellationToken::new();
-        let mut acceptors = JoinSet::new();
-        for BoundListener { socket, label } in listeners {
-            socket.set_nonblocking(true)?;
-            let socket = tokio::net::TcpListener::from_std(socket)?;
-            let accepting = accept(socket, label.into(), shared.clone());
-            let stop = stop_accepting.clone();
-            acceptors.spawn(async move { stop.run_until_cancelled(accepting).await.unwrap_or(()) });
-        }
+        let listeners = listeners
+            .into_iter()
+            .map(|BoundListener { socket, label }| {
+                socket.set_nonblocking(true)?;
+                Ok((tokio::net::TcpListener::from_std(socket)?, label.into()))
+            })
+            .collect::<io::Result<_>>()?;
         Ok(Self {
             shared,
-            acceptors,
-            stop_accepting,
+            listeners,
             passed_on,
         })
     }
 
+    /// Begins to accept connections.
+    pub fn start(self) -> Server {
+        let stop_accepting = CancellationToken::new();
+        let mut acceptors = JoinSet::new();
+        for (socket, label) in self.listeners {
+            let accepting = accept(socket, label, self.shared.clone());
+            let stop = stop_accepting.clone();
+            acceptors.spawn(async move { stop.run_until_cancelled(accepting).await.unwrap_or(()) });
+        }
+        Server {
+            shared: self.shared,
+            acceptors,
+            stop_accepting,
+            passed_on: self.passed_on,
+        }
+    }
+}
+
+impl Server {
     /// Serves a connection that the previous worker passed on.
     ///
     /// # Errors

@@ -21,7 +21,10 @@ fn listen() -> (TcpListener, SocketAddr) {
 fn start(socket: &TcpListener, router: Router) -> Server {
     let socket = socket.try_clone().expect("duplicates");
     let label = "test".to_owned();
-    Server::start(vec![BoundListener { socket, label }], router, 100).expect("starts")
+    let listeners = vec![BoundListener { socket, label }];
+    PreparedServer::of(listeners, router, 100)
+        .expect("takes the listener")
+        .start()
 }
 
 async fn hand_over(old: Server, socket: &TcpListener, router: Router) -> (Server, usize) {
@@ -235,7 +238,9 @@ async fn who_finds_no_room_is_told() {
         socket,
         label: "test".to_owned(),
     };
-    let server = Server::start(vec![listener], echo(), 1).expect("starts");
+    let server = PreparedServer::of(vec![listener], echo(), 1)
+        .expect("takes the listener")
+        .start();
     let mut first = connect(address).await;
     let hello = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
     first.write_all(hello).await.expect("writes");
@@ -246,5 +251,19 @@ async fn who_finds_no_room_is_told() {
     assert!(head.starts_with("http/1.1 503"), "{head}");
     let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(body["status"], 503);
+    drop(server);
+}
+
+#[tokio::test]
+async fn who_comes_before_the_start_is_served_after_it() {
+    let (socket, address) = listen();
+    let label = "test".to_owned();
+    let listeners = vec![BoundListener { socket, label }];
+    let prepared = PreparedServer::of(listeners, echo(), 100).expect("takes the listener");
+    let mut client = connect(address).await;
+    let hello = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    client.write_all(hello).await.expect("writes");
+    let server = prepared.start();
+    assert_eq!(response(&mut client).await.1, "hello");
     drop(server);
 }

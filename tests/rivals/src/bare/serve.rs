@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
-use abide::api::server::{BoundListener, CONNECTIONS_MAX, Server};
+use abide::api::server::{BoundListener, CONNECTIONS_MAX, PreparedServer};
 use axum::Router;
 use axum::extract::{Json, Path as InPath, State};
 use axum::http::{StatusCode, header};
@@ -37,7 +37,8 @@ pub(crate) fn run(address: SocketAddr, folder: &Path) -> Result<(), String> {
             socket,
             label: address.to_string(),
         };
-        let _server = Server::start(vec![listener], router, CONNECTIONS_MAX).map_err(text)?;
+        let prepared = PreparedServer::of(vec![listener], router, CONNECTIONS_MAX);
+        let _server = prepared.map_err(text)?.start();
         std::future::pending().await
     })
 }
