@@ -1,4 +1,9 @@
-//! An HTTP client that never retries and counts its errors.
+//! An HTTP client that counts its errors, and repeats no request by itself.
+//!
+//! The exceptions are the helpers that panic, which are there to look at a daemon, not to judge its
+//! connections: a worker that is killed resets the connections that it held, and one of them may still
+//! be in the client's pool when the next request is made. They repeat such a request once. The error
+//! is counted all the same.
 
 use std::error::Error as _;
 use std::fmt::{self, Display, Formatter};
@@ -181,6 +186,12 @@ pub enum Refused {
     Trouble(Trouble),
 }
 
+/// Returns an idempotency key that no other message has.
+fn drawn_key() -> String {
+    static DRAWN: AtomicU64 = AtomicU64::new(0);
+    format!("drawn-{}", DRAWN.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Builds an HTTP client that never retries, with a timeout per request or without one.
 pub fn http_client(timeout: Option<Duration>) -> reqwest::Client {
     static PROVIDER: Once = Once::new();
@@ -284,6 +295,14 @@ impl Client {
         self.send(self.request(Method::PUT, &path).json(body)).await
     }
 
+    /// Sends `GET path`, again if the connection was gone.
+    async fn read(&self, path: &str) -> Result<Reply, Trouble> {
+        match self.get(path).await {
+            Err(Trouble::Reset | Trouble::Eof) => self.get(path).await,
+            reply => reply,
+        }
+    }
+
     /// Creates a session of that plugin without arguments.
     ///
     /// # Panics
@@ -316,7 +335,13 @@ impl Client {
     /// # Panics
     /// If the turn does not complete.
     pub async fn chat(&self, id: &str, text: &str) -> Posted {
-        match self.ask(id, text, None).await {
+        // With a key, the message can be sent again.
+        let key = drawn_key();
+        let mut asked = self.ask(id, text, Some(&key)).await;
+        if let Err(Refused::Trouble(Trouble::Reset | Trouble::Eof)) = asked {
+            asked = self.ask(id, text, Some(&key)).await;
+        }
+        match asked {
             Ok(posted) if posted.outcome.as_deref() == Some("completed") => posted,
             other => panic!("session {id} does not answer {text:?}: {other:?}"),
         }
@@ -345,7 +370,7 @@ impl Client {
     /// # Panics
     /// If there is no such session.
     pub async fn session(&self, id: &str) -> Value {
-        let reply = self.get(&session_path(id, "")).await;
+        let reply = self.read(&session_path(id, "")).await;
         reply
             .unwrap_or_else(|trouble| panic!("session {id}: {trouble:?}"))
             .expect(200)
@@ -369,7 +394,7 @@ impl Client {
     /// # Panics
     /// If there is no such session.
     pub async fn dead_letters(&self, id: &str) -> Vec<Value> {
-        let reply = self.get(&session_path(id, "/dead")).await;
+        let reply = self.read(&session_path(id, "/dead")).await;
         let body = reply
             .unwrap_or_else(|trouble| panic!("session {id}: {trouble:?}"))
             .expect(200);
@@ -385,10 +410,14 @@ impl Client {
         loop {
             let after = events.last().map_or(after, |event| event.cursor);
             let path = session_path(id, &format!("/events?after={after}"));
-            let request = self
-                .request(Method::GET, &path)
-                .header(header::ACCEPT, "application/json");
-            let reply = self.send(request).await;
+            let request = || {
+                self.request(Method::GET, &path)
+                    .header(header::ACCEPT, "application/json")
+            };
+            let reply = match self.send(request()).await {
+                Err(Trouble::Reset | Trouble::Eof) => self.send(request()).await,
+                reply => reply,
+            };
             let body = reply
                 .unwrap_or_else(|trouble| panic!("events of {id}: {trouble:?}"))
                 .expect(200);
