@@ -9,6 +9,8 @@ struct ProcessEntry {
     pid: i32,
     parent: i32,
     zombie: bool,
+    /// When it started, in ticks since the machine did.
+    started: u64,
 }
 
 fn table() -> Vec<ProcessEntry> {
@@ -24,6 +26,8 @@ fn table() -> Vec<ProcessEntry> {
                 pid,
                 parent: fields.next()?.parse().ok()?,
                 zombie: matches!(state, "Z" | "X"),
+                // The 22nd field of all; the 5th is the next one.
+                started: fields.nth(17)?.parse().ok()?,
             })
         })
         .collect()
@@ -54,14 +58,11 @@ fn program(pid: i32) -> Option<String> {
 /// processes that a child has started and left behind.
 pub fn children(parent: i32) -> Vec<i32> {
     let same = program(parent);
-    let mut pids: Vec<_> = table()
-        .into_iter()
-        .filter(|entry| entry.parent == parent && !entry.zombie)
-        .map(|entry| entry.pid)
-        .filter(|pid| program(*pid) == same)
-        .collect();
-    pids.sort_unstable();
-    pids
+    let mut found = table();
+    found.retain(|entry| entry.parent == parent && !entry.zombie && program(entry.pid) == same);
+    // Ids are given out in a circle: the younger process may have the smaller one.
+    found.sort_unstable_by_key(|entry| (entry.started, entry.pid));
+    found.into_iter().map(|entry| entry.pid).collect()
 }
 
 /// Returns all living descendants of a process.
