@@ -129,6 +129,16 @@ impl Daemon {
         fs::read_to_string(log_path(self.folder())).unwrap_or_default()
     }
 
+    /// Waits until the log contains a text, and returns the log. Nothing waits for the log's writer:
+    /// a line may come later than what it is about.
+    pub async fn logged(&self, text: &str) -> String {
+        until(&format!("`{text}` in the log"), async || {
+            let log = self.log();
+            log.contains(text).then_some(log)
+        })
+        .await
+    }
+
     /// Returns the pid of the process that was started: the supervisor.
     pub fn supervisor_pid(&self) -> i32 {
         self.child.id().cast_signed()

@@ -109,9 +109,7 @@ async fn a_guest_that_eats_the_memory_is_faulted_alone() {
     // A recovery message comes before it.
     let after = client.chat("neighbour", "after").await;
     assert_eq!(after.said().last(), Some(&"#2 user: after"));
-    assert!(
-        daemon
-            .log()
-            .contains("was killed by the kernel for want of memory")
-    );
+    daemon
+        .logged("was killed by the kernel for want of memory")
+        .await;
 }

@@ -52,7 +52,7 @@ async fn a_damaged_snapshot_is_made_again() {
     );
     assert_eq!(stage.executions("a").len(), 1, "nothing was done for it");
     assert_eq!(stage.model.calls().len(), 1);
-    assert!(stage.daemon.log().contains("it was made again"));
+    stage.daemon.logged("it was made again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,7 +94,7 @@ async fn a_disk_that_is_nearly_full_refuses_what_is_new_and_nothing_else() {
         (metric(&client, gauge).await? == 1.0).then_some(())
     })
     .await;
-    assert!(daemon.log().contains("disk_nearly_full"));
+    daemon.logged("disk_nearly_full").await;
 
     daemon.edit(How::Rename, |setup| setup.daemon.clear());
     until("messages to be accepted again", async || {
@@ -183,8 +183,7 @@ async fn a_session_that_comes_back_with_less_than_was_recorded_is_told_aloud() {
         metric(&client, "abide_sessions_lesser_total").await,
         Some(2.0)
     );
-    let log = daemon.log();
-    assert!(log.contains("LESS than was recorded"), "{log}");
+    daemon.logged("LESS than was recorded").await;
     // Its state is kept, and it continues.
     let posted = client.chat("lesser", "two").await;
     assert_eq!(posted.said().last(), Some(&"#2 user: two"));

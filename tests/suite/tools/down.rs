@@ -210,7 +210,7 @@ async fn a_wrong_token_is_told_and_not_shown_and_the_right_one_is_taken_at_once(
     let down = stage.tool_server("t", "down").await.to_string();
     let turn = stage.client.get("/v1/sessions/s/turn").await;
     let turn = turn.expect("an answer").expect(200).to_string();
-    let log = stage.daemon.log();
+    let log = stage.daemon.logged("`mcp.t.token_file`").await;
     for text in [&down, &turn, &log] {
         assert!(text.contains("`mcp.t.token_file`"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");

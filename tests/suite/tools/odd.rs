@@ -118,7 +118,6 @@ async fn one_bad_tool_costs_no_other_and_is_named() {
         let named: Vec<_> = left_out.iter().map(|out| out["tool"].as_str()).collect();
         let expected = ["7", "tool 6", "words", "task", "tool 10", "good"];
         assert_eq!(named, expected.map(Some), "{status}");
-        let log = odd.stage.daemon.log();
         for part in [
             "its name is empty",
             "its `inputSchema` is a text, and no object",
@@ -126,7 +125,7 @@ async fn one_bad_tool_costs_no_other_and_is_named() {
             "another one has the same name",
         ] {
             assert!(status.to_string().contains(part), "{part} in {status}");
-            assert!(log.contains(part), "{part} is logged");
+            odd.stage.daemon.logged(part).await;
         }
     }
 }
@@ -308,7 +307,7 @@ async fn a_slow_start_goes_on_in_the_background() {
     })
     .await;
     stage.tool_server("t", "up").await;
-    let log = stage.daemon.log();
+    let log = stage.daemon.logged("tool server started").await;
     assert_eq!(
         log.matches("tool server started").count(),
         1,
