@@ -19,7 +19,7 @@ use super::extract::{InPath, QueryOf};
 use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
 use crate::documents::{EventsPage, ProblemDocument};
-use crate::domain::{Refusal, SessionId};
+use crate::domain::{EventId, Refusal, SessionId, TimelineName};
 use crate::session::{StreamItem, Subscription};
 
 /// The interval of comments on a stream without events, so that both sides notice a dead
@@ -36,6 +36,9 @@ const RETRY_MS: std::ops::Range<u64> = 20..250;
 pub(super) struct EventsQuery {
     /// The cursor after which to begin; 0 by default. `Last-Event-ID` wins over it.
     after: Option<u64>,
+    /// The timeline of `after`, as it stood beside the cursor; none for the session's first.
+    #[param(value_type = Option<String>)]
+    timeline: Option<TimelineName>,
     /// The maximum number of events of a JSON page: 100 by default, at most 1000. A stream ignores
     /// it.
     limit: Option<usize>,
@@ -46,13 +49,13 @@ pub(super) struct EventsQuery {
     get,
     path = "/v1/sessions/{id}/events",
     tag = "events",
-    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last cursor that was seen; wins over `after`")),
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen; wins over `after`")),
     responses(
-        (status = 200, description = "Server-sent events: `id` is the cursor, `event` the kind (also `delta`, `restart` and `discarded`, messages that were cancelled before they had a turn, which have no cursor), `data` the event. Who accepts `application/json` alone gets a page.", content(
+        (status = 200, description = "Server-sent events: `id` is the cursor (`TIMELINE.CURSOR` if the session's history was cut), `event` the kind (also `delta`, `restart` and `discarded`, messages that were cancelled before they had a turn, which have no cursor), `data` the event. Who accepts `application/json` alone gets a page.", content(
             (String = "text/event-stream"),
             (EventsPage = "application/json"),
         )),
-        (status = 410, description = "Closed, or trimmed: `oldest` is then the smallest cursor to follow from", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 410, description = "Closed; or trimmed: `oldest` is then the smallest cursor to follow from; or the session's log does not reach the position (`cursor-ahead`), since its history was cut: `last` is then the cursor to follow from, on `timeline`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
@@ -63,13 +66,16 @@ pub(super) async fn follow(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let after = match last_event_id(&headers)? {
-        Some(cursor) => cursor,
-        None => query.after.unwrap_or(0),
+        Some(id) => id,
+        None => EventId {
+            timeline: query.timeline,
+            cursor: query.after.unwrap_or(0),
+        },
     };
     if wants_page(&headers) {
         let page = api
             .sessions
-            .events(&id, after, page_len(query.limit))
+            .events(&id, &after, page_len(query.limit))
             .await?;
         let reached = page.items.last().map(|event| event.cursor);
         return Ok(Answer(EventsPage {
@@ -77,23 +83,25 @@ pub(super) async fn follow(
             items: page.items,
             oldest: page.oldest,
             last: page.last,
+            timeline: page.timeline,
         })
         .into_response());
     }
-    let subscription = api.sessions.subscribe(&id, after).await?;
+    let subscription = api.sessions.subscribe(&id, &after).await?;
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(sent(subscription))
         .keep_alive(keep_alive)
         .into_response())
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+fn last_event_id(headers: &HeaderMap) -> Result<Option<EventId>, Problem> {
     let Some(value) = headers.get("last-event-id") else {
         return Ok(None);
     };
-    let cursor = value.to_str().ok().and_then(|text| text.parse().ok());
-    cursor.map(Some).ok_or_else(|| {
-        let detail = "the header `last-event-id` must be a cursor, as an earlier event had it";
+    let id = value.to_str().ok().and_then(EventId::parse);
+    id.map(Some).ok_or_else(|| {
+        let detail = "the header `last-event-id` must be the `id` of an earlier event: a cursor, or \
+                      a timeline's name, a dot and a cursor";
         Problem::new(ProblemKind::BAD_REQUEST, detail)
     })
 }
@@ -138,7 +146,7 @@ fn sent(subscription: Subscription) -> impl Stream<Item = Result<Sent, Infallibl
 fn encode(item: &StreamItem) -> Result<Option<Sent>, axum::Error> {
     let sent = match item {
         StreamItem::Event(event) => Sent::default()
-            .id(event.cursor.to_string())
+            .id(event.id().to_string())
             .event(event.body.kind())
             .json_data(event),
         StreamItem::Delta(delta) => Sent::default().event("delta").json_data(delta),
@@ -197,23 +205,38 @@ mod tests {
     }
 
     #[test]
-    fn a_last_event_id_is_a_cursor() {
-        assert_eq!(
-            last_event_id(&headers("last-event-id", "7")).expect("a cursor"),
-            Some(7)
-        );
+    fn a_last_event_id_is_a_position() {
+        for id in ["7", "t4kq90xd.7"] {
+            let read = last_event_id(&headers("last-event-id", id)).expect("an id");
+            assert_eq!(read.map(|read| read.to_string()).as_deref(), Some(id));
+        }
         assert_eq!(last_event_id(&HeaderMap::new()).expect("none"), None);
-        assert!(last_event_id(&headers("last-event-id", "x")).is_err());
+        for bad in [
+            "x",
+            "+7",
+            "",
+            ".7",
+            "t4kq90xd.",
+            "t4kq90xd",
+            "T4KQ90XD.7",
+            "4tkq90xd.7",
+        ] {
+            assert!(
+                last_event_id(&headers("last-event-id", bad)).is_err(),
+                "{bad}"
+            );
+        }
     }
 
     #[tokio::test]
     async fn items_look_on_the_wire_as_documented() {
         let event = Event {
             cursor: 3,
+            timeline: None,
             turn: None,
             at: UnixMillis(0),
             body: EventBody::Message {
-                message: MessageId::at(3),
+                message: MessageId::on(None, 3),
                 from: Role::User,
                 name: None,
                 text: "two\nlines".to_owned(),
@@ -228,7 +251,7 @@ mod tests {
             request: 1,
         };
         let discarded = Discarded {
-            message: MessageId::at(4),
+            message: MessageId::on(None, 4),
             failure: TurnFailure {
                 code: FailureCode::Cancelled,
                 text: "no".to_owned(),

@@ -44,11 +44,13 @@ fn document(accepted: Accepted, outcome: Option<TurnOutcome>) -> AcceptedMessage
     let Accepted {
         message,
         cursor,
+        timeline,
         duplicate,
     } = accepted;
     let body = AcceptedMessage {
         message,
         cursor,
+        timeline,
         duplicate,
         turn: None,
         outcome: None,

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
 use crate::documents::ProblemDocument;
-use crate::domain::Refusal;
+use crate::domain::{Refusal, TimelineName};
 
 /// The prefix of every problem's `type`.
 const TYPE_PREFIX: &str = "urn:abide:problem:";
@@ -67,6 +67,14 @@ impl Problem {
         self
     }
 
+    /// Adds the timeline on which a cursor among the facts is, unless it is a session's first.
+    fn timeline(self, name: Option<TimelineName>) -> Self {
+        match name {
+            None => self,
+            Some(name) => self.fact("timeline", name.as_str()),
+        }
+    }
+
     /// Adds a header to the response.
     pub(super) fn header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
         self.headers.push((name, value.into()));
@@ -115,10 +123,12 @@ impl ProblemKind {
     pub(super) const UNKNOWN_APPROVAL: Self = Self("unknown-approval", StatusCode::NOT_FOUND, "There is no such approval");
     pub(super) const APPROVAL_DECIDED: Self = Self("approval-decided", StatusCode::CONFLICT, "The approval was decided before");
     pub(super) const APPROVAL_EXPIRED: Self = Self("approval-expired", StatusCode::GONE, "The approval expired");
+    pub(super) const APPROVAL_VOID: Self = Self("approval-void", StatusCode::GONE, "The approval is void");
     pub(super) const NO_TURN: Self = Self("no-turn", StatusCode::CONFLICT, "There is no turn to look at");
     pub(super) const UNREPLAYABLE: Self = Self("unreplayable", StatusCode::CONFLICT, "The turn cannot be run again");
     pub(super) const CLOSED: Self = Self("session-closed", StatusCode::GONE, "The session was closed");
     pub(super) const TRIMMED: Self = Self("events-trimmed", StatusCode::GONE, "Events that old are gone");
+    pub(super) const CURSOR_AHEAD: Self = Self("cursor-ahead", StatusCode::GONE, "The session's history does not reach that far");
     pub(super) const TOO_LARGE: Self = Self("too-large", StatusCode::PAYLOAD_TOO_LARGE, "Too large");
     pub(super) const MEDIA_TYPE: Self = Self("unsupported-media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON");
     pub(super) const WRONG_HOST: Self = Self("wrong-host", StatusCode::MISDIRECTED_REQUEST, "The request was meant for another host");
@@ -183,7 +193,14 @@ impl From<Refusal> for Problem {
             }
             Refusal::NoTurn => problem(ProblemKind::NO_TURN),
             Refusal::Unreplayable(_) => problem(ProblemKind::UNREPLAYABLE),
-            Refusal::Trimmed { oldest } => problem(ProblemKind::TRIMMED).fact("oldest", oldest),
+            Refusal::MayHaveActed => problem(ProblemKind::NEEDS_FORCE),
+            Refusal::ApprovalVoid { .. } => problem(ProblemKind::APPROVAL_VOID),
+            Refusal::Trimmed { oldest, timeline } => problem(ProblemKind::TRIMMED)
+                .fact("oldest", oldest)
+                .timeline(timeline),
+            Refusal::CursorAhead { last, timeline, .. } => problem(ProblemKind::CURSOR_AHEAD)
+                .fact("last", last)
+                .timeline(timeline),
             Refusal::StoreFailed(_) => problem(ProblemKind::STORE_FAILED),
             Refusal::Unreadable(_) => problem(ProblemKind::STORE_DAMAGED),
             Refusal::Restarting => {
@@ -196,14 +213,21 @@ impl From<Refusal> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::UnixMillis;
+    use crate::domain::{EventId, UnixMillis};
+
+    fn trimmed() -> Refusal {
+        Refusal::Trimmed {
+            oldest: 7,
+            timeline: None,
+        }
+    }
 
     #[test]
     fn refusals_become_problem_documents() {
         for (refusal, status, name) in [
             (Refusal::UnknownSession("a".into()), 404, "unknown-session"),
             (Refusal::Closed { at: UnixMillis(0) }, 410, "session-closed"),
-            (Refusal::Trimmed { oldest: 7 }, 410, "events-trimmed"),
+            (trimmed(), 410, "events-trimmed"),
             (Refusal::Exists { what: "args" }, 409, "session-exists"),
             (Refusal::KeyReused, 422, "idempotency-key-reused"),
             (Refusal::InboxFull { limit: 3 }, 429, "inbox-full"),
@@ -231,11 +255,23 @@ mod tests {
 
     #[test]
     fn facts_and_headers_are_there() {
-        let trimmed = Problem::from(Refusal::Trimmed { oldest: 7 });
+        let trimmed = Problem::from(trimmed());
         assert_eq!(
             serde_json::to_value(&trimmed.document).expect("JSON")["oldest"],
             7
         );
+        let timeline = TimelineName::draw(5);
+        let ahead = Problem::from(Refusal::CursorAhead {
+            position: EventId {
+                timeline: None,
+                cursor: 9,
+            },
+            last: 7,
+            timeline: Some(timeline.clone()),
+        });
+        let json = serde_json::to_value(&ahead.document).expect("JSON");
+        assert_eq!((ahead.status(), &json["last"]), (410, &7.into()));
+        assert_eq!(json["timeline"], timeline.as_str());
         let full = Problem::from(Refusal::InboxFull { limit: 3 }).into_response();
         assert_eq!(full.headers()[header::RETRY_AFTER], "1");
         assert_eq!(

@@ -255,7 +255,8 @@ pub(super) async fn cancel(
     Ok(Answer(CancelledBody { session, cancelled }))
 }
 
-/// Lets a faulted session run again.
+/// Lets a session run again that is faulted, or parked after its history was cut. One that is both
+/// is parked then, and waits for a second request.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/resume",

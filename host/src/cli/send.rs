@@ -67,6 +67,7 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
                 EventBody::Turn { .. }
                 | EventBody::Notice { .. }
                 | EventBody::Tool { .. }
+                | EventBody::Timeline { .. }
                 | EventBody::Approval { .. } => {}
             }
         }

@@ -228,6 +228,7 @@ fn event_row(event: &Event, now: UnixMillis) -> Vec<Cell> {
             }
         }
         EventBody::Notice { text, .. } => (Tone::Warn, text.clone()),
+        EventBody::Timeline { text, .. } => (Tone::Bad, text.clone()),
         EventBody::Approval {
             name,
             status,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::Event;
+use crate::domain::{Event, TimelineName};
 
 /// A page of events.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -19,4 +19,7 @@ pub struct EventsPage {
     #[serde(default)]
     #[schema(required = true)]
     pub last: u64,
+    /// The session's timeline, to send with any of these cursors; none if its history was never cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<TimelineName>,
 }

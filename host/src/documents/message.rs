@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{Event, MessageId, TurnStatus};
+use crate::domain::{Event, MessageId, TimelineName, TurnStatus};
 
 /// A message that was accepted, and the outcome of its turn if that is known.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -14,6 +14,9 @@ pub struct AcceptedMessage {
     #[serde(default)]
     #[schema(required = true)]
     pub cursor: u64,
+    /// The timeline of that cursor; none if the session's history was never cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<TimelineName>,
     /// Whether it had been accepted before, under the same key.
     #[serde(default)]
     #[schema(required = true)]

@@ -15,13 +15,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::shorten::one_line;
-use super::{Digest, FailureCode, SessionId, StepCallName, TurnFailure, UnixMillis};
+use super::{Digest, FailureCode, SessionId, StepCallName, TimelineName, TurnFailure, UnixMillis};
 
 /// The longest call that a session's reason shows, in bytes.
 const REASON_BYTES: usize = 200;
 
-/// The id of an approval: `SESSION:TURN.STEP.PART`. It contains the session's id, so it is found
-/// without an index, and the same call keeps its id over any number of restarts.
+/// The id of an approval: `SESSION:TURN.STEP.PART`, and on a later timeline than the first
+/// `SESSION:T.TURN.STEP.PART`. It contains the session's id, so it is found without an index, and the
+/// same call keeps its id over any number of restarts.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
@@ -30,13 +31,23 @@ pub struct ApprovalId(String);
 
 impl ApprovalId {
     /// Returns the id of the approval for one part of a step.
-    pub fn new(session: &SessionId, turn: u64, step: u32, part: u32) -> Self {
-        Self(format!("{session}:{turn}.{step}.{part}"))
+    pub fn new(
+        session: &SessionId,
+        timeline: Option<&TimelineName>,
+        turn: u64,
+        step: u32,
+        part: u32,
+    ) -> Self {
+        Self(match timeline {
+            None => format!("{session}:{turn}.{step}.{part}"),
+            Some(timeline) => format!("{session}:{timeline}.{turn}.{step}.{part}"),
+        })
     }
 
     /// Parses an id that a client sent; none if it has not the form of one.
     pub fn parse(text: &str) -> Option<Self> {
         let (session, place) = text.rsplit_once(':')?;
+        let (_, place) = split_timeline(place);
         let numbers: Vec<&str> = place.split('.').collect();
         let plain = |n: &&str| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit());
         let fits = numbers.len() == 3 && numbers.iter().all(plain);
@@ -49,9 +60,24 @@ impl ApprovalId {
         SessionId::new(session).ok()
     }
 
+    /// The timeline on which it was asked for; none for the first.
+    pub fn timeline(&self) -> Option<TimelineName> {
+        let (_, place) = self.0.rsplit_once(':')?;
+        split_timeline(place).0
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Splits the timeline's name off the last part of an approval's id, if it begins with one.
+fn split_timeline(place: &str) -> (Option<TimelineName>, &str) {
+    let named = place.split_once('.').and_then(|(name, place)| {
+        let name = TimelineName::parse(name)?;
+        Some((Some(name), place))
+    });
+    named.unwrap_or((None, place))
 }
 
 impl fmt::Display for ApprovalId {

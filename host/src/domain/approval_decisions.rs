@@ -88,6 +88,10 @@ impl Session {
                 limit: DECISION_REASON_BYTES as u64,
             });
         }
+        let timeline = self.progress.timeline.name();
+        if timeline.is_some() && id.timeline().as_ref() != timeline {
+            return Err(Refusal::ApprovalVoid { id: id.to_string() });
+        }
         let open = self.progress.open.iter().flat_map(|open| &open.approvals);
         let mut known = open.chain(&self.progress.answered);
         let approval = known

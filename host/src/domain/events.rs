@@ -4,14 +4,18 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApprovalId, ApprovalStatus, Generation, MessageId, ModelUsage, NoticeCause, Role, UnixMillis,
+    ApprovalId, ApprovalStatus, CutCause, EventId, Generation, MessageId, ModelUsage, NoticeCause,
+    Role, TimelineName, UnixMillis,
 };
 
-/// One durable event. In JSON it is a flat object `{cursor, turn, at, kind, ...}`.
+/// One durable event. In JSON it is a flat object `{cursor, timeline?, turn, at, kind, ...}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// Its number in the session, from 1.
     pub cursor: u64,
+    /// The timeline that the cursor is of; none if it is the session's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<TimelineName>,
     /// The turn that it belongs to; none for events outside of turns.
     pub turn: Option<u64>,
     /// When it was recorded.
@@ -19,6 +23,16 @@ pub struct Event {
     /// What happened.
     #[serde(flatten)]
     pub body: EventBody,
+}
+
+impl Event {
+    /// Returns its id, which is the position after it.
+    pub fn id(&self) -> EventId {
+        EventId {
+            timeline: self.timeline.clone(),
+            cursor: self.cursor,
+        }
+    }
 }
 
 /// The content of an event, by `kind`.
@@ -57,10 +71,12 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
         usage: ModelUsage,
     },
-    /// The recovery message that this turn received, or a notice about stopped turns.
+    /// The recovery message that this turn received, or a notice about stopped turns or a cut of
+    /// the session's history.
     Notice {
         /// Why the daemon restarted; `stopped` if it did not restart, but turns were stopped after
-        /// effects outside of the session. If both happened, the text reports both.
+        /// effects outside of the session; `history_cut` if the session's history was cut. If
+        /// several of these happened, the text reports them all.
         cause: NoticeCause,
         /// The generation in which the session continues; for `stopped`, the current one.
         generation: Generation,
@@ -99,6 +115,16 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// The session's history was cut, and a new timeline begins with this event. What came after
+    /// the last event of the timeline before is lost.
+    Timeline {
+        /// The timeline before, and what of it still counts.
+        previous: PreviousTimeline,
+        /// Why the history was cut.
+        cause: CutCause,
+        /// What happened and what is missing, for humans.
+        text: String,
+    },
     /// An event that the guest emitted for programs.
     Custom {
         /// The guest's name for it.
@@ -108,12 +134,24 @@ pub enum EventBody {
     },
 }
 
+/// The timeline that ended when a session's history was cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PreviousTimeline {
+    /// Its name; none if it was the session's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<TimelineName>,
+    /// The cursor of its last event that still counts.
+    pub last: u64,
+}
+
 /// The custom event by which a plugin reports that its answer was cut at the model's token limit.
 pub const TRUNCATED: &str = "truncated";
 
 impl EventBody {
     /// The names of all kinds.
-    pub const KINDS: [&str; 6] = ["message", "turn", "notice", "tool", "approval", "custom"];
+    pub const KINDS: [&str; 7] = [
+        "message", "turn", "notice", "tool", "approval", "timeline", "custom",
+    ];
 
     /// Returns the name of its kind, as in the JSON and in a stream's `event:` line.
     pub fn kind(&self) -> &'static str {
@@ -123,6 +161,7 @@ impl EventBody {
             Self::Notice { .. } => "notice",
             Self::Tool { .. } => "tool",
             Self::Approval { .. } => "approval",
+            Self::Timeline { .. } => "timeline",
             Self::Custom { .. } => "custom",
         }
     }

@@ -34,4 +34,6 @@ pub enum FailureCode {
     Cancelled,
     /// The session was closed.
     Closed,
+    /// The session's history was cut while the turn was open.
+    HistoryCut,
 }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use super::{
-    Approval, Begun, FaultCode, Identity, LastTurn, LogPos, MadeCalls, MessageId, ModelUsage,
-    OpenTurn, Progressed, Queued, Record, Role, Session, SessionProgress, SnapshotRef, StoppedTurn,
-    StoppedTurns, TimerOp, TurnEnd, TurnEnded,
+    Approval, Begun, Cut, FaultCode, HistoryCut, Identity, LastTurn, LogPos, MadeCalls, MessageId,
+    ModelUsage, OpenTurn, Progressed, Queued, Record, Role, Session, SessionProgress, SnapshotRef,
+    StoppedTurn, StoppedTurns, Timeline, TimerOp, TurnEnd, TurnEnded,
 };
 
 impl Session {
@@ -49,6 +49,8 @@ impl Session {
                 stopped: StoppedTurns::default(),
                 answered: Vec::new(),
                 usage: ModelUsage::default(),
+                timeline: Timeline::default(),
+                cut: None,
             },
             queue: VecDeque::new(),
         };
@@ -105,6 +107,13 @@ impl Session {
             Record::Ended(ended) => self.ended(at, ended),
             Record::Relabelled(relabelled) => self.identity.labels = relabelled.labels.clone(),
             Record::Faulted(faulted) => progress.fault = Some(faulted.fault.clone()),
+            // One thing at a time: whoever ends a fault, an operator or a new component, may not know
+            // of the cut.
+            Record::Resumed(_) if progress.fault.is_none() => {
+                if let Some(cut) = &mut progress.cut {
+                    cut.held = false;
+                }
+            }
             Record::Resumed(_) => {
                 let fault = progress.fault.take().map(|fault| fault.code);
                 let never_ran = matches!(fault, Some(FaultCode::Restore | FaultCode::Plugin));
@@ -146,6 +155,7 @@ impl Session {
                 progress.closed = Some(closed.at);
                 progress.timers.clear();
             }
+            Record::Cut(cut) => progress.cut(at, cut),
         }
         at
     }
@@ -223,6 +233,9 @@ impl Session {
                 if notice.iter().any(|notice| notice.stopped.is_some()) {
                     progress.stopped = StoppedTurns::default();
                 }
+                if notice.iter().any(|notice| notice.cut.is_some()) {
+                    progress.cut = None;
+                }
                 progress.previous = Some(progress.snapshot);
                 progress.snapshot = SnapshotRef {
                     at,
@@ -272,6 +285,21 @@ impl OpenTurn {
 }
 
 impl SessionProgress {
+    fn cut(&mut self, at: LogPos, cut: &Cut) {
+        self.timeline.begin(cut.timeline.clone(), at.cursor);
+        let before = self.cut.take();
+        let cuts = before.as_ref().map_or(0, |before| before.cuts);
+        let turn = self.open.as_ref().map(|open| open.begun.turn);
+        self.cut = Some(HistoryCut {
+            cause: cut.cause,
+            detail: cut.detail.clone(),
+            at: cut.at,
+            turn: turn.or(before.and_then(|before| before.turn)),
+            cuts: cuts.saturating_add(1),
+            held: true,
+        });
+    }
+
     fn apply_timers(&mut self, ops: &[TimerOp]) {
         for op in ops {
             let name = match op {

@@ -111,8 +111,68 @@ impl fmt::Display for Generation {
     }
 }
 
+/// The number of characters of a timeline's name.
+const TIMELINE_NAME_CHARS: usize = 8;
+/// The characters of a timeline's name, without those that are mistaken for others. The letters
+/// come first: a name begins with one, so that it is never mistaken for a number.
+const TIMELINE_ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstvwxyz0123456789";
+const TIMELINE_LETTERS: u64 = 22;
+
+/// The name of a timeline of a session: what follows a cut of its history. It is drawn, not
+/// counted: two restores of one backup begin different timelines.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = String, min_length = 8, max_length = 8)]
+pub struct TimelineName(String);
+
+impl TimelineName {
+    /// Makes a name of 64 random bits.
+    pub fn draw(random: u64) -> Self {
+        let mut rest = random / TIMELINE_LETTERS;
+        let later = (1..TIMELINE_NAME_CHARS).map(|_| {
+            let index = rest % 32;
+            rest /= 32;
+            index
+        });
+        let indices = std::iter::once(random % TIMELINE_LETTERS).chain(later);
+        Self(
+            indices
+                .map(|index| char::from(TIMELINE_ALPHABET[index as usize]))
+                .collect(),
+        )
+    }
+
+    /// Parses a name; none if no timeline can have it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let known = |byte: u8| TIMELINE_ALPHABET.contains(&byte);
+        let fits = text.len() == TIMELINE_NAME_CHARS
+            && text.bytes().all(known)
+            && text.starts_with(|first: char| first.is_ascii_lowercase());
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TimelineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TimelineName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no timeline's name")))
+    }
+}
+
 /// The id of a message within its session: `m` and the cursor of its event, so that it is unique
-/// without randomness.
+/// without randomness. On a later timeline than the first, the timeline's name stands before it, for
+/// the same cursor may have been used in the history that was lost: `T.m7`.
 #[derive(
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
@@ -121,14 +181,25 @@ impl fmt::Display for Generation {
 pub struct MessageId(String);
 
 impl MessageId {
-    /// Returns the id of the message whose event has this cursor.
-    pub fn at(cursor: u64) -> Self {
-        Self(format!("m{cursor}"))
+    /// Returns the id of the message whose event has this cursor on a timeline; `None` is the first.
+    pub fn on(timeline: Option<&TimelineName>, cursor: u64) -> Self {
+        Self(match timeline {
+            None => format!("m{cursor}"),
+            Some(timeline) => format!("{timeline}.m{cursor}"),
+        })
     }
 
-    /// Returns the cursor that the id contains, if it has the form of [`MessageId::at`].
+    /// Returns the cursor that the id contains, if it has the form of [`MessageId::on`]. Within one
+    /// log it identifies the message; an id from outside may be of history that was lost.
     pub fn cursor(&self) -> Option<u64> {
-        self.0.strip_prefix('m')?.parse().ok()
+        let number = match self.0.split_once('.') {
+            None => &self.0,
+            Some((timeline, number)) => {
+                TimelineName::parse(timeline)?;
+                number
+            }
+        };
+        number.strip_prefix('m')?.parse().ok()
     }
 
     /// Takes an id that a client sent; there may be no such message.

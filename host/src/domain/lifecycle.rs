@@ -18,6 +18,9 @@
 //! A turn is parked when it calls a tool that needs an approval: its guest is dropped, and the turn
 //! is begun again from its journal once the last approval that it waits for is decided.
 //!
+//! A cut of its history, when the store is opened, parks a session as well, from any state: the open
+//! turn ends, and nothing begins until an operator resumes it (`cut.rs`).
+//!
 //! A restart is no transition: the worker that loads the session begins an open turn again, or
 //! resumes it from its journal.
 
@@ -41,7 +44,8 @@ pub enum SessionState {
     Closed,
     /// It cannot run until an operator acts.
     Faulted,
-    /// It waits for a human's decision.
+    /// It waits for a human: for a decision about a call, or to be resumed after its history was
+    /// cut.
     Parked,
     /// A turn is open.
     Running,
@@ -130,9 +134,8 @@ impl Session {
                 limit: limits.inbox,
             });
         }
-        let id = MessageId::at(self.cursor() + 1);
         let message = Message {
-            id,
+            id: self.next_message_id(),
             from: Role::User,
             name: None,
             text,
@@ -142,6 +145,11 @@ impl Session {
         Ok(Record::Received(Received { message, key }))
     }
 
+    /// Returns the id of a message whose event is the session's next.
+    fn next_message_id(&self) -> MessageId {
+        MessageId::on(self.progress.timeline.name(), self.cursor() + 1)
+    }
+
     /// Returns the message of a due timer. It is not refused if the inbox is full: an accepted
     /// timer is always delivered.
     pub fn fire_timer(&self, timer: &Timer, at: UnixMillis) -> Option<Record> {
@@ -149,7 +157,7 @@ impl Session {
             return None;
         }
         let message = Message {
-            id: MessageId::at(self.cursor() + 1),
+            id: self.next_message_id(),
             from: Role::Timer,
             name: Some(timer.name.clone()),
             text: timer.text.clone(),
@@ -266,10 +274,12 @@ impl Session {
             })
     }
 
-    /// Returns the record by which an operator lets a faulted session run again.
+    /// Returns the record by which an operator lets a session run again that is faulted, or that
+    /// waits after a cut of its history. If it is both, it ends the fault, and the session still
+    /// waits: its reason is then the cut, of which the operator may not have known.
     pub fn resume(&self, at: UnixMillis) -> Result<Record, Refusal> {
         self.alive()?;
-        if self.progress.fault.is_none() {
+        if self.progress.fault.is_none() && self.progress.held_by().is_none() {
             return Err(Refusal::NotFaulted);
         }
         Ok(Record::Resumed(Resumed { at }))
@@ -288,6 +298,10 @@ impl Session {
         if letter.effects > 0 && !force {
             let calls = letter.effects;
             return Err(Refusal::NeedsForce { calls });
+        }
+        // The log may have lost calls that the turn made.
+        if letter.reason.code == FailureCode::HistoryCut && !force {
+            return Err(Refusal::MayHaveActed);
         }
         if self.queue.len() >= limits.inbox as usize {
             return Err(Refusal::InboxFull {

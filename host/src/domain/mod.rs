@@ -12,16 +12,20 @@
 //!   a guest about a new generation.
 //! - **drain**: running turns may end and no new ones begin, before a worker exits.
 //! - **fault**: the reason why a session cannot run until an operator acts.
+//! - **cut**: the end of a session's history was lost, by damage, by a loss that an operator
+//!   accepted, or because a backup was restored. A new **timeline** of the session begins, and waits
+//!   for an operator.
 //!
 //! Each file uses only files of its own row and of the rows above it.
 //!
 //! | file | content |
 //! |---|---|
 //! | `ids.rs`, `time.rs`, `shorten.rs` | identifiers, wall-clock times, shortened texts |
+//! | `timeline.rs` | the timelines of a session, and positions on them |
 //! | `limits.rs` | the limits of a plugin's sessions |
 //! | `patterns.rs`, `tool_name.rs`, `egress.rs`, `capabilities.rs` | what an operator grants |
 //! | `message.rs`, `failure.rs`, `restart.rs` | messages, why turns fail, restarts |
-//! | `calls.rs`, `stopped.rs`, `notice.rs` | what a guest is notified of |
+//! | `calls.rs`, `stopped.rs`, `history_cut.rs`, `notice.rs` | what a guest is notified of |
 //! | `steps.rs`, `result_text.rs`, `usage.rs` | the calls by which a turn reaches outside |
 //! | `approval.rs` | a tool call that waits for a human |
 //! | `records.rs`, `events.rs`, `record_events.rs` | the log, and its events for clients |
@@ -29,7 +33,7 @@
 //! | `session.rs`, `snapshot.rs` | the state of a session, and of its guest |
 //! | `refusal.rs` | why a request is refused |
 //! | `recovery.rs`, `approval_decisions.rs` | the notices that are owed, a human's decisions |
-//! | `lifecycle.rs`, `cancel.rs` | the records that a session writes next |
+//! | `lifecycle.rs`, `cancel.rs`, `cut.rs` | the records that a session writes next |
 //! | `fold.rs` | how each record changes a session |
 //! | `view.rs` | a session, as the API returns it |
 //! | `tool_servers.rs`, `model_providers.rs` | the status of tool servers and model providers |
@@ -41,10 +45,12 @@ mod call_tracking;
 mod calls;
 mod cancel;
 mod capabilities;
+mod cut;
 mod egress;
 mod events;
 mod failure;
 mod fold;
+mod history_cut;
 mod ids;
 mod journal;
 pub mod lifecycle;
@@ -67,6 +73,7 @@ mod snapshot;
 mod steps;
 mod stopped;
 mod time;
+mod timeline;
 mod tool_name;
 mod tool_servers;
 mod usage;
@@ -82,10 +89,12 @@ pub use calls::{MadeCall, MadeCalls};
 pub use cancel::{CancelScope, Cancelled};
 pub use capabilities::Capabilities;
 pub use egress::{BadHttpRule, EgressTarget, HttpGrants, HttpRule, Reach};
-pub use events::{Delta, Event, EventBody, TRUNCATED, ToolStatus, TurnStatus};
+pub use events::{Delta, Event, EventBody, PreviousTimeline, TRUNCATED, ToolStatus, TurnStatus};
 pub use failure::{FailureCode, TurnFailure};
+pub use history_cut::{CutCause, HistoryCut};
 pub use ids::{
     BadSessionId, Digest, Generation, MessageId, NAME_MAX_BYTES, SESSION_ID_MAX_BYTES, SessionId,
+    TimelineName,
 };
 pub use journal::{
     Divergence, Journal, Pending, Progressed, Recorded, Replay, Step, StepPath, unknown_outcome,
@@ -94,11 +103,11 @@ pub use lifecycle::{BeginWith, DEATHS_MAX, SessionState, WorkerDeath};
 pub use limits::{GuestLimits, Limits, Retention};
 pub use message::{Message, Role};
 pub use model_providers::{ModelDialect, ModelProviderFailing, ModelProviderStatus};
-pub use notice::{Interruption, Notice, NoticeCause, StoppedNotice};
+pub use notice::{CutNotice, Interruption, Notice, NoticeCause, StoppedNotice};
 pub use patterns::Patterns;
 pub use plan_report::{PlanProblem, PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 pub use records::{
-    Asked, Begun, Closed, Created, DeadLetter, Decided, Discarded, Fault, FaultCode, Faulted,
+    Asked, Begun, Closed, Created, Cut, DeadLetter, Decided, Discarded, Fault, FaultCode, Faulted,
     IdempotencyKey, Output, Planned, Received, Record, Relabelled, Requeued, Resumed, StepDone,
     Timer, TimerOp, TurnEnd, TurnEnded,
 };
@@ -119,6 +128,7 @@ pub use steps::{
 };
 pub use stopped::{StoppedTurn, StoppedTurns};
 pub use time::UnixMillis;
+pub use timeline::{CursorAhead, EventId, Timeline};
 pub use tool_name::ToolName;
 pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerStatus};
 pub use usage::ModelUsage;

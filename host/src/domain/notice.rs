@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Generation, StoppedTurns};
+use super::{Cause, Generation, HistoryCut, StoppedTurns, TimelineName};
 
 /// Why a notice was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -18,6 +18,8 @@ pub enum NoticeCause {
     Operator,
     /// The daemon did not restart; turns were stopped after effects outside of the session.
     Stopped,
+    /// The session's history was cut: the end of it was lost.
+    HistoryCut,
 }
 
 impl From<Cause> for NoticeCause {
@@ -62,6 +64,20 @@ pub struct Notice {
     /// Turns that were stopped, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<StoppedNotice>,
+    /// The cut of the session's history, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<CutNotice>,
+    /// The session's timeline; none if it is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<TimelineName>,
+}
+
+/// The part of a notice that is about a cut of the session's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutNotice {
+    pub cut: HistoryCut,
+    /// Whether the notice is about a restart as well, as in [`StoppedNotice::restarted`].
+    pub restarted: bool,
 }
 
 /// The part of a notice that is about stopped turns.
@@ -74,8 +90,8 @@ pub struct StoppedNotice {
 }
 
 impl Notice {
-    /// Returns a notice about stopped turns alone, for a turn that begins in this generation.
-    pub(super) fn of_stopped(turns: StoppedTurns, generation: Generation) -> Self {
+    /// Returns a notice about nothing yet, for a turn that begins in this generation.
+    pub(super) fn without_restart(generation: Generation) -> Self {
         Self {
             // An older version reads this as a notice about a restart of which the turn knows
             // anyway.
@@ -83,44 +99,55 @@ impl Notice {
             generation,
             interruption: Interruption::None,
             unknown_steps: Vec::new(),
-            stopped: Some(StoppedNotice {
-                turns,
-                restarted: false,
-            }),
+            stopped: None,
+            cut: None,
+            timeline: None,
         }
     }
 
     /// Whether the notice is about a restart.
     pub fn is_of_restart(&self) -> bool {
-        self.stopped
-            .as_ref()
-            .is_none_or(|stopped| stopped.restarted)
+        let stopped = self.stopped.as_ref().is_none_or(|part| part.restarted);
+        stopped && self.cut.as_ref().is_none_or(|part| part.restarted)
+    }
+
+    /// Returns the cause of a recovery message for guests, which know only restarts: a cut of the
+    /// history is an operator's doing. None if the notice is about stopped turns alone.
+    pub fn recovery_cause(&self) -> Option<Cause> {
+        match &self.cut {
+            Some(_) => Some(Cause::Operator),
+            None => self.is_of_restart().then_some(self.cause),
+        }
     }
 
     pub fn notice_cause(&self) -> NoticeCause {
-        match self.is_of_restart() {
-            true => self.cause.into(),
-            false => NoticeCause::Stopped,
+        match (&self.cut, self.is_of_restart()) {
+            (Some(_), _) => NoticeCause::HistoryCut,
+            (None, true) => self.cause.into(),
+            (None, false) => NoticeCause::Stopped,
         }
     }
 
     /// Returns the notice's id among the session's messages: equal notices have equal ids.
     pub fn id(&self) -> String {
         let last = self.stopped.iter().flat_map(|s| &s.turns.turns).next_back();
-        match last {
-            Some(last) if !self.is_of_restart() => format!("s{}", last.turn),
+        let id = match last {
+            Some(last) if self.recovery_cause().is_none() => format!("s{}", last.turn),
             _ => format!("n{}", self.generation),
+        };
+        match &self.timeline {
+            None => id,
+            Some(timeline) => format!("{timeline}.{id}"),
         }
     }
 
     /// Returns the text that the guest, its model and the client read.
     pub fn text(&self) -> String {
+        let cut = self.cut.as_ref().map(|part| part.cut.text());
+        let restart = self.is_of_restart().then(|| self.restart_text());
         let stopped = self.stopped.as_ref().map(|stopped| stopped.turns.text());
-        match (self.is_of_restart(), stopped) {
-            (true, None) => self.restart_text(),
-            (true, Some(stopped)) => format!("{}\n{stopped}", self.restart_text()),
-            (false, stopped) => format!("[system] {}", stopped.unwrap_or_default()),
-        }
+        let parts: Vec<String> = cut.into_iter().chain(restart).chain(stopped).collect();
+        format!("[system] {}", parts.join("\n"))
     }
 
     fn restart_text(&self) -> String {
@@ -131,8 +158,8 @@ impl Notice {
             Cause::Operator => "at an operator's request",
         };
         let mut text = format!(
-            "[system] The daemon restarted {why}. \
-             Your session state has been recovered from the last checkpoint."
+            "The daemon restarted {why}. Your session state has been recovered \
+             from the last checkpoint."
         );
         match self.interruption {
             Interruption::None => {}

@@ -1,8 +1,9 @@
 //! The events of a record: each durable event is derived from the one record that holds it.
 
 use super::{
-    ApprovalStatus, Effect, Event, EventBody, MessageId, ModelUsage, Output, Planned, Received,
-    Record, Role, StepDone, StepError, StepResult, ToolStatus, TurnEnd, TurnEnded, TurnStatus,
+    ApprovalStatus, Effect, Event, EventBody, MessageId, ModelUsage, Output, Planned,
+    PreviousTimeline, Received, Record, Role, StepDone, StepError, StepResult, TimelineName,
+    ToolStatus, TurnEnd, TurnEnded, TurnStatus,
 };
 
 impl Record {
@@ -10,7 +11,7 @@ impl Record {
     pub fn event_count(&self) -> u64 {
         match self {
             Self::Created(created) => created.outputs.len() as u64,
-            Self::Received(_) | Self::Asked(_) | Self::Decided(_) => 1,
+            Self::Received(_) | Self::Asked(_) | Self::Decided(_) | Self::Cut(_) => 1,
             Self::Begun(begun) => u64::from(begun.attempt == 1),
             Self::Planned(planned) => planned.tools().count() as u64,
             Self::Done(done) => u64::from(done.tool.is_some()),
@@ -40,10 +41,14 @@ impl Record {
         }
     }
 
-    /// Returns the events of the record; `before` is the cursor of the last event before it.
-    pub fn events(&self, before: u64) -> Vec<Event> {
+    /// Returns the events of the record; `before` is the cursor of the last event before it, and
+    /// `timeline` the timeline that they are on, if it is not the first.
+    pub fn events(&self, before: u64, timeline: Option<&TimelineName>) -> Vec<Event> {
         let (turn, at, bodies) = match self {
-            Self::Created(created) => (None, created.at, output_events(&created.outputs, before)),
+            Self::Created(created) => {
+                let bodies = output_events(&created.outputs, before, timeline);
+                (None, created.at, bodies)
+            }
             Self::Received(Received { message, .. }) => {
                 let body = EventBody::Message {
                     message: message.id.clone(),
@@ -106,7 +111,18 @@ impl Record {
                 };
                 (Some(decided.turn), decided.at, vec![body])
             }
-            Self::Ended(ended) => (Some(ended.turn), ended.at, ended.bodies(before)),
+            Self::Ended(ended) => (Some(ended.turn), ended.at, ended.bodies(before, timeline)),
+            Self::Cut(cut) => {
+                let body = EventBody::Timeline {
+                    previous: PreviousTimeline {
+                        timeline: cut.previous.clone(),
+                        last: before,
+                    },
+                    cause: cut.cause,
+                    text: cut.cause.sentence(&cut.detail),
+                };
+                (None, cut.at, vec![body])
+            }
             Self::Begun(_)
             | Self::Relabelled(_)
             | Self::Faulted(_)
@@ -119,6 +135,7 @@ impl Record {
             .zip(bodies)
             .map(|(cursor, body)| Event {
                 cursor,
+                timeline: timeline.cloned(),
                 turn,
                 at,
                 body,
@@ -138,7 +155,7 @@ impl Planned {
 }
 
 impl TurnEnded {
-    fn bodies(&self, before: u64) -> Vec<EventBody> {
+    fn bodies(&self, before: u64, timeline: Option<&TimelineName>) -> Vec<EventBody> {
         let mut bodies = Vec::new();
         let (status, received, reason) = match &self.end {
             TurnEnd::Completed {
@@ -155,7 +172,7 @@ impl TurnEnded {
                     text: notice.text(),
                 }));
                 let before = before + bodies.len() as u64;
-                bodies.extend(output_events(outputs, before));
+                bodies.extend(output_events(outputs, before, timeline));
                 (TurnStatus::Completed, received.clone(), None)
             }
             TurnEnd::Failed(failure) => {
@@ -174,12 +191,16 @@ impl TurnEnded {
 }
 
 /// Converts outputs to events; `before` is the cursor of the last event before them.
-fn output_events(outputs: &[Output], before: u64) -> Vec<EventBody> {
+fn output_events(
+    outputs: &[Output],
+    before: u64,
+    timeline: Option<&TimelineName>,
+) -> Vec<EventBody> {
     (before + 1..)
         .zip(outputs)
         .map(|(cursor, output)| match output {
             Output::Text(text) => EventBody::Message {
-                message: MessageId::at(cursor),
+                message: MessageId::on(timeline, cursor),
                 from: Role::Assistant,
                 name: None,
                 text: text.clone(),

@@ -17,6 +17,7 @@
 //! | 12 | `Closed` | 1 |
 //! | 13 | `Asked` | 1 |
 //! | 14 | `Decided` | 1 |
+//! | 15 | `Cut` | raised by whoever writes one |
 
 use std::collections::BTreeMap;
 
@@ -24,8 +25,9 @@ use serde::{Deserialize, Serialize};
 
 use super::shorten::one_line;
 use super::{
-    ApprovalId, ApprovalStatus, Digest, Effect, Generation, GuestLimits, Message, MessageId,
-    ModelUsage, Notice, StepCallName, StepError, StepResult, TurnFailure, UnixMillis,
+    ApprovalId, ApprovalStatus, CutCause, Digest, Effect, Generation, GuestLimits, Message,
+    MessageId, ModelUsage, Notice, StepCallName, StepError, StepResult, TimelineName, TurnFailure,
+    UnixMillis,
 };
 
 /// The longest text of a turn's message that a step records, in bytes.
@@ -62,6 +64,11 @@ pub enum Record {
     Asked(Asked),
     /// The approval was decided.
     Decided(Decided),
+    /// History after this point was lost: a new timeline begins.
+    ///
+    /// Older versions cannot read it. Only what recovers a store at its opening writes one, by
+    /// [`Session::cut`](super::Session::cut), after it has raised the store's format.
+    Cut(Cut),
 }
 
 /// See [`Record::Created`].
@@ -397,6 +404,21 @@ pub struct Decided {
     /// Why, as stated in the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    pub at: UnixMillis,
+}
+
+/// See [`Record::Cut`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The new timeline, which begins with this record's event.
+    pub timeline: TimelineName,
+    /// The timeline that ends; none if it is the first. Its last event is the one before this
+    /// record's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<TimelineName>,
+    pub cause: CutCause,
+    /// What is missing, for humans.
+    pub detail: String,
     pub at: UnixMillis,
 }
 

@@ -1,13 +1,14 @@
-//! The recovery message and the notice about stopped turns: which session is owed one, and what it
-//! contains. Both are derived from the fold, never stored.
+//! The recovery message and the notices about stopped turns and a cut history: which session is owed
+//! one, and what it contains. Both are derived from the fold, never stored.
 
 use super::{
-    Generation, Interruption, Notice, OpenTurn, PastRestart, Session, StoppedNotice, Untold,
+    CutNotice, Generation, Interruption, Notice, OpenTurn, PastRestart, Session, StoppedNotice,
+    Untold,
 };
 
 impl Session {
     /// Returns the notice in front of the input of a turn that begins now, in this generation:
-    /// about a restart, about stopped turns, or about both.
+    /// about a restart, about stopped turns, about a cut of its history, or about several of these.
     pub fn owed_notice(
         &self,
         generation: Generation,
@@ -15,20 +16,17 @@ impl Session {
         window_ms: u64,
     ) -> Option<Notice> {
         let restart = self.owed_restart(restarts, window_ms);
-        let stopped = &self.progress.stopped;
-        if stopped.is_none() {
+        let restarted = restart.is_some();
+        let (stopped, cut) = (&self.progress.stopped, &self.progress.cut);
+        if stopped.is_none() && cut.is_none() {
             return restart;
         }
-        let turns = stopped.clone();
-        Some(match restart {
-            None => Notice::of_stopped(turns, generation),
-            Some(restart) => Notice {
-                stopped: Some(StoppedNotice {
-                    turns,
-                    restarted: true,
-                }),
-                ..restart
-            },
+        let turns = (!stopped.is_none()).then(|| stopped.clone());
+        Some(Notice {
+            stopped: turns.map(|turns| StoppedNotice { turns, restarted }),
+            cut: cut.clone().map(|cut| CutNotice { cut, restarted }),
+            timeline: self.progress.timeline.name().cloned(),
+            ..restart.unwrap_or_else(|| Notice::without_restart(generation))
         })
     }
 
@@ -72,6 +70,8 @@ impl Session {
             interruption,
             unknown_steps,
             stopped: None,
+            cut: None,
+            timeline: progress.timeline.name().cloned(),
         })
     }
 
@@ -87,6 +87,8 @@ impl Session {
             interruption: Interruption::Resumed,
             unknown_steps: open.journal.unknown.clone(),
             stopped: None,
+            cut: None,
+            timeline: self.progress.timeline.name().cloned(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The reasons for which a request is refused, each of its own type; the API maps them to statuses.
 
-use super::{ApprovalStatus, BadSessionId, TurnFailure, UnixMillis};
+use super::{ApprovalStatus, BadSessionId, EventId, TimelineName, TurnFailure, UnixMillis};
 
 /// The refusal of a request that was understood; nothing has changed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -74,8 +74,11 @@ pub enum Refusal {
         "no turn is running; there is nothing to cancel (`scope=queue` cancels what waits as well)"
     )]
     NothingRuns,
-    /// The session has no fault to end.
-    #[error("the session is not faulted; there is nothing to resume")]
+    /// The session has no fault to end, and does not wait after a cut of its history.
+    #[error(
+        "the session is not faulted, and does not wait after a cut of its history; there is \
+         nothing to resume"
+    )]
     NotFaulted,
     /// There is no such dead letter.
     #[error("there is no such dead letter; GET /v1/sessions/ID/dead lists them")]
@@ -89,6 +92,13 @@ pub enum Refusal {
         /// The number of such calls.
         calls: u32,
     },
+    /// The history of the session was cut while its turn was open: what the turn did is not known.
+    #[error(
+        "the history of its session was cut while its turn was open, and calls that it made may \
+         have taken effect, whether the log still shows them or not; look at what they did, then \
+         retry with `force` to have them made again"
+    )]
+    MayHaveActed,
     /// No such approval was requested, or it was removed with its turn's journal.
     #[error("there is no approval `{0}`; GET /v1/approvals lists those that wait")]
     UnknownApproval(String),
@@ -101,6 +111,15 @@ pub enum Refusal {
     /// The approval has expired.
     #[error("the approval expired at {at}, which counts as a denial; send a message to go on")]
     ApprovalExpired { at: UnixMillis },
+    /// The approval was asked for on an earlier timeline.
+    #[error(
+        "the approval `{id}` is void: the history of its session was cut since it was asked for, \
+         and the turn that asked has ended; send a message to go on once the session is resumed"
+    )]
+    ApprovalVoid {
+        /// The approval.
+        id: String,
+    },
     /// No turn is open, and the log has the journal of no committed one.
     #[error(
         "no turn is open, and none has committed of which the log still has the journal; send a \
@@ -117,6 +136,26 @@ pub enum Refusal {
     Trimmed {
         /// The smallest `after` that can be served.
         oldest: u64,
+        /// The session's present timeline; none if it is the first.
+        timeline: Option<TimelineName>,
+    },
+    /// The log does not reach the requested position.
+    #[error(
+        "the session has no event {position}: {}; follow from {last}{}",
+        if timeline.is_some() {
+            "its history was cut, and what came after that point is lost"
+        } else {
+            "it was never sent, or its history was cut"
+        },
+        timeline.as_ref().map_or(String::new(), |name| format!(" on the timeline {name}")),
+    )]
+    CursorAhead {
+        /// The position that was asked for.
+        position: EventId,
+        /// The last cursor up to which the position's history counts.
+        last: u64,
+        /// The session's present timeline; none if it is the first.
+        timeline: Option<TimelineName>,
     },
     /// The store could not write to the disk.
     #[error("nothing was accepted: {0}")]

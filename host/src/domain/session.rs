@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Approval, Begun, Digest, Extent, Fault, Generation, MadeCalls, MessageId, ModelUsage,
-    Progressed, Role, StoppedTurns, Timer, UnixMillis,
+    Approval, Begun, Digest, Extent, Fault, Generation, HistoryCut, MadeCalls, MessageId,
+    ModelUsage, Progressed, Role, StoppedTurns, Timeline, Timer, UnixMillis,
 };
 
 /// The position of a record in its session's log: after `cursor` events, as record number `seq`.
@@ -91,6 +91,12 @@ pub struct SessionProgress {
     /// What its model calls have cost, including the open turn's.
     #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
     pub usage: ModelUsage,
+    /// The timeline that its events are on, and those before it.
+    #[serde(default, skip_serializing_if = "Timeline::is_first")]
+    pub timeline: Timeline,
+    /// The cut of its history of which no committed turn was notified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<HistoryCut>,
 }
 
 /// The last committed turn: with its journal it leads from the previous snapshot to the present
@@ -217,8 +223,14 @@ impl SessionProgress {
         self.open.iter().flat_map(OpenTurn::waiting)
     }
 
-    /// Whether the open turn waits for a human.
+    /// Whether it waits for a human: for a decision about the open turn's calls, or to be resumed
+    /// after a cut of its history.
     pub fn is_parked(&self) -> bool {
-        self.waiting().next().is_some()
+        self.held_by().is_some() || self.waiting().next().is_some()
+    }
+
+    /// Returns the cut of its history that keeps everything from beginning, if one does.
+    pub fn held_by(&self) -> Option<&HistoryCut> {
+        self.cut.as_ref().filter(|cut| cut.held)
     }
 }

@@ -147,7 +147,10 @@ impl Driven {
     fn events(&self) -> Vec<Event> {
         self.log
             .iter()
-            .flat_map(|(at, record)| record.events(at.cursor))
+            .flat_map(|(at, record)| {
+                let timeline = self.session.progress.timeline.of(at.cursor + 1);
+                record.events(at.cursor, timeline)
+            })
             .collect()
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FaultCode, Identity, ModelUsage, Session, SessionId, SessionProgress, SessionState, UnixMillis,
+    FaultCode, Identity, ModelUsage, Session, SessionId, SessionProgress, SessionState,
+    TimelineName, UnixMillis,
 };
 
 /// A session, as the API returns it.
@@ -28,6 +29,9 @@ pub struct SessionView {
     pub turns: u64,
     /// The cursor of its last event.
     pub cursor: u64,
+    /// The timeline of that cursor, if its history was ever cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<TimelineName>,
     /// The number of messages that wait for a turn.
     pub queued: u64,
     /// The number of dead letters.
@@ -99,7 +103,19 @@ impl SessionView {
                 action: action.to_owned(),
             }
         });
-        let reason = reason.or_else(|| {
+        let cut = || {
+            let cut = progress.held_by()?;
+            let what = cut.cause.sentence(&cut.detail);
+            Some(Reason {
+                code: "history_cut".to_owned(),
+                text: format!(
+                    "{what}; nothing begins by itself: look at what may have happened since, and \
+                     at its dead letters"
+                ),
+                action: format!("abide resume {id}"),
+            })
+        };
+        let reason = reason.or_else(cut).or_else(|| {
             let asked = progress.waiting().next()?;
             Some(Reason {
                 code: "approval".to_owned(),
@@ -122,6 +138,7 @@ impl SessionView {
             reason,
             turns: progress.turns,
             cursor: progress.next.cursor,
+            timeline: progress.timeline.name().cloned(),
             // A turn that is held up by a fault has begun, but its message still counts as queued.
             queued: queued + u64::from(held.is_some()),
             dead: progress.dead_letters,

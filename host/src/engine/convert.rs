@@ -23,7 +23,7 @@ impl From<Message> for types::Message {
 }
 
 /// Converts a notice into the message that the guest receives at `now`: the recovery message, or,
-/// if there was no restart, a message of the same role without a recovery.
+/// if it is about stopped turns alone, a message of the same role without a recovery.
 pub(super) fn notice_message(notice: &Notice, now: UnixMillis) -> types::Message {
     types::Message {
         id: notice.id(),
@@ -32,8 +32,8 @@ pub(super) fn notice_message(notice: &Notice, now: UnixMillis) -> types::Message
         text: notice.text(),
         at_ms: now.0,
         due_at_ms: None,
-        recovery: notice.is_of_restart().then(|| types::Recovery {
-            cause: match notice.cause {
+        recovery: notice.recovery_cause().map(|cause| types::Recovery {
+            cause: match cause {
                 Cause::Config => types::Cause::Config,
                 Cause::Upgrade => types::Cause::Upgrade,
                 Cause::Crash => types::Cause::Crash,

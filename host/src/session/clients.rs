@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::domain::{
-    Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadLetter, IdempotencyKey, MessageId,
-    Refusal, ReplayReport, SessionId, SessionView, TurnReport,
+    Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadLetter, EventId, IdempotencyKey,
+    MessageId, Refusal, ReplayReport, SessionId, SessionView, TurnReport,
 };
 
 use super::hub::Subscription;
@@ -129,21 +129,25 @@ impl Clients {
         Ok((accepted, outcome))
     }
 
-    /// Returns a page of the events after the cursor `after`.
+    /// Returns a page of the events after a position.
     pub async fn events(
         &self,
         id: &SessionId,
-        after: u64,
+        after: &EventId,
         limit: usize,
     ) -> Result<SessionEvents, Refusal> {
         queries::events(&self.shared().store, id, after, limit)
     }
 
-    /// Subscribes to the events after the cursor `after`: first the stored ones, then live.
-    pub async fn subscribe(&self, id: &SessionId, after: u64) -> Result<Subscription, Refusal> {
+    /// Subscribes to the events after a position: first the stored ones, then live.
+    pub async fn subscribe(
+        &self,
+        id: &SessionId,
+        after: &EventId,
+    ) -> Result<Subscription, Refusal> {
         // Refuse up front what the stream itself could only end with.
         queries::events(&self.shared().store, id, after, 1)?;
-        Ok(self.subscription(id, after))
+        Ok(self.subscription(id, after.cursor))
     }
 
     /// Cancels the open turn or the queued messages, which is synced to disk when this returns.
@@ -185,7 +189,7 @@ impl Clients {
         waiting.map_err(queries::refusal)
     }
 
-    /// Lets a faulted session run again.
+    /// Lets a session run again that is faulted, or waits after a cut of its history.
     pub async fn resume(&self, id: &SessionId) -> Result<SessionView, Refusal> {
         self.0.ask(id, DriverCommand::Resume).await
     }

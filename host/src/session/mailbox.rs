@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::outcome::TurnOutcome;
 use crate::domain::{
     Answer, Approval, ApprovalId, CancelScope, Cancelled, Extent, FromInbox, IdempotencyKey,
-    MessageId, Record, Refusal, SessionView, TurnFailure,
+    MessageId, Record, Refusal, SessionView, TimelineName, TurnFailure,
 };
 
 /// The channel for a command's reply.
@@ -30,6 +30,8 @@ pub struct Accepted {
     pub message: MessageId,
     /// The cursor to follow from: all events that the message causes come after it.
     pub cursor: u64,
+    /// The timeline of that cursor; none if it is the session's first.
+    pub timeline: Option<TimelineName>,
     /// Whether the message had already been accepted under the same idempotency key.
     pub duplicate: bool,
 }
@@ -51,7 +53,7 @@ pub(super) enum DriverCommand {
     Close(ReplyTo<SessionView>),
     /// Cancel the open turn or the queued messages.
     Cancel(CancelScope, ReplyTo<(SessionView, Cancelled)>),
-    /// Let a faulted session run again.
+    /// Let a session run again that is faulted, or waits after a cut of its history.
     Resume(ReplyTo<SessionView>),
     /// Move a dead letter (`None`: the last one) back into the inbox.
     Retry {

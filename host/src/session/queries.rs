@@ -1,7 +1,8 @@
 //! Queries that the store answers without involving a driver.
 
 use crate::domain::{
-    DeadLetter, Event, MessageId, Refusal, Session, SessionId, SessionState, SessionView,
+    CursorAhead, DeadLetter, Event, EventId, MessageId, Refusal, Session, SessionId, SessionState,
+    SessionView, TimelineName,
 };
 use crate::store::{Store, StoreError};
 
@@ -38,12 +39,18 @@ pub struct SessionEvents {
     pub oldest: u64,
     /// The session's last cursor.
     pub last: u64,
+    /// The session's timeline, on which all these cursors can be followed from; none if it is the
+    /// first.
+    pub timeline: Option<TimelineName>,
 }
 
 /// Converts a store error into a refusal for the client.
 pub(super) fn refusal(error: StoreError) -> Refusal {
     match error {
-        StoreError::Trimmed { oldest } => Refusal::Trimmed { oldest },
+        StoreError::Trimmed { oldest } => Refusal::Trimmed {
+            oldest,
+            timeline: None,
+        },
         error @ (StoreError::Read { .. }
         | StoreError::Corrupt { .. }
         | StoreError::NewerRecord { .. }) => Refusal::Unreadable(error.to_string()),
@@ -118,19 +125,42 @@ pub(super) fn count_of(store: &Store, plugin: &str) -> Result<u64, Refusal> {
     }
 }
 
+/// Returns the cursor of a client's position, and the present timeline; refuses a position that the
+/// session's log does not reach.
+pub(super) fn locate(
+    store: &Store,
+    id: &SessionId,
+    position: &EventId,
+) -> Result<(u64, Option<TimelineName>), Refusal> {
+    let session = alive(store, id)?;
+    let timeline = &session.progress.timeline;
+    match timeline.locate(position, session.cursor()) {
+        Ok(cursor) => Ok((cursor, timeline.name().cloned())),
+        Err(CursorAhead { last, timeline }) => Err(Refusal::CursorAhead {
+            position: position.clone(),
+            last,
+            timeline,
+        }),
+    }
+}
+
 pub(super) fn events(
     store: &Store,
     id: &SessionId,
-    after: u64,
+    after: &EventId,
     limit: usize,
 ) -> Result<SessionEvents, Refusal> {
-    view(store, id)?;
-    let page = store.events(id, after, limit).map_err(refusal)?;
-    Ok(SessionEvents {
-        items: page.items,
-        oldest: page.oldest,
-        last: page.last,
-    })
+    let (after, timeline) = locate(store, id, after)?;
+    match store.events(id, after, limit) {
+        Ok(page) => Ok(SessionEvents {
+            items: page.items,
+            oldest: page.oldest,
+            last: page.last,
+            timeline,
+        }),
+        Err(StoreError::Trimmed { oldest }) => Err(Refusal::Trimmed { oldest, timeline }),
+        Err(error) => Err(refusal(error)),
+    }
 }
 
 pub(super) fn dead(

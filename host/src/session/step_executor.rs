@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::domain::{
     Approval, ApprovalId, Asked, Begun, Capabilities, Delta, Digest, Effect, FromInbox, Limits,
     Planned, Record, Recorded, SessionId, StepCallName, StepDone, StepError, StepRequest,
-    StepResult, ToolCall, TurnFailure, UnixMillis, unknown_outcome,
+    StepResult, TimelineName, ToolCall, TurnFailure, UnixMillis, unknown_outcome,
 };
 use crate::engine::StepAnswer;
 use crate::failpoint;
@@ -31,6 +31,8 @@ pub(super) struct StepExecutor<'a> {
     pub(super) shared: &'a Shared,
     pub(super) parts: &'a LiveConfig,
     pub(super) id: &'a SessionId,
+    /// The session's timeline; none if it is the first.
+    pub(super) timeline: Option<&'a TimelineName>,
     pub(super) begun: &'a Begun,
     /// The beginning of the turn's message.
     pub(super) opening: &'a str,
@@ -264,7 +266,7 @@ impl StepExecutor<'_> {
         let at = UnixMillis::now();
         let asked = needed.into_iter().map(|(part, approval)| {
             Record::Asked(Asked {
-                id: ApprovalId::new(self.id, self.begun.turn, step, part),
+                id: ApprovalId::new(self.id, self.timeline, self.begun.turn, step, part),
                 turn: self.begun.turn,
                 step,
                 part,
@@ -397,10 +399,15 @@ impl StepExecutor<'_> {
             OutsideRequest::Tool(call) => {
                 // An idempotency key: it is the same whenever this call is repeated, so that tools
                 // can deduplicate. It includes the call itself, because a turn that runs anew may
-                // make a different call at the same place.
+                // make a different call at the same place, and the timeline, because another turn
+                // had the same number if the history was cut.
+                let timeline = self
+                    .timeline
+                    .map_or(String::new(), |name| format!("{name}."));
                 let asked = format!("{}\0{}", call.name, call.arguments);
                 let asked = Digest::of(asked.as_bytes()).short();
-                let key = format!("{}/{}/{step}/{part}/{asked}", self.id, self.begun.turn);
+                let (id, turn) = (self.id, self.begun.turn);
+                let key = format!("{id}/{timeline}{turn}/{step}/{part}/{asked}");
                 let repeatable = due.effect.repeatable();
                 let tools = &self.parts.tools;
                 let answer = tools.call(call, &key, repeatable, limit, time).await;

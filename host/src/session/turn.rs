@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::domain::{Approval, Begun, Message, Planned, Replay, SessionId, Snapshot, StepPath};
+use crate::domain::{
+    Approval, Begun, Message, Planned, Replay, SessionId, Snapshot, StepPath, TimelineName,
+};
 use crate::engine::{GuestFailure, GuestJob, Product, StepCall};
 
 use super::drain::TurnGuard;
@@ -27,6 +29,8 @@ use super::step_executor::StepExecutor;
 /// Everything that a turn needs to run.
 pub(super) struct TurnJob {
     pub(super) id: SessionId,
+    /// The session's timeline; none if it is the first.
+    pub(super) timeline: Option<TimelineName>,
     pub(super) job: GuestJob,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) begun: Begun,
@@ -46,6 +50,7 @@ impl TurnJob {
         let (calls, mut asked) = mpsc::channel::<StepCall>(1);
         let Self {
             id,
+            timeline,
             job,
             snapshot,
             begun,
@@ -68,6 +73,7 @@ impl TurnJob {
             shared: &shared,
             parts: &parts,
             id: &id,
+            timeline: timeline.as_ref(),
             begun: &begun,
             opening: &opening,
             limits: &job.limits,

@@ -188,8 +188,10 @@ impl Batch {
                 tail.add(at, requeued.message);
             }
             Record::Begun(begun) if begun.attempt == 1 => self.dequeue(id, &begun.message)?,
-            // Steps have no projection: they are read from the log and the progress only.
+            // Steps have no projection: they are read from the log and the progress only. That a cut
+            // parks the session is in its progress, see `mark`.
             Record::Begun(_)
+            | Record::Cut(_)
             | Record::Planned(_)
             | Record::Done(_)
             | Record::Asked(_)

@@ -44,6 +44,7 @@ pub(super) fn encode_record(record: &Record) -> Result<Vec<u8>, StoreError> {
         Record::Closed(body) => (12, to_map(body)),
         Record::Asked(body) => (13, to_map(body)),
         Record::Decided(body) => (14, to_map(body)),
+        Record::Cut(body) => (15, to_map(body)),
     };
     let mut bytes = map?;
     bytes[..2].copy_from_slice(&kind.to_le_bytes());
@@ -81,6 +82,7 @@ pub(super) fn decode_record(what: impl Fn() -> String, bytes: &[u8]) -> Result<R
         12 => rmp_serde::from_slice(map).map(Record::Closed),
         13 => rmp_serde::from_slice(map).map(Record::Asked),
         14 => rmp_serde::from_slice(map).map(Record::Decided),
+        15 => rmp_serde::from_slice(map).map(Record::Cut),
         kind => return Err(StoreError::NewerRecord { what: what(), kind }),
     };
     record.map_err(|error| corrupt(&what(), error))

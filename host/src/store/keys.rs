@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(session_of(b"a/b\0p"), Some(id.clone()));
         assert_eq!(marker(kind::ACTIVE, &id), b"aa/b");
         assert_eq!(
-            message(kind::QUEUED, &id, &MessageId::at(7)).unwrap(),
+            message(kind::QUEUED, &id, &MessageId::on(None, 7)).unwrap(),
             b"qa/b\0\0\0\0\0\0\0\0\x07"
         );
         assert_eq!(idempotency(&id, "k\0"), b"ka/b\0k\0");

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     DeadLetter, Digest, Event, Identity, LogPos, Message, MessageId, Queued, Record, Session,
-    SessionId,
+    SessionId, Timeline,
 };
 
 use super::{
@@ -170,7 +170,7 @@ impl Store {
             if after >= page.last || limit == 0 || kept.progress.closed.is_some() {
                 return Ok(page);
             }
-            collect_events(db, id, after, limit, &mut page)?;
+            collect_events(db, id, &kept.progress.timeline, after, limit, &mut page)?;
             Ok(page)
         })
     }
@@ -211,9 +211,11 @@ impl Store {
             return Ok(None);
         };
         let found = self.core().read(|db| db.get(Keyspace::Index, &key))?;
-        found
+        let found: Option<DeadLetter> = found
             .map(|bytes| codec::decode("a dead letter", &bytes))
-            .transpose()
+            .transpose()?;
+        // The key is the message's number only, which a message of lost history may have had too.
+        Ok(found.filter(|letter| letter.message.id == *message))
     }
 }
 
@@ -300,6 +302,7 @@ pub(super) fn logged_message(
 fn collect_events(
     db: &Db,
     id: &SessionId,
+    timeline: &Timeline,
     after: u64,
     limit: usize,
     page: &mut EventPage,
@@ -317,7 +320,9 @@ fn collect_events(
     while let Some((key, value)) = records.item() {
         let at = keys::position_of(key)
             .ok_or_else(|| codec::corrupt("a key of the log", "it has no position"))?;
-        let events = decode_at(id, at, value)?.events(at.cursor);
+        // All events of a record are on one timeline: a cut is a record of its own.
+        let timeline = timeline.of(at.cursor + 1);
+        let events = decode_at(id, at, value)?.events(at.cursor, timeline);
         let new = events.into_iter().filter(|event| event.cursor > after);
         page.items.extend(new.take(limit - page.items.len()));
         bytes += value.len();

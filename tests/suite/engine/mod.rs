@@ -95,7 +95,7 @@ fn snapshot(job: &GuestJob, product: &Product) -> Snapshot {
 
 fn message(text: &str) -> Message {
     Message {
-        id: MessageId::at(1),
+        id: MessageId::on(None, 1),
         from: Role::User,
         name: None,
         text: text.into(),

@@ -99,7 +99,7 @@ impl LoadedGuest {
     /// turn's product and the messages that the model received.
     async fn turn(&self, before: &Snapshot, text: &str) -> (Product, Vec<String>) {
         let message = Message {
-            id: MessageId::at(1),
+            id: MessageId::on(None, 1),
             from: Role::User,
             name: None,
             text: text.to_owned(),

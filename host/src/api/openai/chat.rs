@@ -20,7 +20,8 @@ use crate::api::extract::LongJson;
 use crate::api::messages::key;
 use crate::api::problem::{Problem, ProblemKind};
 use crate::domain::{
-    Digest, Event, EventBody, IdempotencyKey, MessageId, ModelUsage, Refusal, TRUNCATED, TurnStatus,
+    Digest, Event, EventBody, EventId, IdempotencyKey, MessageId, ModelUsage, Refusal, TRUNCATED,
+    TimelineName, TurnStatus,
 };
 use crate::session::{Follower, MessageProgress, NewSession, TurnOutcome};
 
@@ -97,6 +98,8 @@ struct PendingMessage {
     follower: Follower,
     message: MessageId,
     session: String,
+    /// The session's timeline; none if it is the first.
+    timeline: Option<TimelineName>,
     stream: StreamState,
     /// Whether deltas may have been missed, so that only the end is complete.
     late: bool,
@@ -146,11 +149,19 @@ async fn begin(
         }
         view => view?,
     };
+    // All of the session's history is on its present timeline, whenever it was recorded.
+    let timeline = view.timeline.clone();
+    let at = |cursor| EventId {
+        timeline: timeline.clone(),
+        cursor,
+    };
     let before = if again && key.is_none() {
-        let after = view.cursor.saturating_sub(LOOK_BACK);
+        let after = at(view.cursor.saturating_sub(LOOK_BACK));
         let limit = usize::try_from(LOOK_BACK).unwrap_or(usize::MAX);
-        let page = match api.sessions.events(&id, after, limit).await {
-            Err(Refusal::Trimmed { oldest }) => api.sessions.events(&id, oldest, limit).await?,
+        let page = match api.sessions.events(&id, &after, limit).await {
+            Err(Refusal::Trimmed { oldest, .. }) => {
+                api.sessions.events(&id, &at(oldest), limit).await?
+            }
             page => page?,
         };
         request::sent_before(&page.items, &text).flatten()
@@ -160,9 +171,10 @@ async fn begin(
     // Subscribe before sending, so that no event is missed in between.
     let (message, events, late) = if let Some(message) = before {
         let cursor = message.cursor().unwrap_or(view.cursor);
-        (message, api.sessions.subscribe(&id, cursor).await?, true)
+        let events = api.sessions.subscribe(&id, &at(cursor)).await?;
+        (message, events, true)
     } else {
-        let events = api.sessions.subscribe(&id, view.cursor).await?;
+        let events = api.sessions.subscribe(&id, &at(view.cursor)).await?;
         let key = key.map(|key| IdempotencyKey {
             key,
             body: Digest::of(text.as_bytes()),
@@ -170,7 +182,7 @@ async fn begin(
         let accepted = api.sessions.send(&id, text, key).await?;
         let events = if accepted.duplicate {
             let cursor = accepted.message.cursor().unwrap_or(accepted.cursor);
-            api.sessions.subscribe(&id, cursor).await?
+            api.sessions.subscribe(&id, &at(cursor)).await?
         } else {
             events
         };
@@ -180,6 +192,7 @@ async fn begin(
         follower: Follower::new(events, message.clone()),
         message,
         session: id.to_string(),
+        timeline,
         stream: StreamState::default(),
         late,
         deadline: Instant::now(),
@@ -211,12 +224,15 @@ impl PendingMessage {
 
     fn where_to_look(&self) -> String {
         format!(
-            "and GET /v1/sessions/{}/events?after={} tells what becomes of it",
+            "and GET /v1/sessions/{}/events?after={}{} tells what becomes of it",
             percent_encoding::utf8_percent_encode(
                 &self.session,
                 percent_encoding::NON_ALPHANUMERIC
             ),
-            self.message.cursor().unwrap_or_default()
+            self.message.cursor().unwrap_or_default(),
+            self.timeline
+                .as_ref()
+                .map_or(String::new(), |name| format!("&timeline={name}"))
         )
     }
 

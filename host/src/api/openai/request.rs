@@ -222,10 +222,11 @@ mod tests {
     fn a_repeated_request_is_for_the_last_message_of_the_same_text() {
         let event = |cursor, from, text: &str| Event {
             cursor,
+            timeline: None,
             turn: None,
             at: UnixMillis(0),
             body: EventBody::Message {
-                message: MessageId::at(cursor),
+                message: MessageId::on(None, cursor),
                 from,
                 name: None,
                 text: text.to_owned(),
@@ -237,7 +238,10 @@ mod tests {
             event(2, Role::User, "b"),
             event(3, Role::Assistant, "a"),
         ];
-        assert_eq!(sent_before(&events, "b"), Some(Some(MessageId::at(2))));
+        assert_eq!(
+            sent_before(&events, "b"),
+            Some(Some(MessageId::on(None, 2)))
+        );
         assert_eq!(sent_before(&events, "a"), Some(None));
         assert_eq!(sent_before(&events[2..], "a"), None);
         let again = read_json(&[("x-stainless-retry-count", "1")], json!({"user": "u"}));

@@ -215,6 +215,13 @@ impl ChatView {
             EventBody::Notice { text, .. } => {
                 self.line(Tone::Dim, brief(text, NOTICE_CHARS), pieces);
             }
+            EventBody::Timeline { text, .. } => {
+                // Turns after the cut may have numbers that were shown before.
+                self.end(None, pieces);
+                self.ended = 0;
+                let text = format!("— {} —", brief(text, NOTICE_CHARS));
+                pieces.push(ShownPiece::Line(Tone::Bad, text));
+            }
             EventBody::Approval {
                 approval,
                 name,

@@ -10,6 +10,7 @@ fn view() -> ChatView {
 fn event(cursor: u64, turn: Option<u64>, body: EventBody) -> ChatItem {
     ChatItem::Event(Event {
         cursor,
+        timeline: None,
         turn,
         at: UnixMillis(0),
         body,
@@ -19,7 +20,7 @@ fn event(cursor: u64, turn: Option<u64>, body: EventBody) -> ChatItem {
 fn says(cursor: u64, from: Role, text: &str) -> ChatItem {
     let turn = (from == Role::Assistant).then_some(1);
     let body = EventBody::Message {
-        message: MessageId::at(cursor),
+        message: MessageId::on(None, cursor),
         from,
         name: None,
         text: text.into(),
@@ -31,7 +32,7 @@ fn says(cursor: u64, from: Role, text: &str) -> ChatItem {
 fn turn(cursor: u64, status: TurnStatus, reason: Option<&str>) -> ChatItem {
     let body = EventBody::Turn {
         status,
-        message: MessageId::at(1),
+        message: MessageId::on(None, 1),
         received: Vec::new(),
         reason: reason.map(str::to_owned),
         usage: ModelUsage::default(),
@@ -199,7 +200,7 @@ fn steps_are_paragraphs_and_the_last_is_the_answer() {
 #[test]
 fn events_come_once_and_ones_own_words_are_not_repeated() {
     let mut view = view();
-    view.typed(MessageId::at(1));
+    view.typed(MessageId::on(None, 1));
     let items = [
         says(1, Role::User, "hi"),
         says(2, Role::User, "hi from elsewhere"),

@@ -13,7 +13,7 @@ fn asked(part: u32) -> Asked {
     };
     let session = SessionId::new("a:b/c").expect("it is one");
     Asked {
-        id: ApprovalId::new(&session, 1, 1, part),
+        id: ApprovalId::new(&session, None, 1, 1, part),
         turn: 1,
         step: 1,
         part,
@@ -151,7 +151,7 @@ proptest! {
                 },
             };
             for record in records {
-                prop_assert_eq!(record.event_count(), record.events(0).len() as u64);
+                prop_assert_eq!(record.event_count(), record.events(0, None).len() as u64);
                 if let Record::Decided(decided) = &record {
                     prop_assert_eq!(stands.replace(decided.status), None);
                 }

@@ -16,7 +16,7 @@ impl Driven {
 
     fn send(&mut self) -> MessageId {
         self.receive().expect("room");
-        MessageId::at(self.session.cursor())
+        MessageId::on(None, self.session.cursor())
     }
 }
 

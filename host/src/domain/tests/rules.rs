@@ -89,7 +89,7 @@ pub(super) fn drive(acts: &[Act]) -> Driven {
                 let open = driven.session.progress.open.as_ref();
                 let first = driven.session.queue.front();
                 let message = |queued: Option<&Queued>| {
-                    let none = MessageId::at(0);
+                    let none = MessageId::on(None, 0);
                     CancelScope::Message(queued.map_or(none, |queued| queued.id.clone()))
                 };
                 let scope = match scope {

@@ -297,7 +297,7 @@ fn a_call_that_waited_for_a_human_did_not_happen() {
     driven.open();
     let session = SessionId::new("s").expect("it is one");
     driven.add(Record::Asked(Asked {
-        id: ApprovalId::new(&session, 1, 1, 0),
+        id: ApprovalId::new(&session, None, 1, 1, 0),
         turn: 1,
         step: 1,
         part: 0,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::domain::{
-    Digest, Discarded, Event, LogPos, Message, MessageId, Received, Record, Refusal,
+    Digest, Discarded, Event, LogPos, Message, MessageId, Received, Record, Refusal, TimelineName,
 };
 use crate::failpoint;
 use crate::session::mailbox::ReplyTo;
@@ -165,10 +165,11 @@ impl CommitBatch {
         letters.collect()
     }
 
-    pub(super) fn events(&self) -> Arc<[Event]> {
+    /// Returns the events of the batch, all of which are on the session's present timeline.
+    pub(super) fn events(&self, timeline: Option<&TimelineName>) -> Arc<[Event]> {
         self.records
             .iter()
-            .flat_map(|(at, record)| record.events(at.cursor))
+            .flat_map(|(at, record)| record.events(at.cursor, timeline))
             .collect()
     }
 }

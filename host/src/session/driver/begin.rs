@@ -123,6 +123,7 @@ impl Driver {
         let taken = Consumed::by(&journal);
         let turn = TurnJob {
             id: self.id.clone(),
+            timeline: self.timeline().cloned(),
             job: ground.job,
             snapshot: ground.snapshot,
             begun: begun.clone(),
@@ -314,7 +315,7 @@ impl Driver {
         if runnable && !self.proven {
             let begun = Begun {
                 turn: session.progress.last_turn,
-                message: MessageId::at(0),
+                message: MessageId::on(None, 0),
                 attempt: 0,
                 deaths: 0,
                 notice: None,

@@ -227,6 +227,7 @@ impl Driver {
                 return Ok(Accepted {
                     message,
                     cursor,
+                    timeline: session.progress.timeline.of(cursor).cloned(),
                     duplicate: true,
                 });
             }
@@ -242,8 +243,9 @@ impl Driver {
         }
         let cursor = self.existing()?.cursor();
         Ok(Accepted {
-            message: MessageId::at(cursor),
+            message: MessageId::on(self.timeline(), cursor),
             cursor,
+            timeline: self.timeline().cloned(),
             duplicate: false,
         })
     }
@@ -296,6 +298,7 @@ impl Driver {
         Ok(Accepted {
             message,
             cursor,
+            timeline: self.timeline().cloned(),
             duplicate: false,
         })
     }

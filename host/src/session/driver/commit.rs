@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{Digest, Discarded, Event, LogPos, MessageId, Record};
+use crate::domain::{Digest, Discarded, Event, LogPos, MessageId, Record, TimelineName};
 use crate::store::{Append, Durability, StoreError};
 use crate::{deliberate_bugs, failpoint};
 
@@ -88,7 +88,7 @@ impl Driver {
             self.hold(batch);
             return self.unread.is_none();
         }
-        let (events, closes) = (batch.events(), batch.closes());
+        let (events, closes) = (batch.events(self.timeline()), batch.closes());
         let discarded = batch.discarded();
         let points = batch.points();
         failpoint::point(points.append);
@@ -125,7 +125,7 @@ impl Driver {
     /// that was possible.
     pub(super) fn commit_later(&mut self, batch: CommitBatch, durability: Durability) -> bool {
         let mut batch = self.with_held(batch);
-        let (events, points) = (batch.events(), batch.points());
+        let (events, points) = (batch.events(self.timeline()), batch.points());
         let keys = batch.keys();
         failpoint::point(points.append);
         let durability = match batch.answers.is_empty() {
@@ -143,6 +143,12 @@ impl Driver {
             point: points.synced,
         });
         true
+    }
+
+    /// The session's present timeline; none if it is the first.
+    pub(super) fn timeline(&self) -> Option<&TimelineName> {
+        let session = self.session.as_ref();
+        session.and_then(|session| session.progress.timeline.name())
     }
 
     fn append(&mut self, batch: &mut CommitBatch, durability: Durability) -> Option<Synced> {

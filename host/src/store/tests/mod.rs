@@ -271,7 +271,10 @@ impl Owner {
 
     /// Returns the events of all records.
     fn events(&self) -> Vec<Event> {
-        let events = self.log.iter().map(|(at, record)| record.events(at.cursor));
+        let timeline = &self.session.progress.timeline;
+        let events = self.log.iter();
+        let events =
+            events.map(|(at, record)| record.events(at.cursor, timeline.of(at.cursor + 1)));
         events.flatten().collect()
     }
 

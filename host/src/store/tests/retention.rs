@@ -115,7 +115,7 @@ fn keys_are_known_until_they_expire() {
     owner.receive("hello", Some("key"));
     owner.settle();
     let known = KnownKey {
-        message: MessageId::at(2),
+        message: MessageId::on(None, 2),
         cursor: 2,
         body: Digest::of(b"hello"),
     };
