@@ -59,6 +59,8 @@ pub(crate) enum CliCommand {
     /// List sessions, look at one, act on one
     #[command(subcommand)]
     Sessions(SessionsCommand),
+    /// Let a faulted session go on, or those that wait because their history was cut
+    Resume(Resume),
     /// Tool calls that wait for a human: list them, approve one, deny one
     Approvals(Approvals),
     /// Check the configuration, or see what a change would do
@@ -154,8 +156,8 @@ pub(crate) enum SessionsCommand {
     Close(Close),
     /// Cut the running turn, or all that waits; the messages become dead letters
     Cancel(Cancel),
-    /// Let a faulted session go on
-    Resume(One),
+    /// The same as `abide resume`
+    Resume(Resume),
     /// The open turn, or the last that committed, step by step
     Steps(One),
     /// Run that turn again, offline and without effects: is it deterministic?
@@ -164,6 +166,18 @@ pub(crate) enum SessionsCommand {
     Retry(Retry),
     /// List the messages that no turn will consume
     Dead(One),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// The session
+    #[arg(value_parser = session_id, required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) id: Option<SessionId>,
+    /// All sessions that wait because their history was cut
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonFlag,
 }
 
 #[derive(Debug, Args)]

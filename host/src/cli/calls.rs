@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::client::{Client, ClientError, escape};
 use crate::documents::{AcceptedMessage, DaemonStatus, EventsPage, Page, RestartAccepted};
 use crate::domain::{
-    DeadLetter, Delta, Event, EventBody, MessageId, RestartRecord, SessionId, SessionView,
+    DeadLetter, Delta, Event, EventBody, EventId, MessageId, RestartRecord, SessionId, SessionView,
+    TimelineName,
 };
 
 /// How long a message is retried while connections break. A restart's pause is milliseconds; a
@@ -169,7 +170,7 @@ impl Client {
         Ok(letters.find(|letter| letter.message.id == *message && letter.turn.is_none()))
     }
 
-    /// Executes one of the operator's actions: `resume`, `retry` or `replay`.
+    /// Executes one of the operator's actions: `retry` or `replay`.
     pub(crate) async fn act(
         &self,
         id: &SessionId,
@@ -180,14 +181,23 @@ impl Client {
             .await
     }
 
-    /// Returns the durable events after a cursor.
+    /// Returns the durable events after a position.
     pub(crate) async fn events(
         &self,
         id: &SessionId,
-        after: u64,
+        after: &EventId,
         limit: u32,
     ) -> Result<EventsPage, ClientError> {
-        let below = format!("/events?after={after}&limit={limit}");
+        let (cursor, limit) = (after.cursor.to_string(), limit.to_string());
+        let pairs = [
+            ("after", Some(cursor.as_str())),
+            (
+                "timeline",
+                after.timeline.as_ref().map(TimelineName::as_str),
+            ),
+            ("limit", Some(limit.as_str())),
+        ];
+        let below = format!("/events{}", query(&pairs));
         self.get(&session_path(id, &below)).await
     }
 
@@ -253,12 +263,12 @@ impl Client {
         foreign(self.url(), error)
     }
 
-    /// Follows a session from a cursor until the connection ends. Kinds of events that this program
+    /// Follows a session from a position until the connection ends. Kinds of events that this program
     /// does not know are skipped.
     pub(crate) async fn follow(
         &self,
         id: &SessionId,
-        after: u64,
+        after: &EventId,
     ) -> Result<impl Stream<Item = Result<Streamed, ClientError>> + use<>, ClientError> {
         let request = self
             .request(Method::GET, &session_path(id, "/events"))

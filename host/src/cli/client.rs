@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::documents::ProblemDocument;
+use crate::domain::{EventId, TimelineName};
 
 /// The time limit for connecting. During a restart, connections wait in the listen backlog, so
 /// connecting is fast even then.
@@ -95,6 +96,20 @@ impl ProblemResponse {
     /// With trimmed events: the smallest cursor that can be followed from.
     pub(crate) fn oldest(&self) -> Option<u64> {
         self.0.facts.get("oldest")?.as_u64()
+    }
+
+    /// The session's history was cut before the position that was asked for: the position to follow
+    /// from instead.
+    pub(crate) fn ahead(&self) -> Option<EventId> {
+        let last = self.0.facts.get("last")?.as_u64()?;
+        if !self.0.r#type.ends_with(":cursor-ahead") {
+            return None;
+        }
+        let timeline = self.0.facts.get("timeline").and_then(Value::as_str);
+        Some(EventId {
+            timeline: timeline.and_then(TimelineName::parse),
+            cursor: last,
+        })
     }
 
     fn text(&self) -> String {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! args, global      arguments                 status, sessions, restarts    inspection
-//! value_parsers     checks of their values    operate                       drain, restart
+//! value_parsers     checks of their values    operate, resume               drain, restart, resume
 //! target            the daemon's address      send, chat                    conversation
 //! client            HTTP, errors              init, serve, config, plugin*  set-up and start
 //! calls, wire       the API, its documents    bench                         measurement
@@ -28,6 +28,7 @@ mod plugin;
 mod plugin_check;
 mod plugins;
 mod restarts;
+mod resume;
 mod run;
 mod send;
 mod serve;

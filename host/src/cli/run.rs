@@ -9,8 +9,8 @@ use super::error::CliError;
 use super::global::Global;
 use super::operate::OperateGoal;
 use super::{
-    approvals, bench, chat, config, init, operate, plugin, plugin_check, plugins, restarts, send,
-    serve, sessions, status,
+    approvals, bench, chat, config, init, operate, plugin, plugin_check, plugins, restarts, resume,
+    send, serve, sessions, status,
 };
 
 /// Runs the command that the arguments name. Prints the error if it fails, and returns the exit
@@ -47,6 +47,7 @@ fn dispatch(global: &Global, command: CliCommand) -> Result<ExitCode, CliError> 
         CliCommand::Chat(args) => client(chat::run(global, args)),
         CliCommand::Send(args) => client(send::run(global, args)),
         CliCommand::Sessions(command) => client(sessions::run(global, command)).map(done),
+        CliCommand::Resume(args) => client(resume::run(global, args)).map(done),
         CliCommand::Approvals(args) => client(approvals::run(global, args)).map(done),
         CliCommand::Drain(args) => client(operate::run(global, args, OperateGoal::Stop)),
         CliCommand::Restart(args) => client(operate::run(global, args, OperateGoal::Restart)),

@@ -13,10 +13,11 @@ use super::global::Global;
 use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::text::{ago, brief, duration};
-use super::{target, turns};
+use super::{resume, target, turns};
 use crate::documents::Page;
 use crate::domain::{
-    Cancelled, DeadLetter, Event, EventBody, MessageId, SessionState, SessionView, UnixMillis,
+    Cancelled, DeadLetter, Event, EventBody, EventId, MessageId, SessionState, SessionView,
+    UnixMillis,
 };
 
 /// Sessions per page when all are listed.
@@ -36,10 +37,7 @@ pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<(),
         SessionsCommand::Show(args) => show(&client, &mut out, &args).await,
         SessionsCommand::Close(args) => close(&client, &mut out, args).await,
         SessionsCommand::Cancel(args) => cancel(&client, &mut out, args).await,
-        SessionsCommand::Resume(args) => {
-            let answer = client.act(&args.id, "resume", &json!({})).await?;
-            done(&mut out, &args, &answer, "it goes on")
-        }
+        SessionsCommand::Resume(args) => resume::run(global, args).await,
         SessionsCommand::Steps(args) => match args.json.json {
             true => {
                 let turn: Value = client.get(&session_path(&args.id, "/turn")).await?;
@@ -159,6 +157,9 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
             format!("turn {}, attempt {}, for {since}", turn.turn, turn.attempt),
         );
     }
+    if let Some(timeline) = &view.timeline {
+        fact("timeline", format!("{timeline}, since its history was cut"));
+    }
     fact("turns", view.turns.to_string());
     fact("queued", format!("{} messages", view.queued));
     fact("timers", view.timers.to_string());
@@ -188,9 +189,12 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
         let _ = turns::steps(client, out, &args.id, 2).await;
     }
     if view.state != SessionState::Closed {
-        let after = view.cursor.saturating_sub(u64::from(LAST_EVENTS));
+        let after = EventId {
+            cursor: view.cursor.saturating_sub(u64::from(LAST_EVENTS)),
+            timeline: view.timeline.clone(),
+        };
         // If the events have been trimmed, the rest is shown all the same.
-        if let Ok(page) = client.events(&args.id, after, LAST_EVENTS).await {
+        if let Ok(page) = client.events(&args.id, &after, LAST_EVENTS).await {
             out.line(out.paint(Tone::Bold, "last events"))?;
             let rows: Vec<Vec<Cell>> = page
                 .items
@@ -242,7 +246,7 @@ fn event_row(event: &Event, now: UnixMillis) -> Vec<Cell> {
         EventBody::Custom { name, data } => (Tone::Dim, format!("{name} {data}")),
     };
     vec![
-        event.cursor.to_string().into(),
+        event.id().to_string().into(),
         ago(event.at, now).into(),
         event
             .turn

@@ -132,7 +132,7 @@ pub use timeline::{CursorAhead, EventId, Timeline};
 pub use tool_name::ToolName;
 pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerStatus};
 pub use usage::ModelUsage;
-pub use view::{Reason, RunningTurn, SessionView};
+pub use view::{HISTORY_CUT, Reason, RunningTurn, SessionView};
 pub use watchdog::{
     Changes, DiskSigns, Finding, FindingKind, Findings, OUT_OF_MEMORY_SHOWN, Observation,
     STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed, TurnSigns, WRITER_STALLED_AFTER,

@@ -61,6 +61,9 @@ pub struct RunningTurn {
     pub since: UnixMillis,
 }
 
+/// The code of the [`Reason`] of a session that waits because its history was cut.
+pub const HISTORY_CUT: &str = "history_cut";
+
 /// Why a session does not run, and the one action that ends this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reason {
@@ -107,7 +110,7 @@ impl SessionView {
             let cut = progress.held_by()?;
             let what = cut.cause.sentence(&cut.detail);
             Some(Reason {
-                code: "history_cut".to_owned(),
+                code: HISTORY_CUT.to_owned(),
                 text: format!(
                     "{what}; nothing begins by itself: look at what may have happened since, and \
                      at its dead letters"

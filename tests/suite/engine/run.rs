@@ -135,6 +135,8 @@ async fn a_notice_stands_in_front() {
         interruption: Interruption::None,
         unknown_steps: vec![],
         stopped: None,
+        cut: None,
+        timeline: None,
     };
     let (steps, _calls) = mpsc::channel(1);
     let input = vec![message("hello")];

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::super::calls::{RetryPause, Streamed};
 use super::super::client::{Client, ClientError};
 use super::view::{Absence, ChatItem};
-use crate::domain::SessionId;
+use crate::domain::{EventId, SessionId};
 
 /// The capacity of the queue of items to be shown. Backpressure: the connection is read no faster
 /// than items are shown.
@@ -23,13 +23,13 @@ const ASKED_MAX: u32 = 3;
 /// The follower's items, and in the end the error that stopped it.
 pub(crate) type Items = mpsc::Receiver<Result<ChatItem, ClientError>>;
 
-/// Starts following from a cursor. `generation` is the daemon's generation known to the caller.
-pub(crate) fn follow(client: Client, id: SessionId, cursor: u64, generation: u64) -> Items {
+/// Starts following from a position. `generation` is the daemon's generation known to the caller.
+pub(crate) fn follow(client: Client, id: SessionId, from: EventId, generation: u64) -> Items {
     let (items, received) = mpsc::channel(ITEMS_MAX);
     let follower = ChatFollower {
         client,
         id,
-        cursor,
+        last: from,
         generation,
         items,
     };
@@ -40,7 +40,8 @@ pub(crate) fn follow(client: Client, id: SessionId, cursor: u64, generation: u64
 struct ChatFollower {
     client: Client,
     id: SessionId,
-    cursor: u64,
+    /// The last event.
+    last: EventId,
     generation: u64,
     items: mpsc::Sender<Result<ChatItem, ClientError>>,
 }
@@ -78,7 +79,7 @@ impl ChatFollower {
         while let Some(item) = stream.next().await {
             match item {
                 Ok(Streamed::Event(event)) => {
-                    self.cursor = self.cursor.max(event.cursor);
+                    self.last = event.id();
                     self.bring(ChatItem::Event(event)).await?;
                 }
                 Ok(Streamed::Delta(delta)) => self.bring(ChatItem::Delta(delta)).await?,
@@ -106,8 +107,8 @@ impl ChatFollower {
         let mut notified = !away;
         loop {
             let client = self.client.clone();
-            let (id, cursor) = (self.id.clone(), self.cursor);
-            let mut trial = pin!(async move { client.follow(&id, cursor).await });
+            let (id, last) = (self.id.clone(), self.last.clone());
+            let mut trial = pin!(async move { client.follow(&id, &last).await });
             let tried = loop {
                 tokio::select! {
                     tried = &mut trial => break tried,
@@ -121,10 +122,18 @@ impl ChatFollower {
             match tried {
                 Ok(stream) => return Ok(Ok(stream)),
                 Err(ClientError::Problem(problem))
-                    if problem.oldest().is_some_and(|oldest| oldest > self.cursor) =>
+                    if problem
+                        .oldest()
+                        .is_some_and(|oldest| oldest > self.last.cursor) =>
                 {
-                    self.cursor = problem.oldest().unwrap_or(self.cursor);
-                    self.bring(ChatItem::Trimmed(self.cursor)).await?;
+                    self.last.cursor = problem.oldest().unwrap_or(self.last.cursor);
+                    self.bring(ChatItem::Trimmed(self.last.cursor)).await?;
+                }
+                Err(ClientError::Problem(problem))
+                    if problem.ahead().is_some_and(|ahead| ahead != self.last) =>
+                {
+                    self.last = problem.ahead().unwrap_or_default();
+                    self.bring(ChatItem::Cut(self.last.cursor)).await?;
                 }
                 Err(error)
                     if away

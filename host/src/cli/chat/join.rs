@@ -7,7 +7,7 @@ use super::super::error::CliError;
 use super::super::out::Tone;
 use super::super::text::duration;
 use super::view::{ChatItem, ChatView, ShownPiece, aside};
-use crate::domain::{EventBody, SessionId, SessionState, SessionView, UnixMillis};
+use crate::domain::{EventBody, EventId, SessionId, SessionState, SessionView, UnixMillis};
 
 /// The last messages that are shown on joining.
 const HISTORY_MESSAGES: usize = 10;
@@ -66,19 +66,23 @@ pub(crate) async fn history(
     session: &SessionView,
 ) -> Result<(ChatView, Vec<ShownPiece>), CliError> {
     let id = &session.id;
-    let mut after = session.cursor.saturating_sub(u64::from(HISTORY_EVENTS));
+    // All of the session's history is on its present timeline, whenever it was recorded.
+    let mut after = EventId {
+        cursor: session.cursor.saturating_sub(u64::from(HISTORY_EVENTS)),
+        timeline: session.timeline.clone(),
+    };
     let page = loop {
-        match client.events(id, after, HISTORY_EVENTS).await {
+        match client.events(id, &after, HISTORY_EVENTS).await {
             Ok(page) => break page,
             Err(super::super::client::ClientError::Problem(problem))
-                if problem.oldest().is_some_and(|oldest| oldest > after) =>
+                if problem.oldest().is_some_and(|oldest| oldest > after.cursor) =>
             {
-                after = problem.oldest().unwrap_or(after);
+                after.cursor = problem.oldest().unwrap_or(after.cursor);
             }
             Err(error) => return Err(error.into()),
         }
     };
-    let mut view = ChatView::new(id.as_str(), after);
+    let mut view = ChatView::new(id.as_str(), after.cursor);
     let mut messages = Vec::new();
     for event in page.items {
         let is_message = matches!(event.body, EventBody::Message { .. });

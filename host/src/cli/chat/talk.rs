@@ -17,7 +17,8 @@ use super::join::{history, join, summary, trouble};
 use super::screen::Screen;
 use super::view::{ChatItem, ChatView, ShownPiece, aside};
 use crate::domain::{
-    ApprovalId, ApprovalStatus, EventBody, MessageId, Role, SessionId, SessionState, TurnStatus,
+    ApprovalId, ApprovalStatus, EventBody, EventId, MessageId, Role, SessionId, SessionState,
+    TurnStatus,
 };
 
 /// While nothing arrives, how often to query whether the session can run at all.
@@ -51,7 +52,11 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<bool, CliError> {
     } else {
         (Typist::piped()?, None)
     };
-    let items = follow(client.clone(), args.id.clone(), view.cursor(), generation);
+    let from = EventId {
+        cursor: view.cursor(),
+        timeline: session.timeline,
+    };
+    let items = follow(client.clone(), args.id.clone(), from, generation);
     let mut talk = ChatSession {
         client,
         id: args.id,
@@ -382,7 +387,7 @@ fn is_answer(item: &ChatItem) -> bool {
                 ..
             }
         ),
-        ChatItem::Lost | ChatItem::Back(_) | ChatItem::Trimmed(_) => false,
+        ChatItem::Lost | ChatItem::Back(_) | ChatItem::Trimmed(_) | ChatItem::Cut(_) => false,
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum ChatItem {
     Back(Absence),
     /// Events up to that cursor have been trimmed.
     Trimmed(u64),
+    /// Events after that cursor were lost: the session's history was cut there.
+    Cut(u64),
 }
 
 /// Why a connection was lost.
@@ -158,6 +160,13 @@ impl ChatView {
                 self.cursor = self.cursor.max(*oldest);
                 pieces.push(aside("older events have been trimmed; some are not shown"));
             }
+            ChatItem::Cut(last) => {
+                self.begin_timeline(&mut pieces);
+                self.cursor = *last;
+                pieces.push(aside(
+                    "a part of what was shown above is lost: the session's history was cut",
+                ));
+            }
         }
         pieces
     }
@@ -216,9 +225,7 @@ impl ChatView {
                 self.line(Tone::Dim, brief(text, NOTICE_CHARS), pieces);
             }
             EventBody::Timeline { text, .. } => {
-                // Turns after the cut may have numbers that were shown before.
-                self.end(None, pieces);
-                self.ended = 0;
+                self.begin_timeline(pieces);
                 let text = format!("— {} —", brief(text, NOTICE_CHARS));
                 pieces.push(ShownPiece::Line(Tone::Bad, text));
             }
@@ -331,6 +338,12 @@ impl ChatView {
         self.ended = self.ended.max(turn.unwrap_or(0));
         self.interrupt(pieces);
         self.draft = None;
+    }
+
+    /// Forgets the turns that were shown: those after a cut of the history may have their numbers.
+    fn begin_timeline(&mut self, pieces: &mut Vec<ShownPiece>) {
+        self.end(None, pieces);
+        self.ended = 0;
     }
 
     fn line(&mut self, tone: Tone, text: String, pieces: &mut Vec<ShownPiece>) {
