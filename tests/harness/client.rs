@@ -407,9 +407,10 @@ impl Client {
     /// If a page is anything but events.
     pub async fn events(&self, id: &str, after: u64) -> Vec<Event> {
         let mut events: Vec<Event> = Vec::new();
+        let mut timeline = String::new();
         loop {
             let after = events.last().map_or(after, |event| event.cursor);
-            let path = session_path(id, &format!("/events?after={after}"));
+            let path = session_path(id, &format!("/events?after={after}{timeline}"));
             let request = || {
                 self.request(Method::GET, &path)
                     .header(header::ACCEPT, "application/json")
@@ -426,6 +427,8 @@ impl Client {
             if page.is_empty() {
                 return events;
             }
+            let last = page.last().and_then(|event| event.timeline.as_ref());
+            timeline = last.map_or(String::new(), |name| format!("&timeline={name}"));
             events.extend(page);
         }
     }

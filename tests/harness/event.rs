@@ -9,7 +9,10 @@ use serde_json::Value;
 pub struct Event {
     /// Its number in the session, from 1.
     pub cursor: u64,
-    /// `message`, `turn`, `notice`, `tool`, `approval` or `custom`.
+    /// The timeline of that number; none on the session's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<String>,
+    /// `message`, `turn`, `notice`, `tool`, `approval`, `timeline` or `custom`.
     pub kind: String,
     /// The turn that it belongs to.
     pub turn: Option<u64>,
@@ -51,6 +54,14 @@ pub struct Event {
 }
 
 impl Event {
+    /// Returns its id in a stream.
+    pub fn id(&self) -> String {
+        match &self.timeline {
+            None => self.cursor.to_string(),
+            Some(timeline) => format!("{timeline}.{}", self.cursor),
+        }
+    }
+
     /// Returns its text, or an empty string.
     pub fn said(&self) -> &str {
         self.text.as_deref().unwrap_or_default()

@@ -22,7 +22,16 @@ struct Seen {
     restarts: u64,
     connections: u64,
     broken: u64,
+    cuts: u64,
     wrong: Vec<String>,
+}
+
+/// The last event that a subscriber has seen, or where it begins.
+#[derive(Clone)]
+struct LastSeen {
+    /// The event's id in the stream.
+    id: String,
+    cursor: u64,
 }
 
 /// A task that follows one session. It stops when the value is dropped.
@@ -40,7 +49,11 @@ impl Subscriber {
     /// Follows a session from after a cursor.
     pub fn follow_from(client: &Client, id: &str, after: u64) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
-        let task = tokio::spawn(follow(client.clone(), id.to_owned(), after, seen.clone()));
+        let last = LastSeen {
+            id: after.to_string(),
+            cursor: after,
+        };
+        let task = tokio::spawn(follow(client.clone(), id.to_owned(), last, seen.clone()));
         Self { seen, task }
     }
 
@@ -80,6 +93,12 @@ impl Subscriber {
     /// Returns how many streams could not be opened, or ended without a `restart` event.
     pub fn broken(&self) -> u64 {
         self.seen().broken
+    }
+
+    /// Returns how often the daemon said that it has lost what this had seen. Those events are no
+    /// longer among the events so far.
+    pub fn cuts(&self) -> u64 {
+        self.seen().cuts
     }
 
     /// Returns the violations in the streams so far.
@@ -132,13 +151,13 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().expect("nobody panics while holding it")
 }
 
-async fn follow(client: Client, id: String, mut after: u64, seen: Arc<Mutex<Seen>>) {
+async fn follow(client: Client, id: String, mut last: LastSeen, seen: Arc<Mutex<Seen>>) {
     loop {
         let path = session_path(&id, "/events");
         let request = client
             .request(Method::GET, &path)
             .header(header::ACCEPT, "text/event-stream")
-            .header("Last-Event-ID", after.to_string())
+            .header("Last-Event-ID", last.id.clone())
             // A stream may last for any time.
             .timeout(Duration::from_secs(24 * 3600));
         let restarts = lock(&seen).restarts;
@@ -152,7 +171,7 @@ async fn follow(client: Client, id: String, mut after: u64, seen: Arc<Mutex<Seen
                 let mut stream = response.bytes_stream().eventsource();
                 // An error is an end: what matters is how the next stream begins.
                 while let Some(Ok(event)) = stream.next().await {
-                    lock(&seen).take(&event, &mut after);
+                    lock(&seen).take(&event, &mut last);
                 }
                 let mut seen = lock(&seen);
                 // No `restart` event came, so the stream broke off.
@@ -160,6 +179,11 @@ async fn follow(client: Client, id: String, mut after: u64, seen: Arc<Mutex<Seen
             } else if response.status() != 503 {
                 // 503: the daemon is about to stop, or does not serve yet.
                 let status = response.status();
+                let problem: Value = response.json().await.unwrap_or_default();
+                if problem["type"] == "urn:abide:problem:cursor-ahead" {
+                    lock(&seen).cut(&problem, &mut last);
+                    continue;
+                }
                 let wrong = format!("the stream of {id} was answered with {status}");
                 lock(&seen).wrong.push(wrong);
                 return;
@@ -170,7 +194,19 @@ async fn follow(client: Client, id: String, mut after: u64, seen: Arc<Mutex<Seen
 }
 
 impl Seen {
-    fn take(&mut self, event: &eventsource_stream::Event, after: &mut u64) {
+    /// Forgets what the daemon has lost.
+    fn cut(&mut self, problem: &Value, last: &mut LastSeen) {
+        let cursor = problem["last"].as_u64().unwrap_or_default();
+        let timeline = problem["timeline"].as_str();
+        *last = LastSeen {
+            id: timeline.map_or(cursor.to_string(), |name| format!("{name}.{cursor}")),
+            cursor,
+        };
+        self.events.retain(|event| event.cursor <= cursor);
+        self.cuts += 1;
+    }
+
+    fn take(&mut self, event: &eventsource_stream::Event, last: &mut LastSeen) {
         match event.event.as_str() {
             "restart" => self.restarts += 1,
             "delta" => match serde_json::from_str(&event.data) {
@@ -179,15 +215,18 @@ impl Seen {
             },
             kind => match serde_json::from_str::<Event>(&event.data) {
                 Ok(read) => {
-                    let expected = *after + 1;
-                    if read.cursor != expected || event.id != read.cursor.to_string() {
+                    let expected = last.cursor + 1;
+                    if read.cursor != expected || event.id != read.id() {
                         self.wrong
                             .push(format!("{expected} was expected, not {event:?}"));
                     }
                     if read.kind != kind {
                         self.wrong.push(format!("kind and line differ: {event:?}"));
                     }
-                    *after = read.cursor;
+                    *last = LastSeen {
+                        id: read.id(),
+                        cursor: read.cursor,
+                    };
                     self.events.push(read);
                 }
                 Err(error) => self.wrong.push(format!("{error} in {event:?}")),

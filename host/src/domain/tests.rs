@@ -5,6 +5,7 @@ mod cancel;
 mod journal;
 mod rules;
 mod stopped;
+mod timelines;
 mod watchdog;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ fn created(generation: u64) -> Record {
 }
 
 /// A session with its log, driven as the real driver does it.
+#[derive(Clone)]
 struct Driven {
     session: Session,
     log: Vec<(LogPos, Record)>,

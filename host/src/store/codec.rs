@@ -90,7 +90,7 @@ pub(super) fn decode_record(what: impl Fn() -> String, bytes: &[u8]) -> Result<R
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::{Closed, UnixMillis};
+    use crate::domain::{Closed, Cut, CutCause, TimelineName, UnixMillis};
 
     use super::*;
 
@@ -100,6 +100,38 @@ mod tests {
         let bytes = encode_record(&record).unwrap();
         assert_eq!(bytes, [12, 0, 0x81, 0xa2, b'a', b't', 5]);
         assert_eq!(decode_record(|| "it".into(), &bytes), Ok(record));
+    }
+
+    /// Bytes on disk are forever.
+    #[test]
+    fn the_bytes_of_a_cut_never_change() {
+        let name = |text| TimelineName::parse(text).unwrap();
+        let mut cut = Cut {
+            timeline: name("t4kq90xd"),
+            previous: None,
+            cause: CutCause::AcceptedLoss,
+            detail: "x".to_owned(),
+            at: UnixMillis(5),
+        };
+        let first = b"\x0f\0\x84\xa8timeline\xa8t4kq90xd\xa5cause\xaeaccepted_loss\xa6detail\xa1x\
+            \xa2at\x05";
+        let bytes = encode_record(&Record::Cut(cut.clone())).unwrap();
+        assert_eq!(bytes, first);
+        assert_eq!(
+            decode_record(|| "it".into(), first),
+            Ok(Record::Cut(cut.clone()))
+        );
+        cut.previous = Some(name("abcdefgh"));
+        cut.cause = CutCause::Restore;
+        let later =
+            b"\x0f\0\x85\xa8timeline\xa8t4kq90xd\xa8previous\xa8abcdefgh\xa5cause\xa7restore\
+            \xa6detail\xa1x\xa2at\x05";
+        let bytes = encode_record(&Record::Cut(cut.clone())).unwrap();
+        assert_eq!(bytes, later);
+        assert_eq!(decode_record(|| "it".into(), later), Ok(Record::Cut(cut)));
+        // A name that is none.
+        let bad = b"\x0f\0\x81\xa8timeline\xa811111111";
+        assert!(decode_record(|| "it".into(), bad).is_err());
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //!            'd' id 0 n                            dead letter of message m<n>
 //!            'f' id                                (empty) faulted
 //!            'k' id 0 idempotency key              time (u64 BE, ms), its message and body digest
-//!            'p' id                                (empty) its turn waits for a human
+//!            'p' id                                (empty) it waits for a human: an approval or a resume
 //!            'q' id 0 n                            queued message m<n>, without its text
 //!            'r' span (u64 BE) id                  (empty) committed a turn in that span of time
 //!            't' due (u64 BE, ms) id 0 name        timer; the name \u{1}: when an approval expires

@@ -18,6 +18,9 @@ use super::{
     queue::WriterJob,
 };
 
+/// The maximum number of parked sessions that one page of approvals reads.
+const PARKED_READ_MAX: usize = 10_000;
+
 /// A session's entry in a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionSummary {
@@ -148,8 +151,9 @@ impl Store {
     }
 
     /// Returns the pending approvals of at most `limit` sessions, in the order of the sessions'
-    /// ids, starting after the session `after`; and, if there are more, the last session of this
-    /// page, which is the `after` of the next one. Reads only the parked sessions of the page.
+    /// ids, starting after the session `after`; and, if there may be more, the last session that was
+    /// read, which is the `after` of the next page. Reads only parked sessions, at most
+    /// `PARKED_READ_MAX`: those that wait for something else than an approval are passed over.
     pub fn approvals(
         &self,
         after: Option<&SessionId>,
@@ -163,23 +167,25 @@ impl Store {
             key
         });
         self.core().read(|db| {
-            let (mut ids, mut more) = (Vec::new(), false);
+            let (mut waiting, mut last, mut more) = (Vec::new(), None, false);
+            let (mut sessions, mut read) = (0, 0);
             db.scan(Keyspace::Index, &first, &bound, |key, _| {
-                more = ids.len() == limit;
+                more = sessions == limit || read == PARKED_READ_MAX;
                 if more {
                     return Ok(false);
                 }
                 let id = keys::marked(key);
-                ids.push(id.ok_or_else(|| codec::corrupt("a marker", "its key holds no id"))?);
-                Ok(true)
-            })?;
-            let mut waiting = Vec::new();
-            for id in &ids {
-                if let Some(kept) = kept(db, id)? {
+                let id = id.ok_or_else(|| codec::corrupt("a marker", "its key holds no id"))?;
+                let before = waiting.len();
+                if let Some(kept) = kept(db, &id)? {
                     waiting.extend(kept.progress.waiting().cloned());
                 }
-            }
-            Ok((waiting, ids.pop().filter(|_| more)))
+                sessions += usize::from(waiting.len() > before);
+                read += 1;
+                last = Some(id);
+                Ok(true)
+            })?;
+            Ok((waiting, last.filter(|_| more)))
         })
     }
 
@@ -227,14 +233,16 @@ impl Store {
 
     /// Returns the numbers of sessions. Reads only the markers of the faulted and parked ones.
     pub fn counts(&self) -> Result<SessionCounts, StoreError> {
-        let faulted = self.faulted()?.len() as u64;
-        let parked = self.core().read(|db| marked(db, kind::PARKED))?.len() as u64;
+        let faulted: HashSet<SessionId> = self.faulted()?.into_iter().collect();
+        let mut parked = self.core().read(|db| marked(db, kind::PARKED))?;
+        // The state of a session that is both is faulted.
+        parked.retain(|id| !faulted.contains(id));
         let closed = self.core().closed.load(Ordering::Relaxed);
         let created = self.core().created.load(Ordering::Relaxed);
         Ok(SessionCounts {
             open: created.saturating_sub(closed),
-            faulted,
-            parked,
+            faulted: faulted.len() as u64,
+            parked: parked.len() as u64,
             closed,
         })
     }

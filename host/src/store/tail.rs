@@ -35,7 +35,7 @@ pub(super) struct Stands {
     pub open: Option<(MessageId, LogPos)>,
     /// Whether the session has an open turn or queued messages.
     pub works: bool,
-    /// Whether its turn waits for a human.
+    /// Whether it waits for a human.
     pub parked: bool,
     /// The span of time of the last commit; see [`keys::span`].
     pub span: Option<u64>,

@@ -10,4 +10,5 @@ mod same_agent;
 mod snapshots;
 mod steps;
 mod stopped;
+mod timelines;
 mod watchdog;

@@ -25,6 +25,7 @@ pub(super) enum Act {
     Resume,
     Retry,
     Restart,
+    Cut(u64),
     Close,
 }
 
@@ -43,13 +44,17 @@ pub(super) fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Resume),
         1 => Just(Act::Retry),
         2 => Just(Act::Restart),
+        1 => any::<u64>().prop_map(Act::Cut),
         1 => prop::bool::weighted(0.1).prop_map(|yes| if yes { Act::Close } else { Act::Begin }),
     ]
 }
 
 pub(super) fn drive(acts: &[Act]) -> Driven {
-    let mut driven = Driven::new();
-    let mut dead: Vec<Message> = Vec::new();
+    go_on(Driven::new(), acts)
+}
+
+pub(super) fn go_on(mut driven: Driven, acts: &[Act]) -> Driven {
+    let mut dead = dead_letters(&driven.log);
     for act in acts {
         driven.now += 1;
         let at = UnixMillis(driven.now);
@@ -134,6 +139,10 @@ pub(super) fn drive(acts: &[Act]) -> Driven {
             },
             Act::Restart => {
                 driven.restart(Cause::Config);
+                Vec::new()
+            }
+            Act::Cut(bits) => {
+                driven.cut(*bits);
                 Vec::new()
             }
             Act::Close => driven.session.close(at).unwrap_or_default(),
@@ -226,8 +235,8 @@ proptest! {
     #[test]
     fn no_notice_twice(acts in prop::collection::vec(act(), 0..200)) {
         let notified: Vec<u64> = drive(&acts).events().iter().filter_map(|event| match event.body {
-            // A notice about stopped turns reports no generation.
-            EventBody::Notice { cause: NoticeCause::Stopped, .. } => None,
+            // A notice about stopped turns or a cut history need not report a generation.
+            EventBody::Notice { cause: NoticeCause::Stopped | NoticeCause::HistoryCut, .. } => None,
             EventBody::Notice { generation, .. } => Some(generation.0),
             _ => None,
         }).collect();

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{CancelScope, Fault, FaultCode, Relabelled, Timer};
+use crate::domain::{CancelScope, Relabelled, Timer};
 
 /// A random action on a session, or on the store.
 #[derive(Clone, Debug)]
@@ -32,6 +32,7 @@ enum Act {
     Retry(usize),
     Fire,
     Relabel(u8),
+    Cut(u64),
     Close,
     Check,
     /// The store is closed and opened again.
@@ -57,6 +58,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..4_usize).prop_map(Act::Retry),
         2 => Just(Act::Fire),
         1 => (0..9_u8).prop_map(Act::Relabel),
+        1 => any::<u64>().prop_map(Act::Cut),
         1 => Just(Act::Check),
         1 => Just(Act::Reopen),
         1 => Just(Act::Crash),
@@ -142,6 +144,7 @@ impl Owner {
                     self.append(vec![record], Durability::Lazy);
                 }
             }
+            Act::Cut(bits) => self.cut(bits),
             Act::Close => {
                 if let Ok(records) = self.session.close(at) {
                     self.append(records, Durability::Synced);

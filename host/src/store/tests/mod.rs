@@ -4,6 +4,7 @@ mod failures;
 mod folder;
 mod lifecycle;
 mod retention;
+mod timelines;
 mod writing;
 
 use std::{collections::BTreeMap, future::Future, path::Path, pin::Pin};
@@ -13,10 +14,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::{
-    BeginWith, Begun, Created, DeadLetter, Digest, Effect, Event, FailureCode, Generation,
-    IdempotencyKey, Limits, LogPos, Message, MessageId, ModelUsage, Output, Planned, Record,
-    Session, SessionId, StepCallName, StepDone, StepError, StepRequest, TimerOp, ToolCall, TurnEnd,
-    TurnEnded, TurnFailure, UnixMillis,
+    ApprovalId, Asked, BeginWith, Begun, Created, CutCause, DeadLetter, Digest, Effect, Event,
+    EventBody, FailureCode, Fault, FaultCode, Generation, IdempotencyKey, Limits, LogPos, Message,
+    MessageId, ModelUsage, Output, Planned, Record, Session, SessionId, StepCallName, StepDone,
+    StepError, StepRequest, TimelineName, TimerOp, ToolCall, TurnEnd, TurnEnded, TurnFailure,
+    UnixMillis,
 };
 
 type Pending = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
@@ -252,6 +254,16 @@ impl Owner {
         let at = self.now();
         if let Some(record) = self.session.fail(failure(), at) {
             self.append(vec![record], Durability::Synced);
+        }
+    }
+
+    /// Cuts the session's history, as the store's recovery does.
+    fn cut(&mut self, bits: u64) {
+        let at = self.now();
+        let (name, cause) = (TimelineName::draw(bits), CutCause::Salvage);
+        let records = self.session.cut(name, cause, "damage", at);
+        if !records.is_empty() {
+            self.append(records, Durability::Synced);
         }
     }
 
