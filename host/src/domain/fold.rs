@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::{
     Approval, Begun, Cut, FaultCode, HistoryCut, Identity, LastTurn, LogPos, MadeCalls, MessageId,
-    ModelUsage, OpenTurn, Progressed, Queued, Record, Role, Session, SessionProgress, SnapshotRef,
-    StoppedTurn, StoppedTurns, Timeline, TimerOp, TurnEnd, TurnEnded,
+    ModelUsage, OpenTurn, Progressed, Queued, Record, Role, Session, SessionProgress,
+    SessionTimeline, SnapshotRef, StoppedTurn, StoppedTurns, TimerOp, TurnEnd, TurnEnded,
 };
 
 impl Session {
@@ -49,7 +49,7 @@ impl Session {
                 stopped: StoppedTurns::default(),
                 answered: Vec::new(),
                 usage: ModelUsage::default(),
-                timeline: Timeline::default(),
+                timeline: SessionTimeline::default(),
                 cut: None,
             },
             queue: VecDeque::new(),

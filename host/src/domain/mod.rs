@@ -128,7 +128,7 @@ pub use steps::{
 };
 pub use stopped::{StoppedTurn, StoppedTurns};
 pub use time::UnixMillis;
-pub use timeline::{CursorAhead, EventId, Timeline};
+pub use timeline::{CursorAhead, EventId, SessionTimeline};
 pub use tool_name::ToolName;
 pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerStatus};
 pub use usage::ModelUsage;

@@ -141,11 +141,11 @@ pub enum Refusal {
     },
     /// The log does not reach the requested position.
     #[error(
-        "the session has no event {position}: {}; follow from {last}{}",
-        if timeline.is_some() {
-            "its history was cut, and what came after that point is lost"
+        "the session has no event {position}{}; follow from {last}{}",
+        if position.timeline == *timeline {
+            ""
         } else {
-            "it was never sent, or its history was cut"
+            " any more, as its history was cut"
         },
         timeline.as_ref().map_or(String::new(), |name| format!(" on the timeline {name}")),
     )]

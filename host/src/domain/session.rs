@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Approval, Begun, Digest, Extent, Fault, Generation, HistoryCut, MadeCalls, MessageId,
-    ModelUsage, Progressed, Role, StoppedTurns, Timeline, Timer, UnixMillis,
+    ModelUsage, Progressed, Role, SessionTimeline, StoppedTurns, Timer, UnixMillis,
 };
 
 /// The position of a record in its session's log: after `cursor` events, as record number `seq`.
@@ -92,8 +92,8 @@ pub struct SessionProgress {
     #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
     pub usage: ModelUsage,
     /// The timeline that its events are on, and those before it.
-    #[serde(default, skip_serializing_if = "Timeline::is_first")]
-    pub timeline: Timeline,
+    #[serde(default, skip_serializing_if = "SessionTimeline::is_first")]
+    pub timeline: SessionTimeline,
     /// The cut of its history of which no committed turn was notified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<HistoryCut>,

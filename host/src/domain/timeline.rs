@@ -32,7 +32,7 @@ const EARLIER_MAX: usize = 32;
 
 /// The timeline of a session, and those before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timeline {
+pub struct SessionTimeline {
     /// The name of the present one; none on the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<TimelineName>,
@@ -92,7 +92,7 @@ pub struct CursorAhead {
     pub timeline: Option<TimelineName>,
 }
 
-impl Timeline {
+impl SessionTimeline {
     /// Whether it is the first, without a name.
     pub fn is_first(&self) -> bool {
         self.name.is_none() && self.earlier.is_empty()

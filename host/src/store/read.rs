@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     DeadLetter, Digest, Event, Identity, LogPos, Message, MessageId, Queued, Record, Session,
-    SessionId, Timeline,
+    SessionId, SessionTimeline,
 };
 
 use super::{
@@ -302,7 +302,7 @@ pub(super) fn logged_message(
 fn collect_events(
     db: &Db,
     id: &SessionId,
-    timeline: &Timeline,
+    timeline: &SessionTimeline,
     after: u64,
     limit: usize,
     page: &mut EventPage,

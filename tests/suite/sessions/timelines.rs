@@ -317,6 +317,7 @@ async fn two_restores_of_one_backup_are_two_timelines() {
     stage
         .perform("one", json!([{"act": "say", "text": "one"}]))
         .await;
+    let cut_at = last(&stage.client.events("s", 0).await);
     stage.daemon.stop().await;
     let backup = back_up(&stage.daemon);
     let mut known: Vec<Event> = Vec::new();
@@ -335,7 +336,11 @@ async fn two_restores_of_one_backup_are_two_timelines() {
                 None => format!("?after={}", before.cursor),
                 Some(name) => format!("?after={}&timeline={name}", before.cursor),
             };
-            check_ahead(&page(&stage.client, "s", &query).await, 4, Some(&timeline));
+            check_ahead(
+                &page(&stage.client, "s", &query).await,
+                cut_at,
+                Some(&timeline),
+            );
         }
         known = events
             .into_iter()

@@ -304,8 +304,8 @@ fn approvals_of_before_the_cut_are_void() {
 
 #[test]
 fn positions_are_good_as_far_as_their_history_counts() {
-    let mut timeline = Timeline::default();
-    let locate = |timeline: &Timeline, at: &str| timeline.locate(&position(at), 20);
+    let mut timeline = SessionTimeline::default();
+    let locate = |timeline: &SessionTimeline, at: &str| timeline.locate(&position(at), 20);
     assert_eq!(locate(&timeline, "20"), Ok(20));
     let ahead = |last, timeline: Option<&TimelineName>| {
         let timeline = timeline.cloned();
