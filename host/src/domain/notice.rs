@@ -49,7 +49,8 @@ pub enum Interruption {
     Failed,
 }
 
-/// The recovery message, as a value. It is derived when a turn begins, never stored before.
+/// The recovery message, as a value. It is derived when a turn begins, never stored before. Its rare
+/// parts are boxed, since each turn's records have room for a notice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// Why the daemon restarted.
@@ -63,10 +64,10 @@ pub struct Notice {
     pub unknown_steps: Vec<String>,
     /// Turns that were stopped, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stopped: Option<StoppedNotice>,
+    pub stopped: Option<Box<StoppedNotice>>,
     /// The cut of the session's history, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cut: Option<CutNotice>,
+    pub cut: Option<Box<CutNotice>>,
     /// The session's timeline; none if it is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<TimelineName>,

@@ -23,8 +23,10 @@ impl Session {
         }
         let turns = (!stopped.is_none()).then(|| stopped.clone());
         Some(Notice {
-            stopped: turns.map(|turns| StoppedNotice { turns, restarted }),
-            cut: cut.clone().map(|cut| CutNotice { cut, restarted }),
+            stopped: turns.map(|turns| Box::new(StoppedNotice { turns, restarted })),
+            cut: cut
+                .clone()
+                .map(|cut| Box::new(CutNotice { cut, restarted })),
             timeline: self.progress.timeline.name().cloned(),
             ..restart.unwrap_or_else(|| Notice::without_restart(generation))
         })

@@ -113,7 +113,7 @@ mod tests {
             detail: "x".to_owned(),
             at: UnixMillis(5),
         };
-        let first = b"\x0f\0\x84\xa8timeline\xa8t4kq90xd\xa5cause\xaeaccepted_loss\xa6detail\xa1x\
+        let first = b"\x0f\0\x84\xa8timeline\xa8t4kq90xd\xa5cause\xadaccepted_loss\xa6detail\xa1x\
             \xa2at\x05";
         let bytes = encode_record(&Record::Cut(cut.clone())).unwrap();
         assert_eq!(bytes, first);

@@ -1,80 +1,30 @@
 //! A session whose history was cut, as clients and operators meet it: here a copy of the data folder
 //! comes back, as a backup does, and the sessions in it are cut as the store's recovery cuts them.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
-use abide::domain::{CutCause, SessionId, TimelineName, UnixMillis};
-use abide::store::{Append, Durability, Store, StoreOptions};
 use abide_tests::{
-    CallState, Client, Daemon, Event, Plugin, Posted, Reply, Setup, Subscriber, abide_binary, until,
+    CallState, Client, Daemon, Event, PATIENCE, Posted, Reply, Setup, Subscriber, abide_binary,
+    until,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::backup::{abide, back_up, restore};
 use crate::stage::{Stage, acts, notices};
 
-fn data(daemon: &Daemon) -> PathBuf {
-    daemon.folder().join("data")
-}
-
-fn copy(from: &Path, to: &Path) {
-    const OURS: &str = "the folders are ours";
-    fs::create_dir_all(to).expect(OURS);
-    for entry in fs::read_dir(from).expect(OURS) {
-        let entry = entry.expect(OURS);
-        let target = to.join(entry.file_name());
-        match entry.file_type().expect(OURS).is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).expect(OURS)),
+/// Sends the lines of a program's output.
+fn read(output: impl Read + Send + 'static, lines: mpsc::Sender<String>) {
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                return;
+            }
         }
-    }
-}
-
-/// Copies the data folder of a daemon that does not run.
-fn back_up(daemon: &Daemon) -> tempfile::TempDir {
-    let backup = tempfile::tempdir().expect("the machine has a folder for temporary files");
-    copy(&data(daemon), backup.path());
-    backup
-}
-
-/// Puts a copy back, and cuts the history of a session. Returns the name of the new timeline.
-async fn restore(daemon: &Daemon, backup: &Path, id: &str, bits: u64) -> String {
-    let data = data(daemon);
-    fs::remove_dir_all(&data).expect("the daemon does not run");
-    copy(backup, &data);
-    let store = Store::open(&data, StoreOptions::default()).expect("it opens");
-    let id = SessionId::new(id).expect("it is one");
-    let (session, mut tail) = store.load_to_append(&id).expect("it can be read");
-    let mut session = session.expect("it is in the backup");
-    let name = TimelineName::draw(bits);
-    let cause = CutCause::Restore;
-    let records = session.cut(name.clone(), cause, "a test put it back", UnixMillis::now());
-    let records = records
-        .into_iter()
-        .map(|record| (session.apply(&record), record));
-    let append = Append {
-        id,
-        records: records.collect(),
-        after: &session,
-        snapshot: None,
-        durability: Durability::Synced,
-    };
-    store
-        .append(&mut tail, append)
-        .await
-        .expect("the disk takes it");
-    store.close();
-    name.to_string()
-}
-
-fn abide(daemon: &Daemon, args: &[&str]) -> Output {
-    let mut command = Command::new(abide_binary());
-    let config = daemon.folder().join("abide.toml");
-    command.arg("--config").arg(config).args(args);
-    command.output().expect("the binary runs")
+    });
 }
 
 /// Requests a page of the events of a session.
@@ -421,7 +371,7 @@ async fn approvals_of_lost_history_answer_for_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chat_and_openais_clients_go_on_after_a_cut() {
-    let mut daemon = Daemon::start(Setup::default().plugin(Plugin::new("hostile"))).await;
+    let mut daemon = Daemon::start(Setup::default()).await;
     let client = daemon.client();
     client.open("c", "echo").await;
     client.chat("c", "kept").await;
@@ -438,18 +388,21 @@ async fn a_chat_and_openais_clients_go_on_after_a_cut() {
         ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the binary runs");
     let mut typed = chat.stdin.take().expect("it is piped");
-    let mut shown = BufReader::new(chat.stdout.take().expect("it is piped")).lines();
-    let mut until_shown = |what: &str| {
+    // Answers are on standard output, remarks on standard error.
+    let (lines, shown) = mpsc::channel();
+    read(chat.stdout.take().expect("it is piped"), lines.clone());
+    read(chat.stderr.take().expect("it is piped"), lines);
+    let until_shown = |what: &str| {
         let mut all = String::new();
         while !all.contains(what) {
-            let line = shown.next().unwrap_or_else(|| panic!("no {what} in {all}"));
-            all.push_str(&line.expect("it is text"));
+            let line = shown.recv_timeout(PATIENCE);
+            all.push_str(&line.unwrap_or_else(|_| panic!("no {what:?} in {all:?}")));
             all.push('\n');
         }
-        all
     };
     writeln!(typed, "lost").expect("it reads");
     until_shown("#2 user: lost");
