@@ -82,7 +82,7 @@ pub(crate) fn snapshot(job: &GuestJob, product: &Product) -> Snapshot {
 
 pub(crate) fn message(text: &str) -> Message {
     Message {
-        id: MessageId::at(1),
+        id: MessageId::on(None, 1),
         from: Role::User,
         name: None,
         text: text.into(),

@@ -180,8 +180,10 @@ async fn follow(client: Client, id: String, mut last: LastSeen, seen: Arc<Mutex<
                 // 503: the daemon is about to stop, or does not serve yet.
                 let status = response.status();
                 let problem: Value = response.json().await.unwrap_or_default();
-                if problem["type"] == "urn:abide:problem:cursor-ahead" {
-                    lock(&seen).cut(&problem, &mut last);
+                // Without a new timeline it was lost in silence, which is wrong.
+                let ahead = problem["type"] == "urn:abide:problem:cursor-ahead";
+                if let Some(timeline) = problem["timeline"].as_str().filter(|_| ahead) {
+                    lock(&seen).cut(&problem["last"], timeline, &mut last);
                     continue;
                 }
                 let wrong = format!("the stream of {id} was answered with {status}");
@@ -195,11 +197,10 @@ async fn follow(client: Client, id: String, mut last: LastSeen, seen: Arc<Mutex<
 
 impl Seen {
     /// Forgets what the daemon has lost.
-    fn cut(&mut self, problem: &Value, last: &mut LastSeen) {
-        let cursor = problem["last"].as_u64().unwrap_or_default();
-        let timeline = problem["timeline"].as_str();
+    fn cut(&mut self, cursor: &Value, timeline: &str, last: &mut LastSeen) {
+        let cursor = cursor.as_u64().unwrap_or_default();
         *last = LastSeen {
-            id: timeline.map_or(cursor.to_string(), |name| format!("{name}.{cursor}")),
+            id: format!("{timeline}.{cursor}"),
             cursor,
         };
         self.events.retain(|event| event.cursor <= cursor);
