@@ -72,7 +72,7 @@ impl Daemon {
     /// If it has not exited after [`PATIENCE`].
     pub fn fail_to_start(folder: &Path, toml: &str) -> Boot {
         write(&config_path(folder), toml, How::Rename);
-        let mut child = spawn(folder, abide_binary(), &[], None, None);
+        let mut child = spawn(folder, abide_binary(), &[], &[], None, None);
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("the child is ours") {
@@ -315,12 +315,13 @@ fn log_path(folder: &Path) -> PathBuf {
 fn spawn_of(folder: &Path, setup: &Setup) -> Child {
     let binary = setup.binary.clone().unwrap_or_else(abide_binary);
     let stderr = setup.stderr.as_deref();
-    spawn(folder, binary, &setup.env, setup.user, stderr)
+    spawn(folder, binary, &setup.args, &setup.env, setup.user, stderr)
 }
 
 fn spawn(
     folder: &Path,
     mut binary: PathBuf,
+    args: &[String],
     env: &[(String, String)],
     user: Option<u32>,
     stderr: Option<&OwnedFd>,
@@ -350,6 +351,7 @@ fn spawn(
         .arg("serve")
         .arg("--config")
         .arg(config_path(folder))
+        .args(args)
         .envs(env.iter().cloned())
         .stdin(Stdio::null())
         .stdout(log)

@@ -75,6 +75,8 @@ pub struct Setup {
     pub daemon: Vec<String>,
     /// Further lines at the end.
     pub rest: Vec<String>,
+    /// Further arguments of `abide serve`.
+    pub args: Vec<String>,
     /// Further variables of the daemon's environment.
     pub env: Vec<(String, String)>,
     /// The daemon's binary, if it is not the tested one.
@@ -101,6 +103,7 @@ impl Default for Setup {
             comment: "a test's configuration".to_owned(),
             daemon: Vec::new(),
             rest: Vec::new(),
+            args: Vec::new(),
             env: Vec::new(),
             binary: None,
             user: None,

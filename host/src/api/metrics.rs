@@ -6,6 +6,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{Method, header};
+use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::Api;
 
@@ -19,8 +20,13 @@ use super::Api;
     ),
 )]
 pub(super) async fn render(State(api): State<Api>) -> impl IntoResponse {
+    page(&api.metrics)
+}
+
+/// Returns the page of all metrics.
+pub(super) fn page(metrics: &PrometheusHandle) -> impl IntoResponse + use<> {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], api.metrics.render())
+    ([(header::CONTENT_TYPE, kind)], metrics.render())
 }
 
 /// Counts requests by route, and measures the time to the head of their response.

@@ -17,6 +17,7 @@ mod metrics;
 mod openai;
 mod openapi;
 mod problem;
+mod refused;
 mod router;
 pub mod server;
 mod sessions;
@@ -30,6 +31,7 @@ pub use auth::{Access, TokenDigest};
 pub use control::{Acceptance, Control, ControlRequest};
 pub use openapi::document as openapi_document;
 pub use problem::Problem;
+pub use refused::{RefusedApi, refused_router};
 pub use router::router;
 
 use crate::session::Clients;

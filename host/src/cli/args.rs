@@ -39,6 +39,10 @@ pub(crate) struct Serve {
     /// is correct
     #[arg(long)]
     pub(crate) last_good: bool,
+    /// Start although the store lacks writes that were acknowledged: they are given up, all sessions
+    /// wait for `abide resume`, and each is told. It counts for this start only
+    #[arg(long)]
+    pub(crate) accept_loss: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -18,6 +18,9 @@ pub(super) fn serve(global: &Global, serve: &Serve) -> Result<ExitCode, CliError
     if serve.last_good {
         worker_args.push("--last-good".into());
     }
+    if serve.accept_loss {
+        worker_args.push("--accept-loss".into());
+    }
     Ok(supervisor::run(supervisor::Options {
         worker_exe: program()?,
         worker_args,
@@ -27,7 +30,11 @@ pub(super) fn serve(global: &Global, serve: &Serve) -> Result<ExitCode, CliError
 /// Runs the worker. Only the supervisor can start one.
 pub(super) fn worker(global: &Global, serve: &Serve) -> Result<ExitCode, CliError> {
     let path = absolute(&global.config)?;
-    Ok(daemon::run_worker(&path, serve.last_good))
+    let first = daemon::FirstStart {
+        last_good: serve.last_good,
+        accept_loss: serve.accept_loss,
+    };
+    Ok(daemon::run_worker(&path, first))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, CliError> {

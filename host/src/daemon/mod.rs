@@ -20,7 +20,9 @@
 //! | `standby` | all preparation before the store is opened |
 //! | `open_store` | opens the store, and reads from it which worker this is |
 //! | `generation` | determines a worker's generation and the cause of its start |
+//! | `announce` | tells the supervisor what a worker serves |
 //! | `serve` | the event loop of a serving worker |
+//! | `refused` | a worker whose store is not opened |
 //! | `state` | the state of that loop |
 //! | `reload` | rereads the configuration file, and lets the planner and the machine decide |
 //! | `plan` | the planner: decides what a configuration leads to |
@@ -36,6 +38,7 @@
 //! | `logging` | the operator's log |
 
 mod act;
+mod announce;
 mod bootstrap;
 mod control;
 mod drain;
@@ -51,6 +54,7 @@ mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod records;
+mod refused;
 mod reload;
 mod serve;
 mod standby;
@@ -58,4 +62,4 @@ mod state;
 mod watchdog;
 mod worker;
 
-pub use worker::run as run_worker;
+pub use worker::{FirstStart, run as run_worker};

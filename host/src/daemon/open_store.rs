@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-
 use crate::config::Config;
 use crate::domain::{Digest, Generation, RestartStatus, UnixMillis};
-use crate::store::{Store, StoreOptions};
+use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::supervisor::StartCause;
 
 use super::generation::{self, WorkerLife};
 use super::state::VERSION;
+use super::worker::FirstStart;
 
 /// How many of the latest restart records are read, to find the previous worker and the
 /// configurations that were rolled back.
@@ -28,21 +27,37 @@ pub(super) struct OpenedStore {
     pub(super) killed_for_memory: Option<UnixMillis>,
 }
 
+/// The reason why a worker has no store.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoStore {
+    #[error("daemon.data_dir: {0}")]
+    Open(#[from] OpenError),
+    #[error("daemon.data_dir: {0}")]
+    Read(#[from] StoreError),
+    #[error("the store's opening ended early: {0}")]
+    Panic(#[from] tokio::task::JoinError),
+}
+
 /// Opens the store, for the standby of the restart `planned`, or without one for a fresh worker.
 pub(super) async fn open_store(
     config: &Arc<Config>,
     planned: Option<u64>,
     cause: &StartCause,
-) -> anyhow::Result<OpenedStore> {
+    first: FirstStart,
+) -> Result<OpenedStore, NoStore> {
     let (config, cause) = (config.clone(), cause.clone());
-    let opened = tokio::task::spawn_blocking(move || open(&config, planned, &cause)).await;
-    opened
-        .context("the store's opening ended early")?
-        .context("daemon.data_dir")
+    let accept_loss = first.accept_loss && cause == StartCause::First;
+    tokio::task::spawn_blocking(move || open(&config, planned, &cause, accept_loss)).await?
 }
 
-fn open(config: &Config, planned: Option<u64>, cause: &StartCause) -> anyhow::Result<OpenedStore> {
+fn open(
+    config: &Config,
+    planned: Option<u64>,
+    cause: &StartCause,
+    accept_loss: bool,
+) -> Result<OpenedStore, NoStore> {
     let options = StoreOptions {
+        accept_loss,
         wal_bytes: config.store.wal_bytes,
         cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
         retention: config.retention,

@@ -19,13 +19,13 @@ use crate::domain::{
 };
 use crate::session::{Clients, Lifecycle, Registry, RestartManifest, Settings, Signs};
 use crate::store::Store;
-use crate::supervisor::{Connection, FromWorker, Link, Serving, ToWorker};
+use crate::supervisor::{Connection, Link, ToWorker};
 
 use super::act::WorkerEvent;
+use super::announce::announce;
 use super::drain::Drain;
 use super::generation::WorkerLife;
 use super::launch_spec::LaunchSpec;
-use super::logging;
 use super::machine::{RestartMachine, Trigger};
 use super::plan::Rejection;
 use super::records::RestartRecords;
@@ -282,19 +282,10 @@ fn past(store: &Store, current: &RestartRecord) -> Vec<PastRestart> {
 }
 
 impl Daemon {
-    /// Sends the supervisor what this worker serves; after a crash it starts a worker on this.
+    /// Sends the supervisor what this worker serves.
     pub(super) fn announce(&self) -> Result<(), Rejection> {
-        let budget = self.config.daemon.stop_budget();
-        let serving = Serving {
-            stop_budget_ms: budget.as_millis().try_into().unwrap_or(u64::MAX),
-            config: LaunchSpec::of(&self.loaded, &self.secrets).to_memfd()?,
-            listeners: self.listeners.clone(),
-        };
-        let format = logging::line_format(self.config.daemon.log_format);
-        self.link
-            .send(FromWorker::LogFormat(format))
-            .and_then(|()| self.link.send(FromWorker::Serving(serving)))
-            .map_err(|error| Rejection::Supervisor(error.to_string()))
+        let spec = LaunchSpec::of(&self.loaded, &self.secrets);
+        announce(&self.link, &self.config, spec, self.listeners.clone())
     }
 
     /// Records why this worker was started and that its probation begins.

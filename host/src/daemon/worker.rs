@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::allocator;
 use crate::config::{Config, process_env};
-use crate::domain::Cause;
+use crate::domain::{Cause, Generation};
 use crate::supervisor::{
     self, ConfigBytes, Connection, FromWorker, Link, LinkError, LogQueue, Mode, Start, StartCause,
     ToWorker,
@@ -20,7 +20,8 @@ use crate::supervisor::{
 use super::bootstrap;
 use super::launch_spec::LaunchSpec;
 use super::logging;
-use super::open_store::{OpenedStore, open_store};
+use super::open_store::{NoStore, OpenedStore, open_store};
+use super::refused::{self, RefusedStart};
 use super::serve::{self, StartedWorker};
 use super::standby;
 
@@ -34,15 +35,23 @@ const OOM_SCORE_MORE: i32 = 10;
 /// The exit code for a configuration or an environment that the daemon cannot run with.
 const EXIT_UNUSABLE: u8 = 1;
 
-/// Runs `abide worker`, which the supervisor starts, until the worker exits. A supervisor's first
-/// worker runs on the configuration file, or with `last_good` on the last good configuration.
-pub fn run(config_path: &Path, last_good: bool) -> ExitCode {
+/// How a supervisor's first worker starts. Later ones take no notice of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FirstStart {
+    /// Whether it runs on the last good configuration instead of the file.
+    pub last_good: bool,
+    /// Whether it opens a store that lacks what was acknowledged.
+    pub accept_loss: bool,
+}
+
+/// Runs `abide worker`, which the supervisor starts, until the worker exits.
+pub fn run(config_path: &Path, first: FirstStart) -> ExitCode {
     let log = match LogQueue::for_process(LOG_BYTES) {
         Ok(log) => log,
         Err(code) => return code,
     };
     die_before_the_supervisor();
-    let code = run_logged(config_path, last_good, &log);
+    let code = run_logged(config_path, first, &log);
     log.flush(logging::PATIENCE);
     code
 }
@@ -59,7 +68,7 @@ fn die_before_the_supervisor() {
     }
 }
 
-fn run_logged(config_path: &Path, last_good: bool, log: &LogQueue) -> ExitCode {
+fn run_logged(config_path: &Path, first: FirstStart, log: &LogQueue) -> ExitCode {
     let (link, start) = match supervisor::connect() {
         Ok(connected) => connected,
         Err(error) => {
@@ -82,7 +91,7 @@ fn run_logged(config_path: &Path, last_good: bool, log: &LogQueue) -> ExitCode {
         Arc::new(link),
         start,
         config_path.to_owned(),
-        last_good,
+        first,
         log,
     ));
     // Do not wait for tasks that still run (a step's connection, a blocking read): nothing needs
@@ -95,13 +104,14 @@ async fn run_async(
     link: Arc<Link>,
     start: Start,
     config_path: PathBuf,
-    last_good: bool,
+    first: FirstStart,
     log: &LogQueue,
 ) -> ExitCode {
     let standby = start.mode == Mode::Standby;
-    match start_up(link.clone(), start, config_path, last_good, log).await {
-        Ok(Some(worker)) => serve::serve(worker).await,
-        Ok(None) => ExitCode::SUCCESS,
+    match start_up(link.clone(), start, config_path, first, log).await {
+        Ok(Startup::Serves(worker)) => serve::serve(*worker).await,
+        Ok(Startup::Refuses(start)) => refused::refuse(*start).await,
+        Ok(Startup::Stopped) => ExitCode::SUCCESS,
         Err(error) => {
             let reason = format!("{error:#}");
             let last_word = if standby {
@@ -120,14 +130,24 @@ async fn run_async(
     }
 }
 
-/// Starts up until the store is open. Returns `None` if the daemon was stopped before that.
+/// What a worker has become when its start is over.
+enum Startup {
+    /// It has its store.
+    Serves(Box<StartedWorker>),
+    /// It leaves its store closed, and says why.
+    Refuses(Box<RefusedStart>),
+    /// The daemon was stopped before it had its store.
+    Stopped,
+}
+
+/// Starts up until the store is open.
 async fn start_up(
     link: Arc<Link>,
     start: Start,
     config_path: PathBuf,
-    last_good: bool,
+    first: FirstStart,
     log: &LogQueue,
-) -> anyhow::Result<Option<StartedWorker>> {
+) -> anyhow::Result<Startup> {
     let Start {
         mode,
         mut cause,
@@ -140,7 +160,7 @@ async fn start_up(
     let env = process_env();
     let spec = match config {
         Some(bytes) => decode(&bytes).context("the handed-over configuration")?,
-        None => bootstrap::launch_spec(&config_path, &env, last_good)?,
+        None => bootstrap::launch_spec(&config_path, &env, first.last_good)?,
     };
     let config = match cause {
         StartCause::First => {
@@ -183,10 +203,10 @@ async fn start_up(
             // a worker has served on this configuration, and the supervisor has seen it exit.
             let (prepared, opened, ()) = tokio::join!(
                 prepared,
-                open_store(&config, generation, &cause),
+                open_store(&config, generation, &cause, first),
                 standby::end_leftovers(&config)
             );
-            (prepared?, opened?)
+            (prepared?, opened)
         }
         Mode::Serve | Mode::Standby => {
             let prepared = prepared.await?;
@@ -194,11 +214,11 @@ async fn start_up(
                 link.send(FromWorker::StandbyReady)?;
                 match stand_by(&mut orders, &mut connections).await {
                     Some(why) => cause = why,
-                    None => return Ok(None),
+                    None => return Ok(Startup::Stopped),
                 }
             }
-            let opened = open_store(&config, generation, &cause).await?;
-            if opened.life.record.cause == Cause::Crash {
+            let opened = open_store(&config, generation, &cause, first).await;
+            if matches!(&opened, Ok(opened) if opened.life.record.cause == Cause::Crash) {
                 // This worker holds the store, so its previous owner is dead. A worker that hands
                 // over has ended its tool servers itself.
                 standby::end_leftovers(&config).await;
@@ -212,8 +232,20 @@ async fn start_up(
         previous,
         rejected_configs,
         killed_for_memory,
-    } = opened;
-    Ok(Some(StartedWorker {
+    } = match opened {
+        Ok(opened) => opened,
+        Err(NoStore::Open(error)) if refused::stays_up(&error) => {
+            return Ok(Startup::Refuses(Box::new(RefusedStart {
+                link,
+                orders,
+                prepared,
+                generation: Generation(generation.unwrap_or(0)),
+                error,
+            })));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Startup::Serves(Box::new(StartedWorker {
         link,
         orders,
         prepared,
@@ -224,7 +256,7 @@ async fn start_up(
         rejected_configs,
         killed_for_memory,
         connections,
-    }))
+    })))
 }
 
 /// Waits for the order to take over and returns its cause; collects the connections that the

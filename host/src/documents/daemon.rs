@@ -68,6 +68,9 @@ pub const FINDINGS_MAX: usize = 1000;
 pub enum DaemonState {
     /// Not serving yet: the store is being opened.
     Starting,
+    /// Not serving, since the store would be opened with less than was acknowledged, or cannot be
+    /// opened at all: an operator has to act.
+    Refused,
     /// Serving normally.
     Serving,
     /// About to be replaced.
@@ -84,6 +87,7 @@ impl DaemonState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
+            Self::Refused => "refused",
             Self::Serving => "serving",
             Self::Draining => "draining",
             Self::Stopping => "stopping",

@@ -42,6 +42,8 @@ pub struct Finding {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
+    /// The store is not opened: it lacks what was acknowledged, or is damaged.
+    StoreRefused,
     /// The writer has work and does not sync.
     WriterStalled,
     /// The store failed its last write.
@@ -65,7 +67,8 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Those that this daemon may have.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::StoreRefused,
         Self::WriterStalled,
         Self::StoreFailing,
         Self::DiskNearlyFull,
@@ -79,6 +82,7 @@ impl FindingKind {
     /// The name of the kind in the API and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::StoreRefused => "store_refused",
             Self::WriterStalled => "writer_stalled",
             Self::StoreFailing => "store_failing",
             Self::DiskNearlyFull => "disk_nearly_full",

@@ -10,7 +10,7 @@ use rocksdb::{
 
 use crate::domain::UnixMillis;
 
-use super::{StoreError, keys, options::StoreOptions};
+use super::{StoreError, keys, options::StoreOptions, recovery::LoggedBatch};
 
 /// WAL files that are kept for recycling: syncing a file that does not grow takes half the time.
 const WALS_RECYCLED: usize = 2;
@@ -146,17 +146,46 @@ impl Db {
     ) -> Result<(), rocksdb::Error> {
         let mut batch = WriteBatch::default();
         for op in ops {
-            match op {
-                Op::Put(family, key, value) => batch.put_cf(self.family(*family), key, value),
-                Op::Delete(family, key) => batch.delete_cf(self.family(*family), key),
-                Op::DeleteRange(family, from, to) => {
-                    batch.delete_range_cf(self.family(*family), from, to);
-                }
+            self.add(&mut batch, op);
+        }
+        self.write_synced(batch)
+    }
+
+    fn add(&self, batch: &mut WriteBatch, op: &Op) {
+        match op {
+            Op::Put(family, key, value) => batch.put_cf(self.family(*family), key, value),
+            Op::Delete(family, key) => batch.delete_cf(self.family(*family), key),
+            Op::DeleteRange(family, from, to) => {
+                batch.delete_range_cf(self.family(*family), from, to);
             }
         }
+    }
+
+    fn write_synced(&self, batch: WriteBatch) -> Result<(), rocksdb::Error> {
         let mut options = WriteOptions::default();
         options.set_sync(true);
         self.db.write_opt(batch, &options)
+    }
+
+    /// Writes batches of an earlier life, in RocksDB's own form, and `more` as one, and returns once
+    /// they are synced.
+    pub(super) fn write_again(
+        &self,
+        batches: &[&LoggedBatch],
+        more: Option<&Op>,
+    ) -> Result<(), rocksdb::Error> {
+        let mut last = WriteBatch::default();
+        if let Some(op) = more {
+            self.add(&mut last, op);
+        }
+        let parts = batches.iter().map(|batch| &batch.bytes[..]);
+        let all = WriteBatch::from_data(&joined(parts.chain([last.data()])));
+        self.write_synced(all)
+    }
+
+    /// Returns RocksDB's number of the last operation that can be read.
+    pub(super) fn last_sequence(&self) -> u64 {
+        self.db.latest_sequence_number()
     }
 
     /// Flushes what the WAL holds into tables, so that the next opening has nothing to replay.
@@ -173,6 +202,22 @@ impl Db {
     }
 }
 
+/// Joins batches in RocksDB's form: a sequence number (8 bytes, given anew by the write), the number of
+/// operations (u32 LE), the operations.
+fn joined<'b>(batches: impl Iterator<Item = &'b [u8]>) -> Vec<u8> {
+    let mut all = vec![0; 12];
+    let mut count = 0_u32;
+    for batch in batches {
+        let (Some(number), Some(ops)) = (batch.get(8..12), batch.get(12..)) else {
+            continue;
+        };
+        count += number.try_into().map_or(0, u32::from_le_bytes);
+        all.extend(ops);
+    }
+    all[8..12].copy_from_slice(&count.to_le_bytes());
+    all
+}
+
 fn db_options(create: bool, options: &StoreOptions) -> Result<Options, rocksdb::Error> {
     // This option has no setter. What the WAL holds after a kill stays there, bounded by the WAL's
     // cap, instead of being flushed before the first client is served.
@@ -180,9 +225,13 @@ fn db_options(create: bool, options: &StoreOptions) -> Result<Options, rocksdb::
     db.create_if_missing(create);
     db.create_missing_column_families(create);
     // After a power failure, the WAL is valid up to its first damaged record, which was never
-    // acknowledged, so recovery may stop there. This is also the mode that allows WAL recycling.
+    // acknowledged, so recovery may stop there; damage of another kind is found beforehand, by
+    // `recovery`. This is also the mode that allows WAL recycling.
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     db.set_recycle_log_file_num(WALS_RECYCLED);
+    // All families together, so that everything up to one number is in tables, and the logs hold
+    // everything after it: else a missing log could not be told from one that is not needed.
+    db.set_atomic_flush(true);
     db.set_max_total_wal_size(options.wal_bytes);
     db.set_db_write_buffer_size(options.memtable_bytes);
     db.set_max_open_files(OPEN_FILES);

@@ -7,6 +7,8 @@ use std::{
 
 use crate::domain::SessionId;
 
+use super::recovery::MissingWrites;
+
 /// The reason why the store did not open. Nothing in the data folder has been changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -38,6 +40,18 @@ pub enum OpenError {
          nothing in it has been changed"
     )]
     Corrupt { path: PathBuf, reason: String },
+    /// Writes that were acknowledged are not there any more.
+    #[error(
+        "the store in {path} lacks at least {} operations that had been acknowledged: {}. It is not opened, \
+         since sessions would go on without them. Put a backup in its place; or start once with \
+         `abide serve --accept-loss`, which gives them up: all sessions then wait for `abide resume`, \
+         and are told. Nothing in the folder has been changed",
+        .missing.operations, .missing.places.join("; ")
+    )]
+    Missing {
+        path: PathBuf,
+        missing: MissingWrites,
+    },
     /// The folder holds something other than a store.
     #[error("{path} is not a data folder of Abide's: {reason}; set `data_dir` to another folder")]
     NotAStore {
@@ -61,6 +75,13 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    pub(super) fn missing(path: &Path, missing: MissingWrites) -> Self {
+        Self::Missing {
+            path: path.to_owned(),
+            missing,
+        }
+    }
+
     /// Converts the error of a system call; `doing` is described at [`Self::Io`].
     pub(super) fn io(doing: &'static str, path: &Path, error: io::Error) -> Self {
         Self::Io {
@@ -158,7 +179,11 @@ impl StoreError {
     /// Converts the error of a failed write: [`Self::DiskFull`] if space ran out, else
     /// [`Self::Write`].
     pub(super) fn write(error: &rocksdb::Error) -> Self {
-        let reason = error.to_string();
+        Self::write_failed(error.to_string())
+    }
+
+    /// Does the same with the text of any error.
+    pub(super) fn write_failed(reason: String) -> Self {
         if is_disk_full(&reason) {
             Self::DiskFull { reason }
         } else {

@@ -20,6 +20,7 @@ use super::{
     db::Db,
     options::StoreOptions,
     queue::{Queue, WriterJob},
+    synced::SyncedFile,
 };
 
 /// A handle to the store. Clones refer to the same store; it closes with [`Store::close`], or when
@@ -42,6 +43,8 @@ pub(super) struct Core {
     /// The RocksDB directory.
     pub path: PathBuf,
     pub anchor: Anchor,
+    /// The number of the last acknowledged write. Only the writer thread writes it.
+    pub synced: SyncedFile,
     pub options: StoreOptions,
     /// Only the writer thread replaces the state. A write holds the lock for reading, so that
     /// readers never wait for it.

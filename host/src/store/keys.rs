@@ -17,6 +17,7 @@
 //!            'r' span (u64 BE) id                  (empty) committed a turn in that span of time
 //!            't' due (u64 BE, ms) id 0 name        timer; the name \u{1}: when an approval expires
 //! default    "counts"                              sessions created and closed
+//!            "cut"                                 the order to cut all sessions, if it is pending
 //!            'r' generation (u64 BE)               restart record
 //!            's' generation (u64 BE)               sessions that were active when its drain began
 //! ```
@@ -46,6 +47,7 @@ pub(super) mod kind {
 }
 
 pub(super) const COUNTS: &[u8] = b"counts";
+pub(super) const CUT_ORDER: &[u8] = b"cut";
 /// The first byte of the key of a restart record.
 pub(super) const RESTART: u8 = b'r';
 /// The first byte of the key of a list of active sessions.

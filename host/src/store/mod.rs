@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! data/FORMAT   the version of everything below; read before anything is written
+//! data/SYNCED   the number of the last acknowledged write (`synced`)
 //! data/LOCK     held (flock) by the one worker that owns the store; the kernel releases it
 //! data/RESERVE  preallocated space that is freed when the disk is full (`reserve`)
 //! data/db/      the RocksDB database; `keys` documents its layout
@@ -27,6 +28,10 @@
 //! | `restarts.rs` | restart records |
 //! | `writer.rs`, `reserve.rs` | the thread that writes, and its disk reserve |
 //! | `anchor.rs` | whether the files that are written still have their names |
+//! | `synced.rs` | the number of the last acknowledged write |
+//! | `recovery/` | what a start would recover, and what would be missing |
+//! | `cut_all.rs` | begins a new timeline in all sessions, after an accepted loss |
+//! | `format.rs` | the version of all of it |
 //! | `folder_lock.rs`, `open.rs`, `close.rs` | opening and closing |
 
 mod anchor;
@@ -34,9 +39,11 @@ mod append;
 mod close;
 mod codec;
 mod counts;
+mod cut_all;
 mod db;
 mod error;
 mod folder_lock;
+mod format;
 mod handle;
 mod kept;
 mod keys;
@@ -45,8 +52,10 @@ mod open;
 mod options;
 mod queue;
 mod read;
+mod recovery;
 mod reserve;
 mod restarts;
+mod synced;
 mod tail;
 mod trim;
 mod writer;
@@ -57,10 +66,11 @@ mod tests;
 pub use append::{Append, Durability};
 pub use counts::SessionCounts;
 pub use error::{OpenError, StoreError};
+pub use format::FORMAT;
 pub use handle::{Stats, Store};
 pub use listing::SessionSummary;
-pub use open::FORMAT;
 pub use options::StoreOptions;
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};
+pub use recovery::MissingWrites;
 pub use restarts::{ACTIVE_LISTS_KEPT, RESTARTS_KEPT};
 pub use tail::Tail;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File},
-    io::{ErrorKind, Write},
+    io::ErrorKind,
     os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
@@ -10,26 +10,21 @@ use std::{
 };
 
 use super::{
-    OpenError, Store,
+    OpenError, Store, StoreError,
     anchor::Anchor,
     counts::stored_counts,
+    cut_all::{CutOrder, cut_all},
     db::Db,
     error::is_disk_full,
     folder_lock::{lock, release},
+    format::{CREATING, FIRST_FORMAT, FORMAT, FORMAT_WORD, Format, read_format, write_format},
     handle::{Core, Counters, Handles, StoreState},
     options::StoreOptions,
+    recovery::{Examined, MissingWrites, examine},
     reserve::Reserve,
+    synced::{SyncedFile, SyncedMark},
     writer,
 };
-
-/// The format version of the data folder that this version of Abide writes, and the newest one that
-/// it reads.
-pub const FORMAT: u32 = 1;
-
-/// The word before the version number in the file `FORMAT`.
-const FORMAT_WORD: &str = "abide-store";
-/// The word after the version number until the store has been created completely.
-const CREATING: &str = "creating";
 
 impl Store {
     /// Opens the store in the folder `path`, which is created with mode 0700 if it does not exist.
@@ -64,17 +59,6 @@ impl Store {
     }
 }
 
-/// The state of a data folder according to its file `FORMAT`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    /// The file does not exist.
-    None,
-    /// The creation of a store was begun and not completed.
-    Creating,
-    /// The folder holds a store that this version reads.
-    Known,
-}
-
 fn open_locked(
     path: &Path,
     options: StoreOptions,
@@ -84,10 +68,30 @@ fn open_locked(
     // Read it again under the lock: another process may have created or replaced the store since.
     let format = read_format(path)?;
     if format == Format::None {
-        write_format(path, &format!("{FORMAT_WORD} {FORMAT} {CREATING}\n"))?;
+        write_format(path, &format!("{FORMAT_WORD} {FIRST_FORMAT} {CREATING}\n"))?;
     }
     let folder = path.join("db");
     sync_all(path, &folder).map_err(|error| OpenError::io("sync", &folder, error))?;
+    let mark = SyncedMark::read(path).map_err(|error| OpenError::io("look into", path, error))?;
+    let examined = match format {
+        Format::Known => examine(&folder, mark),
+        Format::None | Format::Creating => Ok(None),
+    };
+    let examined = examined.map_err(|error| OpenError::io("look into", &folder, error))?;
+    let mut order = None;
+    if let Some(missing) = examined.as_ref().and_then(Examined::missing) {
+        if !options.accept_loss {
+            return Err(OpenError::missing(path, missing));
+        }
+        tracing::error!(
+            "at least {} operations that had been acknowledged are lost, which was accepted: {}",
+            missing.operations,
+            missing.places.join("; ")
+        );
+        // Cuts are records of format 2.
+        write_format(path, &format!("{FORMAT_WORD} {FORMAT}\n"))?;
+        order = Some(CutOrder::accepted(&missing));
+    }
     let mut reserve = Reserve::new(path, options.wal_bytes);
     let db = open_db(
         path,
@@ -96,6 +100,25 @@ fn open_locked(
         &options,
         &mut reserve,
     )?;
+    if let Some(examined) = &examined {
+        recover_all(path, &db, examined, order.as_ref())?;
+    }
+    if examined.is_some() && mark.is_none() {
+        // A version before this one has left it: from now on, all families are flushed together.
+        let flushed = db.flush().map_err(|error| OpenError::Io {
+            doing: "flush the store in",
+            path: path.to_owned(),
+            reason: error.to_string(),
+        });
+        if let Err(error) = flushed {
+            tracing::warn!("{error}");
+        }
+    }
+    let mark = SyncedMark {
+        sequence: db.last_sequence(),
+        closed: false,
+    };
+    let synced = open_synced(path, mark, &mut reserve)?;
     if let Err(error) = reserve.hold() {
         tracing::error!("the disk of {} is full: {error}", path.display());
     }
@@ -104,12 +127,13 @@ fn open_locked(
         reason: error.to_string(),
     })?;
     if format != Format::Known {
-        write_format(path, &format!("{FORMAT_WORD} {FORMAT}\n"))?;
+        write_format(path, &format!("{FORMAT_WORD} {FIRST_FORMAT}\n"))?;
     }
     let anchor = Anchor::of(path).map_err(|error| OpenError::io("look into", path, error))?;
     let core = Arc::new(Core {
         path: folder,
         anchor,
+        synced,
         options,
         state: RwLock::new(StoreState::Open(db)),
         queue: Default::default(),
@@ -126,16 +150,88 @@ fn open_locked(
     let writer = writer
         .spawn({
             let core = core.clone();
-            move || writer::run(&core, reserve)
+            move || writer::run(&core, reserve, mark.sequence)
         })
         .map_err(|error| OpenError::io("start the writer of", path, error))?;
-    Ok(Store {
+    let store = Store {
         inner: Arc::new(Handles {
             core,
             writer: Mutex::new(Some(writer)),
             lock: Mutex::new(Some(lock)),
         }),
-    })
+    };
+    let unread = |error: StoreError| OpenError::Corrupt {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    // Of this start, or of an earlier one that ended before it had carried it out.
+    let order = store.core().read(CutOrder::read).map_err(unread)?;
+    if let Some(order) = order {
+        cut_all(&store, &order).map_err(unread)?;
+    }
+    Ok(store)
+}
+
+/// Opens the file `SYNCED` and notes in it what was recovered. A full disk is no obstacle: there is the
+/// reserve.
+fn open_synced(
+    path: &Path,
+    mark: SyncedMark,
+    reserve: &mut Reserve,
+) -> Result<SyncedFile, OpenError> {
+    let open = || {
+        let file = SyncedFile::open(path)?;
+        file.write(mark).map(|()| file)
+    };
+    let mut opened = open();
+    if let Err(error) = &opened
+        && error.kind() == ErrorKind::StorageFull
+    {
+        reserve.give();
+        opened = open();
+    }
+    opened.map_err(|error| OpenError::io("write `SYNCED` in", path, error))
+}
+
+/// Writes again what RocksDB has not read although it is complete, and makes sure that the store holds
+/// everything that was acknowledged, unless the loss of it was accepted: then the order to cut all
+/// sessions is stored.
+fn recover_all(
+    path: &Path,
+    db: &Db,
+    examined: &Examined,
+    order: Option<&CutOrder>,
+) -> Result<(), OpenError> {
+    let failed = |reason: String| OpenError::Io {
+        doing: "write into",
+        path: path.to_owned(),
+        reason,
+    };
+    let behind = examined.behind(db.last_sequence());
+    if order.is_some() || !behind.is_empty() {
+        tracing::warn!(
+            batches = behind.len(),
+            "a log in {} is damaged; what is readable behind the damage is written again",
+            path.display()
+        );
+        let op = order.map(CutOrder::op).transpose();
+        let op = op.map_err(|error| failed(error.to_string()))?;
+        db.write_again(&behind, op.as_ref())
+            // From now on the damaged log is not needed.
+            .and_then(|()| db.flush())
+            .map_err(|error| failed(error.to_string()))?;
+    }
+    let missing = examined.synced().saturating_sub(db.last_sequence());
+    match missing {
+        operations if operations > 0 && order.is_none() => Err(OpenError::missing(
+            path,
+            MissingWrites {
+                operations,
+                places: vec!["RocksDB recovered less than its files hold".to_owned()],
+            },
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Syncs what a killed owner may have written without syncing it. It will be read, and later
@@ -190,57 +286,4 @@ fn open_db(
             },
         }
     })
-}
-
-fn read_format(path: &Path) -> Result<Format, OpenError> {
-    let file = path.join("FORMAT");
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return match fs::exists(path.join("db")) {
-                Ok(false) => Ok(Format::None),
-                Ok(true) => Err(OpenError::NotAStore {
-                    path: path.to_owned(),
-                    reason: "it has a folder `db` and no file `FORMAT`".to_owned(),
-                }),
-                Err(error) => Err(OpenError::io("look into", path, error)),
-            };
-        }
-        Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
-        Err(error) => return Err(OpenError::io("read", &file, error)),
-    };
-    let mut words = text.split_ascii_whitespace();
-    let found = match (words.next(), words.next().map(str::parse::<u32>)) {
-        (Some(FORMAT_WORD), Some(Ok(found))) => found,
-        _ => {
-            return Err(OpenError::NotAStore {
-                path: path.to_owned(),
-                reason: "its file `FORMAT` is none of Abide's".to_owned(),
-            });
-        }
-    };
-    if found > FORMAT {
-        return Err(OpenError::NewerFormat {
-            path: path.to_owned(),
-            found,
-            reads: FORMAT,
-        });
-    }
-    Ok(match words.next() {
-        Some(CREATING) => Format::Creating,
-        _ => Format::Known,
-    })
-}
-
-/// Replaces the file `FORMAT` atomically, and syncs the file and its folder.
-fn write_format(path: &Path, text: &str) -> Result<(), OpenError> {
-    let (file, new) = (path.join("FORMAT"), path.join("FORMAT.new"));
-    let write = || {
-        let mut opened = File::create(&new)?;
-        opened.write_all(text.as_bytes())?;
-        opened.sync_all()?;
-        fs::rename(&new, &file)?;
-        File::open(path)?.sync_all()
-    };
-    write().map_err(|error: std::io::Error| OpenError::io("write", &file, error))
 }

@@ -12,6 +12,8 @@ pub struct StoreOptions {
     /// Memory for cached blocks of tables, in bytes.
     pub cache_bytes: usize,
     pub retention: Retention,
+    /// Whether the store is opened although it lacks writes that were acknowledged.
+    pub accept_loss: bool,
 }
 
 impl Default for StoreOptions {
@@ -21,6 +23,7 @@ impl Default for StoreOptions {
             memtable_bytes: 32 << 20,
             cache_bytes: 64 << 20,
             retention: Retention::default(),
+            accept_loss: false,
         }
     }
 }

@@ -91,6 +91,13 @@ impl Tail {
         }
     }
 
+    /// Gives up all records before `first`, if there is one: they are as good as trimmed.
+    pub(super) fn give_up_before(&mut self, first: Option<LogPos>) {
+        if let (Some(stands), Some(first)) = (&mut self.stands, first) {
+            stands.oldest = stands.oldest.max(first);
+        }
+    }
+
     /// Returns the message of the record at `at` if it is in memory; otherwise it is on disk.
     pub fn message(&self, at: LogPos) -> Option<&Message> {
         let found = self.messages.iter().rfind(|(pos, _)| *pos == at);

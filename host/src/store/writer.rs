@@ -27,6 +27,7 @@ use super::{
     keys,
     queue::{Write, WriterJob, WriterTask},
     reserve::Reserve,
+    synced::SyncedMark,
 };
 
 /// After this long without a write, a WAL over [`IDLE_FLUSH_BYTES`] is flushed into tables.
@@ -46,6 +47,8 @@ struct WriterLoop<'a> {
     last_try: Option<Instant>,
     /// Must be held for a write to be accepted.
     reserve: Reserve,
+    /// RocksDB's number of the last operation that was acknowledged.
+    acknowledged: u64,
 }
 
 /// Drops all queued jobs when the writer ends, by a panic too, so that no caller waits forever.
@@ -59,12 +62,13 @@ impl Drop for Abandon<'_> {
 }
 
 /// Runs the writer until the queue is closed and empty, then closes the database.
-pub(super) fn run(core: &Core, reserve: Reserve) {
+pub(super) fn run(core: &Core, reserve: Reserve, acknowledged: u64) {
     let _abandon = Abandon(core);
     let mut writer = WriterLoop {
         core,
         last_try: None,
         reserve,
+        acknowledged,
     };
     // Whether free memory was purged since the last group of writes.
     let mut gave_back = false;
@@ -98,6 +102,14 @@ pub(super) fn run(core: &Core, reserve: Reserve) {
     }
     if let StoreState::Open(db) = writer.replace(StoreState::Closed) {
         db.stop_background_work();
+        let mark = SyncedMark {
+            sequence: db.last_sequence(),
+            closed: true,
+        };
+        drop(db);
+        if let Err(error) = core.synced.write(mark).and_then(|()| core.synced.sync()) {
+            tracing::warn!("that the store was closed cannot be noted: {error}");
+        }
     }
 }
 
@@ -177,19 +189,33 @@ impl WriterLoop<'_> {
             return Err(error);
         }
         failpoint::point("store.write.before");
-        let written = self.core.read(|db| Ok(db.write(ops)))?;
+        self.commit(ops)?;
         failpoint::point("store.write.after");
-        match written {
-            Ok(()) => {
-                self.core.unflushed.fetch_add(bytes, Ordering::Relaxed);
-                if let Some(counts) = counts {
-                    self.core.created.store(counts.created, Ordering::Relaxed);
-                    self.core.closed.store(counts.closed, Ordering::Relaxed);
-                }
-                Ok(())
-            }
-            Err(error) => Err(self.failed(&error)),
+        self.core.unflushed.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(counts) = counts {
+            self.core.created.store(counts.created, Ordering::Relaxed);
+            self.core.closed.store(counts.closed, Ordering::Relaxed);
         }
+        Ok(())
+    }
+
+    /// Writes `ops` atomically, and notes it in the file `SYNCED` once they are synced: then they may
+    /// be acknowledged. Handles a failure.
+    fn commit<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) -> Result<(), StoreError> {
+        let written = self
+            .core
+            .read(|db| Ok(db.write(ops).map(|()| db.last_sequence())))?;
+        let sequence = written.map_err(|error| self.failed(&error))?;
+        let mark = SyncedMark {
+            sequence,
+            closed: false,
+        };
+        // If this fails, the operations are there and yet not acknowledged, which their owner finds
+        // out when it loads the session again.
+        let marked = self.core.synced.write(mark);
+        marked.map_err(|error| StoreError::write_failed(error.to_string()))?;
+        self.acknowledged = sequence;
+        Ok(())
     }
 
     /// Records whether the store accepts writes.
@@ -237,10 +263,7 @@ impl WriterLoop<'_> {
         };
         let bytes = codec::encode("the count of sessions", &counts)?;
         let op = Op::Put(Keyspace::Meta, keys::COUNTS.to_vec(), bytes);
-        match self.core.read(|db| Ok(db.write([&op])))? {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.failed(&error)),
-        }
+        self.commit([&op])
     }
 
     fn job(&mut self, job: WriterJob) {
@@ -280,10 +303,7 @@ impl WriterLoop<'_> {
             }
             Ok(())
         })?;
-        match self.core.read(|db| Ok(db.write(&ops)))? {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.failed(&error)),
-        }
+        self.commit(&ops)
     }
 
     fn unflushed(&self) -> usize {
@@ -327,12 +347,21 @@ impl WriterLoop<'_> {
     }
 
     /// Reopens the database and flushes what its WAL held, so that everything that can be read from
-    /// here on is durable, whatever the failed write left behind.
+    /// here on is durable, whatever the failed write left behind. It stays down if it has lost what
+    /// was acknowledged.
     fn reopen(&mut self) {
         drop(self.replace(StoreState::Down("it is being opened again".to_owned())));
         let opened = Db::open(&self.core.path, false, &self.core.options)
-            .and_then(|db| db.flush().map(|()| db))
             .map_err(|error| error.to_string())
+            .and_then(
+                |db| match self.acknowledged.checked_sub(db.last_sequence()) {
+                    None | Some(0) => db.flush().map(|()| db).map_err(|error| error.to_string()),
+                    Some(lost) => Err(format!(
+                        "{lost} writes that had been acknowledged are not there any more; stop the \
+                     daemon, check the disk and restore a backup"
+                    )),
+                },
+            )
             .and_then(|db| match stored_counts(&db) {
                 Ok(counts) => Ok((db, counts)),
                 Err(error) => Err(error.to_string()),

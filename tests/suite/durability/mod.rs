@@ -1,10 +1,11 @@
-//! What is on the disk after kills, power cuts and disk failures; a data folder, a log or memory that is gone; and the checker of the chaos
-//! runs.
+//! What is on the disk after kills, power cuts and disk failures; damaged or missing files; a data
+//! folder, a log or memory that is gone; and the checker of the chaos runs.
 
 mod checker;
 mod disk;
 mod folder_gone;
 mod kill_loop;
 mod log;
+mod missing_writes;
 mod oom;
 mod powercut;

@@ -59,15 +59,15 @@ fn a_folder_has_one_owner_at_a_time() {
 fn a_newer_format_is_left_alone() {
     let home = folder();
     open(home.path()).close();
-    fs::write(home.path().join("FORMAT"), "abide-store 2\n").unwrap();
+    fs::write(home.path().join("FORMAT"), "abide-store 3\n").unwrap();
     let before = bytes_of(home.path());
     let error = refusal(home.path());
     assert!(
         matches!(
             &error,
             OpenError::NewerFormat {
-                found: 2,
-                reads: 1,
+                found: 3,
+                reads: 2,
                 ..
             }
         ),

@@ -1,0 +1,112 @@
+//! Reads the files of the database and asks for the verdict.
+
+use std::io;
+use std::path::Path;
+
+use super::manifest::Manifest;
+use super::verdict::{LogRun, MissingWrites, Verdict};
+use super::wal::{LogFile, LoggedBatch, read_logs};
+use crate::store::synced::SyncedMark;
+
+/// What the files of a closed database hold.
+#[derive(Debug)]
+pub(in crate::store) struct Examined {
+    pub(super) logs: Vec<LogFile>,
+    pub(super) verdict: Verdict,
+}
+
+/// Examines the database in `folder`: none if its MANIFEST cannot be read, of which RocksDB will tell
+/// more. Nothing is written.
+pub(in crate::store) fn examine(
+    folder: &Path,
+    mark: Option<SyncedMark>,
+) -> io::Result<Option<Examined>> {
+    let Some(manifest) = Manifest::read(folder)? else {
+        return Ok(None);
+    };
+    let first = manifest.first_log();
+    let mut logs = read_logs(folder, first)?;
+    // Up to where everything is in tables. Versions before this one flushed the families one by one,
+    // and may have written to the tables last: then the logs count from their first operation on.
+    let is_ours = mark.is_some_and(|mark| mark.sequence >= manifest.last_sequence);
+    let tables = match is_ours || manifest.is_even() {
+        true => manifest.last_sequence,
+        false => first_number(&logs).map_or(manifest.last_sequence, |first| first - 1),
+    };
+    let synced = mark.map(|mark| mark.sequence);
+    let mut verdict = Verdict::of(tables, &runs(&logs), synced);
+    let is_as_closed = mark.is_some_and(|mark| mark.closed && mark.sequence == verdict.recovered);
+    if !is_as_closed {
+        for log in logs.iter_mut().filter(|log| !log.is_whole) {
+            log.search_behind()?;
+        }
+        verdict = Verdict::of(tables, &runs(&logs), synced);
+    }
+    Ok(Some(Examined { logs, verdict }))
+}
+
+/// Returns the number of the first operation in the logs.
+fn first_number(logs: &[LogFile]) -> Option<u64> {
+    let batches = logs.iter().flat_map(LogFile::all_batches);
+    batches.map(|batch| batch.first).next()
+}
+
+/// Returns the readable parts of the logs.
+fn runs(logs: &[LogFile]) -> Vec<LogRun<'_>> {
+    let mut runs = Vec::new();
+    let mut follows = true;
+    for log in logs {
+        let batches = &log.batches[..];
+        runs.push(LogRun { batches, follows });
+        let behind = log.damage.iter().map(|damage| LogRun {
+            batches: &damage.behind,
+            follows: false,
+        });
+        runs.extend(behind);
+        follows = log.is_whole;
+    }
+    runs
+}
+
+impl Examined {
+    /// Returns the acknowledged writes that opening the store would lose.
+    pub(in crate::store) fn missing(&self) -> Option<MissingWrites> {
+        let operations = self.verdict.operations();
+        if operations == 0 {
+            return None;
+        }
+        let damage = self.logs.iter().flat_map(|log| {
+            log.damage.iter().map(|damage| {
+                let place = &damage.place;
+                format!(
+                    "{} is damaged from byte {} to byte {}",
+                    log.path.display(),
+                    place.start,
+                    place.end
+                )
+            })
+        });
+        let mut places: Vec<String> = damage.collect();
+        if places.is_empty() {
+            places.push(match self.logs.last() {
+                Some(log) => format!("{} ends too early", log.path.display()),
+                None => "a log is not there".to_owned(),
+            });
+        }
+        Some(MissingWrites { operations, places })
+    }
+
+    /// Returns the highest number that is known to have been synced.
+    pub(in crate::store) fn synced(&self) -> u64 {
+        self.verdict.synced
+    }
+
+    /// Returns the batches that RocksDB, which has recovered up to the number `recovered`, has not
+    /// read because they are behind damage, in order.
+    pub(in crate::store) fn behind(&self, recovered: u64) -> Vec<&LoggedBatch> {
+        let batches = self.logs.iter().flat_map(LogFile::all_batches);
+        batches
+            .filter(|batch| batch.count > 0 && batch.first > recovered)
+            .collect()
+    }
+}

@@ -1,0 +1,123 @@
+//! The file `SYNCED`: the number of the last write that was acknowledged. It is written after each
+//! sync and before the acknowledgement, and is not synced itself: it is exact after the death of all
+//! processes, and a lower bound after a power cut. So a start knows whether the store still holds what
+//! clients were told of.
+//!
+//! ```text
+//! "ABIDESY1"  sequence (u64 LE)  closed (u8)  zeros (3)  CRC-32C of all before (u32 LE)
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+const NAME: &str = "SYNCED";
+const MAGIC: &[u8; 8] = b"ABIDESY1";
+const LENGTH: usize = 24;
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SyncedMark {
+    /// RocksDB's number of the last acknowledged operation.
+    pub(super) sequence: u64,
+    /// Whether the store was closed after it.
+    pub(super) closed: bool,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct SyncedFile(File);
+
+impl SyncedMark {
+    /// Reads the file in the data folder `folder`: none if there is none, or if it is damaged. Then
+    /// only what the logs themselves show is known.
+    pub(super) fn read(folder: &Path) -> io::Result<Option<Self>> {
+        let path = folder.join(NAME);
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let mark = Self::parse(&bytes);
+                if mark.is_none() {
+                    tracing::warn!(
+                        "{} is damaged; whether the last writes are there cannot be told by it",
+                        path.display()
+                    );
+                }
+                Ok(mark)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; LENGTH] = bytes.first_chunk()?;
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        let (magic, rest) = body.split_first_chunk::<8>()?;
+        let (sequence, rest) = rest.split_first_chunk()?;
+        let is_whole = magic == MAGIC && crc32c::crc32c(body) == u32::from_le_bytes(*crc);
+        is_whole.then_some(Self {
+            sequence: u64::from_le_bytes(*sequence),
+            closed: *rest.first()? != 0,
+        })
+    }
+
+    fn bytes(self) -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[16] = self.closed.into();
+        let crc = crc32c::crc32c(&bytes[..20]);
+        bytes[20..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+}
+
+impl SyncedFile {
+    /// Opens the file in the data folder `folder`, or creates it.
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(folder.join(NAME))?;
+        Ok(Self(file))
+    }
+
+    /// Writes the number of the last synced operation. Its 24 bytes are in one sector, so that a
+    /// power cut leaves the old ones or the new ones.
+    pub(super) fn write(&self, mark: SyncedMark) -> io::Result<()> {
+        self.0.write_all_at(&mark.bytes(), 0)
+    }
+
+    /// Syncs the file.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod synced_tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_damage_is_noticed() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(SyncedMark::read(home.path()).unwrap(), None);
+        let file = SyncedFile::open(home.path()).unwrap();
+        for (sequence, closed) in [(7, false), (u64::MAX, true)] {
+            let mark = SyncedMark { sequence, closed };
+            file.write(mark).unwrap();
+            assert_eq!(SyncedMark::read(home.path()).unwrap(), Some(mark));
+        }
+        let whole = std::fs::read(home.path().join(NAME)).unwrap();
+        assert_eq!(whole.len(), LENGTH);
+        for bit in 0..8 * LENGTH {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SyncedMark::parse(&bytes), None, "bit {bit}");
+        }
+        assert_eq!(SyncedMark::parse(&whole[..LENGTH - 1]), None);
+    }
+}
