@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::config::Config;
-use crate::domain::{Digest, Generation, RestartStatus, UnixMillis};
+use crate::domain::{Digest, Generation, MemoryKills, RestartStatus, UnixMillis};
 use crate::store::{Store, StoreOptions};
 use crate::supervisor::StartCause;
 
@@ -24,8 +24,8 @@ pub(super) struct OpenedStore {
     pub(super) previous: Generation,
     /// The configurations that were rolled back, with the reason.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
-    /// When the kernel last killed a worker because memory had run out, if that is known.
-    pub(super) killed_for_memory: Option<UnixMillis>,
+    /// When workers were last killed for want of memory.
+    pub(super) memory_kills: MemoryKills,
 }
 
 /// Opens the store, for the standby of the restart `planned`, or without one for a fresh worker.
@@ -58,7 +58,7 @@ fn open(config: &Config, planned: Option<u64>, cause: &StartCause) -> anyhow::Re
     let life = generation::life(last, planned, cause, VERSION, UnixMillis::now());
     let known: Vec<_> = life.abandoned.iter().chain(&recent).cloned().collect();
     let rejected_configs = generation::rejected_configs(&known);
-    let killed_for_memory = generation::killed_for_memory(recent.iter().chain([&life.record]));
+    let memory_kills = generation::memory_kills(recent.iter().chain([&life.record]));
     let served = |status| matches!(status, RestartStatus::Completed | RestartStatus::Probation);
     let mut before = recent
         .iter()
@@ -70,6 +70,6 @@ fn open(config: &Config, planned: Option<u64>, cause: &StartCause) -> anyhow::Re
         life,
         previous,
         rejected_configs,
-        killed_for_memory,
+        memory_kills,
     })
 }

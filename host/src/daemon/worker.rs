@@ -211,7 +211,7 @@ async fn start_up(
         life,
         previous,
         rejected_configs,
-        killed_for_memory,
+        memory_kills,
     } = opened;
     Ok(Some(StartedWorker {
         link,
@@ -222,7 +222,7 @@ async fn start_up(
         life,
         previous,
         rejected_configs,
-        killed_for_memory,
+        memory_kills,
         connections,
     }))
 }

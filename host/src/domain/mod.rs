@@ -33,6 +33,7 @@
 //! | `fold.rs` | how each record changes a session |
 //! | `view.rs` | a session, as the API returns it |
 //! | `tool_servers.rs`, `model_providers.rs` | the status of tool servers and model providers |
+//! | `guest_memory.rs` | the memory budget of all guests |
 //! | `plan_report.rs`, `watchdog.rs` | the plan for a configuration, what is wrong now |
 
 mod approval;
@@ -45,6 +46,7 @@ mod egress;
 mod events;
 mod failure;
 mod fold;
+mod guest_memory;
 mod ids;
 mod journal;
 pub mod lifecycle;
@@ -84,6 +86,7 @@ pub use capabilities::Capabilities;
 pub use egress::{BadHttpRule, EgressTarget, HttpGrants, HttpRule, Reach};
 pub use events::{Delta, Event, EventBody, TRUNCATED, ToolStatus, TurnStatus};
 pub use failure::{FailureCode, TurnFailure};
+pub use guest_memory::GuestMemoryStatus;
 pub use ids::{
     BadSessionId, Digest, Generation, MessageId, NAME_MAX_BYTES, SESSION_ID_MAX_BYTES, SessionId,
 };
@@ -124,7 +127,7 @@ pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerS
 pub use usage::ModelUsage;
 pub use view::{Reason, RunningTurn, SessionView};
 pub use watchdog::{
-    Changes, DiskSigns, Finding, FindingKind, Findings, OUT_OF_MEMORY_SHOWN, Observation,
-    STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed, TurnSigns, WRITER_STALLED_AFTER,
-    WriterSigns, judge,
+    Changes, DiskSigns, Finding, FindingKind, Findings, MEMORY_AFTER, MemoryKills,
+    OUT_OF_MEMORY_SHOWN, Observation, STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed,
+    TurnSigns, WRITER_STALLED_AFTER, WriterSigns, judge,
 };
