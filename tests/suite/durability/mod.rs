@@ -1,9 +1,10 @@
-//! What is on the disk after kills, power cuts and disk failures; a data folder, a log or memory that is gone; and the checker of the chaos
-//! runs.
+//! What is on the disk after kills, power cuts and disk failures; a data folder, a log or memory that
+//! is gone; and the checker of the chaos runs.
 
 mod checker;
 mod disk;
 mod folder_gone;
+mod guest_memory;
 mod kill_loop;
 mod log;
 mod oom;
