@@ -12,11 +12,11 @@ use super::global::Global;
 use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::target;
-use super::text::{ago, brief, clean, duration};
+use super::text::{ago, brief, clean, duration, size};
 use crate::documents::{DaemonState, DaemonStatus, Page};
 use crate::domain::{
-    Finding, ModelProviderStatus, RestartRecord, RestartStatus, SessionView, ToolLeftOut,
-    ToolServerState, ToolServerStatus, UnixMillis,
+    Finding, GuestMemoryStatus, ModelProviderStatus, RestartRecord, RestartStatus, SessionView,
+    ToolLeftOut, ToolServerState, ToolServerStatus, UnixMillis,
 };
 
 /// The maximum number of sessions listed under each state.
@@ -110,6 +110,7 @@ fn head(out: &mut Out, url: &str, daemon: &DaemonStatus, now: UnixMillis) -> Res
         .collect();
     fact("plugins", plugins.join(", ").into());
     fact("sessions", counts(daemon).into());
+    fact("guest memory", guest_memory(&daemon.guest_memory));
     if let Some(drain) = &daemon.drain {
         let mut text = format!(
             "{} turns still run, {} messages held",
@@ -264,6 +265,19 @@ fn findings(out: &mut Out, found: &[Finding], now: UnixMillis) -> Result<(), Cli
         out.line(out.paint(Tone::Dim, &text))?;
     }
     Ok(())
+}
+
+/// Formats the guests' memory: `120 MiB of 500 MiB reserved, 3 guests wait`
+fn guest_memory(memory: &GuestMemoryStatus) -> Cell {
+    let text = format!(
+        "{} of {} reserved",
+        size(memory.reserved_bytes),
+        size(memory.budget_bytes)
+    );
+    match memory.waiting {
+        0 => text.into(),
+        waiting => Cell::toned(format!("{text}, {waiting} guests wait"), Tone::Warn),
+    }
 }
 
 /// Formats the numbers of sessions: `20: 3 running, 17 idle`

@@ -140,6 +140,7 @@ impl<'a> Diff<'a> {
             resident_idle,
             relaunch_max,
             session_memory_bytes,
+            guest_memory_bytes,
             disk_reserve_bytes,
         } = new;
         // The order of addresses, hosts and origins has no meaning.
@@ -231,6 +232,12 @@ impl<'a> Diff<'a> {
             Restart,
             (&old.session_memory_bytes, session_memory_bytes),
             size,
+        );
+        self.note(
+            "daemon.guest_memory",
+            Hot,
+            (&old.guest_memory_bytes, guest_memory_bytes),
+            |bytes| bytes.as_ref().map_or("by default".to_owned(), size),
         );
         self.note(
             "daemon.disk_reserve",

@@ -74,6 +74,9 @@ pub struct DaemonConfig {
     pub relaunch_max: u32,
     /// The memory that all sessions together may hold, in bytes.
     pub session_memory_bytes: u64,
+    /// The memory that all guests together may hold, in bytes; none for the default, which depends
+    /// on the machine.
+    pub guest_memory_bytes: Option<u64>,
     /// The free disk space below which nothing new is accepted, in bytes.
     pub disk_reserve_bytes: u64,
 }

@@ -38,6 +38,8 @@ fn table(node: &Json, defaults: Option<&Json>, path: &mut Vec<String>, out: &mut
             .filter(|value| !value.is_null());
         let inner = resolve(key);
         let example = inner.get("examples").and_then(|all| all.get(0));
+        // An example would read like the default of a key that may be left out.
+        let example = example.filter(|_| !may_be_null(key));
         let allowed = allowed(key);
         if let Some(allowed) = allowed {
             let _ = writeln!(out, "# One of {}.", allowed.join(", "));
@@ -85,6 +87,11 @@ fn comment(node: &Json, out: &mut String) {
     for line in text.unwrap_or_default().lines() {
         let _ = writeln!(out, "# {line}");
     }
+}
+
+fn may_be_null(node: &Json) -> bool {
+    let kinds = node.get("anyOf").and_then(Json::as_array);
+    kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind["type"] == "null"))
 }
 
 /// Returns whether a key is written as a `[table]` of its own.

@@ -167,6 +167,9 @@ fn understand_daemon(notes: &mut Notes, keys: DaemonKeys, folder: &Path) -> Daem
             16 << 20,
             1 << 40,
         ),
+        guest_memory_bytes: keys
+            .guest_memory
+            .map(|size| notes.size("daemon.guest_memory", size, 1 << 20, 1 << 50)),
         disk_reserve_bytes: notes.size("daemon.disk_reserve", keys.disk_reserve, 0, 1 << 50),
     };
     listening(notes, &daemon.listen, daemon.token.is_some());

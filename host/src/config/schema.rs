@@ -79,6 +79,12 @@ pub(super) struct DaemonKeys {
     /// snapshots kept for the next turn, idle sessions. From half of it on, idle sessions leave
     /// memory at once; beyond it, messages are refused with 429 and `Retry-After`.
     pub(super) session_memory: Size,
+    /// What all guests together may hold in memory while they run. A turn reserves what its session
+    /// last used, waits if there is no room, and is run again from its journal if it outgrows what
+    /// is left; one that needs more than all of this runs alone. By default half of the memory that
+    /// the control group, or else the machine, allows: the other half is for the store, sessions and
+    /// tool servers.
+    pub(super) guest_memory: Option<Size>,
     /// What must be free on the disk of `data_dir`: with less, new sessions and messages are refused
     /// (507), and what was accepted before goes on. Several times `store.wal`; `0B` holds nothing
     /// back.
@@ -108,6 +114,7 @@ impl Default for DaemonKeys {
             resident_idle: Time::secs(60),
             relaunch_max: 20_000,
             session_memory: Size(256 << 20),
+            guest_memory: None,
             disk_reserve: Size(256 << 20),
         }
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::api::{Acceptance, ControlRequest};
 use crate::documents::{DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX};
 use crate::domain::{
-    Finding, Generation, Refusal, RestartRecord, ToolServerState, ToolServerStatus,
+    Finding, Generation, GuestMemoryStatus, Refusal, RestartRecord, ToolServerState,
+    ToolServerStatus,
 };
 use crate::store::StoreError;
 
@@ -33,6 +34,7 @@ impl Fixed {
             plugins: self.plugins.clone(),
             model_providers: Vec::new(),
             tool_servers: Vec::new(),
+            guest_memory: GuestMemoryStatus::default(),
             watchdog: Arc::default(),
         }
     }
@@ -72,6 +74,7 @@ impl Daemon {
         status.sessions = self.sessions();
         status.model_providers = self.registry.live_config().llm.status();
         status.tool_servers = self.tool_servers();
+        status.guest_memory = self.guest_memory();
         status.state = match self.machine.activity() {
             Activity::Serving | Activity::Preparing => DaemonState::Serving,
             Activity::Draining => DaemonState::Draining,
@@ -104,6 +107,14 @@ impl Daemon {
         all.sort_by_key(|finding| finding.kind);
         all.truncate(FINDINGS_MAX);
         all.into()
+    }
+
+    fn guest_memory(&self) -> GuestMemoryStatus {
+        let memory = self.registry.guest_memory();
+        metrics::gauge!("abide_guest_memory_budget_bytes").set(memory.budget_bytes as f64);
+        metrics::gauge!("abide_guest_memory_reserved_bytes").set(memory.reserved_bytes as f64);
+        metrics::gauge!("abide_guest_memory_waiting").set(memory.waiting as f64);
+        memory
     }
 
     fn tool_servers(&self) -> Vec<ToolServerStatus> {

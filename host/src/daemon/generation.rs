@@ -11,10 +11,15 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Cause, Digest, DrainReport, Generation, Phases, RelaunchReport, RestartRecord, RestartStatus,
-    UnixMillis,
+    Cause, Digest, DrainReport, Generation, MemoryKills, Phases, RelaunchReport, RestartRecord,
+    RestartStatus, UnixMillis,
 };
-use crate::supervisor::{KILLED_FOR_MEMORY, StartCause};
+use crate::supervisor::{KILLED_BY_UNKNOWN, KILLED_FOR_MEMORY, StartCause};
+
+/// How many workers must have died of a SIGKILL of which nobody knows who sent it for that to be
+/// reported, and within which time: from that number on the supervisor pauses.
+const UNKNOWN_KILLS_MIN: usize = 4;
+const UNKNOWN_KILLS_WITHIN_MS: u64 = 10 * 60 * 1000;
 
 /// A worker's generation, and how it came to be started.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,14 +120,29 @@ pub(super) fn life(
     }
 }
 
-/// Returns when the kernel last killed a worker because memory had run out, according to the record
-/// of this start and the recent ones.
-pub(super) fn killed_for_memory<'a>(
+/// Returns when workers were last killed for want of memory, or may have been, according to the
+/// record of this start and the recent ones.
+pub(super) fn memory_kills<'a>(
     records: impl IntoIterator<Item = &'a RestartRecord>,
-) -> Option<UnixMillis> {
-    let killed = |record: &&RestartRecord| record.trigger.contains(KILLED_FOR_MEMORY);
-    let killed = records.into_iter().filter(killed);
-    killed.map(|record| record.at).max()
+) -> MemoryKills {
+    let (mut by_kernel, mut by_unknown) = (None, Vec::new());
+    for record in records {
+        if record.trigger.contains(KILLED_FOR_MEMORY) {
+            by_kernel = by_kernel.max(Some(record.at));
+        } else if record.trigger.contains(KILLED_BY_UNKNOWN) {
+            by_unknown.push(record.at);
+        }
+    }
+    let last = by_unknown.iter().copied().max();
+    // One may be a human's.
+    let by_unknown = last.filter(|last| {
+        let near = |at: &&UnixMillis| last.since(**at) <= UNKNOWN_KILLS_WITHIN_MS;
+        by_unknown.iter().filter(near).count() >= UNKNOWN_KILLS_MIN
+    });
+    MemoryKills {
+        by_kernel,
+        by_unknown,
+    }
 }
 
 /// Returns the configurations that were rolled back and have not passed probation since, with the
@@ -208,6 +228,26 @@ mod tests {
     fn the_first_start_is_generation_one() {
         let life = life(None, None, &StartCause::First, "1.0", NOW);
         assert_eq!(life.record.generation, Generation(1));
+    }
+
+    #[test]
+    fn kills_by_the_kernel_are_told_and_those_from_nobody_knows_where_once_there_are_several() {
+        let record = |minute: u64, detail: &str| RestartRecord {
+            at: UnixMillis(minute * 60_000),
+            trigger: format!("the worker {detail} before it served"),
+            ..last(4, RestartStatus::Completed)
+        };
+        let kernel = [record(3, KILLED_FOR_MEMORY), record(2, KILLED_FOR_MEMORY)];
+        let kills = memory_kills(&kernel);
+        assert_eq!(
+            (kills.by_kernel, kills.by_unknown),
+            (Some(UnixMillis(180_000)), None)
+        );
+        let unknown = |minutes: [u64; 4]| minutes.map(|at| record(at, KILLED_BY_UNKNOWN));
+        let several = memory_kills(&unknown([14, 13, 12, 11]));
+        assert_eq!(several.by_unknown, Some(UnixMillis(14 * 60_000)));
+        let scattered = memory_kills(&unknown([14, 13, 12, 1]));
+        assert_eq!(scattered.by_unknown, None);
     }
 
     #[test]

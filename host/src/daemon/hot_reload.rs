@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::{Config, Observed, Plan, SecretFiles};
 use crate::domain::UnixMillis;
 
+use super::memory_limit::guest_memory_bytes;
 use super::plan::Rejection;
 use super::state::Daemon;
 use super::{logging, standby};
@@ -49,6 +50,8 @@ impl Daemon {
             return Err(error);
         }
         self.registry.replace_live_config(parts);
+        let guest_memory = guest_memory_bytes(&self.config.daemon);
+        self.registry.set_guest_memory(guest_memory);
         if old_config.daemon.log_level != self.config.daemon.log_level {
             logging::change(self.config.daemon.log_level);
         }

@@ -35,6 +35,7 @@
 //! | `handover` | ends a worker: passes its clients and the store to the successor |
 //! | `control` | publishes the daemon's status and replies to control requests |
 //! | `watchdog` | detects conditions that must never last |
+//! | `memory_limit` | the memory that guests may use by default |
 //! | `logging` | the operator's log |
 
 mod act;
@@ -49,6 +50,7 @@ mod hot_reload;
 mod launch_spec;
 mod logging;
 mod machine;
+mod memory_limit;
 mod open_store;
 mod plan;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::domain::{Digest, Generation, RestartStatus, UnixMillis};
+use crate::domain::{Digest, Generation, MemoryKills, RestartStatus, UnixMillis};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::supervisor::StartCause;
 
@@ -23,8 +23,8 @@ pub(super) struct OpenedStore {
     pub(super) previous: Generation,
     /// The configurations that were rolled back, with the reason.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
-    /// When the kernel last killed a worker because memory had run out, if that is known.
-    pub(super) killed_for_memory: Option<UnixMillis>,
+    /// When workers were last killed for want of memory.
+    pub(super) memory_kills: MemoryKills,
 }
 
 /// The reason why a worker has no store.
@@ -73,7 +73,7 @@ fn open(
     let life = generation::life(last, planned, cause, VERSION, UnixMillis::now());
     let known: Vec<_> = life.abandoned.iter().chain(&recent).cloned().collect();
     let rejected_configs = generation::rejected_configs(&known);
-    let killed_for_memory = generation::killed_for_memory(recent.iter().chain([&life.record]));
+    let memory_kills = generation::memory_kills(recent.iter().chain([&life.record]));
     let served = |status| matches!(status, RestartStatus::Completed | RestartStatus::Probation);
     let mut before = recent
         .iter()
@@ -85,6 +85,6 @@ fn open(
         life,
         previous,
         rejected_configs,
-        killed_for_memory,
+        memory_kills,
     })
 }

@@ -15,7 +15,8 @@ use crate::api::{Api, Control, ControlRequest};
 use crate::config::{ConfigWatch, Env, Observed, Timing};
 use crate::documents::{ConfigStatus, PluginStatus};
 use crate::domain::{
-    Digest, Generation, PastRestart, RelaunchReport, RestartRecord, RestartStatus, UnixMillis,
+    Digest, Generation, MemoryKills, PastRestart, RelaunchReport, RestartRecord, RestartStatus,
+    UnixMillis,
 };
 use crate::session::{Clients, Lifecycle, Registry, RestartManifest, Settings, Signs};
 use crate::store::Store;
@@ -61,7 +62,7 @@ pub(super) struct StartedWorker {
     /// The configurations that were rolled back, with the reason.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
     /// When the kernel last killed a worker because memory had run out, if that is known.
-    pub(super) killed_for_memory: Option<UnixMillis>,
+    pub(super) memory_kills: MemoryKills,
     /// The connections that the previous worker passed on.
     pub(super) connections: Vec<Connection>,
 }
@@ -77,7 +78,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         life,
         previous,
         rejected_configs,
-        killed_for_memory,
+        memory_kills,
         connections,
     } = worker;
     let Prepared {
@@ -128,7 +129,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         &store,
         config.daemon.data_dir.clone(),
         config.daemon.disk_reserve_bytes,
-        killed_for_memory,
+        memory_kills,
     );
     let (requests, mut asked) = mpsc::channel(64);
     let starting = Arc::new(fixed.starting(life.record.generation));

@@ -26,6 +26,7 @@ use crate::session::{LiveConfig, Plugin, Plugins};
 use crate::supervisor::{FromWorker, Link, bind_listener};
 
 use super::launch_spec::LaunchSpec;
+use super::memory_limit::guest_memory_bytes;
 
 /// How long to retry binding an address that is in use, by a process that may be about to exit, and
 /// the pause between two tries.
@@ -124,6 +125,7 @@ pub(super) fn prepare(
         cache_dir: data_dir.join("cache"),
         components_dir: data_dir.join("components"),
         turns_max: config.daemon.turns_max,
+        guest_memory_bytes: guest_memory_bytes(&config.daemon),
     })?;
     let (mut components, mut digests) = (BTreeMap::new(), BTreeMap::new());
     for (name, plugin) in &config.plugins {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::documents::FINDINGS_MAX;
 use crate::domain::{
-    Changes, Finding, FindingKind, Findings, Observation, SessionId, UnixMillis, judge,
+    Changes, Finding, FindingKind, Findings, MemoryKills, Observation, SessionId, UnixMillis, judge,
 };
 use crate::session::Signs;
 use crate::store::Store;
@@ -49,7 +49,7 @@ impl Watchdog {
         store: &Store,
         folder: PathBuf,
         reserve_bytes: u64,
-        killed_for_memory: Option<UnixMillis>,
+        memory_kills: MemoryKills,
     ) -> Self {
         let shared = Arc::new(WatchdogInput {
             reserve_bytes: AtomicU64::new(reserve_bytes),
@@ -61,7 +61,7 @@ impl Watchdog {
             signs,
             store: store.clone(),
             folder,
-            killed_for_memory,
+            memory_kills,
             shared: shared.clone(),
             findings: Findings::default(),
             closed_at: Instant::now(),
@@ -119,8 +119,8 @@ struct Looks {
     signs: Signs,
     store: Store,
     folder: PathBuf,
-    /// When the worker before this one was killed for want of memory, if it was.
-    killed_for_memory: Option<UnixMillis>,
+    /// When workers were last killed for want of memory.
+    memory_kills: MemoryKills,
     shared: Arc<WatchdogInput>,
     findings: Findings,
     /// When the gate was last seen closed to new turns.
@@ -172,13 +172,14 @@ impl Looks {
             now: UnixMillis::now(),
             open_for: is_open.then(|| self.closed_at.elapsed()),
             roomy: self.signs.is_roomy(),
+            guest_memory: self.signs.guest_memory(),
             longest_turn: self.signs.longest_turn(),
             sessions: self.signs.all(),
             ownerless,
             folder: self.folder.display().to_string(),
             writer: self.store.writer_signs(),
             disk: self.signs.disk_signs(),
-            killed_for_memory: self.killed_for_memory,
+            memory_kills: self.memory_kills,
         }
     }
 

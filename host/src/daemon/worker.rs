@@ -231,7 +231,7 @@ async fn start_up(
         life,
         previous,
         rejected_configs,
-        killed_for_memory,
+        memory_kills,
     } = match opened {
         Ok(opened) => opened,
         Err(NoStore::Open(error)) if refused::stays_up(&error) => {
@@ -254,7 +254,7 @@ async fn start_up(
         life,
         previous,
         rejected_configs,
-        killed_for_memory,
+        memory_kills,
         connections,
     })))
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Digest, Finding, Generation, ModelProviderStatus, PlanReport, RestartRecord, ToolServerStatus,
-    UnixMillis,
+    Digest, Finding, Generation, GuestMemoryStatus, ModelProviderStatus, PlanReport, RestartRecord,
+    ToolServerStatus, UnixMillis,
 };
 
 /// The daemon's status, as it publishes it.
@@ -52,6 +52,10 @@ pub struct DaemonStatus {
     #[serde(default)]
     #[schema(required = true)]
     pub tool_servers: Vec<ToolServerStatus>,
+    /// The memory of all guests together.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub guest_memory: GuestMemoryStatus,
     /// What is wrong at the moment, the most severe first; at most [`FINDINGS_MAX`]. Metrics count
     /// all.
     #[serde(default)]

@@ -37,6 +37,7 @@
 //! | `fold.rs` | how each record changes a session |
 //! | `view.rs` | a session, as the API returns it |
 //! | `tool_servers.rs`, `model_providers.rs` | the status of tool servers and model providers |
+//! | `guest_memory.rs` | the memory budget of all guests |
 //! | `plan_report.rs`, `watchdog.rs` | the plan for a configuration, what is wrong now |
 
 mod approval;
@@ -50,6 +51,7 @@ mod egress;
 mod events;
 mod failure;
 mod fold;
+mod guest_memory;
 mod history_cut;
 mod ids;
 mod journal;
@@ -91,6 +93,7 @@ pub use capabilities::Capabilities;
 pub use egress::{BadHttpRule, EgressTarget, HttpGrants, HttpRule, Reach};
 pub use events::{Delta, Event, EventBody, PreviousTimeline, TRUNCATED, ToolStatus, TurnStatus};
 pub use failure::{FailureCode, TurnFailure};
+pub use guest_memory::GuestMemoryStatus;
 pub use history_cut::{CutCause, HistoryCut};
 pub use ids::{
     BadSessionId, Digest, Generation, MessageId, NAME_MAX_BYTES, SESSION_ID_MAX_BYTES, SessionId,
@@ -134,7 +137,7 @@ pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerS
 pub use usage::ModelUsage;
 pub use view::{HISTORY_CUT, Reason, RunningTurn, SessionView};
 pub use watchdog::{
-    Changes, DiskSigns, Finding, FindingKind, Findings, OUT_OF_MEMORY_SHOWN, Observation,
-    STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed, TurnSigns, WRITER_STALLED_AFTER,
-    WriterSigns, judge,
+    Changes, DiskSigns, Finding, FindingKind, Findings, MEMORY_AFTER, MemoryKills,
+    OUT_OF_MEMORY_SHOWN, Observation, STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed,
+    TurnSigns, WRITER_STALLED_AFTER, WriterSigns, judge,
 };

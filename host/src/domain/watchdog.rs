@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Regression, SessionId, UnixMillis};
+use super::{GuestMemoryStatus, Regression, SessionId, UnixMillis};
 
 /// How long a session may have work that does not run although turns may begin.
 pub const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -16,10 +16,17 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(30);
 pub const TURN_MARGIN: Duration = Duration::from_secs(10);
 /// How far a step may exceed `limits.step_timeout`: a tool server may have to be started first.
 pub const STEP_MARGIN: Duration = Duration::from_secs(30);
+/// How long a turn may wait for memory for its guest.
+pub const MEMORY_AFTER: Duration = Duration::from_secs(60);
 /// How long the writer may have work without syncing anything.
 pub const WRITER_STALLED_AFTER: Duration = Duration::from_secs(10);
 /// How long a death for want of memory is reported.
 pub const OUT_OF_MEMORY_SHOWN: Duration = Duration::from_secs(3600);
+
+/// What an operator can do where memory runs out.
+const MORE_MEMORY: &str = "give the daemon more memory (the limit of its control group, systemd's \
+    MemoryMax), or lower daemon.guest_memory, which all guests together may hold, limits.memory of \
+    its plugins, or daemon.turns_max";
 
 /// A problem, for as long as it lasts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -52,6 +59,8 @@ pub enum FindingKind {
     DiskNearlyFull,
     /// The kernel killed the worker because memory had run out.
     OutOfMemory,
+    /// Workers in a row were killed, and the system does not tell by whom.
+    KilledRepeatedly,
     /// A session came back with less than was recorded of it.
     SessionLesser,
     /// A session has work, and neither runs nor has a reason for it.
@@ -60,6 +69,8 @@ pub enum FindingKind {
     TurnOverdue,
     /// A step has exceeded its time limit.
     StepOverdue,
+    /// A turn has waited long for memory for its guest.
+    GuestMemoryShort,
     /// A kind that a newer daemon has; never sent.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -67,16 +78,18 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Those that this daemon may have.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::StoreRefused,
         Self::WriterStalled,
         Self::StoreFailing,
         Self::DiskNearlyFull,
         Self::OutOfMemory,
+        Self::KilledRepeatedly,
         Self::SessionLesser,
         Self::SessionStuck,
         Self::TurnOverdue,
         Self::StepOverdue,
+        Self::GuestMemoryShort,
     ];
 
     /// The name of the kind in the API and in metrics.
@@ -87,10 +100,12 @@ impl FindingKind {
             Self::StoreFailing => "store_failing",
             Self::DiskNearlyFull => "disk_nearly_full",
             Self::OutOfMemory => "out_of_memory",
+            Self::KilledRepeatedly => "killed_repeatedly",
             Self::SessionLesser => "session_lesser",
             Self::SessionStuck => "session_stuck",
             Self::TurnOverdue => "turn_overdue",
             Self::StepOverdue => "step_overdue",
+            Self::GuestMemoryShort => "guest_memory_short",
             Self::Unknown => "unknown",
         }
     }
@@ -105,6 +120,8 @@ pub struct Observation {
     pub open_for: Option<Duration>,
     /// Whether there is room for a further turn to run.
     pub roomy: bool,
+    /// How much of the guests' memory is reserved.
+    pub guest_memory: GuestMemoryStatus,
     /// The longest time that any turn may take: a session's owner may wait that long for its guest.
     pub longest_turn: Duration,
     /// Sessions that are doing something, or should be.
@@ -117,8 +134,17 @@ pub struct Observation {
     pub writer: WriterSigns,
     /// The state of the disk, if it could be read.
     pub disk: Option<DiskSigns>,
-    /// When the kernel killed the worker before this one because memory had run out, if it did.
-    pub killed_for_memory: Option<UnixMillis>,
+    /// When workers were last killed for want of memory.
+    pub memory_kills: MemoryKills,
+}
+
+/// When workers were last killed for want of memory, or may have been.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryKills {
+    /// By the kernel, by its own account.
+    pub by_kernel: Option<UnixMillis>,
+    /// Several in a row, where the system does not tell who sends a SIGKILL.
+    pub by_unknown: Option<UnixMillis>,
 }
 
 /// The state of a session that is in memory.
@@ -141,6 +167,8 @@ pub struct TurnSigns {
     pub turn: u64,
     /// How long ago it began.
     pub begun_for: Duration,
+    /// How long it has waited for memory, and for how many bytes; none once it has them.
+    pub memory: Option<(Duration, u64)>,
     /// How long its guest has been running, and its limit; none while it waits for room to run.
     pub runs: Option<Timed>,
     /// The step that it waits for: its number, its time so far and its limit.
@@ -244,7 +272,7 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             "free some space, or lower daemon.disk_reserve; it goes on by itself".to_owned(),
         );
     }
-    if let Some(lasts) = killed_for_memory(seen) {
+    if let Some(lasts) = shown_for(seen.memory_kills.by_kernel, seen) {
         tell(
             FindingKind::OutOfMemory,
             "the worker",
@@ -252,9 +280,18 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             "the kernel killed the worker because memory had run out; the turns that were running \
              begin again, and a session whose turn is running at the third such death is faulted"
                 .to_owned(),
-            "give the daemon more memory (the limit of its control group, systemd's MemoryMax), or \
-             lower limits.memory of its plugins or daemon.turns_max"
+            MORE_MEMORY.to_owned(),
+        );
+    }
+    if let Some(lasts) = shown_for(seen.memory_kills.by_unknown, seen) {
+        tell(
+            FindingKind::KilledRepeatedly,
+            "the worker",
+            lasts,
+            "several workers in a row died of SIGKILL, and this system does not tell whether memory \
+             had run out; from the fourth on, the next one starts after a pause of up to 30s"
                 .to_owned(),
+            format!("if nobody killed them, {MORE_MEMORY}"),
         );
     }
     // While the store is failing, the findings above explain why sessions do not run.
@@ -267,6 +304,25 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
         }
         let Some(turn) = session.turn else { continue };
         let number = turn.turn;
+        if let Some((lasts, bytes)) = waits_for_memory(turn, seen) {
+            let memory = seen.guest_memory;
+            tell(
+                FindingKind::GuestMemoryShort,
+                id,
+                lasts,
+                format!(
+                    "turn {number} waits for {} of memory for its guest; {} of the {} that \
+                     daemon.guest_memory allows are reserved by turns that run",
+                    size(bytes),
+                    size(memory.reserved_bytes),
+                    size(memory.budget_bytes)
+                ),
+                "it begins by itself when others end; raise daemon.guest_memory, which takes no \
+                 restart, or end a turn that holds much (abide sessions list --state running, \
+                 abide sessions cancel)"
+                    .to_owned(),
+            );
+        }
         if let Some(runs) = turn.runs.filter(|runs| runs.is_beyond(TURN_MARGIN)) {
             tell(
                 FindingKind::TurnOverdue,
@@ -305,11 +361,18 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
     found
 }
 
-/// Returns how long ago the worker before this one was killed for want of memory, if that is still to
-/// be reported.
-fn killed_for_memory(seen: &Observation) -> Option<Duration> {
-    let ago = Duration::from_millis(seen.now.since(seen.killed_for_memory?));
+/// Returns how long ago workers were killed for want of memory, if that is still to be reported.
+fn shown_for(killed_at: Option<UnixMillis>, seen: &Observation) -> Option<Duration> {
+    let ago = Duration::from_millis(seen.now.since(killed_at?));
     (ago < OUT_OF_MEMORY_SHOWN).then_some(ago)
+}
+
+/// Returns how long a turn has waited for memory, if that is too long, and for how many bytes. Frozen
+/// by a drain, it does not wait for memory.
+fn waits_for_memory(turn: TurnSigns, seen: &Observation) -> Option<(Duration, u64)> {
+    let (lasts, bytes) = turn.memory?;
+    let lasts = lasts.min(seen.open_for?);
+    (lasts > MEMORY_AFTER).then_some((lasts, bytes))
 }
 
 /// Returns for how long, and why, a session neither runs nor has a reason for it; none if it is
@@ -337,7 +400,8 @@ fn stuck(
         };
         return Some((lasts, reason));
     }
-    let turn = session.turn.filter(|turn| turn.runs.is_none())?;
+    let for_a_place = |turn: &TurnSigns| turn.runs.is_none() && turn.memory.is_none();
+    let turn = session.turn.filter(for_a_place)?;
     let lasts = waits(turn.begun_for).filter(|_| seen.roomy)?;
     let reason = format!(
         "turn {} waits for room to run in, and there is room",

@@ -5,6 +5,7 @@ use wasmtime::{Trap, WasmBacktrace};
 
 use super::budget::STACK_MAX_BYTES;
 use super::error::EngineError;
+use super::guest_memory::Outgrown;
 use super::log::cut;
 use super::store_data::StoreData;
 use crate::domain::{FailureCode, Limits, TurnFailure};
@@ -30,6 +31,14 @@ pub enum GuestFailure {
         /// The snapshot's schema, if the guest reports that it is too new.
         newer_schema: Option<u32>,
     },
+    /// The guest outgrew its reservation, and there was no room for more. Nothing of the call has
+    /// taken effect: it must be run again with this reservation.
+    #[error(
+        "the guests together hold all that `daemon.guest_memory` allows; it begins again once {} \
+         are free",
+        ByteSize(*.reserve_bytes)
+    )]
+    Outgrown { reserve_bytes: u64 },
     /// The host failed, not the guest.
     #[error(transparent)]
     Host(#[from] EngineError),
@@ -91,6 +100,10 @@ impl Blame<'_> {
                 Stop::Guest(failure) => GuestFailure::Failed(failure),
                 Stop::Host(error) => GuestFailure::Host(error),
             };
+        }
+        if let Some(Outgrown { reserve_bytes }) = error.downcast_ref() {
+            let reserve_bytes = *reserve_bytes;
+            return GuestFailure::Outgrown { reserve_bytes };
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return GuestFailure::Host(EngineError::Exhausted(error.to_string()));

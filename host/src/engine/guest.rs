@@ -9,6 +9,7 @@ use super::bindings::Plugin;
 use super::bindings::abide::session::types;
 use super::convert;
 use super::failure::{Blame, GuestFailure};
+use super::guest_memory::{MemoryReservation, UNKNOWN_PEAK_BYTES};
 use super::job::{GuestJob, Product};
 use super::runtime::{Admission, Engine};
 use super::step_gate::StepCall;
@@ -18,8 +19,8 @@ use crate::domain::{Message, Notice, Snapshot, TurnFailure};
 impl Engine {
     /// Creates a new session's first state: calls `open`, then `snapshot`.
     pub async fn open(&self, job: &GuestJob) -> Result<Product, GuestFailure> {
-        self.within(job, async {
-            let mut guest = Guest::start(self, job).await?;
+        self.within(job, move |memory| async move {
+            let mut guest = Guest::start(self, job, memory).await?;
             guest.open().await?;
             guest.snapshot().await
         })
@@ -28,6 +29,8 @@ impl Engine {
 
     /// Runs one turn: calls `restore`, then `turn` on the notice (if any) and the input, then
     /// `snapshot`. Steps are sent to `steps`. Dropping the future aborts the turn without a trace.
+    /// If it outgrows the guests' memory, it is up to the caller to run it again, for only the
+    /// caller knows which steps were taken.
     pub async fn turn(
         &self,
         job: &GuestJob,
@@ -36,12 +39,13 @@ impl Engine {
         input: Vec<Message>,
         steps: mpsc::Sender<StepCall>,
     ) -> Result<Product, GuestFailure> {
-        let admission = self.admit(&job.component).await;
+        let memory = self.reserve(UNKNOWN_PEAK_BYTES).await;
+        let admission = self.admit(&job.component, memory).await;
         self.admitted_turn(admission, job, snapshot, notice, input, steps)
             .await
     }
 
-    /// Like [`Engine::turn`], with a share of the pool that the caller already holds.
+    /// Like [`Engine::turn`], with memory and a share of the pool that the caller already holds.
     pub async fn admitted_turn(
         &self,
         admission: Admission,
@@ -51,8 +55,8 @@ impl Engine {
         input: Vec<Message>,
         steps: mpsc::Sender<StepCall>,
     ) -> Result<Product, GuestFailure> {
-        self.on(admission, job, async {
-            let mut guest = Guest::start(self, job).await?;
+        self.on(admission, job, move |memory| async move {
+            let mut guest = Guest::start(self, job, memory).await?;
             guest.restore(snapshot).await?;
             let notice = notice.map(|notice| convert::notice_message(notice, job.now));
             let input: Vec<_> = notice
@@ -67,8 +71,9 @@ impl Engine {
 
     /// Verifies that the guest can be restored from a snapshot.
     pub async fn restore(&self, job: &GuestJob, snapshot: &Snapshot) -> Result<(), GuestFailure> {
-        self.within(job, async {
-            Guest::start(self, job).await?.restore(snapshot).await
+        self.within(job, move |memory| async move {
+            let mut guest = Guest::start(self, job, memory).await?;
+            guest.restore(snapshot).await
         })
         .await
     }
@@ -80,8 +85,8 @@ impl Engine {
         job: &GuestJob,
         snapshot: &Snapshot,
     ) -> Result<Product, GuestFailure> {
-        self.within(job, async {
-            let mut guest = Guest::start(self, job).await?;
+        self.within(job, move |memory| async move {
+            let mut guest = Guest::start(self, job, memory).await?;
             guest.restore(snapshot).await?;
             guest.snapshot().await
         })
@@ -113,28 +118,46 @@ impl Engine {
         })
     }
 
-    /// Waits for a share of the pool and runs a call on it.
-    async fn within<T>(
+    /// Waits for memory and for a share of the pool, and runs a call on it. A call that outgrows the
+    /// guests' memory is run again: it takes no steps, so nobody notices.
+    async fn within<T, F>(
         &self,
         job: &GuestJob,
-        call: impl Future<Output = Result<T, GuestFailure>>,
-    ) -> Result<T, GuestFailure> {
-        // Waiting for a share does not count towards the turn timeout.
-        let admission = self.admit(&job.component).await;
-        self.on(admission, job, call).await
+        call: impl Fn(MemoryReservation) -> F,
+    ) -> Result<T, GuestFailure>
+    where
+        F: Future<Output = Result<T, GuestFailure>>,
+    {
+        let mut bytes = UNKNOWN_PEAK_BYTES;
+        loop {
+            // Waiting does not count towards the turn timeout.
+            let memory = self.reserve(bytes).await;
+            let admission = self.admit(&job.component, memory).await;
+            match self.on(admission, job, &call).await {
+                Err(GuestFailure::Outgrown { reserve_bytes }) => bytes = reserve_bytes,
+                ended => return ended,
+            }
+        }
     }
 
     /// Runs a call on this share of the pool within the turn timeout.
-    async fn on<T>(
+    async fn on<T, F>(
         &self,
-        _admission: Admission,
+        admission: Admission,
         job: &GuestJob,
-        call: impl Future<Output = Result<T, GuestFailure>>,
-    ) -> Result<T, GuestFailure> {
-        // Declared after the parameter `_admission`, so the call is dropped before its share.
-        let call = tokio::time::timeout(job.limits.turn_timeout, call);
-        call.await
-            .unwrap_or_else(|_| Err(GuestFailure::Failed(job.blame().timeout())))
+        call: impl FnOnce(MemoryReservation) -> F,
+    ) -> Result<T, GuestFailure>
+    where
+        F: Future<Output = Result<T, GuestFailure>>,
+    {
+        // Declared before the call, so the call is dropped before its share.
+        let Admission { memory, share } = admission;
+        let call = tokio::time::timeout(job.limits.turn_timeout, call(memory));
+        let ended = call
+            .await
+            .unwrap_or_else(|_| Err(GuestFailure::Failed(job.blame().timeout())));
+        drop(share);
+        ended
     }
 }
 
@@ -192,8 +215,12 @@ struct Guest<'a> {
 }
 
 impl<'a> Guest<'a> {
-    async fn start(engine: &Engine, job: &'a GuestJob) -> Result<Self, GuestFailure> {
-        let mut store = Store::new(&engine.0.wasmtime, job.store_data());
+    async fn start(
+        engine: &Engine,
+        job: &'a GuestJob,
+        memory: MemoryReservation,
+    ) -> Result<Self, GuestFailure> {
+        let mut store = Store::new(&engine.0.wasmtime, job.store_data(memory));
         store.limiter(|state| &mut state.budget);
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);

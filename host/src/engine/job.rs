@@ -6,6 +6,7 @@ use super::budget::Budget;
 use super::buffer::Buffer;
 use super::component::Component;
 use super::grants::Grants;
+use super::guest_memory::MemoryReservation;
 use super::log::{GuestLog, LogLine};
 use super::step_gate::StepGate;
 use super::store_data::StoreData;
@@ -60,7 +61,7 @@ pub struct Product {
 
 impl GuestJob {
     /// Returns the host state of a fresh instance for this job.
-    pub(super) fn store_data(&self) -> StoreData {
+    pub(super) fn store_data(&self, memory: MemoryReservation) -> StoreData {
         let log = Arc::new(GuestLog::new(self.limits.log_lines));
         let clock = Arc::new(GuestClock::at(self.now));
         let grants = Grants {
@@ -69,7 +70,7 @@ impl GuestJob {
         };
         StoreData {
             world: World::new(clock.clone(), log.clone(), self.seed),
-            budget: Budget::new(self.limits.memory_bytes),
+            budget: Budget::new(self.limits.memory_bytes, memory),
             buffer: Buffer::new(&self.context.plugin, &self.limits, &self.timers),
             log,
             clock,

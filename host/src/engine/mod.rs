@@ -23,6 +23,7 @@
 //! | `host_functions`, `step_gate`, `grants`, `convert` | what a guest may call, whether it is granted, and the way to the turn |
 //! | `buffer`, `log` | a call's outputs and timers; its log lines |
 //! | `budget`, `pool` | limits of memory and stack; the size of the instance pool |
+//! | `guest_memory`, `memory_room` | the memory budget of all guests together; who holds what and who waits |
 //! | `wasi` | the virtual WASI: clock, randomness and streams of our own, the rest empty |
 //! | `failure`, `error` | failures of a guest, with the remedy; errors of loading and of the host |
 //! | `bindings` | generated from `wit/` |
@@ -37,9 +38,11 @@ mod error;
 mod failure;
 mod grants;
 mod guest;
+mod guest_memory;
 mod host_functions;
 mod job;
 mod log;
+mod memory_room;
 mod pool;
 mod precompiled;
 mod runtime;
@@ -52,6 +55,7 @@ pub use contract::CONTRACTS;
 pub use error::{COMPONENT_MAX_BYTES, EngineError, LoadError};
 pub use failure::GuestFailure;
 pub use guest::CheckFailure;
+pub use guest_memory::{MemoryReservation, PeakMemory, UNKNOWN_PEAK_BYTES};
 pub use job::{Context, GuestJob, Product};
 pub use log::{LogLevel, LogLine};
 pub use runtime::{Admission, Engine, EngineOptions};

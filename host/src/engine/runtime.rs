@@ -12,11 +12,12 @@ use wasmtime::component::{HasSelf, Linker};
 use super::bindings::Plugin;
 use super::component::{Component, check_kind};
 use super::error::{EngineError, LoadError};
+use super::guest_memory::{GuestMemory, MemoryReservation};
 use super::precompiled::Precompiled;
 use super::store_data::StoreData;
 use super::{pool, wasi};
 use crate::atomic_file;
-use crate::domain::Digest;
+use crate::domain::{Digest, GuestMemoryStatus};
 
 /// How long a guest computes before it yields to others.
 const SLICE: Duration = Duration::from_millis(10);
@@ -30,15 +31,18 @@ pub struct EngineOptions {
     pub components_dir: PathBuf,
     /// The maximum number of guests that run concurrently; further ones wait. At least 1.
     pub turns_max: u32,
+    /// The memory that all guests together may hold, in bytes.
+    pub guest_memory_bytes: u64,
 }
 
 impl EngineOptions {
-    /// Returns options with the default of 1,000 concurrent turns.
+    /// Returns options with the default of 1,000 concurrent turns, and without a memory budget.
     pub fn new(cache_dir: impl Into<PathBuf>, components_dir: impl Into<PathBuf>) -> Self {
         Self {
             cache_dir: cache_dir.into(),
             components_dir: components_dir.into(),
             turns_max: 1000,
+            guest_memory_bytes: u64::MAX,
         }
     }
 }
@@ -51,6 +55,7 @@ pub(super) struct EngineCore {
     pub(super) wasmtime: wasmtime::Engine,
     linker: Linker<StoreData>,
     shares: Arc<Semaphore>,
+    memory: GuestMemory,
     options: EngineOptions,
     precompiled: Precompiled,
     /// The components in use, so that each is compiled and held in memory only once.
@@ -77,6 +82,7 @@ impl Engine {
         Ok(Self(Arc::new(EngineCore {
             precompiled: Precompiled::new(options.cache_dir.clone(), &wasmtime),
             shares: Arc::new(Semaphore::new(turns_max as usize)),
+            memory: GuestMemory::new(options.guest_memory_bytes),
             loaded: Mutex::default(),
             wasmtime,
             linker,
@@ -183,19 +189,39 @@ impl Engine {
         2 * self.0.shares.available_permits() >= shares
     }
 
-    /// Waits for an instance's share of the pool. Cancel safe.
-    pub async fn admit(&self, component: &Component) -> Admission {
+    /// Reserves memory for an instance; waits until there is room. Cancel safe.
+    pub async fn reserve(&self, bytes: u64) -> MemoryReservation {
+        self.0.memory.reserve(bytes).await
+    }
+
+    /// Changes the memory that all guests together may hold, for those that run, too.
+    pub fn set_guest_memory(&self, bytes: u64) {
+        self.0.memory.set_budget(bytes);
+    }
+
+    /// Returns how much of the guests' memory is reserved.
+    pub fn guest_memory(&self) -> GuestMemoryStatus {
+        self.0.memory.status()
+    }
+
+    /// Waits for an instance's share of the pool. Cancel safe. Memory comes first: who waits for it
+    /// must not hold a share, which others need who have theirs.
+    pub async fn admit(&self, component: &Component, memory: MemoryReservation) -> Admission {
         let shares = self.0.shares.clone();
         let shares = shares.acquire_many_owned(component.shares).await;
-        Admission(
-            shares
+        Admission {
+            memory,
+            share: shares
                 .expect("the semaphore is never closed, and no component takes more than it holds"),
-        )
+        }
     }
 }
 
-/// An instance's share of the pool, released when it is dropped.
-pub struct Admission(#[allow(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit);
+/// An instance's memory and its share of the pool, released when it is dropped.
+pub struct Admission {
+    pub(super) memory: MemoryReservation,
+    pub(super) share: OwnedSemaphorePermit,
+}
 
 /// Starts the thread that advances the epoch every [`SLICE`], so that computing guests yield; it
 /// ends with the engine.

@@ -82,6 +82,8 @@ pub(super) struct Driver {
     waits: bool,
     /// Why the store last kept a turn from beginning.
     obstacle: Option<String>,
+    /// What the open turn reserves at least of the guests' memory, because it has outgrown less.
+    reserve_bytes: u64,
     /// Reports the driver's progress to the watchdog.
     heart: LivenessGuard,
     /// The driver's share of the memory budget.
@@ -121,6 +123,7 @@ impl Driver {
             idle_since: Instant::now(),
             waits: false,
             obstacle: None,
+            reserve_bytes: 0,
             heart,
             share,
         }

@@ -41,6 +41,8 @@ struct LivenessState {
 struct TurnClock {
     number: u64,
     begun: Instant,
+    /// How much memory the turn waits for, and since when.
+    memory: Option<(Instant, u64)>,
     runs: Option<TimeLimit>,
     step: Option<(u32, TimeLimit)>,
 }
@@ -124,9 +126,24 @@ impl Liveness {
         self.lock().turn = Some(TurnClock {
             number,
             begun: Instant::now(),
+            memory: None,
             runs: None,
             step: None,
         });
+    }
+
+    /// Records that the turn waits for memory for its guest.
+    pub(super) fn waits_for_memory(&self, bytes: u64) {
+        if let Some(turn) = &mut self.lock().turn {
+            turn.memory = Some((Instant::now(), bytes));
+        }
+    }
+
+    /// Records that the turn has the memory that it waited for.
+    pub(super) fn has_memory(&self) {
+        if let Some(turn) = &mut self.lock().turn {
+            turn.memory = None;
+        }
     }
 
     /// Records that the turn's guest runs.
@@ -169,6 +186,7 @@ impl Liveness {
             turn: shown.turn.as_ref().map(|turn| TurnSigns {
                 turn: turn.number,
                 begun_for: turn.begun.elapsed(),
+                memory: turn.memory.map(|(since, bytes)| (since.elapsed(), bytes)),
                 runs: turn.runs.as_ref().map(TimeLimit::timed),
                 step: turn
                     .step
@@ -215,6 +233,11 @@ mod tests {
         let turn = || pulse.signs().and_then(|signs| signs.turn);
         pulse.turn_begins(4);
         assert!(turn().is_some_and(|turn| turn.turn == 4 && turn.runs.is_none()));
+        pulse.waits_for_memory(7);
+        let memory = turn().and_then(|turn| turn.memory);
+        assert!(memory.is_some_and(|(_, bytes)| bytes == 7));
+        pulse.has_memory();
+        assert!(turn().is_some_and(|turn| turn.memory.is_none()));
         pulse.turn_runs(Duration::from_secs(9));
         pulse.step_begins(2, Duration::from_secs(5));
         let seen = turn().expect("it runs");

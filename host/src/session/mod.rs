@@ -26,6 +26,7 @@
 //! | `queries` | reads of the store that need no driver |
 //! | `live_config`, `plugins` | what a hot change replaces, and the loaded plugins in it |
 //! | `memory_budget`, `disk_guard`, `liveness` | limits on memory and disk; what the watchdog reads |
+//! | `memory_peaks` | how much memory a turn reserves for its guest |
 //! | `shared` | what all drivers share |
 
 mod clients;
@@ -41,6 +42,7 @@ mod live_config;
 mod liveness;
 mod mailbox;
 mod memory_budget;
+mod memory_peaks;
 mod outcome;
 mod plugins;
 mod queries;

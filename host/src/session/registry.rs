@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::domain::{Refusal, SessionId, UnixMillis};
+use crate::domain::{GuestMemoryStatus, Refusal, SessionId, UnixMillis};
 use crate::engine::Engine;
 use crate::store::{Store, StoreError};
 
@@ -19,6 +19,7 @@ use super::hub::Hubs;
 use super::live_config::{Current, LiveConfig};
 use super::mailbox::{DriverCommand, ReplyTo};
 use super::memory_budget::Memory;
+use super::memory_peaks::MemoryPeaks;
 use super::queries;
 use super::shared::{Settings, Shared};
 use super::suspects::Suspects;
@@ -47,6 +48,7 @@ impl Registry {
             turns: Arc::new(TurnGate::new()),
             suspects: Suspects::new(),
             memory,
+            memory_peaks: MemoryPeaks::default(),
             space: Space::default(),
             liveness: Arc::default(),
             clearing: AtomicBool::new(false),
@@ -69,6 +71,16 @@ impl Registry {
         self.shared.live_config.replace(live_config);
         // Idle drivers may have to leave memory sooner: wake them to recompute their deadlines.
         self.shared.turns.gate.send_modify(|_| {});
+    }
+
+    /// Returns how much of the guests' memory is reserved.
+    pub fn guest_memory(&self) -> GuestMemoryStatus {
+        self.shared.engine.guest_memory()
+    }
+
+    /// Changes the memory that all guests together may hold.
+    pub fn set_guest_memory(&self, bytes: u64) {
+        self.shared.engine.set_guest_memory(bytes);
     }
 
     /// Counts the open sessions of a plugin. Scans the whole list, so call it rarely.

@@ -10,6 +10,7 @@ use crate::domain::{
 };
 use crate::engine::{
     Component, Engine, GuestFailure, GuestJob, LoadError, Product, StepAnswer, StepCall,
+    UNKNOWN_PEAK_BYTES,
 };
 use crate::store::{Store, StoreError};
 
@@ -146,11 +147,27 @@ impl Offline {
         &self.journal
     }
 
-    /// Replays the turn.
+    /// Replays the turn; from its beginning again, if it outgrows the guests' memory.
     pub(super) async fn run(&self, engine: &Engine) -> Replayed {
+        let mut bytes = UNKNOWN_PEAK_BYTES;
+        loop {
+            match self.run_within(engine, bytes).await {
+                Replayed::Ended(ended) => match *ended {
+                    Err(GuestFailure::Outgrown { reserve_bytes }) => bytes = reserve_bytes,
+                    ended => return Replayed::Ended(Box::new(ended)),
+                },
+                replayed => return replayed,
+            }
+        }
+    }
+
+    async fn run_within(&self, engine: &Engine, reserve_bytes: u64) -> Replayed {
         let (calls, mut asked) = mpsc::channel::<StepCall>(1);
         let (notice, input) = (self.begun.notice.as_ref(), vec![self.message.clone()]);
-        let guest = engine.turn(&self.job, &self.snapshot, notice, input, calls);
+        let (job, snapshot) = (&self.job, &self.snapshot);
+        let memory = engine.reserve(reserve_bytes).await;
+        let admission = engine.admit(&job.component, memory).await;
+        let guest = engine.admitted_turn(admission, job, snapshot, notice, input, calls);
         tokio::pin!(guest);
         let mut replay = Replay::new(self.journal.clone());
         loop {

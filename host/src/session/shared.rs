@@ -11,6 +11,7 @@ use super::hub::Hubs;
 use super::live_config::{Current, LiveConfig};
 use super::liveness::LivenessTable;
 use super::memory_budget::Memory;
+use super::memory_peaks::MemoryPeaks;
 use super::suspects::Suspects;
 use crate::domain::{Generation, PastRestart};
 use crate::engine::Engine;
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) turns: Arc<TurnGate>,
     pub(super) suspects: Suspects,
     pub(super) memory: Memory,
+    /// What turns reserve of the guests' memory.
+    pub(super) memory_peaks: MemoryPeaks,
     pub(super) space: Space,
     pub(super) liveness: Arc<LivenessTable>,
     /// Whether a drain is about to begin. Idle sessions then leave memory while clients are still

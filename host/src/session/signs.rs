@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::domain::{DiskSigns, SessionId, SessionSigns};
+use crate::domain::{DiskSigns, GuestMemoryStatus, SessionId, SessionSigns};
 use crate::store::StoreError;
 
 use super::drain::Gate;
@@ -34,6 +34,11 @@ impl Signs {
     /// Returns whether a turn that begins finds a free place to run in.
     pub fn is_roomy(&self) -> bool {
         self.shared().engine.is_roomy()
+    }
+
+    /// Returns how much of the guests' memory is reserved.
+    pub fn guest_memory(&self) -> GuestMemoryStatus {
+        self.shared().engine.guest_memory()
     }
 
     /// Returns the longest turn timeout of any plugin.

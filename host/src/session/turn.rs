@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::domain::{
     Approval, Begun, Message, Planned, Replay, SessionId, Snapshot, StepPath, TimelineName,
 };
-use crate::engine::{GuestFailure, GuestJob, Product, StepCall};
+use crate::engine::{Admission, GuestFailure, GuestJob, Product, StepCall};
 
 use super::drain::TurnGuard;
 use super::mailbox::DriverRequest;
@@ -42,11 +42,34 @@ pub(super) struct TurnJob {
     /// The driver, the only writer of the session's log.
     pub(super) driver: mpsc::Sender<DriverRequest>,
     pub(super) guard: Arc<TurnGuard>,
+    /// The memory that the guest is expected to need.
+    pub(super) reserve_bytes: u64,
 }
 
 impl TurnJob {
-    /// Runs the turn to its end. Dropping the future aborts the guest and the step in flight.
+    /// Runs the turn to its end, once there is memory and a place for its guest. Dropping the future
+    /// aborts the guest and the step in flight.
     pub(super) async fn run(self, shared: Arc<Shared>) -> Result<Product, GuestFailure> {
+        let (engine, guard) = (&shared.engine, &self.guard);
+        guard.pulse.waits_for_memory(self.reserve_bytes);
+        let memory = guard.until_free(engine.reserve(self.reserve_bytes)).await;
+        guard.pulse.has_memory();
+        let peak = memory.peak();
+        let admission = engine.admit(&self.job.component, memory);
+        let admission = guard.until_free(admission).await;
+        let (id, plugin) = (self.id.clone(), self.job.context.plugin.clone());
+        let ended = self.run_admitted(admission, &shared).await;
+        if !matches!(ended, Err(GuestFailure::Outgrown { .. })) {
+            shared.memory_peaks.record(&id, &plugin, peak.bytes());
+        }
+        ended
+    }
+
+    async fn run_admitted(
+        self,
+        admission: Admission,
+        shared: &Shared,
+    ) -> Result<Product, GuestFailure> {
         let (calls, mut asked) = mpsc::channel::<StepCall>(1);
         let Self {
             id,
@@ -59,8 +82,8 @@ impl TurnJob {
             approvals,
             driver,
             guard,
+            reserve_bytes: _,
         } = self;
-        let admission = guard.until_free(shared.engine.admit(&job.component)).await;
         guard.pulse.turn_runs(job.limits.turn_timeout);
         let notice = begun.notice.as_ref();
         let engine = &shared.engine;
@@ -70,7 +93,7 @@ impl TurnJob {
         tokio::pin!(guest);
         let parts = shared.live_config();
         let steps = StepExecutor {
-            shared: &shared,
+            shared,
             parts: &parts,
             id: &id,
             timeline: timeline.as_ref(),

@@ -70,7 +70,7 @@ pub use link::{Link, LinkError, connect};
 pub use listen::{LISTEN_BACKLOG, MAX_LISTENERS, bind_listener};
 pub use log_line::LineFormat;
 pub use log_queue::LogQueue;
-pub use machine::{ALIVE_TIMEOUT, KILLED_FOR_MEMORY, STOP_MARGIN};
+pub use machine::{ALIVE_TIMEOUT, KILLED_BY_UNKNOWN, KILLED_FOR_MEMORY, STOP_MARGIN};
 pub use message::{Connection, FromWorker, Mode, Replace, Serving, Start, StartCause, ToWorker};
 pub use run::{Options, run};
 pub use wire::{MAX_ADDR_BYTES, MAX_INFO_BYTES, MAX_PREFIX_BYTES, MAX_REASON_BYTES, WireError};

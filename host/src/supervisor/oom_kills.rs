@@ -10,7 +10,8 @@
 //! | `memory.oom_control` of the control group (version 1), `oom_kill` | the group's processes |
 //! | `/proc/vmstat`, `oom_kill` | all processes of the system |
 //!
-//! Each counts the victim before it sends the signal.
+//! Each counts the victim before it sends the signal. Sandboxes that are not quite Linux may have none
+//! of them: there nobody knows who sent a SIGKILL.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,17 @@ use std::time::{Duration, Instant};
 /// How long before a worker's death the kernel may have counted it. The victim first gives back its
 /// memory, which takes some seconds if it is large.
 const DYING: Duration = Duration::from_secs(5);
+
+/// Who sent a SIGKILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KilledBy {
+    /// The kernel, for want of memory.
+    Kernel,
+    /// Somebody else: the kernel has an account, and has not counted it.
+    Other,
+    /// There is no account.
+    Unknown,
+}
 
 /// The account, and how far it had come.
 #[derive(Debug, Default)]
@@ -45,8 +57,9 @@ impl OomKills {
         let mut counts = candidates(&groups)
             .into_iter()
             .filter_map(|file| Some((count_in(&file)?, file)));
-        if let Some((count, file)) = counts.next() {
-            self.note(file, count);
+        match counts.next() {
+            Some((count, file)) => self.note(file, count),
+            None => self.account = None,
         }
     }
 
@@ -62,11 +75,15 @@ impl OomKills {
         self.last_kill.is_some_and(|at| at.elapsed() < DYING)
     }
 
-    /// Returns whether a process that has just died of SIGKILL was killed for want of memory.
-    /// Another process's death within the last seconds is taken for it.
-    pub(super) fn explain_death(&mut self) -> bool {
+    /// Returns who killed a process that has just died of SIGKILL. Another process's death for want
+    /// of memory within the last seconds is taken for it.
+    pub(super) fn explain_death(&mut self) -> KilledBy {
         self.observe();
-        self.has_killed()
+        match &self.account {
+            _ if self.has_killed() => KilledBy::Kernel,
+            Some(_) => KilledBy::Other,
+            None => KilledBy::Unknown,
+        }
     }
 }
 

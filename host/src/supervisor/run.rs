@@ -24,7 +24,7 @@ use super::machine::{
     WorkerId, WorkerMessage,
 };
 use super::message::{Connection, FromWorker, Start, ToWorker};
-use super::oom_kills::OomKills;
+use super::oom_kills::{KilledBy, OomKills};
 use super::peer::{LinkInput, Peer};
 use super::process::{self, Binary};
 use super::wire::{WireError, WireFrame};
@@ -211,10 +211,12 @@ impl Supervisor {
                 self.receive(id, usize::MAX);
                 self.listeners.gone(id);
                 let death = match death {
-                    ExitStatus::Signal { number, .. }
-                        if i32::from(number) == SIGKILL && self.oom_kills.explain_death() =>
-                    {
-                        ExitStatus::OutOfMemory
+                    ExitStatus::Signal { number, .. } if i32::from(number) == SIGKILL => {
+                        match self.oom_kills.explain_death() {
+                            KilledBy::Kernel => ExitStatus::OutOfMemory,
+                            KilledBy::Other => death,
+                            KilledBy::Unknown => ExitStatus::Unaccounted,
+                        }
                     }
                     death => death,
                 };

@@ -4,6 +4,7 @@
 mod checker;
 mod disk;
 mod folder_gone;
+mod guest_memory;
 mod kill_loop;
 mod log;
 mod missing_writes;

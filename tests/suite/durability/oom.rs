@@ -8,10 +8,10 @@ use abide_tests::{Client, Daemon, FakeModel, Plugin, Setup, until};
 use serde_json::Value;
 
 /// A control group with a limit of memory.
-struct MemoryGroup(PathBuf);
+pub(super) struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
-    fn with_limit(mib: u64) -> Result<Self, String> {
+    pub(super) fn with_limit(mib: u64) -> Result<Self, String> {
         let name = format!("abide-test-{}-{mib}", std::process::id());
         // Version 1 of control groups has a tree for memory, version 2 one for everything.
         let (root, key) = match Path::new("/sys/fs/cgroup/memory").is_dir() {
@@ -26,7 +26,7 @@ impl MemoryGroup {
         Ok(Self(folder))
     }
 
-    fn take_in(&self, pid: i32) {
+    pub(super) fn take_in(&self, pid: i32) {
         let procs = self.0.join("cgroup.procs");
         fs::write(procs, pid.to_string()).expect("root may move processes");
     }

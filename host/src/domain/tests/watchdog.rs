@@ -41,6 +41,7 @@ fn turn(begun: Duration, runs: Option<Timed>, step: Option<(u32, Timed)>) -> Obs
         signs.turn = Some(TurnSigns {
             turn: 3,
             begun_for: begun,
+            memory: None,
             runs,
             step,
         });
@@ -179,13 +180,55 @@ fn the_writer_and_the_disk_are_told() {
 fn a_kill_for_want_of_memory_is_told_for_an_hour() {
     let killed = |ago: Duration| Observation {
         now: UnixMillis(10_000_000),
-        killed_for_memory: Some(UnixMillis(10_000_000 - ago.as_millis() as u64)),
+        memory_kills: MemoryKills {
+            by_kernel: Some(UnixMillis(10_000_000 - ago.as_millis() as u64)),
+            ..MemoryKills::default()
+        },
         ..seen()
     };
     let found = judge(&killed(OUT_OF_MEMORY_SHOWN - SECOND));
     assert_eq!(found[0].kind, FindingKind::OutOfMemory);
     assert!(found[0].remedy.contains("limits.memory"), "{found:?}");
     assert_eq!(judge(&killed(OUT_OF_MEMORY_SHOWN)), []);
+}
+
+#[test]
+fn kills_from_nobody_knows_where_are_told() {
+    let seen = Observation {
+        memory_kills: MemoryKills {
+            by_unknown: Some(UnixMillis(900_000)),
+            ..MemoryKills::default()
+        },
+        ..seen()
+    };
+    let found = judge(&seen);
+    assert_eq!(found[0].kind, FindingKind::KilledRepeatedly);
+    assert!(found[0].remedy.contains("daemon.guest_memory"), "{found:?}");
+}
+
+#[test]
+fn a_turn_that_waits_long_for_memory_is_told_with_the_numbers() {
+    let waits = |long, open_for| {
+        let mut seen = turn(long, None, None);
+        let signs = seen.sessions[0].turn.as_mut().expect("it has a turn");
+        signs.memory = Some((long, 60 << 20));
+        seen.guest_memory = GuestMemoryStatus {
+            budget_bytes: 100 << 20,
+            reserved_bytes: 90 << 20,
+            waiting: 1,
+        };
+        Observation { open_for, ..seen }
+    };
+    let open_for = seen().open_for;
+    let found = judge(&waits(MEMORY_AFTER + SECOND, open_for));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].kind, FindingKind::GuestMemoryShort);
+    for size in ["60.0 MiB", "90.0 MiB", "100.0 MiB"] {
+        assert!(found[0].reason.contains(size), "{found:?}");
+    }
+    assert_eq!(judge(&waits(MEMORY_AFTER, open_for)), []);
+    // A drain has frozen it.
+    assert_eq!(judge(&waits(MEMORY_AFTER + SECOND, None)), []);
 }
 
 #[test]

@@ -120,6 +120,13 @@ impl Driver {
             return;
         };
         let (asks_in, asks) = mpsc::channel(1);
+        if begun.attempt == 1 {
+            self.reserve_bytes = 0;
+        }
+        let expected = &self.shared.memory_peaks;
+        let expected = expected.expected(&self.id, &ground.job.context.plugin);
+        let reserve_bytes = expected.max(self.reserve_bytes);
+        let reserve_bytes = reserve_bytes.min(ground.job.limits.memory_bytes);
         let taken = Consumed::by(&journal);
         let turn = TurnJob {
             id: self.id.clone(),
@@ -132,6 +139,7 @@ impl Driver {
             approvals: self.approvals(),
             driver: asks_in,
             guard: guard.clone(),
+            reserve_bytes,
         };
         let mut batch = CommitBatch::default();
         self.stage(&mut batch, Record::Begun(begun.clone()));

@@ -1,6 +1,7 @@
 //! The end of a turn: it is committed to disk as a whole or not at all.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::deliberate_bugs;
 use crate::domain::{
@@ -12,6 +13,7 @@ use crate::engine::{GuestFailure, LogLine, Product};
 use super::Driver;
 use super::batch::CommitBatch;
 use super::guest_task::{GuestEnded, GuestTask};
+use crate::session::drain::Gate;
 
 /// The largest snapshot that a driver keeps in memory for the next turn, in bytes.
 const SNAPSHOT_IN_MEMORY_BYTES: usize = 32 << 10;
@@ -20,6 +22,7 @@ impl Driver {
     /// Commits the turn's result or its failure.
     pub(super) async fn end(&mut self, ended: GuestEnded) {
         let GuestEnded { running, result } = ended;
+        self.reserve_bytes = 0;
         match result {
             Ok(product) => self.complete(&running, product).await,
             Err(GuestFailure::Restore { text, .. }) => {
@@ -31,6 +34,7 @@ impl Driver {
                 };
                 self.fault(fault).await;
             }
+            Err(GuestFailure::Outgrown { reserve_bytes }) => self.outgrown(&running, reserve_bytes),
             Err(failure) => {
                 let failure = failure_of(failure);
                 tracing::warn!(
@@ -48,6 +52,20 @@ impl Driver {
                     self.commit(batch).await;
                 }
             }
+        }
+    }
+
+    /// Leaves the turn open: it begins again from its snapshot and its journal, once it may have this
+    /// much memory. This is no failure, and its steps are answered from the journal.
+    fn outgrown(&mut self, running: &GuestTask, reserve_bytes: u64) {
+        tracing::info!(
+            session = %self.id, turn = running.begun().turn, reserve_bytes,
+            "the guests' memory is used up; the turn begins again with a larger reservation"
+        );
+        self.reserve_bytes = reserve_bytes;
+        if *self.gate.borrow() != Gate::Open {
+            // It had no step to freeze before. Counted before its guard is dropped, as in `cut`.
+            self.shared.turns.cut.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -131,9 +149,9 @@ pub(super) fn failure_of(failure: GuestFailure) -> TurnFailure {
             code: FailureCode::Restore,
             text,
         },
-        GuestFailure::Host(error) => TurnFailure {
+        failure @ (GuestFailure::Outgrown { .. } | GuestFailure::Host(_)) => TurnFailure {
             code: FailureCode::Trap,
-            text: error.to_string(),
+            text: failure.to_string(),
         },
     }
 }

@@ -73,6 +73,8 @@ pub(in crate::supervisor) enum ExitStatus {
     },
     /// Killed by the kernel's out-of-memory killer.
     OutOfMemory,
+    /// SIGKILL, where nothing tells whether a human sent it or the kernel.
+    Unaccounted,
     NotStarted(String),
 }
 

@@ -3,13 +3,15 @@
 use super::event::{Action, ExitStatus, Millis, SupervisorMessage, WorkerId};
 use super::limits::{
     BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DEFAULT_STOP_BUDGET_MS, EXIT_DEADLINE_MS, SETTLED_MS,
-    STOP_MARGIN_MS,
+    STOP_MARGIN_MS, UNACCOUNTED_FIRST_MS, UNACCOUNTED_FREE, UNACCOUNTED_MAX_MS,
+    UNACCOUNTED_SETTLED_MS,
 };
 use super::step::{Machine, Standby, SupervisorPhase};
 use crate::supervisor::message::StartCause;
 
 const BACK: &str = "rolling back to the configuration and binary that last proved themselves";
 const AGAIN: &str = "starting it anew on the running configuration";
+const UNACCOUNTED_REMEDY: &str = "; if memory has run out, give the daemon more, or lower daemon.guest_memory or daemon.turns_max";
 pub(super) const RELEASED_TOO_SLOW: &str = "had released the store and did not exit";
 pub(super) const STOP_TOO_SLOW: &str = "did not stop in time";
 
@@ -25,6 +27,7 @@ impl<C: Clone + PartialEq> Machine<C> {
             return;
         };
         let (own_doing, detail) = worker.describe(death);
+        let unaccounted = *death == ExitStatus::Unaccounted && !own_doing;
         match &mut self.phase {
             SupervisorPhase::Starting { worker: of, config } if *of == id => {
                 let config = config.clone();
@@ -43,7 +46,8 @@ impl<C: Clone + PartialEq> Machine<C> {
                 }
                 let detail = format!("{detail} before it served");
                 let next = self.after(config.as_ref(), own_doing, &detail);
-                self.start_anew(now, id, next, None, out);
+                let pause = self.backoff(None, own_doing, unaccounted);
+                self.start_anew(now, id, next, pause, out);
             }
             SupervisorPhase::Serving {
                 worker: of,
@@ -63,7 +67,8 @@ impl<C: Clone + PartialEq> Machine<C> {
                 } else {
                     let config = self.good.as_ref().map(|good| good.config.clone());
                     let next = self.after(config.as_ref(), own_doing, &detail);
-                    self.start_anew(now, id, next, Some(served), out);
+                    let pause = self.backoff(Some(served), own_doing, unaccounted);
+                    self.start_anew(now, id, next, pause, out);
                 }
             }
             SupervisorPhase::Serving { .. } => {
@@ -166,7 +171,7 @@ impl<C: Clone + PartialEq> Machine<C> {
         now: Millis,
         dead: WorkerId,
         (cause, config): (StartCause, Option<C>),
-        served: Option<Millis>,
+        pause: RespawnPause,
         out: &mut Vec<Action<C>>,
     ) {
         let (delay, log) = match &cause {
@@ -175,13 +180,16 @@ impl<C: Clone + PartialEq> Machine<C> {
                 self.respawns = 0;
                 (0, format!("{detail}; {BACK}"))
             }
-            StartCause::Crash { own_doing, detail } => {
-                let delay = self.backoff(served, *own_doing);
+            StartCause::Crash { detail, .. } => {
+                let RespawnPause {
+                    delay,
+                    deaths,
+                    remedy,
+                } = pause;
                 let log = match delay {
                     0 => format!("{detail}; {AGAIN}"),
                     delay => format!(
-                        "{detail}; it is death {} in a row; {AGAIN} in {delay} ms",
-                        self.respawns
+                        "{detail}; it is death {deaths} in a row; {AGAIN} in {delay} ms{remedy}"
                     ),
                 };
                 (delay, log)
@@ -192,11 +200,22 @@ impl<C: Clone + PartialEq> Machine<C> {
         self.clear(now, (cause, config), delay, &[], out);
     }
 
-    /// Returns the pause before the respawn of a worker that had served for `served`.
-    fn backoff(&mut self, served: Option<Millis>, own_doing: bool) -> Millis {
-        if served.is_some_and(|served| served >= SETTLED_MS) {
+    /// Counts the death of a worker that had served for `served`, and returns the pause before the
+    /// next one is started.
+    fn backoff(
+        &mut self,
+        served: Option<Millis>,
+        own_doing: bool,
+        unaccounted: bool,
+    ) -> RespawnPause {
+        let has_served = |long| served.is_some_and(|served| served >= long);
+        if has_served(SETTLED_MS) {
             self.respawns = 0;
         }
+        if !unaccounted || has_served(UNACCOUNTED_SETTLED_MS) {
+            self.unaccounted = 0;
+        }
+        self.unaccounted += u32::from(unaccounted);
         let delay = match self.respawns {
             0 => 0,
             // A kill from outside is not the worker's fault: keep the pause, during which clients
@@ -207,6 +226,27 @@ impl<C: Clone + PartialEq> Machine<C> {
         if own_doing || self.respawns == 0 {
             self.respawns += 1;
         }
-        delay
+        // It may be the kernel, which kills each worker anew that takes its work up again.
+        if let Some(beyond) = self.unaccounted.checked_sub(UNACCOUNTED_FREE + 1) {
+            return RespawnPause {
+                delay: (UNACCOUNTED_FIRST_MS << beyond.min(16)).min(UNACCOUNTED_MAX_MS),
+                deaths: self.unaccounted,
+                remedy: UNACCOUNTED_REMEDY,
+            };
+        }
+        RespawnPause {
+            delay,
+            deaths: self.respawns,
+            remedy: "",
+        }
     }
+}
+
+/// The pause before a worker is started.
+struct RespawnPause {
+    delay: Millis,
+    /// The number of deaths in a row.
+    deaths: u32,
+    /// What the log says besides.
+    remedy: &'static str,
 }

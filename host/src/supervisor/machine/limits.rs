@@ -26,6 +26,14 @@ pub(in crate::supervisor) const SETTLED_MS: Millis = 10_000;
 pub(in crate::supervisor) const BACKOFF_FIRST_MS: Millis = 100;
 /// The longest pause between two failed starts.
 pub(in crate::supervisor) const BACKOFF_MAX_MS: Millis = 60_000;
+/// How many workers in a row may die of a SIGKILL from nobody knows where before there are pauses.
+pub(in crate::supervisor) const UNACCOUNTED_FREE: u32 = 3;
+/// A worker that has served for this long before such a death ends the row.
+pub(in crate::supervisor) const UNACCOUNTED_SETTLED_MS: Millis = 60_000;
+/// The first pause after that many; each further pause is twice as long.
+pub(in crate::supervisor) const UNACCOUNTED_FIRST_MS: Millis = 1_000;
+/// The longest of these pauses: clients wait meanwhile.
+pub(in crate::supervisor) const UNACCOUNTED_MAX_MS: Millis = 30_000;
 
 /// The time that the supervisor adds to a worker's stop budget before it kills the worker.
 pub const STOP_MARGIN: Duration = Duration::from_millis(STOP_MARGIN_MS);

@@ -59,4 +59,4 @@ pub(super) use event::{
 };
 pub use limits::{ALIVE_TIMEOUT, STOP_MARGIN};
 pub(super) use step::Machine;
-pub use workers::KILLED_FOR_MEMORY;
+pub use workers::{KILLED_BY_UNKNOWN, KILLED_FOR_MEMORY};

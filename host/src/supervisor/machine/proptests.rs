@@ -22,7 +22,7 @@ enum Move {
 fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
         12 => (0..2_usize, 0..12_u8).prop_map(|(who, what)| Move::Say(who, what)),
-        3 => (0..2_usize, 0..4_u8).prop_map(|(who, how)| Move::Die(who, how)),
+        3 => (0..2_usize, 0..5_u8).prop_map(|(who, how)| Move::Die(who, how)),
         1 => (0..2_usize).prop_map(Move::Close),
         1 => (0..2_usize).prop_map(Move::Break),
         1 => Just(Move::Terminate),
@@ -142,10 +142,11 @@ proptest! {
                 Move::Die(who, how) => pick(who).map(|id| MachineEvent::Gone(id, match how {
                     0 => ExitStatus::Exited(0),
                     1 => ExitStatus::Exited(1),
+                    2 => ExitStatus::Unaccounted,
                     how => ExitStatus::Signal {
                         number: 9 + how,
                         name: "SIGNAL".to_owned(),
-                        fault: how == 2,
+                        fault: how == 3,
                     },
                 })),
                 Move::Close(who) => pick(who).map(MachineEvent::Closed),

@@ -20,6 +20,8 @@ pub(in crate::supervisor) struct Machine<C> {
     /// Respawns since a worker last settled, was proven or was rolled back to; determines the
     /// backoff.
     pub(super) respawns: u32,
+    /// Workers in a row that died of a SIGKILL from nobody knows where.
+    pub(super) unaccounted: u32,
     /// The number of workers started, which is the id of the latest one.
     pub(super) started: WorkerId,
 }
@@ -85,6 +87,7 @@ impl<C: Clone + PartialEq> Machine<C> {
             good: None,
             proven: None,
             respawns: 0,
+            unaccounted: 0,
             started: 0,
         };
         let mut out = Vec::new();

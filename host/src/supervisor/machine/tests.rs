@@ -2,7 +2,7 @@
 
 use super::limits::{
     ALIVE_TIMEOUT_MS, BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DEFAULT_STOP_BUDGET_MS, EXIT_DEADLINE_MS,
-    SETTLED_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS, STOP_MARGIN_MS,
+    SETTLED_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS, STOP_MARGIN_MS, UNACCOUNTED_SETTLED_MS,
 };
 use super::*;
 use crate::supervisor::message::StartCause;
@@ -302,6 +302,57 @@ fn kills_from_outside_are_no_loop() {
         assert_eq!(world.dies(id, killed()), NONE);
         assert_eq!(world.waits(BACKOFF_FIRST_MS).len(), 2);
     }
+}
+
+#[test]
+fn kills_from_nobody_knows_where_are_backed_off_and_told() {
+    let mut world = World::serving();
+    let mut at = Vec::new();
+    for id in 1..=10 {
+        world.serves(id, 10);
+        let mut out = world.dies(id, ExitStatus::Unaccounted);
+        let before = world.now;
+        if out.is_empty() {
+            out = world.waits(world.machine.next_deadline().unwrap() - world.now);
+        }
+        at.push(world.now - before);
+        let next = format!(
+            "spawn {} Serve Crash(outside: {KILLED_BY_UNKNOWN}) 10",
+            id + 1
+        );
+        assert_eq!(out, ["sweep", &*next]);
+    }
+    let pauses = [
+        0, 100, 100, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000,
+    ];
+    assert_eq!(at, pauses);
+    // A kill that is known to be from outside, or a worker that has served for long, ends the row.
+    world.serves(11, 10);
+    world.now += UNACCOUNTED_SETTLED_MS;
+    assert_eq!(world.dies(11, ExitStatus::Unaccounted).len(), 2);
+    for id in 12..14 {
+        world.serves(id, 10);
+        world.dies(id, ExitStatus::Unaccounted);
+        world.waits(BACKOFF_FIRST_MS);
+    }
+    world.serves(14, 10);
+    assert_eq!(world.dies(14, killed()), NONE);
+    world.waits(BACKOFF_FIRST_MS);
+    world.serves(15, 10);
+    assert_eq!(world.dies(15, ExitStatus::Unaccounted), NONE);
+    world.waits(BACKOFF_FIRST_MS);
+}
+
+#[test]
+fn a_worker_that_the_supervisor_ended_was_killed_by_nobody_else() {
+    let mut world = World::serving();
+    world.says(1, WorkerMessage::Alive);
+    assert_eq!(world.waits(ALIVE_TIMEOUT_MS), ["kill 1"]);
+    let detail = "own: gave no sign of life and was ended";
+    assert_eq!(
+        world.dies(1, ExitStatus::Unaccounted),
+        ["sweep", &*format!("spawn 2 Serve Crash({detail}) 10")]
+    );
 }
 
 #[test]

@@ -9,6 +9,10 @@ use super::event::{Action, ExitStatus, Millis, WorkerId};
 /// earlier starts, so they never change.
 pub const KILLED_FOR_MEMORY: &str = "was killed by the kernel for want of memory";
 
+/// How a worker died of a SIGKILL of which nobody knows who sent it. Never changes, as above.
+pub const KILLED_BY_UNKNOWN: &str =
+    "died of SIGKILL, and this system does not tell whether for want of memory";
+
 /// The workers that are started and not reaped yet.
 #[derive(Default)]
 pub(super) struct Workers(BTreeMap<WorkerId, WorkerRecord>);
@@ -139,11 +143,12 @@ impl WorkerRecord {
     /// Returns whether it died by its own doing, and how it died, for humans.
     pub(super) fn describe(&self, death: &ExitStatus) -> (bool, String) {
         let (own_doing, detail) = match (death, &self.killed) {
-            (ExitStatus::Signal { fault: false, .. }, Some(why)) => {
+            (ExitStatus::Signal { fault: false, .. } | ExitStatus::Unaccounted, Some(why)) => {
                 (true, format!("{why} and was ended"))
             }
             // If it was being ended just then, the kernel was faster.
             (ExitStatus::OutOfMemory, _) => (true, KILLED_FOR_MEMORY.to_owned()),
+            (ExitStatus::Unaccounted, None) => (false, KILLED_BY_UNKNOWN.to_owned()),
             (ExitStatus::Signal { fault, name, .. }, _) => (*fault, format!("died of {name}")),
             (ExitStatus::Exited(code), _) => (true, format!("exited with code {code}")),
             (ExitStatus::NotStarted(reason), _) => {
@@ -162,7 +167,7 @@ impl WorkerRecord {
             (Some((_, code)), _) | (None, ExitStatus::Exited(code)) => *code,
             (None, ExitStatus::Signal { number, .. }) => number.saturating_add(128),
             // The convention for SIGKILL.
-            (None, ExitStatus::OutOfMemory) => 137,
+            (None, ExitStatus::OutOfMemory | ExitStatus::Unaccounted) => 137,
             (None, ExitStatus::NotStarted(_)) => 1,
         }
     }

@@ -87,6 +87,29 @@ pub(crate) fn act(state: &mut Hostile, message: &Message) -> Result<(), Error> {
             let request = ChatRequest::new(vec![ChatMessage::user("wait [hold=fickle]")]);
             said(llm::chat(&request).map(|completion| completion.content))?;
         }
+        // `feed MIB TOKEN`: a step, then this much memory, which is held during a further step.
+        "feed" => {
+            let (mib, token) = rest.split_once(' ').unwrap_or((rest, "fed"));
+            let record = |token: String| {
+                tools::call(&Invocation {
+                    name: "t__record".to_owned(),
+                    arguments: format!("{{\"token\": \"{token}\", \"sleep_ms\": 200}}"),
+                })
+                .map(|outcome| format!("{outcome:?}"))
+            };
+            said(record(format!("{token}-before")))?;
+            let held = fill(size(mib)?);
+            said(record(format!("{token}-after")))?;
+            output::text(format!("held {} MiB", held.len()))?;
+        }
+        // `hold MIB TEXT`: this much memory, which is held while the model is asked.
+        "hold" => {
+            let (mib, question) = rest.split_once(' ').unwrap_or((rest, ""));
+            let held = fill(size(mib)?);
+            let request = ChatRequest::new(vec![ChatMessage::user(question)]);
+            said(llm::chat(&request).map(|completion| completion.content))?;
+            output::text(format!("held {} MiB", held.len()))?;
+        }
         "http" => said(http::send(&Request::new("GET", rest)).map(|response| {
             let body = String::from_utf8_lossy(&response.body).into_owned();
             format!("{} {body}", response.status)
@@ -130,6 +153,11 @@ fn spin() {
     loop {
         n = black_box(n.wrapping_add(1));
     }
+}
+
+/// Allocates and writes this many MiB.
+fn fill(mib: usize) -> Vec<Vec<u8>> {
+    (0..mib).map(|_| black_box(vec![1_u8; 1 << 20])).collect()
 }
 
 fn grow() {
