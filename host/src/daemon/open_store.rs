@@ -10,6 +10,7 @@ use crate::domain::{Digest, Generation, RestartStatus, UnixMillis};
 use crate::store::{Store, StoreOptions};
 use crate::supervisor::StartCause;
 
+use super::clock_file;
 use super::generation::{self, WorkerLife};
 use super::state::VERSION;
 
@@ -46,6 +47,7 @@ fn open(config: &Config, planned: Option<u64>, cause: &StartCause) -> anyhow::Re
         wal_bytes: config.store.wal_bytes,
         cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
         retention: config.retention,
+        clock: clock_file::load(&config.daemon.data_dir),
         ..StoreOptions::default()
     };
     let store = Store::open(&config.daemon.data_dir, options)?;

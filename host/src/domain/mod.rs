@@ -18,6 +18,7 @@
 //! | file | content |
 //! |---|---|
 //! | `ids.rs`, `time.rs`, `shorten.rs` | identifiers, wall-clock times, shortened texts |
+//! | `clock.rs` | by how much the wall clock was set, and what is judged by it all the same |
 //! | `limits.rs` | the limits of a plugin's sessions |
 //! | `patterns.rs`, `tool_name.rs`, `egress.rs`, `capabilities.rs` | what an operator grants |
 //! | `message.rs`, `failure.rs`, `restart.rs` | messages, why turns fail, restarts |
@@ -41,6 +42,7 @@ mod call_tracking;
 mod calls;
 mod cancel;
 mod capabilities;
+mod clock;
 mod egress;
 mod events;
 mod failure;
@@ -81,6 +83,7 @@ pub use approval_decisions::{Answer, DECISION_REASON_BYTES};
 pub use calls::{MadeCall, MadeCalls};
 pub use cancel::{CancelScope, Cancelled};
 pub use capabilities::Capabilities;
+pub use clock::{ClockHistory, ClockReading, ClockStep, MachineClock};
 pub use egress::{BadHttpRule, EgressTarget, HttpGrants, HttpRule, Reach};
 pub use events::{Delta, Event, EventBody, TRUNCATED, ToolStatus, TurnStatus};
 pub use failure::{FailureCode, TurnFailure};
@@ -124,7 +127,7 @@ pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerS
 pub use usage::ModelUsage;
 pub use view::{Reason, RunningTurn, SessionView};
 pub use watchdog::{
-    Changes, DiskSigns, Finding, FindingKind, Findings, OUT_OF_MEMORY_SHOWN, Observation,
-    STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed, TurnSigns, WRITER_STALLED_AFTER,
-    WriterSigns, judge,
+    CLOCK_STEP_LEAST, CLOCK_STEP_SHOWN, Changes, DiskSigns, Finding, FindingKind, Findings,
+    OUT_OF_MEMORY_SHOWN, Observation, STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed,
+    TurnSigns, WRITER_STALLED_AFTER, WriterSigns, judge,
 };

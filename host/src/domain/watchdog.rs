@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Regression, SessionId, UnixMillis};
+use super::{ClockStep, Regression, SessionId, UnixMillis};
 
 /// How long a session may have work that does not run although turns may begin.
 pub const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -20,6 +20,11 @@ pub const STEP_MARGIN: Duration = Duration::from_secs(30);
 pub const WRITER_STALLED_AFTER: Duration = Duration::from_secs(10);
 /// How long a death for want of memory is reported.
 pub const OUT_OF_MEMORY_SHOWN: Duration = Duration::from_secs(3600);
+
+/// How long a step of the machine's clock is reported.
+pub const CLOCK_STEP_SHOWN: Duration = Duration::from_secs(3600);
+/// The smallest step of the clock that is reported.
+pub const CLOCK_STEP_LEAST: Duration = Duration::from_secs(60);
 
 /// A problem, for as long as it lasts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -50,6 +55,8 @@ pub enum FindingKind {
     DiskNearlyFull,
     /// The kernel killed the worker because memory had run out.
     OutOfMemory,
+    /// The machine's clock was set forward or back.
+    ClockStepped,
     /// A session came back with less than was recorded of it.
     SessionLesser,
     /// A session has work, and neither runs nor has a reason for it.
@@ -65,11 +72,12 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Those that this daemon may have.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::WriterStalled,
         Self::StoreFailing,
         Self::DiskNearlyFull,
         Self::OutOfMemory,
+        Self::ClockStepped,
         Self::SessionLesser,
         Self::SessionStuck,
         Self::TurnOverdue,
@@ -83,6 +91,7 @@ impl FindingKind {
             Self::StoreFailing => "store_failing",
             Self::DiskNearlyFull => "disk_nearly_full",
             Self::OutOfMemory => "out_of_memory",
+            Self::ClockStepped => "clock_stepped",
             Self::SessionLesser => "session_lesser",
             Self::SessionStuck => "session_stuck",
             Self::TurnOverdue => "turn_overdue",
@@ -113,8 +122,11 @@ pub struct Observation {
     pub writer: WriterSigns,
     /// The state of the disk, if it could be read.
     pub disk: Option<DiskSigns>,
-    /// When the kernel killed the worker before this one because memory had run out, if it did.
-    pub killed_for_memory: Option<UnixMillis>,
+    /// How long ago the kernel killed the worker before this one because memory had run out, if it
+    /// did.
+    pub killed_for_memory: Option<Duration>,
+    /// The steps of the machine's clock that are to be reported.
+    pub clock_steps: Vec<ClockStep>,
 }
 
 /// The state of a session that is in memory.
@@ -167,6 +179,14 @@ pub struct WriterSigns {
     pub gone: bool,
 }
 
+impl WriterSigns {
+    /// Whether it has had work for too long without completing a write.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled_for
+            .is_some_and(|lasts| lasts > WRITER_STALLED_AFTER)
+    }
+}
+
 /// The state of the data folder's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSigns {
@@ -205,16 +225,19 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
         });
     };
     let folder = &seen.folder;
-    let stalled = seen.writer.stalled_for;
-    let stalled = stalled.filter(|lasts| *lasts > WRITER_STALLED_AFTER);
+    let stalled = seen.writer.is_stalled().then_some(seen.writer.stalled_for);
+    let stalled = stalled.flatten();
     if let Some(lasts) = stalled {
         tell(
             FindingKind::WriterStalled,
             folder,
             lasts,
-            "the store has something to write, and no write has ended: nothing is acknowledged"
+            "the store has something to write, and no write has ended: nothing is acknowledged, \
+             requests that need a write get 503 (store-stalled)"
                 .to_owned(),
-            "see whether the disk answers; it goes on by itself when it does".to_owned(),
+            "see whether the disk answers (dmesg, iostat -x; of a network file system, its server); \
+             it goes on by itself when it does, and a stop does not wait for it"
+                .to_owned(),
         );
     }
     if let Some(reason) = &seen.writer.failing {
@@ -240,7 +263,8 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             "free some space, or lower daemon.disk_reserve; it goes on by itself".to_owned(),
         );
     }
-    if let Some(lasts) = killed_for_memory(seen) {
+    let killed = seen.killed_for_memory;
+    if let Some(lasts) = killed.filter(|ago| *ago < OUT_OF_MEMORY_SHOWN) {
         tell(
             FindingKind::OutOfMemory,
             "the worker",
@@ -253,6 +277,24 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
                 .to_owned(),
         );
     }
+    for step in &seen.clock_steps {
+        let direction = if step.by_ms > 0 { "forward" } else { "back" };
+        let by = Duration::from_millis(step.by_ms.unsigned_abs());
+        tell(
+            FindingKind::ClockStepped,
+            &format!("the machine's clock at {}", step.to),
+            step.ago,
+            format!(
+                "it was set {direction} by {}: timers and approvals of this worker keep their \
+                 distance, those of earlier ones go by the new time; idempotency keys live on for \
+                 at least `retention.keys`",
+                time(by)
+            ),
+            "see what sets the clock (timedatectl, chronyc tracking): NTP should slew it; if the \
+             new time is wrong, correct it before the next restart, after which all timers go by it"
+                .to_owned(),
+        );
+    }
     // While the store is failing, the findings above explain why sessions do not run.
     let store_answers = stalled.is_none() && seen.writer.failing.is_none();
     for session in &seen.sessions {
@@ -261,7 +303,10 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             let remedy = "abide restart brings it back; please report it".to_owned();
             tell(FindingKind::SessionStuck, id, lasts, reason, remedy);
         }
-        let Some(turn) = session.turn else { continue };
+        // The end of a turn, or of a step, waits for the disk like all else.
+        let Some(turn) = session.turn.filter(|_| stalled.is_none()) else {
+            continue;
+        };
         let number = turn.turn;
         if let Some(runs) = turn.runs.filter(|runs| runs.is_beyond(TURN_MARGIN)) {
             tell(
@@ -299,13 +344,6 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
     }
     found.sort_by_key(|finding| (finding.kind, finding.since));
     found
-}
-
-/// Returns how long ago the worker before this one was killed for want of memory, if that is still to
-/// be reported.
-fn killed_for_memory(seen: &Observation) -> Option<Duration> {
-    let ago = Duration::from_millis(seen.now.since(seen.killed_for_memory?));
-    (ago < OUT_OF_MEMORY_SHOWN).then_some(ago)
 }
 
 /// Returns for how long, and why, a session neither runs nor has a reason for it; none if it is

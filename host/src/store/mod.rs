@@ -63,4 +63,4 @@ pub use open::FORMAT;
 pub use options::StoreOptions;
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};
 pub use restarts::{ACTIVE_LISTS_KEPT, RESTARTS_KEPT};
-pub use tail::Tail;
+pub use tail::{EXPIRY_TIMER, Tail};

@@ -1,9 +1,9 @@
 //! The settings with which the store is opened.
 
-use crate::domain::Retention;
+use crate::domain::{MachineClock, Retention};
 
 /// Limits on the store's use of disk and memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The cap of the write-ahead log, in bytes: what opening may have to replay after a kill.
     pub wal_bytes: u64,
@@ -12,6 +12,8 @@ pub struct StoreOptions {
     /// Memory for cached blocks of tables, in bytes.
     pub cache_bytes: usize,
     pub retention: Retention,
+    /// By which the age of stored times is judged.
+    pub clock: MachineClock,
 }
 
 impl Default for StoreOptions {
@@ -21,6 +23,7 @@ impl Default for StoreOptions {
             memtable_bytes: 32 << 20,
             cache_bytes: 64 << 20,
             retention: Retention::default(),
+            clock: MachineClock::default(),
         }
     }
 }

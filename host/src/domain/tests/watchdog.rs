@@ -161,6 +161,11 @@ fn the_writer_and_the_disk_are_told() {
         kinds(&writer(WRITER_STALLED_AFTER + SECOND)),
         [FindingKind::WriterStalled]
     );
+    let late = Observation {
+        writer: writer(WRITER_STALLED_AFTER + SECOND).writer,
+        ..turn(80 * SECOND, Some(timed(80 * SECOND, SECOND)), None)
+    };
+    assert_eq!(kinds(&late), [FindingKind::WriterStalled]);
     let low = Observation {
         disk: Some(DiskSigns {
             free_bytes: 10 << 20,
@@ -178,14 +183,41 @@ fn the_writer_and_the_disk_are_told() {
 #[test]
 fn a_kill_for_want_of_memory_is_told_for_an_hour() {
     let killed = |ago: Duration| Observation {
-        now: UnixMillis(10_000_000),
-        killed_for_memory: Some(UnixMillis(10_000_000 - ago.as_millis() as u64)),
+        killed_for_memory: Some(ago),
         ..seen()
     };
     let found = judge(&killed(OUT_OF_MEMORY_SHOWN - SECOND));
     assert_eq!(found[0].kind, FindingKind::OutOfMemory);
     assert!(found[0].remedy.contains("limits.memory"), "{found:?}");
     assert_eq!(judge(&killed(OUT_OF_MEMORY_SHOWN)), []);
+}
+
+#[test]
+fn each_step_of_the_clock_is_told_with_its_size() {
+    let step = |by_ms, to| ClockStep {
+        by_ms,
+        to: UnixMillis(to),
+        ago: 5 * SECOND,
+    };
+    let found = judge(&Observation {
+        clock_steps: vec![step(90_000_000, 90_000_000), step(-7_200_000, 1000)],
+        ..seen()
+    });
+    assert_eq!(found.len(), 2);
+    for (finding, size, subject) in [
+        (
+            &found[0],
+            "forward by 1day 1h",
+            "at 1970-01-02T01:00:00.000Z",
+        ),
+        (&found[1], "back by 2h", "at 1970-01-01T00:00:01.000Z"),
+    ] {
+        assert_eq!(finding.kind, FindingKind::ClockStepped);
+        assert!(finding.reason.contains(size), "{finding:?}");
+        assert!(finding.subject.ends_with(subject), "{finding:?}");
+        assert!(finding.remedy.contains("NTP"), "{finding:?}");
+        assert_eq!(finding.since, UnixMillis(1_000_000 - 5000));
+    }
 }
 
 #[test]
