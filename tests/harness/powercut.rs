@@ -19,9 +19,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufReader, Write as _};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,8 +30,8 @@ use tempfile::NamedTempFile;
 
 use self::image::{Image, View};
 use crate::PATIENCE;
+use crate::preload::compile;
 use crate::process::{all, gone, signal};
-use crate::setup::target;
 
 mod image;
 mod log;
@@ -203,25 +202,5 @@ fn wait_for_end(pids: &[i32]) {
 /// Returns the path of the library, which each process that needs it compiles once.
 fn shim() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let folder = target().join("powercut");
-        fs::create_dir_all(&folder).expect("cargo's folder can be written");
-        let aside = folder.join(format!("shim.{}", process::id()));
-        let mut compiler = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O2", "-x", "c", "-", "-o"])
-            .arg(&aside)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("power cuts need a C compiler, as `cc`: {error}"));
-        let mut source = compiler.stdin.take().expect("it is piped");
-        let given = source.write_all(SHIM.as_bytes());
-        drop(source);
-        let status = compiler.wait().expect("the child is ours");
-        assert!(status.success() && given.is_ok(), "cc: {status}, {given:?}");
-        // Renaming leaves the old file to other processes that may have it loaded.
-        let built = folder.join("shim.so");
-        fs::rename(&aside, &built).expect("cargo's folder can be written");
-        built
-    };
-    BUILT.get_or_init(build).clone()
+    BUILT.get_or_init(|| compile("powercut", SHIM)).clone()
 }

@@ -13,6 +13,8 @@ use crate::domain::{Refusal, TimelineName};
 const TYPE_PREFIX: &str = "urn:abide:problem:";
 /// The seconds after which a client may retry when a message found no room or the daemon restarts.
 const RETRY_SECONDS: u16 = 1;
+/// The same while the disk does not answer.
+const STALLED_RETRY_SECONDS: u16 = 10;
 
 /// A request that is answered with a problem document.
 #[derive(Debug)]
@@ -146,6 +148,7 @@ impl ProblemKind {
     pub(super) const STORE_REFUSED: Self = Self("store-refused", StatusCode::SERVICE_UNAVAILABLE, "The store is not opened");
     pub(super) const STORE_DAMAGED: Self = Self("store-damaged", StatusCode::INTERNAL_SERVER_ERROR, "The store cannot be read");
     pub(super) const DISK_NEARLY_FULL: Self = Self("disk-nearly-full", StatusCode::INSUFFICIENT_STORAGE, "The disk is nearly full");
+    pub(super) const STORE_STALLED: Self = Self("store-stalled", StatusCode::SERVICE_UNAVAILABLE, "The disk does not answer");
     pub(super) const STORE_FAILED: Self = Self("store-failed", StatusCode::INSUFFICIENT_STORAGE, "The store cannot write");
 }
 
@@ -203,6 +206,8 @@ impl From<Refusal> for Problem {
                 .fact("last", last)
                 .timeline(timeline),
             Refusal::StoreFailed(_) => problem(ProblemKind::STORE_FAILED),
+            Refusal::StoreStalled { .. } => problem(ProblemKind::STORE_STALLED)
+                .header(header::RETRY_AFTER, STALLED_RETRY_SECONDS),
             Refusal::Unreadable(_) => problem(ProblemKind::STORE_DAMAGED),
             Refusal::Restarting => {
                 problem(ProblemKind::RESTARTING).header(header::RETRY_AFTER, RETRY_SECONDS)
@@ -234,6 +239,13 @@ mod tests {
             (Refusal::InboxFull { limit: 3 }, 429, "inbox-full"),
             (Refusal::Overloaded { limit: 3 }, 429, "overloaded"),
             (Refusal::StoreFailed("full".into()), 507, "store-failed"),
+            (
+                Refusal::StoreStalled {
+                    after: std::time::Duration::from_secs(10),
+                },
+                503,
+                "store-stalled",
+            ),
             (
                 Refusal::DiskNearlyFull {
                     free_bytes: 1,

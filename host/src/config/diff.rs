@@ -134,6 +134,7 @@ impl<'a> Diff<'a> {
             probation,
             log_level,
             log_format,
+            log_queue_bytes,
             allowed_hosts,
             allowed_origins,
             turns_max,
@@ -196,6 +197,12 @@ impl<'a> Diff<'a> {
             Restart,
             (&old.log_format, log_format),
             lower,
+        );
+        self.note(
+            "daemon.log_queue",
+            Hot,
+            (&old.log_queue_bytes, log_queue_bytes),
+            size,
         );
         self.names(
             "daemon.allowed_hosts",

@@ -62,6 +62,8 @@ pub struct DaemonConfig {
     /// The least severe level that is logged.
     pub log_level: LogThreshold,
     pub log_format: LogFormat,
+    /// The most that waits for whoever reads the log, in bytes.
+    pub log_queue_bytes: u64,
     /// Names allowed in `Host`, besides the addresses listened on and `localhost`.
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call the API.

@@ -156,6 +156,7 @@ fn understand_daemon(notes: &mut Notes, keys: DaemonKeys, folder: &Path) -> Daem
         probation: notes.time("daemon.probation", keys.probation, zero),
         log_level: keys.log_level,
         log_format: keys.log_format,
+        log_queue_bytes: notes.size("daemon.log_queue", keys.log_queue, 4 << 10, 1 << 30),
         allowed_hosts: keys.allowed_hosts,
         allowed_origins: keys.allowed_origins,
         turns_max: notes.count("daemon.turns_max", keys.turns_max, 1, TURNS_MAX),

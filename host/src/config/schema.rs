@@ -63,6 +63,9 @@ pub(super) struct DaemonKeys {
     pub(super) log_level: LogThreshold,
     /// How log lines are written.
     pub(super) log_format: LogFormat,
+    /// Lines that may wait for whoever reads the log; what does not fit is dropped and counted. Of
+    /// the supervisor's own lines 256 KiB may wait.
+    pub(super) log_queue: Size,
     /// Names that clients may use in `Host`, besides the addresses listened on and `localhost`.
     pub(super) allowed_hosts: Vec<String>,
     /// Origins of web pages that may call the API, like `https://console.example`.
@@ -108,6 +111,7 @@ impl Default for DaemonKeys {
             probation: Time::secs(10),
             log_level: LogThreshold::Info,
             log_format: LogFormat::Text,
+            log_queue: Size(1 << 20),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             turns_max: 1000,

@@ -14,6 +14,7 @@ use super::generation::record;
 use super::launch_spec::{LaunchSpec, keep_last_good};
 use super::machine::{self, Setback, Trigger};
 use super::plan::Rejection;
+use super::records::SHORT_PATIENCE;
 use super::state::{Daemon, PlannedRestart, VERSION};
 
 pub(super) type WorkerEvent = machine::RestartEvent<Box<PlannedRestart>, Observed, Box<Change>>;
@@ -165,8 +166,17 @@ impl Daemon {
             SecretFiles::of(&change.config, &SecretFiles::default())
         });
         let config = LaunchSpec::of(&change.own, &secrets).to_memfd()?;
-        let recorded = self.records.persist_now(record.clone()).await;
-        recorded.map_err(|reason| unrecorded("the restart cannot be recorded", reason))?;
+        if let Err(reason) = self.records.persist_now(record.clone()).await {
+            if self.store.failing().is_none() {
+                // A disk that only takes its time may have written it in the end.
+                self.records.persist_later(RestartRecord {
+                    status: RestartStatus::Refused,
+                    reason: Some(reason.clone()),
+                    ..record
+                });
+            }
+            return Err(unrecorded("the restart cannot be recorded", reason));
+        }
         tracing::info!(
             generation = generation.0, trigger = %record.trigger,
             "configuration accepted; a standby is being prepared"
@@ -213,7 +223,7 @@ impl Daemon {
     }
 
     /// Persists the list of active sessions first, then the record, which contains their number.
-    async fn write_manifest(&self, record: &mut RestartRecord) -> Result<u64, String> {
+    async fn write_manifest(&mut self, record: &mut RestartRecord) -> Result<u64, String> {
         let lifecycle = self.lifecycle.clone();
         let active = tokio::task::spawn_blocking(move || lifecycle.active());
         let active = active
@@ -223,26 +233,22 @@ impl Daemon {
         record.active = active.len() as u64;
         let (store, generation) = (self.store.clone(), record.generation);
         let write = move || store.put_active_sessions(generation, &active);
-        let written = tokio::task::spawn_blocking(write).await;
-        written
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
+        self.records.write(write).await?;
         self.records.persist_now(record.clone()).await?;
         // Flush ahead: otherwise the store would flush when it closes, while clients wait.
         let store = self.store.clone();
-        match tokio::task::spawn_blocking(move || store.flush()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the store cannot be flushed ahead"),
-            Err(error) => tracing::warn!(%error, "the store's flush ended early"),
+        if let Err(error) = self.records.write(move || store.flush()).await {
+            tracing::warn!(error, "the store cannot be flushed ahead");
         }
         Ok(record.active)
     }
 
-    async fn write_last(&self) -> Result<(), Setback> {
+    async fn write_last(&mut self) -> Result<(), Setback> {
         let Some(planned) = self.machine.planned() else {
             return Ok(());
         };
-        let written = self.records.persist_now(planned.record.clone()).await;
+        let record = planned.record.clone();
+        let written = self.records.persist_now(record).await;
         written.map_err(|reason| {
             unrecorded(
                 "nothing is handed over, for the store takes no write",
@@ -259,9 +265,16 @@ impl Daemon {
         let _ = self.link.send(FromWorker::Proven);
         let (folder, loaded) = (self.config.daemon.data_dir.clone(), self.loaded.clone());
         let kept = tokio::task::spawn_blocking(move || keep_last_good(&folder, &loaded));
-        if let Ok(Err(error)) = kept.await {
+        let kept = tokio::time::timeout(SHORT_PATIENCE, kept).await;
+        let error = match kept {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(error))) => Some(error.to_string()),
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the disk takes its time; it may be kept yet".to_owned()),
+        };
+        if let Some(error) = error {
             tracing::warn!(
-                %error,
+                error,
                 "the configuration that runs is not kept as the last good one"
             );
         }

@@ -17,6 +17,7 @@ use super::logging;
 use super::machine::{Activity, Trigger, UnderWay};
 use super::reload::Reloaded;
 use super::state::{Daemon, Fixed, VERSION};
+use super::stop;
 
 impl Fixed {
     /// Returns the status of a daemon that does not serve yet.
@@ -217,6 +218,10 @@ impl Daemon {
     /// Begins to stop the daemon. Returns `None` if a successor is already taking over: then the
     /// successor is the one to stop.
     pub(super) async fn stop(&mut self, why: &str) -> Option<Generation> {
+        if !matches!(self.machine.under_way(), Some(UnderWay::Stop(_))) {
+            let grace = self.config.daemon.grace_period;
+            tokio::spawn(stop::end_in_time(self.store.clone(), grace));
+        }
         let generation = self.next_generation();
         // A stop is never rejected.
         let _ = self

@@ -124,7 +124,7 @@ pub(super) fn life(
 /// record of this start and the recent ones.
 pub(super) fn memory_kills<'a>(
     records: impl IntoIterator<Item = &'a RestartRecord>,
-) -> MemoryKills {
+) -> MemoryKills<UnixMillis> {
     let (mut by_kernel, mut by_unknown) = (None, Vec::new());
     for record in records {
         if record.trigger.contains(KILLED_FOR_MEMORY) {

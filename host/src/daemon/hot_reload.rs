@@ -52,8 +52,9 @@ impl Daemon {
         self.registry.replace_live_config(parts);
         let guest_memory = guest_memory_bytes(&self.config.daemon);
         self.registry.set_guest_memory(guest_memory);
-        if old_config.daemon.log_level != self.config.daemon.log_level {
-            logging::change(self.config.daemon.log_level);
+        let log = |config: &Config| (config.daemon.log_level, config.daemon.log_queue_bytes);
+        if log(&old_config) != log(&self.config) {
+            logging::change(&self.config.daemon);
         }
         self.fixed.config.digest = Some(self.config.digest);
         self.fixed.config.loaded_at = Some(UnixMillis::now());

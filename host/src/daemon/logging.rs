@@ -9,7 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, reload};
 
-use crate::config::{LogFormat, LogThreshold};
+use crate::config::{DaemonConfig, LogFormat, LogThreshold};
 use crate::supervisor::{LineFormat, LogQueue};
 
 /// A function that replaces the log filter; returns whether it succeeded.
@@ -27,8 +27,10 @@ const FILTER: &str = "ABIDE_LOG";
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Starts logging to the queue.
-pub(super) fn start(log: &LogQueue, level: LogThreshold, format: LogFormat) {
-    let (filter, handle) = reload::Layer::new(filter(level));
+pub(super) fn start(log: &LogQueue, config: &DaemonConfig) {
+    let format = config.log_format;
+    log.set_limit(limit(config));
+    let (filter, handle) = reload::Layer::new(filter(config.log_level));
     let _ = CHANGE.set(Box::new(move |filter| handle.reload(filter).is_ok()));
     let filtered = tracing_subscriber::registry().with(filter);
     log.set_format(line_format(format));
@@ -78,12 +80,20 @@ pub(super) fn line_format(format: LogFormat) -> LineFormat {
     }
 }
 
-/// Changes the log level from now on.
-pub(super) fn change(level: LogThreshold) {
-    let changed = CHANGE.get().is_some_and(|change| change(filter(level)));
+/// Changes the log level, and how much may wait for the log's reader, from now on.
+pub(super) fn change(config: &DaemonConfig) {
+    if let Some(log) = LOG.get() {
+        log.set_limit(limit(config));
+    }
+    let level = filter(config.log_level);
+    let changed = CHANGE.get().is_some_and(|change| change(level));
     if !changed {
         tracing::warn!("the log's level could not be changed; it will be after the next restart");
     }
+}
+
+fn limit(config: &DaemonConfig) -> usize {
+    usize::try_from(config.log_queue_bytes).unwrap_or(usize::MAX)
 }
 
 fn filter(level: LogThreshold) -> EnvFilter {

@@ -19,6 +19,7 @@
 //! | `launch_spec` | the configuration bytes and file digests that a worker is started with |
 //! | `standby` | all preparation before the store is opened |
 //! | `open_store` | opens the store, and reads from it which worker this is |
+//! | `clock_file` | the history of the machine's clock, over restarts |
 //! | `generation` | determines a worker's generation and the cause of its start |
 //! | `announce` | tells the supervisor what a worker serves |
 //! | `serve` | the event loop of a serving worker |
@@ -33,6 +34,7 @@
 //! | `drain` | the drain in progress |
 //! | `records` | persists restart records, and retries those that the store refused |
 //! | `handover` | ends a worker: passes its clients and the store to the successor |
+//! | `stop` | ends a worker whose disk does not answer |
 //! | `control` | publishes the daemon's status and replies to control requests |
 //! | `watchdog` | detects conditions that must never last |
 //! | `memory_limit` | the memory that guests may use by default |
@@ -41,6 +43,7 @@
 mod act;
 mod announce;
 mod bootstrap;
+mod clock_file;
 mod control;
 mod drain;
 mod dry_run;
@@ -61,6 +64,7 @@ mod reload;
 mod serve;
 mod standby;
 mod state;
+mod stop;
 mod watchdog;
 mod worker;
 

@@ -8,6 +8,7 @@ use crate::domain::{Digest, Generation, MemoryKills, RestartStatus, UnixMillis};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::supervisor::StartCause;
 
+use super::clock_file;
 use super::generation::{self, WorkerLife};
 use super::state::VERSION;
 use super::worker::FirstStart;
@@ -24,7 +25,7 @@ pub(super) struct OpenedStore {
     /// The configurations that were rolled back, with the reason.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
     /// When workers were last killed for want of memory.
-    pub(super) memory_kills: MemoryKills,
+    pub(super) memory_kills: MemoryKills<UnixMillis>,
 }
 
 /// The reason why a worker has no store.
@@ -61,6 +62,7 @@ fn open(
         wal_bytes: config.store.wal_bytes,
         cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
         retention: config.retention,
+        clock: clock_file::load(&config.daemon.data_dir),
         ..StoreOptions::default()
     };
     let store = Store::open(&config.daemon.data_dir, options)?;

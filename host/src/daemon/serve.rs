@@ -62,7 +62,7 @@ pub(super) struct StartedWorker {
     /// The configurations that were rolled back, with the reason.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
     /// When the kernel last killed a worker because memory had run out, if that is known.
-    pub(super) memory_kills: MemoryKills,
+    pub(super) memory_kills: MemoryKills<UnixMillis>,
     /// The connections that the previous worker passed on.
     pub(super) connections: Vec<Connection>,
 }
@@ -111,7 +111,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             })
             .collect(),
     };
-    let restarts = past(&store, &life.record);
+    let restarts = past(&store, &life.record, config.daemon.notice_window);
     let registry = Registry::new(
         store.clone(),
         engine,
@@ -170,6 +170,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         unreadable: BTreeSet::new(),
         rejected_configs,
         pruned: Instant::now(),
+        pruning: tokio::spawn(async {}),
         status,
         watchdog,
         records,
@@ -233,7 +234,8 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             LoopEvent::Tick => {
                 daemon.housekeeping();
                 daemon.unreadable(watch.missing());
-                let store_writes = daemon.store.failing().is_none();
+                let signs = daemon.store.writer_signs();
+                let store_writes = signs.failing.is_none() && !signs.is_stalled();
                 daemon.happened(WorkerEvent::Tick { store_writes }).await;
             }
         }
@@ -267,8 +269,9 @@ async fn finished(relaunch: &mut Option<JoinHandle<RelaunchReport>>) -> Option<R
     report.ok()
 }
 
-/// Returns the restarts that sessions may have to be notified of, including this worker's own.
-fn past(store: &Store, current: &RestartRecord) -> Vec<PastRestart> {
+/// Returns the restarts that sessions may have to be notified of, including this worker's own, with
+/// what is known of steps of the clock within `notice_window`.
+fn past(store: &Store, current: &RestartRecord, notice_window: Duration) -> Vec<PastRestart> {
     let mut past = store.past_restarts().unwrap_or_else(|error| {
         tracing::error!(%error, "past restarts cannot be read; sessions are told of this one only");
         Vec::new()
@@ -278,7 +281,12 @@ fn past(store: &Store, current: &RestartRecord) -> Vec<PastRestart> {
         generation: current.generation,
         cause: current.cause,
         at: current.at,
+        ahead_ms: 0,
     });
+    let now = store.clock().cautious(notice_window);
+    for restart in &mut past {
+        restart.ahead_ms = restart.at.since(now);
+    }
     past
 }
 
@@ -406,10 +414,14 @@ impl Daemon {
         if self.registry.running() == 0 {
             allocator::purge_all_threads();
         }
-        let window = self.config.daemon.notice_window.as_millis() as u64;
-        let forgotten = UnixMillis(UnixMillis::now().0.saturating_sub(window));
+        let window = self.config.daemon.notice_window;
+        let forgotten = self.store.clock().window_start(window);
+        // At most one at a time: a disk that does not answer must not pile up blocked threads.
+        if !self.pruning.is_finished() {
+            return;
+        }
         let store = self.store.clone();
-        tokio::task::spawn_blocking(move || {
+        self.pruning = tokio::task::spawn_blocking(move || {
             if let Err(error) = store.prune_active(forgotten) {
                 tracing::warn!(%error, "the list of active sessions cannot be pruned");
             }

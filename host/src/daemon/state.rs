@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::api::server::Server;
 use crate::config::{Config, Env, Observed, SecretFiles};
@@ -57,6 +58,8 @@ pub(super) struct Daemon {
     pub(super) rejected_configs: BTreeMap<Digest, String>,
     /// When the list of active sessions was last pruned.
     pub(super) pruned: Instant,
+    /// Prunes it.
+    pub(super) pruning: JoinHandle<()>,
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
     pub(super) watchdog: Watchdog,
     pub(super) records: RestartRecords,

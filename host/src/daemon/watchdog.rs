@@ -1,7 +1,8 @@
 //! The watchdog: once a second it collects an observation, and `domain::watchdog` judges whether it
 //! shows a condition that should never exist. Each finding is logged when it appears and when it is
 //! gone, counted in metrics, and shown in the status for as long as it lasts. The watchdog also
-//! measures the free disk space: nothing new is accepted while the disk is nearly full.
+//! measures the free disk space: nothing new is accepted while the disk is nearly full. And it looks
+//! whether the machine's clock was set.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,15 +10,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::documents::FINDINGS_MAX;
 use crate::domain::{
-    Changes, Finding, FindingKind, Findings, MemoryKills, Observation, SessionId, UnixMillis, judge,
+    CLOCK_STEP_LEAST, CLOCK_STEP_SHOWN, Changes, ClockHistory, Finding, FindingKind, Findings,
+    MemoryKills, Observation, SessionId, UnixMillis, judge,
 };
 use crate::session::Signs;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
-use super::logging;
+use super::{clock_file, logging};
 
 /// The interval between observations.
 const EVERY: Duration = Duration::from_secs(1);
@@ -49,7 +52,7 @@ impl Watchdog {
         store: &Store,
         folder: PathBuf,
         reserve_bytes: u64,
-        memory_kills: MemoryKills,
+        memory_kills: MemoryKills<UnixMillis>,
     ) -> Self {
         let shared = Arc::new(WatchdogInput {
             reserve_bytes: AtomicU64::new(reserve_bytes),
@@ -57,16 +60,24 @@ impl Watchdog {
         });
         check_disk(&signs, &folder, reserve_bytes);
         let (sender, found) = watch::channel(Arc::default());
+        // By the steady clock from here on: the other one may be set.
+        let memory_kills = memory_kills.map(|at| {
+            let ago = Duration::from_millis(UnixMillis::now().since(at));
+            Instant::now().checked_sub(ago)
+        });
         let looks = Looks {
             signs,
             store: store.clone(),
             folder,
             memory_kills,
+            clock_kept: None,
+            clock_keeping: tokio::spawn(async {}),
             shared: shared.clone(),
             findings: Findings::default(),
             closed_at: Instant::now(),
             ownerless: Vec::new(),
             ownerless_at: Instant::now(),
+            search: None,
             told: sender,
         };
         tokio::spawn(looks.run());
@@ -120,7 +131,10 @@ struct Looks {
     store: Store,
     folder: PathBuf,
     /// When workers were last killed for want of memory.
-    memory_kills: MemoryKills,
+    memory_kills: MemoryKills<Instant>,
+    /// The clock's history as it was last given to `clock_keeping`, which writes it.
+    clock_kept: Option<ClockHistory>,
+    clock_keeping: JoinHandle<()>,
     shared: Arc<WatchdogInput>,
     findings: Findings,
     /// When the gate was last seen closed to new turns.
@@ -128,6 +142,8 @@ struct Looks {
     /// The sessions with work and without a driver that the last search found for the first time.
     ownerless: Vec<SessionId>,
     ownerless_at: Instant,
+    /// The search that is under way.
+    search: Option<JoinHandle<Result<Vec<SessionId>, StoreError>>>,
     told: watch::Sender<Arc<[Finding]>>,
 }
 
@@ -142,8 +158,10 @@ impl Looks {
             if disk.is_finished() {
                 disk = self.ask_disk();
             }
+            self.observe_clock();
             let lost = self.lost().await;
             let seen = self.observe(lost);
+            self.signs.writer_seen(seen.writer.is_stalled());
             if seen.writer.gone && self.signs.is_open() {
                 // Nothing can be written any more, not even the end of this worker. Its successor
                 // finds everything that was acknowledged.
@@ -157,10 +175,29 @@ impl Looks {
         }
     }
 
-    fn ask_disk(&self) -> tokio::task::JoinHandle<()> {
+    fn ask_disk(&self) -> JoinHandle<()> {
         let (signs, folder) = (self.signs.clone(), self.folder.clone());
         let reserve_bytes = self.shared.reserve_bytes.load(Ordering::Relaxed);
         tokio::task::spawn_blocking(move || check_disk(&signs, &folder, reserve_bytes))
+    }
+
+    /// Notes whether the machine's clock was set, and keeps the history for the next worker. At most
+    /// one write at a time, for the same reason as above.
+    fn observe_clock(&mut self) {
+        let clock = self.store.clock();
+        clock.observe();
+        let history = Some(clock.history());
+        if history == self.clock_kept || !self.clock_keeping.is_finished() {
+            return;
+        }
+        self.clock_kept.clone_from(&history);
+        let folder = self.folder.clone();
+        self.clock_keeping = tokio::task::spawn_blocking(move || {
+            let kept = history.map(|history| clock_file::keep(&folder, &history));
+            if let Some(Err(error)) = kept {
+                tracing::warn!(%error, "the clock's history is not kept for the next worker");
+            }
+        });
     }
 
     fn observe(&mut self, ownerless: Vec<SessionId>) -> Observation {
@@ -170,6 +207,7 @@ impl Looks {
         }
         Observation {
             now: UnixMillis::now(),
+            clock_steps: self.store.clock().steps(CLOCK_STEP_SHOWN, CLOCK_STEP_LEAST),
             open_for: is_open.then(|| self.closed_at.elapsed()),
             roomy: self.signs.is_roomy(),
             guest_memory: self.signs.guest_memory(),
@@ -179,22 +217,25 @@ impl Looks {
             folder: self.folder.display().to_string(),
             writer: self.store.writer_signs(),
             disk: self.signs.disk_signs(),
-            memory_kills: self.memory_kills,
+            memory_kills: self.memory_kills.map(|at| Some(at.elapsed())),
         }
     }
 
     /// Returns the sessions that had work and no driver in two searches in a row, and wakes them.
-    /// The result is empty between searches.
+    /// The result is empty between searches, of which there is at most one at a time: a disk that
+    /// does not answer has findings of its own.
     async fn lost(&mut self) -> Vec<SessionId> {
         let is_time = self.ownerless_at.elapsed() >= OWNERLESS_EVERY;
-        if !is_time || !self.signs.is_open() || !self.shared.relaunched.load(Ordering::Relaxed) {
-            return Vec::new();
+        let is_open = self.signs.is_open() && self.shared.relaunched.load(Ordering::Relaxed);
+        if self.search.is_none() && is_time && is_open {
+            self.ownerless_at = Instant::now();
+            let signs = self.signs.clone();
+            self.search = Some(tokio::task::spawn_blocking(move || signs.ownerless()));
         }
-        self.ownerless_at = Instant::now();
-        let signs = self.signs.clone();
-        let seen = tokio::task::spawn_blocking(move || signs.ownerless()).await;
-        // A store that does not respond has a finding of its own.
-        let Ok(Ok(seen)) = seen else {
+        let Some(search) = self.search.take_if(|search| search.is_finished()) else {
+            return Vec::new();
+        };
+        let (Ok(Ok(seen)), true) = (search.await, is_open) else {
             return Vec::new();
         };
         let before = std::mem::take(&mut self.ownerless);

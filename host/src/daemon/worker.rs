@@ -27,7 +27,8 @@ use super::standby;
 
 /// The interval of heartbeats, which show the supervisor that this worker does not hang.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// The most that waits to be written to standard error, in bytes: some thousand lines.
+/// The most that waits to be written to standard error before the configuration is known, in bytes:
+/// some thousand lines.
 const LOG_BYTES: usize = 1 << 20;
 /// What is added to the kernel's score by which it chooses what to kill when memory runs out, in
 /// thousandths of the machine's memory.
@@ -177,7 +178,7 @@ async fn start_up(
             Config::parse(&spec.config, &config_path, &env)?
         }
     };
-    logging::start(log, config.daemon.log_level, config.daemon.log_format);
+    logging::start(log, &config.daemon);
     let config = Arc::new(config);
     let prepared = {
         let (config, link, env) = (config.clone(), link.clone(), env.clone());

@@ -68,11 +68,13 @@ impl Approval {
 
 impl Session {
     /// Takes a decision. Returns the record to write, or the approval as it stands if the same
-    /// decision was made before.
+    /// decision was made before. Whether the approval has expired is judged by `time`, which is not
+    /// `at` if the clock was set since it was asked for.
     pub fn answer(
         &self,
         id: &ApprovalId,
         answer: &Answer,
+        time: UnixMillis,
         at: UnixMillis,
     ) -> Result<Result<Record, Approval>, Refusal> {
         if let Some(at) = self.progress.closed {
@@ -102,11 +104,13 @@ impl Session {
             false => ApprovalStatus::Denied,
         };
         match approval.status {
-            ApprovalStatus::Asked if approval.expires_at > at => Ok(Ok(Record::Decided(Decided {
-                by: answer.by.clone(),
-                reason: answer.reason.clone(),
-                ..approval.decided(wanted, at)
-            }))),
+            ApprovalStatus::Asked if approval.expires_at > time => {
+                Ok(Ok(Record::Decided(Decided {
+                    by: answer.by.clone(),
+                    reason: answer.reason.clone(),
+                    ..approval.decided(wanted, at)
+                })))
+            }
             status if status == wanted => Ok(Err(approval.clone())),
             ApprovalStatus::Asked | ApprovalStatus::Expired => Err(Refusal::ApprovalExpired {
                 at: approval.expires_at,
@@ -115,9 +119,9 @@ impl Session {
         }
     }
 
-    /// Returns the records that expire the approvals whose time is over.
-    pub fn expire(&self, at: UnixMillis) -> Vec<Record> {
-        let over = self.progress.waiting().filter(|a| a.expires_at <= at);
+    /// Returns the records that expire the approvals whose time is over by `time`.
+    pub fn expire(&self, time: UnixMillis, at: UnixMillis) -> Vec<Record> {
+        let over = self.progress.waiting().filter(|a| a.expires_at <= time);
         over.map(|a| Record::Decided(a.decided(ApprovalStatus::Expired, at)))
             .collect()
     }

@@ -22,6 +22,7 @@
 //! |---|---|
 //! | `ids.rs`, `time.rs`, `shorten.rs` | identifiers, wall-clock times, shortened texts |
 //! | `timeline.rs` | the timelines of a session, and positions on them |
+//! | `clock.rs` | by how much the wall clock was set, and what is judged by it all the same |
 //! | `limits.rs` | the limits of a plugin's sessions |
 //! | `patterns.rs`, `tool_name.rs`, `egress.rs`, `capabilities.rs` | what an operator grants |
 //! | `message.rs`, `failure.rs`, `restart.rs` | messages, why turns fail, restarts |
@@ -46,6 +47,7 @@ mod call_tracking;
 mod calls;
 mod cancel;
 mod capabilities;
+mod clock;
 mod cut;
 mod egress;
 mod events;
@@ -90,6 +92,7 @@ pub use approval_decisions::{Answer, DECISION_REASON_BYTES};
 pub use calls::{MadeCall, MadeCalls};
 pub use cancel::{CancelScope, Cancelled};
 pub use capabilities::Capabilities;
+pub use clock::{ClockHistory, ClockReading, ClockStep, MachineClock};
 pub use egress::{BadHttpRule, EgressTarget, HttpGrants, HttpRule, Reach};
 pub use events::{Delta, Event, EventBody, PreviousTimeline, TRUNCATED, ToolStatus, TurnStatus};
 pub use failure::{FailureCode, TurnFailure};
@@ -137,7 +140,7 @@ pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerS
 pub use usage::ModelUsage;
 pub use view::{HISTORY_CUT, Reason, RunningTurn, SessionView};
 pub use watchdog::{
-    Changes, DiskSigns, Finding, FindingKind, Findings, MEMORY_AFTER, MemoryKills,
-    OUT_OF_MEMORY_SHOWN, Observation, STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed,
-    TurnSigns, WRITER_STALLED_AFTER, WriterSigns, judge,
+    CLOCK_STEP_LEAST, CLOCK_STEP_SHOWN, Changes, DiskSigns, Finding, FindingKind, Findings,
+    MEMORY_AFTER, MemoryKills, OUT_OF_MEMORY_SHOWN, Observation, STEP_MARGIN, STUCK_AFTER,
+    SessionSigns, TURN_MARGIN, Timed, TurnSigns, WRITER_STALLED_AFTER, WriterSigns, judge,
 };

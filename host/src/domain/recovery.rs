@@ -48,7 +48,7 @@ impl Session {
             || waiting.any(|queued| queued.at < first.at);
         let recent = progress
             .last_commit
-            .is_some_and(|at| first.at.since(at) <= window_ms);
+            .is_some_and(|at| first.at.since(at) <= window_ms.saturating_add(first.ahead_ms));
         if !had_work && !recent {
             return None;
         }

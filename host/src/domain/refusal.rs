@@ -1,8 +1,10 @@
 //! The reasons for which a request is refused, each of its own type; the API maps them to statuses.
 
+use std::time::Duration;
+
 use super::{ApprovalStatus, BadSessionId, EventId, TimelineName, TurnFailure, UnixMillis};
 
-/// The refusal of a request that was understood; nothing has changed.
+/// The refusal of a request that was understood. Nothing has changed, or the variant says so.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The id is invalid.
@@ -160,6 +162,17 @@ pub enum Refusal {
     /// The store could not write to the disk.
     #[error("nothing was accepted: {0}")]
     StoreFailed(String),
+    /// The disk completes no write at present. The request may be carried out once it does.
+    #[error(
+        "the disk of the data folder has completed no write for {} s: nothing is acknowledged. This \
+         may be carried out once the disk answers; send it again then, a message with the same \
+         Idempotency-Key, which makes it count once",
+        .after.as_secs()
+    )]
+    StoreStalled {
+        /// How long it has completed none.
+        after: Duration,
+    },
     /// What the disk returned is not what was stored.
     #[error("{0}")]
     Unreadable(String),

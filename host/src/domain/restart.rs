@@ -40,6 +40,9 @@ pub struct PastRestart {
     pub cause: Cause,
     /// When it was decided, or for a crash, noticed.
     pub at: UnixMillis,
+    /// By how much `at` is ahead of the times before it, because the clock was set forward shortly
+    /// before.
+    pub ahead_ms: u64,
 }
 
 /// A restart, identified by the generation that it brings up. The record is written when the plan

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod cancel;
+mod clock;
 mod journal;
 mod rules;
 mod stopped;
@@ -135,6 +136,7 @@ impl Driven {
             generation,
             cause,
             at,
+            ahead_ms: 0,
         });
         self.now += 1;
     }
@@ -190,6 +192,18 @@ fn a_session_created_since_or_idle_for_long_is_told_nothing() {
         None,
         "its last turn was longer ago than the window"
     );
+}
+
+#[test]
+fn a_clock_that_was_set_forward_hides_no_restart() {
+    let mut driven = Driven::new();
+    driven.answer_one();
+    driven.now += 25 * WINDOW_MS;
+    driven.restart(Cause::Config);
+    if let Some(restart) = driven.restarts.last_mut() {
+        restart.ahead_ms = 25 * WINDOW_MS;
+    }
+    assert!(driven.answer_one().is_some());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{GuestMemoryStatus, Regression, SessionId, UnixMillis};
+use super::{ClockStep, GuestMemoryStatus, Regression, SessionId, UnixMillis};
 
 /// How long a session may have work that does not run although turns may begin.
 pub const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -27,6 +27,10 @@ pub const OUT_OF_MEMORY_SHOWN: Duration = Duration::from_secs(3600);
 const MORE_MEMORY: &str = "give the daemon more memory (the limit of its control group, systemd's \
     MemoryMax), or lower daemon.guest_memory, which all guests together may hold, limits.memory of \
     its plugins, or daemon.turns_max";
+/// How long a step of the machine's clock is reported.
+pub const CLOCK_STEP_SHOWN: Duration = Duration::from_secs(3600);
+/// The smallest step of the clock that is reported.
+pub const CLOCK_STEP_LEAST: Duration = Duration::from_secs(60);
 
 /// A problem, for as long as it lasts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -61,6 +65,8 @@ pub enum FindingKind {
     OutOfMemory,
     /// Workers in a row were killed, and the system does not tell by whom.
     KilledRepeatedly,
+    /// The machine's clock was set forward or back.
+    ClockStepped,
     /// A session came back with less than was recorded of it.
     SessionLesser,
     /// A session has work, and neither runs nor has a reason for it.
@@ -78,13 +84,14 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Those that this daemon may have.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::StoreRefused,
         Self::WriterStalled,
         Self::StoreFailing,
         Self::DiskNearlyFull,
         Self::OutOfMemory,
         Self::KilledRepeatedly,
+        Self::ClockStepped,
         Self::SessionLesser,
         Self::SessionStuck,
         Self::TurnOverdue,
@@ -101,6 +108,7 @@ impl FindingKind {
             Self::DiskNearlyFull => "disk_nearly_full",
             Self::OutOfMemory => "out_of_memory",
             Self::KilledRepeatedly => "killed_repeatedly",
+            Self::ClockStepped => "clock_stepped",
             Self::SessionLesser => "session_lesser",
             Self::SessionStuck => "session_stuck",
             Self::TurnOverdue => "turn_overdue",
@@ -134,17 +142,29 @@ pub struct Observation {
     pub writer: WriterSigns,
     /// The state of the disk, if it could be read.
     pub disk: Option<DiskSigns>,
-    /// When workers were last killed for want of memory.
-    pub memory_kills: MemoryKills,
+    /// How long ago workers were last killed for want of memory.
+    pub memory_kills: MemoryKills<Duration>,
+    /// The steps of the machine's clock that are to be reported.
+    pub clock_steps: Vec<ClockStep>,
 }
 
-/// When workers were last killed for want of memory, or may have been.
+/// The last kills of workers for want of memory, or that may have been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryKills {
+pub struct MemoryKills<T> {
     /// By the kernel, by its own account.
-    pub by_kernel: Option<UnixMillis>,
+    pub by_kernel: Option<T>,
     /// Several in a row, where the system does not tell who sends a SIGKILL.
-    pub by_unknown: Option<UnixMillis>,
+    pub by_unknown: Option<T>,
+}
+
+impl<T: Copy> MemoryKills<T> {
+    /// Converts the moments; those for which there is no other value are left out.
+    pub fn map<U>(self, convert: impl Fn(T) -> Option<U>) -> MemoryKills<U> {
+        MemoryKills {
+            by_kernel: self.by_kernel.and_then(&convert),
+            by_unknown: self.by_unknown.and_then(&convert),
+        }
+    }
 }
 
 /// The state of a session that is in memory.
@@ -199,6 +219,14 @@ pub struct WriterSigns {
     pub gone: bool,
 }
 
+impl WriterSigns {
+    /// Whether it has had work for too long without completing a write.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled_for
+            .is_some_and(|lasts| lasts > WRITER_STALLED_AFTER)
+    }
+}
+
 /// The state of the data folder's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSigns {
@@ -237,16 +265,19 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
         });
     };
     let folder = &seen.folder;
-    let stalled = seen.writer.stalled_for;
-    let stalled = stalled.filter(|lasts| *lasts > WRITER_STALLED_AFTER);
+    let stalled = seen.writer.is_stalled().then_some(seen.writer.stalled_for);
+    let stalled = stalled.flatten();
     if let Some(lasts) = stalled {
         tell(
             FindingKind::WriterStalled,
             folder,
             lasts,
-            "the store has something to write, and no write has ended: nothing is acknowledged"
+            "the store has something to write, and no write has ended: nothing is acknowledged, \
+             requests that need a write get 503 (store-stalled)"
                 .to_owned(),
-            "see whether the disk answers; it goes on by itself when it does".to_owned(),
+            "see whether the disk answers (dmesg, iostat -x; of a network file system, its server); \
+             it goes on by itself when it does, and a stop does not wait for it"
+                .to_owned(),
         );
     }
     if let Some(reason) = &seen.writer.failing {
@@ -272,7 +303,7 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             "free some space, or lower daemon.disk_reserve; it goes on by itself".to_owned(),
         );
     }
-    if let Some(lasts) = shown_for(seen.memory_kills.by_kernel, seen) {
+    if let Some(lasts) = shown(seen.memory_kills.by_kernel) {
         tell(
             FindingKind::OutOfMemory,
             "the worker",
@@ -283,7 +314,7 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             MORE_MEMORY.to_owned(),
         );
     }
-    if let Some(lasts) = shown_for(seen.memory_kills.by_unknown, seen) {
+    if let Some(lasts) = shown(seen.memory_kills.by_unknown) {
         tell(
             FindingKind::KilledRepeatedly,
             "the worker",
@@ -294,6 +325,24 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             format!("if nobody killed them, {MORE_MEMORY}"),
         );
     }
+    for step in &seen.clock_steps {
+        let direction = if step.by_ms > 0 { "forward" } else { "back" };
+        let by = Duration::from_millis(step.by_ms.unsigned_abs());
+        tell(
+            FindingKind::ClockStepped,
+            &format!("the machine's clock at {}", step.to),
+            step.ago,
+            format!(
+                "it was set {direction} by {}: timers and approvals of this worker keep their \
+                 distance, those of earlier ones go by the new time; idempotency keys live on for \
+                 at least `retention.keys`",
+                time(by)
+            ),
+            "see what sets the clock (timedatectl, chronyc tracking): NTP should slew it; if the \
+             new time is wrong, correct it before the next restart, after which all timers go by it"
+                .to_owned(),
+        );
+    }
     // While the store is failing, the findings above explain why sessions do not run.
     let store_answers = stalled.is_none() && seen.writer.failing.is_none();
     for session in &seen.sessions {
@@ -302,7 +351,10 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             let remedy = "abide restart brings it back; please report it".to_owned();
             tell(FindingKind::SessionStuck, id, lasts, reason, remedy);
         }
-        let Some(turn) = session.turn else { continue };
+        // The end of a turn, or of a step, waits for the disk like all else.
+        let Some(turn) = session.turn.filter(|_| stalled.is_none()) else {
+            continue;
+        };
         let number = turn.turn;
         if let Some((lasts, bytes)) = waits_for_memory(turn, seen) {
             let memory = seen.guest_memory;
@@ -361,10 +413,9 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
     found
 }
 
-/// Returns how long ago workers were killed for want of memory, if that is still to be reported.
-fn shown_for(killed_at: Option<UnixMillis>, seen: &Observation) -> Option<Duration> {
-    let ago = Duration::from_millis(seen.now.since(killed_at?));
-    (ago < OUT_OF_MEMORY_SHOWN).then_some(ago)
+/// Returns how long ago a worker was killed for want of memory, if that is still to be reported.
+fn shown(ago: Option<Duration>) -> Option<Duration> {
+    ago.filter(|ago| *ago < OUT_OF_MEMORY_SHOWN)
 }
 
 /// Returns how long a turn has waited for memory, if that is too long, and for how many bytes. Frozen

@@ -1,8 +1,11 @@
 //! The disk guard: while less disk space is free than the reserve, nothing new is accepted, so that
 //! accepted work can finish and a restart can be recorded. The free space is measured from time to
-//! time, not for each message.
+//! time, not for each message. While the disk completes no write, requests that need one are not
+//! left waiting either.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::watch;
 
 use crate::domain::{DiskSigns, Refusal};
 
@@ -13,6 +16,8 @@ pub(super) struct Space {
     seen: AtomicBool,
     free_bytes: AtomicU64,
     reserve_bytes: AtomicU64,
+    /// Whether the store's writer has had work for long and completed nothing.
+    stalled: watch::Sender<bool>,
 }
 
 impl Space {
@@ -36,6 +41,24 @@ impl Space {
                 reserve_bytes: self.reserve_bytes.load(Ordering::Relaxed),
             }),
         }
+    }
+
+    /// Stores whether the store's writer has stalled.
+    pub(super) fn writer_seen(&self, stalled: bool) {
+        let changes = |known: &mut bool| std::mem::replace(known, stalled) != stalled;
+        self.stalled.send_if_modified(changes);
+    }
+
+    /// Returns whether the store's writer has stalled.
+    pub(super) fn is_stalled(&self) -> bool {
+        *self.stalled.borrow()
+    }
+
+    /// Waits until the store's writer has stalled.
+    pub(super) async fn until_stalled(&self) {
+        let mut stalled = self.stalled.subscribe();
+        // An error is impossible: the sender lives as long as `self`.
+        let _ = stalled.wait_for(|stalled| *stalled).await;
     }
 
     /// Returns the last measurement, if there was one.

@@ -40,6 +40,7 @@ mod journal;
 mod park;
 mod repair;
 mod run;
+mod timers;
 
 use batch::{CommitBatch, CommitInFlight};
 use guest_task::GuestTask;

@@ -21,7 +21,8 @@
 //! | `replay`, `inspect` | runs a turn again from its journal; shows a turn |
 //! | `drain` | the gate that a drain closes, the turns that it counts, and their guard |
 //! | `suspects` | turns that may be what takes the worker down begin one at a time |
-//! | `relaunch`, `timers` | brings sessions back after a restart; wakes those whose timers are due |
+//! | `relaunch` | brings sessions back after a restart |
+//! | `timers`, `deadlines` | wakes sessions whose timers are due; when that is, however the clock is set |
 //! | `hub`, `outcome` | live events for subscribers; how a message's turn ended |
 //! | `queries` | reads of the store that need no driver |
 //! | `live_config`, `plugins` | what a hot change replaces, and the loaded plugins in it |
@@ -30,6 +31,7 @@
 //! | `shared` | what all drivers share |
 
 mod clients;
+mod deadlines;
 mod disk_guard;
 mod drain;
 mod driver;

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::domain::{GuestMemoryStatus, Refusal, SessionId, UnixMillis};
+use crate::domain::{GuestMemoryStatus, Refusal, SessionId, WRITER_STALLED_AFTER};
 use crate::engine::Engine;
 use crate::store::{Store, StoreError};
 
+use super::deadlines::Deadlines;
 use super::disk_guard::Space;
 use super::drain::{Gate, TurnGate};
 use super::driver::Driver;
@@ -52,6 +53,7 @@ impl Registry {
             space: Space::default(),
             liveness: Arc::default(),
             clearing: AtomicBool::new(false),
+            deadlines: Deadlines::default(),
             timers_set: Notify::new(),
         });
         Self {
@@ -103,16 +105,32 @@ impl Registry {
         self.shared.turns.held.load(Ordering::SeqCst)
     }
 
-    /// Sends a command to the session's driver and waits for its reply.
+    /// Sends a command to the session's driver and waits for its reply; not for a disk that completes
+    /// no write.
     pub(super) async fn ask<T>(
         &self,
         id: &SessionId,
         command: impl FnOnce(ReplyTo<T>) -> DriverCommand,
     ) -> Result<T, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.tell(id, command(reply)).await?;
-        // A driver that drops the reply was stopped by the end of the worker.
-        answer.await.unwrap_or(Err(Refusal::Restarting))
+        let space = &self.shared.space;
+        let stalled = Refusal::StoreStalled {
+            after: WRITER_STALLED_AFTER,
+        };
+        if space.is_stalled() {
+            return Err(stalled);
+        }
+        let asked = async {
+            let (reply, answer) = oneshot::channel();
+            self.tell(id, command(reply)).await?;
+            // A driver that drops the reply was stopped by the end of the worker.
+            answer.await.unwrap_or(Err(Refusal::Restarting))
+        };
+        tokio::select! {
+            biased;
+            answer = asked => answer,
+            // The driver keeps the command: it may be carried out once the disk answers.
+            () = space.until_stalled() => Err(stalled),
+        }
     }
 
     /// Sends a command to the session's driver, which is started if the session has none.
@@ -128,9 +146,9 @@ impl Registry {
     /// window: of these at most `relaunch_max`, as many as a restart brings back.
     pub(super) fn active_ids(&self) -> Result<Vec<SessionId>, StoreError> {
         let parts = self.shared.live_config();
-        let window = parts.notice_window.as_millis() as u64;
-        let since = UnixMillis(UnixMillis::now().0.saturating_sub(window));
-        self.shared.store.active(since, parts.relaunch_max)
+        let store = &self.shared.store;
+        let since = store.clock().window_start(parts.notice_window);
+        store.active(since, parts.relaunch_max)
     }
 
     /// Returns the session's mailbox; starts a driver if the session has none.

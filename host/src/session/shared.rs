@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Notify, watch};
 
+use super::deadlines::Deadlines;
 use super::disk_guard::Space;
 use super::drain::TurnGate;
 use super::hub::Hubs;
@@ -54,6 +55,8 @@ pub(super) struct Shared {
     /// Whether a drain is about to begin. Idle sessions then leave memory while clients are still
     /// served, so that the drain does not have to deal with them.
     pub(super) clearing: AtomicBool,
+    /// When the timers are due that this worker has set.
+    pub(super) deadlines: Deadlines,
     /// Notified when timers were set, so that the timer loop reads the next due time again.
     pub(super) timers_set: Notify,
 }

@@ -55,6 +55,12 @@ impl Signs {
         self.shared().space.update(free_bytes, reserve_bytes);
     }
 
+    /// Updates whether the store's writer has stalled. While it has, requests that need a write are
+    /// refused.
+    pub fn writer_seen(&self, stalled: bool) {
+        self.shared().space.writer_seen(stalled);
+    }
+
     /// Returns the last observation of the disk.
     pub fn disk_signs(&self) -> Option<DiskSigns> {
         self.shared().space.signs()

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::domain::{SessionId, Timer, UnixMillis};
+use crate::domain::{ClockReading, SessionId, Timer};
+use crate::store::StoreError;
 
 use super::drain::Gate;
 use super::mailbox::DriverCommand;
@@ -17,6 +18,11 @@ use super::shared::Shared;
 const ROUND: usize = 256;
 /// The longest sleep. Bounded because the wall clock may be set forward meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A search that passes over more timers, which were set before the clock was set forward and are not
+/// due yet, is followed by a rest of [`REST_FACTOR`] times as long.
+const PASSED_OVER_MAX: usize = 1000;
+/// See [`PASSED_OVER_MAX`].
+const REST_FACTOR: u32 = 10;
 
 pub(super) async fn run(registry: &Registry) {
     let shared = &registry.shared;
@@ -34,24 +40,28 @@ pub(super) async fn run(registry: &Registry) {
         }
         // Registered before the timers are read, so that no notification is missed.
         let set = shared.timers_set.notified();
-        let now = UnixMillis::now();
-        match shared.store.timers_due(now, ROUND, &stuck) {
-            Ok(due) if due.is_empty() => {
-                let next = shared.store.next_timer().ok().flatten();
-                let wait = next.map_or(0, |due| due.since(now));
-                let wait = match wait {
-                    0 => LOOK_AGAIN,
-                    wait => Duration::from_millis(wait).min(LOOK_AGAIN),
-                };
+        let now = ClockReading::now();
+        let began = Instant::now();
+        match timers_due(shared, now, &stuck) {
+            Ok(DueTimers {
+                due,
+                next,
+                passed_over,
+            }) if due.is_empty() => {
+                if passed_over > PASSED_OVER_MAX {
+                    let rest = began.elapsed() * REST_FACTOR;
+                    tokio::time::sleep(rest.min(LOOK_AGAIN)).await;
+                    continue;
+                }
                 tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
+                    () = tokio::time::sleep(next) => {}
                     () = set => {}
                 }
             }
-            Ok(due) => {
+            Ok(DueTimers { due, .. }) => {
                 deliver(registry, &due).await;
                 let full = due.len() == ROUND;
-                let left = shared.store.timers_due(now, ROUND, &stuck);
+                let left = timers_due(shared, now, &stuck).map(|found| found.due);
                 let left = left.unwrap_or_default().into_iter();
                 stuck.extend(left.filter(|timer| due.contains(timer)).map(|(id, _)| id));
                 if full {
@@ -64,6 +74,42 @@ pub(super) async fn run(registry: &Registry) {
             }
         }
     }
+}
+
+/// The outcome of a search for due timers.
+struct DueTimers {
+    /// At most [`ROUND`].
+    due: Vec<(SessionId, Timer)>,
+    /// How long it is until another one may be due, at most [`LOOK_AGAIN`].
+    next: Duration,
+    /// How many are not due although their stored time has come.
+    passed_over: usize,
+}
+
+/// Searches for timers that are due, without those of the sessions in `stuck`.
+fn timers_due(
+    shared: &Shared,
+    now: ClockReading,
+    stuck: &HashSet<SessionId>,
+) -> Result<DueTimers, StoreError> {
+    let (mut next, mut passed_over) = (LOOK_AGAIN, 0);
+    let latest = shared.deadlines.latest_due(now);
+    let due = shared.store.timers_due(latest, ROUND, |id, timer| {
+        let left = shared.deadlines.left(id, timer, now);
+        if !left.is_zero() {
+            next = next.min(left);
+            passed_over += 1;
+        }
+        left.is_zero() && !stuck.contains(id)
+    })?;
+    if let Some(later) = shared.store.next_timer(latest)? {
+        next = next.min(Duration::from_millis(later.since(now.wall)));
+    }
+    Ok(DueTimers {
+        due,
+        next,
+        passed_over,
+    })
 }
 
 /// Waits between two rounds. After a long downtime many timers are due at once. They are delivered

@@ -8,7 +8,7 @@ use rocksdb::{
     Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
-use crate::domain::UnixMillis;
+use crate::domain::{MachineClock, UnixMillis};
 
 use super::{StoreError, keys, options::StoreOptions, recovery::LoggedBatch};
 
@@ -273,9 +273,9 @@ fn family_options(family: Keyspace, cache: &Cache, options: &StoreOptions) -> Op
         cf.set_compression_type(DBCompressionType::None);
     }
     if family == Keyspace::Index {
-        let lifetime = options.retention.keys;
+        let (lifetime, clock) = (options.retention.keys, options.clock.clone());
         cf.set_compaction_filter(c"expired-keys", move |_, key, value| {
-            match key.first() == Some(&keys::kind::KEY) && expired(value, lifetime) {
+            match key.first() == Some(&keys::kind::KEY) && expired(value, lifetime, &clock) {
                 true => CompactionDecision::Remove,
                 false => CompactionDecision::Keep,
             }
@@ -284,11 +284,14 @@ fn family_options(family: Keyspace, cache: &Cache, options: &StoreOptions) -> Op
     cf
 }
 
-/// Returns whether the stored value of an idempotency key is older than `lifetime`.
-pub(super) fn expired(value: &[u8], lifetime: Duration) -> bool {
+/// Returns whether the stored value of an idempotency key is older than `lifetime`. A clock that was
+/// set forward since makes it live longer, never shorter.
+pub(super) fn expired(value: &[u8], lifetime: Duration, clock: &MachineClock) -> bool {
     let Some((at, _)) = value.split_first_chunk() else {
         return false;
     };
-    let age = UnixMillis::now().since(UnixMillis(u64::from_be_bytes(*at)));
+    let age = clock
+        .cautious(lifetime)
+        .since(UnixMillis(u64::from_be_bytes(*at)));
     u128::from(age) > lifetime.as_millis()
 }

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use crate::domain::{SessionId, WriterSigns};
+use crate::domain::{MachineClock, SessionId, WriterSigns};
 
 use super::{
     StoreError,
@@ -151,6 +151,11 @@ impl Store {
             failing: health.failing.clone(),
             gone: health.gone,
         }
+    }
+
+    /// Returns the clock by which the age of stored times is judged.
+    pub fn clock(&self) -> &MachineClock {
+        &self.core().options.clock
     }
 
     /// Flushes what the write-ahead log holds into tables, so that closing and the next opening

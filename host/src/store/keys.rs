@@ -185,11 +185,17 @@ pub(super) fn idempotency(id: &SessionId, name: &str) -> Vec<u8> {
 
 /// The key of a timer, in `index`.
 pub(super) fn timer(due: UnixMillis, id: &SessionId, name: &str) -> Vec<u8> {
-    let mut key = vec![kind::TIMER];
-    key.extend(due.0.to_be_bytes());
+    let mut key = timers_from(due);
     key.extend(id.as_str().as_bytes());
     key.push(END);
     key.extend(name.as_bytes());
+    key
+}
+
+/// The lower bound, in `index`, of the timers that are due at a time or later.
+pub(super) fn timers_from(due: UnixMillis) -> Vec<u8> {
+    let mut key = vec![kind::TIMER];
+    key.extend(due.0.to_be_bytes());
     key
 }
 

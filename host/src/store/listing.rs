@@ -202,18 +202,18 @@ impl Store {
         })
     }
 
-    /// Returns at most `limit` timers that are due by `until`, the earliest first, without those of
-    /// the sessions in `except`.
+    /// Returns at most `limit` timers whose stored time is not after `until` and that `is_due`
+    /// accepts, by that time.
     pub fn timers_due(
         &self,
         until: UnixMillis,
         limit: usize,
-        except: &HashSet<SessionId>,
+        mut is_due: impl FnMut(&SessionId, &Timer) -> bool,
     ) -> Result<Vec<(SessionId, Timer)>, StoreError> {
         let mut due = Vec::new();
-        self.each_timer(|id, timer| {
+        self.each_timer(UnixMillis(0), |id, timer| {
             let go_on = timer.due <= until && due.len() < limit;
-            if go_on && !except.contains(&id) {
+            if go_on && is_due(&id, &timer) {
                 due.push((id, timer));
             }
             go_on
@@ -221,10 +221,10 @@ impl Store {
         Ok(due)
     }
 
-    /// Returns when the earliest of all timers is due.
-    pub fn next_timer(&self) -> Result<Option<UnixMillis>, StoreError> {
+    /// Returns the earliest stored time of a timer after `time`.
+    pub fn next_timer(&self, time: UnixMillis) -> Result<Option<UnixMillis>, StoreError> {
         let mut next = None;
-        self.each_timer(|_, timer| {
+        self.each_timer(UnixMillis(time.0.saturating_add(1)), |_, timer| {
             next = Some(timer.due);
             false
         })?;
@@ -247,9 +247,15 @@ impl Store {
         })
     }
 
-    /// Calls `each` with all timers, the earliest first, until it returns false.
-    fn each_timer(&self, mut each: impl FnMut(SessionId, Timer) -> bool) -> Result<(), StoreError> {
-        let (first, bound) = keys::all_of_kind(kind::TIMER);
+    /// Calls `each` with all timers from the time `from` on, the earliest first, until it returns
+    /// false.
+    fn each_timer(
+        &self,
+        from: UnixMillis,
+        mut each: impl FnMut(SessionId, Timer) -> bool,
+    ) -> Result<(), StoreError> {
+        let first = keys::timers_from(from);
+        let (_, bound) = keys::all_of_kind(kind::TIMER);
         self.core().read(|db| {
             db.scan(Keyspace::Index, &first, &bound, |key, value| {
                 let (_, id) = keys::timer_of(key)

@@ -73,4 +73,4 @@ pub use options::StoreOptions;
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};
 pub use recovery::MissingWrites;
 pub use restarts::{ACTIVE_LISTS_KEPT, RESTARTS_KEPT};
-pub use tail::Tail;
+pub use tail::{EXPIRY_TIMER, Tail};

@@ -1,9 +1,9 @@
 //! The settings with which the store is opened.
 
-use crate::domain::Retention;
+use crate::domain::{MachineClock, Retention};
 
 /// Limits on the store's use of disk and memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The cap of the write-ahead log, in bytes: what opening may have to replay after a kill.
     pub wal_bytes: u64,
@@ -14,6 +14,8 @@ pub struct StoreOptions {
     pub retention: Retention,
     /// Whether the store is opened although it lacks writes that were acknowledged.
     pub accept_loss: bool,
+    /// By which the age of stored times is judged.
+    pub clock: MachineClock,
 }
 
 impl Default for StoreOptions {
@@ -24,6 +26,7 @@ impl Default for StoreOptions {
             cache_bytes: 64 << 20,
             retention: Retention::default(),
             accept_loss: false,
+            clock: MachineClock::default(),
         }
     }
 }

@@ -130,7 +130,8 @@ impl Store {
         let Some(value) = self.core().read(|db| db.get(Keyspace::Index, &key))? else {
             return Ok(None);
         };
-        if expired(&value, self.core().options.retention.keys) {
+        let options = &self.core().options;
+        if expired(&value, options.retention.keys, &options.clock) {
             return Ok(None);
         }
         let what = "an idempotency key";

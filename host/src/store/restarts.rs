@@ -67,6 +67,7 @@ impl Store {
                 generation: record.generation,
                 cause: record.cause,
                 at: record.at,
+                ahead_ms: 0,
             })
             .collect())
     }

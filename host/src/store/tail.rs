@@ -63,14 +63,14 @@ impl Stands {
 }
 
 /// The name of the timer that wakes a session when an approval expires. No guest can use it.
-const EXPIRY: &str = "\u{1}";
+pub const EXPIRY_TIMER: &str = "\u{1}";
 
 /// Returns when a session must be woken: its timers, and the earliest expiry of its approvals.
 pub(super) fn moments(session: &Session) -> Vec<Timer> {
     let mut moments = session.progress.timers.clone();
     let expires = session.progress.waiting().map(|asked| asked.expires_at);
     moments.extend(expires.min().map(|due| Timer {
-        name: EXPIRY.to_owned(),
+        name: EXPIRY_TIMER.to_owned(),
         due,
         text: String::new(),
     }));

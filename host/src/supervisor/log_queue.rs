@@ -37,8 +37,6 @@ pub struct LogQueue(Arc<LogChannel>);
 
 #[derive(Debug)]
 struct LogChannel {
-    /// The most that waits to be written, in bytes.
-    limit: usize,
     queue: Mutex<PendingLines>,
     /// Notified when an entry is added to the queue.
     added: Condvar,
@@ -48,6 +46,8 @@ struct LogChannel {
 
 #[derive(Debug, Default)]
 struct PendingLines {
+    /// The most that waits to be written, in bytes.
+    limit: usize,
     entries: VecDeque<LogEntry>,
     /// The size of all lines in `entries`.
     bytes: usize,
@@ -90,8 +90,10 @@ impl LogQueue {
 
     fn start_on(limit: usize, output: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(LogChannel {
-            limit,
-            queue: Mutex::default(),
+            queue: Mutex::new(PendingLines {
+                limit,
+                ..PendingLines::default()
+            }),
             added: Condvar::new(),
             idle: Condvar::new(),
         });
@@ -105,6 +107,11 @@ impl LogQueue {
     /// Sets the format of the lines that [`log`](Self::log) writes from now on.
     pub fn set_format(&self, format: LineFormat) {
         self.0.queue().format = format;
+    }
+
+    /// Sets how many bytes may wait from now on. What waits already stays.
+    pub fn set_limit(&self, limit: usize) {
+        self.0.queue().limit = limit;
     }
 
     /// Logs a line. Never blocks.
@@ -134,7 +141,7 @@ impl LogQueue {
 
     /// Logs bytes that are a whole line already. Never blocks.
     pub fn write(&self, line: Vec<u8>) {
-        self.0.queue().push(line, self.0.limit);
+        self.0.queue().push(line);
         self.0.added.notify_one();
     }
 
@@ -160,7 +167,8 @@ impl LogQueue {
 }
 
 impl PendingLines {
-    fn push(&mut self, line: Vec<u8>, limit: usize) {
+    fn push(&mut self, line: Vec<u8>) {
+        let limit = self.limit;
         // A line that is larger than the limit is written if nothing else waits.
         let fits = self.bytes + line.len() <= limit || self.entries.is_empty();
         // Once lines are missing, those that happen to fit are no use: the writer makes room first.
@@ -311,6 +319,21 @@ mod tests {
         queue.log("flows again");
         assert_eq!(next(&written), "abide: flows again\n");
         assert_eq!(queue.lost(), lost);
+    }
+
+    #[test]
+    fn a_limit_holds_from_when_it_is_set() {
+        let (queue, _permit, _written) = gated(400);
+        let write = |lines| (0..lines).for_each(|_| queue.log("ten bytes."));
+        write(100);
+        let lost = queue.lost();
+        assert!(lost > 50, "{lost} lost");
+        queue.set_limit(40_000);
+        write(100);
+        assert_eq!(queue.lost(), lost);
+        queue.set_limit(400);
+        write(100);
+        assert_eq!(queue.lost(), lost + 100);
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! What is on the disk after kills, power cuts and disk failures; damaged or missing files; a data
-//! folder, a log or memory that is gone; and the checker of the chaos runs.
+//! What is on the disk after kills, power cuts and disk failures; damaged or missing files; a disk that
+//! hangs, a clock that is set; a data folder, a log or memory that is gone; and the checker of the
+//! chaos runs.
 
 mod checker;
+mod clock;
 mod disk;
 mod folder_gone;
 mod guest_memory;
+mod hung_disk;
 mod kill_loop;
 mod log;
 mod missing_writes;

@@ -77,7 +77,9 @@ fn a_parked_turn_waits_and_goes_on_as_it_began() {
     for part in 0..2 {
         assert!(driven.begin().is_none());
         let at = UnixMillis(driven.now);
-        let record = driven.session.answer(&asked(part).id, &say(part == 0), at);
+        let record = driven
+            .session
+            .answer(&asked(part).id, &say(part == 0), at, at);
         driven.add(record.expect("it waits").expect("it is new"));
     }
     let first = driven
@@ -123,7 +125,7 @@ fn a_cancelled_turn_takes_its_approvals_with_it() {
     records.into_iter().for_each(|record| driven.add(record));
     let late = driven
         .session
-        .answer(&asked(0).id, &say(true), UnixMillis(6));
+        .answer(&asked(0).id, &say(true), UnixMillis(6), UnixMillis(6));
     let status = ApprovalStatus::Cancelled;
     assert_eq!(late, Err(Refusal::ApprovalDecided { status }));
     assert_eq!(driven.session.state(), SessionState::Idle);
@@ -140,8 +142,8 @@ proptest! {
         for (act, at) in acts {
             let at = UnixMillis(at);
             let records = match act {
-                None => driven.session.expire(at),
-                Some(yes) => match driven.session.answer(&id, &say(yes), at) {
+                None => driven.session.expire(at, at),
+                Some(yes) => match driven.session.answer(&id, &say(yes), at, at) {
                     Ok(Ok(record)) => vec![record],
                     Ok(Err(known)) => {
                         prop_assert_eq!(stands, Some(known.status));

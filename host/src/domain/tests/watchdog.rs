@@ -162,6 +162,11 @@ fn the_writer_and_the_disk_are_told() {
         kinds(&writer(WRITER_STALLED_AFTER + SECOND)),
         [FindingKind::WriterStalled]
     );
+    let late = Observation {
+        writer: writer(WRITER_STALLED_AFTER + SECOND).writer,
+        ..turn(80 * SECOND, Some(timed(80 * SECOND, SECOND)), None)
+    };
+    assert_eq!(kinds(&late), [FindingKind::WriterStalled]);
     let low = Observation {
         disk: Some(DiskSigns {
             free_bytes: 10 << 20,
@@ -179,9 +184,8 @@ fn the_writer_and_the_disk_are_told() {
 #[test]
 fn a_kill_for_want_of_memory_is_told_for_an_hour() {
     let killed = |ago: Duration| Observation {
-        now: UnixMillis(10_000_000),
         memory_kills: MemoryKills {
-            by_kernel: Some(UnixMillis(10_000_000 - ago.as_millis() as u64)),
+            by_kernel: Some(ago),
             ..MemoryKills::default()
         },
         ..seen()
@@ -196,7 +200,7 @@ fn a_kill_for_want_of_memory_is_told_for_an_hour() {
 fn kills_from_nobody_knows_where_are_told() {
     let seen = Observation {
         memory_kills: MemoryKills {
-            by_unknown: Some(UnixMillis(900_000)),
+            by_unknown: Some(100 * SECOND),
             ..MemoryKills::default()
         },
         ..seen()
@@ -229,6 +233,34 @@ fn a_turn_that_waits_long_for_memory_is_told_with_the_numbers() {
     assert_eq!(judge(&waits(MEMORY_AFTER, open_for)), []);
     // A drain has frozen it.
     assert_eq!(judge(&waits(MEMORY_AFTER + SECOND, None)), []);
+}
+
+#[test]
+fn each_step_of_the_clock_is_told_with_its_size() {
+    let step = |by_ms, to| ClockStep {
+        by_ms,
+        to: UnixMillis(to),
+        ago: 5 * SECOND,
+    };
+    let found = judge(&Observation {
+        clock_steps: vec![step(90_000_000, 90_000_000), step(-7_200_000, 1000)],
+        ..seen()
+    });
+    assert_eq!(found.len(), 2);
+    for (finding, size, subject) in [
+        (
+            &found[0],
+            "forward by 1day 1h",
+            "at 1970-01-02T01:00:00.000Z",
+        ),
+        (&found[1], "back by 2h", "at 1970-01-01T00:00:01.000Z"),
+    ] {
+        assert_eq!(finding.kind, FindingKind::ClockStepped);
+        assert!(finding.reason.contains(size), "{finding:?}");
+        assert!(finding.subject.ends_with(subject), "{finding:?}");
+        assert!(finding.remedy.contains("NTP"), "{finding:?}");
+        assert_eq!(finding.since, UnixMillis(1_000_000 - 5000));
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::domain::{
-    BeginWith, Begun, Fault, FaultCode, Journal, Limits, LogPos, Message, MessageId, Record,
-    Replay, Session, SessionId, Snapshot, WorkerDeath,
+    BeginWith, Begun, ClockReading, Fault, FaultCode, Journal, Limits, LogPos, Message, MessageId,
+    Record, Replay, Session, SessionId, Snapshot, UnixMillis, WorkerDeath,
 };
 use crate::engine::GuestJob;
 
@@ -72,7 +72,8 @@ impl Driver {
         {
             return;
         }
-        let Some(begun) = self.next_begun() else {
+        let read = ClockReading::now();
+        let Some(begun) = self.next_begun(read.wall) else {
             return self.verify_restore().await;
         };
         // Otherwise the turn would be aborted at its first write, after a wasted model call.
@@ -156,6 +157,7 @@ impl Driver {
         self.running = Some(GuestTask {
             task,
             begun,
+            read,
             asks,
             taken,
             guard,
@@ -174,13 +176,13 @@ impl Driver {
         Ok(Journal::of(open.begun.turn, records))
     }
 
-    fn next_begun(&self) -> Option<Begun> {
+    fn next_begun(&self, now: UnixMillis) -> Option<Begun> {
         let session = self.session.as_ref()?;
         let settings = &self.shared.settings;
         let parts = self.shared.live_config();
         let plugin = parts.plugins.get(&session.identity.plugin);
         session.begin(BeginWith {
-            now: Self::now(),
+            now,
             seed: rand::random(),
             // Without the plugin, `turn_inputs` faults the session before this value matters.
             component: plugin.map_or(session.progress.snapshot.component, |p| {

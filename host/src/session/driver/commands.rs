@@ -1,8 +1,8 @@
 //! The commands that clients and operators send to a session.
 
 use crate::domain::{
-    Created, IdempotencyKey, Limits, MessageId, Record, Refusal, Relabelled, Session, SessionView,
-    Snapshot, UnixMillis,
+    ClockReading, Created, IdempotencyKey, Limits, MessageId, Record, Refusal, Relabelled, Session,
+    SessionView, Snapshot, UnixMillis,
 };
 use crate::engine::{Context, GuestFailure, GuestJob};
 
@@ -153,7 +153,8 @@ impl Driver {
                 limit,
             });
         }
-        let now = Self::now();
+        let read = ClockReading::now();
+        let now = read.wall;
         let job = GuestJob {
             component: plugin.component.clone(),
             context: Context {
@@ -186,7 +187,7 @@ impl Driver {
             timers: opened.timers,
             at: now,
         });
-        let at = self.stage(batch, record);
+        let at = self.stage_timers(batch, record, read);
         let snapshot = Snapshot {
             plugin: new.plugin,
             component,
@@ -301,37 +302,6 @@ impl Driver {
             timeline: self.timeline().cloned(),
             duplicate: false,
         })
-    }
-
-    fn fire_timers(&mut self, batch: &mut CommitBatch) {
-        let now = Self::now();
-        let limits = self.limits();
-        let room = self.session.as_ref().map_or(0, |session| {
-            let most = limits.inbox as usize + limits.timers as usize;
-            most.saturating_sub(session.queue.len())
-        });
-        let mut due = self.session.as_ref().map_or_else(Vec::new, |session| {
-            session
-                .progress
-                .timers
-                .iter()
-                .filter(|timer| timer.due <= now)
-                .cloned()
-                .collect()
-        });
-        due.sort_by_key(|timer| timer.due);
-        // The rest stays due: a guest that sets timers faster than it handles them delays only
-        // itself.
-        due.truncate(room);
-        for timer in due {
-            if let Some(record) = self
-                .session
-                .as_ref()
-                .and_then(|s| s.fire_timer(&timer, now))
-            {
-                self.stage(batch, record);
-            }
-        }
     }
 
     /// Resumes a faulted session after a restart if its plugin's component has changed in a way

@@ -27,6 +27,7 @@ const HOLD: Duration = Duration::from_millis(5);
 impl Driver {
     /// Applies a record to the session, adds it to the batch and returns its position.
     pub(super) fn stage(&mut self, batch: &mut CommitBatch, record: Record) -> LogPos {
+        self.forget_ended(&record);
         let at = match &mut self.session {
             Some(session) => session.apply(&record),
             None => {

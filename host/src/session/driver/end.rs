@@ -105,7 +105,7 @@ impl Driver {
             data: product.data,
         };
         let mut batch = CommitBatch::default();
-        let at = self.stage(&mut batch, record);
+        let at = self.stage_timers(&mut batch, record, running.read);
         deliberate_bugs::ended(&mut self.session, again);
         batch.snapshot(at, snapshot.encode());
         if self.commit(batch).await {

@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::domain::{
-    Begun, FailureCode, FromInbox, Journal, MessageId, Notice, StepResult, TurnFailure,
+    Begun, ClockReading, FailureCode, FromInbox, Journal, MessageId, Notice, StepResult,
+    TurnFailure,
 };
 use crate::engine::{GuestFailure, Product};
 use crate::session::drain::TurnGuard;
@@ -17,6 +18,8 @@ use crate::session::suspects::RunsAlone;
 pub(super) struct GuestTask {
     pub(super) task: JoinHandle<Result<Product, GuestFailure>>,
     pub(super) begun: Begun,
+    /// The clock when this attempt began.
+    pub(super) read: ClockReading,
     pub(super) asks: mpsc::Receiver<DriverRequest>,
     /// The messages and notices that the turn took from the inbox, consumed when it commits.
     pub(super) taken: Consumed,

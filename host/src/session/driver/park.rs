@@ -1,18 +1,24 @@
 //! Turns that wait for a human: parking, answers and expiry of approvals.
 
-use crate::domain::{Answer, Approval, ApprovalId, Record, Refusal};
+use crate::domain::{Answer, Approval, ApprovalId, ClockReading, Record, Refusal};
 
 use super::Driver;
 use super::batch::CommitBatch;
 use crate::session::mailbox::ReplyTo;
+use crate::store::EXPIRY_TIMER;
 
 impl Driver {
     /// Asks a human and parks the turn. Its guest is dropped, because the journal is its state: a
     /// parked turn takes neither memory nor a place among the running turns, however long it waits.
     pub(super) async fn park(&mut self, records: Vec<Record>) {
         let mut batch = CommitBatch::default();
+        let read = ClockReading::now();
         for record in records {
             log_parked(&record, &self.id);
+            if let Record::Asked(asked) = &record {
+                let deadlines = &self.shared.deadlines;
+                deadlines.set(&self.id, EXPIRY_TIMER, asked.expires_at, read);
+            }
             self.stage(&mut batch, record);
         }
         if let Some(mut running) = self.running.take() {
@@ -39,8 +45,10 @@ impl Driver {
         reply: ReplyTo<Approval>,
     ) {
         let unknown = || Refusal::UnknownApproval(id.to_string());
+        let now = ClockReading::now();
+        let time = self.approval_time(now);
         let decided = match &self.session {
-            Some(session) => session.answer(id, answer, Self::now()),
+            Some(session) => session.answer(id, answer, time, now.wall),
             None => Err(unknown()),
         };
         let approval = match decided {
@@ -60,8 +68,10 @@ impl Driver {
 
     /// Expires the approvals that were not answered in time.
     pub(super) fn expire(&mut self, batch: &mut CommitBatch) {
-        let now = Self::now();
-        let expired = self.session.as_ref().map(|session| session.expire(now));
+        let now = ClockReading::now();
+        let time = self.approval_time(now);
+        let session = self.session.as_ref();
+        let expired = session.map(|session| session.expire(time, now.wall));
         for record in expired.unwrap_or_default() {
             log_parked(&record, &self.id);
             self.stage(batch, record);

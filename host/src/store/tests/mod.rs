@@ -307,7 +307,7 @@ impl Owner {
         let mut timers: Vec<_> = progress.timers.clone();
         timers.sort_by(|a, b| (a.due, &a.name).cmp(&(b.due, &b.name)));
         let due = store
-            .timers_due(UnixMillis(u64::MAX), 100, &Default::default())
+            .timers_due(UnixMillis(u64::MAX), 100, |_, _| true)
             .unwrap();
         let due = due.into_iter().filter(|(of, _)| of == id);
         assert_eq!(due.map(|(_, timer)| timer).collect::<Vec<_>>(), timers);

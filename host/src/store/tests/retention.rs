@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::domain::{ActiveSession, Cause, PastRestart, RestartRecord, RestartStatus, Retention};
+use crate::domain::{
+    ActiveSession, Cause, ClockHistory, ClockReading, MachineClock, PastRestart, RestartRecord,
+    RestartStatus, Retention,
+};
+use crate::store::db::expired;
 
 fn options(retention: Retention) -> StoreOptions {
     StoreOptions {
@@ -128,9 +132,31 @@ fn keys_are_known_until_they_expire() {
         keys: Duration::ZERO,
         ..Retention::default()
     };
-    std::thread::sleep(Duration::from_millis(2));
+    // The clock's setting wavers by a millisecond or two between two readings.
+    std::thread::sleep(Duration::from_millis(20));
     let store = Store::open(home.path(), options(retention)).unwrap();
     assert_eq!(store.key(&id("s"), "key"), Ok(None));
+}
+
+#[test]
+fn a_clock_that_was_set_forward_lets_no_key_expire() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let hours = |hours: u64| hours * 3_600_000;
+    let now = ClockReading::now();
+    let stored = |age_ms: u64| (now.wall.0 - age_ms).to_be_bytes();
+    let right = MachineClock::new(ClockHistory::new(now));
+    assert!(expired(&stored(hours(25)), DAY, &right));
+    assert!(!expired(&stored(hours(23)), DAY, &right));
+    let mut behind = now;
+    behind.wall.0 -= hours(25);
+    // Whether it was noticed or not.
+    let set = MachineClock::new(ClockHistory::new(behind));
+    for _ in 0..2 {
+        assert!(!expired(&stored(hours(25)), DAY, &set));
+        assert!(!expired(&stored(hours(48)), DAY, &set));
+        assert!(expired(&stored(hours(50)), DAY, &set));
+        set.observe();
+    }
 }
 
 fn restart(generation: u64, status: RestartStatus) -> RestartRecord {
@@ -182,6 +208,7 @@ fn restart_records_stay_as_long_as_they_are_asked_for() {
         generation: Generation(generation),
         cause: Cause::Config,
         at: UnixMillis(generation),
+        ahead_ms: 0,
     });
     assert_eq!(store.past_restarts().unwrap(), past);
     for generation in 5..20 {
