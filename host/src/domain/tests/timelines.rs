@@ -272,7 +272,7 @@ fn approvals_of_before_the_cut_are_void() {
     let at = UnixMillis(driven.now);
     let lost = ask(None, 2).id;
     for id in [&old.id, &lost, &ask(Some(&name(8)), 2).id] {
-        let refused = driven.session.answer(id, &yes, at);
+        let refused = driven.session.answer(id, &yes, at, at);
         assert!(
             matches!(refused, Err(Refusal::ApprovalVoid { .. })),
             "{refused:?}"
@@ -286,18 +286,20 @@ fn approvals_of_before_the_cut_are_void() {
     assert_eq!(new.id.session(), Some(session.clone()));
     driven.add(Record::Asked(new.clone()));
     // The same place on the lost timeline asked about another call.
-    let refused = driven.session.answer(&lost, &yes, at);
+    let refused = driven.session.answer(&lost, &yes, at, at);
     assert!(
         matches!(refused, Err(Refusal::ApprovalVoid { .. })),
         "{refused:?}"
     );
-    let unknown = driven.session.answer(&ask(Some(&name(7)), 3).id, &yes, at);
+    let unknown = driven
+        .session
+        .answer(&ask(Some(&name(7)), 3).id, &yes, at, at);
     assert!(
         matches!(unknown, Err(Refusal::UnknownApproval(_))),
         "{unknown:?}"
     );
     assert!(matches!(
-        driven.session.answer(&new.id, &yes, at),
+        driven.session.answer(&new.id, &yes, at, at),
         Ok(Ok(_))
     ));
 }
