@@ -11,7 +11,6 @@ use crate::supervisor::StartCause;
 use super::clock_file;
 use super::generation::{self, WorkerLife};
 use super::state::VERSION;
-use super::worker::FirstStart;
 
 /// How many of the latest restart records are read, to find the previous worker and the
 /// configurations that were rolled back.
@@ -39,15 +38,15 @@ pub(super) enum NoStore {
     Panic(#[from] tokio::task::JoinError),
 }
 
-/// Opens the store, for the standby of the restart `planned`, or without one for a fresh worker.
+/// Opens the store, for the standby of the restart `planned`, or without one for a fresh worker; with
+/// `accept_loss` also if it lacks what was acknowledged.
 pub(super) async fn open_store(
     config: &Arc<Config>,
     planned: Option<u64>,
     cause: &StartCause,
-    first: FirstStart,
+    accept_loss: bool,
 ) -> Result<OpenedStore, NoStore> {
     let (config, cause) = (config.clone(), cause.clone());
-    let accept_loss = first.accept_loss && cause == StartCause::First;
     tokio::task::spawn_blocking(move || open(&config, planned, &cause, accept_loss)).await?
 }
 

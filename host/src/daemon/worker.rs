@@ -178,6 +178,8 @@ async fn start_up(
             Config::parse(&spec.config, &config_path, &env)?
         }
     };
+    // A loss that is found later was not known to whoever accepted this one.
+    let accept_loss = first.accept_loss && cause == StartCause::First;
     logging::start(log, &config.daemon);
     let config = Arc::new(config);
     let prepared = {
@@ -204,7 +206,7 @@ async fn start_up(
             // a worker has served on this configuration, and the supervisor has seen it exit.
             let (prepared, opened, ()) = tokio::join!(
                 prepared,
-                open_store(&config, generation, &cause, first),
+                open_store(&config, generation, &cause, accept_loss),
                 standby::end_leftovers(&config)
             );
             (prepared?, opened)
@@ -218,7 +220,7 @@ async fn start_up(
                     None => return Ok(Startup::Stopped),
                 }
             }
-            let opened = open_store(&config, generation, &cause, first).await;
+            let opened = open_store(&config, generation, &cause, accept_loss).await;
             if matches!(&opened, Ok(opened) if opened.life.record.cause == Cause::Crash) {
                 // This worker holds the store, so its previous owner is dead. A worker that hands
                 // over has ended its tool servers itself.

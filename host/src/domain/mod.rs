@@ -39,7 +39,7 @@
 //! | `view.rs` | a session, as the API returns it |
 //! | `tool_servers.rs`, `model_providers.rs` | the status of tool servers and model providers |
 //! | `guest_memory.rs` | the memory budget of all guests |
-//! | `plan_report.rs`, `watchdog.rs` | the plan for a configuration, what is wrong now |
+//! | `plan_report.rs`, `watchdog.rs`, `finding.rs` | the plan for a configuration, what is wrong now |
 
 mod approval;
 mod approval_decisions;
@@ -52,6 +52,7 @@ mod cut;
 mod egress;
 mod events;
 mod failure;
+mod finding;
 mod fold;
 mod guest_memory;
 mod history_cut;
@@ -96,6 +97,7 @@ pub use clock::{ClockHistory, ClockReading, ClockStep, MachineClock};
 pub use egress::{BadHttpRule, EgressTarget, HttpGrants, HttpRule, Reach};
 pub use events::{Delta, Event, EventBody, PreviousTimeline, TRUNCATED, ToolStatus, TurnStatus};
 pub use failure::{FailureCode, TurnFailure};
+pub use finding::{Finding, FindingKind};
 pub use guest_memory::GuestMemoryStatus;
 pub use history_cut::{CutCause, HistoryCut};
 pub use ids::{
@@ -140,7 +142,7 @@ pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerS
 pub use usage::ModelUsage;
 pub use view::{HISTORY_CUT, Reason, RunningTurn, SessionView};
 pub use watchdog::{
-    CLOCK_STEP_LEAST, CLOCK_STEP_SHOWN, Changes, DiskSigns, Finding, FindingKind, Findings,
-    MEMORY_AFTER, MemoryKills, OUT_OF_MEMORY_SHOWN, Observation, STEP_MARGIN, STUCK_AFTER,
-    SessionSigns, TURN_MARGIN, Timed, TurnSigns, WRITER_STALLED_AFTER, WriterSigns, judge,
+    CLOCK_STEP_LEAST, CLOCK_STEP_SHOWN, Changes, DiskSigns, Findings, MEMORY_AFTER, MemoryKills,
+    OUT_OF_MEMORY_SHOWN, Observation, STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed,
+    TurnSigns, WRITER_STALLED_AFTER, WriterSigns, judge,
 };

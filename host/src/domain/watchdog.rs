@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::{ClockStep, GuestMemoryStatus, Regression, SessionId, UnixMillis};
+use super::{
+    ClockStep, Finding, FindingKind, GuestMemoryStatus, Regression, SessionId, UnixMillis,
+};
 
 /// How long a session may have work that does not run although turns may begin.
 pub const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -31,93 +31,6 @@ const MORE_MEMORY: &str = "give the daemon more memory (the limit of its control
 pub const CLOCK_STEP_SHOWN: Duration = Duration::from_secs(3600);
 /// The smallest step of the clock that is reported.
 pub const CLOCK_STEP_LEAST: Duration = Duration::from_secs(60);
-
-/// A problem, for as long as it lasts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Finding {
-    pub kind: FindingKind,
-    /// What the problem concerns: a session's id, or the data folder for problems of the disk and
-    /// the store.
-    pub subject: String,
-    /// Approximately since when.
-    pub since: UnixMillis,
-    /// What is wrong.
-    pub reason: String,
-    /// How it can be ended.
-    pub remedy: String,
-}
-
-/// The kinds of findings, the most severe first.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum FindingKind {
-    /// The store is not opened: it lacks what was acknowledged, or is damaged.
-    StoreRefused,
-    /// The writer has work and does not sync.
-    WriterStalled,
-    /// The store failed its last write.
-    StoreFailing,
-    /// The free space is below the reserve: nothing new is accepted.
-    DiskNearlyFull,
-    /// The kernel killed the worker because memory had run out.
-    OutOfMemory,
-    /// Workers in a row were killed, and the system does not tell by whom.
-    KilledRepeatedly,
-    /// The machine's clock was set forward or back.
-    ClockStepped,
-    /// A session came back with less than was recorded of it.
-    SessionLesser,
-    /// A session has work, and neither runs nor has a reason for it.
-    SessionStuck,
-    /// A turn has exceeded its time limit.
-    TurnOverdue,
-    /// A step has exceeded its time limit.
-    StepOverdue,
-    /// A turn has waited long for memory for its guest.
-    GuestMemoryShort,
-    /// A kind that a newer daemon has; never sent.
-    #[serde(other, skip_serializing)]
-    Unknown,
-}
-
-impl FindingKind {
-    /// Those that this daemon may have.
-    pub const ALL: [Self; 12] = [
-        Self::StoreRefused,
-        Self::WriterStalled,
-        Self::StoreFailing,
-        Self::DiskNearlyFull,
-        Self::OutOfMemory,
-        Self::KilledRepeatedly,
-        Self::ClockStepped,
-        Self::SessionLesser,
-        Self::SessionStuck,
-        Self::TurnOverdue,
-        Self::StepOverdue,
-        Self::GuestMemoryShort,
-    ];
-
-    /// The name of the kind in the API and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::StoreRefused => "store_refused",
-            Self::WriterStalled => "writer_stalled",
-            Self::StoreFailing => "store_failing",
-            Self::DiskNearlyFull => "disk_nearly_full",
-            Self::OutOfMemory => "out_of_memory",
-            Self::KilledRepeatedly => "killed_repeatedly",
-            Self::ClockStepped => "clock_stepped",
-            Self::SessionLesser => "session_lesser",
-            Self::SessionStuck => "session_stuck",
-            Self::TurnOverdue => "turn_overdue",
-            Self::StepOverdue => "step_overdue",
-            Self::GuestMemoryShort => "guest_memory_short",
-            Self::Unknown => "unknown",
-        }
-    }
-}
 
 /// The state of the daemon at one moment, as far as the rules need it.
 #[derive(Clone, Debug, Default)]

@@ -98,7 +98,7 @@ impl SyncedFile {
 }
 
 #[cfg(test)]
-mod synced_tests {
+mod tests {
     use super::*;
 
     #[test]

@@ -200,7 +200,7 @@ pub(super) fn masked(crc: u32) -> u32 {
 }
 
 #[cfg(test)]
-mod framing_tests {
+mod tests {
     use super::*;
 
     fn fragment(kind: u8, number: u32, data: &[u8]) -> Vec<u8> {

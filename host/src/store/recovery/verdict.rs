@@ -91,7 +91,7 @@ impl Verdict {
 }
 
 #[cfg(test)]
-mod verdict_tests {
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
