@@ -77,14 +77,20 @@ impl Writer {
         self.db = Some(Db::open(&self.folder(), false, &StoreOptions::default()).unwrap());
     }
 
-    /// Copies the files as a kill of the process would leave them.
+    /// Copies the files as a kill of the process would leave them: all of one moment, whatever
+    /// RocksDB does in the background.
     fn killed(&self) -> TempDir {
-        let copy = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(self.folder()).unwrap() {
-            let path = entry.unwrap().path();
-            fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+        loop {
+            let copy = tempfile::tempdir().unwrap();
+            let before = files(&self.folder());
+            // A file that is gone by now makes the copy differ.
+            let copied = before.iter().all(|(path, _)| {
+                fs::copy(path, copy.path().join(path.file_name().unwrap())).is_ok()
+            });
+            if copied && files(&self.folder()) == before {
+                return copy;
+            }
         }
-        copy
     }
 
     fn mark(&self) -> Option<SyncedMark> {
@@ -93,6 +99,14 @@ impl Writer {
             closed: false,
         })
     }
+}
+
+/// Returns the files of a folder with their sizes.
+fn files(folder: &Path) -> BTreeSet<(PathBuf, u64)> {
+    let entries = fs::read_dir(folder).unwrap();
+    let size = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.len());
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.clone(), size(&path))).collect()
 }
 
 fn examined(folder: &Path, mark: Option<SyncedMark>) -> Examined {
