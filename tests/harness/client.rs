@@ -297,8 +297,16 @@ impl Client {
 
     /// Sends `GET path`, again if the connection was gone.
     async fn read(&self, path: &str) -> Result<Reply, Trouble> {
-        match self.get(path).await {
-            Err(Trouble::Reset | Trouble::Eof) => self.get(path).await,
+        self.send_again(|| self.request(Method::GET, path)).await
+    }
+
+    /// Sends a request that may be repeated, again if the connection was gone.
+    async fn send_again(
+        &self,
+        request: impl Fn() -> reqwest::RequestBuilder,
+    ) -> Result<Reply, Trouble> {
+        match self.send(request()).await {
+            Err(Trouble::Reset | Trouble::Eof) => self.send(request()).await,
             reply => reply,
         }
     }
@@ -415,10 +423,7 @@ impl Client {
                 self.request(Method::GET, &path)
                     .header(header::ACCEPT, "application/json")
             };
-            let reply = match self.send(request()).await {
-                Err(Trouble::Reset | Trouble::Eof) => self.send(request()).await,
-                reply => reply,
-            };
+            let reply = self.send_again(request).await;
             let body = reply
                 .unwrap_or_else(|trouble| panic!("events of {id}: {trouble:?}"))
                 .expect(200);

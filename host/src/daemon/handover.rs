@@ -19,7 +19,7 @@ use super::state::{Daemon, PlannedRestart, VERSION};
 
 /// How long connections may linger at the handover: to finish their response, or to send the first
 /// bytes of a request.
-const LINGER: Duration = Duration::from_millis(250);
+pub(super) const LINGER: Duration = Duration::from_millis(250);
 
 /// How long session drivers may take to exit when the worker shuts down.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);

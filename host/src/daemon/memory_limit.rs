@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::DaemonConfig;
+use crate::supervisor::{CgroupVersion, MemoryGroup, memory_groups};
 
 /// The share of the memory that guests may use by default: one part of this many. The other half is
 /// for what no budget counts in full: the store's cache and write buffers, sessions and messages
@@ -17,9 +18,8 @@ const UNKNOWN_BYTES: u64 = 1 << 30;
 /// this process may use.
 pub(super) fn guest_memory_bytes(config: &DaemonConfig) -> u64 {
     config.guest_memory_bytes.unwrap_or_else(|| {
-        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let groups = limit_files(&groups);
-        let limits = groups.iter().filter_map(|file| limit_in(file));
+        let files = limit_files(&memory_groups());
+        let limits = files.iter().filter_map(|file| limit_in(file));
         let machine = fs::read_to_string("/proc/meminfo").ok();
         let machine = machine.and_then(|text| total_in(&text));
         let least = limits.chain(machine).min();
@@ -27,30 +27,18 @@ pub(super) fn guest_memory_bytes(config: &DaemonConfig) -> u64 {
     })
 }
 
-/// Returns the files that may hold a limit: those of the process's control group and of all groups
-/// above it. `groups` is the content of `/proc/self/cgroup`: lines of the form `ID:CONTROLLERS:PATH`,
-/// where version 2 has ID 0 and no controllers.
-fn limit_files(groups: &str) -> Vec<PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
+/// Returns the files that may hold a limit: those of the process's control groups and of all groups
+/// above them.
+fn limit_files(groups: &[MemoryGroup]) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for line in groups.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
+    for group in groups {
+        let name = match group.version {
+            CgroupVersion::Two => "memory.max",
+            CgroupVersion::One => "memory.limit_in_bytes",
         };
-        let (roots, name) = if id == "0" && controllers.is_empty() {
-            // Mounted at the root, or beside version 1's controllers.
-            (vec![root.to_owned(), root.join("unified")], "memory.max")
-        } else if controllers.split(',').any(|name| name == "memory") {
-            (vec![root.join("memory")], "memory.limit_in_bytes")
-        } else {
-            continue;
-        };
-        // In a container the path may be the host's, while the container's group is mounted as the
-        // root: that is the last of the ancestors.
-        for above in Path::new(path.trim_start_matches('/')).ancestors() {
-            files.extend(roots.iter().map(|root| root.join(above).join(name)));
+        // In a container the own group is mounted as the root: the last of the ancestors.
+        for above in group.path.ancestors() {
+            files.extend(group.roots.iter().map(|root| root.join(above).join(name)));
         }
     }
     files
@@ -74,24 +62,27 @@ fn total_in(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::parse_groups;
 
     #[test]
     fn the_limits_of_all_groups_above_count() {
         let root = Path::new("/sys/fs/cgroup");
-        let v2 = limit_files("0::/system.slice/abide.service\n");
+        let v2 = limit_files(&parse_groups("0::/system.slice/abide.service\n"));
         for path in ["system.slice/abide.service", "system.slice", ""] {
             assert!(
                 v2.contains(&root.join(path).join("memory.max")),
                 "{path:?} {v2:?}"
             );
         }
-        let v1 = limit_files("9:name=systemd:/\n4:cpu,memory:/a:b/c\n0::/\n");
+        let v1 = limit_files(&parse_groups(
+            "9:name=systemd:/\n4:cpu,memory:/a:b/c\n0::/\n",
+        ));
         for path in ["memory/a:b/c", "memory/a:b", "memory"] {
             let file = root.join(path).join("memory.limit_in_bytes");
             assert!(v1.contains(&file), "{path:?} {v1:?}");
         }
         for groups in ["", "nonsense", "1:2", "\n\n", "7:cpu:/x"] {
-            assert_eq!(limit_files(groups), [] as [PathBuf; 0]);
+            assert_eq!(limit_files(&parse_groups(groups)), [] as [PathBuf; 0]);
         }
     }
 

@@ -4,24 +4,21 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::api::server::{CONNECTIONS_MAX, PreparedServer};
 use crate::api::{RefusedApi, refused_router};
-use crate::documents::{ConfigStatus, DaemonState};
+use crate::documents::{ConfigStatus, DaemonState, DaemonStatus};
 use crate::domain::{Finding, FindingKind, Generation, UnixMillis};
 use crate::store::OpenError;
 use crate::supervisor::{FromWorker, Link, ToWorker};
 
 use super::announce::announce;
+use super::handover::LINGER;
 use super::launch_spec::LaunchSpec;
 use super::standby::Prepared;
 use super::state::Fixed;
-
-/// How long a response may take when the daemon stops.
-const LINGER: Duration = Duration::from_millis(250);
 
 /// A worker whose store is not opened.
 pub(super) struct RefusedStart {
@@ -100,11 +97,7 @@ pub(super) async fn refuse(start: RefusedStart) -> ExitCode {
     }
 }
 
-fn status(
-    prepared: &Prepared,
-    generation: Generation,
-    reason: &str,
-) -> crate::documents::DaemonStatus {
+fn status(prepared: &Prepared, generation: Generation, reason: &str) -> DaemonStatus {
     let now = UnixMillis::now();
     let config = &prepared.config;
     let fixed = Fixed {
@@ -124,7 +117,8 @@ fn status(
         subject: config.daemon.data_dir.display().to_string(),
         since: now,
         reason: reason.to_owned(),
-        remedy: "stop the daemon, put a backup in the folder's place, and start it again"
+        remedy: "stop the daemon; then put a backup in the folder's place, or start once with \
+                 `abide serve --accept-loss`"
             .to_owned(),
     }]);
     status

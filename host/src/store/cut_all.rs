@@ -12,16 +12,17 @@
 //! next one; a session that is cut twice for one loss waits all the same.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{CutCause, LogPos, Record, SessionId, TimelineName, UnixMillis};
+use crate::domain::{CutCause, LogPos, Session, SessionId, TimelineName, UnixMillis};
 
 use super::{
-    Append, Durability, Store, StoreError, Tail, codec,
+    Append, Durability, Store, StoreError, codec,
     db::{Db, Keyspace, Op},
     keys,
     queue::{Write, WriteWaiter, WriterJob},
@@ -107,7 +108,8 @@ pub(super) fn cut_all(store: &Store, order: &CutOrder) -> Result<(), StoreError>
     Ok(())
 }
 
-type Appended = std::pin::Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+/// An append that is queued.
+type Appended = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 impl Store {
     /// Begins a new timeline in a session: none if it is closed. `hole` is where its log continues
@@ -118,54 +120,43 @@ impl Store {
         order: &CutOrder,
         hole: Option<LogPos>,
     ) -> Result<Option<Appended>, StoreError> {
-        let (Some(session), tail) = self.load_to_append(id)? else {
+        let (Some(session), mut tail) = self.load_to_append(id)? else {
             return Ok(None);
         };
         let timeline = TimelineName::draw(rand::random());
-        let records = session.cut(timeline, order.cause, &order.detail, UnixMillis::now());
+        let mut records = session.cut(timeline, order.cause, &order.detail, UnixMillis::now());
         if records.is_empty() {
             return Ok(None);
         }
-        let append = |records: Vec<Record>, mut tail: Tail| {
-            let mut after = session.clone();
-            let records: Vec<_> = records
-                .into_iter()
-                .map(|record| (after.apply(&record), record))
-                .collect();
-            tail.give_up_before(hole);
-            let append = Append {
-                id: id.clone(),
-                records,
-                after: &after,
-                snapshot: None,
-                durability: Durability::Lazy,
-            };
-            Box::pin(self.append(&mut tail, append)) as Appended
+        if !self.core().read(|db| has_message(db, id, &session))? {
+            // It may be among what was lost, and cannot be buried then: the turn stays open, behind
+            // the cut, and the session is faulted when it is resumed.
+            records.truncate(1);
+        }
+        let mut after = session;
+        let placed = records.into_iter();
+        let records = placed
+            .map(|record| (after.apply(&record), record))
+            .collect();
+        tail.give_up_before(hole);
+        let append = Append {
+            id: id.clone(),
+            records,
+            after: &after,
+            snapshot: None,
+            durability: Durability::Lazy,
         };
-        // The message of an open turn may be among what was lost, and cannot be buried then: the turn
-        // stays open, behind the cut, and the session is faulted when it is resumed.
-        let whole = self.core().read(|db| has_messages(db, id, &session))?;
-        let records = match whole {
-            true => records,
-            false => records.into_iter().take(1).collect(),
-        };
-        Ok(Some(append(records, tail)))
+        Ok(Some(Box::pin(self.append(&mut tail, append))))
     }
 }
 
-/// Whether the message of the open turn, if there is one, is in the log.
-fn has_messages(
-    db: &Db,
-    id: &SessionId,
-    session: &crate::domain::Session,
-) -> Result<bool, StoreError> {
-    match &session.progress.open {
-        Some(open) => {
-            let key = keys::position(id, open.queued.pos);
-            Ok(db.get(Keyspace::Log, &key)?.is_some())
-        }
-        None => Ok(true),
-    }
+/// Whether the message of the open turn is in the log; true if no turn is open.
+fn has_message(db: &Db, id: &SessionId, session: &Session) -> Result<bool, StoreError> {
+    let Some(open) = &session.progress.open else {
+        return Ok(true);
+    };
+    let key = keys::position(id, open.queued.pos);
+    Ok(db.get(Keyspace::Log, &key)?.is_some())
 }
 
 /// Returns all sessions in the order of their ids.

@@ -16,9 +16,9 @@ pub const FORMAT: u32 = 2;
 pub(super) const FIRST_FORMAT: u32 = 1;
 
 /// The word before the version number in the file `FORMAT`.
-pub(super) const FORMAT_WORD: &str = "abide-store";
+const FORMAT_WORD: &str = "abide-store";
 /// The word after the version number until the store has been created completely.
-pub(super) const CREATING: &str = "creating";
+const CREATING: &str = "creating";
 
 /// The state of a data folder according to its file `FORMAT`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,8 +71,18 @@ pub(super) fn read_format(path: &Path) -> Result<Format, OpenError> {
     })
 }
 
+/// Notes that the creation of a store has begun.
+pub(super) fn begin_format(path: &Path) -> Result<(), OpenError> {
+    replace(path, &format!("{FORMAT_WORD} {FIRST_FORMAT} {CREATING}\n"))
+}
+
+/// Notes the format of a complete store.
+pub(super) fn write_format(path: &Path, format: u32) -> Result<(), OpenError> {
+    replace(path, &format!("{FORMAT_WORD} {format}\n"))
+}
+
 /// Replaces the file `FORMAT` atomically, and syncs the file and its folder.
-pub(super) fn write_format(path: &Path, text: &str) -> Result<(), OpenError> {
+fn replace(path: &Path, text: &str) -> Result<(), OpenError> {
     let (file, new) = (path.join("FORMAT"), path.join("FORMAT.new"));
     let write = || {
         let mut opened = File::create(&new)?;

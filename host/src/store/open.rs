@@ -17,7 +17,7 @@ use super::{
     db::Db,
     error::is_disk_full,
     folder_lock::{lock, release},
-    format::{CREATING, FIRST_FORMAT, FORMAT, FORMAT_WORD, Format, read_format, write_format},
+    format::{FIRST_FORMAT, FORMAT, Format, begin_format, read_format, write_format},
     handle::{Core, Counters, Handles, StoreState},
     options::StoreOptions,
     recovery::{Examined, MissingWrites, examine},
@@ -68,7 +68,7 @@ fn open_locked(
     // Read it again under the lock: another process may have created or replaced the store since.
     let format = read_format(path)?;
     if format == Format::None {
-        write_format(path, &format!("{FORMAT_WORD} {FIRST_FORMAT} {CREATING}\n"))?;
+        begin_format(path)?;
     }
     let folder = path.join("db");
     sync_all(path, &folder).map_err(|error| OpenError::io("sync", &folder, error))?;
@@ -89,7 +89,7 @@ fn open_locked(
             missing.places.join("; ")
         );
         // Cuts are records of format 2.
-        write_format(path, &format!("{FORMAT_WORD} {FORMAT}\n"))?;
+        write_format(path, FORMAT)?;
         order = Some(CutOrder::accepted(&missing));
     }
     let mut reserve = Reserve::new(path, options.wal_bytes);
@@ -105,13 +105,8 @@ fn open_locked(
     }
     if examined.is_some() && mark.is_none() {
         // A version before this one has left it: from now on, all families are flushed together.
-        let flushed = db.flush().map_err(|error| OpenError::Io {
-            doing: "flush the store in",
-            path: path.to_owned(),
-            reason: error.to_string(),
-        });
-        if let Err(error) = flushed {
-            tracing::warn!("{error}");
+        if let Err(error) = db.flush() {
+            tracing::warn!("cannot flush the store in {}: {error}", path.display());
         }
     }
     let mark = SyncedMark {
@@ -127,7 +122,7 @@ fn open_locked(
         reason: error.to_string(),
     })?;
     if format != Format::Known {
-        write_format(path, &format!("{FORMAT_WORD} {FIRST_FORMAT}\n"))?;
+        write_format(path, FIRST_FORMAT)?;
     }
     let anchor = Anchor::of(path).map_err(|error| OpenError::io("look into", path, error))?;
     let core = Arc::new(Core {
@@ -160,14 +155,16 @@ fn open_locked(
             lock: Mutex::new(Some(lock)),
         }),
     };
-    let unread = |error: StoreError| OpenError::Corrupt {
+    // The folder has been changed by then, which `OpenError::Corrupt` denies.
+    let uncut = |error: StoreError| OpenError::Io {
+        doing: "cut the sessions' histories in",
         path: path.to_owned(),
         reason: error.to_string(),
     };
     // Of this start, or of an earlier one that ended before it had carried it out.
-    let order = store.core().read(CutOrder::read).map_err(unread)?;
+    let order = store.core().read(CutOrder::read).map_err(uncut)?;
     if let Some(order) = order {
-        cut_all(&store, &order).map_err(unread)?;
+        cut_all(&store, &order).map_err(uncut)?;
     }
     Ok(store)
 }
@@ -221,17 +218,13 @@ fn recover_all(
             .and_then(|()| db.flush())
             .map_err(|error| failed(error.to_string()))?;
     }
-    let missing = examined.synced().saturating_sub(db.last_sequence());
-    match missing {
-        operations if operations > 0 && order.is_none() => Err(OpenError::missing(
-            path,
-            MissingWrites {
-                operations,
-                places: vec!["RocksDB recovered less than its files hold".to_owned()],
-            },
-        )),
-        _ => Ok(()),
+    let operations = examined.synced().saturating_sub(db.last_sequence());
+    if operations > 0 && order.is_none() {
+        let places = vec!["RocksDB recovered less than its files hold".to_owned()];
+        let missing = MissingWrites { operations, places };
+        return Err(OpenError::missing(path, missing));
     }
+    Ok(())
 }
 
 /// Syncs what a killed owner may have written without syncing it. It will be read, and later

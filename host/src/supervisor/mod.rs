@@ -43,6 +43,7 @@
 //! | `wire.rs`, `socket.rs`, `config_bytes.rs` | their encoding and transport |
 //! | `machine/` | the supervisor's decisions, as a pure state machine |
 //! | `run.rs`, `peer.rs`, `process.rs`, `listen.rs` | the execution of these decisions |
+//! | `memory_groups.rs` | the control groups that hold this process to an amount of memory |
 //! | `oom_kills.rs` | whether a worker's SIGKILL came from the kernel, for want of memory |
 //! | `link.rs` | the worker's end of the link |
 //! | `log_queue.rs`, `log_line.rs` | standard error, whose reader nobody waits for; the worker's too |
@@ -53,6 +54,7 @@ mod listen;
 mod log_line;
 mod log_queue;
 mod machine;
+mod memory_groups;
 mod message;
 mod oom_kills;
 mod peer;
@@ -71,6 +73,7 @@ pub use listen::{LISTEN_BACKLOG, MAX_LISTENERS, bind_listener};
 pub use log_line::LineFormat;
 pub use log_queue::LogQueue;
 pub use machine::{ALIVE_TIMEOUT, KILLED_BY_UNKNOWN, KILLED_FOR_MEMORY, STOP_MARGIN};
+pub use memory_groups::{CgroupVersion, MemoryGroup, memory_groups, parse_groups};
 pub use message::{Connection, FromWorker, Mode, Replace, Serving, Start, StartCause, ToWorker};
 pub use run::{Options, run};
 pub use wire::{MAX_ADDR_BYTES, MAX_INFO_BYTES, MAX_PREFIX_BYTES, MAX_REASON_BYTES, WireError};

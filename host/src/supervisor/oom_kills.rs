@@ -17,6 +17,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::memory_groups::{CGROUP_ROOT, CgroupVersion, MemoryGroup, memory_groups};
+
 /// How long before a worker's death the kernel may have counted it. The victim first gives back its
 /// memory, which takes some seconds if it is large.
 const DYING: Duration = Duration::from_secs(5);
@@ -52,9 +54,7 @@ impl OomKills {
     /// Reads the account. Must be called before each wait for events: the less time passes between
     /// two calls, the less likely is it that a kill is taken for another process's.
     pub(super) fn observe(&mut self) {
-        // Found anew each time: a service manager may move this process into another group.
-        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let mut counts = candidates(&groups)
+        let mut counts = candidates(&memory_groups())
             .into_iter()
             .filter_map(|file| Some((count_in(&file)?, file)));
         match counts.next() {
@@ -87,32 +87,25 @@ impl OomKills {
     }
 }
 
-/// Returns the files that may be the account, the best first. `groups` is the content of
-/// `/proc/self/cgroup`: lines of the form `ID:CONTROLLERS:PATH`, where version 2 has ID 0 and no
-/// controllers.
-fn candidates(groups: &str) -> Vec<PathBuf> {
-    let root = Path::new("/sys/fs/cgroup");
+/// Returns the files that may be the account, the best first.
+fn candidates(groups: &[MemoryGroup]) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for line in groups.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
-        };
-        let path = path.trim_start_matches('/');
-        if id == "0" && controllers.is_empty() {
-            // Mounted at the root, or beside version 1's controllers.
-            files.push(root.join(path).join("memory.events"));
-            files.push(root.join("unified").join(path).join("memory.events"));
-        } else if controllers.split(',').any(|name| name == "memory") {
-            let root = root.join("memory");
-            files.push(root.join(path).join("memory.oom_control"));
-            // In a container the path may be the host's, while the container's group is mounted
-            // as the root.
-            files.push(root.join("memory.oom_control"));
+    for MemoryGroup {
+        version,
+        roots,
+        path,
+    } in groups
+    {
+        let own = roots.iter().map(|root| root.join(path));
+        match version {
+            CgroupVersion::Two => files.extend(own.map(|group| group.join("memory.events"))),
+            CgroupVersion::One => {
+                let groups = own.chain(roots.iter().cloned());
+                files.extend(groups.map(|group| group.join("memory.oom_control")));
+            }
         }
     }
-    files.push(root.join("memory.events"));
+    files.push(Path::new(CGROUP_ROOT).join("memory.events"));
     files.push(PathBuf::from("/proc/vmstat"));
     files
 }
@@ -125,6 +118,7 @@ fn count_in(file: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory_groups::parse_groups;
     use super::*;
 
     #[test]
@@ -160,18 +154,18 @@ mod tests {
 
     #[test]
     fn the_account_is_that_of_the_own_group() {
-        let v2 = candidates("0::/system.slice/abide.service\n");
+        let v2 = candidates(&parse_groups("0::/system.slice/abide.service\n"));
         assert_eq!(
             v2[0],
             Path::new("/sys/fs/cgroup/system.slice/abide.service/memory.events")
         );
-        let v1 = candidates("9:name=systemd:/\n4:cpu,memory:/a:b\n0::/\n");
+        let v1 = candidates(&parse_groups("9:name=systemd:/\n4:cpu,memory:/a:b\n0::/\n"));
         assert_eq!(
             v1[0],
             Path::new("/sys/fs/cgroup/memory/a:b/memory.oom_control")
         );
         for groups in ["", "nonsense", "1:2", "\n\n"] {
-            assert!(candidates(groups).contains(&PathBuf::from("/proc/vmstat")));
+            assert!(candidates(&parse_groups(groups)).contains(&PathBuf::from("/proc/vmstat")));
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) enum Framed {
 }
 
 /// Reads the records of a log file in order.
-pub(super) struct Frames<'a> {
+pub(super) struct FrameReader<'a> {
     bytes: &'a [u8],
     /// The low bits of the file's number; fragments with another number are not its own.
     number: u32,
@@ -62,12 +62,12 @@ enum Part {
     Skipped,
 }
 
-struct Fragment {
+struct LogFragment {
     part: Part,
     data: Range<usize>,
 }
 
-impl<'a> Frames<'a> {
+impl<'a> FrameReader<'a> {
     pub(super) fn new(bytes: &'a [u8], number: u64) -> Self {
         Self {
             bytes,
@@ -133,7 +133,7 @@ impl<'a> Frames<'a> {
         {
             let at = from + found - SHORT_HEADER;
             match self.fragment(at) {
-                Some(Fragment {
+                Some(LogFragment {
                     part: Part::Whole | Part::First,
                     ..
                 }) => {
@@ -162,7 +162,7 @@ impl<'a> Frames<'a> {
     }
 
     /// Returns the fragment whose header is at `at`, if it is whole and this file's own.
-    fn fragment(&self, at: usize) -> Option<Fragment> {
+    fn fragment(&self, at: usize) -> Option<LogFragment> {
         let header = self.bytes.get(at..)?;
         let (crc, rest) = header.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
@@ -190,7 +190,7 @@ impl<'a> Frames<'a> {
             _ => Part::Last,
         };
         (masked(crc32c::crc32c(summed)) == u32::from_le_bytes(*crc))
-            .then_some(Fragment { part, data })
+            .then_some(LogFragment { part, data })
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn all(bytes: &[u8]) -> (Vec<Vec<u8>>, Framed) {
-        let mut frames = Frames::new(bytes, 7);
+        let mut frames = FrameReader::new(bytes, 7);
         let mut records = Vec::new();
         loop {
             match frames.next() {
@@ -258,7 +258,7 @@ mod tests {
             all(&bytes),
             (vec![b"mine".to_vec()], Framed::Stop { from: end, at: end })
         );
-        let mut frames = Frames::new(&bytes, 7);
+        let mut frames = FrameReader::new(&bytes, 7);
         frames.next();
         assert_eq!(frames.skip_damage(), None);
     }
@@ -274,7 +274,7 @@ mod tests {
         for bit in 0..8 * (behind - damaged) {
             let mut bytes = bytes.clone();
             bytes[damaged + bit / 8] ^= 1 << (bit % 8);
-            let mut frames = Frames::new(&bytes, 7);
+            let mut frames = FrameReader::new(&bytes, 7);
             assert!(matches!(frames.next(), Framed::Record(one) if one.bytes == b"one"));
             for _ in 0..2 {
                 let Framed::Stop { from, at } = frames.next() else {
