@@ -46,7 +46,7 @@ pub(super) enum Framed {
 }
 
 /// Reads the records of a log file in order.
-pub(super) struct FrameReader<'a> {
+pub(super) struct LogRecords<'a> {
     bytes: &'a [u8],
     /// The low bits of the file's number; fragments with another number are not its own.
     number: u32,
@@ -67,7 +67,7 @@ struct LogFragment {
     data: Range<usize>,
 }
 
-impl<'a> FrameReader<'a> {
+impl<'a> LogRecords<'a> {
     pub(super) fn new(bytes: &'a [u8], number: u64) -> Self {
         Self {
             bytes,
@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn all(bytes: &[u8]) -> (Vec<Vec<u8>>, Framed) {
-        let mut frames = FrameReader::new(bytes, 7);
+        let mut frames = LogRecords::new(bytes, 7);
         let mut records = Vec::new();
         loop {
             match frames.next() {
@@ -258,7 +258,7 @@ mod tests {
             all(&bytes),
             (vec![b"mine".to_vec()], Framed::Stop { from: end, at: end })
         );
-        let mut frames = FrameReader::new(&bytes, 7);
+        let mut frames = LogRecords::new(&bytes, 7);
         frames.next();
         assert_eq!(frames.skip_damage(), None);
     }
@@ -274,7 +274,7 @@ mod tests {
         for bit in 0..8 * (behind - damaged) {
             let mut bytes = bytes.clone();
             bytes[damaged + bit / 8] ^= 1 << (bit % 8);
-            let mut frames = FrameReader::new(&bytes, 7);
+            let mut frames = LogRecords::new(&bytes, 7);
             assert!(matches!(frames.next(), Framed::Record(one) if one.bytes == b"one"));
             for _ in 0..2 {
                 let Framed::Stop { from, at } = frames.next() else {

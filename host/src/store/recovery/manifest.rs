@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::framing::{FrameReader, Framed};
+use super::framing::{Framed, LogRecords};
 
 /// What the MANIFEST says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Manifest {
         };
         manifest.families.insert(0, family);
         // The MANIFEST is never a reused file, so its fragments have no number.
-        let mut frames = FrameReader::new(bytes, 0);
+        let mut frames = LogRecords::new(bytes, 0);
         // Edits of a group count once the last one is there.
         let mut group: Vec<Edit> = Vec::new();
         loop {

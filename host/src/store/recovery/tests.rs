@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tempfile::TempDir;
 
-use super::framing::{FrameReader, Framed};
+use super::framing::{Framed, LogRecords};
 use super::manifest::Manifest;
 use super::{Examined, examine};
 use crate::store::db::{Db, Keyspace, Op};
@@ -126,7 +126,7 @@ fn logs(folder: &Path) -> BTreeSet<PathBuf> {
 
 /// Returns where the records of a log end.
 fn end_of(bytes: &[u8], number: u64) -> usize {
-    let mut frames = FrameReader::new(bytes, number);
+    let mut frames = LogRecords::new(bytes, number);
     let mut end = 0;
     while let Framed::Record(record) = frames.next() {
         end = record.place.end;

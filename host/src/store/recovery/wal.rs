@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::framing::{BLOCK, FrameReader, Framed, FramedRecord};
+use super::framing::{BLOCK, Framed, FramedRecord, LogRecords};
 
 /// The length of a batch without operations: its sequence number (u64 LE), the number of its
 /// operations (u32 LE).
@@ -79,7 +79,7 @@ impl LogFile {
         loop {
             let more = length - bytes.len();
             let read = (&file).take(more as u64).read_to_end(&mut bytes)?;
-            let mut frames = FrameReader::new(&bytes, number);
+            let mut frames = LogRecords::new(&bytes, number);
             let mut batches = Vec::new();
             let stop = batches_of(&mut frames, &mut batches);
             // What a longer read could show is a fragment that this one has cut.
@@ -100,7 +100,7 @@ impl LogFile {
     /// Looks for complete batches behind the point at which reading ended.
     pub(super) fn search_behind(&mut self) -> io::Result<()> {
         let bytes = fs::read(&self.path)?;
-        let mut frames = FrameReader::new(&bytes, self.number);
+        let mut frames = LogRecords::new(&bytes, self.number);
         let mut stop = batches_of(&mut frames, &mut Vec::new());
         self.damage.clear();
         while let Some(Break { from, .. }) = stop
@@ -141,7 +141,7 @@ struct Break {
 }
 
 /// Adds the batches up to the next damage, and returns its place; none at the end of the file.
-fn batches_of(frames: &mut FrameReader<'_>, batches: &mut Vec<LoggedBatch>) -> Option<Break> {
+fn batches_of(frames: &mut LogRecords<'_>, batches: &mut Vec<LoggedBatch>) -> Option<Break> {
     loop {
         match frames.next() {
             Framed::Record(record) => {
