@@ -434,9 +434,13 @@ impl Findings {
     }
 }
 
-/// Formats a duration, from one second on in whole seconds.
+/// Formats a duration, from half a second on rounded to whole seconds.
 fn time(duration: Duration) -> impl fmt::Display {
-    let whole = Duration::from_secs(duration.as_secs());
+    let whole = Duration::from_secs(
+        duration
+            .saturating_add(Duration::from_millis(500))
+            .as_secs(),
+    );
     humantime::format_duration(if whole.is_zero() { duration } else { whole })
 }
 
