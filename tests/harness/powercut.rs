@@ -11,7 +11,7 @@
 //!   in a directory that was not is lost.
 //!
 //! This is the least that POSIX requires a file system to keep. A disk may also keep any part of
-//! the rest; that is not tested.
+//! the rest: [`PowerCut::cut_leaving_parts`] keeps a random one, see `powercut/remains.rs`.
 //!
 //! The state according to the log is compared with the real content of the directory, so that
 //! operations which the library does not intercept (`rustix` makes raw system calls) fail a test
@@ -25,6 +25,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use rustix::process::Signal;
 use tempfile::NamedTempFile;
 
@@ -35,6 +37,7 @@ use crate::process::{all, gone, signal};
 
 mod image;
 mod log;
+mod remains;
 
 const SHIM: &str = include_str!("powercut/shim.c");
 /// The environment variable with the path of the log. A process that has it is killed by a power
@@ -53,7 +56,7 @@ pub struct PowerCut {
     image: Image,
 }
 
-/// What a power cut has discarded.
+/// What a power cut has discarded. One that leaves parts has spared some of the bytes and entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Operations in the run that it ended.
@@ -107,6 +110,20 @@ impl PowerCut {
     /// # Panics
     /// If the log does not explain the content of the directory.
     pub fn cut(&mut self) -> Losses {
+        self.cut_sparing(|_| {})
+    }
+
+    /// Like [`Self::cut`], but leaves a random part of what was not synced, too. The same operations
+    /// and the same seed leave the same.
+    ///
+    /// # Panics
+    /// If the log does not explain the content of the directory.
+    pub fn cut_leaving_parts(&mut self, seed: u64) -> Losses {
+        self.cut_sparing(|image| image.keep_parts(&mut StdRng::seed_from_u64(seed)))
+    }
+
+    /// Cuts the power; `spare` makes more of the image durable.
+    fn cut_sparing(&mut self, spare: impl FnOnce(&mut Image)) -> Losses {
         let frozen = self.freeze();
         // Repeated until none is left: a process may have started another one meanwhile.
         loop {
@@ -127,6 +144,7 @@ impl PowerCut {
         self.compare();
         let (bytes, entries) = self.image.unsynced();
         let live = self.image.items(View::Live);
+        spare(&mut self.image);
         let durable = self.image.items(View::Durable);
         let lost = live.keys().filter(|path| !durable.contains_key(*path));
         let losses = Losses {

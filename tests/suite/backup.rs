@@ -13,7 +13,8 @@ fn data(daemon: &Daemon) -> PathBuf {
     daemon.folder().join("data")
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
     const OURS: &str = "the folders are ours";
     fs::create_dir_all(to).expect(OURS);
     for entry in fs::read_dir(from).expect(OURS) {
@@ -39,6 +40,7 @@ pub(crate) async fn restore(daemon: &Daemon, backup: &Path, id: &str, bits: u64)
     fs::remove_dir_all(&data).expect("the daemon does not run");
     copy(backup, &data);
     let store = Store::open(&data, StoreOptions::default()).expect("it opens");
+    store.raise_format().expect("the folder is ours");
     let id = SessionId::new(id).expect("it is one");
     let (session, mut tail) = store.load_to_append(&id).expect("it can be read");
     let mut session = session.expect("it is in the backup");

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::log::Op;
 
 /// An index of [`Image::nodes`]. Unlike an inode number, it is never reused.
-type Node = usize;
+pub(super) type Node = usize;
 /// The node of the watched directory.
 const ROOT: Node = 0;
 
@@ -28,7 +28,7 @@ pub(super) enum View {
 }
 
 #[derive(Debug)]
-enum NodeKind {
+pub(super) enum NodeKind {
     File(Versions<Vec<u8>, FileOp>),
     Folder(Versions<BTreeMap<OsString, Node>, Entry>),
     Link(PathBuf),
@@ -36,14 +36,14 @@ enum NodeKind {
 
 /// The durable state, and the operations since then, each with the number of its record.
 #[derive(Debug)]
-struct Versions<T, C> {
-    durable: T,
-    pending: Vec<(u64, C)>,
+pub(super) struct Versions<T, C> {
+    pub(super) durable: T,
+    pub(super) pending: Vec<(u64, C)>,
 }
 
 /// An operation on a file.
 #[derive(Debug)]
-enum FileOp {
+pub(super) enum FileOp {
     Write(usize, Vec<u8>),
     Truncate(usize),
     Extend(usize),
@@ -52,9 +52,9 @@ enum FileOp {
 
 /// An operation on a name in a directory: the name now refers to this node, or is removed.
 #[derive(Debug)]
-struct Entry(OsString, Option<Node>);
+pub(super) struct Entry(OsString, Option<Node>);
 
-trait Apply<C> {
+pub(super) trait Apply<C> {
     fn apply(&mut self, change: &C);
 }
 
@@ -102,7 +102,7 @@ impl<T: Apply<C> + Clone, C> Versions<T, C> {
     }
 
     /// Makes the operations before that record durable.
-    fn sync(&mut self, before: u64) {
+    pub(super) fn sync(&mut self, before: u64) {
         let covered = self.pending.partition_point(|(at, _)| *at < before);
         for (_, change) in self.pending.drain(..covered) {
             self.durable.apply(&change);
@@ -121,7 +121,8 @@ pub(super) enum Item {
 /// The state of a directory; see the module.
 #[derive(Debug)]
 pub(super) struct Image {
-    nodes: Vec<(NodeKind, u32)>,
+    /// Each with its mode.
+    pub(super) nodes: Vec<(NodeKind, u32)>,
     by_inode: HashMap<u64, Node>,
     /// The record at which each thread's current sync began.
     begun: HashMap<u64, u64>,

@@ -1,12 +1,14 @@
 //! Power cuts: first that the simulation discards unsynced data and nothing else, then that the
-//! daemon loses nothing that it has acknowledged. `ABIDE_CUTS` changes the number of cuts.
+//! daemon loses nothing that it has acknowledged, and refuses no start. `ABIDE_CUTS` changes the number
+//! of cuts, `ABIDE_SEED` what is left of unsynced data; `ABIDE_KEEP` names a folder that gets a copy of
+//! what the last cut has left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +20,8 @@ use abide_tests::{
 };
 use rand::Rng;
 use tokio::task::JoinSet;
+
+use crate::backup::copy;
 
 use self::scenes::{BUSY, OLD, PowerCutScene, SCENES, UNSEEN};
 
@@ -66,8 +70,17 @@ fn start(scene: &PowerCutScene, folder: &Path, power: &PowerCut) -> Child {
 
 /// Plays a scene, and cuts the power.
 fn play(scene: &PowerCutScene, folder: &Path, power: &mut PowerCut) -> Losses {
+    play_and(scene, folder, power, PowerCut::cut)
+}
+
+fn play_and(
+    scene: &PowerCutScene,
+    folder: &Path,
+    power: &mut PowerCut,
+    cut: impl FnOnce(&mut PowerCut) -> Losses,
+) -> Losses {
     let mut child = start(scene, folder, power);
-    let losses = catch_unwind(AssertUnwindSafe(|| power.cut()));
+    let losses = catch_unwind(AssertUnwindSafe(|| cut(power)));
     child.wait().expect("the child is ours");
     losses.unwrap_or_else(|panic| resume_unwind(panic))
 }
@@ -106,6 +119,58 @@ fn a_cut_leaves_what_was_synced() {
         assert!(losses.records > 0, "{}", scene.name);
         // A second cut has nothing left to discard.
         assert_eq!(power.cut(), Losses::default(), "{}", scene.name);
+    }
+}
+
+#[test]
+fn a_cut_that_leaves_parts_leaves_any_of_what_was_not_synced_and_all_that_was() {
+    type Left = &'static [(&'static str, &'static str)];
+    let all_left: [(&str, &[Left]); 3] = [
+        (
+            "an append is kept up to the last sync",
+            &[
+                &[("old", "0123456789synced")],
+                &[("old", "0123456789syncednot")],
+                // The size is that of after the append, and its block is that of before.
+                &[("old", "0123456789synced\0\0\0")],
+            ],
+        ),
+        (
+            "a replacement is undone without a sync of the folder",
+            &[
+                &[("old", OLD)],
+                &[("new", "synced"), ("old", OLD)],
+                &[("old", "synced")],
+            ],
+        ),
+        (
+            "a removed file is there again without a sync of the folder",
+            &[&[("old", OLD)], &[]],
+        ),
+    ];
+    for (name, expected) in all_left {
+        let scene = SCENES.iter().find(|scene| scene.name == name);
+        let scene = scene.expect("it is one of the scenes");
+        let left = |seed: u64| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("old"), OLD).unwrap();
+            let mut power = PowerCut::new(folder.path());
+            play_and(scene, folder.path(), &mut power, |power| {
+                power.cut_leaving_parts(seed)
+            });
+            let mut left = BTreeMap::new();
+            content(folder.path(), "", &mut left);
+            left
+        };
+        let expected = expected.iter().map(|left| {
+            let left = left.iter();
+            left.map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+                .collect()
+        });
+        let expected: BTreeSet<BTreeMap<String, String>> = expected.collect();
+        let found: BTreeSet<_> = (0..24).map(&left).collect();
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(left(7), left(7), "{name}: the same seed leaves the same");
     }
 }
 
@@ -156,24 +221,27 @@ fn a_kill_comes_between_two_operations() {
 async fn talk(
     client: Client,
     id: String,
+    filler_bytes: usize,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
 ) -> Vec<Sent> {
     let mut sent = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let text = format!("{id} says {}", sent.len());
+        let key = format!("{id} says {}", sent.len());
+        // Of many lengths: what is written begins and ends anywhere in a sector.
+        let text = format!("{key}{}", ".".repeat(sent.len() * 977 % filler_bytes));
         let started = Instant::now();
         let message = loop {
-            match client.say(&id, &text, Some(&text)).await {
+            match client.say(&id, &text, Some(&key)).await {
                 Ok(posted) => break posted.message,
                 // The power is off.
                 Err(Refused::Trouble(_)) => {}
                 Err(Refused::Status(reply)) if matches!(reply.status, 429 | 503) => {}
-                Err(other) => panic!("{text:?} was not acknowledged: {other:?}"),
+                Err(other) => panic!("{key:?} was not acknowledged: {other:?}"),
             }
             assert!(
                 started.elapsed() < PATIENCE,
-                "{text:?} was not acknowledged"
+                "{key:?} was not acknowledged"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
@@ -183,20 +251,67 @@ async fn talk(
     sent
 }
 
+/// How a daemon's power is cut again and again.
+struct CutPlan<'a> {
+    cuts: u64,
+    /// The seed of the first cut that leaves parts of what was not synced; the next ones count on.
+    /// `None` leaves nothing of it.
+    parts: Option<u64>,
+    /// Further lines of the configuration's `[daemon]`, and of its end.
+    lines: [&'a [&'a str]; 2],
+    /// The messages are shorter than this.
+    filler_bytes: usize,
+}
+
+impl CutPlan<'_> {
+    /// The power is cut as often as `ABIDE_CUTS` says, or a few times, and nothing is left of what was
+    /// not synced.
+    fn clean() -> Self {
+        Self {
+            cuts: number("ABIDE_CUTS").unwrap_or(5),
+            parts: None,
+            lines: [&[], &[]],
+            filler_bytes: 1,
+        }
+    }
+
+    fn cut(&self, power: &mut PowerCut, n: u64) -> Losses {
+        match self.parts {
+            Some(seed) => power.cut_leaving_parts(seed + n),
+            None => power.cut(),
+        }
+    }
+}
+
+/// Returns the number in a variable of the environment.
+fn number(variable: &str) -> Option<u64> {
+    let text = env::var(variable).ok()?;
+    Some(text.parse().expect("the variable is a number"))
+}
+
 /// Runs a daemon under load and cuts its power again and again: nothing that it has acknowledged
-/// may be missing. `prepare` creates the content of the disk before the first start; `kill` runs
-/// before every second cut.
-async fn cut_under_load(prepare: impl FnOnce(&Path), kill: impl AsyncFn(&PowerCut, &Daemon)) {
+/// may be missing, and each start must succeed. `prepare` creates the content of the disk before the
+/// first start; `kill` runs before every second cut.
+async fn cut_under_load(
+    plan: CutPlan<'_>,
+    prepare: impl FnOnce(&Path),
+    kill: impl AsyncFn(&PowerCut, &Daemon),
+) {
     const CLIENTS: u64 = 8;
-    let cuts = env::var("ABIDE_CUTS").map_or(5, |cuts| cuts.parse().expect("a number of cuts"));
     let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
     let disk = folder.path().join("disk");
     fs::create_dir(&disk).expect("the folder is ours");
     prepare(&disk);
     let mut power = PowerCut::new(&disk);
+    let [daemon, rest] = plan.lines.map(|lines| {
+        let lines = lines.iter();
+        lines.map(|line| (*line).to_owned()).collect()
+    });
     let setup = Setup {
         data_dir: "disk/data".to_owned(),
         env: power.env(),
+        daemon,
+        rest,
         ..Setup::default()
     };
     let mut daemon = Daemon::start_in(folder, setup).await;
@@ -209,6 +324,7 @@ async fn cut_under_load(prepare: impl FnOnce(&Path), kill: impl AsyncFn(&PowerCu
         let talk = talk(
             daemon.client(),
             id.clone(),
+            plan.filler_bytes,
             stop.clone(),
             acknowledged.clone(),
         );
@@ -224,17 +340,20 @@ async fn cut_under_load(prepare: impl FnOnce(&Path), kill: impl AsyncFn(&PowerCu
         .await;
     };
     let mut lost = Losses::default();
-    for n in 0..cuts {
+    for n in 0..plan.cuts {
         go_on().await;
         if n % 2 == 1 {
             kill(&power, &daemon).await;
             go_on().await;
         }
-        let now = power.cut();
+        let now = plan.cut(&mut power, n);
         lost.records += now.records;
         lost.bytes += now.bytes;
         daemon.ended().await;
-        daemon.start_again().await;
+        if let Some(kept) = env::var_os("ABIDE_KEEP") {
+            keep(&disk, &PathBuf::from(kept));
+        }
+        start_after(&mut daemon, plan.parts.map(|seed| seed + n)).await;
     }
     stop.store(true, Ordering::Relaxed);
     let mut account = Account::default();
@@ -242,12 +361,41 @@ async fn cut_under_load(prepare: impl FnOnce(&Path), kill: impl AsyncFn(&PowerCu
         account.take(&client, &id, &sent).await;
     }
     account.assert_clean();
-    assert!(account.acknowledged > cuts, "{account:?}");
+    assert!(account.acknowledged > plan.cuts, "{account:?}");
     assert!(lost.records > 0 && lost.bytes > 0, "{lost:?}");
     println!(
-        "{cuts} power cuts took {} unsynced bytes, none of {} acknowledged messages",
-        lost.bytes, account.acknowledged
+        "{} power cuts took {} unsynced bytes, none of {} acknowledged messages",
+        plan.cuts, lost.bytes, account.acknowledged
     );
+}
+
+/// Replaces the content of `kept` by a copy of the disk.
+fn keep(disk: &Path, kept: &Path) {
+    if kept.exists() {
+        fs::remove_dir_all(kept).expect("it is the copy of an earlier cut");
+    }
+    copy(disk, kept);
+}
+
+/// Starts the daemon after a power cut, and waits until it serves: a refused start is no state to be
+/// in after a power cut.
+async fn start_after(daemon: &mut Daemon, seed: Option<u64>) {
+    daemon.spawn_again();
+    let client = daemon.client();
+    until(
+        &format!("the daemon to serve after a cut (seed {seed:?})"),
+        async || {
+            if let Some(status) = daemon.exited() {
+                panic!("seed {seed:?}: the daemon ended with {status}");
+            }
+            let reply = client.get("/v1/daemon").await.ok()?;
+            let state = &reply.body["state"];
+            let why = &reply.body["watchdog"];
+            assert!(state != "refused", "seed {seed:?}: {why}");
+            (reply.status == 200 && state == "serving").then_some(())
+        },
+    )
+    .await;
 }
 
 fn make_data_folder(disk: &Path) {
@@ -256,17 +404,43 @@ fn make_data_folder(disk: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cuts_lose_nothing_acknowledged() {
-    cut_under_load(make_data_folder, async |_, _| {}).await;
+    cut_under_load(CutPlan::clean(), make_data_folder, async |_, _| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cuts_lose_nothing_in_a_data_folder_that_the_daemon_has_made() {
-    cut_under_load(|_| {}, async |_, _| {}).await;
+    cut_under_load(CutPlan::clean(), |_| {}, async |_, _| {}).await;
+}
+
+/// The next worker may read back data that is only in the page cache.
+async fn kill_worker(power: &PowerCut, daemon: &Daemon) {
+    power.kill(daemon.worker_pid().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cuts_lose_nothing_that_outlived_a_killed_worker() {
-    // The next worker may read back data that is only in the page cache.
-    let kill = async |power: &PowerCut, daemon: &Daemon| power.kill(daemon.worker_pid().await);
-    cut_under_load(make_data_folder, kill).await;
+    cut_under_load(CutPlan::clean(), make_data_folder, kill_worker).await;
+}
+
+/// Also with a log that is full every few messages, so that the power fails while tables and the
+/// MANIFEST are written, and a probation that ends before the next cut, which raises the format.
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_that_leave_parts_lose_nothing_and_no_start_is_refused() {
+    /// The cuts of one data folder, which grows with each: its size is the time that a cut takes.
+    const CUTS_OF_A_FOLDER: u64 = 25;
+    let cuts = number("ABIDE_CUTS").unwrap_or(8);
+    let first = number("ABIDE_SEED").unwrap_or_else(|| rand::rng().random_range(0..1 << 32));
+    println!("{cuts} cuts from seed {first} on");
+    for done in (0..cuts).step_by(CUTS_OF_A_FOLDER as usize) {
+        let plan = CutPlan {
+            cuts: (cuts - done).min(CUTS_OF_A_FOLDER),
+            parts: Some(first + done),
+            lines: [
+                &["probation = \"100ms\""],
+                &["[store]", "wal = \"1MiB\""],
+            ],
+            filler_bytes: 6000,
+        };
+        cut_under_load(plan, |_| {}, kill_worker).await;
+    }
 }
