@@ -85,6 +85,9 @@ fn head(out: &mut Out, url: &str, daemon: &DaemonStatus, now: UnixMillis) -> Res
         worker.push_str(&format!(", up {}", duration(now.since(at))));
     }
     fact("abide", worker.into());
+    if let Some(format) = daemon.format {
+        fact("data format", format.to_string().into());
+    }
     let config = &daemon.config;
     let mut text = config.path.display().to_string();
     if let Some(digest) = config.digest {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::config::{Config, Observed, Plan, SecretFiles};
 use crate::deliberate_bugs;
 use crate::domain::{Cause, Generation, RestartRecord, RestartStatus, UnixMillis};
+use crate::store::{FORMAT, StoreError};
 use crate::supervisor::{FromWorker, Replace};
 
 use super::drain::Drain;
@@ -262,7 +263,7 @@ impl Daemon {
     async fn prove(&mut self) {
         self.lifecycle.probation_over();
         // An error means that the supervisor is gone; the loop will notice.
-        let _ = self.link.send(FromWorker::Proven);
+        let proven = self.link.send(FromWorker::Proven);
         let (folder, loaded) = (self.config.daemon.data_dir.clone(), self.loaded.clone());
         let kept = tokio::task::spawn_blocking(move || keep_last_good(&folder, &loaded));
         let kept = tokio::time::timeout(SHORT_PATIENCE, kept).await;
@@ -278,8 +279,32 @@ impl Daemon {
                 "the configuration that runs is not kept as the last good one"
             );
         }
+        // Never before `Proven`: the supervisor reads it before it notices the death of this worker, and
+        // goes back to no other binary from then on. One that is older could not open the store.
+        if proven.is_ok() {
+            self.raise_format().await;
+        }
         self.record.status = RestartStatus::Completed;
         self.records.persist(&self.record).await;
+    }
+
+    /// Gives the store the format of this version. If that fails, what needs it is refused until the
+    /// next probation.
+    async fn raise_format(&self) {
+        let store = self.store.clone();
+        let raise = move || -> Result<(), StoreError> {
+            if store.raise_format()? {
+                tracing::info!(
+                    format = FORMAT,
+                    "the data folder has a newer format now: versions of Abide that do not read it \
+                     refuse the folder from now on"
+                );
+            }
+            Ok(())
+        };
+        if let Err(error) = self.records.write(raise).await {
+            tracing::warn!(error, "the data folder's format cannot be raised");
+        }
     }
 
     pub(super) fn next_generation(&self) -> Generation {

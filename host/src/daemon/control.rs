@@ -26,6 +26,7 @@ impl Fixed {
             generation,
             state: DaemonState::Starting,
             version: VERSION.to_owned(),
+            format: None,
             pid: Some(std::process::id()),
             started_at: Some(self.started_at),
             config: self.config.clone(),
@@ -72,6 +73,7 @@ impl Daemon {
         let mut status = self.fixed.starting(self.record.generation);
         let refusal = self.machine.refusal().map(str::to_owned);
         status.config.last_error = refusal.or_else(|| cannot_be_read(&self.unreadable));
+        status.format = Some(self.store.format());
         status.sessions = self.sessions();
         status.model_providers = self.registry.live_config().llm.status();
         status.tool_servers = self.tool_servers();

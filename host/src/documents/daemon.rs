@@ -22,6 +22,9 @@ pub struct DaemonStatus {
     #[serde(default)]
     #[schema(required = true)]
     pub version: String,
+    /// The format of the data folder, once it is open: versions that read only older ones refuse it.
+    #[schema(value_type = u32, required = true)]
+    pub format: Option<u32>,
     /// The worker's process id.
     #[schema(value_type = u32, required = true)]
     pub pid: Option<u32>,

@@ -128,6 +128,8 @@ impl Batch {
             batch.forget(&id);
         } else {
             for (at, record) in records {
+                let (what, needs) = codec::format_of(&record);
+                core.format.allow(what, needs)?;
                 let bytes = codec::encode_record(&record)?;
                 batch.put(Keyspace::Log, keys::position(&id, at), bytes);
                 batch.project(core, &id, tail, after, at, record)?;

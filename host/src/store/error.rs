@@ -147,6 +147,19 @@ pub enum StoreError {
         what: String,
         kind: u16,
     },
+    /// The data folder has a format that has no such thing yet. Nothing was written.
+    #[error(
+        "{what} needs format {needs} of the data folder, which has format {has}; it is raised when this \
+         version of Abide has passed its probation: try again then"
+    )]
+    OlderFormat {
+        /// What was to be written.
+        what: &'static str,
+        /// The first format that has it.
+        needs: u32,
+        /// The format of the data folder.
+        has: u32,
+    },
     /// A value cannot be serialized.
     #[error("{what} cannot be stored: {reason}")]
     Encode {

@@ -1,19 +1,34 @@
-//! The file `FORMAT`: which version of the layout the data folder has.
+//! The file `FORMAT`: which version of the layout the data folder has, and how it gets a newer one.
+//!
+//! ```text
+//!   new store --> 1 --> probation of a worker passed --> the newest format of its version
+//!                 |                                        ^
+//!                 +-- a loss is accepted, a restore -------+  (at once)
+//! ```
+//!
+//! Opening a store never raises its format: an upgrade that fails its probation must be able to go
+//! back to the binary before. Until it is raised, what needs a newer format is refused with words.
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Write},
-    path::Path,
+    io::{self, ErrorKind, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use super::OpenError;
+use super::{OpenError, StoreError};
 
 /// The newest format of the data folder that this version of Abide reads. `host/docs/store-format.md`
 /// describes the formats.
 pub const FORMAT: u32 = 2;
-/// The format that a new store has. Format 2 is written once something needs it: until then the
-/// version before this one can open the folder.
+/// The format that a new store has: until it is raised, the version before this one can open the
+/// folder.
 pub(super) const FIRST_FORMAT: u32 = 1;
+/// The format from which on a session's history may be cut.
+pub(super) const CUT_FORMAT: u32 = 2;
 
 /// The word before the version number in the file `FORMAT`.
 const FORMAT_WORD: &str = "abide-store";
@@ -32,12 +47,22 @@ pub(super) enum Format {
 }
 
 pub(super) fn read_format(path: &Path) -> Result<Format, OpenError> {
+    Ok(match stored(path)? {
+        None => Format::None,
+        Some((_, true)) => Format::Creating,
+        Some((_, false)) => Format::Known,
+    })
+}
+
+/// Reads the file `FORMAT`: the version, and whether the store is being created. `None` if there is
+/// neither the file nor a store.
+fn stored(path: &Path) -> Result<Option<(u32, bool)>, OpenError> {
     let file = path.join("FORMAT");
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return match fs::exists(path.join("db")) {
-                Ok(false) => Ok(Format::None),
+                Ok(false) => Ok(None),
                 Ok(true) => Err(OpenError::NotAStore {
                     path: path.to_owned(),
                     reason: "it has a folder `db` and no file `FORMAT`".to_owned(),
@@ -65,31 +90,77 @@ pub(super) fn read_format(path: &Path) -> Result<Format, OpenError> {
             reads: FORMAT,
         });
     }
-    Ok(match words.next() {
-        Some(CREATING) => Format::Creating,
-        _ => Format::Known,
-    })
+    Ok(Some((found, words.next() == Some(CREATING))))
 }
 
 /// Notes that the creation of a store has begun.
 pub(super) fn begin_format(path: &Path) -> Result<(), OpenError> {
-    replace(path, &format!("{FORMAT_WORD} {FIRST_FORMAT} {CREATING}\n"))
+    let text = format!("{FORMAT_WORD} {FIRST_FORMAT} {CREATING}\n");
+    replace(path, &text).map_err(|error| OpenError::io("write", &path.join("FORMAT"), error))
 }
 
 /// Notes the format of a complete store.
 pub(super) fn write_format(path: &Path, format: u32) -> Result<(), OpenError> {
-    replace(path, &format!("{FORMAT_WORD} {format}\n"))
+    let text = format!("{FORMAT_WORD} {format}\n");
+    replace(path, &text).map_err(|error| OpenError::io("write", &path.join("FORMAT"), error))
 }
 
 /// Replaces the file `FORMAT` atomically, and syncs the file and its folder.
-fn replace(path: &Path, text: &str) -> Result<(), OpenError> {
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let (file, new) = (path.join("FORMAT"), path.join("FORMAT.new"));
-    let write = || {
-        let mut opened = File::create(&new)?;
-        opened.write_all(text.as_bytes())?;
-        opened.sync_all()?;
-        fs::rename(&new, &file)?;
-        File::open(path)?.sync_all()
-    };
-    write().map_err(|error: std::io::Error| OpenError::io("write", &file, error))
+    let mut opened = File::create(&new)?;
+    opened.write_all(text.as_bytes())?;
+    opened.sync_all()?;
+    fs::rename(&new, &file)?;
+    File::open(path)?.sync_all()
+}
+
+/// The format that an open store has: what may be written into it.
+#[derive(Debug)]
+pub(super) struct StoreFormat {
+    folder: PathBuf,
+    now: AtomicU32,
+    /// Held while it is raised.
+    raising: Mutex<()>,
+}
+
+impl StoreFormat {
+    /// Reads the format of a store that is being opened, once it is decided.
+    pub(super) fn read(folder: &Path) -> Result<Self, OpenError> {
+        let now = stored(folder)?.map_or(FIRST_FORMAT, |(format, _)| format);
+        Ok(Self {
+            folder: folder.to_owned(),
+            now: AtomicU32::new(now),
+            raising: Mutex::new(()),
+        })
+    }
+
+    pub(super) fn now(&self) -> u32 {
+        self.now.load(Ordering::Acquire)
+    }
+
+    /// Refuses to write `what`, which exists from the format `needs` on, into a store of an older one.
+    pub(super) fn allow(&self, what: &'static str, needs: u32) -> Result<(), StoreError> {
+        match self.now() {
+            has if has < needs => Err(StoreError::OlderFormat { what, needs, has }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Raises the format to this version's newest. Returns whether it was older.
+    pub(super) fn raise(&self) -> Result<bool, StoreError> {
+        // Ignores poisoning: the file is replaced as a whole or not at all.
+        let _raising = self.raising.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.now() >= FORMAT {
+            return Ok(false);
+        }
+        let text = format!("{FORMAT_WORD} {FORMAT}\n");
+        replace(&self.folder, &text).map_err(|error| {
+            let file = self.folder.join("FORMAT");
+            StoreError::write_failed(format!("{} cannot be replaced: {error}", file.display()))
+        })?;
+        // Only now: what needs the new format may be written once the file is synced.
+        self.now.store(FORMAT, Ordering::Release);
+        Ok(true)
+    }
 }

@@ -18,6 +18,7 @@ use super::{
     StoreError,
     anchor::Anchor,
     db::Db,
+    format::StoreFormat,
     options::StoreOptions,
     queue::{Queue, WriterJob},
     synced::SyncedFile,
@@ -43,6 +44,7 @@ pub(super) struct Core {
     /// The RocksDB directory.
     pub path: PathBuf,
     pub anchor: Anchor,
+    pub format: StoreFormat,
     /// The number of the last acknowledged write. Only the writer thread writes it.
     pub synced: SyncedFile,
     pub options: StoreOptions,
@@ -164,6 +166,19 @@ impl Store {
         let flushed = self.core().flush()?;
         // No recovery here: the next write fails for the same cause, and the writer handles it.
         flushed.map_err(|error| StoreError::write(&error))
+    }
+
+    /// Returns the format of the data folder: the least that a version must read to open it.
+    pub fn format(&self) -> u32 {
+        self.core().format.now()
+    }
+
+    /// Raises the format of the data folder to [`FORMAT`](super::FORMAT), after which versions that do
+    /// not read it refuse the folder; returns whether it was older. To be called only once no such
+    /// version will be gone back to. It is synced on return. Waits for the disk.
+    pub fn raise_format(&self) -> Result<bool, StoreError> {
+        self.core().anchor.check()?;
+        self.core().format.raise()
     }
 
     pub(super) fn core(&self) -> &Core {

@@ -17,7 +17,9 @@ use super::{
     db::Db,
     error::is_disk_full,
     folder_lock::{lock, release},
-    format::{FIRST_FORMAT, FORMAT, Format, begin_format, read_format, write_format},
+    format::{
+        FIRST_FORMAT, FORMAT, Format, StoreFormat, begin_format, read_format, write_format,
+    },
     handle::{Core, Counters, Handles, StoreState},
     options::StoreOptions,
     recovery::{Examined, MissingWrites, examine},
@@ -88,7 +90,7 @@ fn open_locked(
             missing.operations,
             missing.places.join("; ")
         );
-        // Cuts are records of format 2.
+        // At once: an operator has decided that there is no way back.
         write_format(path, FORMAT)?;
         order = Some(CutOrder::accepted(&missing));
     }
@@ -128,6 +130,7 @@ fn open_locked(
     let core = Arc::new(Core {
         path: folder,
         anchor,
+        format: StoreFormat::read(path)?,
         synced,
         options,
         state: RwLock::new(StoreState::Open(db)),

@@ -55,6 +55,74 @@ fn a_folder_has_one_owner_at_a_time() {
     open(home.path()).close();
 }
 
+fn stored_format(path: &Path) -> String {
+    fs::read_to_string(path.join("FORMAT")).unwrap()
+}
+
+#[test]
+fn what_needs_a_newer_format_is_refused_until_the_format_is_raised() {
+    let home = folder();
+    let store = open(home.path());
+    let mut owner = Owner::create(&store, id("s"));
+    owner.turn("a");
+    owner.settle();
+    let (session, log) = (owner.session.clone(), owner.log.clone());
+    let cut = owner.session.cut(
+        TimelineName::draw(1),
+        CutCause::Salvage,
+        "damage",
+        UnixMillis::now(),
+    );
+    owner.append(cut, Durability::Synced);
+    let refused = block_on(owner.pending.remove(0)).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            StoreError::OlderFormat {
+                needs: 2,
+                has: 1,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("probation"), "{refused}");
+    let (stored, tail) = store.load_to_append(&id("s")).unwrap();
+    assert_eq!(stored, Some(session.clone()), "nothing was written");
+    (owner.session, owner.log, owner.tail) = (session, log, tail);
+    assert_eq!((store.format(), &*stored_format(home.path())), (1, "abide-store 1\n"));
+
+    assert_eq!(store.raise_format(), Ok(true));
+    assert_eq!(store.raise_format(), Ok(false));
+    assert_eq!((store.format(), &*stored_format(home.path())), (2, "abide-store 2\n"));
+    owner.cut(1);
+    owner.check();
+    drop(owner);
+    store.close();
+    assert_eq!(open(home.path()).format(), 2);
+}
+
+#[test]
+fn opening_a_folder_does_not_raise_its_format() {
+    let home = folder();
+    open(home.path()).close();
+    open(home.path()).close();
+    assert_eq!(stored_format(home.path()), "abide-store 1\n");
+}
+
+#[test]
+fn a_format_that_cannot_be_raised_is_as_it_was() {
+    let home = folder();
+    let store = open(home.path());
+    // What it would be written to first.
+    fs::create_dir(home.path().join("FORMAT.new")).unwrap();
+    let error = store.raise_format().unwrap_err();
+    assert!(error.to_string().contains("FORMAT"), "{error}");
+    assert_eq!((store.format(), &*stored_format(home.path())), (1, "abide-store 1\n"));
+    fs::remove_dir(home.path().join("FORMAT.new")).unwrap();
+    assert_eq!(store.raise_format(), Ok(true));
+}
+
 #[test]
 fn a_newer_format_is_left_alone() {
     let home = folder();

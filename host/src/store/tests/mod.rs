@@ -259,6 +259,7 @@ impl Owner {
 
     /// Cuts the session's history, as the store's recovery does.
     fn cut(&mut self, bits: u64) {
+        self.store.raise_format().unwrap();
         let at = self.now();
         let (name, cause) = (TimelineName::draw(bits), CutCause::Salvage);
         let records = self.session.cut(name, cause, "damage", at);
