@@ -11,7 +11,7 @@ RESTATE := --manifest-path tests/rivals/restate/Cargo.toml
 COMPONENTS := $(PLUGINS:%=-p %) -p hostile -p scripted -p chat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-scale bench bench-peers test chaos lint doc deny
+.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-scale bench bench-peers test power-cuts old-and-new chaos lint doc deny
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,8 @@ real-tools: PROGRAM := abide-listed-tools
 real-model: PROGRAM := abide-real-model
 measure measure-first-token measure-scale: PROGRAM := abide-measure
 bench-peers: PROGRAM := abide-rivals
-measure measure-first-token measure-scale bench bench-peers test: GUEST_PACKAGES := $(COMPONENTS)
+old-and-new: PROGRAM := abide-old-and-new abide-test-tools
+measure measure-first-token measure-scale bench bench-peers test old-and-new: GUEST_PACKAGES := $(COMPONENTS)
 
 build: setup ## Build dist/abide and dist/plugins/*.wasm
 	$(CARGO) build --locked --release --workspace --bin abide $(PROGRAM:%=--bin %)
@@ -92,6 +93,13 @@ measure-scale: build ## Measure up to a million sessions, and draw the figures (
 test: build setup-tools ## Run all tests
 	$(CARGO) test --locked --release --workspace --doc
 	$(CARGO) test --locked --release --workspace --tests
+
+power-cuts: build ## Cut the power under load, keep random parts of what was not synced: CUTS=500 SEED=1
+	ABIDE_CUTS=$(or $(CUTS),500) $(if $(SEED),ABIDE_SEED=$(SEED)) \
+		$(CARGO) test --locked --release --workspace --test suite power_cuts_that_leave_parts -- --nocapture
+
+old-and-new: build ## An older binary and this one by turns over one data folder: OLD=path-to-abide ROUNDS=20
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-old-and-new $(OLD) $(ROUNDS)
 
 # Apart from dist: a daemon with fault points is not what users run.
 chaos: setup ## Kill a daemon until it lies: SEEDS=200 FIRST=1 JOBS=2 DO=run|boundaries|bugs

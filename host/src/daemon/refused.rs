@@ -38,6 +38,7 @@ pub(super) fn stays_up(error: &OpenError) -> bool {
         OpenError::Corrupt { .. }
         | OpenError::Locked { .. }
         | OpenError::NewerFormat { .. }
+        | OpenError::NewerPart { .. }
         | OpenError::NotAStore { .. }
         | OpenError::NotAFolder { .. }
         | OpenError::Io { .. } => false,

@@ -1,5 +1,14 @@
 //! Encoding and decoding of values: MessagePack maps by field name, records prefixed with their
-//! kind. The numbers of kinds that are not written yet are reserved in `host/docs/store-format-2.md`.
+//! kind.
+//!
+//! | kind | reserved, and not written yet |
+//! |---|---|
+//! | 16 | a gap in a session's events |
+//! | 17, 18, 19 | rewound; forked or imported; moved to another component |
+//! | 20 | a session's settings |
+//! | 21, 22, 23 | messages to other sessions: sent, delivered, accepted |
+//!
+//! `host/docs/store-format-2.md` says more. A number is never used for anything else.
 
 use serde::{Serialize, de::DeserializeOwned};
 

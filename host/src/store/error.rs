@@ -34,6 +34,16 @@ pub enum OpenError {
         /// The newest format that this version reads.
         reads: u32,
     },
+    /// The store holds something that a later version of Abide has added to the format.
+    #[error(
+        "the data folder {path} holds `{part}`, which this version of Abide does not know; \
+         run the version that wrote it, or a later one"
+    )]
+    NewerPart {
+        path: PathBuf,
+        /// The name of the part, in the file `FORMAT`.
+        part: String,
+    },
     /// The store is damaged.
     #[error(
         "the store in {path} is damaged: {reason}. Restore the folder from a backup; \

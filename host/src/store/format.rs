@@ -90,7 +90,20 @@ fn stored(path: &Path) -> Result<Option<(u32, bool)>, OpenError> {
             reads: FORMAT,
         });
     }
-    Ok(Some((found, words.next() == Some(CREATING))))
+    let mut creating = false;
+    for word in words {
+        match word {
+            CREATING => creating = true,
+            // A later version names there what it has added.
+            part => {
+                return Err(OpenError::NewerPart {
+                    path: path.to_owned(),
+                    part: part.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(Some((found, creating)))
 }
 
 /// Notes that the creation of a store has begun.

@@ -23,6 +23,10 @@
 //! ```
 //!
 //! All other values are MessagePack maps by field name.
+//!
+//! Reserved in `host/docs/store-format-2.md`, and not written yet: the families `kv`, `outbox`,
+//! `summaries` and `control`; in `sessions` the last bytes `k` and `h` before a position; in `index` the
+//! first byte `m`.
 
 use crate::domain::{Generation, LogPos, MessageId, SessionId, UnixMillis};
 

@@ -94,6 +94,10 @@ fn open_locked(
         write_format(path, FORMAT)?;
         order = Some(CutOrder::accepted(&missing));
     }
+    if let Some(examined) = &examined {
+        let dropped = examined.drop_torn_edits(&folder);
+        dropped.map_err(|error| OpenError::io("write into", &folder, error))?;
+    }
     let mut reserve = Reserve::new(path, options.wal_bytes);
     let db = open_db(
         path,

@@ -1,9 +1,11 @@
-//! Power cuts: unsynced data is lost.
+//! Power cuts: unsynced data is lost, all of it or a random part.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use abide_tests::{Losses, PowerCut, Signal, signal};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use tokio::task::block_in_place;
 
 /// Cuts the power of a folder if the program requires it. The preloaded library costs time, so only
@@ -14,6 +16,8 @@ pub(crate) struct Power {
     /// Whether a process may have died in the middle of an operation: at a failpoint, or because
     /// its supervisor died. Then its last operation may be unknown, and a cut may be impossible.
     torn: bool,
+    /// What each cut leaves.
+    draw: StdRng,
 }
 
 /// The outcome of a cut.
@@ -27,12 +31,17 @@ pub(crate) enum Cut {
 }
 
 impl Power {
-    /// Watches the files in this folder; `cuts`: whether its power will ever be cut.
-    pub(crate) fn new(folder: &Path, cuts: bool) -> Self {
+    /// Watches the files in this folder; `cuts`: whether its power will ever be cut. What the cuts
+    /// leave depends on `name`.
+    pub(crate) fn new(folder: &Path, cuts: bool, name: &str) -> Self {
+        let mut seed = [0; 32];
+        let places = seed.iter_mut().zip(name.bytes());
+        places.for_each(|(place, byte)| *place = byte);
         Self {
             folder: folder.to_path_buf(),
             cuts: cuts.then(|| block_in_place(|| PowerCut::new(folder))),
             torn: false,
+            draw: StdRng::from_seed(seed),
         }
     }
 
@@ -60,7 +69,12 @@ impl Power {
         let Some(cuts) = &mut self.cuts else {
             return Cut::Failed("the program was to have no power cuts".to_owned());
         };
-        let cut = block_in_place(|| catch_unwind(AssertUnwindSafe(|| cuts.cut())));
+        let parts: Option<u64> = self.draw.random_bool(0.5).then(|| self.draw.random());
+        let cut = || match parts {
+            Some(seed) => cuts.cut_leaving_parts(seed),
+            None => cuts.cut(),
+        };
+        let cut = block_in_place(|| catch_unwind(AssertUnwindSafe(cut)));
         let torn = std::mem::take(&mut self.torn);
         match cut {
             Ok(losses) => Cut::Done(losses),

@@ -86,7 +86,7 @@ impl ChaosStage {
         }
         fs::write(inside("effects"), "").expect("the folder is ours");
         let model = FakeModel::start().await;
-        let power = Power::new(&inside("data"), cuts);
+        let power = Power::new(&inside("data"), cuts, name);
         let mut scripted = Plugin::new("scripted");
         scripted.capabilities = vec!["llm = [\"local\"]".to_owned()];
         let mut setup = Setup {

@@ -1,11 +1,12 @@
 //! What is on the disk after kills, power cuts and disk failures; damaged or missing files; a disk that
-//! hangs, a clock that is set; a data folder, a log or memory that is gone; and the checker of the
-//! chaos runs.
+//! hangs, a clock that is set; a data folder, a log or memory that is gone; data folders of earlier
+//! versions; and the checker of the chaos runs.
 
 mod checker;
 mod clock;
 mod disk;
 mod folder_gone;
+mod golden_store;
 mod guest_memory;
 mod hung_disk;
 mod kill_loop;

@@ -173,3 +173,46 @@ async fn a_configuration_that_cannot_be_read_is_told_of_until_it_can() {
     assert_eq!(daemon.status().await["config"]["digest"], digest);
     assert_eq!(daemon.generation().await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_format_of_the_data_folder_is_raised_after_a_probation_and_not_before() {
+    let mut setup = Setup::default();
+    setup.daemon.push("probation = \"10m\"".to_owned());
+    let mut daemon = Daemon::start(setup).await;
+    daemon.client().open("s", "echo").await;
+    let format = |daemon: &Daemon| {
+        let file = daemon.folder().join("data/FORMAT");
+        fs::read_to_string(file).expect("a store has a format")
+    };
+    // Neither by a start, nor by deaths in the probation, nor by a restart that ends it early.
+    assert_eq!(format(&daemon), "abide-store 1\n");
+    for what in [Signal::ABORT, Signal::KILL] {
+        let old = daemon.generation().await;
+        daemon.signal_worker(what).await;
+        daemon.after_generation(old).await;
+        assert_eq!(format(&daemon), "abide-store 1\n", "after {what:?}");
+    }
+    daemon.restart_by_edit().await;
+    assert_eq!(format(&daemon), "abide-store 1\n");
+    assert_eq!(daemon.status().await["format"], 1);
+
+    let old = daemon.generation().await;
+    daemon.edit(How::Rename, |setup| {
+        setup.daemon = vec!["probation = \"100ms\"".to_owned()];
+        setup.spare += 1;
+    });
+    let generation = daemon.after_generation(old).await;
+    completed(&daemon, generation).await;
+    assert_eq!(format(&daemon), "abide-store 2\n");
+    until("the status to say so", async || {
+        (daemon.status().await["format"] == 2).then_some(())
+    })
+    .await;
+    daemon.kill_worker().await;
+    daemon.after_generation(generation).await;
+    assert_eq!(
+        daemon.client().chat("s", "hi").await.said().last(),
+        Some(&"#1 user: hi")
+    );
+    assert_eq!(format(&daemon), "abide-store 2\n");
+}

@@ -1,9 +1,10 @@
 //! Reads the files of the database and asks for the verdict.
 
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::manifest::Manifest;
+use super::manifest::{Manifest, current};
 use super::verdict::{LogRun, MissingWrites, Verdict};
 use super::wal::{LogFile, LoggedBatch, read_logs};
 use crate::store::synced::SyncedMark;
@@ -11,6 +12,7 @@ use crate::store::synced::SyncedMark;
 /// What the files of a closed database hold.
 #[derive(Debug)]
 pub(in crate::store) struct Examined {
+    pub(super) manifest: Manifest,
     pub(super) logs: Vec<LogFile>,
     pub(super) verdict: Verdict,
 }
@@ -42,7 +44,11 @@ pub(in crate::store) fn examine(
         }
         verdict = Verdict::of(tables, &runs(&logs), synced);
     }
-    Ok(Some(Examined { logs, verdict }))
+    Ok(Some(Examined {
+        manifest,
+        logs,
+        verdict,
+    }))
 }
 
 /// Returns the number of the first operation in the logs.
@@ -94,6 +100,43 @@ impl Examined {
             });
         }
         Some(MissingWrites { operations, places })
+    }
+
+    /// Cuts off what follows the whole edits of the MANIFEST, which RocksDB may take for damage and
+    /// refuse: a power cut has left parts of edits that were being written. If tables and logs hold
+    /// everything without them, they had no effect yet; for a log or a table is removed only once the
+    /// edit that makes it needless is synced. Otherwise the MANIFEST is left as it is.
+    pub(in crate::store) fn drop_torn_edits(&self, folder: &Path) -> io::Result<()> {
+        let Some(length) = self.manifest.torn_at else {
+            return Ok(());
+        };
+        if self.missing().is_some() || !self.has_all_tables(folder)? {
+            return Ok(());
+        }
+        let Some(path) = current(folder)? else {
+            return Ok(());
+        };
+        let file = File::options().write(true).open(&path)?;
+        tracing::warn!(
+            "{} ends in edits that were not written completely, which had no effect: they are cut off \
+             at byte {length}",
+            path.display()
+        );
+        file.set_len(length)?;
+        file.sync_all()
+    }
+
+    /// Whether the tables that the whole edits name are there, each with its length.
+    fn has_all_tables(&self, folder: &Path) -> io::Result<bool> {
+        for (number, table) in &self.manifest.tables {
+            match fs::metadata(folder.join(format!("{number:06}.sst"))) {
+                Ok(meta) if meta.len() == table.bytes => {}
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Returns the highest number that is known to have been synced.

@@ -18,6 +18,8 @@ pub(in crate::store) struct Manifest {
     pub(in crate::store) families: BTreeMap<u32, ManifestFamily>,
     /// The live tables by their number.
     pub(in crate::store) tables: BTreeMap<u64, ManifestTable>,
+    /// The length of the whole edits in bytes, if something that is no whole edit follows them.
+    pub(in crate::store) torn_at: Option<u64>,
 }
 
 /// A column family in the MANIFEST.
@@ -75,6 +77,7 @@ impl Manifest {
         let mut frames = LogRecords::new(bytes, 0);
         // Edits of a group count once the last one is there.
         let mut group: Vec<Edit> = Vec::new();
+        let mut whole = 0;
         loop {
             match frames.next() {
                 Framed::Record(record) => {
@@ -83,10 +86,15 @@ impl Manifest {
                     group.push(edit);
                     if is_last {
                         group.drain(..).for_each(|edit| manifest.apply(edit));
+                        whole = record.place.end;
                     }
                 }
                 // An edit that was not written completely had no effect.
-                Framed::End | Framed::Stop { .. } => return Some(manifest),
+                Framed::End => return Some(manifest),
+                Framed::Stop { .. } => {
+                    manifest.torn_at = Some(whole as u64);
+                    return Some(manifest);
+                }
             }
         }
     }
@@ -119,7 +127,7 @@ impl Manifest {
 }
 
 /// Returns the MANIFEST that is named by the file `CURRENT`.
-fn current(folder: &Path) -> io::Result<Option<PathBuf>> {
+pub(super) fn current(folder: &Path) -> io::Result<Option<PathBuf>> {
     match fs::read_to_string(folder.join("CURRENT")) {
         Ok(name) => {
             let name = name.trim_end();

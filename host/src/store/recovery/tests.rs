@@ -171,6 +171,80 @@ fn whatever_rocksdb_does_nothing_is_missing() {
     assert_eq!(names, ["default", "log", "snapshots", "sessions", "index"]);
 }
 
+/// Copies the files of a folder in which nobody writes.
+fn copied(folder: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for (path, _) in files(folder) {
+        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+fn manifest_of(folder: &Path) -> PathBuf {
+    super::manifest::current(folder).unwrap().unwrap()
+}
+
+#[test]
+fn edits_that_a_power_cut_has_torn_are_cut_off() {
+    let mut writer = Writer::new(4);
+    writer.write(40);
+    writer.db().flush().unwrap();
+    writer.write(40);
+    let before = writer.killed();
+    let whole = fs::read(manifest_of(before.path())).unwrap();
+    writer.db().flush().unwrap();
+    let more = fs::read(manifest_of(&writer.folder())).unwrap();
+    assert!(more.len() > whole.len() && more.starts_with(&whole));
+    // The flush was being noted: of its edits, these bytes are not on the disk.
+    let edits = whole.len()..more.len();
+    let middle = edits.start + edits.len() / 2;
+    for lost in [edits.clone(), edits.start..middle, middle..edits.end, middle..middle + 1] {
+        let copy = copied(before.path());
+        let mut torn = more.clone();
+        torn[lost.clone()].iter_mut().for_each(|byte| *byte = !*byte);
+        fs::write(manifest_of(copy.path()), &torn).unwrap();
+        let found = examined(copy.path(), writer.mark());
+        assert_eq!(found.missing(), None, "{lost:?}");
+        found.drop_torn_edits(copy.path()).unwrap();
+        let left = fs::read(manifest_of(copy.path())).unwrap();
+        assert!(left.starts_with(&whole) && left.len() < torn.len(), "{lost:?}");
+        let opened = Db::open(copy.path(), false, &StoreOptions::default()).unwrap();
+        assert_eq!(opened.last_sequence(), writer.acknowledged, "{lost:?}");
+    }
+}
+
+#[test]
+fn edits_that_are_needed_are_not_cut_off() {
+    let mut writer = Writer::new(6);
+    for _ in 0..3 {
+        writer.write(40);
+        writer.db().flush().unwrap();
+    }
+    let copy = writer.killed();
+    let path = manifest_of(copy.path());
+    let bytes = fs::read(&path).unwrap();
+    let mut draw = StdRng::seed_from_u64(7);
+    for _ in 0..60 {
+        let mut damaged = bytes.clone();
+        let at = draw.random_range(0..bytes.len());
+        damaged[at] ^= 1 << draw.random_range(0..8);
+        fs::write(&path, &damaged).unwrap();
+        let Some(found) = examine(copy.path(), writer.mark()).unwrap() else {
+            continue;
+        };
+        found.drop_torn_edits(copy.path()).unwrap();
+        let left = fs::read(&path).unwrap();
+        // The rest, after the last flush, is not needed.
+        let is_needed = found.missing().is_some();
+        assert!(!is_needed || left == damaged, "byte {at}");
+        if !is_needed {
+            let copy = copied(copy.path());
+            let opened = Db::open(copy.path(), false, &StoreOptions::default()).unwrap();
+            assert_eq!(opened.last_sequence(), writer.acknowledged, "byte {at}");
+        }
+    }
+}
+
 #[test]
 fn a_flipped_bit_in_what_counts_is_found() {
     let mut writer = Writer::new(2);

@@ -145,6 +145,20 @@ fn a_newer_format_is_left_alone() {
 }
 
 #[test]
+fn what_a_later_version_has_added_is_refused_by_its_name() {
+    let home = folder();
+    open(home.path()).close();
+    fs::write(home.path().join("FORMAT"), "abide-store 2 kv\n").unwrap();
+    let before = bytes_of(home.path());
+    let error = refusal(home.path());
+    assert!(
+        matches!(&error, OpenError::NewerPart { part, .. } if part == "kv"),
+        "{error}"
+    );
+    assert_eq!(bytes_of(home.path()), before);
+}
+
+#[test]
 fn other_things_are_refused() {
     let home = folder();
     let file = home.path().join("file");
