@@ -12,11 +12,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::packed::{pack, unpack};
-use self::world::{HELD, World};
+use self::stage::{HELD, GoldenStage};
 use crate::stage::acts;
 
 mod packed;
-mod world;
+mod stage;
 
 /// What the API said of the folder just before it was left.
 const FACTS: &str = "facts.json";
@@ -36,65 +36,65 @@ fn say(text: &str) -> Value {
 /// Writes the golden folder of that binary's format, unless it exists.
 async fn bless(binary: PathBuf) {
     let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
-    let mut world = World::start(folder, Some(binary)).await;
-    let format = world.format();
+    let mut stage = GoldenStage::start(folder, Some(binary)).await;
+    let format = stage.format();
     let format = format.split_whitespace().nth(1).expect("a version");
     let target = golden().join(format!("store-{format}"));
     if target.exists() {
         return;
     }
-    let client = world.daemon.client();
+    let client = stage.daemon.client();
     for id in SESSIONS {
         client.open(id, "scripted").await;
     }
     for n in 1..=3 {
-        world.perform("talk", &format!("talk {n}"), say("talk")).await;
+        stage.perform("talk", &format!("talk {n}"), say("talk")).await;
     }
-    world.perform("closed", "closed", say("once")).await;
+    stage.perform("closed", "closed", say("once")).await;
     let delete = client.request(Method::DELETE, "/v1/sessions/closed");
     client.send(delete).await.expect("an answer").expect(200);
     let fail = json!([{"act": "fail", "reason": "it was told to"}]);
-    world.perform("dead", "dead", fail).await;
+    stage.perform("dead", "dead", fail).await;
     // What follows is not in tables.
-    world.daemon.restart_by_edit().await;
+    stage.daemon.restart_by_edit().await;
     let later = json!({"id": "later", "acts": say("later")});
     let timer = json!([{"act": "timer", "name": "later", "after_ms": FAR_MS, "script": later}]);
-    world.perform("timer", "timer", timer).await;
+    stage.perform("timer", "timer", timer).await;
     let asks = json!([{"act": "call", "tool": "note", "token": "asked"}]);
-    world.send("asks", "asks", asks).await;
-    world.approval().await;
+    stage.send("asks", "asks", asks).await;
+    stage.approval().await;
     // A second log, which the next worker begins, for it flushes nothing when it starts.
-    let generation = world.daemon.generation().await;
-    world.daemon.kill_worker().await;
-    world.daemon.after_generation(generation).await;
-    world.perform("talk", "talk 4", say("talk")).await;
+    let generation = stage.daemon.generation().await;
+    stage.daemon.kill_worker().await;
+    stage.daemon.after_generation(generation).await;
+    stage.perform("talk", "talk 4", say("talk")).await;
     let open = json!([
         {"act": "call", "tool": "record", "token": "once"},
         {"act": "llm", "text": format!("open [hold={HELD}]")},
     ]);
-    world.send("open", "open", open).await;
-    world.model.wait_for("open", CallState::Running, 1).await;
-    assert_eq!(world.executions("once"), 1);
+    stage.send("open", "open", open).await;
+    stage.model.wait_for("open", CallState::Running, 1).await;
+    assert_eq!(stage.executions("once"), 1);
     for n in 1..=2 {
-        world.send("open", &format!("queued {n}"), say("queued")).await;
+        stage.send("open", &format!("queued {n}"), say("queued")).await;
     }
-    let facts = facts(&world).await;
-    world.kill().await;
+    let facts = facts(&stage).await;
+    stage.kill().await;
     let component = fs::read(guest("scripted")).expect("the guest is there");
-    pack(&world.daemon.folder().join("data"), &target, &component).await;
+    pack(&stage.daemon.folder().join("data"), &target, &component).await;
     let facts = serde_json::to_string_pretty(&facts).expect("facts are JSON");
     fs::write(target.join(FACTS), facts + "\n").expect("the repository can be written");
 }
 
-async fn facts(world: &World) -> Value {
+async fn facts(stage: &GoldenStage) -> Value {
     let mut facts = json!({"sessions": {}, "events": {}});
     for id in SESSIONS.iter().filter(|id| **id != "closed") {
-        facts["sessions"][id] = world.get(&format!("/v1/sessions/{id}")).await;
-        facts["events"][id] = world.events(id).await;
+        facts["sessions"][id] = stage.get(&format!("/v1/sessions/{id}")).await;
+        facts["events"][id] = stage.events(id).await;
     }
-    facts["dead"] = world.get("/v1/sessions/dead/dead").await["items"].clone();
-    facts["approvals"] = world.get("/v1/approvals").await["items"].clone();
-    facts["restarts"] = world.get("/v1/daemon/restarts").await["items"].clone();
+    facts["dead"] = stage.get("/v1/sessions/dead/dead").await["items"].clone();
+    facts["approvals"] = stage.get("/v1/approvals").await["items"].clone();
+    facts["restarts"] = stage.get("/v1/daemon/restarts").await["items"].clone();
     facts
 }
 
@@ -117,25 +117,25 @@ fn items(list: &Value) -> &[Value] {
 }
 
 /// Checks that nothing of the golden folder is missing.
-async fn check(world: &World, facts: &Value) {
+async fn check(stage: &GoldenStage, facts: &Value) {
     for id in SESSIONS.iter().filter(|id| **id != "closed") {
-        let events = world.events(id).await;
+        let events = stage.events(id).await;
         let was = items(&facts["events"][id]);
         for (n, was) in was.iter().enumerate() {
             assert!(includes(&events[n], was), "{id}: {} was {was}", events[n]);
         }
-        let session = world.get(&format!("/v1/sessions/{id}")).await;
+        let session = stage.get(&format!("/v1/sessions/{id}")).await;
         let turns = |session: &Value| session["turns"].as_u64();
         let was = &facts["sessions"][id];
         assert!(turns(&session) >= turns(was), "{session} was {was}");
     }
-    let timer = world.get("/v1/sessions/timer").await;
+    let timer = stage.get("/v1/sessions/timer").await;
     assert_eq!(timer["timers"], 1, "{timer}");
-    let gone = world.daemon.client().get("/v1/sessions/closed").await;
+    let gone = stage.daemon.client().get("/v1/sessions/closed").await;
     gone.expect("an answer").problem(410);
-    let closed = world.get("/v1/sessions?state=closed").await;
+    let closed = stage.get("/v1/sessions?state=closed").await;
     assert_eq!(closed["items"][0]["id"], "closed");
-    let restarts = world.get("/v1/daemon/restarts").await;
+    let restarts = stage.get("/v1/daemon/restarts").await;
     // The latest was in probation, and is over now.
     for was in items(&facts["restarts"]).iter().skip(1) {
         let mut restarts = items(&restarts["items"]).iter();
@@ -145,11 +145,11 @@ async fn check(world: &World, facts: &Value) {
 }
 
 /// Checks that each session of a golden folder goes on.
-async fn work_on(world: &World, facts: &Value) {
-    let client = world.daemon.client();
+async fn work_on(stage: &GoldenStage, facts: &Value) {
+    let client = stage.daemon.client();
     // The open turn's call is not done again, and what waited comes after it.
-    world.model.wait_for("open", CallState::Running, 1).await;
-    world.model.release(HELD);
+    stage.model.wait_for("open", CallState::Running, 1).await;
+    stage.model.release(HELD);
     let session = client.until_idle("open").await;
     assert_eq!(session["turns"], 3, "{session}");
     let ended: Vec<_> = client.events("open", 0).await;
@@ -160,7 +160,7 @@ async fn work_on(world: &World, facts: &Value) {
         .collect();
     assert_eq!(scripts, ["open #1", "queued 1 #2", "queued 2 #3"]);
     assert!(acts(&ended).contains(&"call once ok".to_owned()), "{ended:?}");
-    assert_eq!(world.executions("once"), 0);
+    assert_eq!(stage.executions("once"), 0);
 
     let letters = client.dead_letters("dead").await;
     let was = items(&facts["dead"]);
@@ -176,18 +176,18 @@ async fn work_on(world: &World, facts: &Value) {
     })
     .await;
 
-    let approval = world.approval().await;
+    let approval = stage.approval().await;
     assert_eq!(facts["approvals"][0]["id"], approval.as_str());
     assert_eq!(client.session("asks").await["state"], "parked");
-    assert_eq!(world.executions("asked"), 0);
+    assert_eq!(stage.executions("asked"), 0);
     let decision = json!({"decision": "approve"});
     let answer = client.post(&format!("/v1/approvals/{approval}"), &decision);
     answer.await.expect("an answer").expect(200);
     client.until_idle("asks").await;
-    assert_eq!(world.executions("asked"), 1);
+    assert_eq!(stage.executions("asked"), 1);
 
     let turns = facts["sessions"]["talk"]["turns"].as_u64().expect("a count");
-    let events = world.perform("talk", "more", say("more")).await;
+    let events = stage.perform("talk", "more", say("more")).await;
     let done = format!("done more #{}", turns + 1);
     assert!(events.iter().any(|event| event.said() == done), "{events:?}");
 }
@@ -208,29 +208,29 @@ async fn the_stores_of_all_formats_are_opened_and_go_on() {
         let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
         unpack(&golden, &folder.path().join("data")).await;
         let before = fs::read_to_string(folder.path().join("data/FORMAT")).expect("a format");
-        let mut world = World::start(folder, None).await;
-        check(&world, &facts).await;
-        work_on(&world, &facts).await;
+        let mut stage = GoldenStage::start(folder, None).await;
+        check(&stage, &facts).await;
+        work_on(&stage, &facts).await;
         // In probation, so that the version before can still open it.
-        assert_eq!(world.format(), before);
-        world.kill().await;
-        world.daemon.start_again().await;
-        assert_eq!(world.format(), before);
-        check(&world, &facts).await;
+        assert_eq!(stage.format(), before);
+        stage.kill().await;
+        stage.daemon.start_again().await;
+        assert_eq!(stage.format(), before);
+        check(&stage, &facts).await;
 
-        let old = world.daemon.generation().await;
-        world.daemon.edit(How::Rename, |setup| {
+        let old = stage.daemon.generation().await;
+        stage.daemon.edit(How::Rename, |setup| {
             setup.daemon = vec!["probation = \"100ms\"".to_owned()];
             setup.spare += 1;
         });
-        let generation = world.daemon.after_generation(old).await;
+        let generation = stage.daemon.after_generation(old).await;
         let is_over = |record: &Value| record["status"] == "completed";
-        world.daemon.restart_record_when(generation, is_over).await;
-        assert_eq!(world.format(), "abide-store 2\n");
-        world.kill().await;
-        world.daemon.start_again().await;
-        check(&world, &facts).await;
-        let events = world.perform("talk", "last", say("last")).await;
+        stage.daemon.restart_record_when(generation, is_over).await;
+        assert_eq!(stage.format(), "abide-store 2\n");
+        stage.kill().await;
+        stage.daemon.start_again().await;
+        check(&stage, &facts).await;
+        let events = stage.perform("talk", "last", say("last")).await;
         assert!(events.iter().any(|event| event.said().starts_with("done last")));
     }
 }

@@ -12,13 +12,13 @@ use tempfile::TempDir;
 /// The name under which the model holds the answer of the open turn.
 pub(super) const HELD: &str = "golden";
 
-pub(super) struct World {
+pub(super) struct GoldenStage {
     pub(super) daemon: Daemon,
     pub(super) model: FakeModel,
     effects: TempDir,
 }
 
-impl World {
+impl GoldenStage {
     /// Starts a daemon, of that binary, whose probation does not end.
     pub(super) async fn start(folder: TempDir, binary: Option<PathBuf>) -> Self {
         let model = FakeModel::start().await;
