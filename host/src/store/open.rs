@@ -17,9 +17,7 @@ use super::{
     db::Db,
     error::is_disk_full,
     folder_lock::{lock, release},
-    format::{
-        FIRST_FORMAT, FORMAT, Format, StoreFormat, begin_format, read_format, write_format,
-    },
+    format::{FIRST_FORMAT, FORMAT, Format, StoreFormat, begin_format, read_format, write_format},
     handle::{Core, Counters, Handles, StoreState},
     options::StoreOptions,
     recovery::{Examined, MissingWrites, examine},

@@ -175,9 +175,7 @@ impl UpgradeStage {
     /// Waits until the model is asked by all open turns.
     async fn wait_for(&self, about: &str) {
         let count = OPEN as usize;
-        self.model
-            .wait_for(about, CallState::Running, count)
-            .await;
+        self.model.wait_for(about, CallState::Running, count).await;
     }
 
     /// Lets the open turns end.

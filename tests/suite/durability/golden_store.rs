@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::packed::{pack, unpack};
-use self::stage::{HELD, GoldenStage};
+use self::stage::{GoldenStage, HELD};
 use crate::stage::acts;
 
 mod packed;
@@ -48,7 +48,9 @@ async fn bless(binary: PathBuf) {
         client.open(id, "scripted").await;
     }
     for n in 1..=3 {
-        stage.perform("talk", &format!("talk {n}"), say("talk")).await;
+        stage
+            .perform("talk", &format!("talk {n}"), say("talk"))
+            .await;
     }
     stage.perform("closed", "closed", say("once")).await;
     let delete = client.request(Method::DELETE, "/v1/sessions/closed");
@@ -76,7 +78,9 @@ async fn bless(binary: PathBuf) {
     stage.model.wait_for("open", CallState::Running, 1).await;
     assert_eq!(stage.executions("once"), 1);
     for n in 1..=2 {
-        stage.send("open", &format!("queued {n}"), say("queued")).await;
+        stage
+            .send("open", &format!("queued {n}"), say("queued"))
+            .await;
     }
     let facts = facts(&stage).await;
     stage.kill().await;
@@ -140,7 +144,10 @@ async fn check(stage: &GoldenStage, facts: &Value) {
     for was in items(&facts["restarts"]).iter().skip(1) {
         let mut restarts = items(&restarts["items"]).iter();
         let now = restarts.find(|now| now["generation"] == was["generation"]);
-        assert!(now.is_some_and(|now| includes(now, was)), "{now:?} was {was}");
+        assert!(
+            now.is_some_and(|now| includes(now, was)),
+            "{now:?} was {was}"
+        );
     }
 }
 
@@ -159,15 +166,22 @@ async fn work_on(stage: &GoldenStage, facts: &Value) {
         .filter_map(|event| event.said().strip_prefix("done ").map(str::to_owned))
         .collect();
     assert_eq!(scripts, ["open #1", "queued 1 #2", "queued 2 #3"]);
-    assert!(acts(&ended).contains(&"call once ok".to_owned()), "{ended:?}");
+    assert!(
+        acts(&ended).contains(&"call once ok".to_owned()),
+        "{ended:?}"
+    );
     assert_eq!(stage.executions("once"), 0);
 
     let letters = client.dead_letters("dead").await;
     let was = items(&facts["dead"]);
-    assert!(letters.len() == 1 && includes(&letters[0], &was[0]), "{letters:?}");
+    assert!(
+        letters.len() == 1 && includes(&letters[0], &was[0]),
+        "{letters:?}"
+    );
     let message = &letters[0]["message"]["id"];
-    let retry = client.post("/v1/sessions/dead/retry", &json!({"message": message}));
-    let reply = retry.await.expect("an answer");
+    let retry = json!({"message": message});
+    let reply = client.post("/v1/sessions/dead/retry", &retry).await;
+    let reply = reply.expect("an answer");
     assert!(reply.status < 300, "{reply:?}");
     until("it to fail again", async || {
         let letters = client.dead_letters("dead").await;
@@ -181,15 +195,21 @@ async fn work_on(stage: &GoldenStage, facts: &Value) {
     assert_eq!(client.session("asks").await["state"], "parked");
     assert_eq!(stage.executions("asked"), 0);
     let decision = json!({"decision": "approve"});
-    let answer = client.post(&format!("/v1/approvals/{approval}"), &decision);
-    answer.await.expect("an answer").expect(200);
+    let path = format!("/v1/approvals/{approval}");
+    let answer = client.post(&path, &decision).await;
+    answer.expect("an answer").expect(200);
     client.until_idle("asks").await;
     assert_eq!(stage.executions("asked"), 1);
 
-    let turns = facts["sessions"]["talk"]["turns"].as_u64().expect("a count");
+    let turns = facts["sessions"]["talk"]["turns"]
+        .as_u64()
+        .expect("a count");
     let events = stage.perform("talk", "more", say("more")).await;
     let done = format!("done more #{}", turns + 1);
-    assert!(events.iter().any(|event| event.said() == done), "{events:?}");
+    assert!(
+        events.iter().any(|event| event.said() == done),
+        "{events:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,6 +251,10 @@ async fn the_stores_of_all_formats_are_opened_and_go_on() {
         stage.daemon.start_again().await;
         check(&stage, &facts).await;
         let events = stage.perform("talk", "last", say("last")).await;
-        assert!(events.iter().any(|event| event.said().starts_with("done last")));
+        assert!(
+            events
+                .iter()
+                .any(|event| event.said().starts_with("done last"))
+        );
     }
 }

@@ -239,10 +239,7 @@ async fn talk(
                 Err(Refused::Status(reply)) if matches!(reply.status, 429 | 503) => {}
                 Err(other) => panic!("{key:?} was not acknowledged: {other:?}"),
             }
-            assert!(
-                started.elapsed() < PATIENCE,
-                "{key:?} was not acknowledged"
-            );
+            assert!(started.elapsed() < PATIENCE, "{key:?} was not acknowledged");
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -435,10 +432,7 @@ async fn power_cuts_that_leave_parts_lose_nothing_and_no_start_is_refused() {
         let plan = CutPlan {
             cuts: (cuts - done).min(CUTS_OF_A_FOLDER),
             parts: Some(first + done),
-            lines: [
-                &["probation = \"100ms\""],
-                &["[store]", "wal = \"1MiB\""],
-            ],
+            lines: [&["probation = \"100ms\""], &["[store]", "wal = \"1MiB\""]],
             filler_bytes: 6000,
         };
         cut_under_load(plan, |_| {}, kill_worker).await;

@@ -198,16 +198,26 @@ fn edits_that_a_power_cut_has_torn_are_cut_off() {
     // The flush was being noted: of its edits, these bytes are not on the disk.
     let edits = whole.len()..more.len();
     let middle = edits.start + edits.len() / 2;
-    for lost in [edits.clone(), edits.start..middle, middle..edits.end, middle..middle + 1] {
+    for lost in [
+        edits.clone(),
+        edits.start..middle,
+        middle..edits.end,
+        middle..middle + 1,
+    ] {
         let copy = copied(before.path());
         let mut torn = more.clone();
-        torn[lost.clone()].iter_mut().for_each(|byte| *byte = !*byte);
+        torn[lost.clone()]
+            .iter_mut()
+            .for_each(|byte| *byte = !*byte);
         fs::write(manifest_of(copy.path()), &torn).unwrap();
         let found = examined(copy.path(), writer.mark());
         assert_eq!(found.missing(), None, "{lost:?}");
         found.drop_torn_edits(copy.path()).unwrap();
         let left = fs::read(manifest_of(copy.path())).unwrap();
-        assert!(left.starts_with(&whole) && left.len() < torn.len(), "{lost:?}");
+        assert!(
+            left.starts_with(&whole) && left.len() < torn.len(),
+            "{lost:?}"
+        );
         let opened = Db::open(copy.path(), false, &StoreOptions::default()).unwrap();
         assert_eq!(opened.last_sequence(), writer.acknowledged, "{lost:?}");
     }

@@ -90,11 +90,17 @@ fn what_needs_a_newer_format_is_refused_until_the_format_is_raised() {
     let (stored, tail) = store.load_to_append(&id("s")).unwrap();
     assert_eq!(stored, Some(session.clone()), "nothing was written");
     (owner.session, owner.log, owner.tail) = (session, log, tail);
-    assert_eq!((store.format(), &*stored_format(home.path())), (1, "abide-store 1\n"));
+    assert_eq!(
+        (store.format(), &*stored_format(home.path())),
+        (1, "abide-store 1\n")
+    );
 
     assert_eq!(store.raise_format(), Ok(true));
     assert_eq!(store.raise_format(), Ok(false));
-    assert_eq!((store.format(), &*stored_format(home.path())), (2, "abide-store 2\n"));
+    assert_eq!(
+        (store.format(), &*stored_format(home.path())),
+        (2, "abide-store 2\n")
+    );
     owner.cut(1);
     owner.check();
     drop(owner);
@@ -118,7 +124,10 @@ fn a_format_that_cannot_be_raised_is_as_it_was() {
     fs::create_dir(home.path().join("FORMAT.new")).unwrap();
     let error = store.raise_format().unwrap_err();
     assert!(error.to_string().contains("FORMAT"), "{error}");
-    assert_eq!((store.format(), &*stored_format(home.path())), (1, "abide-store 1\n"));
+    assert_eq!(
+        (store.format(), &*stored_format(home.path())),
+        (1, "abide-store 1\n")
+    );
     fs::remove_dir(home.path().join("FORMAT.new")).unwrap();
     assert_eq!(store.raise_format(), Ok(true));
 }

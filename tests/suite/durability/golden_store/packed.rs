@@ -22,14 +22,19 @@ pub(super) async fn pack(from: &Path, to: &Path, component: &[u8]) {
     for (path, bytes) in files(from) {
         let name = path.file_name().expect("a file has a name");
         let name = name.to_string_lossy();
-        let left_out = path.iter().any(|part| LEFT_OUT.iter().any(|out| part == *out))
+        let left_out = path
+            .iter()
+            .any(|part| LEFT_OUT.iter().any(|out| part == *out))
             || ROCKSDB_LEFT_OUT.iter().any(|out| name.starts_with(out));
         if left_out || (path.starts_with("components") && bytes != component) {
             continue;
         }
         let mut packed = Vec::new();
         let mut encoder = GzipEncoder::with_quality(&bytes[..], Level::Best);
-        encoder.read_to_end(&mut packed).await.expect("memory is written");
+        encoder
+            .read_to_end(&mut packed)
+            .await
+            .expect("memory is written");
         let target = to.join(path.with_file_name(format!("{name}{PACKED}")));
         fs::create_dir_all(target.parent().expect("it is below a folder")).expect(OURS);
         fs::write(target, packed).expect(OURS);
