@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
+
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
@@ -11,30 +13,31 @@ pub(crate) enum Which {
     New,
 }
 
-pub(crate) struct Binaries {
-    old: PathBuf,
-    new: PathBuf,
-}
+/// The folder holds `old/abide` and `new/abide`: the harness knows workers by their program's name.
+pub(crate) struct Binaries(TempDir);
 
 impl Binaries {
     /// # Panics
-    /// If one of them is missing.
-    pub(crate) fn new(old: PathBuf, new: PathBuf) -> Self {
-        let found = |path: PathBuf| {
-            let found = path.canonicalize();
-            found.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        };
-        Self {
-            old: found(old),
-            new: found(new),
+    /// If one of them cannot be copied.
+    pub(crate) fn new(old: &Path, new: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
+        let binaries = Self(folder);
+        for (which, from) in [(Which::Old, old), (Which::New, new)] {
+            let to = binaries.path(which);
+            let parent = to.parent().expect("it is in a folder");
+            fs::create_dir(parent).expect("the folder is ours");
+            let copied = fs::copy(from, &to);
+            copied.unwrap_or_else(|error| panic!("{}: {error}", from.display()));
         }
+        binaries
     }
 
-    fn path(&self, which: Which) -> &Path {
-        match which {
-            Which::Old => &self.old,
-            Which::New => &self.new,
-        }
+    fn path(&self, which: Which) -> PathBuf {
+        let name = match which {
+            Which::Old => "old",
+            Which::New => "new",
+        };
+        self.0.path().join(name).join("abide")
     }
 
     /// Points the link to one of them, at once, as an upgrade does.
@@ -52,6 +55,6 @@ impl Binaries {
         };
         let running = file(Path::new(&format!("/proc/{pid}/exe")))?;
         let mut both = [Which::Old, Which::New].into_iter();
-        both.find(|which| file(self.path(*which)) == Some(running))
+        both.find(|which| file(&self.path(*which)) == Some(running))
     }
 }

@@ -16,7 +16,7 @@ mod binaries;
 mod stage;
 mod talkers;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use abide_tests::abide_binary;
@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
         eprintln!("abide-old-and-new OLD [ROUNDS]: the path of an older binary, and a number");
         return ExitCode::from(2);
     };
-    let binaries = Binaries::new(PathBuf::from(old), abide_binary());
+    let binaries = Binaries::new(Path::new(&old), &abide_binary());
     let mut stage = UpgradeStage::start(binaries).await;
     for round in 1..=rounds {
         stage.downgrade().await;
