@@ -198,6 +198,7 @@ fn edits_that_a_power_cut_has_torn_are_cut_off() {
     // The flush was being noted: of its edits, these bytes are not on the disk.
     let edits = whole.len()..more.len();
     let middle = edits.start + edits.len() / 2;
+    let mut refused = 0;
     for lost in [
         edits.clone(),
         edits.start..middle,
@@ -210,6 +211,8 @@ fn edits_that_a_power_cut_has_torn_are_cut_off() {
             .iter_mut()
             .for_each(|byte| *byte = !*byte);
         fs::write(manifest_of(copy.path()), &torn).unwrap();
+        let alone = Db::open(copied(copy.path()).path(), false, &StoreOptions::default());
+        refused += u32::from(alone.is_err());
         let found = examined(copy.path(), writer.mark());
         assert_eq!(found.missing(), None, "{lost:?}");
         found.drop_torn_edits(copy.path()).unwrap();
@@ -221,6 +224,7 @@ fn edits_that_a_power_cut_has_torn_are_cut_off() {
         let opened = Db::open(copy.path(), false, &StoreOptions::default()).unwrap();
         assert_eq!(opened.last_sequence(), writer.acknowledged, "{lost:?}");
     }
+    assert!(refused > 0, "RocksDB alone would open all of these");
 }
 
 #[test]
