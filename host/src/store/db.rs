@@ -129,7 +129,11 @@ impl Db {
             options.set_verify_checksums(true);
             options.fill_cache(false);
             options.set_readahead_size(READ_ALL_BYTES);
-            // Or blocks that hold only what was deleted would be skipped.
+            #[expect(
+                deprecated,
+                reason = "deprecated for its cost where nothing is deleted"
+            )]
+            // Or blocks that hold only what was deleted would be skipped, which a compaction reads.
             options.set_ignore_range_deletions(true);
             let mut entries = self.db.raw_iterator_cf_opt(self.family(family), options);
             entries.seek_to_first();

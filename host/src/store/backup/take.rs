@@ -152,7 +152,7 @@ impl Taking<'_> {
             match made {
                 Ok(()) => break,
                 Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => {
-                    return Err(self.damaged(&error.to_string()));
+                    return Err(self.damaged(error.as_ref()));
                 }
                 Err(_) if tries < CHECKPOINT_TRIES => tries += 1,
                 Err(error) => return Err(StoreError::write(&error).into()),
@@ -291,7 +291,7 @@ impl Taking<'_> {
         let sequence = match read {
             Ok((sequence, true)) => sequence,
             Ok((_, false)) => return Err(BackupError::Abandoned),
-            Err(error) => return Err(self.damaged(&error.to_string())),
+            Err(error) => return Err(self.damaged(error.as_ref())),
         };
         let mark = SyncedMark {
             sequence,
