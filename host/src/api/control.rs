@@ -1,12 +1,13 @@
 //! The messages between the API and the daemon: the API's requests, and the status that the daemon
 //! publishes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::problem::{Problem, ProblemKind};
-use crate::documents::{DaemonState, DaemonStatus};
+use crate::documents::{BackupReport, DaemonState, DaemonStatus};
 use crate::domain::{Generation, PlanReport, RestartRecord};
 
 /// The API's connection to the daemon.
@@ -44,6 +45,34 @@ pub enum ControlRequest {
         generation: Generation,
         reply: oneshot::Sender<Result<Option<RestartRecord>, crate::domain::Refusal>>,
     },
+    /// Takes a backup into a folder. The reply comes once it is complete, or has failed; a backup
+    /// whose client is gone is given up.
+    Backup {
+        folder: PathBuf,
+        reply: oneshot::Sender<Result<BackupReport, BackupRefusal>>,
+    },
+}
+
+/// Why there is no backup. The texts name the reason and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackupRefusal {
+    /// Another one is being taken, into this folder.
+    Busy(PathBuf),
+    /// The folder cannot take it.
+    Folder(String),
+    /// The disk has no room for it.
+    NoRoom {
+        text: String,
+        needed_bytes: u64,
+        free_bytes: u64,
+        reserve_bytes: u64,
+    },
+    /// The data folder is damaged.
+    Damaged(String),
+    /// The disk or the store failed.
+    Failed(String),
+    /// The worker is about to be replaced, or to stop.
+    Leaving,
 }
 
 /// The reply to a request for a restart or a drain.

@@ -8,6 +8,7 @@
 
 mod approvals;
 mod auth;
+mod backups;
 mod control;
 mod daemon;
 mod events;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 pub use auth::{Access, TokenDigest};
-pub use control::{Acceptance, Control, ControlRequest};
+pub use control::{Acceptance, BackupRefusal, Control, ControlRequest};
 pub use openapi::document as openapi_document;
 pub use problem::Problem;
 pub use refused::{RefusedApi, refused_router};

@@ -4,7 +4,7 @@ use axum::Json as Answer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{approvals, daemon, events, messages, metrics, openai, sessions, turns};
+use super::{approvals, backups, daemon, events, messages, metrics, openai, sessions, turns};
 use crate::domain::{Delta, Event};
 
 #[derive(OpenApi)]
@@ -38,6 +38,7 @@ use crate::domain::{Delta, Event};
         daemon::restart,
         daemon::plan,
         daemon::drain,
+        backups::take,
         daemon::healthz,
         daemon::readyz,
         metrics::render,

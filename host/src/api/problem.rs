@@ -131,6 +131,9 @@ impl ProblemKind {
     pub(super) const CLOSED: Self = Self("session-closed", StatusCode::GONE, "The session was closed");
     pub(super) const TRIMMED: Self = Self("events-trimmed", StatusCode::GONE, "Events that old are gone");
     pub(super) const CURSOR_AHEAD: Self = Self("cursor-ahead", StatusCode::GONE, "The session's history does not reach that far");
+    pub(super) const BACKUP_RUNS: Self = Self("backup-runs", StatusCode::CONFLICT, "Another backup is being taken");
+    pub(super) const BACKUP_FOLDER: Self = Self("backup-folder", StatusCode::UNPROCESSABLE_ENTITY, "The folder cannot take a backup");
+    pub(super) const BACKUP_FAILED: Self = Self("backup-failed", StatusCode::INTERNAL_SERVER_ERROR, "There is no backup");
     pub(super) const TOO_LARGE: Self = Self("too-large", StatusCode::PAYLOAD_TOO_LARGE, "Too large");
     pub(super) const MEDIA_TYPE: Self = Self("unsupported-media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON");
     pub(super) const WRONG_HOST: Self = Self("wrong-host", StatusCode::MISDIRECTED_REQUEST, "The request was meant for another host");

@@ -7,7 +7,8 @@ use axum::routing::{get, post, put};
 
 use super::problem::{Problem, ProblemKind};
 use super::{
-    Api, approvals, auth, daemon, events, messages, metrics, openai, openapi, sessions, turns,
+    Api, approvals, auth, backups, daemon, events, messages, metrics, openai, openapi, sessions,
+    turns,
 };
 
 /// Returns the router of the whole API.
@@ -43,6 +44,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/daemon/restart", post(daemon::restart))
         .route("/v1/daemon/plan", get(daemon::plan).post(daemon::plan_of))
         .route("/v1/daemon/drain", post(daemon::drain))
+        .route("/v1/backups", post(backups::take))
         .route("/healthz", get(daemon::healthz))
         .route("/readyz", get(daemon::readyz))
         .route("/metrics", get(metrics::render))

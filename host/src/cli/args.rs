@@ -43,6 +43,11 @@ pub(crate) struct Serve {
     /// wait for `abide resume`, and each is told. It counts for this start only
     #[arg(long)]
     pub(crate) accept_loss: bool,
+    /// The data folder was put back from a copy, by other means than `abide restore`: all sessions
+    /// begin new timelines and wait for `abide resume`, and each is told. It counts for this start
+    /// only
+    #[arg(long)]
+    pub(crate) restored: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,6 +81,10 @@ pub(crate) enum CliCommand {
     Restart(Operate),
     /// What restarts there were, and how each one went
     Restarts(Restarts),
+    /// Take a backup of the running daemon
+    Backup(Backup),
+    /// Put a backup in the place of a data folder that is gone; no daemon may run on it
+    Restore(Restore),
     /// Write a plugin, or look at those that are configured
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -294,6 +303,22 @@ pub(crate) struct Restarts {
     /// The latest so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) json: JsonFlag,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The folder for it, on the daemon's machine; it must not exist, or be empty
+    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) json: JsonFlag,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup's folder; the configuration says where the data folder is to be
+    pub(crate) folder: PathBuf,
     #[command(flatten)]
     pub(crate) json: JsonFlag,
 }

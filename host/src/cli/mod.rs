@@ -5,15 +5,16 @@
 //! value_parsers     checks of their values    operate, resume               drain, restart, resume
 //! target            the daemon's address      send, chat                    conversation
 //! client            HTTP, errors              init, serve, config, plugin*  set-up and start
-//! calls, wire       the API, its documents    bench                         measurement
-//! out, text, table  output for humans
+//! calls, wire       the API, its documents    backup, restore               backups
+//! out, text, table  output for humans         bench                         measurement
 //! ```
 //!
-//! Commands are ordinary clients of the API. They exit with 0 when done, 1 when the requested
-//! operation failed, 2 for wrong usage and 3 when no daemon answers.
+//! Commands are ordinary clients of the API, but for those that need no daemon. They exit with 0 when
+//! done, 1 when the requested operation failed, 2 for wrong usage and 3 when no daemon answers.
 
 mod approvals;
 mod args;
+mod backup;
 mod bench;
 mod calls;
 mod chat;
@@ -28,6 +29,7 @@ mod plugin;
 mod plugin_check;
 mod plugins;
 mod restarts;
+mod restore;
 mod resume;
 mod run;
 mod send;

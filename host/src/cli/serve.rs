@@ -21,6 +21,9 @@ pub(super) fn serve(global: &Global, serve: &Serve) -> Result<ExitCode, CliError
     if serve.accept_loss {
         worker_args.push("--accept-loss".into());
     }
+    if serve.restored {
+        worker_args.push("--restored".into());
+    }
     Ok(supervisor::run(supervisor::Options {
         worker_exe: program()?,
         worker_args,
@@ -33,6 +36,7 @@ pub(super) fn worker(global: &Global, serve: &Serve) -> Result<ExitCode, CliErro
     let first = daemon::FirstStart {
         last_good: serve.last_good,
         accept_loss: serve.accept_loss,
+        restored: serve.restored,
     };
     Ok(daemon::run_worker(&path, first))
 }

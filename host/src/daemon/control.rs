@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::api::{Acceptance, ControlRequest};
+use crate::api::{Acceptance, BackupRefusal, ControlRequest};
 use crate::documents::{DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX};
 use crate::domain::{
     Finding, Generation, GuestMemoryStatus, Refusal, RestartRecord, ToolServerState,
@@ -13,6 +13,7 @@ use crate::domain::{
 use crate::store::StoreError;
 
 use super::act::WorkerEvent;
+use super::backup::{BackupOrder, BackupReply, BackupRun};
 use super::logging;
 use super::machine::{Activity, Trigger, UnderWay};
 use super::reload::Reloaded;
@@ -214,6 +215,7 @@ impl Daemon {
             ControlRequest::RestartRecord { generation, reply } => {
                 let _ = reply.send(self.recorded(generation));
             }
+            ControlRequest::Backup { folder, reply } => self.begin_backup(folder, reply),
         }
     }
 
@@ -232,6 +234,32 @@ impl Daemon {
         match self.machine.under_way() {
             Some(UnderWay::Stop(generation)) => Some(generation),
             Some(UnderWay::Restart(_)) | None => None,
+        }
+    }
+
+    /// Begins a backup into `folder`, unless another one is being taken or this worker is about to
+    /// leave.
+    fn begin_backup(&mut self, folder: PathBuf, reply: BackupReply) {
+        let busy = self.backup.as_ref().and_then(BackupRun::runs_into);
+        let refusal = match (busy, self.machine.activity()) {
+            (Some(folder), _) => Some(BackupRefusal::Busy(folder.to_owned())),
+            (None, Activity::Draining | Activity::Stopping) => Some(BackupRefusal::Leaving),
+            (None, Activity::Serving | Activity::Preparing) => None,
+        };
+        if let Some(refusal) = refusal {
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        let order = BackupOrder {
+            folder,
+            config: self.loaded.bytes.clone(),
+            reserve_bytes: self.config.daemon.disk_reserve_bytes,
+            version: VERSION,
+        };
+        match BackupRun::begin(self.store.clone(), order, reply) {
+            Ok(run) => self.backup = Some(run),
+            // The client is told to ask again.
+            Err(error) => tracing::error!(%error, "the thread of a backup cannot be started"),
         }
     }
 

@@ -39,6 +39,10 @@ impl Daemon {
             ..
         } = report;
         tracing::info!(idle, waited_for, cut, held, ?took, "drained");
+        // Neither its client nor its reading of the store may hold up the successor.
+        if let Some(backup) = &self.backup {
+            backup.abandon();
+        }
         let (mut record, stopping) = match departure {
             Departure::HandOver(planned) => (planned.record, false),
             Departure::Stop(generation) => (self.stop_record(generation), true),

@@ -35,6 +35,8 @@
 //! | `records` | persists restart records, and retries those that the store refused |
 //! | `handover` | ends a worker: passes its clients and the store to the successor |
 //! | `stop` | ends a worker whose disk does not answer |
+//! | `backup` | takes a backup beside the daemon's work |
+//! | `restore` | restores one, without a daemon |
 //! | `control` | publishes the daemon's status and replies to control requests |
 //! | `watchdog` | detects conditions that must never last |
 //! | `memory_limit` | the memory that guests may use by default |
@@ -42,6 +44,7 @@
 
 mod act;
 mod announce;
+mod backup;
 mod bootstrap;
 mod clock_file;
 mod control;
@@ -61,6 +64,7 @@ mod plan_tests;
 mod records;
 mod refused;
 mod reload;
+mod restore;
 mod serve;
 mod standby;
 mod state;
@@ -68,4 +72,5 @@ mod stop;
 mod watchdog;
 mod worker;
 
+pub use restore::restore;
 pub use worker::{FirstStart, run as run_worker};

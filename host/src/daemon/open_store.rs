@@ -38,32 +38,37 @@ pub(super) enum NoStore {
     Panic(#[from] tokio::task::JoinError),
 }
 
-/// Opens the store, for the standby of the restart `planned`, or without one for a fresh worker; with
-/// `accept_loss` also if it lacks what was acknowledged.
+/// Opens the store, for the standby of the restart `planned`, or without one for a fresh worker.
+/// `options` say what an operator has accepted; the rest of them follows from the configuration.
 pub(super) async fn open_store(
     config: &Arc<Config>,
     planned: Option<u64>,
     cause: &StartCause,
-    accept_loss: bool,
+    options: &StoreOptions,
 ) -> Result<OpenedStore, NoStore> {
     let (config, cause) = (config.clone(), cause.clone());
-    tokio::task::spawn_blocking(move || open(&config, planned, &cause, accept_loss)).await?
+    let options = options.clone();
+    tokio::task::spawn_blocking(move || open(&config, planned, &cause, options)).await?
+}
+
+/// Returns the options with which the store of this configuration is opened.
+pub(super) fn configured(config: &Config, options: StoreOptions) -> StoreOptions {
+    StoreOptions {
+        wal_bytes: config.store.wal_bytes,
+        cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
+        retention: config.retention,
+        clock: clock_file::load(&config.daemon.data_dir),
+        ..options
+    }
 }
 
 fn open(
     config: &Config,
     planned: Option<u64>,
     cause: &StartCause,
-    accept_loss: bool,
+    options: StoreOptions,
 ) -> Result<OpenedStore, NoStore> {
-    let options = StoreOptions {
-        accept_loss,
-        wal_bytes: config.store.wal_bytes,
-        cache_bytes: usize::try_from(config.store.cache_bytes).unwrap_or(usize::MAX),
-        retention: config.retention,
-        clock: clock_file::load(&config.daemon.data_dir),
-        ..StoreOptions::default()
-    };
+    let options = configured(config, options);
     let store = Store::open(&config.daemon.data_dir, options)?;
     let planned = match planned {
         Some(generation) => store.restart(Generation(generation))?,

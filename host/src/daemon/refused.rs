@@ -118,9 +118,10 @@ fn status(prepared: &Prepared, generation: Generation, reason: &str) -> DaemonSt
         subject: config.daemon.data_dir.display().to_string(),
         since: now,
         reason: reason.to_owned(),
-        remedy: "stop the daemon; then put a backup in the folder's place, or start once with \
-                 `abide serve --accept-loss`"
-            .to_owned(),
+        remedy:
+            "stop the daemon; then move the folder away and `abide restore` a backup, or start \
+                 once with `abide serve --accept-loss`"
+                .to_owned(),
     }]);
     status
 }

@@ -174,6 +174,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         status,
         watchdog,
         records,
+        backup: None,
     };
     // Before the server starts: no client may see the status of a daemon that is starting.
     daemon.publish_status();

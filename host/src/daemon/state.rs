@@ -17,6 +17,7 @@ use crate::session::{Lifecycle, Registry};
 use crate::store::Store;
 use crate::supervisor::Link;
 
+use super::backup::BackupRun;
 use super::drain::Drain;
 use super::machine::{Departure, RestartMachine};
 use super::records::RestartRecords;
@@ -63,6 +64,8 @@ pub(super) struct Daemon {
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
     pub(super) watchdog: Watchdog,
     pub(super) records: RestartRecords,
+    /// The backup that is being taken, or the last one.
+    pub(super) backup: Option<BackupRun>,
 }
 
 /// A restart between its acceptance and its handover.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::allocator;
 use crate::config::{Config, process_env};
 use crate::domain::{Cause, Generation};
+use crate::store::StoreOptions;
 use crate::supervisor::{
     self, ConfigBytes, Connection, FromWorker, Link, LinkError, LogQueue, Mode, Start, StartCause,
     ToWorker,
@@ -43,6 +44,20 @@ pub struct FirstStart {
     pub last_good: bool,
     /// Whether it opens a store that lacks what was acknowledged.
     pub accept_loss: bool,
+    /// Whether its data folder was put back from a copy.
+    pub restored: bool,
+}
+
+impl FirstStart {
+    /// Returns the options that a first worker opens its store with.
+    fn store_options(self) -> StoreOptions {
+        let restored = "a copy of the data folder was put in its place";
+        StoreOptions {
+            accept_loss: self.accept_loss,
+            restored: self.restored.then(|| restored.to_owned()),
+            ..StoreOptions::default()
+        }
+    }
 }
 
 /// Runs `abide worker`, which the supervisor starts, until the worker exits.
@@ -178,8 +193,12 @@ async fn start_up(
             Config::parse(&spec.config, &config_path, &env)?
         }
     };
-    // A loss that is found later was not known to whoever accepted this one.
-    let accept_loss = first.accept_loss && cause == StartCause::First;
+    // A loss that is found later was not known to whoever accepted this one, and a later worker's
+    // folder is the one that the first had.
+    let options = match cause {
+        StartCause::First => first.store_options(),
+        _ => StoreOptions::default(),
+    };
     logging::start(log, &config.daemon);
     let config = Arc::new(config);
     let prepared = {
@@ -206,7 +225,7 @@ async fn start_up(
             // a worker has served on this configuration, and the supervisor has seen it exit.
             let (prepared, opened, ()) = tokio::join!(
                 prepared,
-                open_store(&config, generation, &cause, accept_loss),
+                open_store(&config, generation, &cause, &options),
                 standby::end_leftovers(&config)
             );
             (prepared?, opened)
@@ -220,7 +239,7 @@ async fn start_up(
                     None => return Ok(Startup::Stopped),
                 }
             }
-            let opened = open_store(&config, generation, &cause, accept_loss).await;
+            let opened = open_store(&config, generation, &cause, &options).await;
             if matches!(&opened, Ok(opened) if opened.life.record.cause == Cause::Crash) {
                 // This worker holds the store, so its previous owner is dead. A worker that hands
                 // over has ended its tool servers itself.

@@ -4,18 +4,21 @@
 //!
 //! | file | content |
 //! |---|---|
+//! | `backup` | backups and restores |
 //! | `daemon` | the daemon's status |
 //! | `events` | a page of a session's events |
 //! | `message` | the answer to a message |
 //! | `page` | one page of a list |
 //! | `problem` | problem documents |
 
+mod backup;
 mod daemon;
 mod events;
 mod message;
 mod page;
 mod problem;
 
+pub use backup::{BackupReport, RestoreReport};
 pub use daemon::{
     ConfigStatus, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX, PluginStatus,
     RestartAccepted,

@@ -1,6 +1,7 @@
-//! Begins a new timeline in every open session, after a loss that an operator has accepted. Which
-//! sessions the lost writes belonged to cannot be told: they may have been the last ones of any. So
-//! all of them wait for an operator, and all guests are told.
+//! Begins a new timeline in every open session, after a loss that an operator has accepted, or in a
+//! store that was restored from a backup. Which sessions the lost writes belonged to cannot be told:
+//! they may have been the last ones of any. So all of them wait for an operator, and all guests are
+//! told.
 //!
 //! ```text
 //!   format 2 --> one write: what was behind the damage, and the order to cut --> cut each session
@@ -48,6 +49,21 @@ impl CutOrder {
                 "at least {} operations of the store are missing",
                 missing.operations
             ),
+        }
+    }
+
+    /// The order for a restored store; `missing` is what the restored files lack, which was accepted.
+    pub(super) fn restored(what: &str, missing: Option<&MissingWrites>) -> Self {
+        let mut detail = what.to_owned();
+        if let Some(missing) = missing {
+            let operations = missing.operations;
+            detail.push_str(&format!(
+                "; at least {operations} operations of it are missing"
+            ));
+        }
+        Self {
+            cause: CutCause::Restore,
+            detail,
         }
     }
 

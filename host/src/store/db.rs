@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactionDecision, DB,
     DBCompactionStyle, DBCompressionType, DBRawIterator, DBRecoveryMode, FlushOptions, LogLevel,
-    Options, ReadOptions, WriteBatch, WriteOptions,
+    Options, ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 
 use crate::domain::{MachineClock, UnixMillis};
@@ -18,6 +18,8 @@ const WALS_RECYCLED: usize = 2;
 const OPEN_FILES: i32 = 512;
 /// The block size, and the size from which a block is worth compressing.
 const BLOCK_BYTES: usize = 16 << 10;
+/// How much is read ahead when all of a database is read, and the cache for that.
+const READ_ALL_BYTES: usize = 1 << 20;
 
 /// The number of level-0 tables of a family that starts their compaction.
 const TABLES_BEFORE_MERGE: i32 = 8;
@@ -96,6 +98,60 @@ impl Db {
         });
         let db = DB::open_cf_descriptors(&db_options(create, options)?, path, families)?;
         Ok(Self { db })
+    }
+
+    /// Opens a closed database without logs at `path` to read it; nothing is written.
+    pub(super) fn open_to_read(
+        path: &Path,
+        options: &StoreOptions,
+    ) -> Result<Self, rocksdb::Error> {
+        let cache = Cache::new_lru_cache(READ_ALL_BYTES);
+        let families = Keyspace::ALL.map(|family| {
+            let mut options = family_options(family, &cache, options);
+            // Older values of a key are read as well, not skipped.
+            options.set_max_sequential_skip_in_iterations(u64::MAX);
+            ColumnFamilyDescriptor::new(family.name(), options)
+        });
+        let mut options = Options::default();
+        options.set_max_open_files(OPEN_FILES);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families, true)?;
+        Ok(Self { db })
+    }
+
+    /// Reads all blocks of all tables and verifies their checksums. Calls `goes_on` after each entry;
+    /// returns false if that has returned false.
+    pub(super) fn read_all(
+        &self,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<bool, rocksdb::Error> {
+        for family in Keyspace::ALL {
+            let mut options = ReadOptions::default();
+            options.set_verify_checksums(true);
+            options.fill_cache(false);
+            options.set_readahead_size(READ_ALL_BYTES);
+            #[expect(
+                deprecated,
+                reason = "deprecated for its cost where nothing is deleted"
+            )]
+            // Or blocks that hold only what was deleted would be skipped, which a compaction reads.
+            options.set_ignore_range_deletions(true);
+            let mut entries = self.db.raw_iterator_cf_opt(self.family(family), options);
+            entries.seek_to_first();
+            while entries.valid() {
+                if !goes_on() {
+                    return Ok(false);
+                }
+                entries.next();
+            }
+            entries.status()?;
+        }
+        Ok(true)
+    }
+
+    /// Makes a checkpoint in the folder `path`, which must not exist: flushes all families up to one
+    /// number, and links or copies the files that hold it. Writes go on meanwhile.
+    pub(super) fn checkpoint(&self, path: &Path) -> Result<(), rocksdb::Error> {
+        Checkpoint::new(&self.db)?.create_checkpoint(path)
     }
 
     fn family(&self, family: Keyspace) -> &ColumnFamily {

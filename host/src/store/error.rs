@@ -53,7 +53,7 @@ pub enum OpenError {
     /// Writes that were acknowledged are not there any more.
     #[error(
         "the store in {path} lacks at least {} operations that had been acknowledged: {}. It is not opened, \
-         since sessions would go on without them. Put a backup in its place; or start once with \
+         since sessions would go on without them. Move it away and `abide restore` a backup; or start once with \
          `abide serve --accept-loss`, which gives them up: all sessions then wait for `abide resume`, \
          and are told. Nothing in the folder has been changed",
         .missing.operations, .missing.places.join("; ")

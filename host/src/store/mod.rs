@@ -7,6 +7,7 @@
 //! data/LOCK     held (flock) by the one worker that owns the store; the kernel releases it
 //! data/RESERVE  preallocated space that is freed when the disk is full (`reserve`)
 //! data/db/      the RocksDB database; `keys` documents its layout
+//! data/backup-scratch/   while a backup is taken (`backup`)
 //! ```
 //!
 //! - [`Store::append`] is the only way to change a session: the new records and all changes that
@@ -30,12 +31,14 @@
 //! | `anchor.rs` | whether the files that are written still have their names |
 //! | `synced.rs` | the number of the last acknowledged write |
 //! | `recovery/` | what a start would recover, and what would be missing |
-//! | `cut_all.rs` | begins a new timeline in all sessions, after an accepted loss |
+//! | `cut_all.rs` | begins a new timeline in all sessions, after an accepted loss or a restore |
+//! | `backup/` | takes a backup of an open store, and restores one |
 //! | `format.rs` | the version of all of it |
 //! | `folder_lock.rs`, `open.rs`, `close.rs` | opening and closing |
 
 mod anchor;
 mod append;
+mod backup;
 mod close;
 mod codec;
 mod counts;
@@ -64,6 +67,9 @@ mod writer;
 mod tests;
 
 pub use append::{Append, Durability};
+pub use backup::{
+    BackupError, BackupFile, BackupJob, BackupManifest, RestoreError, Restored, restore,
+};
 pub use counts::SessionCounts;
 pub use error::{OpenError, StoreError};
 pub use format::FORMAT;

@@ -12,6 +12,7 @@ use std::{
 use super::{
     OpenError, Store, StoreError,
     anchor::Anchor,
+    backup::remove_scratch,
     counts::stored_counts,
     cut_all::{CutOrder, cut_all},
     db::Db,
@@ -78,24 +79,34 @@ fn open_locked(
         Format::None | Format::Creating => Ok(None),
     };
     let examined = examined.map_err(|error| OpenError::io("look into", &folder, error))?;
-    let mut order = None;
-    if let Some(missing) = examined.as_ref().and_then(Examined::missing) {
+    let missing = examined.as_ref().and_then(Examined::missing);
+    if let Some(missing) = &missing {
         if !options.accept_loss {
-            return Err(OpenError::missing(path, missing));
+            return Err(OpenError::missing(path, missing.clone()));
         }
         tracing::error!(
             "at least {} operations that had been acknowledged are lost, which was accepted: {}",
             missing.operations,
             missing.places.join("; ")
         );
+    }
+    let order = match (&options.restored, &missing) {
+        // A new store has no history to cut.
+        (Some(what), missing) if examined.is_some() => {
+            Some(CutOrder::restored(what, missing.as_ref()))
+        }
+        (_, Some(missing)) => Some(CutOrder::accepted(missing)),
+        (_, None) => None,
+    };
+    if order.is_some() {
         // At once: an operator has decided that there is no way back.
         write_format(path, FORMAT)?;
-        order = Some(CutOrder::accepted(&missing));
     }
     if let Some(examined) = &examined {
         let dropped = examined.drop_torn_edits(&folder);
         dropped.map_err(|error| OpenError::io("write into", &folder, error))?;
     }
+    remove_scratch(path);
     let mut reserve = Reserve::new(path, options.wal_bytes);
     let db = open_db(
         path,
@@ -105,7 +116,7 @@ fn open_locked(
         &mut reserve,
     )?;
     if let Some(examined) = &examined {
-        recover_all(path, &db, examined, order.as_ref())?;
+        recover_all(path, &db, examined, order.as_ref(), missing.is_some())?;
     }
     if examined.is_some() && mark.is_none() {
         // A version before this one has left it: from now on, all families are flushed together.
@@ -196,13 +207,14 @@ fn open_synced(
 }
 
 /// Writes again what RocksDB has not read although it is complete, and makes sure that the store holds
-/// everything that was acknowledged, unless the loss of it was accepted: then the order to cut all
-/// sessions is stored.
+/// everything that was acknowledged, unless the loss of it was accepted. The order to cut all sessions
+/// is stored, if there is one.
 fn recover_all(
     path: &Path,
     db: &Db,
     examined: &Examined,
     order: Option<&CutOrder>,
+    is_accepted: bool,
 ) -> Result<(), OpenError> {
     let failed = |reason: String| OpenError::Io {
         doing: "write into",
@@ -210,12 +222,14 @@ fn recover_all(
         reason,
     };
     let behind = examined.behind(db.last_sequence());
-    if order.is_some() || !behind.is_empty() {
+    if !behind.is_empty() {
         tracing::warn!(
             batches = behind.len(),
             "a log in {} is damaged; what is readable behind the damage is written again",
             path.display()
         );
+    }
+    if order.is_some() || !behind.is_empty() {
         let op = order.map(CutOrder::op).transpose();
         let op = op.map_err(|error| failed(error.to_string()))?;
         db.write_again(&behind, op.as_ref())
@@ -223,8 +237,10 @@ fn recover_all(
             .and_then(|()| db.flush())
             .map_err(|error| failed(error.to_string()))?;
     }
-    let operations = examined.synced().saturating_sub(db.last_sequence());
-    if operations > 0 && order.is_none() {
+    // The order is an operation as well, and none of those that were acknowledged.
+    let found = db.last_sequence().saturating_sub(order.is_some().into());
+    let operations = examined.synced().saturating_sub(found);
+    if operations > 0 && !is_accepted {
         let places = vec!["RocksDB recovered less than its files hold".to_owned()];
         let missing = MissingWrites { operations, places };
         return Err(OpenError::missing(path, missing));

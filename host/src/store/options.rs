@@ -14,6 +14,9 @@ pub struct StoreOptions {
     pub retention: Retention,
     /// Whether the store is opened although it lacks writes that were acknowledged.
     pub accept_loss: bool,
+    /// Whether the folder was restored from a backup: all sessions begin new timelines then, and are
+    /// told this text, which says what was restored.
+    pub restored: Option<String>,
     /// By which the age of stored times is judged.
     pub clock: MachineClock,
 }
@@ -26,6 +29,7 @@ impl Default for StoreOptions {
             cache_bytes: 64 << 20,
             retention: Retention::default(),
             accept_loss: false,
+            restored: None,
             clock: MachineClock::default(),
         }
     }

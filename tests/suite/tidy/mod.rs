@@ -21,7 +21,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("allocator", &[]),
     // Does nothing without the feature `faults`.
     ("deliberate_bugs", &["domain", "store"]),
-    ("store", &["domain", "failpoint", "allocator"]),
+    (
+        "store",
+        &["domain", "failpoint", "allocator", "atomic_file"],
+    ),
     ("providers", &["domain"]),
     (
         "session",

@@ -1,8 +1,10 @@
 //! Tests of the whole store: what it returns must equal the result of the domain's fold.
 
+mod backup;
 mod failures;
 mod folder;
 mod lifecycle;
+mod restoring;
 mod retention;
 mod timelines;
 mod writing;

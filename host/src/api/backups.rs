@@ -1,0 +1,75 @@
+//! Backups of the running daemon.
+
+use std::path::PathBuf;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use http::header;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::extract::Json;
+use super::problem::{Problem, ProblemKind};
+use super::{Api, BackupRefusal, ControlRequest};
+use crate::documents::{BackupReport, ProblemDocument};
+
+/// Where a backup is to be.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackupRequest {
+    /// An absolute path on the daemon's machine. It must not exist, or be an empty folder.
+    #[schema(value_type = String)]
+    folder: PathBuf,
+}
+
+/// Takes a backup, and answers when it is complete. A client that ends the request gives it up.
+#[utoipa::path(
+    post,
+    path = "/v1/backups",
+    tag = "daemon",
+    request_body = BackupRequest,
+    responses(
+        (status = 200, description = "It is complete and verified", body = BackupReport),
+        (status = 409, description = "Another one is being taken", body = ProblemDocument),
+        (status = 422, description = "The folder cannot take it", body = ProblemDocument),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn take(
+    State(api): State<Api>,
+    Json(BackupRequest { folder }): Json<BackupRequest>,
+) -> Result<Answer<BackupReport>, Problem> {
+    let request = |reply| ControlRequest::Backup { folder, reply };
+    Ok(Answer(api.control.ask(request).await??))
+}
+
+impl From<BackupRefusal> for Problem {
+    fn from(refusal: BackupRefusal) -> Self {
+        match refusal {
+            BackupRefusal::Busy(folder) => {
+                let folder = folder.display();
+                let detail = format!(
+                    "a backup is being taken into {folder}; wait for its end, and ask again"
+                );
+                Self::new(ProblemKind::BACKUP_RUNS, detail)
+            }
+            BackupRefusal::Folder(detail) => Self::new(ProblemKind::BACKUP_FOLDER, detail),
+            BackupRefusal::NoRoom {
+                text,
+                needed_bytes,
+                free_bytes,
+                reserve_bytes,
+            } => Self::new(ProblemKind::DISK_NEARLY_FULL, text)
+                .fact("needed_bytes", needed_bytes)
+                .fact("free_bytes", free_bytes)
+                .fact("reserve_bytes", reserve_bytes),
+            BackupRefusal::Damaged(detail) => Self::new(ProblemKind::STORE_DAMAGED, detail),
+            BackupRefusal::Failed(detail) => Self::new(ProblemKind::BACKUP_FAILED, detail),
+            BackupRefusal::Leaving => {
+                let detail = "there is no backup: the daemon is being replaced, or stops; ask again \
+                              when it serves";
+                Self::new(ProblemKind::RESTARTING, detail).header(header::RETRY_AFTER, 1_u16)
+            }
+        }
+    }
+}

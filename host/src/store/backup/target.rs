@@ -1,0 +1,153 @@
+//! The folder that takes a backup. It is marked as unfinished until the manifest is in it.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::error::BackupError;
+use super::manifest;
+use crate::atomic_file::sync_folder;
+
+/// The file that marks a backup that is not complete.
+const PARTIAL: &str = "BACKUP.partial";
+
+/// A folder that takes a backup.
+#[derive(Debug)]
+pub(super) struct Target {
+    folder: PathBuf,
+    /// Whether the folder was created for this backup.
+    is_new: bool,
+}
+
+impl Target {
+    /// Takes `folder`, which must not exist or be empty, and must not be inside of the data folder
+    /// `data`.
+    pub(super) fn take(folder: &Path, data: &Path) -> Result<Self, BackupError> {
+        let refused = |reason: &str| BackupError::Folder {
+            folder: folder.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if !folder.is_absolute() {
+            return Err(refused("its path is not absolute; give the whole path"));
+        }
+        let is_new = match DirBuilder::new().mode(0o700).create(folder) {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+            Err(error) => {
+                let remedy = match error.kind() {
+                    ErrorKind::NotFound => "create the folder above it first",
+                    _ => "name one that the daemon's user can create",
+                };
+                return Err(refused(&format!("{error}; {remedy}")));
+            }
+        };
+        let target = Self {
+            folder: folder.to_owned(),
+            is_new,
+        };
+        match target.obstacle(data) {
+            Ok(None) => {}
+            Ok(Some(obstacle)) => {
+                target.remove_if_new();
+                return Err(refused(obstacle));
+            }
+            Err(error) => {
+                target.remove_if_new();
+                return Err(refused(&format!(
+                    "{error}; name one that the daemon's user can read"
+                )));
+            }
+        }
+        match target.mark() {
+            Ok(()) => Ok(target),
+            Err(error) => {
+                target.clear();
+                Err(BackupError::io("write into", folder)(error))
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns why the folder cannot be taken, with the remedy.
+    fn obstacle(&self, data: &Path) -> io::Result<Option<&'static str>> {
+        if !self.folder.is_dir() {
+            return Ok(Some("it is not a folder; name another path"));
+        }
+        if self
+            .folder
+            .canonicalize()?
+            .starts_with(data.canonicalize()?)
+        {
+            return Ok(Some("it is inside of the data folder; name another path"));
+        }
+        let has = |name: &str| fs::exists(self.folder.join(name));
+        Ok(if has(manifest::NAME)? {
+            Some("there is a backup in it; name another folder")
+        } else if has(PARTIAL)? {
+            Some(
+                "there is a backup in it that was not finished; remove the folder and try again, or \
+                 name another one",
+            )
+        } else if fs::read_dir(&self.folder)?.next().is_some() {
+            Some("it is not empty; name another folder, or one that does not exist")
+        } else {
+            None
+        })
+    }
+
+    fn mark(&self) -> io::Result<()> {
+        fs::set_permissions(&self.folder, Permissions::from_mode(0o700))?;
+        File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.folder.join(PARTIAL))?
+            .sync_all()?;
+        sync_folder(&self.folder)?;
+        match self.folder.parent() {
+            Some(parent) => sync_folder(parent),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the mark, once the manifest is written.
+    pub(super) fn finish(&self) {
+        let removed = fs::remove_file(self.folder.join(PARTIAL));
+        if let Err(error) = removed.and_then(|()| sync_folder(&self.folder)) {
+            // The manifest counts.
+            tracing::warn!("cannot remove the mark `{PARTIAL}` of a complete backup: {error}");
+        }
+    }
+
+    /// Removes everything, to free the disk. What cannot be removed has no manifest.
+    pub(super) fn clear(&self) {
+        let cleared = (|| {
+            for entry in fs::read_dir(&self.folder)? {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    true => fs::remove_dir_all(entry.path())?,
+                    false => fs::remove_file(entry.path())?,
+                }
+            }
+            Ok::<_, io::Error>(())
+        })();
+        if let Err(error) = cleared {
+            let folder = self.folder.display();
+            tracing::warn!("cannot remove what is in {folder}: {error}; remove the folder");
+            return;
+        }
+        self.remove_if_new();
+    }
+
+    fn remove_if_new(&self) {
+        if self.is_new
+            && let Err(error) = fs::remove_dir(&self.folder)
+        {
+            tracing::warn!("cannot remove {}: {error}", self.folder.display());
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What a restore makes of a backup.
+
+use std::fs;
+
+use super::backup::{back_up, files_of, flip, load, restored, store_with};
+use super::*;
+
+#[test]
+fn two_restores_of_one_backup_begin_different_timelines() {
+    let home = folder();
+    let (store, mut owner) = store_with(&home.path().join("data"), 3);
+    owner.receive("waits", None);
+    owner.settle();
+    let backup = home.path().join("backup");
+    back_up(&store, &backup).unwrap();
+    let before = files_of(home.path(), "backup");
+    let mut known = None;
+    for name in ["one", "two"] {
+        let data = home.path().join(name);
+        restored(&backup, &data).unwrap();
+        let copy = open(&data);
+        let session = load(&copy, "s");
+        let cut = session.progress.cut.as_ref().unwrap();
+        assert!(
+            cut.held && cut.detail.contains("the backup is of"),
+            "{cut:?}"
+        );
+        assert_eq!(session.queue.len(), 1);
+        let timeline = session.progress.timeline.of(session.cursor()).cloned();
+        assert!(timeline.is_some());
+        assert_ne!(timeline, known);
+        known = timeline;
+        copy.close();
+    }
+    assert_eq!(files_of(home.path(), "backup"), before);
+}
+
+#[test]
+fn a_damaged_backup_is_not_restored() {
+    let home = folder();
+    let (store, _owner) = store_with(&home.path().join("data"), 3);
+    let backup = home.path().join("backup");
+    let manifest = back_up(&store, &backup).unwrap();
+    let data = home.path().join("new");
+    let refused = |file: &str| {
+        let error = restored(&backup, &data).unwrap_err();
+        assert!(error.to_string().contains(file), "{file}: {error}");
+        assert!(!data.exists() && !home.path().join(".new.restoring").exists());
+    };
+    for file in &manifest.files {
+        if file.name == "abide.toml" {
+            continue;
+        }
+        let path = backup.join(&file.name);
+        let whole = fs::read(&path).unwrap();
+        flip(&path, whole.len() / 2);
+        refused(&file.name);
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        refused(&file.name);
+        fs::remove_file(&path).unwrap();
+        refused(&file.name);
+        fs::write(&path, &whole).unwrap();
+    }
+    let path = backup.join("BACKUP");
+    let whole = fs::read(&path).unwrap();
+    flip(&path, whole.len() / 2);
+    refused("BACKUP");
+    fs::remove_file(&path).unwrap();
+    refused("is no backup");
+    fs::write(&path, whole).unwrap();
+    restored(&backup, &data).unwrap();
+}
+
+#[test]
+fn a_restore_overwrites_nothing_and_begins_anew_after_one_that_was_killed() {
+    let home = folder();
+    let (store, _owner) = store_with(&home.path().join("data"), 3);
+    let backup = home.path().join("backup");
+    back_up(&store, &backup).unwrap();
+    let data = home.path().join("new");
+    fs::write(&data, "x").unwrap();
+    let refused = restored(&backup, &data).unwrap_err();
+    assert!(refused.to_string().contains("not a folder"), "{refused}");
+    fs::remove_file(&data).unwrap();
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("file"), "x").unwrap();
+    let refused = restored(&backup, &data).unwrap_err();
+    assert!(refused.to_string().contains("not empty"), "{refused}");
+    assert_eq!(fs::read(data.join("file")).unwrap(), b"x");
+    fs::remove_file(data.join("file")).unwrap();
+    let left = home.path().join(".new.restoring/db");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("000007.sst"), "x").unwrap();
+    restored(&backup, &data).unwrap();
+    assert!(!home.path().join(".new.restoring").exists());
+    assert!(!data.join("db/000007.sst").exists());
+    assert_eq!(load(&open(&data), "s").progress.turns, 3);
+}
+
+#[test]
+fn a_folder_that_was_put_back_by_hand_is_cut() {
+    let home = folder();
+    let data = home.path().join("data");
+    let (store, owner) = store_with(&data, 5);
+    drop(owner);
+    store.close();
+    let by_hand = |accept_loss| StoreOptions {
+        accept_loss,
+        restored: Some("put back".to_owned()),
+        ..StoreOptions::default()
+    };
+    let store = Store::open(&data, by_hand(false)).unwrap();
+    let cut = load(&store, "s").progress.cut.unwrap();
+    assert_eq!(
+        (cut.cause, &cut.detail[..]),
+        (CutCause::Restore, "put back")
+    );
+    assert_eq!(
+        fs::read_to_string(data.join("FORMAT")).unwrap(),
+        "abide-store 2\n"
+    );
+    store.close();
+    // It counts for one start.
+    let store = open(&data);
+    assert_eq!(load(&store, "s").progress.cut.unwrap().cuts, 1);
+    store.close();
+    let logs = fs::read_dir(data.join("db")).unwrap();
+    for log in logs.map(|entry| entry.unwrap().path()) {
+        if log.extension().is_some_and(|extension| extension == "log") {
+            fs::remove_file(log).unwrap();
+        }
+    }
+    match Store::open(&data, by_hand(false)) {
+        Err(OpenError::Missing { .. }) => {}
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it opened"),
+    }
+    let store = Store::open(&data, by_hand(true)).unwrap();
+    let cut = load(&store, "s").progress.cut.unwrap();
+    assert_eq!(cut.cause, CutCause::Restore);
+    assert!(cut.detail.contains("are missing"), "{}", cut.detail);
+}
+
+#[test]
+fn a_new_folder_has_no_history_to_cut() {
+    let home = folder();
+    let options = StoreOptions {
+        restored: Some("put back".to_owned()),
+        ..StoreOptions::default()
+    };
+    Store::open(home.path(), options).unwrap().close();
+    assert_eq!(
+        fs::read_to_string(home.path().join("FORMAT")).unwrap(),
+        "abide-store 1\n"
+    );
+}
