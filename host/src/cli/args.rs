@@ -88,7 +88,34 @@ pub(crate) enum CliCommand {
     /// Write a plugin, or look at those that are configured
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Check the store of a stopped daemon, or rescue what can be read of a damaged one
+    #[command(subcommand)]
+    Store(StoreCommand),
     Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Read all of the store, and compare what belongs together; changes nothing. The exit code is 1
+    /// if anything is wrong
+    Check(CheckStore),
+    /// Write what can be read of the store into another folder, and name what is lost. Sessions of
+    /// which something is lost wait for `abide resume`, and are told. The store itself is left alone
+    Salvage(Salvage),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckStore {
+    #[command(flatten)]
+    pub(crate) json: JsonFlag,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Salvage {
+    /// The new data folder, which must not exist or must be empty
+    pub(crate) new: PathBuf,
+    #[command(flatten)]
+    pub(crate) json: JsonFlag,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,8 @@
 //! target            the daemon's address      send, chat                    conversation
 //! client            HTTP, errors              init, serve, config, plugin*  set-up and start
 //! calls, wire       the API, its documents    backup, restore               backups
-//! out, text, table  output for humans         bench                         measurement
+//! out, text, table  output for humans         store                         a stopped daemon's store
+//! bench             measurement
 //! ```
 //!
 //! Commands are ordinary clients of the API, but for those that need no daemon. They exit with 0 when
@@ -36,6 +37,7 @@ mod send;
 mod serve;
 mod sessions;
 mod status;
+mod store;
 mod table;
 mod target;
 mod text;

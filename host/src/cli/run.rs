@@ -10,7 +10,7 @@ use super::global::Global;
 use super::operate::OperateGoal;
 use super::{
     approvals, backup, bench, chat, config, init, operate, plugin, plugin_check, plugins, restarts,
-    restore, resume, send, serve, sessions, status,
+    restore, resume, send, serve, sessions, status, store,
 };
 
 /// Runs the command that the arguments name. Prints the error if it fails, and returns the exit
@@ -43,6 +43,7 @@ fn dispatch(global: &Global, command: CliCommand) -> Result<ExitCode, CliError> 
             Some(args) => client(config::plan(global, args)).map(done),
             None => Ok(true),
         },
+        CliCommand::Store(command) => store::run(global, command),
         CliCommand::Status(args) => client(status::run(global, args)).map(done),
         CliCommand::Chat(args) => client(chat::run(global, args)),
         CliCommand::Send(args) => client(send::run(global, args)),

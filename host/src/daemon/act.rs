@@ -154,6 +154,10 @@ impl Daemon {
             (Trigger::Operator, what) => {
                 (Cause::Operator, format!("an operator asked for it; {what}"))
             }
+            (Trigger::Store, _) => (
+                Cause::Operator,
+                "a table of the store is damaged, and the store is written anew".to_owned(),
+            ),
             (Trigger::Watch | Trigger::Signal, what) => (Cause::Config, what),
         };
         let generation = self.next_generation();

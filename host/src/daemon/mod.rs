@@ -24,6 +24,7 @@
 //! | `announce` | tells the supervisor what a worker serves |
 //! | `serve` | the event loop of a serving worker |
 //! | `refused` | a worker whose store is not opened |
+//! | `store_files` | the store of a daemon that does not run |
 //! | `state` | the state of that loop |
 //! | `reload` | rereads the configuration file, and lets the planner and the machine decide |
 //! | `plan` | the planner: decides what a configuration leads to |
@@ -69,8 +70,10 @@ mod serve;
 mod standby;
 mod state;
 mod stop;
+mod store_files;
 mod watchdog;
 mod worker;
 
 pub use restore::restore;
+pub use store_files::StoreFiles;
 pub use worker::{FirstStart, run as run_worker};

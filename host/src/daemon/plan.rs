@@ -5,7 +5,7 @@
 //!   a restart or a stop is in progress ----------------------------> Deferred, Stopping
 //!   seen by the watch, rolled back before, and not changed since --> Rejected
 //!   invalid, or it would lose what must be kept -------------------> Rejected
-//!   the same meaning (unless `abide restart`) ---------------------> Nothing
+//!   the same meaning (unless `abide restart`, or to mend the store) > Nothing
 //!   on_config_change = "ignore" (unless SIGHUP, `abide restart`) --> Ignored
 //!   hot changes only (neither "restart" nor `abide restart`) ------> Hot
 //!   everything else -----------------------------------------------> Restart

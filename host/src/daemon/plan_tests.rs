@@ -13,7 +13,12 @@ const RULES: [(OnConfigChange, &str); 3] = [
     (OnConfigChange::Restart, "restart"),
     (OnConfigChange::Ignore, "ignore"),
 ];
-const TRIGGERS: [Trigger; 3] = [Trigger::Watch, Trigger::Signal, Trigger::Operator];
+const TRIGGERS: [Trigger; 4] = [
+    Trigger::Watch,
+    Trigger::Signal,
+    Trigger::Operator,
+    Trigger::Store,
+];
 const UNDER_WAY: [Option<UnderWay>; 3] = [
     None,
     Some(UnderWay::Restart(Generation(7))),
@@ -110,7 +115,7 @@ fn due(
     }
     let asked = trigger != Trigger::Watch;
     match (change, trigger, rule) {
-        (_, Trigger::Operator, _) => "restart",
+        (_, Trigger::Operator | Trigger::Store, _) => "restart",
         (Change::Nothing, _, _) => "nothing",
         (_, _, OnConfigChange::Ignore) if !asked => "ignored",
         (Change::Hot, _, OnConfigChange::Auto | OnConfigChange::Ignore) => "hot",
@@ -170,7 +175,7 @@ fn the_planner_is_its_table() {
             }
         }
     }
-    assert_eq!(rows, 3 * 7 * 3 * 3 * 3 * 2);
+    assert_eq!(rows, 3 * 7 * 3 * 4 * 3 * 2);
 }
 
 fn all() -> impl Iterator<Item = (Trigger, Option<UnderWay>, bool)> {

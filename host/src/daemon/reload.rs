@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use crate::config::{Config, ConfigDraft, ConfigError, ConfigWatch, Observed};
-use crate::domain::{Generation, PlanReport};
+use crate::domain::{Generation, PlanReport, UnixMillis};
 
 use super::act::{Change, WorkerEvent};
-use super::machine::{Outcome, Trigger, UnderWay};
+use super::machine::{Activity, Outcome, Trigger, UnderWay};
 use super::plan::{self, Candidate, Decision, PlanContext, Rejection};
 use super::state::Daemon;
+
+/// How long after a damaged store was written anew it is not done again by itself, in milliseconds.
+const MEND_AGAIN_MS: u64 = 3_600_000;
 
 /// The outcome of a reload.
 pub(super) enum Reloaded {
@@ -49,6 +52,33 @@ impl Daemon {
             }
             Err(error) => tracing::warn!(%error, "the configuration file went again"),
         }
+    }
+
+    /// Restarts on what runs once a damaged table was met: the next worker writes the store anew. Not
+    /// while this one is on probation, and not again soon: then it is for an operator to decide.
+    pub(super) async fn mend_store(&mut self) {
+        let is_free = matches!(self.machine.activity(), Activity::Serving);
+        if self.store.damage().is_none()
+            || self.has_asked_to_mend
+            || !is_free
+            || self.probation_ends.is_some()
+        {
+            return;
+        }
+        self.has_asked_to_mend = true;
+        let last = self.store.kept_aside().last();
+        let now = UnixMillis::now();
+        if last.is_some_and(|kept| now.since(kept.at) < MEND_AGAIN_MS) {
+            tracing::error!(
+                "a table of the store is damaged again, so soon after the last one: see whether the \
+                 disk is sound, then `abide restart`"
+            );
+            return;
+        }
+        let seen = self.loaded.clone();
+        let draft = self.draft(&seen);
+        // Refusals have been logged and are shown in the status.
+        let _ = self.take_over(Trigger::Store, seen, draft).await;
     }
 
     /// Reads the configuration file, decides about it and performs the decision.

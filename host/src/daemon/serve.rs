@@ -169,6 +169,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         metrics,
         unreadable: BTreeSet::new(),
         rejected_configs,
+        has_asked_to_mend: false,
         pruned: Instant::now(),
         pruning: tokio::spawn(async {}),
         status,
@@ -238,6 +239,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
                 let signs = daemon.store.writer_signs();
                 let store_writes = signs.failing.is_none() && !signs.is_stalled();
                 daemon.happened(WorkerEvent::Tick { store_writes }).await;
+                daemon.mend_store().await;
             }
         }
         if let Some(departure) = daemon.departure.take() {

@@ -57,6 +57,8 @@ pub(super) struct Daemon {
     pub(super) unreadable: BTreeSet<PathBuf>,
     /// The configurations that were rolled back, with the reason: not retried automatically.
     pub(super) rejected_configs: BTreeMap<Digest, String>,
+    /// Whether this worker has asked for a restart that writes the store anew.
+    pub(super) has_asked_to_mend: bool,
     /// When the list of active sessions was last pruned.
     pub(super) pruned: Instant,
     /// Prunes it.

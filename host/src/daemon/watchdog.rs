@@ -18,7 +18,7 @@ use crate::domain::{
     MemoryKills, Observation, SessionId, UnixMillis, judge,
 };
 use crate::session::Signs;
-use crate::store::{Store, StoreError};
+use crate::store::{KeptAside, Store, StoreError};
 
 use super::{clock_file, logging};
 
@@ -109,6 +109,15 @@ pub(super) fn count_regressed(count: usize) {
     let kind = FindingKind::SessionLesser.as_str();
     metrics::counter!("abide_watchdog_findings_total", "kind" => kind).increment(count as u64);
     metrics::gauge!("abide_watchdog_findings", "kind" => kind).set(count as f64);
+}
+
+/// Returns the folder of a damaged store that is kept aside, and what was lost with it.
+fn kept_aside(kept: &KeptAside) -> (String, String) {
+    let lost = match &kept.report {
+        Some(report) => report.summary(),
+        None => "what was lost is not known any more".to_owned(),
+    };
+    (kept.folder.display().to_string(), lost)
 }
 
 /// Measures the disk space that is free for the daemon's user.
@@ -216,6 +225,8 @@ impl Looks {
             ownerless,
             folder: self.folder.display().to_string(),
             writer: self.store.writer_signs(),
+            damage: self.store.damage().map(str::to_owned),
+            kept_aside: self.store.kept_aside().iter().map(kept_aside).collect(),
             disk: self.signs.disk_signs(),
             memory_kills: self.memory_kills.map(|at| Some(at.elapsed())),
         }

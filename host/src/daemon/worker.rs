@@ -1,9 +1,11 @@
 //! Starts a worker up, from the first message of the supervisor until the worker serves.
 
 use std::fs;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -172,7 +174,8 @@ async fn start_up(
         listeners,
         ..
     } = start;
-    let mut orders = listen(link.clone());
+    let mending = Arc::new(AtomicU64::new(0));
+    let mut orders = listen(link.clone(), mending.clone());
     let env = process_env();
     let spec = match config {
         Some(bytes) => decode(&bytes).context("the handed-over configuration")?,
@@ -195,9 +198,13 @@ async fn start_up(
     };
     // A loss that is found later was not known to whoever accepted this one, and a later worker's
     // folder is the one that the first had.
-    let options = match cause {
+    let accepted = match cause {
         StartCause::First => first.store_options(),
         _ => StoreOptions::default(),
+    };
+    let options = StoreOptions {
+        mending,
+        ..accepted
     };
     logging::start(log, &config.daemon);
     let config = Arc::new(config);
@@ -297,9 +304,9 @@ async fn stand_by(
     }
 }
 
-/// Forwards the supervisor's messages to a channel and sends heartbeats. The channel closes when
-/// the supervisor is gone.
-fn listen(link: Arc<Link>) -> mpsc::UnboundedReceiver<ToWorker> {
+/// Forwards the supervisor's messages to a channel and sends heartbeats, and whether the store, which is
+/// written anew, has come further. The channel closes when the supervisor is gone.
+fn listen(link: Arc<Link>, mending: Arc<AtomicU64>) -> mpsc::UnboundedReceiver<ToWorker> {
     let (sender, orders) = mpsc::unbounded_channel();
     let ears = link.clone();
     // A thread, because the link blocks. It ends with the link, or at the latest with the process.
@@ -320,7 +327,12 @@ fn listen(link: Arc<Link>) -> mpsc::UnboundedReceiver<ToWorker> {
     });
     tokio::spawn(async move {
         // On the runtime that does all the work, so that the heartbeat stops if the runtime hangs.
+        let mut before = 0;
         while link.send(FromWorker::Alive).is_ok() {
+            let now = mending.load(Ordering::Relaxed);
+            if now != mem::replace(&mut before, now) && link.send(FromWorker::Mending).is_err() {
+                return;
+            }
             tokio::time::sleep(HEARTBEAT).await;
         }
     });

@@ -31,6 +31,10 @@ pub enum FindingKind {
     WriterStalled,
     /// The store failed its last write.
     StoreFailing,
+    /// A table of the store is damaged; a restart writes the store anew.
+    StoreDamaged,
+    /// The store was damaged, and was written anew; the damaged one is kept aside.
+    StoreMended,
     /// The free space is below the reserve: nothing new is accepted.
     DiskNearlyFull,
     /// The kernel killed the worker because memory had run out.
@@ -56,10 +60,12 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Those that this daemon may have.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::StoreRefused,
         Self::WriterStalled,
         Self::StoreFailing,
+        Self::StoreDamaged,
+        Self::StoreMended,
         Self::DiskNearlyFull,
         Self::OutOfMemory,
         Self::KilledRepeatedly,
@@ -77,6 +83,8 @@ impl FindingKind {
             Self::StoreRefused => "store_refused",
             Self::WriterStalled => "writer_stalled",
             Self::StoreFailing => "store_failing",
+            Self::StoreDamaged => "store_damaged",
+            Self::StoreMended => "store_mended",
             Self::DiskNearlyFull => "disk_nearly_full",
             Self::OutOfMemory => "out_of_memory",
             Self::KilledRepeatedly => "killed_repeatedly",

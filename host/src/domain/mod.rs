@@ -40,6 +40,7 @@
 //! | `tool_servers.rs`, `model_providers.rs` | the status of tool servers and model providers |
 //! | `guest_memory.rs` | the memory budget of all guests |
 //! | `plan_report.rs`, `watchdog.rs`, `finding.rs` | the plan for a configuration, what is wrong now |
+//! | `salvage_report.rs` | what can be read of a damaged store |
 
 mod approval;
 mod approval_decisions;
@@ -72,6 +73,7 @@ mod refusal;
 mod report;
 mod restart;
 mod result_text;
+mod salvage_report;
 mod session;
 mod shorten;
 mod snapshot;
@@ -125,6 +127,7 @@ pub use restart::{
     ActiveSession, Cause, DrainReport, Extent, PastRestart, Phases, Regression, RelaunchReport,
     RestartRecord, RestartStatus, SHORTFALLS_TOLD,
 };
+pub use salvage_report::{DamagedFile, SalvageReport, TouchedFate, TouchedSession};
 pub use session::{
     Identity, LastTurn, LogPos, OpenTurn, Queued, Session, SessionProgress, SnapshotRef, Untold,
 };

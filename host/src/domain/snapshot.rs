@@ -97,6 +97,25 @@ impl Snapshot {
     /// Decodes what [`Snapshot::encode`] wrote, for a session of `plugin` that may have
     /// `limit_bytes` of data.
     pub fn decode(bytes: &[u8], plugin: &str, limit_bytes: u64) -> Result<Self, BadSnapshot> {
+        let snapshot = Self::decode_any(bytes)?;
+        let bytes = snapshot.data.len() as u64;
+        if bytes > limit_bytes {
+            return Err(BadSnapshot::TooLarge {
+                bytes,
+                limit: limit_bytes,
+            });
+        }
+        if snapshot.plugin != plugin {
+            return Err(BadSnapshot::OtherPlugin {
+                found: snapshot.plugin,
+                expected: plugin.to_owned(),
+            });
+        }
+        Ok(snapshot)
+    }
+
+    /// Decodes what [`Snapshot::encode`] wrote, for whichever plugin, of any size.
+    pub fn decode_any(bytes: &[u8]) -> Result<Self, BadSnapshot> {
         let truncated = |need: u64| BadSnapshot::Truncated {
             have: bytes.len() as u64,
             need,
@@ -123,23 +142,11 @@ impl Snapshot {
         if found != expected || bytes.len() as u64 != need {
             return Err(BadSnapshot::Damaged { found, expected });
         }
-        if data_len > limit_bytes {
-            return Err(BadSnapshot::TooLarge {
-                bytes: data_len,
-                limit: limit_bytes,
-            });
-        }
         let (name, data) = bytes[HEADER_BYTES..].split_at(name_len);
-        if name != plugin.as_bytes() {
-            return Err(BadSnapshot::OtherPlugin {
-                found: String::from_utf8_lossy(name).into_owned(),
-                expected: plugin.to_owned(),
-            });
-        }
         let mut component = [0; 32];
         component.copy_from_slice(&header[24..56]);
         Ok(Self {
-            plugin: plugin.to_owned(),
+            plugin: String::from_utf8_lossy(name).into_owned(),
             component: Digest::from_bytes(component),
             schema,
             data: data.to_vec(),

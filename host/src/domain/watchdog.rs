@@ -53,6 +53,10 @@ pub struct Observation {
     pub folder: String,
     /// The state of the store's writer.
     pub writer: WriterSigns,
+    /// A damaged table of the store, as it was met.
+    pub damage: Option<String>,
+    /// Damaged stores that are kept aside: the folder, and what was lost.
+    pub kept_aside: Vec<(String, String)>,
     /// The state of the disk, if it could be read.
     pub disk: Option<DiskSigns>,
     /// How long ago workers were last killed for want of memory.
@@ -200,6 +204,32 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             Duration::ZERO,
             format!("nothing is acknowledged: {reason}"),
             "mend the disk, or free some of it; it goes on by itself".to_owned(),
+        );
+    }
+    if let Some(reason) = &seen.damage {
+        tell(
+            FindingKind::StoreDamaged,
+            folder,
+            Duration::ZERO,
+            format!(
+                "a table is damaged ({reason}): what is in the damaged part cannot be read, all else \
+                 goes on; tables are not merged any more"
+            ),
+            "the daemon restarts once by itself, which writes anew what can be read (about a second \
+             for each 50 MB) and names what is lost; see whether the disk is sound (dmesg, smartctl), \
+             and `abide restart` if this stays"
+                .to_owned(),
+        );
+    }
+    for (kept, lost) in &seen.kept_aside {
+        tell(
+            FindingKind::StoreMended,
+            kept,
+            Duration::ZERO,
+            format!("the store was damaged, and was written anew: {lost}"),
+            "look at those sessions (`abide sessions show ID`, `abide resume ID`); report.json in the \
+             folder has all of it. Remove the folder once it is not needed; the next start ends this"
+                .to_owned(),
         );
     }
     if let Some(disk) = seen.disk.filter(|disk| disk.is_low) {

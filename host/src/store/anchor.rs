@@ -36,6 +36,11 @@ impl Anchor {
         })
     }
 
+    /// Returns the data folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Fails if one of the places is not what it was.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         for (path, id) in &self.places {

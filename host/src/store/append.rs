@@ -284,8 +284,7 @@ impl Batch {
             message: message.id.clone(),
             body: key.body,
         };
-        let mut value = message.at.0.to_be_bytes().to_vec();
-        value.extend(codec::encode("an idempotency key", &known)?);
+        let value = known.encode(message.at)?;
         self.put(Keyspace::Index, keys::idempotency(id, &key.key), value);
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! Begins a new timeline in every open session, after a loss that an operator has accepted, or in a
-//! store that was restored from a backup. Which sessions the lost writes belonged to cannot be told:
-//! they may have been the last ones of any. So all of them wait for an operator, and all guests are
-//! told.
+//! Begins a new timeline in sessions of which something is lost, or whose store was restored from a
+//! backup. Which sessions writes belonged to that
+//! are lost as a whole cannot be told: they may have been the last ones of any. Then all of them wait
+//! for an operator, and all guests are told; else only those that a salvage has named.
 //!
 //! ```text
 //!   format 2 --> one write: what was behind the damage, and the order to cut --> cut each session
@@ -12,7 +12,7 @@
 //! The order is stored with what it is about, so that a start that ends in between is continued by the
 //! next one; a session that is cut twice for one loss waits all the same.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -33,23 +33,51 @@ use super::{
 /// How many sessions are cut between two syncs.
 const CUT_TOGETHER: usize = 256;
 
-/// The order to cut all sessions, until it has been carried out.
+/// The order to cut sessions, until it has been carried out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct CutOrder {
     cause: CutCause,
     /// What is missing, for humans.
     detail: String,
+    /// Those to cut, and what is missing of each; none for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sessions: Option<BTreeMap<SessionId, String>>,
 }
 
 impl CutOrder {
     pub(super) fn accepted(missing: &MissingWrites) -> Self {
+        Self::all(CutCause::AcceptedLoss, missing)
+    }
+
+    /// All sessions of a store that was salvaged without what is missing.
+    pub(super) fn damaged(missing: &MissingWrites) -> Self {
+        Self::all(CutCause::Salvage, missing)
+    }
+
+    /// The sessions of which a salvage could not read everything, each with what is missing.
+    pub(super) fn salvaged(sessions: BTreeMap<SessionId, String>) -> Self {
         Self {
-            cause: CutCause::AcceptedLoss,
+            cause: CutCause::Salvage,
+            detail: "a part of the store could not be read".to_owned(),
+            sessions: Some(sessions),
+        }
+    }
+
+    fn all(cause: CutCause, missing: &MissingWrites) -> Self {
+        Self {
+            cause,
             detail: format!(
                 "at least {} operations of the store are missing",
                 missing.operations
             ),
+            sessions: None,
         }
+    }
+
+    /// Returns what is missing of a session.
+    fn detail_of(&self, id: &SessionId) -> &str {
+        let own = self.sessions.as_ref().and_then(|sessions| sessions.get(id));
+        own.map_or(&self.detail, String::as_str)
     }
 
     /// The order for a restored store; `missing` is what the restored files lack, which was accepted.
@@ -64,6 +92,7 @@ impl CutOrder {
         Self {
             cause: CutCause::Restore,
             detail,
+            sessions: None,
         }
     }
 
@@ -82,8 +111,11 @@ impl CutOrder {
 
 /// Carries out the order. Waits for the disk.
 pub(super) fn cut_all(store: &Store, order: &CutOrder) -> Result<(), StoreError> {
-    let holes = store.core().read(holes)?;
-    let ids = store.core().read(sessions)?;
+    let (holes, ids) = match &order.sessions {
+        // A salvage leaves no holes.
+        Some(sessions) => (HashMap::new(), sessions.keys().cloned().collect()),
+        None => (store.core().read(holes)?, store.core().read(sessions)?),
+    };
     let (mut cut, mut damaged) = (0_u64, 0_u64);
     for ids in ids.chunks(CUT_TOGETHER) {
         let mut cutting = Vec::new();
@@ -100,7 +132,10 @@ pub(super) fn cut_all(store: &Store, order: &CutOrder) -> Result<(), StoreError>
         for (id, appended) in cutting {
             block_on(appended)?;
             cut += 1;
-            if holes.contains_key(id) {
+            if order.sessions.is_some() {
+                let detail = order.detail_of(id);
+                tracing::error!("session `{id}` was cut: {detail}");
+            } else if holes.contains_key(id) {
                 tracing::error!("session `{id}` has a gap in its history; older events are gone");
             }
         }
@@ -118,8 +153,12 @@ pub(super) fn cut_all(store: &Store, order: &CutOrder) -> Result<(), StoreError>
     tracing::error!(
         cut,
         damaged,
-        "{}: all sessions wait for `abide resume`, and each is told of it",
-        order.detail
+        "{}: {} wait for `abide resume`, and each is told of it",
+        order.detail,
+        match &order.sessions {
+            None => "all sessions",
+            Some(_) => "the sessions concerned",
+        }
     );
     Ok(())
 }
@@ -140,7 +179,12 @@ impl Store {
             return Ok(None);
         };
         let timeline = TimelineName::draw(rand::random());
-        let mut records = session.cut(timeline, order.cause, &order.detail, UnixMillis::now());
+        let mut records = session.cut(
+            timeline,
+            order.cause,
+            order.detail_of(id),
+            UnixMillis::now(),
+        );
         if records.is_empty() {
             return Ok(None);
         }

@@ -40,7 +40,7 @@ pub(super) enum Keyspace {
 }
 
 impl Keyspace {
-    const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Meta,
         Self::Log,
         Self::Snapshots,
@@ -48,7 +48,7 @@ impl Keyspace {
         Self::Index,
     ];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Meta => rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
             Self::Log => "log",
@@ -91,13 +91,43 @@ impl Db {
         create: bool,
         options: &StoreOptions,
     ) -> Result<Self, rocksdb::Error> {
-        let cache = Cache::new_lru_cache(options.cache_bytes);
-        let families = Keyspace::ALL.map(|family| {
-            let options = family_options(family, &cache, options);
-            ColumnFamilyDescriptor::new(family.name(), options)
-        });
+        let families = families(options, |_| {});
         let db = DB::open_cf_descriptors(&db_options(create, options)?, path, families)?;
         Ok(Self { db })
+    }
+
+    /// Creates a database at `path` for [`Self::write_unlogged`].
+    pub(super) fn create_unlogged(
+        path: &Path,
+        options: &StoreOptions,
+    ) -> Result<Self, rocksdb::Error> {
+        let mut db = db_options(true, options)?;
+        // RocksDB writes nothing beside logs that it reuses.
+        db.set_recycle_log_file_num(0);
+        let db = DB::open_cf_descriptors(&db, path, families(options, |_| {}))?;
+        Ok(Self { db })
+    }
+
+    /// Opens a database of which tables are damaged or not there. Nothing is merged, so that the damage
+    /// is met only by reads of what is damaged. (A merge that meets it would end all writes.) Families
+    /// that are not there are created.
+    pub(super) fn open_damaged(
+        path: &Path,
+        options: &StoreOptions,
+    ) -> Result<Self, rocksdb::Error> {
+        let mut db = db_options(false, options)?;
+        db.create_missing_column_families(true);
+        // Else a table that is not there or is too short keeps the database from opening.
+        db.set_paranoid_checks(false);
+        let families = families(options, |family| family.set_disable_auto_compactions(true));
+        let db = DB::open_cf_descriptors(&db, path, families)?;
+        Ok(Self { db })
+    }
+
+    /// Makes a new MANIFEST from the tables and the logs in `path`, for a database whose own cannot be
+    /// read. A table that cannot be read completely is left out.
+    pub(super) fn make_manifest(path: &Path) -> Result<(), rocksdb::Error> {
+        DB::repair(&Options::default(), path)
     }
 
     /// Opens a closed database without logs at `path` to read it; nothing is written.
@@ -175,6 +205,32 @@ impl Db {
         self.db.raw_iterator_cf_opt(self.family(family), options)
     }
 
+    /// Returns an iterator over all keys, for reading a whole family once. It is not positioned yet.
+    pub(super) fn walk(&self, family: Keyspace) -> DBRawIterator<'_> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(READ_ALL_BYTES);
+        self.db.raw_iterator_cf_opt(self.family(family), options)
+    }
+
+    /// Returns the first and the last key of each table of a family, in order.
+    pub(super) fn table_bounds(&self, family: Keyspace) -> Result<Vec<Vec<u8>>, StoreError> {
+        let tables = self
+            .db
+            .live_files()
+            .map_err(|error| StoreError::read(&error))?;
+        let own = tables
+            .into_iter()
+            .filter(|table| table.column_family_name == family.name());
+        let mut keys: Vec<_> = own
+            .flat_map(|table| [table.start_key, table.end_key])
+            .flatten()
+            .collect();
+        keys.sort();
+        keys.dedup();
+        Ok(keys)
+    }
+
     /// Calls `each` with the entries from `first` (inclusive) to `bound` (exclusive), in key order,
     /// until it returns false.
     pub(super) fn scan(
@@ -215,6 +271,23 @@ impl Db {
                 batch.delete_range_cf(self.family(*family), from, to);
             }
         }
+    }
+
+    /// Writes `ops` atomically, but neither logged nor synced: only [`Self::flush`] makes them durable.
+    /// For a database that [`Self::create_unlogged`] has made.
+    pub(super) fn write_unlogged<'a>(
+        &self,
+        ops: impl IntoIterator<Item = &'a Op>,
+    ) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        for op in ops {
+            self.add(&mut batch, op);
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db
+            .write_opt(batch, &options)
+            .map_err(|error| StoreError::write(&error))
     }
 
     fn write_synced(&self, batch: WriteBatch) -> Result<(), rocksdb::Error> {
@@ -272,6 +345,19 @@ fn joined<'b>(batches: impl Iterator<Item = &'b [u8]>) -> Vec<u8> {
     }
     all[8..12].copy_from_slice(&count.to_le_bytes());
     all
+}
+
+/// Returns all families with their options, each changed by `change`.
+fn families(
+    options: &StoreOptions,
+    change: impl Fn(&mut Options),
+) -> impl Iterator<Item = ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(options.cache_bytes);
+    Keyspace::ALL.into_iter().map(move |family| {
+        let mut options = family_options(family, &cache, options);
+        change(&mut options);
+        ColumnFamilyDescriptor::new(family.name(), options)
+    })
 }
 
 fn db_options(create: bool, options: &StoreOptions) -> Result<Options, rocksdb::Error> {

@@ -46,8 +46,9 @@ pub enum OpenError {
     },
     /// The store is damaged.
     #[error(
-        "the store in {path} is damaged: {reason}. Restore the folder from a backup; \
-         nothing in it has been changed"
+        "the store in {path} is damaged: {reason}. `abide store salvage NEW` writes what can be read of it \
+         into another folder, and says what is lost; or put a backup in its place. Nothing in the \
+         folder has been changed"
     )]
     Corrupt { path: PathBuf, reason: String },
     /// Writes that were acknowledged are not there any more.
@@ -55,7 +56,8 @@ pub enum OpenError {
         "the store in {path} lacks at least {} operations that had been acknowledged: {}. It is not opened, \
          since sessions would go on without them. Move it away and `abide restore` a backup; or start once with \
          `abide serve --accept-loss`, which gives them up: all sessions then wait for `abide resume`, \
-         and are told. Nothing in the folder has been changed",
+         and are told (`abide store salvage NEW` does the same in another folder). Nothing in the folder \
+         has been changed",
         .missing.operations, .missing.places.join("; ")
     )]
     Missing {
@@ -141,7 +143,10 @@ pub enum StoreError {
         reason: String,
     },
     /// A stored value cannot be decoded, is missing, or contradicts another one.
-    #[error("{what} in the store is damaged: {reason}; restore the data folder from a backup")]
+    #[error(
+        "{what} in the store is damaged: {reason}; stop the daemon and run `abide store check`, or restore a \
+         backup"
+    )]
     Corrupt {
         /// The value that was read.
         what: String,

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
@@ -17,8 +17,10 @@ use crate::domain::{MachineClock, SessionId, WriterSigns};
 use super::{
     StoreError,
     anchor::Anchor,
+    damage::{self, is_damage},
     db::Db,
     format::StoreFormat,
+    kept_aside::KeptAside,
     options::StoreOptions,
     queue::{Queue, WriterJob},
     synced::SyncedFile,
@@ -63,6 +65,10 @@ pub(super) struct Core {
     pub stats: Counters,
     /// The writer's state as the watchdog sees it.
     pub health: Mutex<WriterHealth>,
+    /// The damaged table that was met first, as RocksDB tells of it.
+    pub damage: OnceLock<String>,
+    /// Damaged databases that are kept aside.
+    pub kept_aside: Vec<KeptAside>,
     /// Failures that a test has ordered; each write takes one.
     #[cfg(test)]
     pub sabotage: Mutex<Vec<Sabotage>>,
@@ -155,6 +161,17 @@ impl Store {
         }
     }
 
+    /// Returns what is known of damaged tables: they are left alone until the next start writes the
+    /// store anew. None if none was met.
+    pub fn damage(&self) -> Option<&str> {
+        self.core().damage.get().map(String::as_str)
+    }
+
+    /// Returns the damaged databases that are kept aside, as they were when the store was opened.
+    pub fn kept_aside(&self) -> &[KeptAside] {
+        &self.core().kept_aside
+    }
+
     /// Returns the clock by which the age of stored times is judged.
     pub fn clock(&self) -> &MachineClock {
         &self.core().options.clock
@@ -194,12 +211,33 @@ impl Core {
     ) -> Result<T, StoreError> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         match &*state {
-            StoreState::Open(db) => read(db),
+            StoreState::Open(db) => read(db).inspect_err(|error| {
+                if let StoreError::Corrupt { reason, .. } | StoreError::Read { reason } = error {
+                    self.note_damage(reason);
+                }
+            }),
             StoreState::Down(reason) => Err(StoreError::Down {
                 reason: reason.clone(),
             }),
             StoreState::Closed => Err(StoreError::Closed),
         }
+    }
+
+    /// Notes an error of RocksDB's if it tells of a damaged table: the next start then writes the store
+    /// anew. Returns whether it does.
+    pub(super) fn note_damage(&self, reason: &str) -> bool {
+        if !is_damage(reason) {
+            return false;
+        }
+        if self.damage.set(reason.to_owned()).is_err() {
+            return true;
+        }
+        tracing::error!("a table of the store is damaged: {reason}");
+        let folder = self.anchor.folder();
+        if let Err(error) = damage::note(folder, reason) {
+            tracing::error!("that cannot be noted in {}: {error}", folder.display());
+        }
+        true
     }
 
     /// Flushes what the WAL holds into tables; what is written meanwhile may stay in the WAL.

@@ -48,6 +48,9 @@ pub(super) mod kind {
     pub(in crate::store) const QUEUED: u8 = b'q';
     pub(in crate::store) const RECENT: u8 = b'r';
     pub(in crate::store) const TIMER: u8 = b't';
+
+    pub(in crate::store) const ALL: [u8; 8] =
+        [ACTIVE, DEAD, FAULTED, KEY, PARKED, QUEUED, RECENT, TIMER];
 }
 
 pub(super) const COUNTS: &[u8] = b"counts";

@@ -6,6 +6,7 @@
 //! data/SYNCED   the number of the last acknowledged write (`synced`)
 //! data/LOCK     held (flock) by the one worker that owns the store; the kernel releases it
 //! data/RESERVE  preallocated space that is freed when the disk is full (`reserve`)
+//! data/DAMAGED  a damaged table was met; the next start writes the database anew (`salvage`)
 //! data/db/      the RocksDB database; `keys` documents its layout
 //! data/backup-scratch/   while a backup is taken (`backup`)
 //! ```
@@ -31,7 +32,10 @@
 //! | `anchor.rs` | whether the files that are written still have their names |
 //! | `synced.rs` | the number of the last acknowledged write |
 //! | `recovery/` | what a start would recover, and what would be missing |
-//! | `cut_all.rs` | begins a new timeline in all sessions, after an accepted loss or a restore |
+//! | `salvage/` | what can be read of a damaged database, in a new one |
+//! | `damage.rs` | damaged tables: how one is known, and that one was met |
+//! | `kept_aside.rs` | damaged databases that were replaced |
+//! | `cut_all.rs` | begins a new timeline in sessions of which something is lost, or after a restore |
 //! | `backup/` | takes a backup of an open store, and restores one |
 //! | `format.rs` | the version of all of it |
 //! | `folder_lock.rs`, `open.rs`, `close.rs` | opening and closing |
@@ -43,12 +47,14 @@ mod close;
 mod codec;
 mod counts;
 mod cut_all;
+mod damage;
 mod db;
 mod error;
 mod folder_lock;
 mod format;
 mod handle;
 mod kept;
+mod kept_aside;
 mod keys;
 mod listing;
 mod open;
@@ -58,6 +64,7 @@ mod read;
 mod recovery;
 mod reserve;
 mod restarts;
+mod salvage;
 mod synced;
 mod tail;
 mod trim;
@@ -74,9 +81,11 @@ pub use counts::SessionCounts;
 pub use error::{OpenError, StoreError};
 pub use format::FORMAT;
 pub use handle::{Stats, Store};
+pub use kept_aside::KeptAside;
 pub use listing::SessionSummary;
 pub use options::StoreOptions;
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};
 pub use recovery::MissingWrites;
 pub use restarts::{ACTIVE_LISTS_KEPT, RESTARTS_KEPT};
+pub use salvage::{SalvageError, check, salvage};
 pub use tail::{EXPIRY_TIMER, Tail};

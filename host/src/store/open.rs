@@ -5,7 +5,7 @@ use std::{
     io::ErrorKind,
     os::unix::fs::DirBuilderExt,
     path::Path,
-    sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
+    sync::{Arc, Mutex, OnceLock, RwLock, atomic::AtomicU64},
     thread,
 };
 
@@ -15,14 +15,18 @@ use super::{
     backup::remove_scratch,
     counts::stored_counts,
     cut_all::{CutOrder, cut_all},
-    db::Db,
+    damage::{self, is_damage},
+    db::{Db, Keyspace},
     error::is_disk_full,
     folder_lock::{lock, release},
     format::{FIRST_FORMAT, FORMAT, Format, StoreFormat, begin_format, read_format, write_format},
     handle::{Core, Counters, Handles, StoreState},
+    kept_aside::kept_aside,
+    keys::{self, kind},
     options::StoreOptions,
     recovery::{Examined, MissingWrites, examine},
     reserve::Reserve,
+    salvage::{SalvageError, finish_swap, mend},
     synced::{SyncedFile, SyncedMark},
     writer,
 };
@@ -72,13 +76,14 @@ fn open_locked(
         begin_format(path)?;
     }
     let folder = path.join("db");
+    finish_swap(path).map_err(|error| OpenError::io("look into", path, error))?;
     sync_all(path, &folder).map_err(|error| OpenError::io("sync", &folder, error))?;
     let mark = SyncedMark::read(path).map_err(|error| OpenError::io("look into", path, error))?;
     let examined = match format {
         Format::Known => examine(&folder, mark),
         Format::None | Format::Creating => Ok(None),
     };
-    let examined = examined.map_err(|error| OpenError::io("look into", &folder, error))?;
+    let mut examined = examined.map_err(|error| OpenError::io("look into", &folder, error))?;
     let missing = examined.as_ref().and_then(Examined::missing);
     if let Some(missing) = &missing {
         if !options.accept_loss {
@@ -90,7 +95,7 @@ fn open_locked(
             missing.places.join("; ")
         );
     }
-    let order = match (&options.restored, &missing) {
+    let mut order = match (&options.restored, &missing) {
         // A new store has no history to cut.
         (Some(what), missing) if examined.is_some() => {
             Some(CutOrder::restored(what, missing.as_ref()))
@@ -108,13 +113,30 @@ fn open_locked(
     }
     remove_scratch(path);
     let mut reserve = Reserve::new(path, options.wal_bytes);
-    let db = open_db(
-        path,
-        &folder,
-        format != Format::Known,
-        &options,
-        &mut reserve,
-    )?;
+    let is_known = match &examined {
+        Some(examined) => examined.lacks_a_table(&folder),
+        None => Ok(false),
+    };
+    let is_known = is_known.and_then(|lacks| Ok(lacks || damage::is_noted(path)?));
+    let is_known = is_known.map_err(|error| OpenError::io("look into", path, error))?;
+    let mut open = || {
+        let create = format != Format::Known;
+        open_db(path, &folder, create, &options, &mut reserve)
+    };
+    let opened = match is_known {
+        true => None,
+        false => undamaged(open())?,
+    };
+    let db = match opened {
+        Some(db) => db,
+        None => {
+            // What it writes has all that can be read, what logs hold behind damage and the order
+            // included.
+            mend(path, mark, order.take(), &options).map_err(unmended(path))?;
+            examined = None;
+            open()?
+        }
+    };
     if let Some(examined) = &examined {
         recover_all(path, &db, examined, order.as_ref(), missing.is_some())?;
     }
@@ -140,6 +162,7 @@ fn open_locked(
         write_format(path, FIRST_FORMAT)?;
     }
     let anchor = Anchor::of(path).map_err(|error| OpenError::io("look into", path, error))?;
+    let kept_aside = kept_aside(path).map_err(|error| OpenError::io("look into", path, error))?;
     let core = Arc::new(Core {
         path: folder,
         anchor,
@@ -154,6 +177,8 @@ fn open_locked(
         unflushed: Default::default(),
         stats: Counters::default(),
         health: Default::default(),
+        damage: OnceLock::new(),
+        kept_aside,
         #[cfg(test)]
         sabotage: Default::default(),
     });
@@ -183,6 +208,49 @@ fn open_locked(
         cut_all(&store, &order).map_err(uncut)?;
     }
     Ok(store)
+}
+
+/// Returns the database, or none if a table is damaged that keeps it from being opened, or in which is
+/// what a start needs.
+fn undamaged(opened: Result<Db, OpenError>) -> Result<Option<Db>, OpenError> {
+    let reason = match opened {
+        Ok(db) => match read_at_start(&db) {
+            Err(StoreError::Corrupt { reason, .. } | StoreError::Read { reason })
+                if is_damage(&reason) =>
+            {
+                reason
+            }
+            // Whoever needs what cannot be read tells of it.
+            _ => return Ok(Some(db)),
+        },
+        Err(OpenError::Corrupt { reason, .. }) if is_damage(&reason) => reason,
+        Err(error) => return Err(error),
+    };
+    tracing::error!("the store is damaged: {reason}");
+    Ok(None)
+}
+
+/// Reads what every start reads as a whole: counts, restart records, and the index of the sessions that
+/// have work, wait or are faulted.
+fn read_at_start(db: &Db) -> Result<(), StoreError> {
+    db.scan(Keyspace::Meta, &[], &[0xff], |_, _| Ok(true))?;
+    for kind in [kind::ACTIVE, kind::FAULTED, kind::PARKED] {
+        let (first, bound) = keys::all_of_kind(kind);
+        db.scan(Keyspace::Index, &first, &bound, |_, _| Ok(true))?;
+    }
+    Ok(())
+}
+
+/// Converts the reason why a damaged store is not written anew.
+fn unmended(path: &Path) -> impl FnOnce(SalvageError) -> OpenError + '_ {
+    move |error| match error {
+        SalvageError::Open(error) => error,
+        error => OpenError::Io {
+            doing: "write anew what can be read of the damaged store in",
+            path: path.to_owned(),
+            reason: error.to_string(),
+        },
+    }
 }
 
 /// Opens the file `SYNCED` and notes in it what was recovered. A full disk is no obstacle: there is the

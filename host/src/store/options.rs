@@ -1,5 +1,7 @@
 //! The settings with which the store is opened.
 
+use std::sync::{Arc, atomic::AtomicU64};
+
 use crate::domain::{MachineClock, Retention};
 
 /// Limits on the store's use of disk and memory.
@@ -19,6 +21,8 @@ pub struct StoreOptions {
     pub restored: Option<String>,
     /// By which the age of stored times is judged.
     pub clock: MachineClock,
+    /// How much of a damaged store was read so far, in bytes, while it is written anew.
+    pub mending: Arc<AtomicU64>,
 }
 
 impl Default for StoreOptions {
@@ -31,6 +35,7 @@ impl Default for StoreOptions {
             accept_loss: false,
             restored: None,
             clock: MachineClock::default(),
+            mending: Arc::default(),
         }
     }
 }

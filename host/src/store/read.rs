@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     DeadLetter, Digest, Event, Identity, LogPos, Message, MessageId, Queued, Record, Session,
-    SessionId, SessionTimeline,
+    SessionId, SessionTimeline, UnixMillis,
 };
 
 use super::{
@@ -47,6 +47,15 @@ pub struct KnownKey {
 pub(super) struct StoredKey {
     pub message: MessageId,
     pub body: Digest,
+}
+
+impl StoredKey {
+    /// Encodes it, after the time at which it was received.
+    pub(super) fn encode(&self, at: UnixMillis) -> Result<Vec<u8>, StoreError> {
+        let mut value = at.0.to_be_bytes().to_vec();
+        value.extend(codec::encode("an idempotency key", self)?);
+        Ok(value)
+    }
 }
 
 impl Store {

@@ -50,6 +50,14 @@ impl SyncedMark {
         }
     }
 
+    /// Removes the file, so that nothing is known.
+    pub(super) fn forget(folder: &Path) -> io::Result<()> {
+        match std::fs::remove_file(folder.join(NAME)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn parse(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; LENGTH] = bytes.first_chunk()?;
         let (body, crc) = bytes.split_last_chunk::<4>()?;

@@ -201,11 +201,21 @@ impl WriterLoop<'_> {
 
     /// Writes `ops` atomically, and notes it in the file `SYNCED` once they are synced: then they may
     /// be acknowledged. Handles a failure.
-    fn commit<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) -> Result<(), StoreError> {
-        let written = self
-            .core
-            .read(|db| Ok(db.write(ops).map(|()| db.last_sequence())))?;
-        let sequence = written.map_err(|error| self.failed(&error))?;
+    fn commit<'o>(
+        &mut self,
+        ops: impl IntoIterator<Item = &'o Op> + Clone,
+    ) -> Result<(), StoreError> {
+        let sequence = match self.write_once(ops.clone())? {
+            Ok(sequence) => sequence,
+            // A merge has met a damaged table. Open again without merges, the store takes the same
+            // operations, whether they were written or not.
+            Err(error) if self.core.note_damage(error.as_ref()) => {
+                self.reopen();
+                let again = self.write_once(ops)?;
+                again.map_err(|error| self.failed(&error))?
+            }
+            Err(error) => return Err(self.failed(&error)),
+        };
         let mark = SyncedMark {
             sequence,
             closed: false,
@@ -216,6 +226,15 @@ impl WriterLoop<'_> {
         marked.map_err(|error| StoreError::write_failed(error.to_string()))?;
         self.acknowledged = sequence;
         Ok(())
+    }
+
+    /// Writes `ops` atomically, and returns RocksDB's number of the last operation once they are synced.
+    fn write_once<'o>(
+        &self,
+        ops: impl IntoIterator<Item = &'o Op>,
+    ) -> Result<Result<u64, rocksdb::Error>, StoreError> {
+        self.core
+            .read(|db| Ok(db.write(ops).map(|()| db.last_sequence())))
     }
 
     /// Records whether the store accepts writes.
@@ -348,10 +367,15 @@ impl WriterLoop<'_> {
 
     /// Reopens the database and flushes what its WAL held, so that everything that can be read from
     /// here on is durable, whatever the failed write left behind. It stays down if it has lost what
-    /// was acknowledged.
+    /// was acknowledged. Once a damaged table was met, it is opened so that merges do not meet it.
     fn reopen(&mut self) {
         drop(self.replace(StoreState::Down("it is being opened again".to_owned())));
-        let opened = Db::open(&self.core.path, false, &self.core.options)
+        let (path, options) = (&self.core.path, &self.core.options);
+        let opened = match self.core.damage.get() {
+            None => Db::open(path, false, options),
+            Some(_) => Db::open_damaged(path, options),
+        };
+        let opened = opened
             .map_err(|error| error.to_string())
             .and_then(
                 |db| match self.acknowledged.checked_sub(db.last_sequence()) {
@@ -375,6 +399,8 @@ impl WriterLoop<'_> {
                 drop(self.replace(StoreState::Open(db)));
             }
             Err(reason) => {
+                // The next try opens it without meeting the damage.
+                self.core.note_damage(&reason);
                 if is_disk_full(&reason) {
                     self.reserve.give();
                 }

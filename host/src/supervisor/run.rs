@@ -321,6 +321,7 @@ impl Supervisor {
             FromWorker::Fatal { reason, code } => {
                 (WorkerMessage::Fatal { reason, code }, AtHand::Nothing)
             }
+            FromWorker::Mending => (WorkerMessage::Mending, AtHand::Nothing),
             FromWorker::Alive => (WorkerMessage::Alive, AtHand::Nothing),
         };
         self.feed(MachineEvent::Message(id, message), at_hand);

@@ -212,6 +212,7 @@ impl FromWorker {
             }
             Self::Alive => FrameWriter::new(11).finish(),
             Self::Proven => FrameWriter::new(12).finish(),
+            Self::Mending => FrameWriter::new(15).finish(),
             Self::LastGood(config) => {
                 let mut w = FrameWriter::new(13);
                 w.fd(config.into());
@@ -265,6 +266,7 @@ impl FromWorker {
                 // Also a format that only a newer worker knows.
                 _ => LineFormat::Text,
             }),
+            15 => Self::Mending,
             kind => return Err(WireError::UnknownKind(kind)),
         })
     }

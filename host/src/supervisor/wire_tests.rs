@@ -119,6 +119,7 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
         (".{0,40}", any::<u8>()).prop_map(|(reason, code)| FromWorker::Fatal { reason, code }),
         Just(()).prop_map(|()| FromWorker::Alive),
         Just(()).prop_map(|()| FromWorker::Proven),
+        Just(()).prop_map(|()| FromWorker::Mending),
         prop_oneof![Just(LineFormat::Text), Just(LineFormat::Json)].prop_map(FromWorker::LogFormat),
         config().prop_map(FromWorker::LastGood),
     ]

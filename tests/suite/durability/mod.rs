@@ -14,3 +14,4 @@ mod log;
 mod missing_writes;
 mod oom;
 mod powercut;
+mod salvage;

@@ -12,6 +12,8 @@ pub(in crate::daemon) enum Trigger {
     Signal,
     /// `abide restart`, which restarts even if nothing has changed.
     Operator,
+    /// A damaged table was met: the next worker writes the store anew, on what runs.
+    Store,
 }
 
 /// A restart or stop that is already in progress.

@@ -265,6 +265,23 @@ fn each_step_of_the_clock_is_told_with_its_size() {
 }
 
 #[test]
+fn a_damaged_table_is_told_and_so_is_what_was_lost() {
+    let found = judge(&Observation {
+        damage: Some("Corruption: block checksum mismatch in 000009.sst".to_owned()),
+        kept_aside: vec![(
+            "/data/damaged-1".to_owned(),
+            "`s`: events up to 7".to_owned(),
+        )],
+        ..seen()
+    });
+    let kinds: Vec<_> = found.iter().map(|finding| finding.kind).collect();
+    assert_eq!(kinds, [FindingKind::StoreDamaged, FindingKind::StoreMended]);
+    assert!(found[0].reason.contains("000009.sst"), "{found:?}");
+    assert_eq!(found[1].subject, "/data/damaged-1");
+    assert!(found[1].reason.contains("`s`: events up to 7"), "{found:?}");
+}
+
+#[test]
 fn a_disk_that_was_low_needs_some_more() {
     for (was_low, free, is_low) in [
         (false, 800, false),

@@ -11,9 +11,9 @@ const NAME: &str = "backup-scratch";
 
 /// The scratch folder, which is removed when the value is dropped.
 #[derive(Debug)]
-pub(super) struct Scratch(PathBuf);
+pub(super) struct BackupScratch(PathBuf);
 
-impl Scratch {
+impl BackupScratch {
     /// Creates it in the data folder `data`. Only one backup at a time may do so.
     pub(super) fn create(data: &Path) -> io::Result<Self> {
         remove(data)?;
@@ -28,7 +28,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for BackupScratch {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             let path = self.0.display();

@@ -11,7 +11,7 @@ use rustix::process::setpriority_process;
 use super::copy::{Copied, CopyError, copy};
 use super::error::BackupError;
 use super::manifest::{BackupFile, BackupManifest};
-use super::scratch::Scratch;
+use super::scratch::BackupScratch;
 use super::target::Target;
 use crate::atomic_file::sync_folder;
 use crate::domain::{Digest, UnixMillis};
@@ -105,7 +105,7 @@ impl Taking<'_> {
     /// Writes everything but the manifest, synced. Returns the store's number of the last operation in
     /// the backup, and its files.
     fn fill(&self, job: BackupJob<'_>) -> Result<(u64, Vec<BackupFile>), BackupError> {
-        let scratch = Scratch::create(self.data);
+        let scratch = BackupScratch::create(self.data);
         let scratch = scratch.map_err(BackupError::io("create a folder in", self.data))?;
         self.checkpoint(&scratch.db())?;
         // Of this thread alone, and not before: a checkpoint holds locks that writes need. A failure

@@ -15,6 +15,8 @@ pub(in crate::store) struct Examined {
     pub(super) manifest: Manifest,
     pub(super) logs: Vec<LogFile>,
     pub(super) verdict: Verdict,
+    /// The number up to which everything is in tables.
+    tables: u64,
 }
 
 /// Examines the database in `folder`: none if its MANIFEST cannot be read, of which RocksDB will tell
@@ -48,6 +50,7 @@ pub(in crate::store) fn examine(
         manifest,
         logs,
         verdict,
+        tables,
     }))
 }
 
@@ -102,6 +105,11 @@ impl Examined {
         Some(MissingWrites { operations, places })
     }
 
+    /// Returns all batches that are in no table, those behind damage included.
+    pub(in crate::store) fn logged(&self) -> Vec<&LoggedBatch> {
+        self.behind(self.tables)
+    }
+
     /// Cuts off what follows the whole edits of the MANIFEST, which RocksDB may take for damage and
     /// refuse: a power cut has left parts of edits that were being written. If tables and logs hold
     /// everything without them, they had no effect yet; for a log or a table is removed only once the
@@ -124,6 +132,12 @@ impl Examined {
         );
         file.set_len(length)?;
         file.sync_all()
+    }
+
+    /// Whether a table is gone, or has another length than the MANIFEST says, which is whole itself.
+    /// RocksDB finds that out only when it reads the table.
+    pub(in crate::store) fn lacks_a_table(&self, folder: &Path) -> io::Result<bool> {
+        Ok(self.manifest.torn_at.is_none() && !self.has_all_tables(folder)?)
     }
 
     /// Whether the tables that the whole edits name are there, each with its length.

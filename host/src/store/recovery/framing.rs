@@ -194,6 +194,35 @@ impl<'a> LogRecords<'a> {
     }
 }
 
+/// Appends a record, in fragments without a number, to the bytes of a file that ends between two records.
+pub(super) fn append(bytes: &mut Vec<u8>, record: &[u8]) {
+    let mut rest = record;
+    let mut is_first = true;
+    loop {
+        let left = BLOCK - bytes.len() % BLOCK;
+        if left < SHORT_HEADER {
+            bytes.resize(bytes.len() + left, 0);
+            continue;
+        }
+        let (data, later) = rest.split_at(rest.len().min(left - SHORT_HEADER));
+        let kind = match (is_first, later.is_empty()) {
+            (true, true) => 1,
+            (true, false) => 2,
+            (false, false) => 3,
+            (false, true) => 4,
+        };
+        let crc = masked(crc32c::crc32c_append(crc32c::crc32c(&[kind]), data));
+        bytes.extend(crc.to_le_bytes());
+        bytes.extend((data.len() as u16).to_le_bytes());
+        bytes.push(kind);
+        bytes.extend(data);
+        if later.is_empty() {
+            return;
+        }
+        (rest, is_first) = (later, false);
+    }
+}
+
 /// Masks a checksum as RocksDB stores it, so that checksums of checksums are not weak.
 pub(super) fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
@@ -236,6 +265,20 @@ mod tests {
         let (records, end) = all(&bytes);
         assert_eq!(records, [&b"one"[..], b"two", b"three"]);
         assert_eq!(end, Framed::End);
+    }
+
+    #[test]
+    fn what_is_appended_is_read() {
+        let mut bytes = Vec::new();
+        let lengths = [0, 1, BLOCK - 30, 8, 100_000, 5, BLOCK - 7, 3];
+        for (fill, length) in (0_u8..).zip(lengths) {
+            append(&mut bytes, &vec![fill; length]);
+        }
+        let (records, end) = all(&bytes);
+        assert_eq!(end, Framed::End);
+        let found: Vec<usize> = records.iter().map(Vec::len).collect();
+        assert_eq!(found, lengths);
+        assert!(records[4].iter().all(|byte| *byte == 4));
     }
 
     #[test]

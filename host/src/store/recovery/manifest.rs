@@ -2,12 +2,12 @@
 //! a log of edits; an edit is a sequence of tags, each followed by its fields. See
 //! `db/version_edit.cc` of RocksDB.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::framing::{Framed, LogRecords};
+use super::framing::{Framed, LogRecords, append};
 
 /// What the MANIFEST says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub(in crate::store) struct ManifestFamily {
 pub(in crate::store) struct ManifestTable {
     /// The number of its column family.
     pub(in crate::store) family: u32,
+    pub(in crate::store) level: u32,
     pub(in crate::store) bytes: u64,
 }
 
@@ -50,6 +51,26 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Copies the MANIFEST of the database in `folder` to the database in `to`, without the tables with
+    /// the numbers `left_out`. Must be one that was read as a whole.
+    pub(in crate::store) fn copy_without(
+        &self,
+        folder: &Path,
+        to: &Path,
+        left_out: &BTreeSet<u64>,
+    ) -> io::Result<()> {
+        let file = current(folder)?.ok_or(io::ErrorKind::NotFound)?;
+        let mut bytes = fs::read(&file)?;
+        for number in left_out {
+            if let Some(table) = self.tables.get(number) {
+                append(&mut bytes, &removal(*number, table));
+            }
+        }
+        let name = file.file_name().unwrap_or_default();
+        fs::write(to.join(name), bytes)?;
+        fs::write(to.join("CURRENT"), format!("{}\n", name.display()))
     }
 
     /// Returns the first log that may hold data that is in no table.
@@ -89,9 +110,9 @@ impl Manifest {
                         whole = record.place.end;
                     }
                 }
-                // An edit that was not written completely had no effect.
-                Framed::End => return Some(manifest),
-                Framed::Stop { .. } => {
+                Framed::End if group.is_empty() => return Some(manifest),
+                // An edit that was not written completely had no effect, nor had its group.
+                Framed::End | Framed::Stop { .. } => {
                     manifest.torn_at = Some(whole as u64);
                     return Some(manifest);
                 }
@@ -119,9 +140,13 @@ impl Manifest {
         for number in edit.removed_tables {
             self.tables.remove(&number);
         }
-        for (number, bytes) in edit.new_tables {
-            let family = edit.family;
-            self.tables.insert(number, ManifestTable { family, bytes });
+        for (number, level, bytes) in edit.new_tables {
+            let table = ManifestTable {
+                family: edit.family,
+                level,
+                bytes,
+            };
+            self.tables.insert(number, table);
         }
     }
 }
@@ -150,8 +175,8 @@ struct Edit {
     log: Option<u64>,
     last_sequence: Option<u64>,
     removed_tables: Vec<u64>,
-    /// Number and size.
-    new_tables: Vec<(u64, u64)>,
+    /// Number, level and size.
+    new_tables: Vec<(u64, u32, u64)>,
     /// How many more edits its group has.
     follow: Option<u32>,
 }
@@ -245,15 +270,39 @@ impl<'a> Fields<'a> {
         Some(bytes)
     }
 
-    /// Reads a new table: returns its number and its size.
-    fn new_file(&mut self) -> Option<(u64, u64)> {
-        let _level = self.number()?;
+    /// Reads a new table: returns its number, its level and its size.
+    fn new_file(&mut self) -> Option<(u64, u32, u64)> {
+        let level = self.number32()?;
         let (number, size) = (self.number()?, self.number()?);
         let (_first_key, _last_key) = (self.bytes()?, self.bytes()?);
         let (_first_sequence, _last_sequence) = (self.number()?, self.number()?);
         while self.number32()? != tag::NEW_FILE_END {
             self.bytes()?;
         }
-        Some((number, size))
+        Some((number, level, size))
     }
+}
+
+/// Returns the edit that removes a table.
+fn removal(number: u64, table: &ManifestTable) -> Vec<u8> {
+    let mut edit = Vec::new();
+    for field in [
+        tag::COLUMN_FAMILY,
+        table.family,
+        tag::DELETED_FILE,
+        table.level,
+    ] {
+        put_number(&mut edit, field.into());
+    }
+    put_number(&mut edit, number);
+    edit
+}
+
+/// Appends a number of 7 bits per byte, the lowest first.
+fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
 }

@@ -31,5 +31,6 @@ mod verdict;
 mod wal;
 
 pub(super) use examine::{Examined, examine};
+pub(super) use manifest::Manifest;
 pub use verdict::MissingWrites;
 pub(super) use wal::LoggedBatch;

@@ -13,6 +13,7 @@
 //!   synced                                      ^         the last acknowledged operation
 //! ```
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::wal::LoggedBatch;
@@ -45,6 +46,17 @@ pub struct MissingWrites {
     pub operations: u64,
     /// The damaged or missing files, with the place of the damage where it is known.
     pub places: Vec<String>,
+}
+
+impl fmt::Display for MissingWrites {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = self.places.join("; ");
+        write!(
+            f,
+            "at least {} operations that had been acknowledged: {places}",
+            self.operations
+        )
+    }
 }
 
 impl Verdict {

@@ -6,6 +6,7 @@ mod folder;
 mod lifecycle;
 mod restoring;
 mod retention;
+mod salvage;
 mod timelines;
 mod writing;
 
@@ -18,9 +19,9 @@ use super::*;
 use crate::domain::{
     ApprovalId, Asked, BeginWith, Begun, Created, CutCause, DeadLetter, Digest, Effect, Event,
     EventBody, FailureCode, Fault, FaultCode, Generation, IdempotencyKey, Limits, LogPos, Message,
-    MessageId, ModelUsage, Output, Planned, Record, Session, SessionId, StepCallName, StepDone,
-    StepError, StepRequest, TimelineName, TimerOp, ToolCall, TurnEnd, TurnEnded, TurnFailure,
-    UnixMillis,
+    MessageId, ModelUsage, Output, Planned, Record, Session, SessionId, Snapshot, StepCallName,
+    StepDone, StepError, StepRequest, TimelineName, TimerOp, ToolCall, TurnEnd, TurnEnded,
+    TurnFailure, UnixMillis,
 };
 
 type Pending = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
@@ -42,6 +43,17 @@ fn failure() -> TurnFailure {
         code: FailureCode::Guest,
         text: "no".to_owned(),
     }
+}
+
+/// The snapshot that is stored with the record number `seq`.
+fn snapshot(seq: u64) -> Vec<u8> {
+    let snapshot = Snapshot {
+        plugin: "echo".to_owned(),
+        component: Digest::of(b"c"),
+        schema: 1,
+        data: seq.to_be_bytes().to_vec(),
+    };
+    snapshot.encode()
 }
 
 /// The owner of a session, with everything that it has ever appended.
@@ -84,7 +96,7 @@ impl Owner {
             id: owner.id.clone(),
             records: vec![(LogPos::default(), created)],
             after: &owner.session,
-            snapshot: Some((LogPos::default(), vec![0])),
+            snapshot: Some((LogPos::default(), snapshot(0))),
             durability: Durability::Synced,
         };
         let appended = store.append(&mut owner.tail, append);
@@ -105,7 +117,7 @@ impl Owner {
             self.bury(&record);
             let at = self.session.apply(&record);
             if matches!(&record, Record::Ended(e) if matches!(e.end, TurnEnd::Completed { .. })) {
-                snapshot = Some((at, at.seq.to_be_bytes().to_vec()));
+                snapshot = Some((at, self::snapshot(at.seq)));
             }
             placed.push((at, record));
         }
@@ -333,11 +345,7 @@ impl Owner {
         }
         let kept = [Some(progress.snapshot), progress.previous];
         for at in kept.into_iter().flatten().map(|snapshot| snapshot.at) {
-            let expected = match at.seq {
-                0 => vec![0],
-                seq => seq.to_be_bytes().to_vec(),
-            };
-            assert_eq!(snapshot(at), Some(expected));
+            assert_eq!(snapshot(at), Some(self::snapshot(at.seq)));
         }
         for (at, _) in &self.log {
             let is_kept = kept.iter().flatten().any(|snapshot| snapshot.at == *at);

@@ -50,6 +50,7 @@ pub(in crate::supervisor) enum WorkerMessage<C> {
         reason: String,
         code: u8,
     },
+    Mending,
     Alive,
 }
 

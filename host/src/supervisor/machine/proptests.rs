@@ -56,6 +56,7 @@ fn worker_message(what: u8, config: u32) -> WorkerMessage<u32> {
         },
         9 => WorkerMessage::Proven,
         10 => WorkerMessage::LastGood(config),
+        11 => WorkerMessage::Mending,
         _ => WorkerMessage::Alive,
     }
 }

@@ -86,6 +86,19 @@ fn what_a_death_by_whose_doing_leads_to_in_which_phase() {
 }
 
 #[test]
+fn a_worker_that_writes_its_store_anew_has_as_long_as_that_takes() {
+    let mut world = alone();
+    for _ in 0..10 {
+        world.now += SERVE_DEADLINE_MS - 1;
+        world.says(2, WorkerMessage::Mending);
+    }
+    assert_eq!(world.waits(SERVE_DEADLINE_MS), ["kill 2"]);
+    world.dies(2, killed());
+    // It is the past of another one.
+    world.says(2, WorkerMessage::Mending);
+}
+
+#[test]
 fn a_worker_that_hangs_before_it_serves_is_rolled_back() {
     let mut world = alone();
     assert_eq!(world.waits(SERVE_DEADLINE_MS), ["kill 2"]);

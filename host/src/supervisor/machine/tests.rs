@@ -10,7 +10,7 @@ use crate::supervisor::message::StartCause;
 /// A machine and its clock. Its actions are rendered as short texts: which message goes to whom.
 pub(super) struct World {
     machine: Machine<u32>,
-    now: Millis,
+    pub(super) now: Millis,
 }
 
 impl World {

@@ -2,7 +2,9 @@
 
 use super::event::{Action, Millis, Replacement, SupervisorMessage, WorkerId, WorkerMessage};
 use super::exits::{RELEASED_TOO_SLOW, STOP_TOO_SLOW};
-use super::limits::{ALIVE_TIMEOUT_MS, EXIT_DEADLINE_MS, MAX_STOP_BUDGET_MS, STOP_MARGIN_MS};
+use super::limits::{
+    ALIVE_TIMEOUT_MS, EXIT_DEADLINE_MS, MAX_STOP_BUDGET_MS, SERVE_DEADLINE_MS, STOP_MARGIN_MS,
+};
 use super::step::{Good, Machine, Standby, SupervisorPhase};
 use crate::supervisor::message::StartCause;
 
@@ -20,6 +22,7 @@ impl<C: Clone + PartialEq> Machine<C> {
             return;
         }
         match message {
+            WorkerMessage::Mending => self.mends(now, id),
             WorkerMessage::Alive => self.workers.alive(id, now + ALIVE_TIMEOUT_MS),
             WorkerMessage::Fatal { reason, code } => {
                 self.workers.failed(id, reason, code);
@@ -85,6 +88,15 @@ impl<C: Clone + PartialEq> Machine<C> {
             stop_budget,
         });
         out.push(Action::Settle(id));
+    }
+
+    /// Gives a worker more time that writes its store anew: that ends, since it comes further.
+    fn mends(&mut self, now: Millis, id: WorkerId) {
+        if let SupervisorPhase::Starting { worker, .. } = &self.phase
+            && *worker == id
+        {
+            self.workers.put_off(id, now + SERVE_DEADLINE_MS);
+        }
     }
 
     /// Records the serving worker's config as the one that later workers are rolled back to.

@@ -69,6 +69,15 @@ impl Workers {
         }
     }
 
+    /// Puts off the deadline at which a worker is killed, if it has one.
+    pub(super) fn put_off(&mut self, id: WorkerId, at: Millis) {
+        if let Some(worker) = self.0.get_mut(&id)
+            && let Some(due) = &mut worker.due
+        {
+            due.0 = due.0.max(at);
+        }
+    }
+
     /// Removes the deadline at which a worker is killed.
     pub(super) fn not_due(&mut self, id: WorkerId) {
         if let Some(worker) = self.0.get_mut(&id) {

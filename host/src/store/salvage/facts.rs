@@ -1,0 +1,99 @@
+//! What can be read of one session.
+
+use crate::domain::{Identity, LogPos, Queued, Record, SessionId, Snapshot, SnapshotRef};
+use crate::store::{
+    StoreError, codec,
+    db::{Db, Keyspace},
+    kept::Kept,
+    keys::{self, kind},
+};
+
+/// What can be read of one session. A value that cannot be decoded is as good as not there.
+#[derive(Debug)]
+pub(super) struct SessionFacts {
+    pub(super) id: SessionId,
+    pub(super) identity: Option<Identity>,
+    pub(super) kept: Option<Kept>,
+    /// The entries of its queue, in order.
+    pub(super) queue: Vec<Queued>,
+    /// The records of its log, in order.
+    pub(super) log: Vec<(LogPos, Record)>,
+    /// Its snapshots, in order, each with the plugin that it belongs to.
+    pub(super) snapshots: Vec<(SnapshotRef, String)>,
+    /// The number of its dead letters.
+    pub(super) dead_letters: u64,
+}
+
+impl SessionFacts {
+    pub(super) fn gather(db: &Db, id: &SessionId) -> Result<Self, StoreError> {
+        let identity = db.get(Keyspace::Sessions, &keys::identity(id))?;
+        let kept = db.get(Keyspace::Sessions, &keys::kept(id))?;
+        let mut facts = Self {
+            id: id.clone(),
+            identity: identity.and_then(|bytes| codec::decode("an identity", &bytes).ok()),
+            kept: kept.and_then(|bytes| codec::decode("the progress", &bytes).ok()),
+            queue: Vec::new(),
+            log: Vec::new(),
+            snapshots: Vec::new(),
+            dead_letters: 0,
+        };
+        let (first, bound) = keys::all_of(id);
+        db.scan(Keyspace::Log, &first, &bound, |key, value| {
+            let record = codec::decode_record(String::new, value).ok();
+            facts.log.extend(keys::position_of(key).zip(record));
+            Ok(true)
+        })?;
+        db.scan(Keyspace::Snapshots, &first, &bound, |key, value| {
+            let snapshot = keys::position_of(key).and_then(|at| snapshot(at, value));
+            facts.snapshots.extend(snapshot);
+            Ok(true)
+        })?;
+        let (first, bound) = keys::all_of_in(kind::QUEUED, id);
+        db.scan(Keyspace::Index, &first, &bound, |_, value| {
+            facts
+                .queue
+                .extend(codec::decode::<Queued>("a queued message", value).ok());
+            Ok(true)
+        })?;
+        facts.queue.sort_by_key(|queued| queued.pos);
+        let (first, bound) = keys::all_of_in(kind::DEAD, id);
+        db.scan(Keyspace::Index, &first, &bound, |_, _| {
+            facts.dead_letters += 1;
+            Ok(true)
+        })?;
+        Ok(facts)
+    }
+
+    /// Whether the message of the record at `at` is there.
+    pub(super) fn has_message(&self, at: LogPos) -> bool {
+        let found = self.log.binary_search_by_key(&at, |(at, _)| *at);
+        found.is_ok_and(|index| {
+            matches!(self.log[index].1, Record::Received(_) | Record::Requeued(_))
+        })
+    }
+
+    pub(super) fn has_snapshot(&self, wanted: &SnapshotRef) -> bool {
+        self.snapshots
+            .iter()
+            .any(|(found, _)| found.at == wanted.at)
+    }
+}
+
+/// Returns the position behind a record.
+pub(super) fn behind(at: LogPos, record: &Record) -> LogPos {
+    LogPos {
+        cursor: at.cursor + record.event_count(),
+        seq: at.seq + 1,
+    }
+}
+
+/// Reads the header of a snapshot: none if the snapshot is damaged.
+fn snapshot(at: LogPos, bytes: &[u8]) -> Option<(SnapshotRef, String)> {
+    let found = Snapshot::decode_any(bytes).ok()?;
+    let reference = SnapshotRef {
+        at,
+        component: found.component,
+        schema: found.schema,
+    };
+    Some((reference, found.plugin))
+}

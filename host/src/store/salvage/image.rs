@@ -1,0 +1,232 @@
+//! A readable image of a damaged database: its tables by hard links, its MANIFEST without the tables
+//! that are not there or of which nothing can be read, and what its logs hold. The database itself is
+//! left alone.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::domain::DamagedFile;
+use crate::store::{
+    db::{Db, Keyspace},
+    options::StoreOptions,
+    recovery::{Examined, Manifest},
+};
+
+use super::around::{Blocked, check_end};
+use super::error::SalvageError;
+
+/// An image, which is removed once it is dropped.
+pub(super) struct StoreImage {
+    pub(super) db: Db,
+    /// Files of which nothing can be read.
+    pub(super) damaged: Vec<DamagedFile>,
+    /// The families of the tables that were left out; none if it is not known which those are.
+    incomplete: Option<Vec<Keyspace>>,
+    _folder: ScratchFolder,
+}
+
+/// A folder that is removed with all that it holds.
+struct ScratchFolder(PathBuf);
+
+impl ScratchFolder {
+    fn clear(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("{} cannot be removed: {error}", self.0.display());
+        }
+    }
+}
+
+impl Drop for ScratchFolder {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl StoreImage {
+    /// Makes an image of the database in `folder` at `scratch`; what is there is removed. The tables with
+    /// the numbers `left_out` are left out. `examined` is what its logs hold, if its MANIFEST can be
+    /// read.
+    pub(super) fn make(
+        folder: &Path,
+        scratch: &Path,
+        left_out: &BTreeSet<u64>,
+        examined: Option<&Examined>,
+        options: &StoreOptions,
+    ) -> Result<Self, SalvageError> {
+        let failed = |doing| SalvageError::io(doing, scratch);
+        let scratch_folder = ScratchFolder(scratch.to_owned());
+        scratch_folder.clear();
+        let manifest = Manifest::read(folder).map_err(SalvageError::io("read", folder))?;
+        let manifest = manifest.filter(|manifest| manifest.torn_at.is_none() && examined.is_some());
+        let Some(manifest) = manifest else {
+            let (db, damaged) = without_manifest(folder, scratch, options)?;
+            return Ok(Self {
+                db,
+                damaged,
+                incomplete: None,
+                _folder: scratch_folder,
+            });
+        };
+        let mut left_out = left_out.clone();
+        let mut damaged: Vec<_> = left_out
+            .iter()
+            .map(|number| DamagedFile::new(&format!("{number:06}.sst"), "it cannot be read"))
+            .collect();
+        fs::create_dir(scratch).map_err(failed("create"))?;
+        for number in manifest.tables.keys() {
+            let name = format!("{number:06}.sst");
+            match link(&folder.join(&name), &scratch.join(&name)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    left_out.insert(*number);
+                    damaged.push(DamagedFile::new(&name, "it is not there"));
+                }
+                Err(error) => return Err(failed("link a table into")(error)),
+            }
+        }
+        loop {
+            let copied = manifest.copy_without(folder, scratch, &left_out);
+            copied.map_err(failed("write the MANIFEST into"))?;
+            let db = Db::open_damaged(scratch, options)
+                .map_err(|error| SalvageError::database(folder, &error))?;
+            let Err((number, reason)) = blocking_table(&db, folder)? else {
+                let logged = examined.map(Examined::logged).unwrap_or_default();
+                db.write_again(&logged, None)
+                    .map_err(|error| SalvageError::database(folder, &error))?;
+                return Ok(Self {
+                    db,
+                    damaged,
+                    incomplete: Some(families_of(&manifest, &left_out)),
+                    _folder: scratch_folder,
+                });
+            };
+            drop(db);
+            if !left_out.insert(number) {
+                return Err(SalvageError::unreadable(folder, reason));
+            }
+            damaged.push(DamagedFile::new(&format!("{number:06}.sst"), &reason));
+            clear_manifest(scratch).map_err(failed("clear"))?;
+        }
+    }
+}
+
+/// Returns the families of tables.
+fn families_of(manifest: &Manifest, tables: &BTreeSet<u64>) -> Vec<Keyspace> {
+    let tables = tables
+        .iter()
+        .filter_map(|number| manifest.tables.get(number));
+    let families = tables.filter_map(|table| manifest.families.get(&table.family));
+    let names: Vec<&str> = families.map(|family| family.name.as_str()).collect();
+    let all = Keyspace::ALL.into_iter();
+    all.filter(|family| names.contains(&family.name()))
+        .collect()
+}
+
+impl StoreImage {
+    /// Whether states and logs may both be older ones, of the same moment: tables of both were left out, or
+    /// some of unknown families. Then nothing shows which sessions lack their newest turns.
+    pub(super) fn may_be_older(&self) -> bool {
+        match &self.incomplete {
+            Some(families) => {
+                families.contains(&Keyspace::Sessions) && families.contains(&Keyspace::Log)
+            }
+            // The first is the MANIFEST.
+            None => self.damaged.len() > 1,
+        }
+    }
+
+    /// Whether tables of the family were left out, or it is not known.
+    pub(super) fn left_out_of(&self, family: Keyspace) -> bool {
+        let incomplete = self.incomplete.as_ref();
+        incomplete.is_none_or(|families| families.contains(&family))
+    }
+}
+
+/// Finds a table that keeps a family from being read.
+fn blocking_table(db: &Db, folder: &Path) -> Result<Result<(), (u64, String)>, SalvageError> {
+    for family in Keyspace::ALL {
+        match check_end(db, family) {
+            Ok(()) => {}
+            Err(Blocked::ByTable { number, reason }) => return Ok(Err((number, reason))),
+            Err(Blocked::Failed(error)) => {
+                return Err(SalvageError::unreadable(folder, error.to_string()));
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Makes an image with a new MANIFEST, from all tables and logs that are there.
+fn without_manifest(
+    folder: &Path,
+    scratch: &Path,
+    options: &StoreOptions,
+) -> Result<(Db, Vec<DamagedFile>), SalvageError> {
+    let failed = |doing| SalvageError::io(doing, scratch);
+    fs::create_dir(scratch).map_err(failed("create"))?;
+    let entries = fs::read_dir(folder).map_err(SalvageError::io("look into", folder))?;
+    for entry in entries {
+        let path = entry.map_err(SalvageError::io("look into", folder))?.path();
+        let Some(name) = path.file_name() else {
+            continue;
+        };
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        match extension {
+            Some("sst") => link(&path, &scratch.join(name)).map_err(failed("link a table into"))?,
+            // RocksDB writes into logs.
+            Some("log") => {
+                fs::copy(&path, scratch.join(name)).map_err(failed("copy a log into"))?;
+            }
+            _ => {}
+        }
+    }
+    Db::make_manifest(scratch).map_err(|error| SalvageError::database(folder, &error))?;
+    let db = Db::open_damaged(scratch, options)
+        .map_err(|error| SalvageError::database(folder, &error))?;
+    let mut damaged = vec![DamagedFile::new(
+        "MANIFEST",
+        "it cannot be read; a new one was made from the tables",
+    )];
+    // The new MANIFEST has no table that cannot be read.
+    let lost = scratch.join("lost");
+    if let Ok(entries) = fs::read_dir(lost) {
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let tables = names.filter_map(|name| name.into_string().ok());
+        for name in tables.filter(|name| name.ends_with(".sst")) {
+            damaged.push(DamagedFile::new(&name, "it cannot be read"));
+        }
+    }
+    Ok((db, damaged))
+}
+
+/// Removes what opening the image has made of its MANIFEST.
+fn clear_manifest(scratch: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(scratch)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "sst") && path.is_file() {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Links a file, or copies it where the other name is on another disk.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::CrossesDevices
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::Unsupported
+            ) =>
+        {
+            fs::copy(from, to).map(drop)
+        }
+        linked => linked,
+    }
+}

@@ -1,0 +1,184 @@
+//! Checks a store that no daemon uses, or writes what can be read of it into another folder.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::domain::SalvageReport;
+use crate::store::{
+    OpenError, Store,
+    folder_lock::{lock, release},
+    format::{FORMAT, read_format, write_format},
+    kept_aside::ASIDE,
+    options::StoreOptions,
+    synced::{SyncedFile, SyncedMark},
+};
+
+use super::error::SalvageError;
+use super::rewrite::{NewDatabase, rewrite};
+
+/// Files of a data folder that belong to its database, or to its owner.
+const OWN: [&str; 10] = [
+    "db",
+    "FORMAT",
+    "SYNCED",
+    "LOCK",
+    "RESERVE",
+    "DAMAGED",
+    "mending",
+    "db.mended",
+    "checking",
+    "checking.db",
+];
+
+/// Checks the store in the data folder `data`: reads all of it, with its checksums, and compares the
+/// sessions' states with their logs, snapshots and index. Nothing is changed. `tell` is told how many
+/// bytes were read so far.
+///
+/// # Errors
+/// If the folder is in use, if it is none of Abide's, or if nothing can be read.
+pub fn check(
+    data: &Path,
+    options: &StoreOptions,
+    tell: &mut dyn FnMut(u64),
+) -> Result<SalvageReport, SalvageError> {
+    let lock = lock_store(data)?;
+    let mark = SyncedMark::read(data).map_err(SalvageError::io("look into", data))?;
+    let checked = check_locked(data, mark, options, tell);
+    release(&lock);
+    checked
+}
+
+fn check_locked(
+    data: &Path,
+    mark: Option<SyncedMark>,
+    options: &StoreOptions,
+    tell: &mut dyn FnMut(u64),
+) -> Result<SalvageReport, SalvageError> {
+    let (db, scratch) = (data.join("db"), data.join("checking"));
+    let read = rewrite(&db, &scratch, mark, None, options, tell)?.report;
+    if read.damaged_files.is_empty() {
+        return Ok(read);
+    }
+    // What is lost with a damaged table shows once the rest is written anew.
+    let rewritten = data.join("checking.db");
+    let target = NewDatabase {
+        db: &rewritten,
+        order: None,
+    };
+    let written = rewrite(&db, &scratch, mark, Some(&target), options, tell);
+    if let Err(error) = fs::remove_dir_all(&rewritten) {
+        tracing::warn!("{} cannot be removed: {error}", rewritten.display());
+    }
+    // Without the room for it, the first reading tells of more than is lost.
+    Ok(written.map_or(read, |written| written.report))
+}
+
+/// Writes what can be read of the store in the data folder `data` into the folder `new`, which must not
+/// exist or must be empty, as a data folder of its own; the other files of `data` are copied. `data` is
+/// left alone. `tell` is told how many bytes were read so far.
+///
+/// # Errors
+/// If `data` is in use or none of Abide's, if nothing of it can be read, or if `new` cannot be written.
+pub fn salvage(
+    data: &Path,
+    new: &Path,
+    options: &StoreOptions,
+    tell: &mut dyn FnMut(u64),
+) -> Result<SalvageReport, SalvageError> {
+    let lock = lock_store(data)?;
+    let salvaged = write_all(data, new, options, tell);
+    release(&lock);
+    let report = salvaged?;
+    // Histories are cut when it is opened; this shows as well that it can be.
+    Store::open(new, options.clone())?.close();
+    Ok(report)
+}
+
+fn write_all(
+    data: &Path,
+    new: &Path,
+    options: &StoreOptions,
+    tell: &mut dyn FnMut(u64),
+) -> Result<SalvageReport, SalvageError> {
+    make_empty(new)?;
+    let mark = SyncedMark::read(data).map_err(SalvageError::io("look into", data))?;
+    let target = NewDatabase {
+        db: &new.join("db"),
+        order: None,
+    };
+    let scratch = new.join("mending");
+    let rewritten = rewrite(
+        &data.join("db"),
+        &scratch,
+        mark,
+        Some(&target),
+        options,
+        tell,
+    )?;
+    copy_others(data, new).map_err(SalvageError::io("copy files into", new))?;
+    let mark = SyncedMark {
+        sequence: rewritten.last_sequence,
+        closed: false,
+    };
+    let marked = SyncedFile::open(new).and_then(|file| file.write(mark).and_then(|()| file.sync()));
+    marked.map_err(SalvageError::io("write into", new))?;
+    // Last: a folder without it is no store.
+    write_format(new, FORMAT)?;
+    Ok(rewritten.report)
+}
+
+/// Takes the lock on a data folder that holds a store, or did.
+fn lock_store(data: &Path) -> Result<fs::File, SalvageError> {
+    if !fs::exists(data.join("db")).map_err(SalvageError::io("look into", data))? {
+        return Err(SalvageError::Open(OpenError::NotAStore {
+            path: data.to_owned(),
+            reason: "it has no folder `db`".to_owned(),
+        }));
+    }
+    match read_format(data) {
+        // Whatever else became of the file, the database may be readable.
+        Err(error @ OpenError::NewerFormat { .. }) => Err(error.into()),
+        _ => Ok(lock(data)?),
+    }
+}
+
+fn make_empty(new: &Path) -> Result<(), SalvageError> {
+    match fs::read_dir(new) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(SalvageError::NotEmpty(new.to_owned())),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(new).map_err(SalvageError::io("create", new))
+        }
+        Err(error) => Err(SalvageError::io("look into", new)(error)),
+    }
+}
+
+/// Copies what is in the data folder beside the store: components, the last good configuration.
+fn copy_others(data: &Path, new: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(data)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let text = name.to_string_lossy();
+        if !OWN.contains(&&*text) && !text.starts_with(ASIDE) {
+            copy_tree(&entry.path(), &new.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    let kind = fs::symlink_metadata(from)?.file_type();
+    if kind.is_dir() {
+        fs::create_dir(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy_tree(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    } else if kind.is_file() {
+        fs::copy(from, to)?;
+    }
+    Ok(())
+}
