@@ -11,7 +11,7 @@ RESTATE := --manifest-path tests/rivals/restate/Cargo.toml
 COMPONENTS := $(PLUGINS:%=-p %) -p hostile -p scripted -p chat
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-scale bench bench-peers test power-cuts old-and-new chaos lint doc deny
+.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-scale bench bench-peers test power-cuts old-and-new chaos damage lint doc deny
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,8 @@ real-model: PROGRAM := abide-real-model
 measure measure-first-token measure-scale: PROGRAM := abide-measure
 bench-peers: PROGRAM := abide-rivals
 old-and-new: PROGRAM := abide-old-and-new abide-test-tools
+damage: PROGRAM := abide-damage abide-test-tools
+damage: GUEST_PACKAGES := $(PLUGINS:%=-p %) -p scripted
 measure measure-first-token measure-scale bench bench-peers test old-and-new: GUEST_PACKAGES := $(COMPONENTS)
 
 build: setup ## Build dist/abide and dist/plugins/*.wasm
@@ -109,6 +111,11 @@ chaos: setup ## Kill a daemon until it lies: SEEDS=200 FIRST=1 JOBS=2 DO=run|bou
 	@install -m 755 $(TARGET)/release/abide $(TARGET)/chaos/abide
 	@ABIDE_BIN=$(TARGET)/chaos/abide $(TARGET)/release/abide-chaos $(or $(DO),run) \
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS))
+
+damage: build ## Damage each kind of file of a data folder, and judge what a daemon makes of it: PLACES=20 FIRST=1 JOBS=2 ONLY='table log'
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=$(GUESTS) $(TARGET)/release/abide-damage \
+		$(if $(PLACES),--places $(PLACES)) $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(ONLY),--only '$(ONLY)')
 
 lint: setup ## Check the format, and everything that clippy knows
 	$(CARGO) fmt --all --check

@@ -55,15 +55,26 @@ impl Daemon {
 
     /// Starts a daemon in this directory and waits until it is ready.
     pub async fn start_in(folder: TempDir, setup: Setup) -> Self {
+        let mut daemon = Self::spawn_in(folder, setup);
+        daemon.until_ready().await;
+        daemon
+    }
+
+    /// Starts a daemon in this directory, without waiting until it is ready.
+    pub fn spawn_in(folder: TempDir, setup: Setup) -> Self {
         write(&config_path(folder.path()), &setup.toml(), How::Rename);
         let child = spawn_of(folder.path(), &setup);
-        let mut daemon = Self {
+        Self {
             folder,
             child,
             setup,
-        };
-        daemon.until_ready().await;
-        daemon
+        }
+    }
+
+    /// Returns the directory, whose processes are killed.
+    pub fn into_folder(mut self) -> TempDir {
+        let other = tempfile::tempdir().expect("the machine has a folder for temporary files");
+        std::mem::replace(&mut self.folder, other)
     }
 
     /// Starts a daemon in a directory where it cannot start, and waits for its exit.

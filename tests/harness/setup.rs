@@ -41,6 +41,13 @@ impl Plugin {
         self
     }
 
+    /// Grants the tools of the server `t`.
+    #[must_use]
+    pub fn with_tools(mut self) -> Self {
+        self.capabilities = vec!["tools = [\"t\"]".to_owned()];
+        self
+    }
+
     /// Adds a line of limits.
     #[must_use]
     pub fn limit(mut self, line: &str) -> Self {

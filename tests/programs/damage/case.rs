@@ -1,0 +1,257 @@
+//! One case: a file is damaged, a daemon is started, and its sessions are judged.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use abide_tests::{Daemon, Signal, abide_binary, kill_all, signal};
+use anyhow::anyhow;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde_json::Value;
+
+use crate::files::files_by_kind;
+use crate::harm::{Harm, damage};
+use crate::judge::{Named, judge};
+use crate::world::{Death, World, disturb, kill_worker_under_stopped_supervisor, spawn};
+
+/// How long a start may take until it serves, refuses, or ends.
+const START: Duration = Duration::from_secs(20);
+/// How long a daemon may need to stop.
+const STOP: Duration = Duration::from_secs(30);
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) kind: String,
+    pub(crate) harm: Harm,
+    pub(crate) death: Death,
+    pub(crate) seed: u64,
+}
+
+/// How a case ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// There is no such file, or nothing in it that could be damaged so.
+    NotThere,
+    Whole,
+    /// Served, with this many sessions named.
+    Named(usize),
+    /// Refused; salvaged with this many sessions named.
+    Salvaged(usize),
+    Failed(String),
+}
+
+/// How a start went.
+enum Start {
+    Serves,
+    Refuses(String),
+    Ended(String),
+    Nothing(String),
+}
+
+impl Case {
+    /// Runs the case. Returns what was damaged, and how it ended.
+    pub(crate) async fn run(&self, stopped: &World, killed: &World) -> (String, End) {
+        match self.act(stopped, killed).await {
+            Ok(outcome) => outcome,
+            Err(error) => (
+                "".to_owned(),
+                End::Failed(format!("the case itself: {error:#}")),
+            ),
+        }
+    }
+
+    async fn act(&self, stopped: &World, killed: &World) -> anyhow::Result<(String, End)> {
+        let world = match self.death {
+            Death::Stop | Death::Worker => stopped,
+            Death::Everything => killed,
+        };
+        let mut known = world.known.clone();
+        let folder = world.copied()?;
+        let mut random = StdRng::seed_from_u64(self.seed);
+        let data = folder.path().join("data");
+        let harm =
+            |random: &mut StdRng| damage(&files_by_kind(&data)?, &self.kind, self.harm, random);
+        let (damaged, mut daemon) = match self.death {
+            Death::Worker => {
+                let daemon = spawn(folder);
+                disturb(&daemon, &mut known).await?;
+                kill_worker_under_stopped_supervisor(&daemon).await;
+                let damaged = harm(&mut random);
+                signal(daemon.supervisor_pid(), Signal::CONT);
+                (damaged?, daemon)
+            }
+            Death::Stop | Death::Everything => (harm(&mut random)?, spawn(folder)),
+        };
+        let Some(damaged) = damaged else {
+            return Ok((String::new(), End::NotThere));
+        };
+        let file = damaged.file.strip_prefix(&data)?.display();
+        let what = format!("{file}: {}", damaged.what);
+        let end = match started(&mut daemon).await {
+            Start::Serves => match judge(&daemon, &known, Named::new(), 1_000).await {
+                Ok(named) => self.again(&mut daemon, &known, named).await,
+                Err(wrong) => End::Failed(wrong.join("; ")),
+            },
+            Start::Refuses(reason) | Start::Ended(reason) => {
+                match is_helpful(&reason, daemon.folder()) {
+                    true => salvage(&mut daemon, &known, &reason).await,
+                    false => End::Failed(format!("refused without a remedy: {reason}")),
+                }
+            }
+            Start::Nothing(why) => End::Failed(why),
+        };
+        if let (End::Failed(_), Ok(keep)) = (&end, std::env::var("ABIDE_DAMAGE_KEEP")) {
+            let name = [&self.kind, self.harm.name(), self.death.name()].join("-");
+            let name = format!("{}-{}", self.seed, name.replace(['/', ' ', '*'], "_"));
+            let to = Path::new(&keep).join(name);
+            std::fs::create_dir_all(&keep)?;
+            kill_all(daemon.supervisor_pid());
+            std::fs::rename(daemon.folder(), to)?;
+        }
+        Ok((what, end))
+    }
+
+    /// Starts the daemon again, which meets the damage at other places.
+    async fn again(
+        &self,
+        daemon: &mut Daemon,
+        known: &crate::world::KnownSessions,
+        named: Named,
+    ) -> End {
+        if !stopped(daemon).await {
+            return End::Failed("it does not stop".to_owned());
+        }
+        daemon.spawn_again();
+        match started(daemon).await {
+            Start::Serves => match judge(daemon, known, named, 2_000).await {
+                Ok(named) if named.is_empty() => End::Whole,
+                Ok(named) => End::Named(named.len()),
+                Err(wrong) => End::Failed(format!("after another start: {}", wrong.join("; "))),
+            },
+            Start::Refuses(reason) | Start::Ended(reason) => {
+                match is_helpful(&reason, daemon.folder()) {
+                    true => salvage(daemon, known, &reason).await,
+                    false => End::Failed(format!("refused later, without a remedy: {reason}")),
+                }
+            }
+            Start::Nothing(why) => End::Failed(format!("after another start: {why}")),
+        }
+    }
+}
+
+async fn started(daemon: &mut Daemon) -> Start {
+    let client = daemon.client();
+    let begun = Instant::now();
+    let before = daemon.log().len();
+    let mut last = String::new();
+    while begun.elapsed() < START {
+        if let Some(status) = daemon.exited() {
+            let log = daemon.log();
+            return Start::Ended(format!(
+                "{status}: {}",
+                tail(log.get(before..).unwrap_or(&log))
+            ));
+        }
+        if let Ok(Ok(reply)) =
+            tokio::time::timeout(Duration::from_secs(2), client.get("/v1/daemon")).await
+        {
+            match reply.body["state"].as_str() {
+                Some("refused") => return Start::Refuses(reply.body["watchdog"].to_string()),
+                Some("serving") => return Start::Serves,
+                _ => last = reply.body.to_string(),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Start::Nothing(format!(
+        "it neither serves nor refuses after {START:?}: {last} {}",
+        tail(&daemon.log())
+    ))
+}
+
+/// Returns the last lines of a log.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().rev().take(6).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+}
+
+/// Whether the words name a place in the folder and something to do.
+fn is_helpful(reason: &str, folder: &Path) -> bool {
+    let remedies = [
+        "salvage",
+        "restore",
+        "backup",
+        "--accept-loss",
+        "remove",
+        "delete",
+        "run that version",
+    ];
+    reason.contains(&*folder.to_string_lossy())
+        && remedies.iter().any(|remedy| reason.contains(remedy))
+}
+
+async fn stopped(daemon: &mut Daemon) -> bool {
+    signal(daemon.supervisor_pid(), Signal::TERM);
+    let begun = Instant::now();
+    while daemon.exited().is_none() {
+        if begun.elapsed() > STOP {
+            kill_all(daemon.supervisor_pid());
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    true
+}
+
+/// Salvages the folder of a daemon that refuses it, and judges a daemon on the new one.
+async fn salvage(daemon: &mut Daemon, known: &crate::world::KnownSessions, reason: &str) -> End {
+    if daemon.exited().is_none() && !stopped(daemon).await {
+        return End::Failed(format!("it does not stop; it refused: {reason}"));
+    }
+    let made = match salvaged(daemon.folder()) {
+        Ok(made) => made,
+        Err(error) => return End::Failed(format!("{error}; it refused: {reason}")),
+    };
+    daemon.setup.data_dir = "new".to_owned();
+    let toml = daemon.setup.toml();
+    daemon.write_config(&toml, abide_tests::How::Rename);
+    daemon.spawn_again();
+    match started(daemon).await {
+        Start::Serves => match judge(daemon, known, made, 3_000).await {
+            Ok(named) => End::Salvaged(named.len()),
+            Err(wrong) => End::Failed(format!("salvaged: {}", wrong.join("; "))),
+        },
+        Start::Refuses(reason) | Start::Ended(reason) | Start::Nothing(reason) => {
+            End::Failed(format!("what was salvaged does not start: {reason}"))
+        }
+    }
+}
+
+/// Runs `abide store salvage new`. Returns the sessions that it names.
+fn salvaged(folder: &Path) -> anyhow::Result<Named> {
+    let ran = Command::new(abide_binary())
+        .arg("--config")
+        .arg(folder.join("abide.toml"))
+        .args(["store", "salvage"])
+        .arg(folder.join("new"))
+        .arg("--json")
+        .stdin(Stdio::null())
+        .output()?;
+    if !ran.status.success() {
+        let words = String::from_utf8_lossy(&ran.stderr);
+        return Err(anyhow!(
+            "salvage ended with {}: {}",
+            ran.status,
+            tail(&words)
+        ));
+    }
+    let told: Value = serde_json::from_slice(&ran.stdout)?;
+    let touched = told["touched"].as_array().into_iter().flatten();
+    let touched: BTreeMap<_, _> = touched
+        .filter_map(|it| Some((it["id"].as_str()?.to_owned(), it["what"].to_string())))
+        .collect();
+    Ok(touched)
+}
