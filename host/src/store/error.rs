@@ -7,7 +7,7 @@ use std::{
 
 use crate::domain::SessionId;
 
-use super::recovery::MissingWrites;
+use super::{format::FORMAT, recovery::MissingWrites};
 
 /// The reason why the store did not open. Nothing in the data folder has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,11 @@ pub enum OpenError {
         missing: MissingWrites,
     },
     /// The folder holds something other than a store.
-    #[error("{path} is not a data folder of Abide's: {reason}; set `data_dir` to another folder")]
+    #[error(
+        "{path} is not a data folder of Abide's: {reason}; set `data_dir` to another folder. If it was one, \
+         its file `FORMAT` is damaged: put it back from a backup, or write the line `abide-store {FORMAT}` \
+         into it, if no later version of Abide than this one has ever run on the folder"
+    )]
     NotAStore {
         path: PathBuf,
         /// What the folder holds instead.

@@ -86,23 +86,11 @@ enum Words {
 
 async fn judge_session(client: &Client, id: &str, known: &Known) -> Result<(), Words> {
     let path = format!("/v1/sessions/{id}");
-    let reply = get(client, &path).await.map_err(Words::Wrong)?;
-    if known.is_closed {
-        return match reply.0 {
-            410 => Ok(()),
-            status => Err(Words::Wrong(format!(
-                "it was closed, and is answered with {status}"
-            ))),
-        };
-    }
-    let (status, session) = reply;
-    if status != 200 {
-        let words = format!("{status} {session}");
-        // A reading that fails with the words of the damage is no silent loss.
-        return Err(match status >= 500 && words.contains("damage") {
-            true => Words::Named(words),
-            false => Words::Wrong(words),
-        });
+    let (status, session) = get(client, &path).await.map_err(Words::Wrong)?;
+    match (known.is_closed, status) {
+        (true, 410) => return Ok(()),
+        (false, 200) => {}
+        _ => return Err(unreadable("it", status, &session)),
     }
     if let Some(words) = named_by(&session) {
         return Err(Words::Named(words));
@@ -151,6 +139,15 @@ async fn judge_session(client: &Client, id: &str, known: &Known) -> Result<(), W
     Ok(())
 }
 
+/// Judges an answer that is none: one with the words of the damage is no silent loss.
+fn unreadable(what: &str, status: u16, body: &Value) -> Words {
+    let words = format!("{what}: {status} {body}");
+    match status >= 500 && words.contains("damage") {
+        true => Words::Named(words),
+        false => Words::Wrong(words),
+    }
+}
+
 /// Returns the events from the first, until there are as many as wanted or no more.
 async fn events(client: &Client, id: &str, wanted: usize) -> Result<Vec<Event>, Words> {
     let mut events: Vec<Event> = Vec::new();
@@ -162,7 +159,7 @@ async fn events(client: &Client, id: &str, wanted: usize) -> Result<Vec<Event>, 
             return Err(Words::Named(format!("a gap is told: {body}")));
         }
         if status != 200 {
-            return Err(Words::Wrong(format!("its events: {status} {body}")));
+            return Err(unreadable("its events", status, &body));
         }
         let page: Vec<Event> = serde_json::from_value(body["items"].clone())
             .map_err(|error| Words::Wrong(format!("its events: {error}")))?;
