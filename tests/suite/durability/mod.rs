@@ -4,6 +4,7 @@
 
 mod checker;
 mod clock;
+mod damage;
 mod disk;
 mod folder_gone;
 mod golden_store;
