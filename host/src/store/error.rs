@@ -7,7 +7,7 @@ use std::{
 
 use crate::domain::SessionId;
 
-use super::{format::FORMAT, recovery::MissingWrites};
+use super::recovery::MissingWrites;
 
 /// The reason why the store did not open. Nothing in the data folder has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +67,8 @@ pub enum OpenError {
     /// The folder holds something other than a store.
     #[error(
         "{path} is not a data folder of Abide's: {reason}; set `data_dir` to another folder. If it was one, \
-         its file `FORMAT` is damaged: put it back from a backup, or write the line `abide-store {FORMAT}` \
-         into it, if no later version of Abide than this one has ever run on the folder"
+         its file `FORMAT` is damaged: put that back from a backup, or let `abide store salvage NEW` write \
+         what can be read into another folder"
     )]
     NotAStore {
         path: PathBuf,
