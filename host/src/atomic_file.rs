@@ -32,6 +32,14 @@ pub(crate) fn write_whole(folder: &Path, name: &str, parts: &[&[u8]]) -> io::Res
     written
 }
 
+/// Returns whether `name` is that of a temporary file. A process that is killed leaves it behind.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    let parts = name
+        .strip_prefix('.')
+        .and_then(|rest| rest.rsplit_once('.'));
+    parts.is_some_and(|(of, pid)| !of.is_empty() && pid.parse::<u32>().is_ok())
+}
+
 /// Syncs a directory, which makes the names of its files durable.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
@@ -43,5 +51,29 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_fails_leaves_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        // Keeps the rename from succeeding.
+        std::fs::create_dir_all(home.path().join("a/b")).unwrap();
+        assert!(write_whole(home.path(), "a", &[b"1"]).is_err());
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn temporary_files_are_known_by_their_names() {
+        for name in [".FORMAT.7", ".a.wasm.12"] {
+            assert!(is_temporary(name), "{name}");
+        }
+        for name in ["FORMAT", ".FORMAT", ".FORMAT.", "FORMAT.7", "..7", ".a.b7"] {
+            assert!(!is_temporary(name), "{name}");
+        }
     }
 }

@@ -10,14 +10,16 @@
 //! back to the binary before. Until it is raised, what needs a newer format is refused with words.
 
 use std::{
-    fs::{self, File},
-    io::{self, ErrorKind, Write},
+    fs,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
+
+use crate::atomic_file::write_whole;
 
 use super::{OpenError, StoreError};
 
@@ -30,6 +32,7 @@ pub(super) const FIRST_FORMAT: u32 = 1;
 /// The format from which on a session's history may be cut.
 pub(super) const CUT_FORMAT: u32 = 2;
 
+const NAME: &str = "FORMAT";
 /// The word before the version number in the file `FORMAT`.
 const FORMAT_WORD: &str = "abide-store";
 /// The word after the version number until the store has been created completely.
@@ -57,7 +60,7 @@ pub(super) fn read_format(path: &Path) -> Result<Format, OpenError> {
 /// Reads the file `FORMAT`: the version, and whether the store is being created. `None` if there is
 /// neither the file nor a store.
 fn stored(path: &Path) -> Result<Option<(u32, bool)>, OpenError> {
-    let file = path.join("FORMAT");
+    let file = path.join(NAME);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -109,23 +112,18 @@ fn stored(path: &Path) -> Result<Option<(u32, bool)>, OpenError> {
 /// Notes that the creation of a store has begun.
 pub(super) fn begin_format(path: &Path) -> Result<(), OpenError> {
     let text = format!("{FORMAT_WORD} {FIRST_FORMAT} {CREATING}\n");
-    replace(path, &text).map_err(|error| OpenError::io("write", &path.join("FORMAT"), error))
+    replace(path, &text).map_err(|error| OpenError::io("write", &path.join(NAME), error))
 }
 
 /// Notes the format of a complete store.
 pub(super) fn write_format(path: &Path, format: u32) -> Result<(), OpenError> {
     let text = format!("{FORMAT_WORD} {format}\n");
-    replace(path, &text).map_err(|error| OpenError::io("write", &path.join("FORMAT"), error))
+    replace(path, &text).map_err(|error| OpenError::io("write", &path.join(NAME), error))
 }
 
-/// Replaces the file `FORMAT` atomically, and syncs the file and its folder.
+/// Replaces the file `FORMAT` with `text`.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let (file, new) = (path.join("FORMAT"), path.join("FORMAT.new"));
-    let mut opened = File::create(&new)?;
-    opened.write_all(text.as_bytes())?;
-    opened.sync_all()?;
-    fs::rename(&new, &file)?;
-    File::open(path)?.sync_all()
+    write_whole(path, NAME, &[text.as_bytes()])
 }
 
 /// The format that an open store has: what may be written into it.
@@ -169,7 +167,7 @@ impl StoreFormat {
         }
         let text = format!("{FORMAT_WORD} {FORMAT}\n");
         replace(&self.folder, &text).map_err(|error| {
-            let file = self.folder.join("FORMAT");
+            let file = self.folder.join(NAME);
             StoreError::write_failed(format!("{} cannot be replaced: {error}", file.display()))
         })?;
         // Only now: what needs the new format may be written once the file is synced.

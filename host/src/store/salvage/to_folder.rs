@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::atomic_file::is_temporary;
 use crate::domain::SalvageReport;
 use crate::store::{
     OpenError, Store,
@@ -177,8 +178,14 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
             let entry = entry?;
             copy_tree(&entry.path(), &to.join(entry.file_name()))?;
         }
-    } else if kind.is_file() {
+    } else if kind.is_file() && !is_left_over(from) {
         fs::copy(from, to)?;
     }
     Ok(())
+}
+
+/// Whether a process that was killed has left a file that it had not completed.
+fn is_left_over(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    is_temporary(&name.to_string_lossy())
 }

@@ -121,14 +121,15 @@ fn a_format_that_cannot_be_raised_is_as_it_was() {
     let home = folder();
     let store = open(home.path());
     // What it would be written to first.
-    fs::create_dir(home.path().join("FORMAT.new")).unwrap();
+    let temporary = home.path().join(format!(".FORMAT.{}", std::process::id()));
+    fs::create_dir(&temporary).unwrap();
     let error = store.raise_format().unwrap_err();
     assert!(error.to_string().contains("FORMAT"), "{error}");
     assert_eq!(
         (store.format(), &*stored_format(home.path())),
         (1, "abide-store 1\n")
     );
-    fs::remove_dir(home.path().join("FORMAT.new")).unwrap();
+    fs::remove_dir(&temporary).unwrap();
     assert_eq!(store.raise_format(), Ok(true));
 }
 

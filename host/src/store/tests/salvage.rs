@@ -166,6 +166,28 @@ fn a_sound_store_is_found_sound_and_is_salvaged_whole() {
     assert_eq!(stored.check(&store, &report), 12);
 }
 
+#[test]
+fn what_is_beside_the_store_is_salvaged_but_not_what_is_incomplete() {
+    let stored = stored(8);
+    let (data, new) = (stored.data(), stored.home.path().join("new"));
+    fs::create_dir(data.join("components")).unwrap();
+    for name in ["last-good", "components/a.wasm"] {
+        fs::write(data.join(name), name).unwrap();
+    }
+    // A killed process has left them.
+    let left = [".FORMAT.7", ".last-good.7", "components/.b.wasm.7"];
+    for name in left {
+        fs::write(data.join(name), name).unwrap();
+    }
+    salvaged(&data, &new);
+    for name in ["last-good", "components/a.wasm"] {
+        assert_eq!(fs::read_to_string(new.join(name)).unwrap(), name);
+    }
+    for name in left {
+        assert!(!new.join(name).exists(), "{name}");
+    }
+}
+
 /// Damages a table.
 fn damage(table: &Path, draw: &mut StdRng) {
     let mut bytes = fs::read(table).unwrap();
