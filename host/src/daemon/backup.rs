@@ -138,7 +138,7 @@ fn refusal(error: BackupError) -> BackupRefusal {
             reserve_bytes,
         },
         BackupError::Damaged { .. } => BackupRefusal::Damaged(text),
-        BackupError::Io { .. } | BackupError::Store(_) => BackupRefusal::Failed(text),
+        BackupError::Io(_) | BackupError::Store(_) => BackupRefusal::Failed(text),
         BackupError::Abandoned => BackupRefusal::Leaving,
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn stays_up(error: &OpenError) -> bool {
         | OpenError::NewerPart { .. }
         | OpenError::NotAStore { .. }
         | OpenError::NotAFolder { .. }
-        | OpenError::Io { .. } => false,
+        | OpenError::Io(_) => false,
     }
 }
 

@@ -1,13 +1,10 @@
 //! The errors of opening the store and of calling it.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use crate::domain::SessionId;
 
-use super::recovery::MissingWrites;
+use super::{failed_io::FailedIo, recovery::MissingWrites};
 
 /// The reason why the store did not open. Nothing in the data folder has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -78,16 +75,15 @@ pub enum OpenError {
     #[error("{path} is not a folder; set `data_dir` to one, or to a path that does not exist yet")]
     NotAFolder { path: PathBuf },
     /// A system call failed.
-    #[error(
-        "cannot {doing} {path}: {reason}; check the folder's owner, permissions and free space"
-    )]
-    Io {
-        /// The operation that failed, as a verb that goes before the path.
-        doing: &'static str,
-        path: PathBuf,
-        /// The system's error text.
-        reason: String,
-    },
+    #[error("{0}; check the folder's owner, permissions and free space")]
+    Io(FailedIo),
+}
+
+// No source: the message has its text already, which a printed chain of causes would repeat.
+impl From<FailedIo> for OpenError {
+    fn from(failed: FailedIo) -> Self {
+        Self::Io(failed)
+    }
 }
 
 impl OpenError {
@@ -95,15 +91,6 @@ impl OpenError {
         Self::Missing {
             path: path.to_owned(),
             missing,
-        }
-    }
-
-    /// Converts the error of a system call; `doing` is described at [`Self::Io`].
-    pub(super) fn io(doing: &'static str, path: &Path, error: io::Error) -> Self {
-        Self::Io {
-            doing,
-            path: path.to_owned(),
-            reason: error.to_string(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::OpenError;
+use super::{OpenError, failed_io::FailedIo};
 
 /// Takes the file lock (flock), which the kernel releases when its holder dies, and writes our
 /// process id into the file.
@@ -22,7 +22,7 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
         .truncate(false)
         .mode(0o600)
         .open(&name)
-        .map_err(|error| OpenError::io("open", &name, error))?;
+        .map_err(FailedIo::of("open", &name))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -35,13 +35,13 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
                 pid: read.ok().and_then(|_| holder.trim().parse().ok()),
             });
         }
-        Err(error) => return Err(OpenError::io("lock", &name, error.into())),
+        Err(error) => return Err(FailedIo::of("lock", &name)(error).into()),
     }
     let pid = format!("{}\n", std::process::id());
     file.set_len(0)
         .and_then(|()| file.rewind())
         .and_then(|()| file.write_all(pid.as_bytes()))
-        .map_err(|error| OpenError::io("write", &name, error))?;
+        .map_err(FailedIo::of("write", &name))?;
     Ok(file)
 }
 

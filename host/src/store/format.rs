@@ -21,7 +21,7 @@ use std::{
 
 use crate::atomic_file::write_whole;
 
-use super::{OpenError, StoreError};
+use super::{OpenError, StoreError, failed_io::FailedIo};
 
 /// The newest format of the data folder that this version of Abide reads. `host/docs/store-format.md`
 /// describes the formats.
@@ -70,11 +70,11 @@ fn stored(path: &Path) -> Result<Option<(u32, bool)>, OpenError> {
                     path: path.to_owned(),
                     reason: "it has a folder `db` and no file `FORMAT`".to_owned(),
                 }),
-                Err(error) => Err(OpenError::io("look into", path, error)),
+                Err(error) => Err(FailedIo::of("look into", path)(error).into()),
             };
         }
         Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
-        Err(error) => return Err(OpenError::io("read", &file, error)),
+        Err(error) => return Err(FailedIo::of("read", &file)(error).into()),
     };
     let mut words = text.split_ascii_whitespace();
     let found = match (words.next(), words.next().map(str::parse::<u32>)) {
@@ -112,13 +112,13 @@ fn stored(path: &Path) -> Result<Option<(u32, bool)>, OpenError> {
 /// Notes that the creation of a store has begun.
 pub(super) fn begin_format(path: &Path) -> Result<(), OpenError> {
     let text = format!("{FORMAT_WORD} {FIRST_FORMAT} {CREATING}\n");
-    replace(path, &text).map_err(|error| OpenError::io("write", &path.join(NAME), error))
+    Ok(replace(path, &text).map_err(FailedIo::of("write", &path.join(NAME)))?)
 }
 
 /// Notes the format of a complete store.
 pub(super) fn write_format(path: &Path, format: u32) -> Result<(), OpenError> {
     let text = format!("{FORMAT_WORD} {format}\n");
-    replace(path, &text).map_err(|error| OpenError::io("write", &path.join(NAME), error))
+    Ok(replace(path, &text).map_err(FailedIo::of("write", &path.join(NAME)))?)
 }
 
 /// Replaces the file `FORMAT` with `text`.

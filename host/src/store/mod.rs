@@ -20,7 +20,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `error.rs`, `options.rs` | the store's errors and settings |
+//! | `error.rs`, `failed_io.rs`, `options.rs` | the store's errors and settings |
 //! | `keys.rs`, `codec.rs` | the bytes of keys and values |
 //! | `db.rs` | the use of RocksDB |
 //! | `kept.rs`, `counts.rs` | a session's stored state, and the numbers of sessions |
@@ -50,6 +50,7 @@ mod cut_all;
 mod damage;
 mod db;
 mod error;
+mod failed_io;
 mod folder_lock;
 mod format;
 mod handle;
@@ -79,6 +80,7 @@ pub use backup::{
 };
 pub use counts::SessionCounts;
 pub use error::{OpenError, StoreError};
+pub use failed_io::FailedIo;
 pub use format::FORMAT;
 pub use handle::{Stats, Store};
 pub use kept_aside::KeptAside;

@@ -18,6 +18,7 @@ use super::{
     damage::{self, is_damage},
     db::{Db, Keyspace},
     error::is_disk_full,
+    failed_io::FailedIo,
     folder_lock::{lock, release},
     format::{FIRST_FORMAT, FORMAT, Format, StoreFormat, begin_format, read_format, write_format},
     handle::{Core, Counters, Handles, StoreState},
@@ -48,12 +49,12 @@ impl Store {
                     path: path.to_owned(),
                 });
             }
-            Err(error) => return Err(OpenError::io("look at", path, error)),
+            Err(error) => return Err(FailedIo::of("look at", path)(error).into()),
         };
         if fresh == Format::None {
             let mut builder = DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(path);
-            made.map_err(|error| OpenError::io("create", path, error))?;
+            made.map_err(FailedIo::of("create", path))?;
         }
         let lock = lock(path)?;
         let opened = open_locked(path, options, lock.try_clone());
@@ -69,21 +70,21 @@ fn open_locked(
     options: StoreOptions,
     lock: std::io::Result<File>,
 ) -> Result<Store, OpenError> {
-    let lock = lock.map_err(|error| OpenError::io("lock", path, error))?;
+    let lock = lock.map_err(FailedIo::of("lock", path))?;
     // Read it again under the lock: another process may have created or replaced the store since.
     let format = read_format(path)?;
     if format == Format::None {
         begin_format(path)?;
     }
     let folder = path.join("db");
-    finish_swap(path).map_err(|error| OpenError::io("look into", path, error))?;
-    sync_all(path, &folder).map_err(|error| OpenError::io("sync", &folder, error))?;
-    let mark = SyncedMark::read(path).map_err(|error| OpenError::io("look into", path, error))?;
+    finish_swap(path).map_err(FailedIo::of("look into", path))?;
+    sync_all(path, &folder).map_err(FailedIo::of("sync", &folder))?;
+    let mark = SyncedMark::read(path).map_err(FailedIo::of("look into", path))?;
     let examined = match format {
         Format::Known => examine(&folder, mark),
         Format::None | Format::Creating => Ok(None),
     };
-    let mut examined = examined.map_err(|error| OpenError::io("look into", &folder, error))?;
+    let mut examined = examined.map_err(FailedIo::of("look into", &folder))?;
     let missing = examined.as_ref().and_then(Examined::missing);
     if let Some(missing) = &missing {
         if !options.accept_loss {
@@ -109,7 +110,7 @@ fn open_locked(
     }
     if let Some(examined) = &examined {
         let dropped = examined.drop_torn_edits(&folder);
-        dropped.map_err(|error| OpenError::io("write into", &folder, error))?;
+        dropped.map_err(FailedIo::of("write into", &folder))?;
     }
     remove_scratch(path);
     let mut reserve = Reserve::new(path, options.wal_bytes);
@@ -118,7 +119,7 @@ fn open_locked(
         None => Ok(false),
     };
     let is_known = is_known.and_then(|lacks| Ok(lacks || damage::is_noted(path)?));
-    let is_known = is_known.map_err(|error| OpenError::io("look into", path, error))?;
+    let is_known = is_known.map_err(FailedIo::of("look into", path))?;
     let mut open = || {
         let create = format != Format::Known;
         open_db(path, &folder, create, &options, &mut reserve)
@@ -161,8 +162,8 @@ fn open_locked(
     if format != Format::Known {
         write_format(path, FIRST_FORMAT)?;
     }
-    let anchor = Anchor::of(path).map_err(|error| OpenError::io("look into", path, error))?;
-    let kept_aside = kept_aside(path).map_err(|error| OpenError::io("look into", path, error))?;
+    let anchor = Anchor::of(path).map_err(FailedIo::of("look into", path))?;
+    let kept_aside = kept_aside(path).map_err(FailedIo::of("look into", path))?;
     let core = Arc::new(Core {
         path: folder,
         anchor,
@@ -188,7 +189,7 @@ fn open_locked(
             let core = core.clone();
             move || writer::run(&core, reserve, mark.sequence)
         })
-        .map_err(|error| OpenError::io("start the writer of", path, error))?;
+        .map_err(FailedIo::of("start the writer of", path))?;
     let store = Store {
         inner: Arc::new(Handles {
             core,
@@ -197,15 +198,11 @@ fn open_locked(
         }),
     };
     // The folder has been changed by then, which `OpenError::Corrupt` denies.
-    let uncut = |error: StoreError| OpenError::Io {
-        doing: "cut the sessions' histories in",
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    let uncut = || FailedIo::of("cut the sessions' histories in", path);
     // Of this start, or of an earlier one that ended before it had carried it out.
-    let order = store.core().read(CutOrder::read).map_err(uncut)?;
+    let order = store.core().read(CutOrder::read).map_err(uncut())?;
     if let Some(order) = order {
-        cut_all(&store, &order).map_err(uncut)?;
+        cut_all(&store, &order).map_err(uncut())?;
     }
     Ok(store)
 }
@@ -245,11 +242,10 @@ fn read_at_start(db: &Db) -> Result<(), StoreError> {
 fn unmended(path: &Path) -> impl FnOnce(SalvageError) -> OpenError + '_ {
     move |error| match error {
         SalvageError::Open(error) => error,
-        error => OpenError::Io {
-            doing: "write anew what can be read of the damaged store in",
-            path: path.to_owned(),
-            reason: error.to_string(),
-        },
+        error => {
+            let doing = "write anew what can be read of the damaged store in";
+            FailedIo::of(doing, path)(error).into()
+        }
     }
 }
 
@@ -259,7 +255,7 @@ fn open_synced(
     path: &Path,
     mark: SyncedMark,
     reserve: &mut Reserve,
-) -> Result<SyncedFile, OpenError> {
+) -> Result<SyncedFile, FailedIo> {
     let open = || {
         let file = SyncedFile::open(path)?;
         file.write(mark).map(|()| file)
@@ -271,7 +267,7 @@ fn open_synced(
         reserve.give();
         opened = open();
     }
-    opened.map_err(|error| OpenError::io("write `SYNCED` in", path, error))
+    opened.map_err(FailedIo::of("write `SYNCED` in", path))
 }
 
 /// Writes again what RocksDB has not read although it is complete, and makes sure that the store holds
@@ -284,11 +280,6 @@ fn recover_all(
     order: Option<&CutOrder>,
     is_accepted: bool,
 ) -> Result<(), OpenError> {
-    let failed = |reason: String| OpenError::Io {
-        doing: "write into",
-        path: path.to_owned(),
-        reason,
-    };
     let behind = examined.behind(db.last_sequence());
     if !behind.is_empty() {
         tracing::warn!(
@@ -299,11 +290,11 @@ fn recover_all(
     }
     if order.is_some() || !behind.is_empty() {
         let op = order.map(CutOrder::op).transpose();
-        let op = op.map_err(|error| failed(error.to_string()))?;
+        let op = op.map_err(FailedIo::of("write into", path))?;
         db.write_again(&behind, op.as_ref())
             // From now on the damaged log is not needed.
             .and_then(|()| db.flush())
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(FailedIo::of("write into", path))?;
     }
     // The order is an operation as well, and none of those that were acknowledged.
     let found = db.last_sequence().saturating_sub(order.is_some().into());
@@ -361,11 +352,7 @@ fn open_db(
             rocksdb::ErrorKind::IOError if reason.contains("No such file") => {
                 OpenError::Corrupt { path, reason }
             }
-            _ => OpenError::Io {
-                doing: "open the store in",
-                path,
-                reason,
-            },
+            _ => FailedIo::of("open the store in", &path)(error).into(),
         }
     })
 }

@@ -1,9 +1,8 @@
 //! Why a backup or a restore was not done.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::store::{OpenError, StoreError, error::is_disk_full};
+use crate::store::{OpenError, StoreError, error::is_disk_full, failed_io::FailedIo};
 
 /// Why there is no backup. The store is as it was, and the folder has no file `BACKUP`.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +40,8 @@ pub enum BackupError {
         remedy: &'static str,
     },
     /// A system call failed.
-    #[error("cannot {doing} {}: {reason}; there is no backup. {}", .path.display(), remedy(.reason))]
-    Io {
-        /// The operation that failed, as a verb that goes before the path.
-        doing: &'static str,
-        path: PathBuf,
-        reason: String,
-    },
+    #[error("{}; there is no backup. {}", .0, remedy(&.0.reason))]
+    Io(FailedIo),
     #[error("{0}")]
     Store(#[from] StoreError),
     /// The caller has given it up.
@@ -62,16 +56,10 @@ fn remedy(reason: &str) -> &'static str {
     }
 }
 
-impl BackupError {
-    /// Returns the constructor of a system call's error, for `map_err`; `doing` is described at
-    /// [`Self::Io`].
-    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |error| Self::Io {
-            doing,
-            path,
-            reason: error.to_string(),
-        }
+// No source: the message has its text already, which a printed chain of causes would repeat.
+impl From<FailedIo> for BackupError {
+    fn from(failed: FailedIo) -> Self {
+        Self::Io(failed)
     }
 }
 
@@ -103,13 +91,8 @@ pub enum RestoreError {
     )]
     Occupied { folder: PathBuf, reason: String },
     /// A system call failed.
-    #[error("cannot {doing} {}: {reason}; nothing was restored", .path.display())]
-    Io {
-        /// The operation that failed, as a verb that goes before the path.
-        doing: &'static str,
-        path: PathBuf,
-        reason: String,
-    },
+    #[error("{0}; nothing was restored")]
+    Io(FailedIo),
     /// The copy cannot be opened. Its path in the message is that of the unfinished data folder.
     #[error("nothing was restored: {0}")]
     Open(#[from] OpenError),
@@ -117,15 +100,9 @@ pub enum RestoreError {
     Store(#[from] StoreError),
 }
 
-impl RestoreError {
-    /// Returns the constructor of a system call's error, for `map_err`; `doing` is described at
-    /// [`Self::Io`].
-    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |error| Self::Io {
-            doing,
-            path,
-            reason: error.to_string(),
-        }
+// No source: the message has its text already, which a printed chain of causes would repeat.
+impl From<FailedIo> for RestoreError {
+    fn from(failed: FailedIo) -> Self {
+        Self::Io(failed)
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{BackupError, RestoreError};
 use crate::atomic_file;
 use crate::domain::{Digest, UnixMillis};
+use crate::store::failed_io::FailedIo;
 
 /// The name of the file.
 pub(super) const NAME: &str = "BACKUP";
@@ -50,21 +51,16 @@ impl BackupManifest {
     /// Writes it to `folder`, synced, which makes the folder a backup.
     pub(super) fn write(&self, folder: &Path) -> Result<(), BackupError> {
         let path = folder.join(NAME);
-        let failed = |reason: String| BackupError::Io {
-            doing: "write",
-            path: path.clone(),
-            reason,
-        };
-        let json = serde_json::to_vec_pretty(self).map_err(|error| failed(error.to_string()))?;
+        let json = serde_json::to_vec_pretty(self).map_err(FailedIo::of("write", &path))?;
         let head = format!("{BACKUP_WORD} {BACKUP_FORMAT} {}\n", Digest::of(&json));
-        atomic_file::write_whole(folder, NAME, &[head.as_bytes(), &json])
-            .map_err(|error| failed(error.to_string()))
+        let written = atomic_file::write_whole(folder, NAME, &[head.as_bytes(), &json]);
+        Ok(written.map_err(FailedIo::of("write", &path))?)
     }
 
     /// Reads that of a backup.
     pub(super) fn read(folder: &Path) -> Result<Self, RestoreError> {
         let path = folder.join(NAME);
-        let read = atomic_file::read(&path).map_err(RestoreError::io("read", &path))?;
+        let read = atomic_file::read(&path).map_err(FailedIo::of("read", &path))?;
         let bytes = read.ok_or_else(|| RestoreError::NoBackup {
             folder: folder.to_owned(),
             reason: format!("it has no file `{NAME}`, which is written last"),

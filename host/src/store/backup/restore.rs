@@ -20,7 +20,7 @@ use super::copy::{Copied, CopyError, copy};
 use super::error::RestoreError;
 use super::manifest::{BackupFile, BackupManifest};
 use crate::atomic_file::sync_folder;
-use crate::store::{SessionCounts, Store, StoreOptions};
+use crate::store::{SessionCounts, Store, StoreOptions, failed_io::FailedIo};
 
 /// The files of a backup that are no part of a data folder.
 const NOT_RESTORED: &str = "abide.toml";
@@ -69,7 +69,7 @@ fn check_free(data: &Path) -> Result<(), RestoreError> {
         Err(error) => match error.kind() {
             ErrorKind::NotFound => Ok(()),
             ErrorKind::NotADirectory => occupied("is not a folder"),
-            _ => Err(RestoreError::io("look into", data)(error)),
+            _ => Err(FailedIo::of("look into", data)(error).into()),
         },
     }
 }
@@ -86,7 +86,7 @@ fn fill(
             put(backup, file, folder)?;
         }
     }
-    sync_folders(folder).map_err(RestoreError::io("sync", folder))?;
+    sync_folders(folder).map_err(FailedIo::of("sync", folder))?;
     let restored = format!("the backup is of {}", manifest.at);
     let store = Store::open(
         folder,
@@ -98,7 +98,7 @@ fn fill(
     let sessions = store.counts();
     store.close();
     let sessions = sessions?;
-    sync_folders(folder).map_err(RestoreError::io("sync", folder))?;
+    sync_folders(folder).map_err(FailedIo::of("sync", folder))?;
     Ok(sessions)
 }
 
@@ -111,7 +111,7 @@ fn put(backup: &Path, file: &BackupFile, folder: &Path) -> Result<(), RestoreErr
     };
     if let Some(parent) = to.parent() {
         let made = DirBuilder::new().mode(0o700).recursive(true).create(parent);
-        made.map_err(RestoreError::io("create", parent))?;
+        made.map_err(FailedIo::of("create", parent))?;
     }
     match copy(&from, &to, &|| false) {
         Ok(Copied::Whole { bytes, sha256 }) if (bytes, sha256) == (file.bytes, file.sha256) => {
@@ -127,8 +127,8 @@ fn put(backup: &Path, file: &BackupFile, folder: &Path) -> Result<(), RestoreErr
         Err(CopyError::Read(error)) if error.kind() == ErrorKind::NotFound => {
             Err(damaged("it is not there".to_owned()))
         }
-        Err(CopyError::Read(error)) => Err(RestoreError::io("read", &from)(error)),
-        Err(CopyError::Write(error)) => Err(RestoreError::io("write", &to)(error)),
+        Err(CopyError::Read(error)) => Err(FailedIo::of("read", &from)(error).into()),
+        Err(CopyError::Write(error)) => Err(FailedIo::of("write", &to)(error).into()),
     }
 }
 
@@ -158,15 +158,15 @@ impl Unfinished {
                 reason: "cannot be a data folder".to_owned(),
             });
         };
-        fs::create_dir_all(parent).map_err(RestoreError::io("create", parent))?;
+        fs::create_dir_all(parent).map_err(FailedIo::of("create", parent))?;
         let path = parent.join(format!(".{}.restoring", name.to_string_lossy()));
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(RestoreError::io("create", &path)(error));
+                return Err(FailedIo::of("create", &path)(error).into());
             }
             _ => {}
         }
-        let lock = File::open(&path).map_err(RestoreError::io("open", &path))?;
+        let lock = File::open(&path).map_err(FailedIo::of("open", &path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -175,11 +175,11 @@ impl Unfinished {
                     reason: "is being restored by another process".to_owned(),
                 });
             }
-            Err(error) => return Err(RestoreError::io("lock", &path)(error.into())),
+            Err(error) => return Err(FailedIo::of("lock", &path)(error).into()),
         }
         let unfinished = Self { path, _lock: lock };
         let emptied = unfinished.empty();
-        emptied.map_err(RestoreError::io("empty", &unfinished.path))?;
+        emptied.map_err(FailedIo::of("empty", &unfinished.path))?;
         Ok(unfinished)
     }
 
@@ -210,7 +210,7 @@ impl Unfinished {
                 folder: data.to_owned(),
                 reason: "is not empty any more".to_owned(),
             },
-            _ => RestoreError::io("create", data)(error),
+            _ => FailedIo::of("create", data)(error).into(),
         })?;
         let parent = data.parent().unwrap_or(data);
         if let Err(error) = sync_folder(parent) {

@@ -16,6 +16,7 @@ use super::target::Target;
 use crate::atomic_file::sync_folder;
 use crate::domain::{Digest, UnixMillis};
 use crate::store::db::Db;
+use crate::store::failed_io::FailedIo;
 use crate::store::recovery::{Examined, examine};
 use crate::store::synced::{SyncedFile, SyncedMark};
 use crate::store::{Store, StoreError};
@@ -106,7 +107,7 @@ impl Taking<'_> {
     /// the backup, and its files.
     fn fill(&self, job: BackupJob<'_>) -> Result<(u64, Vec<BackupFile>), BackupError> {
         let scratch = BackupScratch::create(self.data);
-        let scratch = scratch.map_err(BackupError::io("create a folder in", self.data))?;
+        let scratch = scratch.map_err(FailedIo::of("create a folder in", self.data))?;
         self.checkpoint(&scratch.db())?;
         // Of this thread alone, and not before: a checkpoint holds locks that writes need. A failure
         // costs the others some of their time.
@@ -117,7 +118,7 @@ impl Taking<'_> {
         for name in ["db", COMPONENTS] {
             let folder = self.folder.join(name);
             let made = DirBuilder::new().mode(0o700).create(&folder);
-            made.map_err(BackupError::io("create", &folder))?;
+            made.map_err(FailedIo::of("create", &folder))?;
         }
         let mut files = Vec::new();
         for source in &sources {
@@ -126,11 +127,11 @@ impl Taking<'_> {
         files.push(self.write_config(job.config)?);
         for name in ["db", COMPONENTS] {
             let folder = self.folder.join(name);
-            sync_folder(&folder).map_err(BackupError::io("sync", &folder))?;
+            sync_folder(&folder).map_err(FailedIo::of("sync", &folder))?;
         }
         let sequence = self.verify()?;
         files.push(self.write_synced(sequence)?);
-        sync_folder(self.folder).map_err(BackupError::io("sync", self.folder))?;
+        sync_folder(self.folder).map_err(FailedIo::of("sync", self.folder))?;
         self.go_on()?;
         Ok((sequence, files))
     }
@@ -158,11 +159,11 @@ impl Taking<'_> {
                 Err(error) => return Err(StoreError::write(&error).into()),
             }
         }
-        let failed = || BackupError::io("look into", folder);
+        let failed = || FailedIo::of("look into", folder);
         for entry in fs::read_dir(folder).map_err(failed())? {
             let path = entry.map_err(failed())?.path();
             if path.extension().is_some_and(|extension| extension == "log") {
-                fs::remove_file(&path).map_err(BackupError::io("remove", &path))?;
+                fs::remove_file(&path).map_err(FailedIo::of("remove", &path))?;
             }
         }
         Ok(())
@@ -177,7 +178,7 @@ impl Taking<'_> {
         let mut sources = vec![beside("FORMAT")];
         let last_good = beside(LAST_GOOD);
         // There is none before the first configuration has proven itself.
-        if fs::exists(&last_good.path).map_err(BackupError::io("look for", &last_good.path))? {
+        if fs::exists(&last_good.path).map_err(FailedIo::of("look for", &last_good.path))? {
             sources.push(last_good);
         }
         list(checkpoint, "db", &mut sources)?;
@@ -190,20 +191,19 @@ impl Taking<'_> {
     fn check_room(&self, sources: &[Source], reserve_bytes: u64) -> Result<(), BackupError> {
         let mut needed_bytes = 0;
         for Source { path, .. } in sources {
-            let meta = fs::metadata(path).map_err(BackupError::io("look at", path))?;
+            let meta = fs::metadata(path).map_err(FailedIo::of("look at", path))?;
             needed_bytes += meta.len();
         }
         let device = |path: &Path| {
-            let meta = fs::metadata(path).map_err(BackupError::io("look at", path));
+            let meta = fs::metadata(path).map_err(FailedIo::of("look at", path));
             meta.map(|meta| meta.dev())
         };
         let reserve_bytes = match device(self.folder)? == device(self.data)? {
             true => reserve_bytes,
             false => 0,
         };
-        let disk = statvfs(self.folder).map_err(|error| {
-            BackupError::io("find the free space of", self.folder)(error.into())
-        })?;
+        let disk = statvfs(self.folder);
+        let disk = disk.map_err(FailedIo::of("find the free space of", self.folder))?;
         let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free_bytes < needed_bytes.saturating_add(reserve_bytes) {
             return Err(BackupError::NoRoom {
@@ -224,9 +224,9 @@ impl Taking<'_> {
             Ok(Copied::Abandoned) => return Err(BackupError::Abandoned),
             Err(CopyError::Read(error)) => {
                 let path = self.original(path);
-                return Err(BackupError::io("read", &path)(error));
+                return Err(FailedIo::of("read", &path)(error).into());
             }
-            Err(CopyError::Write(error)) => return Err(BackupError::io("write", &to)(error)),
+            Err(CopyError::Write(error)) => return Err(FailedIo::of("write", &to)(error).into()),
         };
         if name.starts_with(COMPONENTS) && !is_named_after(path, sha256) {
             return Err(BackupError::Damaged {
@@ -268,7 +268,7 @@ impl Taking<'_> {
             file.write_all(config)?;
             file.sync_all()
         };
-        write().map_err(BackupError::io("write", &path))?;
+        write().map_err(FailedIo::of("write", &path))?;
         Ok(BackupFile {
             name: CONFIG.to_owned(),
             bytes: config.len() as u64,
@@ -297,7 +297,7 @@ impl Taking<'_> {
             sequence,
             closed: true,
         };
-        let examined = examine(&folder, Some(mark)).map_err(BackupError::io("read", &folder))?;
+        let examined = examine(&folder, Some(mark)).map_err(FailedIo::of("read", &folder))?;
         match examined.as_ref().map(Examined::missing) {
             Some(None) => Ok(sequence),
             Some(Some(missing)) => Err(self.damaged(&missing.places.join("; "))),
@@ -332,7 +332,7 @@ impl Taking<'_> {
             file.sync()?;
             fs::read(&path)
         };
-        let bytes = write().map_err(BackupError::io("write", &path))?;
+        let bytes = write().map_err(FailedIo::of("write", &path))?;
         Ok(BackupFile {
             name: "SYNCED".to_owned(),
             bytes: bytes.len() as u64,
@@ -343,7 +343,7 @@ impl Taking<'_> {
 
 /// Adds the files of `folder` to `sources`; `below` is their folder in the backup.
 fn list(folder: &Path, below: &str, sources: &mut Vec<Source>) -> Result<(), BackupError> {
-    let failed = || BackupError::io("look into", folder);
+    let failed = || FailedIo::of("look into", folder);
     let entries = match fs::read_dir(folder) {
         // A store without a daemon has no components.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

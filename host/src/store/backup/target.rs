@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::BackupError;
 use super::manifest;
 use crate::atomic_file::sync_folder;
+use crate::store::failed_io::FailedIo;
 
 /// The file that marks a backup that is not complete.
 const PARTIAL: &str = "BACKUP.partial";
@@ -63,7 +64,7 @@ impl Target {
             Ok(()) => Ok(target),
             Err(error) => {
                 target.clear();
-                Err(BackupError::io("write into", folder)(error))
+                Err(FailedIo::of("write into", folder)(error).into())
             }
         }
     }

@@ -1,9 +1,8 @@
 //! Why a damaged store cannot be read at all.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::store::{OpenError, StoreError};
+use crate::store::{OpenError, StoreError, failed_io::FailedIo};
 
 /// The reason why a store can be neither checked nor salvaged. The data folder has not been changed.
 #[derive(Debug, thiserror::Error)]
@@ -12,13 +11,8 @@ pub enum SalvageError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// A file or a folder cannot be used.
-    #[error("cannot {doing} {}: {reason}; check its owner, its permissions and the free space", path.display())]
-    Io {
-        /// As a verb that goes before the path.
-        doing: &'static str,
-        path: PathBuf,
-        reason: String,
-    },
+    #[error("{0}; check its owner, its permissions and the free space")]
+    Io(FailedIo),
     #[error("{} is not empty; name a folder that does not exist yet", .0.display())]
     NotEmpty(PathBuf),
     /// RocksDB makes nothing of the files.
@@ -31,15 +25,14 @@ pub enum SalvageError {
     Write(#[from] StoreError),
 }
 
-impl SalvageError {
-    pub(super) fn io<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Self + 'a {
-        move |error| Self::Io {
-            doing,
-            path: path.to_owned(),
-            reason: error.to_string(),
-        }
+// No source: the message has its text already, which a printed chain of causes would repeat.
+impl From<FailedIo> for SalvageError {
+    fn from(failed: FailedIo) -> Self {
+        Self::Io(failed)
     }
+}
 
+impl SalvageError {
     pub(super) fn unreadable(path: &Path, reason: String) -> Self {
         Self::Unreadable {
             path: path.to_owned(),

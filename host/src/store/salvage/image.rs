@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::domain::DamagedFile;
 use crate::store::{
     db::{Db, Keyspace},
+    failed_io::FailedIo,
     options::StoreOptions,
     recovery::{Examined, Manifest},
 };
@@ -57,10 +58,10 @@ impl StoreImage {
         examined: Option<&Examined>,
         options: &StoreOptions,
     ) -> Result<Self, SalvageError> {
-        let failed = |doing| SalvageError::io(doing, scratch);
+        let failed = |doing| FailedIo::of(doing, scratch);
         let scratch_folder = ScratchFolder(scratch.to_owned());
         scratch_folder.clear();
-        let manifest = Manifest::read(folder).map_err(SalvageError::io("read", folder))?;
+        let manifest = Manifest::read(folder).map_err(FailedIo::of("read", folder))?;
         let manifest = manifest.filter(|manifest| manifest.torn_at.is_none() && examined.is_some());
         let Some(manifest) = manifest else {
             let (db, damaged) = without_manifest(folder, scratch, options)?;
@@ -85,7 +86,7 @@ impl StoreImage {
                     left_out.insert(*number);
                     damaged.push(DamagedFile::new(&name, "it is not there"));
                 }
-                Err(error) => return Err(failed("link a table into")(error)),
+                Err(error) => return Err(failed("link a table into")(error).into()),
             }
         }
         loop {
@@ -166,11 +167,11 @@ fn without_manifest(
     scratch: &Path,
     options: &StoreOptions,
 ) -> Result<(Db, Vec<DamagedFile>), SalvageError> {
-    let failed = |doing| SalvageError::io(doing, scratch);
+    let failed = |doing| FailedIo::of(doing, scratch);
     fs::create_dir(scratch).map_err(failed("create"))?;
-    let entries = fs::read_dir(folder).map_err(SalvageError::io("look into", folder))?;
+    let entries = fs::read_dir(folder).map_err(FailedIo::of("look into", folder))?;
     for entry in entries {
-        let path = entry.map_err(SalvageError::io("look into", folder))?.path();
+        let path = entry.map_err(FailedIo::of("look into", folder))?.path();
         let Some(name) = path.file_name() else {
             continue;
         };

@@ -17,6 +17,7 @@ use crate::domain::SalvageReport;
 use crate::store::{
     cut_all::CutOrder,
     damage,
+    failed_io::FailedIo,
     format::{FORMAT, write_format},
     kept_aside::make,
     options::StoreOptions,
@@ -53,7 +54,7 @@ pub(in crate::store) fn mend(
     order: Option<CutOrder>,
     options: &StoreOptions,
 ) -> Result<SalvageReport, SalvageError> {
-    let failed = |doing| SalvageError::io(doing, path);
+    let failed = |doing| FailedIo::of(doing, path);
     let (db, mended, mending) = (path.join("db"), path.join(MENDED), path.join(MENDING));
     remove(&mending).map_err(failed("clear"))?;
     fs::create_dir(&mending).map_err(failed("create a folder in"))?;

@@ -14,6 +14,7 @@ use crate::store::{
     cut_all::CutOrder,
     damage::table_in,
     db::{Db, Keyspace, Op},
+    failed_io::FailedIo,
     keys,
     options::StoreOptions,
     recovery::{Examined, MissingWrites, examine},
@@ -56,7 +57,7 @@ pub(super) fn rewrite(
     options: &StoreOptions,
     tell: &mut dyn FnMut(u64),
 ) -> Result<Rewritten, SalvageError> {
-    let examined = examine(folder, mark).map_err(SalvageError::io("look into", folder))?;
+    let examined = examine(folder, mark).map_err(FailedIo::of("look into", folder))?;
     let mut left_out = BTreeSet::new();
     loop {
         let image = StoreImage::make(folder, scratch, &left_out, examined.as_ref(), options)?;
@@ -129,15 +130,12 @@ impl RestImage<'_> {
 fn fresh(folder: &Path, options: &StoreOptions) -> Result<Db, SalvageError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(SalvageError::io("remove", folder)(error));
+            return Err(FailedIo::of("remove", folder)(error).into());
         }
         _ => {}
     }
-    Db::create_unlogged(folder, options).map_err(|error| SalvageError::Io {
-        doing: "write",
-        path: folder.to_owned(),
-        reason: error.to_string(),
-    })
+    let created = Db::create_unlogged(folder, options);
+    Ok(created.map_err(FailedIo::of("write", folder))?)
 }
 
 /// A database that has been copied, and whose sessions are to be judged.

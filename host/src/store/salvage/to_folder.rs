@@ -8,6 +8,7 @@ use crate::atomic_file::is_temporary;
 use crate::domain::SalvageReport;
 use crate::store::{
     OpenError, Store,
+    failed_io::FailedIo,
     folder_lock::{lock, release},
     format::{FORMAT, read_format, write_format},
     kept_aside::ASIDE,
@@ -44,7 +45,7 @@ pub fn check(
     tell: &mut dyn FnMut(u64),
 ) -> Result<SalvageReport, SalvageError> {
     let lock = lock_store(data)?;
-    let mark = SyncedMark::read(data).map_err(SalvageError::io("look into", data))?;
+    let mark = SyncedMark::read(data).map_err(FailedIo::of("look into", data))?;
     let checked = check_locked(data, mark, options, tell);
     release(&lock);
     checked
@@ -103,7 +104,7 @@ fn write_all(
     tell: &mut dyn FnMut(u64),
 ) -> Result<SalvageReport, SalvageError> {
     make_empty(new)?;
-    let mark = SyncedMark::read(data).map_err(SalvageError::io("look into", data))?;
+    let mark = SyncedMark::read(data).map_err(FailedIo::of("look into", data))?;
     let target = NewDatabase {
         db: &new.join("db"),
         order: None,
@@ -117,13 +118,13 @@ fn write_all(
         options,
         tell,
     )?;
-    copy_others(data, new).map_err(SalvageError::io("copy files into", new))?;
+    copy_others(data, new).map_err(FailedIo::of("copy files into", new))?;
     let mark = SyncedMark {
         sequence: rewritten.last_sequence,
         closed: false,
     };
     let marked = SyncedFile::open(new).and_then(|file| file.write(mark).and_then(|()| file.sync()));
-    marked.map_err(SalvageError::io("write into", new))?;
+    marked.map_err(FailedIo::of("write into", new))?;
     // Last: a folder without it is no store.
     write_format(new, FORMAT)?;
     Ok(rewritten.report)
@@ -131,7 +132,7 @@ fn write_all(
 
 /// Takes the lock on a data folder that holds a store, or did.
 fn lock_store(data: &Path) -> Result<fs::File, SalvageError> {
-    if !fs::exists(data.join("db")).map_err(SalvageError::io("look into", data))? {
+    if !fs::exists(data.join("db")).map_err(FailedIo::of("look into", data))? {
         return Err(SalvageError::Open(OpenError::NotAStore {
             path: data.to_owned(),
             reason: "it has no folder `db`".to_owned(),
@@ -151,9 +152,9 @@ fn make_empty(new: &Path) -> Result<(), SalvageError> {
             Some(_) => Err(SalvageError::NotEmpty(new.to_owned())),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(new).map_err(SalvageError::io("create", new))
+            Ok(fs::create_dir_all(new).map_err(FailedIo::of("create", new))?)
         }
-        Err(error) => Err(SalvageError::io("look into", new)(error)),
+        Err(error) => Err(FailedIo::of("look into", new)(error).into()),
     }
 }
 
