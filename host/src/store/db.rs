@@ -155,15 +155,13 @@ impl Db {
         mut goes_on: impl FnMut() -> bool,
     ) -> Result<bool, rocksdb::Error> {
         for family in Keyspace::ALL {
-            let mut options = ReadOptions::default();
-            options.set_verify_checksums(true);
-            options.fill_cache(false);
-            options.set_readahead_size(READ_ALL_BYTES);
+            let mut options = read_once();
             #[expect(
                 deprecated,
                 reason = "deprecated for its cost where nothing is deleted"
             )]
-            // Or blocks that hold only what was deleted would be skipped, which a compaction reads.
+            // Or blocks that hold only what was deleted would be skipped, as [`Self::walk`] does: a
+            // compaction reads them.
             options.set_ignore_range_deletions(true);
             let mut entries = self.db.raw_iterator_cf_opt(self.family(family), options);
             entries.seek_to_first();
@@ -207,9 +205,7 @@ impl Db {
 
     /// Returns an iterator over all keys, for reading a whole family once. It is not positioned yet.
     pub(super) fn walk(&self, family: Keyspace) -> DBRawIterator<'_> {
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_readahead_size(READ_ALL_BYTES);
+        let options = read_once();
         self.db.raw_iterator_cf_opt(self.family(family), options)
     }
 
@@ -329,6 +325,15 @@ impl Db {
     pub(super) fn stop_background_work(&self) {
         self.db.cancel_all_background_work(true);
     }
+}
+
+/// Returns the options for reading a whole family once, with the checksums of what is read.
+fn read_once() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_verify_checksums(true);
+    options.fill_cache(false);
+    options.set_readahead_size(READ_ALL_BYTES);
+    options
 }
 
 /// Joins batches in RocksDB's form: a sequence number (8 bytes, given anew by the write), the number of
