@@ -36,6 +36,7 @@
 //! | `damage.rs` | damaged tables: how one is known, and that one was met |
 //! | `kept_aside.rs` | damaged databases that were replaced |
 //! | `cut_all.rs` | begins a new timeline in sessions of which something is lost, or after a restore |
+//! | `file_copy.rs` | copies a file, for backups and salvages |
 //! | `backup/` | takes a backup of an open store, and restores one |
 //! | `format.rs` | the version of all of it |
 //! | `folder_lock.rs`, `open.rs`, `close.rs` | opening and closing |
@@ -51,6 +52,7 @@ mod damage;
 mod db;
 mod error;
 mod failed_io;
+mod file_copy;
 mod folder_lock;
 mod format;
 mod handle;

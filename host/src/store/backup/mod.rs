@@ -21,11 +21,9 @@
 //! | `manifest` | the file `BACKUP` |
 //! | `target` | the folder that takes a backup |
 //! | `scratch` | the folder for the checkpoint |
-//! | `copy` | copies a file, and computes its digest |
 //! | `take` | takes a backup |
 //! | `restore` | restores one |
 
-mod copy;
 mod error;
 mod manifest;
 mod restore;

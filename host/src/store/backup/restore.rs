@@ -16,11 +16,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::copy::{Copied, CopyError, copy};
 use super::error::RestoreError;
 use super::manifest::{BackupFile, BackupManifest};
 use crate::atomic_file::sync_folder;
-use crate::store::{SessionCounts, Store, StoreOptions, failed_io::FailedIo};
+use crate::store::{
+    SessionCounts, Store, StoreOptions,
+    failed_io::FailedIo,
+    file_copy::{Copied, CopyError, copy},
+};
 
 /// The files of a backup that are no part of a data folder.
 const NOT_RESTORED: &str = "abide.toml";
@@ -127,8 +130,7 @@ fn put(backup: &Path, file: &BackupFile, folder: &Path) -> Result<(), RestoreErr
         Err(CopyError::Read(error)) if error.kind() == ErrorKind::NotFound => {
             Err(damaged("it is not there".to_owned()))
         }
-        Err(CopyError::Read(error)) => Err(FailedIo::of("read", &from)(error).into()),
-        Err(CopyError::Write(error)) => Err(FailedIo::of("write", &to)(error).into()),
+        Err(error) => Err(error.named(&from, &to).into()),
     }
 }
 

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statvfs;
 use rustix::process::setpriority_process;
 
-use super::copy::{Copied, CopyError, copy};
 use super::error::BackupError;
 use super::manifest::{BackupFile, BackupManifest};
 use super::scratch::BackupScratch;
@@ -17,6 +16,7 @@ use crate::atomic_file::sync_folder;
 use crate::domain::{Digest, UnixMillis};
 use crate::store::db::Db;
 use crate::store::failed_io::FailedIo;
+use crate::store::file_copy::{Copied, copy};
 use crate::store::recovery::{Examined, examine};
 use crate::store::synced::{SyncedFile, SyncedMark};
 use crate::store::{Store, StoreError};
@@ -222,11 +222,7 @@ impl Taking<'_> {
         let (bytes, sha256) = match copy(path, &to, self.is_abandoned) {
             Ok(Copied::Whole { bytes, sha256 }) => (bytes, sha256),
             Ok(Copied::Abandoned) => return Err(BackupError::Abandoned),
-            Err(CopyError::Read(error)) => {
-                let path = self.original(path);
-                return Err(FailedIo::of("read", &path)(error).into());
-            }
-            Err(CopyError::Write(error)) => return Err(FailedIo::of("write", &to)(error).into()),
+            Err(error) => return Err(error.named(&self.original(path), &to).into()),
         };
         if name.starts_with(COMPONENTS) && !is_named_after(path, sha256) {
             return Err(BackupError::Damaged {

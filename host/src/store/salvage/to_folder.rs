@@ -1,14 +1,16 @@
 //! Checks a store that no daemon uses, or writes what can be read of it into another folder.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use crate::atomic_file::is_temporary;
+use crate::atomic_file::{is_temporary, sync_folder};
 use crate::domain::SalvageReport;
 use crate::store::{
     OpenError, Store,
     failed_io::FailedIo,
+    file_copy::copy,
     folder_lock::{lock, release},
     format::{FORMAT, read_format, write_format},
     kept_aside::ASIDE,
@@ -20,7 +22,7 @@ use super::error::SalvageError;
 use super::rewrite::{NewDatabase, rewrite};
 
 /// Files of a data folder that belong to its database, or to its owner.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     "db",
     "FORMAT",
     "SYNCED",
@@ -31,6 +33,7 @@ const OWN: [&str; 10] = [
     "db.mended",
     "checking",
     "checking.db",
+    "backup-scratch",
 ];
 
 /// Checks the store in the data folder `data`: reads all of it, with its checksums, and compares the
@@ -118,7 +121,7 @@ fn write_all(
         options,
         tell,
     )?;
-    copy_others(data, new).map_err(FailedIo::of("copy files into", new))?;
+    copy_others(data, new)?;
     let mark = SyncedMark {
         sequence: rewritten.last_sequence,
         closed: false,
@@ -159,28 +162,33 @@ fn make_empty(new: &Path) -> Result<(), SalvageError> {
 }
 
 /// Copies what is in the data folder beside the store: components, the last good configuration.
-fn copy_others(data: &Path, new: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(data)? {
-        let entry = entry?;
-        let name = entry.file_name();
+fn copy_others(data: &Path, new: &Path) -> Result<(), FailedIo> {
+    let failed = || FailedIo::of("look into", data);
+    for entry in fs::read_dir(data).map_err(failed())? {
+        let name = entry.map_err(failed())?.file_name();
         let text = name.to_string_lossy();
         if !OWN.contains(&&*text) && !text.starts_with(ASIDE) {
-            copy_tree(&entry.path(), &new.join(&name))?;
+            copy_tree(&data.join(&name), &new.join(&name))?;
         }
     }
     Ok(())
 }
 
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    let kind = fs::symlink_metadata(from)?.file_type();
+/// Copies a file, or a folder with all that it holds, and syncs it: sessions may need a component that no
+/// configuration names any more, which only a backup could bring back.
+fn copy_tree(from: &Path, to: &Path) -> Result<(), FailedIo> {
+    let failed = || FailedIo::of("look into", from);
+    let kind = fs::symlink_metadata(from).map_err(failed())?.file_type();
     if kind.is_dir() {
-        fs::create_dir(to)?;
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            copy_tree(&entry.path(), &to.join(entry.file_name()))?;
+        let made = DirBuilder::new().mode(0o700).create(to);
+        made.map_err(FailedIo::of("create", to))?;
+        for entry in fs::read_dir(from).map_err(failed())? {
+            let name = entry.map_err(failed())?.file_name();
+            copy_tree(&from.join(&name), &to.join(&name))?;
         }
+        sync_folder(to).map_err(FailedIo::of("sync", to))?;
     } else if kind.is_file() && !is_left_over(from) {
-        fs::copy(from, to)?;
+        copy(from, to, &|| false).map_err(|error| error.named(from, to))?;
     }
     Ok(())
 }

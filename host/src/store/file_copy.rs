@@ -1,4 +1,4 @@
-//! Copies a file in pieces and computes its digest meanwhile.
+//! Copies a file in pieces, synced, and computes its digest meanwhile.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -8,6 +8,8 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::Digest;
+
+use super::failed_io::FailedIo;
 
 /// The size of a piece.
 const PIECE_BYTES: usize = 1 << 20;
@@ -29,6 +31,16 @@ pub(super) enum Copied {
 pub(super) enum CopyError {
     Read(io::Error),
     Write(io::Error),
+}
+
+impl CopyError {
+    /// Names the file that could not be read or written.
+    pub(super) fn named(self, from: &Path, to: &Path) -> FailedIo {
+        match self {
+            Self::Read(error) => FailedIo::of("read", from)(error),
+            Self::Write(error) => FailedIo::of("write", to)(error),
+        }
+    }
 }
 
 /// Copies the file `from` to the new file `to`, which only its owner can read, until `is_abandoned`
