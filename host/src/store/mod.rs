@@ -39,7 +39,7 @@
 //! | `file_copy.rs` | copies a file, for backups and salvages |
 //! | `backup/` | takes a backup of an open store, and restores one |
 //! | `format.rs` | the version of all of it |
-//! | `folder_lock.rs`, `open.rs`, `close.rs` | opening and closing |
+//! | `folder_lock.rs`, `found_files.rs`, `open_db.rs`, `open.rs`, `close.rs` | opening and closing |
 
 mod anchor;
 mod append;
@@ -55,12 +55,14 @@ mod failed_io;
 mod file_copy;
 mod folder_lock;
 mod format;
+mod found_files;
 mod handle;
 mod kept;
 mod kept_aside;
 mod keys;
 mod listing;
 mod open;
+mod open_db;
 mod options;
 mod queue;
 mod read;

@@ -21,6 +21,7 @@ use crate::store::{
     format::{FORMAT, write_format},
     kept_aside::make,
     options::StoreOptions,
+    recovery::Examined,
     synced::SyncedMark,
 };
 
@@ -46,11 +47,12 @@ pub(in crate::store) fn finish_swap(path: &Path) -> io::Result<()> {
     remove(&path.join(MENDING))
 }
 
-/// Writes what can be read of the database anew, and puts it in the place of the damaged one. `order` is
-/// the order to cut all sessions that is due anyway.
+/// Writes what can be read of the database anew, and puts it in the place of the damaged one. `examined`
+/// is what its files hold, if its MANIFEST can be read; `order` is the order to cut all sessions that is
+/// due anyway.
 pub(in crate::store) fn mend(
     path: &Path,
-    mark: Option<SyncedMark>,
+    examined: Option<&Examined>,
     order: Option<CutOrder>,
     options: &StoreOptions,
 ) -> Result<SalvageReport, SalvageError> {
@@ -69,7 +71,7 @@ pub(in crate::store) fn mend(
     );
     let scratch = mending.join("image");
     let tell = &mut |bytes| options.mending.store(bytes, Ordering::Relaxed);
-    let rewritten = rewrite(&db, &scratch, mark, Some(&target), options, tell)?;
+    let rewritten = rewrite(&db, &scratch, examined, Some(&target), options, tell)?;
     let report = rewritten.report;
     let aside = make(path, &report).map_err(failed("create a folder in"))?;
     if rewritten.cuts {

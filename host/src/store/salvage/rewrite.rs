@@ -17,8 +17,7 @@ use crate::store::{
     failed_io::FailedIo,
     keys,
     options::StoreOptions,
-    recovery::{Examined, MissingWrites, examine},
-    synced::SyncedMark,
+    recovery::{Examined, MissingWrites},
 };
 
 use super::around::Blocked;
@@ -47,26 +46,26 @@ pub(super) struct Rewritten {
     pub(super) cuts: bool,
 }
 
-/// Reads the database in `folder`. `scratch` is for an image of it. `tell` is told how many bytes were
+/// Reads the database in `folder`. `scratch` is for an image of it. `examined` is what its files hold, if
+/// its MANIFEST can be read. `tell` is told how many bytes were
 /// read so far.
 pub(super) fn rewrite(
     folder: &Path,
     scratch: &Path,
-    mark: Option<SyncedMark>,
+    examined: Option<&Examined>,
     target: Option<&NewDatabase<'_>>,
     options: &StoreOptions,
     tell: &mut dyn FnMut(u64),
 ) -> Result<Rewritten, SalvageError> {
-    let examined = examine(folder, mark).map_err(FailedIo::of("look into", folder))?;
     let mut left_out = BTreeSet::new();
     loop {
-        let image = StoreImage::make(folder, scratch, &left_out, examined.as_ref(), options)?;
+        let image = StoreImage::make(folder, scratch, &left_out, examined, options)?;
         let written = target.map(|target| fresh(target.db, options)).transpose()?;
         let mut rest = RestImage {
             folder,
             scratch: scratch.join("rest"),
             left_out: left_out.clone(),
-            examined: examined.as_ref(),
+            examined,
             options,
             image: None,
         };
@@ -79,7 +78,7 @@ pub(super) fn rewrite(
                     image: &image,
                     written: written.as_ref(),
                     copied,
-                    examined: examined.as_ref(),
+                    examined,
                     options,
                 };
                 let order = target.and_then(|target| target.order.clone());

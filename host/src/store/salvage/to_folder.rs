@@ -15,6 +15,7 @@ use crate::store::{
     format::{FORMAT, read_format, write_format},
     kept_aside::ASIDE,
     options::StoreOptions,
+    recovery::{Examined, examine},
     synced::{SyncedFile, SyncedMark},
 };
 
@@ -48,20 +49,20 @@ pub fn check(
     tell: &mut dyn FnMut(u64),
 ) -> Result<SalvageReport, SalvageError> {
     let lock = lock_store(data)?;
-    let mark = SyncedMark::read(data).map_err(FailedIo::of("look into", data))?;
-    let checked = check_locked(data, mark, options, tell);
+    let checked = check_locked(data, options, tell);
     release(&lock);
     checked
 }
 
 fn check_locked(
     data: &Path,
-    mark: Option<SyncedMark>,
     options: &StoreOptions,
     tell: &mut dyn FnMut(u64),
 ) -> Result<SalvageReport, SalvageError> {
     let (db, scratch) = (data.join("db"), data.join("checking"));
-    let read = rewrite(&db, &scratch, mark, None, options, tell)?.report;
+    let examined = examine_db(data)?;
+    let examined = examined.as_ref();
+    let read = rewrite(&db, &scratch, examined, None, options, tell)?.report;
     if read.damaged_files.is_empty() {
         return Ok(read);
     }
@@ -71,7 +72,7 @@ fn check_locked(
         db: &rewritten,
         order: None,
     };
-    let written = rewrite(&db, &scratch, mark, Some(&target), options, tell);
+    let written = rewrite(&db, &scratch, examined, Some(&target), options, tell);
     if let Err(error) = fs::remove_dir_all(&rewritten) {
         tracing::warn!("{} cannot be removed: {error}", rewritten.display());
     }
@@ -107,7 +108,7 @@ fn write_all(
     tell: &mut dyn FnMut(u64),
 ) -> Result<SalvageReport, SalvageError> {
     make_empty(new)?;
-    let mark = SyncedMark::read(data).map_err(FailedIo::of("look into", data))?;
+    let examined = examine_db(data)?;
     let target = NewDatabase {
         db: &new.join("db"),
         order: None,
@@ -116,7 +117,7 @@ fn write_all(
     let rewritten = rewrite(
         &data.join("db"),
         &scratch,
-        mark,
+        examined.as_ref(),
         Some(&target),
         options,
         tell,
@@ -146,6 +147,13 @@ fn lock_store(data: &Path) -> Result<fs::File, SalvageError> {
         Err(error @ OpenError::NewerFormat { .. }) => Err(error.into()),
         _ => Ok(lock(data)?),
     }
+}
+
+/// Returns what the database's files hold, if its MANIFEST can be read.
+fn examine_db(data: &Path) -> Result<Option<Examined>, FailedIo> {
+    let mark = SyncedMark::read(data).map_err(FailedIo::of("look into", data))?;
+    let db = data.join("db");
+    examine(&db, mark).map_err(FailedIo::of("look into", &db))
 }
 
 fn make_empty(new: &Path) -> Result<(), SalvageError> {

@@ -1,0 +1,103 @@
+//! What a start finds in the data folder before it opens the database, and what it decides by that.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+use super::{
+    OpenError,
+    cut_all::CutOrder,
+    failed_io::FailedIo,
+    format::{FORMAT, Format, begin_format, read_format, write_format},
+    options::StoreOptions,
+    recovery::{Examined, MissingWrites, examine},
+    salvage::finish_swap,
+    synced::SyncedMark,
+};
+
+/// The files of a data folder that is locked.
+pub(super) struct FoundFiles {
+    pub(super) format: Format,
+    /// The last acknowledged write, if that is known.
+    pub(super) mark: Option<SyncedMark>,
+    /// What the database's files hold; none if there is no store yet, or if its MANIFEST cannot be read.
+    pub(super) examined: Option<Examined>,
+    /// The acknowledged writes that are missing, which was accepted.
+    pub(super) missing: Option<MissingWrites>,
+    /// The order to cut all sessions, if an operator has restored a backup or accepted a loss.
+    pub(super) order: Option<CutOrder>,
+}
+
+impl FoundFiles {
+    /// Completes or removes what an earlier start has left unfinished in the data folder `path`, syncs
+    /// the files and reads them. Fails if acknowledged writes are missing, unless that is accepted.
+    pub(super) fn read(path: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
+        // Read it again under the lock: another process may have created or replaced the store since.
+        let format = read_format(path)?;
+        if format == Format::None {
+            begin_format(path)?;
+        }
+        let folder = path.join("db");
+        finish_swap(path).map_err(FailedIo::of("look into", path))?;
+        sync_all(path, &folder).map_err(FailedIo::of("sync", &folder))?;
+        let mark = SyncedMark::read(path).map_err(FailedIo::of("look into", path))?;
+        let examined = match format {
+            Format::Known => examine(&folder, mark),
+            Format::None | Format::Creating => Ok(None),
+        };
+        let examined = examined.map_err(FailedIo::of("look into", &folder))?;
+        let missing = examined.as_ref().and_then(Examined::missing);
+        if let Some(missing) = &missing {
+            if !options.accept_loss {
+                return Err(OpenError::missing(path, missing.clone()));
+            }
+            tracing::error!(
+                "at least {} operations that had been acknowledged are lost, which was accepted: {}",
+                missing.operations,
+                missing.places.join("; ")
+            );
+        }
+        let order = match &options.restored {
+            // A new store has no history to cut.
+            Some(what) if examined.is_some() => Some(CutOrder::restored(what, missing.as_ref())),
+            _ => missing.as_ref().map(CutOrder::accepted),
+        };
+        if order.is_some() {
+            // At once: an operator has decided that there is no way back.
+            write_format(path, FORMAT)?;
+        }
+        if let Some(examined) = &examined {
+            let dropped = examined.drop_torn_edits(&folder);
+            dropped.map_err(FailedIo::of("write into", &folder))?;
+        }
+        Ok(Self {
+            format,
+            mark,
+            examined,
+            missing,
+            order,
+        })
+    }
+}
+
+/// Syncs what a killed owner may have written without syncing it. It will be read, and later
+/// records will build on it, so a power failure must not remove it afterwards. Directories are
+/// synced too, up to the parent of the data folder.
+fn sync_all(path: &Path, folder: &Path) -> io::Result<()> {
+    if fs::exists(folder)? {
+        for entry in fs::read_dir(folder)? {
+            let file = entry?.path();
+            if file.extension().is_some_and(|extension| extension == "log") {
+                File::open(&file)?.sync_data()?;
+            }
+        }
+        File::open(folder)?.sync_all()?;
+    }
+    File::open(path)?.sync_all()?;
+    match path.canonicalize()?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
