@@ -163,7 +163,8 @@ fn make_empty(new: &Path) -> Result<(), SalvageError> {
             Some(_) => Err(SalvageError::NotEmpty(new.to_owned())),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(fs::create_dir_all(new).map_err(FailedIo::of("create", new))?)
+            let made = DirBuilder::new().mode(0o700).recursive(true).create(new);
+            Ok(made.map_err(FailedIo::of("create", new))?)
         }
         Err(error) => Err(FailedIo::of("look into", new)(error).into()),
     }

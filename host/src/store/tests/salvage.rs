@@ -1,6 +1,7 @@
 //! Damaged tables: whatever is damaged, a session is whole, or it is named.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use rand::rngs::StdRng;
@@ -180,6 +181,8 @@ fn what_is_beside_the_store_is_salvaged_but_not_what_is_incomplete() {
         fs::write(data.join(name), name).unwrap();
     }
     salvaged(&data, &new);
+    let mode = fs::metadata(&new).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
     for name in ["last-good", "components/a.wasm"] {
         assert_eq!(fs::read_to_string(new.join(name)).unwrap(), name);
     }
