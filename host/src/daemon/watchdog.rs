@@ -46,7 +46,8 @@ struct WatchdogInput {
 }
 
 impl Watchdog {
-    /// Starts the watchdog. It has checked the disk once when this returns.
+    /// Starts the watchdog. It has looked once when this returns: what a start finds is in the first status
+    /// that a client can see.
     pub(super) fn start(
         signs: Signs,
         store: &Store,
@@ -65,7 +66,7 @@ impl Watchdog {
             let ago = Duration::from_millis(UnixMillis::now().since(at));
             Instant::now().checked_sub(ago)
         });
-        let looks = Looks {
+        let mut looks = Looks {
             signs,
             store: store.clone(),
             folder,
@@ -80,6 +81,8 @@ impl Watchdog {
             search: None,
             told: sender,
         };
+        let seen = looks.observe(Vec::new());
+        looks.report(judge(&seen));
         tokio::spawn(looks.run());
         Self { found, shared }
     }
