@@ -9,6 +9,7 @@
 //! | `consume-twice` | a turn that was run again leaves its message in the queue |
 //! | `ack-before-sync` | replies are sent before the records are synced |
 //! | `publish-before-commit` | events are published before the records are synced |
+//! | `silent-loss` | sessions that damage has touched go on as if they were whole |
 //! | `plan-late` | a step's plan is not synced before the step runs |
 
 #[cfg(not(feature = "faults"))]
@@ -19,7 +20,6 @@ pub(crate) use on::*;
 #[cfg(not(feature = "faults"))]
 mod off {
     use crate::domain::{OpenTurn, Queued, Refusal, Session};
-    use crate::store::Durability;
 
     /// Called when a changed configuration is refused.
     pub(crate) fn refused() {}
@@ -36,12 +36,16 @@ mod off {
     pub(crate) fn ended(_: &mut Option<Session>, _: Option<Queued>) {}
 
     /// Called when a batch is about to be synced.
-    pub(crate) fn before_sync<R: FnOnce(Result<(), Refusal>)>(
-        _: &mut Durability,
+    pub(crate) fn before_sync<D, R: FnOnce(Result<(), Refusal>)>(
+        _: &mut D,
+        _: D,
         _: &mut Vec<R>,
         _: impl FnOnce(),
     ) {
     }
+
+    /// Called when it is decided what becomes of a session that damage has touched.
+    pub(crate) fn salvaged(_: &mut Option<String>, _: &mut Vec<String>) {}
 
     /// Called when a step's plan is about to be synced.
     pub(crate) fn planned<U>(_: &mut U, _: U) {}
@@ -52,7 +56,6 @@ mod on {
     use std::sync::LazyLock;
 
     use crate::domain::{OpenTurn, Queued, Refusal, Session};
-    use crate::store::Durability;
 
     static BUG: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("ABIDE_BUG").ok());
 
@@ -85,17 +88,25 @@ mod on {
         }
     }
 
-    pub(crate) fn before_sync<R: FnOnce(Result<(), Refusal>)>(
-        durability: &mut Durability,
+    pub(crate) fn before_sync<D, R: FnOnce(Result<(), Refusal>)>(
+        durability: &mut D,
+        lazy: D,
         replies: &mut Vec<R>,
         publish: impl FnOnce(),
     ) {
         if is_on("ack-before-sync") {
-            *durability = Durability::Lazy;
+            *durability = lazy;
             replies.drain(..).for_each(|reply| reply(Ok(())));
         }
         if is_on("publish-before-commit") {
             publish();
+        }
+    }
+
+    pub(crate) fn salvaged(cut: &mut Option<String>, lost: &mut Vec<String>) {
+        if is_on("silent-loss") {
+            *cut = None;
+            lost.clear();
         }
     }
 

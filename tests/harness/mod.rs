@@ -11,6 +11,7 @@ pub mod boot_failure;
 pub mod checker;
 mod client;
 mod daemon;
+pub mod damage;
 mod event;
 mod fake_clock;
 mod hung_disk;

@@ -38,6 +38,9 @@ pub struct SessionFacts {
     pub unfinished: Option<String>,
     /// The probes, in order.
     pub probes: Vec<Probe>,
+    /// The words in which the daemon says that damage to its store has touched the session. Nothing else
+    /// is promised of it then.
+    pub touched: Option<String>,
 }
 
 /// A message that the daemon has acknowledged.

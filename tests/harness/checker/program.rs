@@ -14,6 +14,9 @@ use rand::{Rng, SeedableRng};
 use crate::checker::Script;
 use scripts::Writer;
 
+/// The share of programs that end with damage.
+const DAMAGED: f64 = 0.4;
+
 /// The clients' messages and the disturbances of a seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
@@ -71,9 +74,12 @@ impl Program {
             .collect();
         let grace_ms = [100, 400, 2000][rng.random_range(0..3)];
         let mut writer = Writer::new(means);
-        let rounds = (0..rng.random_range(3..=5))
+        let mut rounds: Vec<_> = (0..rng.random_range(3..=5))
             .map(|_| Round::new(&mut rng, &mut writer, sessions.len()))
             .collect();
+        if rng.random_bool(DAMAGED) {
+            rounds.push(Round::damaged(&mut rng, &mut writer, sessions.len()));
+        }
         Self {
             seed,
             sessions,
@@ -123,5 +129,19 @@ impl Round {
             })
             .collect();
         Self { clients, moments }
+    }
+
+    /// A last round, with damage and nothing else. A session that it touches may wait for an operator, so
+    /// no client waits for an answer.
+    fn damaged(rng: &mut StdRng, writer: &mut Writer, sessions: usize) -> Self {
+        let mut round = Self::new(rng, writer, sessions);
+        for post in round.clients.iter_mut().flatten() {
+            post.wait = false;
+        }
+        round.moments = vec![TimedDisturbance {
+            after_ms: rng.random_range(0..400),
+            what: Disturbance::damage(rng),
+        }];
+        round
     }
 }

@@ -137,7 +137,7 @@ async fn trace(means: &ChaosParts) -> anyhow::Result<Vec<String>> {
     let path = scene.stage.folder.join("faults/trace");
     fs::write(&path, "")?;
     let result = say(&scene.stage.client, SESSION, script(means), false).await;
-    scene.said(vec![result.map(|sent| (0, sent))]);
+    scene.said(vec![(0, result)]);
     scene.finish().await;
     let points = fs::read_to_string(&path)?;
     let points: Vec<_> = points.lines().map(str::to_owned).collect();
@@ -174,7 +174,7 @@ async fn kill_at(means: ChaosParts, arm: Arm, power: bool) -> BoundaryRow {
         scene.stage.tend(5).await;
     }
     let (result, acknowledged) = posting.await.expect("a client does not panic");
-    scene.said(vec![result.map(|sent| (0, sent))]);
+    scene.said(vec![(0, result)]);
     scene.finish().await;
     let (_, point) = scene.stage.fired();
     scene.stage.disarm();

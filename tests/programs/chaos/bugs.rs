@@ -18,6 +18,7 @@ const BUGS: &[(&str, u32, &str)] = &[
     ),
     ("plan-late", 4, "an effect begins before its plan is synced"),
     ("cursor-gap", 5, "cursors have gaps"),
+    ("silent-loss", 11, "what damage has cost is not told"),
     ("restart-anyway", 10, "goes on with a bad configuration"),
 ];
 

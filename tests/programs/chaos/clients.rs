@@ -10,8 +10,8 @@ use abide_tests::{Client, PATIENCE, Refused};
 /// The delay before a client retries.
 const RETRY_DELAY: Duration = Duration::from_millis(15);
 
-/// The result for a client's message: its session's index and the acknowledgement, or the error.
-pub(crate) type MessageResult = Result<(usize, Acknowledged), String>;
+/// The result for a client's message: its session's index, and the acknowledgement or the error.
+pub(crate) type MessageResult = (usize, Result<Acknowledged, String>);
 
 /// Sends all messages of a client.
 pub(crate) async fn talk(
@@ -24,7 +24,7 @@ pub(crate) async fn talk(
         tokio::time::sleep(Duration::from_millis(post.after_ms)).await;
         let id = &sessions[post.session];
         let sent = say(&client, id, post.script, post.wait).await;
-        results.push(sent.map(|sent| (post.session, sent)));
+        results.push((post.session, sent));
     }
     results
 }

@@ -42,6 +42,7 @@ impl ChaosStage {
                 self.count("stops");
                 self.stop().await;
             }
+            Disturbance::Damage { harm, seed } => self.damage(*harm, *seed).await,
         }
         self.look().await;
     }

@@ -7,6 +7,7 @@ mod args;
 mod boundaries;
 mod bugs;
 mod clients;
+mod damaged;
 mod disturb;
 mod power;
 mod report;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use abide_tests::checker::{Execution, Facts, Probe, Script, SessionFacts};
 use abide_tests::{Client, Event, PATIENCE, Subscriber};
 use reqwest::{Method, header};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::clients::{MessageResult, say};
-use crate::stage::{ChaosStage, GLANCE, descendants_of};
+use crate::stage::{ChaosStage, GLANCE, descendants_of, now_ms};
 
 /// How long a subscriber may need for the last events.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -23,6 +23,8 @@ pub(crate) struct Scene {
     pub(crate) sessions: Vec<SessionFacts>,
     pub(crate) subscribers: Vec<Subscriber>,
     probes: u64,
+    /// Messages that were not acknowledged: which session's, and why.
+    refused: Vec<(usize, String)>,
 }
 
 impl Scene {
@@ -33,6 +35,7 @@ impl Scene {
             sessions: Vec::new(),
             subscribers: Vec::new(),
             probes: 0,
+            refused: Vec::new(),
         };
         let status = scene.stage.at_rest().await.unwrap_or_default();
         let created_in = status["generation"].as_u64().unwrap_or_default();
@@ -52,10 +55,10 @@ impl Scene {
 
     /// Adds the results of clients.
     pub(crate) fn said(&mut self, results: Vec<MessageResult>) {
-        for result in results {
+        for (session, result) in results {
             match result {
-                Ok((session, sent)) => self.sessions[session].acknowledged.push(sent),
-                Err(text) => self.stage.trouble(text),
+                Ok(sent) => self.sessions[session].acknowledged.push(sent),
+                Err(text) => self.refused.push((session, text)),
             }
         }
     }
@@ -75,11 +78,11 @@ impl Scene {
                     Ok(events) => SessionFacts::outstanding(&session.acknowledged, events),
                     Err(why) => vec![why.clone()],
                 };
-                if open.is_empty() && self.idle(n).await {
+                if open.is_empty() && self.idle(n).await || self.is_touched(n).await {
                     break;
                 }
                 if started.elapsed() > PATIENCE {
-                    let path = format!("/v1/sessions/{}", session.id);
+                    let path = format!("/v1/sessions/{}", self.sessions[n].id);
                     let state = self.stage.get(&path).await;
                     let text = format!("{open:?} are not done after {PATIENCE:?}: {state:?}");
                     self.sessions[n].unfinished = Some(text);
@@ -90,6 +93,15 @@ impl Scene {
             }
         }
         done
+    }
+
+    /// Finds out whether the daemon names the session as touched by damage.
+    async fn is_touched(&mut self, n: usize) -> bool {
+        let session = &mut self.sessions[n];
+        if session.touched.is_none() {
+            session.touched = self.stage.touched(&session.id).await;
+        }
+        session.touched.is_some()
     }
 
     async fn idle(&self, n: usize) -> bool {
@@ -103,6 +115,9 @@ impl Scene {
     /// Posts a probe to each session of an idle daemon, and reads all events.
     pub(crate) async fn probe(&mut self) {
         for n in 0..self.sessions.len() {
+            if self.is_touched(n).await {
+                continue;
+            }
             self.probes += 1;
             let script = Script::probe(format!("p{}", self.probes));
             let Some(before) = self.stage.at_rest().await else {
@@ -125,7 +140,7 @@ impl Scene {
                         generation: generation.filter(|_| same),
                     });
                 }
-                Err(text) => self.stage.trouble(text),
+                Err(text) => self.refused.push((n, text)),
             }
             if let Ok(events) = events(&self.stage.client, &id).await {
                 self.sessions[n].earlier.push(events);
@@ -143,6 +158,9 @@ impl Scene {
             {
                 return true;
             }
+            if self.is_touched(n).await {
+                return false;
+            }
             if started.elapsed() > PATIENCE {
                 self.sessions[n].unfinished = Some("a probe is not answered".to_owned());
                 return false;
@@ -156,6 +174,9 @@ impl Scene {
         self.stage.at_rest().await;
         let started = Instant::now();
         for n in 0..self.sessions.len() {
+            if self.is_touched(n).await {
+                continue;
+            }
             let id = self.sessions[n].id.clone();
             let events = loop {
                 self.stage.look().await;
@@ -184,6 +205,14 @@ impl Scene {
                 Some(letters) => letters.iter().map(Value::to_string).collect(),
                 None => vec!["they cannot be read".to_owned()],
             };
+        }
+        for (n, text) in std::mem::take(&mut self.refused) {
+            if self.sessions[n].touched.is_none() {
+                self.stage.trouble(text);
+            }
+        }
+        if let Some(since) = self.stage.damaged_since {
+            self.stage.disturbed.push((since, now_ms()));
         }
         self.restarts().await;
         self.stage.stop().await;
@@ -221,17 +250,31 @@ impl Scene {
                 .is_some_and(|it| !it.is_empty());
             let faulted = relaunch["faulted"].as_u64().is_some_and(|it| it > 0);
             // Nothing here fails by itself, and a kill from outside is no reason for a rollback or
-            // a fault.
-            if record["status"] == "rolled_back" || lesser || faulted {
+            // a fault. Damage is one for a fault.
+            let worse = self.stage.damaged_since.is_none() && (lesser || faulted);
+            if record["status"] == "rolled_back" || worse {
                 self.stage
                     .trouble(format!("a restart made it worse: {record}"));
             }
         }
-        let names: Vec<_> = self.sessions.iter().map(|session| &session.id).collect();
-        let wrong = format!("not all of {} are there", json!(names));
         let listed = self.stage.get("/v1/sessions?limit=1000").await;
-        let listed = listed.and_then(|list| list["items"].as_array().map(Vec::len));
-        if listed != Some(self.sessions.len()) {
+        let listed = listed.unwrap_or_default()["items"].take();
+        let is_listed = |id: &str| {
+            let mut items = listed.as_array().into_iter().flatten();
+            items.any(|item| item["id"] == *id)
+        };
+        let missing: Vec<&str> = self
+            .sessions
+            .iter()
+            .filter(|session| session.touched.is_none() && !is_listed(&session.id))
+            .map(|session| session.id.as_str())
+            .collect();
+        if !missing.is_empty() {
+            let wrong = format!("{missing:?} are not listed any more");
+            self.stage.trouble(wrong);
+        }
+        if listed.as_array().map_or(0, Vec::len) > self.sessions.len() {
+            let wrong = format!("sessions are listed that nobody has opened: {listed}");
             self.stage.trouble(wrong);
         }
     }

@@ -46,6 +46,11 @@ pub(crate) struct ChaosStage {
     pub(crate) troubles: Vec<String>,
     /// The periods in which the daemon was disturbed.
     pub(crate) disturbed: Vec<(u64, u64)>,
+    /// When a file of the data folder was damaged. From then on the daemon may restart by itself, to mend
+    /// its store.
+    pub(crate) damaged_since: Option<u64>,
+    /// What `abide store salvage` has printed.
+    pub(crate) salvaged: String,
     /// Since when restarts have been requested that may not have ended.
     restarting_since: Option<u64>,
     power: Power,
@@ -113,6 +118,8 @@ impl ChaosStage {
             done: BTreeMap::new(),
             troubles: Vec::new(),
             disturbed: Vec::new(),
+            damaged_since: None,
+            salvaged: String::new(),
             restarting_since: None,
             power,
             armed: None,
@@ -314,7 +321,7 @@ impl ChaosStage {
     }
 
     /// Waits for the exit of workers whose supervisor is dead.
-    async fn bury(&mut self) {
+    pub(crate) async fn bury(&mut self) {
         let started = Instant::now();
         loop {
             let left = processes_of(&self.folder);
@@ -357,8 +364,8 @@ impl ChaosStage {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Waits until the daemon serves the configuration in its file, and does not drain. Returns its
-    /// status.
+    /// Waits until the daemon serves the configuration in its file, and no restart is under way. Returns
+    /// its status.
     pub(crate) async fn at_rest(&mut self) -> Option<Value> {
         let started = Instant::now();
         let mut edited = started;
@@ -368,7 +375,10 @@ impl ChaosStage {
             if let Some(status) = self.get("/v1/daemon").await {
                 let digest = status["config"]["digest"].as_str().unwrap_or_default();
                 let same = digest.ends_with(&self.file_digest());
-                if same && status["state"] == "serving" && status["drain"].is_null() {
+                // A standby that is being prepared will take over, whatever is written meanwhile.
+                let restarts = status["restart"]["status"] == "running";
+                let serves = status["state"] == "serving" && status["drain"].is_null();
+                if same && serves && !restarts {
                     if let Some(since) = self.restarting_since.take() {
                         self.disturbed.push((since, now_ms()));
                     }

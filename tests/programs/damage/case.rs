@@ -5,14 +5,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use abide_tests::damage::{Harm, damage, files_by_kind};
 use abide_tests::{Daemon, Signal, abide_binary, kill_all, signal};
 use anyhow::anyhow;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::Value;
 
-use crate::files::files_by_kind;
-use crate::harm::{Harm, damage};
 use crate::judge::{Named, judge};
 use crate::world::{Death, World, disturb, kill_worker_under_stopped_supervisor, spawn};
 

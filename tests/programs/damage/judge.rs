@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use abide_tests::damage::{is_logged, named_by, names};
 use abide_tests::{Client, Daemon, Event};
 use reqwest::header;
 use serde_json::Value;
@@ -191,13 +192,6 @@ async fn get(client: &Client, path: &str) -> Result<(u16, Value), String> {
     }
 }
 
-/// Returns the words in which a session says itself that it was touched.
-fn named_by(session: &Value) -> Option<String> {
-    let state = session["state"].as_str()?;
-    let is_named = matches!(state, "faulted" | "parked") && session["reason"].is_object();
-    is_named.then(|| format!("{state}: {}", session["reason"]))
-}
-
 async fn state_of(client: &Client, id: &str) -> Option<String> {
     let (_, session) = get(client, &format!("/v1/sessions/{id}")).await.ok()?;
     named_by(&session)
@@ -205,16 +199,7 @@ async fn state_of(client: &Client, id: &str) -> Option<String> {
 
 /// Whether a finding or a line of the log names the session.
 async fn is_told(daemon: &Daemon, id: &str) -> bool {
-    let names = |text: &str| {
-        let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_digit());
-        text.match_indices(id)
-            .any(|(at, _)| ends(&text[at + id.len()..]))
-    };
     let status = get(&daemon.client(), "/v1/daemon").await;
-    let is_found = status.is_ok_and(|(_, status)| names(&status["watchdog"].to_string()));
-    is_found
-        || daemon
-            .log()
-            .lines()
-            .any(|line| names(line) && line.contains("damage"))
+    let is_found = status.is_ok_and(|(_, status)| names(&status["watchdog"].to_string(), id));
+    is_found || is_logged(&daemon.log(), id)
 }

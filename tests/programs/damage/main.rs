@@ -3,8 +3,6 @@
 //! named, and no acknowledged turn is missing without that being said.
 
 mod case;
-mod files;
-mod harm;
 mod judge;
 mod world;
 
@@ -12,13 +10,12 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use abide_tests::damage::{Harm, files_by_kind};
 use anyhow::anyhow;
 use tokio::runtime::Handle;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::case::{Case, End};
-use crate::files::files_by_kind;
-use crate::harm::Harm;
 use crate::world::{Death, World};
 
 const HELP: &str = "\

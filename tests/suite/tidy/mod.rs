@@ -20,10 +20,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("atomic_file", &[]),
     ("allocator", &[]),
     // Does nothing without the feature `faults`.
-    ("deliberate_bugs", &["domain", "store"]),
+    ("deliberate_bugs", &["domain"]),
     (
         "store",
-        &["domain", "failpoint", "allocator", "atomic_file"],
+        &[
+            "domain",
+            "failpoint",
+            "deliberate_bugs",
+            "allocator",
+            "atomic_file",
+        ],
     ),
     ("providers", &["domain"]),
     (

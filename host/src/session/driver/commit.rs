@@ -94,7 +94,8 @@ impl Driver {
         let points = batch.points();
         failpoint::point(points.append);
         let mut durability = Durability::Synced;
-        deliberate_bugs::before_sync(&mut durability, &mut batch.answers, || {
+        let lazy = Durability::Lazy;
+        deliberate_bugs::before_sync(&mut durability, lazy, &mut batch.answers, || {
             self.publish_events(events.clone());
         });
         let synced = self.append(&mut batch, durability);

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::deliberate_bugs;
 use crate::domain::{
     DamagedFile, SalvageReport, SessionId, TouchedFate, TouchedSession, UnixMillis,
 };
@@ -266,7 +267,8 @@ impl Reading<'_> {
                 touch(TouchedFate::Gone, left.to_owned());
                 close(id, UnixMillis::now())?
             }
-            SessionVerdict::GoesOn(salvaged) => {
+            SessionVerdict::GoesOn(mut salvaged) => {
+                deliberate_bugs::salvaged(&mut salvaged.cut, &mut salvaged.lost);
                 judged.counts.created += 1;
                 let mut all = salvaged.lost.clone();
                 let fate = match &salvaged.cut {

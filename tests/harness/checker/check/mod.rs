@@ -10,7 +10,8 @@ mod turns;
 
 use crate::checker::{Facts, Verdict, ViolationKind};
 
-/// The names of all counts, in display order. The first part says how much was checked; the rest
+/// The names of all counts, in display order. The first part says how much was checked, and how many
+/// sessions were not, since damage has touched them; the rest
 /// must be zero.
 pub const COUNTED: &[&str] = &[
     "sessions",
@@ -22,6 +23,7 @@ pub const COUNTED: &[&str] = &[
     "events",
     "notices",
     "timers",
+    "touched",
     "lost",
     "turns failed",
     "turns doubled",
@@ -80,6 +82,11 @@ pub fn check_history(facts: &Facts) -> Verdict {
     verdict.count("sessions", facts.sessions.len());
     let mut calls = effects::ToolCalls::default();
     for session in &facts.sessions {
+        if session.touched.is_some() {
+            verdict.count("touched", 1);
+            calls.pass_over(session);
+            continue;
+        }
         events::check(session, &mut verdict);
         let turns = turns::read(session, &mut verdict);
         let scripts = messages::check(session, &turns, &mut verdict);

@@ -3,6 +3,8 @@
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use crate::damage::Harm;
+
 /// The failpoints at which programs can make the daemon die. `*` is any failpoint, including those
 /// that are missing here.
 pub const POINTS: &[&str] = &[
@@ -54,6 +56,9 @@ pub enum Disturbance {
     Restart,
     /// Stops the daemon gracefully, and starts it again.
     Stop,
+    /// Kills both processes, and damages a file of the data folder: which one and where depends on the
+    /// seed.
+    Damage { harm: Harm, seed: u64 },
 }
 
 /// How an editor saves.
@@ -152,6 +157,13 @@ impl Disturbance {
         }
     }
 
+    pub(super) fn damage(rng: &mut StdRng) -> Self {
+        Self::Damage {
+            harm: Harm::ALL[rng.random_range(0..Harm::ALL.len())],
+            seed: rng.random(),
+        }
+    }
+
     /// Returns whether the disturbance kills, or may kill.
     pub fn kills(&self) -> bool {
         matches!(
@@ -161,6 +173,7 @@ impl Disturbance {
                 | Self::KillBoth
                 | Self::Fault { .. }
                 | Self::PowerCut
+                | Self::Damage { .. }
         )
     }
 }

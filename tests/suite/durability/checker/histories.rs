@@ -98,6 +98,32 @@ fn lost_messages() {
 }
 
 #[test]
+fn a_session_that_damage_has_touched_is_passed_over_and_no_other_is() {
+    let lose = |facts: &mut Facts, n: usize| {
+        facts.sessions[n].events.clear();
+        facts.sessions[n].followed.clear();
+        facts.sessions[n].earlier.clear();
+    };
+    let mut facts = clean();
+    lose(&mut facts, 0);
+    facts.sessions[0].touched = Some("parked".to_owned());
+    let verdict = check_history(&facts);
+    assert_eq!(verdict.violations, []);
+    assert_eq!(verdict.counts["touched"], 1);
+    // Its calls may be made again, by another one's script they may not.
+    finds(ViolationKind::Output, |facts| {
+        facts.sessions[0].touched = Some("parked".to_owned());
+        facts.sessions[0].acknowledged.clear();
+    });
+    finds(ViolationKind::Lost, |facts| {
+        let mut other = facts.sessions[0].clone();
+        other.touched = Some("parked".to_owned());
+        facts.sessions.push(other);
+        lose(facts, 0);
+    });
+}
+
+#[test]
 fn failed_turns_and_dead_letters() {
     finds(ViolationKind::Failed, |facts| {
         events(facts, |events| {

@@ -69,7 +69,7 @@ fn programs_use_all_there_is() {
     }
     assert_eq!(acts.len(), 9, "{acts:?}");
     let kinds: HashSet<_> = disturbances.iter().map(discriminant).collect();
-    assert_eq!(kinds.len(), 10);
+    assert_eq!(kinds.len(), 11);
     assert!(
         disturbances
             .iter()

@@ -8,10 +8,10 @@ use rocksdb::{DB, Options};
 
 /// The files of each kind, in order. A kind is what a file is for: `FORMAT`, `table log`,
 /// `component`.
-pub(crate) type FilesByKind = BTreeMap<String, Vec<PathBuf>>;
+pub type FilesByKind = BTreeMap<String, Vec<PathBuf>>;
 
 /// Lists the files of the data folder `data`. Nothing in it is written, and its owner may be alive.
-pub(crate) fn files_by_kind(data: &Path) -> anyhow::Result<FilesByKind> {
+pub fn files_by_kind(data: &Path) -> anyhow::Result<FilesByKind> {
     let families = families_of_tables(&data.join("db"))?;
     let mut kinds = FilesByKind::new();
     let mut folders = vec![data.to_owned()];

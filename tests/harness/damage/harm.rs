@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
-use crate::files::FilesByKind;
+use super::files::FilesByKind;
 
 /// The length of a zeroed block, in bytes.
 const BLOCK_BYTES: usize = 4096;
 
 /// A kind of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Harm {
+pub enum Harm {
     Flip,
     Zero,
     Cut,
@@ -21,9 +21,9 @@ pub(crate) enum Harm {
 }
 
 impl Harm {
-    pub(crate) const ALL: [Self; 4] = [Self::Flip, Self::Zero, Self::Cut, Self::Delete];
+    pub const ALL: [Self; 4] = [Self::Flip, Self::Zero, Self::Cut, Self::Delete];
 
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Flip => "bit flipped",
             Self::Zero => "block zeroed",
@@ -34,14 +34,14 @@ impl Harm {
 }
 
 /// A damaged file.
-pub(crate) struct Damaged {
-    pub(crate) file: PathBuf,
+pub struct Damaged {
+    pub file: PathBuf,
     /// What was done to it, in words.
-    pub(crate) what: String,
+    pub what: String,
 }
 
 /// Damages a file of that kind at a drawn place: none if there is no file that can be damaged so.
-pub(crate) fn damage(
+pub fn damage(
     files: &FilesByKind,
     kind: &str,
     harm: Harm,

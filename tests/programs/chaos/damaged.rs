@@ -1,0 +1,166 @@
+//! Damages a file of a dead daemon's data folder, brings the daemon back in whatever way it says, and
+//! finds out which sessions it names.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use abide_tests::damage::{Harm, damage, files_by_kind, is_logged, named_by, names};
+use abide_tests::{How, PATIENCE, abide_binary};
+use anyhow::anyhow;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::stage::{ChaosStage, GLANCE, now_ms};
+
+/// The share of damage that hits a table or a log, in which the sessions are.
+const WITH_SESSIONS: f64 = 0.7;
+/// How long the answer about a session may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What has become of a start on a damaged folder.
+enum DamagedStart {
+    Serves,
+    /// The store is not opened, for this reason.
+    Refuses(String),
+    Neither(String),
+}
+
+impl ChaosStage {
+    /// Kills the daemon, damages a file, and starts it again. If it refuses, what can be read is
+    /// salvaged, and it is started on that.
+    pub(crate) async fn damage(&mut self, harm: Harm, seed: u64) {
+        self.disarm();
+        self.kill_both(false);
+        self.bury().await;
+        self.damaged_since = Some(now_ms());
+        match self.harm(harm, seed) {
+            Ok(Some(what)) => self.count(what),
+            Ok(None) => return,
+            Err(error) => return self.trouble(format!("nothing can be damaged: {error:#}")),
+        }
+        self.count("boots");
+        self.daemon.spawn_again();
+        match self.damaged_start().await {
+            DamagedStart::Serves => {}
+            DamagedStart::Refuses(reason) => {
+                self.count("salvages");
+                if let Err(error) = self.salvage().await {
+                    self.trouble(format!("{error:#}; it had refused: {reason}"));
+                }
+            }
+            DamagedStart::Neither(last) => self.trouble(format!(
+                "on a damaged folder it neither serves nor refuses after {PATIENCE:?}: {last}"
+            )),
+        }
+    }
+
+    /// Damages a drawn file. Returns how that is counted; nothing if the file cannot be damaged so.
+    fn harm(&self, harm: Harm, seed: u64) -> anyhow::Result<Option<&'static str>> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let files = files_by_kind(&self.folder.join("data"))?;
+        let holds_sessions = |kind: &str| kind.starts_with("table") || kind.ends_with(".log");
+        let only_these = random.random_bool(WITH_SESSIONS);
+        let kinds: Vec<&String> = files
+            .keys()
+            .filter(|kind| !only_these || holds_sessions(kind))
+            .collect();
+        if kinds.is_empty() {
+            return Err(anyhow!("there is no such file"));
+        }
+        let kind = kinds[random.random_range(0..kinds.len())].clone();
+        let damaged = damage(&files, &kind, harm, &mut random)?;
+        Ok(damaged.map(|_| match kind {
+            kind if kind.starts_with("table") => "damaged: tables",
+            kind if kind.ends_with(".log") => "damaged: logs",
+            kind if kind.starts_with("db/") => "damaged: lists of tables",
+            _ => "damaged: other files",
+        }))
+    }
+
+    async fn damaged_start(&mut self) -> DamagedStart {
+        let started = Instant::now();
+        let mut last = String::new();
+        while started.elapsed() < PATIENCE {
+            if self.daemon.exited().is_some() {
+                return DamagedStart::Refuses(self.last_lines());
+            }
+            if let Some(status) = self.get("/v1/daemon").await {
+                match status["state"].as_str() {
+                    Some("serving") => return DamagedStart::Serves,
+                    Some("refused") => {
+                        return DamagedStart::Refuses(status["watchdog"].to_string());
+                    }
+                    _ => last = status.to_string(),
+                }
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+        DamagedStart::Neither(format!("{last} {}", self.last_lines()))
+    }
+
+    fn last_lines(&self) -> String {
+        let log = self.daemon.log();
+        let lines: Vec<&str> = log.lines().rev().take(3).collect();
+        lines.join(" | ")
+    }
+
+    /// Writes what can be read into another folder, and starts the daemon on that.
+    async fn salvage(&mut self) -> anyhow::Result<()> {
+        if self.daemon.exited().is_none() {
+            self.stop().await;
+        }
+        self.bury().await;
+        let ran = Command::new(abide_binary())
+            .arg("--config")
+            .arg(self.folder.join("abide.toml"))
+            .args(["store", "salvage"])
+            .arg(self.folder.join("salvaged"))
+            .envs(self.daemon.setup.env.iter().cloned())
+            .env_remove("LD_PRELOAD")
+            .stdin(Stdio::null())
+            .output()?;
+        let words = String::from_utf8_lossy(&ran.stderr).into_owned();
+        if !ran.status.success() {
+            return Err(anyhow!("salvage ended with {}: {words}", ran.status));
+        }
+        self.salvaged = String::from_utf8_lossy(&ran.stdout).into_owned() + &words;
+        self.daemon.setup.data_dir = "salvaged".to_owned();
+        let toml = self.daemon.setup.toml();
+        self.daemon.write_config(&toml, How::Rename);
+        self.count("boots");
+        self.daemon.spawn_again();
+        match self.damaged_start().await {
+            DamagedStart::Serves => Ok(()),
+            DamagedStart::Refuses(why) | DamagedStart::Neither(why) => {
+                Err(anyhow!("what was salvaged does not start: {why}"))
+            }
+        }
+    }
+
+    /// Returns the words in which the daemon or the salvage names a session as touched by damage: in its
+    /// state, in a finding, in the log or in the report.
+    pub(crate) async fn touched(&self, id: &str) -> Option<String> {
+        self.damaged_since?;
+        let get = async |path: &str| {
+            let reply = tokio::time::timeout(ANSWER, self.client.get(path)).await;
+            reply.ok()?.ok()
+        };
+        if let Some(session) = get(&format!("/v1/sessions/{id}")).await {
+            let words = session.body.to_string();
+            if let Some(words) = named_by(&session.body) {
+                return Some(words);
+            }
+            if session.status >= 500 && words.contains("damage") {
+                return Some(words);
+            }
+        }
+        let findings = get("/v1/daemon")
+            .await
+            .map(|status| status.body["watchdog"].to_string());
+        let texts = [findings.unwrap_or_default(), self.salvaged.clone()];
+        if let Some(text) = texts.into_iter().find(|text| names(text, id)) {
+            return Some(text);
+        }
+        is_logged(&self.daemon.log(), id).then(|| "a line of the log".to_owned())
+    }
+}
