@@ -113,12 +113,13 @@ impl Examined {
     /// Cuts off what follows the whole edits of the MANIFEST, which RocksDB may take for damage and
     /// refuse: a power cut has left parts of edits that were being written. If tables and logs hold
     /// everything without them, they had no effect yet; for a log or a table is removed only once the
-    /// edit that makes it needless is synced. Otherwise the MANIFEST is left as it is.
+    /// edit that makes it needless is synced. Otherwise the MANIFEST is left as it is, and so is one that
+    /// would be left without a state: RocksDB opens neither.
     pub(in crate::store) fn drop_torn_edits(&self, folder: &Path) -> io::Result<()> {
         let Some(length) = self.manifest.torn_at else {
             return Ok(());
         };
-        if self.missing().is_some() || !self.has_all_tables(folder)? {
+        if !self.manifest.has_state() || self.missing().is_some() || !self.has_all_tables(folder)? {
             return Ok(());
         }
         let Some(path) = current(folder)? else {

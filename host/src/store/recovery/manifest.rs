@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::framing::{Framed, LogRecords, append};
+use crate::store::db::Keyspace;
 
 /// What the MANIFEST says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(in crate::store) struct Manifest {
     pub(in crate::store) tables: BTreeMap<u64, ManifestTable>,
     /// The length of the whole edits in bytes, if something that is no whole edit follows them.
     pub(in crate::store) torn_at: Option<u64>,
+    /// Whether a whole edit has the number of the next file, which comes after a MANIFEST's first state.
+    numbers_files: bool,
 }
 
 /// A column family in the MANIFEST.
@@ -87,6 +90,12 @@ impl Manifest {
         logs.all(|log| Some(log) == first)
     }
 
+    /// Whether the whole edits have a complete state, however old. All of the first one is synced before
+    /// `CURRENT` names the MANIFEST, so where it is torn, it was no power cut.
+    pub(super) fn has_state(&self) -> bool {
+        self.numbers_files && self.families.len() >= Keyspace::ALL.len()
+    }
+
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut manifest = Self::default();
         let family = ManifestFamily {
@@ -121,6 +130,7 @@ impl Manifest {
     }
 
     fn apply(&mut self, edit: Edit) {
+        self.numbers_files |= edit.numbers_files;
         if let Some(sequence) = edit.last_sequence {
             self.last_sequence = self.last_sequence.max(sequence);
         }
@@ -174,6 +184,8 @@ struct Edit {
     dropped: bool,
     log: Option<u64>,
     last_sequence: Option<u64>,
+    /// Whether it has the number of the next file.
+    numbers_files: bool,
     removed_tables: Vec<u64>,
     /// Number, level and size.
     new_tables: Vec<(u64, u32, u64)>,
@@ -211,7 +223,11 @@ impl Edit {
             match fields.number32()? {
                 tag::COMPARATOR => drop(fields.bytes()?),
                 tag::LOG_NUMBER => edit.log = Some(fields.number()?),
-                tag::NEXT_FILE_NUMBER | tag::PREV_LOG_NUMBER | tag::MIN_LOG_NUMBER_TO_KEEP => {
+                tag::NEXT_FILE_NUMBER => {
+                    fields.number()?;
+                    edit.numbers_files = true;
+                }
+                tag::PREV_LOG_NUMBER | tag::MIN_LOG_NUMBER_TO_KEEP => {
                     fields.number()?;
                 }
                 tag::LAST_SEQUENCE => edit.last_sequence = Some(fields.number()?),
