@@ -41,6 +41,7 @@ pub(super) fn stays_up(error: &OpenError) -> bool {
         | OpenError::NewerPart { .. }
         | OpenError::NotAStore { .. }
         | OpenError::NotAFolder { .. }
+        | OpenError::Gone { .. }
         | OpenError::Io(_) => false,
     }
 }

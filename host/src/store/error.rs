@@ -72,6 +72,12 @@ pub enum OpenError {
         /// What the folder holds instead.
         reason: String,
     },
+    /// The folder held a store, and holds none any more.
+    #[error(
+        "there is no store in the data folder {path}, where there was one: its disk is not mounted, or it \
+         was moved, removed or emptied. Mount the disk, or put the folder back; or `abide restore` a backup"
+    )]
+    Gone { path: PathBuf },
     #[error("{path} is not a folder; set `data_dir` to one, or to a path that does not exist yet")]
     NotAFolder { path: PathBuf },
     /// A system call failed.
@@ -91,6 +97,12 @@ impl OpenError {
         Self::Missing {
             path: path.to_owned(),
             missing,
+        }
+    }
+
+    pub(super) fn gone(path: &Path) -> Self {
+        Self::Gone {
+            path: path.to_owned(),
         }
     }
 }

@@ -37,10 +37,21 @@ impl FoundFiles {
         // Read it again under the lock: another process may have created or replaced the store since.
         let format = read_format(path)?;
         if format == Format::None {
+            if options.must_exist {
+                return Err(OpenError::gone(path));
+            }
             begin_format(path)?;
         }
         let folder = path.join("db");
         finish_swap(path).map_err(FailedIo::of("look into", path))?;
+        let has_db = fs::exists(&folder).map_err(FailedIo::of("look into", path))?;
+        if format == Format::Known && !has_db {
+            // RocksDB would create the folder before it fails, in the way of whoever puts it back.
+            return Err(OpenError::Corrupt {
+                path: path.to_owned(),
+                reason: "its folder `db` is gone".to_owned(),
+            });
+        }
         sync_all(path, &folder).map_err(FailedIo::of("sync", &folder))?;
         let mark = SyncedMark::read(path).map_err(FailedIo::of("look into", path))?;
         let examined = match format {

@@ -54,6 +54,9 @@ impl Store {
             Err(error) => return Err(FailedIo::of("look at", path)(error).into()),
         };
         if fresh == Format::None {
+            if options.must_exist {
+                return Err(OpenError::gone(path));
+            }
             let mut builder = DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(path);
             made.map_err(FailedIo::of("create", path))?;

@@ -19,6 +19,8 @@ pub struct StoreOptions {
     /// Whether the folder was restored from a backup: all sessions begin new timelines then, and are
     /// told this text, which says what was restored.
     pub restored: Option<String>,
+    /// Whether the folder held a store before: none is created then where none is found.
+    pub must_exist: bool,
     /// By which the age of stored times is judged.
     pub clock: MachineClock,
     /// How much of a damaged store was read so far, in bytes, while it is written anew.
@@ -34,6 +36,7 @@ impl Default for StoreOptions {
             retention: Retention::default(),
             accept_loss: false,
             restored: None,
+            must_exist: false,
             clock: MachineClock::default(),
             mending: Arc::default(),
         }

@@ -198,6 +198,72 @@ fn a_store_that_was_wiped_is_not_taken_for_a_new_one() {
     fs::remove_dir_all(home.path().join("db")).unwrap();
     let error = refusal(home.path());
     assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+    assert!(!home.path().join("db").exists(), "it is put back there");
+}
+
+#[test]
+fn none_is_made_where_one_must_be() {
+    let home = folder();
+    let options = StoreOptions {
+        must_exist: true,
+        ..StoreOptions::default()
+    };
+    let empty = home.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    for path in [empty, home.path().join("none")] {
+        let error = match Store::open(&path, options.clone()) {
+            Ok(_) => panic!("it opened"),
+            Err(error) => error,
+        };
+        assert!(matches!(error, OpenError::Gone { .. }), "{error}");
+        assert!(bytes_of(home.path()).is_empty(), "{}", path.display());
+    }
+    assert!(!home.path().join("none").exists());
+    let there = home.path().join("there");
+    open(&there).close();
+    assert!(Store::open(&there, options).is_ok());
+}
+
+#[test]
+fn a_store_that_does_not_open_is_left_as_it_is_however_often_it_is_tried() {
+    for name in ["CURRENT", "MANIFEST"] {
+        let home = folder();
+        let store = open(home.path());
+        Owner::create(&store, id("s")).settle();
+        store.close();
+        let files = bytes_of(home.path());
+        let named = |path: &&std::path::PathBuf| {
+            path.file_name()
+                .is_some_and(|file| file.to_string_lossy().starts_with(name))
+        };
+        let file = files.keys().find(named).expect("the file");
+        fs::write(file, "damaged").unwrap();
+        let state = || {
+            let mut files = bytes_of(home.path());
+            // RocksDB's own words on each try; it keeps two files of them.
+            let log = home.path().join("db/LOG");
+            let words = files.len();
+            files.retain(|path, _| {
+                !path
+                    .display()
+                    .to_string()
+                    .starts_with(log.to_str().unwrap())
+            });
+            assert!(words - files.len() <= 2, "{name}");
+            files
+        };
+        let before = state();
+        for _ in 0..5 {
+            let error = refusal(home.path());
+            assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+            assert!(state() == before, "{name}");
+        }
+        fs::write(file, &files[file]).unwrap();
+        assert!(
+            open(home.path()).load(&id("s")).unwrap().is_some(),
+            "{name}"
+        );
+    }
 }
 
 #[test]
