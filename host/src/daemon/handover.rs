@@ -10,8 +10,9 @@ use crate::api::ControlRequest;
 use crate::api::server::IdleConnection;
 use crate::domain::{Cause, DrainReport, Generation, RestartRecord, RestartStatus, UnixMillis};
 use crate::session::Drained;
-use crate::supervisor::{Connection, FromWorker};
+use crate::supervisor::FromWorker;
 
+use super::connections::to_pass_on;
 use super::drain::Drain;
 use super::generation::record;
 use super::machine::Departure;
@@ -99,12 +100,8 @@ impl Daemon {
 
     fn pass_on(&self, connections: Vec<IdleConnection>) {
         for idle in connections {
-            let connection = Connection {
-                prefix: idle.prefix,
-                addr: idle.local,
-                fd: idle.fd,
-            };
-            if let Err(error) = self.link.send(FromWorker::Connection(connection)) {
+            let passed_on = FromWorker::Connection(to_pass_on(idle));
+            if let Err(error) = self.link.send(passed_on) {
                 tracing::warn!(%error, "a client's connection could not be passed on");
             }
         }

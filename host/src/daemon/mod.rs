@@ -34,6 +34,7 @@
 //! | `act` | performs the machine's actions |
 //! | `drain` | the drain in progress |
 //! | `records` | persists restart records, and retries those that the store refused |
+//! | `connections` | clients' open connections, as the server and as the supervisor has them |
 //! | `handover` | ends a worker: passes its clients and the store to the successor |
 //! | `stop` | ends a worker whose disk does not answer |
 //! | `backup` | takes a backup beside the daemon's work |
@@ -48,6 +49,7 @@ mod announce;
 mod backup;
 mod bootstrap;
 mod clock_file;
+mod connections;
 mod control;
 mod drain;
 mod dry_run;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::allocator;
-use crate::api::server::{CONNECTIONS_MAX, IdleConnection, PreparedServer};
+use crate::api::server::{CONNECTIONS_MAX, PreparedServer};
 use crate::api::{Api, Control, ControlRequest};
 use crate::config::{ConfigWatch, Env, Observed, Timing};
 use crate::documents::{ConfigStatus, PluginStatus};
@@ -24,6 +24,7 @@ use crate::supervisor::{Connection, Link, ToWorker};
 
 use super::act::WorkerEvent;
 use super::announce::announce;
+use super::connections::to_adopt;
 use super::drain::Drain;
 use super::generation::WorkerLife;
 use super::launch_spec::LaunchSpec;
@@ -395,13 +396,8 @@ impl Daemon {
 
     /// Serves a connection that the previous worker passed on.
     fn adopt(&self, connection: Connection) {
-        let Connection { prefix, addr, fd } = connection;
         let Some(server) = &self.server else { return };
-        if let Err(error) = server.adopt(IdleConnection {
-            fd,
-            prefix,
-            local: addr,
-        }) {
+        if let Err(error) = server.adopt(to_adopt(connection)) {
             tracing::warn!(%error, "a connection that was passed on cannot be served");
         }
     }

@@ -31,6 +31,11 @@ pub(super) async fn end_in_time(store: Store, grace: Duration) {
         "the disk of the data folder does not answer; the worker ends without it. What is not \
          written was not acknowledged"
     );
+    end_at_once();
+}
+
+/// Ends the process while a thread is in the store. Returns only if the kernel refuses.
+pub(super) fn end_at_once() {
     logging::flush();
     // Not an exit in order: RocksDB would wait for its threads, which wait for the disk.
     if let Err(error) = kill_process(getpid(), Signal::KILL) {
