@@ -33,8 +33,6 @@ const REST: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Polling interval for states that last only milliseconds.
 const BLINK: Duration = Duration::from_micros(200);
-/// Number of workers that fail on a store that does not open, before it is repaired.
-const FAILED_OPENINGS: usize = 3;
 
 /// What goes wrong, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +49,7 @@ pub enum BootFailure {
     DiesBeforeServing,
     /// The new worker stops making progress while it opens the store.
     HangsBeforeServing,
-    /// RocksDB cannot open its directory until somebody repairs it.
+    /// RocksDB cannot open its directory until somebody repairs it. Clients are refused meanwhile.
     StoreDoesNotOpen,
     /// The new worker aborts during its probation.
     DiesOnTrial,
@@ -271,25 +269,21 @@ async fn hinder_successor(daemon: &mut Daemon, old: i32, what: Signal) {
     signal(pid, what);
 }
 
-/// Hides the store's entry point until some workers have failed on it. Returns when it was
-/// restored.
+/// Hides the store's entry point until the worker that was rolled back to refuses clients for it.
+/// Returns when it was restored.
 async fn hide_store(daemon: &mut Daemon, old: i32) -> Instant {
     let db = daemon.folder().join(&daemon.setup.data_dir).join("db");
     let (current, hidden) = (db.join("CURRENT"), db.join("CURRENT.hidden"));
     fs::rename(&current, &hidden).expect("the store is there");
     change(daemon, None);
-    let mut last = newcomer(daemon, old).await;
-    let mut failed = 0;
-    let began = Instant::now();
-    while failed < FAILED_OPENINGS {
-        let pids = children(daemon.supervisor_pid());
-        if let Some(pid) = pids.into_iter().find(|pid| *pid != old && *pid != last) {
-            failed += 1;
-            last = pid;
-        }
-        assert!(began.elapsed() < PATIENCE, "no worker is started anew");
-        tokio::time::sleep(BLINK).await;
-    }
+    let standby = newcomer(daemon, old).await;
+    until_within(PATIENCE, "a refusal", async || {
+        let reply = daemon.client().get("/v1/daemon").await.ok()?;
+        let finding = &reply.body["watchdog"][0];
+        (finding["kind"] == "store_refused").then_some(())
+    })
+    .await;
+    assert_ne!(daemon.worker_pid().await, standby, "it may be to blame");
     fs::rename(&hidden, &current).expect("nobody has made another");
     Instant::now()
 }
@@ -310,7 +304,7 @@ struct ClientReport {
 }
 
 /// Sends one message after the other, each under a key of its own, and resends it until its turn
-/// has ended.
+/// has ended, also after a 503.
 async fn hammer(client: Client, id: String, stop: Arc<AtomicBool>) -> ClientReport {
     let (mut sent, mut longest, mut n) = (Vec::new(), Duration::ZERO, 0);
     while !stop.load(Ordering::Relaxed) {
@@ -321,6 +315,9 @@ async fn hammer(client: Client, id: String, stop: Arc<AtomicBool>) -> ClientRepo
             match client.ask(&id, &text, Some(&key)).await {
                 Ok(posted) if posted.status == 200 => break posted.message,
                 Ok(_) | Err(Refused::Trouble(_)) => {}
+                Err(Refused::Status(reply)) if reply.status == 503 => {
+                    tokio::time::sleep(REST).await;
+                }
                 Err(Refused::Status(reply)) => panic!("{id}: {text} was refused: {reply:?}"),
             }
         };

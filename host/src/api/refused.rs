@@ -1,5 +1,5 @@
-//! The API of a daemon that does not open its store, since that would lose what was acknowledged: it
-//! says so, and nothing else.
+//! The API of a daemon whose store is not open, because it lacks what was acknowledged or cannot be
+//! opened: it says so, and nothing else.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::header;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
 
 use super::problem::{Problem, ProblemKind};
 use super::{Access, auth, daemon, metrics};
@@ -18,11 +19,20 @@ use crate::documents::DaemonStatus;
 /// What a daemon without a store answers with.
 #[derive(Clone)]
 pub struct RefusedApi {
-    pub status: Arc<DaemonStatus>,
-    /// Why the store is not opened, and what an operator can do.
-    pub reason: Arc<str>,
+    /// The latest refusal; each try to open the store may change it.
+    pub refusal: watch::Receiver<StoreRefusal>,
     pub access: Arc<Access>,
     pub metrics: PrometheusHandle,
+}
+
+/// Why the store is not open.
+#[derive(Clone, Debug)]
+pub struct StoreRefusal {
+    pub status: Arc<DaemonStatus>,
+    /// The reason, and what an operator can do.
+    pub reason: Arc<str>,
+    /// The seconds until the store is tried again.
+    pub retry_after: u16,
 }
 
 /// Returns the router of a daemon without a store: its status, the probes, the metrics, and a 503 with
@@ -41,7 +51,8 @@ pub fn refused_router(api: RefusedApi) -> Router {
 }
 
 async fn status(State(api): State<RefusedApi>) -> Json<Arc<DaemonStatus>> {
-    Json(api.status)
+    let status = api.refusal.borrow().status.clone();
+    Json(status)
 }
 
 async fn render(State(api): State<RefusedApi>) -> impl IntoResponse {
@@ -49,6 +60,10 @@ async fn render(State(api): State<RefusedApi>) -> impl IntoResponse {
 }
 
 async fn refuse(State(api): State<RefusedApi>) -> Problem {
-    // A human has to act first, which takes longer than a restart.
-    Problem::new(ProblemKind::STORE_REFUSED, &*api.reason).header(header::RETRY_AFTER, 60_u16)
+    let StoreRefusal {
+        reason,
+        retry_after,
+        ..
+    } = api.refusal.borrow().clone();
+    Problem::new(ProblemKind::STORE_REFUSED, &*reason).header(header::RETRY_AFTER, retry_after)
 }

@@ -23,7 +23,8 @@
 //! | `generation` | determines a worker's generation and the cause of its start |
 //! | `announce` | tells the supervisor what a worker serves |
 //! | `serve` | the event loop of a serving worker |
-//! | `refused` | a worker whose store is not opened |
+//! | `store_retry` | decides which workers stay up without a store |
+//! | `refused` | such a worker: says why, and tries again until the store opens |
 //! | `store_files` | the store of a daemon that does not run |
 //! | `state` | the state of that loop |
 //! | `reload` | rereads the configuration file, and lets the planner and the machine decide |
@@ -73,6 +74,7 @@ mod standby;
 mod state;
 mod stop;
 mod store_files;
+mod store_retry;
 mod watchdog;
 mod worker;
 

@@ -38,17 +38,23 @@ pub(super) enum NoStore {
     Panic(#[from] tokio::task::JoinError),
 }
 
-/// Opens the store, for the standby of the restart `planned`, or without one for a fresh worker.
-/// `options` say what an operator has accepted; the rest of them follows from the configuration.
-pub(super) async fn open_store(
-    config: &Arc<Config>,
-    planned: Option<u64>,
-    cause: &StartCause,
-    options: &StoreOptions,
-) -> Result<OpenedStore, NoStore> {
-    let (config, cause) = (config.clone(), cause.clone());
-    let options = options.clone();
-    tokio::task::spawn_blocking(move || open(&config, planned, &cause, options)).await?
+/// What a worker opens its store with.
+#[derive(Clone, Debug)]
+pub(super) struct StoreOpening {
+    pub(super) config: Arc<Config>,
+    /// The restart that the worker is the standby of; none for a fresh worker.
+    pub(super) planned: Option<u64>,
+    pub(super) cause: StartCause,
+    /// What an operator has accepted; the rest of the options follows from the configuration.
+    pub(super) options: StoreOptions,
+}
+
+impl StoreOpening {
+    /// Opens the store. The disk is waited for on a thread of its own.
+    pub(super) async fn open(&self) -> Result<OpenedStore, NoStore> {
+        let opening = self.clone();
+        tokio::task::spawn_blocking(move || open(opening)).await?
+    }
 }
 
 /// Returns the options with which the store of this configuration is opened.
@@ -62,13 +68,14 @@ pub(super) fn configured(config: &Config, options: StoreOptions) -> StoreOptions
     }
 }
 
-fn open(
-    config: &Config,
-    planned: Option<u64>,
-    cause: &StartCause,
-    options: StoreOptions,
-) -> Result<OpenedStore, NoStore> {
-    let options = configured(config, options);
+fn open(opening: StoreOpening) -> Result<OpenedStore, NoStore> {
+    let StoreOpening {
+        config,
+        planned,
+        cause,
+        options,
+    } = opening;
+    let options = configured(&config, options);
     let store = Store::open(&config.daemon.data_dir, options)?;
     let planned = match planned {
         Some(generation) => store.restart(Generation(generation))?,
@@ -76,7 +83,7 @@ fn open(
     };
     let recent = store.restarts(RECENT)?;
     let last = recent.first().cloned();
-    let life = generation::life(last, planned, cause, VERSION, UnixMillis::now());
+    let life = generation::life(last, planned, &cause, VERSION, UnixMillis::now());
     let known: Vec<_> = life.abandoned.iter().chain(&recent).cloned().collect();
     let rejected_configs = generation::rejected_configs(&known);
     let memory_kills = generation::memory_kills(recent.iter().chain([&life.record]));

@@ -1,113 +1,212 @@
-//! A worker whose store is not opened, since that would lose what was acknowledged. It stays up and
-//! says so: an exit would be taken for a failed start, and an older binary would drop the rest without
-//! a word.
+//! A worker that has no store and stays up (see [`store_retry`](super::store_retry)). It answers each
+//! request with the reason, and tries to open the store until that succeeds, or the daemon is stopped.
+//!
+//! ```text
+//!   no store --> announce, answer 503 ---- the store opens ----> hand the clients over, serve
+//!                  |    ^        |
+//!                  |    |        +-- Stop --> Stopped, exit
+//!                  v    | it does not
+//!             pause, or Reload: try
+//! ```
+//!
+//! To the supervisor it is a worker that serves. An exit would be taken for a failed start: clients
+//! would wait for ever longer at sockets that nobody accepts from, and an older binary might drop what
+//! the store lacks without a word.
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use anyhow::Context as _;
+use tokio::sync::{Notify, mpsc, watch};
 
-use crate::api::server::{CONNECTIONS_MAX, PreparedServer};
-use crate::api::{RefusedApi, refused_router};
-use crate::documents::{ConfigStatus, DaemonState, DaemonStatus};
+use crate::api::server::{BoundListener, CONNECTIONS_MAX, PreparedServer, Server};
+use crate::api::{RefusedApi, StoreRefusal, refused_router};
+use crate::documents::{ConfigStatus, DaemonState};
 use crate::domain::{Finding, FindingKind, Generation, UnixMillis};
-use crate::store::OpenError;
-use crate::supervisor::{FromWorker, Link, ToWorker};
+use crate::supervisor::{Connection, FromWorker, Link, ToWorker};
 
 use super::announce::announce;
+use super::connections::{to_adopt, to_pass_on};
 use super::handover::LINGER;
 use super::launch_spec::LaunchSpec;
+use super::open_store::{NoStore, OpenedStore, StoreOpening};
 use super::standby::Prepared;
 use super::state::Fixed;
+use super::stop;
+use super::store_retry::{FIRST_PAUSE, cause_once_open, next_pause, remedy};
 
-/// A worker whose store is not opened.
-pub(super) struct RefusedStart {
-    pub(super) link: Arc<Link>,
-    pub(super) orders: mpsc::UnboundedReceiver<ToWorker>,
-    pub(super) prepared: Prepared,
-    pub(super) generation: Generation,
-    pub(super) error: OpenError,
+/// A worker that has no store.
+pub(super) struct RefusedWorker<'a> {
+    pub(super) link: &'a Link,
+    pub(super) orders: &'a mut mpsc::UnboundedReceiver<ToWorker>,
+    pub(super) prepared: &'a Prepared,
+    /// The open connections of clients that it has taken over; later, those that it leaves.
+    pub(super) connections: &'a mut Vec<Connection>,
 }
 
-/// Whether a store is left closed for this reason, and the worker stays up: another start, or an older
-/// binary, would not bring back what the files lack.
-pub(super) fn stays_up(error: &OpenError) -> bool {
-    match error {
-        OpenError::Missing { .. } => true,
-        // It may open at another try, under another binary, or when an operator has acted.
-        OpenError::Corrupt { .. }
-        | OpenError::Locked { .. }
-        | OpenError::NewerFormat { .. }
-        | OpenError::NewerPart { .. }
-        | OpenError::NotAStore { .. }
-        | OpenError::NotAFolder { .. }
-        | OpenError::Gone { .. }
-        | OpenError::Io(_) => false,
-    }
+/// How a refusal ended.
+pub(super) enum RefusalEnd {
+    /// The store is open: the worker can serve.
+    Opened(Box<OpenedStore>),
+    /// The worker is to exit.
+    Exit(ExitCode),
 }
 
-/// Answers each request with the reason, until the daemon is stopped.
-pub(super) async fn refuse(start: RefusedStart) -> ExitCode {
-    let RefusedStart {
+/// Answers each request with the reason until the store opens or the daemon is stopped. `error` is why
+/// it has not opened yet.
+pub(super) async fn refuse(
+    worker: RefusedWorker<'_>,
+    mut opening: StoreOpening,
+    error: NoStore,
+) -> anyhow::Result<RefusalEnd> {
+    let RefusedWorker {
         link,
-        mut orders,
+        orders,
         prepared,
-        generation,
-        error,
-    } = start;
-    let reason = format!("daemon.data_dir: {error}");
-    tracing::error!("{reason}");
-    let names = prepared.listeners.iter();
-    let names: Vec<String> = names.map(|listener| listener.label.clone()).collect();
-    let spec = LaunchSpec::of(&prepared.loaded, &prepared.secrets);
-    let api = RefusedApi {
-        status: Arc::new(status(&prepared, generation, &reason)),
-        reason: reason.into(),
-        access: prepared.access,
-        metrics: prepared.metrics,
+        connections,
+    } = worker;
+    let generation = Generation(opening.planned.unwrap_or(0));
+    let since = UnixMillis::now();
+    let describe = |error: &NoStore, pause| refusal(prepared, generation, since, error, pause);
+    tracing::error!("{error}");
+    opening.cause = cause_once_open(opening.cause, &error.to_string());
+    // It may be moved away to be repaired.
+    opening.options.must_exist = true;
+    let mut pause = FIRST_PAUSE;
+    let (shows, shown) = watch::channel(describe(&error, pause));
+    let server = serve(link, prepared, shown)?;
+    for connection in connections.drain(..) {
+        adopt(&server, connection);
+    }
+    let retry = StoreRetry {
+        opening,
+        at_once: Notify::new(),
+        is_opening: AtomicBool::new(false),
     };
-    let router = refused_router(api);
-    let server = match PreparedServer::of(prepared.listeners, router, CONNECTIONS_MAX) {
-        Ok(server) => server,
-        Err(error) => {
-            tracing::error!("the listening sockets cannot be used: {error}");
+    let attempt = retry.after(pause);
+    tokio::pin!(attempt);
+    let opened = loop {
+        tokio::select! {
+            // A stop comes before a store that has just opened.
+            biased;
+            order = orders.recv() => match order {
+                Some(ToWorker::Stop) => break None,
+                // The operator may have repaired something.
+                Some(ToWorker::Reload) => {
+                    pause = FIRST_PAUSE;
+                    retry.at_once.notify_one();
+                }
+                Some(ToWorker::Connection(connection)) => adopt(&server, connection),
+                Some(_) => {}
+                // The supervisor is gone.
+                None => return Ok(RefusalEnd::Exit(ExitCode::FAILURE)),
+            },
+            opened = &mut attempt => match opened {
+                Ok(opened) => break Some(opened),
+                // This process is not trusted with the store any more: the supervisor starts another.
+                Err(error @ NoStore::Panic(_)) => return Err(error.into()),
+                Err(error) => {
+                    if *shows.borrow().reason != *error.to_string() {
+                        tracing::error!("{error}");
+                    }
+                    pause = next_pause(pause);
+                    shows.send_replace(describe(&error, pause));
+                    attempt.set(retry.after(pause));
+                }
+            },
+        }
+    };
+    let idle = server.hand_over(LINGER).await;
+    let Some(opened) = opened else {
+        return Ok(RefusalEnd::Exit(retry.stopped(link)));
+    };
+    tracing::info!("the store is open now");
+    connections.extend(idle.into_iter().map(to_pass_on));
+    Ok(RefusalEnd::Opened(Box::new(opened)))
+}
+
+/// Opens the store later.
+struct StoreRetry {
+    opening: StoreOpening,
+    /// Ends the pause.
+    at_once: Notify,
+    /// Whether a thread is in the store.
+    is_opening: AtomicBool,
+}
+
+impl StoreRetry {
+    /// Opens the store after a pause.
+    async fn after(&self, pause: Duration) -> Result<OpenedStore, NoStore> {
+        // An error is the pause's end.
+        let _ = tokio::time::timeout(pause, self.at_once.notified()).await;
+        self.is_opening.store(true, Ordering::Relaxed);
+        let opened = self.opening.open().await;
+        self.is_opening.store(false, Ordering::Relaxed);
+        opened
+    }
+
+    /// Tells the supervisor that the daemon has stopped.
+    fn stopped(&self, link: &Link) -> ExitCode {
+        if let Err(error) = link.send(FromWorker::Stopped) {
+            tracing::error!(%error, "the supervisor is gone");
             return ExitCode::FAILURE;
         }
-    };
-    if let Err(error) = announce(&link, &prepared.config, spec, names) {
-        tracing::error!(%error, "the supervisor cannot be told that this worker serves");
-        return ExitCode::FAILURE;
-    }
-    let server = server.start();
-    loop {
-        match orders.recv().await {
-            Some(ToWorker::Stop) => break,
-            Some(ToWorker::Reload) => {
-                tracing::warn!("the store is not opened, which a reload does not change");
-            }
-            Some(_) => {}
-            None => return ExitCode::FAILURE,
+        if self.is_opening.load(Ordering::Relaxed) {
+            // Nothing was acknowledged meanwhile, and an exit in order would wait for the disk.
+            stop::end_at_once();
         }
-    }
-    drop(server.hand_over(LINGER).await);
-    match link.send(FromWorker::Stopped) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(%error, "the supervisor is gone");
-            ExitCode::FAILURE
-        }
+        ExitCode::SUCCESS
     }
 }
 
-fn status(prepared: &Prepared, generation: Generation, reason: &str) -> DaemonStatus {
-    let now = UnixMillis::now();
+/// Begins to answer on the worker's listeners, which stay usable to serve on later.
+fn serve(
+    link: &Link,
+    prepared: &Prepared,
+    refusal: watch::Receiver<StoreRefusal>,
+) -> anyhow::Result<Server> {
+    let router = refused_router(RefusedApi {
+        refusal,
+        access: prepared.access.clone(),
+        metrics: prepared.metrics.clone(),
+    });
+    let listeners = prepared.listeners.iter().map(BoundListener::try_clone);
+    let server = listeners
+        .collect::<io::Result<_>>()
+        .and_then(|listeners| PreparedServer::of(listeners, router, CONNECTIONS_MAX))
+        .context("the listening sockets cannot be used")?;
+    let names = prepared.listeners.iter();
+    let names = names.map(|listener| listener.label.clone()).collect();
+    let spec = LaunchSpec::of(&prepared.loaded, &prepared.secrets);
+    announce(link, &prepared.config, spec, names)
+        .context("the supervisor cannot be told that this worker serves")?;
+    Ok(server.start())
+}
+
+fn adopt(server: &Server, connection: Connection) {
+    if let Err(error) = server.adopt(to_adopt(connection)) {
+        tracing::warn!(%error, "a connection that was passed on cannot be served");
+    }
+}
+
+fn refusal(
+    prepared: &Prepared,
+    generation: Generation,
+    since: UnixMillis,
+    error: &NoStore,
+    pause: Duration,
+) -> StoreRefusal {
     let config = &prepared.config;
+    let reason = error.to_string();
     let fixed = Fixed {
-        started_at: now,
+        started_at: since,
         config: ConfigStatus {
             path: config.file.clone(),
             digest: Some(config.digest),
-            loaded_at: Some(now),
+            loaded_at: Some(since),
             last_error: None,
         },
         plugins: Vec::new(),
@@ -117,12 +216,13 @@ fn status(prepared: &Prepared, generation: Generation, reason: &str) -> DaemonSt
     status.watchdog = Arc::new([Finding {
         kind: FindingKind::StoreRefused,
         subject: config.daemon.data_dir.display().to_string(),
-        since: now,
-        reason: reason.to_owned(),
-        remedy:
-            "stop the daemon; then move the folder away and `abide restore` a backup, or start \
-                 once with `abide serve --accept-loss`"
-                .to_owned(),
+        since,
+        reason: reason.clone(),
+        remedy: remedy(error).to_owned(),
     }]);
-    status
+    StoreRefusal {
+        status: Arc::new(status),
+        reason: reason.into(),
+        retry_after: pause.as_secs().try_into().unwrap_or(u16::MAX),
+    }
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::allocator;
 use crate::config::{Config, process_env};
-use crate::domain::{Cause, Generation};
+use crate::domain::Cause;
 use crate::store::StoreOptions;
 use crate::supervisor::{
     self, ConfigBytes, Connection, FromWorker, Link, LinkError, LogQueue, Mode, Start, StartCause,
@@ -23,10 +23,11 @@ use crate::supervisor::{
 use super::bootstrap;
 use super::launch_spec::LaunchSpec;
 use super::logging;
-use super::open_store::{NoStore, OpenedStore, open_store};
-use super::refused::{self, RefusedStart};
+use super::open_store::{OpenedStore, StoreOpening};
+use super::refused::{self, RefusalEnd, RefusedWorker};
 use super::serve::{self, StartedWorker};
 use super::standby;
+use super::store_retry::stays_up;
 
 /// The interval of heartbeats, which show the supervisor that this worker does not hang.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -128,8 +129,7 @@ async fn run_async(
     let standby = start.mode == Mode::Standby;
     match start_up(link.clone(), start, config_path, first, log).await {
         Ok(Startup::Serves(worker)) => serve::serve(*worker).await,
-        Ok(Startup::Refuses(start)) => refused::refuse(*start).await,
-        Ok(Startup::Stopped) => ExitCode::SUCCESS,
+        Ok(Startup::Exit(code)) => code,
         Err(error) => {
             let reason = format!("{error:#}");
             let last_word = if standby {
@@ -152,13 +152,11 @@ async fn run_async(
 enum Startup {
     /// It has its store.
     Serves(Box<StartedWorker>),
-    /// It leaves its store closed, and says why.
-    Refuses(Box<RefusedStart>),
-    /// The daemon was stopped before it had its store.
-    Stopped,
+    /// It has ended before it had its store: the daemon was stopped.
+    Exit(ExitCode),
 }
 
-/// Starts up until the store is open.
+/// Starts up until the store is open, however long that takes.
 async fn start_up(
     link: Arc<Link>,
     start: Start,
@@ -168,7 +166,7 @@ async fn start_up(
 ) -> anyhow::Result<Startup> {
     let Start {
         mode,
-        mut cause,
+        cause,
         generation,
         config,
         listeners,
@@ -204,10 +202,18 @@ async fn start_up(
     };
     let options = StoreOptions {
         mending,
+        // A worker before this one has served from it.
+        must_exist: !matches!(cause, StartCause::First),
         ..accepted
     };
     logging::start(log, &config.daemon);
     let config = Arc::new(config);
+    let mut opening = StoreOpening {
+        config: config.clone(),
+        planned: generation,
+        cause,
+        options,
+    };
     let prepared = {
         let (config, link, env) = (config.clone(), link.clone(), env.clone());
         let preparing = tokio::task::spawn_blocking(move || {
@@ -221,59 +227,56 @@ async fn start_up(
         }
     };
     let mut connections = Vec::new();
-    let (prepared, opened) = match mode {
-        Mode::Serve
-            if matches!(
-                cause,
-                StartCause::Crash { .. } | StartCause::Rollback { .. }
-            ) =>
-        {
-            // Clients are waiting. The store can be opened at once, in parallel to the preparation:
-            // a worker has served on this configuration, and the supervisor has seen it exit.
-            let (prepared, opened, ()) = tokio::join!(
-                prepared,
-                open_store(&config, generation, &cause, &options),
-                standby::end_leftovers(&config)
-            );
-            (prepared?, opened)
-        }
-        Mode::Serve | Mode::Standby => {
-            let prepared = prepared.await?;
-            if mode == Mode::Standby {
-                link.send(FromWorker::StandbyReady)?;
-                match stand_by(&mut orders, &mut connections).await {
-                    Some(why) => cause = why,
-                    None => return Ok(Startup::Stopped),
-                }
+    let follows_a_death = mode == Mode::Serve
+        && matches!(
+            opening.cause,
+            StartCause::Crash { .. } | StartCause::Rollback { .. }
+        );
+    let (prepared, opened) = if follows_a_death {
+        // Clients are waiting. The store can be opened at once, in parallel to the preparation: a
+        // worker has served on this configuration, and the supervisor has seen it exit.
+        let (prepared, opened, ()) =
+            tokio::join!(prepared, opening.open(), standby::end_leftovers(&config));
+        (prepared?, opened)
+    } else {
+        let prepared = prepared.await?;
+        if mode == Mode::Standby {
+            link.send(FromWorker::StandbyReady)?;
+            match stand_by(&mut orders, &mut connections).await {
+                Some(why) => opening.cause = why,
+                None => return Ok(Startup::Exit(ExitCode::SUCCESS)),
             }
-            let opened = open_store(&config, generation, &cause, &options).await;
-            if matches!(&opened, Ok(opened) if opened.life.record.cause == Cause::Crash) {
-                // This worker holds the store, so its previous owner is dead. A worker that hands
-                // over has ended its tool servers itself.
-                standby::end_leftovers(&config).await;
-            }
-            (prepared, opened)
         }
+        (prepared, opening.open().await)
     };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) if stays_up(&error, mode, &opening.cause) => {
+            let refused = RefusedWorker {
+                link: &link,
+                orders: &mut orders,
+                prepared: &prepared,
+                connections: &mut connections,
+            };
+            match refused::refuse(refused, opening, error).await? {
+                RefusalEnd::Opened(opened) => *opened,
+                RefusalEnd::Exit(code) => return Ok(Startup::Exit(code)),
+            }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if !follows_a_death && opened.life.record.cause == Cause::Crash {
+        // This worker holds the store, so its previous owner is dead. A worker that hands over has
+        // ended its tool servers itself.
+        standby::end_leftovers(&config).await;
+    }
     let OpenedStore {
         store,
         life,
         previous,
         rejected_configs,
         memory_kills,
-    } = match opened {
-        Ok(opened) => opened,
-        Err(NoStore::Open(error)) if refused::stays_up(&error) => {
-            return Ok(Startup::Refuses(Box::new(RefusedStart {
-                link,
-                orders,
-                prepared,
-                generation: Generation(generation.unwrap_or(0)),
-                error,
-            })));
-        }
-        Err(error) => return Err(error.into()),
-    };
+    } = opened;
     Ok(Startup::Serves(Box::new(StartedWorker {
         link,
         orders,

@@ -49,7 +49,9 @@ pub enum FromWorker {
         addr: String,
         fd: OwnedFd,
     },
-    /// The worker owns the store and serves. Sent again whenever the content changes.
+    /// The worker owns the store and serves. Sent again whenever the content changes. A worker whose
+    /// store does not open, and which nothing else can replace, sends it as well: it answers clients
+    /// with the reason, and opens the store once it can.
     Serving(Serving),
     /// The format of the supervisor's own lines of the log, from now on. Sent before
     /// [`FromWorker::Serving`]. A supervisor that does not know it ignores it.

@@ -1,6 +1,6 @@
-//! What is on the disk after kills, power cuts and disk failures; damaged or missing files; a disk that
-//! hangs, a clock that is set; a data folder, a log or memory that is gone; data folders of earlier
-//! versions; and the checker of the chaos runs.
+//! What is on the disk after kills, power cuts and disk failures; damaged or missing files; stores that
+//! do not open; a disk that hangs, a clock that is set; a data folder, a log or memory that is gone; data
+//! folders of earlier versions; and the checker of the chaos runs.
 
 mod checker;
 mod clock;
@@ -15,4 +15,5 @@ mod log;
 mod missing_writes;
 mod oom;
 mod powercut;
+mod refused;
 mod salvage;

@@ -50,6 +50,20 @@ pub struct BoundListener {
     pub label: String,
 }
 
+impl BoundListener {
+    /// Returns a second handle to the same socket: connections that one does not accept wait for the
+    /// other.
+    ///
+    /// # Errors
+    /// If there is no free descriptor.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            socket: self.socket.try_clone()?,
+            label: self.label.clone(),
+        })
+    }
+}
+
 /// A server that has its listeners and accepts nothing yet: who connects waits in the backlog.
 /// Between [`PreparedServer::of`], which can fail, and [`PreparedServer::start`], which cannot, the
 /// worker tells the supervisor that it serves, so that no client is answered before.

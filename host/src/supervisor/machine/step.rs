@@ -38,7 +38,8 @@ pub(super) enum SupervisorPhase<C> {
         worker: WorkerId,
         config: Option<C>,
     },
-    /// One worker owns the store and serves.
+    /// One worker owns the store and serves, or answers why it cannot open the store and goes on
+    /// trying: no other worker may either way.
     Serving {
         worker: WorkerId,
         since: Millis,

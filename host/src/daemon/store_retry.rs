@@ -1,0 +1,249 @@
+//! Decides which workers stay up although they have no store, and what becomes of them. Pure.
+//!
+//! | the store | after an operator's start | in a standby, or after a kill from outside | after a death by own doing, or a rollback |
+//! |---|---|---|---|
+//! | lacks what was acknowledged | stays up | stays up | stays up |
+//! | does not open, cannot be read | exits, with the reason | exits: the supervisor rolls back, if there is something to roll back to | stays up |
+//! | opening it panicked | exits | exits | exits: this process is not trusted with it |
+//!
+//! In the last column the supervisor has had the choice, and has nothing else to start. Without the
+//! worker nobody would answer the clients.
+
+use std::time::Duration;
+
+use crate::store::OpenError;
+use crate::supervisor::{Mode, StartCause};
+
+use super::open_store::NoStore;
+
+/// The pause before the store is tried again; each further one is twice as long.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause: clients wait meanwhile.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Returns the pause after the pause `last`.
+pub(super) fn next_pause(last: Duration) -> Duration {
+    (last * 2).min(LONGEST_PAUSE)
+}
+
+/// Whether a worker stays up that has no store for this reason. `mode` and `cause` are those of its
+/// start.
+pub(super) fn stays_up(error: &NoStore, mode: Mode, cause: &StartCause) -> bool {
+    match error {
+        // Neither another worker nor an older binary would bring back what the files lack. The older
+        // one might drop the rest without a word.
+        NoStore::Open(OpenError::Missing { .. }) => true,
+        NoStore::Open(
+            // A file may be put back.
+            OpenError::Corrupt { .. }
+            | OpenError::NotAStore { .. }
+            | OpenError::NotAFolder { .. }
+            // A disk may be mounted again, and have room again.
+            | OpenError::Gone { .. }
+            | OpenError::Io(_)
+            // A tool may have the folder, for a while.
+            | OpenError::Locked { .. }
+            // A rollback to the newer version would mend it, but there is none. It may also be a
+            // damaged `FORMAT`.
+            | OpenError::NewerFormat { .. }
+            | OpenError::NewerPart { .. },
+        )
+        | NoStore::Read(_) => has_no_alternative(mode, cause),
+        NoStore::Panic(_) => false,
+    }
+}
+
+/// Whether the supervisor has no other configuration or binary to start.
+fn has_no_alternative(mode: Mode, cause: &StartCause) -> bool {
+    match cause {
+        // The operator who starts the daemon sees it exit, with the reason.
+        StartCause::First | StartCause::Planned => false,
+        // What it runs on may not have passed probation: an exit, which is its own doing, leads to what
+        // has, or back here.
+        StartCause::Crash {
+            own_doing: false, ..
+        } => false,
+        // A standby, whose predecessor died while it drained, has not passed probation either.
+        StartCause::Crash {
+            own_doing: true, ..
+        }
+        | StartCause::Rollback { .. } => mode == Mode::Serve,
+    }
+}
+
+/// Returns the cause of the start of a worker whose store has opened after all, and did not for
+/// `reason`: it goes into the restart's record. Of a rollback, a crash is left: what was rolled back
+/// need not be what kept the store from opening, so it is not rejected for that.
+pub(super) fn cause_once_open(cause: StartCause, reason: &str) -> StartCause {
+    let with_reason = |detail: String| match detail.contains(reason) {
+        true => detail,
+        false => format!("{detail}; the store did not open at once: {reason}"),
+    };
+    match cause {
+        StartCause::Crash { own_doing, detail } => StartCause::Crash {
+            own_doing,
+            detail: with_reason(detail),
+        },
+        StartCause::Rollback { detail } => StartCause::Crash {
+            own_doing: true,
+            detail: with_reason(detail),
+        },
+        StartCause::First | StartCause::Planned => cause,
+    }
+}
+
+/// Returns what an operator can do.
+pub(super) fn remedy(error: &NoStore) -> &'static str {
+    match error {
+        NoStore::Open(OpenError::Missing { .. }) => {
+            "stop the daemon; then move the folder away and `abide restore` a backup, or start once \
+             with `abide serve --accept-loss`"
+        }
+        NoStore::Open(OpenError::Corrupt { .. } | OpenError::NotAStore { .. }) => {
+            "put the damaged file back, and the store is opened by itself. Or stop the daemon; then \
+             `abide store salvage NEW`, and set `data_dir` to NEW, or move the folder away and \
+             `abide restore` a backup"
+        }
+        NoStore::Open(OpenError::Gone { .. } | OpenError::NotAFolder { .. }) => {
+            "mount the disk, or put the data folder back, and the store is opened by itself. Or stop \
+             the daemon, and `abide restore` a backup"
+        }
+        NoStore::Open(OpenError::Locked { .. }) => {
+            "end the process that uses the folder, and the store is opened by itself"
+        }
+        NoStore::Open(OpenError::NewerFormat { .. } | OpenError::NewerPart { .. }) => {
+            "stop the daemon, and start the version that wrote the folder, or a later one; if no later \
+             one did, put its file `FORMAT` back from a backup"
+        }
+        NoStore::Open(OpenError::Io(_)) => {
+            "make the folder readable and writable again (disk, owner, permissions, free space), and \
+             the store is opened by itself"
+        }
+        NoStore::Read(_) | NoStore::Panic(_) => {
+            "stop the daemon and run `abide store check`, which says what is damaged; then \
+             `abide store salvage NEW`, or `abide restore` a backup"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{FailedIo, MissingWrites, StoreError};
+
+    fn errors() -> Vec<NoStore> {
+        let path = || "/data".into();
+        let reason = || "CURRENT".to_owned();
+        let read = StoreError::Read { reason: reason() };
+        let opens = [
+            OpenError::Corrupt {
+                path: path(),
+                reason: reason(),
+            },
+            OpenError::NotAStore {
+                path: path(),
+                reason: reason(),
+            },
+            OpenError::NotAFolder { path: path() },
+            OpenError::Gone { path: path() },
+            OpenError::Io(FailedIo {
+                doing: "open",
+                path: path(),
+                reason: reason(),
+            }),
+            OpenError::Locked {
+                path: path(),
+                pid: None,
+            },
+            OpenError::NewerFormat {
+                path: path(),
+                found: 3,
+                reads: 2,
+            },
+            OpenError::NewerPart {
+                path: path(),
+                part: "kv".to_owned(),
+            },
+        ];
+        let opens = opens.into_iter().map(NoStore::Open);
+        opens.chain([NoStore::Read(read)]).collect()
+    }
+
+    fn missing() -> NoStore {
+        NoStore::Open(OpenError::Missing {
+            path: "/data".into(),
+            missing: MissingWrites {
+                operations: 1,
+                places: Vec::new(),
+            },
+        })
+    }
+
+    fn crash(own_doing: bool) -> StartCause {
+        StartCause::Crash {
+            own_doing,
+            detail: "died".to_owned(),
+        }
+    }
+
+    fn rollback() -> StartCause {
+        StartCause::Rollback {
+            detail: "died".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_worker_stays_up_where_nothing_else_can_be_started() {
+        for (mode, cause, stays) in [
+            (Mode::Serve, StartCause::First, false),
+            (Mode::Standby, StartCause::Planned, false),
+            (Mode::Standby, crash(true), false),
+            (Mode::Standby, crash(false), false),
+            (Mode::Serve, crash(false), false),
+            (Mode::Serve, crash(true), true),
+            (Mode::Serve, rollback(), true),
+        ] {
+            for error in errors() {
+                let text = format!("{error}: {mode:?}, {cause:?}");
+                assert_eq!(stays_up(&error, mode, &cause), stays, "{text}");
+            }
+            assert!(stays_up(&missing(), mode, &cause), "{mode:?}, {cause:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_whose_opening_ended_early_exits() {
+        let opening = tokio::spawn(std::future::pending::<()>());
+        opening.abort();
+        let error = NoStore::Panic(opening.await.expect_err("it was aborted"));
+        assert!(!stays_up(&error, Mode::Serve, &rollback()));
+    }
+
+    #[test]
+    fn the_record_names_the_reason_once_and_rejects_no_configuration() {
+        let causes = [
+            (StartCause::First, StartCause::First),
+            (StartCause::Planned, StartCause::Planned),
+        ];
+        for (cause, same) in causes {
+            assert_eq!(cause_once_open(cause, "CURRENT"), same);
+        }
+        let detail = "died; the store did not open at once: CURRENT".to_owned();
+        for own_doing in [false, true] {
+            let detail = detail.clone();
+            let with_reason = StartCause::Crash { own_doing, detail };
+            assert_eq!(cause_once_open(crash(own_doing), "CURRENT"), with_reason);
+        }
+        let own_doing = true;
+        let with_reason = StartCause::Crash { own_doing, detail };
+        assert_eq!(cause_once_open(rollback(), "CURRENT"), with_reason);
+        assert_eq!(cause_once_open(with_reason.clone(), "CURRENT"), with_reason);
+    }
+
+    #[test]
+    fn pauses_grow_to_half_a_minute() {
+        let pauses = std::iter::successors(Some(FIRST_PAUSE), |last| Some(next_pause(*last)));
+        let seconds: Vec<u64> = pauses.take(7).map(|pause| pause.as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
+    }
+}
