@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use abide_tests::checker::{COUNTED, Verdict};
+use abide_tests::checker::{COUNTED, Verdict, ViolationKind};
 use serde_json::{Value, json};
 
 use crate::seed::SeedOutcome;
@@ -78,10 +78,14 @@ impl Report {
 
     /// Returns the first violation.
     pub(crate) fn first_wrong(&self) -> Option<String> {
-        self.total
-            .violations
-            .first()
-            .map(|first| cut(&first.to_string()))
+        self.first_of(|_| true)
+    }
+
+    /// Returns the first violation of the kinds that satisfy a condition.
+    pub(crate) fn first_of(&self, is_meant: impl Fn(ViolationKind) -> bool) -> Option<String> {
+        let mut violations = self.total.violations.iter();
+        let first = violations.find(|violation| is_meant(violation.kind))?;
+        Some(cut(&first.to_string()))
     }
 
     /// Prints the table.
