@@ -215,8 +215,8 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
                 "a table is damaged ({reason}): what is in the damaged part cannot be read, all else \
                  goes on; tables are not merged any more"
             ),
-            "the daemon restarts once by itself, which writes anew what can be read (about a second \
-             for each 50 MB) and names what is lost; see whether the disk is sound (dmesg, smartctl), \
+            "the daemon restarts once by itself, which writes anew what can be read (1 to 5 seconds \
+             for each 100 MB) and names what is lost; see whether the disk is sound (dmesg, smartctl), \
              and `abide restart` if this stays"
                 .to_owned(),
         );

@@ -66,7 +66,7 @@ pub(in crate::store) fn mend(
     };
     tracing::warn!(
         "a part of the store in {} is damaged: what can be read of it is written anew, which takes \
-         about a second for each 50 MB",
+         1 to 5 seconds for each 100 MB",
         path.display()
     );
     let scratch = mending.join("image");
