@@ -133,7 +133,8 @@ impl Server {
                 listeners: vec![ADDR.to_owned()],
             }))
             .unwrap();
-        println!("PORT {}", self.listener.local_addr().unwrap().port());
+        // On a machine with one processor, the test's name stands on the line before its end.
+        println!("\nPORT {}", self.listener.local_addr().unwrap().port());
         for stream in std::mem::take(&mut *self.idle.lock().unwrap()) {
             self.serve(stream, "wh".to_owned());
         }
