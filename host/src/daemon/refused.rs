@@ -29,7 +29,7 @@ use crate::domain::{Finding, FindingKind, Generation, UnixMillis};
 use crate::supervisor::{Connection, FromWorker, Link, ToWorker};
 
 use super::announce::announce;
-use super::connections::{to_adopt, to_pass_on};
+use super::connections::{adopt, to_pass_on};
 use super::handover::LINGER;
 use super::launch_spec::LaunchSpec;
 use super::open_store::{NoStore, OpenedStore, StoreOpening};
@@ -184,12 +184,6 @@ fn serve(
     announce(link, &prepared.config, spec, names)
         .context("the supervisor cannot be told that this worker serves")?;
     Ok(server.start())
-}
-
-fn adopt(server: &Server, connection: Connection) {
-    if let Err(error) = server.adopt(to_adopt(connection)) {
-        tracing::warn!(%error, "a connection that was passed on cannot be served");
-    }
 }
 
 fn refusal(

@@ -24,7 +24,7 @@ use crate::supervisor::{Connection, Link, ToWorker};
 
 use super::act::WorkerEvent;
 use super::announce::announce;
-use super::connections::to_adopt;
+use super::connections::adopt;
 use super::drain::Drain;
 use super::generation::WorkerLife;
 use super::launch_spec::LaunchSpec;
@@ -396,9 +396,8 @@ impl Daemon {
 
     /// Serves a connection that the previous worker passed on.
     fn adopt(&self, connection: Connection) {
-        let Some(server) = &self.server else { return };
-        if let Err(error) = server.adopt(to_adopt(connection)) {
-            tracing::warn!(%error, "a connection that was passed on cannot be served");
+        if let Some(server) = &self.server {
+            adopt(server, connection);
         }
     }
 

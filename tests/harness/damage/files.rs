@@ -31,6 +31,20 @@ pub fn files_by_kind(data: &Path) -> anyhow::Result<FilesByKind> {
     Ok(kinds)
 }
 
+/// Returns the file in `folder` whose name begins with `name`.
+///
+/// # Panics
+/// If there is none.
+pub fn file_named(folder: &Path, name: &str) -> PathBuf {
+    let entries = fs::read_dir(folder).expect("the folder is there");
+    let mut paths = entries.map(|entry| entry.expect("an entry").path());
+    let found = paths.find(|path| {
+        path.file_name()
+            .is_some_and(|file| file.to_string_lossy().starts_with(name))
+    });
+    found.unwrap_or_else(|| panic!("no {name} in {}", folder.display()))
+}
+
 fn kind_of(path: &Path, families: &BTreeMap<String, String>) -> String {
     let text = path.display().to_string();
     let name = path.file_name().unwrap_or_default().to_string_lossy();

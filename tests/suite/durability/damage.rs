@@ -2,8 +2,9 @@
 //! do. `make damage` damages all files, at random places.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use abide_tests::damage::file_named;
 use abide_tests::{Daemon, Event, Setup, kill_all, until};
 
 /// A daemon that was killed with everything, and the events of its session.
@@ -18,17 +19,6 @@ async fn killed() -> (Daemon, Vec<Event>) {
     kill_all(daemon.supervisor_pid());
     daemon.ended().await;
     (daemon, events)
-}
-
-/// Returns the file in `folder` whose name begins with `name`.
-fn find(folder: &Path, name: &str) -> PathBuf {
-    let entries = fs::read_dir(folder).expect("the folder is there");
-    let mut paths = entries.map(|entry| entry.expect("an entry").path());
-    let found = paths.find(|path| {
-        path.file_name()
-            .is_some_and(|file| file.to_string_lossy().starts_with(name))
-    });
-    found.unwrap_or_else(|| panic!("no {name} in {}", folder.display()))
 }
 
 /// Flips a bit of the first byte, or removes the file.
@@ -58,7 +48,7 @@ async fn files_that_can_be_made_again_cost_nothing() {
     ] {
         for is_gone in [false, true] {
             let (mut daemon, events) = killed().await;
-            harm(&find(&daemon.folder().join(folder), name), is_gone);
+            harm(&file_named(&daemon.folder().join(folder), name), is_gone);
             daemon.start_again().await;
             let client = daemon.client();
             let after = client.events("one", 0).await;
@@ -78,7 +68,7 @@ async fn without_what_says_which_files_count_the_start_is_refused_with_what_to_d
     ] {
         for is_gone in [false, true] {
             let (mut daemon, _) = killed().await;
-            harm(&find(&daemon.folder().join(folder), name), is_gone);
+            harm(&file_named(&daemon.folder().join(folder), name), is_gone);
             daemon.spawn_again();
             until("a refusal", async || {
                 let exit = daemon.exited();

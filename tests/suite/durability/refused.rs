@@ -2,10 +2,10 @@
 //! once the store is repaired, it is served again without anybody's help.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use abide_tests::damage::file_named;
 use abide_tests::{Client, Daemon, Event, HungDisk, Setup, until};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -84,17 +84,6 @@ async fn locked(daemon: &Daemon) -> File {
         .expect("no try holds it long")
 }
 
-/// Returns the file in `folder` whose name begins with `name`.
-fn find(folder: &Path, name: &str) -> PathBuf {
-    let entries = fs::read_dir(folder).expect("the folder is there");
-    let mut paths = entries.map(|entry| entry.expect("an entry").path());
-    let found = paths.find(|path| {
-        path.file_name()
-            .is_some_and(|file| file.to_string_lossy().starts_with(name))
-    });
-    found.unwrap_or_else(|| panic!("no {name} in {}", folder.display()))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_store_is_refused_after_a_crash_and_served_again_once_it_is_repaired() {
     for (folder, name) in [
@@ -104,7 +93,7 @@ async fn a_damaged_store_is_refused_after_a_crash_and_served_again_once_it_is_re
     ] {
         let (mut daemon, events) = served(Setup::default()).await;
         let client = daemon.client();
-        let file = find(&daemon.folder().join(folder), name);
+        let file = file_named(&daemon.folder().join(folder), name);
         let whole = fs::read(&file).expect("the file is ours");
         let mut damaged = whole.clone();
         damaged[0] ^= 1;
@@ -160,7 +149,7 @@ async fn no_store_is_made_in_the_place_of_one_that_is_gone() {
 async fn each_try_shows_what_is_in_the_way_then() {
     let (mut daemon, events) = served(Setup::default()).await;
     let client = daemon.client();
-    let file = find(&daemon.folder().join("data/db"), "CURRENT");
+    let file = file_named(&daemon.folder().join("data/db"), "CURRENT");
     let hidden = file.with_extension("hidden");
     fs::rename(&file, &hidden).expect("the file is ours");
     daemon.kill_worker().await;
@@ -205,7 +194,7 @@ async fn a_daemon_that_refuses_stops_at_once_even_while_it_tries_a_disk_that_han
             ..Setup::default()
         };
         let (mut daemon, _) = served(setup).await;
-        let file = find(&daemon.folder().join("data/db"), "CURRENT");
+        let file = file_named(&daemon.folder().join("data/db"), "CURRENT");
         fs::remove_file(&file).expect("the file is ours");
         daemon.kill_worker().await;
         refusal(&daemon).await;

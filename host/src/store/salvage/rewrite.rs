@@ -48,8 +48,7 @@ pub(super) struct Rewritten {
 }
 
 /// Reads the database in `folder`. `scratch` is for an image of it. `examined` is what its files hold, if
-/// its MANIFEST can be read. `tell` is told how many bytes were
-/// read so far.
+/// its MANIFEST can be read. `tell` is told how many bytes were read so far.
 pub(super) fn rewrite(
     folder: &Path,
     scratch: &Path,
