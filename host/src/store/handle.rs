@@ -23,7 +23,6 @@ use super::{
     kept_aside::KeptAside,
     options::StoreOptions,
     queue::{Queue, WriterJob},
-    synced::SyncedFile,
 };
 
 /// A handle to the store. Clones refer to the same store; it closes with [`Store::close`], or when
@@ -47,8 +46,6 @@ pub(super) struct Core {
     pub path: PathBuf,
     pub anchor: Anchor,
     pub format: StoreFormat,
-    /// The number of the last acknowledged write. Only the writer thread writes it.
-    pub synced: SyncedFile,
     pub options: StoreOptions,
     /// Only the writer thread replaces the state. A write holds the lock for reading, so that
     /// readers never wait for it.

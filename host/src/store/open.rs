@@ -92,8 +92,8 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
     if is_new {
         write_format(path, FIRST_FORMAT)?;
     }
-    let core = Arc::new(core_of(path, db, synced, &counts, options)?);
-    let writer = start_writer(&core, reserve, mark.sequence);
+    let core = Arc::new(core_of(path, db, &counts, options)?);
+    let writer = start_writer(&core, reserve, synced, mark.sequence);
     let writer = writer.map_err(FailedIo::of("start the writer of", path))?;
     let store = Store {
         inner: Arc::new(Handles {
@@ -114,7 +114,7 @@ fn open_synced(
     reserve: &mut Reserve,
 ) -> Result<SyncedFile, FailedIo> {
     let open = || {
-        let file = SyncedFile::open(path)?;
+        let mut file = SyncedFile::open(path)?;
         file.write(mark).map(|()| file)
     };
     let mut opened = open();
@@ -130,7 +130,6 @@ fn open_synced(
 fn core_of(
     path: &Path,
     db: Db,
-    synced: SyncedFile,
     counts: &StoredCounts,
     options: StoreOptions,
 ) -> Result<Core, OpenError> {
@@ -140,7 +139,6 @@ fn core_of(
         path: path.join("db"),
         anchor,
         format: StoreFormat::read(path)?,
-        synced,
         options,
         state: RwLock::new(StoreState::Open(db)),
         queue: Default::default(),
@@ -157,10 +155,15 @@ fn core_of(
     })
 }
 
-fn start_writer(core: &Arc<Core>, reserve: Reserve, sequence: u64) -> io::Result<JoinHandle<()>> {
+fn start_writer(
+    core: &Arc<Core>,
+    reserve: Reserve,
+    synced: SyncedFile,
+    sequence: u64,
+) -> io::Result<JoinHandle<()>> {
     let core = core.clone();
     let writer = thread::Builder::new().name("store-writer".to_owned());
-    writer.spawn(move || writer::run(&core, reserve, sequence))
+    writer.spawn(move || writer::run(&core, reserve, synced, sequence))
 }
 
 /// Cuts histories by the order of this start, or of an earlier one that ended before it had carried it

@@ -1,16 +1,18 @@
 //! The file `SYNCED`: the number of the last write that was acknowledged. It is written after each
-//! sync and before the acknowledgement, and is not synced itself: it is exact after the death of all
-//! processes, and a lower bound after a power cut. So a start knows whether the store still holds what
-//! clients were told of.
+//! sync and before the acknowledgement, so that it is exact after the death of all processes. It is
+//! itself synced only when RocksDB has begun a new log, when no writes come, and on closing: after a
+//! power cut it is a lower bound, which lies in the live log. So a start knows whether the store still
+//! holds what clients were told of, and notices also that a live log is gone as a whole.
 //!
 //! ```text
 //! "ABIDESY1"  sequence (u64 LE)  closed (u8)  zeros (3)  CRC-32C of all before (u32 LE)
 //! ```
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 const NAME: &str = "SYNCED";
 const MAGIC: &[u8; 8] = b"ABIDESY1";
@@ -27,14 +29,21 @@ pub(super) struct SyncedMark {
 
 /// The open file.
 #[derive(Debug)]
-pub(super) struct SyncedFile(File);
+pub(super) struct SyncedFile {
+    file: File,
+    /// The folder of the database.
+    db: PathBuf,
+    /// When a file was last made or removed there, as of the last sync.
+    db_changed: Option<SystemTime>,
+    is_synced: bool,
+}
 
 impl SyncedMark {
     /// Reads the file in the data folder `folder`: none if there is none, or if it is damaged. Then
     /// only what the logs themselves show is known.
     pub(super) fn read(folder: &Path) -> io::Result<Option<Self>> {
         let path = folder.join(NAME);
-        match std::fs::read(&path) {
+        match fs::read(&path) {
             Ok(bytes) => {
                 let mark = Self::parse(&bytes);
                 if mark.is_none() {
@@ -52,7 +61,7 @@ impl SyncedMark {
 
     /// Removes the file, so that nothing is known.
     pub(super) fn forget(folder: &Path) -> io::Result<()> {
-        match std::fs::remove_file(folder.join(NAME)) {
+        match fs::remove_file(folder.join(NAME)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -90,36 +99,63 @@ impl SyncedFile {
             .truncate(false)
             .mode(0o600)
             .open(folder.join(NAME))?;
-        Ok(Self(file))
+        Ok(Self {
+            file,
+            db: folder.join("db"),
+            db_changed: None,
+            is_synced: false,
+        })
     }
 
     /// Writes the number of the last synced operation. Its 24 bytes are in one sector, so that a
     /// power cut leaves the old ones or the new ones.
-    pub(super) fn write(&self, mark: SyncedMark) -> io::Result<()> {
-        self.0.write_all_at(&mark.bytes(), 0)
+    pub(super) fn write(&mut self, mark: SyncedMark) -> io::Result<()> {
+        self.is_synced = false;
+        self.file.write_all_at(&mark.bytes(), 0)
     }
 
-    /// Syncs the file.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+    /// Writes the number of an operation that will be acknowledged next. It is synced if the operation
+    /// may be the first one in a new log: a log that is lost as a whole leaves nothing that shows that
+    /// it was there. RocksDB makes or removes files about once per ten megabytes written.
+    pub(super) fn write_acknowledged(&mut self, mark: SyncedMark) -> io::Result<()> {
+        self.write(mark)?;
+        let changed = fs::metadata(&self.db)?.modified()?;
+        if self.db_changed == Some(changed) {
+            return Ok(());
+        }
+        self.sync()?;
+        self.db_changed = Some(changed);
+        Ok(())
+    }
+
+    /// Syncs what was written last.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if !self.is_synced {
+            self.file.sync_data()?;
+            self.is_synced = true;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn what_is_written_is_read_and_damage_is_noticed() {
         let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("db")).unwrap();
         assert_eq!(SyncedMark::read(home.path()).unwrap(), None);
-        let file = SyncedFile::open(home.path()).unwrap();
+        let mut file = SyncedFile::open(home.path()).unwrap();
         for (sequence, closed) in [(7, false), (u64::MAX, true)] {
             let mark = SyncedMark { sequence, closed };
             file.write(mark).unwrap();
             assert_eq!(SyncedMark::read(home.path()).unwrap(), Some(mark));
         }
-        let whole = std::fs::read(home.path().join(NAME)).unwrap();
+        let whole = fs::read(home.path().join(NAME)).unwrap();
         assert_eq!(whole.len(), LENGTH);
         for bit in 0..8 * LENGTH {
             let mut bytes = whole.clone();
@@ -127,5 +163,28 @@ mod tests {
             assert_eq!(SyncedMark::parse(&bytes), None, "bit {bit}");
         }
         assert_eq!(SyncedMark::parse(&whole[..LENGTH - 1]), None);
+    }
+
+    #[test]
+    fn a_mark_is_synced_where_a_new_log_may_have_begun() {
+        let home = tempfile::tempdir().unwrap();
+        let db = home.path().join("db");
+        fs::create_dir(&db).unwrap();
+        let mut file = SyncedFile::open(home.path()).unwrap();
+        let mut write = |sequence, age: u64| {
+            // The file system's clock is coarse: two changes may have the same time.
+            let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(age);
+            File::open(&db).unwrap().set_modified(changed).unwrap();
+            let closed = false;
+            file.write_acknowledged(SyncedMark { sequence, closed })
+                .unwrap();
+            file.is_synced
+        };
+        assert!(write(1, 1), "the first one after opening");
+        assert!(!write(2, 1));
+        assert!(write(3, 2));
+        assert!(!write(4, 2));
+        file.sync().unwrap();
+        assert!(file.is_synced);
     }
 }

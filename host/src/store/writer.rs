@@ -27,7 +27,7 @@ use super::{
     keys,
     queue::{Write, WriterJob, WriterTask},
     reserve::Reserve,
-    synced::SyncedMark,
+    synced::{SyncedFile, SyncedMark},
 };
 
 /// After this long without a write, a WAL over [`IDLE_FLUSH_BYTES`] is flushed into tables.
@@ -47,6 +47,7 @@ struct WriterLoop<'a> {
     last_try: Option<Instant>,
     /// Must be held for a write to be accepted.
     reserve: Reserve,
+    synced: SyncedFile,
     /// RocksDB's number of the last operation that was acknowledged.
     acknowledged: u64,
 }
@@ -62,16 +63,17 @@ impl Drop for Abandon<'_> {
 }
 
 /// Runs the writer until the queue is closed and empty, then closes the database.
-pub(super) fn run(core: &Core, reserve: Reserve, acknowledged: u64) {
+pub(super) fn run(core: &Core, reserve: Reserve, synced: SyncedFile, acknowledged: u64) {
     let _abandon = Abandon(core);
     let mut writer = WriterLoop {
         core,
         last_try: None,
         reserve,
+        synced,
         acknowledged,
     };
-    // Whether free memory was purged since the last group of writes.
-    let mut gave_back = false;
+    // Whether the work that waits for an idle moment was done since the last group of writes.
+    let mut is_tidied = false;
     loop {
         let patience = match writer.is_failing() {
             true => REOPEN_PAUSE,
@@ -81,7 +83,7 @@ pub(super) fn run(core: &Core, reserve: Reserve, acknowledged: u64) {
         core.health().at_work = Some(Instant::now());
         match next {
             WriterTask::Group(group, bytes) => {
-                gave_back = false;
+                is_tidied = false;
                 writer.group(group, bytes);
             }
             WriterTask::Job(job) => writer.job(job),
@@ -89,7 +91,10 @@ pub(super) fn run(core: &Core, reserve: Reserve, acknowledged: u64) {
             WriterTask::Idle if writer.is_failing() => writer.probe(),
             WriterTask::Idle if writer.has_lost_its_folder() => {}
             WriterTask::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
-            WriterTask::Idle if !mem::replace(&mut gave_back, true) => allocator::purge_now(),
+            WriterTask::Idle if !mem::replace(&mut is_tidied, true) => {
+                writer.sync_mark();
+                allocator::purge_now();
+            }
             WriterTask::Idle => {}
             WriterTask::End => break,
         }
@@ -107,7 +112,8 @@ pub(super) fn run(core: &Core, reserve: Reserve, acknowledged: u64) {
             closed: true,
         };
         drop(db);
-        if let Err(error) = core.synced.write(mark).and_then(|()| core.synced.sync()) {
+        let marked = writer.synced.write(mark);
+        if let Err(error) = marked.and_then(|()| writer.synced.sync()) {
             tracing::warn!("that the store was closed cannot be noted: {error}");
         }
     }
@@ -222,7 +228,7 @@ impl WriterLoop<'_> {
         };
         // If this fails, the operations are there and yet not acknowledged, which their owner finds
         // out when it loads the session again.
-        let marked = self.core.synced.write(mark);
+        let marked = self.synced.write_acknowledged(mark);
         marked.map_err(|error| StoreError::write_failed(error.to_string()))?;
         self.acknowledged = sequence;
         Ok(())
@@ -339,6 +345,14 @@ impl WriterLoop<'_> {
         self.record_health(&Err(flushed));
         // Reset, so that the warning is logged once per idle spell and not every few seconds.
         self.core.unflushed.store(0, Ordering::Relaxed);
+    }
+
+    /// Syncs the file `SYNCED`, so that after a power cut it has the number of the last acknowledged
+    /// operation.
+    fn sync_mark(&mut self) {
+        if let Err(error) = self.synced.sync() {
+            tracing::warn!("the file `SYNCED` cannot be synced: {error}");
+        }
     }
 
     /// Makes sure that the store can be written: fails if its folder is gone, and reopens a store

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use abide_tests::{Daemon, Setup, Signal, signal, until};
+use abide_tests::{Daemon, PowerCut, Setup, Signal, signal, until};
 use serde_json::{Value, json};
 
 /// The log that a stopped daemon would replay, and how much of it is written.
@@ -142,4 +142,39 @@ async fn a_log_that_is_gone_or_cut_is_refused_also_after_a_clean_stop() {
             daemon.stop().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_log_that_is_gone_after_a_power_cut_is_noticed() {
+    let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).expect("the folder is ours");
+    let mut power = PowerCut::new(&disk);
+    let setup = Setup {
+        data_dir: "disk/data".to_owned(),
+        env: power.env(),
+        ..Setup::default()
+    };
+    let mut daemon = Daemon::start_in(folder, setup).await;
+    daemon.client().open("one", "echo").await;
+    daemon.client().chat("one", "hello").await;
+    power.cut();
+    daemon.ended().await;
+    let mut removed = 0;
+    for entry in fs::read_dir(disk.join("data/db")).expect("the store is there") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            fs::remove_file(path).expect("the log is ours");
+            removed += 1;
+        }
+    }
+    assert!(removed > 0, "there is a live log");
+
+    daemon.spawn_again();
+    let refused = status(&daemon).await;
+    assert_eq!(refused["state"], "refused", "{refused}");
+    let reason = refused["watchdog"][0]["reason"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(reason.contains("a log is not there"), "{reason}");
 }

@@ -323,7 +323,7 @@ impl Taking<'_> {
             closed: true,
         };
         let write = || {
-            let file = SyncedFile::open(self.folder)?;
+            let mut file = SyncedFile::open(self.folder)?;
             file.write(mark)?;
             file.sync()?;
             fs::read(&path)

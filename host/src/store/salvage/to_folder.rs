@@ -127,7 +127,8 @@ fn write_all(
         sequence: rewritten.last_sequence,
         closed: false,
     };
-    let marked = SyncedFile::open(new).and_then(|file| file.write(mark).and_then(|()| file.sync()));
+    let marked =
+        SyncedFile::open(new).and_then(|mut file| file.write(mark).and_then(|()| file.sync()));
     marked.map_err(FailedIo::of("write into", new))?;
     // Last: a folder without it is no store.
     write_format(new, FORMAT)?;
