@@ -39,8 +39,9 @@ pub(crate) struct Serve {
     /// is correct
     #[arg(long)]
     pub(crate) last_good: bool,
-    /// Start although the store lacks writes that were acknowledged: they are given up, all sessions
-    /// wait for `abide resume`, and each is told. It counts for this start only
+    /// Start although the store lacks writes that were acknowledged: they are given up, the
+    /// sessions that they were about wait for `abide resume` (all of them, if that is not known), and
+    /// each is told. It counts for this start only
     #[arg(long)]
     pub(crate) accept_loss: bool,
     /// The data folder was put back from a copy, by other means than `abide restore`: all sessions

@@ -75,7 +75,7 @@ fn show(out: &mut Out, report: &SalvageReport) -> Result<(), CliError> {
         out.line(out.paint(Tone::Bad, &text))?;
     }
     if let Some(missing) = &report.missing {
-        let text = format!("missing: {}; all sessions are concerned", clean(missing));
+        let text = format!("missing: {}", clean(missing));
         out.line(out.paint(Tone::Bad, &text))?;
     }
     for session in &report.touched {

@@ -129,7 +129,7 @@ pub(super) fn remedy(error: &NoStore) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{FailedIo, MissingWrites, StoreError};
+    use crate::store::{FailedIo, LostSessions, MissingWrites, StoreError};
 
     fn errors() -> Vec<NoStore> {
         let path = || "/data".into();
@@ -175,6 +175,7 @@ mod tests {
             missing: MissingWrites {
                 operations: 1,
                 places: Vec::new(),
+                sessions: LostSessions::Any,
             },
         })
     }

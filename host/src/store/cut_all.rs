@@ -1,7 +1,7 @@
 //! Begins a new timeline in sessions of which something is lost, or whose store was restored from a
-//! backup. Which sessions writes belonged to that
-//! are lost as a whole cannot be told: they may have been the last ones of any. Then all of them wait
-//! for an operator, and all guests are told; else only those that a salvage has named.
+//! backup: they wait for an operator, and their guests are told. Which sessions lost writes were about is
+//! known by the trail of the group behind them. Where there is none they may have been the last ones
+//! of any session: then all of them are cut.
 //!
 //! ```text
 //!   format 2 --> one write: what was behind the damage, and the order to cut --> cut each session
@@ -12,7 +12,7 @@
 //! The order is stored with what it is about, so that a start that ends in between is continued by the
 //! next one; a session that is cut twice for one loss waits all the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -27,7 +27,8 @@ use super::{
     db::{Db, Keyspace, Op},
     keys,
     queue::{Write, WriteWaiter, WriterJob},
-    recovery::MissingWrites,
+    recovery::{LostSessions, MissingWrites},
+    trail::SessionChecksum,
 };
 
 /// How many sessions are cut between two syncs.
@@ -39,19 +40,30 @@ pub(super) struct CutOrder {
     cause: CutCause,
     /// What is missing, for humans.
     detail: String,
-    /// Those to cut, and what is missing of each; none for all.
+    /// Those to cut, and what is missing of each; none for all, or for those of `checksums` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sessions: Option<BTreeMap<SessionId, String>>,
+    /// Those to cut as well. A version that does not know the field cuts all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksums: Option<BTreeSet<SessionChecksum>>,
+}
+
+/// The sessions to cut.
+struct Concerned {
+    ids: Vec<SessionId>,
+    /// How many the order names that the store does not have.
+    unknown: usize,
 }
 
 impl CutOrder {
+    /// The sessions that lost writes were about, whose loss was accepted.
     pub(super) fn accepted(missing: &MissingWrites) -> Self {
-        Self::all(CutCause::AcceptedLoss, missing)
+        Self::lost(CutCause::AcceptedLoss, missing)
     }
 
-    /// All sessions of a store that was salvaged without what is missing.
+    /// The sessions that lost writes were about, in a store that was salvaged without them.
     pub(super) fn damaged(missing: &MissingWrites) -> Self {
-        Self::all(CutCause::Salvage, missing)
+        Self::lost(CutCause::Salvage, missing)
     }
 
     /// The sessions of which a salvage could not read everything, each with what is missing.
@@ -60,10 +72,23 @@ impl CutOrder {
             cause: CutCause::Salvage,
             detail: "a part of the store could not be read".to_owned(),
             sessions: Some(sessions),
+            checksums: None,
         }
     }
 
-    fn all(cause: CutCause, missing: &MissingWrites) -> Self {
+    /// Adds sessions of which a salvage could not read everything, unless all are cut anyway.
+    pub(super) fn and(mut self, sessions: BTreeMap<SessionId, String>) -> Self {
+        if !self.is_of_all() {
+            self.sessions.get_or_insert_default().extend(sessions);
+        }
+        self
+    }
+
+    fn is_of_all(&self) -> bool {
+        self.sessions.is_none() && self.checksums.is_none()
+    }
+
+    fn lost(cause: CutCause, missing: &MissingWrites) -> Self {
         Self {
             cause,
             detail: format!(
@@ -71,6 +96,10 @@ impl CutOrder {
                 missing.operations
             ),
             sessions: None,
+            checksums: match &missing.sessions {
+                LostSessions::Any => None,
+                LostSessions::These(checksums) => Some(checksums.clone()),
+            },
         }
     }
 
@@ -93,6 +122,7 @@ impl CutOrder {
             cause: CutCause::Restore,
             detail,
             sessions: None,
+            checksums: None,
         }
     }
 
@@ -100,6 +130,28 @@ impl CutOrder {
         let found = db.get(Keyspace::Meta, keys::CUT_ORDER)?;
         let order = found.map(|bytes| codec::decode("the order to cut all sessions", &bytes));
         order.transpose()
+    }
+
+    /// Returns the sessions of the store that are to be cut.
+    fn concerned(&self, db: &Db) -> Result<Concerned, StoreError> {
+        let (sessions, checksums) = (&self.sessions, &self.checksums);
+        let mut unknown = checksums.clone().unwrap_or_default();
+        let ids = match (sessions, checksums) {
+            (Some(sessions), None) => sessions.keys().cloned().collect(),
+            _ => sessions_where(db, |id| {
+                let checksum = SessionChecksum::of(id);
+                unknown.remove(&checksum);
+                let is_named = sessions
+                    .as_ref()
+                    .is_some_and(|named| named.contains_key(id));
+                let is_meant = checksums
+                    .as_ref()
+                    .is_some_and(|meant| meant.contains(&checksum));
+                self.is_of_all() || is_named || is_meant
+            })?,
+        };
+        let unknown = unknown.len();
+        Ok(Concerned { ids, unknown })
     }
 
     /// Returns the operation that stores the order.
@@ -111,17 +163,13 @@ impl CutOrder {
 
 /// Carries out the order. Waits for the disk.
 pub(super) fn cut_all(store: &Store, order: &CutOrder) -> Result<(), StoreError> {
-    let (holes, ids) = match &order.sessions {
-        // A salvage leaves no holes.
-        Some(sessions) => (HashMap::new(), sessions.keys().cloned().collect()),
-        None => (store.core().read(holes)?, store.core().read(sessions)?),
-    };
+    let Concerned { ids, unknown } = store.core().read(|db| order.concerned(db))?;
     let (mut cut, mut damaged) = (0_u64, 0_u64);
     for ids in ids.chunks(CUT_TOGETHER) {
         let mut cutting = Vec::new();
         for id in ids {
-            match store.cut(id, order, holes.get(id).copied()) {
-                Ok(Some(appended)) => cutting.push((id, appended)),
+            match store.cut(id, order) {
+                Ok(Some(cut)) => cutting.push((id, cut)),
                 Ok(None) => {}
                 Err(error) => {
                     damaged += 1;
@@ -129,13 +177,14 @@ pub(super) fn cut_all(store: &Store, order: &CutOrder) -> Result<(), StoreError>
                 }
             }
         }
-        for (id, appended) in cutting {
+        for (id, (appended, hole)) in cutting {
             block_on(appended)?;
             cut += 1;
-            if order.sessions.is_some() {
+            if !order.is_of_all() {
                 let detail = order.detail_of(id);
                 tracing::error!("session `{id}` was cut: {detail}");
-            } else if holes.contains_key(id) {
+            }
+            if hole.is_some() {
                 tracing::error!("session `{id}` has a gap in its history; older events are gone");
             }
         }
@@ -150,31 +199,34 @@ pub(super) fn cut_all(store: &Store, order: &CutOrder) -> Result<(), StoreError>
         done: WriteWaiter::Thread(done),
     }))?;
     outcome.recv().unwrap_or(Err(StoreError::Closed))?;
+    if unknown > 0 {
+        tracing::error!(
+            "{unknown} sessions are gone with their names: they were created in what is missing"
+        );
+    }
     tracing::error!(
         cut,
         damaged,
         "{}: {} wait for `abide resume`, and each is told of it",
         order.detail,
-        match &order.sessions {
-            None => "all sessions",
-            Some(_) => "the sessions concerned",
+        match order.is_of_all() {
+            true => "all sessions",
+            false => "the sessions concerned",
         }
     );
     Ok(())
 }
 
-/// An append that is queued.
-type Appended = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+/// An append that is queued, and where the session's log continues behind a gap.
+type Appended = (
+    Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>,
+    Option<LogPos>,
+);
 
 impl Store {
-    /// Begins a new timeline in a session: none if it is closed. `hole` is where its log continues
-    /// behind a gap: what is before that is given up.
-    fn cut(
-        &self,
-        id: &SessionId,
-        order: &CutOrder,
-        hole: Option<LogPos>,
-    ) -> Result<Option<Appended>, StoreError> {
+    /// Begins a new timeline in a session: none if it is closed. What is before a gap in its log is
+    /// given up.
+    fn cut(&self, id: &SessionId, order: &CutOrder) -> Result<Option<Appended>, StoreError> {
         let (Some(session), mut tail) = self.load_to_append(id)? else {
             return Ok(None);
         };
@@ -198,6 +250,7 @@ impl Store {
         let records = placed
             .map(|record| (after.apply(&record), record))
             .collect();
+        let hole = self.core().read(|db| behind_hole(db, id))?;
         tail.give_up_before(hole);
         let append = Append {
             id: id.clone(),
@@ -206,7 +259,7 @@ impl Store {
             snapshot: None,
             durability: Durability::Lazy,
         };
-        Ok(Some(Box::pin(self.append(&mut tail, append))))
+        Ok(Some((Box::pin(self.append(&mut tail, append)), hole)))
     }
 }
 
@@ -219,12 +272,16 @@ fn has_message(db: &Db, id: &SessionId, session: &Session) -> Result<bool, Store
     Ok(db.get(Keyspace::Log, &key)?.is_some())
 }
 
-/// Returns all sessions in the order of their ids.
-fn sessions(db: &Db) -> Result<Vec<SessionId>, StoreError> {
+/// Returns the sessions that are wanted, in the order of their ids.
+fn sessions_where(
+    db: &Db,
+    mut is_wanted: impl FnMut(&SessionId) -> bool,
+) -> Result<Vec<SessionId>, StoreError> {
     let mut ids: Vec<SessionId> = Vec::new();
     db.scan(Keyspace::Sessions, &[], &[0xff], |key, _| {
         if key.ends_with(b"p")
             && let Some(id) = keys::session_of(key)
+            && is_wanted(&id)
         {
             ids.push(id);
         }
@@ -233,22 +290,18 @@ fn sessions(db: &Db) -> Result<Vec<SessionId>, StoreError> {
     Ok(ids)
 }
 
-/// Returns the sessions whose logs have gaps, each with the position behind its last gap.
-fn holes(db: &Db) -> Result<HashMap<SessionId, LogPos>, StoreError> {
-    let mut holes = HashMap::new();
-    let mut last: Option<(SessionId, LogPos)> = None;
-    db.scan(Keyspace::Log, &[], &[0xff], |key, _| {
-        let (Some(id), Some(at)) = (keys::session_of(key), keys::position_of(key)) else {
-            return Ok(true);
-        };
-        if let Some((before, stood)) = &last
-            && *before == id
-            && at.seq != stood.seq + 1
-        {
-            holes.insert(id.clone(), at);
+/// Returns the position behind the last gap in a session's log: none if it has none.
+fn behind_hole(db: &Db, id: &SessionId) -> Result<Option<LogPos>, StoreError> {
+    let (mut hole, mut last) = (None, None::<LogPos>);
+    let (first, bound) = keys::all_of(id);
+    db.scan(Keyspace::Log, &first, &bound, |key, _| {
+        if let Some(at) = keys::position_of(key) {
+            if last.is_some_and(|last| at.seq != last.seq + 1) {
+                hole = Some(at);
+            }
+            last = Some(at);
         }
-        last = Some((id, at));
         Ok(true)
     })?;
-    Ok(holes)
+    Ok(hole)
 }

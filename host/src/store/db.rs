@@ -10,7 +10,7 @@ use rocksdb::{
 
 use crate::domain::{MachineClock, UnixMillis};
 
-use super::{StoreError, keys, options::StoreOptions, recovery::LoggedBatch};
+use super::{StoreError, keys, options::StoreOptions, recovery::LoggedBatch, trail::Trail};
 
 /// WAL files that are kept for recycling: syncing a file that does not grow takes half the time.
 const WALS_RECYCLED: usize = 2;
@@ -247,12 +247,14 @@ impl Db {
         entries.status().map_err(|error| StoreError::read(&error))
     }
 
-    /// Writes `ops` atomically, and returns once they are synced.
+    /// Writes `ops` atomically, and returns once they are synced. In the log, `trail` is before them.
     pub(super) fn write<'a>(
         &self,
+        trail: &Trail,
         ops: impl IntoIterator<Item = &'a Op>,
     ) -> Result<(), rocksdb::Error> {
         let mut batch = WriteBatch::default();
+        batch.put_log_data(trail.encode());
         for op in ops {
             self.add(&mut batch, op);
         }
@@ -303,7 +305,11 @@ impl Db {
         if let Some(op) = more {
             self.add(&mut last, op);
         }
+        // Their trails are about numbers that are not theirs any more.
+        let mut first = WriteBatch::default();
+        first.put_log_data(Trail::default().encode());
         let parts = batches.iter().map(|batch| &batch.bytes[..]);
+        let parts = [first.data()].into_iter().chain(parts);
         let all = WriteBatch::from_data(&joined(parts.chain([last.data()])));
         self.write_synced(all)
     }

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::SessionId;
 
-use super::{failed_io::FailedIo, recovery::MissingWrites};
+use super::{
+    failed_io::FailedIo,
+    recovery::{LostSessions, MissingWrites},
+};
 
 /// The reason why the store did not open. Nothing in the data folder has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +53,15 @@ pub enum OpenError {
     Corrupt { path: PathBuf, reason: String },
     /// Writes that were acknowledged are not there any more.
     #[error(
-        "the store in {path} lacks at least {} operations that had been acknowledged: {}. It is not opened, \
+        "the store in {path} lacks {missing}. It is not opened, \
          since sessions would go on without them. Move it away and `abide restore` a backup; or start once with \
-         `abide serve --accept-loss`, which gives them up: all sessions then wait for `abide resume`, \
+         `abide serve --accept-loss`, which gives them up: {} then wait for `abide resume`, \
          and are told (`abide store salvage NEW` does the same in another folder). Nothing in the folder \
          has been changed",
-        .missing.operations, .missing.places.join("; ")
+        match .missing.sessions {
+            LostSessions::Any => "all sessions",
+            LostSessions::These(_) => "those sessions",
+        }
     )]
     Missing {
         path: PathBuf,

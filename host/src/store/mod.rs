@@ -32,6 +32,7 @@
 //! | `anchor.rs` | whether the files that are written still have their names |
 //! | `synced.rs` | the number of the last acknowledged write |
 //! | `recovery/` | what a start would recover, and what would be missing |
+//! | `trail.rs` | which sessions the groups of writes before each one were about |
 //! | `salvage/` | what can be read of a damaged database, in a new one |
 //! | `damage.rs` | damaged tables: how one is known, and that one was met |
 //! | `kept_aside.rs` | damaged databases that were replaced |
@@ -72,6 +73,7 @@ mod restarts;
 mod salvage;
 mod synced;
 mod tail;
+mod trail;
 mod trim;
 mod writer;
 
@@ -91,7 +93,7 @@ pub use kept_aside::KeptAside;
 pub use listing::SessionSummary;
 pub use options::StoreOptions;
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};
-pub use recovery::MissingWrites;
+pub use recovery::{LostSessions, MissingWrites};
 pub use restarts::{ACTIVE_LISTS_KEPT, RESTARTS_KEPT};
 pub use salvage::{SalvageError, check, salvage};
 pub use tail::{EXPIRY_TIMER, Tail};

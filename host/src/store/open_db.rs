@@ -13,7 +13,7 @@ use super::{
     found_files::FoundFiles,
     keys::{self, kind},
     options::StoreOptions,
-    recovery::MissingWrites,
+    recovery::{LostSessions, MissingWrites},
     reserve::Reserve,
     salvage::{SalvageError, mend},
 };
@@ -128,7 +128,11 @@ fn recover_all(path: &Path, db: &Db, found: &FoundFiles) -> Result<(), OpenError
     let operations = examined.synced().saturating_sub(recovered);
     if operations > 0 && found.missing.is_none() {
         let places = vec!["RocksDB recovered less than its files hold".to_owned()];
-        let missing = MissingWrites { operations, places };
+        let missing = MissingWrites {
+            operations,
+            places,
+            sessions: LostSessions::Any,
+        };
         return Err(OpenError::missing(path, missing));
     }
     if found.mark.is_none() {

@@ -8,6 +8,7 @@
 //! session fail, since the records that they build on may not exist.
 
 use std::{
+    collections::BTreeSet,
     mem,
     sync::{PoisonError, atomic::Ordering},
     thread,
@@ -28,6 +29,7 @@ use super::{
     queue::{Write, WriterJob, WriterTask},
     reserve::Reserve,
     synced::{SyncedFile, SyncedMark},
+    trail::{SessionChecksum, Trail},
 };
 
 /// After this long without a write, a WAL over [`IDLE_FLUSH_BYTES`] is flushed into tables.
@@ -48,6 +50,7 @@ struct WriterLoop<'a> {
     /// Must be held for a write to be accepted.
     reserve: Reserve,
     synced: SyncedFile,
+    trail: Trail,
     /// RocksDB's number of the last operation that was acknowledged.
     acknowledged: u64,
 }
@@ -70,6 +73,7 @@ pub(super) fn run(core: &Core, reserve: Reserve, synced: SyncedFile, acknowledge
         last_try: None,
         reserve,
         synced,
+        trail: Trail::default(),
         acknowledged,
     };
     // Whether the work that waits for an idle moment was done since the last group of writes.
@@ -195,7 +199,8 @@ impl WriterLoop<'_> {
             return Err(error);
         }
         failpoint::point("store.write.before");
-        self.commit(ops)?;
+        let sessions = group.iter().filter_map(|write| write.session.as_ref());
+        self.commit(sessions.map(SessionChecksum::of).collect(), ops)?;
         failpoint::point("store.write.after");
         self.core.unflushed.fetch_add(bytes, Ordering::Relaxed);
         if let Some(counts) = counts {
@@ -205,10 +210,11 @@ impl WriterLoop<'_> {
         Ok(())
     }
 
-    /// Writes `ops` atomically, and notes it in the file `SYNCED` once they are synced: then they may
-    /// be acknowledged. Handles a failure.
+    /// Writes `ops`, which are about `sessions`, atomically, and notes it in the file `SYNCED` once they
+    /// are synced: then they may be acknowledged. Handles a failure.
     fn commit<'o>(
         &mut self,
+        sessions: BTreeSet<SessionChecksum>,
         ops: impl IntoIterator<Item = &'o Op> + Clone,
     ) -> Result<(), StoreError> {
         let sequence = match self.write_once(ops.clone())? {
@@ -217,11 +223,15 @@ impl WriterLoop<'_> {
             // operations, whether they were written or not.
             Err(error) if self.core.note_damage(error.as_ref()) => {
                 self.reopen();
-                let again = self.write_once(ops)?;
+                let again = self.write_once(ops.clone())?;
                 again.map_err(|error| self.failed(&error))?
             }
             Err(error) => return Err(self.failed(&error)),
         };
+        let (count, bytes) = ops
+            .into_iter()
+            .fold((0, 0), |(count, bytes), op| (count + 1, bytes + op.bytes()));
+        self.trail.add(sequence + 1 - count, bytes, sessions);
         let mark = SyncedMark {
             sequence,
             closed: false,
@@ -240,7 +250,7 @@ impl WriterLoop<'_> {
         ops: impl IntoIterator<Item = &'o Op>,
     ) -> Result<Result<u64, rocksdb::Error>, StoreError> {
         self.core
-            .read(|db| Ok(db.write(ops).map(|()| db.last_sequence())))
+            .read(|db| Ok(db.write(&self.trail, ops).map(|()| db.last_sequence())))
     }
 
     /// Records whether the store accepts writes.
@@ -288,7 +298,7 @@ impl WriterLoop<'_> {
         };
         let bytes = codec::encode("the count of sessions", &counts)?;
         let op = Op::Put(Keyspace::Meta, keys::COUNTS.to_vec(), bytes);
-        self.commit([&op])
+        self.commit(BTreeSet::new(), [&op])
     }
 
     fn job(&mut self, job: WriterJob) {
@@ -328,7 +338,8 @@ impl WriterLoop<'_> {
             }
             Ok(())
         })?;
-        self.commit(&ops)
+        // That it was done is nothing that a session would miss.
+        self.commit(BTreeSet::new(), &ops)
     }
 
     fn unflushed(&self) -> usize {
@@ -383,6 +394,7 @@ impl WriterLoop<'_> {
     /// here on is durable, whatever the failed write left behind. It stays down if it has lost what
     /// was acknowledged. Once a damaged table was met, it is opened so that merges do not meet it.
     fn reopen(&mut self) {
+        self.trail.clear();
         drop(self.replace(StoreState::Down("it is being opened again".to_owned())));
         let (path, options) = (&self.core.path, &self.core.options);
         let opened = match self.core.damage.get() {
@@ -447,7 +459,7 @@ impl WriterLoop<'_> {
             .expect("no test panics while it holds it");
         let sabotage = wanted.pop()?;
         if sabotage == Sabotage::After {
-            let written = self.core.read(|db| Ok(db.write(ops)));
+            let written = self.core.read(|db| Ok(db.write(&self.trail, ops)));
             written
                 .expect("the test's store is open")
                 .expect("the test's disk has room");

@@ -54,7 +54,7 @@ async fn status(daemon: &Daemon) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_log_is_refused_and_what_is_behind_the_damage_is_kept_once_that_is_accepted() {
+async fn a_damaged_log_is_refused_and_costs_one_session_its_history_once_that_is_accepted() {
     let mut daemon = killed(20).await;
     let (log, end) = live_log(&daemon);
     damage(&log, end / 2);
@@ -67,6 +67,7 @@ async fn a_damaged_log_is_refused_and_what_is_behind_the_damage_is_kept_once_tha
     assert_eq!(finding["kind"], "store_refused");
     let reason = finding["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("is damaged from byte"), "{reason}");
+    assert!(reason.contains("of one session"), "{reason}");
     assert!(reason.contains("--accept-loss"), "{reason}");
     let client = daemon.client();
     for path in ["/v1/sessions/one", "/readyz", "/v1/nothing"] {
@@ -91,27 +92,42 @@ async fn a_damaged_log_is_refused_and_what_is_behind_the_damage_is_kept_once_tha
     daemon.setup.args = vec!["--accept-loss".to_owned()];
     daemon.start_again().await;
     let client = daemon.client();
+    let (mut cut, mut whole) = (Vec::new(), Vec::new());
     for id in ["one", "two"] {
         let session = client.session(id).await;
-        assert_eq!(session["state"], "parked", "{session}");
-        assert_eq!(session["reason"]["code"], "history_cut", "{session}");
         // What is behind the damage is there.
         assert_eq!(session["turns"], 20, "{session}");
+        if session["state"] == "parked" {
+            assert_eq!(session["reason"]["code"], "history_cut", "{session}");
+            cut.push(id);
+        } else {
+            whole.push(id);
+        }
     }
-    let reply = client.post("/v1/sessions/one/resume", &json!({})).await;
-    assert!(reply.expect("it answers").status < 300);
-    let answer = client.chat("one", "after").await;
-    assert!(
-        answer
-            .said()
-            .last()
-            .is_some_and(|said| said.contains("after"))
-    );
+    let ([cut], [whole]) = (&cut[..], &whole[..]) else {
+        panic!("one of the two is cut: {cut:?}");
+    };
+    daemon.logged(&format!("session `{cut}` was cut")).await;
+    // 20 times a question and an answer.
+    let events = client.events(whole, 0).await;
+    let questions = events
+        .iter()
+        .filter(|event| event.from.as_deref() == Some("user"));
+    assert_eq!(questions.count(), 20, "{events:?}");
+    let answer = client.chat(whole, "goes on").await;
+    assert_eq!(answer.said().last(), Some(&"#21 user: goes on"));
+
     daemon.setup.args.clear();
     assert!(daemon.stop().await.success());
     daemon.start_again().await;
     assert_eq!(status(&daemon).await["state"], "serving");
-    assert_eq!(daemon.client().session("two").await["state"], "parked");
+    assert_eq!(daemon.client().session(cut).await["state"], "parked");
+    let resume = format!("/v1/sessions/{cut}/resume");
+    let reply = daemon.client().post(&resume, &json!({})).await;
+    assert!(reply.expect("it answers").status < 300);
+    let answer = daemon.client().chat(cut, "after").await;
+    let last = answer.said().last().map(|said| said.contains("after"));
+    assert_eq!(last, Some(true), "{answer:?}");
     daemon.stop().await;
 }
 

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use super::lost::LostSessions;
 use super::manifest::{Manifest, current};
 use super::verdict::{LogRun, MissingWrites, Verdict};
 use super::wal::{LogFile, LoggedBatch, read_logs};
@@ -102,7 +103,12 @@ impl Examined {
                 None => "a log is not there".to_owned(),
             });
         }
-        Some(MissingWrites { operations, places })
+        let batches: Vec<_> = self.logs.iter().flat_map(LogFile::all_batches).collect();
+        Some(MissingWrites {
+            operations,
+            places,
+            sessions: LostSessions::of(&self.verdict.missing, &batches),
+        })
     }
 
     /// Returns all batches that are in no table, those behind damage included.

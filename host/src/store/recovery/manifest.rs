@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::fields::Fields;
 use super::framing::{Framed, LogRecords, append};
 use crate::store::db::Keyspace;
 
@@ -239,7 +240,7 @@ impl Edit {
                     fields.number()?;
                     edit.removed_tables.push(fields.number()?);
                 }
-                tag::NEW_FILE_4 => edit.new_tables.push(fields.new_file()?),
+                tag::NEW_FILE_4 => edit.new_tables.push(new_file(&mut fields)?),
                 tag::COLUMN_FAMILY => edit.family = fields.number32()?,
                 tag::COLUMN_FAMILY_ADD => {
                     let name = fields.bytes()?;
@@ -256,47 +257,16 @@ impl Edit {
     }
 }
 
-/// The fields of an edit that have not been read yet.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    /// Reads a number of 7 bits per byte, the lowest first.
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
+/// Reads a new table: returns its number, its level and its size.
+fn new_file(fields: &mut Fields<'_>) -> Option<(u64, u32, u64)> {
+    let level = fields.number32()?;
+    let (number, size) = (fields.number()?, fields.number()?);
+    let (_first_key, _last_key) = (fields.bytes()?, fields.bytes()?);
+    let (_first_sequence, _last_sequence) = (fields.number()?, fields.number()?);
+    while fields.number32()? != tag::NEW_FILE_END {
+        fields.bytes()?;
     }
-
-    fn number32(&mut self) -> Option<u32> {
-        self.number()?.try_into().ok()
-    }
-
-    /// Reads bytes that are preceded by their number.
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.number()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(bytes)
-    }
-
-    /// Reads a new table: returns its number, its level and its size.
-    fn new_file(&mut self) -> Option<(u64, u32, u64)> {
-        let level = self.number32()?;
-        let (number, size) = (self.number()?, self.number()?);
-        let (_first_key, _last_key) = (self.bytes()?, self.bytes()?);
-        let (_first_sequence, _last_sequence) = (self.number()?, self.number()?);
-        while self.number32()? != tag::NEW_FILE_END {
-            self.bytes()?;
-        }
-        Some((number, level, size))
-    }
+    Some((number, level, size))
 }
 
 /// Returns the edit that removes a table.

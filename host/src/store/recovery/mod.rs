@@ -17,13 +17,17 @@
 //! | file | content |
 //! |---|---|
 //! | `framing` | RocksDB's framing of log files, which the MANIFEST shares |
+//! | `fields` | the fields of the records in both |
 //! | `manifest` | the part of the MANIFEST that says what the tables hold, and which logs count |
 //! | `wal` | the batches of the write-ahead log, those behind damage included |
 //! | `verdict` | decides what is missing |
+//! | `lost` | which sessions the missing writes were about |
 //! | `examine` | reads the files and asks for the verdict |
 
 mod examine;
+mod fields;
 mod framing;
+mod lost;
 mod manifest;
 #[cfg(test)]
 mod tests;
@@ -31,6 +35,7 @@ mod verdict;
 mod wal;
 
 pub(super) use examine::{Examined, examine};
+pub use lost::LostSessions;
 pub(super) use manifest::Manifest;
 pub use verdict::MissingWrites;
 pub(super) use wal::LoggedBatch;

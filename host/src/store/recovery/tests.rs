@@ -14,6 +14,7 @@ use super::{Examined, examine};
 use crate::store::db::{Db, Keyspace, Op};
 use crate::store::options::StoreOptions;
 use crate::store::synced::SyncedMark;
+use crate::store::trail::Trail;
 
 /// A database that is written to at random, and its numbers after each write.
 struct Writer {
@@ -67,7 +68,7 @@ impl Writer {
                     _ => Op::Put(family, key.to_vec(), value),
                 });
             }
-            self.db().write(&ops).unwrap();
+            self.db().write(&Trail::default(), &ops).unwrap();
             self.acknowledged = self.db().last_sequence();
         }
     }

@@ -16,6 +16,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use super::lost::LostSessions;
 use super::wal::LoggedBatch;
 
 /// Operations that were synced, by their numbers, and that no file holds.
@@ -46,6 +47,7 @@ pub struct MissingWrites {
     pub operations: u64,
     /// The damaged or missing files, with the place of the damage where it is known.
     pub places: Vec<String>,
+    pub sessions: LostSessions,
 }
 
 impl fmt::Display for MissingWrites {
@@ -53,8 +55,8 @@ impl fmt::Display for MissingWrites {
         let places = self.places.join("; ");
         write!(
             f,
-            "at least {} operations that had been acknowledged: {places}",
-            self.operations
+            "at least {} operations that had been acknowledged, of {}: {places}",
+            self.operations, self.sessions
         )
     }
 }

@@ -5,11 +5,15 @@ use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::fields::Fields;
 use super::framing::{BLOCK, Framed, FramedRecord, LogRecords};
+use crate::store::trail::{self, TracedGroup};
 
 /// The length of a batch without operations: its sequence number (u64 LE), the number of its
 /// operations (u32 LE).
 const BATCH_HEADER: usize = 12;
+/// The tag of log data in a batch.
+const LOG_DATA: u8 = 3;
 /// How much of a log is read first; most hold less when a store is opened.
 const FIRST_READ: usize = 1 << 20;
 
@@ -33,6 +37,13 @@ impl LoggedBatch {
     /// The sequence number of its last operation, or the one before its first if it has none.
     pub(super) fn last(&self) -> u64 {
         self.before().saturating_add(self.count)
+    }
+
+    /// Returns what the batch says of those before it: none if it says nothing.
+    pub(super) fn trail(&self) -> Option<Vec<TracedGroup>> {
+        let (&tag, rest) = self.bytes.get(BATCH_HEADER..)?.split_first()?;
+        let data = Fields(rest).bytes().filter(|_| tag == LOG_DATA)?;
+        trail::parse(data)
     }
 
     fn of(record: FramedRecord) -> Option<Self> {

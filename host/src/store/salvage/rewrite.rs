@@ -18,7 +18,8 @@ use crate::store::{
     failed_io::FailedIo,
     keys,
     options::StoreOptions,
-    recovery::{Examined, MissingWrites},
+    recovery::{Examined, LostSessions, MissingWrites},
+    trail::SessionChecksum,
 };
 
 use super::around::Blocked;
@@ -153,21 +154,15 @@ struct Judged {
     touched: Vec<TouchedSession>,
     /// What is missing of those whose history is cut.
     cut: BTreeMap<SessionId, String>,
+    /// How many sessions lack a write.
+    lacking: usize,
 }
 
 impl Reading<'_> {
     fn finish(self, order: Option<CutOrder>) -> Result<Rewritten, SalvageError> {
         let sound = self.sound();
-        let judged = self.judge_all(sound)?;
-        let mut missing = self.examined.and_then(Examined::missing);
-        if missing.is_none() && self.image.may_be_older() {
-            let files = self.image.damaged.iter().map(|file| file.file.clone());
-            let places = files.collect();
-            missing = Some(MissingWrites {
-                operations: 1,
-                places,
-            });
-        }
+        let missing = self.missing();
+        let judged = self.judge_all(sound, missing.as_ref())?;
         let mut report = SalvageReport {
             sessions: judged.counts.created,
             whole: 0,
@@ -177,11 +172,18 @@ impl Reading<'_> {
             lost: self.lost(sound, &judged.counts),
             bytes: self.copied.bytes,
         };
+        if let Some(LostSessions::These(checksums)) = missing.as_ref().map(|it| &it.sessions)
+            && checksums.len() > judged.lacking
+        {
+            let count = checksums.len() - judged.lacking;
+            let lost = format!("{count} sessions that were created in what is missing");
+            report.lost.push(lost);
+        }
         let touched = report.touched.len() as u64;
         report.whole = report.sessions.saturating_sub(touched);
         let order = match (order, &missing) {
-            (Some(order), _) => Some(order),
-            (None, Some(missing)) => Some(CutOrder::damaged(missing)),
+            (Some(order), _) => Some(order.and(judged.cut)),
+            (None, Some(missing)) => Some(CutOrder::damaged(missing).and(judged.cut)),
             (None, None) if judged.cut.is_empty() => None,
             (None, None) => Some(CutOrder::salvaged(judged.cut)),
         };
@@ -216,7 +218,28 @@ impl Reading<'_> {
         }
     }
 
-    fn judge_all(&self, sound: SoundFamilies) -> Result<Judged, StoreError> {
+    /// Returns the writes that are missing.
+    fn missing(&self) -> Option<MissingWrites> {
+        let files = self.image.damaged.iter().map(|file| file.file.clone());
+        match self.examined.and_then(Examined::missing) {
+            missing if !self.image.may_be_older() => missing,
+            Some(missing) => Some(MissingWrites {
+                sessions: LostSessions::Any,
+                ..missing
+            }),
+            None => Some(MissingWrites {
+                operations: 1,
+                places: files.collect(),
+                sessions: LostSessions::Any,
+            }),
+        }
+    }
+
+    fn judge_all(
+        &self,
+        sound: SoundFamilies,
+        missing: Option<&MissingWrites>,
+    ) -> Result<Judged, StoreError> {
         if let Some(db) = self.written
             && !sound.is_index_kept()
         {
@@ -224,7 +247,14 @@ impl Reading<'_> {
         }
         let mut judged = Judged::default();
         for id in &self.copied.ids {
-            self.judge(id, sound, &mut judged)?;
+            let checksum = SessionChecksum::of(id);
+            let lacks_a_write = missing.is_some_and(|missing| match &missing.sessions {
+                LostSessions::These(checksums) => checksums.contains(&checksum),
+                // The order to cut all tells of it.
+                LostSessions::Any => false,
+            });
+            judged.lacking += usize::from(lacks_a_write);
+            self.judge(id, sound, lacks_a_write, &mut judged)?;
         }
         Ok(judged)
     }
@@ -233,6 +263,7 @@ impl Reading<'_> {
         &self,
         id: &SessionId,
         sound: SoundFamilies,
+        lacks_a_write: bool,
         judged: &mut Judged,
     ) -> Result<(), StoreError> {
         let mut touch = |fate, what| {
@@ -267,6 +298,10 @@ impl Reading<'_> {
                 close(id, UnixMillis::now())?
             }
             SessionVerdict::GoesOn(mut salvaged) => {
+                if lacks_a_write {
+                    let what = "a write of it was lost with a damaged part of the log";
+                    salvaged.cut.get_or_insert(what.to_owned());
+                }
                 deliberate_bugs::salvaged(&mut salvaged.cut, &mut salvaged.lost);
                 judged.counts.created += 1;
                 let mut all = salvaged.lost.clone();

@@ -306,7 +306,7 @@ fn a_record_of_a_newer_version_is_told_apart_from_damage() {
     let newer = [Op::Put(Keyspace::Log, key, vec![99, 0, 0x80])];
     store
         .core()
-        .read(|db| Ok(db.write(&newer)))
+        .read(|db| Ok(db.write(&crate::store::trail::Trail::default(), &newer)))
         .unwrap()
         .unwrap();
     let error = store.events(&owner.id, 0, 10).unwrap_err();

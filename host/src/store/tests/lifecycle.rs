@@ -156,18 +156,6 @@ impl Owner {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
-
 /// Runs the actions on two sessions that share a store; one's id is a prefix of the other's.
 fn live(acts: Vec<(bool, Act)>, close: bool) {
     let home = folder();
@@ -182,7 +170,7 @@ fn live(acts: Vec<(bool, Act)>, close: bool) {
                 let old = store;
                 if crash {
                     let next = home.path().join((n + 1).to_string());
-                    copy(&path, &next);
+                    copy_tree(&path, &next);
                     path = next;
                     store = open(&path);
                     old.close();

@@ -4,6 +4,7 @@ mod backup;
 mod failures;
 mod folder;
 mod lifecycle;
+mod lost_groups;
 mod restoring;
 mod retention;
 mod salvage;
@@ -42,6 +43,19 @@ fn failure() -> TurnFailure {
     TurnFailure {
         code: FailureCode::Guest,
         text: "no".to_owned(),
+    }
+}
+
+/// Copies a folder, as it is while a store is open in it: what a kill leaves.
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_tree(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
     }
 }
 

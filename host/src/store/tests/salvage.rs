@@ -92,18 +92,6 @@ impl Stored {
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_tree(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
-}
-
 /// Whether the store has everything of a session.
 fn is_whole(store: &Store, owner: &Owner) -> bool {
     let Ok(Some(session)) = store.load(&owner.id) else {

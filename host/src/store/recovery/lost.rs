@@ -1,0 +1,137 @@
+//! Which sessions the writes that are lost were about. This code is pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::verdict::MissingNumbers;
+use super::wal::LoggedBatch;
+use crate::store::trail::SessionChecksum;
+
+/// The sessions that lost writes were about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LostSessions {
+    /// Nothing tells: any of them may have been.
+    Any,
+    /// Those whose ids have these checksums, and no others.
+    These(BTreeSet<SessionChecksum>),
+}
+
+impl fmt::Display for LostSessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any sessions"),
+            Self::These(sums) if sums.len() == 1 => f.write_str("one session"),
+            Self::These(sums) => write!(f, "{} sessions", sums.len()),
+        }
+    }
+}
+
+impl LostSessions {
+    /// Finds out from the trails behind the missing numbers. `batches` are those that are left, in order.
+    pub(super) fn of(missing: &MissingNumbers, batches: &[&LoggedBatch]) -> Self {
+        let mut all = BTreeSet::new();
+        for lost in missing {
+            let behind = batches
+                .iter()
+                .find(|batch| batch.count > 0 && batch.before() >= *lost.end());
+            let Some(trail) = behind.and_then(|batch| Some((batch.before(), batch.trail()?)))
+            else {
+                return Self::Any;
+            };
+            let (behind, groups) = trail;
+            if behind != *lost.end() || groups.first().is_none_or(|g| g.first > *lost.start()) {
+                return Self::Any;
+            }
+            let ends = groups.iter().skip(1).map(|next| next.first - 1);
+            for (group, end) in groups.iter().zip(ends.chain([behind])) {
+                if end >= *lost.start() {
+                    all.extend(&group.sessions);
+                }
+            }
+        }
+        Self::These(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rocksdb::WriteBatch;
+
+    use super::*;
+    use crate::domain::SessionId;
+    use crate::store::trail::Trail;
+
+    fn sum(n: u64) -> SessionChecksum {
+        SessionChecksum::of(&SessionId::new(format!("s{n}")).expect("it is an id"))
+    }
+
+    /// Groups of two operations each, the n-th about session n, from number 1 on.
+    fn log(groups: u64) -> Vec<LoggedBatch> {
+        let mut trail = Trail::default();
+        let mut log = Vec::new();
+        for n in 0..groups {
+            let mut batch = WriteBatch::default();
+            batch.put_log_data(trail.encode());
+            batch.put(b"key", n.to_le_bytes());
+            batch.delete(b"key");
+            let first = 1 + 2 * n;
+            log.push(LoggedBatch {
+                first,
+                count: 2,
+                bytes: batch.data().to_vec(),
+            });
+            trail.add(first, 100, [sum(n)].into());
+        }
+        log
+    }
+
+    fn lost(log: &[LoggedBatch], is_left: impl Fn(u64) -> bool) -> LostSessions {
+        let left = log.iter().enumerate();
+        let left: Vec<&LoggedBatch> = left
+            .filter(|(n, _)| is_left(*n as u64))
+            .map(|(_, batch)| batch)
+            .collect();
+        let mut missing = MissingNumbers::new();
+        let mut held = 0;
+        for batch in &left {
+            if batch.before() > held {
+                missing.push(held + 1..=batch.before());
+            }
+            held = batch.last();
+        }
+        let end = log.last().map_or(0, LoggedBatch::last);
+        if end > held {
+            missing.push(held + 1..=end);
+        }
+        LostSessions::of(&missing, &left)
+    }
+
+    #[test]
+    fn the_sessions_of_lost_groups_are_known_by_the_group_behind() {
+        let log = log(20);
+        let these =
+            |sessions: &[u64]| LostSessions::These(sessions.iter().map(|n| sum(*n)).collect());
+        assert_eq!(lost(&log, |_| true), these(&[]));
+        assert_eq!(lost(&log, |n| n != 5), these(&[5]));
+        assert_eq!(lost(&log, |n| !(5..9).contains(&n)), these(&[5, 6, 7, 8]));
+        assert_eq!(lost(&log, |n| n != 5 && n != 11), these(&[5, 11]));
+        assert_eq!(lost(&log, |n| n > 2), these(&[0, 1, 2]));
+        // Nothing behind it tells of the end.
+        assert_eq!(lost(&log, |n| n < 19), LostSessions::Any);
+        assert_eq!(lost(&log, |n| n != 3 && n < 19), LostSessions::Any);
+    }
+
+    #[test]
+    fn what_a_trail_does_not_cover_may_be_any_session() {
+        let mut log = log(6);
+        // Of a version without trails.
+        log[4].bytes = WriteBatch::default().data().to_vec();
+        assert_eq!(lost(&log, |n| n != 3), LostSessions::Any);
+        // The first group of a later writer.
+        let mut batch = WriteBatch::default();
+        batch.put_log_data(Trail::default().encode());
+        log[4].bytes = batch.data().to_vec();
+        assert_eq!(lost(&log, |n| n != 3), LostSessions::Any);
+        assert_eq!(lost(&log, |n| n != 1), LostSessions::These([sum(1)].into()));
+    }
+}

@@ -1,0 +1,143 @@
+//! A group of writes that is lost from the log: its sessions are cut, and no others.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::*;
+
+/// Some sessions, of which each append was a group of its own.
+fn interleaved(store: &Store) -> Vec<Owner> {
+    let mut owners = Vec::new();
+    for name in 'a'..='f' {
+        let mut owner = Owner::create(store, id(&name.to_string()));
+        owner.settle();
+        owners.push(owner);
+    }
+    for round in 0..8 {
+        for owner in &mut owners {
+            owner.receive(&format!("round {round}"), None);
+            owner.settle();
+            owner.begin();
+            owner.complete(vec![Output::Text("answer".to_owned())], Vec::new(), 0);
+            owner.settle();
+        }
+    }
+    owners
+}
+
+/// The bytes of the live log up to its end, and its place in a copied data folder.
+fn live_log(data: &Path) -> (PathBuf, Vec<u8>) {
+    let files = fs::read_dir(data.join("db")).unwrap();
+    let logs = files.map(|entry| entry.unwrap().path());
+    let log = logs
+        .filter(|path| path.extension().is_some_and(|end| end == "log"))
+        .max()
+        .unwrap();
+    let bytes = fs::read(&log).unwrap();
+    (log, bytes)
+}
+
+/// What is known of a loss, once it was accepted.
+struct Accepted {
+    cut: BTreeSet<SessionId>,
+    whole: BTreeSet<SessionId>,
+}
+
+fn accepted(store: &Store, owners: &[Owner]) -> Accepted {
+    let (mut cut, mut whole) = (BTreeSet::new(), BTreeSet::new());
+    for owner in owners {
+        let session = store.load(&owner.id).unwrap().unwrap();
+        match session.progress.cut.is_some() {
+            true => drop(cut.insert(owner.id.clone())),
+            false => {
+                assert_eq!(session, owner.session, "{}", owner.id);
+                let events = store.events(&owner.id, 0, 1_000).unwrap().items;
+                assert_eq!(events, owner.events(), "{}", owner.id);
+                whole.insert(owner.id.clone());
+            }
+        }
+    }
+    Accepted { cut, whole }
+}
+
+fn missing(data: &Path) -> Option<MissingWrites> {
+    match Store::open(data, StoreOptions::default()) {
+        Err(OpenError::Missing { missing, .. }) => Some(missing),
+        Err(error) => panic!("{error}"),
+        Ok(store) => {
+            store.close();
+            None
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_log_costs_the_sessions_of_one_group() {
+    let home = folder();
+    let data = home.path().join("data");
+    let store = open(&data);
+    let owners = interleaved(&store);
+    let (_, bytes) = live_log(&data);
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut draw = StdRng::seed_from_u64(18);
+    let mut hit = 0;
+    for round in 0..24 {
+        let copied = home.path().join(format!("copy {round}"));
+        copy_tree(&data, &copied);
+        let (log, mut bytes) = live_log(&copied);
+        // Not in the last groups, behind which nothing tells of them.
+        let at = draw.random_range(0..end * 9 / 10);
+        bytes[at] ^= 1 << draw.random_range(0..8);
+        fs::write(&log, bytes).unwrap();
+        let Some(missing) = missing(&copied) else {
+            continue;
+        };
+        hit += 1;
+        let LostSessions::These(checksums) = &missing.sessions else {
+            panic!("byte {at}: nothing tells whose writes are lost");
+        };
+        assert!(checksums.len() <= 1, "byte {at}: {missing}");
+        let options = StoreOptions {
+            accept_loss: true,
+            ..StoreOptions::default()
+        };
+        let opened = Store::open(&copied, options).unwrap();
+        let Accepted { cut, whole } = accepted(&opened, &owners);
+        assert_eq!(cut.len(), checksums.len(), "byte {at}");
+        assert_eq!(whole.len(), owners.len() - cut.len(), "byte {at}");
+        opened.close();
+    }
+    assert!(hit > 12, "{hit}");
+    store.close();
+}
+
+#[test]
+fn a_salvage_names_the_sessions_of_a_lost_block_of_the_log_and_only_those() {
+    let home = folder();
+    let data = home.path().join("data");
+    let store = open(&data);
+    let owners = interleaved(&store);
+    let copied = home.path().join("copy");
+    copy_tree(&data, &copied);
+    store.close();
+    let (log, mut bytes) = live_log(&copied);
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let block = end / 2 / 4096 * 4096;
+    bytes[block..block + 4096].fill(0);
+    fs::write(&log, bytes).unwrap();
+
+    let new = home.path().join("new");
+    let report = salvage(&copied, &new, &StoreOptions::default(), &mut |_| {}).unwrap();
+    let named: BTreeSet<_> = report.touched.iter().map(|it| it.id.clone()).collect();
+    assert!(report.missing.is_some(), "{report:?}");
+    assert!((1..owners.len()).contains(&named.len()), "{report:?}");
+    assert_eq!(report.whole as usize, owners.len() - named.len());
+    let opened = open(&new);
+    let Accepted { cut, whole } = accepted(&opened, &owners);
+    assert_eq!(cut, named);
+    assert_eq!(whole.len(), owners.len() - named.len());
+}
