@@ -6,6 +6,8 @@ use std::path::Path;
 
 use crate::atomic_file;
 
+use super::recovery::Manifest;
+
 const NAME: &str = "DAMAGED";
 /// What the errors of a damaged table have in them: a checksum or a length that does not fit, a file
 /// that is not there, a disk that does not give it back. Others (no memory, too many open files) pass.
@@ -16,6 +18,9 @@ const SIGNS: [&str; 4] = [
     "Structure needs cleaning",
 ];
 
+/// Parts of the names of RocksDB's files.
+const NAMES: [&str; 4] = [".sst", ".log", "MANIFEST", "CURRENT"];
+
 /// Returns the number of the table that an error of RocksDB's names.
 pub(super) fn table_in(reason: &str) -> Option<u64> {
     let end = reason.rfind(".sst")?;
@@ -23,9 +28,26 @@ pub(super) fn table_in(reason: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// Whether an error of RocksDB's tells of a damaged table.
-pub(super) fn is_damage(reason: &str) -> bool {
+/// Whether an error of RocksDB's names a damaged table.
+fn is_damage(reason: &str) -> bool {
     table_in(reason).is_some() && SIGNS.iter().any(|sign| reason.contains(sign))
+}
+
+/// Whether an error tells of damage and of no file. If the database is open, it can only be a table's:
+/// see `salvage::culprit`.
+pub(super) fn is_unnamed(reason: &str) -> bool {
+    reason.contains("Corruption") && !NAMES.iter().any(|name| reason.contains(name))
+}
+
+/// Whether the error of opening the database in `folder` tells of a damaged table. It may name the
+/// MANIFEST in its place.
+pub(super) fn is_damage_at_open(reason: &str, folder: &Path) -> bool {
+    is_damage(reason) || (reason.contains("Corruption") && Manifest::is_whole_in(folder))
+}
+
+/// Whether the error of a read or a write, of a database that is open, tells of a damaged table.
+pub(super) fn is_damage_of_open(reason: &str) -> bool {
+    is_damage(reason) || is_unnamed(reason)
 }
 
 /// Notes in the data folder `folder` what was met.
@@ -52,6 +74,11 @@ mod tests {
 
     #[test]
     fn the_table_is_found_in_an_error() {
+        assert!(is_damage_of_open("Corruption: properties unsorted"));
+        assert!(!is_damage("Corruption: properties unsorted"));
+        assert!(!is_damage_of_open(
+            "invalid type: integer `3`, expected a map"
+        ));
         for (text, number, is_damaged) in [
             (
                 "Corruption: block checksum mismatch: stored = 1, computed = 2, type = 4  in \
@@ -76,6 +103,7 @@ mod tests {
         ] {
             assert_eq!(table_in(text), number, "{text}");
             assert_eq!(is_damage(text), is_damaged, "{text}");
+            assert!(!is_unnamed(text), "{text}");
         }
     }
 }

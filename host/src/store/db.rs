@@ -124,6 +124,18 @@ impl Db {
         Ok(Self { db })
     }
 
+    /// Opens a copy of a database, and all of its tables, which fails if one cannot be opened.
+    pub(super) fn open_all_tables(
+        path: &Path,
+        options: &StoreOptions,
+    ) -> Result<Self, rocksdb::Error> {
+        let mut db = db_options(false, options)?;
+        db.set_max_open_files(-1);
+        let families = families(options, |family| family.set_disable_auto_compactions(true));
+        let db = DB::open_cf_descriptors(&db, path, families)?;
+        Ok(Self { db })
+    }
+
     /// Makes a new MANIFEST from the tables and the logs in `path`, for a database whose own cannot be
     /// read. A table that cannot be read completely is left out.
     pub(super) fn make_manifest(path: &Path) -> Result<(), rocksdb::Error> {

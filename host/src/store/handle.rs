@@ -17,7 +17,7 @@ use crate::domain::{MachineClock, SessionId, WriterSigns};
 use super::{
     StoreError,
     anchor::Anchor,
-    damage::{self, is_damage},
+    damage::{self, is_damage_of_open},
     db::Db,
     format::StoreFormat,
     kept_aside::KeptAside,
@@ -220,21 +220,26 @@ impl Core {
         }
     }
 
-    /// Notes an error of RocksDB's if it tells of a damaged table: the next start then writes the store
-    /// anew. Returns whether it does.
+    /// Notes an error of the open database if it tells of a damaged table: the next start then writes the
+    /// store anew. Returns whether it does.
     pub(super) fn note_damage(&self, reason: &str) -> bool {
-        if !is_damage(reason) {
-            return false;
+        let is_damage = is_damage_of_open(reason);
+        if is_damage {
+            self.note_table(reason);
         }
+        is_damage
+    }
+
+    /// Notes the error of a damaged table.
+    pub(super) fn note_table(&self, reason: &str) {
         if self.damage.set(reason.to_owned()).is_err() {
-            return true;
+            return;
         }
         tracing::error!("a table of the store is damaged: {reason}");
         let folder = self.anchor.folder();
         if let Err(error) = damage::note(folder, reason) {
             tracing::error!("that cannot be noted in {}: {error}", folder.display());
         }
-        true
     }
 
     /// Flushes what the WAL holds into tables; what is written meanwhile may stay in the WAL.

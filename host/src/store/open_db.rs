@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     OpenError, StoreError,
     cut_all::CutOrder,
-    damage::{self, is_damage},
+    damage::{self, is_damage_at_open, is_damage_of_open},
     db::{Db, Keyspace},
     error::is_disk_full,
     failed_io::FailedIo,
@@ -30,7 +30,7 @@ pub(super) fn open_db(
     let mut open = || open_rocksdb(path, create, options, reserve);
     let opened = match is_known_as_damaged(path, &found)? {
         true => None,
-        false => undamaged(open())?,
+        false => undamaged(open(), &path.join("db"))?,
     };
     match opened {
         Some(db) => {
@@ -57,20 +57,20 @@ fn is_known_as_damaged(path: &Path, found: &FoundFiles) -> Result<bool, FailedIo
     is_known.map_err(FailedIo::of("look into", path))
 }
 
-/// Returns the database, or none if a table is damaged that keeps it from being opened, or in which is
-/// what a start needs.
-fn undamaged(opened: Result<Db, OpenError>) -> Result<Option<Db>, OpenError> {
+/// Returns the database in `folder`, or none if a table is damaged that keeps it from being opened, or in
+/// which is what a start needs.
+fn undamaged(opened: Result<Db, OpenError>, folder: &Path) -> Result<Option<Db>, OpenError> {
     let reason = match opened {
         Ok(db) => match read_at_start(&db) {
             Err(StoreError::Corrupt { reason, .. } | StoreError::Read { reason })
-                if is_damage(&reason) =>
+                if is_damage_of_open(&reason) =>
             {
                 reason
             }
             // Whoever needs what cannot be read tells of it.
             _ => return Ok(Some(db)),
         },
-        Err(OpenError::Corrupt { reason, .. }) if is_damage(&reason) => reason,
+        Err(OpenError::Corrupt { reason, .. }) if is_damage_at_open(&reason, folder) => reason,
         Err(error) => return Err(error),
     };
     tracing::error!("the store is damaged: {reason}");

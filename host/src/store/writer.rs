@@ -21,6 +21,7 @@ use crate::{allocator, failpoint};
 use super::{
     StoreError, codec,
     counts::{StoredCounts, stored_counts},
+    damage::is_damage_at_open,
     db::{Db, Keyspace, Op},
     error::is_disk_full,
     handle::{Core, StoreState},
@@ -414,7 +415,11 @@ impl WriterLoop<'_> {
             )
             .and_then(|db| match stored_counts(&db) {
                 Ok(counts) => Ok((db, counts)),
-                Err(error) => Err(error.to_string()),
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.core.note_damage(&reason);
+                    Err(reason)
+                }
             });
         match opened {
             Ok((db, counts)) => {
@@ -426,7 +431,9 @@ impl WriterLoop<'_> {
             }
             Err(reason) => {
                 // The next try opens it without meeting the damage.
-                self.core.note_damage(&reason);
+                if is_damage_at_open(&reason, path) {
+                    self.core.note_table(&reason);
+                }
                 if is_disk_full(&reason) {
                     self.reserve.give();
                 }

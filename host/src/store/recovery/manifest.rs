@@ -57,6 +57,13 @@ impl Manifest {
         }
     }
 
+    /// Whether the database in `folder` has one that can be read as a whole. RocksDB takes any damage that
+    /// it meets while it opens tables for the MANIFEST's; then it is not.
+    pub(in crate::store) fn is_whole_in(folder: &Path) -> bool {
+        let manifest = Self::read(folder);
+        manifest.is_ok_and(|manifest| manifest.is_some_and(|it| it.torn_at.is_none()))
+    }
+
     /// Copies the MANIFEST of the database in `folder` to the database in `to`, without the tables with
     /// the numbers `left_out`. Must be one that was read as a whole.
     pub(in crate::store) fn copy_without(

@@ -15,7 +15,7 @@ use rocksdb::DBRawIterator;
 
 use crate::store::{
     StoreError,
-    damage::table_in,
+    damage::{is_unnamed, table_in},
     db::{Db, Keyspace},
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Unreadable {
 pub(super) enum Blocked {
     /// A table has no part that can be read, or reading it keeps the others from being read.
     ByTable { number: u64, reason: String },
+    /// A table cannot be opened, and the error does not say which.
+    ByUnnamed { reason: String },
     /// Something else failed.
     Failed(StoreError),
 }
@@ -83,7 +85,7 @@ pub(super) fn read_around<'m>(
         };
         let reason = error.to_string();
         let Some(number) = table_in(&reason) else {
-            return Err(Blocked::Failed(StoreError::read(&error)));
+            return Err(blocked(&error));
         };
         let good = go_on_behind(&mut entries, last.as_deref(), marks()?)?;
         let gap = Gap {
@@ -195,6 +197,7 @@ fn blocked(error: &rocksdb::Error) -> Blocked {
     let reason = error.to_string();
     match table_in(&reason) {
         Some(number) => Blocked::ByTable { number, reason },
+        None if is_unnamed(&reason) => Blocked::ByUnnamed { reason },
         None => Blocked::Failed(StoreError::read(error)),
     }
 }

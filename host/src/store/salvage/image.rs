@@ -16,6 +16,7 @@ use crate::store::{
 };
 
 use super::around::{Blocked, check_end};
+use super::culprit::culprit;
 use super::error::SalvageError;
 
 /// An image, which is removed once it is dropped.
@@ -94,7 +95,7 @@ impl StoreImage {
             copied.map_err(failed("write the MANIFEST into"))?;
             let db = Db::open_damaged(scratch, options)
                 .map_err(|error| SalvageError::database(folder, &error))?;
-            let Err((number, reason)) = blocking_table(&db, folder)? else {
+            let Err(blocked) = check_all(&db) else {
                 let logged = examined.map(Examined::logged).unwrap_or_default();
                 db.write_again(&logged, None)
                     .map_err(|error| SalvageError::database(folder, &error))?;
@@ -106,9 +107,17 @@ impl StoreImage {
                 });
             };
             drop(db);
-            if !left_out.insert(number) {
+            let (number, reason) = match blocked {
+                Blocked::ByTable { number, reason } => (Some(number), reason),
+                Blocked::ByUnnamed { reason } => {
+                    let probe = scratch.join("probe");
+                    (culprit(folder, &probe, &left_out, options)?, reason)
+                }
+                Blocked::Failed(error) => (None, error.to_string()),
+            };
+            let Some(number) = number.filter(|number| left_out.insert(*number)) else {
                 return Err(SalvageError::unreadable(folder, reason));
-            }
+            };
             damaged.push(DamagedFile::new(&format!("{number:06}.sst"), &reason));
             clear_manifest(scratch).map_err(failed("clear"))?;
         }
@@ -147,18 +156,10 @@ impl StoreImage {
     }
 }
 
-/// Finds a table that keeps a family from being read.
-fn blocking_table(db: &Db, folder: &Path) -> Result<Result<(), (u64, String)>, SalvageError> {
-    for family in Keyspace::ALL {
-        match check_end(db, family) {
-            Ok(()) => {}
-            Err(Blocked::ByTable { number, reason }) => return Ok(Err((number, reason))),
-            Err(Blocked::Failed(error)) => {
-                return Err(SalvageError::unreadable(folder, error.to_string()));
-            }
-        }
-    }
-    Ok(Ok(()))
+/// Fails if a table keeps a family from being read.
+fn check_all(db: &Db) -> Result<(), Blocked> {
+    let mut families = Keyspace::ALL.into_iter();
+    families.try_for_each(|family| check_end(db, family))
 }
 
 /// Makes an image with a new MANIFEST, from all tables and logs that are there.
@@ -216,7 +217,7 @@ fn clear_manifest(scratch: &Path) -> io::Result<()> {
 }
 
 /// Links a file, or copies it where the other name is on another disk.
-fn link(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error)
             if matches!(

@@ -13,6 +13,7 @@
 //! | file | content |
 //! |---|---|
 //! | `image` | makes the tables and logs readable as one database |
+//! | `culprit` | finds a damaged table that an error does not name |
 //! | `around` | reads a family around its damage |
 //! | `copy` | copies all families |
 //! | `facts` | what can be read of one session |
@@ -24,6 +25,7 @@
 
 mod around;
 mod copy;
+mod culprit;
 mod error;
 mod facts;
 mod image;

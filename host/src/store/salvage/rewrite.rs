@@ -24,6 +24,7 @@ use crate::store::{
 
 use super::around::Blocked;
 use super::copy::{CopiedStore, copy};
+use super::culprit::culprit;
 use super::error::SalvageError;
 use super::facts::SessionFacts;
 use super::image::StoreImage;
@@ -90,6 +91,10 @@ pub(super) fn rewrite(
                 return Err(SalvageError::unreadable(folder, reason));
             }
             Err(Blocked::ByTable { .. }) => {}
+            Err(Blocked::ByUnnamed { reason }) => {
+                let found = culprit(folder, &scratch.join("probe"), &left_out, options)?;
+                left_out.insert(found.ok_or(SalvageError::unreadable(folder, reason))?);
+            }
             Err(Blocked::Failed(error)) => return Err(error.into()),
         }
     }
