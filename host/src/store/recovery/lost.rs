@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 
-use super::verdict::MissingNumbers;
 use super::wal::LoggedBatch;
 use crate::store::trail::SessionChecksum;
 
@@ -28,7 +28,7 @@ impl fmt::Display for LostSessions {
 
 impl LostSessions {
     /// Finds out from the trails behind the missing numbers. `batches` are those that are left, in order.
-    pub(super) fn of(missing: &MissingNumbers, batches: &[&LoggedBatch]) -> Self {
+    pub(super) fn of(missing: &[RangeInclusive<u64>], batches: &[&LoggedBatch]) -> Self {
         let mut all = BTreeSet::new();
         for lost in missing {
             let behind = batches
@@ -91,7 +91,7 @@ mod tests {
             .filter(|(n, _)| is_left(*n as u64))
             .map(|(_, batch)| batch)
             .collect();
-        let mut missing = MissingNumbers::new();
+        let mut missing = Vec::new();
         let mut held = 0;
         for batch in &left {
             if batch.before() > held {

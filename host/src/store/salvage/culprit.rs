@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::store::{db::Db, failed_io::FailedIo, options::StoreOptions, recovery::Manifest};
 
 use super::error::SalvageError;
-use super::image::link;
+use super::link::link;
 
 /// Returns the number of a table of the database in `folder` that cannot be opened; none if all can, or
 /// if there is no readable MANIFEST. The tables with the numbers `left_out` are not tried. `scratch` is

@@ -18,6 +18,7 @@ use crate::store::{
 use super::around::{Blocked, check_end};
 use super::culprit::culprit;
 use super::error::SalvageError;
+use super::link::link;
 
 /// An image, which is removed once it is dropped.
 pub(super) struct StoreImage {
@@ -214,21 +215,4 @@ fn clear_manifest(scratch: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Links a file, or copies it where the other name is on another disk.
-pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::hard_link(from, to) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::CrossesDevices
-                    | io::ErrorKind::PermissionDenied
-                    | io::ErrorKind::Unsupported
-            ) =>
-        {
-            fs::copy(from, to).map(drop)
-        }
-        linked => linked,
-    }
 }

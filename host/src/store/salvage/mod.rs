@@ -13,6 +13,7 @@
 //! | file | content |
 //! |---|---|
 //! | `image` | makes the tables and logs readable as one database |
+//! | `link` | gives a file a second name |
 //! | `culprit` | finds a damaged table that an error does not name |
 //! | `around` | reads a family around its damage |
 //! | `copy` | copies all families |
@@ -31,6 +32,7 @@ mod facts;
 mod image;
 mod in_place;
 mod judge;
+mod link;
 mod rebuild;
 mod rewrite;
 mod salvaged;
