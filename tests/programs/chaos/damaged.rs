@@ -1,29 +1,22 @@
 //! Damages a file of a dead daemon's data folder, brings the daemon back in whatever way it says, and
 //! finds out which sessions it names.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use abide_tests::damage::{Harm, damage, files_by_kind, is_logged, named_by, names};
-use abide_tests::{How, PATIENCE, abide_binary};
+use abide_tests::PATIENCE;
+use abide_tests::damage::{
+    self, DamagedStart, Harm, damage, damaged_start, files_by_kind, is_logged, named_by, names,
+};
 use anyhow::anyhow;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::stage::{ChaosStage, GLANCE, now_ms};
+use crate::stage::{ChaosStage, now_ms};
 
 /// The share of damage that hits a table or a log, in which the sessions are.
 const WITH_SESSIONS: f64 = 0.7;
 /// How long the answer about a session may take.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// What has become of a start on a damaged folder.
-enum DamagedStart {
-    Serves,
-    /// The store is not opened, for this reason.
-    Refuses(String),
-    Neither(String),
-}
 
 impl ChaosStage {
     /// Kills the daemon, damages a file, and starts it again. If it refuses, what can be read is
@@ -40,7 +33,7 @@ impl ChaosStage {
         }
         self.count("boots");
         self.daemon.spawn_again();
-        match self.damaged_start().await {
+        match damaged_start(&mut self.daemon, PATIENCE).await {
             DamagedStart::Serves => {}
             DamagedStart::Refuses(reason) => {
                 self.count("salvages");
@@ -48,9 +41,7 @@ impl ChaosStage {
                     self.trouble(format!("{error:#}; it had refused: {reason}"));
                 }
             }
-            DamagedStart::Neither(last) => self.trouble(format!(
-                "on a damaged folder it neither serves nor refuses after {PATIENCE:?}: {last}"
-            )),
+            DamagedStart::Neither(why) => self.trouble(format!("on a damaged folder {why}")),
         }
     }
 
@@ -77,59 +68,16 @@ impl ChaosStage {
         }))
     }
 
-    async fn damaged_start(&mut self) -> DamagedStart {
-        let started = Instant::now();
-        let mut last = String::new();
-        while started.elapsed() < PATIENCE {
-            if self.daemon.exited().is_some() {
-                return DamagedStart::Refuses(self.last_lines());
-            }
-            if let Some(status) = self.get("/v1/daemon").await {
-                match status["state"].as_str() {
-                    Some("serving") => return DamagedStart::Serves,
-                    Some("refused") => {
-                        return DamagedStart::Refuses(status["watchdog"].to_string());
-                    }
-                    _ => last = status.to_string(),
-                }
-            }
-            tokio::time::sleep(GLANCE).await;
-        }
-        DamagedStart::Neither(format!("{last} {}", self.last_lines()))
-    }
-
-    fn last_lines(&self) -> String {
-        let log = self.daemon.log();
-        let lines: Vec<&str> = log.lines().rev().take(3).collect();
-        lines.join(" | ")
-    }
-
     /// Writes what can be read into another folder, and starts the daemon on that.
     async fn salvage(&mut self) -> anyhow::Result<()> {
         if self.daemon.exited().is_none() {
             self.stop().await;
         }
         self.bury().await;
-        let ran = Command::new(abide_binary())
-            .arg("--config")
-            .arg(self.folder.join("abide.toml"))
-            .args(["store", "salvage"])
-            .arg(self.folder.join("salvaged"))
-            .envs(self.daemon.setup.env.iter().cloned())
-            .env_remove("LD_PRELOAD")
-            .stdin(Stdio::null())
-            .output()?;
-        let words = String::from_utf8_lossy(&ran.stderr).into_owned();
-        if !ran.status.success() {
-            return Err(anyhow!("salvage ended with {}: {words}", ran.status));
-        }
-        self.salvaged = String::from_utf8_lossy(&ran.stdout).into_owned() + &words;
-        self.daemon.setup.data_dir = "salvaged".to_owned();
-        let toml = self.daemon.setup.toml();
-        self.daemon.write_config(&toml, How::Rename);
+        self.salvaged = damage::salvage(&mut self.daemon, "salvaged")?.to_string();
         self.count("boots");
         self.daemon.spawn_again();
-        match self.damaged_start().await {
+        match damaged_start(&mut self.daemon, PATIENCE).await {
             DamagedStart::Serves => Ok(()),
             DamagedStart::Refuses(why) | DamagedStart::Neither(why) => {
                 Err(anyhow!("what was salvaged does not start: {why}"))

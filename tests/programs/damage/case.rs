@@ -1,13 +1,10 @@
 //! One case: a file is damaged, a daemon is started, and its sessions are judged.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use abide_tests::damage::{Harm, damage, files_by_kind};
-use abide_tests::{Daemon, Signal, abide_binary, kill_all, signal};
-use anyhow::anyhow;
+use abide_tests::damage::{self, DamagedStart, Harm, damage, damaged_start, files_by_kind};
+use abide_tests::{Daemon, Signal, kill_all, signal};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::Value;
@@ -40,14 +37,6 @@ pub(crate) enum End {
     /// Refused; salvaged with this many sessions named.
     Salvaged(usize),
     Failed(String),
-}
-
-/// How a start went.
-enum Start {
-    Serves,
-    Refuses(String),
-    Ended(String),
-    Nothing(String),
 }
 
 impl Case {
@@ -89,18 +78,16 @@ impl Case {
         };
         let file = damaged.file.strip_prefix(&data)?.display();
         let what = format!("{file}: {}", damaged.what);
-        let end = match started(&mut daemon).await {
-            Start::Serves => match judge(&daemon, &known, Named::new(), 1_000).await {
+        let end = match damaged_start(&mut daemon, START).await {
+            DamagedStart::Serves => match judge(&daemon, &known, Named::new(), 1_000).await {
                 Ok(named) => self.again(&mut daemon, &known, named).await,
                 Err(wrong) => End::Failed(wrong.join("; ")),
             },
-            Start::Refuses(reason) | Start::Ended(reason) => {
-                match is_helpful(&reason, daemon.folder()) {
-                    true => salvage(&mut daemon, &known, &reason).await,
-                    false => End::Failed(format!("refused without a remedy: {reason}")),
-                }
-            }
-            Start::Nothing(why) => End::Failed(why),
+            DamagedStart::Refuses(reason) => match is_helpful(&reason, daemon.folder()) {
+                true => salvage(&mut daemon, &known, &reason).await,
+                false => End::Failed(format!("refused without a remedy: {reason}")),
+            },
+            DamagedStart::Neither(why) => End::Failed(why),
         };
         if let (End::Failed(_), Ok(keep)) = (&end, std::env::var("ABIDE_DAMAGE_KEEP")) {
             let name = [&self.kind, self.harm.name(), self.death.name()].join("-");
@@ -124,57 +111,19 @@ impl Case {
             return End::Failed("it does not stop".to_owned());
         }
         daemon.spawn_again();
-        match started(daemon).await {
-            Start::Serves => match judge(daemon, known, named, 2_000).await {
+        match damaged_start(daemon, START).await {
+            DamagedStart::Serves => match judge(daemon, known, named, 2_000).await {
                 Ok(named) if named.is_empty() => End::Whole,
                 Ok(named) => End::Named(named.len()),
                 Err(wrong) => End::Failed(format!("after another start: {}", wrong.join("; "))),
             },
-            Start::Refuses(reason) | Start::Ended(reason) => {
-                match is_helpful(&reason, daemon.folder()) {
-                    true => salvage(daemon, known, &reason).await,
-                    false => End::Failed(format!("refused later, without a remedy: {reason}")),
-                }
-            }
-            Start::Nothing(why) => End::Failed(format!("after another start: {why}")),
+            DamagedStart::Refuses(reason) => match is_helpful(&reason, daemon.folder()) {
+                true => salvage(daemon, known, &reason).await,
+                false => End::Failed(format!("refused later, without a remedy: {reason}")),
+            },
+            DamagedStart::Neither(why) => End::Failed(format!("after another start: {why}")),
         }
     }
-}
-
-async fn started(daemon: &mut Daemon) -> Start {
-    let client = daemon.client();
-    let begun = Instant::now();
-    let before = daemon.log().len();
-    let mut last = String::new();
-    while begun.elapsed() < START {
-        if let Some(status) = daemon.exited() {
-            let log = daemon.log();
-            return Start::Ended(format!(
-                "{status}: {}",
-                tail(log.get(before..).unwrap_or(&log))
-            ));
-        }
-        if let Ok(Ok(reply)) =
-            tokio::time::timeout(Duration::from_secs(2), client.get("/v1/daemon")).await
-        {
-            match reply.body["state"].as_str() {
-                Some("refused") => return Start::Refuses(reply.body["watchdog"].to_string()),
-                Some("serving") => return Start::Serves,
-                _ => last = reply.body.to_string(),
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Start::Nothing(format!(
-        "it neither serves nor refuses after {START:?}: {last} {}",
-        tail(&daemon.log())
-    ))
-}
-
-/// Returns the last lines of a log.
-fn tail(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().rev().take(6).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
 }
 
 /// Whether the words name a place in the folder and something to do.
@@ -210,47 +159,26 @@ async fn salvage(daemon: &mut Daemon, known: &crate::world::KnownSessions, reaso
     if daemon.exited().is_none() && !stopped(daemon).await {
         return End::Failed(format!("it does not stop; it refused: {reason}"));
     }
-    let made = match salvaged(daemon.folder()) {
-        Ok(made) => made,
+    let report = match damage::salvage(daemon, "new") {
+        Ok(report) => report,
         Err(error) => return End::Failed(format!("{error}; it refused: {reason}")),
     };
-    daemon.setup.data_dir = "new".to_owned();
-    let toml = daemon.setup.toml();
-    daemon.write_config(&toml, abide_tests::How::Rename);
     daemon.spawn_again();
-    match started(daemon).await {
-        Start::Serves => match judge(daemon, known, made, 3_000).await {
+    match damaged_start(daemon, START).await {
+        DamagedStart::Serves => match judge(daemon, known, touched(&report), 3_000).await {
             Ok(named) => End::Salvaged(named.len()),
             Err(wrong) => End::Failed(format!("salvaged: {}", wrong.join("; "))),
         },
-        Start::Refuses(reason) | Start::Ended(reason) | Start::Nothing(reason) => {
+        DamagedStart::Refuses(reason) | DamagedStart::Neither(reason) => {
             End::Failed(format!("what was salvaged does not start: {reason}"))
         }
     }
 }
 
-/// Runs `abide store salvage new`. Returns the sessions that it names.
-fn salvaged(folder: &Path) -> anyhow::Result<Named> {
-    let ran = Command::new(abide_binary())
-        .arg("--config")
-        .arg(folder.join("abide.toml"))
-        .args(["store", "salvage"])
-        .arg(folder.join("new"))
-        .arg("--json")
-        .stdin(Stdio::null())
-        .output()?;
-    if !ran.status.success() {
-        let words = String::from_utf8_lossy(&ran.stderr);
-        return Err(anyhow!(
-            "salvage ended with {}: {}",
-            ran.status,
-            tail(&words)
-        ));
-    }
-    let told: Value = serde_json::from_slice(&ran.stdout)?;
-    let touched = told["touched"].as_array().into_iter().flatten();
-    let touched: BTreeMap<_, _> = touched
+/// Returns the sessions that a report of `abide store salvage` names.
+fn touched(report: &Value) -> Named {
+    let touched = report["touched"].as_array().into_iter().flatten();
+    touched
         .filter_map(|it| Some((it["id"].as_str()?.to_owned(), it["what"].to_string())))
-        .collect();
-    Ok(touched)
+        .collect()
 }
