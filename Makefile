@@ -10,6 +10,10 @@ RESTATE := --manifest-path tests/rivals/restate/Cargo.toml
 # and the chat that rivals are compared by.
 COMPONENTS := $(PLUGINS:%=-p %) -p hostile -p scripted -p chat
 
+# The daemon under test is the one that ships. What tests it, and the unit tests, are compiled without
+# optimisation, which takes a quarter of the time; they mostly wait.
+UNOPTIMISED := $(foreach crate,abide abide-tests abide-rivals,--config profile.release.package.$(crate).opt-level=0)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-scale bench bench-peers test power-cuts old-and-new chaos damage lint doc deny
 
@@ -93,8 +97,8 @@ measure-scale: build ## Measure up to a million sessions, and draw the figures (
 		$(if $(DATA),--data $(DATA))
 
 test: build setup-tools ## Run all tests
-	$(CARGO) test --locked --release --workspace --doc
-	$(CARGO) test --locked --release --workspace --tests
+	$(CARGO) test --locked --release --workspace $(UNOPTIMISED) --doc
+	$(CARGO) test --locked --release --workspace $(UNOPTIMISED) --tests
 
 power-cuts: build ## Cut the power under load, keep random parts of what was not synced: CUTS=500 SEED=1
 	ABIDE_CUTS=$(or $(CUTS),500) $(if $(SEED),ABIDE_SEED=$(SEED)) \
