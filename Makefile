@@ -15,7 +15,7 @@ COMPONENTS := $(PLUGINS:%=-p %) -p hostile -p scripted -p chat
 UNOPTIMISED := $(foreach crate,abide abide-tests abide-rivals,--config profile.release.package.$(crate).opt-level=0)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-scale bench bench-peers test power-cuts old-and-new chaos damage lint doc deny
+.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-backup measure-scale bench bench-peers test power-cuts old-and-new chaos damage lint doc deny
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ matrix: PROGRAM := abide-save-matrix
 trajectory: PROGRAM := abide-agent-soak
 real-tools: PROGRAM := abide-listed-tools
 real-model: PROGRAM := abide-real-model
-measure measure-first-token measure-scale: PROGRAM := abide-measure
+measure measure-first-token measure-backup measure-scale: PROGRAM := abide-measure
 bench-peers: PROGRAM := abide-rivals
 old-and-new: PROGRAM := abide-old-and-new abide-test-tools
 damage: PROGRAM := abide-damage abide-test-tools
@@ -86,6 +86,9 @@ bench-peers: build ## Compare Abide with Restate, workerd and bare RocksDB: ROUN
 	$(CARGO) build --locked --release $(RESTATE) --target-dir $(TARGET)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-rivals \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ONLY:%=--only %)
+
+measure-backup: build ## Measure what backups cost the clients of a running daemon
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-measure backup
 
 # The stores are kept in DATA: making a million sessions takes the better part of it.
 measure-scale: build ## Measure up to a million sessions, and draw the figures (DATA=folder)

@@ -16,7 +16,7 @@ use futures::future::try_join_all;
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 
-use crate::told::{chapter, line, load};
+use crate::told::{chapter, line, load, quantile};
 
 /// Words in an answer, and the time between two of them.
 const WORDS: usize = 20;
@@ -96,13 +96,6 @@ pub(crate) async fn measure(
     }
     load();
     Ok(())
-}
-
-/// Returns a quantile of sorted times, in milliseconds.
-fn quantile(sorted: &[Duration], part: f64) -> f64 {
-    let at = (sorted.len() as f64 * part) as usize;
-    let time = sorted.get(at.min(sorted.len().saturating_sub(1)));
-    time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
 }
 
 /// Returns the text of a question, which the model echoes as its answer.

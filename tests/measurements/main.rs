@@ -3,6 +3,7 @@
 //! The client, the model and the daemon share the machine: figures describe the machine as a whole,
 //! and only figures of the same run are comparable.
 
+mod backup;
 mod boot_failures;
 mod crowd;
 mod curve;
@@ -26,6 +27,7 @@ mod tool;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use abide_tests::{Plugin, Setup};
 use clap::{Parser, Subcommand, value_parser};
@@ -118,6 +120,17 @@ enum Measurement {
         #[arg(long)]
         against: Option<PathBuf>,
     },
+    /// What backups of a running daemon cost its clients
+    Backup {
+        /// The size of the store, in MiB
+        #[arg(long, default_value_t = 500)]
+        store: u64,
+        /// How long each of the two is measured in a round, in seconds
+        #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(1..))]
+        seconds: u64,
+        #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+        rounds: u32,
+    },
     /// A new worker that cannot take over, in every way and before and after the hand-over: how
     /// long clients wait (some minutes: a standby that hangs is given two)
     BootFailures,
@@ -148,6 +161,11 @@ async fn main() -> ExitCode {
             rounds,
             against,
         } => first_token::measure(sessions.into(), rounds, against.as_deref()).await,
+        Measurement::Backup {
+            store,
+            seconds,
+            rounds,
+        } => backup::measure(store, Duration::from_secs(seconds), rounds).await,
         Measurement::BootFailures => boot_failures::measure().await,
     };
     match done {

@@ -41,6 +41,14 @@ pub(crate) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+/// Returns the duration in milliseconds below which `part` of the sorted durations are, or NaN if there
+/// are none.
+pub(crate) fn quantile(sorted: &[Duration], part: f64) -> f64 {
+    let at = (sorted.len() as f64 * part) as usize;
+    let time = sorted.get(at.min(sorted.len().saturating_sub(1)));
+    time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+}
+
 /// Returns the median, or NaN if there are no figures.
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
