@@ -164,8 +164,9 @@ async fn run(seed: u64, messages: usize, restarts: usize, strict: bool) -> Run {
         never = approve(&client) => match never {},
     };
     let refused = [models.first.violations(), models.fallback.violations()].concat();
-    let refused = refused.iter();
-    let refused = refused.filter(|refusal| refusal.rule != Some(Rule::NoStreamOptions));
+    let refused = refused.iter().filter(|refusal| {
+        refusal.rule != Some(Rule::NoStreamOptions) && !is_of_a_lost_result(&refusal.body)
+    });
     let refused: Vec<_> = refused.collect();
     assert!(refused.is_empty(), "{refused:#?}");
     assert!(!strict || restarts == 0 || !models.fallback.calls().is_empty());
@@ -174,6 +175,15 @@ async fn run(seed: u64, messages: usize, restarts: usize, strict: bool) -> Run {
         conversation: without_notices(&models.last()),
         said,
     }
+}
+
+/// Whether a server has missed its prompt cache since a result that it had been sent is unknown now: a
+/// result is on its way to the disk while the next step begins, and a kill in that moment loses it.
+fn is_of_a_lost_result(problem: &Value) -> bool {
+    let text = problem["error"]["message"].as_str().unwrap_or_default();
+    let now = text.rsplit_once(" and is ").map(|(_, now)| now);
+    text.starts_with("the prompt cache is missed")
+        && now.is_some_and(|now| now.contains("\"content\":\"unknown-outcome: "))
 }
 
 /// Restarts the daemon `restarts` times in various ways while the agent is at work.
