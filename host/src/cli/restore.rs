@@ -12,7 +12,7 @@ pub(super) fn run(global: &Global, args: &Restore) -> Result<(), CliError> {
     let file = CliError::file("find", &args.folder);
     let folder = std::path::absolute(&args.folder).map_err(file)?;
     let report = daemon::restore(&global.config, &folder)
-        .map_err(|error| CliError::Failed(format!("{error:#}")))?;
+        .map_err(|error| CliError::Failed(daemon::error_text(&error)))?;
     let mut out = Out::new(global.no_color);
     if args.json.json {
         return Ok(out.json(&report)?);

@@ -44,6 +44,7 @@
 //! | `watchdog` | detects conditions that must never last |
 //! | `memory_limit` | the memory that guests may use by default |
 //! | `logging` | the operator's log |
+//! | `error_text` | an error and its causes in one line |
 
 mod act;
 mod announce;
@@ -54,6 +55,7 @@ mod connections;
 mod control;
 mod drain;
 mod dry_run;
+mod error_text;
 mod generation;
 mod handover;
 mod hot_reload;
@@ -78,6 +80,7 @@ mod store_retry;
 mod watchdog;
 mod worker;
 
+pub(crate) use error_text::error_text;
 pub use restore::restore;
 pub use store_files::StoreFiles;
 pub use worker::{FirstStart, run as run_worker};

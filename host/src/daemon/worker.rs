@@ -21,6 +21,7 @@ use crate::supervisor::{
 };
 
 use super::bootstrap;
+use super::error_text::error_text;
 use super::launch_spec::LaunchSpec;
 use super::logging;
 use super::open_store::{OpenedStore, StoreOpening};
@@ -131,7 +132,7 @@ async fn run_async(
         Ok(Startup::Serves(worker)) => serve::serve(*worker).await,
         Ok(Startup::Exit(code)) => code,
         Err(error) => {
-            let reason = format!("{error:#}");
+            let reason = error_text(&error);
             let last_word = if standby {
                 FromWorker::StandbyFailed { reason }
             } else {
