@@ -48,7 +48,7 @@ pub(super) struct Core {
     pub format: StoreFormat,
     pub options: StoreOptions,
     /// Only the writer thread replaces the state. A write holds the lock for reading, so that
-    /// readers never wait for it.
+    /// readers never wait for it; they wait while the database is opened again.
     pub state: RwLock<StoreState>,
     pub queue: Queue,
     /// Sessions with a failed append, until their owner loads them again.

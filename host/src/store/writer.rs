@@ -394,9 +394,14 @@ impl WriterLoop<'_> {
     /// Reopens the database and flushes what its WAL held, so that everything that can be read from
     /// here on is durable, whatever the failed write left behind. It stays down if it has lost what
     /// was acknowledged. Once a damaged table was met, it is opened so that merges do not meet it.
+    ///
+    /// Readers wait meanwhile: it takes some ten milliseconds, and a client is not refused for that.
     fn reopen(&mut self) {
         self.trail.clear();
-        drop(self.replace(StoreState::Down("it is being opened again".to_owned())));
+        let state = self.core.state.write();
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        // Closed first: the folder is locked.
+        *state = StoreState::Down("it is being opened again".to_owned());
         let (path, options) = (&self.core.path, &self.core.options);
         let opened = match self.core.damage.get() {
             None => Db::open(path, false, options),
@@ -427,7 +432,7 @@ impl WriterLoop<'_> {
                 self.core.closed.store(counts.closed, Ordering::Relaxed);
                 self.last_try = None;
                 self.core.unflushed.store(0, Ordering::Relaxed);
-                drop(self.replace(StoreState::Open(db)));
+                *state = StoreState::Open(db);
             }
             Err(reason) => {
                 // The next try opens it without meeting the damage.
@@ -439,7 +444,7 @@ impl WriterLoop<'_> {
                 }
                 tracing::error!("cannot open the store again: {reason}");
                 self.last_try = Some(Instant::now());
-                drop(self.replace(StoreState::Down(reason)));
+                *state = StoreState::Down(reason);
             }
         }
     }

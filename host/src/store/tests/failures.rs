@@ -1,6 +1,7 @@
 //! Failed writes: they are never acknowledged, and the session continues from what is stored.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{super::handle::Sabotage, *};
 use crate::domain::WriterSigns;
@@ -60,6 +61,39 @@ fn until(is_so: impl Fn() -> bool) {
         assert!(since.elapsed() < std::time::Duration::from_secs(60));
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn whoever_reads_while_the_database_is_opened_again_waits() {
+    let home = folder();
+    let store = open(home.path());
+    let mut owner = Owner::create(&store, id("s"));
+    owner.settle();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut read = 0;
+                    while !is_over.load(Ordering::Relaxed) {
+                        store.load(&id("s")).unwrap().unwrap();
+                        read += 1;
+                    }
+                    read
+                })
+            })
+            .collect();
+        for _ in 0..10 {
+            sabotage(&store, Sabotage::Before);
+            owner.receive("lost", None);
+            block_on(owner.pending.pop().unwrap()).unwrap_err();
+            reload(&mut owner, &store);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
 }
 
 #[test]
