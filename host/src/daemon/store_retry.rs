@@ -113,7 +113,7 @@ pub(super) fn remedy(error: &NoStore) -> &'static str {
         }
         NoStore::Open(OpenError::NewerFormat { .. } | OpenError::NewerPart { .. }) => {
             "stop the daemon, and start the version that wrote the folder, or a later one; if no later \
-             one did, put its file `FORMAT` back from a backup"
+             one did, its file `FORMAT` is damaged: put it back, and the store is opened by itself"
         }
         NoStore::Open(OpenError::Io(_)) => {
             "make the folder readable and writable again (disk, owner, permissions, free space), and \

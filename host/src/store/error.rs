@@ -25,7 +25,8 @@ pub enum OpenError {
     /// The store was written by a later version of Abide.
     #[error(
         "the data folder {path} has format {found}, this version of Abide reads up to {reads}; \
-         run the version that wrote it, or a later one"
+         run the version that wrote it, or a later one. If no later one did, its file `FORMAT` is \
+         damaged: put it back, from a backup or by the line `abide-store {reads}`"
     )]
     NewerFormat {
         path: PathBuf,

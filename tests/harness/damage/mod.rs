@@ -8,4 +8,4 @@ mod start;
 pub use files::{FilesByKind, file_named, files_by_kind};
 pub use harm::{Damaged, Harm, damage};
 pub use named::{is_logged, named_by, names};
-pub use start::{DamagedStart, damaged_start, salvage};
+pub use start::{DamagedStart, damaged_start, repair};

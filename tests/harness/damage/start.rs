@@ -1,5 +1,6 @@
 //! How a daemon starts on a damaged folder, and the way on if it does not.
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -52,9 +53,26 @@ pub async fn damaged_start(daemon: &mut Daemon, patience: Duration) -> DamagedSt
     ))
 }
 
-/// Writes what can be read of a stopped daemon's store into the folder `new` beside it, and points the
-/// configuration there. Returns the report of `abide store salvage`.
-pub fn salvage(daemon: &mut Daemon, new: &str) -> anyhow::Result<Value> {
+/// Puts the file `FORMAT` back, if that is what a refusal advises. Its number may be damaged so that it is
+/// another one, and only the operator knows that no later version was there.
+fn put_format_back(daemon: &Daemon, refusal: &str) -> anyhow::Result<bool> {
+    let line = refusal
+        .split_once("by the line `")
+        .and_then(|(_, rest)| rest.split_once('`'));
+    let Some((line, _)) = line else {
+        return Ok(false);
+    };
+    let file = daemon.folder().join(&daemon.setup.data_dir).join("FORMAT");
+    fs::write(file, format!("{line}\n"))?;
+    Ok(true)
+}
+
+/// Does for a stopped daemon what its refusal advises. Returns the report of `abide store salvage` if that
+/// was it: the daemon's data folder is then the folder `new` beside the old one.
+pub fn repair(daemon: &mut Daemon, refusal: &str, new: &str) -> anyhow::Result<Value> {
+    if put_format_back(daemon, refusal)? {
+        return Ok(Value::Null);
+    }
     let ran = Command::new(abide_binary())
         .arg("--config")
         .arg(daemon.folder().join("abide.toml"))

@@ -37,7 +37,7 @@ impl ChaosStage {
             DamagedStart::Serves => {}
             DamagedStart::Refuses(reason) => {
                 self.count("salvages");
-                if let Err(error) = self.salvage().await {
+                if let Err(error) = self.repair(&reason).await {
                     self.trouble(format!("{error:#}; it had refused: {reason}"));
                 }
             }
@@ -68,13 +68,14 @@ impl ChaosStage {
         }))
     }
 
-    /// Writes what can be read into another folder, and starts the daemon on that.
-    async fn salvage(&mut self) -> anyhow::Result<()> {
+    /// Repairs the folder as the refusal says, or writes what can be read into another one, and starts the
+    /// daemon on that.
+    async fn repair(&mut self, refusal: &str) -> anyhow::Result<()> {
         if self.daemon.exited().is_none() {
             self.stop().await;
         }
         self.bury().await;
-        self.salvaged = damage::salvage(&mut self.daemon, "salvaged")?.to_string();
+        self.salvaged = damage::repair(&mut self.daemon, refusal, "salvaged")?.to_string();
         self.count("boots");
         self.daemon.spawn_again();
         match damaged_start(&mut self.daemon, PATIENCE).await {

@@ -154,12 +154,12 @@ async fn stopped(daemon: &mut Daemon) -> bool {
     true
 }
 
-/// Salvages the folder of a daemon that refuses it, and judges a daemon on the new one.
+/// Repairs or salvages the folder of a daemon that refuses it, and judges the daemon then.
 async fn salvage(daemon: &mut Daemon, known: &crate::world::KnownSessions, reason: &str) -> End {
     if daemon.exited().is_none() && !stopped(daemon).await {
         return End::Failed(format!("it does not stop; it refused: {reason}"));
     }
-    let report = match damage::salvage(daemon, "new") {
+    let report = match damage::repair(daemon, reason, "new") {
         Ok(report) => report,
         Err(error) => return End::Failed(format!("{error}; it refused: {reason}")),
     };
