@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::DamagedFile;
 use crate::store::{
-    db::{Db, Keyspace},
+    db::{Db, Keyspace, Op},
     failed_io::FailedIo,
     options::StoreOptions,
     recovery::{Examined, Manifest},
@@ -187,6 +187,7 @@ fn without_manifest(
             _ => {}
         }
     }
+    add_families(scratch, options)?;
     Db::make_manifest(scratch).map_err(|error| SalvageError::database(folder, &error))?;
     let db = Db::open_damaged(scratch, options)
         .map_err(|error| SalvageError::database(folder, &error))?;
@@ -204,6 +205,55 @@ fn without_manifest(
         }
     }
     Ok((db, damaged))
+}
+
+/// Adds an empty table of each family to the files in `scratch`. RocksDB's repair knows a family by its
+/// tables alone, and drops what logs hold of any other.
+fn add_families(scratch: &Path, options: &StoreOptions) -> Result<(), SalvageError> {
+    let failed = |doing| FailedIo::of(doing, scratch);
+    let made = scratch.join("families");
+    let database = |error: &rocksdb::Error| SalvageError::database(&made, error);
+    let db = Db::create_unlogged(&made, options).map_err(|error| database(&error))?;
+    // A deletion of a key that no family has.
+    let ops = Keyspace::ALL.map(|family| Op::Delete(family, vec![0]));
+    db.write_unlogged(&ops)?;
+    db.flush().map_err(|error| database(&error))?;
+    drop(db);
+    let last = last_table(scratch).map_err(failed("look into"))?;
+    let mut tables = Vec::new();
+    for entry in fs::read_dir(&made).map_err(failed("look into"))? {
+        let path = entry.map_err(failed("look into"))?.path();
+        tables.extend(table_number(&path).map(|_| path));
+    }
+    for (table, number) in tables.iter().zip(last + 1..) {
+        let renamed = fs::rename(table, scratch.join(format!("{number:06}.sst")));
+        renamed.map_err(failed("move a table into"))?;
+    }
+    fs::remove_dir_all(&made).map_err(failed("clear"))?;
+    Ok(())
+}
+
+/// Returns the highest number of a table or a log.
+fn last_table(folder: &Path) -> io::Result<u64> {
+    let mut last = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let number = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.parse().ok());
+        last = last.max(number.unwrap_or(0));
+    }
+    Ok(last)
+}
+
+/// Returns the number of a table.
+fn table_number(path: &Path) -> Option<u64> {
+    let is_table = path.extension().is_some_and(|extension| extension == "sst");
+    path.file_stem()?
+        .to_str()?
+        .parse()
+        .ok()
+        .filter(|_| is_table)
 }
 
 /// Removes what opening the image has made of its MANIFEST.

@@ -141,3 +141,34 @@ fn a_salvage_names_the_sessions_of_a_lost_block_of_the_log_and_only_those() {
     assert_eq!(cut, named);
     assert_eq!(whole.len(), owners.len() - named.len());
 }
+
+#[test]
+fn without_a_manifest_what_is_in_logs_only_is_salvaged() {
+    let home = folder();
+    let data = home.path().join("data");
+    let store = open(&data);
+    let owners = interleaved(&store);
+    let copied = home.path().join("copy");
+    copy_tree(&data, &copied);
+    store.close();
+    for entry in fs::read_dir(copied.join("db")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(!name.ends_with(".sst"), "nothing is in tables");
+        if name.starts_with("MANIFEST") {
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[8] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    let new = home.path().join("new");
+    let report = salvage(&copied, &new, &StoreOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(report.sessions as usize, owners.len(), "{report:?}");
+    let opened = open(&new);
+    let Accepted { cut, whole } = accepted(&opened, &owners);
+    assert_eq!(cut.len() + whole.len(), owners.len());
+    for owner in &owners {
+        let events = opened.events(&owner.id, 0, 1_000).unwrap().items;
+        assert!(events.starts_with(&owner.events()), "{}", owner.id);
+    }
+}
