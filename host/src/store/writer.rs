@@ -395,7 +395,7 @@ impl WriterLoop<'_> {
     /// here on is durable, whatever the failed write left behind. It stays down if it has lost what
     /// was acknowledged. Once a damaged table was met, it is opened so that merges do not meet it.
     ///
-    /// Readers wait meanwhile: it takes some ten milliseconds, and a client is not refused for that.
+    /// Readers wait meanwhile: a client is not refused for that.
     fn reopen(&mut self) {
         self.trail.clear();
         let state = self.core.state.write();

@@ -219,7 +219,7 @@ fn add_families(scratch: &Path, options: &StoreOptions) -> Result<(), SalvageErr
     db.write_unlogged(&ops)?;
     db.flush().map_err(|error| database(&error))?;
     drop(db);
-    let last = last_table(scratch).map_err(failed("look into"))?;
+    let last = last_number(scratch).map_err(failed("look into"))?;
     let mut tables = Vec::new();
     for entry in fs::read_dir(&made).map_err(failed("look into"))? {
         let path = entry.map_err(failed("look into"))?.path();
@@ -234,7 +234,7 @@ fn add_families(scratch: &Path, options: &StoreOptions) -> Result<(), SalvageErr
 }
 
 /// Returns the highest number of a table or a log.
-fn last_table(folder: &Path) -> io::Result<u64> {
+fn last_number(folder: &Path) -> io::Result<u64> {
     let mut last = 0;
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
+use crate::domain::SalvageReport;
 
 /// Some sessions, of which each append was a group of its own.
 fn interleaved(store: &Store) -> Vec<Owner> {
@@ -27,6 +28,37 @@ fn interleaved(store: &Store) -> Vec<Owner> {
         }
     }
     owners
+}
+
+/// What a kill has left of a store, and the owners of its sessions.
+struct Killed {
+    home: TempDir,
+    /// A copy of the data folder.
+    copied: PathBuf,
+    owners: Vec<Owner>,
+}
+
+fn killed() -> Killed {
+    let home = folder();
+    let data = home.path().join("data");
+    let store = open(&data);
+    let owners = interleaved(&store);
+    let copied = home.path().join("copy");
+    copy_tree(&data, &copied);
+    store.close();
+    Killed {
+        home,
+        copied,
+        owners,
+    }
+}
+
+/// Salvages the copy. Returns the report, and the new store.
+fn salvaged(killed: &Killed) -> (SalvageReport, Store) {
+    let new = killed.home.path().join("new");
+    let options = StoreOptions::default();
+    let report = salvage(&killed.copied, &new, &options, &mut |_| {}).unwrap();
+    (report, open(&new))
 }
 
 /// The bytes of the live log up to its end, and its place in a copied data folder.
@@ -117,40 +149,28 @@ fn a_flipped_bit_in_the_log_costs_the_sessions_of_one_group() {
 
 #[test]
 fn a_salvage_names_the_sessions_of_a_lost_block_of_the_log_and_only_those() {
-    let home = folder();
-    let data = home.path().join("data");
-    let store = open(&data);
-    let owners = interleaved(&store);
-    let copied = home.path().join("copy");
-    copy_tree(&data, &copied);
-    store.close();
-    let (log, mut bytes) = live_log(&copied);
+    let killed = killed();
+    let (copied, owners) = (&killed.copied, &killed.owners);
+    let (log, mut bytes) = live_log(copied);
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     let block = end / 2 / 4096 * 4096;
     bytes[block..block + 4096].fill(0);
     fs::write(&log, bytes).unwrap();
 
-    let new = home.path().join("new");
-    let report = salvage(&copied, &new, &StoreOptions::default(), &mut |_| {}).unwrap();
+    let (report, opened) = salvaged(&killed);
     let named: BTreeSet<_> = report.touched.iter().map(|it| it.id.clone()).collect();
     assert!(report.missing.is_some(), "{report:?}");
     assert!((1..owners.len()).contains(&named.len()), "{report:?}");
     assert_eq!(report.whole as usize, owners.len() - named.len());
-    let opened = open(&new);
-    let Accepted { cut, whole } = accepted(&opened, &owners);
+    let Accepted { cut, whole } = accepted(&opened, owners);
     assert_eq!(cut, named);
     assert_eq!(whole.len(), owners.len() - named.len());
 }
 
 #[test]
 fn without_a_manifest_what_is_in_logs_only_is_salvaged() {
-    let home = folder();
-    let data = home.path().join("data");
-    let store = open(&data);
-    let owners = interleaved(&store);
-    let copied = home.path().join("copy");
-    copy_tree(&data, &copied);
-    store.close();
+    let killed = killed();
+    let (copied, owners) = (&killed.copied, &killed.owners);
     for entry in fs::read_dir(copied.join("db")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -161,13 +181,11 @@ fn without_a_manifest_what_is_in_logs_only_is_salvaged() {
             fs::write(&path, bytes).unwrap();
         }
     }
-    let new = home.path().join("new");
-    let report = salvage(&copied, &new, &StoreOptions::default(), &mut |_| {}).unwrap();
+    let (report, opened) = salvaged(&killed);
     assert_eq!(report.sessions as usize, owners.len(), "{report:?}");
-    let opened = open(&new);
-    let Accepted { cut, whole } = accepted(&opened, &owners);
+    let Accepted { cut, whole } = accepted(&opened, owners);
     assert_eq!(cut.len() + whole.len(), owners.len());
-    for owner in &owners {
+    for owner in owners {
         let events = opened.events(&owner.id, 0, 1_000).unwrap().items;
         assert!(events.starts_with(&owner.events()), "{}", owner.id);
     }
