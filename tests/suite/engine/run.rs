@@ -74,7 +74,7 @@ async fn every_misbehaviour_has_its_own_failure() {
 async fn a_guest_that_computes_without_end_holds_up_nobody() {
     let bench = EngineBench::new(2);
     let mut job = bench.job("hostile");
-    job.limits.turn_timeout = Duration::from_secs(1);
+    job.limits.turn_timeout = Duration::from_secs(3);
     // Both run on the one thread of this test.
     let (endless, other) = tokio::join!(biased;
         turn(&bench.engine, &job, "loop"),

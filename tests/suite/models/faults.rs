@@ -26,7 +26,7 @@ fn said_by_server(status: u16, error: Value) -> ModelFault {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_pass_is_asked_again_and_said_once() {
     let model = FakeModel::start().await;
-    let daemon = assistant_daemon(model.base_url(), "retries = 1\nidle_timeout = \"300ms\"").await;
+    let daemon = assistant_daemon(model.base_url(), "retries = 1\nidle_timeout = \"2s\"").await;
     let client = daemon.client();
     let subscriber = Subscriber::follow(&client, "s");
     let faults = [
@@ -92,7 +92,7 @@ async fn a_pause_that_is_asked_for_is_kept_also_over_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_pass_ends_the_turn_in_words_and_the_session_goes_on() {
     let model = FakeModel::start().await;
-    let lines = "retries = 0\nidle_timeout = \"300ms\"\napi_key_file = \"key\"";
+    let lines = "retries = 0\nidle_timeout = \"2s\"\napi_key_file = \"key\"";
     let setup = Setup {
         rest: vec![lines.to_owned()],
         ..Setup::default().assistant(&model)
@@ -112,7 +112,7 @@ async fn what_does_not_pass_ends_the_turn_in_words_and_the_session_goes_on() {
         ),
         (ModelFault::status(500), "failed (500"),
         (ModelFault::Cut, "broke"),
-        (ModelFault::Stall, "said nothing for 300ms"),
+        (ModelFault::Stall, "said nothing for 2s"),
         (ModelFault::Malformed, "malformed answer"),
         (ModelFault::Told, "out of memory"),
         (ModelFault::Unfinished, "before it was complete"),
@@ -170,7 +170,7 @@ async fn what_does_not_pass_ends_the_turn_in_words_and_the_session_goes_on() {
 async fn a_fallback_answers_where_the_first_does_not() {
     let (first, second) = (FakeModel::start().await, FakeModel::start().await);
     let lines = format!(
-        "retries = 0\nidle_timeout = \"300ms\"\nfallback = \"spare\"\n\
+        "retries = 0\nidle_timeout = \"2s\"\nfallback = \"spare\"\n\
          [llm.spare]\nbase_url = \"{}\"\nmodel = \"other\"\nretries = 0",
         second.base_url()
     );

@@ -6,7 +6,7 @@ use serde_json::json;
 /// Starts the daemon with a guest that does whatever it is asked for, and a well-behaved one.
 async fn daemon() -> (Daemon, Client) {
     let hostile = Plugin::new("hostile")
-        .limit("turn_timeout = \"1s\"")
+        .limit("turn_timeout = \"3s\"")
         .limit("events = 1000")
         .limit("snapshot = \"1MiB\"")
         .limit("memory = \"64MiB\"");

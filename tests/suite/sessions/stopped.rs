@@ -91,7 +91,7 @@ async fn limits_failures_and_traps_are_told() {
     let any = "step_timeout = \"1m\"";
     for (limit, then, why) in [
         (
-            "turn_timeout = \"2s\"",
+            "turn_timeout = \"4s\"",
             json!({"act": "llm", "text": "[hold=x]"}),
             "turn_timeout",
         ),

@@ -9,7 +9,7 @@ use abide::providers::{Endpoint, ToolServer, ToolServerAt};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::tools::bench::{ToolBench, at, patterns, told, until};
+use crate::tools::bench::{PATIENCE, ToolBench, at, patterns, told, until};
 use crate::tools::web::{Answers, Web};
 
 const BOTH: [Answers; 2] = [Answers::Json, Answers::Events];
@@ -71,14 +71,30 @@ async fn tools_are_listed_and_called_in_json_and_in_streams() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_call_that_was_turned_away_has_certainly_not_happened() {
     for answers in BOTH {
+        for tool in ["stall", "chatter"] {
+            let web = Web::start(answers, None);
+            let bench = bench(&web, None, |server| {
+                server.call_timeout = Duration::from_secs(1);
+            });
+            let error = bench.call(tool, json!({"token": tool})).await;
+            assert!(
+                matches!(&error, Err(StepError::UnknownOutcome(why)) if why.contains("nothing within 1s")),
+                "{tool}, {answers:?}: {error:?}"
+            );
+            assert_eq!(web.executions(tool).len(), 1, "{tool}, {answers:?}");
+            // The session with the server works as before, at once or a little later.
+            until("the next call", async || {
+                let next = bench.call("record", json!({"token": "next"})).await;
+                next.is_ok()
+            })
+            .await;
+            assert_eq!(web.world.initialized.load(Ordering::SeqCst), 1);
+            bench.servers.end().await;
+        }
         let web = Web::start(answers, None);
-        let bench = bench(&web, None, |server| {
-            server.call_timeout = Duration::from_secs(1);
-        });
+        let bench = bench(&web, None, |_| {});
         for (tool, expected, executions, part) in [
             ("fall", "unknown", 1, "broke off"),
-            ("stall", "unknown", 1, "nothing within 1s"),
-            ("chatter", "unknown", 1, "nothing within 1s"),
             ("mangle", "unknown", 1, "no answer came"),
             ("misnumber", "unknown", 1, "no answer came"),
             ("cut", "unknown", 1, "no answer came"),
@@ -124,15 +140,19 @@ async fn only_a_call_that_was_turned_away_has_certainly_not_happened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_be_repeated_is_never_unknown() {
     let web = Web::start(Answers::Json, None);
-    let bench = bench(&web, None, |server| {
-        server.call_timeout = Duration::from_secs(1);
-        server.repeatable = patterns(&["*"]);
-    });
+    let with = |patience| {
+        bench(&web, None, move |server| {
+            server.call_timeout = patience;
+            server.repeatable = patterns(&["*"]);
+        })
+    };
+    let bench = with(PATIENCE);
     for tool in ["fall", "overload", "misnumber"] {
         let error = bench.call(tool, json!({"token": tool})).await;
         assert!(matches!(error, Err(StepError::Unavailable(_))), "{error:?}");
     }
-    let late = bench.call("stall", json!({"token": "late"})).await;
+    let impatient = with(Duration::from_secs(1));
+    let late = impatient.call("stall", json!({"token": "late"})).await;
     assert!(matches!(late, Err(StepError::Timeout(_))), "{late:?}");
 }
 

@@ -229,7 +229,7 @@ async fn a_server_that_does_not_shake_hands_is_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_hangs_ends_in_time_and_the_next_one_works() {
     let bench = ToolBench::new(&[], |server| {
-        server.call_timeout = Duration::from_secs(1);
+        server.call_timeout = Duration::from_secs(2);
         server.repeatable = patterns(&["note"]);
     });
     let hung = bench.call("hang", json!({})).await;
@@ -239,16 +239,16 @@ async fn a_call_that_hangs_ends_in_time_and_the_next_one_works() {
     );
     // The server receives the cancellation of both calls, and performs neither.
     let late = bench
-        .call("note", json!({"token": "late", "sleep_ms": 3000}))
+        .call("note", json!({"token": "late", "sleep_ms": 5000}))
         .await;
     assert!(matches!(late, Err(StepError::Timeout(_))), "{late:?}");
     let call = ToolCall {
         name: "t__record".to_owned(),
-        arguments: json!({"token": "cut", "sleep_ms": 3000}).to_string(),
+        arguments: json!({"token": "cut", "sleep_ms": 5000}).to_string(),
     };
     let cut = bench.servers.call(&call, "k", false, LIMIT_BYTES, PATIENCE);
     assert!(timeout(Duration::from_millis(100), cut).await.is_err());
-    sleep(Duration::from_millis(3500)).await;
+    sleep(Duration::from_millis(5500)).await;
     assert_eq!(
         told(bench.call("record", json!({"token": "next"})).await),
         "recorded next"

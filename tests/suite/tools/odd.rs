@@ -240,7 +240,7 @@ async fn progress_extends_a_call_up_to_the_time_of_a_step() {
     let mut foreign = vec![json!({"log": "foreign"})];
     foreign.extend((0..10).flat_map(|_| [json!({"ms": 400}), json!(other)]));
     let script = json!({"call": {"steady": steady, "endless": endless, "foreign": foreign}});
-    let odd = OddTools::with(&script, "call_timeout = \"1s\"", |mut setup| {
+    let odd = OddTools::with(&script, "call_timeout = \"2s\"", |mut setup| {
         let scripted = setup
             .plugins
             .iter_mut()
@@ -261,7 +261,7 @@ async fn progress_extends_a_call_up_to_the_time_of_a_step() {
     let (outcome, result) = odd.call("foreign", "foreign").await;
     assert_eq!(outcome, "unknown", "{result}");
     assert!(
-        result.contains("nothing within 1s; see `mcp.t.call_timeout`"),
+        result.contains("nothing within 2s; see `mcp.t.call_timeout`"),
         "{result}"
     );
     for token in ["steady", "endless", "foreign"] {

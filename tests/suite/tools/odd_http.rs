@@ -323,7 +323,7 @@ async fn progress_in_a_stream_extends_a_call() {
     };
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(take)).await });
     let stage = Stage::start(|mut setup| {
-        setup.rest[0] = format!("[mcp.t]\nurl = \"{url}\"\ncall_timeout = \"1s\"");
+        setup.rest[0] = format!("[mcp.t]\nurl = \"{url}\"\ncall_timeout = \"2s\"");
         setup
     })
     .await;

@@ -74,7 +74,7 @@ impl RecordingServer {
             let scripted = scripted.as_mut().expect("it is on the stage");
             scripted.capabilities.push(http);
             scripted.limits.push("event = \"1MiB\"".into());
-            scripted.limits.push("step_timeout = \"2s\"".into());
+            scripted.limits.push("step_timeout = \"4s\"".into());
             setup
         });
         stage.await
