@@ -9,6 +9,7 @@ use std::{
 use super::{
     OpenError,
     cut_all::CutOrder,
+    db_files::log_number,
     failed_io::FailedIo,
     format::{FORMAT, Format, begin_format, read_format, write_format},
     options::StoreOptions,
@@ -55,7 +56,7 @@ impl FoundFiles {
         sync_all(path, &folder).map_err(FailedIo::of("sync", &folder))?;
         let mark = SyncedMark::read(path).map_err(FailedIo::of("look into", path))?;
         let examined = match format {
-            Format::Known => examine(&folder, mark),
+            Format::Known => examine(path, mark),
             Format::None | Format::Creating => Ok(None),
         };
         let examined = examined.map_err(FailedIo::of("look into", &folder))?;
@@ -100,7 +101,7 @@ fn sync_all(path: &Path, folder: &Path) -> io::Result<()> {
     if fs::exists(folder)? {
         for entry in fs::read_dir(folder)? {
             let file = entry?.path();
-            if file.extension().is_some_and(|extension| extension == "log") {
+            if log_number(&file).is_some() {
                 File::open(&file)?.sync_data()?;
             }
         }

@@ -4,6 +4,7 @@
 //! ```text
 //! data/FORMAT   the version of everything below; read before anything is written
 //! data/SYNCED   the number of the last acknowledged write (`synced`)
+//! data/TRAIL    which sessions the last groups of writes were about (`trail_file`)
 //! data/LOCK     held (flock) by the one worker that owns the store; the kernel releases it
 //! data/RESERVE  preallocated space that is freed when the disk is full (`reserve`)
 //! data/DAMAGED  a damaged table was met; the next start writes the database anew (`salvage`)
@@ -22,7 +23,7 @@
 //! |---|---|
 //! | `error.rs`, `failed_io.rs`, `options.rs` | the store's errors and settings |
 //! | `keys.rs`, `codec.rs` | the bytes of keys and values |
-//! | `db.rs` | the use of RocksDB |
+//! | `db.rs`, `db_files.rs` | the use of RocksDB, and the names of its files |
 //! | `kept.rs`, `counts.rs` | a session's stored state, and the numbers of sessions |
 //! | `queue.rs`, `handle.rs` | the writer's jobs, and what all handles share with it |
 //! | `append.rs`, `tail.rs`, `trim.rs` | appending to a session, and trimming its log |
@@ -32,7 +33,7 @@
 //! | `anchor.rs` | whether the files that are written still have their names |
 //! | `synced.rs` | the number of the last acknowledged write |
 //! | `recovery/` | what a start would recover, and what would be missing |
-//! | `trail.rs` | which sessions the groups of writes before each one were about |
+//! | `trail.rs`, `trail_file.rs` | which sessions the groups of writes were about, in the log and beside it |
 //! | `salvage/` | what can be read of a damaged database, in a new one |
 //! | `damage.rs` | damaged tables: how one is known, and that one was met |
 //! | `kept_aside.rs` | damaged databases that were replaced |
@@ -51,6 +52,7 @@ mod counts;
 mod cut_all;
 mod damage;
 mod db;
+mod db_files;
 mod error;
 mod failed_io;
 mod file_copy;
@@ -74,6 +76,7 @@ mod salvage;
 mod synced;
 mod tail;
 mod trail;
+mod trail_file;
 mod trim;
 mod writer;
 
@@ -91,6 +94,7 @@ pub use format::FORMAT;
 pub use handle::{Stats, Store};
 pub use kept_aside::KeptAside;
 pub use listing::SessionSummary;
+pub use open::find_store;
 pub use options::StoreOptions;
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};
 pub use recovery::{LostSessions, MissingWrites};

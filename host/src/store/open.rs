@@ -31,32 +31,16 @@ use super::{
     options::StoreOptions,
     reserve::Reserve,
     synced::{SyncedFile, SyncedMark},
-    writer,
+    trail_file::TrailFile,
+    writer::{self, Marks},
 };
 
 impl Store {
     /// Opens the store in the folder `path`, which is created with mode 0700 if it does not exist.
     /// Nothing is written before the format has been accepted.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        let fresh = match fs::metadata(path) {
-            Ok(meta) if !meta.is_dir() => {
-                return Err(OpenError::NotAFolder {
-                    path: path.to_owned(),
-                });
-            }
-            Ok(_) => read_format(path)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => Format::None,
-            Err(error) if error.kind() == ErrorKind::NotADirectory => {
-                return Err(OpenError::NotAFolder {
-                    path: path.to_owned(),
-                });
-            }
-            Err(error) => return Err(FailedIo::of("look at", path)(error).into()),
-        };
-        if fresh == Format::None {
-            if options.must_exist {
-                return Err(OpenError::gone(path));
-            }
+        let fresh = found_format(path, options.must_exist)? == Format::None;
+        if fresh {
             let mut builder = DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(path);
             made.map_err(FailedIo::of("create", path))?;
@@ -67,6 +51,29 @@ impl Store {
             release(&lock);
         }
         opened
+    }
+}
+
+/// Makes sure that the folder `path` has a store, of a format that this version reads. Changes nothing.
+pub fn find_store(path: &Path) -> Result<(), OpenError> {
+    found_format(path, true).map(drop)
+}
+
+/// Returns the format of the store in the folder `path`.
+fn found_format(path: &Path, must_exist: bool) -> Result<Format, OpenError> {
+    let no_folder = || OpenError::NotAFolder {
+        path: path.to_owned(),
+    };
+    let format = match fs::metadata(path) {
+        Ok(meta) if !meta.is_dir() => return Err(no_folder()),
+        Ok(_) => read_format(path)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Format::None,
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return Err(no_folder()),
+        Err(error) => return Err(FailedIo::of("look at", path)(error).into()),
+    };
+    match format {
+        Format::None if must_exist => Err(OpenError::gone(path)),
+        format => Ok(format),
     }
 }
 
@@ -81,7 +88,10 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
         sequence: db.last_sequence(),
         closed: false,
     };
-    let synced = open_synced(path, mark, &mut reserve)?;
+    let marks = Marks {
+        synced: open_synced(path, mark, &mut reserve)?,
+        trail: TrailFile::open(path, mark.sequence),
+    };
     if let Err(error) = reserve.hold() {
         tracing::error!("the disk of {} is full: {error}", path.display());
     }
@@ -93,7 +103,7 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
         write_format(path, FIRST_FORMAT)?;
     }
     let core = Arc::new(core_of(path, db, &counts, options)?);
-    let writer = start_writer(&core, reserve, synced, mark.sequence);
+    let writer = start_writer(&core, reserve, marks, mark.sequence);
     let writer = writer.map_err(FailedIo::of("start the writer of", path))?;
     let store = Store {
         inner: Arc::new(Handles {
@@ -158,12 +168,12 @@ fn core_of(
 fn start_writer(
     core: &Arc<Core>,
     reserve: Reserve,
-    synced: SyncedFile,
+    marks: Marks,
     sequence: u64,
 ) -> io::Result<JoinHandle<()>> {
     let core = core.clone();
     let writer = thread::Builder::new().name("store-writer".to_owned());
-    writer.spawn(move || writer::run(&core, reserve, synced, sequence))
+    writer.spawn(move || writer::run(&core, reserve, marks, sequence))
 }
 
 /// Cuts histories by the order of this start, or of an earlier one that ended before it had carried it

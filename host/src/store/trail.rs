@@ -52,12 +52,19 @@ impl SessionChecksum {
     pub(super) fn of(id: &SessionId) -> Self {
         Self(crc32c::crc32c(id.as_str().as_bytes()))
     }
+
+    pub(super) fn to_le_bytes(self) -> [u8; size_of::<u32>()] {
+        self.0.to_le_bytes()
+    }
+
+    pub(super) fn from_le_bytes(bytes: [u8; size_of::<u32>()]) -> Self {
+        Self(u32::from_le_bytes(bytes))
+    }
 }
 
 impl Trail {
-    /// Adds a group that is in the log now.
-    pub(super) fn add(&mut self, first: u64, bytes: usize, sessions: BTreeSet<SessionChecksum>) {
-        let traced = TracedGroup { first, sessions };
+    /// Adds a group that is in the log now, with that many bytes.
+    pub(super) fn add(&mut self, traced: TracedGroup, bytes: usize) {
         self.groups.push_back(TrailedGroup { traced, bytes });
         let mut before: usize = self.groups.iter().rev().skip(1).map(|g| g.bytes).sum();
         while let Some(oldest) = self.groups.front()
@@ -80,7 +87,7 @@ impl Trail {
         for TrailedGroup { traced, .. } in &self.groups {
             bytes.extend(traced.first.to_le_bytes());
             bytes.extend((traced.sessions.len() as u32).to_le_bytes());
-            for SessionChecksum(sum) in &traced.sessions {
+            for sum in &traced.sessions {
                 bytes.extend(sum.to_le_bytes());
             }
         }
@@ -102,7 +109,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Vec<TracedGroup>> {
             first: u64::from_le_bytes(*first),
             sessions: sums
                 .iter()
-                .map(|sum| SessionChecksum(u32::from_le_bytes(*sum)))
+                .map(|sum| SessionChecksum::from_le_bytes(*sum))
                 .collect(),
         });
         rest = after;
@@ -122,8 +129,9 @@ mod tests {
     fn what_is_written_is_read() {
         let mut trail = Trail::default();
         assert_eq!(parse(&trail.encode()), Some(Vec::new()));
-        trail.add(7, 100, sums(&[1, u32::MAX]));
-        trail.add(9, 100, sums(&[]));
+        let mut add = |first, sessions| trail.add(TracedGroup { first, sessions }, 100);
+        add(7, sums(&[1, u32::MAX]));
+        add(9, sums(&[]));
         let groups = parse(&trail.encode()).unwrap();
         assert_eq!(groups.len(), 2);
         assert_eq!(groups[0].first, 7);
@@ -142,7 +150,8 @@ mod tests {
     fn it_covers_a_block_before_the_last_group() {
         let mut trail = Trail::default();
         for n in 0..1_000 {
-            trail.add(n, 1_000, sums(&[n as u32]));
+            let sessions = sums(&[n as u32]);
+            trail.add(TracedGroup { first: n, sessions }, 1_000);
         }
         let groups = parse(&trail.encode()).unwrap();
         let wanted = 1 + COVERED_BYTES.div_ceil(1_000);
@@ -150,7 +159,8 @@ mod tests {
         assert_eq!(groups[0].first, 1_000 - wanted as u64);
         // Of large groups, two: a block may be where one ends and the other begins.
         for n in 1_000..1_010 {
-            trail.add(n, 1 << 20, sums(&[1]));
+            let sessions = sums(&[1]);
+            trail.add(TracedGroup { first: n, sessions }, 1 << 20);
         }
         let groups = parse(&trail.encode()).unwrap();
         let firsts: Vec<u64> = groups.iter().map(|group| group.first).collect();

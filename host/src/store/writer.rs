@@ -30,7 +30,8 @@ use super::{
     queue::{Write, WriterJob, WriterTask},
     reserve::Reserve,
     synced::{SyncedFile, SyncedMark},
-    trail::{SessionChecksum, Trail},
+    trail::{SessionChecksum, TracedGroup, Trail},
+    trail_file::TrailFile,
 };
 
 /// After this long without a write, a WAL over [`IDLE_FLUSH_BYTES`] is flushed into tables.
@@ -43,6 +44,12 @@ const CLOSE_FLUSH_BYTES: usize = 8 << 20;
 /// The pause between two attempts to reopen the database.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
 
+/// The files beside the database in which each group is noted before it is acknowledged.
+pub(super) struct Marks {
+    pub(super) synced: SyncedFile,
+    pub(super) trail: TrailFile,
+}
+
 /// The state of the writer thread.
 struct WriterLoop<'a> {
     core: &'a Core,
@@ -52,6 +59,7 @@ struct WriterLoop<'a> {
     reserve: Reserve,
     synced: SyncedFile,
     trail: Trail,
+    trail_file: TrailFile,
     /// RocksDB's number of the last operation that was acknowledged.
     acknowledged: u64,
 }
@@ -67,14 +75,15 @@ impl Drop for Abandon<'_> {
 }
 
 /// Runs the writer until the queue is closed and empty, then closes the database.
-pub(super) fn run(core: &Core, reserve: Reserve, synced: SyncedFile, acknowledged: u64) {
+pub(super) fn run(core: &Core, reserve: Reserve, marks: Marks, acknowledged: u64) {
     let _abandon = Abandon(core);
     let mut writer = WriterLoop {
         core,
         last_try: None,
         reserve,
-        synced,
+        synced: marks.synced,
         trail: Trail::default(),
+        trail_file: marks.trail,
         acknowledged,
     };
     // Whether the work that waits for an idle moment was done since the last group of writes.
@@ -97,7 +106,7 @@ pub(super) fn run(core: &Core, reserve: Reserve, synced: SyncedFile, acknowledge
             WriterTask::Idle if writer.has_lost_its_folder() => {}
             WriterTask::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
             WriterTask::Idle if !mem::replace(&mut is_tidied, true) => {
-                writer.sync_mark();
+                writer.sync_marks();
                 allocator::purge_now();
             }
             WriterTask::Idle => {}
@@ -232,7 +241,13 @@ impl WriterLoop<'_> {
         let (count, bytes) = ops
             .into_iter()
             .fold((0, 0), |(count, bytes), op| (count + 1, bytes + op.bytes()));
-        self.trail.add(sequence + 1 - count, bytes, sessions);
+        let group = TracedGroup {
+            first: sequence + 1 - count,
+            sessions,
+        };
+        // Before the mark, so that a loss up to the mark is covered.
+        self.trail_file.note(&group, sequence);
+        self.trail.add(group, bytes);
         let mark = SyncedMark {
             sequence,
             closed: false,
@@ -359,11 +374,11 @@ impl WriterLoop<'_> {
         self.core.unflushed.store(0, Ordering::Relaxed);
     }
 
-    /// Syncs the file `SYNCED`, so that after a power cut it has the number of the last acknowledged
+    /// Syncs the files `TRAIL` and `SYNCED`, so that after a power cut they tell of the last acknowledged
     /// operation.
-    fn sync_mark(&mut self) {
-        if let Err(error) = self.synced.sync() {
-            tracing::warn!("the file `SYNCED` cannot be synced: {error}");
+    fn sync_marks(&mut self) {
+        if let Err(error) = self.trail_file.sync().and_then(|()| self.synced.sync()) {
+            tracing::warn!("the files `TRAIL` and `SYNCED` cannot be synced: {error}");
         }
     }
 

@@ -38,6 +38,7 @@ fn harm(file: &Path, is_gone: bool) {
 async fn files_that_can_be_made_again_cost_nothing() {
     for (folder, name) in [
         ("data", "SYNCED"),
+        ("data", "TRAIL"),
         ("data", "LOCK"),
         ("data", "RESERVE"),
         ("data/db", "IDENTITY"),

@@ -15,6 +15,7 @@ use super::target::Target;
 use crate::atomic_file::sync_folder;
 use crate::domain::{Digest, UnixMillis};
 use crate::store::db::Db;
+use crate::store::db_files::log_number;
 use crate::store::failed_io::FailedIo;
 use crate::store::file_copy::{Copied, copy};
 use crate::store::recovery::{Examined, examine};
@@ -162,7 +163,7 @@ impl Taking<'_> {
         let failed = || FailedIo::of("look into", folder);
         for entry in fs::read_dir(folder).map_err(failed())? {
             let path = entry.map_err(failed())?.path();
-            if path.extension().is_some_and(|extension| extension == "log") {
+            if log_number(&path).is_some() {
                 fs::remove_file(&path).map_err(FailedIo::of("remove", &path))?;
             }
         }
@@ -293,7 +294,7 @@ impl Taking<'_> {
             sequence,
             closed: true,
         };
-        let examined = examine(&folder, Some(mark)).map_err(FailedIo::of("read", &folder))?;
+        let examined = examine(self.folder, Some(mark)).map_err(FailedIo::of("read", &folder))?;
         match examined.as_ref().map(Examined::missing) {
             Some(None) => Ok(sequence),
             Some(Some(missing)) => Err(self.damaged(&missing.places.join("; "))),

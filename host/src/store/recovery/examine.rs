@@ -8,7 +8,9 @@ use super::lost::LostSessions;
 use super::manifest::{Manifest, current};
 use super::verdict::{LogRun, MissingWrites, Verdict};
 use super::wal::{LogFile, LoggedBatch, read_logs};
+use crate::store::db_files::table_name;
 use crate::store::synced::SyncedMark;
+use crate::store::trail_file::{self, NotedGroup};
 
 /// What the files of a closed database hold.
 #[derive(Debug)]
@@ -18,14 +20,25 @@ pub(in crate::store) struct Examined {
     pub(super) verdict: Verdict,
     /// The number up to which everything is in tables.
     tables: u64,
+    /// The groups of writes that are noted beside the database, if any are missing.
+    noted: Vec<NotedGroup>,
 }
 
-/// Examines the database in `folder`: none if its MANIFEST cannot be read, of which RocksDB will tell
-/// more. Nothing is written.
+/// Examines the database in the data folder `data`: none if its MANIFEST cannot be read, of which
+/// RocksDB will tell more. Nothing is written.
 pub(in crate::store) fn examine(
-    folder: &Path,
+    data: &Path,
     mark: Option<SyncedMark>,
 ) -> io::Result<Option<Examined>> {
+    let mut examined = examine_db(&data.join("db"), mark)?;
+    if let Some(examined) = examined.as_mut().filter(|it| it.verdict.operations() > 0) {
+        examined.noted = trail_file::read(data)?;
+    }
+    Ok(examined)
+}
+
+/// Examines the database in `folder` by itself.
+pub(super) fn examine_db(folder: &Path, mark: Option<SyncedMark>) -> io::Result<Option<Examined>> {
     let Some(manifest) = Manifest::read(folder)? else {
         return Ok(None);
     };
@@ -52,6 +65,7 @@ pub(in crate::store) fn examine(
         logs,
         verdict,
         tables,
+        noted: Vec::new(),
     }))
 }
 
@@ -107,7 +121,7 @@ impl Examined {
         Some(MissingWrites {
             operations,
             places,
-            sessions: LostSessions::of(&self.verdict.missing, &batches),
+            sessions: LostSessions::of(&self.verdict.missing, &batches, &self.noted),
         })
     }
 
@@ -150,7 +164,7 @@ impl Examined {
     /// Whether the tables that the whole edits name are there, each with its length.
     fn has_all_tables(&self, folder: &Path) -> io::Result<bool> {
         for (number, table) in &self.manifest.tables {
-            match fs::metadata(folder.join(format!("{number:06}.sst"))) {
+            match fs::metadata(folder.join(table_name(*number))) {
                 Ok(meta) if meta.len() == table.bytes => {}
                 Ok(_) => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::wal::LoggedBatch;
 use crate::store::trail::SessionChecksum;
+use crate::store::trail_file::{NotedGroup, sessions_of};
 
 /// The sessions that lost writes were about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,30 +28,44 @@ impl fmt::Display for LostSessions {
 }
 
 impl LostSessions {
-    /// Finds out from the trails behind the missing numbers. `batches` are those that are left, in order.
-    pub(super) fn of(missing: &[RangeInclusive<u64>], batches: &[&LoggedBatch]) -> Self {
-        let mut all = BTreeSet::new();
-        for lost in missing {
-            let behind = batches
-                .iter()
-                .find(|batch| batch.count > 0 && batch.before() >= *lost.end());
-            let Some(trail) = behind.and_then(|batch| Some((batch.before(), batch.trail()?)))
-            else {
-                return Self::Any;
-            };
-            let (behind, groups) = trail;
-            if behind != *lost.end() || groups.first().is_none_or(|g| g.first > *lost.start()) {
-                return Self::Any;
-            }
-            let ends = groups.iter().skip(1).map(|next| next.first - 1);
-            for (group, end) in groups.iter().zip(ends.chain([behind])) {
-                if end >= *lost.start() {
-                    all.extend(&group.sessions);
-                }
-            }
+    /// Finds out from the trails behind the missing numbers, or from what was `noted` beside the logs.
+    /// `batches` are those that are left, in order.
+    pub(super) fn of(
+        missing: &[RangeInclusive<u64>],
+        batches: &[&LoggedBatch],
+        noted: &[NotedGroup],
+    ) -> Self {
+        let of_each = missing
+            .iter()
+            .map(|lost| trailed(lost, batches).or_else(|| sessions_of(lost, noted)));
+        match of_each.collect::<Option<Vec<_>>>() {
+            Some(sessions) => Self::These(sessions.into_iter().flatten().collect()),
+            None => Self::Any,
         }
-        Self::These(all)
     }
+}
+
+/// Returns the sessions of lost writes if the trail of the batch behind them covers all of these.
+fn trailed(
+    lost: &RangeInclusive<u64>,
+    batches: &[&LoggedBatch],
+) -> Option<BTreeSet<SessionChecksum>> {
+    let mut behind = batches.iter();
+    let batch = behind.find(|batch| batch.count > 0 && batch.before() >= *lost.end())?;
+    let groups = batch.trail()?;
+    let begins = groups.first()?.first;
+    if batch.before() != *lost.end() || begins > *lost.start() {
+        return None;
+    }
+    let ends = groups.iter().skip(1).map(|next| next.first - 1);
+    let with_ends = groups.iter().zip(ends.chain([batch.before()]));
+    let concerned = with_ends.filter(|(_, end)| end >= lost.start());
+    Some(
+        concerned
+            .flat_map(|(group, _)| &group.sessions)
+            .copied()
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -59,7 +74,7 @@ mod tests {
 
     use super::*;
     use crate::domain::SessionId;
-    use crate::store::trail::Trail;
+    use crate::store::trail::{TracedGroup, Trail};
 
     fn sum(n: u64) -> SessionChecksum {
         SessionChecksum::of(&SessionId::new(format!("s{n}")).expect("it is an id"))
@@ -80,12 +95,30 @@ mod tests {
                 count: 2,
                 bytes: batch.data().to_vec(),
             });
-            trail.add(first, 100, [sum(n)].into());
+            let sessions = [sum(n)].into();
+            trail.add(TracedGroup { first, sessions }, 100);
         }
         log
     }
 
+    /// What the file beside the log says of the first groups.
+    fn noted(groups: u64) -> Vec<NotedGroup> {
+        let noted = (0..groups).map(|n| NotedGroup {
+            numbers: 1 + 2 * n..=2 + 2 * n,
+            sessions: [sum(n)].into(),
+        });
+        noted.collect()
+    }
+
     fn lost(log: &[LoggedBatch], is_left: impl Fn(u64) -> bool) -> LostSessions {
+        lost_and_noted(log, is_left, &[])
+    }
+
+    fn lost_and_noted(
+        log: &[LoggedBatch],
+        is_left: impl Fn(u64) -> bool,
+        noted: &[NotedGroup],
+    ) -> LostSessions {
         let left = log.iter().enumerate();
         let left: Vec<&LoggedBatch> = left
             .filter(|(n, _)| is_left(*n as u64))
@@ -103,7 +136,7 @@ mod tests {
         if end > held {
             missing.push(held + 1..=end);
         }
-        LostSessions::of(&missing, &left)
+        LostSessions::of(&missing, &left, noted)
     }
 
     #[test]
@@ -119,6 +152,21 @@ mod tests {
         // Nothing behind it tells of the end.
         assert_eq!(lost(&log, |n| n < 19), LostSessions::Any);
         assert_eq!(lost(&log, |n| n != 3 && n < 19), LostSessions::Any);
+    }
+
+    #[test]
+    fn the_end_of_a_log_and_a_whole_log_are_known_by_what_was_noted() {
+        let log = log(20);
+        let these =
+            |sessions: &[u64]| LostSessions::These(sessions.iter().map(|n| sum(*n)).collect());
+        let lost = |is_left: fn(u64) -> bool, groups| lost_and_noted(&log, is_left, &noted(groups));
+        assert_eq!(lost(|n| n < 18, 20), these(&[18, 19]));
+        assert_eq!(lost(|n| n != 3 && n < 19, 20), these(&[3, 19]));
+        let all: Vec<u64> = (0..20).collect();
+        assert_eq!(lost(|_| false, 20), these(&all));
+        // The last group is not noted.
+        assert_eq!(lost(|n| n < 18, 19), LostSessions::Any);
+        assert_eq!(lost(|n| n != 3, 0), these(&[3]));
     }
 
     #[test]

@@ -8,10 +8,12 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tempfile::TempDir;
 
+use super::Examined;
+use super::examine::examine_db;
 use super::framing::{Framed, LogRecords};
 use super::manifest::Manifest;
-use super::{Examined, examine};
 use crate::store::db::{Db, Keyspace, Op};
+use crate::store::db_files::table_name;
 use crate::store::options::StoreOptions;
 use crate::store::synced::SyncedMark;
 use crate::store::trail::Trail;
@@ -111,7 +113,7 @@ fn files(folder: &Path) -> BTreeSet<(PathBuf, u64)> {
 }
 
 fn examined(folder: &Path, mark: Option<SyncedMark>) -> Examined {
-    examine(folder, mark)
+    examine_db(folder, mark)
         .unwrap()
         .expect("the MANIFEST is whole")
 }
@@ -161,7 +163,7 @@ fn whatever_rocksdb_does_nothing_is_missing() {
     }
     let manifest = Manifest::read(&writer.folder()).unwrap().unwrap();
     for (number, table) in &manifest.tables {
-        let file = writer.folder().join(format!("{number:06}.sst"));
+        let file = writer.folder().join(table_name(*number));
         assert_eq!(fs::metadata(file).unwrap().len(), table.bytes);
     }
     let names: Vec<_> = manifest
@@ -241,7 +243,7 @@ fn a_manifest_that_is_damaged_in_its_first_state_is_left_as_it_is() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1;
         fs::write(&path, &damaged).unwrap();
-        let Some(found) = examine(copy.path(), writer.mark()).unwrap() else {
+        let Some(found) = examine_db(copy.path(), writer.mark()).unwrap() else {
             continue;
         };
         torn += u32::from(found.missing().is_none());
@@ -267,7 +269,7 @@ fn edits_that_are_needed_are_not_cut_off() {
         let at = draw.random_range(0..bytes.len());
         damaged[at] ^= 1 << draw.random_range(0..8);
         fs::write(&path, &damaged).unwrap();
-        let Some(found) = examine(copy.path(), writer.mark()).unwrap() else {
+        let Some(found) = examine_db(copy.path(), writer.mark()).unwrap() else {
             continue;
         };
         found.drop_torn_edits(copy.path()).unwrap();

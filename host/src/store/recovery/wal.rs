@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::fields::Fields;
 use super::framing::{BLOCK, Framed, FramedRecord, LogRecords};
+use crate::store::db_files::log_number;
 use crate::store::trail::{self, TracedGroup};
 
 /// The length of a batch without operations: its sequence number (u64 LE), the number of its
@@ -173,10 +174,7 @@ pub(super) fn read_logs(folder: &Path, first: u64) -> io::Result<Vec<LogFile>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let number = path
-            .extension()
-            .filter(|extension| *extension == "log")
-            .and_then(|_| path.file_stem()?.to_str()?.parse::<u64>().ok());
+        let number = log_number(&path);
         numbers.extend(number.filter(|number| *number >= first).map(|n| (n, path)));
     }
     numbers.sort();

@@ -6,7 +6,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::store::{db::Db, failed_io::FailedIo, options::StoreOptions, recovery::Manifest};
+use crate::store::{
+    db::Db, db_files::table_name, failed_io::FailedIo, options::StoreOptions, recovery::Manifest,
+};
 
 use super::error::SalvageError;
 use super::link::link;
@@ -24,9 +26,8 @@ pub(super) fn culprit(
     let Some(manifest) = manifest else {
         return Ok(None);
     };
-    let is_suspect = |number: &&u64| {
-        !left_out.contains(number) && folder.join(format!("{number:06}.sst")).exists()
-    };
+    let is_suspect =
+        |number: &&u64| !left_out.contains(number) && folder.join(table_name(**number)).exists();
     let suspects: Vec<u64> = manifest.tables.keys().filter(is_suspect).copied().collect();
     let opens = |kept: &[u64]| {
         let opened = open_only(kept, &manifest, folder, scratch, options);
@@ -59,7 +60,7 @@ fn open_only(
     let link_all = || -> io::Result<()> {
         fs::create_dir_all(scratch)?;
         for number in kept {
-            let name = format!("{number:06}.sst");
+            let name = table_name(*number);
             link(&folder.join(&name), &scratch.join(&name))?;
         }
         let others = manifest

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::domain::DamagedFile;
 use crate::store::{
     db::{Db, Keyspace, Op},
+    db_files::{log_number, table_name, table_number},
     failed_io::FailedIo,
     options::StoreOptions,
     recovery::{Examined, Manifest},
@@ -77,11 +78,11 @@ impl StoreImage {
         let mut left_out = left_out.clone();
         let mut damaged: Vec<_> = left_out
             .iter()
-            .map(|number| DamagedFile::new(&format!("{number:06}.sst"), "it cannot be read"))
+            .map(|number| DamagedFile::new(&table_name(*number), "it cannot be read"))
             .collect();
         fs::create_dir(scratch).map_err(failed("create"))?;
         for number in manifest.tables.keys() {
-            let name = format!("{number:06}.sst");
+            let name = table_name(*number);
             match link(&folder.join(&name), &scratch.join(&name)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -119,7 +120,7 @@ impl StoreImage {
             let Some(number) = number.filter(|number| left_out.insert(*number)) else {
                 return Err(SalvageError::unreadable(folder, reason));
             };
-            damaged.push(DamagedFile::new(&format!("{number:06}.sst"), &reason));
+            damaged.push(DamagedFile::new(&table_name(number), &reason));
             clear_manifest(scratch).map_err(failed("clear"))?;
         }
     }
@@ -200,7 +201,7 @@ fn without_manifest(
     if let Ok(entries) = fs::read_dir(lost) {
         let names = entries.flatten().map(|entry| entry.file_name());
         let tables = names.filter_map(|name| name.into_string().ok());
-        for name in tables.filter(|name| name.ends_with(".sst")) {
+        for name in tables.filter(|name| table_number(Path::new(name)).is_some()) {
             damaged.push(DamagedFile::new(&name, "it cannot be read"));
         }
     }
@@ -226,7 +227,7 @@ fn add_families(scratch: &Path, options: &StoreOptions) -> Result<(), SalvageErr
         tables.extend(table_number(&path).map(|_| path));
     }
     for (table, number) in tables.iter().zip(last + 1..) {
-        let renamed = fs::rename(table, scratch.join(format!("{number:06}.sst")));
+        let renamed = fs::rename(table, scratch.join(table_name(number)));
         renamed.map_err(failed("move a table into"))?;
     }
     fs::remove_dir_all(&made).map_err(failed("clear"))?;
@@ -238,22 +239,10 @@ fn last_number(folder: &Path) -> io::Result<u64> {
     let mut last = 0;
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let number = path
-            .file_stem()
-            .and_then(|stem| stem.to_str()?.parse().ok());
+        let number = table_number(&path).or_else(|| log_number(&path));
         last = last.max(number.unwrap_or(0));
     }
     Ok(last)
-}
-
-/// Returns the number of a table.
-fn table_number(path: &Path) -> Option<u64> {
-    let is_table = path.extension().is_some_and(|extension| extension == "sst");
-    path.file_stem()?
-        .to_str()?
-        .parse()
-        .ok()
-        .filter(|_| is_table)
 }
 
 /// Removes what opening the image has made of its MANIFEST.

@@ -15,6 +15,7 @@ use crate::store::{
     cut_all::CutOrder,
     damage::table_in,
     db::{Db, Keyspace, Op},
+    db_files::table_name,
     failed_io::FailedIo,
     keys,
     options::StoreOptions,
@@ -338,10 +339,7 @@ impl Reading<'_> {
         let mut files = self.image.damaged.clone();
         for part in &self.copied.unreadable {
             let number = table_in(&part.reason);
-            let file = number.map_or_else(
-                || part.family.name().to_owned(),
-                |number| format!("{number:06}.sst"),
-            );
+            let file = number.map_or_else(|| part.family.name().to_owned(), table_name);
             let known = files
                 .iter()
                 .any(|known| known.file == file && known.what == part.reason);

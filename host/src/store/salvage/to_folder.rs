@@ -23,10 +23,12 @@ use super::error::SalvageError;
 use super::rewrite::{NewDatabase, rewrite};
 
 /// Files of a data folder that belong to its database, or to its owner.
-const OWN: [&str; 11] = [
+const OWN: [&str; 13] = [
     "db",
     "FORMAT",
     "SYNCED",
+    "TRAIL",
+    "TRAIL.old",
     "LOCK",
     "RESERVE",
     "DAMAGED",
@@ -153,8 +155,7 @@ fn lock_store(data: &Path) -> Result<fs::File, SalvageError> {
 /// Returns what the database's files hold, if its MANIFEST can be read.
 fn examine_db(data: &Path) -> Result<Option<Examined>, FailedIo> {
     let mark = SyncedMark::read(data).map_err(FailedIo::of("look into", data))?;
-    let db = data.join("db");
-    examine(&db, mark).map_err(FailedIo::of("look into", &db))
+    examine(data, mark).map_err(FailedIo::of("look into", data))
 }
 
 fn make_empty(new: &Path) -> Result<(), SalvageError> {

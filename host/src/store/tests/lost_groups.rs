@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -133,18 +133,72 @@ fn a_flipped_bit_in_the_log_costs_the_sessions_of_one_group() {
             panic!("byte {at}: nothing tells whose writes are lost");
         };
         assert!(checksums.len() <= 1, "byte {at}: {missing}");
-        let options = StoreOptions {
-            accept_loss: true,
-            ..StoreOptions::default()
-        };
-        let opened = Store::open(&copied, options).unwrap();
-        let Accepted { cut, whole } = accepted(&opened, &owners);
+        let Accepted { cut, whole } = accept(&copied, &owners);
         assert_eq!(cut.len(), checksums.len(), "byte {at}");
         assert_eq!(whole.len(), owners.len() - cut.len(), "byte {at}");
-        opened.close();
     }
     assert!(hit > 12, "{hit}");
     store.close();
+}
+
+/// Accepts the loss of the copy, and returns what became of its sessions.
+fn accept(copied: &Path, owners: &[Owner]) -> Accepted {
+    let options = StoreOptions {
+        accept_loss: true,
+        ..StoreOptions::default()
+    };
+    let opened = Store::open(copied, options).unwrap();
+    let accepted = accepted(&opened, owners);
+    opened.close();
+    accepted
+}
+
+#[test]
+fn a_lost_end_of_the_log_costs_the_sessions_of_its_groups() {
+    let killed = killed();
+    let (copied, owners) = (&killed.copied, &killed.owners);
+    let (log, bytes) = live_log(copied);
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    // Two groups of each session's turn, and a part of a third one.
+    fs::write(&log, &bytes[..end - 700]).unwrap();
+    let Some(MissingWrites { sessions, .. }) = missing(copied) else {
+        panic!("nothing is missing");
+    };
+    let LostSessions::These(checksums) = &sessions else {
+        panic!("nothing tells whose writes are lost");
+    };
+    let Accepted { cut, whole } = accept(copied, owners);
+    assert_eq!(cut.len(), checksums.len());
+    assert!((1..owners.len()).contains(&cut.len()), "{cut:?}");
+    assert_eq!(whole.len(), owners.len() - cut.len());
+}
+
+#[test]
+fn a_log_that_is_gone_costs_the_sessions_that_it_had_writes_of() {
+    let home = folder();
+    let data = home.path().join("data");
+    let store = open(&data);
+    let mut owners = interleaved(&store);
+    store.close();
+    // All of it is in tables.
+    let store = open(&data);
+    store.core().flush().unwrap().unwrap();
+    let mut owner = owners.remove(2);
+    owner.store = store.clone();
+    owner.receive("later", None);
+    owner.settle();
+    let copied = home.path().join("copy");
+    copy_tree(&data, &copied);
+    store.close();
+    owners.insert(2, owner);
+    let (log, _) = live_log(&copied);
+    fs::remove_file(&log).unwrap();
+
+    let found = missing(&copied).expect("its log is gone");
+    assert!(found.to_string().contains("of one session"), "{found}");
+    let Accepted { cut, whole } = accept(&copied, &owners);
+    assert_eq!(cut, [owners[2].id.clone()].into());
+    assert_eq!(whole.len(), owners.len() - 1);
 }
 
 #[test]
