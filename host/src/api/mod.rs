@@ -32,7 +32,7 @@ pub use auth::{Access, TokenDigest};
 pub use control::{Acceptance, BackupRefusal, Control, ControlRequest};
 pub use openapi::document as openapi_document;
 pub use problem::Problem;
-pub use refused::{RefusedApi, StoreRefusal, refused_router};
+pub use refused::{RefusalKind, RefusedApi, ServiceRefusal, refused_router};
 pub use router::router;
 
 use crate::session::Clients;

@@ -149,6 +149,7 @@ impl ProblemKind {
     pub(super) const RESTARTING: Self = Self("restarting", StatusCode::SERVICE_UNAVAILABLE, "The daemon is restarting");
     pub(super) const NOT_READY: Self = Self("not-ready", StatusCode::SERVICE_UNAVAILABLE, "The daemon does not serve now");
     pub(super) const STORE_REFUSED: Self = Self("store-refused", StatusCode::SERVICE_UNAVAILABLE, "The store is not opened");
+    pub(super) const NOT_PREPARED: Self = Self("not-prepared", StatusCode::SERVICE_UNAVAILABLE, "The daemon cannot run sessions");
     pub(super) const STORE_DAMAGED: Self = Self("store-damaged", StatusCode::INTERNAL_SERVER_ERROR, "The store cannot be read");
     pub(super) const DISK_NEARLY_FULL: Self = Self("disk-nearly-full", StatusCode::INSUFFICIENT_STORAGE, "The disk is nearly full");
     pub(super) const STORE_STALLED: Self = Self("store-stalled", StatusCode::SERVICE_UNAVAILABLE, "The disk does not answer");

@@ -1,5 +1,5 @@
-//! The API of a daemon whose store is not open, because it lacks what was acknowledged or cannot be
-//! opened: it says so, and nothing else.
+//! The API of a daemon that cannot serve, because its store is not open or what sessions run with cannot
+//! be prepared: it says so, and nothing else.
 
 use std::sync::Arc;
 
@@ -16,26 +16,36 @@ use super::problem::{Problem, ProblemKind};
 use super::{Access, auth, daemon, metrics};
 use crate::documents::DaemonStatus;
 
-/// What a daemon without a store answers with.
+/// What a daemon that cannot serve answers with.
 #[derive(Clone)]
 pub struct RefusedApi {
-    /// The latest refusal; each try to open the store may change it.
-    pub refusal: watch::Receiver<StoreRefusal>,
+    /// The latest refusal; each try may change it.
+    pub refusal: watch::Receiver<ServiceRefusal>,
     pub access: Arc<Access>,
     pub metrics: PrometheusHandle,
 }
 
-/// Why the store is not open.
+/// Why a daemon cannot serve.
 #[derive(Clone, Debug)]
-pub struct StoreRefusal {
+pub struct ServiceRefusal {
+    pub kind: RefusalKind,
     pub status: Arc<DaemonStatus>,
     /// The reason, and what an operator can do.
     pub reason: Arc<str>,
-    /// The seconds until the store is tried again.
+    /// The seconds until it is tried again.
     pub retry_after: u16,
 }
 
-/// Returns the router of a daemon without a store: its status, the probes, the metrics, and a 503 with
+/// What a daemon that cannot serve lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// Its store.
+    Store,
+    /// What sessions run with: a plugin, a provider, the folders of components.
+    Preparation,
+}
+
+/// Returns the router of a daemon that cannot serve: its status, the probes, the metrics, and a 503 with
 /// the reason for everything else.
 pub fn refused_router(api: RefusedApi) -> Router {
     let access = api.access.clone();
@@ -60,10 +70,15 @@ async fn render(State(api): State<RefusedApi>) -> impl IntoResponse {
 }
 
 async fn refuse(State(api): State<RefusedApi>) -> Problem {
-    let StoreRefusal {
+    let ServiceRefusal {
+        kind,
         reason,
         retry_after,
         ..
     } = api.refusal.borrow().clone();
-    Problem::new(ProblemKind::STORE_REFUSED, &*reason).header(header::RETRY_AFTER, retry_after)
+    let kind = match kind {
+        RefusalKind::Store => ProblemKind::STORE_REFUSED,
+        RefusalKind::Preparation => ProblemKind::NOT_PREPARED,
+    };
+    Problem::new(kind, &*reason).header(header::RETRY_AFTER, retry_after)
 }

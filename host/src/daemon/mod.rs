@@ -17,14 +17,15 @@
 //! | `worker` | starts a worker up, until it serves |
 //! | `bootstrap` | the configuration that a supervisor's first worker runs on |
 //! | `launch_spec` | the configuration bytes and file digests that a worker is started with |
-//! | `standby` | all preparation before the store is opened |
+//! | `frontend` | what a worker meets its clients with: sockets, access rules, metrics |
+//! | `standby` | prepares what sessions run with, before the store is opened |
 //! | `open_store` | opens the store, and reads from it which worker this is |
 //! | `clock_file` | the history of the machine's clock, over restarts |
 //! | `generation` | determines a worker's generation and the cause of its start |
 //! | `announce` | tells the supervisor what a worker serves |
 //! | `serve` | the event loop of a serving worker |
-//! | `store_retry` | decides which workers stay up without a store |
-//! | `refused` | such a worker: says why, and tries again until the store opens |
+//! | `service_retry` | decides which workers stay up that cannot serve |
+//! | `refused` | such a worker: says why, and tries again until it can |
 //! | `store_files` | the store of a daemon that does not run |
 //! | `state` | the state of that loop |
 //! | `reload` | rereads the configuration file, and lets the planner and the machine decide |
@@ -56,6 +57,7 @@ mod control;
 mod drain;
 mod dry_run;
 mod error_text;
+mod frontend;
 mod generation;
 mod handover;
 mod hot_reload;
@@ -72,11 +74,11 @@ mod refused;
 mod reload;
 mod restore;
 mod serve;
+mod service_retry;
 mod standby;
 mod state;
 mod stop;
 mod store_files;
-mod store_retry;
 mod watchdog;
 mod worker;
 

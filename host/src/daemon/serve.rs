@@ -26,6 +26,7 @@ use super::act::WorkerEvent;
 use super::announce::announce;
 use super::connections::adopt;
 use super::drain::Drain;
+use super::frontend::Frontend;
 use super::generation::WorkerLife;
 use super::launch_spec::LaunchSpec;
 use super::machine::{RestartMachine, Trigger};
@@ -54,6 +55,7 @@ enum LoopEvent {
 pub(super) struct StartedWorker {
     pub(super) link: Arc<Link>,
     pub(super) orders: mpsc::UnboundedReceiver<ToWorker>,
+    pub(super) frontend: Frontend,
     pub(super) prepared: Prepared,
     pub(super) env: Env,
     pub(super) store: Store,
@@ -73,6 +75,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
     let StartedWorker {
         link,
         mut orders,
+        frontend,
         prepared,
         env,
         store,
@@ -82,15 +85,17 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         memory_kills,
         connections,
     } = worker;
-    let Prepared {
+    let Frontend {
         config,
-        loaded,
         secrets,
-        engine,
-        parts,
         access,
         metrics,
         listeners,
+    } = frontend;
+    let Prepared {
+        loaded,
+        engine,
+        parts,
     } = prepared;
     let fixed = Fixed {
         started_at: UnixMillis::now(),

@@ -1,18 +1,12 @@
-//! Everything that can be prepared before the store is opened. A standby does it while the old
-//! worker still serves, so that a failure there interrupts nothing.
+//! What sessions run with, apart from the store: plugins, models, tool servers. A standby prepares it
+//! while the old worker still serves, so that a failure there interrupts nothing.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-
-use crate::api::server::BoundListener;
-use crate::api::{Access, TokenDigest};
 use crate::config::{
     BadSecret, Config, Env, Given, Observed, SecretFiles, SecretRef, Transport, plugin_bytes,
 };
@@ -23,27 +17,17 @@ use crate::providers::{
     ToolServer, ToolServerAt, ToolServers,
 };
 use crate::session::{LiveConfig, Plugin, Plugins};
-use crate::supervisor::{FromWorker, Link, bind_listener};
+use crate::store::{OpenError, find_store};
 
 use super::launch_spec::LaunchSpec;
 use super::memory_limit::guest_memory_bytes;
 
-/// How long to retry binding an address that is in use, by a process that may be about to exit, and
-/// the pause between two tries.
-const BIND_PATIENCE: Duration = Duration::from_secs(2);
-const BIND_PAUSE: Duration = Duration::from_millis(20);
-
-/// A worker that lacks only its store.
+/// What a worker runs sessions with, apart from its store.
 pub(super) struct Prepared {
-    pub(super) config: Arc<Config>,
     /// The configuration file, and the files that it names, as they were loaded.
     pub(super) loaded: Observed,
-    pub(super) secrets: SecretFiles,
     pub(super) engine: Engine,
     pub(super) parts: LiveConfig,
-    pub(super) access: Arc<Access>,
-    pub(super) metrics: PrometheusHandle,
-    pub(super) listeners: Vec<BoundListener>,
 }
 
 /// The sources of secrets.
@@ -53,7 +37,7 @@ pub(super) struct Secrets<'a> {
     pub(super) files: &'a SecretFiles,
 }
 
-/// The reason why a worker cannot run on a configuration, with the remedy.
+/// The reason why nothing can run on a configuration, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unprepared {
     #[error("{key}: {source}")]
@@ -73,101 +57,90 @@ pub(super) enum Unprepared {
     Provider(#[from] BadProvider),
     #[error(transparent)]
     Http(#[from] NoHttp),
-    #[error("metrics cannot be recorded: {0}")]
-    Metrics(String),
-    #[error("daemon.listen: {addr} is in use by another process; stop it, or choose another port")]
-    InUse { addr: SocketAddr },
-    #[error("daemon.listen: {addr} cannot be bound: {source}")]
-    Bind {
-        addr: SocketAddr,
-        source: std::io::Error,
-    },
     #[error("daemon.data_dir: {} cannot be used: {source}", path.display())]
     DataDir {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// There is no store where there was one.
+    #[error("daemon.data_dir: {0}")]
+    NoStore(#[from] OpenError),
     #[error("{key}: {source}")]
     Secret { key: String, source: BadSecret },
+    #[error("the preparation ended early: {0}")]
+    Panic(#[from] tokio::task::JoinError),
 }
 
-/// Compiles the plugins, binds the addresses and checks the configuration. New listening sockets
-/// are sent to the supervisor at once, so that they outlive this worker. Blocks.
-pub(super) fn prepare(
-    config: Arc<Config>,
-    handed: &LaunchSpec,
-    env: &Env,
-    mut kept: Vec<(String, OwnedFd)>,
-    link: &Link,
-) -> Result<Prepared, Unprepared> {
-    let mut listeners = Vec::new();
-    for addr in &config.daemon.listen {
-        let name = addr.to_string();
-        let fd = match kept.iter().position(|(kept, _)| *kept == name) {
-            Some(at) => kept.swap_remove(at).1,
-            None => bind(*addr, link)?,
+/// What is to be prepared, once or until it succeeds.
+#[derive(Clone)]
+pub(super) struct Preparation {
+    pub(super) config: Arc<Config>,
+    pub(super) spec: Arc<LaunchSpec>,
+    pub(super) env: Arc<Env>,
+    /// The content of the secret files that the configuration names.
+    pub(super) secrets: SecretFiles,
+    /// Whether the data folder must be there, since a worker has served from it.
+    pub(super) must_exist: bool,
+}
+
+impl Preparation {
+    /// Compiles the plugins and resolves what the configuration names. Waits for the disk on a thread
+    /// of its own.
+    pub(super) async fn run(&self) -> Result<Prepared, Unprepared> {
+        let preparation = self.clone();
+        tokio::task::spawn_blocking(move || preparation.run_blocking()).await?
+    }
+
+    fn run_blocking(&self) -> Result<Prepared, Unprepared> {
+        let Self {
+            config,
+            spec,
+            env,
+            secrets,
+            must_exist,
+        } = self;
+        let data_dir = &config.daemon.data_dir;
+        match must_exist {
+            // Made anew, the folder would hide that the store is gone.
+            true => find_store(data_dir)?,
+            false => {
+                let mut builder = fs::DirBuilder::new();
+                let made = builder.recursive(true).mode(0o700).create(data_dir);
+                made.map_err(|source| Unprepared::DataDir {
+                    path: data_dir.clone(),
+                    source,
+                })?;
+            }
+        }
+        let engine = Engine::new(EngineOptions {
+            cache_dir: data_dir.join("cache"),
+            components_dir: data_dir.join("components"),
+            turns_max: config.daemon.turns_max,
+            guest_memory_bytes: guest_memory_bytes(&config.daemon),
+        })?;
+        let (mut components, mut digests) = (BTreeMap::new(), BTreeMap::new());
+        for (name, plugin) in &config.plugins {
+            let component = component(&engine, name, &plugin.path, spec)?;
+            digests.insert(plugin.path.clone(), Some(component.digest()));
+            components.insert(name.clone(), component);
+        }
+        // For secret files in the launch spec, record the digest that was handed over, not the current
+        // one: the watch then detects what has changed since.
+        for file in spec.secrets.files() {
+            digests.insert(file.clone(), spec.files.get(file).copied());
+        }
+        let loaded = Observed::with(spec.config.clone(), digests).narrowed(config.files());
+        let secrets = Secrets {
+            env,
+            files: secrets,
         };
-        listeners.push(BoundListener {
-            socket: fd.into(),
-            label: name,
-        });
+        let parts = parts(config, secrets, &components, None)?;
+        Ok(Prepared {
+            loaded,
+            engine,
+            parts,
+        })
     }
-    let data_dir = config.daemon.data_dir.clone();
-    let private = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&data_dir);
-    private.map_err(|source| Unprepared::DataDir {
-        path: data_dir.clone(),
-        source,
-    })?;
-    let engine = Engine::new(EngineOptions {
-        cache_dir: data_dir.join("cache"),
-        components_dir: data_dir.join("components"),
-        turns_max: config.daemon.turns_max,
-        guest_memory_bytes: guest_memory_bytes(&config.daemon),
-    })?;
-    let (mut components, mut digests) = (BTreeMap::new(), BTreeMap::new());
-    for (name, plugin) in &config.plugins {
-        let component = component(&engine, name, &plugin.path, handed)?;
-        digests.insert(plugin.path.clone(), Some(component.digest()));
-        components.insert(name.clone(), component);
-    }
-    // For secret files in the launch spec, record the digest that was handed over, not the current
-    // one: the watch then detects what has changed since.
-    for file in handed.secrets.files() {
-        digests.insert(file.clone(), handed.files.get(file).copied());
-    }
-    let loaded = Observed::with(handed.config.clone(), digests).narrowed(config.files());
-    let secrets = SecretFiles::of(&config, &handed.secrets);
-    let secret_source = Secrets {
-        env,
-        files: &secrets,
-    };
-    let token = secret(
-        "daemon.token".to_owned(),
-        config.daemon.token.as_ref(),
-        secret_source,
-    )?;
-    let parts = parts(&config, secret_source, &components, None)?;
-    let access = Arc::new(Access {
-        token: token.as_deref().map(TokenDigest::new),
-        hosts: config.daemon.allowed_hosts.clone(),
-        origins: config.daemon.allowed_origins.clone(),
-    });
-    let metrics = PrometheusBuilder::new()
-        .install_recorder()
-        .map_err(|error| Unprepared::Metrics(error.to_string()))?;
-    Ok(Prepared {
-        config,
-        loaded,
-        secrets,
-        engine,
-        parts,
-        access,
-        metrics,
-        listeners,
-    })
 }
 
 /// Loads a plugin's component: from its file, unless the launch spec names another content that has
@@ -176,14 +149,14 @@ fn component(
     engine: &Engine,
     name: &str,
     path: &Path,
-    handed: &LaunchSpec,
+    spec: &LaunchSpec,
 ) -> Result<Arc<Component>, Unprepared> {
     let failed = |source| Unprepared::Plugin {
         key: format!("plugins.{name}.path"),
         source,
     };
     let bytes = plugin_bytes(path);
-    if let Some(wanted) = handed.files.get(path)
+    if let Some(wanted) = spec.files.get(path)
         && !matches!(&bytes, Ok(bytes) if Digest::of(bytes) == *wanted)
         && let Some(kept) = engine.kept(*wanted).map_err(failed)?
     {
@@ -347,7 +320,7 @@ fn givens(
     Ok(hidden.collect())
 }
 
-fn secret(
+pub(super) fn secret(
     key: String,
     secret: Option<&SecretRef>,
     Secrets { env, files }: Secrets<'_>,
@@ -355,31 +328,4 @@ fn secret(
     let read = secret.map(|secret| files.read(secret, env)).transpose();
     let read = read.map_err(|source| Unprepared::Secret { key, source })?;
     Ok(read.map(|secret| secret.expose().to_owned()))
-}
-
-fn bind(addr: SocketAddr, link: &Link) -> Result<OwnedFd, Unprepared> {
-    let failed = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::AddrInUse => Unprepared::InUse { addr },
-        _ => Unprepared::Bind { addr, source },
-    };
-    let since = Instant::now();
-    let fd = loop {
-        match bind_listener(addr) {
-            // The worker of a killed supervisor needs a moment to exit.
-            Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse
-                    && since.elapsed() < BIND_PATIENCE =>
-            {
-                std::thread::sleep(BIND_PAUSE);
-            }
-            bound => break bound.map_err(failed)?,
-        }
-    };
-    let copy = fd.try_clone().map_err(failed)?;
-    link.send(FromWorker::Listening {
-        addr: addr.to_string(),
-        fd: copy,
-    })
-    .map_err(|error| failed(std::io::Error::other(error)))?;
-    Ok(fd)
 }

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use crate::allocator;
-use crate::config::{Config, process_env};
+use crate::config::{Config, Env, process_env};
 use crate::domain::Cause;
 use crate::store::StoreOptions;
 use crate::supervisor::{
@@ -22,13 +22,14 @@ use crate::supervisor::{
 
 use super::bootstrap;
 use super::error_text::error_text;
+use super::frontend::Frontend;
 use super::launch_spec::LaunchSpec;
 use super::logging;
 use super::open_store::{OpenedStore, StoreOpening};
-use super::refused::{self, RefusalEnd, RefusedWorker};
+use super::refused::{self, RefusalEnd, RefusedWorker, ServiceAttempt};
 use super::serve::{self, StartedWorker};
-use super::standby;
-use super::store_retry::stays_up;
+use super::service_retry::{CannotServe, stays_up};
+use super::standby::{self, Preparation};
 
 /// The interval of heartbeats, which show the supervisor that this worker does not hang.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -175,7 +176,7 @@ async fn start_up(
     } = start;
     let mending = Arc::new(AtomicU64::new(0));
     let mut orders = listen(link.clone(), mending.clone());
-    let env = process_env();
+    let env = Arc::new(process_env());
     let spec = match config {
         Some(bytes) => decode(&bytes).context("the handed-over configuration")?,
         None => bootstrap::launch_spec(&config_path, &env, first.last_good)?,
@@ -201,10 +202,11 @@ async fn start_up(
         StartCause::First => first.store_options(),
         _ => StoreOptions::default(),
     };
+    // A worker before this one has served from the folder.
+    let must_exist = !matches!(cause, StartCause::First);
     let options = StoreOptions {
         mending,
-        // A worker before this one has served from it.
-        must_exist: !matches!(cause, StartCause::First),
+        must_exist,
         ..accepted
     };
     logging::start(log, &config.daemon);
@@ -215,17 +217,22 @@ async fn start_up(
         cause,
         options,
     };
-    let prepared = {
-        let (config, link, env) = (config.clone(), link.clone(), env.clone());
-        let preparing = tokio::task::spawn_blocking(move || {
-            standby::prepare(config, &spec, &env, listeners, &link)
-        });
-        async move {
-            preparing
-                .await
-                .context("the preparation ended early")?
-                .with_context(|| config_path.display().to_string())
-        }
+    let spec = Arc::new(spec);
+    let frontend = {
+        let (config, spec, env, link) = (config.clone(), spec.clone(), env.clone(), link.clone());
+        tokio::task::spawn_blocking(move || {
+            Frontend::prepare(config, &spec, &env, listeners, &link)
+        })
+        .await
+        .context("the preparation ended early")?
+        .with_context(|| config_path.display().to_string())?
+    };
+    let preparation = Preparation {
+        config: config.clone(),
+        spec,
+        env: env.clone(),
+        secrets: frontend.secrets.clone(),
+        must_exist,
     };
     let mut connections = Vec::new();
     let follows_a_death = mode == Mode::Serve
@@ -236,11 +243,15 @@ async fn start_up(
     let (prepared, opened) = if follows_a_death {
         // Clients are waiting. The store can be opened at once, in parallel to the preparation: a
         // worker has served on this configuration, and the supervisor has seen it exit.
-        let (prepared, opened, ()) =
-            tokio::join!(prepared, opening.open(), standby::end_leftovers(&config));
-        (prepared?, opened)
+        let (prepared, opened, ()) = tokio::join!(
+            preparation.run(),
+            opening.open(),
+            standby::end_leftovers(&config)
+        );
+        (prepared, opened)
     } else {
-        let prepared = prepared.await?;
+        let prepared = preparation.run().await;
+        let prepared = prepared.map_err(|source| CannotServe::unprepared(&config, source))?;
         if mode == Mode::Standby {
             link.send(FromWorker::StandbyReady)?;
             match stand_by(&mut orders, &mut connections).await {
@@ -248,23 +259,38 @@ async fn start_up(
                 None => return Ok(Startup::Exit(ExitCode::SUCCESS)),
             }
         }
-        (prepared, opening.open().await)
+        (Ok(prepared), opening.open().await)
     };
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(error) if stays_up(&error, mode, &opening.cause) => {
+    let ready = match (prepared, opened) {
+        (Ok(prepared), Ok(opened)) => Ok((prepared, opened)),
+        (prepared, Err(error)) => Err((CannotServe::Store(error), prepared.ok())),
+        (Err(source), Ok(opened)) => {
+            // It is opened again once it can be served, with the reason for its record.
+            let closing = tokio::task::spawn_blocking(move || opened.store.close());
+            closing.await.context("the store's closing ended early")?;
+            Err((CannotServe::unprepared(&config, source), None))
+        }
+    };
+    let (prepared, opened) = match ready {
+        Ok(ready) => ready,
+        Err((error, prepared)) if stays_up(&error, mode, &opening.cause) => {
             let refused = RefusedWorker {
                 link: &link,
                 orders: &mut orders,
-                prepared: &prepared,
+                frontend: &frontend,
                 connections: &mut connections,
             };
-            match refused::refuse(refused, opening, error).await? {
-                RefusalEnd::Opened(opened) => *opened,
+            let attempt = ServiceAttempt {
+                preparation,
+                opening,
+                prepared,
+            };
+            match refused::refuse(refused, attempt, error).await? {
+                RefusalEnd::Ready(ready) => *ready,
                 RefusalEnd::Exit(code) => return Ok(Startup::Exit(code)),
             }
         }
-        Err(error) => return Err(error.into()),
+        Err((error, _)) => return Err(error.into()),
     };
     if !follows_a_death && opened.life.record.cause == Cause::Crash {
         // This worker holds the store, so its previous owner is dead. A worker that hands over has
@@ -281,8 +307,9 @@ async fn start_up(
     Ok(Startup::Serves(Box::new(StartedWorker {
         link,
         orders,
+        frontend,
         prepared,
-        env,
+        env: Env::clone(&env),
         store,
         life,
         previous,

@@ -8,8 +8,8 @@ use super::UnixMillis;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Finding {
     pub kind: FindingKind,
-    /// What the problem concerns: a session's id, or the data folder for problems of the disk and
-    /// the store.
+    /// What the problem concerns: a session's id, the data folder for problems of the disk and the
+    /// store, or the configuration file.
     pub subject: String,
     /// Approximately since when.
     pub since: UnixMillis,
@@ -27,6 +27,8 @@ pub struct Finding {
 pub enum FindingKind {
     /// The store is not opened: it lacks what was acknowledged, or is damaged.
     StoreRefused,
+    /// A plugin, or what else sessions run with, does not load: the daemon does not serve.
+    NotPrepared,
     /// The writer has work and does not sync.
     WriterStalled,
     /// The store failed its last write.
@@ -60,8 +62,9 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Those that this daemon may have.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::StoreRefused,
+        Self::NotPrepared,
         Self::WriterStalled,
         Self::StoreFailing,
         Self::StoreDamaged,
@@ -81,6 +84,7 @@ impl FindingKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::StoreRefused => "store_refused",
+            Self::NotPrepared => "not_prepared",
             Self::WriterStalled => "writer_stalled",
             Self::StoreFailing => "store_failing",
             Self::StoreDamaged => "store_damaged",

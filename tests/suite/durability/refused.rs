@@ -1,12 +1,12 @@
-//! A store that a worker cannot open after a crash: clients get the reason instead of no answer, and
-//! once the store is repaired, it is served again without anybody's help.
+//! A worker that cannot open its store after a crash, or not load what sessions run with: clients get the
+//! reason instead of no answer, and once that is repaired, they are served again without anybody's help.
 
 use std::fs::{self, File};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use abide_tests::damage::file_named;
-use abide_tests::{Client, Daemon, Event, HungDisk, Setup, until};
+use abide_tests::{Client, Daemon, Event, HungDisk, Setup, Signal, signal, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -22,20 +22,30 @@ async fn served(setup: Setup) -> (Daemon, Vec<Event>) {
     (daemon, events)
 }
 
-/// Waits until the daemon refuses clients. Returns the finding.
+/// Waits until the daemon refuses clients because of its store. Returns the finding.
 async fn refusal(daemon: &Daemon) -> Value {
+    let finding = any_refusal(daemon).await;
+    assert_eq!(finding["kind"], "store_refused", "{finding}");
+    finding
+}
+
+/// Waits until the daemon refuses clients. Returns the finding.
+async fn any_refusal(daemon: &Daemon) -> Value {
     let status = until("a refusal", async || {
         let reply = daemon.client().get("/v1/daemon").await.ok()?;
         (reply.body["state"] == "refused").then_some(reply.body)
     })
     .await;
-    let finding = &status["watchdog"][0];
-    assert_eq!(finding["kind"], "store_refused", "{status}");
-    finding.clone()
+    status["watchdog"][0].clone()
 }
 
 /// Checks that requests are answered with a reason that contains `part`.
 async fn requests_are_refused(client: &Client, part: &str) {
+    requests_get(client, "store-refused", part).await;
+}
+
+/// Checks that requests are answered with this problem, and a reason that contains `part`.
+async fn requests_get(client: &Client, problem_type: &str, part: &str) {
     let message = client
         .request(Method::POST, "/v1/sessions/one/messages")
         .json(&json!({"text": "no"}));
@@ -45,7 +55,10 @@ async fn requests_are_refused(client: &Client, part: &str) {
         client.request(Method::GET, "/readyz"),
     ] {
         let reply = client.send(request).await.expect("it is answered");
-        assert_eq!(reply.body["type"], "urn:abide:problem:store-refused");
+        assert_eq!(
+            reply.body["type"],
+            format!("urn:abide:problem:{problem_type}")
+        );
         let problem = reply.problem(503);
         assert!(problem.contains(part), "{part}: {problem}");
     }
@@ -135,14 +148,57 @@ async fn no_store_is_made_in_the_place_of_one_that_is_gone() {
     let reason = finding["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("where there was one"), "{finding}");
     requests_are_refused(&client, "where there was one").await;
-    for name in ["FORMAT", "LOCK", "db"] {
-        assert!(!there.join(name).exists(), "{name}");
-    }
-    // Caches, for plugins are loaded beside the store.
-    fs::remove_dir_all(&there).expect("the folder is ours");
+    assert!(
+        !there.exists(),
+        "a folder would hide that the store is gone"
+    );
+    // As something leaves it that makes what it misses.
+    fs::write(&there, "").expect("the folder is ours");
+    until("another reason", async || {
+        let finding = refusal(&daemon).await;
+        finding["reason"]
+            .as_str()?
+            .contains("is not a folder")
+            .then_some(())
+    })
+    .await;
+    requests_are_refused(&client, "is not a folder").await;
+    fs::remove_file(&there).expect("the file is ours");
     fs::rename(&away, &there).expect("the folder is ours");
     is_served_again(&daemon, &client, &events).await;
     assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_that_do_not_load_after_a_crash_are_tried_until_they_do() {
+    for name in ["components", "cache"] {
+        let (mut daemon, events) = served(Setup::default()).await;
+        let client = daemon.client();
+        let (there, away) = (
+            daemon.folder().join("data").join(name),
+            daemon.folder().join("away"),
+        );
+        fs::rename(&there, &away).expect("the folder is ours");
+        fs::write(&there, "").expect("the folder is ours");
+        daemon.kill_worker().await;
+
+        let finding = any_refusal(&daemon).await;
+        assert_eq!(finding["kind"], "not_prepared", "{finding}");
+        let subject = finding["subject"].as_str().unwrap_or_default();
+        assert!(subject.ends_with("abide.toml"), "{finding}");
+        requests_get(&client, "not-prepared", name).await;
+        // A worker that is killed is followed by one that refuses as well.
+        daemon.kill_worker().await;
+        any_refusal(&daemon).await;
+
+        fs::remove_file(&there).expect("the file is ours");
+        fs::rename(&away, &there).expect("the folder is ours");
+        is_served_again(&daemon, &client, &events).await;
+        let status = daemon.status().await;
+        let trigger = status["restart"]["trigger"].as_str().unwrap_or_default();
+        assert!(trigger.contains(&format!("data/{name}")), "{status}");
+        assert!(daemon.stop().await.success());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,6 +222,30 @@ async fn each_try_shows_what_is_in_the_way_then() {
     requests_are_refused(&client, "is in use by").await;
     lock.unlock().expect("it is locked");
     is_served_again(&daemon, &client, &events).await;
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_makes_a_daemon_that_refuses_try_at_once() {
+    let (mut daemon, _) = served(Setup::default()).await;
+    let file = file_named(&daemon.folder().join("data/db"), "CURRENT");
+    fs::remove_file(&file).expect("the file is ours");
+    daemon.kill_worker().await;
+    refusal(&daemon).await;
+    let client = daemon.client();
+    let pause = async || {
+        let sessions = client.request(Method::GET, "/v1/sessions");
+        let response = sessions.send().await.ok()?;
+        let pause = response.headers().get("retry-after")?;
+        pause.to_str().ok()?.parse::<u64>().ok()
+    };
+    until("a longer pause", async || {
+        (pause().await? >= 4).then_some(())
+    })
+    .await;
+    // By itself it gets only longer.
+    signal(daemon.supervisor_pid(), Signal::HUP);
+    until("a try", async || (pause().await? == 2).then_some(())).await;
     assert!(daemon.stop().await.success());
 }
 

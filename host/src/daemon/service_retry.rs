@@ -1,22 +1,59 @@
-//! Decides which workers stay up although they have no store, and what becomes of them. Pure.
+//! Decides which workers stay up although they cannot serve, and what becomes of them. Pure.
 //!
-//! | the store | after an operator's start | in a standby, or after a kill from outside | after a death by own doing, or a rollback |
+//! | what keeps the worker from serving | after an operator's start | in a standby, or after a kill from outside | after a death by own doing, or a rollback |
 //! |---|---|---|---|
-//! | lacks what was acknowledged | stays up | stays up | stays up |
-//! | does not open, cannot be read | exits, with the reason | exits: the supervisor rolls back, if there is something to roll back to | stays up |
-//! | opening it panicked | exits | exits | exits: this process is not trusted with it |
+//! | the store lacks what was acknowledged | stays up | stays up | stays up |
+//! | the store does not open, or cannot be read; a plugin, or what else sessions run with, does not load | exits, with the reason | exits: the supervisor rolls back, if there is something to roll back to | stays up |
+//! | a panic | exits | exits | exits: this process is not trusted any more |
 //!
 //! In the last column the supervisor has had the choice, and has nothing else to start. Without the
 //! worker nobody would answer the clients.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::store::OpenError;
 use crate::supervisor::{Mode, StartCause};
 
 use super::open_store::NoStore;
+use super::standby::Unprepared;
 
-/// The pause before the store is tried again; each further one is twice as long.
+/// The reason why a worker cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CannotServe {
+    #[error(transparent)]
+    Store(#[from] NoStore),
+    /// What sessions run with cannot be prepared. `config` is the configuration file.
+    #[error("{}: {source}", config.display())]
+    Unprepared { config: PathBuf, source: Unprepared },
+}
+
+impl CannotServe {
+    pub(super) fn unprepared(config: &Config, source: Unprepared) -> Self {
+        match source {
+            Unprepared::NoStore(error) => Self::Store(error.into()),
+            source => Self::Unprepared {
+                config: config.file.clone(),
+                source,
+            },
+        }
+    }
+
+    /// Whether this process is not to be trusted with another try.
+    pub(super) fn is_panic(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(NoStore::Panic(_))
+                | Self::Unprepared {
+                    source: Unprepared::Panic(_),
+                    ..
+                }
+        )
+    }
+}
+
+/// The pause before the worker tries again; each further one is twice as long.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause: clients wait meanwhile.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -26,30 +63,19 @@ pub(super) fn next_pause(last: Duration) -> Duration {
     (last * 2).min(LONGEST_PAUSE)
 }
 
-/// Whether a worker stays up that has no store for this reason. `mode` and `cause` are those of its
+/// Whether a worker stays up that cannot serve for this reason. `mode` and `cause` are those of its
 /// start.
-pub(super) fn stays_up(error: &NoStore, mode: Mode, cause: &StartCause) -> bool {
+pub(super) fn stays_up(error: &CannotServe, mode: Mode, cause: &StartCause) -> bool {
     match error {
         // Neither another worker nor an older binary would bring back what the files lack. The older
         // one might drop the rest without a word.
-        NoStore::Open(OpenError::Missing { .. }) => true,
-        NoStore::Open(
-            // A file may be put back.
-            OpenError::Corrupt { .. }
-            | OpenError::NotAStore { .. }
-            | OpenError::NotAFolder { .. }
-            // A disk may be mounted again, and have room again.
-            | OpenError::Gone { .. }
-            | OpenError::Io(_)
-            // A tool may have the folder, for a while.
-            | OpenError::Locked { .. }
-            // A rollback to the newer version would mend it, but there is none. It may also be a
-            // damaged `FORMAT`.
-            | OpenError::NewerFormat { .. }
-            | OpenError::NewerPart { .. },
-        )
-        | NoStore::Read(_) => has_no_alternative(mode, cause),
-        NoStore::Panic(_) => false,
+        CannotServe::Store(NoStore::Open(OpenError::Missing { .. })) => true,
+        _ if error.is_panic() => false,
+        // A file may be put back, a disk mounted again, have room again; a tool may have the folder
+        // for a while. Of a newer version's store: a rollback to that version would mend it, but there
+        // is none, and it may also be a damaged `FORMAT`.
+        CannotServe::Store(NoStore::Open(_) | NoStore::Read(_) | NoStore::Panic(_))
+        | CannotServe::Unprepared { .. } => has_no_alternative(mode, cause),
     }
 }
 
@@ -71,13 +97,13 @@ fn has_no_alternative(mode: Mode, cause: &StartCause) -> bool {
     }
 }
 
-/// Returns the cause of the start of a worker whose store has opened after all, and did not for
-/// `reason`: it goes into the restart's record. Of a rollback, a crash is left: what was rolled back
-/// need not be what kept the store from opening, so it is not rejected for that.
-pub(super) fn cause_once_open(cause: StartCause, reason: &str) -> StartCause {
+/// Returns the cause of the start of a worker that serves after all, and could not at once for `reason`:
+/// it goes into the restart's record. Of a rollback, a crash is left: what was rolled back need not be
+/// what kept the worker from serving, so it is not rejected for that.
+pub(super) fn cause_of_late_service(cause: StartCause, reason: &str) -> StartCause {
     let with_reason = |detail: String| match detail.contains(reason) {
         true => detail,
-        false => format!("{detail}; the store did not open at once: {reason}"),
+        false => format!("{detail}; the daemon could not serve at once: {reason}"),
     };
     match cause {
         StartCause::Crash { own_doing, detail } => StartCause::Crash {
@@ -93,7 +119,17 @@ pub(super) fn cause_once_open(cause: StartCause, reason: &str) -> StartCause {
 }
 
 /// Returns what an operator can do.
-pub(super) fn remedy(error: &NoStore) -> &'static str {
+pub(super) fn remedy(error: &CannotServe) -> &'static str {
+    match error {
+        CannotServe::Store(error) => store_remedy(error),
+        CannotServe::Unprepared { .. } => {
+            "put right what is named, and the daemon serves by itself. Or stop it, change the \
+             configuration, and start it again"
+        }
+    }
+}
+
+fn store_remedy(error: &NoStore) -> &'static str {
     match error {
         NoStore::Open(OpenError::Missing { .. }) => {
             "stop the daemon; then move the folder away and `abide restore` a backup, or start once \
@@ -131,7 +167,7 @@ mod tests {
     use super::*;
     use crate::store::{FailedIo, LostSessions, MissingWrites, StoreError};
 
-    fn errors() -> Vec<NoStore> {
+    fn errors() -> Vec<CannotServe> {
         let path = || "/data".into();
         let reason = || "CURRENT".to_owned();
         let read = StoreError::Read { reason: reason() };
@@ -166,18 +202,35 @@ mod tests {
             },
         ];
         let opens = opens.into_iter().map(NoStore::Open);
-        opens.chain([NoStore::Read(read)]).collect()
+        let stores = opens.chain([NoStore::Read(read)]).map(CannotServe::Store);
+        let denied = || std::io::ErrorKind::PermissionDenied.into();
+        let unprepared = [
+            Unprepared::DataDir {
+                path: path(),
+                source: denied(),
+            },
+            Unprepared::PluginFile {
+                name: "echo".to_owned(),
+                path: "/echo.wasm".into(),
+                source: denied(),
+            },
+        ];
+        let unprepared = unprepared.map(|source| CannotServe::Unprepared {
+            config: "/abide.toml".into(),
+            source,
+        });
+        stores.chain(unprepared).collect()
     }
 
-    fn missing() -> NoStore {
-        NoStore::Open(OpenError::Missing {
+    fn missing() -> CannotServe {
+        CannotServe::Store(NoStore::Open(OpenError::Missing {
             path: "/data".into(),
             missing: MissingWrites {
                 operations: 1,
                 places: Vec::new(),
                 sessions: LostSessions::Any,
             },
-        })
+        }))
     }
 
     fn crash(own_doing: bool) -> StartCause {
@@ -213,11 +266,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_whose_opening_ended_early_exits() {
-        let opening = tokio::spawn(std::future::pending::<()>());
-        opening.abort();
-        let error = NoStore::Panic(opening.await.expect_err("it was aborted"));
-        assert!(!stays_up(&error, Mode::Serve, &rollback()));
+    async fn a_worker_that_panicked_exits() {
+        let aborted = async || {
+            let task = tokio::spawn(std::future::pending::<()>());
+            task.abort();
+            task.await.expect_err("it was aborted")
+        };
+        let unprepared = CannotServe::Unprepared {
+            config: "/abide.toml".into(),
+            source: Unprepared::Panic(aborted().await),
+        };
+        for error in [
+            CannotServe::Store(NoStore::Panic(aborted().await)),
+            unprepared,
+        ] {
+            assert!(!stays_up(&error, Mode::Serve, &rollback()), "{error}");
+        }
     }
 
     #[test]
@@ -227,18 +291,24 @@ mod tests {
             (StartCause::Planned, StartCause::Planned),
         ];
         for (cause, same) in causes {
-            assert_eq!(cause_once_open(cause, "CURRENT"), same);
+            assert_eq!(cause_of_late_service(cause, "CURRENT"), same);
         }
-        let detail = "died; the store did not open at once: CURRENT".to_owned();
+        let detail = "died; the daemon could not serve at once: CURRENT".to_owned();
         for own_doing in [false, true] {
             let detail = detail.clone();
             let with_reason = StartCause::Crash { own_doing, detail };
-            assert_eq!(cause_once_open(crash(own_doing), "CURRENT"), with_reason);
+            assert_eq!(
+                cause_of_late_service(crash(own_doing), "CURRENT"),
+                with_reason
+            );
         }
         let own_doing = true;
         let with_reason = StartCause::Crash { own_doing, detail };
-        assert_eq!(cause_once_open(rollback(), "CURRENT"), with_reason);
-        assert_eq!(cause_once_open(with_reason.clone(), "CURRENT"), with_reason);
+        assert_eq!(cause_of_late_service(rollback(), "CURRENT"), with_reason);
+        assert_eq!(
+            cause_of_late_service(with_reason.clone(), "CURRENT"),
+            with_reason
+        );
     }
 
     #[test]
