@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::precompiled::{fill_cache, keep_cache};
 use crate::process::{children, descendants, kill_all, signal};
 use crate::{Client, PATIENCE, Setup, abide_binary, until};
 
@@ -63,6 +64,7 @@ impl Daemon {
     /// Starts a daemon in this directory, without waiting until it is ready.
     pub fn spawn_in(folder: TempDir, setup: Setup) -> Self {
         write(&config_path(folder.path()), &setup.toml(), How::Rename);
+        fill_cache(folder.path(), &setup);
         let child = spawn_of(folder.path(), &setup);
         Self {
             folder,
@@ -110,6 +112,7 @@ impl Daemon {
             if let Ok(reply) = client.get("/readyz").await
                 && reply.status == 200
             {
+                keep_cache(self.folder(), &self.setup);
                 return;
             }
             assert!(

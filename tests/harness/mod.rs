@@ -21,6 +21,7 @@ mod model_fault;
 mod notices;
 mod npm;
 mod powercut;
+mod precompiled;
 mod preload;
 mod prober;
 mod process;
