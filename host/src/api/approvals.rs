@@ -48,6 +48,7 @@ pub(super) enum ApprovalDecision {
 #[utoipa::path(
     get,
     path = "/v1/approvals",
+    operation_id = "list_approvals",
     tag = "approvals",
     params(ApprovalQuery),
     responses(
@@ -71,6 +72,7 @@ pub(super) async fn list(
 #[utoipa::path(
     post,
     path = "/v1/approvals/{id}",
+    operation_id = "decide_approval",
     tag = "approvals",
     params(("id" = ApprovalId, Path, description = "The approval's id, percent-encoded")),
     request_body = DecisionBody,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, Version, header};
 use sha2::{Digest as _, Sha256};
 
 use super::problem::{Problem, ProblemKind};
@@ -65,6 +65,13 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    let has_host =
+        request.headers().contains_key(header::HOST) || request.uri().authority().is_some();
+    // RFC 9112, section 3.2. Without it nothing shows whose page a browser calls from.
+    if !has_host && request.version() == Version::HTTP_11 {
+        let detail = "a request of HTTP/1.1 needs the header `Host`";
+        return Err(Problem::new(ProblemKind::BAD_REQUEST, detail));
+    }
     access.allow(request.uri(), request.headers())?;
     Ok(next.run(request).await)
 }

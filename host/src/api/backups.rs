@@ -26,6 +26,7 @@ pub(super) struct BackupRequest {
 #[utoipa::path(
     post,
     path = "/v1/backups",
+    operation_id = "take_backup",
     tag = "daemon",
     request_body = BackupRequest,
     responses(

@@ -20,6 +20,7 @@ use crate::domain::{Generation, PlanReport, PlanRequest, RestartRecord};
 #[utoipa::path(
     get,
     path = "/v1/daemon",
+    operation_id = "show_daemon",
     tag = "daemon",
     responses(
         (status = 200, description = "What it is doing", body = DaemonStatus),
@@ -45,6 +46,7 @@ pub(super) struct RestartsQuery {
 #[utoipa::path(
     get,
     path = "/v1/daemon/restarts",
+    operation_id = "list_restarts",
     tag = "daemon",
     params(RestartsQuery),
     responses(
@@ -78,6 +80,7 @@ pub(super) async fn restarts(
 #[utoipa::path(
     get,
     path = "/v1/daemon/restarts/{generation}",
+    operation_id = "show_restart",
     tag = "daemon",
     params(("generation" = u64, Path, description = "The restart's number")),
     responses(
@@ -107,6 +110,7 @@ type PlannedAnswer = Result<(StatusCode, Answer<RestartAccepted>), Problem>;
 #[utoipa::path(
     post,
     path = "/v1/daemon/restart",
+    operation_id = "restart_daemon",
     tag = "daemon",
     responses(
         (status = 202, description = "It will happen", body = RestartAccepted),
@@ -127,6 +131,7 @@ pub(super) async fn restart(
 #[utoipa::path(
     get,
     path = "/v1/daemon/plan",
+    operation_id = "plan_file",
     tag = "daemon",
     responses(
         (status = 200, description = "What would be done, also if the file would be refused", body = PlanReport),
@@ -141,6 +146,7 @@ pub(super) async fn plan(State(api): State<Api>) -> Result<Answer<PlanReport>, P
 #[utoipa::path(
     post,
     path = "/v1/daemon/plan",
+    operation_id = "plan_text",
     tag = "daemon",
     request_body = PlanRequest,
     responses(
@@ -172,6 +178,7 @@ fn invalid(problems: Vec<String>) -> Problem {
 #[utoipa::path(
     post,
     path = "/v1/daemon/drain",
+    operation_id = "drain_daemon",
     tag = "daemon",
     responses(
         (status = 202, description = "It will happen", body = RestartAccepted),
@@ -204,6 +211,7 @@ fn planned(planned: Acceptance) -> PlannedAnswer {
 #[utoipa::path(
     get,
     path = "/healthz",
+    operation_id = "healthz",
     tag = "probes",
     responses(
         (status = 200, description = "The worker is alive"),
@@ -217,6 +225,7 @@ pub(super) async fn healthz() -> Answer<Value> {
 #[utoipa::path(
     get,
     path = "/readyz",
+    operation_id = "readyz",
     tag = "probes",
     responses(
         (status = 200, description = "Clients may be sent here; also during a drain for a restart"),

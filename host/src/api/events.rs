@@ -48,6 +48,7 @@ pub(super) struct EventsQuery {
 #[utoipa::path(
     get,
     path = "/v1/sessions/{id}/events",
+    operation_id = "follow_events",
     tag = "events",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen; wins over `after`")),
     responses(

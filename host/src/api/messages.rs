@@ -73,6 +73,7 @@ fn document(accepted: Accepted, outcome: Option<TurnOutcome>) -> AcceptedMessage
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/messages",
+    operation_id = "send_message",
     tag = "messages",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), SendQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sending the same message under the same key twice does it once; at most 256 bytes")),
     request_body = MessageBody,
@@ -160,6 +161,7 @@ pub(super) struct RetryBody {
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/retry",
+    operation_id = "retry_dead_letter",
     tag = "messages",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     request_body = Option<RetryBody>,
@@ -194,6 +196,7 @@ pub(super) struct DeadQuery {
 #[utoipa::path(
     get,
     path = "/v1/sessions/{id}/dead",
+    operation_id = "list_dead_letters",
     tag = "messages",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), DeadQuery),
     responses(
@@ -207,6 +210,10 @@ pub(super) async fn dead(
     QueryOf(query): QueryOf<DeadQuery>,
 ) -> Result<Answer<Page<DeadLetter, MessageId>>, Problem> {
     let after = query.after.map(MessageId::from_client);
+    if let Some(after) = after.as_ref().filter(|after| after.cursor().is_none()) {
+        let detail = format!("`after` is no message's id: `{after}`; send the `next` of a page");
+        return Err(Problem::new(ProblemKind::BAD_REQUEST, detail));
+    }
     let limit = page_len(query.limit);
     let items = api.sessions.dead(&id, after.as_ref(), limit).await?;
     let full = items.len() == limit;

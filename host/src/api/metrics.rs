@@ -14,6 +14,7 @@ use super::Api;
 #[utoipa::path(
     get,
     path = "/metrics",
+    operation_id = "show_metrics",
     tag = "probes",
     responses(
         (status = 200, description = "Prometheus text", body = String),

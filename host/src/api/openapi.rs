@@ -1,7 +1,9 @@
 //! The OpenAPI document of the API, generated from the handlers and their types.
 
 use axum::Json as Answer;
+use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 
 use super::{approvals, backups, daemon, events, messages, metrics, openai, sessions, turns};
@@ -37,6 +39,7 @@ use crate::domain::{Delta, Event};
         daemon::restart_record,
         daemon::restart,
         daemon::plan,
+        daemon::plan_of,
         daemon::drain,
         backups::take,
         daemon::healthz,
@@ -45,7 +48,7 @@ use crate::domain::{Delta, Event};
     ),
     components(schemas(Event, Delta)),
     security((), ("token" = [])),
-    modifiers(&BearerToken)
+    modifiers(&BearerToken, &LastPage)
 )]
 struct OpenApiDocument;
 
@@ -57,6 +60,25 @@ impl Modify for BearerToken {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         if let Some(components) = &mut document.components {
             components.add_security_scheme("token", SecurityScheme::Http(scheme));
+        }
+    }
+}
+
+/// On the last page of a list, `next` is null. Of a field whose type is a parameter, the derived schema
+/// does not say so.
+struct LastPage;
+
+impl Modify for LastPage {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let schemas = document.components.iter_mut();
+        for (name, schema) in schemas.flat_map(|components| &mut components.schemas) {
+            if name.starts_with("Page_")
+                && let RefOr::T(Schema::Object(page)) = schema
+                && let Some(RefOr::T(Schema::Object(next))) = page.properties.get_mut("next")
+                && let SchemaType::Type(of) = &next.schema_type
+            {
+                next.schema_type = SchemaType::from_iter([of.clone(), Type::Null]);
+            }
         }
     }
 }
@@ -91,6 +113,35 @@ mod tests {
         let paths = document["paths"].as_object().expect("paths");
         let described: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
         assert_eq!(described, routes);
+    }
+
+    /// Generated clients name their functions after these.
+    #[test]
+    fn each_operation_has_an_id_of_its_own() {
+        let document = serde_json::to_value(document()).expect("JSON");
+        let paths = document["paths"].as_object().expect("paths").values();
+        let operations = paths.flat_map(|path| path.as_object().expect("operations").values());
+        let ids: Vec<&str> = operations
+            .map(|operation| operation["operationId"].as_str().expect("an id"))
+            .collect();
+        let unique: BTreeSet<&str> = ids.iter().copied().collect();
+        assert_eq!(ids.len(), unique.len(), "{ids:?}");
+    }
+
+    /// At the end of a list there is no next page: clients are to expect that.
+    #[test]
+    fn what_may_be_null_is_nullable() {
+        let document = serde_json::to_value(document()).expect("JSON");
+        let schemas = document["components"]["schemas"].as_object();
+        let schemas = schemas.expect("schemas").iter();
+        let pages: Vec<_> = schemas
+            .filter(|(name, _)| name.starts_with("Page_"))
+            .collect();
+        assert!(pages.len() >= 4);
+        for (name, page) in pages {
+            let next = page["properties"]["next"].to_string();
+            assert!(next.contains("\"null\""), "{name}: {next}");
+        }
     }
 
     /// Every reference resolves within the document.

@@ -64,6 +64,7 @@ pub(super) struct ListQuery {
 #[utoipa::path(
     put,
     path = "/v1/sessions/{id}",
+    operation_id = "create_session",
     tag = "sessions",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     request_body = NewSessionBody,
@@ -118,6 +119,7 @@ fn check_labels(labels: Option<&BTreeMap<String, String>>) -> Result<(), Problem
 #[utoipa::path(
     get,
     path = "/v1/sessions",
+    operation_id = "list_sessions",
     tag = "sessions",
     params(ListQuery),
     responses(
@@ -147,6 +149,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/v1/sessions/{id}",
+    operation_id = "show_session",
     tag = "sessions",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
@@ -165,6 +168,7 @@ pub(super) async fn show(
 #[utoipa::path(
     delete,
     path = "/v1/sessions/{id}",
+    operation_id = "close_session",
     tag = "sessions",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
@@ -237,6 +241,7 @@ pub(super) struct CancelledBody {
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/cancel",
+    operation_id = "cancel_turns",
     tag = "sessions",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), CancelQuery),
     responses(
@@ -260,6 +265,7 @@ pub(super) async fn cancel(
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/resume",
+    operation_id = "resume_session",
     tag = "sessions",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(

@@ -13,6 +13,7 @@ use crate::domain::{ReplayReport, SessionId, TurnReport};
 #[utoipa::path(
     get,
     path = "/v1/sessions/{id}/turn",
+    operation_id = "show_turn",
     tag = "sessions",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
@@ -32,6 +33,7 @@ pub(super) async fn show(
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/replay",
+    operation_id = "replay_turn",
     tag = "sessions",
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(

@@ -1,5 +1,7 @@
 //! Nonsensical requests receive a problem document with the correct status.
 
+use std::io::{Read as _, Write as _};
+
 use abide_tests::{CallState, Client, Daemon, FakeModel, Plugin, Refused, Reply, Setup};
 use reqwest::{Method, header};
 use serde_json::{Value, json};
@@ -99,6 +101,7 @@ async fn each_gets_a_problem_document_with_its_status() {
         (put(), "/v1/sessions/a", Some(&big_args), &[413]),
         // Queries.
         (get(), "/v1/sessions/s/events?after=x", None, &[400, 422]),
+        (get(), "/v1/sessions/s/dead?after=x", None, &[400]),
         (get(), "/v1/sessions?limit=x", None, &[400, 422]),
         (get(), "/v1/sessions?state=sleepy", None, &[400, 422]),
         (
@@ -137,6 +140,20 @@ async fn a_body_that_is_not_declared_as_json_is_415() {
         }
         let reply = client.send(request).await.expect("an answer");
         reply.problem(415);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_names_the_host_that_it_is_for() {
+    let (daemon, _) = daemon().await;
+    // HTTP/1.0 has no such header.
+    for (version, status) in [("HTTP/1.1", "400"), ("HTTP/1.0", "200")] {
+        let mut stream = daemon.connect();
+        let request = format!("GET /v1/sessions {version}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it is read");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("it is answered");
+        assert_eq!(reply.split(' ').nth(1), Some(status), "{reply}");
     }
 }
 

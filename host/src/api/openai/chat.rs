@@ -35,6 +35,7 @@ const LOOK_BACK: u64 = 1000;
 #[utoipa::path(
     post,
     path = "/v1/chat/completions",
+    operation_id = "create_chat_completion",
     tag = "openai",
     params(
         ("X-Abide-Session" = Option<String>, Header, description = "The session; else the field `user` names it. It is created, with the plugin that `model` names, if it is not there"),

@@ -40,6 +40,7 @@ fn as_model(name: &str) -> Model {
 #[utoipa::path(
     get,
     path = "/v1/models",
+    operation_id = "list_models",
     tag = "openai",
     responses((status = 200, description = "The plugins", body = Models)),
 )]
@@ -56,6 +57,7 @@ pub(in crate::api) async fn models(State(api): State<Api>) -> Answer<Models> {
 #[utoipa::path(
     get,
     path = "/v1/models/{id}",
+    operation_id = "show_model",
     tag = "openai",
     params(("id" = String, Path, description = "The plugin's name")),
     responses(
