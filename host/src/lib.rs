@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`cli`] | the command line; most of it is a client of the HTTP API |
 //! | [`daemon`] | the worker: from its start to its hand-over |
-//! | [`supervisor`] | the process that keeps the sockets and starts workers; uses no other module |
+//! | [`supervisor`] | the process that keeps the sockets and starts workers; uses none of these |
 //! | [`api`] | the HTTP API, OpenAI's included |
 //! | [`session`] | sessions at run time: who owns one, how a turn runs, the drain |
 //! | [`engine`] | guests: WebAssembly components in wasmtime |
@@ -30,6 +30,7 @@ pub mod domain;
 pub mod engine;
 pub(crate) mod failpoint;
 pub mod loadgen;
+pub(crate) mod plain_text;
 pub mod providers;
 pub mod session;
 pub mod store;

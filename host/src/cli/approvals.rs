@@ -1,7 +1,5 @@
 //! `abide approvals`: tool calls that wait for a human, and the answers.
 
-use std::io::Write as _;
-
 use serde_json::{Value, json};
 
 use super::args::{Approvals, ApprovalsAction};
@@ -11,9 +9,10 @@ use super::global::Global;
 use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::target;
-use super::text::{ago, brief, clean, duration};
+use super::text::{ago, brief, duration};
 use crate::documents::Page;
 use crate::domain::{Approval, UnixMillis};
+use crate::plain_text::inline;
 
 /// The width to which arguments are cut in the table.
 const ARGUMENTS_CHARS: usize = 80;
@@ -31,7 +30,7 @@ pub(crate) async fn run(global: &Global, args: Approvals) -> Result<(), CliError
         return Ok(out.json(&approval)?);
     }
     let status = approval.status.as_str();
-    Ok(out.line(format!("{id}: {status}: {}", clean(&approval.line())))?)
+    Ok(out.line(format!("{id}: {status}: {}", inline(&approval.line())))?)
 }
 
 async fn list(client: &Client, out: &mut Out, as_json: bool) -> Result<(), CliError> {
@@ -62,13 +61,13 @@ async fn list(client: &Client, out: &mut Out, as_json: bool) -> Result<(), CliEr
                 approval.id.to_string().into(),
                 ago(approval.asked_at, now).into(),
                 duration(approval.expires_at.since(now)).into(),
-                Cell::toned(clean(&approval.tool), Tone::Bold),
+                Cell::toned(inline(&approval.tool), Tone::Bold),
                 brief(&approval.arguments, ARGUMENTS_CHARS).into(),
             ]
         })
         .collect();
     let head = ["id", "asked", "expires in", "tool", "arguments"];
-    out.write_all(table(out, 0, &head, &rows).as_bytes())?;
+    out.text(&table(out, 0, &head, &rows))?;
     Ok(())
 }
 

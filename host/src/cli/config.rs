@@ -1,7 +1,7 @@
 //! `abide config`: what a start, or a change under a running daemon, would make of the
 //! configuration file.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -14,9 +14,9 @@ use super::global::Global;
 use super::out::{Out, Tone, hint};
 use super::table::{Cell, table};
 use super::target;
-use super::text::clean;
 use crate::config::{Config, ConfigError, json_schema, process_env, reference};
 use crate::domain::{PlanReport, PlanRequest, PlanVerdict, PlannedChange};
+use crate::plain_text::inline;
 
 const PLAN: &str = "/v1/daemon/plan";
 
@@ -27,7 +27,7 @@ pub(super) fn offline(global: &Global, command: Command) -> Result<Option<Check>
         Command::Check(args) => check(global, &mut out, args).map(|()| None),
         Command::Plan(args) => Ok(Some(args)),
         Command::Schema => Ok(out.json(json_schema()).map(|()| None)?),
-        Command::Reference => Ok(out.write_all(reference().as_bytes()).map(|()| None)?),
+        Command::Reference => Ok(out.text(&reference()).map(|()| None)?),
     }
 }
 
@@ -140,7 +140,7 @@ pub(super) async fn plan(global: &Global, args: Check) -> Result<(), CliError> {
 fn show(out: &mut Out, report: &PlanReport) -> Result<(), CliError> {
     let rows: Vec<Vec<Cell>> = report.changes.iter().map(row).collect();
     if !rows.is_empty() {
-        out.write_all(table(out, 0, &["key", "takes", "from", "to"], &rows).as_bytes())?;
+        out.text(&table(out, 0, &["key", "takes", "from", "to"], &rows))?;
     }
     out.line(verdict(report.verdict))?;
     if report.verdict == PlanVerdict::Restart && report.running_turns > 0 {
@@ -151,13 +151,13 @@ fn show(out: &mut Out, report: &PlanReport) -> Result<(), CliError> {
         ))?;
     }
     for problem in &report.problems {
-        hint(clean(&problem.text));
+        hint(inline(&problem.text));
     }
     Ok(())
 }
 
 fn row(change: &PlannedChange) -> Vec<Cell> {
-    let shown = |value: &Option<String>| clean(value.as_deref().unwrap_or("-")).into_owned();
+    let shown = |value: &Option<String>| inline(value.as_deref().unwrap_or("-")).into_owned();
     let tone = if change.class == "fixed" {
         Tone::Bad
     } else {

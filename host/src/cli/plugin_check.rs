@@ -1,7 +1,6 @@
 //! `abide plugin check`: checks whether a component can be a plugin, by opening a throw-away
 //! session on it.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -86,7 +85,7 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
     .collect();
     let fit = out.paint(Tone::Good, "fit to be a plugin");
     out.line(format!("{}: {fit}", file.display()))?;
-    out.write_all(table(&out, 2, &[], &rows).as_bytes())?;
+    out.text(&table(&out, 2, &[], &rows))?;
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! `abide plugin list`: compares the configured plugins with those that the daemon has loaded.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -66,7 +65,7 @@ pub(super) async fn list(global: &Global, args: Status) -> Result<(), CliError> 
     }
     let rows: Vec<Vec<Cell>> = all.iter().map(row).collect();
     let head = ["plugin", "contract", "sessions", "size", "digest", "file"];
-    out.write_all(table(&out, 0, &head, &rows).as_bytes())?;
+    out.text(&table(&out, 0, &head, &rows))?;
     Ok(())
 }
 

@@ -1,7 +1,5 @@
 //! `abide restarts`: lists past restarts and their outcomes.
 
-use std::io::Write as _;
-
 use serde_json::Value;
 
 use super::args::Restarts;
@@ -11,9 +9,10 @@ use super::global::Global;
 use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::target;
-use super::text::{ago, brief, clean, duration};
+use super::text::{ago, brief, duration};
 use crate::documents::Page;
 use crate::domain::{RestartRecord, RestartStatus, UnixMillis};
+use crate::plain_text::inline;
 
 /// The width to which a trigger is cut in the table.
 const TRIGGER_CHARS: usize = 60;
@@ -48,7 +47,7 @@ pub(crate) async fn run(global: &Global, args: Restarts) -> Result<(), CliError>
         "pause",
         "trigger",
     ];
-    out.write_all(table(&out, 0, &head, &rows).as_bytes())?;
+    out.text(&table(&out, 0, &head, &rows))?;
     Ok(())
 }
 
@@ -106,9 +105,9 @@ pub(crate) fn detail(
     ))?;
     let rows: Vec<Vec<Cell>> = facts(record, now)
         .into_iter()
-        .map(|(name, value)| vec![name.into(), clean(&value).into_owned().into()])
+        .map(|(name, value)| vec![name.into(), inline(&value).into_owned().into()])
         .collect();
-    out.write_all(table(out, 2, &[], &rows).as_bytes())
+    out.text(&table(out, 2, &[], &rows))
 }
 
 /// Returns the facts of a restart as names and values. Pure.

@@ -10,9 +10,9 @@ use super::error::CliError;
 use super::global::Global;
 use super::out::{Out, Tone, hint};
 use super::target;
-use super::text::clean;
 use crate::documents::Page;
 use crate::domain::{HISTORY_CUT, SessionId, SessionView};
+use crate::plain_text::inline;
 
 /// Sessions per page when all are resumed.
 const PAGE: u32 = 500;
@@ -43,7 +43,7 @@ async fn one(
     match view.reason {
         None => Ok(out.line(format!("{id}: it goes on"))?),
         Some(reason) => {
-            let text = format!("{id}: {}: {}", clean(&reason.text), clean(&reason.action));
+            let text = format!("{id}: {}: {}", inline(&reason.text), inline(&reason.action));
             Ok(out.line(out.paint(Tone::Warn, &text))?)
         }
     }

@@ -12,8 +12,9 @@ use super::error::CliError;
 use super::global::Global;
 use super::out::{Out, hint};
 use super::target;
-use super::text::{clean, meaning};
+use super::text::meaning;
 use crate::domain::{EventBody, TurnStatus};
+use crate::plain_text::inline;
 
 /// Draws a random idempotency key, unique in practice.
 pub(crate) fn new_key() -> String {
@@ -102,8 +103,8 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
                 hint(format!(
                     "{id} is {}: {} → {}",
                     view.state.as_str(),
-                    clean(&reason.text),
-                    clean(&reason.action)
+                    inline(&reason.text),
+                    inline(&reason.action)
                 ));
             }
             Ok(false)

@@ -1,6 +1,6 @@
 //! `abide sessions`: lists sessions, shows one in detail, and executes an operator's actions.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ async fn list(client: &Client, out: &mut Out, args: ListSessions) -> Result<(), 
         "last turn",
         "why",
     ];
-    out.write_all(table(out, 0, &head, &rows).as_bytes())?;
+    out.text(&table(out, 0, &head, &rows))?;
     if next.is_some() {
         let more = out.paint(Tone::Dim, "there are more; --limit N or --all shows them");
         out.line(more)?;
@@ -182,7 +182,7 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
         fact("labels", labels.join(" "));
     }
     out.line(out.paint(Tone::Bold, view.id.as_str()))?;
-    out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+    out.text(&table(out, 2, &[], &rows))?;
 
     if view.running.is_some() {
         // The turn may have ended since, which its events show; so a failure is ignored.
@@ -201,7 +201,7 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
                 .iter()
                 .map(|event| event_row(event, now))
                 .collect();
-            out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+            out.text(&table(out, 2, &[], &rows))?;
         }
     }
     if view.dead > 0 {
@@ -283,7 +283,7 @@ async fn letters(
         return Ok(out.line("no dead letters")?);
     }
     let head = ["message", "died", "text", "reason"];
-    out.write_all(table(out, indent, &head, &rows).as_bytes())?;
+    out.text(&table(out, indent, &head, &rows))?;
     let remedy = format!(
         "`abide sessions retry {} --message ID` queues one again",
         args.id
@@ -304,12 +304,11 @@ async fn close(client: &Client, out: &mut Out, args: Close) -> Result<(), CliErr
     let id = &args.one.id;
     if !args.yes && std::io::stdin().is_terminal() {
         let view = client.session(id).await?;
-        write!(
-            out,
+        out.text(&format!(
             "Close {id} ({} turns, {}) for ever? What waits becomes dead letters. [y/N] ",
             view.turns,
             view.state.as_str()
-        )?;
+        ))?;
         out.flush()?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;

@@ -1,7 +1,5 @@
 //! `abide status`: shows what runs, drains or is faulted, and why.
 
-use std::io::Write as _;
-
 use serde_json::{Value, json};
 
 use super::args::Status;
@@ -12,12 +10,13 @@ use super::global::Global;
 use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::target;
-use super::text::{ago, brief, clean, duration, size};
+use super::text::{ago, brief, duration, size};
 use crate::documents::{DaemonState, DaemonStatus, Page};
 use crate::domain::{
     Finding, GuestMemoryStatus, ModelProviderStatus, RestartRecord, RestartStatus, SessionView,
     ToolLeftOut, ToolServerState, ToolServerStatus, UnixMillis,
 };
+use crate::plain_text::inline;
 
 /// The maximum number of sessions listed under each state.
 const NAMED_MAX: u32 = 8;
@@ -100,7 +99,7 @@ fn head(out: &mut Out, url: &str, daemon: &DaemonStatus, now: UnixMillis) -> Res
     if let Some(error) = &config.last_error {
         fact(
             "",
-            Cell::toned(format!("not taken: {}", clean(error)), Tone::Bad),
+            Cell::toned(format!("not taken: {}", inline(error)), Tone::Bad),
         );
     }
     let plugins: Vec<String> = daemon
@@ -130,7 +129,7 @@ fn head(out: &mut Out, url: &str, daemon: &DaemonStatus, now: UnixMillis) -> Res
     if let Some(restart) = &daemon.restart {
         fact("restart", verdict(restart, now));
     }
-    out.write_all(table(out, 0, &[], &rows).as_bytes())?;
+    out.text(&table(out, 0, &[], &rows))?;
     Ok(())
 }
 
@@ -143,9 +142,9 @@ fn model_providers(
     let mut rows: Vec<Vec<Cell>> = Vec::new();
     for provider in providers {
         let mut row = |word: &str, tone: Tone, what: String| {
-            let name = clean(&provider.name).into_owned();
+            let name = inline(&provider.name).into_owned();
             let word = Cell::toned(word.to_owned(), tone);
-            rows.push(vec![name.into(), word, clean(&what).into_owned().into()]);
+            rows.push(vec![name.into(), word, inline(&what).into_owned().into()]);
         };
         if let Some(failing) = &provider.failing {
             let since = duration(now.since(failing.since));
@@ -171,7 +170,7 @@ fn model_providers(
     }
     out.line("")?;
     out.line(out.paint(Tone::Bold, "model providers"))?;
-    out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+    out.text(&table(out, 2, &[], &rows))?;
     Ok(())
 }
 
@@ -194,13 +193,13 @@ fn tool_servers(
             ToolServerState::Idle => (Tone::Dim, "starts when a turn wants its tools".to_owned()),
             ToolServerState::Starting | ToolServerState::Unknown => (
                 Tone::Warn,
-                clean(server.reason.as_deref().unwrap_or("")).into_owned(),
+                inline(server.reason.as_deref().unwrap_or("")).into_owned(),
             ),
         };
         let since = server.since.map(|since| duration(now.since(since)));
         let tools = server.tools.map(|tools| format!("{tools} tools"));
         vec![
-            clean(&server.name).into_owned().into(),
+            inline(&server.name).into_owned().into(),
             Cell::toned(server.state.as_str(), tone),
             since.unwrap_or_default().into(),
             tools.unwrap_or_default().into(),
@@ -208,7 +207,7 @@ fn tool_servers(
         ]
     };
     let rows: Vec<Vec<Cell>> = servers.iter().map(row).collect();
-    out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+    out.text(&table(out, 2, &[], &rows))?;
     Ok(())
 }
 
@@ -219,7 +218,7 @@ fn left_out(tools: &[ToolLeftOut]) -> String {
     }
     let named = tools.iter().take(LEFT_OUT_NAMED);
     let mut named: Vec<String> = named
-        .map(|out| format!("{} ({})", clean(&out.tool), clean(&out.reason)))
+        .map(|out| format!("{} ({})", inline(&out.tool), inline(&out.reason)))
         .collect();
     if tools.len() > named.len() {
         named.push("…".to_owned());
@@ -230,7 +229,7 @@ fn left_out(tools: &[ToolLeftOut]) -> String {
 /// Formats why a server is down: `it exited with status 7; tried again in 3.0 s, when a turn wants
 /// it`
 fn fall(server: &ToolServerStatus, now: UnixMillis) -> String {
-    let reason = clean(server.reason.as_deref().unwrap_or("it does not say why"));
+    let reason = inline(server.reason.as_deref().unwrap_or("it does not say why"));
     let wait = server.next_try_at.map_or(0, |at| at.since(now));
     match wait {
         0 => format!("{reason}; tried again when a turn wants it"),
@@ -257,11 +256,11 @@ fn findings(out: &mut Out, found: &[Finding], now: UnixMillis) -> Result<(), Cli
                 finding.kind.as_str().replace('_', " ").into(),
                 brief(&finding.subject, 60).into(),
                 duration(now.since(finding.since)).into(),
-                format!("{} → {}", clean(&finding.reason), clean(&finding.remedy)).into(),
+                format!("{} → {}", inline(&finding.reason), inline(&finding.remedy)).into(),
             ]
         })
         .collect();
-    out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+    out.text(&table(out, 2, &[], &rows))?;
     let more = found.len().saturating_sub(named);
     if more > 0 {
         let text = format!("  and {more} more: abide status --json");
@@ -318,7 +317,7 @@ fn verdict(restart: &RestartRecord, now: UnixMillis) -> Cell {
         )),
         RestartStatus::Refused | RestartStatus::RolledBack => {
             if let Some(reason) = &restart.reason {
-                text.push_str(&format!(": {}", clean(reason)));
+                text.push_str(&format!(": {}", inline(reason)));
             }
         }
         RestartStatus::Running | RestartStatus::Stopped => {}
@@ -363,7 +362,7 @@ fn list(
         .iter()
         .map(|view| {
             let what = match (&view.reason, &view.running) {
-                (Some(reason), _) => format!("{} → {}", clean(&reason.text), reason.action),
+                (Some(reason), _) => format!("{} → {}", inline(&reason.text), reason.action),
                 (None, Some(turn)) => format!(
                     "turn {}, attempt {}, for {}",
                     turn.turn,
@@ -379,7 +378,7 @@ fn list(
             ]
         })
         .collect();
-    out.write_all(table(out, 2, &[], &rows).as_bytes())?;
+    out.text(&table(out, 2, &[], &rows))?;
     let more = count.saturating_sub(views.len() as u64);
     if more > 0 {
         let text = format!("  and {more} more: abide sessions list --state {state}");

@@ -8,10 +8,10 @@ use super::args::{CheckStore, Salvage, StoreCommand};
 use super::error::CliError;
 use super::global::Global;
 use super::out::{Out, Tone, hint};
-use super::text::clean;
 use crate::config::{Config, process_env};
 use crate::daemon::StoreFiles;
 use crate::domain::{SalvageReport, TouchedFate};
+use crate::plain_text::inline;
 
 /// How often the progress is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -71,11 +71,11 @@ pub(super) fn run(global: &Global, command: StoreCommand) -> Result<bool, CliErr
 
 fn show(out: &mut Out, report: &SalvageReport) -> Result<(), CliError> {
     for file in &report.damaged_files {
-        let text = format!("{}: {}", clean(&file.file), clean(&file.what));
+        let text = format!("{}: {}", inline(&file.file), inline(&file.what));
         out.line(out.paint(Tone::Bad, &text))?;
     }
     if let Some(missing) = &report.missing {
-        let text = format!("missing: {}", clean(missing));
+        let text = format!("missing: {}", inline(missing));
         out.line(out.paint(Tone::Bad, &text))?;
     }
     for session in &report.touched {
@@ -84,11 +84,11 @@ fn show(out: &mut Out, report: &SalvageReport) -> Result<(), CliError> {
             TouchedFate::Cut => "its history is cut",
             TouchedFate::Gone => "it is gone",
         };
-        let text = format!("{}: {fate}: {}", session.id, clean(&session.what));
+        let text = format!("{}: {fate}: {}", session.id, inline(&session.what));
         out.line(out.paint(Tone::Warn, &text))?;
     }
     for lost in &report.lost {
-        out.line(out.paint(Tone::Warn, &format!("lost: {}", clean(lost))))?;
+        out.line(out.paint(Tone::Warn, &format!("lost: {}", inline(lost))))?;
     }
     let size = bytesize::ByteSize::b(report.bytes).display().iec();
     let (whole, sessions) = (report.whole, report.sessions);

@@ -1,6 +1,7 @@
 //! Tables for humans, with aligned columns.
 
 use super::out::{Out, Tone};
+use crate::plain_text::inline;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
@@ -9,12 +10,10 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// Creates a cell in a tone.
+    /// Creates a cell in a tone. Hidden characters are shown as escapes.
     pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        Self {
-            text: text.into(),
-            tone,
-        }
+        let text = inline(&text.into()).into_owned();
+        Self { text, tone }
     }
 }
 

@@ -1,29 +1,17 @@
-//! Text for humans: durations, sizes and counts, and escaping for a terminal.
-
-use std::borrow::Cow;
+//! Text for humans: durations, sizes and counts.
 
 use crate::domain::{TRUNCATED, UnixMillis};
-
-/// Removes control characters, except newline and tab, from text that guests, models or clients
-/// wrote, so that it cannot move the cursor, set the title or overwrite what was shown.
-pub(crate) fn clean(text: &str) -> Cow<'_, str> {
-    let harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if text.contains(harmful) {
-        Cow::Owned(text.replace("\r\n", "\n").replace(harmful, ""))
-    } else {
-        Cow::Borrowed(text)
-    }
-}
+use crate::plain_text::inline;
 
 /// Returns the text for humans of a plugin's custom event, if it is a known one.
 pub(crate) fn meaning(event: &str) -> Option<&'static str> {
     (event == TRUNCATED).then_some("cut at the token limit; say \"go on\"")
 }
 
-/// Returns text on one line, cut to at most `max` characters with an ellipsis.
+/// Returns text on one line, with escapes in place of hidden characters, cut to at most `max` characters with an ellipsis.
 pub(crate) fn brief(text: &str, max: usize) -> String {
-    let text = clean(text);
-    let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut words = inline(&words).into_owned();
     if let Some((cut, _)) = words.char_indices().nth(max) {
         let keep = words[..cut].char_indices().last().map_or(0, |(at, _)| at);
         words.truncate(keep);
@@ -76,12 +64,6 @@ pub(crate) fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn terminals_get_no_escapes() {
-        assert_eq!(clean("a\x1b[2Jb\r\nc\td\u{9b}e"), "a[2Jb\nc\tde");
-        assert!(matches!(clean("plain"), Cow::Borrowed("plain")));
-    }
 
     #[test]
     fn long_text_is_cut_between_characters() {

@@ -1,7 +1,5 @@
 //! A session's open turn, or its last committed one: lists its steps, or replays it offline.
 
-use std::io::Write as _;
-
 use serde_json::{Value, json};
 
 use super::args::One;
@@ -47,7 +45,7 @@ pub(crate) async fn steps(
         .flat_map(|step| rows(step, turn.began_at))
         .collect();
     let head = ["step", "after", "kind", "call", "outcome", "took", "result"];
-    out.write_all(table(out, indent, &head, &rows).as_bytes())?;
+    out.text(&table(out, indent, &head, &rows))?;
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::plain_text::is_hidden;
+
 /// The origin of a key or value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -89,7 +91,7 @@ fn floor(text: &str, at: usize) -> usize {
 }
 
 /// Returns a line in the form in which it may be shown: cut to [`LINE_MAX_CHARS`], without a value
-/// that may be a secret, and without control characters.
+/// that may be a secret, and without hidden characters.
 fn masked(line: &str) -> String {
     let mut shown: String = match line.split_once('=') {
         Some((key, _)) if may_be_secret(key) || line.contains('@') => format!("{key}= …"),
@@ -97,7 +99,7 @@ fn masked(line: &str) -> String {
     };
     shown = shown
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_hidden(c) { ' ' } else { c })
         .take(LINE_MAX_CHARS)
         .collect();
     shown

@@ -10,6 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{DaemonConfig, LogFormat, LogThreshold};
+use crate::plain_text;
 use crate::supervisor::{LineFormat, LogQueue};
 
 /// A function that replaces the log filter; returns whether it succeeded.
@@ -35,10 +36,14 @@ pub(super) fn start(log: &LogQueue, config: &DaemonConfig) {
     let filtered = tracing_subscriber::registry().with(filter);
     log.set_format(line_format(format));
     let _ = LOG.set(log.clone());
-    let queue = log.clone();
+    let (queue, is_coloured) = (log.clone(), io::stderr().is_terminal());
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(move || Line(queue.clone()))
-        .with_ansi(io::stderr().is_terminal());
+        .with_writer(move || LogLine {
+            queue: queue.clone(),
+            format,
+            is_coloured,
+        })
+        .with_ansi(is_coloured);
     // If logging was already started in this process, the first start stays in effect.
     let _ = match format {
         LogFormat::Text => filtered.with(lines.with_target(false)).try_init(),
@@ -47,17 +52,39 @@ pub(super) fn start(log: &LogQueue, config: &DaemonConfig) {
 }
 
 /// A destination of one line: the layer formats an event as a whole and writes it at once.
-struct Line(LogQueue);
+struct LogLine {
+    queue: LogQueue,
+    format: LogFormat,
+    is_coloured: bool,
+}
 
-impl io::Write for Line {
+impl io::Write for LogLine {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write(line.to_vec());
+        let text = String::from_utf8_lossy(line);
+        let shown = shown(&text, self.format, self.is_coloured);
+        self.queue.write(shown.into_bytes());
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Returns a formatted line with escapes in place of hidden characters. Of a line in colours the layer
+/// has escaped those that begin sequences, in what it was given; what is left are its own.
+fn shown(line: &str, format: LogFormat, is_coloured: bool) -> String {
+    let text = line.strip_suffix('\n').unwrap_or(line);
+    let mut shown = match format {
+        LogFormat::Json => plain_text::json(text).into_owned(),
+        LogFormat::Text if is_coloured => {
+            let parts = text.split('\x1b').map(plain_text::inline);
+            parts.collect::<Vec<_>>().join("\x1b")
+        }
+        LogFormat::Text => plain_text::inline(text).into_owned(),
+    };
+    shown.push('\n');
+    shown
 }
 
 /// Waits a moment until the lines so far are written. For an exit from the middle of the process.
@@ -106,4 +133,24 @@ fn filter(level: LogThreshold) -> EnvFilter {
         LogThreshold::Trace => "trace",
     };
     EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(format!("abide={level}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stays_one_line_and_has_no_hidden_character() {
+        let line = "INFO said: a\nERROR forged\u{202e}\u{9b}2J\n";
+        let shown_line = "INFO said: a\\nERROR forged\\u{202e}\\u{9b}2J\n";
+        for is_coloured in [false, true] {
+            assert_eq!(shown(line, LogFormat::Text, is_coloured), shown_line);
+        }
+        let coloured = "\x1b[32mINFO\x1b[0m a\u{200b}b\n";
+        let kept = "\x1b[32mINFO\x1b[0m a\\u{200b}b\n";
+        assert_eq!(shown(coloured, LogFormat::Text, true), kept);
+        let json = "{\"message\":\"a\\nb\u{202e}\"}\n";
+        let escaped = "{\"message\":\"a\\nb\\u202e\"}\n";
+        assert_eq!(shown(json, LogFormat::Json, false), escaped);
+    }
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::plain_text;
+
 /// The format of the lines that the supervisor logs. The configuration decides it, so a worker
 /// sends it; until then lines are text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +31,10 @@ pub(super) fn line(format: LineFormat, severity: Severity, at: SystemTime, text:
         Severity::Error => "ERROR",
     };
     let line = match format {
-        LineFormat::Text => format!("abide: {}\n", text.replace('\n', "\n    ")),
+        LineFormat::Text => format!(
+            "abide: {}\n",
+            plain_text::lines(text).replace('\n', "\n    ")
+        ),
         LineFormat::Json => format!(
             "{{\"timestamp\":\"{}\",\"level\":\"{level}\",\"fields\":{{\"message\":{}}},\
              \"target\":\"abide::supervisor\"}}\n",
@@ -56,7 +61,7 @@ fn quoted(text: &str) -> String {
         }
     }
     quoted.push('"');
-    quoted
+    plain_text::json(&quoted).into_owned()
 }
 
 /// Formats a time as RFC 3339 in UTC, with microseconds. A time before 1970 is shown as 1970.

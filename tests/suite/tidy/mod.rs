@@ -13,7 +13,9 @@ const MAX_LINES: usize = 500;
 /// The modules that each module of the host may use. Dependencies run one way.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
-    ("config", &["domain"]),
+    // What is shown of others' text on a terminal or in the log.
+    ("plain_text", &[]),
+    ("config", &["domain", "plain_text"]),
     ("engine", &["domain", "atomic_file"]),
     // Does nothing without the feature `faults`.
     ("failpoint", &[]),
@@ -31,7 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "atomic_file",
         ],
     ),
-    ("providers", &["domain"]),
+    ("providers", &["domain", "plain_text", "private_files"]),
     (
         "session",
         &[
@@ -46,7 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The API's documents, written by the server and read by the command line.
     ("documents", &["domain"]),
     ("api", &["session", "documents", "domain"]),
-    ("supervisor", &[]),
+    ("supervisor", &["plain_text"]),
     // A client, which must not know more of the daemon than any other client.
     ("loadgen", &[]),
     (
@@ -65,6 +67,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "deliberate_bugs",
             "atomic_file",
             "allocator",
+            "plain_text",
         ],
     ),
     (
@@ -77,6 +80,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "loadgen",
             "documents",
             "domain",
+            "plain_text",
         ],
     ),
 ];

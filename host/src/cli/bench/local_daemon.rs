@@ -169,7 +169,7 @@ impl LocalDaemon {
         let bytes = fs::read(self.folder.path().join("log")).unwrap_or_default();
         let from = bytes.len().saturating_sub(SHOWN_LOG_BYTES);
         let text = String::from_utf8_lossy(&bytes[from..]);
-        crate::cli::text::clean(text.trim_end()).into_owned()
+        crate::plain_text::lines(text.trim_end()).into_owned()
     }
 
     /// Stops the daemon and removes its directory.

@@ -260,7 +260,7 @@ mod tests {
             "reset 5 (4 by kills)",
             "lost 1,",
             "not all as they must be",
-            "  session 3: [2Jgone\n",
+            "  session 3: \\u{1b}[2Jgone\n",
         ] {
             assert!(text.contains(line), "{line:?} in\n{text}");
         }

@@ -1,7 +1,7 @@
 //! Shows the pieces of a conversation: on a terminal, above the line that is being edited, or to a
 //! pipe.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -44,7 +44,7 @@ impl Screen {
         self.rest();
         for piece in pieces {
             match piece {
-                ShownPiece::Text(text) => self.out.write_all(text.as_bytes())?,
+                ShownPiece::Text(text) => self.out.text(text)?,
                 ShownPiece::Break => self.out.line("")?,
                 ShownPiece::Line(Tone::Plain, text) => self.out.line(text)?,
                 ShownPiece::Line(_, text) if self.beside.is_none() => hint(text),

@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 
 use super::super::out::Tone;
-use super::super::text::{brief, clean, meaning};
+use super::super::text::{brief, meaning};
 use crate::domain::{ApprovalStatus, Cause, Delta, Event, EventBody, MessageId, Role, TurnStatus};
+use crate::plain_text::{inline, prose};
 
 /// The length to which the JSON of a custom event is cut.
 const CUSTOM_CHARS: usize = 200;
@@ -187,15 +188,15 @@ impl ChatView {
                 Role::Assistant => self.answer(event.turn, text, pieces),
                 Role::User => {
                     if !self.mine.remove(message) {
-                        self.line(Tone::Bold, format!("> {}", clean(text)), pieces);
+                        self.line(Tone::Bold, format!("> {}", prose(text)), pieces);
                     }
                 }
                 other => {
                     let who = match name {
-                        Some(name) => format!("{} {}", other.as_str(), clean(name)),
+                        Some(name) => format!("{} {}", other.as_str(), inline(name)),
                         None => other.as_str().to_owned(),
                     };
-                    self.line(Tone::Dim, format!("[{who}] {}", clean(text)), pieces);
+                    self.line(Tone::Dim, format!("[{who}] {}", prose(text)), pieces);
                 }
             },
             EventBody::Turn {
@@ -216,7 +217,7 @@ impl ChatView {
                 let text = format!(
                     "— the turn failed: {}; nothing it said counts, and its message is a dead letter: \
                      `abide sessions show {}` —",
-                    clean(reason),
+                    inline(reason),
                     self.session
                 );
                 pieces.push(ShownPiece::Line(Tone::Bad, text));
@@ -241,7 +242,7 @@ impl ChatView {
                     .as_deref()
                     .or(reason.as_deref())
                     .unwrap_or_default();
-                let text = format!("· {} {}: {}", clean(name), status.as_str(), clean(detail));
+                let text = format!("· {} {}: {}", inline(name), status.as_str(), inline(detail));
                 self.line(Tone::Warn, text, pieces);
                 if *status == ApprovalStatus::Asked {
                     let text = format!("  it waits for a human, as approval {approval}");
@@ -249,7 +250,7 @@ impl ChatView {
                 }
             }
             EventBody::Tool { name, status, .. } => {
-                let text = format!("· {} {}", clean(name), status.as_str());
+                let text = format!("· {} {}", inline(name), status.as_str());
                 self.line(Tone::Dim, text, pieces);
             }
             EventBody::Custom { name, data } => {
@@ -257,7 +258,7 @@ impl ChatView {
                     Some(meaning) => format!("— {meaning} —"),
                     None => {
                         let data = brief(&data.to_string(), CUSTOM_CHARS);
-                        format!("· {} {data}", clean(name))
+                        format!("· {} {data}", inline(name))
                     }
                 };
                 self.line(Tone::Dim, text, pieces);
@@ -300,7 +301,7 @@ impl ChatView {
             return;
         };
         draft.text.push_str(&delta.text);
-        pieces.push(ShownPiece::Text(clean(&delta.text).into_owned()));
+        pieces.push(ShownPiece::Text(prose(&delta.text).into_owned()));
     }
 
     /// Shows the whole answer of a turn.
@@ -309,7 +310,7 @@ impl ChatView {
             .draft
             .take_if(|draft| Some(draft.turn) == turn && !draft.text.is_empty());
         let Some(draft) = draft else {
-            self.line(Tone::Plain, clean(text).into_owned(), pieces);
+            self.line(Tone::Plain, prose(text).into_owned(), pieces);
             return;
         };
         match text.strip_prefix(draft.text.trim_end()).map(str::trim_end) {
@@ -319,16 +320,16 @@ impl ChatView {
                 // The draft may end in blanks that belong to the rest.
                 let blank = &draft.text[draft.text.trim_end().len()..];
                 let rest = rest.strip_prefix(blank).unwrap_or(rest);
-                pieces.push(ShownPiece::Text(clean(rest).into_owned()));
+                pieces.push(ShownPiece::Text(prose(rest).into_owned()));
                 pieces.push(ShownPiece::Break);
             }
-            Some(rest) => pieces.push(ShownPiece::Line(Tone::Plain, format!("…{}", clean(rest)))),
+            Some(rest) => pieces.push(ShownPiece::Line(Tone::Plain, format!("…{}", prose(rest)))),
             None => {
                 if draft.open {
                     pieces.push(ShownPiece::Break);
                 }
                 pieces.push(aside("the text above is void; this is the answer:"));
-                pieces.push(ShownPiece::Line(Tone::Plain, clean(text).into_owned()));
+                pieces.push(ShownPiece::Line(Tone::Plain, prose(text).into_owned()));
             }
         }
     }

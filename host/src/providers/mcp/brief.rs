@@ -1,5 +1,7 @@
 //! Shortens a text of a server or of the network, so that an error or a log line can repeat it.
 
+use crate::plain_text::is_hidden;
+
 /// How much of a server's text an error repeats, in characters.
 const REPEATED_MAX_CHARS: usize = 500;
 
@@ -8,7 +10,7 @@ pub(super) fn brief(text: &str) -> String {
     let text = text.trim();
     let mut brief: String = text
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_hidden(c) { ' ' } else { c })
         .take(REPEATED_MAX_CHARS)
         .collect();
     if brief.len() < text.len() {
