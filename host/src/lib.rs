@@ -31,6 +31,7 @@ pub mod engine;
 pub(crate) mod failpoint;
 pub mod loadgen;
 pub(crate) mod plain_text;
+pub(crate) mod private_files;
 pub mod providers;
 pub mod session;
 pub mod store;

@@ -7,8 +7,10 @@ use super::global::Global;
 use super::out::{Out, hint};
 use super::text::counted;
 use crate::daemon;
+use crate::private_files::keep_private;
 
 pub(super) fn run(global: &Global, args: &Restore) -> Result<(), CliError> {
+    keep_private();
     let file = CliError::file("find", &args.folder);
     let folder = std::path::absolute(&args.folder).map_err(file)?;
     let report = daemon::restore(&global.config, &folder)

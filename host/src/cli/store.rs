@@ -12,12 +12,14 @@ use crate::config::{Config, process_env};
 use crate::daemon::StoreFiles;
 use crate::domain::{SalvageReport, TouchedFate};
 use crate::plain_text::inline;
+use crate::private_files::keep_private;
 
 /// How often the progress is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs the command. Returns false if the store is damaged, which has been reported.
 pub(super) fn run(global: &Global, command: StoreCommand) -> Result<bool, CliError> {
+    keep_private();
     let mut out = Out::new(global.no_color);
     let path = &global.config;
     let loaded = Config::load(path, &process_env());

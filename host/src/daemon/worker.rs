@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::allocator;
 use crate::config::{Config, Env, process_env};
 use crate::domain::Cause;
+use crate::private_files;
 use crate::store::StoreOptions;
 use crate::supervisor::{
     self, ConfigBytes, Connection, FromWorker, Link, LinkError, LogQueue, Mode, Start, StartCause,
@@ -72,6 +73,7 @@ pub fn run(config_path: &Path, first: FirstStart) -> ExitCode {
         Err(code) => return code,
     };
     die_before_the_supervisor();
+    private_files::keep_private();
     let code = run_logged(config_path, first, &log);
     log.flush(logging::PATIENCE);
     code

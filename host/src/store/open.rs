@@ -14,6 +14,8 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use crate::private_files::make_private;
+
 use super::{
     OpenError, Store,
     anchor::Anchor,
@@ -79,6 +81,18 @@ fn found_format(path: &Path, must_exist: bool) -> Result<Format, OpenError> {
 
 fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store, OpenError> {
     let lock = lock.try_clone().map_err(FailedIo::of("lock", path))?;
+    match make_private(path) {
+        Ok(0) => {}
+        Ok(changed) => tracing::warn!(
+            "{changed} files and folders in {} were readable for others; they are their owner's now",
+            path.display()
+        ),
+        // Of another owner, perhaps: whether it can be used is found out below.
+        Err(error) => tracing::warn!(
+            "{} cannot be made readable for its owner alone: {error}",
+            path.display()
+        ),
+    }
     let found = FoundFiles::read(path, &options)?;
     remove_scratch(path);
     let mut reserve = Reserve::new(path, options.wal_bytes);

@@ -15,5 +15,6 @@ mod log;
 mod missing_writes;
 mod oom;
 mod powercut;
+mod private_files;
 mod refused;
 mod salvage;

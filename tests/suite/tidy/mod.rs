@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     // What is shown of others' text on a terminal or in the log.
     ("plain_text", &[]),
+    ("private_files", &[]),
     ("config", &["domain", "plain_text"]),
     ("engine", &["domain", "atomic_file"]),
     // Does nothing without the feature `faults`.
@@ -31,6 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "deliberate_bugs",
             "allocator",
             "atomic_file",
+            "private_files",
         ],
     ),
     ("providers", &["domain", "plain_text", "private_files"]),
@@ -68,6 +70,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "atomic_file",
             "allocator",
             "plain_text",
+            "private_files",
         ],
     ),
     (
@@ -81,6 +84,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "documents",
             "domain",
             "plain_text",
+            "private_files",
         ],
     ),
 ];

@@ -11,6 +11,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use crate::private_files::restore_umask;
+
 use super::descendants::{Descendants, MARK};
 use super::settings::Program;
 
@@ -57,7 +59,16 @@ impl Process {
         };
         let owner = mark_of(&settings.owner);
         let mark = format!("{owner}{name}-{:016x}", rand::random::<u64>());
-        let mut child = Command::new(resolve(program, &settings.cwd))
+        let mut command = Command::new(resolve(program, &settings.cwd));
+        // SAFETY: between fork and exec only what is async-signal-safe may be called: this is one
+        // system call, and reads a value that was set when the process started.
+        unsafe {
+            command.pre_exec(|| {
+                restore_umask();
+                Ok(())
+            });
+        }
+        let mut child = command
             .args(&settings.args)
             .current_dir(&settings.cwd)
             .env_clear()
