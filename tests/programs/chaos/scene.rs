@@ -235,6 +235,21 @@ impl Scene {
         (self.stage, facts)
     }
 
+    /// Lists the sessions. The list may be what meets a damaged table: it is answered with that until the
+    /// daemon has restarted, once its probation is over, and the store was written anew.
+    async fn all_sessions(&mut self) -> Value {
+        let started = Instant::now();
+        loop {
+            if let Some(mut list) = self.stage.get("/v1/sessions?limit=1000").await {
+                return list["items"].take();
+            }
+            if started.elapsed() > PATIENCE {
+                return Value::Null;
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
     /// Checks the restart records: none was rolled back, none lost a session.
     async fn restarts(&mut self) {
         let Some(list) = self.stage.get("/v1/daemon/restarts?limit=1000").await else {
@@ -257,8 +272,7 @@ impl Scene {
                     .trouble(format!("a restart made it worse: {record}"));
             }
         }
-        let listed = self.stage.get("/v1/sessions?limit=1000").await;
-        let listed = listed.unwrap_or_default()["items"].take();
+        let listed = self.all_sessions().await;
         let is_listed = |id: &str| {
             let mut items = listed.as_array().into_iter().flatten();
             items.any(|item| item["id"] == *id)
