@@ -32,9 +32,18 @@ pub(crate) fn restore_umask() {
     }
 }
 
-/// Takes everybody's rights but the owner's from a folder and all that is in it. Returns how many files
-/// and folders had such rights. Symbolic links are left alone, and so is what they lead to.
-pub(crate) fn make_private(path: &Path) -> io::Result<usize> {
+/// How far [`make_private`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The folder itself, which keeps others from all that is in it.
+    Folder,
+    /// All that is in it as well. That takes a while in a folder of many files.
+    All,
+}
+
+/// Takes everybody's rights but the owner's from a folder. Returns how many files and folders had such
+/// rights. Symbolic links are left alone, and so is what they lead to.
+pub(crate) fn make_private(path: &Path, reach: Reach) -> io::Result<usize> {
     let meta = fs::symlink_metadata(path)?;
     if meta.is_symlink() {
         return Ok(0);
@@ -45,9 +54,9 @@ pub(crate) fn make_private(path: &Path) -> io::Result<usize> {
         fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS & 0o7777))?;
         changed = 1;
     }
-    if meta.is_dir() {
+    if meta.is_dir() && reach == Reach::All {
         for entry in fs::read_dir(path)? {
-            match make_private(&entry?.path()) {
+            match make_private(&entry?.path(), reach) {
                 Ok(more) => changed += more,
                 // A file may go while they are listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -82,12 +91,14 @@ mod tests {
             fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
         }
         symlink(&outside, data.join("link")).unwrap();
-        assert_eq!(make_private(&data).unwrap(), 3);
+        assert_eq!(make_private(&data, Reach::Folder).unwrap(), 1);
+        assert_eq!((mode(&data), mode(&folder)), (0o700, 0o755));
+        assert_eq!(make_private(&data, Reach::All).unwrap(), 2);
         assert_eq!(
             (mode(&data), mode(&folder), mode(&file)),
             (0o700, 0o700, 0o600)
         );
         assert_eq!(mode(&outside), 0o644);
-        assert_eq!(make_private(&data).unwrap(), 0);
+        assert_eq!(make_private(&data, Reach::All).unwrap(), 0);
     }
 }

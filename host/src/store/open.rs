@@ -14,7 +14,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::private_files::make_private;
+use crate::private_files::{Reach, make_private};
 
 use super::{
     OpenError, Store,
@@ -81,7 +81,12 @@ fn found_format(path: &Path, must_exist: bool) -> Result<Format, OpenError> {
 
 fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store, OpenError> {
     let lock = lock.try_clone().map_err(FailedIo::of("lock", path))?;
-    match make_private(path) {
+    // What workers of this daemon have made is private already: clients wait for a later one.
+    let reach = match options.must_exist {
+        true => Reach::Folder,
+        false => Reach::All,
+    };
+    match make_private(path, reach) {
         Ok(0) => {}
         Ok(changed) => tracing::warn!(
             "{changed} files and folders in {} were readable for others; they are their owner's now",

@@ -18,6 +18,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::iter;
 use std::mem::size_of;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -68,13 +69,13 @@ impl TrailFile {
 
     fn take_up(&mut self, last: u64) -> io::Result<()> {
         let bytes = bytes_of(&self.folder.join(NAME))?;
-        let (groups, length) = parse(&bytes);
-        let is_whole = length == bytes.len() && length > 0;
-        let newest = match groups.last() {
-            Some(newest) => Some(newest.clone()),
-            None => parse(&bytes_of(&self.folder.join(OLD))?).0.pop(),
+        let whole = Whole::of(&bytes);
+        let newest = match whole.newest {
+            Some(newest) => Some(newest),
+            None => Whole::of(&bytes_of(&self.folder.join(OLD))?).newest,
         };
-        if is_whole && newest.is_none_or(|newest| *newest.numbers.end() <= last) {
+        let is_whole = whole.bytes == bytes.len() && !bytes.is_empty();
+        if is_whole && newest.is_none_or(|newest| newest <= last) {
             self.length = bytes.len() as u64;
             self.file = Some(open(&self.folder)?);
             return Ok(());
@@ -147,7 +148,8 @@ impl TrailFile {
 pub(super) fn read(folder: &Path) -> io::Result<Vec<NotedGroup>> {
     let mut all: Vec<NotedGroup> = Vec::new();
     for name in [OLD, NAME] {
-        for group in parse(&bytes_of(&folder.join(name))?).0 {
+        for record in records(&bytes_of(&folder.join(name))?) {
+            let group = record.group();
             // Numbers that were given again count as they were given last.
             while all
                 .last()
@@ -203,20 +205,61 @@ fn encode(group: &TracedGroup, last: u64) -> Vec<u8> {
     bytes
 }
 
-/// Returns the whole groups up to the first damage, and where they end.
-fn parse(bytes: &[u8]) -> (Vec<NotedGroup>, usize) {
-    let mut groups = Vec::new();
-    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
-        return (groups, 0);
-    };
-    while let Some((group, after)) = parse_group(rest) {
-        groups.push(group);
-        rest = after;
-    }
-    (groups, bytes.len() - rest.len())
+/// What is whole of a file's bytes.
+#[derive(Default)]
+struct Whole {
+    /// Their number from the beginning.
+    bytes: usize,
+    /// The last operation that they tell of.
+    newest: Option<u64>,
 }
 
-fn parse_group(bytes: &[u8]) -> Option<(NotedGroup, &[u8])> {
+impl Whole {
+    fn of(bytes: &[u8]) -> Self {
+        let mut whole = Self::default();
+        if bytes.starts_with(MAGIC) {
+            whole.bytes = MAGIC.len();
+        }
+        for record in records(bytes) {
+            whole.bytes += record.bytes;
+            whole.newest = Some(record.last);
+        }
+        whole
+    }
+}
+
+/// A whole group in a file.
+struct NoteRecord<'b> {
+    first: u64,
+    last: u64,
+    sums: &'b [[u8; size_of::<u32>()]],
+    bytes: usize,
+}
+
+impl NoteRecord<'_> {
+    fn group(&self) -> NotedGroup {
+        let sums = self.sums.iter();
+        NotedGroup {
+            numbers: self.first..=self.last,
+            sessions: sums
+                .map(|sum| SessionChecksum::from_le_bytes(*sum))
+                .collect(),
+        }
+    }
+}
+
+/// Returns the whole groups up to the first damage.
+fn records(bytes: &[u8]) -> impl Iterator<Item = NoteRecord<'_>> {
+    let mut rest = bytes.strip_prefix(MAGIC).unwrap_or_default();
+    iter::from_fn(move || {
+        let record = record(rest)?;
+        rest = &rest[record.bytes..];
+        Some(record)
+    })
+}
+
+/// Returns the group that the bytes begin with.
+fn record(bytes: &[u8]) -> Option<NoteRecord<'_>> {
     let (first, rest) = bytes.split_first_chunk()?;
     let (last, rest) = rest.split_first_chunk()?;
     let (count, rest) = rest.split_first_chunk()?;
@@ -224,18 +267,13 @@ fn parse_group(bytes: &[u8]) -> Option<(NotedGroup, &[u8])> {
     let (sums, rest) = rest.split_at_checked(count.checked_mul(size_of::<u32>())?)?;
     let (crc, after) = rest.split_first_chunk()?;
     let body = &bytes[..bytes.len() - rest.len()];
-    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
-        return None;
-    }
-    let (sums, _) = sums.as_chunks();
-    let group = NotedGroup {
-        numbers: u64::from_le_bytes(*first)..=u64::from_le_bytes(*last),
-        sessions: sums
-            .iter()
-            .map(|sum| SessionChecksum::from_le_bytes(*sum))
-            .collect(),
-    };
-    Some((group, after))
+    let is_whole = crc32c::crc32c(body) == u32::from_le_bytes(*crc);
+    is_whole.then_some(NoteRecord {
+        first: u64::from_le_bytes(*first),
+        last: u64::from_le_bytes(*last),
+        sums: sums.as_chunks().0,
+        bytes: bytes.len() - after.len(),
+    })
 }
 
 #[cfg(test)]
