@@ -13,7 +13,7 @@ pub enum EngineError {
     /// The kernel allows too few mapped memory regions.
     #[error(
         "{turns_max} turns at once take {needed} mapped memory regions, the kernel allows \
-         {allowed}; allow fewer turns, or raise the sysctl vm.max_map_count"
+         {allowed}; lower `daemon.turns_max`, or raise the sysctl vm.max_map_count"
     )]
     Maps {
         /// The requested number of concurrent turns.
@@ -22,6 +22,27 @@ pub enum EngineError {
         needed: u64,
         /// The regions that the kernel allows.
         allowed: u64,
+    },
+    /// The process may use too little address space.
+    #[error(
+        "{turns_max} turns at once reserve {} GiB of address space, and this process may have {} GiB \
+         (`ulimit -v`, `LimitAS=` of systemd); take that limit away, since what is reserved takes no \
+         memory{}",
+        gib(*needed), gib(*allowed),
+        match fits {
+            0 => String::new(),
+            fits => format!(", or lower `daemon.turns_max` to {fits}"),
+        }
+    )]
+    AddressSpace {
+        /// The requested number of concurrent turns.
+        turns_max: u32,
+        /// The bytes that the process then needs.
+        needed: u64,
+        /// The bytes that it may have.
+        allowed: u64,
+        /// How many concurrent turns have room.
+        fits: u32,
     },
     /// A directory cannot be created.
     #[error("cannot make the folder `{path}`: {reason}")]
@@ -42,6 +63,11 @@ pub enum EngineError {
         /// The kind of the step.
         asked: &'static str,
     },
+}
+
+/// Returns bytes as GiB, rounded up.
+fn gib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 30)
 }
 
 /// The reason why a component cannot be loaded. None of its code has run.

@@ -4,6 +4,7 @@
 
 use std::num::NonZeroUsize;
 
+use rustix::process::{Resource, getrlimit};
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
     RegallocAlgorithm,
@@ -24,6 +25,11 @@ const MAPS_SPARE: u64 = 4_000;
 /// The address space reserved for a memory: the whole 32-bit range, so that accesses need no bounds
 /// check.
 const MEMORY_RESERVED_BYTES: u64 = 4 << 30;
+/// The address space of a turn: its memory, with the guard behind it (32 MiB, wasmtime's default), its
+/// stack and its tables.
+const TURN_ADDRESS_BYTES: u64 = MEMORY_RESERVED_BYTES + (64 << 20);
+/// The address space of the rest of the process: code, threads' stacks, the allocator, the store.
+const ADDRESSES_SPARE_BYTES: u64 = 4 << 30;
 /// The maximum metadata of one core instance. A large Python module needs more than wasmtime's
 /// default of 1 MiB.
 const INSTANCE_MAX_BYTES: usize = 16 << 20;
@@ -43,6 +49,7 @@ pub(super) fn shares(memories: u32, tables: u32) -> u32 {
 /// Returns the wasmtime configuration for `turns_max` concurrent turns.
 pub(super) fn config(turns_max: u32) -> Result<Config, EngineError> {
     check_maps(turns_max)?;
+    check_address_space(turns_max, getrlimit(Resource::As).current)?;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(turns_max)
         // Only counted, not preallocated; a Python guest has dozens.
@@ -82,6 +89,25 @@ pub(super) fn config(turns_max: u32) -> Result<Config, EngineError> {
     Ok(config)
 }
 
+/// Checks that the process may reserve the address space that `turns_max` turns need; `allowed` is its
+/// limit, if it has one.
+fn check_address_space(turns_max: u32, allowed: Option<u64>) -> Result<(), EngineError> {
+    let Some(allowed) = allowed else {
+        return Ok(());
+    };
+    let needed = ADDRESSES_SPARE_BYTES + u64::from(turns_max) * TURN_ADDRESS_BYTES;
+    if needed <= allowed {
+        return Ok(());
+    }
+    let room = allowed.saturating_sub(ADDRESSES_SPARE_BYTES);
+    Err(EngineError::AddressSpace {
+        turns_max,
+        needed,
+        allowed,
+        fits: u32::try_from(room / TURN_ADDRESS_BYTES).unwrap_or(u32::MAX),
+    })
+}
+
 /// Checks that the kernel allows the mapped regions that `turns_max` turns need.
 fn check_maps(turns_max: u32) -> Result<(), EngineError> {
     let Ok(allowed) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else {
@@ -109,6 +135,18 @@ mod tests {
         assert_eq!(shares(1, 2), 1);
         assert_eq!(shares(1, 4), 2);
         assert_eq!(shares(3, 1), 3);
+    }
+
+    #[test]
+    fn a_limit_of_address_space_is_refused_with_what_fits() {
+        assert!(check_address_space(u32::MAX, None).is_ok());
+        assert!(check_address_space(1000, Some(8 << 40)).is_ok());
+        let refused = |turns, allowed| check_address_space(turns, Some(allowed)).unwrap_err();
+        let text = refused(1000, 64 << 30).to_string();
+        assert!(text.contains("`daemon.turns_max` to 14"), "{text}");
+        assert!(check_address_space(14, Some(64 << 30)).is_ok());
+        let text = refused(1, 2 << 30).to_string();
+        assert!(!text.contains("turns_max"), "{text}");
     }
 
     #[test]

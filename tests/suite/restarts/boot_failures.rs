@@ -2,7 +2,9 @@
 //! nothing is lost. `abide-measure boot-failures` measures how long clients wait, and also has the
 //! cases that last until the supervisor's deadlines.
 
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use abide_tests::boot_failure::{BootFailure, provoke};
 use abide_tests::{Daemon, Setup, until};
@@ -90,4 +92,39 @@ async fn a_worker_that_dies_in_its_probation_is_rolled_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_hangs_in_its_probation_is_rolled_back() {
     check(BootFailure::HangsOnTrial, &["rolled back"]).await;
+}
+
+/// A limit of address space that a host or a unit file sets: named with the key, and the number that is
+/// told to fit does fit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_address_space_is_told_with_what_fits() {
+    let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
+    let limited = folder.path().join("limited-abide");
+    let abide = abide_tests::abide_binary();
+    let script = format!("#!/bin/sh\nulimit -v {}\nexec {abide:?} \"$@\"\n", 64 << 20);
+    fs::write(&limited, script).expect("the folder is ours");
+    fs::set_permissions(&limited, Permissions::from_mode(0o755)).expect("the file is ours");
+    let setup = |turns: Option<&str>| Setup {
+        binary: Some(limited.clone()),
+        daemon: turns
+            .map(|turns| format!("turns_max = {turns}"))
+            .into_iter()
+            .collect(),
+        ..Setup::default()
+    };
+    let home = tempfile::tempdir().expect("the machine has a folder for temporary files");
+    let mut daemon = Daemon::spawn_in(home, setup(None));
+    assert!(!daemon.ended().await.success());
+    let log = daemon.log();
+    let (_, fits) = log
+        .split_once("`daemon.turns_max` to ")
+        .unwrap_or_else(|| panic!("the remedy is told: {log}"));
+    let fits: String = fits.chars().take_while(char::is_ascii_digit).collect();
+    let daemon = Daemon::start(setup(Some(&fits))).await;
+    let client = daemon.client();
+    for n in 0..20 {
+        let id = format!("s{n}");
+        client.open(&id, "echo").await;
+        client.chat(&id, "hello").await;
+    }
 }
