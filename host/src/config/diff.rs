@@ -349,6 +349,7 @@ impl<'a> Diff<'a> {
             inbox,
             events,
             event_bytes,
+            output_bytes,
             timers,
             log_lines,
             steps,
@@ -361,6 +362,7 @@ impl<'a> Diff<'a> {
             ("message", &old.message_bytes, message_bytes),
             ("args", &old.args_bytes, args_bytes),
             ("event", &old.event_bytes, event_bytes),
+            ("output", &old.output_bytes, output_bytes),
             ("journal", &old.journal_bytes, journal_bytes),
         ] {
             self.note(key(last), ChangeClass::Hot, (old, new), size);

@@ -281,6 +281,7 @@ fn understand_limits(notes: &mut Notes, name: &str, keys: LimitKeys) -> Limits {
     let message_bytes = record("message", keys.message, 1);
     let args_bytes = record("args", keys.args, 0);
     let event_bytes = record("event", keys.event, 1);
+    let output_bytes = record("output", keys.output, 1);
     let journal_bytes = notes.size(&key("journal"), keys.journal, 1, JOURNAL_MAX_BYTES);
     Limits {
         memory_bytes: notes.size(
@@ -297,6 +298,7 @@ fn understand_limits(notes: &mut Notes, name: &str, keys: LimitKeys) -> Limits {
         inbox: notes.count(&key("inbox"), keys.inbox, 1, 1_000_000),
         events: notes.count(&key("events"), keys.events, 1, 1_000_000),
         event_bytes,
+        output_bytes,
         timers: notes.count(&key("timers"), keys.timers, 0, 100_000),
         log_lines: notes.count(&key("log_lines"), keys.log_lines, 0, 1_000_000),
         steps: notes.count(&key("steps"), keys.steps, 0, 1_000_000),

@@ -269,6 +269,8 @@ pub(super) struct LimitKeys {
     pub(super) events: u32,
     /// One event's text or data; also a step's result.
     pub(super) event: Size,
+    /// All that one turn may emit: its events, and the texts of the timers that it sets.
+    pub(super) output: Size,
     /// Timers set at a time.
     pub(super) timers: u32,
     /// Log lines of one turn; further ones are dropped and counted.
@@ -292,6 +294,7 @@ impl Default for LimitKeys {
             inbox,
             events,
             event_bytes,
+            output_bytes,
             timers,
             log_lines,
             steps,
@@ -307,6 +310,7 @@ impl Default for LimitKeys {
             inbox,
             events,
             event: Size(event_bytes),
+            output: Size(output_bytes),
             timers,
             log_lines,
             steps,

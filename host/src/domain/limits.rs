@@ -25,6 +25,8 @@ pub struct Limits {
     pub events: u32,
     /// The size of one event's text or data; also of a step's result.
     pub event_bytes: u64,
+    /// The size of all that one turn may emit: its events, and the texts of the timers that it sets.
+    pub output_bytes: u64,
     /// Timers set at a time.
     pub timers: u32,
     /// Log lines of one turn; further ones are dropped and counted.
@@ -47,6 +49,7 @@ impl Default for Limits {
             inbox: 256,
             events: 1000,
             event_bytes: 256 << 10,
+            output_bytes: 8 << 20,
             timers: 64,
             log_lines: 200,
             steps: 1000,
@@ -64,10 +67,17 @@ pub struct GuestLimits {
     pub events: u32,
     /// See [`Limits::event_bytes`].
     pub event_bytes: u64,
+    /// See [`Limits::output_bytes`]; turns that began before there was this limit have none.
+    #[serde(default = "no_limit")]
+    pub output_bytes: u64,
     /// See [`Limits::timers`].
     pub timers: u32,
     /// See [`Limits::steps`].
     pub steps: u32,
+}
+
+fn no_limit() -> u64 {
+    u64::MAX
 }
 
 impl Limits {
@@ -76,6 +86,7 @@ impl Limits {
         GuestLimits {
             events: self.events,
             event_bytes: self.event_bytes,
+            output_bytes: self.output_bytes,
             timers: self.timers,
             steps: self.steps,
         }
@@ -88,12 +99,14 @@ impl Limits {
         let GuestLimits {
             events,
             event_bytes,
+            output_bytes,
             timers,
             steps,
         } = seen;
         Self {
             events,
             event_bytes,
+            output_bytes,
             timers,
             steps,
             ..self

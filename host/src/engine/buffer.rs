@@ -20,6 +20,9 @@ pub(super) struct Buffer {
     events_max: u32,
     event_max_bytes: u64,
     message_max_bytes: u64,
+    output_max_bytes: u64,
+    /// What was emitted so far, also by timers that were set anew since.
+    output_bytes: u64,
     timers_max: u32,
     /// The names of the timers that were already set.
     set_before: BTreeSet<String>,
@@ -36,6 +39,8 @@ impl Buffer {
             events_max: limits.events,
             event_max_bytes: limits.event_bytes,
             message_max_bytes: limits.message_bytes,
+            output_max_bytes: limits.output_bytes,
+            output_bytes: 0,
             timers_max: limits.timers,
             set_before: set_before.iter().cloned().collect(),
             open: false,
@@ -51,6 +56,7 @@ impl Buffer {
 
     pub(super) fn text(&mut self, text: String) -> Result<(), Refused> {
         self.room(text.len())?;
+        self.output(text.len())?;
         self.outputs.push(Output::Text(text));
         Ok(())
     }
@@ -62,6 +68,7 @@ impl Buffer {
         // fail to parse there.
         serde_json::from_str::<serde_json::Value>(&data)
             .map_err(|e| Refused::Invalid(format!("the data of event `{name}` is no JSON: {e}")))?;
+        self.output(name.len() + data.len())?;
         self.outputs.push(Output::Event { name, data });
         Ok(())
     }
@@ -80,6 +87,7 @@ impl Buffer {
             self.message_max_bytes,
             "message",
         )?;
+        self.output(name.len() + text.len())?;
         if !self.is_set(&name) && self.timers_set() >= self.timers_max as usize {
             let (max, plugin) = (self.timers_max, &self.plugin);
             return Err(Refused::Limit(format!(
@@ -153,6 +161,20 @@ impl Buffer {
         self.size("event", bytes, self.event_max_bytes, "event")
     }
 
+    /// Counts `bytes` of output, unless they are too many.
+    fn output(&mut self, bytes: usize) -> Result<(), Refused> {
+        let total = self.output_bytes.saturating_add(bytes as u64);
+        if total > self.output_max_bytes {
+            let (max, plugin) = (self.output_max_bytes, &self.plugin);
+            return Err(Refused::Limit(format!(
+                "the turn's output would have {total} bytes, `limits.output` allows {max}; \
+                 emit less, or raise plugins.{plugin}.limits.output"
+            )));
+        }
+        self.output_bytes = total;
+        Ok(())
+    }
+
     fn size(&self, what: &str, bytes: usize, max: u64, key: &str) -> Result<(), Refused> {
         if bytes as u64 <= max {
             return Ok(());
@@ -184,6 +206,7 @@ mod tests {
             events: 2,
             event_bytes: 10,
             message_bytes: 10,
+            output_bytes: 12,
             timers: 2,
             ..Limits::default()
         };
@@ -218,6 +241,21 @@ mod tests {
         assert!(buffer.text("x".repeat(10)).is_ok());
         assert!(matches!(buffer.text("x".into()), Err(Refused::Limit(_))));
         assert_eq!(buffer.take().0.len(), 2);
+    }
+
+    #[test]
+    fn all_outputs_together_are_bounded() {
+        let mut buffer = buffer(&[]);
+        buffer.text("x".repeat(9)).unwrap();
+        let Err(Refused::Limit(reason)) = buffer.event("e".into(), "123".into()) else {
+            panic!("thirteen bytes are too many");
+        };
+        assert!(reason.contains("plugins.p.limits.output"), "{reason}");
+        assert!(!set(&mut buffer, "abc"));
+        assert!(set(&mut buffer, "ab"));
+        assert!(buffer.text("x".into()).is_err());
+        let (outputs, timers) = buffer.take();
+        assert_eq!((outputs.len(), timers.len()), (1, 1));
     }
 
     #[test]

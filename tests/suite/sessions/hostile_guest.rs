@@ -97,6 +97,24 @@ async fn floods_below_the_limits_are_delivered_and_logs_are_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_turn_emits_no_more_than_its_output_may_weigh() {
+    let hostile = Plugin::new("hostile").limit("output = \"100B\"");
+    let daemon = Daemon::start(Setup::default().plugin(hostile)).await;
+    let client = daemon.client();
+    client.open("victim", "hostile").await;
+    // An event is its name and its data: five and up to two bytes.
+    client.chat("victim", "events 15").await;
+    let posted = client.ask("victim", "events 20", None).await;
+    let posted = posted.expect("it is acknowledged");
+    assert_eq!(posted.outcome.as_deref(), Some("failed"));
+    let letters = client.dead_letters("victim").await;
+    let reason = letters[0]["reason"].to_string();
+    assert!(reason.contains("plugins.hostile.limits.output"), "{reason}");
+    let answer = client.chat("victim", "after").await;
+    assert_eq!(answer.said(), ["ok after"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_granted_by_default() {
     let (_daemon, client) = daemon().await;
     for deed in ["llm hello", "tools", "call ls {}", "http http://127.0.0.1/"] {
