@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use abide::domain::{
-    BeginWith, Created, Digest, Generation, Limits, LogPos, ModelUsage, Output, Record, Session,
-    SessionId, Snapshot, TurnEnd, TurnEnded, UnixMillis,
+    BeginWith, Created, Digest, Generation, Limits, LogPos, ModelUsage, NewMessage, Output, Record,
+    Session, SessionId, Snapshot, TurnEnd, TurnEnded, UnixMillis,
 };
 use abide::store::{Append, Durability, Store, StoreError, Tail};
 
@@ -67,7 +67,12 @@ impl Owner {
         let text = String::from_utf8_lossy(&noise(turn, TEXT_BYTES)).into_owned();
         let limits = Limits::default();
         let mut records = Vec::with_capacity(3);
-        let received = self.session.receive(text, None, &limits, now);
+        let message = NewMessage {
+            text,
+            key: None,
+            sender: None,
+        };
+        let received = self.session.receive(message, &limits, now);
         let received = received.expect("the session is open and its inbox empty");
         records.push((self.session.apply(&received), received));
         let begun = self.session.begin(BeginWith {

@@ -9,6 +9,7 @@
 //! | [`daemon`] | the worker: from its start to its hand-over |
 //! | [`supervisor`] | the process that keeps the sockets and starts workers; uses none of these |
 //! | [`api`] | the HTTP API, OpenAI's included |
+//! | [`access`] | access tokens, and the audit log |
 //! | [`session`] | sessions at run time: who owns one, how a turn runs, the drain |
 //! | [`engine`] | guests: WebAssembly components in wasmtime |
 //! | [`store`] | the log, snapshots and restart records, in RocksDB |
@@ -18,6 +19,7 @@
 //! | [`domain`] | records, sessions and what follows from what, purely |
 //! | [`loadgen`] | the load of `abide bench` |
 
+pub mod access;
 pub(crate) mod allocator;
 pub mod api;
 pub(crate) mod atomic_file;

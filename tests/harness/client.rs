@@ -16,6 +16,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 
+use crate::reply::Reply;
 use crate::{Event, until};
 
 /// Request timeout. Longer than every pause that is allowed.
@@ -87,42 +88,6 @@ impl Display for Tally {
             "{:?} answered, {:?} refused, {:?} reset, {:?} cut off, {:?} timed out, {:?} others",
             self.answered, self.refused, self.reset, self.eof, self.timeout, self.other
         )
-    }
-}
-
-/// A response.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    pub status: u16,
-    /// Its `Content-Type`, without parameters.
-    pub content_type: String,
-    /// Its body: JSON, or anything else as a string.
-    pub body: Value,
-}
-
-impl Reply {
-    /// Asserts that the reply is a problem document with that status, a title and a type. Returns
-    /// title and detail as one text.
-    ///
-    /// # Panics
-    /// If it is anything else.
-    pub fn problem(&self, status: u16) -> String {
-        assert_eq!(self.status, status, "{self:?}");
-        assert_eq!(self.content_type, "application/problem+json", "{self:?}");
-        assert_eq!(self.body["status"], status, "{self:?}");
-        let text = |key: &str| self.body[key].as_str().unwrap_or_default();
-        assert!(!text("title").is_empty(), "{self:?}");
-        assert!(!text("type").is_empty(), "{self:?}");
-        format!("{}: {}", text("title"), text("detail"))
-    }
-
-    /// Returns the body of a reply that must have this status.
-    ///
-    /// # Panics
-    /// If it has another one.
-    pub fn expect(self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{self:?}");
-        self.body
     }
 }
 
@@ -213,6 +178,8 @@ pub fn http_client(timeout: Option<Duration>) -> reqwest::Client {
 pub struct Client {
     pub(crate) http: reqwest::Client,
     base: String,
+    /// Sent with each request.
+    token: Option<String>,
     /// The errors so far.
     pub tally: Arc<Tally>,
 }
@@ -223,13 +190,28 @@ impl Client {
         Self {
             http: http_client(Some(REQUEST_TIMEOUT)),
             base: format!("http://127.0.0.1:{port}"),
+            token: None,
             tally: Arc::default(),
+        }
+    }
+
+    /// Returns a client that sends this token, with a tally of its own.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self {
+            token: Some(token.to_owned()),
+            tally: Arc::default(),
+            ..self.clone()
         }
     }
 
     /// Starts a request to that path, which the caller completes.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Sends a request, once.

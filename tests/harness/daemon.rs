@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::precompiled::{fill_cache, keep_cache};
 use crate::process::{children, descendants, kill_all, signal};
+use crate::setup::TOKEN_ENV;
 use crate::{Client, PATIENCE, Setup, abide_binary, until};
 
 /// How much of the daemon's log a failed test prints, in bytes.
@@ -126,7 +127,11 @@ impl Daemon {
 
     /// Returns a client of the daemon, with connections of its own.
     pub fn client(&self) -> Client {
-        Client::new(self.setup.port)
+        let client = Client::new(self.setup.port);
+        match &self.setup.token {
+            Some(token) => client.with_token(token),
+            None => client,
+        }
     }
 
     /// Opens a plain TCP connection to the daemon.
@@ -329,7 +334,12 @@ fn log_path(folder: &Path) -> PathBuf {
 fn spawn_of(folder: &Path, setup: &Setup) -> Child {
     let binary = setup.binary.clone().unwrap_or_else(abide_binary);
     let stderr = setup.stderr.as_deref();
-    spawn(folder, binary, &setup.args, &setup.env, setup.user, stderr)
+    let token = setup.token.clone();
+    let env = setup.env.iter().cloned();
+    let env: Vec<_> = env
+        .chain(token.map(|token| (TOKEN_ENV.to_owned(), token)))
+        .collect();
+    spawn(folder, binary, &setup.args, &env, setup.user, stderr)
 }
 
 fn spawn(

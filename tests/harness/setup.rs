@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::FakeModel;
 
+/// The variable that has [`Setup::token`].
+pub(crate) const TOKEN_ENV: &str = "ABIDE_TESTS_TOKEN";
+
 /// One `[plugins.NAME]` section.
 #[derive(Clone, Debug)]
 pub struct Plugin {
@@ -61,6 +64,8 @@ impl Plugin {
 pub struct Setup {
     /// The port on the loopback.
     pub port: u16,
+    /// The token that `[daemon]` names, by a variable.
+    pub token: Option<String>,
     /// `data_dir`.
     pub data_dir: String,
     /// `shutdown_grace_period`.
@@ -100,6 +105,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             port: free_port(),
+            token: None,
             data_dir: "data".to_owned(),
             grace: "5s".to_owned(),
             on_change: "auto".to_owned(),
@@ -180,6 +186,9 @@ impl Setup {
             text.push_str(line);
             text.push('\n');
         };
+        if self.token.is_some() {
+            line(&format!("token_env = \"{TOKEN_ENV}\""));
+        }
         self.daemon.iter().for_each(|daemon| line(daemon));
         let spare = Plugin {
             name: format!("spare{}", self.spare),

@@ -1,6 +1,7 @@
 //! End-to-end tests of the built daemon and its plugins: real processes, real files, real HTTP.
 //! `make test` builds what they need.
 
+mod access;
 mod backup;
 mod bench;
 mod durability;

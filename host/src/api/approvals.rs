@@ -6,6 +6,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::auth::Caller;
 use super::extract::{ApprovalInPath, Json, QueryOf};
 use super::problem::Problem;
 use super::sessions::page_len;
@@ -58,12 +59,14 @@ pub(super) enum ApprovalDecision {
 )]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     QueryOf(query): QueryOf<ApprovalQuery>,
 ) -> Result<Answered<Page<Approval, SessionId>>, Problem> {
     let after = query.after.map(SessionId::new).transpose();
     let after = after.map_err(Refusal::from)?;
     let limit = page_len(query.limit);
-    let (items, next) = api.sessions.approvals(after.as_ref(), limit).await?;
+    let ids = &caller.0.principal.rights.sessions;
+    let (items, next) = api.sessions.approvals(after.as_ref(), limit, ids).await?;
     Ok(Answered(Page { items, next }))
 }
 
@@ -83,12 +86,13 @@ pub(super) async fn list(
 )]
 pub(super) async fn decide(
     State(api): State<Api>,
+    caller: Caller,
     ApprovalInPath(id): ApprovalInPath,
     Json(body): Json<DecisionBody>,
 ) -> Result<Answered<Approval>, Problem> {
     let answer = Answer {
         approve: body.decision == ApprovalDecision::Approve,
-        by: Some("api".to_owned()),
+        by: Some(caller.0.name().to_string()),
         reason: body.reason.filter(|reason| !reason.trim().is_empty()),
     };
     Ok(Answered(api.sessions.decide(id, answer).await?))

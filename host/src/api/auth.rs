@@ -1,23 +1,33 @@
-//! Access control: the right `Host`, no foreign `Origin`, and the bearer token if one is
-//! configured.
+//! Who calls, and whether they may: each request passes here before its handler.
 //!
-//! A page in a browser can reach a daemon on loopback: from the page's own origin, or under a name
-//! of its own that it makes resolve to this machine (DNS rebinding). `Origin` reveals the first,
-//! `Host` the second.
+//! ```text
+//!   request --> right page? --> who? --------------------> may they? -------> handler
+//!               `pages`         token of the configuration,  `rules`, and the     (an operator's act is
+//!                               access token, or anybody     principal's rights    recorded around it)
+//! ```
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::http::request::Parts;
 use axum::middleware::Next;
-use axum::response::Response;
-use http::{HeaderMap, HeaderValue, Uri, Version, header};
+use axum::response::{IntoResponse as _, Response};
+use futures::StreamExt as _;
+use http::{HeaderMap, HeaderValue, Method, header};
 use sha2::{Digest as _, Sha256};
 
+use super::Api;
+use super::extract::header_once;
+use super::openai::OpenAiError;
+use super::pages::Pages;
 use super::problem::{Problem, ProblemKind};
+use super::rules::{self, Needs, Rule, Subject};
+use crate::access::{Admission, AuditLog, Holder, Tokens, TooMuch};
+use crate::domain::{Act, ApprovalId, Denial, Principal, SessionId, TokenName, UnixMillis};
 
-/// Paths that reveal nothing and serve probes, which have no token.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+/// The seconds after which a client may try again whose token cannot be checked.
+const UNCHECKED_RETRY_SECONDS: u16 = 1;
 
 /// The digest of a bearer token; the token itself is not kept.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,110 +57,265 @@ impl std::fmt::Debug for TokenDigest {
     }
 }
 
-/// The rules for who may call the API.
+/// What the configuration says of who may call the API.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The token that `Authorization: Bearer` must carry.
+    /// The token that the configuration names. Without one, anybody may do everything.
     pub token: Option<TokenDigest>,
-    /// Names that `Host` may contain, besides `localhost` and IP addresses.
-    pub hosts: Vec<String>,
-    /// Origins of web pages that may call the API, besides the daemon's own, such as
-    /// `https://console.example`.
-    pub origins: Vec<String>,
+    pub pages: Pages,
 }
 
-/// The middleware that enforces [`Access`].
-pub(super) async fn check(
-    State(access): State<Arc<Access>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    let has_host =
-        request.headers().contains_key(header::HOST) || request.uri().authority().is_some();
-    // RFC 9112, section 3.2. Without it nothing shows whose page a browser calls from.
-    if !has_host && request.version() == Version::HTTP_11 {
-        let detail = "a request of HTTP/1.1 needs the header `Host`";
-        return Err(Problem::new(ProblemKind::BAD_REQUEST, detail));
-    }
-    access.allow(request.uri(), request.headers())?;
-    Ok(next.run(request).await)
+/// What requests are judged by.
+pub(super) struct Gate {
+    access: Arc<Access>,
+    /// The access tokens and the audit log; none while the store, which has them, is not open.
+    stored: Option<(Tokens, AuditLog)>,
+    anybody: Arc<Holder>,
+    configured: Arc<Holder>,
 }
 
-impl Access {
-    fn allow(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-        let host = one(headers, header::HOST)?
-            .or_else(|| uri.authority().map(|authority| authority.as_str()));
-        // HTTP/1.0 has no `Host`, and no browser speaks it.
-        if let Some(host) = host
-            && !self.is_ours(host)
-        {
-            let detail = format!(
-                "this daemon is not `{host}`; use its address, or add the name to `daemon.allowed_hosts`"
-            );
-            return Err(Problem::new(ProblemKind::WRONG_HOST, detail));
-        }
-        if let Some(origin) = one(headers, header::ORIGIN)?
-            && !self.is_allowed_origin(origin, host)
-        {
-            let detail = format!("add `{origin}` to `daemon.allowed_origins` to let its pages in");
-            return Err(Problem::new(ProblemKind::FORBIDDEN_ORIGIN, detail));
-        }
-        let Some(token) = &self.token else {
-            return Ok(());
-        };
-        if OPEN_PATHS.contains(&uri.path()) {
-            return Ok(());
-        }
-        let given = one(headers, header::AUTHORIZATION)?.and_then(bearer);
-        if given.is_some_and(|given| token.is(given)) {
-            return Ok(());
-        }
-        let detail = match given {
-            Some(_) => "the token is not the one that the configuration names",
-            None => "send the token as `Authorization: Bearer TOKEN`",
-        };
-        let challenge = HeaderValue::from_static("Bearer realm=\"abide\"");
-        Err(Problem::new(ProblemKind::UNAUTHORIZED, detail)
-            .header(header::WWW_AUTHENTICATE, challenge))
-    }
+/// What an act was about, where its path does not tell: handlers leave it with the response.
+#[derive(Clone)]
+pub(super) struct AuditSubject(pub(super) String);
 
-    fn is_ours(&self, host: &str) -> bool {
-        let name = without_port(host);
-        let ip = name.trim_start_matches('[').trim_end_matches(']');
-        // A name is resolved, and so can be made to resolve to this machine; an address cannot.
-        ip.parse::<IpAddr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-            || self
-                .hosts
-                .iter()
-                .any(|ours| ours.eq_ignore_ascii_case(name) || ours.eq_ignore_ascii_case(host))
-    }
+/// Who sent a request, for handlers that need to know.
+#[derive(Clone)]
+pub(super) struct Caller(pub(super) Arc<Holder>);
 
-    fn is_allowed_origin(&self, origin: &str, host: Option<&str>) -> bool {
-        let own = origin
-            .strip_prefix("http://")
-            .or_else(|| origin.strip_prefix("https://"));
-        let same = own.is_some_and(|own| host.is_some_and(|host| own.eq_ignore_ascii_case(host)));
-        same || self
-            .origins
-            .iter()
-            .any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+impl FromRequestParts<Api> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+        // The gate leaves one with each request that it lets through, but for probes, which do not ask.
+        let caller = parts.extensions.get::<Self>().cloned();
+        caller.ok_or_else(|| unauthorized("the caller is not known"))
     }
 }
 
-/// Returns the value of a header that may occur only once.
-fn one(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Problem> {
-    let mut values = headers.get_all(&name).iter();
-    let Some(first) = values.next() else {
-        return Ok(None);
+impl Caller {
+    /// Refuses what the caller may not do.
+    pub(super) fn allow(&self, act: Act, session: Option<&SessionId>) -> Result<(), Problem> {
+        Ok(self.0.principal.allow(act, session)?)
+    }
+
+    /// Returns the name that is recorded with a message.
+    pub(super) fn sender(&self) -> Option<String> {
+        self.0.name().sender().map(str::to_owned)
+    }
+}
+
+impl From<Denial> for Problem {
+    fn from(denial: Denial) -> Self {
+        Self::new(ProblemKind::FORBIDDEN, denial.to_string())
+    }
+}
+
+/// The middleware that lets requests through, or refuses them.
+pub(super) async fn check(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    let is_openai = route.is_some_and(|route| {
+        let route = route.as_str();
+        route.starts_with("/v1/chat/") || route.starts_with("/v1/models")
+    });
+    match pass(&gate, request, next).await {
+        Ok(response) => response,
+        // OpenAI's clients read their own form of errors.
+        Err(problem) if is_openai => OpenAiError::from(problem).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn pass(gate: &Gate, request: Request, next: Next) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let pages = &gate.access.pages;
+    pages.allow(parts.version, &parts.uri, &parts.headers)?;
+    if is_open(&parts) {
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    }
+    let holder = gate.holder(&parts.headers)?;
+    let admission = holder.admit()?;
+    let route = parts.extensions.get::<MatchedPath>().cloned();
+    let rule = match &route {
+        Some(route) => rules::find(&parts.method, route.as_str()),
+        // The fallback says that there is nothing.
+        None => Err(Vec::new()),
     };
-    match first.to_str() {
-        Ok(text) if values.next().is_none() => Ok(Some(text)),
-        _ => {
-            let detail = format!("the header `{name}` must come once, as plain text");
-            Err(Problem::new(ProblemKind::BAD_REQUEST, detail))
+    let audited = match rule {
+        Ok(rule) => {
+            let subject = RequestSubject::of(rule, &mut parts).await;
+            let act = match rule.needs {
+                Needs::Act(act) => act,
+                Needs::Nothing => Act::Read,
+            };
+            holder.principal.allow(act, subject.session.as_ref())?;
+            rule.is_audited.then_some((rule, subject.name))
+        }
+        // A daemon that cannot serve answers all of them alike.
+        Err(methods) if route.is_some() && gate.stored.is_some() => {
+            return Err(wrong_method(&parts, &methods));
+        }
+        Err(_) => None,
+    };
+    parts.extensions.insert(Caller(holder.clone()));
+    let request = Request::from_parts(parts, body);
+    let response = match (audited, &gate.stored) {
+        (Some((rule, subject)), Some((_, log))) => {
+            let who = holder.name();
+            let entry = log.begin(who, rule.operation, subject.as_deref()).await;
+            let response = next.run(request).await;
+            let made = response.extensions().get::<AuditSubject>();
+            let made = made.map(|AuditSubject(name)| name.clone());
+            let status = response.status().as_u16();
+            log.end(entry, made, status).await;
+            response
+        }
+        _ if holder.may_end() => tokio::select! {
+            biased;
+            response = next.run(request) => response,
+            () = holder.ended() => return Err(unauthorized(
+                "the token was revoked or has expired while the request was answered",
+            )),
+        },
+        _ => next.run(request).await,
+    };
+    Ok(ending_with(response, holder, admission))
+}
+
+/// Whether the request is one that needs no token. A daemon that cannot serve has no route for some of
+/// these, so that the path decides.
+fn is_open(parts: &Parts) -> bool {
+    let rule = rules::find(&parts.method, parts.uri.path());
+    rule.is_ok_and(|rule| rule.needs == Needs::Nothing)
+}
+
+/// What a request is about, by its path.
+#[derive(Default)]
+struct RequestSubject {
+    session: Option<SessionId>,
+    /// As the audit log has it.
+    name: Option<String>,
+}
+
+impl RequestSubject {
+    /// An id that makes no sense is the handler's to refuse, and is nowhere recorded.
+    async fn of(rule: &Rule, parts: &mut Parts) -> Self {
+        let Ok(params) = RawPathParams::from_request_parts(parts, &()).await else {
+            return Self::default();
+        };
+        let Some((_, value)) = params.iter().next() else {
+            return Self::default();
+        };
+        let (session, name) = match rule.subject {
+            Subject::None => (None, None),
+            Subject::Token => (None, TokenName::new(value).ok().map(|it| it.to_string())),
+            Subject::Session => {
+                let id = SessionId::new(value).ok();
+                (id.clone(), id.map(|id| id.to_string()))
+            }
+            Subject::Approval => {
+                let id = ApprovalId::parse(value);
+                let session = id.as_ref().and_then(ApprovalId::session);
+                (session, id.map(|id| id.to_string()))
+            }
+        };
+        Self { session, name }
+    }
+}
+
+impl Gate {
+    pub(super) fn new(access: Arc<Access>, stored: Option<(Tokens, AuditLog)>) -> Arc<Self> {
+        Arc::new(Self {
+            access,
+            stored,
+            anybody: Arc::new(Holder::lasting(Principal::anybody())),
+            configured: Arc::new(Holder::lasting(Principal::configured())),
+        })
+    }
+
+    /// Returns who sends a request with these headers.
+    fn holder(&self, headers: &HeaderMap) -> Result<Arc<Holder>, Problem> {
+        let Some(configured) = &self.access.token else {
+            // Clients that were made for other services send any token.
+            return Ok(self.anybody.clone());
+        };
+        let Some(given) = header_once(headers, &header::AUTHORIZATION)?.and_then(bearer) else {
+            return Err(unauthorized(
+                "send the token as `Authorization: Bearer TOKEN`",
+            ));
+        };
+        if configured.is(given) {
+            return Ok(self.configured.clone());
+        }
+        let Some((tokens, _)) = &self.stored else {
+            let detail = "access tokens cannot be checked while the store is not open; try again";
+            return Err(Problem::new(ProblemKind::NOT_READY, detail)
+                .header(header::RETRY_AFTER, UNCHECKED_RETRY_SECONDS));
+        };
+        let Some(holder) = tokens.find(given) else {
+            return Err(unauthorized(
+                "the token is neither the one that the configuration names nor an access token; it may \
+                 have been revoked",
+            ));
+        };
+        match holder.expired_at(UnixMillis::now()) {
+            None => Ok(holder),
+            Some(at) => {
+                let name = holder.name();
+                Err(unauthorized(format!(
+                    "the token `{name}` expired at {at}; an admin can make another (`abide token create`)"
+                )))
+            }
         }
     }
+}
+
+fn unauthorized(detail: impl Into<String>) -> Problem {
+    let challenge = HeaderValue::from_static("Bearer realm=\"abide\"");
+    Problem::new(ProblemKind::UNAUTHORIZED, detail).header(header::WWW_AUTHENTICATE, challenge)
+}
+
+/// The answer where the route does not take the method.
+fn wrong_method(parts: &Parts, methods: &[&Method]) -> Problem {
+    let (method, path) = (&parts.method, parts.uri.path());
+    let allowed = methods.iter().map(|method| match **method {
+        Method::GET => "GET, HEAD",
+        _ => method.as_str(),
+    });
+    let allowed = allowed.collect::<Vec<_>>().join(", ");
+    let detail = format!("`{path}` does not take {method}; it takes {allowed}");
+    let problem = Problem::new(ProblemKind::METHOD, detail);
+    match HeaderValue::from_str(&allowed) {
+        Ok(allowed) => problem.header(header::ALLOW, allowed),
+        Err(_) => problem,
+    }
+}
+
+impl From<TooMuch> for Problem {
+    fn from(refused: TooMuch) -> Self {
+        let seconds = refused.retry_after.as_secs().saturating_add(1);
+        Self::new(ProblemKind::TOO_MANY_REQUESTS, refused.to_string())
+            .fact("limit", refused.limit.get())
+            .header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+}
+
+/// Ends a stream of events when the rights of who receives it end. Until it is sent, it counts as being
+/// answered.
+fn ending_with(response: Response, holder: Arc<Holder>, admission: Admission) -> Response {
+    let is_stream = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    if !is_stream || !holder.may_end() {
+        return response;
+    }
+    response.map(|body| {
+        let ended = async move {
+            holder.ended().await;
+            drop(admission);
+        };
+        Body::from_stream(body.into_data_stream().take_until(Box::pin(ended)))
+    })
 }
 
 fn bearer(value: &str) -> Option<&str> {
@@ -160,103 +325,48 @@ fn bearer(value: &str) -> Option<&str> {
         .then(|| token.trim_matches(' '))
 }
 
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => {
-            // `::1` has colons and no port.
-            if name.contains(':') && !name.ends_with(']') {
-                host
-            } else {
-                name
-            }
-        }
-        _ => host,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn access() -> Access {
-        Access {
-            token: None,
-            hosts: vec!["abide.example".to_owned()],
-            origins: vec!["https://console.example/".to_owned()],
-        }
-    }
-
-    fn status(access: &Access, path: &str, headers: &[(&'static str, &'static str)]) -> u16 {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| {
-                let name = header::HeaderName::from_static(name);
-                (name, HeaderValue::from_static(value))
-            })
-            .collect();
-        let uri = path.parse().expect("a path");
-        access
-            .allow(&uri, &headers)
-            .map_or_else(|problem| problem.status(), |()| 200)
-    }
-
-    #[test]
-    fn hosts_are_ours_or_addresses() {
-        for (host, expected) in [
-            ("localhost:7420", 200),
-            ("127.0.0.1:7420", 200),
-            ("[::1]:7420", 200),
-            ("[::1]", 200),
-            ("10.0.0.7", 200),
-            ("abide.example:80", 200),
-            ("Abide.Example", 200),
-            ("attacker.example", 421),
-            ("localhost.attacker.example:7420", 421),
-            ("", 421),
-        ] {
-            assert_eq!(
-                status(&access(), "/", &[("host", host)]),
-                expected,
-                "{host}"
-            );
-        }
-        let twice = [("host", "localhost"), ("host", "attacker.example")];
-        let mut headers = HeaderMap::new();
-        for (name, value) in twice {
-            headers.append(name, HeaderValue::from_static(value));
-        }
-        let refused = access().allow(&"/".parse().expect("a path"), &headers);
-        assert_eq!(refused.expect_err("refused").status(), 400);
-    }
-
-    #[test]
-    fn origins_are_our_own_or_listed() {
-        for (origin, expected) in [
-            ("http://localhost:7420", 200),
-            ("https://console.example", 200),
-            ("https://attacker.example", 403),
-            ("http://localhost:1", 403),
-            ("null", 403),
-        ] {
-            let headers = [("host", "localhost:7420"), ("origin", origin)];
-            assert_eq!(status(&access(), "/", &headers), expected, "{origin}");
-        }
-    }
-
-    #[test]
-    fn a_token_is_asked_for_but_by_probes() {
+    fn gate(token: Option<&str>) -> Arc<Gate> {
         let access = Access {
-            token: Some(TokenDigest::new("secret")),
-            ..access()
+            token: token.map(TokenDigest::new),
+            pages: Pages::default(),
         };
-        let with = |value| status(&access, "/v1/daemon", &[("authorization", value)]);
-        assert_eq!(with("Bearer secret"), 200);
-        assert_eq!(with("bearer secret"), 200);
-        assert_eq!(with("Bearer secretx"), 401);
-        assert_eq!(with("Bearer "), 401);
-        assert_eq!(with("Basic secret"), 401);
-        assert_eq!(status(&access, "/v1/daemon", &[]), 401);
-        assert_eq!(status(&access, "/metrics", &[]), 401);
-        assert_eq!(status(&access, "/healthz", &[]), 200);
+        Gate::new(Arc::new(access), None)
+    }
+
+    /// Returns the name of who is let through, or the status of the refusal.
+    fn answer(gate: &Gate, authorization: Option<&'static str>) -> Result<String, u16> {
+        let headers = authorization
+            .map(|value| (header::AUTHORIZATION, HeaderValue::from_static(value)))
+            .into_iter()
+            .collect();
+        match gate.holder(&headers) {
+            Ok(holder) => Ok(holder.name().to_string()),
+            Err(problem) => Err(problem.status()),
+        }
+    }
+
+    #[test]
+    fn a_token_is_asked_for_where_one_is_configured() {
+        let gate = gate(Some("secret"));
+        let answer = |value| answer(&gate, value);
+        assert_eq!(answer(Some("Bearer secret")).as_deref(), Ok("config"));
+        assert_eq!(answer(Some("bearer secret")).as_deref(), Ok("config"));
+        assert_eq!(answer(None), Err(401));
+        assert_eq!(answer(Some("Basic secret")), Err(401));
+        // It may be an access token, which only the store has.
+        assert_eq!(answer(Some("Bearer secretx")), Err(503));
+        assert_eq!(answer(Some("Bearer ")), Err(503));
+    }
+
+    #[test]
+    fn without_one_anybody_may_call_with_any_token() {
+        let gate = gate(None);
+        for value in [None, Some("Bearer sk-other"), Some("Basic x")] {
+            assert_eq!(answer(&gate, value).as_deref(), Ok("anybody"));
+        }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use axum::Json as Answer;
 use axum::extract::State;
+use axum::{Extension, Json as Answer};
 use http::header;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::auth::AuditSubject;
 use super::extract::Json;
 use super::problem::{Problem, ProblemKind};
 use super::{Api, BackupRefusal, ControlRequest};
@@ -39,9 +40,10 @@ pub(super) struct BackupRequest {
 pub(super) async fn take(
     State(api): State<Api>,
     Json(BackupRequest { folder }): Json<BackupRequest>,
-) -> Result<Answer<BackupReport>, Problem> {
+) -> Result<(Extension<AuditSubject>, Answer<BackupReport>), Problem> {
+    let subject = Extension(AuditSubject(folder.display().to_string()));
     let request = |reply| ControlRequest::Backup { folder, reply };
-    Ok(Answer(api.control.ask(request).await??))
+    Ok((subject, Answer(api.control.ask(request).await??)))
 }
 
 impl From<BackupRefusal> for Problem {

@@ -242,6 +242,7 @@ mod tests {
                 name: None,
                 text: "two\nlines".to_owned(),
                 due: None,
+                sender: None,
             },
         };
         let delta = Delta {

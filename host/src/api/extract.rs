@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -44,6 +44,17 @@ impl FromRequestParts<Api> for ApprovalInPath {
         let text = path_param(parts, state, "id").await?;
         let id = ApprovalId::parse(&text).ok_or(Refusal::UnknownApproval(text));
         Ok(Self(id?))
+    }
+}
+
+/// The access token that `{name}` of the path names.
+pub(super) struct TokenInPath(pub(super) String);
+
+impl FromRequestParts<Api> for TokenInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        path_param(parts, state, "name").await.map(Self)
     }
 }
 
@@ -178,6 +189,24 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
         }
         Err(error) => {
             let detail = format!("the body cannot be read: {error}");
+            Err(Problem::new(ProblemKind::BAD_REQUEST, detail))
+        }
+    }
+}
+
+/// Returns the value of a header that may occur only once.
+pub(super) fn header_once<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
+    match first.to_str() {
+        Ok(text) if values.next().is_none() => Ok(Some(text)),
+        _ => {
+            let detail = format!("the header `{name}` must come once, as plain text");
             Err(Problem::new(ProblemKind::BAD_REQUEST, detail))
         }
     }

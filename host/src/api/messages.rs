@@ -10,11 +10,14 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::auth::Caller;
 use super::extract::{InPath, Json, JsonOrNothing, QueryOf};
 use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
 use crate::documents::{AcceptedMessage, Page, ProblemDocument};
-use crate::domain::{DeadLetter, Digest, IdempotencyKey, MessageId, Refusal, SessionId};
+use crate::domain::{
+    Act, DeadLetter, Digest, IdempotencyKey, MessageId, NewMessage, Refusal, SessionId,
+};
 use crate::session::{Accepted, TurnOutcome};
 
 /// The longest `Idempotency-Key`, in bytes.
@@ -85,6 +88,7 @@ fn document(accepted: Accepted, outcome: Option<TurnOutcome>) -> AcceptedMessage
 )]
 pub(super) async fn send(
     State(api): State<Api>,
+    caller: Caller,
     InPath(id): InPath,
     QueryOf(query): QueryOf<SendQuery>,
     headers: HeaderMap,
@@ -95,10 +99,15 @@ pub(super) async fn send(
         key,
         body: Digest::of(text.as_bytes()),
     });
+    let message = NewMessage {
+        text,
+        key,
+        sender: caller.sender(),
+    };
     let (accepted, outcome) = match wait {
-        None => (api.sessions.send(&id, text, key).await?, None),
+        None => (api.sessions.send(&id, message).await?, None),
         Some(wait) => {
-            let (accepted, outcome) = api.sessions.send_and_wait(&id, text, key).await?;
+            let (accepted, outcome) = api.sessions.send_and_wait(&id, message).await?;
             match tokio::time::timeout(wait, outcome).await {
                 Ok(Ok(outcome)) => (accepted, Some(outcome)),
                 Ok(Err(refusal @ (Refusal::Gone | Refusal::Closed { .. }))) => {
@@ -172,10 +181,15 @@ pub(super) struct RetryBody {
 )]
 pub(super) async fn retry(
     State(api): State<Api>,
+    caller: Caller,
     InPath(id): InPath,
     JsonOrNothing(RetryBody { message, force }): JsonOrNothing<RetryBody>,
 ) -> Result<(StatusCode, Answer<AcceptedMessage>), Problem> {
     let message = message.map(MessageId::from_client);
+    if force {
+        // Effects are made again: that is not the conversation's affair alone.
+        caller.allow(Act::Repair, Some(&id))?;
+    }
     let accepted = api.sessions.retry(&id, message, force).await?;
     let body = document(accepted, None);
     Ok((StatusCode::ACCEPTED, Answer(body)))

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //!   server (connections) -> router -> auth -> handlers -> session::Clients
-//!                                                     \-> Control -> the daemon
+//!                                  pages, rules       \-> Control -> the daemon
 //! ```
 
 mod approvals;
+mod audit;
 mod auth;
 mod backups;
 mod control;
@@ -17,11 +18,14 @@ mod messages;
 mod metrics;
 mod openai;
 mod openapi;
+mod pages;
 mod problem;
 mod refused;
 mod router;
+mod rules;
 pub mod server;
 mod sessions;
+mod tokens;
 mod turns;
 
 use std::sync::Arc;
@@ -31,10 +35,12 @@ use metrics_exporter_prometheus::PrometheusHandle;
 pub use auth::{Access, TokenDigest};
 pub use control::{Acceptance, BackupRefusal, Control, ControlRequest};
 pub use openapi::document as openapi_document;
+pub use pages::Pages;
 pub use problem::Problem;
 pub use refused::{RefusalKind, RefusedApi, ServiceRefusal, refused_router};
 pub use router::router;
 
+use crate::access::{AuditLog, Tokens};
 use crate::session::Clients;
 
 /// The smallest useful limit of a request's body, in bytes; beyond it, the limit follows from the
@@ -47,6 +53,8 @@ pub struct Api {
     pub sessions: Clients,
     pub control: Control,
     pub access: Arc<Access>,
+    pub tokens: Tokens,
+    pub audit: AuditLog,
     /// The source of `/metrics`.
     pub metrics: PrometheusHandle,
 }

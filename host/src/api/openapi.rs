@@ -6,7 +6,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 
-use super::{approvals, backups, daemon, events, messages, metrics, openai, sessions, turns};
+use super::{
+    approvals, audit, backups, daemon, events, messages, metrics, openai, sessions, tokens, turns,
+};
 use crate::domain::{Delta, Event};
 
 #[derive(OpenApi)]
@@ -42,6 +44,10 @@ use crate::domain::{Delta, Event};
         daemon::plan_of,
         daemon::drain,
         backups::take,
+        tokens::list,
+        tokens::create,
+        tokens::revoke,
+        audit::list,
         daemon::healthz,
         daemon::readyz,
         metrics::render,

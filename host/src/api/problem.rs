@@ -112,6 +112,11 @@ impl ProblemKind {
     pub(super) const MALFORMED: Self = Self("malformed-json", StatusCode::BAD_REQUEST, "The body is not JSON");
     pub(super) const BAD_SESSION_ID: Self = Self("bad-session-id", StatusCode::BAD_REQUEST, "This cannot be a session's id");
     pub(super) const UNAUTHORIZED: Self = Self("unauthorized", StatusCode::UNAUTHORIZED, "A token is needed");
+    pub(super) const FORBIDDEN: Self = Self("forbidden", StatusCode::FORBIDDEN, "The caller may not do this");
+    pub(super) const NO_TOKEN_CONFIGURED: Self = Self("no-token-configured", StatusCode::CONFLICT, "Access tokens need a token in the configuration");
+    pub(super) const TOKEN_EXISTS: Self = Self("token-exists", StatusCode::CONFLICT, "The name is taken by another token");
+    pub(super) const UNKNOWN_TOKEN: Self = Self("unknown-token", StatusCode::NOT_FOUND, "There is no such token");
+    pub(super) const NOT_YET: Self = Self("not-yet", StatusCode::SERVICE_UNAVAILABLE, "The data folder cannot hold this yet");
     pub(super) const FORBIDDEN_ORIGIN: Self = Self("forbidden-origin", StatusCode::FORBIDDEN, "Pages of this origin may not call the API");
     pub(super) const NOT_FOUND: Self = Self("not-found", StatusCode::NOT_FOUND, "There is nothing here");
     pub(super) const UNKNOWN_SESSION: Self = Self("unknown-session", StatusCode::NOT_FOUND, "There is no such session");
@@ -144,6 +149,7 @@ impl ProblemKind {
     pub(super) const KEY_REUSED: Self = Self("idempotency-key-reused", StatusCode::UNPROCESSABLE_ENTITY, "The key belongs to another message");
     pub(super) const INBOX_FULL: Self = Self("inbox-full", StatusCode::TOO_MANY_REQUESTS, "The inbox is full");
     pub(super) const OVERLOADED: Self = Self("overloaded", StatusCode::TOO_MANY_REQUESTS, "Too much waits already");
+    pub(super) const TOO_MANY_REQUESTS: Self = Self("too-many-requests", StatusCode::TOO_MANY_REQUESTS, "The token's limit is reached");
     pub(super) const TURN_FAILED: Self = Self("turn-failed", StatusCode::UNPROCESSABLE_ENTITY, "The message's turn failed");
     pub(super) const STILL_RUNS: Self = Self("turn-still-runs", StatusCode::GATEWAY_TIMEOUT, "The message's turn takes longer than the request may wait");
     pub(super) const RESTARTING: Self = Self("restarting", StatusCode::SERVICE_UNAVAILABLE, "The daemon is restarting");

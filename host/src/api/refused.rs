@@ -48,14 +48,14 @@ pub enum RefusalKind {
 /// Returns the router of a daemon that cannot serve: its status, the probes, the metrics, and a 503 with
 /// the reason for everything else.
 pub fn refused_router(api: RefusedApi) -> Router {
-    let access = api.access.clone();
+    let gate = auth::Gate::new(api.access.clone(), None);
     Router::new()
         .route("/v1/daemon", get(status))
         .route("/healthz", get(daemon::healthz))
         .route("/metrics", get(render))
         .fallback(refuse)
         .method_not_allowed_fallback(refuse)
-        .layer(from_fn_with_state(access, auth::check))
+        .layer(from_fn_with_state(gate, auth::check))
         .layer(from_fn(metrics::count))
         .with_state(api)
 }

@@ -3,17 +3,18 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 
 use super::problem::{Problem, ProblemKind};
 use super::{
-    Api, approvals, auth, backups, daemon, events, messages, metrics, openai, openapi, sessions,
-    turns,
+    Api, approvals, audit, auth, backups, daemon, events, messages, metrics, openai, openapi,
+    sessions, tokens, turns,
 };
 
 /// Returns the router of the whole API.
 pub fn router(api: Api) -> Router {
-    let access = api.access.clone();
+    let stored = (api.tokens.clone(), api.audit.clone());
+    let gate = auth::Gate::new(api.access.clone(), Some(stored));
     Router::new()
         .route("/v1/sessions", get(sessions::list))
         .route(
@@ -45,13 +46,15 @@ pub fn router(api: Api) -> Router {
         .route("/v1/daemon/plan", get(daemon::plan).post(daemon::plan_of))
         .route("/v1/daemon/drain", post(daemon::drain))
         .route("/v1/backups", post(backups::take))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{name}", delete(tokens::revoke))
+        .route("/v1/audit", get(audit::list))
         .route("/healthz", get(daemon::healthz))
         .route("/readyz", get(daemon::readyz))
         .route("/metrics", get(metrics::render))
         .route("/openapi.json", get(openapi::serve))
         .fallback(nothing_here)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(access, auth::check))
+        .layer(from_fn_with_state(gate, auth::check))
         .layer(from_fn(metrics::count))
         .with_state(api)
 }
@@ -60,10 +63,4 @@ async fn nothing_here(request: Request) -> Problem {
     let path = request.uri().path();
     let detail = format!("there is no `{path}`; GET /openapi.json tells what there is");
     Problem::new(ProblemKind::NOT_FOUND, detail)
-}
-
-async fn wrong_method(request: Request) -> Problem {
-    let (method, path) = (request.method(), request.uri().path());
-    let detail = format!("`{path}` does not take {method}; the header `allow` says what it takes");
-    Problem::new(ProblemKind::METHOD, detail)
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::auth::Caller;
 use super::extract::{Empty, InPath, Json, JsonOrNothing, QueryOf};
 use super::problem::{Problem, ProblemKind};
 use crate::documents::{Page, ProblemDocument};
@@ -129,12 +130,14 @@ fn check_labels(labels: Option<&BTreeMap<String, String>>) -> Result<(), Problem
 )]
 pub(super) async fn list(
     State(api): State<Api>,
+    caller: Caller,
     QueryOf(query): QueryOf<ListQuery>,
 ) -> Result<Answer<Page<SessionView, SessionId>>, Problem> {
     let after = query.after.map(SessionId::new).transpose();
     let filter = ListFilter {
         plugin: query.plugin,
         state: query.state,
+        ids: caller.0.principal.rights.sessions.clone(),
         after: after.map_err(crate::domain::Refusal::from)?,
         limit: page_len(query.limit),
     };

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::audit::Audit;
 use super::bench::Bench;
 use super::global::Global;
+pub(crate) use super::global::JsonFlag;
+use super::tokens::TokenCommand;
 use super::value_parsers::{crate_name, json_value, session_id};
 use crate::domain::SessionId;
 
@@ -22,14 +25,6 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: CliCommand,
-}
-
-/// Output for programs.
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct JsonFlag {
-    /// Print JSON, as the API gives it
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +77,11 @@ pub(crate) enum CliCommand {
     Restart(Operate),
     /// What restarts there were, and how each one went
     Restarts(Restarts),
+    /// Access tokens: make one, list them, revoke one
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// What operators did: decisions, repairs, restarts, backups, tokens
+    Audit(Audit),
     /// Take a backup of the running daemon
     Backup(Backup),
     /// Put a backup in the place of a data folder that is gone; no daemon may run on it

@@ -28,3 +28,11 @@ fn default_config() -> PathBuf {
         .filter(|file| !file.is_empty())
         .map_or_else(|| PathBuf::from("abide.toml"), PathBuf::from)
 }
+
+/// Output for programs.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct JsonFlag {
+    /// Print JSON, as the API gives it
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -7,7 +7,7 @@
 //! client            HTTP, errors              init, serve, config, plugin*  set-up and start
 //! calls, wire       the API, its documents    backup, restore               backups
 //! out, text, table  output for humans         store                         a stopped daemon's store
-//! bench             measurement
+//! tokens, audit     access tokens, the audit log     bench   measurement
 //! ```
 //!
 //! Commands are ordinary clients of the API, but for those that need no daemon. They exit with 0 when
@@ -15,6 +15,7 @@
 
 mod approvals;
 mod args;
+mod audit;
 mod backup;
 mod bench;
 mod calls;
@@ -41,6 +42,7 @@ mod store;
 mod table;
 mod target;
 mod text;
+mod tokens;
 mod turns;
 mod value_parsers;
 

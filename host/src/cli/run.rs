@@ -9,8 +9,8 @@ use super::error::CliError;
 use super::global::Global;
 use super::operate::OperateGoal;
 use super::{
-    approvals, backup, bench, chat, config, init, operate, plugin, plugin_check, plugins, restarts,
-    restore, resume, send, serve, sessions, status, store,
+    approvals, audit, backup, bench, chat, config, init, operate, plugin, plugin_check, plugins,
+    restarts, restore, resume, send, serve, sessions, status, store, tokens,
 };
 
 /// Runs the command that the arguments name. Prints the error if it fails, and returns the exit
@@ -52,6 +52,8 @@ fn dispatch(global: &Global, command: CliCommand) -> Result<ExitCode, CliError> 
         CliCommand::Approvals(args) => client(approvals::run(global, args)).map(done),
         CliCommand::Drain(args) => client(operate::run(global, args, OperateGoal::Stop)),
         CliCommand::Restart(args) => client(operate::run(global, args, OperateGoal::Restart)),
+        CliCommand::Token(command) => client(tokens::run(global, command)).map(done),
+        CliCommand::Audit(args) => client(audit::run(global, args)).map(done),
         CliCommand::Backup(args) => client(backup::run(global, args)).map(done),
         CliCommand::Restore(args) => restore::run(global, &args).map(done),
         CliCommand::Restarts(args) => client(restarts::run(global, args)).map(done),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::api::server::BoundListener;
-use crate::api::{Access, TokenDigest};
+use crate::api::{Access, Pages, TokenDigest};
 use crate::config::{Config, Env, SecretFiles};
 use crate::supervisor::{FromWorker, Link, bind_listener};
 
@@ -78,8 +78,10 @@ impl Frontend {
         )?;
         let access = Arc::new(Access {
             token: token.as_deref().map(TokenDigest::new),
-            hosts: config.daemon.allowed_hosts.clone(),
-            origins: config.daemon.allowed_origins.clone(),
+            pages: Pages {
+                hosts: config.daemon.allowed_hosts.clone(),
+                origins: config.daemon.allowed_origins.clone(),
+            },
         });
         let metrics = PrometheusBuilder::new()
             .install_recorder()

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::access::{AuditLog, Tokens};
 use crate::allocator;
 use crate::api::server::{CONNECTIONS_MAX, PreparedServer};
 use crate::api::{Api, Control, ControlRequest};
@@ -137,6 +138,13 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         config.daemon.disk_reserve_bytes,
         memory_kills,
     );
+    let tokens = Tokens::load(store.clone());
+    if access.token.is_none() && !tokens.is_empty() {
+        tracing::warn!(
+            "there are access tokens, but the configuration names no token: anybody who reaches this \
+             daemon may do everything; set `token_env` or `token_file` under [daemon]"
+        );
+    }
     let (requests, mut asked) = mpsc::channel(64);
     let starting = Arc::new(fixed.starting(life.record.generation));
     let (status, status_seen) = watch::channel(starting);
@@ -147,6 +155,8 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             status: status_seen,
         },
         access,
+        tokens,
+        audit: AuditLog::load(store.clone()),
         metrics: metrics.clone(),
     };
     let names = listeners

@@ -195,10 +195,12 @@ mod tests {
                 path: path(),
                 found: 3,
                 reads: 2,
+                line: "abide-store 2".to_owned(),
             },
             OpenError::NewerPart {
                 path: path(),
                 part: "kv".to_owned(),
+                line: "abide-store 2".to_owned(),
             },
         ];
         let opens = opens.into_iter().map(NoStore::Open);

@@ -10,6 +10,7 @@
 //! | `message` | the answer to a message |
 //! | `page` | one page of a list |
 //! | `problem` | problem documents |
+//! | `token` | access tokens |
 
 mod backup;
 mod daemon;
@@ -17,6 +18,7 @@ mod events;
 mod message;
 mod page;
 mod problem;
+mod token;
 
 pub use backup::{BackupReport, RestoreReport};
 pub use daemon::{
@@ -27,6 +29,7 @@ pub use events::EventsPage;
 pub use message::AcceptedMessage;
 pub use page::Page;
 pub use problem::ProblemDocument;
+pub use token::{TokenCreated, TokenLimitsRequest, TokenRequest};
 
 #[cfg(test)]
 mod tests {

@@ -138,7 +138,7 @@ pub struct Approval {
     pub expires_at: UnixMillis,
     /// The approval's status.
     pub status: ApprovalStatus,
-    /// Who decided, as stated in the decision.
+    /// Who decided: an access token's name, `config` or `anybody`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Why, as stated in the decision.

@@ -16,7 +16,7 @@ pub const DECISION_REASON_BYTES: usize = 2 << 10;
 pub struct Answer {
     /// Whether the call may be made.
     pub approve: bool,
-    /// Who decided, as stated by the client.
+    /// Who decided: an access token's name, `config` or `anybody`.
     pub by: Option<String>,
     /// Why, as stated by the client.
     pub reason: Option<String>,

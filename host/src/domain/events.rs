@@ -54,6 +54,10 @@ pub enum EventBody {
         /// and this.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         due: Option<UnixMillis>,
+        /// The authenticated client that sent it: an access token's name, or `config` for the holder of
+        /// the token that the configuration names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sender: Option<String>,
     },
     /// A turn began or ended.
     Turn {
@@ -108,7 +112,7 @@ pub enum EventBody {
         /// The time from which on the call counts as denied; only when it is asked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<UnixMillis>,
-        /// Who decided, as stated in the decision.
+        /// Who decided: an access token's name, `config` or `anybody`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
         /// Why, as stated in the decision.

@@ -69,6 +69,16 @@ impl SessionState {
     }
 }
 
+/// A message that a client sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMessage {
+    pub text: String,
+    /// The client's idempotency key, and the digest of the body that came with it.
+    pub key: Option<IdempotencyKey>,
+    /// The client, if it was authenticated.
+    pub sender: Option<String>,
+}
+
 /// The inputs of a turn's beginning, besides the session.
 #[derive(Clone, Copy, Debug)]
 pub struct BeginWith<'a> {
@@ -114,8 +124,7 @@ impl Session {
     /// Accepts a client's message. Returns its record.
     pub fn receive(
         &self,
-        text: String,
-        key: Option<IdempotencyKey>,
+        NewMessage { text, key, sender }: NewMessage,
         limits: &Limits,
         at: UnixMillis,
     ) -> Result<Record, Refusal> {
@@ -142,7 +151,11 @@ impl Session {
             at,
             due: None,
         };
-        Ok(Record::Received(Received { message, key }))
+        Ok(Record::Received(Received {
+            message,
+            key,
+            sender,
+        }))
     }
 
     /// Returns the id of a message whose event is the session's next.
@@ -164,7 +177,11 @@ impl Session {
             at,
             due: Some(timer.due),
         };
-        Some(Record::Received(Received { message, key: None }))
+        Some(Record::Received(Received {
+            message,
+            key: None,
+            sender: None,
+        }))
     }
 
     /// Begins the next turn, or the next attempt of the open one; none if there is nothing to do or

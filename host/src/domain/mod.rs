@@ -41,9 +41,11 @@
 //! | `guest_memory.rs` | the memory budget of all guests |
 //! | `plan_report.rs`, `watchdog.rs`, `finding.rs` | the plan for a configuration, what is wrong now |
 //! | `salvage_report.rs` | what can be read of a damaged store |
+//! | `principal.rs`, `audit.rs` | who calls the API and what they may do, and the record of it |
 
 mod approval;
 mod approval_decisions;
+mod audit;
 mod call_tracking;
 mod calls;
 mod cancel;
@@ -66,6 +68,7 @@ mod model_providers;
 mod notice;
 mod patterns;
 mod plan_report;
+mod principal;
 mod record_events;
 mod records;
 mod recovery;
@@ -92,6 +95,7 @@ mod tests;
 
 pub use approval::{Approval, ApprovalId, ApprovalStatus};
 pub use approval_decisions::{Answer, DECISION_REASON_BYTES};
+pub use audit::{AuditEntry, AuditId};
 pub use calls::{MadeCall, MadeCalls};
 pub use cancel::{CancelScope, Cancelled};
 pub use capabilities::Capabilities;
@@ -109,13 +113,17 @@ pub use ids::{
 pub use journal::{
     Divergence, Journal, Pending, Progressed, Recorded, Replay, Step, StepPath, unknown_outcome,
 };
-pub use lifecycle::{BeginWith, DEATHS_MAX, SessionState, WorkerDeath};
+pub use lifecycle::{BeginWith, DEATHS_MAX, NewMessage, SessionState, WorkerDeath};
 pub use limits::{GuestLimits, Limits, Retention};
 pub use message::{Message, Role};
 pub use model_providers::{ModelDialect, ModelProviderFailing, ModelProviderStatus};
 pub use notice::{CutNotice, Interruption, Notice, NoticeCause, StoppedNotice};
 pub use patterns::Patterns;
 pub use plan_report::{PlanProblem, PlanReport, PlanRequest, PlanVerdict, PlannedChange};
+pub use principal::{
+    AccessRole, AccessToken, Act, BadPatterns, BadTokenName, Denial, DenialReason, Principal,
+    PrincipalName, Rights, TOKEN_NAME_MAX_BYTES, TokenLimits, TokenName, check_patterns,
+};
 pub use records::{
     Asked, Begun, Closed, Created, Cut, DeadLetter, Decided, Discarded, Fault, FaultCode, Faulted,
     IdempotencyKey, Output, Planned, Received, Record, Relabelled, Requeued, Resumed, StepDone,

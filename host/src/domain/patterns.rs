@@ -5,6 +5,11 @@
 pub struct Patterns(pub Vec<String>);
 
 impl Patterns {
+    /// Returns the pattern that matches all names.
+    pub fn all() -> Self {
+        Self(vec!["*".to_owned()])
+    }
+
     /// Whether any of them matches `name`.
     pub fn allow(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| fits(pattern, name))

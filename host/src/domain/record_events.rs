@@ -49,13 +49,16 @@ impl Record {
                 let bodies = output_events(&created.outputs, before, timeline);
                 (None, created.at, bodies)
             }
-            Self::Received(Received { message, .. }) => {
+            Self::Received(Received {
+                message, sender, ..
+            }) => {
                 let body = EventBody::Message {
                     message: message.id.clone(),
                     from: message.from,
                     name: message.name.clone(),
                     text: message.text.clone(),
                     due: message.due,
+                    sender: sender.clone(),
                 };
                 (None, message.at, vec![body])
             }
@@ -205,6 +208,7 @@ fn output_events(
                 name: None,
                 text: text.clone(),
                 due: None,
+                sender: None,
             },
             Output::Event { name, data } => EventBody::Custom {
                 name: name.clone(),

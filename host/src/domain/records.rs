@@ -98,6 +98,10 @@ pub struct Received {
     /// The client's idempotency key and the digest of the body that came with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<IdempotencyKey>,
+    /// The authenticated client that sent it: an access token's name, or `config` for the holder of the
+    /// token that the configuration names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
 }
 
 /// A client's name for a request, so that sending it twice has an effect only once.
@@ -398,7 +402,7 @@ pub struct Decided {
     pub tool: String,
     /// The approval's new status.
     pub status: ApprovalStatus,
-    /// Who decided, as stated in the decision.
+    /// Who decided: an access token's name, `config` or `anybody`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Why, as stated in the decision.

@@ -73,9 +73,12 @@ impl Driven {
 
     fn receive(&mut self) -> Result<(), Refusal> {
         let at = UnixMillis(self.now);
-        let record = self
-            .session
-            .receive("hello".into(), None, &self.limits, at)?;
+        let message = NewMessage {
+            text: "hello".to_owned(),
+            key: None,
+            sender: None,
+        };
+        let record = self.session.receive(message, &self.limits, at)?;
         self.add(record);
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::domain::{
-    Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadLetter, EventId, IdempotencyKey,
-    MessageId, Refusal, ReplayReport, SessionId, SessionView, TurnReport,
+    Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadLetter, EventId, MessageId,
+    NewMessage, Patterns, Refusal, ReplayReport, SessionId, SessionView, TurnReport,
 };
 
 use super::hub::Subscription;
@@ -75,16 +75,10 @@ impl Clients {
     }
 
     /// Accepts a message, which is synced to disk when this returns.
-    pub async fn send(
-        &self,
-        id: &SessionId,
-        text: String,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Accepted, Refusal> {
-        let _room = self.room(text.len() as u64)?;
+    pub async fn send(&self, id: &SessionId, message: NewMessage) -> Result<Accepted, Refusal> {
+        let _room = self.room(message.text.len() as u64)?;
         let command = |reply| DriverCommand::Send {
-            text,
-            key,
+            message,
             wait: None,
             reply,
         };
@@ -96,14 +90,12 @@ impl Clients {
     pub async fn send_and_wait(
         &self,
         id: &SessionId,
-        text: String,
-        key: Option<IdempotencyKey>,
+        message: NewMessage,
     ) -> Result<(Accepted, impl Future<Output = Result<TurnOutcome, Refusal>>), Refusal> {
-        let room = self.room(text.len() as u64)?;
+        let room = self.room(message.text.len() as u64)?;
         let (wait, ended) = oneshot::channel();
         let command = |reply| DriverCommand::Send {
-            text,
-            key,
+            message,
             wait: Some(wait),
             reply,
         };
@@ -178,14 +170,15 @@ impl Clients {
         self.0.ask(&session, command).await
     }
 
-    /// Returns the pending approvals of at most `limit` sessions after `after`, ordered by session,
-    /// and the session to continue after if there may be more.
+    /// Returns the pending approvals of at most `limit` sessions after `after` whose ids match `ids`,
+    /// ordered by session, and the session to continue after if there may be more.
     pub async fn approvals(
         &self,
         after: Option<&SessionId>,
         limit: usize,
+        ids: &Patterns,
     ) -> Result<(Vec<Approval>, Option<SessionId>), Refusal> {
-        let waiting = self.shared().store.approvals(after, limit);
+        let waiting = self.shared().store.approvals(after, limit, ids);
         waiting.map_err(queries::refusal)
     }
 

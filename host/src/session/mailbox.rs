@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::outcome::TurnOutcome;
 use crate::domain::{
-    Answer, Approval, ApprovalId, CancelScope, Cancelled, Extent, FromInbox, IdempotencyKey,
-    MessageId, Record, Refusal, SessionView, TimelineName, TurnFailure,
+    Answer, Approval, ApprovalId, CancelScope, Cancelled, Extent, FromInbox, MessageId, NewMessage,
+    Record, Refusal, SessionView, TimelineName, TurnFailure,
 };
 
 /// The channel for a command's reply.
@@ -42,8 +42,7 @@ pub(super) enum DriverCommand {
     Create(NewSession, ReplyTo<(SessionView, bool)>),
     /// Accept a message.
     Send {
-        text: String,
-        key: Option<IdempotencyKey>,
+        message: NewMessage,
         /// Receives the outcome when the message's turn has ended. Dropped without an outcome where
         /// the sender must read it from the log.
         wait: Option<oneshot::Sender<TurnOutcome>>,

@@ -1,8 +1,8 @@
 //! Queries that the store answers without involving a driver.
 
 use crate::domain::{
-    CursorAhead, DeadLetter, Event, EventId, MessageId, Refusal, Session, SessionId, SessionState,
-    SessionView, TimelineName,
+    CursorAhead, DeadLetter, Event, EventId, MessageId, Patterns, Refusal, Session, SessionId,
+    SessionState, SessionView, TimelineName,
 };
 use crate::store::{Store, StoreError};
 
@@ -11,12 +11,14 @@ const LIST_SCAN_MAX: usize = 10_000;
 const LIST_PAGE: usize = 256;
 
 /// A filter for listing sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListFilter {
     /// Only sessions of this plugin.
     pub plugin: Option<String>,
     /// Only sessions in this state. Closed sessions are listed only when asked for explicitly.
     pub state: Option<SessionState>,
+    /// Only sessions whose ids one of these matches.
+    pub ids: Patterns,
     /// Only sessions after this id.
     pub after: Option<SessionId>,
     /// The maximum number of sessions in a page.
@@ -81,7 +83,8 @@ pub(super) fn list(store: &Store, filter: &ListFilter) -> Result<ListPage, Refus
     let mut items = Vec::new();
     let mut after = filter.after.clone();
     for _ in 0..LIST_SCAN_MAX / LIST_PAGE {
-        let page = store.list(after.as_ref(), LIST_PAGE).map_err(refusal)?;
+        let page = store.list(after.as_ref(), LIST_PAGE, &filter.ids);
+        let page = page.map_err(refusal)?;
         let full = page.len() == LIST_PAGE;
         for listed in page {
             after = Some(listed.id.clone());
@@ -113,7 +116,8 @@ pub(super) fn list(store: &Store, filter: &ListFilter) -> Result<ListPage, Refus
 pub(super) fn count_of(store: &Store, plugin: &str) -> Result<u64, Refusal> {
     let (mut count, mut after) = (0, None);
     loop {
-        let page = store.list(after.as_ref(), LIST_PAGE).map_err(refusal)?;
+        let page = store.list(after.as_ref(), LIST_PAGE, &Patterns::all());
+        let page = page.map_err(refusal)?;
         let Some(last) = page.last() else {
             return Ok(count);
         };

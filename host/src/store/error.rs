@@ -26,7 +26,7 @@ pub enum OpenError {
     #[error(
         "the data folder {path} has format {found}, this version of Abide reads up to {reads}; \
          run the version that wrote it, or a later one. If no later one did, its file `FORMAT` is \
-         damaged: put it back, from a backup or by the line `abide-store {reads}`"
+         damaged: put it back, from a backup or by the line `{line}`"
     )]
     NewerFormat {
         path: PathBuf,
@@ -34,16 +34,21 @@ pub enum OpenError {
         found: u32,
         /// The newest format that this version reads.
         reads: u32,
+        /// What this version writes into the file `FORMAT`.
+        line: String,
     },
     /// The store holds something that a later version of Abide has added to the format.
     #[error(
         "the data folder {path} holds `{part}`, which this version of Abide does not know; \
-         run the version that wrote it, or a later one"
+         run the version that wrote it, or a later one. If no later one did, its file `FORMAT` is \
+         damaged: put it back, from a backup or by the line `{line}`"
     )]
     NewerPart {
         path: PathBuf,
         /// The name of the part, in the file `FORMAT`.
         part: String,
+        /// What this version writes into that file.
+        line: String,
     },
     /// The store is damaged.
     #[error(
@@ -184,6 +189,17 @@ pub enum StoreError {
         needs: u32,
         /// The format of the data folder.
         has: u32,
+    },
+    /// The data folder lacks the part that has such a thing. Nothing was written.
+    #[error(
+        "{what} needs the part `{part}` of the data folder, which is added when this version of Abide \
+         has passed its probation: try again then"
+    )]
+    LacksPart {
+        /// What was to be written.
+        what: &'static str,
+        /// The part's name in the file `FORMAT`.
+        part: &'static str,
     },
     /// A value cannot be serialized.
     #[error("{what} cannot be stored: {reason}")]

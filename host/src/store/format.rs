@@ -8,6 +8,8 @@
 //!
 //! Opening a store never raises its format: an upgrade that fails its probation must be able to go
 //! back to the binary before. Until it is raised, what needs a newer format is refused with words.
+//!
+//! From format 2 on, what is added is a *part* with a name, which the file has behind the number.
 
 use std::{
     fs,
@@ -15,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -31,6 +33,8 @@ pub const FORMAT: u32 = 2;
 pub(super) const FIRST_FORMAT: u32 = 1;
 /// The format from which on a session's history may be cut.
 pub(super) const CUT_FORMAT: u32 = 2;
+/// The part that has access tokens and the audit log.
+const CONTROL: &str = "control";
 
 const NAME: &str = "FORMAT";
 /// The word before the version number in the file `FORMAT`.
@@ -57,9 +61,37 @@ pub(super) fn read_format(path: &Path) -> Result<Format, OpenError> {
     })
 }
 
-/// Reads the file `FORMAT`: the version, and whether the store is being created. `None` if there is
-/// neither the file nor a store.
-fn stored(path: &Path) -> Result<Option<(u32, bool)>, OpenError> {
+/// What the file `FORMAT` says of a store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Written {
+    version: u32,
+    /// Whether it has the part `control`.
+    control: bool,
+}
+
+impl Written {
+    const FIRST: Self = Self {
+        version: FIRST_FORMAT,
+        control: false,
+    };
+    const NEWEST: Self = Self {
+        version: FORMAT,
+        control: true,
+    };
+
+    /// Returns the file's one line, without its end.
+    fn line(self) -> String {
+        let Self { version, control } = self;
+        match control {
+            true => format!("{FORMAT_WORD} {version} {CONTROL}"),
+            false => format!("{FORMAT_WORD} {version}"),
+        }
+    }
+}
+
+/// Reads the file `FORMAT`, and whether the store is being created. `None` if there is neither the
+/// file nor a store.
+fn stored(path: &Path) -> Result<Option<(Written, bool)>, OpenError> {
     let file = path.join(NAME);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
@@ -91,46 +123,64 @@ fn stored(path: &Path) -> Result<Option<(u32, bool)>, OpenError> {
             path: path.to_owned(),
             found,
             reads: FORMAT,
+            line: Written::NEWEST.line(),
         });
     }
-    let mut creating = false;
+    let (mut creating, mut control) = (false, false);
     for word in words {
         match word {
             CREATING => creating = true,
+            CONTROL => control = true,
             // A later version names there what it has added.
             part => {
                 return Err(OpenError::NewerPart {
                     path: path.to_owned(),
                     part: part.to_owned(),
+                    line: Written::NEWEST.line(),
                 });
             }
         }
     }
-    Ok(Some((found, creating)))
+    let written = Written {
+        version: found,
+        control,
+    };
+    Ok(Some((written, creating)))
 }
 
 /// Notes that the creation of a store has begun.
 pub(super) fn begin_format(path: &Path) -> Result<(), OpenError> {
-    let text = format!("{FORMAT_WORD} {FIRST_FORMAT} {CREATING}\n");
-    Ok(replace(path, &text).map_err(FailedIo::of("write", &path.join(NAME)))?)
+    let line = format!("{} {CREATING}", Written::FIRST.line());
+    Ok(replace(path, &line).map_err(FailedIo::of("write", &path.join(NAME)))?)
 }
 
-/// Notes the format of a complete store.
-pub(super) fn write_format(path: &Path, format: u32) -> Result<(), OpenError> {
-    let text = format!("{FORMAT_WORD} {format}\n");
-    Ok(replace(path, &text).map_err(FailedIo::of("write", &path.join(NAME)))?)
+/// Notes that the creation of a store is complete.
+pub(super) fn write_first_format(path: &Path) -> Result<(), OpenError> {
+    write_format(path, Written::FIRST)
 }
 
-/// Replaces the file `FORMAT` with `text`.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    write_whole(path, NAME, &[text.as_bytes()])
+/// Notes that a complete store has the newest format of this version: nobody will go back to an
+/// earlier one.
+pub(super) fn write_newest_format(path: &Path) -> Result<(), OpenError> {
+    write_format(path, Written::NEWEST)
+}
+
+fn write_format(path: &Path, format: Written) -> Result<(), OpenError> {
+    let replaced = replace(path, &format.line());
+    Ok(replaced.map_err(FailedIo::of("write", &path.join(NAME)))?)
+}
+
+/// Replaces the file `FORMAT` with this line.
+fn replace(path: &Path, line: &str) -> io::Result<()> {
+    write_whole(path, NAME, &[line.as_bytes(), b"\n"])
 }
 
 /// The format that an open store has: what may be written into it.
 #[derive(Debug)]
 pub(super) struct StoreFormat {
     folder: PathBuf,
-    now: AtomicU32,
+    version: AtomicU32,
+    control: AtomicBool,
     /// Held while it is raised.
     raising: Mutex<()>,
 }
@@ -138,23 +188,36 @@ pub(super) struct StoreFormat {
 impl StoreFormat {
     /// Reads the format of a store that is being opened, once it is decided.
     pub(super) fn read(folder: &Path) -> Result<Self, OpenError> {
-        let now = stored(folder)?.map_or(FIRST_FORMAT, |(format, _)| format);
+        let written = stored(folder)?.map_or(Written::FIRST, |(written, _)| written);
         Ok(Self {
             folder: folder.to_owned(),
-            now: AtomicU32::new(now),
+            version: AtomicU32::new(written.version),
+            control: AtomicBool::new(written.control),
             raising: Mutex::new(()),
         })
     }
 
-    pub(super) fn now(&self) -> u32 {
-        self.now.load(Ordering::Acquire)
+    /// Returns its number.
+    pub(super) fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Refuses to write `what`, which exists from the format `needs` on, into a store of an older one.
     pub(super) fn allow(&self, what: &'static str, needs: u32) -> Result<(), StoreError> {
-        match self.now() {
+        match self.version() {
             has if has < needs => Err(StoreError::OlderFormat { what, needs, has }),
             _ => Ok(()),
+        }
+    }
+
+    /// Refuses to write `what`, which is of the part `control`, into a store that lacks it.
+    pub(super) fn allow_control(&self, what: &'static str) -> Result<(), StoreError> {
+        match self.control.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err(StoreError::LacksPart {
+                what,
+                part: CONTROL,
+            }),
         }
     }
 
@@ -162,16 +225,21 @@ impl StoreFormat {
     pub(super) fn raise(&self) -> Result<bool, StoreError> {
         // Ignores poisoning: the file is replaced as a whole or not at all.
         let _raising = self.raising.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.now() >= FORMAT {
+        let now = Written {
+            version: self.version(),
+            control: self.control.load(Ordering::Acquire),
+        };
+        let newest = Written::NEWEST;
+        if now >= newest {
             return Ok(false);
         }
-        let text = format!("{FORMAT_WORD} {FORMAT}\n");
-        replace(&self.folder, &text).map_err(|error| {
+        replace(&self.folder, &newest.line()).map_err(|error| {
             let file = self.folder.join(NAME);
             StoreError::write_failed(format!("{} cannot be replaced: {error}", file.display()))
         })?;
         // Only now: what needs the new format may be written once the file is synced.
-        self.now.store(FORMAT, Ordering::Release);
+        self.version.store(newest.version, Ordering::Release);
+        self.control.store(newest.control, Ordering::Release);
         Ok(true)
     }
 }

@@ -11,7 +11,7 @@ use super::{
     cut_all::CutOrder,
     db_files::log_number,
     failed_io::FailedIo,
-    format::{FORMAT, Format, begin_format, read_format, write_format},
+    format::{Format, begin_format, read_format, write_newest_format},
     options::StoreOptions,
     recovery::{Examined, MissingWrites, examine},
     salvage::finish_swap,
@@ -78,7 +78,7 @@ impl FoundFiles {
         };
         if order.is_some() {
             // At once: an operator has decided that there is no way back.
-            write_format(path, FORMAT)?;
+            write_newest_format(path)?;
         }
         if let Some(examined) = &examined {
             let dropped = examined.drop_torn_edits(&folder);

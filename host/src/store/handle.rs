@@ -184,7 +184,7 @@ impl Store {
 
     /// Returns the format of the data folder: the least that a version must read to open it.
     pub fn format(&self) -> u32 {
-        self.core().format.now()
+        self.core().format.version()
     }
 
     /// Raises the format of the data folder to [`FORMAT`](super::FORMAT), after which versions that do

@@ -17,18 +17,20 @@
 //!            'r' span (u64 BE) id                  (empty) committed a turn in that span of time
 //!            't' due (u64 BE, ms) id 0 name        timer; the name \u{1}: when an approval expires
 //! default    "counts"                              sessions created and closed
+//!            'a' number (u64 BE)                   entry of the audit log
 //!            "cut"                                 the order to cut all sessions, if it is pending
 //!            'r' generation (u64 BE)               restart record
 //!            's' generation (u64 BE)               sessions that were active when its drain began
+//!            't' SHA-256 of the secret             access token
 //! ```
 //!
 //! All other values are MessagePack maps by field name.
 //!
-//! Reserved in `host/docs/store-format-2.md`, and not written yet: the families `kv`, `outbox`,
-//! `summaries` and `control`; in `sessions` the last bytes `k` and `h` before a position; in `index` the
+//! Reserved in `host/docs/store-format-2.md`, and not written yet: the families `kv`, `outbox` and
+//! `summaries`; in `sessions` the last bytes `k` and `h` before a position; in `index` the
 //! first byte `m`.
 
-use crate::domain::{Generation, LogPos, MessageId, SessionId, UnixMillis};
+use crate::domain::{AuditId, Digest, Generation, LogPos, MessageId, SessionId, UnixMillis};
 
 use super::StoreError;
 
@@ -59,6 +61,13 @@ pub(super) const CUT_ORDER: &[u8] = b"cut";
 pub(super) const RESTART: u8 = b'r';
 /// The first byte of the key of a list of active sessions.
 pub(super) const ACTIVE_LIST: u8 = b's';
+/// The first byte of the key of an entry of the audit log.
+pub(super) const AUDIT: u8 = b'a';
+/// The first byte of the key of an access token.
+pub(super) const TOKEN: u8 = b't';
+
+/// The kinds of keys in the family `default` of which there are many.
+pub(super) const META_KINDS: [u8; 4] = [AUDIT, RESTART, ACTIVE_LIST, TOKEN];
 
 fn with_id(kind: Option<u8>, id: &SessionId, end: u8, room: usize) -> Vec<u8> {
     let mut key = Vec::with_capacity(id.as_str().len() + 2 + room);
@@ -219,6 +228,32 @@ pub(super) fn generation(kind: u8, generation: Generation) -> Vec<u8> {
     key
 }
 
+/// The key of an entry of the audit log, in `default`.
+pub(super) fn audit(id: AuditId) -> Vec<u8> {
+    let mut key = vec![AUDIT];
+    key.extend(id.0.to_be_bytes());
+    key
+}
+
+/// Parses the number of an entry of the audit log.
+pub(super) fn audit_of(key: &[u8]) -> Option<AuditId> {
+    let number = key.get(1..)?.try_into().ok()?;
+    Some(AuditId(u64::from_be_bytes(number)))
+}
+
+/// The key of an access token, in `default`, by the digest of its secret.
+pub(super) fn token(secret: &Digest) -> Vec<u8> {
+    let mut key = vec![TOKEN];
+    key.extend(secret.as_bytes());
+    key
+}
+
+/// Parses the digest of an access token's secret.
+pub(super) fn token_of(key: &[u8]) -> Option<Digest> {
+    let bytes = key.get(1..)?.try_into().ok()?;
+    Some(Digest::from_bytes(bytes))
+}
+
 fn id_of(bytes: &[u8]) -> Option<SessionId> {
     SessionId::new(std::str::from_utf8(bytes).ok()?).ok()
 }
@@ -250,6 +285,11 @@ mod tests {
         assert_eq!(timer, b"t\0\0\0\0\0\0\0\x01a/b\0tick");
         assert_eq!(timer_of(&timer), Some((UnixMillis(1), id)));
         assert_eq!(generation(RESTART, Generation(2)), b"r\0\0\0\0\0\0\0\x02");
+        assert_eq!(audit(AuditId(258)), b"a\0\0\0\0\0\0\x01\x02");
+        assert_eq!(audit_of(b"a\0\0\0\0\0\0\x01\x02"), Some(AuditId(258)));
+        let secret = Digest::from_bytes([7; 32]);
+        assert_eq!(token(&secret), [&b"t"[..], &[7; 32]].concat());
+        assert_eq!(token_of(&token(&secret)), Some(secret));
     }
 
     #[test]

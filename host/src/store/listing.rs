@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::domain::{
-    Approval, Identity, SessionId, SessionProgress, SessionView, Timer, UnixMillis,
+    Approval, Identity, Patterns, SessionId, SessionProgress, SessionView, Timer, UnixMillis,
 };
 
 use super::{
@@ -39,12 +39,13 @@ impl SessionSummary {
 }
 
 impl Store {
-    /// Returns at most `limit` sessions in the order of their ids, starting after `after`. Closed
-    /// sessions are included.
+    /// Returns at most `limit` sessions whose ids match `ids`, in the order of their ids, starting after
+    /// `after`. Closed sessions are included.
     pub fn list(
         &self,
         after: Option<&SessionId>,
         limit: usize,
+        ids: &Patterns,
     ) -> Result<Vec<SessionSummary>, StoreError> {
         // Ids begin above 0x1f, so the empty key sorts before them all; 0xff, which never occurs in
         // UTF-8, sorts after them all.
@@ -59,6 +60,9 @@ impl Store {
                 let what = "a session in the list";
                 let id = keys::session_of(key)
                     .ok_or_else(|| codec::corrupt(what, "its key holds no id"))?;
+                if !ids.allow(id.as_str()) {
+                    return Ok(true);
+                }
                 if key.ends_with(b"i") {
                     identity = Some((id, codec::decode(what, value)?));
                     return Ok(true);
@@ -150,14 +154,15 @@ impl Store {
         self.core().read(|db| marked(db, kind::FAULTED))
     }
 
-    /// Returns the pending approvals of at most `limit` sessions, in the order of the sessions'
-    /// ids, starting after the session `after`; and, if there may be more, the last session that was
-    /// read, which is the `after` of the next page. Reads only parked sessions, at most
+    /// Returns the pending approvals of at most `limit` sessions whose ids match `ids`, in the order of the
+    /// sessions' ids, starting after the session `after`; and, if there may be more, the last of these
+    /// sessions that was read, which is the `after` of the next page. Reads only parked sessions, at most
     /// `PARKED_READ_MAX`: those that wait for something else than an approval are passed over.
     pub fn approvals(
         &self,
         after: Option<&SessionId>,
         limit: usize,
+        ids: &Patterns,
     ) -> Result<(Vec<Approval>, Option<SessionId>), StoreError> {
         let (first, bound) = keys::all_of_kind(kind::PARKED);
         // A marker's key ends with the id; with a zero byte appended, it is the smallest key after.
@@ -170,12 +175,15 @@ impl Store {
             let (mut waiting, mut last, mut more) = (Vec::new(), None, false);
             let (mut sessions, mut read) = (0, 0);
             db.scan(Keyspace::Index, &first, &bound, |key, _| {
+                let id = keys::marked(key);
+                let id = id.ok_or_else(|| codec::corrupt("a marker", "its key holds no id"))?;
+                if !ids.allow(id.as_str()) {
+                    return Ok(true);
+                }
                 more = sessions == limit || read == PARKED_READ_MAX;
                 if more {
                     return Ok(false);
                 }
-                let id = keys::marked(key);
-                let id = id.ok_or_else(|| codec::corrupt("a marker", "its key holds no id"))?;
                 let before = waiting.len();
                 if let Some(kept) = kept(db, &id)? {
                     waiting.extend(kept.progress.waiting().cloned());

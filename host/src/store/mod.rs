@@ -29,6 +29,7 @@
 //! | `append.rs`, `tail.rs`, `trim.rs` | appending to a session, and trimming its log |
 //! | `read.rs`, `listing.rs` | reading one session, and many |
 //! | `restarts.rs` | restart records |
+//! | `control.rs` | access tokens and the audit log |
 //! | `writer.rs`, `reserve.rs` | the thread that writes, and its disk reserve |
 //! | `anchor.rs` | whether the files that are written still have their names |
 //! | `synced.rs` | the number of the last acknowledged write |
@@ -48,6 +49,7 @@ mod append;
 mod backup;
 mod close;
 mod codec;
+mod control;
 mod counts;
 mod cut_all;
 mod damage;
@@ -87,6 +89,7 @@ pub use append::{Append, Durability};
 pub use backup::{
     BackupError, BackupFile, BackupJob, BackupManifest, RestoreError, Restored, restore,
 };
+pub use control::AUDIT_KEPT;
 pub use counts::SessionCounts;
 pub use error::{OpenError, StoreError};
 pub use failed_io::FailedIo;

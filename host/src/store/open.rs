@@ -25,7 +25,7 @@ use super::{
     db::Db,
     failed_io::FailedIo,
     folder_lock::{lock, release},
-    format::{FIRST_FORMAT, Format, StoreFormat, read_format, write_format},
+    format::{Format, StoreFormat, read_format, write_first_format},
     found_files::FoundFiles,
     handle::{Core, Counters, Handles, StoreState},
     kept_aside::kept_aside,
@@ -119,7 +119,7 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
         reason: error.to_string(),
     })?;
     if is_new {
-        write_format(path, FIRST_FORMAT)?;
+        write_first_format(path)?;
     }
     let core = Arc::new(core_of(path, db, &counts, options)?);
     let writer = start_writer(&core, reserve, marks, mark.sequence);

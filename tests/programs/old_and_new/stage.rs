@@ -15,12 +15,13 @@ use crate::talkers::Talkers;
 
 /// Sessions with an open turn, in each round.
 const OPEN: u64 = 3;
-/// What `FORMAT` says until a version with a newer format has passed its probation.
-const OLD_FORMAT: &str = "abide-store 1\n";
 
 pub(crate) struct UpgradeStage {
     binaries: Binaries,
     daemon: Daemon,
+    /// What `FORMAT` says since the older binary has passed its probation: a version with a newer format
+    /// must not raise it before it has passed its own.
+    format: Option<String>,
     talkers: Talkers,
     model: FakeModel,
     /// Outside of the daemon's folder: the daemon cannot lose the record of what the tools did.
@@ -59,6 +60,7 @@ impl UpgradeStage {
             talkers: Talkers::start(&client).await,
             binaries,
             daemon,
+            format: None,
             model,
             effects,
             calls: BTreeMap::new(),
@@ -75,6 +77,9 @@ impl UpgradeStage {
         let generation = self.restart(Which::Old, "200ms").await;
         let is_over = |record: &Value| record["status"] == "completed";
         self.daemon.restart_record_when(generation, is_over).await;
+        if self.format.is_none() {
+            self.format = self.read_format();
+        }
         self.check(Which::Old).await;
     }
 
@@ -136,10 +141,14 @@ impl UpgradeStage {
         if runs != Some(which) {
             self.wrong.push(format!("{runs:?} serves, not {which:?}"));
         }
-        let format = fs::read_to_string(self.daemon.folder().join("data/FORMAT"));
-        if format.as_deref().ok() != Some(OLD_FORMAT) {
+        let format = self.read_format();
+        if format.is_none() || format != self.format {
             self.wrong.push(format!("the format is {format:?}"));
         }
+    }
+
+    fn read_format(&self) -> Option<String> {
+        fs::read_to_string(self.daemon.folder().join("data/FORMAT")).ok()
     }
 
     /// Opens turns that have done a call and wait for the model.

@@ -49,7 +49,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // The API's documents, written by the server and read by the command line.
     ("documents", &["domain"]),
-    ("api", &["session", "documents", "domain"]),
+    ("access", &["store", "domain"]),
+    ("api", &["session", "access", "documents", "domain"]),
     ("supervisor", &["plain_text"]),
     // A client, which must not know more of the daemon than any other client.
     ("loadgen", &[]),
@@ -57,6 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "api",
+            "access",
             "documents",
             "session",
             "engine",

@@ -16,12 +16,13 @@ use super::request::{self, SessionRequest};
 use super::stream_state::{BETWEEN, StreamState};
 use super::wire::{self, Choice, CompletionObject, CompletionRequest};
 use crate::api::Api;
+use crate::api::auth::Caller;
 use crate::api::extract::LongJson;
 use crate::api::messages::key;
 use crate::api::problem::{Problem, ProblemKind};
 use crate::domain::{
-    Digest, Event, EventBody, EventId, IdempotencyKey, MessageId, ModelUsage, Refusal, TRUNCATED,
-    TimelineName, TurnStatus,
+    Act, Digest, Event, EventBody, EventId, IdempotencyKey, MessageId, ModelUsage, NewMessage,
+    Refusal, TRUNCATED, TimelineName, TurnStatus,
 };
 use crate::session::{Follower, MessageProgress, NewSession, TurnOutcome};
 
@@ -55,17 +56,19 @@ const LOOK_BACK: u64 = 1000;
 )]
 pub(in crate::api) async fn complete(
     State(api): State<Api>,
+    caller: Caller,
     headers: HeaderMap,
     body: Result<LongJson<CompletionRequest>, Problem>,
 ) -> Result<Response, OpenAiError> {
     let LongJson(body) = body?;
     let key = key(&headers)?;
     let ask = request::read(&headers, body)?;
+    caller.allow(Act::Converse, Some(&ask.session))?;
     let (stream, usage) = (ask.stream, ask.usage);
     let plugin = ask.plugin.clone();
     let mut talk = PendingMessage {
         deadline: Instant::now() + WAIT_MAX,
-        ..begin(&api, ask, key).await?
+        ..begin(&api, ask, key, caller.sender()).await?
     };
     if stream {
         // Until the first piece is sent, a failure can still be reported by a status.
@@ -127,6 +130,7 @@ async fn begin(
     api: &Api,
     ask: SessionRequest,
     key: Option<String>,
+    sender: Option<String>,
 ) -> Result<PendingMessage, OpenAiError> {
     let SessionRequest {
         session: id,
@@ -180,7 +184,8 @@ async fn begin(
             key,
             body: Digest::of(text.as_bytes()),
         });
-        let accepted = api.sessions.send(&id, text, key).await?;
+        let message = NewMessage { text, key, sender };
+        let accepted = api.sessions.send(&id, message).await?;
         let events = if accepted.duplicate {
             let cursor = accepted.message.cursor().unwrap_or(accepted.cursor);
             api.sessions.subscribe(&id, &at(cursor)).await?

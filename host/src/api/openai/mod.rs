@@ -10,4 +10,5 @@ mod stream_state;
 mod wire;
 
 pub(super) use chat::{__path_complete, complete};
+pub(super) use error::OpenAiError;
 pub(super) use models::{__path_model, __path_models, model, models};

@@ -231,6 +231,7 @@ mod tests {
                 name: None,
                 text: text.to_owned(),
                 due: None,
+                sender: None,
             },
         };
         let events = [

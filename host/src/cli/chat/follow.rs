@@ -23,8 +23,13 @@ const ASKED_MAX: u32 = 3;
 /// The follower's items, and in the end the error that stopped it.
 pub(crate) type Items = mpsc::Receiver<Result<ChatItem, ClientError>>;
 
-/// Starts following from a position. `generation` is the daemon's generation known to the caller.
-pub(crate) fn follow(client: Client, id: SessionId, from: EventId, generation: u64) -> Items {
+/// Starts following from a position. `generation` is the daemon's generation, if the caller may know it.
+pub(crate) fn follow(
+    client: Client,
+    id: SessionId,
+    from: EventId,
+    generation: Option<u64>,
+) -> Items {
     let (items, received) = mpsc::channel(ITEMS_MAX);
     let follower = ChatFollower {
         client,
@@ -42,7 +47,8 @@ struct ChatFollower {
     id: SessionId,
     /// The last event.
     last: EventId,
-    generation: u64,
+    /// The daemon's generation, if the client may know it.
+    generation: Option<u64>,
     items: mpsc::Sender<Result<ChatItem, ClientError>>,
 }
 
@@ -153,11 +159,14 @@ impl ChatFollower {
     /// Returns the cause of the connection's loss.
     async fn absence(&mut self) -> Absence {
         let mut backoff = RetryPause::new();
+        let Some(known) = self.generation else {
+            return Absence::Connection;
+        };
         for _ in 0..ASKED_MAX {
             match self.client.daemon().await {
-                Ok(daemon) if daemon.generation.0 == self.generation => return Absence::Connection,
+                Ok(daemon) if daemon.generation.0 == known => return Absence::Connection,
                 Ok(daemon) => {
-                    self.generation = daemon.generation.0;
+                    self.generation = Some(daemon.generation.0);
                     // Query by generation: the latest record may be of a later restart, or not be
                     // written yet.
                     let record = self.client.restart(daemon.generation.0).await;

@@ -47,12 +47,10 @@ pub(crate) async fn no_session(client: &Client, id: &SessionId) -> CliError {
 
 /// Returns the plugins' names to choose from, for an error message.
 async fn known_plugins(client: &Client) -> String {
-    let plugins = client.daemon().await.map(|daemon| daemon.plugins);
-    let names: Vec<String> = plugins
-        .unwrap_or_default()
-        .into_iter()
-        .map(|plugin| plugin.name)
-        .collect();
+    // By the endpoint that whoever may converse may use.
+    let models = client.get::<Value>("/v1/models").await.unwrap_or_default();
+    let models = models["data"].as_array().into_iter().flatten();
+    let names: Vec<&str> = models.filter_map(|model| model["id"].as_str()).collect();
     if names.is_empty() {
         "NAME".to_owned()
     } else {

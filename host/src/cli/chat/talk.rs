@@ -41,7 +41,12 @@ pub(crate) async fn run(global: &Global, args: Chat) -> Result<bool, CliError> {
         args.args.as_ref(),
     )
     .await?;
-    let generation = client.daemon().await?.generation.0;
+    let generation = match client.daemon().await {
+        Ok(daemon) => Some(daemon.generation.0),
+        // Who may not look at the daemon talks without knowing of its restarts.
+        Err(error) if error.status() == Some(403) => None,
+        Err(error) => return Err(error.into()),
+    };
     let (view, pieces) = history(&client, &session).await?;
 
     let out = Out::new(global.no_color);

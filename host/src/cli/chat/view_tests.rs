@@ -25,6 +25,7 @@ fn says(cursor: u64, from: Role, text: &str) -> ChatItem {
         name: None,
         text: text.into(),
         due: None,
+        sender: None,
     };
     event(cursor, turn, body)
 }

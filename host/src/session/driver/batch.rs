@@ -113,6 +113,7 @@ impl CommitBatch {
             Record::Received(Received {
                 message,
                 key: Some(known),
+                ..
             }) if known.key == key => Some((message.id.clone(), known.body)),
             _ => None,
         })
@@ -123,6 +124,7 @@ impl CommitBatch {
             Record::Received(Received {
                 message,
                 key: Some(key),
+                ..
             }) => Some(AcceptedKey {
                 key: key.key.clone(),
                 message: message.id.clone(),

@@ -1,7 +1,7 @@
 //! The commands that clients and operators send to a session.
 
 use crate::domain::{
-    ClockReading, Created, IdempotencyKey, Limits, MessageId, Record, Refusal, Relabelled, Session,
+    ClockReading, Created, Limits, MessageId, NewMessage, Record, Refusal, Relabelled, Session,
     SessionView, Snapshot, UnixMillis,
 };
 use crate::engine::{Context, GuestFailure, GuestJob};
@@ -42,11 +42,10 @@ impl Driver {
                 Err(no) => drop(reply.send(Err(no))),
             },
             DriverCommand::Send {
-                text,
-                key,
+                message,
                 wait,
                 reply,
-            } => match self.send(text, key, batch) {
+            } => match self.send(message, batch) {
                 Ok(accepted) => match wait.filter(|_| !accepted.duplicate) {
                     Some(wait) => {
                         self.waiters.push((accepted.message.clone(), wait));
@@ -199,14 +198,9 @@ impl Driver {
         Ok((self.existing()?.view(&self.id), true))
     }
 
-    fn send(
-        &mut self,
-        text: String,
-        key: Option<IdempotencyKey>,
-        batch: &mut CommitBatch,
-    ) -> Result<Accepted, Refusal> {
+    fn send(&mut self, message: NewMessage, batch: &mut CommitBatch) -> Result<Accepted, Refusal> {
         let session = self.existing()?;
-        if let Some(key) = &key {
+        if let Some(key) = &message.key {
             if let Some(at) = session.progress.closed {
                 return Err(Refusal::Closed { at });
             }
@@ -233,7 +227,7 @@ impl Driver {
                 });
             }
         }
-        let record = session.receive(text, key, &self.limits(), Self::now())?;
+        let record = session.receive(message, &self.limits(), Self::now())?;
         self.shared.space.check()?;
         self.stage(batch, record);
         if *self.gate.borrow() != Gate::Open {

@@ -128,7 +128,7 @@ impl Marks<'_> {
                 }
             }
             Keyspace::Meta => {
-                marks.extend([keys::RESTART, keys::ACTIVE_LIST].map(|kind| vec![kind]));
+                marks.extend(keys::META_KINDS.map(|kind| vec![kind]));
             }
         }
         marks.sort();

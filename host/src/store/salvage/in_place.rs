@@ -15,14 +15,8 @@ use std::sync::atomic::Ordering;
 use crate::atomic_file::sync_folder;
 use crate::domain::SalvageReport;
 use crate::store::{
-    cut_all::CutOrder,
-    damage,
-    failed_io::FailedIo,
-    format::{FORMAT, write_format},
-    kept_aside::make,
-    options::StoreOptions,
-    recovery::Examined,
-    synced::SyncedMark,
+    cut_all::CutOrder, damage, failed_io::FailedIo, format::write_newest_format, kept_aside::make,
+    options::StoreOptions, recovery::Examined, synced::SyncedMark,
 };
 
 use super::error::SalvageError;
@@ -76,7 +70,7 @@ pub(in crate::store) fn mend(
     let aside = make(path, &report).map_err(failed("create a folder in"))?;
     if rewritten.cuts {
         // Cuts are records of format 2.
-        write_format(path, FORMAT)?;
+        write_newest_format(path)?;
     }
     let swap = || {
         fs::rename(mending.join("db"), &mended)?;

@@ -360,7 +360,10 @@ impl Reading<'_> {
         if self.image.left_out_of(Keyspace::Meta)
             || unreadable.iter().any(|part| part.family == Keyspace::Meta)
         {
-            lost.push("a part of the restart history".to_owned());
+            lost.push(
+                "a part of the restart history, of the access tokens and of the audit log"
+                    .to_owned(),
+            );
         }
         if let Ok(stored) = stored_counts(self.db())
             && stored.created > counts.created

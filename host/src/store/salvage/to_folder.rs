@@ -12,7 +12,7 @@ use crate::store::{
     failed_io::FailedIo,
     file_copy::copy,
     folder_lock::{lock, release},
-    format::{FORMAT, read_format, write_format},
+    format::{read_format, write_newest_format},
     kept_aside::ASIDE,
     options::StoreOptions,
     recovery::{Examined, examine},
@@ -133,7 +133,7 @@ fn write_all(
         SyncedFile::open(new).and_then(|mut file| file.write(mark).and_then(|()| file.sync()));
     marked.map_err(FailedIo::of("write into", new))?;
     // Last: a folder without it is no store.
-    write_format(new, FORMAT)?;
+    write_newest_format(new)?;
     Ok(rewritten.report)
 }
 
@@ -147,7 +147,9 @@ fn lock_store(data: &Path) -> Result<fs::File, SalvageError> {
     }
     match read_format(data) {
         // Whatever else became of the file, the database may be readable.
-        Err(error @ OpenError::NewerFormat { .. }) => Err(error.into()),
+        Err(error @ (OpenError::NewerFormat { .. } | OpenError::NewerPart { .. })) => {
+            Err(error.into())
+        }
         _ => Ok(lock(data)?),
     }
 }

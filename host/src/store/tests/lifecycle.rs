@@ -244,10 +244,10 @@ fn lists_go_on_behind_an_id() {
     for name in names {
         Owner::create(&store, id(name)).settle();
     }
-    let all = store.list(None, 100).unwrap();
+    let all = store.list(None, 100, &Patterns::all()).unwrap();
     assert_eq!(all.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), names);
     for n in 0..names.len() {
-        let next = store.list(Some(&all[n].id), 2).unwrap();
+        let next = store.list(Some(&all[n].id), 2, &Patterns::all()).unwrap();
         assert_eq!(
             next,
             all[n + 1..].iter().take(2).cloned().collect::<Vec<_>>()

@@ -20,9 +20,9 @@ use super::*;
 use crate::domain::{
     ApprovalId, Asked, BeginWith, Begun, Created, CutCause, DeadLetter, Digest, Effect, Event,
     EventBody, FailureCode, Fault, FaultCode, Generation, IdempotencyKey, Limits, LogPos, Message,
-    MessageId, ModelUsage, Output, Planned, Record, Session, SessionId, Snapshot, StepCallName,
-    StepDone, StepError, StepRequest, TimelineName, TimerOp, ToolCall, TurnEnd, TurnEnded,
-    TurnFailure, UnixMillis,
+    MessageId, ModelUsage, NewMessage, Output, Patterns, Planned, Record, Session, SessionId,
+    Snapshot, StepCallName, StepDone, StepError, StepRequest, TimelineName, TimerOp, ToolCall,
+    TurnEnd, TurnEnded, TurnFailure, UnixMillis,
 };
 
 type Pending = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
@@ -191,7 +191,15 @@ impl Owner {
         });
         let at = self.now();
         let limits = Limits::default();
-        if let Ok(record) = self.session.receive(text.to_owned(), key, &limits, at) {
+        if let Ok(record) = self.session.receive(
+            NewMessage {
+                text: text.to_owned(),
+                key,
+                sender: None,
+            },
+            &limits,
+            at,
+        ) {
             self.append(vec![record], Durability::Synced);
         }
     }
@@ -340,7 +348,7 @@ impl Owner {
             .unwrap();
         let due = due.into_iter().filter(|(of, _)| of == id);
         assert_eq!(due.map(|(_, timer)| timer).collect::<Vec<_>>(), timers);
-        let list = store.list(None, 100).unwrap();
+        let list = store.list(None, 100, &Patterns::all()).unwrap();
         let summary = list.iter().find(|summary| summary.id == *id).unwrap();
         assert_eq!(summary.view(), session.view(id));
         let letters: Vec<_> = self.letters.values().cloned().collect();

@@ -79,7 +79,7 @@ impl Stored {
     /// Asserts that each session in the store is whole, or was named. Returns how many are whole.
     fn check(&self, store: &Store, report: &SalvageReport) -> usize {
         let mut whole = 0;
-        let list = store.list(None, 100).unwrap();
+        let list = store.list(None, 100, &Patterns::all()).unwrap();
         for owner in &self.owners {
             let named = report.touched.iter().any(|touched| touched.id == owner.id);
             let named = named || report.missing.is_some();

@@ -23,7 +23,10 @@ fn a_cut_session_is_parked_on_the_disk_too() {
     owner.cut(1);
     owner.check();
     assert_eq!(state(&store), (1, false));
-    assert_eq!(store.approvals(None, 10).unwrap(), (Vec::new(), None));
+    assert_eq!(
+        store.approvals(None, 10, &Patterns::all()).unwrap(),
+        (Vec::new(), None)
+    );
     store.close();
 
     store = open(home.path());
@@ -119,9 +122,9 @@ fn approvals_are_found_behind_sessions_that_wait_for_something_else() {
         owners[name].cut(name as u64);
     }
     owners.iter_mut().for_each(Owner::settle);
-    let (first, next) = store.approvals(None, 1).unwrap();
+    let (first, next) = store.approvals(None, 1, &Patterns::all()).unwrap();
     assert_eq!((first.len(), &next), (1, &Some(id("b"))));
-    let (second, next) = store.approvals(next.as_ref(), 1).unwrap();
+    let (second, next) = store.approvals(next.as_ref(), 1, &Patterns::all()).unwrap();
     assert_eq!((second.len(), next), (1, None));
     assert_ne!(first, second);
 }

@@ -1,0 +1,123 @@
+//! Access tokens, and the audit log. Both are of the part `control` (see `format`), and are synced when
+//! the write returns.
+
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::domain::{AccessToken, AuditEntry, AuditId, Digest};
+
+use super::{
+    Store, StoreError, codec,
+    db::{Keyspace, Op},
+    keys,
+    queue::{Write, WriteWaiter, WriterJob},
+};
+
+/// The number of entries of the audit log that are kept.
+pub const AUDIT_KEPT: u64 = 100_000;
+
+impl Store {
+    /// Returns all access tokens, by the digests of their secrets. One that cannot be decoded (a later
+    /// version may have written it) is left out: it lets nobody in.
+    pub fn tokens(&self) -> Result<Vec<(Digest, AccessToken)>, StoreError> {
+        let (first, bound) = keys::all_of_kind(keys::TOKEN);
+        let mut tokens = Vec::new();
+        self.core().read(|db| {
+            db.scan(Keyspace::Meta, &first, &bound, |key, value| {
+                let what = "an access token";
+                let secret = keys::token_of(key);
+                let secret = secret.ok_or_else(|| codec::corrupt(what, "its key is no digest"))?;
+                match codec::decode(what, value) {
+                    Ok(token) => tokens.push((secret, token)),
+                    Err(error) => tracing::error!(%error, "an access token is not accepted"),
+                }
+                Ok(true)
+            })
+        })?;
+        Ok(tokens)
+    }
+
+    /// Writes an access token. Refused before this version has passed its probation.
+    pub async fn put_token(&self, secret: &Digest, token: &AccessToken) -> Result<(), StoreError> {
+        let what = "an access token";
+        self.core().format.allow_control(what)?;
+        let bytes = codec::encode(what, token)?;
+        let put = Op::Put(Keyspace::Meta, keys::token(secret), bytes);
+        self.write_control(vec![put]).await
+    }
+
+    /// Deletes an access token.
+    pub async fn delete_token(&self, secret: &Digest) -> Result<(), StoreError> {
+        let delete = Op::Delete(Keyspace::Meta, keys::token(secret));
+        self.write_control(vec![delete]).await
+    }
+
+    /// Writes an entry of the audit log, and replaces an earlier one of the same number. The one
+    /// [`AUDIT_KEPT`] numbers below it is deleted. Refused before this version has passed its probation.
+    pub async fn put_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+        let what = "an entry of the audit log";
+        self.core().format.allow_control(what)?;
+        let bytes = codec::encode(what, entry)?;
+        let mut ops = vec![Op::Put(Keyspace::Meta, keys::audit(entry.id), bytes)];
+        if let Some(last) = entry.id.0.checked_sub(AUDIT_KEPT) {
+            ops.push(Op::Delete(Keyspace::Meta, keys::audit(AuditId(last))));
+        }
+        self.write_control(ops).await
+    }
+
+    /// Deletes an entry of the audit log.
+    pub async fn delete_audit(&self, id: AuditId) -> Result<(), StoreError> {
+        let delete = Op::Delete(Keyspace::Meta, keys::audit(id));
+        self.write_control(vec![delete]).await
+    }
+
+    /// Returns at most `limit` entries of the audit log before the entry `before` (none: from the last
+    /// one), the newest first.
+    pub fn audit(
+        &self,
+        before: Option<AuditId>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let (first, end) = keys::all_of_kind(keys::AUDIT);
+        let bound = before.map_or(end, keys::audit);
+        self.core().read(|db| {
+            let mut entries = db.range(Keyspace::Meta, &first, &bound);
+            let mut found = Vec::new();
+            entries.seek_to_last();
+            while let Some(value) = entries.value()
+                && found.len() < limit
+            {
+                found.push(codec::decode("an entry of the audit log", value)?);
+                entries.prev();
+            }
+            entries.status().map_err(|error| StoreError::read(&error))?;
+            Ok(found)
+        })
+    }
+
+    /// Returns the number of the last entry of the audit log.
+    pub fn last_audit(&self) -> Result<Option<AuditId>, StoreError> {
+        let (first, bound) = keys::all_of_kind(keys::AUDIT);
+        self.core().read(|db| {
+            let mut entries = db.range(Keyspace::Meta, &first, &bound);
+            entries.seek_to_last();
+            let last = entries.key().and_then(keys::audit_of);
+            entries.status().map_err(|error| StoreError::read(&error))?;
+            Ok(last)
+        })
+    }
+
+    async fn write_control(&self, ops: Vec<Op>) -> Result<(), StoreError> {
+        let (done, outcome) = oneshot::channel();
+        self.core().push(WriterJob::Write(Write {
+            session: None,
+            ops,
+            created: 0,
+            closed: 0,
+            due: Instant::now(),
+            done: WriteWaiter::Task(done),
+        }))?;
+        outcome.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
