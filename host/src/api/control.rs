@@ -23,7 +23,11 @@ pub struct Control {
 #[derive(Debug)]
 pub enum ControlRequest {
     /// Restarts with the present content of the configuration file.
-    Restart { reply: oneshot::Sender<Acceptance> },
+    Restart {
+        /// Who asks, if that is known.
+        by: Option<String>,
+        reply: oneshot::Sender<Acceptance>,
+    },
     /// Plans what saving a configuration file would do.
     Plan {
         /// The file's bytes; none for its present content.
@@ -31,7 +35,11 @@ pub enum ControlRequest {
         reply: oneshot::Sender<PlanReport>,
     },
     /// Drains the daemon, then stops it.
-    Drain { reply: oneshot::Sender<Acceptance> },
+    Drain {
+        /// Who asks, if that is known.
+        by: Option<String>,
+        reply: oneshot::Sender<Acceptance>,
+    },
     /// Lists the latest restarts, the newest first.
     Restarts {
         /// Only restarts before this generation.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
+use super::auth::Caller;
 use super::extract::{Empty, GenerationInPath, JsonOrNothing, LongJson, QueryOf};
 use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
@@ -120,9 +121,11 @@ type PlannedAnswer = Result<(StatusCode, Answer<RestartAccepted>), Problem>;
 )]
 pub(super) async fn restart(
     State(api): State<Api>,
+    caller: Caller,
     JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
 ) -> PlannedAnswer {
-    let request = |reply| ControlRequest::Restart { reply };
+    let by = caller.sender();
+    let request = |reply| ControlRequest::Restart { by, reply };
     planned(api.control.ask(request).await?)
 }
 
@@ -187,9 +190,11 @@ fn invalid(problems: Vec<String>) -> Problem {
 )]
 pub(super) async fn drain(
     State(api): State<Api>,
+    caller: Caller,
     JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
 ) -> PlannedAnswer {
-    let request = |reply| ControlRequest::Drain { reply };
+    let by = caller.sender();
+    let request = |reply| ControlRequest::Drain { by, reply };
     planned(api.control.ask(request).await?)
 }
 

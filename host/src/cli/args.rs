@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::audit::Audit;
 use super::bench::Bench;
+use super::config_history::{History, Rollback};
 use super::global::Global;
 pub(crate) use super::global::JsonFlag;
 use super::tokens::TokenCommand;
@@ -132,6 +133,10 @@ pub(crate) enum ConfigCommand {
     Check(Check),
     /// What the running daemon would do about the file as it is now
     Plan(Check),
+    /// The configurations that the daemon has run on, with what each one changed
+    History(History),
+    /// Write an earlier configuration to the file; a running daemon takes it over
+    Rollback(Rollback),
     /// Print the JSON Schema, for editors
     Schema,
     /// Print every key with its documentation and default

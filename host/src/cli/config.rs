@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Check, ConfigCommand as Command};
 use super::client::{Client, ClientError};
+use super::config_history;
 use super::error::CliError;
 use super::global::Global;
 use super::out::{Out, Tone, hint};
@@ -26,6 +27,8 @@ pub(super) fn offline(global: &Global, command: Command) -> Result<Option<Check>
     match command {
         Command::Check(args) => check(global, &mut out, args).map(|()| None),
         Command::Plan(args) => Ok(Some(args)),
+        Command::History(args) => config_history::history(global, &args).map(|()| None),
+        Command::Rollback(args) => config_history::rollback(global, &args).map(|()| None),
         Command::Schema => Ok(out.json(json_schema()).map(|()| None)?),
         Command::Reference => Ok(out.text(&reference()).map(|()| None)?),
     }

@@ -22,6 +22,7 @@ mod calls;
 mod chat;
 mod client;
 mod config;
+mod config_history;
 mod error;
 mod global;
 mod init;

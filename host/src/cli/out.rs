@@ -95,6 +95,14 @@ impl Out {
         self.stdout.write_all(text.as_bytes())
     }
 
+    /// Writes the text of a file: as it is into a file or a pipe, else as [`text`](Self::text) does.
+    pub(crate) fn file_text(&mut self, text: &str) -> io::Result<()> {
+        match self.tty {
+            true => self.text(text),
+            false => self.stdout.write_all(text.as_bytes()),
+        }
+    }
+
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.stdout.flush()
     }

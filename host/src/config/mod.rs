@@ -25,6 +25,7 @@
 //! | `load.rs` | all these steps in their order |
 //! | `change.rs`, `diff.rs`, `diff_servers.rs`, `plan.rs` | the comparison of two configurations |
 //! | `digest_cache.rs`, `notifier.rs`, `watch.rs` | the detection of changes |
+//! | `history.rs` | the configurations that a daemon has run on |
 
 mod change;
 mod diagnostics;
@@ -35,6 +36,7 @@ mod document;
 mod file_snapshot;
 mod given;
 mod grants;
+mod history;
 mod json_schema;
 mod listen;
 mod load;
@@ -60,6 +62,7 @@ pub use change::{ChangeClass, ConfigChange};
 pub use diagnostics::{ConfigError, ConfigProblem};
 pub use file_snapshot::{Observed, config_bytes, plugin_bytes};
 pub use given::Given;
+pub use history::{AcceptedConfig, CONFIGS_KEPT, ConfigHistory};
 pub use json_schema::json_schema;
 pub use load::{ConfigDraft, Loaded};
 pub use model::{

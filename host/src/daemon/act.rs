@@ -148,11 +148,16 @@ impl Daemon {
     /// exactly the bytes that were checked.
     async fn accept(&mut self, change: &Change) -> Result<Box<PlannedRestart>, Rejection> {
         let (cause, why) = match (change.trigger, change.plan.summary()) {
-            (Trigger::Operator, what) if what.is_empty() => {
-                (Cause::Operator, "an operator asked for it".to_owned())
-            }
             (Trigger::Operator, what) => {
-                (Cause::Operator, format!("an operator asked for it; {what}"))
+                let asked = match &self.asked_by {
+                    Some(by) => format!("the operator `{by}` asked for it"),
+                    None => "an operator asked for it".to_owned(),
+                };
+                let why = match what.is_empty() {
+                    true => asked,
+                    false => format!("{asked}; {what}"),
+                };
+                (Cause::Operator, why)
             }
             (Trigger::Store, _) => (
                 Cause::Operator,

@@ -102,7 +102,7 @@ pub(super) fn announce_fallback(config: &Config, env: &Env, link: &Link) -> anyh
 }
 
 /// Returns the data directory that a configuration names, even if the rest of it is invalid.
-fn data_dir(bytes: &[u8], path: &Path, env: &Env) -> PathBuf {
+pub fn data_dir(bytes: &[u8], path: &Path, env: &Env) -> PathBuf {
     if let Ok(config) = Config::parse(bytes, path, env) {
         return config.daemon.data_dir;
     }

@@ -174,15 +174,20 @@ impl Daemon {
     pub(super) async fn answer(&mut self, request: ControlRequest) {
         // A dropped receiver is no error: the client has gone.
         match request {
-            ControlRequest::Restart { reply } => {
+            ControlRequest::Restart { by, reply } => {
+                self.asked_by = by;
                 let planned = self.restart_asked().await;
                 let _ = reply.send(planned);
             }
             ControlRequest::Plan { config, reply } => {
                 let _ = reply.send(self.dry_run(config));
             }
-            ControlRequest::Drain { reply } => {
-                let generation = self.stop("an operator asked for a drain").await;
+            ControlRequest::Drain { by, reply } => {
+                let why = match by {
+                    Some(by) => format!("the operator `{by}` asked for a drain"),
+                    None => "an operator asked for a drain".to_owned(),
+                };
+                let generation = self.stop(&why).await;
                 let plan = None;
                 match generation {
                     Some(generation) => {

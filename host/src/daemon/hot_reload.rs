@@ -59,6 +59,7 @@ impl Daemon {
         self.fixed.config.digest = Some(self.config.digest);
         self.fixed.config.loaded_at = Some(UnixMillis::now());
         metrics::counter!("abide_config_applied_total").increment(1);
+        self.keep_config(format!("without a restart: {}", plan.summary()));
         tracing::info!(
             config = %self.config.digest.short(),
             "the configuration was changed without a restart: {}", plan.summary()

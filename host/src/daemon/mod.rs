@@ -82,6 +82,7 @@ mod store_files;
 mod watchdog;
 mod worker;
 
+pub use bootstrap::data_dir;
 pub(crate) use error_text::error_text;
 pub use restore::restore;
 pub use store_files::StoreFiles;

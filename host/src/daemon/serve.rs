@@ -13,7 +13,7 @@ use crate::access::{AuditLog, Tokens};
 use crate::allocator;
 use crate::api::server::{CONNECTIONS_MAX, PreparedServer};
 use crate::api::{Api, Control, ControlRequest};
-use crate::config::{ConfigWatch, Env, Observed, Timing};
+use crate::config::{ConfigHistory, ConfigWatch, Env, Observed, Timing};
 use crate::documents::{ConfigStatus, PluginStatus};
 use crate::domain::{
     Digest, Generation, MemoryKills, PastRestart, RelaunchReport, RestartRecord, RestartStatus,
@@ -188,6 +188,8 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         has_asked_to_mend: false,
         pruned: Instant::now(),
         pruning: tokio::spawn(async {}),
+        keeping: tokio::spawn(async {}),
+        asked_by: None,
         status,
         watchdog,
         records,
@@ -334,6 +336,26 @@ impl Daemon {
         for record in abandoned.iter().chain([&self.record]) {
             self.records.persist(record).await;
         }
+        let record = &self.record;
+        let cause = format!("{}: {}", record.cause.as_str(), record.trigger);
+        self.keep_config(cause);
+    }
+
+    /// Adds the configuration that runs to the history, behind those before it. Nothing waits for that.
+    pub(super) fn keep_config(&mut self, cause: String) {
+        let history = ConfigHistory::of(&self.config.daemon.data_dir);
+        let (bytes, generation) = (self.loaded.bytes.clone(), self.record.generation);
+        let keep = move || {
+            if let Err(error) = history.accept(&bytes, generation, &cause) {
+                tracing::warn!(%error, "the history of configurations lacks the one that runs now");
+            }
+        };
+        let before = std::mem::replace(&mut self.keeping, tokio::spawn(async {}));
+        self.keeping = tokio::spawn(async move {
+            // Each error is a panic, which was logged.
+            let _ = before.await;
+            let _ = tokio::task::spawn_blocking(keep).await;
+        });
     }
 
     fn relaunch(&self) -> Option<JoinHandle<RelaunchReport>> {

@@ -63,6 +63,10 @@ pub(super) struct Daemon {
     pub(super) pruned: Instant,
     /// Prunes it.
     pub(super) pruning: JoinHandle<()>,
+    /// The latest addition to the history of configurations.
+    pub(super) keeping: JoinHandle<()>,
+    /// Who asked for the last restart that an operator asked for, if that is known.
+    pub(super) asked_by: Option<String>,
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
     pub(super) watchdog: Watchdog,
     pub(super) records: RestartRecords,

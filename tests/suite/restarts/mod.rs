@@ -2,6 +2,7 @@
 
 mod bad_config;
 mod boot_failures;
+mod config_history;
 mod handover;
 mod incident;
 pub(crate) mod phases;

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What is shown of others' text on a terminal or in the log.
     ("plain_text", &[]),
     ("private_files", &[]),
-    ("config", &["domain", "plain_text"]),
+    ("config", &["domain", "plain_text", "atomic_file"]),
     ("engine", &["domain", "atomic_file"]),
     // Does nothing without the feature `faults`.
     ("failpoint", &[]),

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 /// What the ends of compressed files' names are.
 const PACKED: &str = ".gz";
 /// What a daemon makes anew, or does without: among it paths of the machine, and space for a full disk.
-const LEFT_OUT: &[&str] = &["LOCK", "RESERVE", "CLOCK", "last-good", "cache"];
+const LEFT_OUT: &[&str] = &["LOCK", "RESERVE", "CLOCK", "last-good", "cache", "configs"];
 /// The beginnings of the names of RocksDB's own reports and settings.
 const ROCKSDB_LEFT_OUT: &[&str] = &["LOG", "OPTIONS"];
 
