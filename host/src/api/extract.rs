@@ -1,25 +1,21 @@
 //! Requests as typed values; a request that does not fit is refused with a problem that states the
 //! place and the reason.
 
-use std::time::Duration;
-
-use axum::body::{Bytes, HttpBody as _};
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::Api;
+use super::body;
 use super::problem::{Problem, ProblemKind};
 use crate::domain::{ApprovalId, Refusal, SessionId};
 
 /// The limit of a body that carries a whole conversation, unless a single message may be larger.
 const CONVERSATION_BYTES: usize = 16 << 20;
-/// How long a body that there is no room for may take to arrive.
-const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The session that `{id}` of the path names: percent-decoded once, `/` included.
 pub(super) struct InPath(pub(super) SessionId);
@@ -130,21 +126,24 @@ async fn json<T: DeserializeOwned>(
     limit: usize,
 ) -> Result<T, Problem> {
     let is_json = is_json(request.headers());
-    // Bodies that are arriving are bounded together: there may be as many as connections.
-    let size = request.body().size_hint().upper();
-    let size = size.unwrap_or(limit as u64).min(limit as u64);
-    let _room = match state.sessions.room(size) {
-        Ok(room) => room,
-        Err(refusal) => {
-            drop_body(request, limit).await;
-            return Err(refusal.into());
-        }
-    };
-    let bytes = read(request, limit).await?;
+    let mut room = state.sessions.room(0)?;
+    let bytes = body::read(request.into_body(), limit, body::PATIENCE, |bytes| {
+        room.grow(bytes)
+    })
+    .await?;
     if !is_json {
         let detail = "send the header `content-type: application/json`";
         return Err(Problem::new(ProblemKind::MEDIA_TYPE, detail));
     }
+    let parsed = body::parsed_bytes(&bytes);
+    let most = body::most_parsed_bytes(limit);
+    if parsed > most {
+        let detail = format!(
+            "the body's structure would take {parsed} bytes of memory; at most {most} are allowed"
+        );
+        return Err(Problem::new(ProblemKind::TOO_LARGE, detail).fact("limit", most));
+    }
+    room.grow(parsed)?;
     parse(&bytes)
 }
 
@@ -167,32 +166,6 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for JsonOrNothing<T> {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Empty {}
-
-/// Reads and discards a body that there is no room for: if the connection were closed while the
-/// client still sends, the client might lose the response.
-async fn drop_body(request: Request, limit: usize) {
-    let mut body = Limited::new(request.into_body(), limit);
-    let _ = tokio::time::timeout(DROP_PATIENCE, async {
-        while let Some(Ok(frame)) = body.frame().await {
-            drop(frame);
-        }
-    })
-    .await;
-}
-
-async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let detail = format!("the body has more than {limit} bytes");
-            Err(Problem::new(ProblemKind::TOO_LARGE, detail).fact("limit", limit))
-        }
-        Err(error) => {
-            let detail = format!("the body cannot be read: {error}");
-            Err(Problem::new(ProblemKind::BAD_REQUEST, detail))
-        }
-    }
-}
 
 /// Returns the value of a header that may occur only once.
 pub(super) fn header_once<'h>(

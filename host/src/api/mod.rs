@@ -10,6 +10,7 @@ mod approvals;
 mod audit;
 mod auth;
 mod backups;
+mod body;
 mod control;
 mod daemon;
 mod events;

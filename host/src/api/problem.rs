@@ -123,6 +123,7 @@ impl ProblemKind {
     pub(super) const UNKNOWN_RESTART: Self = Self("unknown-restart", StatusCode::NOT_FOUND, "There is no such restart");
     pub(super) const NO_DEAD_LETTER: Self = Self("no-dead-letter", StatusCode::NOT_FOUND, "There is no such dead letter");
     pub(super) const METHOD: Self = Self("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The method does not fit");
+    pub(super) const TOO_SLOW: Self = Self("too-slow", StatusCode::REQUEST_TIMEOUT, "The body arrives too slowly");
     pub(super) const EXISTS: Self = Self("session-exists", StatusCode::CONFLICT, "The id is taken by another session");
     pub(super) const NOTHING_RUNS: Self = Self("nothing-runs", StatusCode::CONFLICT, "No turn runs");
     pub(super) const NOT_FAULTED: Self = Self("not-faulted", StatusCode::CONFLICT, "The session is not faulted");

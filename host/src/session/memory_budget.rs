@@ -37,12 +37,8 @@ impl Memory {
     /// Check and update are not one atomic step, so concurrent calls may exceed the budget a
     /// little.
     pub(super) fn room(&self, bytes: u64) -> Result<Share, Refusal> {
-        if self.held().saturating_add(bytes) > self.0.max {
-            metrics::counter!("abide_overloaded_total").increment(1);
-            return Err(Refusal::Overloaded { limit: self.0.max });
-        }
         let mut share = self.share();
-        share.set(bytes);
+        share.grow(bytes)?;
         Ok(share)
     }
 
@@ -64,6 +60,19 @@ pub struct Share {
 }
 
 impl Share {
+    /// Reserves as much more, or refuses it: what is held then stays as it is.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let memory = &self.memory;
+        if memory.held().saturating_add(bytes) > memory.0.max {
+            metrics::counter!("abide_overloaded_total").increment(1);
+            return Err(Refusal::Overloaded {
+                limit: memory.0.max,
+            });
+        }
+        self.set(self.bytes.saturating_add(bytes));
+        Ok(())
+    }
+
     pub(super) fn set(&mut self, bytes: u64) {
         let held = &self.memory.0.held;
         if bytes > self.bytes {
@@ -95,6 +104,10 @@ mod tests {
         assert!(memory.is_scarce());
         let refused = memory.room(1).err();
         assert_eq!(refused, Some(Refusal::Overloaded { limit: 100 }));
+        drop(message);
+        let mut message = memory.room(20).expect("there is room");
+        assert_eq!(message.grow(31), Err(Refusal::Overloaded { limit: 100 }));
+        assert_eq!(message.grow(30), Ok(()));
         session.set(120);
         drop(message);
         session.set(10);

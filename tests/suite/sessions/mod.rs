@@ -8,6 +8,7 @@ mod hostile_guest;
 mod orders;
 mod replay;
 mod same_agent;
+mod slow_bodies;
 mod snapshots;
 mod steps;
 mod stopped;

@@ -34,7 +34,7 @@ pub(super) fn read(
             invalid("say which session this is for: by the header `X-Abide-Session`, or by the field `user`")
         })?,
     };
-    let last = request.messages.into_iter().next_back();
+    let last = request.messages.0;
     let last = last.ok_or_else(|| invalid("`messages` is empty; its last one is sent"))?;
     if last.role != "user" {
         return Err(invalid(format!(

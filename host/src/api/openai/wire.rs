@@ -1,8 +1,11 @@
 //! The part of OpenAI's types that this API uses.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -10,23 +13,103 @@ use crate::domain::ModelUsage;
 
 /// A request for a completion. Fields that are not listed are accepted and ignored (`temperature`,
 /// `max_tokens`: the plugin's own settings apply), unless they would change the answer's meaning.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
 pub(in crate::api) struct CompletionRequest {
     /// The name of the plugin.
     pub(super) model: String,
     /// The conversation; the session already has all but the last message.
-    pub(super) messages: Vec<InputMessage>,
+    #[schema(value_type = Vec<InputMessage>)]
+    pub(super) messages: LastMessage,
     /// The session, unless the header `X-Abide-Session` names it.
-    #[serde(default)]
     pub(super) user: Option<String>,
     /// Whether to answer with server-sent events.
-    #[serde(default)]
     pub(super) stream: Option<bool>,
-    #[serde(default)]
     pub(super) stream_options: Option<StreamOptions>,
-    #[serde(flatten)]
+    /// The fields that would change the answer's meaning; others are not kept.
     #[schema(ignore)]
-    pub(super) rest: BTreeMap<String, Value>,
+    pub(super) rest: BTreeMap<&'static str, Value>,
+}
+
+/// The fields that would change the answer's meaning, unless their value asks for what there is anyway.
+const MEANINGFUL: [&str; 7] = [
+    "n",
+    "tools",
+    "functions",
+    "response_format",
+    "audio",
+    "modalities",
+    "logprobs",
+];
+
+impl<'de> Deserialize<'de> for CompletionRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RequestVisitor)
+    }
+}
+
+/// Reads a request. What is ignored takes no memory, however large it is.
+struct RequestVisitor;
+
+impl<'de> Visitor<'de> for RequestVisitor {
+    type Value = CompletionRequest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a request for a completion")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CompletionRequest, A::Error> {
+        let (mut model, mut messages) = (None, None);
+        let (mut user, mut stream, mut stream_options) = (None, None, None);
+        let mut rest = BTreeMap::new();
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            match &*key {
+                "model" => model = Some(map.next_value()?),
+                "messages" => messages = Some(map.next_value()?),
+                "user" => user = map.next_value()?,
+                "stream" => stream = map.next_value()?,
+                "stream_options" => stream_options = map.next_value()?,
+                other => match MEANINGFUL.into_iter().find(|name| *name == other) {
+                    Some(name) => drop(rest.insert(name, map.next_value()?)),
+                    None => drop(map.next_value::<IgnoredAny>()?),
+                },
+            }
+        }
+        Ok(CompletionRequest {
+            model: model.ok_or_else(|| Error::missing_field("model"))?,
+            messages: messages.ok_or_else(|| Error::missing_field("messages"))?,
+            user,
+            stream,
+            stream_options,
+            rest,
+        })
+    }
+}
+
+/// The last message of a conversation, if it has any. Each is read, and the ones before are not kept.
+pub(super) struct LastMessage(pub(super) Option<InputMessage>);
+
+impl<'de> Deserialize<'de> for LastMessage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(LastVisitor)
+    }
+}
+
+struct LastVisitor;
+
+impl<'de> Visitor<'de> for LastVisitor {
+    type Value = LastMessage;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of messages")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<LastMessage, A::Error> {
+        let mut last = None;
+        while let Some(message) = list.next_element()? {
+            last = Some(message);
+        }
+        Ok(LastMessage(last))
+    }
 }
 
 #[derive(Default, Deserialize, ToSchema)]

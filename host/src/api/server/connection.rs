@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::silent::Newcomer;
 use super::track::{Track, Tracked};
 use super::wire::HttpIo;
 
@@ -65,6 +66,7 @@ pub(super) async fn serve(
     local: Arc<str>,
     router: Router,
     signals: Signals,
+    newcomer: Option<Newcomer>,
 ) -> Option<IdleConnection> {
     let track = Arc::new(Track::default());
     let wire = HttpIo {
@@ -75,6 +77,7 @@ pub(super) async fn serve(
     let service = Tracked {
         router,
         track: track.clone(),
+        newcomer,
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())

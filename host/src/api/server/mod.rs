@@ -12,6 +12,7 @@
 //! socket and the bytes that it has read, and the next worker continues from there.
 
 mod connection;
+mod silent;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -25,19 +26,27 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use connection::IdleConnection;
 use connection::{Signals, serve, turn_away};
+use silent::{Newcomer, Silent};
 
 /// The default maximum of connections that a server holds.
 pub const CONNECTIONS_MAX: usize = 8192;
 /// The maximum number of clients that are rejected for lack of room at the same time; further ones
 /// wait in the listen backlog.
 const TURNED_AWAY_MAX: usize = 64;
+/// How long a connection may be silent, without a complete request, before it makes room for another one.
+const SILENT_LEAST: Duration = match cfg!(test) {
+    true => Duration::from_millis(50),
+    false => Duration::from_secs(2),
+};
+/// How long the end of a silent connection may take.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// The pause after an error of `accept`, such as no free descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -88,6 +97,7 @@ struct ServerShared {
     /// One permit per connection; this also bounds the channel `pass_on`.
     room: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
+    silent: Arc<Silent>,
     no_room: Arc<[u8]>,
     pass_on: mpsc::UnboundedSender<IdleConnection>,
 }
@@ -110,6 +120,7 @@ impl PreparedServer {
             tasks: TaskTracker::new(),
             room: Arc::new(Semaphore::new(connections_max)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
+            silent: Arc::default(),
             no_room: no_room(connections_max),
             pass_on,
         });
@@ -157,7 +168,9 @@ impl Server {
         // A connection that existed before is kept, even if there is no room now.
         let permit = self.shared.room.clone().try_acquire_owned().ok();
         let prefix = Bytes::from(idle.prefix);
-        self.shared.serve(socket, prefix, idle.local.into(), permit);
+        let local = idle.local.into();
+        // It has spoken to the worker before, perhaps.
+        self.shared.serve(socket, prefix, local, permit, None);
         Ok(())
     }
 
@@ -203,24 +216,28 @@ impl ServerShared {
         socket: TcpStream,
         prefix: Bytes,
         local: Arc<str>,
-        permit: Option<tokio::sync::OwnedSemaphorePermit>,
+        permit: Option<OwnedSemaphorePermit>,
+        newcomer: Option<Newcomer>,
     ) {
         // Small responses must not wait for the client's acknowledgement of earlier ones.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
+        let end = newcomer.as_ref().map(Newcomer::end).unwrap_or_default();
         let served = serve(
             socket,
             prefix,
             local,
             self.router.clone(),
             self.signals.clone(),
+            newcomer,
         );
         let pass_on = self.pass_on.clone();
         let cut = self.signals.cut.clone();
         self.tasks.spawn(async move {
             let _permit = permit;
-            if let Some(Some(idle)) = cut.run_until_cancelled(served).await {
+            let served = end.run_until_cancelled(cut.run_until_cancelled(served));
+            if let Some(Some(Some(idle))) = served.await {
                 // An error means that the server was dropped; the connection is then dropped as
                 // well.
                 let _ = pass_on.send(idle);
@@ -239,9 +256,12 @@ async fn accept(listener: tokio::net::TcpListener, label: Arc<str>, shared: Arc<
                 continue;
             }
         };
-        match shared.room.clone().try_acquire_owned() {
-            Ok(permit) => shared.serve(socket, Bytes::new(), label.clone(), Some(permit)),
-            Err(_) => {
+        match room(&shared).await {
+            Some(permit) => {
+                let newcomer = Some(shared.silent.enter());
+                shared.serve(socket, Bytes::new(), label.clone(), Some(permit), newcomer);
+            }
+            None => {
                 let Ok(permit) = shared.turned_away.clone().acquire_owned().await else {
                     return;
                 };
@@ -253,6 +273,19 @@ async fn accept(listener: tokio::net::TcpListener, label: Arc<str>, shared: Arc<
             }
         }
     }
+}
+
+/// Returns room for a connection, if need be that of one that has been silent.
+async fn room(shared: &ServerShared) -> Option<OwnedSemaphorePermit> {
+    let room = shared.room.clone();
+    if let Ok(permit) = room.clone().try_acquire_owned() {
+        return Some(permit);
+    }
+    if !shared.silent.end_oldest(SILENT_LEAST) {
+        return None;
+    }
+    let permit = tokio::time::timeout(ROOM_PATIENCE, room.acquire_owned()).await;
+    permit.ok()?.ok()
 }
 
 /// Returns the complete response to a client for which there is no room.

@@ -255,6 +255,45 @@ async fn who_finds_no_room_is_told() {
 }
 
 #[tokio::test]
+async fn who_says_nothing_makes_room() {
+    let (socket, address) = listen();
+    let listener = BoundListener {
+        socket,
+        label: "test".to_owned(),
+    };
+    let server = PreparedServer::of(vec![listener], echo(), 3)
+        .expect("takes the listener")
+        .start();
+    let hello = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut spoken = connect(address).await;
+    spoken.write_all(hello).await.expect("writes");
+    assert_eq!(response(&mut spoken).await.1, "hello");
+    let mut silent = connect(address).await;
+    let mut half = connect(address).await;
+    half.write_all(&hello[..10]).await.expect("writes");
+    for ended in [&mut silent, &mut half] {
+        // Told 503 until the others have been silent for long enough.
+        let mut next = loop {
+            let mut next = connect(address).await;
+            next.write_all(hello).await.expect("writes");
+            if response(&mut next).await.1 == "hello" {
+                break next;
+            }
+        };
+        let mut rest = Vec::new();
+        // Closed, or reset.
+        let _ = ended.read_to_end(&mut rest).await;
+        assert!(rest.is_empty());
+        next.write_all(hello).await.expect("writes");
+        assert_eq!(response(&mut next).await.1, "hello");
+        std::mem::forget(next);
+    }
+    spoken.write_all(hello).await.expect("writes");
+    assert_eq!(response(&mut spoken).await.1, "hello");
+    drop(server);
+}
+
+#[tokio::test]
 async fn who_comes_before_the_start_is_served_after_it() {
     let (socket, address) = listen();
     let label = "test".to_owned();

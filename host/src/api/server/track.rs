@@ -14,6 +14,8 @@ use http::{Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tower::ServiceExt as _;
 
+use super::silent::Newcomer;
+
 /// The state of a connection, shared by its parts. All accesses happen on the connection's own
 /// task, except when a body is dropped, so the flags need no ordering among each other.
 #[derive(Default)]
@@ -65,10 +67,11 @@ fn set(flag: &AtomicBool, to: bool) {
 }
 
 /// The router as one connection's service.
-#[derive(Clone)]
 pub(super) struct Tracked {
     pub(super) router: Router,
     pub(super) track: Arc<Track>,
+    /// The connection among those that are silent, if it is new.
+    pub(super) newcomer: Option<Newcomer>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Tracked {
@@ -78,6 +81,9 @@ impl hyper::service::Service<Request<Incoming>> for Tracked {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         set(&self.track.answering, true);
+        if let Some(newcomer) = &self.newcomer {
+            newcomer.has_spoken();
+        }
         let answering = Answering(self.track.clone());
         let request = request.map(|body| Body::new(RequestBody::new(body, self.track.clone())));
         let router = self.router.clone();
