@@ -23,6 +23,6 @@ mod tokens;
 
 pub use audit_log::AuditLog;
 pub use holder::{Admission, Holder, TooMuch};
-pub use refusal::{TOKENS_MAX, TokenRefusal};
+pub use refusal::TokenRefusal;
 pub use secret::TokenSecret;
 pub use tokens::{NewToken, Tokens};

@@ -6,7 +6,7 @@ use crate::domain::{BadPatterns, TokenName, UnixMillis};
 use crate::store::StoreError;
 
 /// The maximum number of access tokens.
-pub const TOKENS_MAX: usize = 1000;
+pub(super) const TOKENS_MAX: usize = 1000;
 
 /// See the module. The texts name the reason and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -59,10 +59,10 @@ impl Tokens {
         }))
     }
 
-    /// Returns the holder of the token with this secret, also if it has expired.
-    pub fn find(&self, secret: &str) -> Option<Arc<Holder>> {
-        // By the digest of what was sent: how long the search takes says nothing of the secrets.
-        self.table(|table| table.get(&Digest::of(secret.as_bytes())).cloned())
+    /// Returns the holder of the token whose secret has this digest, also if it has expired. How long the
+    /// search takes says nothing of the secrets.
+    pub fn find(&self, secret: &Digest) -> Option<Arc<Holder>> {
+        self.table(|table| table.get(secret).cloned())
     }
 
     /// Returns all tokens by name.
@@ -190,6 +190,8 @@ async fn delete(store: &Store, digest: &Digest) {
 mod tests {
     use std::slice;
 
+    use tempfile::TempDir;
+
     use super::*;
     use crate::store::StoreOptions;
 
@@ -208,12 +210,22 @@ mod tests {
         Store::open(folder, StoreOptions::default()).unwrap()
     }
 
-    #[tokio::test]
-    async fn a_token_outlives_the_worker_and_not_its_revocation() {
+    fn find(tokens: &Tokens, secret: &str) -> Option<Arc<Holder>> {
+        tokens.find(&Digest::of(secret.as_bytes()))
+    }
+
+    /// Returns the tokens of a new store that can hold some, in its folder.
+    fn stage() -> (TempDir, Store, Tokens) {
         let home = tempfile::tempdir().unwrap();
         let store = open(home.path());
         store.raise_format().unwrap();
         let tokens = Tokens::load(store.clone());
+        (home, store, tokens)
+    }
+
+    #[tokio::test]
+    async fn a_token_outlives_the_worker_and_not_its_revocation() {
+        let (home, store, tokens) = stage();
         let by = PrincipalName::Configured;
         let (made, secret) = tokens.create(new("ci"), &by).await.unwrap();
         assert_eq!(made.created_by, "config");
@@ -226,15 +238,15 @@ mod tests {
         let store = open(home.path());
         let tokens = Tokens::load(store.clone());
         assert_eq!(tokens.list(), slice::from_ref(&made));
-        let holder = tokens.find(secret.expose()).unwrap();
+        let holder = find(&tokens, secret.expose()).unwrap();
         assert_eq!(holder.principal, made.principal());
-        assert!(tokens.find(&secret.expose()[1..]).is_none());
+        assert!(find(&tokens, &secret.expose()[1..]).is_none());
         let ended = holder.ended();
         tokio::pin!(ended);
         assert!(futures::poll!(&mut ended).is_pending());
         tokens.revoke("ci").await.unwrap();
         ended.await;
-        assert!(tokens.find(secret.expose()).is_none());
+        assert!(find(&tokens, secret.expose()).is_none());
         let refusal = tokens.revoke("ci").await.unwrap_err();
         assert!(refusal.to_string().contains("`ci`"), "{refusal}");
         store.close();
@@ -245,10 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_revocation_is_of_all_tokens_of_the_name() {
-        let home = tempfile::tempdir().unwrap();
-        let store = open(home.path());
-        store.raise_format().unwrap();
-        let tokens = Tokens::load(store.clone());
+        let (_home, store, tokens) = stage();
         let by = PrincipalName::Configured;
         let (made, secret) = tokens.create(new("ci"), &by).await.unwrap();
         // What a write leaves that has failed for whoever asked for it.
@@ -257,7 +266,7 @@ mod tests {
         assert_eq!(tokens.list().len(), 2);
         tokens.revoke("ci").await.unwrap();
         for secret in [secret.expose(), "other"] {
-            assert!(tokens.find(secret).is_none());
+            assert!(find(&tokens, secret).is_none());
         }
         assert!(Tokens::load(store.clone()).is_empty());
         store.close();
@@ -265,26 +274,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_is_revoked_also_where_the_store_cannot_write() {
-        let home = tempfile::tempdir().unwrap();
-        let store = open(home.path());
-        store.raise_format().unwrap();
-        let tokens = Tokens::load(store.clone());
+        let (_home, store, tokens) = stage();
         let made = tokens.create(new("ci"), &PrincipalName::Configured).await;
         let (_, secret) = made.unwrap();
-        let holder = tokens.find(secret.expose()).unwrap();
+        let holder = find(&tokens, secret.expose()).unwrap();
         store.close();
         // Closed for good: the caller learns it from the log.
         let _ = tokens.revoke("ci").await;
         holder.ended().await;
-        assert!(tokens.find(secret.expose()).is_none());
+        assert!(find(&tokens, secret.expose()).is_none());
     }
 
     #[tokio::test]
     async fn nothing_of_a_secret_is_in_the_data_folder() {
-        let home = tempfile::tempdir().unwrap();
-        let store = open(home.path());
-        store.raise_format().unwrap();
-        let tokens = Tokens::load(store.clone());
+        let (home, store, tokens) = stage();
         let made = tokens.create(new("ci"), &PrincipalName::Anybody).await;
         let (_, secret) = made.unwrap();
         store.flush().unwrap();
@@ -298,10 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_ends_when_it_expires() {
-        let home = tempfile::tempdir().unwrap();
-        let store = open(home.path());
-        store.raise_format().unwrap();
-        let tokens = Tokens::load(store.clone());
+        let (_home, store, tokens) = stage();
         let now = UnixMillis::now();
         let past = NewToken {
             expires_at: Some(now),
@@ -318,7 +318,7 @@ mod tests {
         };
         let made = tokens.create(short, &PrincipalName::Anybody).await;
         let (token, secret) = made.unwrap();
-        let holder = tokens.find(secret.expose()).unwrap();
+        let holder = find(&tokens, secret.expose()).unwrap();
         assert_eq!(holder.expired_at(now), None);
         assert_eq!(
             holder.expired_at(now.later(Duration::from_secs(3600))),

@@ -15,38 +15,33 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Method, header};
-use sha2::{Digest as _, Sha256};
 
 use super::Api;
 use super::extract::header_once;
 use super::openai::OpenAiError;
 use super::pages::Pages;
 use super::problem::{Problem, ProblemKind};
-use super::rules::{self, Needs, Rule, Subject};
+use super::rules::{self, Rule, Subject};
 use crate::access::{Admission, AuditLog, Holder, Tokens, TooMuch};
-use crate::domain::{Act, ApprovalId, Denial, Principal, SessionId, TokenName, UnixMillis};
+use crate::domain::{Act, ApprovalId, Denial, Digest, Principal, SessionId, TokenName, UnixMillis};
 
 /// The seconds after which a client may try again whose token cannot be checked.
 const UNCHECKED_RETRY_SECONDS: u16 = 1;
 
 /// The digest of a bearer token; the token itself is not kept.
 #[derive(Clone, PartialEq, Eq)]
-pub struct TokenDigest([u8; 32]);
+pub struct TokenDigest(Digest);
 
 impl TokenDigest {
     pub fn new(token: &str) -> Self {
-        Self(Sha256::digest(token).into())
+        Self(Digest::of(token.as_bytes()))
     }
 
     /// Compares in a time that reveals nothing about the token: the digest of an attacker's text
     /// cannot be steered, and all bytes are compared.
-    fn is(&self, other: &str) -> bool {
-        let other: [u8; 32] = Sha256::digest(other).into();
-        let differing = self
-            .0
-            .iter()
-            .zip(other)
-            .fold(0, |all, (a, b)| all | (a ^ b));
+    fn is(&self, other: &Digest) -> bool {
+        let pairs = self.0.as_bytes().iter().zip(other.as_bytes());
+        let differing = pairs.fold(0, |all, (a, b)| all | (a ^ b));
         std::hint::black_box(differing) == 0
     }
 }
@@ -129,31 +124,28 @@ async fn pass(gate: &Gate, request: Request, next: Next) -> Result<Response, Pro
     let (mut parts, body) = request.into_parts();
     let pages = &gate.access.pages;
     pages.allow(parts.version, &parts.uri, &parts.headers)?;
-    if is_open(&parts) {
+    let route = parts.extensions.get::<MatchedPath>().cloned();
+    // A daemon that cannot serve has no route for some paths, which mean the same.
+    let path = route.as_ref().map_or(parts.uri.path(), MatchedPath::as_str);
+    let rule = rules::find(&parts.method, path);
+    if let Ok(Rule { needs: None, .. }) = rule {
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
     let holder = gate.holder(&parts.headers)?;
     let admission = holder.admit()?;
-    let route = parts.extensions.get::<MatchedPath>().cloned();
-    let rule = match &route {
-        Some(route) => rules::find(&parts.method, route.as_str()),
-        // The fallback says that there is nothing.
-        None => Err(Vec::new()),
-    };
     let audited = match rule {
         Ok(rule) => {
             let subject = RequestSubject::of(rule, &mut parts).await;
-            let act = match rule.needs {
-                Needs::Act(act) => act,
-                Needs::Nothing => Act::Read,
-            };
-            holder.principal.allow(act, subject.session.as_ref())?;
+            if let Some(act) = rule.needs {
+                holder.principal.allow(act, subject.session.as_ref())?;
+            }
             rule.is_audited.then_some((rule, subject.name))
         }
         // A daemon that cannot serve answers all of them alike.
         Err(methods) if route.is_some() && gate.stored.is_some() => {
             return Err(wrong_method(&parts, &methods));
         }
+        // The fallback says that there is nothing.
         Err(_) => None,
     };
     parts.extensions.insert(Caller(holder.clone()));
@@ -179,13 +171,6 @@ async fn pass(gate: &Gate, request: Request, next: Next) -> Result<Response, Pro
         _ => next.run(request).await,
     };
     Ok(ending_with(response, holder, admission))
-}
-
-/// Whether the request is one that needs no token. A daemon that cannot serve has no route for some of
-/// these, so that the path decides.
-fn is_open(parts: &Parts) -> bool {
-    let rule = rules::find(&parts.method, parts.uri.path());
-    rule.is_ok_and(|rule| rule.needs == Needs::Nothing)
 }
 
 /// What a request is about, by its path.
@@ -243,7 +228,8 @@ impl Gate {
                 "send the token as `Authorization: Bearer TOKEN`",
             ));
         };
-        if configured.is(given) {
+        let given = Digest::of(given.as_bytes());
+        if configured.is(&given) {
             return Ok(self.configured.clone());
         }
         let Some((tokens, _)) = &self.stored else {
@@ -251,7 +237,7 @@ impl Gate {
             return Err(Problem::new(ProblemKind::NOT_READY, detail)
                 .header(header::RETRY_AFTER, UNCHECKED_RETRY_SECONDS));
         };
-        let Some(holder) = tokens.find(given) else {
+        let Some(holder) = tokens.find(&given) else {
             return Err(unauthorized(
                 "the token is neither the one that the configuration names nor an access token; it may \
                  have been revoked",

@@ -5,15 +5,6 @@ use http::Method;
 
 use crate::domain::Act;
 
-/// What a request needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Needs {
-    /// Nothing: it reveals nothing, and serves probes, which have no token.
-    Nothing,
-    /// A caller who may do this.
-    Act(Act),
-}
-
 /// What a request is about, by the parameter of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
@@ -34,7 +25,9 @@ pub(super) struct Rule {
     pub(super) path: &'static str,
     /// The operation's id in the OpenAPI document; the audit log has it.
     pub(super) operation: &'static str,
-    pub(super) needs: Needs,
+    /// What its caller must be allowed to do. None if it needs no token: it reveals nothing, and serves
+    /// probes, which have none.
+    pub(super) needs: Option<Act>,
     pub(super) subject: Subject,
     /// Whether the audit log has it: an act that changes what others may rely on.
     pub(super) is_audited: bool,
@@ -44,7 +37,7 @@ const fn rule(
     method: Method,
     path: &'static str,
     operation: &'static str,
-    needs: Needs,
+    needs: Option<Act>,
     subject: Subject,
 ) -> Rule {
     Rule {
@@ -64,13 +57,13 @@ impl Rule {
     }
 }
 
-const READ: Needs = Needs::Act(Act::Read);
-const CONVERSE: Needs = Needs::Act(Act::Converse);
-const DECIDE: Needs = Needs::Act(Act::Decide);
-const REPAIR: Needs = Needs::Act(Act::Repair);
-const WATCH: Needs = Needs::Act(Act::Watch);
-const RUN: Needs = Needs::Act(Act::Run);
-const ADMINISTER: Needs = Needs::Act(Act::Administer);
+const READ: Option<Act> = Some(Act::Read);
+const CONVERSE: Option<Act> = Some(Act::Converse);
+const DECIDE: Option<Act> = Some(Act::Decide);
+const REPAIR: Option<Act> = Some(Act::Repair);
+const WATCH: Option<Act> = Some(Act::Watch);
+const RUN: Option<Act> = Some(Act::Run);
+const ADMINISTER: Option<Act> = Some(Act::Administer);
 
 /// The rules of all operations. Lists are cut to the sessions that the caller may read, and a request
 /// whose body names the session is judged by its handler as well.
@@ -105,8 +98,8 @@ pub(super) const RULES: &[Rule] = &[
     rule(Method::POST, "/v1/tokens", "create_token", ADMINISTER, Subject::None).audited(),
     rule(Method::DELETE, "/v1/tokens/{name}", "revoke_token", ADMINISTER, Subject::Token).audited(),
     rule(Method::GET, "/v1/audit", "list_audit", ADMINISTER, Subject::None),
-    rule(Method::GET, "/healthz", "healthz", Needs::Nothing, Subject::None),
-    rule(Method::GET, "/readyz", "readyz", Needs::Nothing, Subject::None),
+    rule(Method::GET, "/healthz", "healthz", None, Subject::None),
+    rule(Method::GET, "/readyz", "readyz", None, Subject::None),
     rule(Method::GET, "/metrics", "show_metrics", WATCH, Subject::None),
     rule(Method::GET, "/openapi.json", "show_openapi", READ, Subject::None),
 ];

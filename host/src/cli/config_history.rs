@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -279,7 +279,7 @@ fn replace(file: &Path, bytes: &[u8], like: &Path) -> io::Result<()> {
             new.set_permissions(Permissions::from_mode(like.mode() & 0o7777))?;
         }
         // Only root can give a file away; what others write is theirs, as what they replace is.
-        let _ = chown(&temporary, Some(like.uid()), Some(like.gid()));
+        let _ = fchown(&new, Some(like.uid()), Some(like.gid()));
         new.sync_all()?;
         fs::rename(&temporary, &target)?;
         match target.parent() {

@@ -16,7 +16,7 @@ use crate::atomic_file;
 use crate::domain::{Digest, Generation, UnixMillis};
 
 /// The number of configurations that are kept.
-pub const CONFIGS_KEPT: usize = 100;
+const CONFIGS_KEPT: usize = 100;
 /// The folder below the data folder.
 const FOLDER: &str = "configs";
 

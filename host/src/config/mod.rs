@@ -62,7 +62,7 @@ pub use change::{ChangeClass, ConfigChange};
 pub use diagnostics::{ConfigError, ConfigProblem};
 pub use file_snapshot::{Observed, config_bytes, plugin_bytes};
 pub use given::Given;
-pub use history::{AcceptedConfig, CONFIGS_KEPT, ConfigHistory};
+pub use history::{AcceptedConfig, ConfigHistory};
 pub use json_schema::json_schema;
 pub use load::{ConfigDraft, Loaded};
 pub use model::{

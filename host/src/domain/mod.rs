@@ -122,7 +122,7 @@ pub use patterns::Patterns;
 pub use plan_report::{PlanProblem, PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 pub use principal::{
     AccessRole, AccessToken, Act, BadPatterns, BadTokenName, Denial, DenialReason, Principal,
-    PrincipalName, Rights, TOKEN_NAME_MAX_BYTES, TokenLimits, TokenName, check_patterns,
+    PrincipalName, Rights, TokenLimits, TokenName, check_patterns,
 };
 pub use records::{
     Asked, Begun, Closed, Created, Cut, DeadLetter, Decided, Discarded, Fault, FaultCode, Faulted,

@@ -14,7 +14,7 @@ use super::patterns::Patterns;
 use super::{SessionId, UnixMillis};
 
 /// The longest name of an access token, in bytes.
-pub const TOKEN_NAME_MAX_BYTES: usize = 64;
+const TOKEN_NAME_MAX_BYTES: usize = 64;
 /// The maximum number of session patterns of an access token, and the longest one, in bytes.
 const TOKEN_PATTERNS_MAX: usize = 32;
 const TOKEN_PATTERN_MAX_BYTES: usize = 256;

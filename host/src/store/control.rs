@@ -1,17 +1,12 @@
 //! Access tokens, and the audit log. Both are of the part `control` (see `format`), and are synced when
 //! the write returns.
 
-use std::time::Instant;
-
-use tokio::sync::oneshot;
-
 use crate::domain::{AccessToken, AuditEntry, AuditId, Digest};
 
 use super::{
     Store, StoreError, codec,
     db::{Keyspace, Op},
     keys,
-    queue::{Write, WriteWaiter, WriterJob},
 };
 
 /// The number of entries of the audit log that are kept.
@@ -44,13 +39,13 @@ impl Store {
         self.core().format.allow_control(what)?;
         let bytes = codec::encode(what, token)?;
         let put = Op::Put(Keyspace::Meta, keys::token(secret), bytes);
-        self.write_control(vec![put]).await
+        self.write_meta(vec![put]).await
     }
 
     /// Deletes an access token.
     pub async fn delete_token(&self, secret: &Digest) -> Result<(), StoreError> {
         let delete = Op::Delete(Keyspace::Meta, keys::token(secret));
-        self.write_control(vec![delete]).await
+        self.write_meta(vec![delete]).await
     }
 
     /// Writes an entry of the audit log, and replaces an earlier one of the same number. The one
@@ -63,13 +58,13 @@ impl Store {
         if let Some(last) = entry.id.0.checked_sub(AUDIT_KEPT) {
             ops.push(Op::Delete(Keyspace::Meta, keys::audit(AuditId(last))));
         }
-        self.write_control(ops).await
+        self.write_meta(ops).await
     }
 
     /// Deletes an entry of the audit log.
     pub async fn delete_audit(&self, id: AuditId) -> Result<(), StoreError> {
         let delete = Op::Delete(Keyspace::Meta, keys::audit(id));
-        self.write_control(vec![delete]).await
+        self.write_meta(vec![delete]).await
     }
 
     /// Returns at most `limit` entries of the audit log before the entry `before` (none: from the last
@@ -81,19 +76,7 @@ impl Store {
     ) -> Result<Vec<AuditEntry>, StoreError> {
         let (first, end) = keys::all_of_kind(keys::AUDIT);
         let bound = before.map_or(end, keys::audit);
-        self.core().read(|db| {
-            let mut entries = db.range(Keyspace::Meta, &first, &bound);
-            let mut found = Vec::new();
-            entries.seek_to_last();
-            while let Some(value) = entries.value()
-                && found.len() < limit
-            {
-                found.push(codec::decode("an entry of the audit log", value)?);
-                entries.prev();
-            }
-            entries.status().map_err(|error| StoreError::read(&error))?;
-            Ok(found)
-        })
+        self.newest_meta("an entry of the audit log", (first, bound), limit)
     }
 
     /// Returns the number of the last entry of the audit log.
@@ -106,18 +89,5 @@ impl Store {
             entries.status().map_err(|error| StoreError::read(&error))?;
             Ok(last)
         })
-    }
-
-    async fn write_control(&self, ops: Vec<Op>) -> Result<(), StoreError> {
-        let (done, outcome) = oneshot::channel();
-        self.core().push(WriterJob::Write(Write {
-            session: None,
-            ops,
-            created: 0,
-            closed: 0,
-            due: Instant::now(),
-            done: WriteWaiter::Task(done),
-        }))?;
-        outcome.await.unwrap_or(Err(StoreError::Closed))
     }
 }

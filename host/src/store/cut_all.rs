@@ -14,8 +14,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::mpsc::sync_channel;
-use std::time::Instant;
 
 use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
@@ -26,7 +24,6 @@ use super::{
     Append, Durability, Store, StoreError, codec,
     db::{Db, Keyspace, Op},
     keys,
-    queue::{Write, WriteWaiter, WriterJob},
     recovery::{LostSessions, MissingWrites},
     trail::SessionChecksum,
 };
@@ -189,16 +186,8 @@ pub(super) fn cut_all(store: &Store, order: &CutOrder) -> Result<(), StoreError>
             }
         }
     }
-    let (done, outcome) = sync_channel(1);
-    store.core().push(WriterJob::Write(Write {
-        session: None,
-        ops: vec![Op::Delete(Keyspace::Meta, keys::CUT_ORDER.to_vec())],
-        created: 0,
-        closed: 0,
-        due: Instant::now(),
-        done: WriteWaiter::Thread(done),
-    }))?;
-    outcome.recv().unwrap_or(Err(StoreError::Closed))?;
+    let done = Op::Delete(Keyspace::Meta, keys::CUT_ORDER.to_vec());
+    store.write_meta_blocking(vec![done])?;
     if unknown > 0 {
         tracing::error!(
             "{unknown} sessions are gone with their names: they were created in what is missing"

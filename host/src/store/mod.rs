@@ -28,6 +28,7 @@
 //! | `queue.rs`, `handle.rs` | the writer's jobs, and what all handles share with it |
 //! | `append.rs`, `tail.rs`, `trim.rs` | appending to a session, and trimming its log |
 //! | `read.rs`, `listing.rs` | reading one session, and many |
+//! | `meta.rs` | reading and writing what belongs to no session |
 //! | `restarts.rs` | restart records |
 //! | `control.rs` | access tokens and the audit log |
 //! | `writer.rs`, `reserve.rs` | the thread that writes, and its disk reserve |
@@ -66,6 +67,7 @@ mod kept;
 mod kept_aside;
 mod keys;
 mod listing;
+mod meta;
 mod open;
 mod open_db;
 mod options;

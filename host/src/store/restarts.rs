@@ -1,8 +1,6 @@
 //! Restart records: the cause and the outcome of each restart. They are written and synced at once,
 //! since the next worker starts from them.
 
-use std::{sync::mpsc::sync_channel, time::Instant};
-
 use serde::de::DeserializeOwned;
 
 use crate::domain::{ActiveSession, Generation, PastRestart, RestartRecord, RestartStatus};
@@ -11,7 +9,6 @@ use super::{
     Store, StoreError, codec,
     db::{Keyspace, Op},
     keys,
-    queue::{Write, WriteWaiter, WriterJob},
 };
 
 /// The number of restart records that are kept.
@@ -119,33 +116,11 @@ impl Store {
         let excess = (present.len() + 1).saturating_sub(keep);
         let oldest = present.into_iter().take(excess);
         ops.extend(oldest.map(|key| Op::Delete(Keyspace::Meta, key)));
-        let (done, outcome) = sync_channel(1);
-        self.core().push(WriterJob::Write(Write {
-            session: None,
-            ops,
-            created: 0,
-            closed: 0,
-            due: Instant::now(),
-            done: WriteWaiter::Thread(done),
-        }))?;
-        outcome.recv().unwrap_or(Err(StoreError::Closed))
+        self.write_meta_blocking(ops)
     }
 
     /// Returns at most `limit` values of a kind that is keyed by generation, the newest first.
     fn newest<T: DeserializeOwned>(&self, kind: u8, limit: usize) -> Result<Vec<T>, StoreError> {
-        let (first, bound) = keys::all_of_kind(kind);
-        self.core().read(|db| {
-            let mut entries = db.range(Keyspace::Meta, &first, &bound);
-            let mut values = Vec::new();
-            entries.seek_to_last();
-            while let Some(value) = entries.value()
-                && values.len() < limit
-            {
-                values.push(codec::decode("a restart record", value)?);
-                entries.prev();
-            }
-            entries.status().map_err(|error| StoreError::read(&error))?;
-            Ok(values)
-        })
+        self.newest_meta("a restart record", keys::all_of_kind(kind), limit)
     }
 }
