@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::oom::MemoryGroup;
 use crate::stage::Stage;
 
+/// How long a neighbour of turns that wait for memory may wait for an answer: it does not wait for them.
+const NEIGHBOUR_WAITS: Duration = Duration::from_secs(15);
 const TURNS: usize = 12;
 /// What each of them needs.
 const TURN_MIB: usize = 60;
@@ -101,10 +103,7 @@ async fn turns_that_need_more_memory_than_there_is_all_end_and_a_neighbour_answe
         let stage = stage(Some(&format!("{budget_mib}MiB"))).await;
         let worker = stage.daemon.worker_pid().await;
         let longest = feed(&stage).await;
-        assert!(
-            longest < Duration::from_secs(3),
-            "{budget_mib} MiB: {longest:?}"
-        );
+        assert!(longest < NEIGHBOUR_WAITS, "{budget_mib} MiB: {longest:?}");
         assert_eq!(stage.daemon.worker_pid().await, worker, "the worker lives");
         let status = stage.daemon.status().await;
         let budget = &status["guest_memory"]["budget_bytes"];

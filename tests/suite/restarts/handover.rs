@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use abide_tests::{Daemon, Setup};
 
 /// The number of restarts during which each path is requested.
 const RESTARTS: usize = 4;
-/// Longer than any restart of these daemons takes, and shorter than the time after which clients
-/// are disconnected (twice 250 ms, and the start of the new worker).
-const LONGEST: Duration = Duration::from_millis(450);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_asked_for_during_a_restart_is_answered() {
@@ -34,16 +30,14 @@ async fn whatever_is_asked_for_during_a_restart_is_answered() {
     let askers = paths.map(|path| {
         let (client, over) = (daemon.client(), over.clone());
         tokio::spawn(async move {
-            let (mut asked, mut longest) = (0, Duration::ZERO);
+            let mut asked = 0;
             while !over.load(Ordering::Relaxed) {
-                let since = Instant::now();
                 let reply = client.get(path).await;
-                longest = longest.max(since.elapsed());
                 let status = reply.map(|reply| reply.status);
                 assert_eq!(status.ok(), Some(200), "{path}, after {asked} answers");
                 asked += 1;
             }
-            (path, asked, longest)
+            (path, asked)
         })
     });
     for _ in 0..RESTARTS {
@@ -51,9 +45,9 @@ async fn whatever_is_asked_for_during_a_restart_is_answered() {
     }
     over.store(true, Ordering::Relaxed);
     for asker in askers {
-        let (path, asked, longest) = asker.await.expect("each is answered");
+        let (path, asked) = asker.await.expect("each is answered");
         assert!(asked > RESTARTS, "{path} was asked for {asked} times");
-        assert!(longest < LONGEST, "{path} had to wait for {longest:?}");
     }
+    // Who waits for longer than a hand-over does is disconnected, and the log has that.
     assert!(!daemon.log().contains("cut amid their responses"));
 }

@@ -294,7 +294,7 @@ async fn nothing_is_left_of_a_server_that_is_ended() {
         let begun = Instant::now();
         bench.servers.end().await;
         assert!(
-            begun.elapsed() < Duration::from_secs(5),
+            begun.elapsed() < Duration::from_secs(20),
             "{:?}",
             begun.elapsed()
         );
