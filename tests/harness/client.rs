@@ -20,7 +20,7 @@ use crate::reply::Reply;
 use crate::{Event, until};
 
 /// Request timeout. Longer than every pause that is allowed.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Why a request received no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +159,12 @@ fn drawn_key() -> String {
 
 /// Builds an HTTP client that never retries, with a timeout per request or without one.
 pub fn http_client(timeout: Option<Duration>) -> reqwest::Client {
+    client_builder(timeout)
+        .build()
+        .expect("the client's settings are constant")
+}
+
+pub(crate) fn client_builder(timeout: Option<Duration>) -> reqwest::ClientBuilder {
     static PROVIDER: Once = Once::new();
     // It fails only if a provider is installed already.
     PROVIDER.call_once(|| {
@@ -170,7 +176,7 @@ pub fn http_client(timeout: Option<Duration>) -> reqwest::Client {
     if let Some(timeout) = timeout {
         http = http.timeout(timeout);
     }
-    http.build().expect("the client's settings are constant")
+    http
 }
 
 /// A client of one daemon. Clones share connections and the tally.
@@ -201,6 +207,15 @@ impl Client {
         Self {
             token: Some(token.to_owned()),
             tally: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Returns a client of the same daemon that sends its requests so.
+    #[must_use]
+    pub(crate) fn over(&self, http: reqwest::Client) -> Self {
+        Self {
+            http,
             ..self.clone()
         }
     }

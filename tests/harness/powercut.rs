@@ -33,7 +33,7 @@ use tempfile::NamedTempFile;
 use self::image::{Image, View};
 use crate::PATIENCE;
 use crate::preload::compile;
-use crate::process::{all, gone, signal};
+use crate::process::{all, gone, is_about, signal};
 
 mod image;
 mod log;
@@ -168,7 +168,8 @@ impl PowerCut {
         log
     }
 
-    /// Returns the pids of the living processes that have the environment.
+    /// Returns the pids of the living processes that have the environment, as far as that is readable, or
+    /// are about the directory.
     fn processes(&self) -> Vec<i32> {
         let log = self.log.path().to_str().expect("folders have plain names");
         let ours = format!("{LOG}={log}");
@@ -177,7 +178,8 @@ impl PowerCut {
             // The processes of other users cannot be read.
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             let mut variables = environment.split(|byte| *byte == 0);
-            variables.any(|variable| variable == ours.as_bytes()) && !gone(*pid)
+            let has_it = variables.any(|variable| variable == ours.as_bytes());
+            (has_it || is_about(*pid, &self.folder)) && !gone(*pid)
         });
         pids
     }

@@ -1,6 +1,9 @@
 //! Processes, as `/proc` shows them.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -47,11 +50,27 @@ pub fn gone(pid: i32) -> bool {
     threads <= 1 && entry.is_none_or(|entry| entry.zombie)
 }
 
-/// Returns the name of the program that a process runs, even if the file was replaced since.
-fn program(pid: i32) -> Option<String> {
-    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    let name = path.file_name()?.to_str()?;
-    Some(name.trim_end_matches(" (deleted)").to_owned())
+/// Returns the arguments with which a process was started, its name first; none if it has ended. Of the
+/// daemon's processes nothing else that tells them apart is readable by their own user.
+pub fn arguments(pid: i32) -> Vec<PathBuf> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = line.strip_suffix(b"\0").unwrap_or(&line);
+    let arguments = line.split(|byte| *byte == 0);
+    arguments
+        .map(|argument| OsStr::from_bytes(argument).into())
+        .collect()
+}
+
+/// Whether a process was started with a file below a folder among its arguments, as the daemon's are.
+pub fn is_about(pid: i32, folder: &Path) -> bool {
+    let arguments = arguments(pid);
+    let mut files = arguments.iter().skip(1).filter(|path| path.is_absolute());
+    files.any(|file| file.starts_with(folder))
+}
+
+/// Returns the name under which a process was started.
+fn program(pid: i32) -> Option<OsString> {
+    Some(arguments(pid).first()?.file_name()?.to_owned())
 }
 
 /// Returns the living children of a process that run the same program, oldest first. All others are

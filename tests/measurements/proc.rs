@@ -1,6 +1,7 @@
 //! Reads `/proc` figures of a process, and raises this process's limit of open files.
 
 use std::fs;
+use std::io;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -24,14 +25,18 @@ impl Process {
     /// Reads a process's figures.
     ///
     /// # Panics
-    /// If the process does not exist or belongs to another user.
+    /// If the process does not exist, or cannot be read: the daemon's can by root alone.
     pub(crate) fn of(pid: i32) -> Self {
+        let failed = |name: &str, error: io::Error| -> ! {
+            panic!("/proc/{pid}/{name}: {error}; measure as root")
+        };
         let read = |name: &str| {
-            fs::read_to_string(format!("/proc/{pid}/{name}"))
-                .unwrap_or_else(|error| panic!("/proc/{pid}/{name}: {error}"))
+            let text = fs::read_to_string(format!("/proc/{pid}/{name}"));
+            text.unwrap_or_else(|error| failed(name, error))
         };
         let status = read("status");
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        let files = fs::read_dir(format!("/proc/{pid}/fd"));
+        let files = files.unwrap_or_else(|error| failed("fd", error)).count();
         Self {
             rss_bytes: bytes_of(&status, "VmRSS:"),
             anon_bytes: bytes_of(&status, "RssAnon:"),
@@ -71,7 +76,14 @@ pub(crate) fn cpu(pid: i32) -> Duration {
 
 /// Returns the bytes that a process has caused to be written to disk.
 pub(crate) fn written_bytes(pid: i32) -> u64 {
-    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let io = match fs::read_to_string(format!("/proc/{pid}/io")) {
+        Ok(io) => io,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            panic!("/proc/{pid}/io: {error}; measure as root")
+        }
+        // It has exited.
+        Err(_) => return 0,
+    };
     let line = io
         .lines()
         .find_map(|line| line.strip_prefix("write_bytes: "));

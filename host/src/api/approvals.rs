@@ -70,6 +70,26 @@ pub(super) async fn list(
     Ok(Answered(Page { items, next }))
 }
 
+/// Returns an approval with the whole call: what a human reads before a decision. One that is decided is
+/// known until a later turn has ended.
+#[utoipa::path(
+    get,
+    path = "/v1/approvals/{id}",
+    operation_id = "show_approval",
+    tag = "approvals",
+    params(("id" = ApprovalId, Path, description = "The approval's id, percent-encoded")),
+    responses(
+        (status = 200, description = "The approval", body = Approval),
+        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn show(
+    State(api): State<Api>,
+    ApprovalInPath(id): ApprovalInPath,
+) -> Result<Answered<Approval>, Problem> {
+    Ok(Answered(api.sessions.approval(&id)?))
+}
+
 /// Decides an approval. The same decision again returns 200 with the outcome of the first; a
 /// different one returns 409.
 #[utoipa::path(

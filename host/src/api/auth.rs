@@ -22,8 +22,11 @@ use super::openai::OpenAiError;
 use super::pages::Pages;
 use super::problem::{Problem, ProblemKind};
 use super::rules::{self, Rule, Subject};
+use super::server::Peer;
 use crate::access::{Admission, AuditLog, Holder, Tokens, TooMuch};
-use crate::domain::{Act, ApprovalId, Denial, Digest, Principal, SessionId, TokenName, UnixMillis};
+use crate::domain::{
+    Act, ApprovalId, Denial, DenialReason, Digest, Principal, SessionId, TokenName, UnixMillis,
+};
 
 /// The seconds after which a client may try again whose token cannot be checked.
 const UNCHECKED_RETRY_SECONDS: u16 = 1;
@@ -55,8 +58,11 @@ impl std::fmt::Debug for TokenDigest {
 /// What the configuration says of who may call the API.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The token that the configuration names. Without one, anybody may do everything.
+    /// The token that the configuration names. Without one, anybody may do everything but decide
+    /// approvals, which is for the local socket.
     pub token: Option<TokenDigest>,
+    /// The name of the local socket, if there is one: `@` and its abstract name.
+    pub local_socket: Option<String>,
     pub pages: Pages,
 }
 
@@ -66,6 +72,7 @@ pub(super) struct Gate {
     /// The access tokens and the audit log; none while the store, which has them, is not open.
     stored: Option<(Tokens, AuditLog)>,
     anybody: Arc<Holder>,
+    local: Arc<Holder>,
     configured: Arc<Holder>,
 }
 
@@ -131,13 +138,15 @@ async fn pass(gate: &Gate, request: Request, next: Next) -> Result<Response, Pro
     if let Ok(Rule { needs: None, .. }) = rule {
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
-    let holder = gate.holder(&parts.headers)?;
+    let peer = parts.extensions.get::<Peer>().copied();
+    let holder = gate.holder(&parts.headers, peer.unwrap_or(Peer::Network))?;
     let admission = holder.admit()?;
     let audited = match rule {
         Ok(rule) => {
             let subject = RequestSubject::of(rule, &mut parts).await;
             if let Some(act) = rule.needs {
-                holder.principal.allow(act, subject.session.as_ref())?;
+                let allowed = holder.principal.allow(act, subject.session.as_ref());
+                allowed.map_err(|denial| gate.refusal(denial))?;
             }
             rule.is_audited.then_some((rule, subject.name))
         }
@@ -213,15 +222,24 @@ impl Gate {
             access,
             stored,
             anybody: Arc::new(Holder::lasting(Principal::anybody())),
+            local: Arc::new(Holder::lasting(Principal::local())),
             configured: Arc::new(Holder::lasting(Principal::configured())),
         })
     }
 
-    /// Returns who sends a request with these headers.
-    fn holder(&self, headers: &HeaderMap) -> Result<Arc<Holder>, Problem> {
+    /// Returns who sends a request with these headers from the other end of a connection.
+    fn holder(&self, headers: &HeaderMap, peer: Peer) -> Result<Arc<Holder>, Problem> {
+        if peer == Peer::Stranger {
+            let detail = "this socket is for the daemon's user and root, and not for processes that the \
+                          daemon has started; use its address";
+            return Err(Problem::new(ProblemKind::FORBIDDEN, detail));
+        }
         let Some(configured) = &self.access.token else {
             // Clients that were made for other services send any token.
-            return Ok(self.anybody.clone());
+            return Ok(match peer {
+                Peer::Local => self.local.clone(),
+                Peer::Network | Peer::Stranger => self.anybody.clone(),
+            });
         };
         let Some(given) = header_once(headers, &header::AUTHORIZATION)?.and_then(bearer) else {
             return Err(unauthorized(
@@ -251,6 +269,18 @@ impl Gate {
                     "the token `{name}` expired at {at}; an admin can make another (`abide token create`)"
                 )))
             }
+        }
+    }
+}
+
+impl Gate {
+    /// Tells who is denied what the local socket is for where that is.
+    fn refusal(&self, denial: Denial) -> Problem {
+        let is_unknown = denial.reason == DenialReason::Unknown;
+        let problem = Problem::from(denial);
+        match &self.access.local_socket {
+            Some(name) if is_unknown => problem.fact("socket", name.clone()),
+            _ => problem,
         }
     }
 }
@@ -318,6 +348,7 @@ mod tests {
     fn gate(token: Option<&str>) -> Arc<Gate> {
         let access = Access {
             token: token.map(TokenDigest::new),
+            local_socket: Some("@abide-0".to_owned()),
             pages: Pages::default(),
         };
         Gate::new(Arc::new(access), None)
@@ -329,7 +360,7 @@ mod tests {
             .map(|value| (header::AUTHORIZATION, HeaderValue::from_static(value)))
             .into_iter()
             .collect();
-        match gate.holder(&headers) {
+        match gate.holder(&headers, Peer::Network) {
             Ok(holder) => Ok(holder.name().to_string()),
             Err(problem) => Err(problem.status()),
         }
@@ -354,5 +385,33 @@ mod tests {
         for value in [None, Some("Bearer sk-other"), Some("Basic x")] {
             assert_eq!(answer(&gate, value).as_deref(), Ok("anybody"));
         }
+    }
+
+    #[test]
+    fn who_comes_by_the_local_socket_is_known_unless_a_token_is_asked_for() {
+        let name = |token, peer| {
+            let holder = gate(token).holder(&HeaderMap::new(), peer);
+            holder
+                .map(|holder| holder.name().to_string())
+                .map_err(|it| it.status())
+        };
+        assert_eq!(name(None, Peer::Local).as_deref(), Ok("@local"));
+        assert_eq!(name(Some("secret"), Peer::Local), Err(401));
+        assert_eq!(name(None, Peer::Stranger), Err(403));
+        assert_eq!(name(Some("secret"), Peer::Stranger), Err(403));
+    }
+
+    #[test]
+    fn who_may_not_decide_is_told_the_local_socket() {
+        let gate = gate(None);
+        let socket = |name| {
+            let denial = Denial {
+                who: "anybody".to_owned(),
+                reason: name,
+            };
+            gate.refusal(denial).fact_of("socket")
+        };
+        assert_eq!(socket(DenialReason::Unknown), Some("@abide-0".into()));
+        assert_eq!(socket(DenialReason::Approve), None);
     }
 }

@@ -32,6 +32,7 @@ use crate::domain::{Delta, Event};
         messages::dead,
         events::follow,
         approvals::list,
+        approvals::show,
         approvals::decide,
         openai::complete,
         openai::models,

@@ -51,6 +51,11 @@ impl Problem {
         &self.document.detail
     }
 
+    #[cfg(test)]
+    pub(super) fn fact_of(&self, name: &str) -> Option<Value> {
+        self.document.facts.get(name).cloned()
+    }
+
     /// Returns status, name, text and headers, for APIs with another form of errors.
     pub(super) fn into_parts(self) -> (StatusCode, String, String, Vec<(HeaderName, HeaderValue)>) {
         let ProblemDocument {

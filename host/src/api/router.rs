@@ -32,7 +32,10 @@ pub fn router(api: Api) -> Router {
         .route("/v1/sessions/{id}/retry", post(messages::retry))
         .route("/v1/sessions/{id}/dead", get(messages::dead))
         .route("/v1/approvals", get(approvals::list))
-        .route("/v1/approvals/{id}", post(approvals::decide))
+        .route(
+            "/v1/approvals/{id}",
+            get(approvals::show).post(approvals::decide),
+        )
         .route("/v1/chat/completions", post(openai::complete))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{id}", get(openai::model))

@@ -82,6 +82,7 @@ pub(super) const RULES: &[Rule] = &[
     rule(Method::POST, "/v1/sessions/{id}/retry", "retry_dead_letter", CONVERSE, Subject::Session).audited(),
     rule(Method::GET, "/v1/sessions/{id}/dead", "list_dead_letters", READ, Subject::Session),
     rule(Method::GET, "/v1/approvals", "list_approvals", READ, Subject::None),
+    rule(Method::GET, "/v1/approvals/{id}", "show_approval", READ, Subject::Approval),
     rule(Method::POST, "/v1/approvals/{id}", "decide_approval", DECIDE, Subject::Approval).audited(),
     rule(Method::POST, "/v1/chat/completions", "create_chat_completion", CONVERSE, Subject::None),
     rule(Method::GET, "/v1/models", "list_models", READ, Subject::None),

@@ -44,7 +44,7 @@ pub(super) async fn list(State(api): State<Api>) -> Answer<Page<AccessToken, Tok
     request_body = TokenRequest,
     responses(
         (status = 201, description = "The token, with its secret: it is shown this once", body = TokenCreated),
-        (status = 409, description = "The name is taken, or the configuration names no token, so that anybody may do everything anyway", body = ProblemDocument),
+        (status = 409, description = "The name is taken, or the configuration names no token, so that anybody is let in anyway", body = ProblemDocument),
         (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
@@ -54,8 +54,8 @@ pub(super) async fn create(
     Json(request): Json<TokenRequest>,
 ) -> Result<(StatusCode, Extension<AuditSubject>, Answer<TokenCreated>), Problem> {
     if api.access.token.is_none() {
-        let detail = "the configuration names no token, so anybody who reaches this daemon may do \
-                      everything; set `token_env` or `token_file` under [daemon] first";
+        let detail = "the configuration names no token, so anybody who reaches this daemon is let \
+                      in; set `token_env` or `token_file` under [daemon] first";
         return Err(Problem::new(ProblemKind::NO_TOKEN_CONFIGURED, detail));
     }
     if request.approve && !caller.0.principal.rights.approve {

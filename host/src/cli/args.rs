@@ -228,8 +228,10 @@ pub(crate) struct Resume {
 
 #[derive(Debug, Args)]
 pub(crate) struct Approvals {
-    #[command(flatten)]
-    pub(crate) json: JsonFlag,
+    /// Print JSON, as the API gives it
+    // Also behind the action and its id.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) action: Option<ApprovalsAction>,
 }
@@ -238,6 +240,11 @@ pub(crate) struct Approvals {
 pub(crate) enum ApprovalsAction {
     /// List those that wait (the default)
     List,
+    /// Show the whole call
+    Show {
+        /// The approval's id
+        id: String,
+    },
     /// Let the call be made
     Approve {
         /// The approval's id

@@ -1,9 +1,10 @@
 //! The HTTP client of the daemon: one request, one typed answer or one typed error.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Method, StatusCode, header};
+use reqwest::{ClientBuilder, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -112,6 +113,12 @@ impl ProblemResponse {
         })
     }
 
+    /// The abstract name of the local socket by which the daemon's user may do what was refused.
+    pub(crate) fn local_socket(&self) -> Option<String> {
+        let name = self.0.facts.get("socket")?.as_str()?;
+        Some(name.strip_prefix('@')?.to_owned())
+    }
+
     fn text(&self) -> String {
         // The title names the kind only; the detail describes this case completely.
         let ProblemDocument { title, detail, .. } = &self.0;
@@ -147,27 +154,19 @@ pub(crate) struct Client {
 impl Client {
     /// Creates a client. It connects at the first request.
     pub(crate) fn new(target: DaemonAddress) -> Result<Self, ClientError> {
-        let mut headers = header::HeaderMap::new();
-        if let Some(token) = &target.token {
-            let mut value =
-                header::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
-                    ClientError::Setup(
-                        "the token holds characters that no HTTP header can carry; set another"
-                            .to_owned(),
-                    )
-                })?;
-            value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
-        }
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("abide/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| {
-                ClientError::Setup(format!("cannot set up HTTP: {}", chain(&error)))
-            })?;
+        let http = http(&target, |builder| builder)?;
+        Ok(Self { http, target })
+    }
+
+    /// Returns a client of the same daemon that connects to the local socket with this abstract name. It
+    /// sends no token: such a daemon asks for none.
+    pub(crate) fn by_local_socket(&self, name: &str) -> Result<Self, ClientError> {
+        let target = DaemonAddress {
+            token: None,
+            ..self.target.clone()
+        };
+        let socket = PathBuf::from(format!("\0{name}"));
+        let http = http(&target, |builder| builder.unix_socket(socket))?;
         Ok(Self { http, target })
     }
 
@@ -254,6 +253,31 @@ impl Client {
             }
         }
     }
+}
+
+/// Builds what sends requests to a daemon, with its token.
+fn http(
+    target: &DaemonAddress,
+    connect: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Result<reqwest::Client, ClientError> {
+    let mut headers = header::HeaderMap::new();
+    if let Some(token) = &target.token {
+        let mut value = header::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
+            ClientError::Setup(
+                "the token holds characters that no HTTP header can carry; set another".to_owned(),
+            )
+        })?;
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("abide/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none());
+    connect(builder)
+        .build()
+        .map_err(|error| ClientError::Setup(format!("cannot set up HTTP: {}", chain(&error))))
 }
 
 /// Parses the problem of an unsuccessful answer, also of one that the daemon did not write.

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use super::args::{Serve, WORKER};
 use super::error::CliError;
 use super::global::Global;
-use crate::{daemon, supervisor};
+use super::out::hint;
+use crate::{daemon, private_process, supervisor};
 
 /// Runs the daemon in the foreground until it is stopped. Must be called while the process has only
 /// one thread.
@@ -23,6 +24,12 @@ pub(super) fn serve(global: &Global, serve: &Serve) -> Result<ExitCode, CliError
     }
     if serve.restored {
         worker_args.push("--restored".into());
+    }
+    private_process::keep_descriptors();
+    if let Err(error) = private_process::keep_private() {
+        hint(format!(
+            "warning: tool servers may be able to read this process: {error}"
+        ));
     }
     Ok(supervisor::run(supervisor::Options {
         worker_exe: program()?,

@@ -151,8 +151,14 @@ impl Diff<'_> {
                     program: old_program,
                     args: old_args,
                     env: old_env,
+                    user: old_user,
                 },
-                Transport::Command { program, args, env },
+                Transport::Command {
+                    program,
+                    args,
+                    env,
+                    user,
+                },
             ) => {
                 let old = (old_program, old_args);
                 self.note(
@@ -162,6 +168,10 @@ impl Diff<'_> {
                     |(program, args)| format!("{program} with {} arguments", args.len()),
                 );
                 self.givens(&format!("{key}.env"), ChangeClass::Hot, old_env, env);
+                let users = (old_user, user);
+                self.note(format!("{key}.user"), ChangeClass::Hot, users, |user| {
+                    user.clone().unwrap_or_else(|| "the daemon's".to_owned())
+                });
             }
             (old, new) => self.note(key, ChangeClass::Hot, (old, new), transport),
         }
@@ -199,7 +209,9 @@ pub(super) fn url(url: &str) -> String {
 /// Describes how a server is reached, without its arguments, which may hold a key.
 pub(super) fn transport(how: &Transport) -> String {
     match how {
-        Transport::Command { program, args, env } => format!(
+        Transport::Command {
+            program, args, env, ..
+        } => format!(
             "{program} with {} arguments and {} variables",
             args.len(),
             env.len()

@@ -169,6 +169,8 @@ pub enum Transport {
         args: Vec<String>,
         /// The environment variables set for it.
         env: BTreeMap<String, Given>,
+        /// The user that it runs as, if it is not the daemon's.
+        user: Option<String>,
     },
     /// MCP over HTTP.
     Http {

@@ -1,4 +1,4 @@
-//! Checks that depend on this machine: do the files and secrets that the configuration names exist,
+//! Checks that depend on this machine: do the files, secrets and users that the configuration names exist,
 //! and are they usable?
 
 use std::io::Read as _;
@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::diagnostics::ConfigProblem;
 use super::file_snapshot::PLUGIN_MAX_BYTES;
-use super::model::Config;
+use super::model::{Config, Transport};
 use super::regular_file;
 use super::secret::{BadSecret, Env, SecretRef};
+use crate::system_user::{SystemUser, UnknownUser};
 
 /// Returns a problem for each file, secret or directory that is missing or unusable.
 pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {
@@ -38,6 +39,26 @@ pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {
                 (_, SecretRef::File(_)) => "write the secret, and only it, into it".to_owned(),
             };
             add(key, error.to_string(), remedy);
+        }
+    }
+    for (name, server) in &config.mcp {
+        let Transport::Command {
+            user: Some(user), ..
+        } = &server.transport
+        else {
+            continue;
+        };
+        if let Err(error) = SystemUser::find(user) {
+            let remedy = match error {
+                UnknownUser::NoSuchUser(_) => "create it (`useradd --system`), or name another",
+                UnknownUser::Malformed(_) => "name a user, or write two numbers",
+                UnknownUser::Lookup(..) => "see that users can be looked up, or write `UID:GID`",
+            };
+            add(
+                format!("mcp.{name}.user"),
+                error.to_string(),
+                remedy.to_owned(),
+            );
         }
     }
     if config.daemon.data_dir.exists() && !config.daemon.data_dir.is_dir() {

@@ -73,10 +73,18 @@ pub(super) fn tool_server(
                 program,
                 args: command.collect(),
                 env,
+                user: keys.user,
             }
         }
         (None, Some(url)) => {
             notes.url(&key("url"), &url);
+            if keys.user.is_some() {
+                notes.add(
+                    &key("user"),
+                    "`user` is for a `command`, and this server has a `url`",
+                    "remove it",
+                );
+            }
             if !env.is_empty() {
                 notes.add(
                     &key("env"),

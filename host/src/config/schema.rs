@@ -422,8 +422,15 @@ pub(super) struct McpKeys {
     /// What the program finds in its environment: its variable's name, then the name of the
     /// daemon's variable that holds the value, or a table: `{ value = "the value itself" }`,
     /// `{ env = "VARIABLE" }` or `{ file = "the file that holds it, relative to this one" }`. Of the
-    /// daemon's own environment it finds only PATH, HOME, LANG, LC_*, TMPDIR, USER, SHELL and TZ.
+    /// daemon's own environment it finds only PATH, LANG, LC_*, TZ, and as the daemon's user HOME,
+    /// TMPDIR, USER and SHELL.
     pub(super) env: BTreeMap<String, GivenKey>,
+    /// The user that the program runs as, if it is not the daemon's: a name, or two ids (`UID:GID`). Then
+    /// it can read and write nothing that is the daemon user's alone, such as the data folder and the files
+    /// of secrets. The daemon has to be root, or to have the capabilities CAP_SETUID, CAP_SETGID and
+    /// CAP_KILL. The program gets no rights by set-user-id files; HOME, USER, LOGNAME and SHELL are that
+    /// user's.
+    pub(super) user: Option<String>,
     /// Further headers of each request to `url`: `{ X-API-Key = { env = "KEY" }, X-Tenant = "acme" }`.
     /// A value is a text, or a table with `env` or `file` as in `env`: a secret is never written here.
     pub(super) headers: BTreeMap<String, GivenKey>,
@@ -465,6 +472,7 @@ impl Default for McpKeys {
             command: Vec::new(),
             url: None,
             env: BTreeMap::new(),
+            user: None,
             headers: BTreeMap::new(),
             token_env: None,
             token_file: None,

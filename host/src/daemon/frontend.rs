@@ -15,6 +15,7 @@ use crate::config::{Config, Env, SecretFiles};
 use crate::supervisor::{FromWorker, Link, bind_listener};
 
 use super::launch_spec::LaunchSpec;
+use super::local_socket;
 use super::standby::{Secrets, Unprepared, secret};
 
 /// How long to retry binding an address that is in use, by a process that may be about to exit, and
@@ -55,6 +56,7 @@ impl Frontend {
         mut kept: Vec<(String, OwnedFd)>,
         link: &Link,
     ) -> Result<Self, NoFrontend> {
+        let held = kept.len();
         let mut listeners = Vec::new();
         for addr in &config.daemon.listen {
             let name = addr.to_string();
@@ -63,10 +65,13 @@ impl Frontend {
                 None => bind(*addr, link)?,
             };
             listeners.push(BoundListener {
-                socket: fd.into(),
+                socket: fd,
                 label: name,
             });
         }
+        let local = local_socket::obtain(&mut kept, held + listeners.len(), link);
+        let local_socket = local.as_ref().map(|local| local.label.clone());
+        listeners.extend(local);
         let secrets = SecretFiles::of(&config, &spec.secrets);
         let token = secret(
             "daemon.token".to_owned(),
@@ -78,6 +83,7 @@ impl Frontend {
         )?;
         let access = Arc::new(Access {
             token: token.as_deref().map(TokenDigest::new),
+            local_socket,
             pages: Pages {
                 hosts: config.daemon.allowed_hosts.clone(),
                 origins: config.daemon.allowed_origins.clone(),

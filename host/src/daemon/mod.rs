@@ -18,6 +18,7 @@
 //! | `bootstrap` | the configuration that a supervisor's first worker runs on |
 //! | `launch_spec` | the configuration bytes and file digests that a worker is started with |
 //! | `frontend` | what a worker meets its clients with: sockets, access rules, metrics |
+//! | `local_socket` | the socket by which commands on this machine are known as the operator's |
 //! | `standby` | prepares what sessions run with, before the store is opened |
 //! | `open_store` | opens the store, and reads from it which worker this is |
 //! | `clock_file` | the history of the machine's clock, over restarts |
@@ -62,6 +63,7 @@ mod generation;
 mod handover;
 mod hot_reload;
 mod launch_spec;
+mod local_socket;
 mod logging;
 mod machine;
 mod memory_limit;

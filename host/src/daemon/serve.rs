@@ -13,7 +13,7 @@ use crate::access::{AuditLog, Tokens};
 use crate::allocator;
 use crate::api::server::{CONNECTIONS_MAX, PreparedServer};
 use crate::api::{Api, Control, ControlRequest};
-use crate::config::{ConfigHistory, ConfigWatch, Env, Observed, Timing};
+use crate::config::{ConfigHistory, ConfigWatch, Env, Observed, Timing, ToolServerConfig};
 use crate::documents::{ConfigStatus, PluginStatus};
 use crate::domain::{
     Digest, Generation, MemoryKills, PastRestart, RelaunchReport, RestartRecord, RestartStatus,
@@ -142,7 +142,14 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
     if access.token.is_none() && !tokens.is_empty() {
         tracing::warn!(
             "there are access tokens, but the configuration names no token: anybody who reaches this \
-             daemon may do everything; set `token_env` or `token_file` under [daemon]"
+             daemon may do everything but decide approvals; set `token_env` or `token_file` under [daemon]"
+        );
+    }
+    let asks = |server: &ToolServerConfig| !server.ask.0.is_empty();
+    if access.token.is_none() && config.mcp.values().any(asks) {
+        tracing::info!(
+            "approvals are decided with `abide approvals` on this machine, by the daemon's user; for other \
+             clients set `token_env` or `token_file` under [daemon]"
         );
     }
     let (requests, mut asked) = mpsc::channel(64);

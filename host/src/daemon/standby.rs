@@ -254,10 +254,16 @@ fn tool_servers(
     let mut servers = BTreeMap::new();
     for (name, server) in &config.mcp {
         let at = match &server.transport {
-            Transport::Command { program, args, env } => ToolServerAt::Command(Program {
+            Transport::Command {
+                program,
+                args,
+                env,
+                user,
+            } => ToolServerAt::Command(Program {
                 program: program.clone(),
                 args: args.clone(),
                 env: values(&format!("mcp.{name}.env"), env, secrets)?,
+                user: user.clone(),
                 cwd: config.file.parent().unwrap_or(Path::new("/")).to_owned(),
                 owner: owner(config),
             }),

@@ -14,7 +14,9 @@ use tokio::sync::mpsc;
 use crate::allocator;
 use crate::config::{Config, Env, process_env};
 use crate::domain::Cause;
+use crate::engine;
 use crate::private_files;
+use crate::private_process;
 use crate::store::StoreOptions;
 use crate::supervisor::{
     self, ConfigBytes, Connection, FromWorker, Link, LinkError, LogQueue, Mode, Start, StartCause,
@@ -72,7 +74,14 @@ pub fn run(config_path: &Path, first: FirstStart) -> ExitCode {
         Ok(log) => log,
         Err(code) => return code,
     };
+    // Both before the next, which takes away the right to them.
     die_before_the_supervisor();
+    engine::open_page_map();
+    if let Err(error) = private_process::keep_private() {
+        log.log(&format!(
+            "tool servers may be able to read this process: {error}"
+        ));
+    }
     private_files::keep_private();
     let code = run_logged(config_path, first, &log);
     log.flush(logging::PATIENCE);

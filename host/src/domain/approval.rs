@@ -130,15 +130,18 @@ pub struct Approval {
     pub digest: Digest,
     /// The tool.
     pub tool: String,
-    /// Its arguments, shortened to 4 KiB; the session's `approval` event has them whole.
+    /// Its arguments, shortened to 4 KiB in a list. Asked for by its id, an approval has them whole.
     pub arguments: String,
+    /// Whether the arguments are cut here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub arguments_cut: bool,
     /// When it was asked.
     pub asked_at: UnixMillis,
     /// The time from which on the call counts as denied.
     pub expires_at: UnixMillis,
     /// The approval's status.
     pub status: ApprovalStatus,
-    /// Who decided: an access token's name, `config` or `anybody`.
+    /// Who decided: an access token's name, `config` or `@local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Why, as stated in the decision.

@@ -16,7 +16,7 @@ pub const DECISION_REASON_BYTES: usize = 2 << 10;
 pub struct Answer {
     /// Whether the call may be made.
     pub approve: bool,
-    /// Who decided: an access token's name, `config` or `anybody`.
+    /// Who decided: an access token's name, `config` or `@local`.
     pub by: Option<String>,
     /// Why, as stated by the client.
     pub reason: Option<String>,
@@ -25,6 +25,7 @@ pub struct Answer {
 impl Approval {
     pub(super) fn of(asked: &Asked) -> Self {
         let mut arguments = asked.arguments.clone();
+        let arguments_cut = arguments.len() > ARGUMENTS_BYTES;
         shorten(&mut arguments, ARGUMENTS_BYTES);
         Self {
             id: asked.id.clone(),
@@ -34,6 +35,7 @@ impl Approval {
             digest: asked.call.digest,
             tool: asked.tool.clone(),
             arguments,
+            arguments_cut,
             asked_at: asked.at,
             expires_at: asked.expires_at,
             status: ApprovalStatus::Asked,
@@ -67,6 +69,22 @@ impl Approval {
 }
 
 impl Session {
+    /// Returns an approval that the open turn, or the one before, has asked for.
+    pub fn approval(&self, id: &ApprovalId) -> Result<&Approval, Refusal> {
+        if let Some(at) = self.progress.closed {
+            return Err(Refusal::Closed { at });
+        }
+        let timeline = self.progress.timeline.name();
+        if timeline.is_some() && id.timeline().as_ref() != timeline {
+            return Err(Refusal::ApprovalVoid { id: id.to_string() });
+        }
+        let open = self.progress.open.iter().flat_map(|open| &open.approvals);
+        let mut known = open.chain(&self.progress.answered);
+        known
+            .find(|approval| approval.id == *id)
+            .ok_or_else(|| Refusal::UnknownApproval(id.to_string()))
+    }
+
     /// Takes a decision. Returns the record to write, or the approval as it stands if the same
     /// decision was made before. Whether the approval has expired is judged by `time`, which is not
     /// `at` if the clock was set since it was asked for.
@@ -77,9 +95,6 @@ impl Session {
         time: UnixMillis,
         at: UnixMillis,
     ) -> Result<Result<Record, Approval>, Refusal> {
-        if let Some(at) = self.progress.closed {
-            return Err(Refusal::Closed { at });
-        }
         if let Some(reason) = &answer.reason
             && reason.len() > DECISION_REASON_BYTES
         {
@@ -90,15 +105,7 @@ impl Session {
                 limit: DECISION_REASON_BYTES as u64,
             });
         }
-        let timeline = self.progress.timeline.name();
-        if timeline.is_some() && id.timeline().as_ref() != timeline {
-            return Err(Refusal::ApprovalVoid { id: id.to_string() });
-        }
-        let open = self.progress.open.iter().flat_map(|open| &open.approvals);
-        let mut known = open.chain(&self.progress.answered);
-        let approval = known
-            .find(|approval| approval.id == *id)
-            .ok_or_else(|| Refusal::UnknownApproval(id.to_string()))?;
+        let approval = self.approval(id)?;
         let wanted = match answer.approve {
             true => ApprovalStatus::Approved,
             false => ApprovalStatus::Denied,

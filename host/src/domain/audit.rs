@@ -11,7 +11,7 @@ pub struct AuditEntry {
     pub id: AuditId,
     pub at: UnixMillis,
     /// Who did it: a token's name, `config` for the holder of the token that the configuration
-    /// names, or `anybody` where no token is configured.
+    /// names; where no token is configured, `@local` by the local socket, else `anybody`.
     pub who: String,
     /// What, as the API's document names the operation, such as `restart_daemon`.
     pub act: String,

@@ -26,6 +26,18 @@ pub struct Event {
 }
 
 impl Event {
+    /// Returns the size of its texts in bytes: what it takes beyond some hundred bytes.
+    pub fn text_bytes(&self) -> usize {
+        match &self.body {
+            EventBody::Message { text, .. }
+            | EventBody::Notice { text, .. }
+            | EventBody::Timeline { text, .. } => text.len(),
+            EventBody::Approval { arguments, .. } => arguments.as_ref().map_or(0, String::len),
+            EventBody::Custom { data, .. } => data.to_string().len(),
+            EventBody::Tool { .. } | EventBody::Turn { .. } => 0,
+        }
+    }
+
     /// Returns its id, which is the position after it.
     pub fn id(&self) -> EventId {
         EventId {
@@ -54,8 +66,8 @@ pub enum EventBody {
         /// and this.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         due: Option<UnixMillis>,
-        /// The authenticated client that sent it: an access token's name, or `config` for the holder of
-        /// the token that the configuration names.
+        /// The authenticated client that sent it: an access token's name, `config` for the holder of the
+        /// token that the configuration names, or `@local` for one at the local socket.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sender: Option<String>,
     },
@@ -112,7 +124,7 @@ pub enum EventBody {
         /// The time from which on the call counts as denied; only when it is asked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<UnixMillis>,
-        /// Who decided: an access token's name, `config` or `anybody`.
+        /// Who decided: an access token's name, `config` or `@local`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
         /// Why, as stated in the decision.

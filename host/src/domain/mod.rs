@@ -41,8 +41,10 @@
 //! | `guest_memory.rs` | the memory budget of all guests |
 //! | `plan_report.rs`, `watchdog.rs`, `finding.rs` | the plan for a configuration, what is wrong now |
 //! | `salvage_report.rs` | what can be read of a damaged store |
-//! | `principal.rs`, `audit.rs` | who calls the API and what they may do, and the record of it |
+//! | `principal.rs`, `access_token.rs`, `token_name.rs` | who calls the API and what they may do |
+//! | `audit.rs` | the record of what operators did |
 
+mod access_token;
 mod approval;
 mod approval_decisions;
 mod audit;
@@ -84,6 +86,7 @@ mod steps;
 mod stopped;
 mod time;
 mod timeline;
+mod token_name;
 mod tool_name;
 mod tool_servers;
 mod usage;
@@ -93,6 +96,7 @@ mod watchdog;
 #[cfg(test)]
 mod tests;
 
+pub use access_token::{AccessToken, BadPatterns, TokenLimits, check_patterns};
 pub use approval::{Approval, ApprovalId, ApprovalStatus};
 pub use approval_decisions::{Answer, DECISION_REASON_BYTES};
 pub use audit::{AuditEntry, AuditId};
@@ -120,10 +124,7 @@ pub use model_providers::{ModelDialect, ModelProviderFailing, ModelProviderStatu
 pub use notice::{CutNotice, Interruption, Notice, NoticeCause, StoppedNotice};
 pub use patterns::Patterns;
 pub use plan_report::{PlanProblem, PlanReport, PlanRequest, PlanVerdict, PlannedChange};
-pub use principal::{
-    AccessRole, AccessToken, Act, BadPatterns, BadTokenName, Denial, DenialReason, Principal,
-    PrincipalName, Rights, TokenLimits, TokenName, check_patterns,
-};
+pub use principal::{AccessRole, Act, Denial, DenialReason, Principal, PrincipalName, Rights};
 pub use records::{
     Asked, Begun, Closed, Created, Cut, DeadLetter, Decided, Discarded, Fault, FaultCode, Faulted,
     IdempotencyKey, Output, Planned, Received, Record, Relabelled, Requeued, Resumed, StepDone,
@@ -148,6 +149,7 @@ pub use steps::{
 pub use stopped::{StoppedTurn, StoppedTurns};
 pub use time::UnixMillis;
 pub use timeline::{CursorAhead, EventId, SessionTimeline};
+pub use token_name::{BadTokenName, TokenName};
 pub use tool_name::ToolName;
 pub use tool_servers::{ToolLeftOut, ToolServerKind, ToolServerState, ToolServerStatus};
 pub use usage::ModelUsage;

@@ -6,18 +6,12 @@
 //! ```
 
 use std::fmt;
-use std::num::NonZeroU32;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use super::SessionId;
 use super::patterns::Patterns;
-use super::{SessionId, UnixMillis};
-
-/// The longest name of an access token, in bytes.
-const TOKEN_NAME_MAX_BYTES: usize = 64;
-/// The maximum number of session patterns of an access token, and the longest one, in bytes.
-const TOKEN_PATTERNS_MAX: usize = 32;
-const TOKEN_PATTERN_MAX_BYTES: usize = 256;
+use super::token_name::{ANYBODY, CONFIGURED, TokenName};
 
 /// What a caller may do, from the least to the most: each role may do what those before it may.
 #[derive(
@@ -146,6 +140,8 @@ pub struct Principal {
 pub enum PrincipalName {
     /// Anybody: no token is configured, and the daemon listens on loopback alone.
     Anybody,
+    /// Whoever runs commands on this machine as the daemon's user, where no token is configured.
+    Local,
     /// The holder of the token that the configuration names.
     Configured,
     /// The holder of an access token.
@@ -155,8 +151,10 @@ pub enum PrincipalName {
 impl PrincipalName {
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Anybody => "anybody",
-            Self::Configured => "config",
+            Self::Anybody => ANYBODY,
+            // No token can have this name, not even one from before this caller was known.
+            Self::Local => "@local",
+            Self::Configured => CONFIGURED,
             Self::Token(name) => name.as_str(),
         }
     }
@@ -165,7 +163,7 @@ impl PrincipalName {
     pub fn sender(&self) -> Option<&str> {
         match self {
             Self::Anybody => None,
-            Self::Configured | Self::Token(_) => Some(self.as_str()),
+            Self::Local | Self::Configured | Self::Token(_) => Some(self.as_str()),
         }
     }
 }
@@ -177,10 +175,23 @@ impl fmt::Display for PrincipalName {
 }
 
 impl Principal {
-    /// Anybody, on a daemon that asks for no token.
+    /// Anybody, on a daemon that asks for no token. A tool that an agent calls is anybody too: it must
+    /// not approve its own calls.
     pub fn anybody() -> Self {
         Self {
             name: PrincipalName::Anybody,
+            rights: Rights {
+                approve: false,
+                ..Rights::all()
+            },
+        }
+    }
+
+    /// A process that the daemon has not started, of the daemon's user or of root, on a daemon that asks
+    /// for no token.
+    pub fn local() -> Self {
+        Self {
+            name: PrincipalName::Local,
             rights: Rights::all(),
         }
     }
@@ -208,7 +219,10 @@ impl Principal {
             }));
         }
         if act == Act::Decide && !approve {
-            return Err(denied(DenialReason::Approve));
+            return Err(denied(match self.name {
+                PrincipalName::Anybody => DenialReason::Unknown,
+                _ => DenialReason::Approve,
+            }));
         }
         if act.is_of_daemon() && !self.rights.are_for_all() {
             return Err(denied(DenialReason::Daemon(self.patterns())));
@@ -229,11 +243,28 @@ impl Principal {
 
 /// Why a principal may not do something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}; an admin can make another token (`abide token create`). This one is `{who}`")]
+#[error("{reason}; {}", self.remedy())]
 pub struct Denial {
     /// The principal's name.
     pub who: String,
     pub reason: DenialReason,
+}
+
+impl Denial {
+    fn remedy(&self) -> String {
+        match self.reason {
+            DenialReason::Unknown => {
+                "decide with `abide approvals` on the daemon's machine, as its user \
+                 and from a process that it has not started; or configure a token (`token_env` or \
+                 `token_file` under [daemon]) and send it"
+                    .to_owned()
+            }
+            _ => format!(
+                "an admin can make another token (`abide token create`). This one is `{}`",
+                self.who
+            ),
+        }
+    }
 }
 
 /// See [`Denial`].
@@ -243,6 +274,9 @@ pub enum DenialReason {
     Role { needs: AccessRole, has: AccessRole },
     #[error("to decide approvals, a token needs the right to approve, which this one lacks")]
     Approve,
+    /// No token is configured.
+    #[error("who decides an approval must be known, and this daemon asks nobody for a token")]
+    Unknown,
     #[error("the token is for the sessions `{patterns}`, and `{session}` is none of them")]
     Session {
         session: SessionId,
@@ -252,156 +286,20 @@ pub enum DenialReason {
     Daemon(String),
 }
 
-/// The name of an access token: 1 to 64 of the characters `A-Z a-z 0-9 . _ -`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
-#[serde(transparent)]
-#[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
-pub struct TokenName(String);
-
-/// Why a text is no name of an access token.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadTokenName {
-    #[error(
-        "a token's name has 1 to {TOKEN_NAME_MAX_BYTES} of the characters A-Z a-z 0-9 . _ - and no other"
-    )]
-    Characters,
-    #[error("`{0}` is the name of a caller without an access token; choose another")]
-    Reserved(String),
-}
-
-impl TokenName {
-    pub fn new(name: impl Into<String>) -> Result<Self, BadTokenName> {
-        let name = name.into();
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        // `.` and `..` vanish from a URL's path.
-        let vanishes = matches!(&*name, "." | "..");
-        if name.is_empty()
-            || name.len() > TOKEN_NAME_MAX_BYTES
-            || vanishes
-            || !name.chars().all(is_plain)
-        {
-            return Err(BadTokenName::Characters);
-        }
-        let others = [PrincipalName::Anybody, PrincipalName::Configured];
-        match others.iter().any(|other| other.as_str() == name) {
-            true => Err(BadTokenName::Reserved(name)),
-            false => Ok(Self(name)),
-        }
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for TokenName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for TokenName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-}
-
-/// An access token, without its secret, of which only a digest is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct AccessToken {
-    pub name: TokenName,
-    pub role: AccessRole,
-    /// Whether its holder may decide approvals.
-    pub approve: bool,
-    /// The sessions that it is for: ids, or patterns with `*` for any run of characters.
-    pub sessions: Vec<String>,
-    pub created_at: UnixMillis,
-    /// Who made it.
-    pub created_by: String,
-    /// When it stops to be accepted; null for never.
-    #[serde(default)]
-    pub expires_at: Option<UnixMillis>,
-    #[serde(default)]
-    pub limits: TokenLimits,
-}
-
-/// How much the holder of an access token may ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct TokenLimits {
-    /// So many requests may come at once, and that many more by and by in each minute. Null for no limit.
-    #[serde(default)]
-    #[schema(value_type = Option<u32>, minimum = 1)]
-    pub requests_per_minute: Option<NonZeroU32>,
-    /// Requests that are being answered at a time, event streams included. Null for no limit.
-    #[serde(default)]
-    #[schema(value_type = Option<u32>, minimum = 1)]
-    pub requests_at_once: Option<NonZeroU32>,
-}
-
-impl AccessToken {
-    /// Whether it is not accepted any more.
-    pub fn has_expired(&self, now: UnixMillis) -> bool {
-        self.expires_at.is_some_and(|end| end <= now)
-    }
-
-    /// Returns its holder.
-    pub fn principal(&self) -> Principal {
-        Principal {
-            name: PrincipalName::Token(self.name.clone()),
-            rights: Rights {
-                role: self.role,
-                approve: self.approve,
-                sessions: Patterns(self.sessions.clone()),
-            },
-        }
-    }
-}
-
-/// Why a list of session patterns cannot be a token's.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadPatterns {
-    #[error("a token is for 1 to {TOKEN_PATTERNS_MAX} session patterns; `*` is for all sessions")]
-    Count,
-    #[error(
-        "a session pattern has 1 to {TOKEN_PATTERN_MAX_BYTES} bytes without control characters; \
-         pattern {0} is not so"
-    )]
-    Pattern(usize),
-}
-
-/// Checks the session patterns of an access token.
-pub fn check_patterns(patterns: &[String]) -> Result<(), BadPatterns> {
-    if patterns.is_empty() || patterns.len() > TOKEN_PATTERNS_MAX {
-        return Err(BadPatterns::Count);
-    }
-    let is_bad = |pattern: &String| {
-        pattern.is_empty()
-            || pattern.len() > TOKEN_PATTERN_MAX_BYTES
-            || pattern.chars().any(char::is_control)
-    };
-    match patterns.iter().position(is_bad) {
-        Some(at) => Err(BadPatterns::Pattern(at + 1)),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn holder(role: AccessRole, approve: bool, sessions: &[&str]) -> Principal {
-        let token = AccessToken {
-            name: TokenName::new("ci").unwrap(),
-            role,
-            approve,
-            sessions: sessions.iter().map(|&pattern| pattern.to_owned()).collect(),
-            created_at: UnixMillis(1),
-            created_by: "config".to_owned(),
-            expires_at: Some(UnixMillis(5)),
-            limits: TokenLimits::default(),
-        };
-        assert!(!token.has_expired(UnixMillis(4)) && token.has_expired(UnixMillis(5)));
-        token.principal()
+        let sessions = sessions.iter().map(|&pattern| pattern.to_owned());
+        Principal {
+            name: PrincipalName::Token(TokenName::new("ci").unwrap()),
+            rights: Rights {
+                role,
+                approve,
+                sessions: Patterns(sessions.collect()),
+            },
+        }
     }
 
     #[test]
@@ -429,6 +327,22 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_is_asked_for_a_token_deciding_is_not_for_anybody() {
+        for act in Act::ALL {
+            assert!(Principal::local().allow(act, None).is_ok(), "{act:?}");
+            match Principal::anybody().allow(act, None) {
+                Ok(()) => assert_ne!(act, Act::Decide),
+                Err(denial) => {
+                    assert_eq!(act, Act::Decide);
+                    let text = denial.to_string();
+                    assert!(text.contains("`abide approvals`"), "{text}");
+                    assert!(!text.contains("another token"), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn some_sessions_are_neither_others_nor_the_daemon() {
         let (own, other) = (
             SessionId::new("team/1").unwrap(),
@@ -452,37 +366,5 @@ mod tests {
             let all = holder(AccessRole::Admin, true, &["x", "*"]);
             assert!(all.allow(act, Some(&other)).is_ok(), "{act:?}");
         }
-    }
-
-    #[test]
-    fn names_are_plain_and_those_of_no_other_caller() {
-        for good in ["a", "ci-7", "Ada.Lovelace_2", &"x".repeat(64)] {
-            assert!(TokenName::new(good).is_ok(), "{good}");
-        }
-        for bad in ["", ".", "..", "a b", "a/b", "ä", "a\n", &"x".repeat(65)] {
-            assert_eq!(
-                TokenName::new(bad),
-                Err(BadTokenName::Characters),
-                "{bad:?}"
-            );
-        }
-        for taken in ["anybody", "config"] {
-            assert!(matches!(
-                TokenName::new(taken),
-                Err(BadTokenName::Reserved(_))
-            ));
-        }
-    }
-
-    #[test]
-    fn patterns_have_limits() {
-        let patterns =
-            |list: &[&str]| check_patterns(&list.iter().map(|&p| p.into()).collect::<Vec<_>>());
-        assert_eq!(patterns(&["*"]), Ok(()));
-        assert_eq!(patterns(&[]), Err(BadPatterns::Count));
-        assert_eq!(patterns(&["x"; 33]), Err(BadPatterns::Count));
-        assert_eq!(patterns(&["a", ""]), Err(BadPatterns::Pattern(2)));
-        assert_eq!(patterns(&["a\u{7}"]), Err(BadPatterns::Pattern(1)));
-        assert_eq!(patterns(&[&"x".repeat(257)]), Err(BadPatterns::Pattern(1)));
     }
 }

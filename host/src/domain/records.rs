@@ -98,8 +98,8 @@ pub struct Received {
     /// The client's idempotency key and the digest of the body that came with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<IdempotencyKey>,
-    /// The authenticated client that sent it: an access token's name, or `config` for the holder of the
-    /// token that the configuration names.
+    /// The authenticated client that sent it: an access token's name, `config` for the holder of the
+    /// token that the configuration names, or `@local` for one at the local socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
 }
@@ -402,7 +402,7 @@ pub struct Decided {
     pub tool: String,
     /// The approval's new status.
     pub status: ApprovalStatus,
-    /// Who decided: an access token's name, `config` or `anybody`.
+    /// Who decided: an access token's name, `config` or `@local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Why, as stated in the decision.

@@ -89,6 +89,15 @@ pub(super) fn config(turns_max: u32) -> Result<Config, EngineError> {
     Ok(config)
 }
 
+/// Opens this process's page map, by which the memory of an instance is put back to what it was without
+/// writing all of it, for as long as the process lives. To be called before the process is kept from being
+/// read: then its page map cannot be opened any more, except by root. Without it, or on a kernel that lacks
+/// `PAGEMAP_SCAN` (before 6.7), more is written.
+pub fn open_page_map() {
+    // What was opened stays open; whether it was is the pool's affair (`Enabled::Auto`).
+    let _is_there = PoolingAllocationConfig::is_pagemap_scan_available();
+}
+
 /// Checks that the process may reserve the address space that `turns_max` turns need; `allowed` is its
 /// limit, if it has one.
 fn check_address_space(turns_max: u32, allowed: Option<u64>) -> Result<(), EngineError> {

@@ -170,6 +170,11 @@ impl Clients {
         self.0.ask(&session, command).await
     }
 
+    /// Returns an approval, with the whole arguments of its call while its turn is open.
+    pub fn approval(&self, id: &ApprovalId) -> Result<Approval, Refusal> {
+        queries::approval(&self.shared().store, id)
+    }
+
     /// Returns the pending approvals of at most `limit` sessions after `after` whose ids match `ids`,
     /// ordered by session, and the session to continue after if there may be more.
     pub async fn approvals(

@@ -16,19 +16,39 @@ use super::queries::refusal;
 
 /// How many items a slow subscriber may lag behind before it reads from the store instead.
 const HUB_CAPACITY: usize = 256;
-/// The number of events read from the store at once.
+/// How much is read from the store at once, in events and in bytes. A subscriber that does not read holds
+/// that in memory, and one event more.
 const PAGE: usize = 256;
+const PAGE_BYTES: usize = 32 << 10;
+/// The most bytes of texts that an item carries to subscribers; they read what is larger from the store.
+/// The hub holds its last items for as long as one subscriber has not taken them, so while there are such,
+/// an item carries less.
+const LIVE_BYTES: usize = 64 << 10;
+const LIVE_BYTES_BEHIND: usize = 1 << 10;
 
 /// An item that a driver publishes to its session's subscribers.
 #[derive(Clone, Debug)]
 pub(super) enum Live {
     /// Synced events, in order.
     Events(Arc<[Event]>),
+    /// Synced events up to this cursor, which are too large to be carried.
+    Stored(u64),
     Delta(Arc<Delta>),
     /// Messages that became dead letters without a turn.
     Discarded(Arc<[Discarded]>),
     /// The session was closed.
     Closed,
+}
+
+impl Live {
+    /// Returns the item for synced events, of which `most` bytes are carried.
+    fn of(events: Arc<[Event]>, most: usize) -> Self {
+        let bytes: usize = events.iter().map(Event::text_bytes).sum();
+        match events.last() {
+            Some(last) if bytes > most => Self::Stored(last.cursor),
+            _ => Self::Events(events),
+        }
+    }
 }
 
 pub(super) struct Hub {
@@ -45,6 +65,20 @@ impl Hubs {
         if let Some(hub) = self.find(id) {
             // An error means that the last subscriber has just left.
             let _ = hub.news.send(news());
+        }
+    }
+
+    /// Publishes synced events. Those with which a session is closed are carried whole: the store has no
+    /// events of a closed session.
+    pub(super) fn publish_events(&self, id: &SessionId, events: Arc<[Event]>, closes: bool) {
+        if let Some(hub) = self.find(id) {
+            let most = match (closes, hub.news.is_empty()) {
+                (true, _) => usize::MAX,
+                (false, true) => LIVE_BYTES,
+                (false, false) => LIVE_BYTES_BEHIND,
+            };
+            // An error means that the last subscriber has just left.
+            let _ = hub.news.send(Live::of(events, most));
         }
     }
 
@@ -163,6 +197,7 @@ impl Subscription {
             tokio::select! {
                 news = self.news.recv() => match news {
                     Ok(Live::Events(events)) => self.take(&events),
+                    Ok(Live::Stored(last)) => self.caught_up = last <= self.cursor,
                     Ok(Live::Delta(delta)) => return Some(Ok(StreamItem::Delta(delta))),
                     Ok(Live::Discarded(letters)) => {
                         return Some(Ok(StreamItem::Discarded(letters)));
@@ -194,7 +229,9 @@ impl Subscription {
     }
 
     fn read(&mut self) -> Result<(), StoreError> {
-        let page = self.store.events(&self.id, self.cursor, PAGE)?;
+        let page = self
+            .store
+            .events_within(&self.id, self.cursor, PAGE, PAGE_BYTES)?;
         let reached = page.items.last().map_or(self.cursor, |e| e.cursor);
         self.caught_up = reached >= page.last;
         // No events although the log claims more: the session was closed, which deletes its events.
@@ -216,5 +253,53 @@ impl Subscription {
             }
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{EventBody, Role, UnixMillis};
+
+    fn said(cursor: u64, bytes: usize) -> Arc<[Event]> {
+        let body = EventBody::Message {
+            message: MessageId::on(None, cursor),
+            from: Role::Assistant,
+            name: None,
+            text: "x".repeat(bytes),
+            due: None,
+            sender: None,
+        };
+        Arc::new([Event {
+            cursor,
+            timeline: None,
+            turn: Some(1),
+            at: UnixMillis(0),
+            body,
+        }])
+    }
+
+    #[test]
+    fn a_subscriber_that_does_not_read_makes_the_hub_hold_little() {
+        let (hubs, id) = (Hubs::default(), SessionId::new("s").unwrap());
+        let hub = hubs.join(&id);
+        let mut news = hub.news.subscribe();
+        let publish = |events, closes| hubs.publish_events(&id, events, closes);
+        publish(said(1, LIVE_BYTES), false);
+        // From here on one item waits to be taken.
+        publish(said(2, LIVE_BYTES_BEHIND), false);
+        publish(said(3, LIVE_BYTES_BEHIND + 1), false);
+        publish(said(4, 10 * LIVE_BYTES), true);
+        let mut carried = || match news.try_recv().unwrap() {
+            Live::Events(events) => Ok(events[0].cursor),
+            Live::Stored(last) => Err(last),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([carried(), carried()], [Ok(1), Ok(2)]);
+        assert_eq!(carried(), Err(3));
+        // The store has no events of a session that is closed.
+        assert_eq!(carried(), Ok(4));
+        hubs.publish_events(&id, said(5, LIVE_BYTES + 1), false);
+        assert!(matches!(news.try_recv(), Ok(Live::Stored(5))));
     }
 }

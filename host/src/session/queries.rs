@@ -1,14 +1,16 @@
 //! Queries that the store answers without involving a driver.
 
 use crate::domain::{
-    CursorAhead, DeadLetter, Event, EventId, MessageId, Patterns, Refusal, Session, SessionId,
-    SessionState, SessionView, TimelineName,
+    Approval, ApprovalId, CursorAhead, DeadLetter, Event, EventBody, EventId, MessageId, Patterns,
+    Refusal, Session, SessionId, SessionState, SessionView, TimelineName,
 };
 use crate::store::{Store, StoreError};
 
 /// The number of sessions that one listing scans before it returns what it has found so far.
 const LIST_SCAN_MAX: usize = 10_000;
 const LIST_PAGE: usize = 256;
+/// The number of events of an open turn that are read at once.
+const EVENTS_PAGE: usize = 1000;
 
 /// A filter for listing sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +166,54 @@ pub(super) fn events(
         }),
         Err(StoreError::Trimmed { oldest }) => Err(Refusal::Trimmed { oldest, timeline }),
         Err(error) => Err(refusal(error)),
+    }
+}
+
+/// Returns an approval, with the whole arguments of its call while its turn is open: then the log has
+/// them.
+pub(super) fn approval(store: &Store, id: &ApprovalId) -> Result<Approval, Refusal> {
+    let unknown = || Refusal::UnknownApproval(id.to_string());
+    let of = id.session().ok_or_else(unknown)?;
+    let session = store.load(&of).map_err(refusal)?.ok_or_else(unknown)?;
+    let mut approval = session.approval(id)?.clone();
+    let open = session.progress.open.as_ref();
+    if let Some(open) = open.filter(|open| open.begun.turn == approval.turn)
+        && let Some(arguments) = asked_arguments(store, &of, open.since.cursor, id)?
+    {
+        approval.arguments = arguments;
+        approval.arguments_cut = false;
+    }
+    Ok(approval)
+}
+
+/// Finds the arguments that were asked about, among the events after a cursor.
+fn asked_arguments(
+    store: &Store,
+    session: &SessionId,
+    mut after: u64,
+    id: &ApprovalId,
+) -> Result<Option<String>, Refusal> {
+    loop {
+        let page = match store.events(session, after, EVENTS_PAGE) {
+            Ok(page) => page,
+            Err(StoreError::Trimmed { .. }) => return Ok(None),
+            Err(error) => return Err(refusal(error)),
+        };
+        let Some(last) = page.items.last().map(|event| event.cursor) else {
+            return Ok(None);
+        };
+        let asked = page.items.into_iter().find_map(|event| match event.body {
+            EventBody::Approval {
+                approval,
+                arguments,
+                ..
+            } if approval == *id => arguments,
+            _ => None,
+        });
+        if asked.is_some() {
+            return Ok(asked);
+        }
+        after = last;
     }
 }
 

@@ -164,6 +164,17 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<EventPage, StoreError> {
+        self.events_within(id, after, limit, EVENT_PAGE_BYTES)
+    }
+
+    /// Like [`Store::events`]; the page ends with the record that brings it to `bytes`.
+    pub fn events_within(
+        &self,
+        id: &SessionId,
+        after: u64,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<EventPage, StoreError> {
         self.core().read(|db| {
             let Some(kept) = kept(db, id)? else {
                 return Ok(EventPage::default());
@@ -180,7 +191,8 @@ impl Store {
             if after >= page.last || limit == 0 || kept.progress.closed.is_some() {
                 return Ok(page);
             }
-            collect_events(db, id, &kept.progress.timeline, after, limit, &mut page)?;
+            let most = (limit, bytes);
+            collect_events(db, id, &kept.progress.timeline, after, most, &mut page)?;
             Ok(page)
         })
     }
@@ -306,15 +318,15 @@ pub(super) fn logged_message(
     message_at(db, id, at)?.ok_or_else(|| codec::corrupt(&what(), "it is not in the log"))
 }
 
-/// Adds the events after the cursor `after` to the page. A record's position counts the events
-/// before it, so the event that follows cursor `n` belongs to the last record whose cursor is at
+/// Adds the events after the cursor `after` to the page, at most so many and about so many bytes of them.
+/// A record's position counts the events before it, so the event that follows cursor `n` belongs to the last record whose cursor is at
 /// most `n`; reading starts there.
 fn collect_events(
     db: &Db,
     id: &SessionId,
     timeline: &SessionTimeline,
     after: u64,
-    limit: usize,
+    (limit, bytes_max): (usize, usize),
     page: &mut EventPage,
 ) -> Result<(), StoreError> {
     let (first, bound) = keys::all_of(id);
@@ -336,7 +348,7 @@ fn collect_events(
         let new = events.into_iter().filter(|event| event.cursor > after);
         page.items.extend(new.take(limit - page.items.len()));
         bytes += value.len();
-        if page.items.len() == limit || bytes >= EVENT_PAGE_BYTES {
+        if page.items.len() == limit || bytes >= bytes_max {
             break;
         }
         records.next();

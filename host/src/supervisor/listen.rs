@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, sockopt,
+};
 
 use super::machine::WorkerId;
 
@@ -12,9 +14,12 @@ use super::machine::WorkerId;
 /// clients that connect during a restart wait there; the kernel caps it at `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
-/// The maximum number of listeners that are kept: together with the config, their descriptors must
-/// fit into one message.
+/// The maximum number of listeners that are kept, besides a local one: together with the config, their
+/// descriptors must fit into one message.
 pub const MAX_LISTENERS: usize = 32;
+
+/// The usual sign of an abstract name.
+const LOCAL_SIGN: char = '@';
 
 /// Binds a listening TCP socket, non-blocking and close-on-exec. It does not share its port
 /// (no `SO_REUSEPORT`), so that a port in use is reported.
@@ -26,16 +31,39 @@ pub fn bind_listener(addr: SocketAddr) -> io::Result<OwnedFd> {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    let fd = socket_with(
-        family,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
+    let fd = stream_socket(family)?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
     bind(&fd, &addr)?;
     listen(&fd, LISTEN_BACKLOG)?;
     Ok(fd)
+}
+
+/// Binds a listening local socket to an abstract name, non-blocking and close-on-exec. The name is no
+/// file's: it is gone with the last process that holds the socket.
+///
+/// # Errors
+/// Those of `socket`, `bind` and `listen`, unchanged.
+pub fn bind_local_listener(name: &str) -> io::Result<OwnedFd> {
+    let fd = stream_socket(AddressFamily::UNIX)?;
+    bind(&fd, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    listen(&fd, LISTEN_BACKLOG)?;
+    Ok(fd)
+}
+
+/// Returns what a local listener with this abstract name is called among the others, which are called by
+/// their addresses.
+pub fn local_name(name: &str) -> String {
+    format!("{LOCAL_SIGN}{name}")
+}
+
+/// Whether a listener of this name is a local one.
+pub fn is_local_name(name: &str) -> bool {
+    name.starts_with(LOCAL_SIGN)
+}
+
+fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
 /// The listeners that outlive the workers that use them.
@@ -63,8 +91,16 @@ impl Listeners {
         if self.0.iter().any(|kept| kept.addr == addr) {
             return Ok(());
         }
-        if self.0.len() >= MAX_LISTENERS {
-            return Err(format!("more than {MAX_LISTENERS} listeners"));
+        let is_local = is_local_name(&addr);
+        let most = if is_local { 1 } else { MAX_LISTENERS };
+        let alike = self
+            .0
+            .iter()
+            .filter(|kept| is_local_name(&kept.addr) == is_local);
+        if alike.count() >= most {
+            return Err(format!(
+                "more than {MAX_LISTENERS} listeners, or two local ones"
+            ));
         }
         self.0.push(HeldListener {
             addr,

@@ -69,7 +69,9 @@ mod wire_tests;
 
 pub use config_bytes::{ConfigBytes, MAX_CONFIG_BYTES};
 pub use link::{Link, LinkError, connect};
-pub use listen::{LISTEN_BACKLOG, MAX_LISTENERS, bind_listener};
+pub use listen::{
+    LISTEN_BACKLOG, MAX_LISTENERS, bind_listener, bind_local_listener, is_local_name, local_name,
+};
 pub use log_line::LineFormat;
 pub use log_queue::LogQueue;
 pub use machine::{ALIVE_TIMEOUT, KILLED_BY_UNKNOWN, KILLED_FOR_MEMORY, STOP_MARGIN};

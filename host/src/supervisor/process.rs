@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait, waitpid,
 };
@@ -32,10 +33,15 @@ pub(super) struct Binary {
 }
 
 impl Binary {
-    /// Opens the file that the path names now.
+    /// Opens the file that the path names now. It need not be readable, and what is no file at all, such
+    /// as a pipe that nobody writes to, is not waited for.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let id = identity(&file.metadata()?);
+        let file = File::from(open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
+        let id = identity(&meta);
         Ok(Self { file, id })
     }
 
@@ -221,6 +227,31 @@ mod tests {
         assert_eq!(parent_of(b"12 (sh) S 34 12 12 0"), Some(34));
         assert_eq!(parent_of(b"12 (sh"), None);
         assert_eq!(parent_of(b""), None);
+    }
+
+    #[test]
+    fn a_binary_is_a_file_and_nothing_else_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let pipe = folder.path().join("pipe");
+        let made = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        );
+        made.expect("the folder is ours");
+        for other in [&pipe, folder.path()] {
+            let error = Binary::open(other).expect_err("no file");
+            assert_eq!(error.to_string(), "it is no file");
+        }
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").expect("the folder is ours");
+        let held = Binary::open(&file).expect("a file");
+        assert_eq!(held.path(&file), file);
+        std::fs::write(&file, "replaced").expect("the folder is ours");
+        assert!(held.path(&file).starts_with("/proc/self/fd"));
+        assert_ne!(Binary::open(&file).expect("a file"), held);
     }
 
     #[test]

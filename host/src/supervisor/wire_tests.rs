@@ -216,8 +216,8 @@ fn limits_are_kept() {
             info: vec![0; info],
         })
     };
-    // The maximum number of listeners and the largest information fit into one frame.
-    let largest = start(super::MAX_LISTENERS, MAX_INFO_BYTES)
+    // The maximum number of listeners, a local one and the largest information fit into one frame.
+    let largest = start(super::MAX_LISTENERS + 1, MAX_INFO_BYTES)
         .encode()
         .unwrap();
     assert!(ToWorker::decode(across(&largest)).is_ok());

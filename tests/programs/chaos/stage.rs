@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use abide_tests::checker::program::{Arm, Who};
 use abide_tests::{
-    Client, Daemon, FakeModel, PATIENCE, Plugin, Setup, Signal, abide_binary, children, signal,
+    Client, Daemon, FakeModel, PATIENCE, Plugin, Setup, Signal, abide_binary, arguments, children,
+    is_about, signal,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -407,35 +408,33 @@ impl ChaosStage {
 /// servers.
 fn processes_of(folder: &Path) -> Vec<i32> {
     let binary = abide_binary();
-    let mark = format!("ABIDE_FAULTS={}", folder.join("faults").display());
-    living(|process| {
-        fs::read_link(process.join("exe")).is_ok_and(|exe| exe == binary)
-            && has_variable(process, &mark)
-    })
+    living(|pid| arguments(pid).first() == Some(&binary) && is_about(pid, folder))
 }
 
-/// Returns the living processes that were started with the folder's environment, including tool
-/// servers.
+/// Returns the living processes that were started in the folder, including tool servers, which have its
+/// environment.
 pub(crate) fn descendants_of(folder: &Path) -> Vec<i32> {
     let mark = format!("ABIDE_TOOLS_LOG={}", folder.join("effects").display());
-    living(|process| has_variable(process, &mark))
+    let mut found = living(|pid| has_variable(pid, &mark));
+    found.extend(processes_of(folder));
+    found
 }
 
-fn has_variable(process: &Path, variable: &str) -> bool {
-    let environment = fs::read(process.join("environ")).unwrap_or_default();
+fn has_variable(pid: i32, variable: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment
         .split(|byte| *byte == 0)
         .any(|entry| entry == variable.as_bytes())
 }
 
-fn living(wanted: impl Fn(&Path) -> bool) -> Vec<i32> {
+fn living(wanted: impl Fn(i32) -> bool) -> Vec<i32> {
     let Ok(folders) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     let pids = folders.filter_map(|folder| {
         let folder = folder.ok()?;
         let pid = folder.file_name().to_str()?.parse().ok()?;
-        wanted(&folder.path()).then_some(pid)
+        wanted(pid).then_some(pid)
     });
     pids.collect()
 }

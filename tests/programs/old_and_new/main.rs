@@ -10,7 +10,7 @@
 //!        +------------------------------------------------------------------+-----------------+
 //! ```
 //!
-//! `abide-old-and-new OLD [ROUNDS]`: the path of the older binary, and how many rounds (20).
+//! `abide-old-and-new OLD [ROUNDS]`: the path of the older binary, and how many rounds (20). Needs root.
 
 mod binaries;
 mod stage;
@@ -37,6 +37,10 @@ async fn main() -> ExitCode {
         eprintln!("abide-old-and-new OLD [ROUNDS]: the path of an older binary, and a number");
         return ExitCode::from(2);
     };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("which binary a daemon runs is visible to root alone: run this as root");
+        return ExitCode::from(2);
+    }
     let binaries = Binaries::new(Path::new(&old), &abide_binary());
     let mut stage = UpgradeStage::start(binaries).await;
     for round in 1..=rounds {

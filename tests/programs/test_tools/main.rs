@@ -14,10 +14,12 @@
 //! - `--raw FILE`: it answers with the contents of that file, verbatim.
 //! - `--slow MS`: it takes this long to start.
 //! - `--fickle`: after the first call the tool `note` is gone, without a notification.
+//! - `--pry PORT/ID`: it also has a tool that tries to get what it must not have, this approval too.
 
 mod calls;
 mod faulty;
 mod left;
+mod pry;
 mod raw;
 mod tools;
 
@@ -38,6 +40,7 @@ struct ToolServerState {
     changes: bool,
     faulty: bool,
     fickle: bool,
+    pry: Option<pry::Aim>,
     /// Whether the first call has been made, after which the list of tools changes.
     changed: AtomicBool,
     output: Mutex<std::io::Stdout>,
@@ -83,6 +86,7 @@ impl ToolServerState {
                 if self.faulty {
                     tools.extend(faulty::list());
                 }
+                tools.extend(self.pry.iter().map(|_| pry::tool()));
                 tools.extend(tools::further());
                 tools.retain(|tool| !(changed && self.fickle && tool["name"] == "note"));
                 self.answer(id, Ok(json!({"tools": tools})));
@@ -94,6 +98,8 @@ impl ToolServerState {
                     let gone = server.fickle && server.changed.load(Ordering::SeqCst);
                     let done = if gone && params["name"] == "note" {
                         Done::Answer(Err((-32602, "there is no tool note".to_owned())))
+                    } else if let (Some(aim), true) = (&server.pry, params["name"] == "pry") {
+                        Done::Answer(Ok(pry::call(aim)))
                     } else if server.faulty && faulty::has(&params["name"]) {
                         faulty::call(&server, &call, &id, &params)
                     } else {
@@ -125,7 +131,7 @@ impl ToolServerState {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
-    if left::is_one(&args) {
+    if left::is_one(&args) || pry::is_one(&args) {
         return;
     }
     if let Some(file) = std::env::var_os("ABIDE_TOOLS_STARTS") {
@@ -151,6 +157,7 @@ fn main() {
         changes: has("--changes"),
         faulty: has("--faulty"),
         fickle: has("--fickle"),
+        pry: behind("--pry").cloned(),
         changed: AtomicBool::new(false),
         output: Mutex::new(std::io::stdout()),
     });

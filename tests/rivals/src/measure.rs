@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -345,7 +346,13 @@ fn written(server: &Server) -> u64 {
 
 /// Returns the number after a name in a file of `/proc`, or 0 if the process has exited.
 fn number(pid: i32, file: &str, name: &str) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let text = match fs::read_to_string(format!("/proc/{pid}/{file}")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            panic!("/proc/{pid}/{file}: {error}; measure as root")
+        }
+        Err(_) => return 0,
+    };
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     number.unwrap_or(0)

@@ -22,6 +22,7 @@ const NEEDS: &[(&str, usize, bool)] = &[
     ("retry_dead_letter", 1, false),
     ("list_dead_letters", 0, false),
     ("list_approvals", 0, false),
+    ("show_approval", 0, false),
     ("decide_approval", 0, false),
     ("create_chat_completion", 1, false),
     ("list_models", 0, false),

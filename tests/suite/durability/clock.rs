@@ -143,12 +143,16 @@ async fn approvals_keep_their_distance() {
         })
         .await;
         clock.set(hours * HOUR);
-        let path = format!("/v1/approvals/s:{turn}.1.0");
+        let approval = format!("s:{turn}.1.0");
         match hours > 0 {
             // It has not expired, although the clock says so.
             true => {
                 let yes = json!({"decision": "approve"});
-                let reply = stage.client.post(&path, &yes).await.expect("an answer");
+                let reply = stage
+                    .client
+                    .decide(&approval, &yes)
+                    .await
+                    .expect("an answer");
                 assert_eq!(reply.expect(200)["status"], "approved");
                 stage.end_of(&message).await;
                 assert_eq!(stage.executions(&token).len(), 1);

@@ -198,8 +198,7 @@ async fn work_on(stage: &GoldenStage, facts: &Value) {
     assert_eq!(client.session("asks").await["state"], "parked");
     assert_eq!(stage.executions("asked"), 0);
     let decision = json!({"decision": "approve"});
-    let path = format!("/v1/approvals/{approval}");
-    let answer = client.post(&path, &decision).await;
+    let answer = client.decide(&approval, &decision).await;
     answer.expect("an answer").expect(200);
     client.until_idle("asks").await;
     assert_eq!(stage.executions("asked"), 1);

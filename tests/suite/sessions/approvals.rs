@@ -1,8 +1,9 @@
 //! Tool calls that wait for a human: requested, answered days and restarts later, and made once.
 
 use std::fs;
+use std::process::Command;
 
-use abide_tests::{Event, How, Reply, Setup, guest, until};
+use abide_tests::{Event, How, Reply, Setup, abide_binary, guest, until};
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, acts};
@@ -40,8 +41,18 @@ async fn parked(stage: &Stage) -> Value {
 }
 
 async fn answer(stage: &Stage, id: &str, body: Value) -> Reply {
-    let path = format!("/v1/approvals/{id}");
-    stage.client.post(&path, &body).await.expect("an answer")
+    stage.client.decide(id, &body).await.expect("an answer")
+}
+
+/// Runs a command that must succeed. Returns what it writes.
+fn abide(stage: &Stage, args: &[&str]) -> String {
+    let output = Command::new(abide_binary())
+        .args(args)
+        .current_dir(stage.daemon.folder())
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("it writes UTF-8")
 }
 
 fn statuses(events: &[Event]) -> Vec<&str> {
@@ -99,6 +110,80 @@ async fn an_approved_call_is_made_once_and_the_answer_stands() {
     for id in ["s:1.1.9", "nobody:1.1.0", "what"] {
         answer(&stage, id, yes.clone()).await.problem(404);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_call_is_shown_and_lists_say_what_they_cut() {
+    let stage = stage("").await;
+    let token = format!("{}end", "x".repeat(5000));
+    let message = stage.send("m", record(&token)).await;
+    parked(&stage).await;
+    let listed = waiting(&stage).await.remove(0);
+    assert_eq!(listed["arguments_cut"], true);
+    let arguments = |of: &Value| of["arguments"].as_str().expect("a text").to_owned();
+    assert!(!arguments(&listed).contains(&token));
+    let show = async |id: &str| {
+        let path = format!("/v1/approvals/{id}");
+        stage.client.get(&path).await.expect("an answer")
+    };
+    let shown = show(ID).await.expect(200);
+    assert!(arguments(&shown).contains(&token), "{shown}");
+    assert_eq!(shown["arguments_cut"], Value::Null);
+    for unknown in ["s:1.1.9", "nobody:1.1.0", "what"] {
+        show(unknown).await.problem(404);
+    }
+    let list = abide(&stage, &["approvals"]);
+    assert!(list.contains("`abide approvals show ID`"), "{list}");
+    let text = abide(&stage, &["approvals", "show", ID]);
+    assert!(
+        text.contains(&token) && text.contains("t__record"),
+        "{text}"
+    );
+
+    let denied = abide(&stage, &["approvals", "deny", ID, "--reason", "too long"]);
+    assert!(denied.contains("denied"), "{denied}");
+    stage.end_of(&message).await;
+    let after = abide(&stage, &["approvals", "show", ID]);
+    assert!(
+        after.contains("@local") && after.contains("too long"),
+        "{after}"
+    );
+    assert!(after.contains("(cut"), "{after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_is_asked_for_a_token_only_a_local_command_decides() {
+    let mut stage = stage("").await;
+    let message = stage.send("m", record("a")).await;
+    parked(&stage).await;
+    let yes = json!({"decision": "approve"});
+    let refuse = async |stage: &Stage| {
+        let path = format!("/v1/approvals/{ID}");
+        let reply = stage.client.post(&path, &yes).await.expect("an answer");
+        let text = reply.problem(403);
+        assert!(
+            text.contains("`abide approvals`") && text.contains("token_env"),
+            "{text}"
+        );
+        reply.body["socket"].as_str().expect("a name").to_owned()
+    };
+    let socket = refuse(&stage).await;
+    // It is one socket for all workers of a supervisor, so that no command misses it in a restart.
+    stage.daemon.kill_worker().await;
+    stage.daemon.restart_by_edit().await;
+    assert_eq!(refuse(&stage).await, socket);
+    let name = socket.strip_prefix('@').expect("an abstract name");
+    let local = stage.client.by_local_socket(name);
+    // Whoever comes that way is who they are in other things, too.
+    local.open("other", "scripted").await;
+    assert_eq!(stage.executions("a").len(), 0);
+    let approved = abide(&stage, &["approvals", "approve", ID]);
+    assert!(approved.contains("approved"), "{approved}");
+    stage.end_of(&message).await;
+    assert_eq!(stage.executions("a").len(), 1);
+    let path = format!("/v1/approvals/{ID}");
+    let decided = stage.client.get(&path).await.expect("an answer");
+    assert_eq!(decided.expect(200)["by"], "@local");
 }
 
 #[tokio::test(flavor = "multi_thread")]

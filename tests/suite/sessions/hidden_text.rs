@@ -70,6 +70,7 @@ async fn what_others_write_moves_no_cursor_and_forges_no_line() {
         &["sessions", "dead", "s"],
         &["sessions", "steps", "s"],
         &["approvals"],
+        &["approvals", "show", "s:2.1.0"],
     ] {
         shows_nothing_hidden(&stage, args);
     }

@@ -10,6 +10,7 @@ mod replay;
 mod same_agent;
 mod slow_bodies;
 mod snapshots;
+mod stalled_readers;
 mod steps;
 mod stopped;
 mod timelines;

@@ -257,9 +257,8 @@ async fn approve(client: &Client) -> Infallible {
         until("an approval to be asked for", async || {
             let page = client.get("/v1/approvals").await.ok()?.body;
             let id = page["items"][0]["id"].as_str()?.to_owned();
-            let path = format!("/v1/approvals/{id}");
             client
-                .post(&path, &json!({"decision": "approve"}))
+                .decide(&id, &json!({"decision": "approve"}))
                 .await
                 .ok()
         })

@@ -326,8 +326,7 @@ async fn approvals_of_lost_history_answer_for_nothing_else() {
     };
     let answer = async |stage: &Stage, id: &str, decision: &str| {
         let body = json!({"decision": decision});
-        let path = format!("/v1/approvals/{id}");
-        stage.client.post(&path, &body).await.expect("an answer")
+        stage.client.decide(id, &body).await.expect("an answer")
     };
     let message = stage.send("one", record("one")).await;
     let open = asked(&stage).await;

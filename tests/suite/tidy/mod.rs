@@ -16,7 +16,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What is shown of others' text on a terminal or in the log.
     ("plain_text", &[]),
     ("private_files", &[]),
-    ("config", &["domain", "plain_text", "atomic_file"]),
+    ("private_process", &[]),
+    ("system_user", &[]),
+    (
+        "config",
+        &["domain", "plain_text", "atomic_file", "system_user"],
+    ),
     ("engine", &["domain", "atomic_file"]),
     // Does nothing without the feature `faults`.
     ("failpoint", &[]),
@@ -35,7 +40,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "private_files",
         ],
     ),
-    ("providers", &["domain", "plain_text", "private_files"]),
+    (
+        "providers",
+        &[
+            "domain",
+            "plain_text",
+            "private_files",
+            "private_process",
+            "system_user",
+        ],
+    ),
     (
         "session",
         &[
@@ -73,6 +87,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "allocator",
             "plain_text",
             "private_files",
+            "private_process",
         ],
     ),
     (
@@ -87,6 +102,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "domain",
             "plain_text",
             "private_files",
+            "private_process",
         ],
     ),
 ];

@@ -36,6 +36,7 @@ pub(crate) fn server(folder: &Path, args: &[&str]) -> ToolServer {
             ("ABIDE_TOOLS_LOG".to_owned(), file("log")),
             ("ABIDE_TOOLS_STARTS".to_owned(), file("starts")),
         ],
+        user: None,
         cwd: folder.to_owned(),
         owner: folder.display().to_string(),
     }))

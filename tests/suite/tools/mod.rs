@@ -7,6 +7,7 @@ mod http;
 mod mcp;
 mod odd;
 mod odd_http;
+mod out_of_reach;
 mod outgoing;
 mod real;
 mod web;

@@ -12,10 +12,11 @@ use axum::body::Bytes;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::peer::Peer;
 use super::silent::Newcomer;
+use super::socket::{self, Socket};
 use super::track::{Track, Tracked};
 use super::wire::HttpIo;
 
@@ -39,7 +40,7 @@ pub struct IdleConnection {
     pub fd: OwnedFd,
     /// The bytes of the next request that were already read; at most 64 KiB.
     pub prefix: Vec<u8>,
-    /// The label of the listener that accepted it.
+    /// The label of the listener that accepted it, and who is at the other end as far as that matters.
     pub local: String,
 }
 
@@ -57,18 +58,26 @@ pub(super) struct Signals {
 enum ConnectionEnd {
     Idle,
     Over,
+    /// Its client does not take its response.
+    Stalled,
 }
 
-/// Serves a connection. Returns it if it is to be passed on.
+/// Serves a connection. Returns it if it is to be passed on. Who is at the other end is looked up if that
+/// is not known.
 pub(super) async fn serve(
-    socket: TcpStream,
+    socket: Socket,
     prefix: Bytes,
     local: Arc<str>,
+    peer: Option<Peer>,
     router: Router,
     signals: Signals,
     newcomer: Option<Newcomer>,
 ) -> Option<IdleConnection> {
     let track = Arc::new(Track::default());
+    let peer = match peer {
+        Some(peer) => peer,
+        None => socket::peer(&socket).await,
+    };
     let wire = HttpIo {
         socket,
         prefix,
@@ -78,6 +87,7 @@ pub(super) async fn serve(
         router,
         track: track.clone(),
         newcomer,
+        peer,
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -91,6 +101,9 @@ pub(super) async fn serve(
     let end = poll_fn(|cx| {
         if !track.is_leaving() && leave.as_mut().poll(cx).is_ready() {
             track.leave();
+            if track.has_stalled() {
+                return Poll::Ready(ConnectionEnd::Stalled);
+            }
         }
         if !closing && close.as_mut().poll(cx).is_ready() {
             closing = true;
@@ -120,15 +133,13 @@ pub(super) async fn serve(
             linger(wire.socket).await;
             None
         }
+        // It goes on from its cursor, or asks again, once it reads.
+        ConnectionEnd::Stalled => None,
         ConnectionEnd::Idle => {
             let prefix = [&parts.read_buf[..], &wire.prefix[..]].concat();
-            let local = local.to_string();
-            match wire.socket.into_std() {
-                Ok(socket) => Some(IdleConnection {
-                    fd: socket.into(),
-                    prefix,
-                    local,
-                }),
+            let local = peer.marked(&local);
+            match socket::into_fd(wire.socket) {
+                Ok(fd) => Some(IdleConnection { fd, prefix, local }),
                 Err(error) => {
                     tracing::warn!(%error, "an idle connection cannot be passed on");
                     None
@@ -139,7 +150,7 @@ pub(super) async fn serve(
 }
 
 /// Closes the write side, then waits up to [`LINGER`] for the client to close its side.
-pub(super) async fn linger(mut socket: TcpStream) {
+pub(super) async fn linger(mut socket: Socket) {
     let _ = tokio::time::timeout(LINGER, async {
         socket.shutdown().await?;
         let mut rest = socket.take(LINGER_MAX_BYTES);
@@ -149,7 +160,7 @@ pub(super) async fn linger(mut socket: TcpStream) {
 }
 
 /// Rejects a client for lack of room: sends `response` in place of an answer to its request.
-pub(super) async fn turn_away(mut socket: TcpStream, response: Arc<[u8]>) {
+pub(super) async fn turn_away(mut socket: Socket, response: Arc<[u8]>) {
     let mut head = [0; 1024];
     let _ = tokio::time::timeout(LINGER, async {
         // Some clients discard a response that arrives before they have sent anything.

@@ -12,20 +12,21 @@
 //! socket and the bytes that it has read, and the next worker continues from there.
 
 mod connection;
+mod peer;
 mod silent;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod track;
 mod wire;
 
 use std::io;
-use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,9 @@ use tokio_util::task::TaskTracker;
 
 pub use connection::IdleConnection;
 use connection::{Signals, serve, turn_away};
+pub(super) use peer::Peer;
 use silent::{Newcomer, Silent};
+use socket::{Listener, Socket};
 
 /// The default maximum of connections that a server holds.
 pub const CONNECTIONS_MAX: usize = 8192;
@@ -53,9 +56,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A socket to accept connections from.
 #[derive(Debug)]
 pub struct BoundListener {
-    /// The bound and listening socket.
-    pub socket: TcpListener,
-    /// The address, as written in the configuration.
+    /// The bound and listening socket: of TCP, or a local one.
+    pub socket: OwnedFd,
+    /// The address, as written in the configuration, or the local socket's name.
     pub label: String,
 }
 
@@ -78,7 +81,7 @@ impl BoundListener {
 /// worker tells the supervisor that it serves, so that no client is answered before.
 pub struct PreparedServer {
     shared: Arc<ServerShared>,
-    listeners: Vec<(tokio::net::TcpListener, Arc<str>)>,
+    listeners: Vec<(Listener, Arc<str>)>,
     passed_on: mpsc::UnboundedReceiver<IdleConnection>,
 }
 
@@ -126,10 +129,7 @@ impl PreparedServer {
         });
         let listeners = listeners
             .into_iter()
-            .map(|BoundListener { socket, label }| {
-                socket.set_nonblocking(true)?;
-                Ok((tokio::net::TcpListener::from_std(socket)?, label.into()))
-            })
+            .map(|BoundListener { socket, label }| Ok((Listener::of(socket)?, label.into())))
             .collect::<io::Result<_>>()?;
         Ok(Self {
             shared,
@@ -160,17 +160,17 @@ impl Server {
     /// Serves a connection that the previous worker passed on.
     ///
     /// # Errors
-    /// If the descriptor is no TCP socket.
+    /// If the descriptor is no socket.
     pub fn adopt(&self, idle: IdleConnection) -> io::Result<()> {
-        let socket = std::net::TcpStream::from(idle.fd);
-        socket.set_nonblocking(true)?;
-        let socket = TcpStream::from_std(socket)?;
+        let socket = socket::of_fd(idle.fd)?;
         // A connection that existed before is kept, even if there is no room now.
         let permit = self.shared.room.clone().try_acquire_owned().ok();
         let prefix = Bytes::from(idle.prefix);
-        let local = idle.local.into();
+        let (local, peer) = socket::passed_on(&socket, &idle.local);
+        let local = local.into();
         // It has spoken to the worker before, perhaps.
-        self.shared.serve(socket, prefix, local, permit, None);
+        self.shared
+            .serve(socket, prefix, local, Some(peer), permit, None);
         Ok(())
     }
 
@@ -213,21 +213,20 @@ impl Server {
 impl ServerShared {
     fn serve(
         self: &Arc<Self>,
-        socket: TcpStream,
+        socket: Socket,
         prefix: Bytes,
         local: Arc<str>,
+        peer: Option<Peer>,
         permit: Option<OwnedSemaphorePermit>,
         newcomer: Option<Newcomer>,
     ) {
-        // Small responses must not wait for the client's acknowledgement of earlier ones.
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was refused");
-        }
+        socket::send_at_once(&socket);
         let end = newcomer.as_ref().map(Newcomer::end).unwrap_or_default();
         let served = serve(
             socket,
             prefix,
             local,
+            peer,
             self.router.clone(),
             self.signals.clone(),
             newcomer,
@@ -246,10 +245,10 @@ impl ServerShared {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, label: Arc<str>, shared: Arc<ServerShared>) {
+async fn accept(listener: Listener, label: Arc<str>, shared: Arc<ServerShared>) {
     loop {
         let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
+            Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(%error, listener = %label, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -259,7 +258,8 @@ async fn accept(listener: tokio::net::TcpListener, label: Arc<str>, shared: Arc<
         match room(&shared).await {
             Some(permit) => {
                 let newcomer = Some(shared.silent.enter());
-                shared.serve(socket, Bytes::new(), label.clone(), Some(permit), newcomer);
+                let label = label.clone();
+                shared.serve(socket, Bytes::new(), label, None, Some(permit), newcomer);
             }
             None => {
                 let Ok(permit) = shared.turned_away.clone().acquire_owned().await else {

@@ -1,9 +1,12 @@
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::routing::{get, post};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::*;
@@ -19,7 +22,7 @@ fn listen() -> (TcpListener, SocketAddr) {
 
 /// Starts a server on the same socket, as the next worker does.
 fn start(socket: &TcpListener, router: Router) -> Server {
-    let socket = socket.try_clone().expect("duplicates");
+    let socket = socket.try_clone().expect("duplicates").into();
     let label = "test".to_owned();
     let listeners = vec![BoundListener { socket, label }];
     PreparedServer::of(listeners, router, 100)
@@ -49,7 +52,7 @@ async fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Reads one response with a content-length; returns its head and body.
-async fn response(socket: &mut TcpStream) -> (String, String) {
+async fn response(socket: &mut (impl AsyncRead + Unpin)) -> (String, String) {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -235,7 +238,7 @@ async fn an_unread_body_is_never_taken_for_a_request() {
 async fn who_finds_no_room_is_told() {
     let (socket, address) = listen();
     let listener = BoundListener {
-        socket,
+        socket: socket.into(),
         label: "test".to_owned(),
     };
     let server = PreparedServer::of(vec![listener], echo(), 1)
@@ -258,7 +261,7 @@ async fn who_finds_no_room_is_told() {
 async fn who_says_nothing_makes_room() {
     let (socket, address) = listen();
     let listener = BoundListener {
-        socket,
+        socket: socket.into(),
         label: "test".to_owned(),
     };
     let server = PreparedServer::of(vec![listener], echo(), 3)
@@ -297,7 +300,10 @@ async fn who_says_nothing_makes_room() {
 async fn who_comes_before_the_start_is_served_after_it() {
     let (socket, address) = listen();
     let label = "test".to_owned();
-    let listeners = vec![BoundListener { socket, label }];
+    let listeners = vec![BoundListener {
+        socket: socket.into(),
+        label,
+    }];
     let prepared = PreparedServer::of(listeners, echo(), 100).expect("takes the listener");
     let mut client = connect(address).await;
     let hello = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -305,4 +311,64 @@ async fn who_comes_before_the_start_is_served_after_it() {
     let server = prepared.start();
     assert_eq!(response(&mut client).await.1, "hello");
     drop(server);
+}
+
+/// A route that tells who is at the other end.
+fn peers() -> Router {
+    let tell =
+        async |request: axum::extract::Request| format!("{:?}", request.extensions().get::<Peer>());
+    Router::new().route("/", get(tell))
+}
+
+#[tokio::test]
+async fn a_local_connection_is_known_and_passed_on_like_others() {
+    let name = format!("abide-test-{}", rand::random::<u64>());
+    let name = net::SocketAddr::from_abstract_name(name).expect("a name");
+    let socket = net::UnixListener::bind_addr(&name).expect("binds");
+    let start = || {
+        let socket = socket.try_clone().expect("duplicates").into();
+        let label = "local".to_owned();
+        PreparedServer::of(vec![BoundListener { socket, label }], peers(), 100)
+            .expect("takes the listener")
+            .start()
+    };
+    let old = start();
+    let client = net::UnixStream::connect_addr(&name).expect("connects");
+    client.set_nonblocking(true).expect("ours");
+    let mut client = tokio::net::UnixStream::from_std(client).expect("ours");
+    let hello = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    // The client is the process that serves.
+    let expected = format!("{:?}", Some(Peer::Stranger));
+    client.write_all(hello).await.expect("writes");
+    assert_eq!(response(&mut client).await.1, expected);
+    let idle = old.hand_over(LINGER).await;
+    assert_eq!(idle.len(), 1);
+    let new = start();
+    for connection in idle {
+        assert_eq!(connection.local, "local");
+        new.adopt(connection).expect("adopts");
+    }
+    client.write_all(hello).await.expect("writes");
+    assert_eq!(response(&mut client).await.1, expected);
+    drop(new);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_not_waited_for() {
+    let (socket, address) = listen();
+    let large = Router::new().route("/", get(async || vec![b'x'; 64 << 20]));
+    let old = start(&socket, large);
+    let mut stalled = connect(address).await;
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    stalled.write_all(request).await.expect("writes");
+    let mut head = [0; 12];
+    stalled.read_exact(&mut head).await.expect("reads");
+    assert_eq!(&head, b"HTTP/1.1 200");
+    // The kernel takes its part of the response within that. In steps, in which the server has its turn.
+    for _ in 0..20 {
+        tokio::time::sleep(track::STALLED).await;
+    }
+    let handed_over = old.hand_over(Duration::from_secs(60));
+    let idle = tokio::time::timeout(Duration::from_secs(30), handed_over).await;
+    assert!(idle.expect("nobody waits for the client").is_empty());
 }

@@ -4,9 +4,10 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -14,7 +15,14 @@ use http::{Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tower::ServiceExt as _;
 
+use super::peer::Peer;
 use super::silent::Newcomer;
+
+/// After so long without taking a byte, a client is not waited for when the worker leaves.
+pub(super) const STALLED: Duration = match cfg!(test) {
+    true => Duration::from_millis(50),
+    false => Duration::from_secs(1),
+};
 
 /// The state of a connection, shared by its parts. All accesses happen on the connection's own
 /// task, except when a body is dropped, so the flags need no ordering among each other.
@@ -26,8 +34,9 @@ pub(super) struct Track {
     receiving: AtomicBool,
     /// A request's body was dropped before its end: the next bytes on the wire are not a request.
     spoiled: AtomicBool,
-    /// The kernel accepts no more bytes for now, so the response is not completely sent.
-    blocked: AtomicBool,
+    /// Since when the kernel accepts no more bytes, so that the response is not completely sent, as
+    /// [`now`] tells it; 0 while it accepts them.
+    blocked_since: AtomicU64,
     /// The socket is to be passed on: no new request is read.
     leaving: AtomicBool,
 }
@@ -36,7 +45,7 @@ impl Track {
     /// Whether the connection is between requests and everything is written. The socket, and the
     /// bytes that were read of the next request, are then its whole state.
     pub(super) fn is_idle(&self) -> bool {
-        !is(&self.answering) && !is(&self.spoiled) && !is(&self.blocked)
+        !is(&self.answering) && !is(&self.spoiled) && self.blocked_since() == 0
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -54,8 +63,30 @@ impl Track {
     }
 
     pub(super) fn write_blocked(&self, blocked: bool) {
-        set(&self.blocked, blocked);
+        match blocked {
+            false => self.blocked_since.store(0, Ordering::SeqCst),
+            true if self.blocked_since() == 0 => {
+                self.blocked_since.store(now(), Ordering::SeqCst);
+            }
+            true => {}
+        }
     }
+
+    /// Whether the client has not taken any of its response for [`STALLED`].
+    pub(super) fn has_stalled(&self) -> bool {
+        let since = self.blocked_since();
+        since != 0 && now() - since >= STALLED.as_millis() as u64
+    }
+
+    fn blocked_since(&self) -> u64 {
+        self.blocked_since.load(Ordering::SeqCst)
+    }
+}
+
+/// The milliseconds since some moment of this process, and one.
+fn now() -> u64 {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    EPOCH.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
 }
 
 fn is(flag: &AtomicBool) -> bool {
@@ -72,6 +103,7 @@ pub(super) struct Tracked {
     pub(super) track: Arc<Track>,
     /// The connection among those that are silent, if it is new.
     pub(super) newcomer: Option<Newcomer>,
+    pub(super) peer: Peer,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Tracked {
@@ -85,7 +117,11 @@ impl hyper::service::Service<Request<Incoming>> for Tracked {
             newcomer.has_spoken();
         }
         let answering = Answering(self.track.clone());
-        let request = request.map(|body| Body::new(RequestBody::new(body, self.track.clone())));
+        let mut request = request.map(|body| Body::new(RequestBody::new(body, self.track.clone())));
+        // Most come by the network, about which there is nothing to say.
+        if self.peer != Peer::Network {
+            request.extensions_mut().insert(self.peer);
+        }
         let router = self.router.clone();
         Box::pin(async move {
             let response = router.oneshot(request).await?;

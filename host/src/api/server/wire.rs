@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 
 use axum::body::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::socket::Socket;
 use super::track::Track;
 
 pub(super) struct HttpIo {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Socket,
     /// Bytes that another worker has read, and this one has not.
     pub(super) prefix: Bytes,
     pub(super) track: Arc<Track>,

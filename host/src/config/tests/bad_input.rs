@@ -339,6 +339,19 @@ fn providers_and_servers_are_checked() {
         &["both `command` and `url`"],
     );
     refused(
+        &with_echo("[mcp.f]\nurl = \"http://x\"\nuser = \"root\""),
+        &["mcp.f.user: `user` is for a `command`"],
+    );
+    for (user, reason) in [
+        ("no-such-user", "no user `no-such-user`"),
+        ("7:x", "`UID:GID`"),
+    ] {
+        refused(
+            &with_echo(&format!("[mcp.f]\ncommand = [\"x\"]\nuser = \"{user}\"")),
+            &[reason, "mcp.f.user: "],
+        );
+    }
+    refused(
         &with_echo("[mcp.\"a b\"]\nurl = \"http://x\""),
         &["this name cannot be used"],
     );

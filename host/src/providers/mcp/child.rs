@@ -23,7 +23,7 @@ pub(super) async fn start(
     program: &Program,
     stop: CancellationToken,
 ) -> Result<Instance, String> {
-    let (process, pipes) = Process::spawn(server, program)?;
+    let (process, pipes) = Process::spawn(server, program).await?;
     let Pipes {
         input,
         output,
@@ -74,7 +74,7 @@ pub(super) async fn start(
                     format!("{reason} before it was ready; check `mcp.{server}.command`")
                 }
             };
-            return Err(last.after(&reason));
+            return Err(last.after(&reason).await);
         }
     };
     tracing::info!(
@@ -87,7 +87,7 @@ pub(super) async fn start(
     let kept = |serving| async move {
         let reason = supervise(process, serving, stopped).await;
         ServerExit {
-            reason: last.after(&reason),
+            reason: last.after(&reason).await,
             forgotten: false,
         }
     };

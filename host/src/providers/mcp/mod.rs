@@ -15,6 +15,7 @@
 //! | `settings.rs` | the configuration of a server |
 //! | `server.rs`, `backoff.rs` | a configured server: when an instance is started, and when again |
 //! | `child.rs`, `process.rs`, `descendants.rs`, `stderr.rs` | an instance as a child process |
+//! | `other_user.rs` | how that becomes another user's |
 //! | `remote.rs` | an instance over HTTP |
 //! | `instance.rs` | what both kinds of instance have in common |
 //! | `listing.rs`, `catalog.rs` | the tools, as the server lists them and as guests see them |
@@ -47,6 +48,7 @@ mod jsonrpc_tests;
 mod listing;
 mod media;
 mod opening;
+mod other_user;
 mod outcome;
 #[cfg(test)]
 mod outcome_tests;

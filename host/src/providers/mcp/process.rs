@@ -1,23 +1,32 @@
 //! A server's process: starts it, waits for its exit, and ends it with everything it left behind.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, chdir, setsid, test_kill_process, waitid,
+};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use crate::private_files::restore_umask;
+use crate::private_process::keep_descriptors;
+use crate::system_user::SystemUser;
 
 use super::descendants::{Descendants, MARK};
+use super::other_user::{OtherUser, give_up_capabilities};
 use super::settings::Program;
 
 /// The variables of the daemon's environment that a server inherits: enough to run, nothing secret.
-const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "TMPDIR", "USER", "SHELL", "TZ"];
+const INHERITED: &[&str] = &["PATH", "LANG", "TZ"];
+/// Further ones, which are about the daemon's user: for a server that runs as that.
+const INHERITED_AS_USER: &[&str] = &["HOME", "TMPDIR", "USER", "SHELL"];
 /// How long a server whose input is closed may take to exit by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long it may take to exit after SIGTERM.
@@ -51,36 +60,52 @@ pub(super) fn mark_of(owner: &str) -> String {
 }
 
 impl Process {
-    /// Starts a server in its own process group.
-    pub(super) fn spawn(name: &str, settings: &Program) -> Result<(Self, Pipes), String> {
+    /// Starts a server in a session of its own, without a terminal.
+    pub(super) async fn spawn(name: &str, settings: &Program) -> Result<(Self, Pipes), String> {
         let program = &settings.program;
         let failed = |error: &dyn std::fmt::Display| {
             format!("`{program}` cannot be started ({error}); check `mcp.{name}.command`")
         };
+        let user = match settings.user.clone() {
+            Some(user) => Some(found(name, user).await?),
+            None => None,
+        };
+        let cwd = CString::new(settings.cwd.as_os_str().as_bytes());
+        let cwd = cwd.map_err(|error| failed(&error))?;
+        let other = user.as_ref().map(OtherUser::new);
         let owner = mark_of(&settings.owner);
         let mark = format!("{owner}{name}-{:016x}", rand::random::<u64>());
         let mut command = Command::new(resolve(program, &settings.cwd));
-        // SAFETY: between fork and exec only what is async-signal-safe may be called: this is one
-        // system call, and reads a value that was set when the process started.
+        // SAFETY: between fork and exec only what is async-signal-safe may be called: these are system
+        // calls, with values that were set when the process started, or are owned by the closure.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 restore_umask();
-                Ok(())
+                keep_descriptors();
+                setsid()?;
+                match &other {
+                    Some(other) => other.take_over()?,
+                    None => give_up_capabilities()?,
+                }
+                // Only now: not where another user may not go.
+                Ok(chdir(&*cwd)?)
             });
         }
         let mut child = command
             .args(&settings.args)
-            .current_dir(&settings.cwd)
             .env_clear()
-            .envs(inherited())
+            .envs(inherited(user.is_none()))
+            .envs(user.iter().flat_map(|user| user.env.iter().cloned()))
             .envs(settings.env.iter().map(|(name, value)| (name, value)))
             .env(MARK, &mark)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
             .spawn()
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| match &settings.user {
+                Some(user) => not_as_user(name, program, user, &error),
+                None => failed(&error),
+            })?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         let pid = pid.and_then(Pid::from_raw);
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -88,6 +113,10 @@ impl Process {
             let _ = child.start_kill();
             return Err(failed(&"it has no process id or no pipes"));
         };
+        if let (Some(user), Err(Errno::PERM)) = (&settings.user, test_kill_process(pid)) {
+            // Its input ends with its pipes here, and that has to do.
+            return Err(not_as_user(name, program, user, &Errno::PERM.into()));
+        }
         let process = Self {
             child,
             pid,
@@ -199,10 +228,38 @@ fn resolve(program: &str, cwd: &Path) -> PathBuf {
     }
 }
 
-fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
-    std::env::vars_os().filter(|(name, _)| {
+/// Finds the user whom a server is to run as.
+async fn found(name: &str, user: String) -> Result<SystemUser, String> {
+    let found = tokio::task::spawn_blocking(move || SystemUser::find(&user)).await;
+    let found = found.map_err(|error| error.to_string())?;
+    found.map_err(|error| format!("{error}; check `mcp.{name}.user`"))
+}
+
+/// Tells why a program cannot be started as another user.
+fn not_as_user(name: &str, program: &str, user: &str, error: &std::io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::PERM) => format!(
+            "`{program}` cannot be started as `{user}`: the daemon may not become another user; run it \
+             as root or with the capabilities CAP_SETUID, CAP_SETGID and CAP_KILL, or take \
+             `mcp.{name}.user` out"
+        ),
+        Some(Errno::ACCESS) => format!(
+            "`{program}` cannot be started as `{user}` ({error}); let that user run it, and reach the \
+             folder that it is in and the configuration's, where it is started"
+        ),
+        _ => format!(
+            "`{program}` cannot be started as `{user}` ({error}); check `mcp.{name}.command`"
+        ),
+    }
+}
+
+fn inherited(is_same_user: bool) -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os().filter(move |(name, _)| {
         let name = name.to_string_lossy();
-        INHERITED.contains(&&*name) || name.starts_with("LC_")
+        let name = &*name;
+        INHERITED.contains(&name)
+            || (is_same_user && INHERITED_AS_USER.contains(&name))
+            || name.starts_with("LC_")
     })
 }
 

@@ -56,6 +56,8 @@ pub struct Program {
     pub args: Vec<String>,
     /// Its environment variables, besides the few that it inherits. `Debug` shows no values.
     pub env: Vec<(String, String)>,
+    /// The user that it runs as, if it is not the daemon's: a name, or `UID:GID`.
+    pub user: Option<String>,
     /// Its working directory.
     pub cwd: PathBuf,
     /// The owner, which is the same for every worker on a data directory and unique to that
@@ -71,6 +73,7 @@ impl fmt::Debug for Program {
             .field("program", &self.program)
             .field("args", &self.args.len())
             .field("env", &variables)
+            .field("user", &self.user)
             .field("cwd", &self.cwd)
             .finish_non_exhaustive()
     }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::ToolServer;
 use super::brief::brief;
@@ -14,14 +15,23 @@ const LINE_MAX_BYTES: usize = 2 << 10;
 const LINES_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(10);
 
+/// How long the rest of a pipe is waited for whose server has ended.
+const REST_PATIENCE: Duration = Duration::from_millis(500);
+
 /// The last line of a server's standard error, which mostly says why it ended.
 #[derive(Clone, Default)]
-pub(super) struct LastWords(Arc<Mutex<String>>);
+pub(super) struct LastWords {
+    line: Arc<Mutex<String>>,
+    /// Cancelled once the pipe has been read to its end.
+    all_read: CancellationToken,
+}
 
 impl LastWords {
-    /// Returns the reason with the last line, if any, appended.
-    pub(super) fn after(&self, reason: &str) -> String {
-        let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns the reason with the last line, if any, appended. The server has ended.
+    pub(super) async fn after(&self, reason: &str) -> String {
+        // It may have said why just before.
+        let _ = timeout(REST_PATIENCE, self.all_read.cancelled()).await;
+        let words = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         if words.is_empty() {
             reason.to_owned()
         } else {
@@ -30,7 +40,7 @@ impl LastWords {
     }
 
     fn set(&self, line: &str) {
-        line.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        line.clone_into(&mut self.line.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -60,6 +70,7 @@ pub(super) async fn drain(
         }
     }
     log.line(&mut line);
+    log.last.all_read.cancel();
 }
 
 struct StderrLog {
@@ -97,16 +108,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn the_rest_of_the_pipe_is_waited_for_and_not_for_ever() {
+        let last = LastWords::default();
+        assert_eq!(last.after("it ended").await, "it ended");
+        let settings = super::super::tests::with_secret("TOKEN", "hunter2hunter2");
+        let (late, said) = (last.clone(), last.after("it ended"));
+        let says = async move {
+            tokio::task::yield_now().await;
+            drain(&b"why"[..], "s".into(), settings.into(), late).await;
+        };
+        let (said, ()) = tokio::join!(said, says);
+        assert_eq!(said, "it ended; its last words: why");
+    }
+
+    #[tokio::test]
     async fn the_last_line_is_kept_short_and_without_secrets() {
         let settings = super::super::tests::with_secret("TOKEN", "hunter2hunter2");
         let last = LastWords::default();
-        assert_eq!(last.after("it ended"), "it ended");
         let output = format!(
             "first\n\nkey hunter2hunter2 refused {}\n\n",
             "x".repeat(1 << 20)
         );
         drain(output.as_bytes(), "s".into(), settings.into(), last.clone()).await;
-        let text = last.after("it ended");
+        let text = last.after("it ended").await;
         assert!(
             text.starts_with("it ended; its last words: key [TOKEN] refused xxx"),
             "{text}"

@@ -29,6 +29,7 @@ fn program() -> Program {
         program: "none".to_owned(),
         args: Vec::new(),
         env: Vec::new(),
+        user: None,
         cwd: "/".into(),
         owner: "tests".to_owned(),
     }

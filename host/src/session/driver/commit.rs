@@ -96,7 +96,7 @@ impl Driver {
         let mut durability = Durability::Synced;
         let lazy = Durability::Lazy;
         deliberate_bugs::before_sync(&mut durability, lazy, &mut batch.answers, || {
-            self.publish_events(events.clone());
+            self.publish_events(events.clone(), closes);
         });
         let synced = self.append(&mut batch, durability);
         // The store syncs records in the order of the appends: batches in flight are on disk, and
@@ -110,7 +110,7 @@ impl Driver {
             Ok(()) => {
                 self.tail.settled();
                 failpoint::point(points.synced);
-                self.publish_events(events);
+                self.publish_events(events, closes);
                 self.publish_discarded(discarded);
                 if closes {
                     self.publish(|| Live::Closed);
@@ -191,19 +191,19 @@ impl Driver {
                     self.tail.settled();
                 }
                 failpoint::point(first.point);
-                self.publish_events(first.events);
+                self.publish_events(first.events, false);
             }
             Err(error) => self.store_failed(error).await,
         }
         first.batch.resolve(result.map_err(refusal));
     }
 
-    fn publish_events(&mut self, events: Arc<[Event]>) {
+    fn publish_events(&mut self, events: Arc<[Event]>, closes: bool) {
         if events.is_empty() {
             return;
         }
         self.answer_waiters(&events);
-        self.publish(|| Live::Events(events));
+        self.shared.hubs.publish_events(&self.id, events, closes);
         failpoint::point("published");
     }
 

@@ -34,7 +34,7 @@ pub(crate) fn run(address: SocketAddr, folder: &Path) -> Result<(), String> {
             .route("/v1/sessions/{id}/messages", post(say))
             .with_state(store);
         let listener = BoundListener {
-            socket,
+            socket: socket.into(),
             label: address.to_string(),
         };
         let prepared = PreparedServer::of(vec![listener], router, CONNECTIONS_MAX);
