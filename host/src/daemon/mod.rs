@@ -46,6 +46,7 @@
 //! | `watchdog` | detects conditions that must never last |
 //! | `memory_limit` | the memory that guests may use by default |
 //! | `logging` | the operator's log |
+//! | `signals` | signals to a worker, which are the supervisor's affair |
 //! | `error_text` | an error and its causes in one line |
 
 mod act;
@@ -77,6 +78,7 @@ mod reload;
 mod restore;
 mod serve;
 mod service_retry;
+mod signals;
 mod standby;
 mod state;
 mod stop;

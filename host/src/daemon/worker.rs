@@ -32,6 +32,7 @@ use super::open_store::{OpenedStore, StoreOpening};
 use super::refused::{self, RefusalEnd, RefusedWorker, ServiceAttempt};
 use super::serve::{self, StartedWorker};
 use super::service_retry::{CannotServe, stays_up};
+use super::signals;
 use super::standby::{self, Preparation};
 
 /// The interval of heartbeats, which show the supervisor that this worker does not hang.
@@ -139,6 +140,7 @@ async fn run_async(
     first: FirstStart,
     log: &LogQueue,
 ) -> ExitCode {
+    signals::leave_to_the_supervisor();
     let standby = start.mode == Mode::Standby;
     match start_up(link.clone(), start, config_path, first, log).await {
         Ok(Startup::Serves(worker)) => serve::serve(*worker).await,

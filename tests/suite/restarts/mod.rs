@@ -10,3 +10,4 @@ mod planned;
 mod plans;
 mod probation;
 mod secrets;
+mod signals;
