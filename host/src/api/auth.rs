@@ -22,7 +22,7 @@ use super::openai::OpenAiError;
 use super::pages::Pages;
 use super::problem::{Problem, ProblemKind};
 use super::rules::{self, Rule, Subject};
-use super::server::Peer;
+use super::server::PeerKind;
 use crate::access::{Admission, AuditLog, Holder, Tokens, TooMuch};
 use crate::domain::{
     Act, ApprovalId, Denial, DenialReason, Digest, Principal, SessionId, TokenName, UnixMillis,
@@ -138,8 +138,8 @@ async fn pass(gate: &Gate, request: Request, next: Next) -> Result<Response, Pro
     if let Ok(Rule { needs: None, .. }) = rule {
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
-    let peer = parts.extensions.get::<Peer>().copied();
-    let holder = gate.holder(&parts.headers, peer.unwrap_or(Peer::Network))?;
+    let peer = parts.extensions.get::<PeerKind>().copied();
+    let holder = gate.holder(&parts.headers, peer.unwrap_or(PeerKind::Network))?;
     let admission = holder.admit()?;
     let audited = match rule {
         Ok(rule) => {
@@ -228,8 +228,8 @@ impl Gate {
     }
 
     /// Returns who sends a request with these headers from the other end of a connection.
-    fn holder(&self, headers: &HeaderMap, peer: Peer) -> Result<Arc<Holder>, Problem> {
-        if peer == Peer::Stranger {
+    fn holder(&self, headers: &HeaderMap, peer: PeerKind) -> Result<Arc<Holder>, Problem> {
+        if peer == PeerKind::Stranger {
             let detail = "this socket is for the daemon's user and root, and not for processes that the \
                           daemon has started; use its address";
             return Err(Problem::new(ProblemKind::FORBIDDEN, detail));
@@ -237,8 +237,8 @@ impl Gate {
         let Some(configured) = &self.access.token else {
             // Clients that were made for other services send any token.
             return Ok(match peer {
-                Peer::Local => self.local.clone(),
-                Peer::Network | Peer::Stranger => self.anybody.clone(),
+                PeerKind::Local => self.local.clone(),
+                PeerKind::Network | PeerKind::Stranger => self.anybody.clone(),
             });
         };
         let Some(given) = header_once(headers, &header::AUTHORIZATION)?.and_then(bearer) else {
@@ -360,7 +360,7 @@ mod tests {
             .map(|value| (header::AUTHORIZATION, HeaderValue::from_static(value)))
             .into_iter()
             .collect();
-        match gate.holder(&headers, Peer::Network) {
+        match gate.holder(&headers, PeerKind::Network) {
             Ok(holder) => Ok(holder.name().to_string()),
             Err(problem) => Err(problem.status()),
         }
@@ -395,10 +395,10 @@ mod tests {
                 .map(|holder| holder.name().to_string())
                 .map_err(|it| it.status())
         };
-        assert_eq!(name(None, Peer::Local).as_deref(), Ok("@local"));
-        assert_eq!(name(Some("secret"), Peer::Local), Err(401));
-        assert_eq!(name(None, Peer::Stranger), Err(403));
-        assert_eq!(name(Some("secret"), Peer::Stranger), Err(403));
+        assert_eq!(name(None, PeerKind::Local).as_deref(), Ok("@local"));
+        assert_eq!(name(Some("secret"), PeerKind::Local), Err(401));
+        assert_eq!(name(None, PeerKind::Stranger), Err(403));
+        assert_eq!(name(Some("secret"), PeerKind::Stranger), Err(403));
     }
 
     #[test]

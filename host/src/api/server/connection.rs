@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::peer::Peer;
+use super::peer::PeerKind;
 use super::silent::Newcomer;
 use super::socket::{self, Socket};
 use super::track::{Track, Tracked};
@@ -68,7 +68,7 @@ pub(super) async fn serve(
     socket: Socket,
     prefix: Bytes,
     local: Arc<str>,
-    peer: Option<Peer>,
+    peer: Option<PeerKind>,
     router: Router,
     signals: Signals,
     newcomer: Option<Newcomer>,

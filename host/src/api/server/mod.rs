@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 
 pub use connection::IdleConnection;
 use connection::{Signals, serve, turn_away};
-pub(super) use peer::Peer;
+pub(super) use peer::PeerKind;
 use silent::{Newcomer, Silent};
 use socket::{Listener, Socket};
 
@@ -216,7 +216,7 @@ impl ServerShared {
         socket: Socket,
         prefix: Bytes,
         local: Arc<str>,
-        peer: Option<Peer>,
+        peer: Option<PeerKind>,
         permit: Option<OwnedSemaphorePermit>,
         newcomer: Option<Newcomer>,
     ) {

@@ -23,7 +23,7 @@ const LOCAL_MARK: &str = "+local";
 
 /// Who is at the other end of a connection, as far as the kernel tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::api) enum Peer {
+pub(in crate::api) enum PeerKind {
     /// Anybody who reaches the address.
     Network,
     /// At the local socket: a process of the daemon's user, or of root, that does not descend from the
@@ -33,7 +33,7 @@ pub(in crate::api) enum Peer {
     Stranger,
 }
 
-impl Peer {
+impl PeerKind {
     /// Judges who has connected to the local socket. It is judged once, as soon as it is accepted: later,
     /// the process may be gone and its number be another's.
     pub(super) async fn at(socket: &UnixStream) -> Self {
@@ -292,19 +292,28 @@ mod tests {
     #[tokio::test]
     async fn this_process_is_a_stranger_to_itself() {
         let (one, _other) = UnixStream::pair().unwrap();
-        assert_eq!(Peer::at(&one).await, Peer::Stranger);
+        assert_eq!(PeerKind::at(&one).await, PeerKind::Stranger);
     }
 
     #[test]
     fn who_it_is_stays_known_when_a_connection_is_passed_on() {
-        let passed_on = |peer: Peer, unmarked| {
+        let passed_on = |peer: PeerKind, unmarked| {
             let label = peer.marked("@abide-1");
-            let (label, peer) = Peer::split(&label, unmarked);
+            let (label, peer) = PeerKind::split(&label, unmarked);
             assert_eq!(label, "@abide-1");
             peer
         };
-        assert_eq!(passed_on(Peer::Local, Peer::Stranger), Peer::Local);
-        assert_eq!(passed_on(Peer::Stranger, Peer::Stranger), Peer::Stranger);
-        assert_eq!(passed_on(Peer::Network, Peer::Network), Peer::Network);
+        assert_eq!(
+            passed_on(PeerKind::Local, PeerKind::Stranger),
+            PeerKind::Local
+        );
+        assert_eq!(
+            passed_on(PeerKind::Stranger, PeerKind::Stranger),
+            PeerKind::Stranger
+        );
+        assert_eq!(
+            passed_on(PeerKind::Network, PeerKind::Network),
+            PeerKind::Network
+        );
     }
 }

@@ -7,7 +7,7 @@ use rustix::net::{AddressFamily, sockopt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
-use super::peer::Peer;
+use super::peer::PeerKind;
 
 /// A client's socket.
 pub(super) type Socket = Either<TcpStream, UnixStream>;
@@ -69,19 +69,19 @@ pub(super) fn send_at_once(socket: &Socket) {
 }
 
 /// Returns who is at the other end of a connection that was just accepted.
-pub(super) async fn peer(socket: &Socket) -> Peer {
+pub(super) async fn peer(socket: &Socket) -> PeerKind {
     match socket {
-        Either::Left(_) => Peer::Network,
-        Either::Right(local) => Peer::at(local).await,
+        Either::Left(_) => PeerKind::Network,
+        Either::Right(local) => PeerKind::at(local).await,
     }
 }
 
 /// Returns who is at the other end of a connection that was passed on with this label, and the label that
 /// it has here.
-pub(super) fn passed_on<'l>(socket: &Socket, label: &'l str) -> (&'l str, Peer) {
+pub(super) fn passed_on<'l>(socket: &Socket, label: &'l str) -> (&'l str, PeerKind) {
     match socket {
-        Either::Left(_) => (label, Peer::Network),
-        Either::Right(_) => Peer::split(label, Peer::Stranger),
+        Either::Left(_) => (label, PeerKind::Network),
+        Either::Right(_) => PeerKind::split(label, PeerKind::Stranger),
     }
 }
 

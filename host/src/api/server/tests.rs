@@ -315,8 +315,9 @@ async fn who_comes_before_the_start_is_served_after_it() {
 
 /// A route that tells who is at the other end.
 fn peers() -> Router {
-    let tell =
-        async |request: axum::extract::Request| format!("{:?}", request.extensions().get::<Peer>());
+    let tell = async |request: axum::extract::Request| {
+        format!("{:?}", request.extensions().get::<PeerKind>())
+    };
     Router::new().route("/", get(tell))
 }
 
@@ -338,7 +339,7 @@ async fn a_local_connection_is_known_and_passed_on_like_others() {
     let mut client = tokio::net::UnixStream::from_std(client).expect("ours");
     let hello = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
     // The client is the process that serves.
-    let expected = format!("{:?}", Some(Peer::Stranger));
+    let expected = format!("{:?}", Some(PeerKind::Stranger));
     client.write_all(hello).await.expect("writes");
     assert_eq!(response(&mut client).await.1, expected);
     let idle = old.hand_over(LINGER).await;

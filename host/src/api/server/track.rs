@@ -15,7 +15,7 @@ use http::{Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tower::ServiceExt as _;
 
-use super::peer::Peer;
+use super::peer::PeerKind;
 use super::silent::Newcomer;
 
 /// After so long without taking a byte, a client is not waited for when the worker leaves.
@@ -103,7 +103,7 @@ pub(super) struct Tracked {
     pub(super) track: Arc<Track>,
     /// The connection among those that are silent, if it is new.
     pub(super) newcomer: Option<Newcomer>,
-    pub(super) peer: Peer,
+    pub(super) peer: PeerKind,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Tracked {
@@ -119,7 +119,7 @@ impl hyper::service::Service<Request<Incoming>> for Tracked {
         let answering = Answering(self.track.clone());
         let mut request = request.map(|body| Body::new(RequestBody::new(body, self.track.clone())));
         // Most come by the network, about which there is nothing to say.
-        if self.peer != Peer::Network {
+        if self.peer != PeerKind::Network {
             request.extensions_mut().insert(self.peer);
         }
         let router = self.router.clone();
