@@ -61,11 +61,13 @@ pub fn arguments(pid: i32) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether a process was started with a file below a folder among its arguments, as the daemon's are.
+/// Whether a process is a daemon's whose configuration is in a folder, or in one that the folder is in.
 pub fn is_about(pid: i32, folder: &Path) -> bool {
     let arguments = arguments(pid);
-    let mut files = arguments.iter().skip(1).filter(|path| path.is_absolute());
-    files.any(|file| file.starts_with(folder))
+    let mut arguments = arguments.iter().skip_while(|word| *word != "--config");
+    let config = arguments.nth(1).filter(|file| file.ends_with("abide.toml"));
+    let home = config.and_then(|file| file.parent());
+    home.is_some_and(|home| home.starts_with(folder) || folder.starts_with(home))
 }
 
 /// Returns the name under which a process was started.
