@@ -35,6 +35,7 @@ pub mod loadgen;
 pub(crate) mod plain_text;
 pub(crate) mod private_files;
 pub(crate) mod private_process;
+pub(crate) mod process_entry;
 pub mod providers;
 pub mod session;
 pub mod store;

@@ -1,17 +1,17 @@
 //! Users of this machine, whom tool servers may run as.
 
 use std::ffi::{CString, OsString};
-use std::path::PathBuf;
 
-use nix::unistd::{Gid, Uid, User, getgrouplist};
+use nix::unistd::{User, getgrouplist};
+use rustix::process::{Gid, Uid};
 
 /// A user whom a process can become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SystemUser {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
     /// All groups, `gid` among them.
-    pub(crate) groups: Vec<u32>,
+    pub(crate) groups: Vec<Gid>,
     /// What a program of this user finds in its environment.
     pub(crate) env: Vec<(&'static str, OsString)>,
 }
@@ -35,9 +35,9 @@ impl SystemUser {
             // The largest number means no user to the kernel, but that nothing is to change.
             Some((uid, gid)) => match (uid.parse(), gid.parse()) {
                 (Ok(uid), Ok(gid)) if uid != u32::MAX && gid != u32::MAX => Ok(Self {
-                    uid,
-                    gid,
-                    groups: vec![gid],
+                    uid: Uid::from_raw(uid),
+                    gid: Gid::from_raw(gid),
+                    groups: vec![Gid::from_raw(gid)],
                     env: vec![("HOME", "/".into())],
                 }),
                 _ => Err(UnknownUser::Malformed(text.to_owned())),
@@ -54,16 +54,16 @@ impl SystemUser {
         let user = User::from_name(name).map_err(failed)?;
         let user = user.ok_or_else(|| UnknownUser::NoSuchUser(name.to_owned()))?;
         let groups = getgrouplist(&c_name, user.gid).map_err(failed)?;
-        let path = |path: PathBuf| path.into_os_string();
+        let own = |gid: nix::unistd::Gid| Gid::from_raw(gid.as_raw());
         Ok(Self {
-            uid: Uid::as_raw(user.uid),
-            gid: Gid::as_raw(user.gid),
-            groups: groups.into_iter().map(Gid::as_raw).collect(),
+            uid: Uid::from_raw(user.uid.as_raw()),
+            gid: own(user.gid),
+            groups: groups.into_iter().map(own).collect(),
             env: vec![
-                ("HOME", path(user.dir)),
+                ("HOME", user.dir.into()),
                 ("USER", name.into()),
                 ("LOGNAME", name.into()),
-                ("SHELL", path(user.shell)),
+                ("SHELL", user.shell.into()),
             ],
         })
     }
@@ -76,11 +76,15 @@ mod tests {
     #[test]
     fn users_are_found_by_name_or_taken_by_their_ids() {
         let root = SystemUser::find("root").expect("each system has it");
-        assert_eq!((root.uid, root.gid), (0, 0));
-        assert!(root.groups.contains(&0));
+        assert_eq!((root.uid, root.gid), (Uid::ROOT, Gid::ROOT));
+        assert!(root.groups.contains(&Gid::ROOT));
         assert!(root.env.contains(&("USER", "root".into())));
         let ids = SystemUser::find("4242:17").expect("ids");
-        assert_eq!((ids.uid, ids.gid, ids.groups), (4242, 17, vec![17]));
+        let gid = Gid::from_raw(17);
+        assert_eq!(
+            (ids.uid, ids.gid, ids.groups),
+            (Uid::from_raw(4242), gid, vec![gid])
+        );
         for (text, reason) in [
             ("no-such-user", "no user `no-such-user`"),
             ("4242", "no user `4242`"),

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -141,6 +141,22 @@ impl Daemon {
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Runs a command of the command line in the daemon's folder.
+    pub fn abide(&self, args: &[&str]) -> Output {
+        let output = Command::new(abide_binary())
+            .args(args)
+            .current_dir(self.folder())
+            .output();
+        output.expect("the binary runs")
+    }
+
+    /// Runs a command that must succeed. Returns what it writes.
+    pub fn abide_says(&self, args: &[&str]) -> String {
+        let output = self.abide(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("it writes UTF-8")
     }
 
     /// Returns what the daemon has written to standard error.

@@ -139,7 +139,7 @@ async fn pass(gate: &Gate, request: Request, next: Next) -> Result<Response, Pro
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
     let peer = parts.extensions.get::<PeerKind>().copied();
-    let holder = gate.holder(&parts.headers, peer.unwrap_or(PeerKind::Network))?;
+    let holder = gate.holder(&parts.headers, peer.unwrap_or_default())?;
     let admission = holder.admit()?;
     let audited = match rule {
         Ok(rule) => {
@@ -229,17 +229,18 @@ impl Gate {
 
     /// Returns who sends a request with these headers from the other end of a connection.
     fn holder(&self, headers: &HeaderMap, peer: PeerKind) -> Result<Arc<Holder>, Problem> {
-        if peer == PeerKind::Stranger {
-            let detail = "this socket is for the daemon's user and root, and not for processes that the \
-                          daemon has started; use its address";
-            return Err(Problem::new(ProblemKind::FORBIDDEN, detail));
-        }
+        let without_token = match peer {
+            PeerKind::Network => &self.anybody,
+            PeerKind::Local => &self.local,
+            PeerKind::Stranger => {
+                let detail = "this socket is for the daemon's user and root, and not for processes that \
+                              the daemon has started; use its address";
+                return Err(Problem::new(ProblemKind::FORBIDDEN, detail));
+            }
+        };
         let Some(configured) = &self.access.token else {
             // Clients that were made for other services send any token.
-            return Ok(match peer {
-                PeerKind::Local => self.local.clone(),
-                PeerKind::Network | PeerKind::Stranger => self.anybody.clone(),
-            });
+            return Ok(without_token.clone());
         };
         let Some(given) = header_once(headers, &header::AUTHORIZATION)?.and_then(bearer) else {
             return Err(unauthorized(
@@ -271,9 +272,7 @@ impl Gate {
             }
         }
     }
-}
 
-impl Gate {
     /// Tells who is denied what the local socket is for where that is.
     fn refusal(&self, denial: Denial) -> Problem {
         let is_unknown = denial.reason == DenialReason::Unknown;
@@ -404,10 +403,10 @@ mod tests {
     #[test]
     fn who_may_not_decide_is_told_the_local_socket() {
         let gate = gate(None);
-        let socket = |name| {
+        let socket = |reason| {
             let denial = Denial {
                 who: "anybody".to_owned(),
-                reason: name,
+                reason,
             };
             gate.refusal(denial).fact_of("socket")
         };

@@ -21,16 +21,16 @@ pub(crate) async fn run(global: &Global, args: Approvals) -> Result<(), CliError
     let client = Client::new(target::find(global)?)?;
     let mut out = Out::new(global.no_color);
     let (id, approve, reason) = match args.action {
-        None | Some(ApprovalsAction::List) => return list(&client, &mut out, args.json).await,
+        None | Some(ApprovalsAction::List) => return list(&client, &mut out, args.json.json).await,
         Some(ApprovalsAction::Show { id }) => {
             let approval = client.get(&path_of(&id)).await?;
-            return show(&mut out, &approval, args.json);
+            return show(&mut out, &approval, args.json.json);
         }
         Some(ApprovalsAction::Approve { id }) => (id, true, None),
         Some(ApprovalsAction::Deny { id, reason }) => (id, false, reason),
     };
     let approval = client.decide(&id, approve, reason.as_deref()).await?;
-    if args.json {
+    if args.json.json {
         return Ok(out.json(&approval)?);
     }
     let status = approval.status.as_str();
@@ -58,24 +58,24 @@ async fn list(client: &Client, out: &mut Out, as_json: bool) -> Result<(), CliEr
         return Ok(out.line("nothing waits for an approval")?);
     }
     let now = UnixMillis::now();
+    let mut is_cut = false;
     let rows: Vec<Vec<Cell>> = waiting
         .iter()
         .map(|approval| {
+            let arguments = brief(&approval.arguments, ARGUMENTS_CHARS);
+            is_cut |= arguments.ends_with('…');
             vec![
                 approval.id.to_string().into(),
                 ago(approval.asked_at, now).into(),
                 duration(approval.expires_at.since(now)).into(),
                 Cell::toned(inline(&approval.tool), Tone::Bold),
-                brief(&approval.arguments, ARGUMENTS_CHARS).into(),
+                arguments.into(),
             ]
         })
         .collect();
     let head = ["id", "asked", "expires in", "tool", "arguments"];
     out.text(&table(out, 0, &head, &rows))?;
-    let is_cut = |approval: &Approval| {
-        approval.arguments_cut || approval.arguments.chars().count() > ARGUMENTS_CHARS
-    };
-    if waiting.iter().any(is_cut) {
+    if is_cut {
         out.line("some arguments are cut here; `abide approvals show ID` shows the whole call")?;
     }
     Ok(())

@@ -228,10 +228,8 @@ pub(crate) struct Resume {
 
 #[derive(Debug, Args)]
 pub(crate) struct Approvals {
-    /// Print JSON, as the API gives it
-    // Also behind the action and its id.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonFlag,
     #[command(subcommand)]
     pub(crate) action: Option<ApprovalsAction>,
 }

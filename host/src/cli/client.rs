@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{ClientBuilder, Method, StatusCode, header};
+use reqwest::{Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -154,7 +154,7 @@ pub(crate) struct Client {
 impl Client {
     /// Creates a client. It connects at the first request.
     pub(crate) fn new(target: DaemonAddress) -> Result<Self, ClientError> {
-        let http = http(&target, |builder| builder)?;
+        let http = http(&target, None)?;
         Ok(Self { http, target })
     }
 
@@ -165,8 +165,7 @@ impl Client {
             token: None,
             ..self.target.clone()
         };
-        let socket = PathBuf::from(format!("\0{name}"));
-        let http = http(&target, |builder| builder.unix_socket(socket))?;
+        let http = http(&target, Some(name))?;
         Ok(Self { http, target })
     }
 
@@ -255,10 +254,11 @@ impl Client {
     }
 }
 
-/// Builds what sends requests to a daemon, with its token.
+/// Builds what sends requests to a daemon with its token: to its address, or to the local socket with an
+/// abstract name.
 fn http(
     target: &DaemonAddress,
-    connect: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    local_socket: Option<&str>,
 ) -> Result<reqwest::Client, ClientError> {
     let mut headers = header::HeaderMap::new();
     if let Some(token) = &target.token {
@@ -270,12 +270,15 @@ fn http(
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
     }
-    let builder = reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder()
         .user_agent(concat!("abide/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none());
-    connect(builder)
+    if let Some(name) = local_socket {
+        builder = builder.unix_socket(PathBuf::from(format!("\0{name}")));
+    }
+    builder
         .build()
         .map_err(|error| ClientError::Setup(format!("cannot set up HTTP: {}", chain(&error))))
 }

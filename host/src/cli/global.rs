@@ -33,6 +33,7 @@ fn default_config() -> PathBuf {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct JsonFlag {
     /// Print JSON, as the API gives it
-    #[arg(long)]
+    // Also behind an action and what it is about.
+    #[arg(long, global = true)]
     pub(crate) json: bool,
 }

@@ -56,20 +56,23 @@ impl Frontend {
         mut kept: Vec<(String, OwnedFd)>,
         link: &Link,
     ) -> Result<Self, NoFrontend> {
-        let held = kept.len();
+        let mut held = kept.len();
         let mut listeners = Vec::new();
         for addr in &config.daemon.listen {
             let name = addr.to_string();
             let fd = match kept.iter().position(|(kept, _)| *kept == name) {
                 Some(at) => kept.swap_remove(at).1,
-                None => bind(*addr, link)?,
+                None => {
+                    held += 1;
+                    bind(*addr, link)?
+                }
             };
             listeners.push(BoundListener {
                 socket: fd,
                 label: name,
             });
         }
-        let local = local_socket::obtain(&mut kept, held + listeners.len(), link);
+        let local = local_socket::obtain(&mut kept, held, link);
         let local_socket = local.as_ref().map(|local| local.label.clone());
         listeners.extend(local);
         let secrets = SecretFiles::of(&config, &spec.secrets);

@@ -17,7 +17,7 @@ use super::queries::refusal;
 /// How many items a slow subscriber may lag behind before it reads from the store instead.
 const HUB_CAPACITY: usize = 256;
 /// How much is read from the store at once, in events and in bytes. A subscriber that does not read holds
-/// that in memory, and one event more.
+/// that in memory, and one record more.
 const PAGE: usize = 256;
 const PAGE_BYTES: usize = 32 << 10;
 /// The most bytes of texts that an item carries to subscribers; they read what is larger from the store.

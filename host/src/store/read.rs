@@ -319,8 +319,8 @@ pub(super) fn logged_message(
 }
 
 /// Adds the events after the cursor `after` to the page, at most so many and about so many bytes of them.
-/// A record's position counts the events before it, so the event that follows cursor `n` belongs to the last record whose cursor is at
-/// most `n`; reading starts there.
+/// A record's position counts the events before it, so the event that follows cursor `n` belongs to the
+/// last record whose cursor is at most `n`; reading starts there.
 fn collect_events(
     db: &Db,
     id: &SessionId,

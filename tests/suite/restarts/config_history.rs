@@ -1,21 +1,13 @@
 //! The history of configurations: what the daemon has run on, and the way back from an edit.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use abide_tests::{Daemon, How, Setup, abide_binary, until};
+use abide_tests::{Daemon, How, Setup, until};
 use serde_json::{Value, json};
 
-fn abide(daemon: &Daemon, args: &[&str]) -> Output {
-    let output = Command::new(abide_binary())
-        .args(args)
-        .current_dir(daemon.folder())
-        .output();
-    output.expect("the binary runs")
-}
-
 fn history(daemon: &Daemon) -> Vec<Value> {
-    let output = abide(daemon, &["config", "history", "--json"]);
+    let output = daemon.abide(&["config", "history", "--json"]);
     if !output.status.success() {
         return Vec::new();
     }
@@ -61,18 +53,18 @@ async fn each_configuration_is_kept_and_can_be_gone_back_to() {
     })
     .await;
 
-    let listed = shown(&abide(&daemon, &["config", "history"]));
+    let listed = shown(&daemon.abide(&["config", "history"]));
     assert_eq!(listed.lines().count(), 4, "{listed}");
-    let second = shown(&abide(&daemon, &["config", "history", "2"]));
+    let second = shown(&daemon.abide(&["config", "history", "2"]));
     assert!(
         second.contains("\n-shutdown_grace_period = \"5s\"\n+shutdown_grace_period = \"7s\"\n"),
         "{second}"
     );
-    let text = abide(&daemon, &["config", "history", "1", "--text"]);
+    let text = daemon.abide(&["config", "history", "1", "--text"]);
     assert_eq!(String::from_utf8_lossy(&text.stdout), first);
 
     let generation = daemon.generation().await;
-    let back = abide(&daemon, &["config", "rollback", "1"]);
+    let back = daemon.abide(&["config", "rollback", "1"]);
     assert!(back.status.success(), "{}", shown(&back));
     daemon.after_generation(generation).await;
     assert_eq!(fs::read_to_string(&file).expect("it is there"), first);
@@ -85,7 +77,7 @@ async fn each_configuration_is_kept_and_can_be_gone_back_to() {
     let kept = history_of(&daemon, 4).await;
     assert_eq!(kept[3]["text"], first);
     client.chat("s", "still here").await;
-    let again = shown(&abide(&daemon, &["config", "rollback", "4"]));
+    let again = shown(&daemon.abide(&["config", "rollback", "4"]));
     assert!(again.contains("already"), "{again}");
 }
 
@@ -105,7 +97,7 @@ async fn what_cannot_be_gone_back_to_is_refused_with_the_reason() {
         (&["config", "rollback", "2"], "gone.wasm"),
         (&["config", "rollback", "9"], "abide config history"),
     ] {
-        let refused = abide(&daemon, args);
+        let refused = daemon.abide(args);
         assert!(!refused.status.success());
         let text = shown(&refused);
         assert!(text.contains(reason), "{text}");
@@ -130,12 +122,9 @@ async fn a_file_that_is_gone_comes_back_whoever_has_the_secrets() {
     .await;
     let before = fs::read(&file).expect("it is there");
     fs::remove_file(&file).expect("it is there");
-    let text = shown(&abide(&daemon, &["config", "rollback", "1"]));
+    let text = shown(&daemon.abide(&["config", "rollback", "1"]));
     assert!(text.contains("--data-dir"), "{text}");
-    let back = abide(
-        &daemon,
-        &["config", "rollback", "1", "--data-dir", "elsewhere"],
-    );
+    let back = daemon.abide(&["config", "rollback", "1", "--data-dir", "elsewhere"]);
     assert!(back.status.success(), "{}", shown(&back));
     assert_eq!(fs::read(&file).expect("it is there again"), before);
 }

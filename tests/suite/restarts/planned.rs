@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use abide_tests::{
-    Account, CallState, Client, Daemon, FakeModel, How, Plugin, Sent, Setup, Signal, signal, until,
+    Account, CallState, Client, Daemon, FakeModel, How, Plugin, Posted, Sent, Setup, Signal,
+    signal, until,
 };
 use serde_json::json;
 
@@ -277,23 +278,35 @@ async fn idempotency_keys_outlive_restarts() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sigterm_drains_and_ends_well() {
+/// Starts a daemon with a turn of `s` that waits for the model to `release("w")`. Returns the turn's message.
+pub(super) async fn with_last_words() -> (FakeModel, Daemon, Posted) {
     let model = FakeModel::start().await;
     let setup = Setup::default().assistant(&model).grace("20s");
-    let mut daemon = Daemon::start(setup).await;
+    let daemon = Daemon::start(setup).await;
     let client = daemon.client();
     client.open("s", "assistant").await;
     let posted = client.say("s", "last words [hold=w]", None).await;
     let posted = posted.expect("messages are accepted");
     model.wait_for("last words", CallState::Running, 1).await;
-    signal(daemon.supervisor_pid(), Signal::TERM);
-    // A stop is announced to load balancers; a restart is not.
+    (model, daemon, posted)
+}
+
+/// Waits until a daemon says that it stops.
+pub(super) async fn stops(daemon: &Daemon) {
+    let client = daemon.client();
     until("readyz to say that it stops", async || {
         let reply = client.get("/readyz").await.ok()?;
         (reply.status == 503).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_and_ends_well() {
+    let (model, mut daemon, posted) = with_last_words().await;
+    signal(daemon.supervisor_pid(), Signal::TERM);
+    // A stop is announced to load balancers; a restart is not.
+    stops(&daemon).await;
     model.release("w");
     let status = daemon.ended().await;
     assert_eq!(status.code(), Some(0), "{status}");

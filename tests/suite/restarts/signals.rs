@@ -1,18 +1,13 @@
 //! Signals to the worker: a service manager or `pkill` sends them to all processes of a daemon.
 
-use abide_tests::{CallState, Daemon, FakeModel, Setup, Signal, signal, until};
+use abide_tests::{CallState, Signal, signal};
+
+use super::planned::{stops, with_last_words};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_to_all_processes_is_one_to_the_daemon() {
-    let model = FakeModel::start().await;
-    let setup = Setup::default().assistant(&model).grace("20s");
-    let mut daemon = Daemon::start(setup).await;
+    let (model, mut daemon, _) = with_last_words().await;
     let client = daemon.client();
-    client.open("s", "assistant").await;
-    let posted = client.say("s", "last words [hold=w]", None).await;
-    posted.expect("messages are accepted");
-    model.wait_for("last words", CallState::Running, 1).await;
-
     let worker = daemon.worker_pid().await;
     for (name, what) in [
         ("SIGTERM", Signal::TERM),
@@ -32,11 +27,7 @@ async fn a_signal_to_all_processes_is_one_to_the_daemon() {
     for pid in [worker, daemon.supervisor_pid()] {
         signal(pid, Signal::TERM);
     }
-    until("readyz to say that it stops", async || {
-        let reply = client.get("/readyz").await.ok()?;
-        (reply.status == 503).then_some(())
-    })
-    .await;
+    stops(&daemon).await;
     model.release("w");
     let status = daemon.ended().await;
     assert_eq!(status.code(), Some(0), "{status}");

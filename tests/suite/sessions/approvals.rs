@@ -1,9 +1,8 @@
 //! Tool calls that wait for a human: requested, answered days and restarts later, and made once.
 
 use std::fs;
-use std::process::Command;
 
-use abide_tests::{Event, How, Reply, Setup, abide_binary, guest, until};
+use abide_tests::{Event, How, Reply, Setup, guest, until};
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, acts};
@@ -42,17 +41,6 @@ async fn parked(stage: &Stage) -> Value {
 
 async fn answer(stage: &Stage, id: &str, body: Value) -> Reply {
     stage.client.decide(id, &body).await.expect("an answer")
-}
-
-/// Runs a command that must succeed. Returns what it writes.
-fn abide(stage: &Stage, args: &[&str]) -> String {
-    let output = Command::new(abide_binary())
-        .args(args)
-        .current_dir(stage.daemon.folder())
-        .output()
-        .expect("the binary runs");
-    assert!(output.status.success(), "{args:?}: {output:?}");
-    String::from_utf8(output.stdout).expect("it writes UTF-8")
 }
 
 fn statuses(events: &[Event]) -> Vec<&str> {
@@ -132,18 +120,20 @@ async fn the_whole_call_is_shown_and_lists_say_what_they_cut() {
     for unknown in ["s:1.1.9", "nobody:1.1.0", "what"] {
         show(unknown).await.problem(404);
     }
-    let list = abide(&stage, &["approvals"]);
+    let list = stage.daemon.abide_says(&["approvals"]);
     assert!(list.contains("`abide approvals show ID`"), "{list}");
-    let text = abide(&stage, &["approvals", "show", ID]);
+    let text = stage.daemon.abide_says(&["approvals", "show", ID]);
     assert!(
         text.contains(&token) && text.contains("t__record"),
         "{text}"
     );
 
-    let denied = abide(&stage, &["approvals", "deny", ID, "--reason", "too long"]);
+    let denied = stage
+        .daemon
+        .abide_says(&["approvals", "deny", ID, "--reason", "too long"]);
     assert!(denied.contains("denied"), "{denied}");
     stage.end_of(&message).await;
-    let after = abide(&stage, &["approvals", "show", ID]);
+    let after = stage.daemon.abide_says(&["approvals", "show", ID]);
     assert!(
         after.contains("@local") && after.contains("too long"),
         "{after}"
@@ -177,7 +167,7 @@ async fn where_nobody_is_asked_for_a_token_only_a_local_command_decides() {
     // Whoever comes that way is who they are in other things, too.
     local.open("other", "scripted").await;
     assert_eq!(stage.executions("a").len(), 0);
-    let approved = abide(&stage, &["approvals", "approve", ID]);
+    let approved = stage.daemon.abide_says(&["approvals", "approve", ID]);
     assert!(approved.contains("approved"), "{approved}");
     stage.end_of(&message).await;
     assert_eq!(stage.executions("a").len(), 1);

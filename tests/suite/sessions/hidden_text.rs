@@ -1,9 +1,9 @@
 //! Text that guests, clients and models choose, on its way to a terminal and to the log: no character
 //! that cannot be seen arrives there.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
-use abide_tests::{abide_binary, until};
+use abide_tests::until;
 use serde_json::{Value, json};
 
 use crate::stage::Stage;
@@ -11,14 +11,6 @@ use crate::stage::Stage;
 /// Clears the screen, forges a line, reverses what follows, and hides in the middle of a word.
 const HOSTILE: &str =
     "a\u{1b}[2Jb\nERROR forged\r\u{9b}c\u{202e}d\u{200b}e\u{2066}f\u{feff}g\u{2028}h";
-
-fn abide(stage: &Stage, args: &[&str]) -> Output {
-    let output = Command::new(abide_binary())
-        .args(args)
-        .current_dir(stage.daemon.folder())
-        .output();
-    output.expect("the binary runs")
-}
 
 fn is_hidden(c: char) -> bool {
     c.is_control() || HOSTILE.chars().any(|hostile| hostile == c && !c.is_ascii())
@@ -30,8 +22,8 @@ fn shows_nothing_hidden(stage: &Stage, args: &[&str]) -> String {
         let both = [output.stdout, output.stderr].concat();
         String::from_utf8(both).expect("it writes UTF-8")
     };
-    let shown = text(abide(stage, args));
-    let json = abide(stage, &[args, &["--json"]].concat());
+    let shown = text(stage.daemon.abide(args));
+    let json = stage.daemon.abide(&[args, &["--json"]].concat());
     assert!(json.status.success(), "{args:?}: {json:?}");
     serde_json::from_slice::<Value>(&json.stdout).expect("it is JSON");
     for written in [&shown, &text(json)] {

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plain_text", &[]),
     ("private_files", &[]),
     ("private_process", &[]),
+    ("process_entry", &[]),
     ("system_user", &[]),
     (
         "config",
@@ -47,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "plain_text",
             "private_files",
             "private_process",
+            "process_entry",
             "system_user",
         ],
     ),
@@ -64,7 +66,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The API's documents, written by the server and read by the command line.
     ("documents", &["domain"]),
     ("access", &["store", "domain"]),
-    ("api", &["session", "access", "documents", "domain"]),
+    (
+        "api",
+        &["session", "access", "documents", "domain", "process_entry"],
+    ),
     ("supervisor", &["plain_text"]),
     // A client, which must not know more of the daemon than any other client.
     ("loadgen", &[]),

@@ -1,10 +1,9 @@
 //! Guests and operators notice that a tool server is down, and that it is up again.
 
 use std::fs;
-use std::process::Command;
 
 use abide::domain::{StepError, ToolServerState};
-use abide_tests::{abide_binary, tool_server, until};
+use abide_tests::{tool_server, until};
 use serde_json::json;
 
 use crate::stage::{Stage, acts};
@@ -21,16 +20,6 @@ async fn listed(stage: &Stage, id: &str) -> Vec<String> {
         .flatten()
         .map(|name| name.as_str().unwrap_or_default().to_owned())
         .collect()
-}
-
-fn abide(stage: &Stage, args: &[&str]) -> String {
-    let output = Command::new(abide_binary())
-        .args(args)
-        .current_dir(stage.daemon.folder())
-        .output()
-        .expect("the binary runs");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).expect("text")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +89,7 @@ async fn servers_that_are_down_are_told_to_guests_and_operators() {
     );
     stage.tool_server("unseen", "idle").await;
 
-    let shown = abide(&stage, &["status"]);
+    let shown = stage.daemon.abide_says(&["status"]);
     for part in [
         "tool servers",
         "check `mcp.broken.command`",

@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, geteuid, getpid, getppid, test_kill_process};
 use tokio::net::UnixStream;
 
+use crate::process_entry::ProcessEntry;
+
 /// The maximum number of ancestors of a process that are looked at.
 const ANCESTORS_MAX: usize = 256;
 /// How many times they are looked at, while they change.
@@ -22,9 +24,10 @@ const LOOKS_MAX: usize = 5;
 const LOCAL_MARK: &str = "+local";
 
 /// Who is at the other end of a connection, as far as the kernel tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::api) enum PeerKind {
     /// Anybody who reaches the address.
+    #[default]
     Network,
     /// At the local socket: a process of the daemon's user, or of root, that does not descend from the
     /// daemon.
@@ -98,10 +101,10 @@ fn is_outside(pid: i32, inside: &[i32], look: impl Fn(i32) -> Look) -> bool {
     for _ in 0..LOOKS_MAX {
         // An ancestor may end between two looks, its child get another parent and its number be
         // another's. A line that is found twice was there as a whole.
-        let found = line(pid, &look);
-        if found.is_some() && found == line(pid, &look) {
-            let line = found.unwrap_or_default();
-            return !line.iter().any(|(pid, _)| inside.contains(pid));
+        if let Some(found) = line(pid, &look)
+            && line(pid, &look).as_ref() == Some(&found)
+        {
+            return !found.iter().any(|(pid, _)| inside.contains(pid));
         }
     }
     false
@@ -125,26 +128,16 @@ fn line(pid: i32, look: &impl Fn(i32) -> Look) -> Option<Vec<(i32, u64)>> {
 }
 
 fn look(pid: i32) -> Look {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok();
-    if let Some(seen) = stat.and_then(|stat| parse(&stat)) {
-        return seen;
+    if let Some(ProcessEntry { parent, start, .. }) = ProcessEntry::read(pid) {
+        return Look::Process {
+            parent,
+            started: start,
+        };
     }
     match Pid::from_raw(pid).map(test_kill_process) {
         Some(Err(Errno::PERM)) => Look::Hidden,
         _ => Look::Gone,
     }
-}
-
-/// Parses a line of `/proc/PID/stat`: `PID (NAME) STATE PARENT ...`, where the name may contain anything
-/// and the start time is the 22nd field.
-fn parse(stat: &[u8]) -> Option<Look> {
-    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let rest = str::from_utf8(stat.get(after..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace().skip(1);
-    Some(Look::Process {
-        parent: fields.next()?.parse().ok()?,
-        started: fields.nth(17)?.parse().ok()?,
-    })
 }
 
 fn has_ended(process: &OwnedFd) -> bool {
@@ -269,13 +262,6 @@ mod tests {
         assert_eq!(Some(parent), getppid().map(Pid::as_raw_pid));
         assert!(started > 0);
         assert_eq!(look(i32::MAX), Look::Gone);
-        let named = parse(b"12 (a) R 1 (b) S 34 1 1 0 -1 1 1 0 0 0 0 0 0 0 20 0 1 0 98 1");
-        let expected = Look::Process {
-            parent: 34,
-            started: 98,
-        };
-        assert_eq!(named, Some(expected));
-        assert_eq!(parse(b"12 (sh"), None);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
+use crate::process_entry::ProcessEntry;
+
 /// The environment variable that holds the mark.
 pub(super) const MARK: &str = "ABIDE_TOOL_SERVER";
 /// The maximum number of bytes read of a process's environment.
@@ -21,17 +23,6 @@ const LEFTOVER_PAUSE: Duration = Duration::from_millis(5);
 
 /// A process id with its start time, in ticks since boot: ids are reused, the pair is not.
 type ProcessId = (i32, u64);
-
-/// A process, as read from `/proc/PID/stat`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    pid: i32,
-    parent: i32,
-    group: i32,
-    session: i32,
-    start: u64,
-    zombie: bool,
-}
 
 /// A server's process, which must not have been reaped yet, and its descendants.
 #[derive(Debug)]
@@ -99,7 +90,7 @@ impl Descendants {
                 break;
             }
         }
-        let found: Vec<&Entry> = others().filter(|e| found.contains(&e.pid)).collect();
+        let found: Vec<&ProcessEntry> = others().filter(|e| found.contains(&e.pid)).collect();
         self.members
             .extend(found.iter().map(|entry| (entry.pid, entry.start)));
         found
@@ -155,7 +146,7 @@ pub(super) fn kill_marked(prefix: &str) -> usize {
 }
 
 /// Returns a process and all its ancestors.
-fn ancestry(pid: i32, table: &[Entry]) -> HashSet<i32> {
+fn ancestry(pid: i32, table: &[ProcessEntry]) -> HashSet<i32> {
     let mut found = HashSet::new();
     let mut next = Some(pid);
     while let Some(pid) = next
@@ -180,7 +171,7 @@ fn environment(pid: i32) -> Vec<u8> {
 }
 
 /// Lists all visible processes.
-fn table() -> Vec<Entry> {
+fn table() -> Vec<ProcessEntry> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -188,53 +179,14 @@ fn table() -> Vec<Entry> {
         .flatten()
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read(entry.path().join("stat")).ok()?;
-            self::entry(pid, &stat)
+            ProcessEntry::read(pid)
         })
         .collect()
-}
-
-/// Parses a line of `/proc/PID/stat`: `PID (NAME) STATE PARENT GROUP SESSION ...`, where the name
-/// may contain anything and the start time is the 22nd field.
-fn entry(pid: i32, stat: &[u8]) -> Option<Entry> {
-    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let mut fields = str::from_utf8(stat.get(after..)?)
-        .ok()?
-        .split_ascii_whitespace();
-    let state = fields.next()?;
-    let mut number = || fields.next()?.parse().ok();
-    Some(Entry {
-        pid,
-        parent: number()?,
-        group: number()?,
-        session: number()?,
-        zombie: matches!(state, "Z" | "X" | "x"),
-        start: fields.nth(15)?.parse().ok()?,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_of_stat_is_read_whatever_the_name() {
-        let rest = "34 35 36 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1";
-        let read = entry(12, format!("12 (a) R 1 (b) S {rest}").as_bytes());
-        let expected = Entry {
-            pid: 12,
-            parent: 34,
-            group: 35,
-            session: 36,
-            start: 98765,
-            zombie: false,
-        };
-        assert_eq!(read, Some(expected));
-        let zombie = entry(12, format!("12 (a) Z {rest}").as_bytes());
-        assert!(zombie.expect("a line").zombie);
-        assert_eq!(entry(12, b"12 (sh"), None);
-        assert_eq!(entry(12, b"12 (sh) S 1 2"), None);
-    }
 
     #[test]
     fn this_process_is_in_the_table() {

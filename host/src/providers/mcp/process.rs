@@ -20,7 +20,7 @@ use crate::private_process::keep_descriptors;
 use crate::system_user::SystemUser;
 
 use super::descendants::{Descendants, MARK};
-use super::other_user::{OtherUser, give_up_capabilities};
+use super::other_user::{become_user, give_up_capabilities};
 use super::settings::Program;
 
 /// The variables of the daemon's environment that a server inherits: enough to run, nothing secret.
@@ -72,7 +72,7 @@ impl Process {
         };
         let cwd = CString::new(settings.cwd.as_os_str().as_bytes());
         let cwd = cwd.map_err(|error| failed(&error))?;
-        let other = user.as_ref().map(OtherUser::new);
+        let other = user.clone();
         let owner = mark_of(&settings.owner);
         let mark = format!("{owner}{name}-{:016x}", rand::random::<u64>());
         let mut command = Command::new(resolve(program, &settings.cwd));
@@ -84,7 +84,7 @@ impl Process {
                 keep_descriptors();
                 setsid()?;
                 match &other {
-                    Some(other) => other.take_over()?,
+                    Some(other) => become_user(other)?,
                     None => give_up_capabilities()?,
                 }
                 // Only now: not where another user may not go.
