@@ -69,9 +69,10 @@ real-tools: build ## List the tools of servers for services and browsers, and ca
 real-model: build ## Hold conversations with the small real model behind templates that refuse what others' do
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-real-model tests/setup/model $(TARGET)/model
 
-measure: build ## Measure 10,000 turns in flight, what the journal costs, 100 restarts, and failing ones (some minutes)
+measure: build ## Measure 10,000 turns in flight, what the journal costs, a session beside 100 busy guests, 100 restarts, and failing ones (some minutes)
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure in-flight
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure journal
+	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure compute
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure restarts
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure boot-failures
 

@@ -5,6 +5,7 @@
 
 mod backup;
 mod boot_failures;
+mod compute;
 mod crowd;
 mod curve;
 mod disk;
@@ -46,6 +47,14 @@ enum Measurement {
     InFlight {
         #[arg(long, default_value_t = 10_000)]
         turns: usize,
+    },
+    /// The time of a session's turns while guests of others compute without end
+    Compute {
+        #[arg(long, default_value_t = 100)]
+        guests: usize,
+        /// How long each of the two is measured, in seconds
+        #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(1..))]
+        seconds: u64,
     },
     /// Turns per second with and without steps
     Journal {
@@ -140,6 +149,7 @@ enum Measurement {
 async fn main() -> ExitCode {
     let done = match MeasureArgs::parse().what {
         Measurement::InFlight { turns } => in_flight::measure(turns).await,
+        Measurement::Compute { guests, seconds } => compute::measure(guests, seconds).await,
         Measurement::Journal { seconds } => journal::measure(seconds).await,
         Measurement::Idle { sessions } => idle::measure(&sessions).await,
         Measurement::Curve {

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, Limited};
 use tokio::time::{Instant, timeout_at};
 
 use super::problem::{Problem, ProblemKind};
+use super::server::BodyError;
 use crate::domain::Refusal;
 
 /// How long a body may take to arrive.
@@ -60,6 +61,9 @@ pub(super) async fn read(
             Ok(None) => return Ok(read.freeze()),
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => {
+                if is_interrupted(&error) {
+                    return Err(Refusal::Restarting.into());
+                }
                 let detail = format!("the body cannot be read: {error}");
                 return Err(Problem::new(ProblemKind::BAD_REQUEST, detail));
             }
@@ -87,6 +91,13 @@ pub(super) async fn read(
         }
         read.extend_from_slice(&data);
     }
+}
+
+/// Returns whether the body would have gone on, had the worker not left.
+fn is_interrupted(error: &axum::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(BodyError::Interrupted))
 }
 
 /// Reads and discards the rest of a body that is refused: if the connection were closed while the client

@@ -342,6 +342,7 @@ impl<'a> Diff<'a> {
         let Limits {
             memory_bytes,
             turn_timeout,
+            compute,
             step_timeout,
             snapshot_bytes,
             message_bytes,
@@ -369,6 +370,7 @@ impl<'a> Diff<'a> {
         }
         for (last, old, new) in [
             ("turn_timeout", &old.turn_timeout, turn_timeout),
+            ("compute", &old.compute, compute),
             ("step_timeout", &old.step_timeout, step_timeout),
         ] {
             self.note(key(last), ChangeClass::Hot, (old, new), time);

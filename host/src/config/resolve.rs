@@ -291,6 +291,7 @@ fn understand_limits(notes: &mut Notes, name: &str, keys: LimitKeys) -> Limits {
             MEMORY_MAX_BYTES,
         ),
         turn_timeout: notes.time(&key("turn_timeout"), keys.turn_timeout, least),
+        compute: notes.time(&key("compute"), keys.compute, least),
         step_timeout: notes.time(&key("step_timeout"), keys.step_timeout, least),
         snapshot_bytes,
         message_bytes,

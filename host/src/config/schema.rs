@@ -255,6 +255,8 @@ pub(super) struct LimitKeys {
     pub(super) memory: Size,
     /// A turn's time, from its beginning to its snapshot, steps included.
     pub(super) turn_timeout: Time,
+    /// The time that a turn computes, on one processor; steps and waiting do not count.
+    pub(super) compute: Time,
     /// The time of one step (a model's answer, a tool's, an HTTP response).
     pub(super) step_timeout: Time,
     /// A snapshot's data, without its header.
@@ -287,6 +289,7 @@ impl Default for LimitKeys {
         let Limits {
             memory_bytes,
             turn_timeout,
+            compute,
             step_timeout,
             snapshot_bytes,
             message_bytes,
@@ -303,6 +306,7 @@ impl Default for LimitKeys {
         Self {
             memory: Size(memory_bytes),
             turn_timeout: Time(turn_timeout),
+            compute: Time(compute),
             step_timeout: Time(step_timeout),
             snapshot: Size(snapshot_bytes),
             message: Size(message_bytes),

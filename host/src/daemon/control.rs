@@ -94,6 +94,8 @@ impl Daemon {
         });
         metrics::counter!("abide_log_lines_lost_total").absolute(logging::lines_lost());
         metrics::gauge!("abide_turns_running").set(self.registry.running() as f64);
+        let waiting = self.registry.waiting_to_compute();
+        metrics::gauge!("abide_guests_waiting_to_compute").set(waiting as f64);
         self.status.send_replace(Arc::new(status));
     }
 

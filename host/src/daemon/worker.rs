@@ -110,6 +110,8 @@ fn run_logged(config_path: &Path, first: FirstStart, log: &LogQueue) -> ExitCode
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        // One more than guests can occupy.
+        .worker_threads(engine::processors() + 1)
         .enable_all()
         .on_thread_park(allocator::purge_if_requested)
         .build()

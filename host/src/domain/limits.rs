@@ -11,6 +11,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// The time of a turn, from its beginning to its snapshot, steps included.
     pub turn_timeout: Duration,
+    /// The processor time of a turn, which steps take no part of.
+    pub compute: Duration,
     /// The time of one step (a model's answer, a tool's, an HTTP response).
     pub step_timeout: Duration,
     /// A snapshot's data, without its header.
@@ -42,6 +44,7 @@ impl Default for Limits {
         Self {
             memory_bytes: 64 << 20,
             turn_timeout: Duration::from_secs(600),
+            compute: Duration::from_secs(30),
             step_timeout: Duration::from_secs(300),
             snapshot_bytes: 1 << 20,
             message_bytes: 256 << 10,

@@ -84,6 +84,14 @@ impl Blame<'_> {
         }
     }
 
+    /// Returns the failure of a guest that computed for too long.
+    pub(super) fn compute(&self) -> TurnFailure {
+        let allowed = humantime::format_duration(self.limits.compute);
+        let what =
+            format!("the guest computed for more than the {allowed} that `limits.compute` allows");
+        self.limit("compute", &what)
+    }
+
     /// Returns the failure of a guest that returned an error of its own.
     pub(super) fn guest(&self, mut text: String) -> TurnFailure {
         cut(&mut text, REASON_MAX_BYTES);

@@ -12,9 +12,10 @@ use super::failure::{Blame, GuestFailure};
 use super::guest_memory::{MemoryReservation, UNKNOWN_PEAK_BYTES};
 use super::job::{GuestJob, Product};
 use super::runtime::{Admission, Engine};
+use super::scheduled::{OutOfTime, Scheduled};
 use super::step_gate::StepCall;
 use super::store_data::StoreData;
-use crate::domain::{Message, Notice, Snapshot, TurnFailure};
+use crate::domain::{Limits, Message, Notice, Snapshot, TurnFailure};
 
 impl Engine {
     /// Creates a new session's first state: calls `open`, then `snapshot`.
@@ -140,7 +141,8 @@ impl Engine {
         }
     }
 
-    /// Runs a call on this share of the pool within the turn timeout.
+    /// Runs a call on this share of the pool, in time slices, within the turn timeout and the limit of
+    /// compute.
     async fn on<T, F>(
         &self,
         admission: Admission,
@@ -152,10 +154,17 @@ impl Engine {
     {
         // Declared before the call, so the call is dropped before its share.
         let Admission { memory, share } = admission;
-        let call = tokio::time::timeout(job.limits.turn_timeout, call(memory));
-        let ended = call
-            .await
-            .unwrap_or_else(|_| Err(GuestFailure::Failed(job.blame().timeout())));
+        let Limits {
+            turn_timeout,
+            compute,
+            ..
+        } = job.limits;
+        let call = Scheduled::new(self.0.run_queue.clone(), compute, call(memory));
+        let ended = match tokio::time::timeout(turn_timeout, call).await {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(OutOfTime)) => Err(GuestFailure::Failed(job.blame().compute())),
+            Err(_) => Err(GuestFailure::Failed(job.blame().timeout())),
+        };
         drop(share);
         ended
     }

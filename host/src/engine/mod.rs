@@ -22,6 +22,7 @@
 //! | `store_data` | the host state of one instance |
 //! | `host_functions`, `step_gate`, `grants`, `convert` | what a guest may call, whether it is granted, and the way to the turn |
 //! | `buffer`, `log` | a call's outputs and timers; its log lines |
+//! | `run_queue`, `scheduled` | which guests compute now; a call in time slices, with a limit in all |
 //! | `budget`, `pool` | limits of memory and stack; the size of the instance pool |
 //! | `guest_memory`, `memory_room` | the memory budget of all guests together; who holds what and who waits |
 //! | `wasi` | the virtual WASI: clock, randomness and streams of our own, the rest empty |
@@ -45,7 +46,9 @@ mod log;
 mod memory_room;
 mod pool;
 mod precompiled;
+mod run_queue;
 mod runtime;
+mod scheduled;
 mod step_gate;
 mod store_data;
 mod wasi;
@@ -59,5 +62,5 @@ pub use guest_memory::{MemoryReservation, PeakMemory, UNKNOWN_PEAK_BYTES};
 pub use job::{Context, GuestJob, Product};
 pub use log::{LogLevel, LogLine};
 pub use pool::open_page_map;
-pub use runtime::{Admission, Engine, EngineOptions};
+pub use runtime::{Admission, Engine, EngineOptions, processors};
 pub use step_gate::{StepAnswer, StepCall};

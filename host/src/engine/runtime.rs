@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,13 +16,14 @@ use super::component::{Component, check_kind};
 use super::error::{EngineError, LoadError};
 use super::guest_memory::{GuestMemory, MemoryReservation};
 use super::precompiled::Precompiled;
+use super::run_queue::RunQueue;
 use super::store_data::StoreData;
 use super::{pool, wasi};
 use crate::atomic_file;
 use crate::domain::{Digest, GuestMemoryStatus};
 
 /// How long a guest computes before it yields to others.
-const SLICE: Duration = Duration::from_millis(10);
+pub(super) const SLICE: Duration = Duration::from_millis(10);
 
 /// The options of an engine.
 #[derive(Clone, Debug)]
@@ -47,6 +50,12 @@ impl EngineOptions {
     }
 }
 
+/// Returns the number of processors that this process may use, at least 1. So many guests compute at a time:
+/// a runtime with one thread more always has one for the host.
+pub fn processors() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
+}
+
 /// Loads components and runs guests. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine(pub(super) Arc<EngineCore>);
@@ -55,6 +64,7 @@ pub(super) struct EngineCore {
     pub(super) wasmtime: wasmtime::Engine,
     linker: Linker<StoreData>,
     shares: Arc<Semaphore>,
+    pub(super) run_queue: Arc<RunQueue>,
     memory: GuestMemory,
     options: EngineOptions,
     precompiled: Precompiled,
@@ -82,6 +92,7 @@ impl Engine {
         Ok(Self(Arc::new(EngineCore {
             precompiled: Precompiled::new(options.cache_dir.clone(), &wasmtime),
             shares: Arc::new(Semaphore::new(turns_max as usize)),
+            run_queue: Arc::new(RunQueue::new(processors())),
             memory: GuestMemory::new(options.guest_memory_bytes),
             loaded: Mutex::default(),
             wasmtime,
@@ -202,6 +213,11 @@ impl Engine {
     /// Returns how much of the guests' memory is reserved.
     pub fn guest_memory(&self) -> GuestMemoryStatus {
         self.0.memory.status()
+    }
+
+    /// Returns how many guests wait for a processor.
+    pub fn waiting_to_compute(&self) -> usize {
+        self.0.run_queue.waiting()
     }
 
     /// Waits for an instance's share of the pool. Cancel safe. Memory comes first: who waits for it

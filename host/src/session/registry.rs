@@ -80,6 +80,11 @@ impl Registry {
         self.shared.engine.guest_memory()
     }
 
+    /// Returns how many guests wait for a processor.
+    pub fn waiting_to_compute(&self) -> usize {
+        self.shared.engine.waiting_to_compute()
+    }
+
     /// Changes the memory that all guests together may hold.
     pub fn set_guest_memory(&self, bytes: u64) {
         self.shared.engine.set_guest_memory(bytes);

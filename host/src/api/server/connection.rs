@@ -18,6 +18,7 @@ use super::peer::PeerKind;
 use super::silent::Newcomer;
 use super::socket::{self, Socket};
 use super::track::{Track, Tracked};
+use super::unavailable;
 use super::wire::HttpIo;
 
 /// The longest request head, and so the most bytes that are passed on with an idle connection.
@@ -33,12 +34,13 @@ const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(120);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_MAX_BYTES: u64 = 64 << 20;
 
-/// A connection between two requests, to be served by another worker.
+/// A connection between two requests, or amid the receipt of one, to be served by another worker.
 #[derive(Debug)]
 pub struct IdleConnection {
     /// The socket.
     pub fd: OwnedFd,
-    /// The bytes of the next request that were already read; at most 64 KiB.
+    /// The bytes of the next request, or of the one that is being received, that were already read; at most
+    /// 64 KiB.
     pub prefix: Vec<u8>,
     /// The label of the listener that accepted it, and who is at the other end as far as that matters.
     pub local: String,
@@ -58,6 +60,8 @@ pub(super) struct Signals {
 enum ConnectionEnd {
     Idle,
     Over,
+    /// Amid a request's body, of which so much has arrived, with its head.
+    Receiving(Vec<u8>),
     /// Its client does not take its response.
     Stalled,
 }
@@ -104,9 +108,13 @@ pub(super) async fn serve(
             if track.has_stalled() {
                 return Poll::Ready(ConnectionEnd::Stalled);
             }
+            if let Some(received) = track.received() {
+                return Poll::Ready(ConnectionEnd::Receiving(received));
+            }
         }
         if !closing && close.as_mut().poll(cx).is_ready() {
             closing = true;
+            track.close();
             Pin::new(&mut connection).graceful_shutdown();
         }
         // hyper polls until it can make no progress, so between polls it holds no bytes except
@@ -127,16 +135,28 @@ pub(super) async fn serve(
     })
     .await;
     let parts = connection.into_parts();
-    let wire = parts.io.into_inner();
+    let mut wire = parts.io.into_inner();
     match end {
         ConnectionEnd::Over => {
             linger(wire.socket).await;
             None
         }
+        ConnectionEnd::Receiving(received)
+            if received.len() + parts.read_buf.len() > HEAD_MAX_BYTES =>
+        {
+            // Whether or not it arrives, nothing was done.
+            let _ = wire.socket.write_all(&unavailable::restarting()).await;
+            linger(wire.socket).await;
+            None
+        }
         // It goes on from its cursor, or asks again, once it reads.
         ConnectionEnd::Stalled => None,
-        ConnectionEnd::Idle => {
-            let prefix = [&parts.read_buf[..], &wire.prefix[..]].concat();
+        ConnectionEnd::Idle | ConnectionEnd::Receiving(_) => {
+            let received = match end {
+                ConnectionEnd::Receiving(received) => received,
+                _ => Vec::new(),
+            };
+            let prefix = [&received, &parts.read_buf[..], &wire.prefix[..]].concat();
             let local = peer.marked(&local);
             match socket::into_fd(wire.socket) {
                 Ok(fd) => Some(IdleConnection { fd, prefix, local }),

@@ -3,6 +3,7 @@
 //! ```text
 //!   listeners --accept--> one task per connection --- hand_over ---> IdleConnection --> adopt
 //!                          hyper http/1 + router        between requests: at once
+//!                                                       amid a request's body: at once, if it is small
 //!                                                       busy: after its response
 //!                                                       still busy after `linger`: closed politely
 //! ```
@@ -18,6 +19,8 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod track;
+mod unavailable;
+mod upload;
 mod wire;
 
 use std::io;
@@ -37,6 +40,7 @@ use connection::{Signals, serve, turn_away};
 pub(super) use peer::PeerKind;
 use silent::{Newcomer, Silent};
 use socket::{Listener, Socket};
+pub(super) use track::BodyError;
 
 /// The default maximum of connections that a server holds.
 pub const CONNECTIONS_MAX: usize = 8192;
@@ -124,7 +128,7 @@ impl PreparedServer {
             room: Arc::new(Semaphore::new(connections_max)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             silent: Arc::default(),
-            no_room: no_room(connections_max),
+            no_room: unavailable::no_room(connections_max).into(),
             pass_on,
         });
         let listeners = listeners
@@ -286,20 +290,4 @@ async fn room(shared: &ServerShared) -> Option<OwnedSemaphorePermit> {
     }
     let permit = tokio::time::timeout(ROOM_PATIENCE, room.acquire_owned()).await;
     permit.ok()?.ok()
-}
-
-/// Returns the complete response to a client for which there is no room.
-fn no_room(connections_max: usize) -> Arc<[u8]> {
-    let body = format!(
-        "{{\"type\":\"urn:abide:problem:no-room\",\"title\":\"Too many connections\",\
-         \"status\":503,\"detail\":\"{connections_max} connections are open, which is the limit; \
-         close some, or try again in a moment\"}}"
-    );
-    let len = body.len();
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
-         content-length: {len}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}"
-    )
-    .into_bytes()
-    .into()
 }

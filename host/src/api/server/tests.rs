@@ -3,8 +3,10 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{Path, State};
 use axum::routing::{get, post};
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -156,6 +158,86 @@ async fn half_a_request_is_passed_on() {
         .expect("writes");
     assert_eq!(response(&mut silent).await.1, "hello");
     assert_eq!(new.hand_over(LINGER).await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_upload_is_finished_by_the_next_server() {
+    let (socket, address) = listen();
+    let old = start(&socket, echo());
+    let body = "0123456789".repeat(1000);
+    let head = format!(
+        "POST /echo HTTP/1.1\r\nhost: a\r\nX-Twice: 1\r\nx-twice: 2\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut uploads = Vec::new();
+    for sent in [0, 1, 5_000, 9_999] {
+        let mut client = connect(address).await;
+        let begun = [head.as_bytes(), &body.as_bytes()[..sent]].concat();
+        client.write_all(&begun).await.expect("writes");
+        uploads.push((client, sent));
+    }
+    // Behind another request, with the beginning of its body in the same packet.
+    let mut behind = connect(address).await;
+    let begun = ["GET / HTTP/1.1\r\nhost: a\r\n\r\n", &head, &body[..70]].concat();
+    behind.write_all(begun.as_bytes()).await.expect("writes");
+    assert_eq!(response(&mut behind).await.1, "hello");
+    uploads.push((behind, 70));
+    while old.connections() < uploads.len() {
+        tokio::task::yield_now().await;
+    }
+    let (new, count) = hand_over(old, &socket, echo()).await;
+    assert_eq!(count, uploads.len());
+    for (client, sent) in &mut uploads {
+        let rest = &body.as_bytes()[*sent..];
+        client.write_all(rest).await.expect("writes");
+        assert_eq!(response(client).await.1, body, "{sent}");
+    }
+    // And once more: all that it had was passed on.
+    assert_eq!(new.hand_over(LINGER).await.len(), uploads.len());
+}
+
+#[tokio::test]
+async fn an_upload_that_cannot_be_passed_on_ends_with_an_error() {
+    let (socket, address) = listen();
+    let begun = Arc::new(Notify::new());
+    // Reads; tells once so much is there as the path says.
+    let read = async |State(begun): State<Arc<Notify>>, Path(at): Path<usize>, mut body: Body| {
+        let mut there = 0;
+        loop {
+            match body.frame().await.expect("it never ends") {
+                Ok(frame) => there += frame.data_ref().map_or(0, Bytes::len),
+                Err(error) => return error.to_string(),
+            }
+            if there >= at {
+                begun.notify_one();
+            }
+        }
+    };
+    let router = Router::new().route("/{at}", post(read));
+    let old = start(&socket, router.with_state(begun.clone()));
+    let large = 2 * connection::HEAD_MAX_BYTES;
+    let mut clients = Vec::new();
+    for (at, rest) in [
+        (2, "transfer-encoding: chunked\r\n\r\n5\r\nab".to_owned()),
+        (
+            large,
+            format!("content-length: 1000000\r\n\r\n{}", "x".repeat(large)),
+        ),
+    ] {
+        let mut client = connect(address).await;
+        let begin = format!("POST /{at} HTTP/1.1\r\nhost: a\r\n{rest}");
+        client.write_all(begin.as_bytes()).await.expect("writes");
+        begun.notified().await;
+        clients.push(client);
+    }
+    let going = tokio::spawn(old.hand_over(LINGER));
+    for client in &mut clients {
+        let (head, body) = response(client).await;
+        assert!(head.contains("connection: close"), "{head}");
+        assert!(body.contains("the daemon restarted"), "{body}");
+    }
+    drop(clients);
+    assert!(going.await.expect("hands over").is_empty());
 }
 
 /// A route that answers once `go` is notified.

@@ -2,21 +2,23 @@
 //! to another worker without losing a byte.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
+use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tower::ServiceExt as _;
 
 use super::peer::PeerKind;
 use super::silent::Newcomer;
+use super::upload::Upload;
 
 /// After so long without taking a byte, a client is not waited for when the worker leaves.
 pub(super) const STALLED: Duration = match cfg!(test) {
@@ -30,8 +32,8 @@ pub(super) const STALLED: Duration = match cfg!(test) {
 pub(super) struct Track {
     /// A request was parsed and its response is not completely written.
     answering: AtomicBool,
-    /// That request's body is not completely read.
-    receiving: AtomicBool,
+    /// That request's body, as long as it is not completely read.
+    receiving: Mutex<Option<Arc<Mutex<Upload>>>>,
     /// A request's body was dropped before its end: the next bytes on the wire are not a request.
     spoiled: AtomicBool,
     /// Since when the kernel accepts no more bytes, so that the response is not completely sent, as
@@ -39,6 +41,8 @@ pub(super) struct Track {
     blocked_since: AtomicU64,
     /// The socket is to be passed on: no new request is read.
     leaving: AtomicBool,
+    /// What has not arrived by now is not waited for.
+    closing: AtomicBool,
 }
 
 impl Track {
@@ -59,7 +63,24 @@ impl Track {
     /// Whether bytes may be read from the socket. Once it is to be passed on, only those of a
     /// request that is already being served.
     pub(super) fn may_read(&self) -> bool {
-        !is(&self.leaving) || is(&self.receiving)
+        !is(&self.leaving) || lock(&self.receiving).is_some()
+    }
+
+    /// Ends the body that is being received with [`Interrupted`].
+    pub(super) fn close(&self) {
+        set(&self.closing, true);
+    }
+
+    /// Returns what has arrived of a request whose body is still being received, if it can be passed on as
+    /// the beginning of what comes: see [`Upload::received`].
+    pub(super) fn received(&self) -> Option<Vec<u8>> {
+        let upload = lock(&self.receiving);
+        let upload = upload.as_ref().filter(|_| self.blocked_since() == 0)?;
+        lock(upload).received()
+    }
+
+    fn receives(&self, upload: Option<Arc<Mutex<Upload>>>) {
+        *lock(&self.receiving) = upload;
     }
 
     pub(super) fn write_blocked(&self, blocked: bool) {
@@ -93,6 +114,11 @@ fn is(flag: &AtomicBool) -> bool {
     flag.load(Ordering::SeqCst)
 }
 
+/// Locks what one task uses. Poisoning is harmless: that task is over then.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn set(flag: &AtomicBool, to: bool) {
     flag.store(to, Ordering::SeqCst);
 }
@@ -117,13 +143,15 @@ impl hyper::service::Service<Request<Incoming>> for Tracked {
             newcomer.has_spoken();
         }
         let answering = Answering(self.track.clone());
-        let mut request = request.map(|body| Body::new(RequestBody::new(body, self.track.clone())));
-        // Most come by the network, about which there is nothing to say.
-        if self.peer != PeerKind::Network {
-            request.extensions_mut().insert(self.peer);
-        }
-        let router = self.router.clone();
+        let (track, peer, router) = (self.track.clone(), self.peer, self.router.clone());
         Box::pin(async move {
+            let (mut head, body) = request.into_parts();
+            let body = RequestBody::of(&head, body, track).await;
+            // Most come by the network, about which there is nothing to say.
+            if peer != PeerKind::Network {
+                head.extensions.insert(peer);
+            }
+            let request = Request::from_parts(head, Body::new(body));
             let response = router.oneshot(request).await?;
             Ok(response.map(|body| TrackedBody {
                 body,
@@ -170,53 +198,109 @@ impl HttpBody for TrackedBody {
 
 /// A request's body, which records whether it was read to its end.
 struct RequestBody {
-    body: Incoming,
-    ended: bool,
+    /// What arrived with the head.
+    first: Option<Frame<Bytes>>,
+    /// What is still to come, if anything is.
+    rest: Option<Arc<Mutex<Upload>>>,
     track: Arc<Track>,
 }
 
+/// Why a body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::api) enum BodyError {
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// The worker leaves, and the request cannot be passed on to the next one.
+    #[error("the daemon restarted before the body was there")]
+    Interrupted,
+}
+
 impl RequestBody {
-    fn new(body: Incoming, track: Arc<Track>) -> Self {
-        let ended = body.is_end_stream();
-        set(&track.receiving, !ended);
-        Self { body, ended, track }
+    async fn of(head: &Parts, mut body: Incoming, track: Arc<Track>) -> Self {
+        let mut this = Self {
+            first: None,
+            rest: None,
+            track,
+        };
+        if body.is_end_stream() {
+            return this;
+        }
+        // Most bodies have arrived with their head, and there is nothing to keep of the request.
+        let first = poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll_frame(context))).await;
+        if let Poll::Ready(Some(Ok(frame))) = first {
+            this.first = Some(frame);
+        }
+        // An error is told again when the rest is read.
+        if !body.is_end_stream() {
+            let upload = Upload::new(head, this.first.as_ref(), body);
+            let upload = Arc::new(Mutex::new(upload));
+            this.track.receives(Some(upload.clone()));
+            this.rest = Some(upload);
+        }
+        this
     }
 
     fn end(&mut self) {
-        self.ended = true;
-        set(&self.track.receiving, false);
+        self.rest = None;
+        self.track.receives(None);
     }
 }
 
 impl HttpBody for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(frame, Poll::Ready(None)) || (frame.is_ready() && self.body.is_end_stream()) {
-            self.end();
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
         }
-        frame
+        let Some(upload) = &self.rest else {
+            return Poll::Ready(None);
+        };
+        let mut upload = lock(upload);
+        let frame = upload.poll_frame(cx);
+        let is_over = upload.is_over();
+        drop(upload);
+        match frame {
+            Poll::Pending if is(&self.track.closing) => {
+                Poll::Ready(Some(Err(BodyError::Interrupted)))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(frame) => {
+                if frame.is_none() || is_over {
+                    self.end();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.first.is_none() && self.rest.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.rest.as_ref();
+        let rest = rest.map_or_else(|| SizeHint::with_exact(0), |rest| lock(rest).size_hint());
+        let first = self.first.as_ref().and_then(Frame::data_ref);
+        let first = first.map_or(0, Bytes::len) as u64;
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + first);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + first);
+        }
+        hint
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if !self.ended {
+        if self.rest.is_some() {
             set(&self.track.spoiled, true);
-            set(&self.track.receiving, false);
+            self.track.receives(None);
         }
     }
 }

@@ -1,0 +1,96 @@
+//! A request's body while it arrives. What has arrived is kept with the request's head, so that another
+//! worker can read the request from its beginning: before a handler has the whole body, it does nothing.
+
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use axum::body::{Bytes, HttpBody as _};
+use http::header::TRANSFER_ENCODING;
+use http::request::Parts;
+use hyper::body::{Frame, Incoming, SizeHint};
+
+use super::connection::HEAD_MAX_BYTES;
+
+/// A body of which a part is still to come.
+pub(super) struct Upload {
+    body: Incoming,
+    /// The request as far as it has arrived; none if it cannot be passed on.
+    kept: Option<Vec<u8>>,
+}
+
+impl Upload {
+    /// `first` has been taken out of the body before.
+    pub(super) fn new(head: &Parts, first: Option<&Frame<Bytes>>, body: Incoming) -> Self {
+        // Within a body in chunks, nobody knows where the next one begins.
+        let kept = (!head.headers.contains_key(TRANSFER_ENCODING)).then(|| text_of(head));
+        let mut upload = Self { body, kept };
+        if let Some(first) = first {
+            upload.keep(first);
+        }
+        upload
+    }
+
+    pub(super) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.keep(frame);
+        }
+        polled
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    /// Returns the request as far as it has been received, what nobody has read yet included; none if it
+    /// cannot be passed on. Nothing may be read from it afterwards.
+    pub(super) fn received(&mut self) -> Option<Vec<u8>> {
+        let mut context = Context::from_waker(Waker::noop());
+        while self.kept.is_some() && !self.is_over() {
+            match self.poll_frame(&mut context) {
+                Poll::Ready(Some(Ok(_kept))) => {}
+                Poll::Ready(Some(Err(_))) => self.kept = None,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        self.kept.take()
+    }
+
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let Some(kept) = &mut self.kept else { return };
+        match frame.data_ref() {
+            Some(data) if kept.len() + data.len() <= HEAD_MAX_BYTES => kept.extend_from_slice(data),
+            _ => self.kept = None,
+        }
+    }
+}
+
+/// Returns a request's head as it is sent.
+fn text_of(head: &Parts) -> Vec<u8> {
+    let Parts {
+        method,
+        uri,
+        version,
+        headers,
+        ..
+    } = head;
+    let mut line = String::new();
+    // Writing to a string never fails.
+    let _ = write!(line, "{method} {uri} {version:?}\r\n");
+    let mut text = line.into_bytes();
+    for (name, value) in headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            text.extend_from_slice(part);
+        }
+    }
+    text.extend_from_slice(b"\r\n");
+    text
+}
