@@ -263,6 +263,14 @@ impl Daemon {
             .expect("a restart record has its generation")
     }
 
+    /// Waits until what this version keeps can be kept in the data folder.
+    pub async fn until_past_probation(&self) {
+        until("the end of the probation", async || {
+            (self.status().await["format"] == 2).then_some(())
+        })
+        .await;
+    }
+
     /// Makes a change that needs a restart and waits for the restart. Returns the new generation.
     pub async fn restart_by_edit(&mut self) -> u64 {
         let old = self.generation().await;

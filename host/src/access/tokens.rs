@@ -2,21 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use crate::domain::{
     AccessRole, AccessToken, Digest, PrincipalName, TokenLimits, TokenName, UnixMillis,
     check_patterns,
 };
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 use super::audit_log::DISK_PATIENCE;
 use super::holder::Holder;
 use super::refusal::{TOKENS_MAX, TokenRefusal};
 use super::secret::TokenSecret;
-
-/// The pause before a token is deleted again that the store would not delete.
-const DELETE_AGAIN: Duration = Duration::from_secs(2);
 
 /// The access tokens. Clones share them.
 #[derive(Clone)]
@@ -152,7 +148,7 @@ impl Tokens {
         let store = self.0.store.clone();
         let deleted = tokio::spawn(async move {
             for (digest, _) in revoked {
-                delete(&store, &digest).await;
+                store.delete_token(&digest).await;
             }
         });
         match tokio::time::timeout(DISK_PATIENCE, deleted).await {
@@ -171,24 +167,10 @@ impl Tokens {
     }
 }
 
-/// Deletes a revoked token from the store, at the latest when that takes writes again.
-async fn delete(store: &Store, digest: &Digest) {
-    loop {
-        match store.delete_token(digest).await {
-            Ok(()) => return,
-            Err(StoreError::Closed) => {
-                tracing::error!("a revoked token is in the store still: revoke it again");
-                return;
-            }
-            Err(error) => tracing::error!(%error, "a revoked token is in the store still"),
-        }
-        tokio::time::sleep(DELETE_AGAIN).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::slice;
+    use std::time::Duration;
 
     use tempfile::TempDir;
 

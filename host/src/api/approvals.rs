@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::auth::Caller;
 use super::extract::{ApprovalInPath, Json, QueryOf};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
 use crate::documents::{Page, ProblemDocument};
 use crate::domain::{Answer, Approval, ApprovalId, Refusal, SessionId};
@@ -33,6 +33,10 @@ pub(super) struct DecisionBody {
     /// Why; the model reads it. At most 2 KiB.
     #[serde(default)]
     reason: Option<String>,
+    /// Whether each later call of this tool with these very arguments, in this session, is made without
+    /// asking, until that is revoked. Only with `approve`.
+    #[serde(default)]
+    always: bool,
 }
 
 /// A decision about a call.
@@ -110,10 +114,19 @@ pub(super) async fn decide(
     ApprovalInPath(id): ApprovalInPath,
     Json(body): Json<DecisionBody>,
 ) -> Result<Answered<Approval>, Problem> {
+    let approve = body.decision == ApprovalDecision::Approve;
+    if body.always && !approve {
+        let detail = "`always` goes with `approve` alone; what is denied is asked about again";
+        return Err(Problem::new(ProblemKind::INVALID, detail));
+    }
     let answer = Answer {
-        approve: body.decision == ApprovalDecision::Approve,
+        approve,
         by: Some(caller.0.name().to_string()),
         reason: body.reason.filter(|reason| !reason.trim().is_empty()),
     };
-    Ok(Answered(api.sessions.decide(id, answer).await?))
+    let decided = match body.always {
+        true => api.sessions.approve_always(id, answer).await,
+        false => api.sessions.decide(id, answer).await,
+    };
+    Ok(Answered(decided?))
 }

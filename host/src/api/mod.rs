@@ -26,6 +26,7 @@ mod router;
 mod rules;
 pub mod server;
 mod sessions;
+mod standing;
 mod tokens;
 mod turns;
 

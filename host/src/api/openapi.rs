@@ -7,7 +7,8 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    approvals, audit, backups, daemon, events, messages, metrics, openai, sessions, tokens, turns,
+    approvals, audit, backups, daemon, events, messages, metrics, openai, sessions, standing,
+    tokens, turns,
 };
 use crate::domain::{Delta, Event};
 
@@ -34,6 +35,8 @@ use crate::domain::{Delta, Event};
         approvals::list,
         approvals::show,
         approvals::decide,
+        standing::list,
+        standing::revoke,
         openai::complete,
         openai::models,
         openai::model,

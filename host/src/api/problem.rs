@@ -13,6 +13,8 @@ use crate::domain::{Refusal, TimelineName};
 const TYPE_PREFIX: &str = "urn:abide:problem:";
 /// The seconds after which a client may retry when a message found no room or the daemon restarts.
 const RETRY_SECONDS: u16 = 1;
+/// The seconds after which something may be asked for again that the data folder cannot hold yet.
+pub(super) const PROBATION_RETRY_SECONDS: u16 = 30;
 /// The same while the disk does not answer.
 const STALLED_RETRY_SECONDS: u16 = 10;
 
@@ -133,6 +135,8 @@ impl ProblemKind {
     pub(super) const NOTHING_RUNS: Self = Self("nothing-runs", StatusCode::CONFLICT, "No turn runs");
     pub(super) const NOT_FAULTED: Self = Self("not-faulted", StatusCode::CONFLICT, "The session is not faulted");
     pub(super) const NEEDS_FORCE: Self = Self("needs-force", StatusCode::CONFLICT, "It would do again what cannot be repeated");
+    pub(super) const UNKNOWN_STANDING: Self = Self("unknown-standing-approval", StatusCode::NOT_FOUND, "There is no such standing approval");
+    pub(super) const TOO_MANY_STANDING: Self = Self("too-many-standing-approvals", StatusCode::CONFLICT, "Too many calls are approved for good");
     pub(super) const UNKNOWN_APPROVAL: Self = Self("unknown-approval", StatusCode::NOT_FOUND, "There is no such approval");
     pub(super) const APPROVAL_DECIDED: Self = Self("approval-decided", StatusCode::CONFLICT, "The approval was decided before");
     pub(super) const APPROVAL_EXPIRED: Self = Self("approval-expired", StatusCode::GONE, "The approval expired");
@@ -205,6 +209,13 @@ impl From<Refusal> for Problem {
             Refusal::NoDeadLetter => problem(ProblemKind::NO_DEAD_LETTER),
             Refusal::NeedsForce { calls } => problem(ProblemKind::NEEDS_FORCE).fact("calls", calls),
             Refusal::UnknownApproval(_) => problem(ProblemKind::UNKNOWN_APPROVAL),
+            Refusal::UnknownStanding(_) => problem(ProblemKind::UNKNOWN_STANDING),
+            Refusal::TooManyStanding { limit } => {
+                problem(ProblemKind::TOO_MANY_STANDING).fact("limit", limit)
+            }
+            Refusal::NotYet(_) => {
+                problem(ProblemKind::NOT_YET).header(header::RETRY_AFTER, PROBATION_RETRY_SECONDS)
+            }
             Refusal::ApprovalDecided { status } => {
                 problem(ProblemKind::APPROVAL_DECIDED).fact("outcome", status.as_str())
             }

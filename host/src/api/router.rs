@@ -8,7 +8,7 @@ use axum::routing::{delete, get, post, put};
 use super::problem::{Problem, ProblemKind};
 use super::{
     Api, approvals, audit, auth, backups, daemon, events, messages, metrics, openai, openapi,
-    sessions, tokens, turns,
+    sessions, standing, tokens, turns,
 };
 
 /// Returns the router of the whole API.
@@ -36,6 +36,8 @@ pub fn router(api: Api) -> Router {
             "/v1/approvals/{id}",
             get(approvals::show).post(approvals::decide),
         )
+        .route("/v1/standing-approvals", get(standing::list))
+        .route("/v1/standing-approvals/{id}", delete(standing::revoke))
         .route("/v1/chat/completions", post(openai::complete))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{id}", get(openai::model))

@@ -84,6 +84,8 @@ pub(super) const RULES: &[Rule] = &[
     rule(Method::GET, "/v1/approvals", "list_approvals", READ, Subject::None),
     rule(Method::GET, "/v1/approvals/{id}", "show_approval", READ, Subject::Approval),
     rule(Method::POST, "/v1/approvals/{id}", "decide_approval", DECIDE, Subject::Approval).audited(),
+    rule(Method::GET, "/v1/standing-approvals", "list_standing_approvals", READ, Subject::None),
+    rule(Method::DELETE, "/v1/standing-approvals/{id}", "revoke_standing_approval", DECIDE, Subject::Approval).audited(),
     rule(Method::POST, "/v1/chat/completions", "create_chat_completion", CONVERSE, Subject::None),
     rule(Method::GET, "/v1/models", "list_models", READ, Subject::None),
     rule(Method::GET, "/v1/models/{id}", "show_model", READ, Subject::None),

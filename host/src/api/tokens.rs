@@ -7,14 +7,12 @@ use http::{StatusCode, header};
 use super::Api;
 use super::auth::{AuditSubject, Caller};
 use super::extract::{Json, TokenInPath};
-use super::problem::{Problem, ProblemKind};
+use super::problem::{PROBATION_RETRY_SECONDS, Problem, ProblemKind};
 use crate::access::{NewToken, TokenRefusal};
 use crate::documents::{Page, ProblemDocument, TokenCreated, TokenRequest};
 use crate::domain::{AccessToken, Act, TokenName};
 
-/// The seconds after which a token may be asked for again that the data folder cannot hold yet.
-const PROBATION_RETRY_SECONDS: u16 = 30;
-/// The same while the daemon is being replaced.
+/// The seconds after which a client may try again while the daemon is being replaced.
 const RESTART_RETRY_SECONDS: u16 = 1;
 
 /// Lists access tokens, without their secrets.

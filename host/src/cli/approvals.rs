@@ -1,5 +1,6 @@
 //! `abide approvals`: tool calls that wait for a human, and the answers.
 
+use http::Method;
 use serde_json::{Value, json};
 
 use super::args::{Approvals, ApprovalsAction};
@@ -11,7 +12,7 @@ use super::table::{Cell, table};
 use super::target;
 use super::text::{ago, brief, duration};
 use crate::documents::Page;
-use crate::domain::{Approval, UnixMillis};
+use crate::domain::{Approval, StandingApproval, UnixMillis};
 use crate::plain_text::inline;
 
 /// The width to which arguments are cut in the table.
@@ -20,21 +21,51 @@ const ARGUMENTS_CHARS: usize = 80;
 pub(crate) async fn run(global: &Global, args: Approvals) -> Result<(), CliError> {
     let client = Client::new(target::find(global)?)?;
     let mut out = Out::new(global.no_color);
-    let (id, approve, reason) = match args.action {
+    let (id, decision) = match args.action {
         None | Some(ApprovalsAction::List) => return list(&client, &mut out, args.json.json).await,
         Some(ApprovalsAction::Show { id }) => {
             let approval = client.get(&path_of(&id)).await?;
             return show(&mut out, &approval, args.json.json);
         }
-        Some(ApprovalsAction::Approve { id }) => (id, true, None),
-        Some(ApprovalsAction::Deny { id, reason }) => (id, false, reason),
+        Some(ApprovalsAction::Approve { id, always }) => {
+            let approve = Decision {
+                approve: true,
+                always,
+                reason: None,
+            };
+            (id, approve)
+        }
+        Some(ApprovalsAction::Deny { id, reason }) => {
+            let deny = Decision {
+                reason,
+                ..Decision::default()
+            };
+            (id, deny)
+        }
+        Some(ApprovalsAction::Standing) => {
+            return list_standing(&client, &mut out, args.json.json).await;
+        }
+        Some(ApprovalsAction::Revoke { id }) => {
+            let revoked = client.revoke_standing(&id).await?;
+            if args.json.json {
+                return Ok(out.json(&revoked)?);
+            }
+            return Ok(out.line(format!("{id}: calls like it are asked about again"))?);
+        }
     };
-    let approval = client.decide(&id, approve, reason.as_deref()).await?;
+    let approval = client.decide(&id, &decision).await?;
     if args.json.json {
         return Ok(out.json(&approval)?);
     }
     let status = approval.status.as_str();
-    Ok(out.line(format!("{id}: {status}: {}", inline(&approval.line())))?)
+    out.line(format!("{id}: {status}: {}", inline(&approval.line())))?;
+    if decision.always {
+        out.line(format!(
+            "the same call is made without asking from now on, in this session; `abide approvals revoke {id}` \
+             ends that"
+        ))?;
+    }
+    Ok(())
 }
 
 async fn list(client: &Client, out: &mut Out, as_json: bool) -> Result<(), CliError> {
@@ -81,6 +112,32 @@ async fn list(client: &Client, out: &mut Out, as_json: bool) -> Result<(), CliEr
     Ok(())
 }
 
+async fn list_standing(client: &Client, out: &mut Out, as_json: bool) -> Result<(), CliError> {
+    let page: Page<StandingApproval> = client.get("/v1/standing-approvals").await?;
+    let standing = page.items;
+    if as_json {
+        return Ok(out.json(&standing)?);
+    }
+    if standing.is_empty() {
+        return Ok(out.line("no call is always approved")?);
+    }
+    let now = UnixMillis::now();
+    let rows: Vec<Vec<Cell>> = standing
+        .iter()
+        .map(|standing| {
+            vec![
+                standing.id.to_string().into(),
+                ago(standing.since, now).into(),
+                inline(standing.by.as_deref().unwrap_or_default()).into(),
+                Cell::toned(inline(&standing.tool), Tone::Bold),
+                brief(&standing.arguments, ARGUMENTS_CHARS).into(),
+            ]
+        })
+        .collect();
+    let head = ["id", "since", "by", "tool", "arguments"];
+    Ok(out.text(&table(out, 0, &head, &rows))?)
+}
+
 /// Shows an approval and all of its arguments. What a human reads is what is approved: hidden characters
 /// are escaped, and line breaks stay, marked off from what this command says.
 fn show(out: &mut Out, approval: &Approval, as_json: bool) -> Result<(), CliError> {
@@ -122,28 +179,61 @@ fn path_of(id: &str) -> String {
     format!("/v1/approvals/{}", escape(id))
 }
 
+/// What a human decides about a call.
+#[derive(Default)]
+pub(crate) struct Decision {
+    pub(crate) approve: bool,
+    /// Whether each later call like it is made without asking.
+    pub(crate) always: bool,
+    pub(crate) reason: Option<String>,
+}
+
 impl Client {
-    /// Approves or denies a tool call, with an optional reason. Where the daemon asks nobody for a token,
-    /// it lets the command decide by the local socket alone.
+    /// Approves or denies a tool call.
     pub(crate) async fn decide(
         &self,
         id: &str,
-        approve: bool,
-        reason: Option<&str>,
+        decision: &Decision,
     ) -> Result<Approval, ClientError> {
-        let decision = if approve { "approve" } else { "deny" };
-        let body = json!({"decision": decision, "reason": reason});
-        let decided = self.post(&path_of(id), &body).await;
-        let socket = match &decided {
+        let Decision {
+            approve,
+            always,
+            reason,
+        } = decision;
+        let word = if *approve { "approve" } else { "deny" };
+        let mut body = json!({"decision": word, "reason": reason});
+        if *always {
+            // A daemon that is older than this command refuses what it does not know.
+            body["always"] = true.into();
+        }
+        let path = path_of(id);
+        self.as_human(async |client| client.post(&path, &body).await)
+            .await
+    }
+
+    async fn revoke_standing(&self, id: &str) -> Result<StandingApproval, ClientError> {
+        let path = format!("/v1/standing-approvals/{}", escape(id));
+        self.as_human(async |client| client.json(client.request(Method::DELETE, &path)).await)
+            .await
+    }
+
+    /// Sends what is for humans to decide. Where the daemon asks nobody for a token, it takes that from the
+    /// local socket alone.
+    async fn as_human<T>(
+        &self,
+        send: impl AsyncFn(&Self) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let sent = send(self).await;
+        let socket = match &sent {
             Err(ClientError::Problem(problem)) => problem.local_socket(),
             _ => None,
         };
         let Some(name) = socket else {
-            return decided;
+            return sent;
         };
-        match self.by_local_socket(&name)?.post(&path_of(id), &body).await {
+        match send(&self.by_local_socket(&name)?).await {
             // The daemon is on another machine.
-            Err(ClientError::Unreachable { .. }) => decided,
+            Err(ClientError::Unreachable { .. }) => sent,
             by_socket => by_socket,
         }
     }

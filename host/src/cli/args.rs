@@ -247,6 +247,9 @@ pub(crate) enum ApprovalsAction {
     Approve {
         /// The approval's id
         id: String,
+        /// And, without asking, each later call of this tool with these very arguments in this session
+        #[arg(long)]
+        always: bool,
     },
     /// Do not let it be made; the model is told so
     Deny {
@@ -255,6 +258,13 @@ pub(crate) enum ApprovalsAction {
         /// Why: the model reads it
         #[arg(long)]
         reason: Option<String>,
+    },
+    /// List the calls that are always approved
+    Standing,
+    /// Ask again about a call that is always approved
+    Revoke {
+        /// The id of the approval that it was given with
+        id: String,
     },
 }
 

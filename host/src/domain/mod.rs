@@ -28,7 +28,7 @@
 //! | `message.rs`, `failure.rs`, `restart.rs` | messages, why turns fail, restarts |
 //! | `calls.rs`, `stopped.rs`, `history_cut.rs`, `notice.rs` | what a guest is notified of |
 //! | `steps.rs`, `result_text.rs`, `usage.rs` | the calls by which a turn reaches outside |
-//! | `approval.rs` | a tool call that waits for a human |
+//! | `approval.rs`, `standing_approval.rs` | a tool call that waits for a human; one that never does again |
 //! | `records.rs`, `events.rs`, `record_events.rs` | the log, and its events for clients |
 //! | `journal.rs`, `call_tracking.rs`, `report.rs` | the steps of one turn, from its records |
 //! | `session.rs`, `snapshot.rs` | the state of a session, and of its guest |
@@ -82,6 +82,7 @@ mod salvage_report;
 mod session;
 mod shorten;
 mod snapshot;
+mod standing_approval;
 mod steps;
 mod stopped;
 mod time;
@@ -141,6 +142,7 @@ pub use session::{
     Identity, LastTurn, LogPos, OpenTurn, Queued, Session, SessionProgress, SnapshotRef, Untold,
 };
 pub use snapshot::{BadSnapshot, Snapshot};
+pub use standing_approval::{STANDING_MAX, StandingApproval};
 pub use steps::{
     ChatMessage, ChatRequest, ChatRole, Completion, Effect, FinishReason, FromInbox, HttpRequest,
     HttpResponse, ModelToolCall, StepCallName, StepError, StepRequest, StepResult, Tool, ToolCall,

@@ -104,6 +104,17 @@ pub enum Refusal {
     /// No such approval was requested, or it was removed with its turn's journal.
     #[error("there is no approval `{0}`; GET /v1/approvals lists those that wait")]
     UnknownApproval(String),
+    /// No such call is always approved.
+    #[error("there is no standing approval `{0}`; GET /v1/standing-approvals lists them")]
+    UnknownStanding(String),
+    /// See [`STANDING_MAX`](super::STANDING_MAX).
+    #[error(
+        "{limit} calls are always approved already, which is the limit; revoke one that is not needed"
+    )]
+    TooManyStanding { limit: usize },
+    /// The data folder cannot hold it before this version's probation is over.
+    #[error("{0}")]
+    NotYet(String),
     /// The approval was decided otherwise.
     #[error("the approval was {} before; a decision stands", .status.as_str())]
     ApprovalDecided {

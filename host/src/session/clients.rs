@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::domain::{
     Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadLetter, EventId, MessageId,
-    NewMessage, Patterns, Refusal, ReplayReport, SessionId, SessionView, TurnReport,
+    NewMessage, Patterns, Refusal, ReplayReport, SessionId, SessionView, StandingApproval,
+    TurnReport, UnixMillis,
 };
 
 use super::hub::Subscription;
@@ -66,7 +67,9 @@ impl Clients {
 
     /// Closes a session permanently.
     pub async fn close(&self, id: &SessionId) -> Result<SessionView, Refusal> {
-        self.0.ask(id, DriverCommand::Close).await
+        let closed = self.0.ask(id, DriverCommand::Close).await?;
+        self.shared().standing.forget(id);
+        Ok(closed)
     }
 
     /// Reserves memory for a request of `bytes` while it is being read, or refuses it.
@@ -168,6 +171,43 @@ impl Clients {
         }
         let command = |reply| DriverCommand::Decide { id, answer, reply };
         self.0.ask(&session, command).await
+    }
+
+    /// Approves a call, and from then on each one like it in its session. Both are synced to disk when this
+    /// returns.
+    pub async fn approve_always(
+        &self,
+        id: ApprovalId,
+        answer: Answer,
+    ) -> Result<Approval, Refusal> {
+        let unknown = || Refusal::UnknownApproval(id.to_string());
+        let session = id.session().ok_or_else(unknown)?;
+        let approval = self.approval(&id)?;
+        if approval.arguments_cut {
+            // Its turn is over, and nobody knows any more what would be approved.
+            return Err(Refusal::ApprovalDecided {
+                status: approval.status,
+            });
+        }
+        let standing = StandingApproval::of(&approval, answer.by.clone(), UnixMillis::now());
+        // First, or a call would be approved for good later than its human believes.
+        self.shared().standing.add(session, standing).await?;
+        let decided = self.decide(id.clone(), answer).await;
+        if decided.is_err() {
+            // What was not approved once is not approved for good.
+            let _ = self.shared().standing.revoke(&id).await;
+        }
+        decided
+    }
+
+    /// Returns the standing approvals of the sessions whose ids match.
+    pub fn standing_approvals(&self, ids: &Patterns) -> Vec<StandingApproval> {
+        self.shared().standing.list(ids)
+    }
+
+    /// Revokes a standing approval: its call is asked about again.
+    pub async fn revoke_standing(&self, id: &ApprovalId) -> Result<StandingApproval, Refusal> {
+        self.shared().standing.revoke(id).await
     }
 
     /// Returns an approval, with the whole arguments of its call while its turn is open.

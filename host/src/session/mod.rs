@@ -20,6 +20,7 @@
 //! | `turn`, `step_executor`, `due` | one run of a guest, and its steps |
 //! | `replay`, `inspect` | runs a turn again from its journal; shows a turn |
 //! | `drain` | the gate that a drain closes, the turns that it counts, and their guard |
+//! | `standing` | calls that a human has approved for good |
 //! | `suspects` | turns that may be what takes the worker down begin one at a time |
 //! | `relaunch` | brings sessions back after a restart |
 //! | `timers`, `deadlines` | wakes sessions whose timers are due; when that is, however the clock is set |
@@ -53,6 +54,7 @@ mod relaunch;
 mod replay;
 mod shared;
 mod signs;
+mod standing;
 mod step_executor;
 mod suspects;
 mod timers;

@@ -61,6 +61,7 @@ pub(super) fn refusal(error: StoreError) -> Refusal {
         StoreError::Overloaded { bytes } => Refusal::Overloaded {
             limit: bytes as u64,
         },
+        error @ StoreError::LacksPart { .. } => Refusal::NotYet(error.to_string()),
         // The store is closed only when the worker ends.
         StoreError::Closed => Refusal::Restarting,
         error => Refusal::StoreFailed(error.to_string()),

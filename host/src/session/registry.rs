@@ -23,6 +23,7 @@ use super::memory_budget::Memory;
 use super::memory_peaks::MemoryPeaks;
 use super::queries;
 use super::shared::{Settings, Shared};
+use super::standing::StandingApprovals;
 use super::suspects::Suspects;
 
 /// All sessions of the daemon. Cheap to clone.
@@ -34,11 +35,12 @@ pub struct Registry {
 
 impl Registry {
     /// Creates the registry. No session runs before
-    /// [`Lifecycle::relaunch`](super::Lifecycle::relaunch) or a first request.
+    /// [`Lifecycle::relaunch`](super::Lifecycle::relaunch) or a first request. Waits for the disk.
     pub fn new(store: Store, engine: Engine, live_config: LiveConfig, settings: Settings) -> Self {
         let sync_begun = AtomicBool::new(settings.died_by_own_doing);
         let memory = Memory::new(settings.memory_max_bytes);
         let shared = Arc::new(Shared {
+            standing: StandingApprovals::load(store.clone()),
             store,
             engine,
             live_config: Current::new(live_config),

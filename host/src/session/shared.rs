@@ -13,6 +13,7 @@ use super::live_config::{Current, LiveConfig};
 use super::liveness::LivenessTable;
 use super::memory_budget::Memory;
 use super::memory_peaks::MemoryPeaks;
+use super::standing::StandingApprovals;
 use super::suspects::Suspects;
 use crate::domain::{Generation, PastRestart};
 use crate::engine::Engine;
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) sync_begun: AtomicBool,
     /// The gate that a drain closes, and the turns that it counts.
     pub(super) turns: Arc<TurnGate>,
+    pub(super) standing: StandingApprovals,
     pub(super) suspects: Suspects,
     pub(super) memory: Memory,
     /// What turns reserve of the guests' memory.

@@ -1,7 +1,9 @@
-//! Access tokens, and the audit log. Both are of the part `control` (see `format`), and are synced when
-//! the write returns.
+//! Access tokens, standing approvals and the audit log. They are of the part `control` (see `format`), and
+//! are synced when the write returns.
 
-use crate::domain::{AccessToken, AuditEntry, AuditId, Digest};
+use std::time::Duration;
+
+use crate::domain::{AccessToken, ApprovalId, AuditEntry, AuditId, Digest, StandingApproval};
 
 use super::{
     Store, StoreError, codec,
@@ -11,6 +13,9 @@ use super::{
 
 /// The number of entries of the audit log that are kept.
 pub const AUDIT_KEPT: u64 = 100_000;
+
+/// The pause before something is deleted again that the disk would not delete.
+const DELETE_AGAIN: Duration = Duration::from_secs(2);
 
 impl Store {
     /// Returns all access tokens, by the digests of their secrets. One that cannot be decoded (a later
@@ -42,10 +47,59 @@ impl Store {
         self.write_meta(vec![put]).await
     }
 
-    /// Deletes an access token.
-    pub async fn delete_token(&self, secret: &Digest) -> Result<(), StoreError> {
-        let delete = Op::Delete(Keyspace::Meta, keys::token(secret));
-        self.write_meta(vec![delete]).await
+    /// Deletes an access token, at the latest when the disk takes writes again.
+    pub async fn delete_token(&self, secret: &Digest) {
+        self.delete_for_good("a revoked token", keys::token(secret))
+            .await;
+    }
+
+    /// Returns all standing approvals. One that cannot be decoded is left out: its call is asked about.
+    pub fn standing_approvals(&self) -> Result<Vec<StandingApproval>, StoreError> {
+        let (first, bound) = keys::all_of_kind(keys::STANDING);
+        let mut standing = Vec::new();
+        self.core().read(|db| {
+            db.scan(Keyspace::Meta, &first, &bound, |_, value| {
+                match codec::decode("a standing approval", value) {
+                    Ok(approval) => standing.push(approval),
+                    Err(error) => tracing::error!(%error, "a standing approval is left out"),
+                }
+                Ok(true)
+            })
+        })?;
+        Ok(standing)
+    }
+
+    /// Writes a standing approval. Refused before this version has passed its probation.
+    pub async fn put_standing_approval(&self, it: &StandingApproval) -> Result<(), StoreError> {
+        let what = "a standing approval";
+        self.core().format.allow_control(what)?;
+        let bytes = codec::encode(what, it)?;
+        let put = Op::Put(Keyspace::Meta, keys::standing(&it.id), bytes);
+        self.write_meta(vec![put]).await
+    }
+
+    /// Deletes a standing approval, at the latest when the disk takes writes again.
+    pub async fn delete_standing_approval(&self, id: &ApprovalId) {
+        self.delete_for_good("a revoked standing approval", keys::standing(id))
+            .await;
+    }
+
+    async fn delete_for_good(&self, what: &'static str, key: Vec<u8>) {
+        loop {
+            let delete = Op::Delete(Keyspace::Meta, key.clone());
+            match self.write_meta(vec![delete]).await {
+                Ok(()) => return,
+                Err(StoreError::Closed) => {
+                    tracing::error!(
+                        what,
+                        "the store is closed and has it still: revoke it again"
+                    );
+                    return;
+                }
+                Err(error) => tracing::error!(what, %error, "the store has it still"),
+            }
+            tokio::time::sleep(DELETE_AGAIN).await;
+        }
     }
 
     /// Writes an entry of the audit log, and replaces an earlier one of the same number. The one

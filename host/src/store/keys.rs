@@ -19,6 +19,7 @@
 //! default    "counts"                              sessions created and closed
 //!            'a' number (u64 BE)                   entry of the audit log
 //!            "cut"                                 the order to cut all sessions, if it is pending
+//!            'p' approval id                       standing approval
 //!            'r' generation (u64 BE)               restart record
 //!            's' generation (u64 BE)               sessions that were active when its drain began
 //!            't' SHA-256 of the secret             access token
@@ -30,7 +31,9 @@
 //! `summaries`; in `sessions` the last bytes `k` and `h` before a position; in `index` the
 //! first byte `m`.
 
-use crate::domain::{AuditId, Digest, Generation, LogPos, MessageId, SessionId, UnixMillis};
+use crate::domain::{
+    ApprovalId, AuditId, Digest, Generation, LogPos, MessageId, SessionId, UnixMillis,
+};
 
 use super::StoreError;
 
@@ -65,9 +68,11 @@ pub(super) const ACTIVE_LIST: u8 = b's';
 pub(super) const AUDIT: u8 = b'a';
 /// The first byte of the key of an access token.
 pub(super) const TOKEN: u8 = b't';
+/// The first byte of the key of a standing approval.
+pub(super) const STANDING: u8 = b'p';
 
 /// The kinds of keys in the family `default` of which there are many.
-pub(super) const META_KINDS: [u8; 4] = [AUDIT, RESTART, ACTIVE_LIST, TOKEN];
+pub(super) const META_KINDS: [u8; 5] = [AUDIT, RESTART, ACTIVE_LIST, TOKEN, STANDING];
 
 fn with_id(kind: Option<u8>, id: &SessionId, end: u8, room: usize) -> Vec<u8> {
     let mut key = Vec::with_capacity(id.as_str().len() + 2 + room);
@@ -252,6 +257,13 @@ pub(super) fn token(secret: &Digest) -> Vec<u8> {
 pub(super) fn token_of(key: &[u8]) -> Option<Digest> {
     let bytes = key.get(1..)?.try_into().ok()?;
     Some(Digest::from_bytes(bytes))
+}
+
+/// The key of a standing approval, in `default`.
+pub(super) fn standing(id: &ApprovalId) -> Vec<u8> {
+    let mut key = vec![STANDING];
+    key.extend(id.as_str().as_bytes());
+    key
 }
 
 fn id_of(bytes: &[u8]) -> Option<SessionId> {

@@ -26,10 +26,7 @@ impl Guarded {
             ..Setup::default()
         });
         let daemon = Daemon::start(setup).await;
-        until("the end of the probation", async || {
-            (daemon.status().await["format"] == 2).then_some(())
-        })
-        .await;
+        daemon.until_past_probation().await;
         let admin = daemon.client();
         Self { daemon, admin }
     }

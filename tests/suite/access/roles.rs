@@ -24,6 +24,8 @@ const NEEDS: &[(&str, usize, bool)] = &[
     ("list_approvals", 0, false),
     ("show_approval", 0, false),
     ("decide_approval", 0, false),
+    ("list_standing_approvals", 0, false),
+    ("revoke_standing_approval", 0, false),
     ("create_chat_completion", 1, false),
     ("list_models", 0, false),
     ("show_model", 0, false),
@@ -73,7 +75,7 @@ impl Operation {
     /// Sends a request that is refused for its body or for what it names, if it is not refused for who
     /// sends it: it changes nothing.
     async fn call(&self, client: &Client, session: &str) -> Reply {
-        let id = match self.path.starts_with("/v1/approvals") {
+        let id = match self.path.contains("approvals/{id}") {
             true => format!("{session}:1.1.1"),
             false => session.to_owned(),
         };
@@ -120,7 +122,8 @@ async fn each_route_is_for_its_roles_and_sessions_alone() {
                     }
                     let needs = NEEDS.iter().find(|(known, ..)| *known == operation.name);
                     let (_, least, of_daemon) = needs.unwrap_or_else(|| panic!("{what}: no rule"));
-                    let decides = operation.name == "decide_approval";
+                    let decides = ["decide_approval", "revoke_standing_approval"]
+                        .contains(&operation.name.as_str());
                     let allowed =
                         rank >= *least && (approve || !decides) && (choice == "all" || !of_daemon);
                     let text = match allowed {
@@ -165,11 +168,8 @@ fn denial(reply: &Reply, status: u16) -> String {
 
 async fn other_sessions_are_closed(operations: &[Operation], holder: &Client, name: &str) {
     for operation in operations {
-        let of_session = ["/v1/sessions/{id}", "/v1/approvals/{id}", "/v1/chat"];
-        if of_session
-            .iter()
-            .any(|path| operation.path.starts_with(path))
-        {
+        let of_session = ["sessions/{id}", "approvals/{id}", "/chat/"];
+        if of_session.iter().any(|part| operation.path.contains(part)) {
             let reply = operation.call(holder, "steam/none").await;
             let text = denial(&reply, 403);
             assert!(text.contains(name), "{name}: {}: {text}", operation.name);

@@ -10,17 +10,18 @@ use crate::stage::{Stage, acts};
 const ID: &str = "s:1.1.0";
 
 async fn stage(keys: &str) -> Stage {
-    let keys = format!("ask = [\"record\"]\n{keys}");
-    Stage::start(|mut setup: Setup| {
-        let tools = setup.rest.last_mut().expect("the stage has tools");
-        tools.push('\n');
-        tools.push_str(&keys);
-        setup
-    })
-    .await
+    Stage::start(|setup| asking(setup, keys)).await
 }
 
-fn record(token: &str) -> Value {
+/// A daemon that asks about calls of `record`, with further keys of its tools.
+pub(super) fn asking(mut setup: Setup, keys: &str) -> Setup {
+    let tools = setup.rest.last_mut().expect("the stage has tools");
+    tools.push_str("\nask = [\"record\"]\n");
+    tools.push_str(keys);
+    setup
+}
+
+pub(super) fn record(token: &str) -> Value {
     json!([{"act": "call", "tool": "record", "token": token}])
 }
 
@@ -31,7 +32,7 @@ async fn waiting(stage: &Stage) -> Vec<Value> {
 }
 
 /// Waits until `s` is parked. Returns its status.
-async fn parked(stage: &Stage) -> Value {
+pub(super) async fn parked(stage: &Stage) -> Value {
     until("the session to be parked", async || {
         let session = stage.client.session("s").await;
         (session["state"] == "parked").then_some(session)
@@ -43,7 +44,7 @@ async fn answer(stage: &Stage, id: &str, body: Value) -> Reply {
     stage.client.decide(id, &body).await.expect("an answer")
 }
 
-fn statuses(events: &[Event]) -> Vec<&str> {
+pub(super) fn statuses(events: &[Event]) -> Vec<&str> {
     let approvals = events.iter().filter(|event| event.kind == "approval");
     approvals.filter_map(|e| e.status.as_deref()).collect()
 }

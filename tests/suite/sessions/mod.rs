@@ -11,6 +11,7 @@ mod same_agent;
 mod slow_bodies;
 mod snapshots;
 mod stalled_readers;
+mod standing_approvals;
 mod steps;
 mod stopped;
 mod timelines;

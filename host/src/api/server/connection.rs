@@ -19,10 +19,9 @@ use super::silent::Newcomer;
 use super::socket::{self, Socket};
 use super::track::{Track, Tracked};
 use super::unavailable;
+use super::upload::HEAD_MAX_BYTES;
 use super::wire::HttpIo;
 
-/// The longest request head, and so the most bytes that are passed on with an idle connection.
-pub(super) const HEAD_MAX_BYTES: usize = 64 << 10;
 /// The maximum number of headers of one request.
 const HEADERS_MAX: usize = 100;
 /// How long a connection may go without a complete request head. This limits idle connections too,

@@ -215,7 +215,7 @@ async fn an_upload_that_cannot_be_passed_on_ends_with_an_error() {
     };
     let router = Router::new().route("/{at}", post(read));
     let old = start(&socket, router.with_state(begun.clone()));
-    let large = 2 * connection::HEAD_MAX_BYTES;
+    let large = 2 * upload::HEAD_MAX_BYTES;
     let mut clients = Vec::new();
     for (at, rest) in [
         (2, "transfer-encoding: chunked\r\n\r\n5\r\nab".to_owned()),

@@ -10,7 +10,8 @@ use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use hyper::body::{Frame, Incoming, SizeHint};
 
-use super::connection::HEAD_MAX_BYTES;
+/// The longest request head, and the most bytes that are passed on with a connection.
+pub(super) const HEAD_MAX_BYTES: usize = 64 << 10;
 
 /// A body of which a part is still to come.
 pub(super) struct Upload {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::super::approvals::Decision;
 use super::super::args::Chat;
 use super::super::client::{Client, ClientError};
 use super::super::error::CliError;
@@ -240,16 +241,18 @@ impl ChatSession {
 
     /// Asks the user to decide about a tool call. Returns `false` if that is left for later.
     async fn decide(&mut self, id: &ApprovalId) -> Result<bool, CliError> {
-        let text = "y makes the call, n or n REASON does not, anything else leaves it for later";
+        let text = "y makes the call, a each one like it in this session too, n or n REASON does not; anything \
+                    else leaves it for later";
         self.screen.show(&[aside(text)])?;
         self.typist.ask().await;
         let Input::Line(line) = self.typist.next().await else {
             return Ok(false);
         };
         let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-        let approve = match word {
-            "y" | "yes" => true,
-            "n" | "no" => false,
+        let (approve, always) = match word {
+            "y" | "yes" => (true, false),
+            "a" | "always" => (true, true),
+            "n" | "no" => (false, false),
             _ => {
                 let text = format!("it waits; abide approvals approve {id}, or deny {id}");
                 self.screen.show(&[aside(&text)])?;
@@ -257,7 +260,12 @@ impl ChatSession {
             }
         };
         let reason = Some(rest.trim()).filter(|reason| !reason.is_empty());
-        if let Err(error) = self.client.decide(id.as_str(), approve, reason).await {
+        let decision = Decision {
+            approve,
+            always,
+            reason: reason.map(str::to_owned),
+        };
+        if let Err(error) = self.client.decide(id.as_str(), &decision).await {
             self.screen.show(&[complaint(&error)])?;
         }
         Ok(true)
