@@ -162,7 +162,7 @@ mod tests {
         for rule in RULES {
             let expected = match rule.path {
                 path if path.starts_with("/v1/sessions/{id}") => Subject::Session,
-                path if path.starts_with("/v1/approvals/{id}") => Subject::Approval,
+                path if path.contains("approvals/{id}") => Subject::Approval,
                 path if path.starts_with("/v1/tokens/{name}") => Subject::Token,
                 _ => Subject::None,
             };
