@@ -22,6 +22,8 @@ use crate::plain_text::inline;
 const NAMED_MAX: u32 = 8;
 /// The maximum number of unusable tools listed for a server.
 const LEFT_OUT_NAMED: usize = 3;
+/// The maximum number of files or folders named for a server.
+const READABLE_NAMED: usize = 6;
 /// The states whose sessions are listed, the most urgent first.
 const NAMED: [&str; 3] = ["faulted", "parked", "running"];
 /// The order of the states in the summary.
@@ -206,9 +208,46 @@ fn tool_servers(
             what.into(),
         ]
     };
-    let rows: Vec<Vec<Cell>> = servers.iter().map(row).collect();
+    let rows = servers.iter().flat_map(|server| {
+        let reach = reach(server).into_iter();
+        let reach = reach.map(|(word, tone, what)| {
+            let word = Cell::toned(word.to_owned(), tone);
+            vec!["".into(), word, "".into(), "".into(), what.into()]
+        });
+        std::iter::once(row(server)).chain(reach)
+    });
+    let rows: Vec<Vec<Cell>> = rows.collect();
     out.text(&table(out, 2, &[], &rows))?;
     Ok(())
+}
+
+/// Formats what a server can get at of the daemon's files, and what keeps it from that.
+fn reach(server: &ToolServerStatus) -> Vec<(&'static str, Tone, String)> {
+    let mut all = Vec::new();
+    let list = |names: &[String]| {
+        let named = names.iter().take(READABLE_NAMED);
+        let mut named: Vec<&str> = named.map(String::as_str).collect();
+        let more = names.len() - named.len();
+        let more = format!("and {more} more");
+        if names.len() > named.len() {
+            named.push(&more);
+        }
+        inline(&named.join(", ")).into_owned()
+    };
+    if !server.can_read.is_empty() {
+        let what = list(&server.can_read);
+        let text = format!("{what} → `sandbox` or `user` hides that from it");
+        all.push(("can read", Tone::Warn, text));
+    }
+    if let Some(sandbox) = &server.sandbox {
+        let closed = list(&sandbox.closed);
+        let text = format!("nothing can be listed or made directly in {closed}");
+        all.push(("sandbox", Tone::Dim, text));
+        for gap in &sandbox.not_held {
+            all.push(("not held", Tone::Warn, inline(gap).into_owned()));
+        }
+    }
+    all
 }
 
 /// Formats the unusable tools: `2 left out: files (its name is empty), ...`

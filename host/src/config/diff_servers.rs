@@ -152,12 +152,14 @@ impl Diff<'_> {
                     args: old_args,
                     env: old_env,
                     user: old_user,
+                    sandbox: old_sandbox,
                 },
                 Transport::Command {
                     program,
                     args,
                     env,
                     user,
+                    sandbox,
                 },
             ) => {
                 let old = (old_program, old_args);
@@ -172,6 +174,12 @@ impl Diff<'_> {
                 self.note(format!("{key}.user"), ChangeClass::Hot, users, |user| {
                     user.clone().unwrap_or_else(|| "the daemon's".to_owned())
                 });
+                self.note(
+                    format!("{key}.sandbox"),
+                    ChangeClass::Hot,
+                    (old_sandbox, sandbox),
+                    bool::to_string,
+                );
             }
             (old, new) => self.note(key, ChangeClass::Hot, (old, new), transport),
         }

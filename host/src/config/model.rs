@@ -171,6 +171,8 @@ pub enum Transport {
         env: BTreeMap<String, Given>,
         /// The user that it runs as, if it is not the daemon's.
         user: Option<String>,
+        /// Whether the daemon's files are hidden from it.
+        sandbox: bool,
     },
     /// MCP over HTTP.
     Http {
@@ -186,13 +188,23 @@ impl Config {
     /// bytes in any of them count as a change.
     pub fn files(&self) -> BTreeSet<PathBuf> {
         let plugins = self.plugins.values().map(|plugin| plugin.path.clone());
+        plugins.chain(self.secret_files()).collect()
+    }
+
+    fn secret_files(&self) -> impl Iterator<Item = PathBuf> {
         let secrets = self.secrets().into_iter();
-        plugins
-            .chain(secrets.filter_map(|(_, secret)| match secret {
-                SecretRef::File(file) => Some(file.clone()),
-                SecretRef::Env(_) => None,
-            }))
-            .collect()
+        secrets.filter_map(|(_, secret)| match secret {
+            SecretRef::File(file) => Some(file.clone()),
+            SecretRef::Env(_) => None,
+        })
+    }
+
+    /// Returns what holds that which is the daemon's alone: the data folder, the configuration, and the
+    /// files of secrets.
+    pub fn private_paths(&self) -> Vec<PathBuf> {
+        let own = [self.daemon.data_dir.clone(), self.file.clone()];
+        let files: BTreeSet<PathBuf> = self.secret_files().filter(|file| !own.contains(file)).collect();
+        own.into_iter().chain(files).collect()
     }
 
     /// Returns all secrets, by the key that names them.

@@ -1,11 +1,13 @@
 //! Checks that depend on this machine: do the files, secrets and users that the configuration names exist,
 //! and are they usable?
 
+use std::fs;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::diagnostics::ConfigProblem;
 use super::file_snapshot::PLUGIN_MAX_BYTES;
+use super::given::Given;
 use super::model::{Config, Transport};
 use super::regular_file;
 use super::secret::{BadSecret, Env, SecretRef};
@@ -61,6 +63,16 @@ pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {
             );
         }
     }
+    for (key, hidden) in given_and_hidden(config) {
+        add(
+            key,
+            format!(
+                "this names something in `{}`, which the server's `sandbox` hides from it",
+                hidden.display()
+            ),
+            "keep what the server works with in a folder of its own".to_owned(),
+        );
+    }
     if config.daemon.data_dir.exists() && !config.daemon.data_dir.is_dir() {
         add(
             "daemon.data_dir".to_owned(),
@@ -69,6 +81,57 @@ pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {
         );
     }
     problems
+}
+
+/// Returns the keys that give a server in a sandbox what is hidden from it, each with the hidden path.
+fn given_and_hidden(config: &Config) -> Vec<(String, PathBuf)> {
+    let folder = config.file.parent().unwrap_or(Path::new("/"));
+    let hidden = config.private_paths();
+    let is_within = |text: &str| {
+        // Like `--db=PATH` as well. A word without a slash may be anything.
+        let value = text.split_once('=').map_or(text, |(_, value)| value);
+        let mut paths = [text, value].into_iter().filter(|path| path.contains('/'));
+        paths.find_map(|path| {
+            let path = real(&folder.join(path));
+            hidden.iter().find(|hidden| path.starts_with(real(hidden)))
+        })
+    };
+    let mut found = Vec::new();
+    for (name, server) in &config.mcp {
+        let Transport::Command {
+            program,
+            args,
+            env,
+            sandbox: true,
+            ..
+        } = &server.transport
+        else {
+            continue;
+        };
+        let mut given = |key: String, text: &str| {
+            found.extend(is_within(text).map(|hidden| (key, hidden.clone())));
+        };
+        given(format!("mcp.{name}.command"), program);
+        for arg in args {
+            given(format!("mcp.{name}.command"), arg);
+        }
+        for (variable, value) in env {
+            if let Given::Value(value) = value {
+                given(format!("mcp.{name}.env.{variable}"), value.expose());
+            }
+        }
+    }
+    found
+}
+
+/// Resolves a path's symbolic links, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let mut known = path.ancestors();
+    let found = known.find_map(|known| {
+        let rest = path.strip_prefix(known).ok()?;
+        Some(fs::canonicalize(known).ok()?.join(rest))
+    });
+    found.unwrap_or_else(|| path.to_owned())
 }
 
 /// Checks by its first eight bytes that a file is a WebAssembly component. Returns the reason and

@@ -74,6 +74,7 @@ pub(super) fn tool_server(
                 args: command.collect(),
                 env,
                 user: keys.user,
+                sandbox: keys.sandbox,
             }
         }
         (None, Some(url)) => {
@@ -82,6 +83,13 @@ pub(super) fn tool_server(
                 notes.add(
                     &key("user"),
                     "`user` is for a `command`, and this server has a `url`",
+                    "remove it",
+                );
+            }
+            if keys.sandbox {
+                notes.add(
+                    &key("sandbox"),
+                    "`sandbox` is for a `command`, and this server has a `url`",
                     "remove it",
                 );
             }

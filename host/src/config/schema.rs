@@ -435,6 +435,12 @@ pub(super) struct McpKeys {
     /// CAP_KILL. The program gets no rights by set-user-id files; HOME, USER, LOGNAME and SHELL are that
     /// user's.
     pub(super) user: Option<String>,
+    /// Whether the data folder, this file, and the files of secrets are hidden from the program and all
+    /// that it starts, by Landlock. In the folders above these it can list nothing, make nothing, and use
+    /// nothing that was made after its start; deeper ones, and all others, are as ever. It can send no
+    /// signal to the daemon, and gets no rights by set-user-id files. Where the kernel has no Landlock
+    /// (Linux 5.13), the program is not started; `abide status` names what an older kernel does not hold.
+    pub(super) sandbox: bool,
     /// Further headers of each request to `url`: `{ X-API-Key = { env = "KEY" }, X-Tenant = "acme" }`.
     /// A value is a text, or a table with `env` or `file` as in `env`: a secret is never written here.
     pub(super) headers: BTreeMap<String, GivenKey>,
@@ -477,6 +483,7 @@ impl Default for McpKeys {
             url: None,
             env: BTreeMap::new(),
             user: None,
+            sandbox: false,
             headers: BTreeMap::new(),
             token_env: None,
             token_file: None,

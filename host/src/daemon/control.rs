@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::{Acceptance, BackupRefusal, ControlRequest};
+use crate::config::{Config, Transport};
 use crate::documents::{DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX};
 use crate::domain::{
     Finding, Generation, GuestMemoryStatus, Refusal, RestartRecord, ToolServerState,
@@ -39,6 +40,27 @@ impl Fixed {
             tool_servers: Vec::new(),
             guest_memory: GuestMemoryStatus::default(),
             watchdog: Arc::default(),
+        }
+    }
+}
+
+/// Names the daemon's files that servers can read: those that run as its user and in no sandbox.
+fn tell_what_they_read(servers: &mut [ToolServerStatus], config: &Config) {
+    for server in servers {
+        let configured = config.mcp.get(&server.name);
+        let open = configured.is_some_and(|server| {
+            matches!(
+                server.transport,
+                Transport::Command {
+                    user: None,
+                    sandbox: false,
+                    ..
+                }
+            )
+        });
+        if open {
+            let paths = config.private_paths().into_iter();
+            server.can_read = paths.map(|path| path.display().to_string()).collect();
         }
     }
 }
@@ -124,7 +146,8 @@ impl Daemon {
     }
 
     fn tool_servers(&self) -> Vec<ToolServerStatus> {
-        let servers = self.registry.live_config().tools.status();
+        let mut servers = self.registry.live_config().tools.status();
+        tell_what_they_read(&mut servers, &self.config);
         let tell = |name: &str, now: Option<ToolServerState>, tools: u64| {
             for state in ToolServerState::ALL {
                 let is_so = f64::from(u8::from(now == Some(state)));

@@ -259,11 +259,13 @@ fn tool_servers(
                 args,
                 env,
                 user,
+                sandbox,
             } => ToolServerAt::Command(Program {
                 program: program.clone(),
                 args: args.clone(),
                 env: values(&format!("mcp.{name}.env"), env, secrets)?,
                 user: user.clone(),
+                hidden: sandbox.then(|| config.private_paths()),
                 cwd: config.file.parent().unwrap_or(Path::new("/")).to_owned(),
                 owner: owner(config),
             }),

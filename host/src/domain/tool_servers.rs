@@ -31,6 +31,25 @@ pub struct ToolServerStatus {
     /// Listed tools that cannot be used, and why; only the first ones if there are many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<ToolLeftOut>,
+    /// The daemon's data folder, configuration and files of secrets, if the server can read them: it runs
+    /// as the daemon's user and in no sandbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub can_read: Vec<String>,
+    /// The sandbox that it runs in, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<ToolSandbox>,
+}
+
+/// The sandbox of a tool server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ToolSandbox {
+    /// What it does not hold on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_held: Vec<String>,
+    /// The folders above what is hidden. The server cannot list them, nor make anything directly in them,
+    /// nor open what was made there after its start.
+    #[serde(default)]
+    pub closed: Vec<String>,
 }
 
 /// A tool that its server lists and that is not offered to guests.

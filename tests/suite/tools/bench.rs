@@ -37,6 +37,7 @@ pub(crate) fn server(folder: &Path, args: &[&str]) -> ToolServer {
             ("ABIDE_TOOLS_STARTS".to_owned(), file("starts")),
         ],
         user: None,
+        hidden: None,
         cwd: folder.to_owned(),
         owner: folder.display().to_string(),
     }))

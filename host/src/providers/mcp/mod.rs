@@ -16,6 +16,7 @@
 //! | `server.rs`, `backoff.rs` | a configured server: when an instance is started, and when again |
 //! | `child.rs`, `process.rs`, `descendants.rs`, `stderr.rs` | an instance as a child process |
 //! | `other_user.rs` | how that becomes another user's |
+//! | `sandbox.rs`, `surroundings.rs` | how that is kept from the daemon's files |
 //! | `remote.rs` | an instance over HTTP |
 //! | `instance.rs` | what both kinds of instance have in common |
 //! | `listing.rs`, `catalog.rs` | the tools, as the server lists them and as guests see them |
@@ -55,10 +56,12 @@ mod outcome_tests;
 mod process;
 mod remote;
 mod requests;
+mod sandbox;
 mod scan;
 mod server;
 mod settings;
 mod stderr;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod throttle;

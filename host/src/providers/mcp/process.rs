@@ -21,6 +21,7 @@ use crate::system_user::SystemUser;
 
 use super::descendants::{Descendants, MARK};
 use super::other_user::{become_user, give_up_capabilities};
+use super::sandbox::Sandbox;
 use super::settings::Program;
 
 /// The variables of the daemon's environment that a server inherits: enough to run, nothing secret.
@@ -70,6 +71,10 @@ impl Process {
             Some(user) => Some(found(name, user).await?),
             None => None,
         };
+        let sandbox = match settings.hidden.clone() {
+            Some(hidden) => Some(sandboxed(name, hidden).await?),
+            None => None,
+        };
         let cwd = CString::new(settings.cwd.as_os_str().as_bytes());
         let cwd = cwd.map_err(|error| failed(&error))?;
         let other = user.clone();
@@ -88,7 +93,8 @@ impl Process {
                     None => give_up_capabilities()?,
                 }
                 // Only now: not where another user may not go.
-                Ok(chdir(&*cwd)?)
+                chdir(&*cwd)?;
+                sandbox.as_ref().map_or(Ok(()), Sandbox::enter)
             });
         }
         let mut child = command
@@ -233,6 +239,15 @@ async fn found(name: &str, user: String) -> Result<SystemUser, String> {
     let found = tokio::task::spawn_blocking(move || SystemUser::find(&user)).await;
     let found = found.map_err(|error| error.to_string())?;
     found.map_err(|error| format!("{error}; check `mcp.{name}.user`"))
+}
+
+/// Makes the sandbox that a server is to run in.
+async fn sandboxed(name: &str, hidden: Vec<PathBuf>) -> Result<Sandbox, String> {
+    let made = tokio::task::spawn_blocking(move || Sandbox::hiding(&hidden)).await;
+    let made = made.map_err(|error| error.to_string())?;
+    made.map_err(|error| {
+        format!("it is not started without its sandbox: {error}, or take `mcp.{name}.sandbox` out")
+    })
 }
 
 /// Tells why a program cannot be started as another user.

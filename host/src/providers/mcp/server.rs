@@ -12,9 +12,9 @@ use super::backoff::RestartBackoff;
 use super::catalog::{Catalog, Offered};
 use super::instance::{EndedServer, Instance, start_limit};
 use super::settings::{ToolServer, ToolServerAt};
-use super::{child, remote};
+use super::{child, remote, sandbox};
 use crate::domain::{
-    StepError, ToolName, ToolServerKind, ToolServerState, ToolServerStatus, UnixMillis,
+    StepError, ToolName, ToolSandbox, ToolServerKind, ToolServerState, ToolServerStatus, UnixMillis,
 };
 
 /// The maximum number of tools that an error names.
@@ -27,6 +27,7 @@ const DOUBTFUL_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct ServerHandle {
     pub(super) name: Arc<str>,
     pub(super) settings: Arc<ToolServer>,
+    sandbox: Option<ToolSandbox>,
     /// Locked by the task that starts the server: waiting for a start means waiting for this lock.
     falls: Arc<Mutex<RestartBackoff>>,
     /// The state for readers that must not wait. Changed only while `falls` is locked.
@@ -92,8 +93,13 @@ impl Down {
 
 impl ServerHandle {
     pub(super) fn new(name: String, settings: ToolServer, ending: CancellationToken) -> Self {
+        let sandbox = match &settings.at {
+            ToolServerAt::Command(program) => sandbox::status(program),
+            ToolServerAt::Url(_) => None,
+        };
         Self {
             name: name.into(),
+            sandbox,
             settings: Arc::new(settings),
             falls: Arc::default(),
             state: Arc::default(),
@@ -301,6 +307,8 @@ impl ServerHandle {
             reason: None,
             next_try_at: None,
             left_out: Vec::new(),
+            can_read: Vec::new(),
+            sandbox: self.sandbox.clone(),
         };
         let mut down = |since: UnixMillis, reason: &str, next: UnixMillis| {
             status.state = ToolServerState::Down;

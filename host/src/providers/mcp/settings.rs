@@ -58,6 +58,8 @@ pub struct Program {
     pub env: Vec<(String, String)>,
     /// The user that it runs as, if it is not the daemon's: a name, or `UID:GID`.
     pub user: Option<String>,
+    /// What is hidden from it, absolute, if it runs in a sandbox.
+    pub hidden: Option<Vec<PathBuf>>,
     /// Its working directory.
     pub cwd: PathBuf,
     /// The owner, which is the same for every worker on a data directory and unique to that
@@ -74,6 +76,7 @@ impl fmt::Debug for Program {
             .field("args", &self.args.len())
             .field("env", &variables)
             .field("user", &self.user)
+            .field("hidden", &self.hidden)
             .field("cwd", &self.cwd)
             .finish_non_exhaustive()
     }

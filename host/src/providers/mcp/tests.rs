@@ -30,6 +30,7 @@ fn program() -> Program {
         args: Vec::new(),
         env: Vec::new(),
         user: None,
+        hidden: None,
         cwd: "/".into(),
         owner: "tests".to_owned(),
     }
