@@ -203,7 +203,10 @@ impl Config {
     /// files of secrets.
     pub fn private_paths(&self) -> Vec<PathBuf> {
         let own = [self.daemon.data_dir.clone(), self.file.clone()];
-        let files: BTreeSet<PathBuf> = self.secret_files().filter(|file| !own.contains(file)).collect();
+        let files: BTreeSet<PathBuf> = self
+            .secret_files()
+            .filter(|file| !own.contains(file))
+            .collect();
         own.into_iter().chain(files).collect()
     }
 

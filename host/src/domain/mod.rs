@@ -153,7 +153,9 @@ pub use time::UnixMillis;
 pub use timeline::{CursorAhead, EventId, SessionTimeline};
 pub use token_name::{BadTokenName, TokenName};
 pub use tool_name::ToolName;
-pub use tool_servers::{ToolLeftOut, ToolSandbox, ToolServerKind, ToolServerState, ToolServerStatus};
+pub use tool_servers::{
+    ToolLeftOut, ToolSandbox, ToolServerKind, ToolServerState, ToolServerStatus,
+};
 pub use usage::ModelUsage;
 pub use view::{HISTORY_CUT, Reason, RunningTurn, SessionView};
 pub use watchdog::{

@@ -1,18 +1,20 @@
 //! What a tool that means harm tries to get out of the daemon that has started it: approvals, and what
-//! the daemon's processes have in memory, environment and descriptors. It tries as the tool server and as
-//! an orphan, which is no child of the daemon any more.
+//! the daemon's processes have in memory, environment and descriptors; and which of its files it reaches. It
+//! tries as the tool server and as an orphan, which is no child of the daemon any more.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, getegid, geteuid, getpid, getppid, pidfd_getfd, pidfd_open,
+    test_kill_process,
 };
 use serde_json::{Value, json};
 
@@ -24,8 +26,10 @@ const TRY: &str = "--pry-now";
 const ORPHAN: &str = "--pry-orphan";
 /// The descriptors that are tried.
 const DESCRIPTORS: std::ops::Range<i32> = 0..64;
-/// Files that are the daemon user's alone, as seen from where its tool servers are started.
-const FILES: [&str; 2] = ["data/FORMAT", "data/db/CURRENT"];
+/// The daemon's files, as seen from where its tool servers are started: data, configuration, a secret.
+const FILES: [&str; 4] = ["data/FORMAT", "data/db/CURRENT", "abide.toml", "key"];
+/// Folders that it may list, and in which it may make files: the configuration's, the data's, another.
+const FOLDERS: [&str; 3] = [".", "data", "work"];
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -94,7 +98,8 @@ pub(crate) fn is_one(args: &[String]) -> bool {
     true
 }
 
-/// Tries everything. Returns what it got, and the statuses with which it was refused an approval.
+/// Tries everything. Returns what it got, the statuses with which it was refused an approval, and what of
+/// the daemon's it reaches with its user's rights.
 fn spoils(aim: &str, victims: &[Pid]) -> Value {
     let mut got: Vec<String> = victims.iter().flat_map(|pid| looted(*pid)).collect();
     let (port, approval) = aim.split_once('/').expect("a port and an id");
@@ -127,7 +132,79 @@ fn spoils(aim: &str, victims: &[Pid]) -> Value {
             decide(socket, approval)
         });
     decided("local socket", by_socket);
-    json!({"got": got, "refused": refused})
+    let signalled = victims
+        .iter()
+        .filter(|pid| test_kill_process(**pid).is_ok());
+    json!({
+        "got": got,
+        "refused": refused,
+        "files": FILES.iter().filter(|file| is_read(file)).collect::<Vec<_>>(),
+        "lists": FOLDERS.iter().filter(|folder| fs::read_dir(folder).is_ok()).collect::<Vec<_>>(),
+        "writes": FOLDERS.iter().filter(|folder| is_written(Path::new(folder))).collect::<Vec<_>>(),
+        "writes_temporary": is_written(&std::env::temp_dir()),
+        "signals": signalled.count(),
+    })
+}
+
+/// Reads a file by all ways that there are.
+fn is_read(file: &str) -> bool {
+    let cwd = std::env::current_dir().expect("it was started there");
+    let whole = cwd.join(file);
+    let of_process = |pid: &str| {
+        let process = Path::new("/proc").join(pid);
+        let rootless = whole.strip_prefix("/").expect("it is absolute");
+        [
+            process.join("root").join(rootless),
+            process.join("cwd").join(file),
+        ]
+    };
+    let processes = fs::read_dir("/proc").expect("it can be listed");
+    let processes = processes.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let open = |path: &Path| fs::read(path).is_ok_and(|bytes| !bytes.is_empty());
+    let changed = |path: &Path| File::options().append(true).open(path).is_ok();
+    let elsewhere = |how: fn(&Path, &Path) -> io::Result<()>| {
+        let to = std::env::temp_dir().join(format!("pried-{}", getpid().as_raw_pid()));
+        let done = how(&whole, &to).is_ok() && open(&to);
+        let _ = fs::remove_file(&to);
+        done
+    };
+    open(&whole)
+        || changed(&whole)
+        || elsewhere(|from, to| fs::hard_link(from, to))
+        || elsewhere(|from, to| std::os::unix::fs::symlink(from, to))
+        || elsewhere(|from, to| fs::rename(from, to))
+        || processes
+            .flat_map(|pid| of_process(&pid))
+            .any(|path| open(&path))
+        || is_read_by_mount(&whole)
+}
+
+/// Reads a file as the root of a namespace, at another place.
+fn is_read_by_mount(file: &Path) -> bool {
+    let folder = file.parent().expect("it lies somewhere");
+    let name = file.file_name().expect("it has a name");
+    let script = "mount --bind \"$1\" /mnt && test -s /mnt/\"$2\" && cat /mnt/\"$2\"";
+    let done = Command::new("unshare")
+        .args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ])
+        .args([folder.as_os_str(), name])
+        .stdin(Stdio::null())
+        .output();
+    done.is_ok_and(|done| done.status.success())
+}
+
+fn is_written(folder: &Path) -> bool {
+    let file: PathBuf = folder.join(format!("made-{}", getpid().as_raw_pid()));
+    let made = fs::write(&file, "x").is_ok() && fs::read(&file).is_ok();
+    let _ = fs::remove_file(&file);
+    made
 }
 
 /// Returns what can be had of a process.
@@ -171,8 +248,7 @@ fn decide(mut socket: impl Read + Write, approval: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-/// Returns what a tool server has from the start: the names of its variables, its descriptors, the
-/// daemon's files.
+/// Returns what a tool server has from the start: the names of its variables, its descriptors, its user.
 fn possessions() -> Value {
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     let links = fs::read_dir("/proc/self/fd").expect("its own can be read");
@@ -184,7 +260,6 @@ fn possessions() -> Value {
         "user": [geteuid().as_raw(), getegid().as_raw()],
         "capabilities": capabilities(),
         "of_its_own": looted(getpid()),
-        "files": FILES.iter().filter(|file| fs::metadata(file).is_ok()).collect::<Vec<_>>(),
     })
 }
 

@@ -127,6 +127,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("async_compression", &["providers"]),
     ("rmcp", &["providers"]),
     ("sse_stream", &["providers"]),
+    ("landlock", &["providers"]),
     ("signal_hook", &["supervisor"]),
 ];
 

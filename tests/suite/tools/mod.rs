@@ -10,4 +10,5 @@ mod odd_http;
 mod out_of_reach;
 mod outgoing;
 mod real;
+mod sandbox;
 mod web;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// An ordinary user.
-const ORDINARY: u32 = 4_242;
+pub(super) const ORDINARY: u32 = 4_242;
 /// A variable of the daemon's with a secret.
 const KEY: &str = "ABIDE_TESTS_KEY";
 /// Not one of another test's daemon, which does not protect itself from this one's tools.
@@ -20,10 +20,10 @@ const ASKING: &str = "asks-to-be-pried";
 const APPROVAL: &str = "asks-to-be-pried:1.1.0";
 
 /// A folder of what a daemon of another user runs with.
-struct World(TempDir);
+pub(super) struct World(TempDir);
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let world = tempfile::tempdir().expect("the machine has a folder for temporary files");
         let log = world.path().join("log");
         fs::create_dir(&log).expect("the folder is ours");
@@ -42,11 +42,26 @@ impl World {
         copy
     }
 
-    /// Returns a folder for a daemon that other users may enter.
-    fn daemon_folder() -> TempDir {
+    /// Returns a folder for a daemon of this user that other users may enter. It holds a secret in `key`
+    /// and the folder `work`, which are the user's alone.
+    pub(super) fn daemon_folder(user: u32) -> TempDir {
         let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
+        let (key, work) = (folder.path().join("key"), folder.path().join("work"));
+        fs::write(&key, "a key").expect("the folder is ours");
+        fs::create_dir(&work).expect("the folder is ours");
+        for (path, mode) in [(&key, 0o600), (&work, 0o700)] {
+            fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
+            if geteuid().is_root() {
+                chown(path, Some(user), Some(user)).expect("root may");
+            }
+        }
         folder
+    }
+
+    /// Returns the folder that is open to all.
+    pub(super) fn open_folder(&self) -> PathBuf {
+        self.0.path().join("log")
     }
 
     fn executions(&self) -> usize {
@@ -55,7 +70,7 @@ impl World {
     }
 
     /// Returns what the server has told since this was called last.
-    fn told(&self) -> Value {
+    pub(super) fn told(&self) -> Value {
         let file = self.log().with_extension("log.told");
         let told = fs::read(&file).expect("it tells");
         fs::remove_file(&file).expect("the folder is open to all");
@@ -67,7 +82,7 @@ impl World {
     }
 }
 
-async fn perform(client: &Client, session: &str, tool: &str) -> String {
+pub(super) async fn perform(client: &Client, session: &str, tool: &str) -> String {
     let acts = json!([{"act": "call", "tool": tool, "token": "x"}]);
     let script = json!({"id": tool, "acts": acts}).to_string();
     let posted = client.say(session, &script, None).await;
@@ -75,7 +90,7 @@ async fn perform(client: &Client, session: &str, tool: &str) -> String {
 }
 
 /// A daemon whose tools are the hostile server, which these lines of its table are for.
-fn with_a_hostile_server(world: &World, lines: &str) -> Setup {
+pub(super) fn with_a_hostile_server(world: &World, lines: &str) -> Setup {
     let mut setup = Setup {
         spare_path: Some(world.copy_of(&guest("echo"))),
         ..Setup::default()
@@ -93,11 +108,13 @@ fn with_a_hostile_server(world: &World, lines: &str) -> Setup {
         &format!("[{server:?}]"),
         &format!("[{server:?}, \"--pry\", \"{aim}\"]\nask = [\"record\"]\n{lines}"),
     );
+    let other = "[mcp.other]\ncommand = [\"true\"]\nenv = { KEY = { file = \"key\" } }";
+    setup.rest.insert(0, other.to_owned());
     setup
 }
 
 /// Lets the server try, while an approval waits that is then given. Returns what it tells.
-async fn tried(daemon: &Daemon, world: &World) -> Value {
+pub(super) async fn tried(daemon: &Daemon, world: &World) -> Value {
     let client = daemon.client();
     for session in ["a", ASKING] {
         client.open(session, "scripted").await;
@@ -123,11 +140,15 @@ async fn tried(daemon: &Daemon, world: &World) -> Value {
     told
 }
 
-fn assert_it_got_nothing(told: &Value) {
+pub(super) fn assert_it_got_nothing(told: &Value) {
     for spoils in told["spoils"].as_array().expect("two tries") {
         assert_eq!(spoils["got"], json!([]));
-        let refused = json!([["TCP", "403"], ["local socket", "403"]]);
-        assert_eq!(spoils["refused"], refused);
+        for refused in spoils["refused"].as_array().expect("two refusals") {
+            // In a sandbox it does not even get through to the socket.
+            let how = refused[1].as_str().expect("a reason");
+            assert!(how == "403" || how.contains("not permitted"), "{refused}");
+        }
+        assert_eq!(spoils["refused"].as_array().map(Vec::len), Some(2));
     }
     let variables = told["has"]["variables"].to_string();
     assert!(!variables.contains(KEY), "{variables}");
@@ -143,7 +164,7 @@ fn assert_it_got_nothing(told: &Value) {
 }
 
 /// Whether the test may start what runs as somebody else.
-fn may_become_others() -> bool {
+pub(super) fn may_become_others() -> bool {
     let may = geteuid().is_root();
     if !may {
         eprintln!("skipped: only root starts programs as another user");
@@ -153,7 +174,11 @@ fn may_become_others() -> bool {
 
 fn assert_it_is_another_user(told: &Value, user: u32) {
     assert_it_got_nothing(told);
-    assert_eq!(told["has"]["files"], json!([]));
+    for spoils in told["spoils"].as_array().expect("two tries") {
+        // The test has written it so that all may read it.
+        assert_eq!(spoils["files"], json!(["abide.toml"]));
+        assert_eq!(spoils["signals"], 0);
+    }
     assert_eq!(told["has"]["user"], json!([user, user]));
     assert_eq!(told["has"]["capabilities"], json!(["0000000000000000"]));
     let variables = told["has"]["variables"].to_string();
@@ -163,13 +188,27 @@ fn assert_it_is_another_user(told: &Value, user: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_tool_server_of_the_daemons_user_gets_nothing_of_its_processes() {
     let world = World::new();
-    let daemon = Daemon::start(Setup {
+    let setup = Setup {
         // Nothing is out of root's reach.
         user: geteuid().is_root().then_some(ORDINARY),
         ..with_a_hostile_server(&world, "")
-    })
-    .await;
-    assert_it_got_nothing(&tried(&daemon, &world).await);
+    };
+    let daemon = Daemon::start_in(World::daemon_folder(ORDINARY), setup).await;
+    let told = tried(&daemon, &world).await;
+    assert_it_got_nothing(&told);
+    for spoils in told["spoils"].as_array().expect("two tries") {
+        let read = json!(["data/FORMAT", "data/db/CURRENT", "abide.toml", "key"]);
+        assert_eq!(spoils["files"], read);
+        assert_eq!(spoils["signals"], 2);
+    }
+    // What it can read is no secret from the operator.
+    let status = daemon.status().await;
+    let folder = fs::canonicalize(daemon.folder()).expect("it is there");
+    let named = ["data", "abide.toml", "key"].map(|name| folder.join(name));
+    for server in status["tool_servers"].as_array().expect("two servers") {
+        assert_eq!(server["can_read"], json!(named), "{server}");
+        assert_eq!(server["sandbox"], Value::Null);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,8 +219,12 @@ async fn a_hostile_tool_server_of_another_user_gets_nothing_at_all() {
     let world = World::new();
     let lines = format!("user = \"{ORDINARY}:{ORDINARY}\"");
     let setup = with_a_hostile_server(&world, &lines);
-    let daemon = Daemon::start_in(World::daemon_folder(), setup).await;
+    let daemon = Daemon::start_in(World::daemon_folder(0), setup).await;
     assert_it_is_another_user(&tried(&daemon, &world).await, ORDINARY);
+    let status = daemon.status().await;
+    let mut servers = status["tool_servers"].as_array().expect("a list").iter();
+    let server = servers.find(|server| server["name"] == "t").expect("it");
+    assert_eq!(server["can_read"], Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +235,7 @@ async fn three_capabilities_suffice_to_run_and_end_a_server_as_another_user() {
         return;
     }
     let world = World::new();
-    let folder = World::daemon_folder();
+    let folder = World::daemon_folder(ORDINARY);
     chown(folder.path(), Some(ORDINARY), Some(ORDINARY)).expect("root may");
     let binary = world.0.path().join("start");
     let daemon = world.copy_of(&abide_binary());
@@ -239,18 +282,21 @@ async fn three_capabilities_suffice_to_run_and_end_a_server_as_another_user() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_may_not_become_another_user_says_so() {
     let world = World::new();
-    let daemon = Daemon::start(Setup {
+    let setup = Setup {
         user: geteuid().is_root().then_some(ORDINARY),
         ..with_a_hostile_server(&world, "user = \"0:0\"")
-    })
-    .await;
+    };
+    let daemon = Daemon::start_in(World::daemon_folder(ORDINARY), setup).await;
     let client = daemon.client();
     client.open("a", "scripted").await;
     let message = perform(&client, "a", "pry").await;
     client.events_once_ended("a", &message).await;
     let reason = until("the reason", async || {
         let status = daemon.status().await;
-        let reason = status["tool_servers"][0]["reason"].as_str()?;
+        let servers = status["tool_servers"].as_array()?;
+        let reason = servers
+            .iter()
+            .find_map(|server| server["reason"].as_str())?;
         Some(reason.to_owned())
     })
     .await;

@@ -14,6 +14,7 @@ use abide_tests::{
 };
 use serde_json::Value;
 
+use super::sandbox::may_hide;
 use plans::{ServerPlan, plans};
 
 /// The variable that a server may take from the test's environment.
@@ -76,6 +77,18 @@ fn section(name: &str, command: &[String], rest: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_tool_of_real_servers_is_called_and_its_result_is_told() {
+    all_tools_work("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_servers_work_in_a_sandbox() {
+    if may_hide() {
+        all_tools_work("\nsandbox = true").await;
+    }
+}
+
+/// Calls all tools of servers that have these further lines in their tables.
+async fn all_tools_work(lines: &str) {
     let Some(tools) = RealTools::find() else {
         return;
     };
@@ -92,7 +105,7 @@ async fn every_tool_of_real_servers_is_called_and_its_result_is_told() {
     let memory = format!("env = {{ {MEMORY} = \"{MEMORY}\" }}");
     let npm = |package: &str, more: &[&str]| with(tools.npm(package), more);
     let python = |server: &str, more: &[&str]| with(tools.python(server), more);
-    let sections = [
+    let mut sections = [
         section("everything", &npm("server-everything", &["stdio"]), ""),
         section("files", &npm("server-filesystem", &[&files]), ""),
         section("memory", &npm("server-memory", &[]), &memory),
@@ -114,6 +127,9 @@ async fn every_tool_of_real_servers_is_called_and_its_result_is_told() {
         ),
         section("fetch", &python("mcp-server-fetch", &[]), ""),
     ];
+    for section in &mut sections {
+        section.push_str(lines);
+    }
     let plans = Arc::new(plans(&repo));
     let asked = plans.clone();
     let rules = Rules::all();

@@ -2,7 +2,7 @@ use super::super::{Config, ConfigError, Env, Place};
 use super::{COMPONENT, Folder, with_echo};
 
 /// Returns the error for a bad configuration, without the path of its directory.
-fn rejection(text: &str, env: &[(&str, &str)]) -> String {
+pub(super) fn rejection(text: &str, env: &[(&str, &str)]) -> String {
     let folder = Folder::new();
     std::fs::write(folder.path().join("module.wasm"), b"\0asm\x01\0\0\0").expect("writes");
     std::fs::write(folder.path().join("text.wasm"), b"hello").expect("writes");
@@ -342,26 +342,6 @@ fn providers_and_servers_are_checked() {
         &with_echo("[mcp.f]\nurl = \"http://x\"\nuser = \"root\""),
         &["mcp.f.user: `user` is for a `command`"],
     );
-    refused(
-        &with_echo("[mcp.f]\nurl = \"http://x\"\nsandbox = true"),
-        &["mcp.f.sandbox: `sandbox` is for a `command`"],
-    );
-    for given in [
-        "command = [\"x\", \"./data/mine\"]",
-        "command = [\"x\", \"--db=data/x.db\"]",
-        "command = [\"x\", \"./abide.toml\"]",
-        "command = [\"data/x\"]",
-        "command = [\"x\"]\nenv = { F = { value = \"./data/x\" } }",
-    ] {
-        refused(
-            &with_echo(&format!("[mcp.f]\n{given}\nsandbox = true")),
-            &["which the server's `sandbox` hides", "mcp.f."],
-        );
-        refused(
-            &with_echo(&format!("[mcp.f]\n{given}\n[mcp.g]")),
-            &["mcp.g: neither"],
-        );
-    }
     for (user, reason) in [
         ("no-such-user", "no user `no-such-user`"),
         ("7:x", "`UID:GID`"),

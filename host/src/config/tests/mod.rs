@@ -5,6 +5,7 @@ mod fallbacks;
 mod given;
 mod good_input;
 mod planning;
+mod sandbox;
 mod saving;
 mod watching;
 
