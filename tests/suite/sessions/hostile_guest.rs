@@ -115,6 +115,42 @@ async fn a_turn_emits_no_more_than_its_output_may_weigh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn guests_that_compute_without_end_are_ended_and_hold_up_nobody() {
+    const GUESTS: usize = 8;
+    let hostile = Plugin::new("hostile").limit("compute = \"300ms\"");
+    let daemon = Daemon::start(Setup::default().plugin(hostile)).await;
+    let client = daemon.client();
+    client.open("neighbour", "echo").await;
+    let mut loops = tokio::task::JoinSet::new();
+    for n in 0..GUESTS {
+        let client = client.clone();
+        loops.spawn(async move {
+            let session = format!("busy{n}");
+            client.open(&session, "hostile").await;
+            let posted = client.ask(&session, "loop", None).await;
+            (session, posted.expect("it is acknowledged"))
+        });
+    }
+    // They take turns with the others all the while.
+    let mut ended = 0;
+    while ended < GUESTS {
+        let answer = client.chat("neighbour", "hello").await;
+        assert_eq!(answer.outcome.as_deref(), Some("completed"));
+        while let Some(done) = loops.try_join_next() {
+            let (session, posted) = done.expect("the client does not panic");
+            assert_eq!(posted.outcome.as_deref(), Some("failed"));
+            let letters = client.dead_letters(&session).await;
+            let reason = letters[0]["reason"].to_string();
+            assert!(
+                reason.contains("limit") && reason.contains("plugins.hostile.limits.compute"),
+                "{reason}"
+            );
+            ended += 1;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_granted_by_default() {
     let (_daemon, client) = daemon().await;
     for deed in ["llm hello", "tools", "call ls {}", "http http://127.0.0.1/"] {
