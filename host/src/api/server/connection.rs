@@ -61,6 +61,8 @@ enum ConnectionEnd {
     Over,
     /// Amid a request's body, of which so much has arrived, with its head.
     Receiving(Vec<u8>),
+    /// Amid a request's body of which nothing comes any more, and which cannot be passed on.
+    Refused,
     /// Its client does not take its response.
     Stalled,
 }
@@ -110,6 +112,9 @@ pub(super) async fn serve(
             if let Some(received) = track.received() {
                 return Poll::Ready(ConnectionEnd::Receiving(received));
             }
+            if track.receives_nothing() {
+                return Poll::Ready(ConnectionEnd::Refused);
+            }
         }
         if !closing && close.as_mut().poll(cx).is_ready() {
             closing = true;
@@ -146,6 +151,12 @@ pub(super) async fn serve(
             // Whether or not it arrives, nothing was done.
             let _ = wire.socket.write_all(&unavailable::restarting()).await;
             linger(wire.socket).await;
+            None
+        }
+        ConnectionEnd::Refused => {
+            // The client need not be sending when it is answered, so nothing is waited for.
+            let _ = wire.socket.write_all(&unavailable::restarting()).await;
+            let _ = wire.socket.shutdown().await;
             None
         }
         // It goes on from its cursor, or asks again, once it reads.

@@ -240,6 +240,32 @@ async fn an_upload_that_cannot_be_passed_on_ends_with_an_error() {
     assert!(going.await.expect("hands over").is_empty());
 }
 
+#[tokio::test]
+async fn an_upload_that_has_stalled_is_answered_and_not_waited_for() {
+    let (socket, address) = listen();
+    let old = start(&socket, echo());
+    let mut client = connect(address).await;
+    let begin = b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab";
+    client.write_all(begin).await.expect("writes");
+    while old.connections() < 1 {
+        tokio::task::yield_now().await;
+    }
+    // In steps, in which the server has its turn.
+    for _ in 0..20 {
+        tokio::time::sleep(upload::STALLED).await;
+    }
+    let handed_over = old.hand_over(Duration::from_secs(60));
+    let idle = tokio::time::timeout(Duration::from_secs(30), handed_over).await;
+    assert!(idle.expect("nobody waits for the client").is_empty());
+    let (head, body) = response(&mut client).await;
+    assert!(
+        head.starts_with("http/1.1 503") && head.contains("retry-after: 1"),
+        "{head}"
+    );
+    let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(body["type"], "urn:abide:problem:restarting");
+}
+
 /// A route that answers once `go` is notified.
 fn held(begun: Arc<Notify>, go: Arc<Notify>) -> Router {
     Router::new()
@@ -449,7 +475,7 @@ async fn a_client_that_does_not_read_is_not_waited_for() {
     assert_eq!(&head, b"HTTP/1.1 200");
     // The kernel takes its part of the response within that. In steps, in which the server has its turn.
     for _ in 0..20 {
-        tokio::time::sleep(track::STALLED).await;
+        tokio::time::sleep(upload::STALLED).await;
     }
     let handed_over = old.hand_over(Duration::from_secs(60));
     let idle = tokio::time::timeout(Duration::from_secs(30), handed_over).await;

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -18,13 +18,7 @@ use tower::ServiceExt as _;
 
 use super::peer::PeerKind;
 use super::silent::Newcomer;
-use super::upload::Upload;
-
-/// After so long without taking a byte, a client is not waited for when the worker leaves.
-pub(super) const STALLED: Duration = match cfg!(test) {
-    true => Duration::from_millis(50),
-    false => Duration::from_secs(1),
-};
+use super::upload::{STALLED, Upload};
 
 /// The state of a connection, shared by its parts. All accesses happen on the connection's own
 /// task, except when a body is dropped, so the flags need no ordering among each other.
@@ -77,6 +71,12 @@ impl Track {
         let upload = lock(&self.receiving);
         let upload = upload.as_ref().filter(|_| self.blocked_since() == 0)?;
         lock(upload).received()
+    }
+
+    /// Whether a request is being received of which nothing comes any more.
+    pub(super) fn receives_nothing(&self) -> bool {
+        let upload = lock(&self.receiving);
+        upload.as_ref().is_some_and(|it| lock(it).has_stalled())
     }
 
     fn receives(&self, upload: Option<Arc<Mutex<Upload>>>) {

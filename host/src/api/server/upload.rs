@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use axum::body::{Bytes, HttpBody as _};
 use http::header::TRANSFER_ENCODING;
@@ -13,11 +14,19 @@ use hyper::body::{Frame, Incoming, SizeHint};
 /// The longest request head, and the most bytes that are passed on with a connection.
 pub(super) const HEAD_MAX_BYTES: usize = 64 << 10;
 
+/// After so long without a byte to or from it, a client is not waited for when the worker leaves.
+pub(super) const STALLED: Duration = match cfg!(test) {
+    true => Duration::from_millis(50),
+    false => Duration::from_secs(1),
+};
+
 /// A body of which a part is still to come.
 pub(super) struct Upload {
     body: Incoming,
     /// The request as far as it has arrived; none if it cannot be passed on.
     kept: Option<Vec<u8>>,
+    /// When the last part of it arrived.
+    last: Instant,
 }
 
 impl Upload {
@@ -25,7 +34,11 @@ impl Upload {
     pub(super) fn new(head: &Parts, first: Option<&Frame<Bytes>>, body: Incoming) -> Self {
         // Within a body in chunks, nobody knows where the next one begins.
         let kept = (!head.headers.contains_key(TRANSFER_ENCODING)).then(|| text_of(head));
-        let mut upload = Self { body, kept };
+        let mut upload = Self {
+            body,
+            kept,
+            last: Instant::now(),
+        };
         if let Some(first) = first {
             upload.keep(first);
         }
@@ -65,7 +78,13 @@ impl Upload {
         self.kept.take()
     }
 
+    /// Whether nothing has arrived for [`STALLED`].
+    pub(super) fn has_stalled(&self) -> bool {
+        self.last.elapsed() >= STALLED
+    }
+
     fn keep(&mut self, frame: &Frame<Bytes>) {
+        self.last = Instant::now();
         let Some(kept) = &mut self.kept else { return };
         match frame.data_ref() {
             Some(data) if kept.len() + data.len() <= HEAD_MAX_BYTES => kept.extend_from_slice(data),
