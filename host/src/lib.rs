@@ -32,6 +32,7 @@ pub mod domain;
 pub mod engine;
 pub(crate) mod failpoint;
 pub mod loadgen;
+pub(crate) mod patience;
 pub(crate) mod plain_text;
 pub(crate) mod private_files;
 pub(crate) mod private_process;

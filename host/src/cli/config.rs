@@ -15,7 +15,7 @@ use super::global::Global;
 use super::out::{Out, Tone, hint};
 use super::table::{Cell, table};
 use super::target;
-use crate::config::{Config, ConfigError, json_schema, process_env, reference};
+use crate::config::{Config, ConfigError, config_bytes, json_schema, process_env, reference};
 use crate::domain::{PlanReport, PlanRequest, PlanVerdict, PlannedChange};
 use crate::plain_text::inline;
 
@@ -37,7 +37,7 @@ pub(super) fn offline(global: &Global, command: Command) -> Result<Option<Check>
 /// `abide config check`: all checks of a start, except those of the store.
 fn check(global: &Global, out: &mut Out, args: Check) -> Result<(), CliError> {
     let file = &global.config;
-    let read = std::fs::read(file).map_err(CliError::file("read", file))?;
+    let read = config_bytes(file).map_err(CliError::file("read", file))?;
     match Config::validate(&read, file, &process_env()) {
         Ok(config) => {
             let digest = config.digest;
@@ -95,7 +95,7 @@ fn problems(error: &ConfigError) -> Vec<Value> {
 pub(super) async fn plan(global: &Global, args: Check) -> Result<(), CliError> {
     let mut out = Out::new(global.no_color);
     let client = Client::new(target::find(global)?)?;
-    let report = match std::fs::read(&global.config) {
+    let report = match config_bytes(&global.config) {
         Ok(bytes) => {
             // A file that is not UTF-8 has no plan: the check reports where.
             let Ok(config) = String::from_utf8(bytes) else {

@@ -175,7 +175,7 @@ pub(super) fn rollback(global: &Global, args: &Rollback) -> Result<(), CliError>
     let (config, _) = known.find(args.number)?;
     let mut out = Out::new(global.no_color);
     let file = &known.file;
-    let present = match fs::read(file) {
+    let present = match config_bytes(file) {
         Ok(bytes) => Some(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(CliError::file("read", file)(error)),

@@ -13,7 +13,7 @@ use super::out::{Out, Tone, hint};
 use super::table::{Cell, table};
 use super::target;
 use super::text::size;
-use crate::config::{Config, process_env};
+use crate::config::{Config, plugin_bytes, process_env};
 use crate::documents::PluginStatus;
 use crate::domain::Digest;
 
@@ -74,7 +74,7 @@ fn from_config(config: &Config) -> Vec<PluginRow> {
     plugins
         .map(|(name, plugin)| {
             // A component that cannot be read is shown without size and digest.
-            let bytes = std::fs::read(&plugin.path).ok();
+            let bytes = plugin_bytes(&plugin.path).ok();
             PluginRow {
                 name: name.clone(),
                 path: Some(plugin.path.clone()),

@@ -9,6 +9,7 @@ use super::client::DaemonAddress;
 use super::error::CliError;
 use super::global::Global;
 use super::out::hint;
+use crate::config::config_bytes;
 
 /// The address that a daemon listens on by default.
 const LISTEN_DEFAULT: &str = "127.0.0.1:7420";
@@ -59,8 +60,10 @@ pub(crate) fn is_named(global: &Global) -> bool {
 /// Returns the address of the daemon that the options, the environment and the configuration name.
 pub(crate) fn find(global: &Global) -> Result<DaemonAddress, CliError> {
     let named = named(global);
-    let (mut keys, hint) = match std::fs::read_to_string(&global.config) {
-        Ok(text) => match toml::from_str::<ConfigAddress>(&text) {
+    let text = config_bytes(&global.config).ok();
+    let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
+    let (mut keys, hint) = match text {
+        Some(text) => match toml::from_str::<ConfigAddress>(&text) {
             Ok(file) => (file.daemon, String::new()),
             Err(error) => {
                 let file = global.config.display();
@@ -76,7 +79,7 @@ pub(crate) fn find(global: &Global) -> Result<DaemonAddress, CliError> {
                 )
             }
         },
-        Err(_) => (Keys::default(), hint_without_file(global)),
+        None => (Keys::default(), hint_without_file(global)),
     };
     keys.listen = env("ABIDE_DAEMON__LISTEN")
         .map(ListenKeys::One)

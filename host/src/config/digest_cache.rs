@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::file_snapshot;
+use super::{file_snapshot, regular_file};
 use crate::domain::Digest;
 
 /// Smaller files are read at every scan.
@@ -53,7 +53,7 @@ impl Sight {
     }
 
     fn digest_at(&mut self, file: &Path, now: Instant) -> Option<Digest> {
-        let meta = std::fs::metadata(file).ok()?;
+        let meta = regular_file::metadata(file).ok()?;
         if meta.size() < LARGE_BYTES {
             self.known.remove(file);
             return file_snapshot::digest(file);

@@ -2,11 +2,11 @@
 //! problems are reported at once.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::diagnostics::{ConfigError, ConfigProblem};
-use super::file_snapshot::FILE_MAX_BYTES;
+use super::file_snapshot::{FILE_MAX_BYTES, config_bytes};
 use super::model::Config;
 use super::parse::parse_keys;
 use super::place::Place;
@@ -126,20 +126,17 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
         reason,
         remedy,
     };
-    let file = std::fs::File::open(path).map_err(|reason| {
+    let bytes = config_bytes(path).map_err(|reason| {
         let remedy = match reason.kind() {
-            std::io::ErrorKind::NotFound => {
-                "`abide init` writes one, `--config FILE` names another"
+            ErrorKind::NotFound => "`abide init` writes one, `--config FILE` names another",
+            ErrorKind::PermissionDenied => "let the daemon's user read it",
+            ErrorKind::TimedOut => {
+                "see whether its disk, or the server that it is mounted from, answers"
             }
-            std::io::ErrorKind::PermissionDenied => "let the daemon's user read it",
             _ => "make it a readable file",
         };
         unreadable(reason, remedy)
     })?;
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|reason| unreadable(reason, "make it a readable file"))?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
         let reason = std::io::Error::other(format!("it has more than {FILE_MAX_BYTES} bytes"));
         return Err(unreadable(reason, "make it smaller"));

@@ -2,7 +2,7 @@
 //! and are they usable?
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::diagnostics::ConfigProblem;
@@ -12,6 +12,10 @@ use super::model::{Config, Transport};
 use super::regular_file;
 use super::secret::{BadSecret, Env, SecretRef};
 use crate::system_user::{SystemUser, UnknownUser};
+
+/// The remedy for a file that does not answer.
+const DOES_NOT_ANSWER: &str =
+    "see whether its disk, or the server that it is mounted from, answers";
 
 /// Returns a problem for each file, secret or directory that is missing or unusable.
 pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {
@@ -34,6 +38,11 @@ pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {
             let remedy = match (&error, secret) {
                 (_, SecretRef::Env(_)) => {
                     "set it in the environment that the daemon is started in".to_owned()
+                }
+                (BadSecret::Unreadable { reason, .. }, SecretRef::File(_))
+                    if reason.kind() == ErrorKind::TimedOut =>
+                {
+                    DOES_NOT_ANSWER.to_owned()
                 }
                 (BadSecret::Unreadable { .. }, SecretRef::File(_)) => {
                     "create it, readable by the daemon's user".to_owned()
@@ -73,7 +82,8 @@ pub(super) fn problems(config: &Config, env: &Env) -> Vec<ConfigProblem> {
             "keep what the server works with in a folder of its own".to_owned(),
         );
     }
-    if config.daemon.data_dir.exists() && !config.daemon.data_dir.is_dir() {
+    let data_dir = regular_file::metadata(&config.daemon.data_dir);
+    if data_dir.is_ok_and(|there| !there.is_dir()) {
         add(
             "daemon.data_dir".to_owned(),
             format!("`{}` is not a folder", config.daemon.data_dir.display()),
@@ -140,37 +150,33 @@ fn component(path: &Path) -> Result<(), (String, String)> {
     let shown = path.display();
     let build =
         || "build it as a component: `cargo build --release --target wasm32-wasip2`".to_owned();
-    let unreadable = |error: std::io::Error| {
-        let remedy = if error.kind() == std::io::ErrorKind::NotFound {
-            "correct the path (it is relative to the configuration file), or build the plugin"
-        } else {
-            "make it a file that the daemon's user can read"
+    let unreadable = |error: io::Error| {
+        if error.kind() == ErrorKind::InvalidInput {
+            let remedy = "name the component's file".to_owned();
+            return (format!("`{shown}` is not a file"), remedy);
+        }
+        let remedy = match error.kind() {
+            ErrorKind::NotFound => {
+                "correct the path (it is relative to the configuration file), or build the plugin"
+            }
+            ErrorKind::TimedOut => DOES_NOT_ANSWER,
+            _ => "make it a file that the daemon's user can read",
         };
         (
             format!("plugin file `{shown}` cannot be read ({error})"),
             remedy.to_owned(),
         )
     };
-    let meta = std::fs::metadata(path).map_err(unreadable)?;
-    if !meta.is_file() {
-        let remedy = "name the component's file".to_owned();
-        return Err((format!("`{shown}` is not a file"), remedy));
-    }
-    let mut file = regular_file::open(path).map_err(unreadable)?;
-    if meta.len() > PLUGIN_MAX_BYTES {
+    let (size, head) = regular_file::head(path).map_err(unreadable)?;
+    if size > PLUGIN_MAX_BYTES {
         return Err((
-            format!(
-                "`{shown}` has {} bytes, over {PLUGIN_MAX_BYTES}",
-                meta.len()
-            ),
+            format!("`{shown}` has {size} bytes, over {PLUGIN_MAX_BYTES}"),
             "strip it, or build it for size".to_owned(),
         ));
     }
-    let mut head = [0; 8];
-    let is_whole = file.read_exact(&mut head).is_ok();
-    match head {
-        [0, b'a', b's', b'm', 0x0d, 0, 1, 0] if is_whole => Ok(()),
-        [0, b'a', b's', b'm', 1, 0, 0, 0] if is_whole => Err((
+    match *head {
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0] => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0] => Err((
             format!("`{shown}` is a WebAssembly module, not a component"),
             build(),
         )),

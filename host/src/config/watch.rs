@@ -12,6 +12,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use super::digest_cache::Sight;
 use super::file_snapshot::{self, Observed};
 use super::notifier::Notifier;
+use super::regular_file;
 
 /// The intervals of a watch.
 #[derive(Clone, Copy, Debug)]
@@ -195,9 +197,14 @@ impl WatchThread {
                     self.reported = known;
                 }
             }
-            // Before the scan: a change that the scan just misses then triggers the next one.
-            self.notifier
-                .cover(std::iter::once(&self.file).chain(self.reported.others.keys()));
+            // Before the scan: a change that the scan just misses then triggers the next one. Where a file
+            // does not answer, its folder would not either.
+            let files = std::iter::once(&self.file).chain(self.reported.others.keys());
+            let answer = files.filter(|file| {
+                let asked = regular_file::metadata(file);
+                !asked.is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+            });
+            self.notifier.cover(answer);
             if let Some(settled) = self.settled() {
                 self.reported = settled.clone();
                 report.send_replace(Some(settled));

@@ -35,23 +35,17 @@ impl Daemon {
         let _ = self.take_over(Trigger::Watch, seen, draft).await;
     }
 
-    /// Extends the watch to the files that the draft names.
+    /// Lets the watch look at the files that the draft and the running configuration name, and no others:
+    /// one that nothing names any more may stay unreadable.
     fn rearm(&self, seen: &Observed, draft: &ConfigDraft, watch: &ConfigWatch) {
-        let files = self.config.files().into_iter().chain(draft.files());
-        let files = files.collect::<Vec<_>>();
-        if files.iter().all(|file| seen.others.contains_key(file)) {
+        let mut files = self.config.files();
+        files.extend(draft.files());
+        if files.iter().eq(seen.others.keys()) {
             return;
         }
-        match tokio::task::block_in_place(|| Observed::now(&self.config.file, &files)) {
-            Ok(known) => {
-                // Keep the digests that were seen before: with newer ones, an edit made since would
-                // count as already known, and be missed.
-                let mut others = known.others;
-                others.extend(seen.others.clone());
-                watch.rearm(Observed::with(seen.bytes.clone(), others));
-            }
-            Err(error) => tracing::warn!(%error, "the configuration file went again"),
-        }
+        // The digests that were seen before are kept: with newer ones, an edit made since would count as
+        // already known, and be missed.
+        watch.rearm(tokio::task::block_in_place(|| seen.narrowed(files)));
     }
 
     /// Restarts on what runs once a damaged table was met: the next worker writes the store anew. Not

@@ -17,6 +17,7 @@ use rustix::process::{
 
 use super::machine::ExitStatus;
 use super::socket;
+use crate::patience::patiently;
 
 /// The maximum number of scans for leftover processes in one sweep: a killed process may leave
 /// orphans of its own.
@@ -33,23 +34,25 @@ pub(super) struct Binary {
 }
 
 impl Binary {
-    /// Opens the file that the path names now. It need not be readable, and what is no file at all, such
-    /// as a pipe that nobody writes to, is not waited for.
+    /// Opens the file that the path names now. It need not be readable. What is no file at all, such as a
+    /// pipe that nobody writes to, is not waited for, and a file that does not answer not for long.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::from(open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(io::Error::other("it is no file"));
-        }
-        let id = identity(&meta);
-        Ok(Self { file, id })
+        patiently(path, |path, _| {
+            let file = File::from(open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+            let meta = file.metadata()?;
+            if !meta.is_file() {
+                return Err(io::Error::other("it is no file"));
+            }
+            let id = identity(&meta);
+            Ok(Self { file, id })
+        })
     }
 
     /// Returns the path to start it from: its name if that still names this file, else the path of
     /// the open descriptor.
     fn path(&self, name: &Path) -> PathBuf {
-        let there = std::fs::metadata(name).is_ok_and(|meta| identity(&meta) == self.id);
-        if there {
+        let there = patiently(name, |name, _| name.metadata());
+        if there.is_ok_and(|meta| identity(&meta) == self.id) {
             name.to_owned()
         } else {
             PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
@@ -137,8 +140,8 @@ fn death(status: WaitStatus) -> ExitStatus {
 /// descendants of `releasing`, which is a live worker itself, are killed as well. Gives up after
 /// some tens of milliseconds; the next sweep continues.
 ///
-/// The orphans of a dead worker are children of this process, which is their subreaper. Without a
-/// readable `/proc`, nothing is killed.
+/// The orphans of a dead worker are children of this process, which is their subreaper. It has no others,
+/// see [`init`](super::init). Without a readable `/proc`, nothing is killed.
 pub(super) fn sweep(live: &[Pid], releasing: Option<Pid>) {
     let me = getpid().as_raw_pid();
     let is_live = |pid: &i32| live.iter().any(|live| live.as_raw_pid() == *pid);
@@ -173,6 +176,15 @@ pub(super) fn sweep(live: &[Pid], releasing: Option<Pid>) {
             }
         }
         std::thread::sleep(SWEEP_PAUSE);
+    }
+}
+
+/// Returns whether this process has children. Without a readable `/proc` it is taken to have none.
+pub(super) fn has_children() -> bool {
+    let me = getpid().as_raw_pid();
+    match children() {
+        Some(children) => !children.is_empty(),
+        None => parents().iter().any(|(_, parent)| *parent == me),
     }
 }
 

@@ -15,13 +15,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     // What is shown of others' text on a terminal or in the log.
     ("plain_text", &[]),
+    // Waits for files, and gives up.
+    ("patience", &[]),
     ("private_files", &[]),
     ("private_process", &[]),
     ("process_entry", &[]),
     ("system_user", &[]),
     (
         "config",
-        &["domain", "plain_text", "atomic_file", "system_user"],
+        &[
+            "domain",
+            "plain_text",
+            "patience",
+            "atomic_file",
+            "system_user",
+        ],
     ),
     ("engine", &["domain", "atomic_file"]),
     // Does nothing without the feature `faults`.
@@ -70,7 +78,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "api",
         &["session", "access", "documents", "domain", "process_entry"],
     ),
-    ("supervisor", &["plain_text"]),
+    ("supervisor", &["plain_text", "patience"]),
     // A client, which must not know more of the daemon than any other client.
     ("loadgen", &[]),
     (
@@ -114,6 +122,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Crates that only some modules may name.
 const ONLY_IN: &[(&str, &[&str])] = &[
+    ("wasmparser", &["engine"]),
     ("wasmtime", &["engine"]),
     ("wasmtime_wasi", &["engine"]),
     ("libmimalloc_sys", &["allocator"]),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use abide::domain::{StepError, ToolServerState};
-use abide_tests::{tool_server, until};
+use abide_tests::{HungMount, tool_server, until};
 use serde_json::json;
 
 use crate::stage::{Stage, acts};
@@ -213,4 +213,36 @@ async fn a_wrong_token_is_told_and_not_shown_and_the_right_one_is_taken_at_once(
     .await;
     assert_eq!(web.executions("b").len(), 1);
     assert_eq!(stage.daemon.generation().await, generation);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_program_does_not_answer_holds_nothing_up() {
+    // Not in the daemon's folder, which is removed.
+    let programs = tempfile::tempdir().expect("a temporary folder");
+    let Some(_mount) = HungMount::over_or_skip(programs.path()) else {
+        return;
+    };
+    let names = ["a", "b", "c", "d"];
+    let stage = Stage::start(|mut setup| {
+        setup.rest.extend(names.map(|name| {
+            let program = programs.path().join(name);
+            format!("[mcp.{name}]\ncommand = [{program:?}]\nstart_timeout = \"300ms\"\n")
+        }));
+        for plugin in &mut setup.plugins {
+            if plugin.name == "scripted" {
+                plugin.capabilities[1] = format!("tools = {names:?}");
+            }
+        }
+        setup
+    })
+    .await;
+    assert_eq!(
+        listed(&stage, "l1").await,
+        names.map(|name| format!("{name}__unavailable"))
+    );
+    for name in names {
+        let server = stage.tool_server(name, "down").await;
+        let reason = server["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("does not answer within 3 s"), "{server}");
+    }
 }

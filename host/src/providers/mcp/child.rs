@@ -23,7 +23,7 @@ pub(super) async fn start(
     program: &Program,
     stop: CancellationToken,
 ) -> Result<Instance, String> {
-    let (process, pipes) = Process::spawn(server, program).await?;
+    let (process, pipes) = Process::spawn(server, program, start_limit(settings)).await?;
     let Pipes {
         input,
         output,

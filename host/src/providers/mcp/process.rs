@@ -61,8 +61,13 @@ pub(super) fn mark_of(owner: &str) -> String {
 }
 
 impl Process {
-    /// Starts a server in a session of its own, without a terminal.
-    pub(super) async fn spawn(name: &str, settings: &Program) -> Result<(Self, Pipes), String> {
+    /// Starts a server in a session of its own, without a terminal. Gives up if its program does not run
+    /// `within` that time.
+    pub(super) async fn spawn(
+        name: &str,
+        settings: &Program,
+        within: Duration,
+    ) -> Result<(Self, Pipes), String> {
         let program = &settings.program;
         let failed = |error: &dyn std::fmt::Display| {
             format!("`{program}` cannot be started ({error}); check `mcp.{name}.command`")
@@ -97,7 +102,7 @@ impl Process {
                 sandbox.as_ref().map_or(Ok(()), Sandbox::enter)
             });
         }
-        let mut child = command
+        command
             .args(&settings.args)
             .env_clear()
             .envs(inherited(user.is_none()))
@@ -107,7 +112,10 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()
+            // Nobody may be left to take it.
+            .kill_on_drop(true);
+        let mut child = started(command, within)
+            .await
             .map_err(|error| match &settings.user {
                 Some(user) => not_as_user(name, program, user, &error),
                 None => failed(&error),
@@ -221,6 +229,19 @@ impl Drop for Process {
             }
             let _ = self.child.start_kill();
         }
+    }
+}
+
+/// Starts a process on a thread that may wait for it: until its program's file is there, which on a file
+/// system that does not answer is never.
+async fn started(mut command: Command, within: Duration) -> std::io::Result<Child> {
+    let spawned = tokio::task::spawn_blocking(move || command.spawn());
+    match timeout(within, spawned).await {
+        Ok(spawned) => spawned.map_err(std::io::Error::other)?,
+        Err(_) => Err(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("its file does not answer within {} s", within.as_secs_f64()),
+        )),
     }
 }
 
