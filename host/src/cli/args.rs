@@ -13,6 +13,7 @@ pub(crate) use super::global::JsonFlag;
 use super::tokens::TokenCommand;
 use super::value_parsers::{crate_name, json_value, session_id};
 use crate::domain::SessionId;
+use crate::engine::COMPILE;
 
 /// The subcommand with which `serve` starts its workers.
 pub(crate) const WORKER: &str = "worker";
@@ -47,6 +48,16 @@ pub(crate) struct Serve {
     pub(crate) restored: bool,
 }
 
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Compile {
+    /// The memory that it may take, in bytes
+    pub(crate) memory_bytes: u64,
+    /// The processor time that it may take, in seconds
+    pub(crate) cpu_seconds: u64,
+    /// The process id of its parent
+    pub(crate) parent: u32,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum CliCommand {
     /// Write a configuration to start from
@@ -56,6 +67,9 @@ pub(crate) enum CliCommand {
     /// The daemon's process, as `serve` starts it
     #[command(name = WORKER, hide = true)]
     Worker(Serve),
+    /// The compiler's process, as a worker starts it
+    #[command(name = COMPILE, hide = true)]
+    Compile(Compile),
     /// What runs, what drains, what is faulted, and why
     Status(Status),
     /// Talk with a session

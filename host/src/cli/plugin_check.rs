@@ -2,6 +2,7 @@
 //! session on it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -11,8 +12,9 @@ use super::global::Global;
 use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::text::size;
+use crate::config::plugin_bytes;
 use crate::domain::{Capabilities, Digest, Limits, SessionId, UnixMillis};
-use crate::engine::{Context, Engine, EngineOptions, GuestJob};
+use crate::engine::{Compiler, Context, Engine, EngineOptions, GuestJob};
 
 /// The name of that session, and of its plugin.
 const PROBE: &str = "check";
@@ -23,10 +25,11 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
     let file = &args.file;
     let failed =
         |error: &dyn std::fmt::Display| CliError::Failed(format!("{}: {error}", file.display()));
-    let bytes = std::fs::read(file).map_err(CliError::file("read", file))?;
+    let bytes = plugin_bytes(file).map_err(CliError::file("read", file))?;
     let scratch = Scratch::new()?;
     let engine = Engine::new(EngineOptions {
         turns_max: 1,
+        compiler: Compiler::OwnProcess(Arc::default()),
         ..EngineOptions::new(scratch.0.join("cache"), scratch.0.join("components"))
     })
     .map_err(|error| CliError::Failed(error.to_string()))?;

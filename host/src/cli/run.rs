@@ -12,6 +12,7 @@ use super::{
     approvals, audit, backup, bench, chat, config, init, operate, plugin, plugin_check, plugins,
     restarts, restore, resume, send, serve, sessions, status, store, tokens,
 };
+use crate::engine::{CompileArgs, run_compiler};
 
 /// Runs the command that the arguments name. Prints the error if it fails, and returns the exit
 /// code.
@@ -38,6 +39,13 @@ fn dispatch(global: &Global, command: CliCommand) -> Result<ExitCode, CliError> 
         CliCommand::Worker(args) => {
             install_tls();
             return serve::worker(global, &args);
+        }
+        CliCommand::Compile(args) => {
+            return Ok(run_compiler(CompileArgs {
+                memory_bytes: args.memory_bytes,
+                cpu_seconds: args.cpu_seconds,
+                parent: args.parent,
+            }));
         }
         CliCommand::Config(command) => match config::offline(global, command)? {
             Some(args) => client(config::plan(global, args)).map(done),

@@ -142,6 +142,8 @@ impl<'a> Diff<'a> {
             relaunch_max,
             session_memory_bytes,
             guest_memory_bytes,
+            compile_timeout,
+            compile_memory_bytes,
             disk_reserve_bytes,
         } = new;
         // The order of addresses, hosts and origins has no meaning.
@@ -245,6 +247,18 @@ impl<'a> Diff<'a> {
             Hot,
             (&old.guest_memory_bytes, guest_memory_bytes),
             |bytes| bytes.as_ref().map_or("by default".to_owned(), size),
+        );
+        self.note(
+            "daemon.compile_timeout",
+            Hot,
+            (&old.compile_timeout, compile_timeout),
+            time,
+        );
+        self.note(
+            "daemon.compile_memory",
+            Hot,
+            (&old.compile_memory_bytes, compile_memory_bytes),
+            size,
         );
         self.note(
             "daemon.disk_reserve",

@@ -79,6 +79,10 @@ pub struct DaemonConfig {
     /// The memory that all guests together may hold, in bytes; none for the default, which depends
     /// on the machine.
     pub guest_memory_bytes: Option<u64>,
+    /// How long compiling a component may take.
+    pub compile_timeout: Duration,
+    /// The memory that compiling a component may take, in bytes.
+    pub compile_memory_bytes: u64,
     /// The free disk space below which nothing new is accepted, in bytes.
     pub disk_reserve_bytes: u64,
 }

@@ -171,6 +171,13 @@ fn understand_daemon(notes: &mut Notes, keys: DaemonKeys, folder: &Path) -> Daem
         guest_memory_bytes: keys
             .guest_memory
             .map(|size| notes.size("daemon.guest_memory", size, 1 << 20, 1 << 50)),
+        compile_timeout: notes.time("daemon.compile_timeout", keys.compile_timeout, second),
+        compile_memory_bytes: notes.size(
+            "daemon.compile_memory",
+            keys.compile_memory,
+            64 << 20,
+            1 << 40,
+        ),
         disk_reserve_bytes: notes.size("daemon.disk_reserve", keys.disk_reserve, 0, 1 << 50),
     };
     listening(notes, &daemon.listen, daemon.token.is_some());

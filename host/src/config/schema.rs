@@ -88,6 +88,11 @@ pub(super) struct DaemonKeys {
     /// the control group, or else the machine, allows: the other half is for the store, sessions and
     /// tool servers.
     pub(super) guest_memory: Option<Size>,
+    /// How long compiling a plugin's component may take. It is compiled once, in a process of its own that
+    /// yields to the daemon; a component that takes longer is refused.
+    pub(super) compile_timeout: Time,
+    /// The memory that compiling a plugin's component may take; one that takes more is refused.
+    pub(super) compile_memory: Size,
     /// What must be free on the disk of `data_dir`: with less, new sessions and messages are refused
     /// (507), and what was accepted before goes on. Several times `store.wal`; `0B` holds nothing
     /// back.
@@ -119,6 +124,8 @@ impl Default for DaemonKeys {
             relaunch_max: 20_000,
             session_memory: Size(256 << 20),
             guest_memory: None,
+            compile_timeout: Time::secs(100),
+            compile_memory: Size(2 << 30),
             disk_reserve: Size(256 << 20),
         }
     }

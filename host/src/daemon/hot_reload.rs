@@ -52,6 +52,8 @@ impl Daemon {
         self.registry.replace_live_config(parts);
         let guest_memory = guest_memory_bytes(&self.config.daemon);
         self.registry.set_guest_memory(guest_memory);
+        let limits = standby::compile_limits(&self.config.daemon);
+        self.registry.set_compile_limits(limits);
         let log = |config: &Config| (config.daemon.log_level, config.daemon.log_queue_bytes);
         if log(&old_config) != log(&self.config) {
             logging::change(&self.config.daemon);

@@ -6,12 +6,14 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::config::{
-    BadSecret, Config, Env, Given, Observed, SecretFiles, SecretRef, Transport, plugin_bytes,
+    BadSecret, Config, DaemonConfig, Env, Given, Observed, SecretFiles, SecretRef, Transport,
+    plugin_bytes,
 };
 use crate::domain::Digest;
-use crate::engine::{Component, Engine, EngineOptions};
+use crate::engine::{CompileLimits, Compiler, Component, Engine, EngineOptions};
 use crate::providers::{
     BadProvider, Endpoint, Hidden, HttpSender, LlmProvider, LlmProviders, NoHttp, Program,
     ToolServer, ToolServerAt, ToolServers,
@@ -81,6 +83,8 @@ pub(super) struct Preparation {
     pub(super) secrets: SecretFiles,
     /// Whether the data folder must be there, since a worker has served from it.
     pub(super) must_exist: bool,
+    /// Rises while a plugin is compiled, which the supervisor is told.
+    pub(super) progress: Arc<AtomicU64>,
 }
 
 impl Preparation {
@@ -98,6 +102,7 @@ impl Preparation {
             env,
             secrets,
             must_exist,
+            progress,
         } = self;
         let data_dir = &config.daemon.data_dir;
         match must_exist {
@@ -117,6 +122,8 @@ impl Preparation {
             components_dir: data_dir.join("components"),
             turns_max: config.daemon.turns_max,
             guest_memory_bytes: guest_memory_bytes(&config.daemon),
+            compiler: Compiler::OwnProcess(progress.clone()),
+            compile_limits: compile_limits(&config.daemon),
         })?;
         let (mut components, mut digests) = (BTreeMap::new(), BTreeMap::new());
         for (name, plugin) in &config.plugins {
@@ -140,6 +147,14 @@ impl Preparation {
             engine,
             parts,
         })
+    }
+}
+
+/// Returns the limits of compiling a plugin's component.
+pub(super) fn compile_limits(config: &DaemonConfig) -> CompileLimits {
+    CompileLimits {
+        timeout: config.compile_timeout,
+        memory_bytes: config.compile_memory_bytes,
     }
 }
 

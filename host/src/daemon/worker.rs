@@ -220,7 +220,7 @@ async fn start_up(
     // A worker before this one has served from the folder.
     let must_exist = !matches!(cause, StartCause::First);
     let options = StoreOptions {
-        mending,
+        mending: mending.clone(),
         must_exist,
         ..accepted
     };
@@ -248,6 +248,7 @@ async fn start_up(
         env: env.clone(),
         secrets: frontend.secrets.clone(),
         must_exist,
+        progress: mending,
     };
     let mut connections = Vec::new();
     let follows_a_death = mode == Mode::Serve
@@ -351,7 +352,7 @@ async fn stand_by(
 }
 
 /// Forwards the supervisor's messages to a channel and sends heartbeats, and whether the store, which is
-/// written anew, has come further. The channel closes when the supervisor is gone.
+/// written anew, has come further, or a plugin is compiled. The channel closes when the supervisor is gone.
 fn listen(link: Arc<Link>, mending: Arc<AtomicU64>) -> mpsc::UnboundedReceiver<ToWorker> {
     let (sender, orders) = mpsc::unbounded_channel();
     let ears = link.clone();

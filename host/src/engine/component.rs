@@ -1,12 +1,12 @@
 //! Components that are ready to be instantiated, and the reasons why bytes cannot be loaded as one.
 
 use wasmtime::component::Linker;
-use wasmtime::component::types::ComponentItem;
 
 use super::bindings::PluginPre;
 use super::contract;
 use super::error::{COMPONENT_MAX_BYTES, LoadError};
 use super::pool::{self, MEMORIES_PER_TURN, TABLES_PER_TURN};
+use super::shape::Shape;
 use super::store_data::StoreData;
 use crate::domain::Digest;
 
@@ -53,32 +53,7 @@ impl Component {
         bytes: u64,
         turns_max: u32,
     ) -> Result<Self, LoadError> {
-        let (engine, ty) = (linker.engine(), compiled.component_type());
-        let contract = contract::version(
-            ty.exports(engine).map(|(name, _)| name),
-            ty.imports(engine).map(|(name, _)| name),
-        )?;
-        if let Some((name, _)) = ty
-            .imports(engine)
-            .find(|(name, _)| !contract::is_linked(name, contract))
-        {
-            return Err(LoadError::Import { name: name.into() });
-        }
-        let guest = format!("{}{}@{contract}", contract::PACKAGE, contract::GUEST);
-        let export = |name: String| LoadError::Export {
-            name,
-            remedy: format!("build it against wit/v{contract}"),
-        };
-        match ty.get_export(engine, &guest).map(|export| export.ty) {
-            Some(ComponentItem::ComponentInstance(interface)) => {
-                for function in contract::EXPORTS {
-                    if interface.get_export(engine, function).is_none() {
-                        return Err(export(format!("{guest}#{function}")));
-                    }
-                }
-            }
-            _ => return Err(export(guest)),
-        }
+        let contract = contract::check(&Shape::of_compiled(compiled))?;
         let shares = shares(compiled, turns_max)?;
         let pre = linker
             .instantiate_pre(compiled)
@@ -86,7 +61,7 @@ impl Component {
                 reason: format!("{error:#}"),
             })?;
         let pre = PluginPre::new(pre).map_err(|error| LoadError::Export {
-            name: guest,
+            name: contract::guest(contract),
             remedy: format!("{error:#}"),
         })?;
         Ok(Self {

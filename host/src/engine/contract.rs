@@ -4,12 +4,13 @@
 //! version that it was built for, so the version is known before any of its code runs.
 
 use super::error::LoadError;
+use super::shape::Shape;
 
-pub(super) const PACKAGE: &str = "abide:session/";
+const PACKAGE: &str = "abide:session/";
 /// The interface that a guest must export.
-pub(super) const GUEST: &str = "guest";
+const GUEST: &str = "guest";
 /// The functions that [`GUEST`] must have.
-pub(super) const EXPORTS: [&str; 4] = ["open", "turn", "snapshot", "restore"];
+const EXPORTS: [&str; 4] = ["open", "turn", "snapshot", "restore"];
 /// The versions that this host serves, oldest first.
 pub const CONTRACTS: [&str; 1] = ["0.1.0"];
 
@@ -49,9 +50,42 @@ const WASI: [&str; 27] = [
     "sockets/udp-create-socket",
 ];
 
+/// Checks what a component imports and exports, and returns the version of the contract that it was built
+/// for.
+pub(super) fn check(shape: &Shape) -> Result<&'static str, LoadError> {
+    let version = version(
+        shape.exports.iter().map(|export| export.name.as_str()),
+        shape.imports.iter().map(String::as_str),
+    )?;
+    if let Some(name) = shape.imports.iter().find(|name| !is_linked(name, version)) {
+        return Err(LoadError::Import { name: name.clone() });
+    }
+    let guest = guest(version);
+    let lacks = |name: String| LoadError::Export {
+        name,
+        remedy: format!("build it against wit/v{version}"),
+    };
+    let found = shape.exports.iter().find(|export| export.name == guest);
+    let Some(functions) = found.and_then(|export| export.members.as_ref()) else {
+        return Err(lacks(guest));
+    };
+    match EXPORTS
+        .iter()
+        .find(|name| !functions.iter().any(|has| has == *name))
+    {
+        Some(function) => Err(lacks(format!("{guest}#{function}"))),
+        None => Ok(version),
+    }
+}
+
+/// Returns the name of the interface that a guest of contract `version` exports.
+pub(super) fn guest(version: &str) -> String {
+    format!("{PACKAGE}{GUEST}@{version}")
+}
+
 /// Returns the version of the contract that a component was built for, from the names of its
 /// exports (or, if it exports no guest, of its imports).
-pub(super) fn version<'a>(
+fn version<'a>(
     exports: impl Iterator<Item = &'a str>,
     mut imports: impl Iterator<Item = &'a str>,
 ) -> Result<&'static str, LoadError> {
@@ -77,7 +111,7 @@ pub(super) fn version<'a>(
 }
 
 /// Returns whether an import of this name is linked for guests of contract `version`.
-pub(super) fn is_linked(import: &str, version: &str) -> bool {
+fn is_linked(import: &str, version: &str) -> bool {
     let Some((path, built_for)) = import.split_once('@') else {
         return false;
     };
@@ -92,10 +126,9 @@ pub(super) fn is_linked(import: &str, version: &str) -> bool {
 }
 
 /// Returns the error for a component that exports no guest at all.
-pub(super) fn missing_guest() -> LoadError {
-    let newest = CONTRACTS[CONTRACTS.len() - 1];
+fn missing_guest() -> LoadError {
     LoadError::Export {
-        name: format!("{PACKAGE}{GUEST}@{newest}"),
+        name: guest(CONTRACTS[CONTRACTS.len() - 1]),
         remedy: "a plugin implements it, by `abide_plugin::export!` or by hand".into(),
     }
 }

@@ -1,6 +1,7 @@
 //! The errors of the engine: those of a component that does not load, and those of the host.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::domain::Digest;
 
@@ -117,6 +118,44 @@ pub enum LoadError {
     /// The component cannot be compiled.
     #[error("the component cannot be compiled: {reason}")]
     Compile { reason: String },
+    /// Compiling the component takes too long.
+    #[error(
+        "compiling the component took longer than {} s, and was ended; build it smaller (optimised, \
+         without debug information), or raise `daemon.compile_timeout`",
+        limit.as_secs_f64()
+    )]
+    CompileTooSlow {
+        /// What it may take, by the wall clock.
+        limit: Duration,
+    },
+    /// Compiling the component takes too much memory.
+    #[error(
+        "compiling the component takes more than {} MiB of memory, and was ended; build it smaller \
+         (optimised, without debug information), or raise `daemon.compile_memory`",
+        limit_bytes.div_ceil(1 << 20)
+    )]
+    CompileTooLarge {
+        /// What it may take, in bytes.
+        limit_bytes: u64,
+    },
+    /// The compiler's process died.
+    #[error(
+        "the compiler {how} while it compiled the component{}; see in the kernel's log whether it was \
+         killed for want of memory, else build the component with other tools, and report this",
+        if last_words.is_empty() { String::new() } else { format!(" (it said: {last_words})") }
+    )]
+    CompilerDied {
+        /// How it ended.
+        how: String,
+        /// The end of what it wrote to standard error.
+        last_words: String,
+    },
+    /// The compiler's process cannot be started or waited for.
+    #[error(
+        "the compiler's process cannot be used ({reason}); see that `/proc` is mounted, and that the \
+         daemon may start processes"
+    )]
+    NoCompiler { reason: String },
     /// An instance would need more memories or tables than the whole pool has.
     #[error(
         "an instance of the component needs {memories} memories and {tables} tables, which is more \

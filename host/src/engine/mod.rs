@@ -2,13 +2,18 @@
 //! module that uses wasmtime.
 //!
 //! ```text
-//! bytes -> load: kind, contract version, imports, exports -> Component (compiled, linked)
+//! bytes -> load: kind, contract version, imports, exports -> compile, in a process of its own
+//!       -> types of imports and exports -> Component (linked)
 //!
 //! GuestJob {component, context, limits, grants, now, seed}
 //!   open                      -> Product {outputs, timers, logs, snapshot}
 //!   turn(snapshot, input)     -> Product     sends steps through a channel, each checked
 //!   restore(snapshot)         -> ()          verifies that the guest restores
 //! ```
+//!
+//! A component is anybody's, and what the compiler takes depends on it. So it is checked by its names
+//! first, and compiled by another process of this program, which is limited in time and memory and ends
+//! with this one.
 //!
 //! Every call creates an instance and drops it. A guest's behaviour is a function of its job, its
 //! snapshot, its input and the answers to its steps: clock and randomness come from the job, and
@@ -17,7 +22,8 @@
 //! | file | content |
 //! |---|---|
 //! | `runtime` | the engine of the process: loads components, admits turns |
-//! | `component`, `contract`, `precompiled` | a component: checked, compiled, cached |
+//! | `component`, `contract`, `shape`, `precompiled` | a component: checked, linked, cached |
+//! | `compiler`, `compile_process` | compiling: started, limited and waited for; the process itself |
 //! | `job`, `guest` | a call's input and product; the call on a fresh instance |
 //! | `store_data` | the host state of one instance |
 //! | `host_functions`, `step_gate`, `grants`, `convert` | what a guest may call, whether it is granted, and the way to the turn |
@@ -32,6 +38,8 @@
 mod bindings;
 mod budget;
 mod buffer;
+mod compile_process;
+mod compiler;
 mod component;
 mod contract;
 mod convert;
@@ -49,10 +57,13 @@ mod precompiled;
 mod run_queue;
 mod runtime;
 mod scheduled;
+mod shape;
 mod step_gate;
 mod store_data;
 mod wasi;
 
+pub use compile_process::{COMPILE, CompileArgs, run_compiler};
+pub use compiler::{CompileLimits, Compiler};
 pub use component::Component;
 pub use contract::CONTRACTS;
 pub use error::{COMPONENT_MAX_BYTES, EngineError, LoadError};

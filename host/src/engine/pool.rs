@@ -69,9 +69,16 @@ pub(super) fn config(turns_max: u32) -> Result<Config, EngineError> {
         .table_elements(TABLE_ELEMENTS_MAX)
         .table_keep_resident(KEEP_RESIDENT_BYTES)
         .pagemap_scan(Enabled::Auto);
+    let mut config = compiler_config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Ok(config)
+}
+
+/// Returns the wasmtime configuration for an engine that only compiles: all that compiled code depends on,
+/// and no pool.
+pub(super) fn compiler_config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .memory_reservation(MEMORY_RESERVED_BYTES)
         .max_wasm_stack(STACK_MAX_BYTES)
         // 1 MiB more, because host functions run on the same stack.
@@ -86,7 +93,7 @@ pub(super) fn config(turns_max: u32) -> Result<Config, EngineError> {
         .relaxed_simd_deterministic(true)
         .concurrency_support(false)
         .wasm_component_model(true);
-    Ok(config)
+    config
 }
 
 /// Opens this process's page map, by which the memory of an instance is put back to what it was without

@@ -2,7 +2,8 @@
 //! millisecond.
 //!
 //! Wasmtime trusts a precompiled file like its own code, so it gets only files that this module has
-//! written: a file is named after the component and the engine that it was compiled for, and begins
+//! written, of what a compiler of this very program has returned (in a process of its own, whose output
+//! nobody else can write to): a file is named after the component and the engine that it was compiled for, and begins
 //! with a digest over both and its payload. A file that does not match is compiled again and
 //! replaced. The directory is in the daemon's data directory; anyone who can write there can also
 //! replace the configuration, so the digest protects against damage and mix-ups, not attackers.
@@ -11,7 +12,7 @@
 //! offset  size  field
 //!      0     8  magic "ABPC" and format, little-endian: 1
 //!      8    32  SHA-256 of the component's digest, the engine's hash and the payload
-//!     40     n  the payload, wasmtime's own format
+//!     40     n  the payload: the compiler's artifact, in wasmtime's own format
 //! ```
 
 use std::fs;
@@ -66,9 +67,9 @@ impl Precompiled {
             );
             return None;
         };
-        // SAFETY: the digest that was just verified shows that the payload is the output of
-        // `Compiled::serialize` for this component and an engine of this compatibility hash.
-        match unsafe { Compiled::deserialize(engine, payload) } {
+        // The digest that was just verified shows that the payload is a compiler's artifact for this
+        // component and an engine of this compatibility hash.
+        match open(engine, payload) {
             Ok(compiled) => Some(compiled),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "a precompiled component does not fit");
@@ -77,21 +78,15 @@ impl Precompiled {
         }
     }
 
-    /// Stores a component for the next start. A failure costs only time, so it is just logged.
-    pub(super) fn keep(&self, component: Digest, compiled: &Compiled) {
-        let kept = compiled
-            .serialize()
-            .map_err(|error| error.to_string())
-            .and_then(|payload| {
-                let digest = self.digest(component, &payload);
-                let parts: [&[u8]; 3] = [&MAGIC, &digest, &payload];
-                atomic_file::write_whole(&self.folder, &self.name(component), &parts)
-                    .map_err(|error| error.to_string())
-            });
-        match kept {
+    /// Stores the compiler's artifact of a component for the next start. A failure costs only time, so it
+    /// is just logged.
+    pub(super) fn keep(&self, component: Digest, artifact: &[u8]) {
+        let digest = self.digest(component, artifact);
+        let parts: [&[u8]; 3] = [&MAGIC, &digest, artifact];
+        match atomic_file::write_whole(&self.folder, &self.name(component), &parts) {
             Ok(()) => self.prune(),
             Err(error) => tracing::warn!(
-                folder = %self.folder.display(), error,
+                folder = %self.folder.display(), %error,
                 "cannot keep a precompiled component; it will be compiled again at the next start"
             ),
         }
@@ -132,6 +127,14 @@ impl Precompiled {
             }
         }
     }
+}
+
+/// Loads a compiler's artifact, whose code will run as this process's own: it must be what a compiler of
+/// this program has returned, in this process, in its own or in that of an earlier start.
+pub(super) fn open(engine: &wasmtime::Engine, artifact: &[u8]) -> wasmtime::Result<Compiled> {
+    // SAFETY: it is the output of wasmtime's compiler, as each caller shows. Wasmtime checks itself whether
+    // it was made by this version with these settings.
+    unsafe { Compiled::deserialize(engine, artifact) }
 }
 
 fn is_ours(path: &Path) -> bool {

@@ -12,13 +12,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::Plugin;
+use super::compiler::{self, CompileLimits, Compiler};
 use super::component::{Component, check_kind};
 use super::error::{EngineError, LoadError};
 use super::guest_memory::{GuestMemory, MemoryReservation};
-use super::precompiled::Precompiled;
+use super::precompiled::{self, Precompiled};
 use super::run_queue::RunQueue;
+use super::shape::Shape;
 use super::store_data::StoreData;
-use super::{pool, wasi};
+use super::{contract, pool, wasi};
 use crate::atomic_file;
 use crate::domain::{Digest, GuestMemoryStatus};
 
@@ -36,16 +38,23 @@ pub struct EngineOptions {
     pub turns_max: u32,
     /// The memory that all guests together may hold, in bytes.
     pub guest_memory_bytes: u64,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// The limits of compiling one, in a process of its own. They can be changed.
+    pub compile_limits: CompileLimits,
 }
 
 impl EngineOptions {
-    /// Returns options with the default of 1,000 concurrent turns, and without a memory budget.
+    /// Returns options with the default of 1,000 concurrent turns, without a memory budget, and for a program
+    /// that compiles in its own process.
     pub fn new(cache_dir: impl Into<PathBuf>, components_dir: impl Into<PathBuf>) -> Self {
         Self {
             cache_dir: cache_dir.into(),
             components_dir: components_dir.into(),
             turns_max: 1000,
             guest_memory_bytes: u64::MAX,
+            compiler: Compiler::InProcess,
+            compile_limits: CompileLimits::default(),
         }
     }
 }
@@ -68,6 +77,10 @@ pub(super) struct EngineCore {
     memory: GuestMemory,
     options: EngineOptions,
     precompiled: Precompiled,
+    compile_limits: Mutex<CompileLimits>,
+    /// Held while a component is compiled: one at a time, or many sessions on an old one would compile it
+    /// at once, each.
+    compiling: Mutex<()>,
     /// The components in use, so that each is compiled and held in memory only once.
     loaded: Mutex<HashMap<Digest, Weak<Component>>>,
 }
@@ -94,6 +107,8 @@ impl Engine {
             shares: Arc::new(Semaphore::new(turns_max as usize)),
             run_queue: Arc::new(RunQueue::new(processors())),
             memory: GuestMemory::new(options.guest_memory_bytes),
+            compile_limits: Mutex::new(options.compile_limits),
+            compiling: Mutex::default(),
             loaded: Mutex::default(),
             wasmtime,
             linker,
@@ -101,8 +116,8 @@ impl Engine {
         })))
     }
 
-    /// Compiles a component, or loads its precompiled form, and checks it against the contract.
-    /// Blocks.
+    /// Checks a component against the contract and compiles it, or loads its precompiled form. Blocks, while
+    /// it is compiled for as long as its limits allow.
     pub fn load(&self, bytes: &[u8]) -> Result<Arc<Component>, LoadError> {
         check_kind(bytes)?;
         let digest = Digest::of(bytes);
@@ -123,16 +138,25 @@ impl Engine {
         let size = bytes.len() as u64;
         let turns_max = options.turns_max.max(1);
         let link = |compiled| Component::link(linker, &compiled, digest, size, turns_max);
+        // What is cached was checked and compiled before; a version of this program that serves other
+        // contracts finds that out from the compiled component.
         let component = match precompiled.load(wasmtime, digest) {
             Some(compiled) => link(compiled)?,
             None => {
-                let compiled = wasmtime::component::Component::from_binary(wasmtime, bytes)
-                    .map_err(|error| LoadError::Compile {
-                        reason: format!("{error:#}"),
-                    })?;
-                let component = link(compiled.clone())?;
-                precompiled.keep(digest, &compiled);
-                component
+                contract::check(&Shape::of_bytes(bytes)?)?;
+                // Poisoning is harmless: it guards nothing.
+                let _alone = self.0.compiling.lock();
+                // Another thread may have compiled it meanwhile.
+                match precompiled.load(wasmtime, digest) {
+                    Some(compiled) => link(compiled)?,
+                    None => {
+                        let artifact = self.compile(bytes)?;
+                        let compiled = precompiled::open(wasmtime, &artifact);
+                        let component = link(compiled.map_err(compile_error)?)?;
+                        precompiled.keep(digest, &artifact);
+                        component
+                    }
+                }
             }
         };
         let component = Arc::new(component);
@@ -140,6 +164,29 @@ impl Engine {
         loaded.retain(|_, component| component.strong_count() > 0);
         loaded.insert(digest, Arc::downgrade(&component));
         Ok(component)
+    }
+
+    /// Returns the compiler's artifact of a component.
+    fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+        match &self.0.options.compiler {
+            Compiler::InProcess => {
+                let artifact = self.0.wasmtime.precompile_component(bytes);
+                artifact.map_err(compile_error)
+            }
+            Compiler::OwnProcess(progress) => {
+                let limits = self.0.compile_limits.lock();
+                // Poisoning is harmless: a plain value.
+                let limits = *limits.unwrap_or_else(PoisonError::into_inner);
+                compiler::compile(bytes, limits, progress)
+            }
+        }
+    }
+
+    /// Changes the limits of compiling, for components that are compiled from now on.
+    pub fn set_compile_limits(&self, limits: CompileLimits) {
+        // Poisoning is harmless: a plain value.
+        let held = self.0.compile_limits.lock();
+        *held.unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     fn loaded(&self, digest: Digest) -> Option<Arc<Component>> {
@@ -237,6 +284,12 @@ impl Engine {
 pub struct Admission {
     pub(super) memory: MemoryReservation,
     pub(super) share: OwnedSemaphorePermit,
+}
+
+fn compile_error(error: wasmtime::Error) -> LoadError {
+    LoadError::Compile {
+        reason: format!("{error:#}"),
+    }
 }
 
 /// Starts the thread that advances the epoch every [`SLICE`], so that computing guests yield; it

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::domain::{GuestMemoryStatus, Refusal, SessionId, WRITER_STALLED_AFTER};
-use crate::engine::Engine;
+use crate::engine::{CompileLimits, Engine};
 use crate::store::{Store, StoreError};
 
 use super::deadlines::Deadlines;
@@ -90,6 +90,11 @@ impl Registry {
     /// Changes the memory that all guests together may hold.
     pub fn set_guest_memory(&self, bytes: u64) {
         self.shared.engine.set_guest_memory(bytes);
+    }
+
+    /// Changes the limits of compiling a component, of an open turn that began on an earlier one.
+    pub fn set_compile_limits(&self, limits: CompileLimits) {
+        self.shared.engine.set_compile_limits(limits);
     }
 
     /// Counts the open sessions of a plugin. Scans the whole list, so call it rarely.

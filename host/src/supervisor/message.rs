@@ -91,9 +91,9 @@ pub enum FromWorker {
         /// The exit code of the supervisor if this is the first boot.
         code: u8,
     },
-    /// Sent by a worker that is ordered to serve, while it writes a damaged store anew: it has come
-    /// further since the last one, so that its time to serve begins again. A supervisor that does not
-    /// know it ignores it.
+    /// Sent by a worker that is ordered to serve or prepares as a standby, while it writes a damaged store
+    /// anew, or compiles a plugin: it has come further since the last one, so that its time begins again. A
+    /// supervisor that does not know it, or not of a standby, ignores it.
     Mending,
     /// The heartbeat. A worker that has sent it once is killed as hung if it does not send it again
     /// within [`ALIVE_TIMEOUT`](super::ALIVE_TIMEOUT).

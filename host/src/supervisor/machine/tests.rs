@@ -2,7 +2,8 @@
 
 use super::limits::{
     ALIVE_TIMEOUT_MS, BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DEFAULT_STOP_BUDGET_MS, EXIT_DEADLINE_MS,
-    SETTLED_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS, STOP_MARGIN_MS, UNACCOUNTED_SETTLED_MS,
+    SERVE_DEADLINE_MS, SETTLED_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS, STOP_MARGIN_MS,
+    UNACCOUNTED_SETTLED_MS,
 };
 use super::*;
 use crate::supervisor::message::StartCause;
@@ -188,6 +189,14 @@ fn a_standby_that_fails_leaves_the_current_worker_alone() {
     assert_eq!(world.waits(START_DEADLINE_MS), ["kill 2"]);
     let actions = world.dies(2, killed());
     assert_eq!(actions, [unready("was not ready in time and was ended")]);
+
+    // One that compiles comes further.
+    let mut world = World::preparing();
+    for _ in 0..20 {
+        world.now += SERVE_DEADLINE_MS - 1;
+        assert_eq!(world.says(2, WorkerMessage::Mending), NONE);
+    }
+    assert_eq!(world.waits(SERVE_DEADLINE_MS), ["kill 2"]);
 
     let mut world = World::preparing();
     let actions = world.dies(2, ExitStatus::NotStarted("no such file".to_owned()));

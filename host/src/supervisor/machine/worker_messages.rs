@@ -90,11 +90,18 @@ impl<C: Clone + PartialEq> Machine<C> {
         out.push(Action::Settle(id));
     }
 
-    /// Gives a worker more time that writes its store anew: that ends, since it comes further.
+    /// Gives a worker more time that writes its store anew, or compiles: that ends, since it comes further,
+    /// or has limits of its own.
     fn mends(&mut self, now: Millis, id: WorkerId) {
-        if let SupervisorPhase::Starting { worker, .. } = &self.phase
-            && *worker == id
-        {
+        let is_awaited = match &self.phase {
+            SupervisorPhase::Starting { worker, .. } => *worker == id,
+            SupervisorPhase::Serving {
+                standby: Standby::Preparing { id: standby, .. },
+                ..
+            } => *standby == id,
+            _ => false,
+        };
+        if is_awaited {
             self.workers.put_off(id, now + SERVE_DEADLINE_MS);
         }
     }
