@@ -1,7 +1,10 @@
 //! The supervisor: keeps the listening sockets and a stable process id, starts workers, reaps
-//! every descendant, and passes descriptors between workers. It parses no config and uses no other
-//! module of the crate, so that hardly anything can break it. The worker's end of the link is here
+//! every descendant, and passes descriptors between workers. It parses no config and uses no
+//! other room of the crate, so that hardly anything can break it. The worker's end of the link is here
 //! as well ([`connect`]).
+//!
+//! Every descendant of this process is the daemon's, and ended with the worker that it belongs to; what
+//! others have started, in the same container say, is nobody's descendant here (`init.rs`).
 //!
 //! A worker is a child process in its own process group. Its standard input is the link, a local
 //! socket that preserves message boundaries. If the supervisor dies, its workers die.
@@ -43,12 +46,14 @@
 //! | `wire.rs`, `socket.rs`, `config_bytes.rs` | their encoding and transport |
 //! | `machine/` | the supervisor's decisions, as a pure state machine |
 //! | `run.rs`, `peer.rs`, `process.rs`, `listen.rs` | the execution of these decisions |
+//! | `init.rs` | the process above this one, where others' processes may be children of it |
 //! | `memory_groups.rs` | the control groups that hold this process to an amount of memory |
 //! | `oom_kills.rs` | whether a worker's SIGKILL came from the kernel, for want of memory |
 //! | `link.rs` | the worker's end of the link |
 //! | `log_queue.rs`, `log_line.rs` | standard error, whose reader nobody waits for; the worker's too |
 
 mod config_bytes;
+mod init;
 mod link;
 mod listen;
 mod log_line;

@@ -17,6 +17,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::config_bytes::ConfigBytes;
+use super::init;
 use super::listen::Listeners;
 use super::log_queue::LogQueue;
 use super::machine::{
@@ -48,9 +49,11 @@ pub struct Options {
 
 /// Supervises workers until it is stopped or the first worker cannot start, and returns the exit
 /// code. Must be called from the main thread of a process that has no other threads and starts no
-/// other processes: every descendant that belongs to no live worker is killed.
+/// other processes: every descendant that belongs to no live worker is killed. Where this process has
+/// children, or inherits those of others, it runs the program once more, without them.
 pub fn run(options: Options) -> ExitCode {
     match LogQueue::for_process(LOG_BYTES) {
+        Ok(log) if init::is_needed() => ExitCode::from(exit_code(init::run(), &log)),
         Ok(log) => ExitCode::from(supervise(options, log)),
         Err(code) => code,
     }
@@ -59,6 +62,11 @@ pub fn run(options: Options) -> ExitCode {
 /// [`run`], with the exit code as a number.
 pub(super) fn supervise(options: Options, log: LogQueue) -> u8 {
     let ended = Supervisor::new(options, log.clone()).and_then(Supervisor::run);
+    exit_code(ended, &log)
+}
+
+/// Returns the exit code, once the log is written.
+fn exit_code(ended: io::Result<u8>, log: &LogQueue) -> u8 {
     let code = ended.unwrap_or_else(|error| {
         log.log(&format!("the supervisor cannot go on: {error}"));
         1

@@ -2,6 +2,7 @@
 
 mod bad_config;
 mod boot_failures;
+mod compiling;
 mod config_history;
 mod handover;
 mod incident;
@@ -10,4 +11,6 @@ mod planned;
 mod plans;
 mod probation;
 mod secrets;
+mod sidecar;
 mod signals;
+mod unanswered;
