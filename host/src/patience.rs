@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -48,13 +49,18 @@ fn patiently_within<T: Send + 'static>(
     }
     let (sender, words) = channel();
     let path = file.to_owned();
+    let given_up = Arc::new(AtomicBool::new(false));
+    let is_given_up = given_up.clone();
     let call = move || {
         let ended = act(&path, &|| {
             // Nobody listens any more if it was given up.
             let _ = sender.send(Word::Beat);
         });
-        if sender.send(Word::End(ended)).is_err() {
-            answered(&path);
+        // Whether it is given up is decided under the same lock.
+        let mut silent = silent();
+        match is_given_up.load(Ordering::Relaxed) {
+            true => answered(&mut silent, &path),
+            false => drop(sender.send(Word::End(ended))),
         }
     };
     thread::Builder::new().name("file".to_owned()).spawn(call)?;
@@ -64,12 +70,12 @@ fn patiently_within<T: Send + 'static>(
             Ok(Word::End(ended)) => return ended,
             Err(RecvTimeoutError::Timeout) => {
                 let mut silent = silent();
-                // Its last word may just have come. From here on nobody listens, and it finds that out.
+                // Its last word may just have come.
                 let last = std::iter::from_fn(|| words.try_recv().ok());
                 if let Some(Word::End(ended)) = last.last() {
                     return ended;
                 }
-                drop(words);
+                given_up.store(true, Ordering::Relaxed);
                 *silent.entry(folder).or_default() += 1;
                 return Err(late(patience));
             }
@@ -80,15 +86,14 @@ fn patiently_within<T: Send + 'static>(
     }
 }
 
-fn silent() -> std::sync::MutexGuard<'static, BTreeMap<PathBuf, usize>> {
+fn silent() -> MutexGuard<'static, BTreeMap<PathBuf, usize>> {
     // Poisoning is harmless: each change is one call.
     SILENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Counts a call that was given up, and has returned after all.
-fn answered(file: &Path) {
+fn answered(silent: &mut BTreeMap<PathBuf, usize>, file: &Path) {
     let folder = file.parent().unwrap_or(file);
-    let mut silent = silent();
     if let Some(count) = silent.get_mut(folder) {
         *count -= 1;
         if *count == 0 {
@@ -113,9 +118,11 @@ mod tests {
 
     #[test]
     fn an_answer_is_returned_and_one_that_comes_further_is_waited_for() {
-        let read = patiently_within(MOMENT, Path::new("/answers/a"), |file, beat| {
-            for _ in 0..20 {
-                thread::sleep(MOMENT / 10);
+        // In all longer than the patience, and each part much shorter, for a busy machine.
+        let patience = 20 * MOMENT;
+        let read = patiently_within(patience, Path::new("/answers/a"), |file, beat| {
+            for _ in 0..25 {
+                thread::sleep(MOMENT);
                 beat();
             }
             Ok(file.to_owned())
