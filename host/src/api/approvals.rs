@@ -7,10 +7,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::auth::Caller;
-use super::extract::{ApprovalInPath, Json, QueryOf};
+use super::extract::{ApprovalInPath, Json, QueryOf, limit};
 use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
-use crate::documents::{Page, ProblemDocument};
+use crate::documents::Page;
 use crate::domain::{Answer, Approval, ApprovalId, Refusal, SessionId};
 
 /// Which approvals to list.
@@ -19,8 +19,10 @@ use crate::domain::{Answer, Approval, ApprovalId, Refusal, SessionId};
 #[into_params(parameter_in = Query)]
 pub(super) struct ApprovalQuery {
     /// Only approvals of sessions after this one: the `next` of a page.
+    #[param(value_type = Option<SessionId>)]
     after: Option<String>,
     /// The maximum number of sessions of the page: 100 by default, at most 1000.
+    #[serde(default, deserialize_with = "limit")]
     limit: Option<usize>,
 }
 
@@ -32,6 +34,7 @@ pub(super) struct DecisionBody {
     decision: ApprovalDecision,
     /// Why; the model reads it. At most 2 KiB.
     #[serde(default)]
+    #[schema(max_length = 2048)]
     reason: Option<String>,
     /// Whether each later call of this tool with these very arguments, in this session, is made without
     /// asking, until that is revoked. Only with `approve`.
@@ -58,7 +61,6 @@ pub(super) enum ApprovalDecision {
     params(ApprovalQuery),
     responses(
         (status = 200, description = "A page of them", body = Page<Approval, SessionId>),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
@@ -84,7 +86,6 @@ pub(super) async fn list(
     params(("id" = ApprovalId, Path, description = "The approval's id, percent-encoded")),
     responses(
         (status = 200, description = "The approval", body = Approval),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn show(
@@ -105,7 +106,6 @@ pub(super) async fn show(
     request_body = DecisionBody,
     responses(
         (status = 200, description = "The approval as it stands", body = Approval),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn decide(

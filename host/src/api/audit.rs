@@ -6,11 +6,11 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Api;
-use super::extract::QueryOf;
+use super::extract::{QueryOf, limit, number};
 use super::problem::Problem;
 use super::sessions::page_len;
 use crate::access::TokenRefusal;
-use crate::documents::{Page, ProblemDocument};
+use crate::documents::Page;
 use crate::domain::{AuditEntry, AuditId};
 
 /// Which acts to list.
@@ -19,8 +19,10 @@ use crate::domain::{AuditEntry, AuditId};
 #[into_params(parameter_in = Query)]
 pub(super) struct AuditQuery {
     /// Only acts before this one: the `next` of a page. The newest come first.
+    #[serde(default, deserialize_with = "number")]
     after: Option<u64>,
     /// The maximum number of items of the page: 100 by default, at most 1000.
+    #[serde(default, deserialize_with = "limit")]
     limit: Option<usize>,
 }
 
@@ -34,7 +36,6 @@ pub(super) struct AuditQuery {
     params(AuditQuery),
     responses(
         (status = 200, description = "A page of acts, the newest first", body = Page<AuditEntry, AuditId>),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(

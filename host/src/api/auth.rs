@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::Api;
 use super::extract::header_once;
-use super::openai::OpenAiError;
+use super::openai::{self, OpenAiError};
 use super::pages::Pages;
 use super::problem::{Problem, ProblemKind};
 use super::rules::{self, Rule, Subject};
@@ -114,14 +114,9 @@ impl From<Denial> for Problem {
 
 /// The middleware that lets requests through, or refuses them.
 pub(super) async fn check(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>();
-    let is_openai = route.is_some_and(|route| {
-        let route = route.as_str();
-        route.starts_with("/v1/chat/") || route.starts_with("/v1/models")
-    });
+    let is_openai = openai::is_path(request.uri().path());
     match pass(&gate, request, next).await {
         Ok(response) => response,
-        // OpenAI's clients read their own form of errors.
         Err(problem) if is_openai => OpenAiError::from(problem).into_response(),
         Err(problem) => problem.into_response(),
     }

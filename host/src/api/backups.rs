@@ -12,14 +12,14 @@ use super::auth::AuditSubject;
 use super::extract::Json;
 use super::problem::{Problem, ProblemKind};
 use super::{Api, BackupRefusal, ControlRequest};
-use crate::documents::{BackupReport, ProblemDocument};
+use crate::documents::BackupReport;
 
 /// Where a backup is to be.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BackupRequest {
     /// An absolute path on the daemon's machine. It must not exist, or be an empty folder.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^/")]
     folder: PathBuf,
 }
 
@@ -32,9 +32,6 @@ pub(super) struct BackupRequest {
     request_body = BackupRequest,
     responses(
         (status = 200, description = "It is complete and verified", body = BackupReport),
-        (status = 409, description = "Another one is being taken", body = ProblemDocument),
-        (status = 422, description = "The folder cannot take it", body = ProblemDocument),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn take(

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use axum::Json as Answer;
 use axum::extract::State;
 use http::{StatusCode, header};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
-use super::extract::{Empty, GenerationInPath, JsonOrNothing, LongJson, QueryOf};
+use super::extract::{Empty, GenerationInPath, JsonOrNothing, LongJson, QueryOf, limit, number};
 use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
 use super::{Acceptance, Api, ControlRequest};
-use crate::documents::{DaemonStatus, Page, ProblemDocument, RestartAccepted};
+use crate::documents::{DaemonStatus, Page, RestartAccepted};
 use crate::domain::{Generation, PlanReport, PlanRequest, RestartRecord};
 
 /// Shows the daemon's status.
@@ -25,7 +24,6 @@ use crate::domain::{Generation, PlanReport, PlanRequest, RestartRecord};
     tag = "daemon",
     responses(
         (status = 200, description = "What it is doing", body = DaemonStatus),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn status(State(api): State<Api>) -> Answer<Arc<DaemonStatus>> {
@@ -38,8 +36,10 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<Arc<DaemonStatus>> 
 #[into_params(parameter_in = Query)]
 pub(super) struct RestartsQuery {
     /// Only restarts before this generation: the `next` of a page. The newest come first.
+    #[serde(default, deserialize_with = "number")]
     after: Option<u64>,
     /// The maximum number of items of the page: 100 by default, at most 1000.
+    #[serde(default, deserialize_with = "limit")]
     limit: Option<usize>,
 }
 
@@ -52,7 +52,6 @@ pub(super) struct RestartsQuery {
     params(RestartsQuery),
     responses(
         (status = 200, description = "A page of restarts, the newest first", body = Page<RestartRecord, Generation>),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn restarts(
@@ -86,7 +85,6 @@ pub(super) async fn restarts(
     params(("generation" = u64, Path, description = "The restart's number")),
     responses(
         (status = 200, description = "The restart and its verdict", body = RestartRecord),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn restart_record(
@@ -115,8 +113,7 @@ type PlannedAnswer = Result<(StatusCode, Answer<RestartAccepted>), Problem>;
     tag = "daemon",
     responses(
         (status = 202, description = "It will happen", body = RestartAccepted),
-        (status = 422, description = "The configuration is invalid; nothing was drained. `problems` lists why", body = ProblemDocument),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "The configuration is invalid; nothing was drained. `problems` lists why"),
     ),
 )]
 pub(super) async fn restart(
@@ -138,7 +135,6 @@ pub(super) async fn restart(
     tag = "daemon",
     responses(
         (status = 200, description = "What would be done, also if the file would be refused", body = PlanReport),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn plan(State(api): State<Api>) -> Result<Answer<PlanReport>, Problem> {
@@ -154,7 +150,6 @@ pub(super) async fn plan(State(api): State<Api>) -> Result<Answer<PlanReport>, P
     request_body = PlanRequest,
     responses(
         (status = 200, description = "What would be done, also if the file would be refused", body = PlanReport),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn plan_of(
@@ -185,7 +180,6 @@ fn invalid(problems: Vec<String>) -> Problem {
     tag = "daemon",
     responses(
         (status = 202, description = "It will happen", body = RestartAccepted),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn drain(
@@ -212,6 +206,13 @@ fn planned(planned: Acceptance) -> PlannedAnswer {
     }
 }
 
+/// What a probe is answered with.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProbeAnswer {
+    /// `ok` or `ready`.
+    status: &'static str,
+}
+
 /// Reports whether the worker is alive.
 #[utoipa::path(
     get,
@@ -219,11 +220,11 @@ fn planned(planned: Acceptance) -> PlannedAnswer {
     operation_id = "healthz",
     tag = "probes",
     responses(
-        (status = 200, description = "The worker is alive"),
+        (status = 200, description = "The worker is alive", body = ProbeAnswer),
     ),
 )]
-pub(super) async fn healthz() -> Answer<Value> {
-    Answer(json!({ "status": "ok" }))
+pub(super) async fn healthz() -> Answer<ProbeAnswer> {
+    Answer(ProbeAnswer { status: "ok" })
 }
 
 /// Reports whether clients may be sent here.
@@ -233,13 +234,12 @@ pub(super) async fn healthz() -> Answer<Value> {
     operation_id = "readyz",
     tag = "probes",
     responses(
-        (status = 200, description = "Clients may be sent here; also during a drain for a restart"),
-        (status = 503, description = "Not yet, or not any more", body = ProblemDocument),
+        (status = 200, description = "Clients may be sent here; also during a drain for a restart", body = ProbeAnswer),
     ),
 )]
-pub(super) async fn readyz(State(api): State<Api>) -> Result<Answer<Value>, Problem> {
+pub(super) async fn readyz(State(api): State<Api>) -> Result<Answer<ProbeAnswer>, Problem> {
     if api.control.is_ready() {
-        return Ok(Answer(json!({ "status": "ready" })));
+        return Ok(Answer(ProbeAnswer { status: "ready" }));
     }
     let detail = "the daemon is starting, or about to stop";
     Err(Problem::new(ProblemKind::NOT_READY, detail).header(header::RETRY_AFTER, 1_u16))

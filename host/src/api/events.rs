@@ -12,13 +12,13 @@ use http::{HeaderMap, header};
 use rand::Rng as _;
 use serde::Deserialize;
 use serde_json::json;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::extract::{InPath, QueryOf};
+use super::extract::{InPath, QueryOf, limit, number};
 use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
-use crate::documents::{EventsPage, ProblemDocument};
+use crate::documents::EventsPage;
 use crate::domain::{EventId, Refusal, SessionId, TimelineName};
 use crate::session::{StreamItem, Subscription};
 
@@ -35,13 +35,30 @@ const RETRY_MS: std::ops::Range<u64> = 20..250;
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {
     /// The cursor after which to begin; 0 by default. `Last-Event-ID` wins over it.
+    #[serde(default, deserialize_with = "number")]
     after: Option<u64>,
     /// The timeline of `after`, as it stood beside the cursor; none for the session's first.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<TimelineName>)]
     timeline: Option<TimelineName>,
     /// The maximum number of events of a JSON page: 100 by default, at most 1000. A stream ignores
     /// it.
+    #[serde(default, deserialize_with = "limit")]
     limit: Option<usize>,
+}
+
+/// An event of the stream, as it is sent.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the document alone needs it")]
+pub(super) struct SentEvent {
+    /// The event, as JSON: an `Event`, a `Delta`, or what `event` says.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+    /// Its kind.
+    event: Option<String>,
+    /// Its position, to be sent as `Last-Event-ID`; absent where there is none.
+    id: Option<String>,
+    /// The milliseconds after which to connect again.
+    retry: Option<u64>,
 }
 
 /// Follows a session's events, each exactly once.
@@ -50,14 +67,13 @@ pub(super) struct EventsQuery {
     path = "/v1/sessions/{id}/events",
     operation_id = "follow_events",
     tag = "events",
-    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen; wins over `after`")),
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), EventsQuery, ("Last-Event-ID" = Option<String>, Header, pattern = "^([a-hjkmnp-tv-z][a-hjkmnp-tv-z0-9]{7}\\.)?[0-9]{1,18}$", description = "The `id` of the last event that was seen; wins over `after`")),
     responses(
         (status = 200, description = "Server-sent events: `id` is the cursor (`TIMELINE.CURSOR` if the session's history was cut), `event` the kind (also `delta`, `restart` and `discarded`, messages that were cancelled before they had a turn, which have no cursor), `data` the event. Who accepts `application/json` alone gets a page.", content(
-            (String = "text/event-stream"),
+            (SentEvent = "text/event-stream"),
             (EventsPage = "application/json"),
         )),
-        (status = 410, description = "Closed; or trimmed: `oldest` is then the smallest cursor to follow from; or the session's log does not reach the position (`cursor-ahead`), since its history was cut: `last` is then the cursor to follow from, on `timeline`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 410, description = "Closed; or trimmed: `oldest` is then the smallest cursor to follow from; or the session's log does not reach the position (`cursor-ahead`), since its history was cut: `last` is then the cursor to follow from, on `timeline`"),
     ),
 )]
 pub(super) async fn follow(

@@ -5,8 +5,8 @@ use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use super::Api;
@@ -96,6 +96,29 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for QueryOf<T> {
     }
 }
 
+/// Reads a number that the API has given out, such as a cursor. Those of the document have 63 bits, as
+/// many languages have no others.
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let number = u64::deserialize(deserializer)?;
+    if i64::try_from(number).is_err() {
+        let detail = format!("{number} is larger than any number that was given out");
+        return Err(D::Error::custom(detail));
+    }
+    Ok(Some(number))
+}
+
+/// Reads the number of items that a client asks for. However large, it is reduced to the most that a page
+/// may have.
+pub(super) fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(limit) => Ok(Some(limit)),
+        Err(_) if is_number => Ok(Some(usize::MAX)),
+        Err(error) => Err(D::Error::custom(error)),
+    }
+}
+
 /// A JSON body, up to the limit of a single message.
 pub(super) struct Json<T>(pub(super) T);
 
@@ -147,7 +170,7 @@ async fn json<T: DeserializeOwned>(
     parse(&bytes)
 }
 
-/// An optional JSON body.
+/// An optional JSON body; `null` is as good as none.
 pub(super) struct JsonOrNothing<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Api> for JsonOrNothing<T> {
@@ -157,8 +180,8 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for JsonOrNothing<T> {
         if request.body().is_end_stream() {
             return Ok(Self(T::default()));
         }
-        let Json(body) = Json::from_request(request, state).await?;
-        Ok(Self(body))
+        let Json(body) = Json::<Option<T>>::from_request(request, state).await?;
+        Ok(Self(body.unwrap_or_default()))
     }
 }
 

@@ -11,10 +11,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::auth::Caller;
-use super::extract::{InPath, Json, JsonOrNothing, QueryOf};
+use super::extract::{InPath, Json, JsonOrNothing, QueryOf, limit};
 use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
-use crate::documents::{AcceptedMessage, Page, ProblemDocument};
+use crate::documents::{AcceptedMessage, Page};
 use crate::domain::{
     Act, DeadLetter, Digest, IdempotencyKey, MessageId, NewMessage, Refusal, SessionId,
 };
@@ -39,6 +39,7 @@ pub(super) struct MessageBody {
 #[into_params(parameter_in = Query)]
 pub(super) struct SendQuery {
     /// How long to wait for the end of the message's turn, such as `30s`; at most 10 minutes.
+    #[param(pattern = "^[0-9]{1,6}(ms|s|m|h)( [0-9]{1,6}(ms|s|m|h))*$")]
     wait: Option<String>,
 }
 
@@ -78,12 +79,11 @@ fn document(accepted: Accepted, outcome: Option<TurnOutcome>) -> AcceptedMessage
     path = "/v1/sessions/{id}/messages",
     operation_id = "send_message",
     tag = "messages",
-    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), SendQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sending the same message under the same key twice does it once; at most 256 bytes")),
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), SendQuery, ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$", description = "Sending the same message under the same key twice does it once; at most 256 bytes")),
     request_body = MessageBody,
     responses(
         (status = 202, description = "Accepted: it will be consumed by one turn", body = AcceptedMessage),
         (status = 200, description = "Its turn has ended while the request waited", body = AcceptedMessage),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn send(
@@ -176,7 +176,6 @@ pub(super) struct RetryBody {
     request_body = Option<RetryBody>,
     responses(
         (status = 202, description = "The dead letter is queued again", body = AcceptedMessage),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn retry(
@@ -201,8 +200,10 @@ pub(super) async fn retry(
 #[into_params(parameter_in = Query)]
 pub(super) struct DeadQuery {
     /// Only dead letters after this message: the `next` of a page.
+    #[param(value_type = Option<MessageId>)]
     after: Option<String>,
     /// The maximum number of items of the page: 100 by default, at most 1000.
+    #[serde(default, deserialize_with = "limit")]
     limit: Option<usize>,
 }
 
@@ -215,7 +216,6 @@ pub(super) struct DeadQuery {
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), DeadQuery),
     responses(
         (status = 200, description = "A page of dead letters", body = Page<DeadLetter, MessageId>),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn dead(

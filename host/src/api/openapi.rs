@@ -1,15 +1,17 @@
 //! The OpenAPI document of the API, generated from the handlers and their types.
 
 use axum::Json as Answer;
+use utoipa::openapi::path::{Parameter, ParameterIn, PathItem};
 use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    approvals, audit, backups, daemon, events, messages, metrics, openai, sessions, standing,
+    approvals, audit, backups, daemon, declared, events, messages, metrics, openai, sessions, standing,
     tokens, turns,
 };
+use crate::documents::ProblemDocument;
 use crate::domain::{Delta, Event};
 
 #[derive(OpenApi)]
@@ -56,9 +58,9 @@ use crate::domain::{Delta, Event};
         daemon::readyz,
         metrics::render,
     ),
-    components(schemas(Event, Delta)),
+    components(schemas(Event, Delta, ProblemDocument, openai::ErrorBody)),
     security((), ("token" = [])),
-    modifiers(&BearerToken, &LastPage)
+    modifiers(&BearerToken, &LastPage, &Headers, &Problems)
 )]
 struct OpenApiDocument;
 
@@ -90,6 +92,65 @@ impl Modify for LastPage {
                 next.schema_type = SchemaType::from_iter([of.clone(), Type::Null]);
             }
         }
+    }
+}
+
+/// A header is there or not, and never null, as the derived schema of one that is optional says.
+struct Headers;
+
+impl Modify for Headers {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let items = document.paths.paths.values_mut();
+        let operations = items.flat_map(|item| {
+            let PathItem {
+                get,
+                put,
+                post,
+                delete,
+                ..
+            } = item;
+            [get, put, post, delete].into_iter().flatten()
+        });
+        let parameters = operations.flat_map(|operation| operation.parameters.iter_mut().flatten());
+        for parameter in parameters {
+            if let RefOr::T(Parameter {
+                parameter_in: ParameterIn::Header,
+                schema: Some(schema),
+                ..
+            }) = parameter
+            {
+                without_null(schema);
+            }
+        }
+    }
+}
+
+fn without_null(schema: &mut RefOr<Schema>) {
+    let RefOr::T(inner) = schema else { return };
+    match inner {
+        Schema::Object(object) => {
+            if let SchemaType::Array(types) = &object.schema_type
+                && let Some(of) = types.iter().find(|of| **of != Type::Null)
+            {
+                object.schema_type = SchemaType::Type(of.clone());
+            }
+        }
+        Schema::OneOf(one_of) => {
+            let reference = |of: &RefOr<Schema>| matches!(of, RefOr::Ref(_));
+            if let Some(of) = one_of.items.iter().find(|of| reference(of)) {
+                *schema = of.clone();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The problems that each operation may answer with.
+struct Problems;
+
+impl Modify for Problems {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        declared::add_problems(document);
     }
 }
 

@@ -111,7 +111,22 @@ fn as_code(status: u16) -> StatusCode {
 }
 
 /// A kind of problem: its name in `type`, its status, its title.
+#[derive(Clone, Copy)]
 pub(super) struct ProblemKind(&'static str, StatusCode, &'static str);
+
+impl ProblemKind {
+    pub(super) fn name(self) -> &'static str {
+        self.0
+    }
+
+    pub(super) fn status(self) -> StatusCode {
+        self.1
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        self.2
+    }
+}
 
 #[rustfmt::skip]
 impl ProblemKind {

@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::header;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
+use super::openai::{self, OpenAiError};
 use super::problem::{Problem, ProblemKind};
 use super::{Access, auth, daemon, metrics};
 use crate::documents::DaemonStatus;
@@ -69,7 +70,7 @@ async fn render(State(api): State<RefusedApi>) -> impl IntoResponse {
     metrics::page(&api.metrics)
 }
 
-async fn refuse(State(api): State<RefusedApi>) -> Problem {
+async fn refuse(State(api): State<RefusedApi>, request: Request) -> Response {
     let ServiceRefusal {
         kind,
         reason,
@@ -80,5 +81,9 @@ async fn refuse(State(api): State<RefusedApi>) -> Problem {
         RefusalKind::Store => ProblemKind::STORE_REFUSED,
         RefusalKind::Preparation => ProblemKind::NOT_PREPARED,
     };
-    Problem::new(kind, &*reason).header(header::RETRY_AFTER, retry_after)
+    let problem = Problem::new(kind, &*reason).header(header::RETRY_AFTER, retry_after);
+    match openai::is_path(request.uri().path()) {
+        true => OpenAiError::from(problem).into_response(),
+        false => problem.into_response(),
+    }
 }

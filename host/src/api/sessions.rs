@@ -7,13 +7,15 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::openapi::schema::{SchemaType, Type};
+use utoipa::openapi::{Object, ObjectBuilder};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::auth::Caller;
-use super::extract::{Empty, InPath, Json, JsonOrNothing, QueryOf};
+use super::extract::{Empty, InPath, Json, JsonOrNothing, QueryOf, limit};
 use super::problem::{Problem, ProblemKind};
-use crate::documents::{Page, ProblemDocument};
+use crate::documents::Page;
 use crate::domain::{
     CancelScope, Cancelled, MessageId, NAME_MAX_BYTES, SessionId, SessionState, SessionView,
 };
@@ -40,9 +42,29 @@ pub(super) struct NewSessionBody {
     /// The arguments with which the plugin opens the session; any JSON.
     #[serde(default)]
     args: Value,
-    /// Labels, for people and programs; if left out, those of an existing session stay.
+    /// Labels, for people and programs; if left out, those of an existing session stay. At most 64,
+    /// with names of 1 to 128 bytes, and values of at most 1024.
     #[serde(default)]
+    #[schema(schema_with = labels_schema)]
     labels: Option<BTreeMap<String, String>>,
+}
+
+fn labels_schema() -> Object {
+    let name = ObjectBuilder::new()
+        .min_length(Some(1))
+        .max_length(Some(NAME_MAX_BYTES));
+    let value = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(LABEL_MAX_BYTES));
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .description(Some(
+            "Labels, for people and programs; if left out, those of an existing session stay",
+        ))
+        .property_names(Some(name.schema_type(Type::String)))
+        .additional_properties(Some(value))
+        .max_properties(Some(LABELS_MAX))
+        .build()
 }
 
 /// Which sessions to list.
@@ -56,8 +78,10 @@ pub(super) struct ListQuery {
     #[param(inline)]
     state: Option<SessionState>,
     /// Only sessions after this id: the `next` of a page.
+    #[param(value_type = Option<SessionId>)]
     after: Option<String>,
     /// The maximum number of items of the page: 100 by default, at most 1000.
+    #[serde(default, deserialize_with = "limit")]
     limit: Option<usize>,
 }
 
@@ -72,7 +96,6 @@ pub(super) struct ListQuery {
     responses(
         (status = 201, description = "A new session", body = SessionView),
         (status = 200, description = "The same session again, its labels updated", body = SessionView),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn create(
@@ -125,7 +148,6 @@ fn check_labels(labels: Option<&BTreeMap<String, String>>) -> Result<(), Problem
     params(ListQuery),
     responses(
         (status = 200, description = "A page of sessions, by id", body = Page<SessionView, SessionId>),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
@@ -157,7 +179,6 @@ pub(super) async fn list(
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
         (status = 200, description = "The session", body = SessionView),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn show(
@@ -176,7 +197,6 @@ pub(super) async fn show(
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
         (status = 200, description = "It is closed, for ever", body = SessionView),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn close(
@@ -249,8 +269,6 @@ pub(super) struct CancelledBody {
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), CancelQuery),
     responses(
         (status = 200, description = "It is given up, for good: the turn that was ended (`turn`, else null) and the messages that are dead letters by it (`messages`, empty where there was nothing to give up; they can be retried)", body = CancelledBody),
-        (status = 409, description = "The scope is `turn`, and none is open", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn cancel(
@@ -273,7 +291,6 @@ pub(super) async fn cancel(
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
         (status = 200, description = "The session runs again", body = SessionView),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn resume(

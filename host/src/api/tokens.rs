@@ -9,7 +9,7 @@ use super::auth::{AuditSubject, Caller};
 use super::extract::{Json, TokenInPath};
 use super::problem::{PROBATION_RETRY_SECONDS, Problem, ProblemKind};
 use crate::access::{NewToken, TokenRefusal};
-use crate::documents::{Page, ProblemDocument, TokenCreated, TokenRequest};
+use crate::documents::{Page, TokenCreated, TokenRequest};
 use crate::domain::{AccessToken, Act, TokenName};
 
 /// The seconds after which a client may try again while the daemon is being replaced.
@@ -23,7 +23,6 @@ const RESTART_RETRY_SECONDS: u16 = 1;
     tag = "access",
     responses(
         (status = 200, description = "All of them, by name, on one page", body = Page<AccessToken, TokenName>),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(State(api): State<Api>) -> Answer<Page<AccessToken, TokenName>> {
@@ -42,8 +41,6 @@ pub(super) async fn list(State(api): State<Api>) -> Answer<Page<AccessToken, Tok
     request_body = TokenRequest,
     responses(
         (status = 201, description = "The token, with its secret: it is shown this once", body = TokenCreated),
-        (status = 409, description = "The name is taken, or the configuration names no token, so that anybody is let in anyway", body = ProblemDocument),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn create(
@@ -86,7 +83,6 @@ pub(super) async fn create(
     params(("name" = String, Path, description = "The token's name")),
     responses(
         (status = 200, description = "The token that was revoked", body = AccessToken),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn revoke(

@@ -6,7 +6,6 @@ use axum::extract::State;
 use super::Api;
 use super::extract::{Empty, InPath, JsonOrNothing};
 use super::problem::Problem;
-use crate::documents::ProblemDocument;
 use crate::domain::{ReplayReport, SessionId, TurnReport};
 
 /// Shows the steps of the open turn, or of the last one that committed.
@@ -18,7 +17,6 @@ use crate::domain::{ReplayReport, SessionId, TurnReport};
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
         (status = 200, description = "The turn", body = TurnReport),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn show(
@@ -38,7 +36,6 @@ pub(super) async fn show(
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     responses(
         (status = 200, description = "What came of it", body = ReplayReport),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn replay(

@@ -10,8 +10,8 @@ use super::principal::{AccessRole, Principal, PrincipalName, Rights};
 use super::token_name::TokenName;
 
 /// The maximum number of session patterns of an access token, and the longest one, in bytes.
-const TOKEN_PATTERNS_MAX: usize = 32;
-const TOKEN_PATTERN_MAX_BYTES: usize = 256;
+pub const TOKEN_PATTERNS_MAX: usize = 32;
+pub const TOKEN_PATTERN_MAX_BYTES: usize = 256;
 
 /// An access token, without its secret, of which only a digest is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -37,11 +37,11 @@ pub struct AccessToken {
 pub struct TokenLimits {
     /// So many requests may come at once, and that many more by and by in each minute. Null for no limit.
     #[serde(default)]
-    #[schema(value_type = Option<u32>, minimum = 1)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_u32)]
     pub requests_per_minute: Option<NonZeroU32>,
     /// Requests that are being answered at a time, event streams included. Null for no limit.
     #[serde(default)]
-    #[schema(value_type = Option<u32>, minimum = 1)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_u32)]
     pub requests_at_once: Option<NonZeroU32>,
 }
 

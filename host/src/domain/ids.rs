@@ -13,7 +13,13 @@ pub const NAME_MAX_BYTES: usize = 128;
 /// neither `.` nor `..` (both vanish from a URL's path). It may contain `/`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
-#[schema(value_type = String, min_length = 1, max_length = 256)]
+#[schema(
+    value_type = String,
+    min_length = 1,
+    max_length = 256,
+    // All but control characters, and neither `.` nor `..`.
+    pattern = r"^([^\x00-\x1f\x7f-\x9f]*[^.\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*|\.{3,})$"
+)]
 pub struct SessionId(String);
 
 /// Why a text is no valid session id.
@@ -122,7 +128,7 @@ const TIMELINE_LETTERS: u64 = 22;
 /// counted: two restores of one backup begin different timelines.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
-#[schema(value_type = String, min_length = 8, max_length = 8)]
+#[schema(value_type = String, pattern = "^[a-hjkmnp-tv-z][a-hjkmnp-tv-z0-9]{7}$")]
 pub struct TimelineName(String);
 
 impl TimelineName {
@@ -177,7 +183,7 @@ impl<'de> Deserialize<'de> for TimelineName {
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(transparent)]
-#[schema(value_type = String)]
+#[schema(value_type = String, pattern = r"^([a-hjkmnp-tv-z][a-hjkmnp-tv-z0-9]{7}\.)?m[0-9]{1,18}$")]
 pub struct MessageId(String);
 
 impl MessageId {

@@ -97,7 +97,10 @@ mod watchdog;
 #[cfg(test)]
 mod tests;
 
-pub use access_token::{AccessToken, BadPatterns, TokenLimits, check_patterns};
+pub use access_token::{
+    AccessToken, BadPatterns, TOKEN_PATTERN_MAX_BYTES, TOKEN_PATTERNS_MAX, TokenLimits,
+    check_patterns,
+};
 pub use approval::{Approval, ApprovalId, ApprovalStatus};
 pub use approval_decisions::{Answer, DECISION_REASON_BYTES};
 pub use audit::{AuditEntry, AuditId};

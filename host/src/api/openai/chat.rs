@@ -10,8 +10,9 @@ use axum::response::{IntoResponse as _, Response};
 use futures::{Stream, StreamExt as _, stream};
 use http::HeaderMap;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
-use super::error::{ErrorBody, OpenAiError};
+use super::error::OpenAiError;
 use super::request::{self, SessionRequest};
 use super::stream_state::{BETWEEN, StreamState};
 use super::wire::{self, Choice, CompletionObject, CompletionRequest};
@@ -39,19 +40,16 @@ const LOOK_BACK: u64 = 1000;
     operation_id = "create_chat_completion",
     tag = "openai",
     params(
-        ("X-Abide-Session" = Option<String>, Header, description = "The session; else the field `user` names it. It is created, with the plugin that `model` names, if it is not there"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Sending the same message under the same key twice does it once; at most 256 bytes"),
+        ("X-Abide-Session" = Option<crate::domain::SessionId>, Header, description = "The session; else the field `user` names it. It is created, with the plugin that `model` names, if it is not there"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 256, pattern = "^[!-~]([ -~]*[!-~])?$", description = "Sending the same message under the same key twice does it once; at most 256 bytes"),
     ),
     request_body = CompletionRequest,
     responses(
         (status = 200, description = "The turn's output, at once or by server-sent events", content(
             (CompletionObject = "application/json"),
-            (String = "text/event-stream"),
+            (SentChunk = "text/event-stream"),
         )),
-        (status = 422, description = "The turn failed", body = ErrorBody),
-        (status = 503, description = "The daemon restarts; the message, if it was accepted, is kept and its turn goes on", body = ErrorBody),
-        (status = 504, description = "The turn takes more than 10 minutes; it goes on", body = ErrorBody),
-        (status = "default", description = "It was not done", body = ErrorBody),
+        (status = 503, description = "The daemon restarts; the message, if it was accepted, is kept and its turn goes on"),
     ),
 )]
 pub(in crate::api) async fn complete(
@@ -95,6 +93,14 @@ pub(in crate::api) async fn complete(
     });
     answer.usage = Some(reply.usage.into());
     Ok(Answer(answer).into_response())
+}
+
+/// A piece of a streamed answer, as it is sent.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the document alone needs it")]
+pub(in crate::api) struct SentChunk {
+    /// A `CompletionObject` as JSON, an `ErrorBody`, or `[DONE]` at the end.
+    data: String,
 }
 
 /// A message that was sent, and whose turn is awaited.

@@ -14,7 +14,7 @@ pub(in crate::api) struct OpenAiError(Problem);
 
 /// An error, as OpenAI's clients read it.
 #[derive(Serialize, ToSchema)]
-pub(super) struct ErrorBody {
+pub(in crate::api) struct ErrorBody {
     error: ErrorDetail,
 }
 

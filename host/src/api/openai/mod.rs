@@ -10,5 +10,10 @@ mod stream_state;
 mod wire;
 
 pub(super) use chat::{__path_complete, complete};
-pub(super) use error::OpenAiError;
+pub(super) use error::{ErrorBody, OpenAiError};
 pub(super) use models::{__path_model, __path_models, model, models};
+
+/// Whether a path is of this API, whose clients read their own form of errors.
+pub(super) fn is_path(path: &str) -> bool {
+    path.starts_with("/v1/chat/") || path.starts_with("/v1/models")
+}

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::{ErrorBody, OpenAiError};
+use super::error::OpenAiError;
 use crate::api::Api;
 use crate::api::problem::{Problem, ProblemKind};
 
@@ -62,7 +62,6 @@ pub(in crate::api) async fn models(State(api): State<Api>) -> Answer<Models> {
     params(("id" = String, Path, description = "The plugin's name")),
     responses(
         (status = 200, description = "The plugin", body = Model),
-        (status = "default", description = "It is not there", body = ErrorBody),
     ),
 )]
 pub(in crate::api) async fn model(

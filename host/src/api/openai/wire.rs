@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::ModelUsage;
+use crate::domain::{ModelUsage, SessionId};
 
 /// A request for a completion. Fields that are not listed are accepted and ignored (`temperature`,
 /// `max_tokens`: the plugin's own settings apply), unless they would change the answer's meaning.
@@ -18,9 +18,10 @@ pub(in crate::api) struct CompletionRequest {
     /// The name of the plugin.
     pub(super) model: String,
     /// The conversation; the session already has all but the last message.
-    #[schema(value_type = Vec<InputMessage>)]
+    #[schema(value_type = Vec<InputMessage>, min_items = 1)]
     pub(super) messages: LastMessage,
     /// The session, unless the header `X-Abide-Session` names it.
+    #[schema(value_type = Option<SessionId>)]
     pub(super) user: Option<String>,
     /// Whether to answer with server-sent events.
     pub(super) stream: Option<bool>,
