@@ -12,6 +12,7 @@ use serde_json::error::Category;
 use super::Api;
 use super::body;
 use super::problem::{Problem, ProblemKind};
+use crate::documents::FromObject;
 use crate::domain::{ApprovalId, Refusal, SessionId};
 
 /// The limit of a body that carries a whole conversation, unless a single message may be larger.
@@ -126,7 +127,8 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &Api) -> Result<Self, Problem> {
-        json(request, state, state.body_bytes()).await.map(Self)
+        let FromObject(body) = json(request, state, state.body_bytes()).await?;
+        Ok(Self(body))
     }
 }
 
@@ -139,7 +141,8 @@ impl<T: DeserializeOwned> FromRequest<Api> for LongJson<T> {
 
     async fn from_request(request: Request, state: &Api) -> Result<Self, Problem> {
         let limit = state.body_bytes().max(CONVERSATION_BYTES);
-        json(request, state, limit).await.map(Self)
+        let FromObject(body) = json(request, state, limit).await?;
+        Ok(Self(body))
     }
 }
 
@@ -180,8 +183,8 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for JsonOrNothing<T> {
         if request.body().is_end_stream() {
             return Ok(Self(T::default()));
         }
-        let Json(body) = Json::<Option<T>>::from_request(request, state).await?;
-        Ok(Self(body.unwrap_or_default()))
+        let body: Option<FromObject<T>> = json(request, state, state.body_bytes()).await?;
+        Ok(Self(body.map_or_else(T::default, |FromObject(body)| body)))
     }
 }
 
@@ -242,6 +245,33 @@ mod tests {
     }
 
     #[test]
+    fn numbers_have_the_range_of_the_document() {
+        #[derive(Debug, Deserialize)]
+        struct Asked {
+            #[serde(default, deserialize_with = "number")]
+            after: Option<u64>,
+            #[serde(default, deserialize_with = "limit")]
+            limit: Option<usize>,
+        }
+        let read = |query: &str| {
+            let uri = format!("/?{query}").parse().expect("a path");
+            let read = Query::<Asked>::try_from_uri(&uri).ok();
+            read.map(|Query(asked)| (asked.after, asked.limit))
+        };
+        assert_eq!(read(""), Some((None, None)));
+        assert_eq!(read("after=7&limit=0"), Some((Some(7), Some(0))));
+        let most = i64::MAX as u64;
+        assert_eq!(read(&format!("after={most}")), Some((Some(most), None)));
+        assert_eq!(read("after=9223372036854775808"), None);
+        let large = read("limit=99999999999999999999999");
+        assert_eq!(large, Some((None, Some(usize::MAX))));
+        assert_eq!(
+            [read("limit=-1"), read("limit="), read("limit=x")],
+            [None; 3]
+        );
+    }
+
+    #[test]
     fn bodies_are_refused_by_name_and_place() {
         for (body, status, reason) in [
             ("{\"text\": ", 400, "line 1 column 9"),
@@ -250,8 +280,12 @@ mod tests {
             ("{}", 422, "`text`"),
             ("{\"text\": 7}", 422, "line 1 column 10"),
             ("{\"text\":\"a\"} b", 400, "trailing"),
+            // Not its fields by their order either.
+            ("[\"a\"]", 422, "expected an object"),
         ] {
-            let problem = parse::<Said>(body.as_bytes()).expect_err(body);
+            let problem = parse::<FromObject<Said>>(body.as_bytes())
+                .err()
+                .expect(body);
             assert_eq!(problem.status(), status, "{body}");
             assert!(problem.detail().contains(reason), "{}", problem.detail());
         }

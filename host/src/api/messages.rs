@@ -39,7 +39,7 @@ pub(super) struct MessageBody {
 #[into_params(parameter_in = Query)]
 pub(super) struct SendQuery {
     /// How long to wait for the end of the message's turn, such as `30s`; at most 10 minutes.
-    #[param(pattern = "^[0-9]{1,6}(ms|s|m|h)( [0-9]{1,6}(ms|s|m|h))*$")]
+    #[param(pattern = "^(0|[0-9]{1,6}(ms|s|m|h)( [0-9]{1,6}(ms|s|m|h))*)$")]
     wait: Option<String>,
 }
 

@@ -8,6 +8,7 @@
 //! | `daemon` | the daemon's status |
 //! | `events` | a page of a session's events |
 //! | `message` | the answer to a message |
+//! | `object` | values that are read from objects alone |
 //! | `page` | one page of a list |
 //! | `problem` | problem documents |
 //! | `token` | access tokens |
@@ -16,6 +17,7 @@ mod backup;
 mod daemon;
 mod events;
 mod message;
+mod object;
 mod page;
 mod problem;
 mod token;
@@ -27,6 +29,7 @@ pub use daemon::{
 };
 pub use events::EventsPage;
 pub use message::AcceptedMessage;
+pub use object::{FromObject, from_object};
 pub use page::Page;
 pub use problem::ProblemDocument;
 pub use token::{TokenCreated, TokenLimitsRequest, TokenRequest};
@@ -75,5 +78,30 @@ mod tests {
         assert_eq!(status.state, DaemonState::Unknown);
         assert_eq!(status.tool_servers[0].state, ToolServerState::Unknown);
         assert_eq!(status.watchdog[0].kind, FindingKind::Unknown);
+    }
+
+    #[test]
+    fn limits_are_whole_numbers_in_an_object() {
+        let read = |limits| {
+            let request = json!({"name": "ci", "role": "viewer", "limits": limits});
+            let request = serde_json::from_value::<TokenRequest>(request).ok();
+            request.map(|it| it.limits.requests_at_once.map(std::num::NonZeroU32::get))
+        };
+        assert_eq!(read(json!({})), Some(None));
+        for seven in [json!(7), json!(7.0)] {
+            assert_eq!(read(json!({"requests_at_once": seven})), Some(Some(7)));
+        }
+        let most = json!({"requests_at_once": u32::MAX});
+        assert_eq!(read(most), Some(Some(u32::MAX)));
+        for bad in [
+            json!(0),
+            json!(7.5),
+            json!(-1),
+            json!(4_294_967_296_u64),
+            json!("7"),
+        ] {
+            assert_eq!(read(json!({"requests_at_once": bad})), None, "{bad}");
+        }
+        assert_eq!(read(json!([null, null])), None);
     }
 }

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, Type};
 use utoipa::openapi::{Array, ObjectBuilder};
 
+use super::object::from_object;
 use crate::domain::{
     AccessRole, AccessToken, TOKEN_PATTERN_MAX_BYTES, TOKEN_PATTERNS_MAX, TokenLimits, TokenName,
     UnixMillis,
@@ -30,7 +31,7 @@ pub struct TokenRequest {
     /// When it stops to be accepted; never if left out.
     #[serde(default)]
     pub expires_at: Option<UnixMillis>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "from_object")]
     pub limits: TokenLimitsRequest,
 }
 

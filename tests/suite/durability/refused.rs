@@ -62,6 +62,13 @@ async fn requests_get(client: &Client, problem_type: &str, part: &str) {
         let problem = reply.problem(503);
         assert!(problem.contains(part), "{part}: {problem}");
     }
+    // OpenAI's clients read their own form.
+    let models = client.get("/v1/models").await.expect("it is answered");
+    assert_eq!(
+        (models.status, &*models.content_type),
+        (503, "application/json")
+    );
+    assert_eq!(models.body["error"]["code"], problem_type);
     let response = client.request(Method::GET, "/v1/sessions").send().await;
     let response = response.expect("it is answered");
     let pause = response.headers().get("retry-after");

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::wire::{CompletionRequest, Content};
 use crate::api::problem::{Problem, ProblemKind};
+use crate::documents::FromObject;
 use crate::domain::{Event, EventBody, MessageId, Refusal, Role, SessionId};
 
 /// A completion request, as it concerns a session.
@@ -70,7 +71,7 @@ fn text(content: Option<Content>) -> Result<String, Problem> {
         Some(Content::Text(text)) => Ok(text),
         Some(Content::Parts(parts)) => {
             let mut all = String::new();
-            for part in parts {
+            for FromObject(part) in parts {
                 match part.text {
                     Some(text) if part.r#type == "text" => all.push_str(&text),
                     _ => {

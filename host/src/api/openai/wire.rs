@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::documents::FromObject;
 use crate::domain::{ModelUsage, SessionId};
 
 /// A request for a completion. Fields that are not listed are accepted and ignored (`temperature`,
@@ -68,7 +69,10 @@ impl<'de> Visitor<'de> for RequestVisitor {
                 "messages" => messages = Some(map.next_value()?),
                 "user" => user = map.next_value()?,
                 "stream" => stream = map.next_value()?,
-                "stream_options" => stream_options = map.next_value()?,
+                "stream_options" => {
+                    let given: Option<FromObject<StreamOptions>> = map.next_value()?;
+                    stream_options = given.map(|FromObject(options)| options);
+                }
                 other => match MEANINGFUL.into_iter().find(|name| *name == other) {
                     Some(name) => drop(rest.insert(name, map.next_value()?)),
                     None => drop(map.next_value::<IgnoredAny>()?),
@@ -106,7 +110,7 @@ impl<'de> Visitor<'de> for LastVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<LastMessage, A::Error> {
         let mut last = None;
-        while let Some(message) = list.next_element()? {
+        while let Some(FromObject(message)) = list.next_element()? {
             last = Some(message);
         }
         Ok(LastMessage(last))
@@ -133,7 +137,8 @@ pub(super) struct InputMessage {
 #[serde(untagged)]
 pub(super) enum Content {
     Text(String),
-    Parts(Vec<ContentPart>),
+    #[schema(value_type = Vec<ContentPart>)]
+    Parts(Vec<FromObject<ContentPart>>),
 }
 
 #[derive(Deserialize, ToSchema)]
