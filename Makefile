@@ -15,7 +15,7 @@ COMPONENTS := $(PLUGINS:%=-p %) -p hostile -p scripted -p chat
 UNOPTIMISED := $(foreach crate,abide abide-tests abide-rivals,--config profile.release.package.$(crate).opt-level=0)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-backup measure-scale bench bench-peers test power-cuts old-and-new chaos damage lint doc deny
+.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-backup measure-scale bench bench-peers test power-cuts old-and-new chaos damage api-fuzz lint doc deny
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,8 @@ bench-peers: PROGRAM := abide-rivals
 old-and-new: PROGRAM := abide-old-and-new abide-test-tools
 damage: PROGRAM := abide-damage abide-test-tools
 damage: GUEST_PACKAGES := $(PLUGINS:%=-p %) -p scripted
+api-fuzz: PROGRAM := abide-api-fuzz abide-test-tools
+api-fuzz: GUEST_PACKAGES := $(PLUGINS:%=-p %) -p scripted
 measure measure-first-token measure-scale bench bench-peers test old-and-new: GUEST_PACKAGES := $(COMPONENTS)
 
 build: setup ## Build dist/abide and dist/plugins/*.wasm
@@ -124,6 +126,12 @@ damage: build ## Damage each kind of file of a data folder, and judge what a dae
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=$(GUESTS) $(TARGET)/release/abide-damage \
 		$(if $(PLACES),--places $(PLACES)) $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(ONLY),--only '$(ONLY)')
+
+api-fuzz: build ## Send every kind of request to the whole API with Schemathesis, with and without tokens: SECONDS=180 ONLY=viewer
+	@tests/setup/api_fuzz/setup.sh $(TARGET)/api-fuzz
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=$(GUESTS) $(TARGET)/release/abide-api-fuzz \
+		--venv $(TARGET)/api-fuzz --hooks tests/setup/api_fuzz \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
 
 lint: setup ## Check the format, and everything that clippy knows
 	$(CARGO) fmt --all --check
