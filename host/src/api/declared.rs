@@ -34,6 +34,8 @@ const BODY: &[Kind] = &[
     Kind::MEDIA_TYPE,
     Kind::INVALID,
     Kind::OVERLOADED,
+    // It has not arrived when the worker leaves.
+    Kind::RESTARTING,
 ];
 /// What the daemon refuses a question to itself for.
 const CONTROL: &[Kind] = &[Kind::RESTARTING];
@@ -89,7 +91,9 @@ const HANDLERS: &[(&str, &[&[Kind]])] = &[
     ("list_dead_letters", &[READS, SESSION]),
     ("list_approvals", &[READS, &[Kind::BAD_SESSION_ID]]),
     ("show_approval", &[READS, APPROVAL]),
-    ("decide_approval", &[READS, APPROVAL, &[Kind::APPROVAL_DECIDED, Kind::APPROVAL_EXPIRED, Kind::TOO_LARGE, Kind::OVERLOADED, Kind::DISK_NEARLY_FULL]]),
+    ("decide_approval", &[READS, APPROVAL, &[Kind::APPROVAL_DECIDED, Kind::APPROVAL_EXPIRED, Kind::TOO_LARGE, Kind::OVERLOADED, Kind::DISK_NEARLY_FULL], &[Kind::TOO_MANY_STANDING, Kind::NOT_YET]]),
+    ("list_standing_approvals", &[]),
+    ("revoke_standing_approval", &[READS, &[Kind::UNKNOWN_APPROVAL, Kind::UNKNOWN_STANDING]]),
     ("create_chat_completion", &[READS, SESSION, NEW_SESSION, MESSAGE, &[Kind::TRIMMED, Kind::CURSOR_AHEAD, Kind::TURN_FAILED, Kind::STILL_RUNS]]),
     ("list_models", &[]),
     ("show_model", &[&[Kind::NOT_FOUND]]),

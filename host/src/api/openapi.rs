@@ -8,8 +8,8 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    approvals, audit, backups, daemon, declared, events, messages, metrics, openai, sessions, standing,
-    tokens, turns,
+    approvals, audit, backups, daemon, declared, events, messages, metrics, openai, sessions,
+    standing, tokens, turns,
 };
 use crate::documents::ProblemDocument;
 use crate::domain::{Delta, Event};

@@ -7,7 +7,7 @@ use super::Api;
 use super::auth::Caller;
 use super::extract::ApprovalInPath;
 use super::problem::Problem;
-use crate::documents::{Page, ProblemDocument};
+use crate::documents::Page;
 use crate::domain::{ApprovalId, StandingApproval};
 
 /// Lists the standing approvals, by session. There are at most 1000 of them, on one page.
@@ -18,7 +18,6 @@ use crate::domain::{ApprovalId, StandingApproval};
     tag = "approvals",
     responses(
         (status = 200, description = "All of them", body = Page<StandingApproval, ApprovalId>),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
@@ -41,7 +40,6 @@ pub(super) async fn list(
     params(("id" = ApprovalId, Path, description = "The id of the approval that it was given with, percent-encoded")),
     responses(
         (status = 200, description = "What was revoked", body = StandingApproval),
-        (status = "default", description = "It was not done", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn revoke(
