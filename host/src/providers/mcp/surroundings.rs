@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, open, statx};
 use rustix::io::Errno;
 
 /// Paths that are to be hidden, and the folders on the way to them.
@@ -70,8 +69,8 @@ impl Hidden {
         mut let_in: impl FnMut(Neighbour) -> Result<(), E>,
     ) -> Result<(), E> {
         let known = self.paths.iter().chain(&self.ways);
-        let known = known.filter_map(|path| fs::metadata(path).ok());
-        let known: BTreeSet<(u64, u64)> = known.map(|it| (it.dev(), it.ino())).collect();
+        let known = known.filter_map(|path| look(&place(path).ok()?).ok());
+        let known: BTreeSet<Inode> = known.map(|(inode, _)| inode).collect();
         for folder in &self.ways {
             let unlisted = |source| Unlisted {
                 folder: folder.clone(),
@@ -82,18 +81,18 @@ impl Hidden {
                 if self.paths.contains(&path) || self.ways.contains(&path) {
                     continue;
                 }
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let place = match open(&path, flags, Mode::empty()) {
-                    Ok(place) => place,
-                    // It has gone, or is a mount of another user's that only that one may enter.
-                    Err(Errno::NOENT | Errno::ACCESS) => continue,
-                    Err(error) => return Err(unlisted(error.into()).into()),
+                let found = place(&path).and_then(|place| Ok((look(&place)?, place)));
+                let ((inode, kind), place) = match found {
+                    Ok(found) => found,
+                    Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
+                        return Err(unlisted(error.into()).into());
+                    }
+                    // Nobody needs to be let into what has gone, may not be reached, or has broken down.
+                    Err(_) => continue,
                 };
-                let about = fstat(&place).map_err(|error| unlisted(error.into()))?;
-                let kind = FileType::from_raw_mode(about.st_mode);
                 let is_folder = kind == FileType::Directory;
                 if kind == FileType::Symlink
-                    || known.contains(&(about.st_dev, about.st_ino))
+                    || known.contains(&inode)
                     || (!is_folder && self.is_copy(&path))
                 {
                     continue;
@@ -120,6 +119,23 @@ impl Hidden {
         let mut of = beside.filter_map(|hidden| hidden.file_name().map(OsStr::as_bytes));
         of.any(|of| matches!(name.strip_prefix(of), Some([] | [b'.' | b'~' | b'#', ..])))
     }
+}
+
+/// The device, as two numbers, and the number on it.
+type Inode = (u32, u32, u64);
+
+/// Opens a path as a place, a symbolic link as itself.
+fn place(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty())
+}
+
+/// Tells what is at a place. Does not wait for the server of a file system, which may be down.
+fn look(place: &impl AsFd) -> Result<(Inode, FileType), Errno> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let about = statx(place, "", flags, StatxFlags::TYPE | StatxFlags::INO)?;
+    let inode = (about.stx_dev_major, about.stx_dev_minor, about.stx_ino);
+    Ok((inode, FileType::from_raw_mode(about.stx_mode.into())))
 }
 
 /// Returns the folders above an absolute path.
