@@ -1,12 +1,12 @@
 //! Approvals: list those that wait for a human, and decide them.
 
-use axum::Json as Answered;
 use axum::extract::State;
+use axum::{Extension, Json as Answered};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::auth::Caller;
+use super::auth::{AuditSubject, Caller};
 use super::extract::{ApprovalInPath, Json, QueryOf, limit};
 use super::problem::{Problem, ProblemKind};
 use super::sessions::page_len;
@@ -113,7 +113,7 @@ pub(super) async fn decide(
     caller: Caller,
     ApprovalInPath(id): ApprovalInPath,
     Json(body): Json<DecisionBody>,
-) -> Result<Answered<Approval>, Problem> {
+) -> Result<(Option<Extension<AuditSubject>>, Answered<Approval>), Problem> {
     let approve = body.decision == ApprovalDecision::Approve;
     if body.always && !approve {
         let detail = "`always` goes with `approve` alone; what is denied is asked about again";
@@ -124,9 +124,10 @@ pub(super) async fn decide(
         by: Some(caller.0.name().to_string()),
         reason: body.reason.filter(|reason| !reason.trim().is_empty()),
     };
-    let decided = match body.always {
-        true => api.sessions.approve_always(id, answer).await,
-        false => api.sessions.decide(id, answer).await,
-    };
-    Ok(Answered(decided?))
+    if !body.always {
+        return Ok((None, Answered(api.sessions.decide(id, answer).await?)));
+    }
+    let subject = AuditSubject(format!("{id}, always"));
+    let decided = api.sessions.approve_always(id, answer).await?;
+    Ok((Some(Extension(subject)), Answered(decided)))
 }

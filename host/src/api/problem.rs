@@ -225,6 +225,7 @@ impl From<Refusal> for Problem {
             Refusal::NeedsForce { calls } => problem(ProblemKind::NEEDS_FORCE).fact("calls", calls),
             Refusal::UnknownApproval(_) => problem(ProblemKind::UNKNOWN_APPROVAL),
             Refusal::UnknownStanding(_) => problem(ProblemKind::UNKNOWN_STANDING),
+            Refusal::ArgumentsCut => problem(ProblemKind::INVALID),
             Refusal::TooManyStanding { limit } => {
                 problem(ProblemKind::TOO_MANY_STANDING).fact("limit", limit)
             }

@@ -24,7 +24,7 @@ pub(crate) async fn run(global: &Global, args: Approvals) -> Result<(), CliError
     let (id, decision) = match args.action {
         None | Some(ApprovalsAction::List) => return list(&client, &mut out, args.json.json).await,
         Some(ApprovalsAction::Show { id }) => {
-            let approval = client.get(&path_of(&id)).await?;
+            let approval = client.approval(&id).await?;
             return show(&mut out, &approval, args.json.json);
         }
         Some(ApprovalsAction::Approve { id, always }) => {
@@ -189,6 +189,11 @@ pub(crate) struct Decision {
 }
 
 impl Client {
+    /// Returns an approval, with the whole call while its turn is open.
+    pub(crate) async fn approval(&self, id: &str) -> Result<Approval, ClientError> {
+        self.get(&path_of(id)).await
+    }
+
     /// Approves or denies a tool call.
     pub(crate) async fn decide(
         &self,

@@ -56,10 +56,8 @@ impl Daemon {
             record.handover_at = None;
         }
         self.lifecycle.end_streams(record.generation);
-        let connections = self.end_serving(requests).await;
-        if !stopping {
-            self.pass_on(connections);
-        }
+        let connections = self.end_serving(stopping, requests).await;
+        self.pass_on(connections);
         self.lifecycle.shut_down(LEAVE_PATIENCE).await;
         if self.record.status == RestartStatus::Probation {
             // The worker served until its planned end, so its own restart succeeded.
@@ -107,17 +105,27 @@ impl Daemon {
         }
     }
 
-    /// Lets every connection finish its response, and returns the idle connections. Control
+    /// Lets every connection finish its response, and returns the idle connections if another worker goes on
+    /// with them. Control
     /// requests are still answered meanwhile: otherwise their clients would be cut off, after
     /// holding up the handover of all other connections.
     async fn end_serving(
         &mut self,
+        stopping: bool,
         requests: &mut mpsc::Receiver<ControlRequest>,
     ) -> Vec<IdleConnection> {
         let Some(server) = self.server.take() else {
             return Vec::new();
         };
-        let handing_over = server.hand_over(LINGER);
+        let handing_over = async {
+            match stopping {
+                false => server.hand_over(LINGER).await,
+                true => {
+                    server.stop(LINGER).await;
+                    Vec::new()
+                }
+            }
+        };
         tokio::pin!(handing_over);
         loop {
             tokio::select! {

@@ -143,10 +143,11 @@ pub(super) async fn refuse(
             },
         }
     };
-    let idle = server.hand_over(LINGER).await;
     let Some(ready) = ready else {
+        server.stop(LINGER).await;
         return Ok(RefusalEnd::Exit(retry.stopped(link)));
     };
+    let idle = server.hand_over(LINGER).await;
     tracing::info!("the daemon can serve now");
     connections.extend(idle.into_iter().map(to_pass_on));
     Ok(RefusalEnd::Ready(ready))

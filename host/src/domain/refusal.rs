@@ -107,6 +107,12 @@ pub enum Refusal {
     /// No such call is always approved.
     #[error("there is no standing approval `{0}`; GET /v1/standing-approvals lists them")]
     UnknownStanding(String),
+    /// Nobody can say any more what would be approved for good.
+    #[error(
+        "the arguments of this call are not kept whole any more, so that it cannot be approved for good; decide \
+         it once, or the next one like it"
+    )]
+    ArgumentsCut,
     /// See [`STANDING_MAX`](super::STANDING_MAX).
     #[error(
         "{limit} calls are always approved already, which is the limit; revoke one that is not needed"

@@ -50,9 +50,17 @@ impl StandingApproval {
         }
     }
 
-    /// Whether it is about this call, in its session.
+    /// Whether it is about this call of its session, on the timeline on which it was given: what was decided
+    /// before a history was cut is void, like all approvals from then.
     pub fn covers(&self, asked: &Asked) -> bool {
-        self.call == digest_of(&asked.tool, &asked.arguments)
+        self.id.timeline() == asked.id.timeline()
+            && self.tool == asked.tool
+            && self.call == digest_of(&asked.tool, &asked.arguments)
+    }
+
+    /// Whether it is about the same calls as another one of its session.
+    pub fn covers_what(&self, other: &Self) -> bool {
+        self.call == other.call
     }
 
     /// Returns the decision that it makes about a call that it covers.
@@ -78,7 +86,7 @@ fn digest_of(tool: &str, arguments: &str) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{SessionId, StepCallName, StepRequest, ToolCall};
+    use crate::domain::{SessionId, StepCallName, StepRequest, TimelineName, ToolCall};
 
     fn asked(tool: &str, arguments: &str) -> Asked {
         let call = ToolCall {
@@ -111,6 +119,13 @@ mod tests {
             assert!(standing.arguments.len() <= ARGUMENTS_BYTES + "…".len());
             assert!(standing.covers(&first));
             assert!(!standing.covers(&asked("t__pay2", arguments)));
+            let session = SessionId::new("s").unwrap();
+            let later = TimelineName::parse("abcdefgh").expect("a name");
+            let cut = Asked {
+                id: ApprovalId::new(&session, Some(&later), 1, 2, 0),
+                ..first.clone()
+            };
+            assert!(!standing.covers(&cut), "a history was cut since");
             assert!(!standing.covers(&asked("t__pay", &format!("{arguments} "))));
             let Record::Decided(decided) = standing.decision(&first) else {
                 panic!("a decision");

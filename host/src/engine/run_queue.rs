@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!            enter                          leave: the next of
-//!   guest ----------> place free? -- yes --> [computes a time slice] --> the brief, one in EIGHTH a long one
+//!   guest ----------> place free? -- yes --> [computes a time slice] --> the brief; after some of them, a long one
 //!                         | no                        ^
 //!                         v                           |
 //!                    brief or long queue -------------+ granted, and woken
@@ -14,9 +14,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
-/// Of this many places in a row that both kinds of guests wait for, a long one gets one, so that a steady
-/// load of brief ones does not stop it for good.
-const SHARE_OF_LONG: u32 = 8;
+/// After so many brief ones in a row, a long one that waits gets the place: a steady load of brief ones does
+/// not stop it for good.
+const BRIEF_IN_A_ROW_MAX: u32 = 8;
 
 /// How a guest has used its processor since it last waited for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl State {
 
     /// Takes the next one for whom there is a place out of its queue.
     fn next(&mut self) -> Option<Arc<Waiter>> {
-        let long_first = self.passed_over >= SHARE_OF_LONG;
+        let long_first = self.passed_over >= BRIEF_IN_A_ROW_MAX;
         let order = match long_first {
             true => [Stretch::Long, Stretch::Brief],
             false => [Stretch::Brief, Stretch::Long],

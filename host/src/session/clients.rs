@@ -67,9 +67,7 @@ impl Clients {
 
     /// Closes a session permanently.
     pub async fn close(&self, id: &SessionId) -> Result<SessionView, Refusal> {
-        let closed = self.0.ask(id, DriverCommand::Close).await?;
-        self.shared().standing.forget(id);
-        Ok(closed)
+        self.0.ask(id, DriverCommand::Close).await
     }
 
     /// Reserves memory for a request of `bytes` while it is being read, or refuses it.
@@ -174,7 +172,7 @@ impl Clients {
     }
 
     /// Approves a call, and from then on each one like it in its session. Both are synced to disk when this
-    /// returns.
+    /// returns; it goes on if the caller leaves. Where the second fails, the call is approved once.
     pub async fn approve_always(
         &self,
         id: ApprovalId,
@@ -184,20 +182,17 @@ impl Clients {
         let session = id.session().ok_or_else(unknown)?;
         let approval = self.approval(&id)?;
         if approval.arguments_cut {
-            // Its turn is over, and nobody knows any more what would be approved.
-            return Err(Refusal::ApprovalDecided {
-                status: approval.status,
-            });
+            return Err(Refusal::ArgumentsCut);
         }
         let standing = StandingApproval::of(&approval, answer.by.clone(), UnixMillis::now());
-        // First, or a call would be approved for good later than its human believes.
-        self.shared().standing.add(session, standing).await?;
-        let decided = self.decide(id.clone(), answer).await;
-        if decided.is_err() {
-            // What was not approved once is not approved for good.
-            let _ = self.shared().standing.revoke(&id).await;
-        }
-        decided
+        self.shared().standing.check_room()?;
+        let this = self.clone();
+        let approving = tokio::spawn(async move {
+            let decided = this.decide(id, answer).await?;
+            this.shared().standing.add(session, standing).await?;
+            Ok(decided)
+        });
+        approving.await.unwrap_or(Err(Refusal::Restarting))
     }
 
     /// Returns the standing approvals of the sessions whose ids match.

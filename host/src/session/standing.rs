@@ -9,7 +9,7 @@ use crate::domain::{
 };
 use crate::store::Store;
 
-use super::queries::refusal;
+use super::queries::{alive, refusal};
 
 /// How long a revocation waits for the disk.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
@@ -66,52 +66,57 @@ impl StandingApprovals {
         })
     }
 
-    /// Adds one, which is synced to disk when this returns. Goes on if the caller leaves.
+    /// Refuses to add another one where there would be too many, or where the data folder cannot hold it yet.
+    pub(super) fn check_room(&self) -> Result<(), Refusal> {
+        self.0
+            .store
+            .may_hold_standing_approvals()
+            .map_err(refusal)?;
+        let all = || self.table(|table| table.values().map(Vec::len).sum::<usize>());
+        if all() >= STANDING_MAX {
+            self.forget_closed();
+        }
+        match all() < STANDING_MAX {
+            true => Ok(()),
+            false => Err(Refusal::TooManyStanding {
+                limit: STANDING_MAX,
+            }),
+        }
+    }
+
+    /// Adds one, which is synced to disk when this returns.
     pub(super) async fn add(
         &self,
         session: SessionId,
         new: StandingApproval,
     ) -> Result<(), Refusal> {
-        let this = self.clone();
-        let adding = tokio::spawn(async move {
-            let _adding = this.0.adding.lock().await;
-            let (known, all) = this.table(|table| {
-                let known = table
-                    .get(&session)
-                    .is_some_and(|those| those.iter().any(|it| it.id == new.id));
-                (known, table.values().map(Vec::len).sum::<usize>())
-            });
-            if known {
-                return Ok(());
-            }
-            if all >= STANDING_MAX {
-                return Err(Refusal::TooManyStanding {
-                    limit: STANDING_MAX,
-                });
-            }
-            this.0
-                .store
-                .put_standing_approval(&new)
-                .await
-                .map_err(refusal)?;
-            this.change(|table| table.entry(session).or_default().push(new));
-            Ok(())
-        });
-        adding.await.unwrap_or(Err(Refusal::Restarting))
+        let _adding = self.0.adding.lock().await;
+        let is_there = |those: &Vec<StandingApproval>| those.iter().any(|it| it.id == new.id);
+        if self.table(|table| table.get(&session).is_some_and(is_there)) {
+            return Ok(());
+        }
+        self.check_room()?;
+        let put = self.0.store.put_standing_approval(&new).await;
+        put.map_err(refusal)?;
+        self.change(|table| table.entry(session).or_default().push(new));
+        Ok(())
     }
 
-    /// Revokes one: its call is asked about from now on, whatever the disk does. That is synced when this
-    /// returns well; else it is tried again until it is, or until this worker ends.
+    /// Revokes one, and others about the same calls: they are asked about from now on, whatever the disk
+    /// does. That is synced when this returns well; else it is tried again until it is, or until this worker
+    /// ends.
     pub(super) async fn revoke(&self, id: &ApprovalId) -> Result<StandingApproval, Refusal> {
         let unknown = || Refusal::UnknownStanding(id.to_string());
         let session = id.session().ok_or_else(unknown)?;
         let revoked = self.change(|table| {
             let of_session = table.get_mut(&session)?;
-            let at = of_session.iter().position(|it| it.id == *id)?;
-            Some(of_session.remove(at))
+            let named = of_session.iter().find(|it| it.id == *id)?.clone();
+            let alike = of_session.extract_if(.., |it| it.covers_what(&named));
+            let ids = alike.map(|it| it.id).collect();
+            Some((named, ids))
         });
-        let revoked = revoked.ok_or_else(unknown)?;
-        match tokio::time::timeout(DISK_PATIENCE, self.delete(vec![id.clone()])).await {
+        let (revoked, ids) = revoked.ok_or_else(unknown)?;
+        match tokio::time::timeout(DISK_PATIENCE, self.delete(ids)).await {
             Ok(_deleted) => Ok(revoked),
             Err(_) => Err(Refusal::StoreFailed(format!(
                 "calls like `{id}` are asked about from now on, but the disk takes its time to note that; a \
@@ -120,14 +125,23 @@ impl StandingApprovals {
         }
     }
 
-    /// Forgets those of a session that was closed.
+    /// Forgets those of a session that was closed: no other session will have its id.
     pub(super) fn forget(&self, session: &SessionId) {
-        let forgotten = self
-            .change(|table| table.remove(session))
-            .unwrap_or_default();
-        if !forgotten.is_empty() {
-            // Nobody waits for it: no other session has this id.
-            drop(self.delete(forgotten.into_iter().map(|it| it.id).collect()));
+        let forgotten = self.change(|table| table.remove(session));
+        let ids: Vec<_> = forgotten.into_iter().flatten().map(|it| it.id).collect();
+        if !ids.is_empty() {
+            // Nobody waits for it.
+            drop(self.delete(ids));
+        }
+    }
+
+    /// Forgets those of sessions that were closed by a worker that died before it could.
+    fn forget_closed(&self) {
+        let sessions: Vec<_> = self.table(|table| table.keys().cloned().collect());
+        for session in sessions {
+            if matches!(alive(&self.0.store, &session), Err(Refusal::Closed { .. })) {
+                self.forget(&session);
+            }
         }
     }
 

@@ -56,6 +56,8 @@ enum StepPart<'r> {
 struct ApprovalNeeded<'r> {
     call: &'r ToolCall,
     timeout: Duration,
+    /// The call's effect, once it may be made.
+    effect: Effect,
 }
 
 /// Builds the guest's answer to a step from the outcomes of all its parts.
@@ -107,15 +109,31 @@ impl StepExecutor<'_> {
                         None => self.classify(step, request, part).await,
                     }
                 });
-        let (mut parts, mut needed) = (Vec::new(), Vec::new());
+        let (mut parts, mut needed, mut records) = (Vec::new(), Vec::new(), Vec::new());
         for (part, classified) in (0..).zip(futures::future::join_all(classified).await) {
-            match classified {
-                Ok(classified) => parts.push(classified),
-                Err(approval) => needed.push((part, approval)),
+            let approval = match classified {
+                Ok(classified) => {
+                    parts.push(classified);
+                    continue;
+                }
+                Err(approval) => approval,
+            };
+            let asked = self.asked(step, part, &call, &approval);
+            match self.shared.standing.covering(self.id, &asked) {
+                None => needed.push(Record::Asked(asked)),
+                Some(standing) => {
+                    let decision = standing.decision(&asked);
+                    records.extend([Record::Asked(asked), decision]);
+                    parts.push(StepPart::Due(Due {
+                        request: OutsideRequest::Tool(approval.call),
+                        effect: approval.effect,
+                    }));
+                }
             }
         }
         if !needed.is_empty() {
-            return self.park(step, &call, needed).await;
+            // Standing approvals decide once nobody is waited for: they may be revoked until then.
+            return self.park(needed).await;
         }
         let effects: Vec<Effect> = parts
             .iter()
@@ -126,7 +144,7 @@ impl StepExecutor<'_> {
             .collect();
         let once = effects.iter().any(|effect| !effect.repeatable());
         let about = Planned::about(&effects, self.opening);
-        let mut records = vec![Record::Planned(Planned {
+        records.push(Record::Planned(Planned {
             turn: self.begun.turn,
             step,
             call: call.clone(),
@@ -134,7 +152,7 @@ impl StepExecutor<'_> {
             parts: StepCallName::parts(request),
             about,
             at: UnixMillis::now(),
-        })];
+        }));
         let mut outcomes: Vec<Option<(PartResult, u64)>> = Vec::new();
         let mut due = Vec::new();
         for (part, wanted) in (0..).zip(parts) {
@@ -254,34 +272,35 @@ impl StepExecutor<'_> {
         }
     }
 
-    /// Requests all approvals that the step's parts need, at once. The driver then parks the turn,
+    /// Asks for all approvals that the step's parts need, at once. The driver then parks the turn,
     /// so this never returns: the turn begins again once all are decided, and takes this step again
     /// with the answers.
-    async fn park<T>(
-        &self,
-        step: u32,
-        call: &StepCallName,
-        needed: Vec<(u32, ApprovalNeeded<'_>)>,
-    ) -> T {
-        let at = UnixMillis::now();
-        let asked = needed.into_iter().map(|(part, approval)| {
-            Record::Asked(Asked {
-                id: ApprovalId::new(self.id, self.timeline, self.begun.turn, step, part),
-                turn: self.begun.turn,
-                step,
-                part,
-                call: call.clone(),
-                tool: approval.call.name.clone(),
-                arguments: approval.call.arguments.clone(),
-                at,
-                expires_at: at.later(approval.timeout),
-            })
-        });
-        let records = asked.collect();
+    async fn park<T>(&self, records: Vec<Record>) -> T {
         // An error means that this turn is being aborted before it has asked; its next attempt
         // asks.
         let _ = self.driver.send(DriverRequest::Park { records }).await;
         std::future::pending().await
+    }
+
+    fn asked(
+        &self,
+        step: u32,
+        part: u32,
+        call: &StepCallName,
+        needed: &ApprovalNeeded<'_>,
+    ) -> Asked {
+        let at = UnixMillis::now();
+        Asked {
+            id: ApprovalId::new(self.id, self.timeline, self.begun.turn, step, part),
+            turn: self.begun.turn,
+            step,
+            part,
+            call: call.clone(),
+            tool: needed.call.name.clone(),
+            arguments: needed.call.arguments.clone(),
+            at,
+            expires_at: at.later(needed.timeout),
+        }
     }
 
     async fn classify_tool<'r>(
@@ -299,13 +318,18 @@ impl StepExecutor<'_> {
             Ok(look) => look,
             Err(error) => return Ok(Err(error)),
         };
+        let effect = Effect::Tool {
+            name: call.name.clone(),
+            repeatable: look.repeatable,
+            read_only: look.read_only,
+        };
         match look.ask {
-            Some(timeout) if decided.is_none() => Err(ApprovalNeeded { call, timeout }),
-            _ => Ok(Ok(Effect::Tool {
-                name: call.name.clone(),
-                repeatable: look.repeatable,
-                read_only: look.read_only,
-            })),
+            Some(timeout) if decided.is_none() => Err(ApprovalNeeded {
+                call,
+                timeout,
+                effect,
+            }),
+            _ => Ok(Ok(effect)),
         }
     }
 

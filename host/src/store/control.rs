@@ -69,6 +69,11 @@ impl Store {
         Ok(standing)
     }
 
+    /// Refuses standing approvals before this version has passed its probation.
+    pub fn may_hold_standing_approvals(&self) -> Result<(), StoreError> {
+        self.core().format.allow_control("a standing approval")
+    }
+
     /// Writes a standing approval. Refused before this version has passed its probation.
     pub async fn put_standing_approval(&self, it: &StandingApproval) -> Result<(), StoreError> {
         let what = "a standing approval";

@@ -50,6 +50,8 @@ pub struct IdleConnection {
 pub(super) struct Signals {
     /// Pass on idle connections at once, and the others once they are idle.
     pub(super) leave: CancellationToken,
+    /// Nobody follows: what is passed on is dropped.
+    pub(super) is_last: CancellationToken,
     /// Answer the current request with `connection: close`, and end.
     pub(super) close: CancellationToken,
     /// Abort at once.
@@ -109,7 +111,9 @@ pub(super) async fn serve(
             if track.has_stalled() {
                 return Poll::Ready(ConnectionEnd::Stalled);
             }
-            if let Some(received) = track.received() {
+            if !signals.is_last.is_cancelled()
+                && let Some(received) = track.received()
+            {
                 return Poll::Ready(ConnectionEnd::Receiving(received));
             }
             if track.receives_nothing() {

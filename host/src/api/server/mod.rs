@@ -183,12 +183,16 @@ impl Server {
         self.shared.tasks.len()
     }
 
+    /// Stops serving for good, like [`Server::hand_over`], and drops the connections.
+    pub async fn stop(self, linger: Duration) {
+        self.shared.signals.is_last.cancel();
+        drop(self.hand_over(linger).await);
+    }
+
     /// Stops serving: accepts no more connections, and returns every connection as soon as it is
-    /// between two requests. A connection that is still busy after `linger` is closed after its
+    /// between two requests, or amid a request whose body the next server can go on with. A connection that is still busy after `linger` is closed after its
     /// response; one that is still busy after twice that time is aborted. End the event streams and
     /// the waiting requests before, or they count as busy.
-    ///
-    /// To stop for good, drop the returned connections.
     pub async fn hand_over(mut self, linger: Duration) -> Vec<IdleConnection> {
         self.stop_accepting.cancel();
         // The acceptors end before the tracker is closed, or a late connection would be missed.

@@ -60,7 +60,7 @@ impl Track {
         !is(&self.leaving) || lock(&self.receiving).is_some()
     }
 
-    /// Ends the body that is being received with [`Interrupted`].
+    /// Ends the body that is being received with [`BodyError::Interrupted`].
     pub(super) fn close(&self) {
         set(&self.closing, true);
     }
@@ -198,7 +198,7 @@ impl HttpBody for TrackedBody {
 
 /// A request's body, which records whether it was read to its end.
 struct RequestBody {
-    /// What arrived with the head.
+    /// All of it, if it arrived with the head.
     first: Option<Frame<Bytes>>,
     /// What is still to come, if anything is.
     rest: Option<Arc<Mutex<Upload>>>,
@@ -227,16 +227,18 @@ impl RequestBody {
         }
         // Most bodies have arrived with their head, and there is nothing to keep of the request.
         let first = poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll_frame(context))).await;
-        if let Poll::Ready(Some(Ok(frame))) = first {
-            this.first = Some(frame);
-        }
-        // An error is told again when the rest is read.
-        if !body.is_end_stream() {
-            let upload = Upload::new(head, this.first.as_ref(), body);
-            let upload = Arc::new(Mutex::new(upload));
-            this.track.receives(Some(upload.clone()));
-            this.rest = Some(upload);
-        }
+        let first = match first {
+            Poll::Ready(Some(Ok(frame))) if body.is_end_stream() => {
+                this.first = Some(frame);
+                return this;
+            }
+            Poll::Ready(None) => return this,
+            Poll::Ready(Some(first)) => Some(first),
+            Poll::Pending => None,
+        };
+        let upload = Arc::new(Mutex::new(Upload::new(head, first, body)));
+        this.track.receives(Some(upload.clone()));
+        this.rest = Some(upload);
         this
     }
 
@@ -283,16 +285,11 @@ impl HttpBody for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.as_ref();
-        let rest = rest.map_or_else(|| SizeHint::with_exact(0), |rest| lock(rest).size_hint());
         let first = self.first.as_ref().and_then(Frame::data_ref);
-        let first = first.map_or(0, Bytes::len) as u64;
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + first);
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + first);
+        match &self.rest {
+            Some(rest) => lock(rest).size_hint(),
+            None => SizeHint::with_exact(first.map_or(0, Bytes::len) as u64),
         }
-        hint
     }
 }
 

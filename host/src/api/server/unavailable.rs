@@ -8,7 +8,7 @@ pub(super) fn no_room(connections_max: usize) -> Vec<u8> {
     response("no-room", "Too many connections", &detail)
 }
 
-/// For a client of whose request too much has arrived to be passed on.
+/// For a client whose request has not arrived and cannot be passed on.
 pub(super) fn restarting() -> Vec<u8> {
     let detail = "the daemon restarted before the request's body was there; send it again";
     response("restarting", "The daemon is restarting", detail)

@@ -1,6 +1,8 @@
 //! A request's body while it arrives. What has arrived is kept with the request's head, so that another
 //! worker can read the request from its beginning: before a handler has the whole body, it does nothing.
+//! (An operator's act is in the audit log twice then: without an end, and with one.)
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -23,6 +25,8 @@ pub(super) const STALLED: Duration = match cfg!(test) {
 /// A body of which a part is still to come.
 pub(super) struct Upload {
     body: Incoming,
+    /// What was taken out of the body and not read yet.
+    unread: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
     /// The request as far as it has arrived; none if it cannot be passed on.
     kept: Option<Vec<u8>>,
     /// When the last part of it arrived.
@@ -30,17 +34,23 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// `first` has been taken out of the body before.
-    pub(super) fn new(head: &Parts, first: Option<&Frame<Bytes>>, body: Incoming) -> Self {
+    /// `first` has been taken out of the body before, and is read first.
+    pub(super) fn new(
+        head: &Parts,
+        first: Option<Result<Frame<Bytes>, hyper::Error>>,
+        body: Incoming,
+    ) -> Self {
         // Within a body in chunks, nobody knows where the next one begins.
         let kept = (!head.headers.contains_key(TRANSFER_ENCODING)).then(|| text_of(head));
         let mut upload = Self {
             body,
+            unread: VecDeque::new(),
             kept,
             last: Instant::now(),
         };
         if let Some(first) = first {
-            upload.keep(first);
+            upload.keep(&first);
+            upload.unread.push_back(first);
         }
         upload
     }
@@ -49,29 +59,49 @@ impl Upload {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.unread.pop_front() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => self.poll_body(context),
+        }
+    }
+
+    fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
+        if let Poll::Ready(Some(frame)) = &polled {
             self.keep(frame);
         }
         polled
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.body.is_end_stream()
+        self.unread.is_empty() && self.body.is_end_stream()
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let unread = self
+            .unread
+            .iter()
+            .filter_map(|it| it.as_ref().ok()?.data_ref());
+        let unread = unread.map(|data| data.len() as u64).sum::<u64>();
+        let body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + unread);
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + unread);
+        }
+        hint
     }
 
-    /// Returns the request as far as it has been received, what nobody has read yet included; none if it
-    /// cannot be passed on. Nothing may be read from it afterwards.
+    /// Returns the request as far as it has been received, what nobody has read yet included: nothing may be
+    /// read from it afterwards. None if it cannot be passed on; then it goes on as before.
     pub(super) fn received(&mut self) -> Option<Vec<u8>> {
         let mut context = Context::from_waker(Waker::noop());
-        while self.kept.is_some() && !self.is_over() {
-            match self.poll_frame(&mut context) {
-                Poll::Ready(Some(Ok(_kept))) => {}
-                Poll::Ready(Some(Err(_))) => self.kept = None,
+        while self.kept.is_some() && !self.body.is_end_stream() {
+            match self.poll_body(&mut context) {
+                Poll::Ready(Some(frame)) => self.unread.push_back(frame),
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
@@ -83,10 +113,10 @@ impl Upload {
         self.last.elapsed() >= STALLED
     }
 
-    fn keep(&mut self, frame: &Frame<Bytes>) {
+    fn keep(&mut self, frame: &Result<Frame<Bytes>, hyper::Error>) {
         self.last = Instant::now();
         let Some(kept) = &mut self.kept else { return };
-        match frame.data_ref() {
+        match frame.as_ref().ok().and_then(Frame::data_ref) {
             Some(data) if kept.len() + data.len() <= HEAD_MAX_BYTES => kept.extend_from_slice(data),
             _ => self.kept = None,
         }

@@ -241,18 +241,23 @@ impl ChatSession {
 
     /// Asks the user to decide about a tool call. Returns `false` if that is left for later.
     async fn decide(&mut self, id: &ApprovalId) -> Result<bool, CliError> {
-        let text = "y makes the call, a each one like it in this session too, n or n REASON does not; anything \
-                    else leaves it for later";
+        let text = "y makes the call; always makes it, and each one like it in this session; n, or n and a \
+                    reason, does not; anything else leaves it for later";
+        // A standing approval may have decided it already.
+        match self.client.approval(id.as_str()).await {
+            Ok(approval) if !approval.waits() => return Ok(true),
+            _ => {}
+        }
         self.screen.show(&[aside(text)])?;
         self.typist.ask().await;
         let Input::Line(line) = self.typist.next().await else {
             return Ok(false);
         };
         let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-        let (approve, always) = match word {
-            "y" | "yes" => (true, false),
-            "a" | "always" => (true, true),
-            "n" | "no" => (false, false),
+        let (approve, always) = match (word, rest) {
+            ("y" | "yes", "") => (true, false),
+            ("always", "") => (true, true),
+            ("n" | "no", _) => (false, false),
             _ => {
                 let text = format!("it waits; abide approvals approve {id}, or deny {id}");
                 self.screen.show(&[aside(&text)])?;

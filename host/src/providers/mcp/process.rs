@@ -70,14 +70,27 @@ impl Process {
     ) -> Result<(Self, Pipes), String> {
         let program = &settings.program;
         let failed = |error: &dyn std::fmt::Display| {
-            format!("`{program}` cannot be started ({error}); check `mcp.{name}.command`")
+            let sandbox = match settings.hidden {
+                Some(_) => ", and that nothing that it needs is hidden by its `sandbox`",
+                None => "",
+            };
+            format!("`{program}` cannot be started ({error}); check `mcp.{name}.command`{sandbox}")
         };
         let user = match settings.user.clone() {
             Some(user) => Some(found(name, user).await?),
             None => None,
         };
         let sandbox = match settings.hidden.clone() {
-            Some(hidden) => Some(sandboxed(name, hidden).await?),
+            Some(hidden) => match timeout(within, sandboxed(name, hidden)).await {
+                Ok(sandbox) => Some(sandbox?),
+                Err(_) => {
+                    return Err(format!(
+                        "a folder above what `mcp.{name}.sandbox` hides does not answer within {} s; see that \
+                         what is mounted there answers, or take the key out",
+                        within.as_secs_f64()
+                    ));
+                }
+            },
             None => None,
         };
         let cwd = CString::new(settings.cwd.as_os_str().as_bytes());

@@ -7,10 +7,13 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, open, statx};
 use rustix::io::Errno;
+
+/// The maximum number of links that the kernel follows to open a path.
+const LINKS_MAX: usize = 40;
 
 /// Paths that are to be hidden, and the folders on the way to them.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +45,13 @@ impl Hidden {
     /// # Errors
     /// Where a folder may not be passed through.
     pub(super) fn find(given: &[PathBuf]) -> Result<Self, Unlisted> {
-        let mut found = given.iter().map(|path| real(path));
+        let links = given.iter().flat_map(|path| links(path));
+        let given: BTreeSet<PathBuf> = given.iter().cloned().chain(links).collect();
+        let mut found = given.iter().map(|path| match path.is_symlink() {
+            // What it leads to is among them, and it must not be replaced.
+            true => Ok(path.clone()),
+            false => real(path),
+        });
         let mut paths = found.try_fold(BTreeSet::new(), |mut paths, path| {
             paths.insert(path?);
             Ok(paths)
@@ -115,7 +124,7 @@ impl Hidden {
         let beside = self
             .paths
             .iter()
-            .filter(|hidden| hidden.parent() == path.parent());
+            .filter(|hidden| hidden.parent() == path.parent() && !hidden.is_dir());
         let mut of = beside.filter_map(|hidden| hidden.file_name().map(OsStr::as_bytes));
         of.any(|of| matches!(name.strip_prefix(of), Some([] | [b'.' | b'~' | b'#', ..])))
     }
@@ -136,6 +145,39 @@ fn look(place: &impl AsFd) -> Result<(Inode, FileType), Errno> {
     let about = statx(place, "", flags, StatxFlags::TYPE | StatxFlags::INO)?;
     let inode = (about.stx_dev_major, about.stx_dev_minor, about.stx_ino);
     Ok((inode, FileType::from_raw_mode(about.stx_mode.into())))
+}
+
+/// Returns the symbolic links by which an absolute path leads to what it names, and that to which each
+/// leads: whoever replaces one of them replaces what the path names.
+fn links(path: &Path) -> Vec<PathBuf> {
+    let (mut found, mut path) = (Vec::new(), path.to_owned());
+    while found.len() < 2 * LINKS_MAX {
+        let mut prefixes: Vec<&Path> = path.ancestors().collect();
+        prefixes.reverse();
+        let Some(link) = prefixes.into_iter().find(|prefix| prefix.is_symlink()) else {
+            break;
+        };
+        let Ok(target) = fs::read_link(link) else {
+            break;
+        };
+        let rest = path.strip_prefix(link).unwrap_or(Path::new(""));
+        let next = without_dots(&above(link).next().unwrap_or(link).join(target).join(rest));
+        found.extend([link.to_owned(), next.clone()]);
+        path = next;
+    }
+    found
+}
+
+/// Resolves `.` and `..`, which are taken to follow no symbolic links.
+fn without_dots(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut path, part| {
+        match part {
+            Component::ParentDir => drop(path.pop()),
+            Component::CurDir => {}
+            part => path.push(part),
+        }
+        path
+    })
 }
 
 /// Returns the folders above an absolute path.
@@ -234,5 +276,29 @@ mod tests {
         File::create(&file).unwrap();
         let error = Hidden::find(&[file.join("x")]).unwrap_err().to_string();
         assert!(error.contains("cannot be listed"), "{error}");
+    }
+
+    #[test]
+    fn a_link_to_what_is_hidden_cannot_be_replaced_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let world = &fs::canonicalize(folder.path()).unwrap();
+        let at = |name: &str| world.join(name);
+        for name in ["conf", "dots", "dots/real", "free", "free/deep"] {
+            create_dir(at(name)).unwrap();
+        }
+        File::create(at("dots/real/x.toml")).unwrap();
+        symlink("../dots/link.toml", at("conf/x.toml")).unwrap();
+        symlink("real/x.toml", at("dots/link.toml")).unwrap();
+        let hidden = Hidden::find(&[at("conf/x.toml")]).unwrap();
+        for way in ["conf", "dots", "dots/real"] {
+            assert!(hidden.ways().any(|it| it == at(way)), "{way}");
+        }
+        assert_eq!(beside(&hidden, world), ["free"]);
+        // A folder on the way may be a link, too.
+        symlink(at("dots/real"), at("free/deep/way")).unwrap();
+        let hidden = Hidden::find(&[at("free/deep/way/x.toml")]).unwrap();
+        for way in ["free", "free/deep", "dots/real"] {
+            assert!(hidden.ways().any(|it| it == at(way)), "{way}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::batch::CommitBatch;
 use super::begin::Inbox;
 use super::cancel::last_results;
 use super::guest_task::GuestTask;
+use super::park::log_parked;
 use crate::session::mailbox::{DriverRequest, Urgency};
 
 impl Driver {
@@ -47,6 +48,7 @@ impl Driver {
     ) {
         let mut batch = CommitBatch::default();
         for record in records {
+            log_parked(&record, &self.id);
             self.stage(&mut batch, record);
         }
         self.acquit();

@@ -8,25 +8,18 @@ use crate::session::mailbox::ReplyTo;
 use crate::store::EXPIRY_TIMER;
 
 impl Driver {
-    /// Asks a human and parks the turn, which begins again at once if all has been decided for good. Its guest is dropped, because the journal is its state: a
+    /// Asks a human and parks the turn. Its guest is dropped, because the journal is its state: a
     /// parked turn takes neither memory nor a place among the running turns, however long it waits.
     pub(super) async fn park(&mut self, records: Vec<Record>) {
         let mut batch = CommitBatch::default();
         let read = ClockReading::now();
         for record in records {
             log_parked(&record, &self.id);
-            let mut decision = None;
             if let Record::Asked(asked) = &record {
-                let standing = self.shared.standing.covering(&self.id, asked);
-                decision = standing.map(|standing| standing.decision(asked));
                 let deadlines = &self.shared.deadlines;
                 deadlines.set(&self.id, EXPIRY_TIMER, asked.expires_at, read);
             }
             self.stage(&mut batch, record);
-            if let Some(decision) = decision {
-                log_parked(&decision, &self.id);
-                self.stage(&mut batch, decision);
-            }
         }
         if let Some(mut running) = self.running.take() {
             running.abort().await;
@@ -87,7 +80,7 @@ impl Driver {
 }
 
 /// Logs and counts an approval's change of status.
-fn log_parked(record: &Record, session: &crate::domain::SessionId) {
+pub(super) fn log_parked(record: &Record, session: &crate::domain::SessionId) {
     let (status, tool) = match record {
         Record::Asked(asked) => ("asked", &asked.tool),
         Record::Decided(decided) => (decided.status.as_str(), &decided.tool),

@@ -175,8 +175,15 @@ impl Driver {
         if batch.can_be_held() && *self.gate.borrow() == Gate::Open {
             return self.hold(batch);
         }
-        if self.commit(batch).await && created {
+        if !self.commit(batch).await {
+            return;
+        }
+        if created {
             self.timers_may_have_changed();
+        }
+        let progress = self.session.as_ref().map(|session| &session.progress);
+        if progress.is_some_and(|progress| progress.closed.is_some()) {
+            self.shared.standing.forget(&self.id);
         }
     }
 
