@@ -15,7 +15,7 @@
 //! | `regular_file.rs`, `file_snapshot.rs` | reading of the file, and of the files it names |
 //! | `units.rs`, `listen.rs` | durations, sizes and addresses, as they are written |
 //! | `secret.rs`, `given.rs` | secrets, and values that may be secrets |
-//! | `schema.rs`, `json_schema.rs` | all keys, and the JSON Schema generated from them |
+//! | `schema.rs`, `limit_keys.rs`, `json_schema.rs` | all keys, and the JSON Schema generated from them |
 //! | `reference.rs` | the annotated file of all keys, and the file that `abide init` writes |
 //! | `place.rs`, `diagnostics.rs` | where keys stand, and the problems of a configuration |
 //! | `document.rs`, `overrides.rs`, `parse.rs` | from the file and the environment to keys |
@@ -38,6 +38,7 @@ mod given;
 mod grants;
 mod history;
 mod json_schema;
+mod limit_keys;
 mod listen;
 mod load;
 mod model;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::diagnostics::ConfigProblem;
 use super::given::Given;
 use super::grants;
+use super::limit_keys::LimitKeys;
 use super::listen::{collide, is_loopback};
 use super::model::{
     Config, DaemonConfig, HAND_OVER_BUDGET, LlmProviderConfig, PluginConfig, SUPERVISOR_BUDGET,
@@ -16,7 +17,7 @@ use super::model::{
 };
 use super::place::Places;
 use super::resolve_tools::tool_server;
-use super::schema::{ConfigFile, DaemonKeys, LimitKeys, LlmKeys, PluginKeys, StoreKeys};
+use super::schema::{ConfigFile, DaemonKeys, LlmKeys, PluginKeys, StoreKeys};
 use super::secret::Secret;
 use super::units::{Size, Time};
 use super::value_checks::Notes;

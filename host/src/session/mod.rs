@@ -20,7 +20,7 @@
 //! | `turn`, `step_executor`, `due` | one run of a guest, and its steps |
 //! | `replay`, `inspect` | runs a turn again from its journal; shows a turn |
 //! | `drain` | the gate that a drain closes, the turns that it counts, and their guard |
-//! | `standing` | calls that a human has approved for good |
+//! | `approval_needed`, `standing` | a call that a human must approve first; those that one has approved for good |
 //! | `suspects` | turns that may be what takes the worker down begin one at a time |
 //! | `relaunch` | brings sessions back after a restart |
 //! | `timers`, `deadlines` | wakes sessions whose timers are due; when that is, however the clock is set |
@@ -31,6 +31,7 @@
 //! | `memory_peaks` | how much memory a turn reserves for its guest |
 //! | `shared` | what all drivers share |
 
+mod approval_needed;
 mod clients;
 mod deadlines;
 mod disk_guard;

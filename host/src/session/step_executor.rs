@@ -2,20 +2,21 @@
 //! before the effect begins; a repeatable one does not wait for the disk.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::{
-    Approval, ApprovalId, Asked, Begun, Capabilities, Delta, Digest, Effect, FromInbox, Limits,
-    Planned, Record, Recorded, SessionId, StepCallName, StepDone, StepError, StepRequest,
-    StepResult, TimelineName, ToolCall, TurnFailure, UnixMillis, unknown_outcome,
+    Approval, ApprovalId, Begun, Capabilities, Delta, Digest, Effect, FromInbox, Limits, Planned,
+    Record, Recorded, SessionId, StepCallName, StepDone, StepError, StepRequest, StepResult,
+    TimelineName, ToolCall, TurnFailure, UnixMillis, unknown_outcome,
 };
 use crate::engine::StepAnswer;
 use crate::failpoint;
 
+use super::approval_needed::ApprovalNeeded;
 use super::drain::TurnGuard;
 use super::due::{Due, LocalRequest, OutsideRequest, PartRequest};
 use super::hub::Live;
@@ -50,14 +51,6 @@ enum StepPart<'r> {
     Answered(PartResult),
     /// This effect must be executed.
     Due(Due<'r>),
-}
-
-/// A tool call that a human must approve first.
-struct ApprovalNeeded<'r> {
-    call: &'r ToolCall,
-    timeout: Duration,
-    /// The call's effect, once it may be made.
-    effect: Effect,
 }
 
 /// Builds the guest's answer to a step from the outcomes of all its parts.
@@ -118,7 +111,9 @@ impl StepExecutor<'_> {
                 }
                 Err(approval) => approval,
             };
-            let asked = self.asked(step, part, &call, &approval);
+            let turn = self.begun.turn;
+            let id = ApprovalId::new(self.id, self.timeline, turn, step, part);
+            let asked = approval.asked(id, (turn, step, part), &call);
             match self.shared.standing.covering(self.id, &asked) {
                 None => needed.push(Record::Asked(asked)),
                 Some(standing) => {
@@ -280,27 +275,6 @@ impl StepExecutor<'_> {
         // asks.
         let _ = self.driver.send(DriverRequest::Park { records }).await;
         std::future::pending().await
-    }
-
-    fn asked(
-        &self,
-        step: u32,
-        part: u32,
-        call: &StepCallName,
-        needed: &ApprovalNeeded<'_>,
-    ) -> Asked {
-        let at = UnixMillis::now();
-        Asked {
-            id: ApprovalId::new(self.id, self.timeline, self.begun.turn, step, part),
-            turn: self.begun.turn,
-            step,
-            part,
-            call: call.clone(),
-            tool: needed.call.name.clone(),
-            arguments: needed.call.arguments.clone(),
-            at,
-            expires_at: at.later(needed.timeout),
-        }
     }
 
     async fn classify_tool<'r>(
