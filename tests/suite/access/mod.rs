@@ -5,7 +5,7 @@ mod tokens;
 
 use std::process::{Command, Output, Stdio};
 
-use abide_tests::{Client, Daemon, Setup, abide_binary, until};
+use abide_tests::{Client, Daemon, Setup, abide_binary};
 use serde_json::{Value, json};
 
 /// The token that the configuration names.
