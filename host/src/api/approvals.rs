@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::auth::{AuditSubject, Caller};
 use super::extract::{ApprovalInPath, Json, QueryOf, limit};
-use super::problem::{Problem, ProblemKind};
+use super::problem::Problem;
 use super::sessions::page_len;
 use crate::documents::Page;
 use crate::domain::{Answer, Approval, ApprovalId, Refusal, SessionId};
@@ -36,10 +36,6 @@ pub(super) struct DecisionBody {
     #[serde(default)]
     #[schema(max_length = 2048)]
     reason: Option<String>,
-    /// Whether each later call of this tool with these very arguments, in this session, is made without
-    /// asking, until that is revoked. Only with `approve`.
-    #[serde(default)]
-    always: bool,
 }
 
 /// A decision about a call.
@@ -48,6 +44,9 @@ pub(super) struct DecisionBody {
 pub(super) enum ApprovalDecision {
     /// The call is made.
     Approve,
+    /// The call is made, and, until that is revoked, each later one of this tool with these very arguments
+    /// in this session without asking.
+    ApproveAlways,
     /// The call is not made.
     Deny,
 }
@@ -114,17 +113,12 @@ pub(super) async fn decide(
     ApprovalInPath(id): ApprovalInPath,
     Json(body): Json<DecisionBody>,
 ) -> Result<(Option<Extension<AuditSubject>>, Answered<Approval>), Problem> {
-    let approve = body.decision == ApprovalDecision::Approve;
-    if body.always && !approve {
-        let detail = "`always` goes with `approve` alone; what is denied is asked about again";
-        return Err(Problem::new(ProblemKind::INVALID, detail));
-    }
     let answer = Answer {
-        approve,
+        approve: body.decision != ApprovalDecision::Deny,
         by: Some(caller.0.name().to_string()),
         reason: body.reason.filter(|reason| !reason.trim().is_empty()),
     };
-    if !body.always {
+    if body.decision != ApprovalDecision::ApproveAlways {
         return Ok((None, Answered(api.sessions.decide(id, answer).await?)));
     }
     let subject = AuditSubject(format!("{id}, always"));

@@ -205,12 +205,12 @@ impl Client {
             always,
             reason,
         } = decision;
-        let word = if *approve { "approve" } else { "deny" };
-        let mut body = json!({"decision": word, "reason": reason});
-        if *always {
-            // A daemon that is older than this command refuses what it does not know.
-            body["always"] = true.into();
-        }
+        let word = match (approve, always) {
+            (true, true) => "approve_always",
+            (true, false) => "approve",
+            (false, _) => "deny",
+        };
+        let body = json!({"decision": word, "reason": reason});
         let path = path_of(id);
         self.as_human(async |client| client.post(&path, &body).await)
             .await

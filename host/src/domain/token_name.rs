@@ -11,17 +11,18 @@ const TOKEN_NAME_MAX_BYTES: usize = 64;
 pub(super) const ANYBODY: &str = "anybody";
 pub(super) const CONFIGURED: &str = "config";
 
-/// The name of an access token: 1 to 64 of the characters `A-Z a-z 0-9 . _ -`.
+/// The name of an access token: 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, but neither `.` nor `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
-#[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
+#[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^(\.{3,}|\.*[A-Za-z0-9_-][A-Za-z0-9._-]*)$")]
 pub struct TokenName(String);
 
 /// Why a text is no name of an access token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTokenName {
     #[error(
-        "a token's name has 1 to {TOKEN_NAME_MAX_BYTES} of the characters A-Z a-z 0-9 . _ - and no other"
+        "a token's name has 1 to {TOKEN_NAME_MAX_BYTES} of the characters A-Z a-z 0-9 . _ - and no other, and \
+         is neither `.` nor `..`"
     )]
     Characters,
     #[error("`{0}` is the name of a caller without an access token; choose another")]

@@ -26,7 +26,7 @@ async fn standing(stage: &Stage) -> Vec<Value> {
 }
 
 async fn approve_always(stage: &Stage, id: &str) {
-    let always = json!({"decision": "approve", "always": true});
+    let always = json!({"decision": "approve_always"});
     let decided = stage.client.decide(id, &always).await;
     decided.expect("an answer").expect(200);
 }
@@ -36,9 +36,6 @@ async fn what_is_always_approved_is_made_without_asking_until_it_is_revoked() {
     let mut stage = stage().await;
     let first = stage.send("m1", record("a")).await;
     parked(&stage).await;
-    let deny = json!({"decision": "deny", "always": true});
-    let refused = stage.client.decide(ID, &deny).await.expect("an answer");
-    assert!(refused.problem(422).contains("`always`"));
     approve_always(&stage, ID).await;
     stage.end_of(&first).await;
     let list = standing(&stage).await;
@@ -109,7 +106,7 @@ async fn what_is_always_approved_ends_with_its_session() {
     .await;
     // What was never asked for is not approved for good, either.
     for unknown in [ID, "s:9.9.9", "nobody:1.1.0"] {
-        let always = json!({"decision": "approve", "always": true});
+        let always = json!({"decision": "approve_always"});
         let decided = stage.client.decide(unknown, &always).await;
         assert!(decided.expect("an answer").status >= 404);
     }
