@@ -28,6 +28,7 @@ use rustix::process::Signal;
 
 use super::compile_process::{COMPILE, CompileArgs, EXIT_REFUSED};
 use super::error::LoadError;
+use super::run_queue::processors;
 
 /// The limits of compiling one component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,11 +146,10 @@ fn spawn(component: &[u8], artifact: &File, limits: CompileLimits) -> io::Result
     let mut input = memory_file("abide-component")?;
     input.write_all(component)?;
     input.rewind()?;
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let args = CompileArgs {
         memory_bytes: limits.memory_bytes,
         // What it can use in that time: if this process is stopped, the kernel ends it all the same.
-        cpu_seconds: (limits.timeout.as_secs() + 1).saturating_mul(cores),
+        cpu_seconds: (limits.timeout.as_secs() + 1).saturating_mul(processors() as u64),
         parent: std::process::id(),
     };
     let loader = std::env::var_os(LOADER).map(|path| (LOADER, path));

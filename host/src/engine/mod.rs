@@ -73,5 +73,6 @@ pub use guest_memory::{MemoryReservation, PeakMemory, UNKNOWN_PEAK_BYTES};
 pub use job::{Context, GuestJob, Product};
 pub use log::{LogLevel, LogLine};
 pub use pool::open_page_map;
-pub use runtime::{Admission, Engine, EngineOptions, processors};
+pub use run_queue::processors;
+pub use runtime::{Admission, Engine, EngineOptions};
 pub use step_gate::{StepAnswer, StepCall};

@@ -11,12 +11,20 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
+use std::thread::available_parallelism;
 
 /// After so many brief ones in a row, a long one that waits gets the place: a steady load of brief ones does
 /// not stop it for good.
 const BRIEF_IN_A_ROW_MAX: u32 = 8;
+
+/// Returns the number of processors that this process may use, at least 1. So many guests compute at a time:
+/// a runtime with one thread more always has one for the host.
+pub fn processors() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
+}
 
 /// How a guest has used its processor since it last waited for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

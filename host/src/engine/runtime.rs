@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,7 +15,7 @@ use super::component::{Component, check_kind};
 use super::error::{EngineError, LoadError};
 use super::guest_memory::{GuestMemory, MemoryReservation};
 use super::precompiled::{self, Precompiled};
-use super::run_queue::RunQueue;
+use super::run_queue::{RunQueue, processors};
 use super::shape::Shape;
 use super::store_data::StoreData;
 use super::{contract, pool, wasi};
@@ -57,12 +55,6 @@ impl EngineOptions {
             compile_limits: CompileLimits::default(),
         }
     }
-}
-
-/// Returns the number of processors that this process may use, at least 1. So many guests compute at a time:
-/// a runtime with one thread more always has one for the host.
-pub fn processors() -> usize {
-    available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Loads components and runs guests. Cheap to clone.

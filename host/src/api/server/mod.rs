@@ -190,9 +190,10 @@ impl Server {
     }
 
     /// Stops serving: accepts no more connections, and returns every connection as soon as it is
-    /// between two requests, or amid a request whose body the next server can go on with. A connection that is still busy after `linger` is closed after its
-    /// response; one that is still busy after twice that time is aborted. End the event streams and
-    /// the waiting requests before, or they count as busy.
+    /// between two requests, or amid a request whose body the next server can go on with. A
+    /// connection that is still busy after `linger` is closed after its response; one that is still
+    /// busy after twice that time is aborted. End the event streams and the waiting requests before, or
+    /// they count as busy.
     pub async fn hand_over(mut self, linger: Duration) -> Vec<IdleConnection> {
         self.stop_accepting.cancel();
         // The acceptors end before the tracker is closed, or a late connection would be missed.
